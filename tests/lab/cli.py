@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import engine, images
+from . import engine, images, servers
 from .shell import LabError, say
 
 
@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
 
     setup_options = command(setup, "setup")
     setup_options.add_argument("--suite", choices=images.SUITES, help="build this image only")
+    sweep_options = command(sweep, "sweep")
+    sweep_options.add_argument("--all", action="store_true", help="also those whose process still runs")
     return top
 
 
@@ -44,3 +46,9 @@ def setup(arguments: argparse.Namespace) -> None:
     engine.compose_command()
     for suite in [arguments.suite] if arguments.suite else images.SUITES:
         say(f"  image {images.ensure_image(suite)}")
+
+
+def sweep(arguments: argparse.Namespace) -> None:
+    """Remove single servers that a killed test left behind."""
+    for name in servers.sweep(arguments.all):
+        say(f"  removed {name}")
