@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 
-from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible.utils.color import ANSIBLE_COLOR
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _judge, _report, _terminal
 
 NEVER = "never"
@@ -59,7 +59,7 @@ class ActionModule(ActionBase):
             # The person at the terminal must not lose the diagnosis to a full or read-only disk.
             self._display.warning("directory: the report cannot be written to %s: %s" % (path, exc.strerror))
             path = None
-        self._display.display("\n" + _terminal.render(report, colour=bool(C.ANSIBLE_COLOR), path=path))
+        self._display.display("\n" + _terminal.render(report, colour=bool(ANSIBLE_COLOR), path=path))
         result["path"] = path
         result["ansible_stats"] = {"data": {"tracktion_report": result["summary"]}, "per_host": False, "aggregate": True}
         fail_at = arguments["fail_at"]

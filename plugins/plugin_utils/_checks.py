@@ -79,7 +79,7 @@ class Row:
             known = EXPRESSIONS.filters if isinstance(node, nodes.Filter) else EXPRESSIONS.tests
             if node.name not in known:
                 raise self.bad("%s: no filter or test named %r" % (field, node.name))
-        unknown = find_undeclared_variables(tree) - SUBJECTS - set(EXPRESSIONS.globals) - set(variables)
+        unknown = find_undeclared_variables(tree) - SUBJECTS - set(EXPRESSIONS.globals) - variables
         if unknown:
             raise self.bad("%s: %s is no variable of its role" % (field, ", ".join(sorted(unknown))))
         return tree
@@ -147,7 +147,7 @@ class Check(Row):
             raise self.bad("remedy: %r is not in %s_remedies" % (self.remedy, area.name))
         self.remedy = remedies.get(self.remedy)
         self.path = tuple((self.each or self.at).split("."))
-        variables = {**variables, **self.vars}
+        variables = variables | set(self.vars)
         for field in ("when",) + self.levels:
             if getattr(self, field):
                 self.parse(field, "{{ %s }}" % getattr(self, field), variables)

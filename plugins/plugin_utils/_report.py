@@ -47,7 +47,7 @@ def host_report(name, visit, judges, coerce):
     """
     problem = _visit_problem(visit)
     if problem:
-        finding = {**_host_finding(name, *problem)}
+        finding = _host_finding(name, *problem)
         return {"name": name, "reachable": False, "status": finding["status"], "areas": []}, [finding]
     findings, areas = [], []
     for area, outcome in visit["areas"].items():
@@ -68,10 +68,12 @@ def host_report(name, visit, judges, coerce):
 
 
 def _visit_problem(visit):
+    """Why a host brought no measurement home: ``(id, status, summary)``, or None where it did."""
     if visit.get("unreachable"):
         return "host.unreachable", "critical", "Ansible cannot reach the host: %s" % visit.get("msg", "")
-    if visit.get("failed") or visit.get("failed_when_result") or "areas" not in visit or visit.get("msg") and not visit["areas"]:
-        return "host.visit_failed", "critical", "The visit failed: %s" % visit.get("msg", "no result")
+    if not visit.get("areas") and visit.get("msg"):
+        said = (visit.get("module_stderr") or visit.get("module_stdout") or "").strip()
+        return "host.visit_failed", "critical", "The visit failed: %s. %s" % (visit["msg"], said)
     return None
 
 
