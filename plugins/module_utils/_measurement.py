@@ -1,0 +1,98 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every measuring function of this collection shares. Private to this collection."""
+
+from __future__ import annotations
+
+import time
+
+
+class CannotConnect(Exception):
+    """The service did not let us in. This is data about the service, not a failed task.
+
+    ``kind`` is a stable word a check can compare (``refused``, ``timeout``, ``authentication``, ...);
+    ``cure`` is the next step for a person.
+    """
+
+    def __init__(self, kind, message, cure=None):
+        super().__init__(message)
+        self.kind = kind
+        self.cure = cure
+
+
+class CannotMeasure(Exception):
+    """The measurement cannot run here at all: a missing library, a bad option. ``cure`` says how to mend it."""
+
+    kind = "cannot_measure"
+
+    def __init__(self, message, cure=None):
+        super().__init__(message)
+        self.cure = cure
+
+
+class BadOption(CannotMeasure):
+    """An option has a value that cannot be used. The message names the option."""
+
+    kind = "bad_option"
+
+
+class MissingLibrary(CannotMeasure):
+    """A Python library is not importable by the interpreter that runs us."""
+
+    kind = "missing_library"
+
+
+class Deadline:
+    """A point in time by which a measurement has to be over.
+
+    ``remaining()`` is never negative, so it can be handed to anything that takes a timeout in seconds.
+    """
+
+    def __init__(self, seconds, clock=time.monotonic):
+        self._clock = clock
+        self._end = clock() + seconds
+
+    def remaining(self, at_most=None):
+        left = max(0.0, self._end - self._clock())
+        return left if at_most is None else min(left, at_most)
+
+    def expired(self):
+        return self.remaining() == 0.0
+
+
+class Unknown:
+    """Collects the parts of a measurement that could not be read, and why."""
+
+    def __init__(self):
+        self.parts = []
+
+    def add(self, part, reason):
+        self.parts.append({"part": part, "reason": cut(" ".join(str(reason).split()), 300)})
+
+
+def error(exc):
+    """The ``error`` field of a measurement: kind, message, cure."""
+    return {"kind": exc.kind, "message": cut(" ".join(str(exc).split()), 500), "cure": exc.cure}
+
+
+def unreachable(parts, exc):
+    """The measurement of a service that cannot be reached: every part null, the reason in ``error``."""
+    measurement = dict.fromkeys(parts)
+    measurement.update(reachable=False, error=error(exc), unknown=[])
+    return measurement
+
+
+def reached(parts, unknown):
+    """The measurement of a service that answered. ``parts`` maps each part to its value, null where unknown."""
+    measurement = dict(parts)
+    measurement.update(reachable=True, error=None, unknown=unknown.parts)
+    return measurement
+
+
+def cut(text, limit):
+    """``text`` in at most ``limit`` characters, with an ellipsis where something was cut off."""
+    if text is None or len(text) <= limit:
+        return text
+    return text[: limit - 1] + "\u2026"
