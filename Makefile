@@ -4,7 +4,7 @@
 
 VENV ?= .venv
 PYTHON ?= python3
-INVENTORY ?= localhost,
+INVENTORY ?= inventory/this_host.yml
 ARGS ?=
 PYTEST_ARGS ?=
 
