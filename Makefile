@@ -9,7 +9,7 @@ VENV ?= .venv
 ifndef PYTHON
 PYTHON := $(shell command -v python3 || echo python3)
 endif
-INVENTORY ?= localhost,
+INVENTORY ?= inventory/this_host.yml
 ARGS ?=
 PYTEST_ARGS ?=
 
@@ -83,11 +83,11 @@ bench: setup ## time a diagnosis on big data and over a fleet
 
 .PHONY: lab-up
 lab-up: setup ## start the lab
-	@python -m tests.lab up
+	@tests/lab/lab up
 
 .PHONY: lab-down
 lab-down: ## stop the lab and remove what it made
-	@python -m tests.lab down
+	@tests/lab/lab down
 
 .PHONY: clean
 clean: ## remove what was built here, the virtual environments included

@@ -47,3 +47,15 @@ attributes:
     membership:
       - tracktion.ops.ops
 """
+
+    # For actions: they run on the controller.
+    ACTION = r"""
+options: {}
+attributes:
+  action:
+    description: Indicates this has a corresponding action plugin so some parts of the options can be executed on the controller.
+    support: full
+  async:
+    description: Supports being used with the C(async) keyword.
+    support: none
+"""
