@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import tempfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
 
@@ -196,4 +196,4 @@ def _with_command(remedy, host, inventories):
 
 
 def _iso(seconds):
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
