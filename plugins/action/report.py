@@ -62,9 +62,15 @@ class ActionModule(ActionBase):
             path = None
         self._display.display("\n" + _terminal.render(report, colour=bool(ANSIBLE_COLOR), path=path))
         result["path"] = path
-        result["ansible_stats"] = {"data": {"tracktion_report": result["summary"]}, "per_host": False, "aggregate": True}
+        result["ansible_stats"] = {
+            "data": {"tracktion_report": result["summary"]},
+            "per_host": False,
+            "aggregate": True,
+        }
         fail_at = arguments["fail_at"]
-        result["too_bad"] = fail_at != NEVER and _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(fail_at)
+        result["too_bad"] = fail_at != NEVER and _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(
+            fail_at
+        )
         return result
 
 

@@ -93,9 +93,7 @@ class ActionModule(ActionBase):
 
     def _ask(self, probe, task_vars):
         """Measure with a module from outside this collection: a task of its own."""
-        answer = self._execute_module(
-            module_name=probe["module"], module_args=probe["options"], task_vars=task_vars
-        )
+        answer = self._execute_module(module_name=probe["module"], module_args=probe["options"], task_vars=task_vars)
         if answer.get("failed"):
             error = {"kind": "failed", "message": str(answer.get("msg")), "cure": None}
             return {"reachable": None, "error": error, "unknown": []}

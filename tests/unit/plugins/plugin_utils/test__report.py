@@ -114,8 +114,16 @@ def test_the_summary_is_small(report):
 
 def test_the_terminal_says_what_why_and_what_to_do(report):
     text = _terminal.render(report({"bad": BAD}), path="/r/report.json")
-    for part in ("CRITICAL  queues.backlog [a]", "a holds 500 messages", "ready=500", "limit: queues_ready_critical=100",
-                 "Work is done later", "queues.purge (destructive, loses: message)", "--check --diff", "/r/report.json"):
+    for part in (
+        "CRITICAL  queues.backlog [a]",
+        "a holds 500 messages",
+        "ready=500",
+        "limit: queues_ready_critical=100",
+        "Work is done later",
+        "queues.purge (destructive, loses: message)",
+        "--check --diff",
+        "/r/report.json",
+    ):
         assert part in text
 
 
