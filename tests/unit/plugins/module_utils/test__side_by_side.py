@@ -69,9 +69,10 @@ def test_the_deadline_takes_along_what_a_probe_has_started(tmp_path):
 
 
 def test_a_crash_of_the_process_takes_only_its_area_along():
-    result = _side_by_side.run(
-        {"bad": (5, {"x": lambda: os.kill(os.getpid(), signal.SIGKILL)}), "fine": (5, {"x": measured(1)})}
-    )
+    def crash():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    result = _side_by_side.run({"bad": (5, {"x": crash}), "fine": (5, {"x": measured(1)})})
     assert result["bad"]["error"]["kind"] == "died"
     assert result["fine"]["measurement"] == {"x": {"value": 1}}
 

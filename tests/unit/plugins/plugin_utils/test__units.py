@@ -20,8 +20,8 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _units
         (-2048, "-2.0 KiB"),
     ],
 )
-def test_bytes(number, text):
-    assert _units.bytes(number) == text
+def test_size(number, text):
+    assert _units.size(number) == text
 
 
 @pytest.mark.parametrize(
