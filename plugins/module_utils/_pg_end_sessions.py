@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
+from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql as postgresql
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._pg_sessions import hide_passwords
-from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import QueryFailed
 
 STATES = [
     "active",
@@ -111,6 +111,25 @@ WHERE a.pid = ANY (%(pids)s)
 """
 
 
+def end_sessions(options, check_mode):
+    """What M(tracktion.ops.pg_activity) returns with O(state=ended), with ``failed`` and ``msg`` on failure.
+
+    Raises BadOption, CannotConnect, and QueryFailed where nothing was done yet.
+    """
+    check_criteria(options)
+    client = postgresql.connect(options)
+    client.deadline = Deadline(options["deadline"] + 2 * options["grace"])
+    found = matching(client, options)
+    planned = plan(found, options)
+    trouble = None
+    if not check_mode:
+        try:
+            end(client, planned, options)
+        except postgresql.QueryFailed as exc:
+            trouble = "Lost the server while ending sessions, what came of some is not known: %s" % exc
+    return result(found, planned, trouble)
+
+
 def check_criteria(options):
     """Raises BadOption where the criteria would fit sessions that nobody named."""
     if not options["pids"] and not options["states"]:
@@ -189,6 +208,33 @@ def end(client, planned, options, sleep=time.sleep, clock=time.monotonic):
         session["message"] = "still there %.1f s after the %s" % (options["grace"], session["signal"])
 
 
+def result(found, planned, trouble=None):
+    """``changed``, ``matched``, ``sessions``, ``diff``, and ``failed`` with ``msg`` on failure."""
+    # The plan of a check run stands for what the run would do.
+    signalled = [session for session in planned if session["result"] in ("planned", "sent", "ended", "remains")]
+    over = [session["pid"] for session in planned if session["result"] in ("planned", "ended", "gone")]
+    failed = [session for session in planned if session["result"] in ("not_permitted", "remains")]
+    outcome = {
+        "changed": bool(signalled),
+        "matched": len(found),
+        "sessions": planned,
+        "diff": {
+            "before": {"sessions": [_line(session) for session in found]},
+            "after": {"sessions": [_line(session) for session in found if session["pid"] not in over]},
+        },
+    }
+    if failed and not trouble:
+        reasons = "; ".join("pid %(pid)s: %(message)s" % session for session in failed)
+        trouble = "%d of %d sessions could not be ended: %s" % (len(failed), len(planned), reasons)
+    if trouble:
+        outcome.update(failed=True, msg=trouble)
+    return outcome
+
+
+def _line(session):
+    return "%(pid)s %(user)s@%(database)s %(application)s: %(state)s" % session
+
+
 def _signal(client, session, options):
     """Sends the signal, if the session is still what it was. Whether there is something to wait for."""
     parameters = dict(
@@ -200,10 +246,13 @@ def _signal(client, session, options):
     )
     try:
         sent = client.rows(SIGNAL.format(function=FUNCTIONS[session["signal"]], guards=GUARDS), parameters)
-    except QueryFailed as exc:
+    except postgresql.QueryFailed as exc:
         if exc.sqlstate != INSUFFICIENT_PRIVILEGE:
             raise
-        session.update(result="not_permitted", message=str(exc))
+        session.update(
+            result="not_permitted",
+            message="%s (login_user needs pg_signal_backend or the same role; a superuser's session, a superuser)" % exc,
+        )
         return False
     if not any(row["sent"] for row in sent):
         # A cancel that has gone out before did it.
