@@ -1,0 +1,100 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The controller's half of a visit: reads the areas' probes, fills them in for this host, measures with one task."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _visit
+
+# Settings go back to the judge and on into reports. What opens a door does not.
+PRIVATE = re.compile(r"_login_|passw|secret|token|_key$")
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _requires_connection = True
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        _validation, arguments = self.validate_argument_spec(
+            {"areas": {"type": "list", "elements": "str", "default": []}, "place": {"type": "str"}}
+        )
+        host = task_vars["inventory_hostname"]
+        place = arguments["place"] or host
+        areas = _areas.find(arguments["areas"], task_vars.get("playbook_dir", "."))
+        # Read raw: its rows are templates for the judge, not for Ansible.
+        extra_checks = task_vars.get("tracktion_extra_checks") or []
+        if extra_checks:
+            for area, rows in zip(areas, _checks.extra_rows_by_area(extra_checks, areas).values()):
+                _checks.load(area, rows)
+
+        visited = {}
+        plan = {}
+        for area in areas:
+            settings, probes = self._fill_in(area, task_vars)
+            if (settings.get("%s_probe_host" % area.name) or host) != place:
+                continue
+            own = {name: probe for name, probe in probes.items() if "." not in probe["module"]}
+            if own:
+                plan[area.name] = {"deadline": float(settings["%s_deadline" % area.name]), "probes": own}
+            visited[area.name] = {
+                "role": area.role,
+                "settings": {name: value for name, value in settings.items() if not PRIVATE.search(name)},
+                "measurement": {},
+                "error": None,
+                "seconds": 0.0,
+            }
+            for name, probe in probes.items():
+                if name not in own:
+                    visited[area.name]["measurement"][name] = self._ask(probe, task_vars)
+
+        result = {"changed": False, "python": None, "started": time.time()}
+        if plan:
+            measured = self._execute_module(
+                module_name="tracktion.ops.measure", module_args={"plan": json.dumps(plan)}, task_vars=task_vars
+            )
+            if "areas" not in measured:
+                # Failed before it measured (no Python, a full disk, ...): the report says so for the host.
+                return {**measured, "changed": False, "place": place, "areas": {}, "extra_checks": extra_checks}
+            result["python"] = measured["python"]
+            for name, outcome in measured["areas"].items():
+                visited[name]["measurement"].update(outcome["measurement"])
+                visited[name].update(error=outcome["error"], seconds=outcome["seconds"])
+        earlier = _visit.areas_measured_at(place, task_vars.get("tracktion_visit"))
+        result.update(place=place, areas={**earlier, **visited}, extra_checks=extra_checks)
+        return result
+
+    def _fill_in(self, area, task_vars):
+        """The role's variables on this host, and its probes with them filled in.
+
+        The role's defaults stand below everything the host has, as in a play that lists the role.
+        """
+        defaults = self._load(area.file("defaults", "main.yml"))
+        probes = self._load(area.probes_file)["%s_probes" % area.name]
+        templar = self._templar.copy_with_new_env(available_variables={**defaults, **task_vars})
+        settings = templar.template({name: task_vars.get(name, default) for name, default in defaults.items()})
+        return settings, templar.template(probes)
+
+    def _load(self, path):
+        try:
+            return self._loader.load_from_file(str(path), trusted_as_template=True) or {}
+        except Exception as exc:
+            raise AnsibleActionFail("%s cannot be read: %s" % (path, exc)) from exc
+
+    def _ask(self, probe, task_vars):
+        """Measure with a module from outside this collection: a task of its own."""
+        answer = self._execute_module(module_name=probe["module"], module_args=probe["options"], task_vars=task_vars)
+        if answer.get("failed"):
+            error = {"kind": "failed", "message": str(answer.get("msg")), "cure": None}
+            return {"reachable": None, "error": error, "unknown": []}
+        return {"reachable": True, "error": None, "unknown": [], **answer}

@@ -1,0 +1,113 @@
+#!/usr/bin/python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: measure
+short_description: Run the measuring functions of several areas side by side
+version_added: "0.1.0"
+description:
+  - The half of a visit that runs on the managed host. It is called by M(tracktion.ops.visit), which builds its plan from the roles.
+  - Each area is measured in a process of its own, with a deadline. An area that hangs or crashes takes only itself along.
+  - To measure one service by hand, use its own module, for example M(tracktion.ops.pg_activity).
+author:
+  - The tracktion.ops maintainers (@tracktion)
+extends_documentation_fragment:
+  - tracktion.ops._attributes
+  - tracktion.ops._attributes.info_module
+  - tracktion.ops._attributes.actiongroup
+options:
+  plan:
+    description:
+      - 'What to measure, as JSON text: C({AREA: {"deadline": SECONDS, "probes": {PROBE: {"module": NAME, "options": {}}}}}).'
+      - It is text, and hidden as a whole, because it holds credentials. Hiding them one by one would make Ansible blot out
+        every place in the result that happens to read like one of them.
+    type: str
+    required: true
+seealso:
+  - module: tracktion.ops.visit
+"""
+
+EXAMPLES = r"""
+- name: Measure the inotify limits of a host, with a deadline of five seconds
+  tracktion.ops.measure:
+    plan: "{{ {'file_watching': {'deadline': 5, 'probes': {'inotify': {'module': 'inotify_limits', 'options': {}}}}} | to_json }}"
+"""
+
+RETURN = r"""
+areas:
+  description: What was measured, by area.
+  returned: always
+  type: dict
+  contains:
+    measurement:
+      description: By probe, the measurement that the module of the probe documents.
+      type: dict
+      returned: always
+    error:
+      description: Why probes are missing from RV(areas.measurement), as C(kind), C(message) and C(cure); else null.
+      type: dict
+      returned: always
+    seconds:
+      description: How long the area took.
+      type: float
+      returned: always
+  sample:
+    file_watching:
+      measurement: {inotify: {reachable: true, error: null, unknown: []}}
+      error: null
+      seconds: 0.021
+python:
+  description: The interpreter that measured.
+  returned: always
+  type: str
+  sample: /usr/bin/python3.11
+"""
+
+import json
+import sys
+from functools import partial
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
+
+
+def run_probe(probe, module, options):
+    """Measure with one measuring module, its options validated as if it had been called by itself."""
+    measuring = _measures.load(module)
+    validated = ArgumentSpecValidator(measuring.ARGUMENT_SPEC).validate(options)
+    if validated.error_messages:
+        raise BadOption("probe %s (%s): %s" % (probe, module, "; ".join(validated.error_messages)))
+    return measuring.measure(validated.validated_parameters)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={"plan": {"type": "str", "required": True, "no_log": True}},
+        supports_check_mode=True,
+    )
+    try:
+        plan = json.loads(module.params["plan"])
+    except ValueError:
+        # The parser's message quotes the text, which holds credentials.
+        module.fail_json(msg="plan: not valid JSON")
+    areas = {
+        area: (
+            wanted["deadline"],
+            {
+                name: partial(run_probe, name, probe["module"], probe["options"])
+                for name, probe in wanted["probes"].items()
+            },
+        )
+        for area, wanted in plan.items()
+    }
+    module.exit_json(changed=False, areas=_side_by_side.run(areas), python=sys.executable)
+
+
+if __name__ == "__main__":
+    main()

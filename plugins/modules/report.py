@@ -1,0 +1,62 @@
+#!/usr/bin/python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: report
+short_description: Judge what the visits measured, show it, and write it down
+version_added: "0.1.0"
+description:
+  - Judges the results registered as C(tracktion_visit) on the hosts of this run, with the check rows of their areas.
+  - Shows the findings worst first, writes C(report.json), and hands a summary to C(set_stats) as C(tracktion_report).
+  - Runs on the controller and needs C(run_once). The role P(tracktion.ops.report#role) wraps it.
+  - A report that is there already lends its findings the time they were first seen.
+author:
+  - The tracktion.ops maintainers (@tracktion)
+extends_documentation_fragment:
+  - tracktion.ops._attributes
+  - tracktion.ops._attributes.info_module
+  - tracktion.ops._attributes.action
+options:
+  directory:
+    description: Directory on the controller for C(report.json). It is made where it is missing.
+    type: path
+    required: true
+  fail_at:
+    description: RV(too_bad) is true where any finding is at least this severe.
+    type: str
+    choices: [never, critical, warning, unknown, info]
+    default: never
+seealso:
+  - module: tracktion.ops.visit
+"""
+
+EXAMPLES = r"""
+- name: Report
+  tracktion.ops.report:
+    directory: reports
+    fail_at: critical
+  register: report_written
+  run_once: true
+"""
+
+RETURN = r"""
+path:
+  description: Where the report lies on the controller; null where it could not be written.
+  returned: always
+  type: str
+  sample: /home/operator/reports/report.json
+summary:
+  description: Status, counts and the worst findings, as handed to C(set_stats).
+  returned: always
+  type: dict
+  sample: {status: warning, hosts: 1, findings_left_out: 0}
+too_bad:
+  description: Whether a finding reaches O(fail_at).
+  returned: always
+  type: bool
+  sample: false
+"""

@@ -1,0 +1,121 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finds the area roles and reads their files. Private to this collection."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import yaml
+
+from ansible import constants as C
+from ansible.errors import AnsibleError
+
+COLLECTION = "tracktion.ops"
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Area:
+    """A role that diagnoses one symptom area.
+
+    ``name`` is the role's name without its collection; it prefixes the role's variables.
+    """
+
+    def __init__(self, role, path):
+        self.role = role
+        self.name = role.rpartition(".")[2]
+        self.path = path
+
+    def file(self, *parts):
+        return self.path.joinpath(*parts)
+
+    @property
+    def probes_file(self):
+        return self.file("vars", "main", "probes.yml")
+
+    @property
+    def checks_file(self):
+        return self.file("vars", "main", "checks.yml")
+
+    @property
+    def remedies_file(self):
+        return self.file("vars", "main", "remedies.yml")
+
+    def rows(self, kind):
+        """The rows of ``checks.yml`` or ``remedies.yml``, as plain data: the judge compiles them itself."""
+        path = self.checks_file if kind == "checks" else self.remedies_file
+        if kind == "remedies" and not path.exists():
+            return []
+        data = read_yaml(path)
+        name = "%s_%s" % (self.name, kind)
+        if not isinstance(data, dict) or not isinstance(data.get(name), list):
+            raise AnsibleError("%s: must hold the list %s" % (path, name))
+        return data[name]
+
+    def argument_spec(self):
+        """The options of the role's entry point ``main``, as in its ``meta/argument_specs.yml``."""
+        return read_yaml(self.file("meta", "argument_specs.yml"))["argument_specs"]["main"]["options"]
+
+
+def read_yaml(path):
+    try:
+        with open(path, encoding="utf-8") as stream:
+            # Loader is yaml.SafeLoader, or the same in C, seven times as fast.
+            return yaml.load(stream, Loader=Loader)  # noqa: S506
+    except OSError as exc:
+        raise AnsibleError("%s: %s" % (path, exc.strerror)) from exc
+    except yaml.YAMLError as exc:
+        raise AnsibleError("%s: %s" % (path, exc)) from exc
+
+
+def find(names=None, playbook_dir="."):
+    """The areas of these role names; without names, every area role of this collection."""
+    if not names:
+        roles = _collection_path(COLLECTION) / "roles"
+        names = sorted(path.name for path in roles.iterdir() if Area(path.name, path).checks_file.exists())
+    return [_find_one(name, Path(playbook_dir)) for name in names]
+
+
+def _find_one(name, playbook_dir):
+    for role, path in _candidates(name, playbook_dir):
+        area = Area(role, path)
+        if area.checks_file.exists():
+            return area
+    raise AnsibleError(
+        "areas: no role %r with a vars/main/checks.yml was found in %s, in its collection or in the roles path"
+        % (name, COLLECTION)
+    )
+
+
+def _candidates(name, playbook_dir):
+    if name.count(".") == 2:
+        collection, _dot, role = name.rpartition(".")
+        path = _collection_path(collection)
+        if path:
+            yield name, path / "roles" / role
+        return
+    yield "%s.%s" % (COLLECTION, name), _collection_path(COLLECTION) / "roles" / name
+    for folder in [playbook_dir / "roles"] + [
+        Path(os.path.expanduser(folder)) for folder in C.DEFAULT_ROLES_PATH or []
+    ]:
+        yield name, folder / name
+
+
+def _collection_path(collection):
+    try:
+        package = importlib.import_module("ansible_collections." + collection)
+    except ImportError:
+        return None
+    return Path(package.__path__[0])
+
+
+def version():
+    """The version of this collection, as in its galaxy.yml or, once installed, in its MANIFEST.json."""
+    root = _collection_path(COLLECTION)
+    if root.joinpath("MANIFEST.json").exists():
+        return read_yaml(root / "MANIFEST.json")["collection_info"]["version"]
+    return read_yaml(root / "galaxy.yml")["version"]

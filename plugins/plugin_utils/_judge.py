@@ -1,0 +1,211 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The judge: measurements and check rows in, findings out. Pure. Private to this collection."""
+
+from __future__ import annotations
+
+import hashlib
+
+from jinja2 import TemplateError
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils._checks import EXPRESSIONS
+
+# From quiet to loud. An unknown is louder than an info: nobody knows what hides behind it.
+STATUSES = ("ok", "info", "unknown", "warning", "critical")
+# Findings listed per check and host; the rest is counted. A table of ten thousand bad items helps nobody.
+LISTED = 20
+
+
+def judge(area, checks, host, outcome, settings):
+    """Judge what was measured of one area on one host.
+
+    ``outcome`` is the area's entry in the result of M(tracktion.ops.measure): ``measurement``, ``error``.
+    ``settings`` maps the role's variables to their values on this host.
+    Returns ``(findings, counts)``: a list of dicts, and ``{checks, items, ok, info, unknown, warning, critical}``.
+    """
+    findings = []
+    counts = dict.fromkeys(STATUSES, 0)
+    counts.update(checks=len(checks), items=0)
+    for check in checks:
+        case = _Case(area, check, host, outcome, {**settings, **check.vars})
+        case.hear()
+        findings.extend(case.findings())
+        counts["items"] += case.items
+        for status, number in case.counts.items():
+            counts[status] += number
+    return findings, counts
+
+
+class _Case:
+    """One check on one host."""
+
+    def __init__(self, area, check, host, outcome, settings):
+        self.area = area
+        self.check = check
+        self.host = host
+        self.outcome = outcome
+        self.context = {**settings, "measured": outcome["measurement"]}
+        self.fired = {status: [] for status in ("critical", "warning", "unknown", "info")}
+        self.counts = dict.fromkeys(STATUSES, 0)
+        self.items = 0
+
+    def hear(self):
+        value, reason, cure = self.look()
+        if reason:
+            self.items += 1
+            self.counts["unknown"] += 1
+            self.fired["unknown"].append((None, reason, cure))
+            return
+        items = iter(value if self.check.each else [value])
+        current = [None]
+
+        def remembering():
+            for item in items:
+                current[0] = item
+                yield item
+
+        def found(status, item):
+            self.items += 1
+            self.counts[status] += 1
+            if status != "ok" and len(self.fired[status]) < LISTED:
+                self.fired[status].append((item, None, None))
+            return ""
+
+        feed = remembering()
+        while True:
+            try:
+                self.check.scan.render(self.context, items=feed, found=found)
+                return
+            except (TemplateError, ArithmeticError, TypeError, ValueError, KeyError) as exc:
+                # One item that cannot be judged is unknown; the template goes on with the next one, as the
+                # iterator stands just behind it.
+                self.items += 1
+                self.counts["unknown"] += 1
+                if len(self.fired["unknown"]) < LISTED:
+                    self.fired["unknown"].append((current[0], _reason(self.check, current[0], exc), None))
+                feed = remembering()
+
+    def look(self):
+        """``(value, None, None)`` where there is something to judge, else ``(None, reason, cure)``."""
+        probe, parts = self.check.path[0], self.check.path[1:]
+        measurement = self.outcome["measurement"].get(probe)
+        if measurement is None:
+            error = self.outcome.get("error") or {"message": "the probe %s did not run" % probe}
+            return None, error["message"], error.get("cure")
+        problem = measurement.get("error")
+        if problem and (parts or measurement.get("reachable") is None):
+            return None, problem["message"], problem.get("cure")
+        value, walked = measurement, []
+        for part in parts:
+            walked.append(part)
+            value = value.get(part) if isinstance(value, dict) else None
+            if value is None:
+                return None, _why_unknown(measurement, walked), None
+        expected = list if self.check.each else dict
+        if not isinstance(value, expected):
+            return None, "%s is not a %s" % (".".join(self.check.path), expected.__name__), None
+        return value, None, None
+
+    def findings(self):
+        for status, fired in self.fired.items():
+            for item, reason, cure in fired:
+                yield self.finding(status, item, reason, cure)
+            more = self.counts[status] - len(fired)
+            if more > 0:
+                yield self.base(status, "(%d more)" % more, "%d more like these are not listed" % more)
+
+    def finding(self, status, item, reason, cure):
+        check = self.check
+        context = {**self.context, "item": item}
+        name = self.render(check.object, context) if check.object and item is not None else None
+        if status == "unknown":
+            found = self.base(status, name, reason)
+            found["advice"] = cure
+            return found
+        found = self.base(status, name, self.render(check.summary, context))
+        paths, variables = check.evidence[status]
+        found["observed"] = {".".join(path): _follow(item, path) for path in paths}
+        found["threshold"] = {variable: self.context.get(variable) for variable in variables}
+        found["advice"] = self.render(check.advice, context) if check.advice else None
+        if check.remedy:
+            remedy = check.remedy
+            found["remedy"] = {
+                "id": remedy.id,
+                "title": remedy.title,
+                "risk": remedy.risk,
+                "data_loss": remedy.data_loss,
+                "does": self.render(remedy.does, context),
+                "role": remedy.area.role,
+                "tasks": remedy.tasks,
+                "vars": {key: self.evaluate(value, context) for key, value in remedy.vars.items()},
+            }
+        return found
+
+    def base(self, status, name, summary):
+        return {
+            "id": self.check.id,
+            "area": self.area,
+            "host": self.host,
+            "object": name,
+            "title": self.check.title,
+            "status": status,
+            "summary": summary,
+            "observed": {},
+            "threshold": {},
+            "why": self.check.why,
+            "guide": self.check.guide,
+            "advice": None,
+            "remedy": None,
+            "fingerprint": fingerprint(self.check.id, self.host, name),
+        }
+
+    def render(self, text, context):
+        try:
+            return " ".join(EXPRESSIONS.from_string(text).render(context).split())
+        except (TemplateError, ArithmeticError, TypeError, ValueError, KeyError) as exc:
+            # The finding stands without its wording: what fired is in ``observed``.
+            return "%s (%s)" % (self.check.title, exc)
+
+    def evaluate(self, value, context):
+        """The value of a remedy's variable: an expression keeps its type, anything else is text."""
+        text = value.strip() if isinstance(value, str) else ""
+        if text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1:
+            try:
+                return EXPRESSIONS.compile_expression(text[2:-2], undefined_to_none=True)(**context)
+            except (TemplateError, ArithmeticError, TypeError, ValueError, KeyError):
+                return None
+        return self.render(value, context) if isinstance(value, str) else value
+
+
+def fingerprint(check_id, host, name):
+    """The same trouble has the same fingerprint in every run: a hash of check id, host and object."""
+    return hashlib.sha256("\0".join((check_id, host, name or "")).encode()).hexdigest()[:16]
+
+
+def worst(statuses):
+    return max(statuses, key=STATUSES.index, default="ok")
+
+
+def _follow(item, path):
+    for part in path:
+        item = item.get(part) if isinstance(item, dict) else None
+    return item
+
+
+def _why_unknown(measurement, walked):
+    """The reason that the measurement itself gives for a part it could not read."""
+    path = ".".join(walked)
+    for entry in measurement.get("unknown") or []:
+        part = entry["part"]
+        if path == part or path.startswith(part + ".") or part.startswith(path + "."):
+            return "%s: %s" % (part, entry["reason"])
+    return "%s was not measured" % path
+
+
+def _reason(check, item, exc):
+    """Why an item could not be judged; mostly a field that is null."""
+    paths = sorted({path for level in check.levels for path in check.evidence[level][0]})
+    empty = [".".join(path) for path in paths if _follow(item, path) is None]
+    return "%s is not known" % ", ".join(empty) if empty else "cannot be judged: %s" % exc

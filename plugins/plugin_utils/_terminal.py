@@ -1,0 +1,122 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The report as a person reads it in a terminal, worst first. Private to this collection."""
+
+from __future__ import annotations
+
+import textwrap
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
+
+WIDTH = 110
+COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "info": "36", "ok": "32"}
+LOUD_FIRST = tuple(reversed(STATUSES))
+
+
+def render(report, colour=False, path=None, most=30):
+    """The terminal summary. ``most`` bounds the findings shown in full; the rest is counted and named."""
+    paint = _painter(colour)
+    lines = [_headline(report, paint), ""]
+    for host in report["hosts"]:
+        lines.append("%s  %s  %s" % (host["name"], paint(host["status"], host["status"].upper()), _areas(host, paint)))
+        own = [finding for finding in report["findings"] if finding["host"] == host["name"]]
+        known = [finding for finding in own if finding["status"] != "unknown"]
+        for finding in known[:most]:
+            lines += _finding(finding, paint)
+        if len(known) > most:
+            lines.append("  ... and %d more findings in the report" % (len(known) - most))
+        lines += _unknowns([finding for finding in own if finding["status"] == "unknown"], paint)
+        lines.append("")
+    if path:
+        lines.append("Report: %s" % path)
+    return "\n".join(lines)
+
+
+def _headline(report, paint):
+    counts = report["counts"]
+    parts = [
+        paint(status, "%d %s" % (counts[status], status)) for status in LOUD_FIRST if counts[status] or status == "ok"
+    ]
+    return "%s  %d host%s, %d checks over %d items: %s" % (
+        report["finished"],
+        len(report["hosts"]),
+        "" if len(report["hosts"]) == 1 else "s",
+        counts["checks"],
+        counts["items"],
+        ", ".join(parts),
+    )
+
+
+def _areas(host, paint):
+    return "  ".join("%s %s" % (area["name"], paint(area["status"], area["status"])) for area in host["areas"])
+
+
+def _finding(finding, paint):
+    what = finding["id"] + (" [%s]" % finding["object"] if finding["object"] else "")
+    lines = ["", "  %s  %s" % (paint(finding["status"], finding["status"].upper()), what)]
+    lines += _labelled("", finding["summary"])
+    numbers = _numbers(finding["observed"])
+    limits = _numbers(finding["threshold"])
+    if numbers:
+        lines += _labelled("seen", numbers + ("   limit: " + limits if limits else ""))
+    lines += _labelled("why", finding["why"])
+    if finding["advice"]:
+        lines += _labelled("do", finding["advice"])
+    remedy = finding["remedy"]
+    if remedy:
+        cost = "" if remedy["data_loss"] == "none" else ", loses: %s" % remedy["data_loss"]
+        lines += _labelled("remedy", "%s (%s%s): %s" % (remedy["id"], remedy["risk"], cost, remedy["does"]))
+        # Not wrapped: it is there to be copied.
+        lines.append("      %-7s%s" % ("try", remedy["command"]))
+    return lines
+
+
+def _unknowns(findings, paint):
+    """One reason often silences many checks: say it once, and name the checks."""
+    by_reason = {}
+    for finding in findings:
+        by_reason.setdefault((finding["area"], finding["summary"], finding["advice"]), []).append(finding)
+    lines = []
+    for (area, reason, advice), same in by_reason.items():
+        ids = sorted({finding["id"].partition(".")[2] for finding in same})
+        lines += [
+            "",
+            "  %s  %s: %d check%s could not run"
+            % (paint("unknown", "UNKNOWN"), area, len(ids), "" if len(ids) == 1 else "s"),
+        ]
+        lines += _labelled("", reason)
+        if advice:
+            lines += _labelled("do", advice)
+        lines += _labelled("checks", ", ".join(ids))
+    return lines
+
+
+def _labelled(label, text):
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent="      %-7s" % label if label else "      ",
+        subsequent_indent="             " if label else "      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _numbers(values):
+    return ", ".join("%s=%s" % (name, _short(value)) for name, value in values.items())
+
+
+def _short(value):
+    if isinstance(value, float):
+        return "%.6g" % value
+    text = str(value)
+    return text if len(text) <= 60 else text[:59] + "\u2026"
+
+
+def _painter(colour):
+    def paint(status, text):
+        return "\033[1;%sm%s\033[0m" % (COLOURS[status], text) if colour else text
+
+    return paint

@@ -1,0 +1,44 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Numbers as people read them. Private to this collection."""
+
+from __future__ import annotations
+
+
+def size(number):
+    """Bytes: 1536 -> '1.5 KiB'."""
+    number = float(number)
+    if abs(number) < 1024:
+        return "%.0f B" % number
+    for unit in ("KiB", "MiB", "GiB"):
+        number /= 1024
+        if abs(number) < 1024:
+            return "%.1f %s" % (number, unit)
+    return "%.1f TiB" % (number / 1024)
+
+
+def duration(seconds):
+    """3725 -> '1 h 2 min'; the two largest units are enough for a person. Below ten seconds, one decimal."""
+    seconds = float(seconds)
+    if seconds < 0:
+        return "-" + duration(-seconds)
+    if seconds < 1:
+        return "%.0f ms" % (seconds * 1000)
+    if seconds < 10:
+        return "%.1f s" % seconds
+    left = round(seconds)
+    parts = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append("%d %s" % (count, unit) if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part)
+
+
+def percent(ratio):
+    """0.915 -> '91.5 %'."""
+    return "%.3g %%" % (float(ratio) * 100)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Free ports of the loopback interface."""
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Collection
+
+from .shell import LabError
+
+# Below the range from which the kernel picks ports for outgoing connections: those come and go.
+RANGE = range(20000, 32000)
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int, taken: Collection[int] = ()) -> list[int]:
+    """So many different free ports; at random, so that two labs that start together rarely choose alike."""
+    chosen: list[int] = []
+    for port in random.sample(RANGE, len(RANGE)):
+        if len(chosen) == count:
+            return chosen
+        if port not in taken and is_free(port):
+            chosen.append(port)
+    raise LabError(f"no {count} free ports on 127.0.0.1 between {RANGE.start} and {RANGE.stop}")
