@@ -90,7 +90,7 @@ def test_a_built_and_installed_collection_diagnoses_by_name(clone, arguments, tm
 
 
 def test_as_a_project_awx_installs_it_from_its_own_checkout(clone, arguments, tmp_path):
-    """What a project sync runs, and then a job: the collections path is AWX's, the playbook is a file of the project."""
+    """What a project sync runs, and then a job: the collections path is AWX's, the playbook a file of the project."""
     code, output = run(
         "ansible-galaxy",
         "collection",
