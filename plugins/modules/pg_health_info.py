@@ -423,7 +423,7 @@ foreign_keys_without_index:
       type: float
       returned: always
     referenced_changes:
-      description: Rows deleted or updated in the table it refers to: each may have meant reading the referring table.
+      description: "Rows deleted or updated in the table it refers to: each may have meant reading the referring table."
       type: int
       returned: always
   sample: []
