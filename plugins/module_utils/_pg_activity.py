@@ -34,11 +34,8 @@ ARGUMENT_SPEC = dict(
     },
 )
 
-PARTS = (
-    "server",
-    "connections",
-    "connection_limits",
-    "pools",
+OF_LIMITS = ("connections", "connection_limits", "pools", "locks")
+OF_SESSIONS = (
     "sessions_by_state",
     "sessions_by_state_total",
     "sessions_total",
@@ -51,10 +48,9 @@ PARTS = (
     "idle_in_transaction_total",
     "blocking",
     "blocked_sessions_total",
-    "locks",
-    "prepared_transactions",
-    "prepared_transactions_total",
 )
+PREPARED = ("prepared_transactions", "prepared_transactions_total")
+PARTS = ("server",) + OF_LIMITS + OF_SESSIONS + PREPARED
 
 # A role or a database may have a limit of its own, which gives the same "too many connections".
 LIMITS = """
@@ -78,13 +74,13 @@ def measure(options):
     unknown = Unknown()
     parts = dict.fromkeys(PARTS)
     top = options["top"]
-    parts["server"] = postgresql.read(unknown, "server", pg_sessions.server, client)
+    parts["server"] = postgresql.read(unknown, ("server",), pg_sessions.server, client)
     if parts["server"] is None:
         return reached(parts, unknown)
-    limits = postgresql.read(unknown, "connections", client.row, LIMITS)
-    prepared = postgresql.read(unknown, "prepared_transactions", client.rows, pg_sessions.PREPARED_TRANSACTIONS)
+    limits = postgresql.read(unknown, OF_LIMITS, client.row, LIMITS)
+    prepared = postgresql.read(unknown, PREPARED, client.rows, pg_sessions.PREPARED_TRANSACTIONS)
     sessions = postgresql.read(
-        unknown, "sessions", pg_sessions.sessions, client, parts["server"]["version_num"], options["query_length"]
+        unknown, OF_SESSIONS, pg_sessions.sessions, client, parts["server"]["version_num"], options["query_length"]
     )
     if prepared is not None:
         parts.update(prepared_transactions=prepared[:top], prepared_transactions_total=len(prepared))

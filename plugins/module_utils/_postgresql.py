@@ -193,12 +193,13 @@ class Client:
         return self.rows(sql, parameters)[0]
 
 
-def read(unknown, part, function, *arguments):
-    """What ``function`` returns, or null with ``part`` noted in ``unknown`` where its query failed."""
+def read(unknown, parts, function, *arguments):
+    """What ``function`` returns, or null with each of ``parts`` noted in ``unknown`` where its query failed."""
     try:
         return function(*arguments)
     except QueryFailed as exc:
-        unknown.add(part, exc)
+        for part in parts:
+            unknown.add(part, exc)
         return None
 
 
