@@ -35,8 +35,9 @@ class Tree:
 def walk(root, deadline, most, watched=None, examples=5, top=5):
     """Walk the tree below ``root`` as a recursive watcher does: symbolic links are not followed.
 
-    ``watched`` holds the inodes that the watcher watches on this file system, null where nobody knows. Inodes of
-    other file systems mounted below the root are compared as well, so that a number there may pass for watched.
+    ``watched`` holds the inode numbers that the watcher watches, null where nobody knows. They are compared without
+    their device, which a walk could only learn by a stat of every directory: where file systems are mounted below the
+    root, a number of one may pass for that of another.
     """
     tree = Tree(root)
     waiting = [(root, os.stat(root).st_ino)]

@@ -69,13 +69,17 @@ class Instance:
     def pid(self):
         return self.holders[0][0]
 
-    def watched(self):
-        """The ``(device, inode)`` of every watch, as the kernel numbers them; empty when it is gone by now."""
+    def text(self):
+        """What /proc says about its watches now; empty when it is gone."""
         try:
-            with open("/proc/%d/fdinfo/%d" % self.holders[0], "rb") as stream:
-                return [(int(device, 16), int(inode, 16)) for inode, device in INODE.findall(stream.read())]
+            with open("/proc/%d/fdinfo/%d" % self.holders[0], "rb", buffering=0) as stream:
+                return stream.read()
         except OSError:
-            return []
+            return b""
+
+    def watched(self):
+        """The ``(device, inode)`` of every watch, as the kernel numbers them."""
+        return {(int(device, 16), int(inode, 16)) for inode, device in INODE.findall(self.text())}
 
 
 class Scan:

@@ -99,7 +99,8 @@ def delivery(kind):
 def inode_use(table, timeout, deadline, unknown, top):
     """Inode use of every file system that has a fixed number of them, the fullest first."""
     found, seen = [], set()
-    for mount in table:
+    # Of mounts on one point, only the last can be reached.
+    for mount in {mount.point: mount for mount in table}.values():
         own_root = mount.type == "overlay" and mount.point == "/"
         if (mount.type in NO_INODES and not own_root) or mount.device in seen:
             continue

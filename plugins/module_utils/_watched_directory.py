@@ -22,7 +22,7 @@ def look(path, root, table, trigger, timeout):
     ``root`` is the directory that stands for / where ``path`` counts, ``table`` the mounts there. Returns a mapping with
     the ``FACTS``, and ``real`` and ``inode`` (``(device, inode)``) for the next steps, null where there is no directory.
     """
-    real = os.path.realpath(root + path) if root == "" else root + path
+    real = root + path if root else os.path.realpath(path)
     try:
         status = os.stat(real)
     except (FileNotFoundError, NotADirectoryError):
@@ -62,26 +62,20 @@ def kernel_device(number):
     return os.major(number) << 20 | os.minor(number)
 
 
-def readable_by(pid, path, root):
+def readable_by(pid, real, root):
     """Whether a process may list a directory, by modes and capabilities; null where that does not settle it."""
     status = _processes.status(pid)
+    if int(status.get("CapEff", "0"), 16) & (1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH):
+        # Only over files of its own user namespace.
+        return True if _inotify.in_initial_user_namespace(pid) else None
     uid = _processes.effective_uid(status)
     groups = {int(group) for group in status.get("Groups", "").split()} | {int(status["Gid"].split()[1])}
-    capabilities = int(status.get("CapEff", "0"), 16)
-    privileged = capabilities & (1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH)
-    if privileged:
-        # Only over files of its own user namespace.
-        try:
-            return True if _inotify.in_initial_user_namespace(pid) else None
-        except OSError:
-            return None
-    real = os.path.realpath(path)
-    steps = real[len(root) :].strip("/").split("/") if real != root else []
+    names = [name for name in real[len(root) :].split("/") if name]
     here = root or "/"
-    for depth, step in enumerate([""] + [step for step in steps if step]):
-        here = os.path.join(here, step) if step else here
-        wanted = 0o5 if depth == len([step for step in steps if step]) else 0o1
-        if not _permits(os.stat(here), uid, groups, wanted):
+    for depth in range(len(names) + 1):
+        here = os.path.join(here, names[depth - 1]) if depth else here
+        # Passing through takes x, listing takes r as well.
+        if not _permits(os.stat(here), uid, groups, 0o5 if depth == len(names) else 0o1):
             return None if _has_acl(here) else False
     return True
 
@@ -101,11 +95,14 @@ def _has_acl(path):
         return False
 
 
-def watches_of(inodes, scan):
-    """By ``(device, inode)`` the instances that watch it, from one reading of all of them."""
+def holders(inodes, scan):
+    """By ``(device, inode)``, the instances with a watch on it; every instance is read once."""
     found = {inode: [] for inode in inodes}
-    if found:
+    needles = {inode: b" ino:%x sdev:%x " % (inode[1], inode[0]) for inode in inodes}
+    if needles:
         for instance in scan.instances:
-            for inode in found.keys() & set(instance.watched()):
-                found[inode].append(instance)
+            text = instance.text()
+            for inode, needle in needles.items():
+                if needle in text:
+                    found[inode].append(instance)
     return found

@@ -57,6 +57,13 @@ class Watcher:
         mine = set(self.pids)
         return [instance for instance in scan.instances if any(pid in mine for pid, _fd in instance.holders)]
 
+    def main(self, scan):
+        """The process that watches: the one that holds the most watches, else the youngest; null where none runs."""
+        mine = set(self.pids)
+        fullest = max(self.instances(scan), key=lambda instance: instance.watches, default=None)
+        holders = [pid for pid, _fd in fullest.holders if pid in mine] if fullest else self.pids[-1:]
+        return holders[0] if holders else None
+
     def readable(self, scan):
         """Whether its descriptors could be read."""
         hidden = {pid for pids in scan.unreadable.values() for pid in pids}
