@@ -1,9 +1,14 @@
 # make demo     the lab: a throwaway stack, faults in it, and what diagnose says about them
 # make test     everything that has to hold before a change is merged
 # make help     every target
+#
+# Environments: .venv is made by the python3 of this machine (on Debian 12: Python 3.11, so ansible-core 2.19), and
+# .venv-newest by the newest Python found, where there is a newer one.
 
 VENV ?= .venv
-PYTHON ?= python3
+ifndef PYTHON
+PYTHON := $(shell command -v python3 || echo python3)
+endif
 INVENTORY ?= inventory/this_host.yml
 ARGS ?=
 PYTEST_ARGS ?=
@@ -38,7 +43,7 @@ prepare: setup ## install the client libraries on hosts: make prepare INVENTORY=
 	@ansible-playbook playbooks/prepare.yml -i $(INVENTORY) $(ARGS)
 
 .PHONY: test
-test: lint sanity molecule pytest ## lint, sanity, molecule, unit and integration tests
+test: lint sanity newest molecule pytest ## all that has to hold: every target below
 
 .PHONY: lint
 lint: setup-test ## style and coherence of Python, YAML, Ansible, shell and documentation
@@ -47,6 +52,14 @@ lint: setup-test ## style and coherence of Python, YAML, Ansible, shell and docu
 .PHONY: sanity
 sanity: setup-test ## ansible-test sanity, with every Python found here
 	@tests/tools/sanity $(ARGS)
+
+.PHONY: newest
+newest: ## sanity and unit tests with the newest Python and ansible-core
+	@tests/tools/newest
+
+.PHONY: format
+format: setup-test ## lay out the Python files
+	@ruff check --quiet --fix --exit-zero . && ruff format .
 
 .PHONY: units
 units: setup-test ## unit tests: no server, no network
@@ -70,11 +83,11 @@ bench: setup ## time a diagnosis on big data and over a fleet
 
 .PHONY: lab-up
 lab-up: setup ## start the lab
-	@python -m tests.lab up
+	@tests/lab/lab up
 
 .PHONY: lab-down
 lab-down: ## stop the lab and remove what it made
-	@python -m tests.lab down
+	@tests/lab/lab down
 
 .PHONY: clean
 clean: ## remove what was built here, the virtual environments included

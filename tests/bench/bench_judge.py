@@ -5,7 +5,7 @@
 
 """The judge: 10,000 items by 10 check rows, against a template rendered item by item as a playbook loop would.
 
-    python tests/bench/bench_judge.py
+python tests/bench/bench_judge.py
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ sys.path.insert(0, str(ROOT / "playbooks" / "collections"))
 
 from ansible.parsing.dataloader import DataLoader  # noqa: E402
 from ansible.template import Templar, trust_as_template  # noqa: E402
-
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge  # noqa: E402
 
 ITEMS, ROWS = 10_000, 10

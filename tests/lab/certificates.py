@@ -1,5 +1,9 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """A certificate authority of the lab's own, for servers that speak TLS."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -54,9 +58,27 @@ def make_certificates(directory: Path, user: str, *names: str) -> Certificates:
 
     def issue(kind: str, subject: str, cert: Path, key: Path, *signed_by: str | Path) -> None:
         run(
-            "openssl", "req", "-x509", "-config", configuration, "-extensions", kind, "-days", "30", "-nodes",
-            "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={subject}",
-            "-out", cert, "-keyout", key, *signed_by,
+            "openssl",
+            "req",
+            "-x509",
+            "-config",
+            configuration,
+            "-extensions",
+            kind,
+            "-days",
+            "30",
+            "-nodes",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-subj",
+            f"/CN={subject}",
+            "-out",
+            cert,
+            "-keyout",
+            key,
+            *signed_by,
         )
         key.chmod(0o600)
 

@@ -1,12 +1,18 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The lab at the command line."""
+
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 from . import engine, images, servers
 from .shell import LabError, say
+from .stack import Stack, all_stacks
 
 
 def main(words: list[str] | None = None) -> int:
@@ -27,16 +33,26 @@ def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="lab", description=sys.modules[__package__].__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--name", help="which stack, where there are several side by side (default: $LAB_NAME)")
+    of_suite = argparse.ArgumentParser(add_help=False)
+    of_suite.add_argument("--suite", choices=images.SUITES, help="Debian release whose servers to use")
 
-    def command(function, name: str, *options: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__, parents=options)
+    def command(function, *options: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            function.__name__, help=function.__doc__, description=function.__doc__, parents=options
+        )
         sub.set_defaults(command=function)
         return sub
 
-    setup_options = command(setup, "setup")
-    setup_options.add_argument("--suite", choices=images.SUITES, help="build this image only")
-    sweep_options = command(sweep, "sweep")
-    sweep_options.add_argument("--all", action="store_true", help="also those whose process still runs")
+    command(setup, of_suite)
+    command(up, named, of_suite)
+    command(down, named).add_argument(
+        "--all", action="store_true", help="every stack, and the engine if the lab started it"
+    )
+    command(status, named)
+    command(inventory, named)
+    command(sweep).add_argument("--all", action="store_true", help="also those whose process still runs")
     return top
 
 
@@ -46,6 +62,50 @@ def setup(arguments: argparse.Namespace) -> None:
     engine.compose_command()
     for suite in [arguments.suite] if arguments.suite else images.SUITES:
         say(f"  image {images.ensure_image(suite)}")
+
+
+def up(arguments: argparse.Namespace) -> None:
+    """Bring the stack up and wait until it is healthy."""
+    stack = Stack(arguments.name)
+    stack.up(arguments.suite)
+    say(f"  inventory: {stack.inventory}")
+
+
+def down(arguments: argparse.Namespace) -> None:
+    """Remove the stack and everything it made."""
+    for stack in all_stacks() if arguments.all else [Stack(arguments.name)]:
+        stack.down()
+        say(f"  {stack.project} is gone")
+    if arguments.all:
+        servers.sweep()
+        engine.stop()
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """Show each service's health and address, as JSON."""
+    stack = Stack(arguments.name)
+    health = stack.health() if stack.exists else {}
+    print(
+        json.dumps(
+            {
+                "project": stack.project,
+                "suite": stack.state["suite"] if stack.exists else None,
+                "services": health,
+                "ports": stack.ports if stack.exists else {},
+            },
+            indent=2,
+        )
+    )
+    if not health or set(health.values()) != {"healthy"}:
+        raise LabError(f"{stack.project} is not healthy" if health else f"{stack.project} is down")
+
+
+def inventory(arguments: argparse.Namespace) -> None:
+    """Print the path of the stack's inventory, for ansible-playbook -i."""
+    stack = Stack(arguments.name)
+    if not stack.exists:
+        raise LabError(f"{stack.project} is down; first: lab up{stack.option}")
+    print(stack.inventory)
 
 
 def sweep(arguments: argparse.Namespace) -> None:

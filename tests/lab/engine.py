@@ -1,5 +1,9 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A working Docker engine with compose v2: found where there is one, else installed from Debian packages and started."""
+
+"""A working Docker engine with compose v2: found, or installed from Debian packages and started."""
+
 from __future__ import annotations
 
 import functools
@@ -19,7 +23,7 @@ LOG_FILE = MACHINE / "dockerd.log"
 LOCK_FILE = MACHINE / "engine.lock"
 OWN_COMPOSE = MACHINE / "docker" / "cli-plugins" / "docker-compose"
 
-# Every network of an engine we start lies in here, in small pieces: the engine's own default runs out after 31 networks.
+# Every network of an engine we start lies in here, in small pieces: by its own default it has room for 31 only.
 CONTAINER_NETWORKS = ipaddress.ip_network("172.16.0.0/12")
 ADDRESS_POOL = "base=172.20.0.0/14,size=24"
 
@@ -52,7 +56,7 @@ def ensure() -> None:
         if os.geteuid() != 0:
             raise LabError(
                 "no Docker engine answers, and only root can install or start one. Either run this as root, or have "
-                "docker.io installed and running and add yourself to its group: adduser $USER docker (then log in again)"
+                "docker.io installed and running and join its group: adduser $USER docker (then log in again)"
             )
         # Before the packages: their installation may start the engine.
         keep_lost_packets_home()
@@ -73,7 +77,10 @@ def start() -> None:
         with open(LOG_FILE, "ab") as log:
             daemon = subprocess.Popen(
                 ["dockerd", f"--pidfile={PID_FILE}", f"--default-address-pool={ADDRESS_POOL}"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
                 env={**os.environ, "PATH": SEARCH_PATH},
             )
 
@@ -118,7 +125,8 @@ def log_tail() -> str:
 def keep_lost_packets_home() -> None:
     """Packets for a bridge that is gone must end here and not leave by the default route."""
     overlapping = [
-        route["dst"] for route in json.loads(attempt("ip", "-json", "route", "show").stdout or "[]")
+        route["dst"]
+        for route in json.loads(attempt("ip", "-json", "route", "show").stdout or "[]")
         if route["dst"] != "default" and ipaddress.ip_network(route["dst"]).overlaps(CONTAINER_NETWORKS)
     ]
     # A machine that already lives in this range knows its own ways.
@@ -150,8 +158,17 @@ def install_programs(programs: dict[str, tuple[str, ...]]) -> None:
 def install_packages(*packages: str) -> None:
     """apt-get install, without questions and without recommendations."""
     with step(f"apt-get install {' '.join(packages)}"):
-        run("apt-get", "install", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *packages,
-            timeout=600, env={"DEBIAN_FRONTEND": "noninteractive"})
+        run(
+            "apt-get",
+            "install",
+            "--yes",
+            "--no-install-recommends",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+            *packages,
+            timeout=600,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+        )
 
 
 def has_candidate(package: str) -> bool:
@@ -198,7 +215,7 @@ def find_compose() -> tuple[str, ...] | None:
 
 
 def install_compose() -> tuple[str, ...]:
-    """From the machine's own packages where they have it; else unpacked from Debian's next release, for the lab alone."""
+    """From the machine's own packages where they have it; else unpacked from the next Debian, for the lab alone."""
     if os.geteuid() == 0:
         for package in ("docker-compose-v2", "docker-compose-plugin", "docker-compose"):
             if candidate_version(package).startswith("2."):
@@ -227,16 +244,30 @@ def unpack_compose_of_trixie() -> None:
             f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} trixie main\n", encoding="utf-8"
         )
         apart = (
-            "-o", f"Dir::Etc::sourcelist={work}/sources.list", "-o", "Dir::Etc::sourceparts=/dev/null",
-            "-o", f"Dir::State::lists={work}/lists", "-o", f"Dir::Cache={work}/cache", "-o", "APT::Sandbox::User=root",
+            "-o",
+            f"Dir::Etc::sourcelist={work}/sources.list",
+            "-o",
+            "Dir::Etc::sourceparts=/dev/null",
+            "-o",
+            f"Dir::State::lists={work}/lists",
+            "-o",
+            f"Dir::Cache={work}/cache",
+            "-o",
+            "APT::Sandbox::User=root",
         )
         run("apt-get", *apart, "update", timeout=180)
         # apt-get download writes into the working directory and has no option for it.
-        run("sh", "-c", 'cd "$1" && shift && exec apt-get "$@" download docker-compose', "sh", str(work), *apart,
-            timeout=180)
+        run(
+            "sh",
+            "-c",
+            'cd "$1" && shift && exec apt-get "$@" download docker-compose',
+            "sh",
+            str(work),
+            *apart,
+            timeout=180,
+        )
         package = next(work.glob("docker-compose_*.deb"))
         run("dpkg", "-x", str(package), str(work / "tree"))
         OWN_COMPOSE.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(work / "tree/usr/libexec/docker/cli-plugins/docker-compose", OWN_COMPOSE)
         shutil.rmtree(work)
-

@@ -1,5 +1,9 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """One image per Debian release, with every server, client and library of the lab, made without an image registry."""
+
 from __future__ import annotations
 
 import hashlib
@@ -17,16 +21,31 @@ REPOSITORY = "tracktion-lab"
 RECIPE = {
     "packages": [
         # servers
-        "postgresql", "redis-server", "rabbitmq-server", "openssh-server",
+        "postgresql",
+        "redis-server",
+        "rabbitmq-server",
+        "openssh-server",
         # what modules and services import
-        "python3", "python3-psycopg2", "python3-redis", "python3-hiredis", "python3-pika", "python3-docker",
+        "python3",
+        "python3-psycopg2",
+        "python3-redis",
+        "python3-hiredis",
+        "python3-pika",
+        "python3-docker",
         "python3-watchdog",
         # what people type
-        "procps", "iproute2", "curl", "openssl", "sudo",
+        "procps",
+        "iproute2",
+        "curl",
+        "openssl",
+        "sudo",
     ],
     "dpkg": [
-        "path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/info/*",
-        "path-exclude=/usr/share/locale/*", "force-unsafe-io",
+        "path-exclude=/usr/share/doc/*",
+        "path-exclude=/usr/share/man/*",
+        "path-exclude=/usr/share/info/*",
+        "path-exclude=/usr/share/locale/*",
+        "force-unsafe-io",
     ],
     # Run in the image's tree ("$1") at the end.
     "finish": [
@@ -77,14 +96,21 @@ def build(suite: str, name: str) -> None:
     try:
         with step(f"building {name} from Debian packages (about a minute)"):
             run(
-                "mmdebstrap", "--variant=minbase", f"--include={','.join(RECIPE['packages'])}",
-                "--aptopt=Acquire::Languages none", *(f"--dpkgopt={option}" for option in RECIPE["dpkg"]),
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--include={','.join(RECIPE['packages'])}",
+                "--aptopt=Acquire::Languages none",
+                *(f"--dpkgopt={option}" for option in RECIPE["dpkg"]),
                 *(f"--customize-hook={command}" for command in RECIPE["finish"]),
-                suite, tree, *([mirror] if mirror else []),
+                suite,
+                tree,
+                *([mirror] if mirror else []),
                 timeout=900,
             )
         with step(f"importing {tree.stat().st_size >> 20} MiB"):
-            changes = [word for key, value in RECIPE["environment"].items() for word in ("--change", f"ENV {key}={value}")]
+            changes = [
+                word for key, value in RECIPE["environment"].items() for word in ("--change", f"ENV {key}={value}")
+            ]
             docker("import", *changes, str(tree), name, timeout=300)
             # A name for people; the lab itself uses the exact one.
             docker("tag", name, f"{REPOSITORY}:{suite}")

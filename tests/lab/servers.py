@@ -1,9 +1,13 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Single throwaway servers, for tests that need one of a kind: each a context manager, gone when it is left.
 
-    with postgres_server("bookworm", max_connections=20) as server:
-        psycopg2.connect(host=server.host, port=server.port, user=server.user, password=server.password, dbname="tracktion")
+with postgres_server("bookworm", max_connections=20) as server:
+    psycopg2.connect(host=server.host, port=server.port, user=server.user, password=server.password, dbname="tracktion")
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -75,8 +79,9 @@ class Server:
 
     def exec(self, *command: str, stdin: str | None = None, timeout: float = 60) -> str:
         """Run a command in the container and return its output."""
-        return run("docker", "exec", *(["-i"] if stdin is not None else []), self.name, *command,
-                   stdin=stdin, timeout=timeout)
+        return run(
+            "docker", "exec", *(["-i"] if stdin is not None else []), self.name, *command, stdin=stdin, timeout=timeout
+        )
 
     def logs(self) -> str:
         """Everything the server has said."""
@@ -110,51 +115,90 @@ class Server:
             time.sleep(0.2)
 
 
-def postgres_server(suite: str = "bookworm", *, tls: bool = False, owner: str = "server",
-                    **settings: object) -> contextlib.AbstractContextManager[Server]:
+def postgres_server(
+    suite: str = "bookworm", *, tls: bool = False, owner: str = "server", **settings: object
+) -> contextlib.AbstractContextManager[Server]:
     """PostgreSQL; settings are the server's own (max_connections=20). User postgres, with a database `tracktion`."""
     password = secrets.token_hex(12)
     arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     return serve(
-        "postgres", suite, {"postgres": 5432}, arguments, owner=owner, tls=tls, user="postgres", password=password,
-        database="tracktion", ready=("pg_isready", "-q", "-h", "127.0.0.1"),
+        "postgres",
+        suite,
+        {"postgres": 5432},
+        arguments,
+        owner=owner,
+        tls=tls,
+        user="postgres",
+        password=password,
+        database="tracktion",
+        ready=("pg_isready", "-q", "-h", "127.0.0.1"),
         environment={"POSTGRES_PASSWORD": password, "INIT_SQL": "/lab/create_database.sql"},
     )
 
 
-def redis_server(suite: str = "bookworm", *arguments: str, password: str | None = "", tls: bool = False,
-                 owner: str = "server", config_file: bool = True) -> contextlib.AbstractContextManager[Server]:
+def redis_server(
+    suite: str = "bookworm",
+    *arguments: str,
+    password: str | None = "",
+    tls: bool = False,
+    owner: str = "server",
+    config_file: bool = True,
+) -> contextlib.AbstractContextManager[Server]:
     """Redis; arguments are its own ("--maxmemory", "64mb"). password=None asks for none, and config_file=False
     starts it without a file, so that CONFIG REWRITE fails."""
     if password == "":
         password = secrets.token_hex(12)
     protection = ["--requirepass", password] if password else []
     return serve(
-        "redis", suite, {"redis": 6379}, ["--save", "", *protection, *arguments], owner=owner, tls=tls,
-        user=None, password=password, ready=("bash", "-c", "</dev/tcp/127.0.0.1/6379"),
+        "redis",
+        suite,
+        {"redis": 6379},
+        ["--save", "", *protection, *arguments],
+        owner=owner,
+        tls=tls,
+        user=None,
+        password=password,
+        ready=("bash", "-c", "</dev/tcp/127.0.0.1/6379"),
         environment={"REDIS_CONFIG_FILE": "yes" if config_file else "no"},
     )
 
 
-def rabbitmq_server(suite: str = "bookworm", *, tls: bool = False, owner: str = "server",
-                    **settings: object) -> contextlib.AbstractContextManager[Server]:
+def rabbitmq_server(
+    suite: str = "bookworm", *, tls: bool = False, owner: str = "server", **settings: object
+) -> contextlib.AbstractContextManager[Server]:
     """RabbitMQ with its management API; settings are lines of rabbitmq.conf, with `__` for the dots."""
     password = secrets.token_hex(12)
     amqp, management, scheme = (5671, 15671, "https") if tls else (5672, 15672, "http")
     listening = f"{scheme}://127.0.0.1:{management}/api/health/checks/port-listener/{amqp}"
     return serve(
-        "rabbitmq", suite, {"amqp": amqp, "management": management},
+        "rabbitmq",
+        suite,
+        {"amqp": amqp, "management": management},
         [f"{name.replace('__', '.')} = {value}" for name, value in settings.items()],
-        owner=owner, tls=tls, user="tracktion", password=password,
+        owner=owner,
+        tls=tls,
+        user="tracktion",
+        password=password,
         ready=("curl", "--fail", "--silent", "--insecure", "--user", f"tracktion:{password}", listening),
         environment={"RABBITMQ_USER": "tracktion", "RABBITMQ_PASSWORD": password},
     )
 
 
 @contextlib.contextmanager
-def serve(kind: str, suite: str, inner_ports: dict[str, int], arguments: list[str], *, owner: str, tls: bool,
-          user: str | None, password: str | None, ready: tuple[str, ...], environment: dict[str, str],
-          database: str | None = None) -> Iterator[Server]:
+def serve(
+    kind: str,
+    suite: str,
+    inner_ports: dict[str, int],
+    arguments: list[str],
+    *,
+    owner: str,
+    tls: bool,
+    user: str | None,
+    password: str | None,
+    ready: tuple[str, ...],
+    environment: dict[str, str],
+    database: str | None = None,
+) -> Iterator[Server]:
     """Run one server for as long as the context lasts."""
     image = ensure_image(suite)
     name = f"tracktion-lab-{kind}-{secrets.token_hex(4)}"
@@ -164,16 +208,30 @@ def serve(kind: str, suite: str, inner_ports: dict[str, int], arguments: list[st
         server = Server(kind, name, suite, ports, user, password, ready, database, certificates)
         try:
             docker(
-                "run", "--detach", "--init", "--name", name,
-                "--label", f"{LABEL}={owner}", "--label", f"{PROCESS_LABEL}={this_process()}",
+                "run",
+                "--detach",
+                "--init",
+                "--name",
+                name,
+                "--label",
+                f"{LABEL}={owner}",
+                "--label",
+                f"{PROCESS_LABEL}={this_process()}",
                 # PostgreSQL waits for its clients to leave when it is asked in the usual way.
                 *(["--stop-signal", "SIGINT"] if kind == "postgres" else []),
-                "--volume", f"{CONTAINER_FILES}:/lab:ro",
+                "--volume",
+                f"{CONTAINER_FILES}:/lab:ro",
                 *(["--volume", f"{certificates.server_directory}:/tls:ro"] if certificates else []),
                 *(word for key, value in environment.items() for word in ("--env", f"{key}={value}")),
-                *(word for key, port in ports.items()
-                  for word in ("--publish", f"127.0.0.1:{port}:{inner_ports[key]}")),
-                image, "/bin/sh", f"/lab/{kind}.sh", *arguments,
+                *(
+                    word
+                    for key, port in ports.items()
+                    for word in ("--publish", f"127.0.0.1:{port}:{inner_ports[key]}")
+                ),
+                image,
+                "/bin/sh",
+                f"/lab/{kind}.sh",
+                *arguments,
             )
             server.wait()
             yield server
@@ -203,8 +261,14 @@ def is_alive(process: str) -> bool:
 
 def sweep(everything: bool = False) -> list[str]:
     """Remove the servers whose process is gone (or all of them) and return their names."""
-    listing = docker("ps", "--all", "--filter", f"label={PROCESS_LABEL}", "--format",
-                     '{{.Names}}\t{{.Label "' + PROCESS_LABEL + '"}}')
+    listing = docker(
+        "ps",
+        "--all",
+        "--filter",
+        f"label={PROCESS_LABEL}",
+        "--format",
+        '{{.Names}}\t{{.Label "' + PROCESS_LABEL + '"}}',
+    )
     servers = [line.split("\t") for line in listing.splitlines()]
     swept = [name for name, process in servers if everything or not is_alive(process)]
     if swept:

@@ -1,5 +1,9 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Running commands, saying what is going on, and failing with a cause and a cure."""
+
 from __future__ import annotations
 
 import contextlib
@@ -37,16 +41,25 @@ def step(text: str) -> Iterator[None]:
     say(f"  {text}: {time.monotonic() - started:.1f} s")
 
 
-def attempt(*command: str | Path, timeout: float = 60, stdin: str | None = None,
-            env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+def attempt(
+    *command: str | Path, timeout: float = 60, stdin: str | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     """Run a command and hand back its outcome, whatever it was; a missing program is exit code 127."""
     words = [str(word) for word in command]
     environment = {**os.environ, "PATH": SEARCH_PATH, **(env or {})}
     # Without input a child must not read the terminal of its caller.
     source = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False,
-                              env=environment, errors="replace", **source)
+        return subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=environment,
+            errors="replace",
+            **source,
+        )
     except FileNotFoundError:
         return subprocess.CompletedProcess(words, 127, "", f"{words[0]}: not installed")
     except subprocess.TimeoutExpired as expired:

@@ -19,5 +19,5 @@ if os.path.exists(AUTHORITIES):
     os.environ.setdefault("PIP_CERT", AUTHORITIES)
 # Options of the installer, not of pip.
 own = ("--no-setuptools", "--no-wheel")
-sys.argv = ["pip", "install"] + [argument for argument in sys.argv[1:] if argument not in own]
+sys.argv = ["pip", "install", "--quiet"] + [argument for argument in sys.argv[1:] if argument not in own]
 runpy.run_module("pip", run_name="__main__")

@@ -69,7 +69,10 @@ def test_the_deadline_takes_along_what_a_probe_has_started(tmp_path):
 
 
 def test_a_crash_of_the_process_takes_only_its_area_along():
-    result = _side_by_side.run({"bad": (5, {"x": lambda: os.kill(os.getpid(), signal.SIGKILL)}), "fine": (5, {"x": measured(1)})})
+    def crash():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    result = _side_by_side.run({"bad": (5, {"x": crash}), "fine": (5, {"x": measured(1)})})
     assert result["bad"]["error"]["kind"] == "died"
     assert result["fine"]["measurement"] == {"x": {"value": 1}}
 
@@ -79,7 +82,11 @@ def test_an_exception_is_the_error_of_its_probe_only():
         raise KeyError("nosuch")
 
     result = _side_by_side.run({"a": (5, {"x": broken, "y": measured(1)})})
-    assert result["a"]["measurement"]["x"]["error"] == {"kind": "crashed", "message": "KeyError: 'nosuch'", "cure": None}
+    assert result["a"]["measurement"]["x"]["error"] == {
+        "kind": "crashed",
+        "message": "KeyError: 'nosuch'",
+        "cure": None,
+    }
     assert result["a"]["measurement"]["x"]["reachable"] is None
     assert result["a"]["measurement"]["y"] == {"value": 1}
 

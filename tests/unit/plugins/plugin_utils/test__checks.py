@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible.errors import AnsibleError
 
+from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks
 from tests.unit.plugins.plugin_utils.conftest import CHECK, REMEDY
 

@@ -26,8 +26,8 @@ def report(make_area):
 
     def build(visits, previous=None):
         hosts, findings = [], []
-        for name, visit in visits.items():
-            host, found = _report.host_report(name, visit, judges, as_is)
+        for name, result in visits.items():
+            host, found = _report.host_report(name, [result], judges, as_is)
             hosts.append(host)
             findings.extend(found)
         return _report.build(hosts, findings, previous, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
@@ -114,8 +114,16 @@ def test_the_summary_is_small(report):
 
 def test_the_terminal_says_what_why_and_what_to_do(report):
     text = _terminal.render(report({"bad": BAD}), path="/r/report.json")
-    for part in ("CRITICAL  queues.backlog [a]", "a holds 500 messages", "ready=500", "limit: queues_ready_critical=100",
-                 "Work is done later", "queues.purge (destructive, loses: message)", "--check --diff", "/r/report.json"):
+    for part in (
+        "CRITICAL  queues.backlog [a]",
+        "a holds 500 messages",
+        "ready=500",
+        "limit: queues_ready_critical=100",
+        "Work is done later",
+        "queues.purge (destructive, loses: message)",
+        "--check --diff",
+        "/r/report.json",
+    ):
         assert part in text
 
 
@@ -129,3 +137,11 @@ def test_colour_only_on_request(report):
     made = report({"bad": BAD})
     assert "\033[" not in _terminal.render(made)
     assert "\033[" in _terminal.render(made, colour=True)
+
+
+def test_an_area_measured_from_another_host_counts_even_where_the_host_itself_is_gone(make_area):
+    judges = _report.Judges([make_area()])
+    host, findings = _report.host_report("web", [GONE, {**BAD, "place": "probe1"}], judges, as_is)
+    assert [finding["id"] for finding in findings] == ["host.unreachable", "queues.backlog"]
+    assert not host["reachable"]
+    assert [area["name"] for area in host["areas"]] == ["queues"]

@@ -11,10 +11,17 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _units
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * 1024**3, "5.0 GiB"), (3 * 1024**5, "3072.0 TiB"), (-2048, "-2.0 KiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (5 * 1024**3, "5.0 GiB"),
+        (3 * 1024**5, "3072.0 TiB"),
+        (-2048, "-2.0 KiB"),
+    ],
 )
-def test_bytes(number, text):
-    assert _units.bytes(number) == text
+def test_size(number, text):
+    assert _units.size(number) == text
 
 
 @pytest.mark.parametrize(

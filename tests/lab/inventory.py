@@ -1,0 +1,91 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Inventories of the lab. `variables` is the one place that knows what the roles call their options."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .stack import Stack
+
+# Ports inside the stack's network, where services have names instead of published ports.
+INNER = {
+    "postgres": ("postgres", 5432),
+    "redis": ("redis", 6379),
+    "amqp": ("rabbitmq", 5672),
+    "management": ("rabbitmq", 15672),
+    "analysis": ("analysis_service", 8001),
+    "tracklist": ("tracklist_service", 8002),
+    "watcher": ("file_watcher", 8003),
+}
+
+
+def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
+    """The roles' variables for this stack, seen from this machine or from inside the stack's network."""
+    address = INNER if inside else {name: ("127.0.0.1", port) for name, port in stack.ports.items()}
+    passwords = stack.passwords
+
+    def url(service: str) -> str:
+        host, port = address[service]
+        return f"http://{host}:{port}/health"
+
+    return {
+        "database_login_host": address["postgres"][0],
+        "database_login_port": address["postgres"][1],
+        "database_login_user": "tracktion_operator",
+        "database_login_password": passwords["operator"],
+        "database_login_db": "tracktion",
+        "cache_login_host": address["redis"][0],
+        "cache_login_port": address["redis"][1],
+        "cache_login_password": passwords["redis"],
+        "message_queue_login_host": address["amqp"][0],
+        "message_queue_amqp_port": address["amqp"][1],
+        "message_queue_management_port": address["management"][1],
+        "message_queue_login_user": "tracktion",
+        "message_queue_login_password": passwords["rabbitmq"],
+        "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],
+        "tracktion_compose_project": stack.project,
+        "tracktion_compose_directory": str(stack.directory),
+        "service_health_urls": {
+            "analysis_service": url("analysis"),
+            "tracklist_service": url("tracklist"),
+            "file_watcher": url("watcher"),
+        },
+    }
+
+
+def of_stack(stack: Stack) -> str:
+    """An inventory of one host, `lab`: this machine, looking at the stack's published ports."""
+    host = {
+        "ansible_connection": "local",
+        # The libraries that measure live where Ansible lives.
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        **variables(stack),
+    }
+    return as_yaml({"all": {"hosts": {"lab": host}}})
+
+
+def as_yaml(value: object) -> str:
+    """A document of mappings, lists, strings, numbers and booleans, in block style."""
+    return "---\n" + "\n".join(lines(value, 0)) + "\n"
+
+
+def lines(value: object, depth: int) -> list[str]:
+    """The lines of one value. Scalars are written as JSON, which is YAML and never guesses a type."""
+    indent = "  " * depth
+    written = []
+    entries = (
+        ((f"{key}:", child) for key, child in value.items())
+        if isinstance(value, dict)
+        else (("-", child) for child in value)
+    )
+    for label, child in entries:
+        if isinstance(child, (dict, list)) and child:
+            written += [f"{indent}{label}", *lines(child, depth + 1)]
+        else:
+            written.append(f"{indent}{label} {json.dumps(child)}")
+    return written
