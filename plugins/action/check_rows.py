@@ -18,7 +18,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        _validation, arguments = self.validate_argument_spec({"areas": {"type": "list", "elements": "str", "default": []}})
+        _validation, arguments = self.validate_argument_spec(
+            {"areas": {"type": "list", "elements": "str", "default": []}}
+        )
         areas = _areas.find(arguments["areas"], task_vars.get("playbook_dir", "."))
         extra = _checks.extra_rows_by_area(task_vars.get("tracktion_extra_checks") or [], areas)
         checks = {area.name: [check.id for check in _checks.load(area, extra[area.name])] for area in areas}

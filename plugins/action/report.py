@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _judge, _report, _terminal
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _judge, _report, _terminal, _visit
 
 NEVER = "never"
 
@@ -39,16 +39,17 @@ class ActionModule(ActionBase):
                 "ansible-inventory --graph shows what the inventory holds."
             )
         findings, hosts = [], []
-        roles = sorted({outcome["role"] for visit in visits.values() for outcome in (visit.get("areas") or {}).values()})
+        results = [result for results in visits.values() for result in results]
+        roles = sorted({outcome["role"] for result in results for outcome in (result.get("areas") or {}).values()})
         judges = _report.Judges(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
-        for name, visit in visits.items():
-            host, found = _report.host_report(name, visit, judges, _coerce)
+        for name, own in visits.items():
+            host, found = _report.host_report(name, own, judges, _coerce)
             hosts.append(host)
             findings.extend(found)
 
         path = os.path.abspath(os.path.join(arguments["directory"], "report.json"))
-        started = min(visit.get("started") or time.time() for visit in visits.values())
-        inventories = [source for source in task_vars.get("ansible_inventory_sources") or []]
+        started = min(result.get("started") or time.time() for result in results)
+        inventories = task_vars.get("ansible_inventory_sources") or []
         report = _report.build(
             hosts, findings, _report.read_previous(path), _areas.version(), started, time.time(), inventories
         )
@@ -61,18 +62,25 @@ class ActionModule(ActionBase):
             path = None
         self._display.display("\n" + _terminal.render(report, colour=bool(ANSIBLE_COLOR), path=path))
         result["path"] = path
-        result["ansible_stats"] = {"data": {"tracktion_report": result["summary"]}, "per_host": False, "aggregate": True}
+        result["ansible_stats"] = {
+            "data": {"tracktion_report": result["summary"]},
+            "per_host": False,
+            "aggregate": True,
+        }
         fail_at = arguments["fail_at"]
-        result["too_bad"] = fail_at != NEVER and _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(fail_at)
+        result["too_bad"] = fail_at != NEVER and _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(
+            fail_at
+        )
         return result
 
 
 def _visits(hostvars):
+    """By host, the results that its visits registered."""
     visits = {}
     for name in hostvars:
-        visit = hostvars.raw_get(name).get("tracktion_visit")
-        if visit:
-            visits[name] = visit
+        results = _visit.results(hostvars.raw_get(name).get("tracktion_visit"))
+        if results:
+            visits[name] = results
     return visits
 
 

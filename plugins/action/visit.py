@@ -12,7 +12,7 @@ import time
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _visit
 
 # Settings go back to the judge and on into reports. What opens a door does not.
 PRIVATE = re.compile(r"_login_|passw|secret|token|_key$")
@@ -65,13 +65,13 @@ class ActionModule(ActionBase):
             )
             if "areas" not in measured:
                 # Failed before it measured (no Python, a full disk, ...): the report says so for the host.
-                return {**measured, "changed": False, "host": host, "areas": {}, "extra_checks": extra_checks}
+                return {**measured, "changed": False, "place": place, "areas": {}, "extra_checks": extra_checks}
             result["python"] = measured["python"]
             for name, outcome in measured["areas"].items():
                 visited[name]["measurement"].update(outcome["measurement"])
                 visited[name].update(error=outcome["error"], seconds=outcome["seconds"])
-        earlier = (task_vars.get("tracktion_visit") or {}).get("areas") or {}
-        result.update(host=host, place=place, areas={**earlier, **visited}, extra_checks=extra_checks)
+        earlier = _visit.areas_measured_at(place, task_vars.get("tracktion_visit"))
+        result.update(place=place, areas={**earlier, **visited}, extra_checks=extra_checks)
         return result
 
     def _fill_in(self, area, task_vars):
@@ -93,9 +93,7 @@ class ActionModule(ActionBase):
 
     def _ask(self, probe, task_vars):
         """Measure with a module from outside this collection: a task of its own."""
-        answer = self._execute_module(
-            module_name=probe["module"], module_args=probe["options"], task_vars=task_vars
-        )
+        answer = self._execute_module(module_name=probe["module"], module_args=probe["options"], task_vars=task_vars)
         if answer.get("failed"):
             error = {"kind": "failed", "message": str(answer.get("msg")), "cure": None}
             return {"reachable": None, "error": error, "unknown": []}

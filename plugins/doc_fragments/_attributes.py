@@ -14,9 +14,9 @@ attributes:
   check_mode:
     description: Can run in C(check_mode) and return changed status prediction without modifying target.
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    description: In diff mode, returns details on what has changed (or would change, in C(check_mode)).
   idempotent:
-    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    description: Run twice in a row outside check mode with the same arguments, the second run indicates no change.
 """
 
     # For modules that only read.

@@ -31,9 +31,7 @@ def require(name):
     try:
         return importlib.import_module(name)
     except ImportError as first:
-        packages = os.path.join(
-            PREPARED_ENVIRONMENT, "lib", "python%d.%d" % sys.version_info[:2], "site-packages"
-        )
+        packages = os.path.join(PREPARED_ENVIRONMENT, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
         if os.path.isdir(packages) and packages not in sys.path:
             sys.path.append(packages)
             try:
@@ -44,4 +42,4 @@ def require(name):
             "The Python library %s cannot be imported by %s on %s: %s" % (name, sys.executable, platform.node(), first),
             cure="ansible-playbook tracktion.ops.prepare --limit <this host> (or install %s there)"
             % DEBIAN_PACKAGES.get(name, name),
-        )
+        ) from first

@@ -37,5 +37,5 @@ def load(name):
         return importlib.import_module("%s._%s" % (PACKAGE, name))
     except ModuleNotFoundError as exc:
         if exc.name and exc.name.startswith(PACKAGE):
-            raise BadOption("module: %r is not a measuring module of tracktion.ops" % name)
+            raise BadOption("module: %r is not a measuring module of tracktion.ops" % name) from exc
         raise

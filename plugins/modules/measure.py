@@ -99,7 +99,10 @@ def main():
     areas = {
         area: (
             wanted["deadline"],
-            {name: partial(run_probe, name, probe["module"], probe["options"]) for name, probe in wanted["probes"].items()},
+            {
+                name: partial(run_probe, name, probe["module"], probe["options"])
+                for name, probe in wanted["probes"].items()
+            },
         )
         for area, wanted in plan.items()
     }

@@ -87,11 +87,6 @@ extra_checks:
   type: list
   elements: dict
   sample: []
-host:
-  description: The host the visit was about.
-  returned: always
-  type: str
-  sample: lab
 place:
   description: The host the visit ran on.
   returned: success

@@ -64,7 +64,8 @@ class Area:
 def read_yaml(path):
     try:
         with open(path, encoding="utf-8") as stream:
-            return yaml.load(stream, Loader=Loader)
+            # Loader is yaml.SafeLoader, or the same in C, seven times as fast.
+            return yaml.load(stream, Loader=Loader)  # noqa: S506
     except OSError as exc:
         raise AnsibleError("%s: %s" % (path, exc.strerror)) from exc
     except yaml.YAMLError as exc:
@@ -98,7 +99,9 @@ def _candidates(name, playbook_dir):
             yield name, path / "roles" / role
         return
     yield "%s.%s" % (COLLECTION, name), _collection_path(COLLECTION) / "roles" / name
-    for folder in [playbook_dir / "roles"] + [Path(os.path.expanduser(folder)) for folder in C.DEFAULT_ROLES_PATH or []]:
+    for folder in [playbook_dir / "roles"] + [
+        Path(os.path.expanduser(folder)) for folder in C.DEFAULT_ROLES_PATH or []
+    ]:
         yield name, folder / name
 
 

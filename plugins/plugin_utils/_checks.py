@@ -33,7 +33,7 @@ class Expressions(Environment):
 
     def __init__(self):
         super().__init__(undefined=StrictUndefined)
-        self.filters.update(bytes=_units.bytes, duration=_units.duration, percent=_units.percent)
+        self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent)
 
     def getattr(self, obj, attribute):
         if isinstance(obj, dict):
@@ -159,7 +159,7 @@ class Check(Row):
     def scan(self):
         """A template that looks at every item of the iterator ``items`` and calls ``found(level, item)`` for each.
 
-        One loop in Jinja's own compiled code costs a microsecond per item; an expression called item by item costs seven.
+        One loop in Jinja's compiled code costs a microsecond per item; an expression called item by item, seven.
         """
         branches = "".join(
             "{%% %s %s %%}{{ found(%r, item) }}" % ("elif" if index else "if", getattr(self, level), level)

@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import tempfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
 
@@ -40,59 +40,62 @@ class Judges:
         return self._specs[name]
 
 
-def host_report(name, visit, judges, coerce):
-    """``(host, findings)`` of one host from the registered result of its visit.
+def host_report(name, results, judges, coerce):
+    """``(host, findings)`` of one host from the registered results of its visits, one per place.
 
     ``coerce(argument_spec, settings)`` returns the settings in the types that the role's argument_specs give.
     """
-    problem = _visit_problem(visit)
-    if problem:
-        finding = _host_finding(name, *problem)
-        return {"name": name, "reachable": False, "status": finding["status"], "areas": []}, [finding]
     findings, areas = [], []
-    for area, outcome in visit["areas"].items():
-        settings = coerce(judges.argument_spec(area), outcome["settings"])
-        found, counts = _judge.judge(area, judges.checks(area, visit["extra_checks"]), name, outcome, settings)
-        findings.extend(found)
-        areas.append(
-            {
-                "name": area,
-                "status": _judge.worst(finding["status"] for finding in found),
-                "counts": counts,
-                "seconds": outcome["seconds"],
-                "error": outcome["error"],
-            }
-        )
-    status = _judge.worst(area["status"] for area in areas)
-    return {"name": name, "reachable": True, "status": status, "areas": areas}, findings
+    for visit in results:
+        problem = _visit_problem(visit)
+        if problem:
+            findings.append(_host_finding(name, visit.get("place") or name, *problem))
+        for area, outcome in (visit.get("areas") or {}).items():
+            settings = coerce(judges.argument_spec(area), outcome["settings"])
+            found, counts = _judge.judge(area, judges.checks(area, visit["extra_checks"]), name, outcome, settings)
+            findings.extend(found)
+            areas.append(
+                {
+                    "name": area,
+                    "status": _judge.worst(finding["status"] for finding in found),
+                    "counts": counts,
+                    "seconds": outcome["seconds"],
+                    "error": outcome["error"],
+                }
+            )
+    reachable = not any(finding["area"] == "host" for finding in findings)
+    status = _judge.worst(finding["status"] for finding in findings)
+    areas.sort(key=lambda area: area["name"])
+    return {"name": name, "reachable": reachable, "status": status, "areas": areas}, findings
 
 
 def _visit_problem(visit):
-    """Why a host brought no measurement home: ``(id, status, summary)``, or None where it did."""
+    """Why a visit brought no measurement home: ``(id, summary)``, or None where it did."""
     if visit.get("unreachable"):
-        return "host.unreachable", "critical", "Ansible cannot reach the host: %s" % visit.get("msg", "")
+        return "host.unreachable", "Ansible cannot reach the host: %s" % visit.get("msg", "")
     if not visit.get("areas") and visit.get("msg"):
         said = (visit.get("module_stderr") or visit.get("module_stdout") or "").strip()
-        return "host.visit_failed", "critical", "The visit failed: %s. %s" % (visit["msg"], said)
+        return "host.visit_failed", "The visit failed: %s. %s" % (visit["msg"], said)
     return None
 
 
-def _host_finding(host, check_id, status, summary):
+def _host_finding(host, place, check_id, summary):
+    name = place if place != host else None
     return {
         "id": check_id,
         "area": "host",
         "host": host,
-        "object": None,
+        "object": name,
         "title": "Host not diagnosed",
-        "status": status,
+        "status": "critical",
         "summary": " ".join(summary.split())[:500],
         "observed": {},
         "threshold": {},
         "why": "Nothing is known about the services on this host.",
         "guide": "Quick Diagnostic Commands",
-        "advice": "ansible %s -m ansible.builtin.ping -vvv shows where the connection ends" % shlex.quote(host),
+        "advice": "ansible %s -m ansible.builtin.ping -vvv shows where the connection ends" % shlex.quote(place),
         "remedy": None,
-        "fingerprint": _judge.fingerprint(check_id, host, None),
+        "fingerprint": _judge.fingerprint(check_id, host, name),
     }
 
 
@@ -193,4 +196,4 @@ def _with_command(remedy, host, inventories):
 
 
 def _iso(seconds):
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

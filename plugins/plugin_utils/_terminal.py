@@ -81,8 +81,11 @@ def _unknowns(findings, paint):
     lines = []
     for (area, reason, advice), same in by_reason.items():
         ids = sorted({finding["id"].partition(".")[2] for finding in same})
-        lines += ["", "  %s  %s: %d check%s could not run" % (
-            paint("unknown", "UNKNOWN"), area, len(ids), "" if len(ids) == 1 else "s")]
+        lines += [
+            "",
+            "  %s  %s: %d check%s could not run"
+            % (paint("unknown", "UNKNOWN"), area, len(ids), "" if len(ids) == 1 else "s"),
+        ]
         lines += _labelled("", reason)
         if advice:
             lines += _labelled("do", advice)

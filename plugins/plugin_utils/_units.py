@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 
-def bytes(number):  # pylint: disable=redefined-builtin
-    """1536 -> '1.5 KiB'."""
+def size(number):
+    """Bytes: 1536 -> '1.5 KiB'."""
     number = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(number) < 1024 or unit == "TiB":
-            return "%.0f %s" % (number, unit) if unit == "B" else "%.1f %s" % (number, unit)
+    if abs(number) < 1024:
+        return "%.0f B" % number
+    for unit in ("KiB", "MiB", "GiB"):
         number /= 1024
+        if abs(number) < 1024:
+            return "%.1f %s" % (number, unit)
+    return "%.1f TiB" % (number / 1024)
 
 
 def duration(seconds):
@@ -25,7 +28,7 @@ def duration(seconds):
         return "%.0f ms" % (seconds * 1000)
     if seconds < 10:
         return "%.1f s" % seconds
-    left = int(round(seconds))
+    left = round(seconds)
     parts = []
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         count, left = divmod(left, size)

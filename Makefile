@@ -1,0 +1,95 @@
+# make demo     the lab: a throwaway stack, faults in it, and what diagnose says about them
+# make test     everything that has to hold before a change is merged
+# make help     every target
+#
+# Environments: .venv is made by the python3 of this machine (on Debian 12: Python 3.11, so ansible-core 2.19), and
+# .venv-newest by the newest Python found, where there is a newer one.
+
+VENV ?= .venv
+ifndef PYTHON
+PYTHON := $(shell command -v python3 || echo python3)
+endif
+INVENTORY ?= inventory/this_host.yml
+ARGS ?=
+PYTEST_ARGS ?=
+
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
+
+.PHONY: setup
+setup: ## make the virtual environment with what a controller needs
+	@tests/tools/setup $(VENV) requirements.txt $(PYTHON)
+
+.PHONY: setup-test
+setup-test: ## the same, with what the tests need
+	@tests/tools/setup $(VENV) requirements-test.txt $(PYTHON)
+
+.PHONY: demo
+demo: setup ## bring up the lab, break it, diagnose it
+	@tests/lab/demo.sh
+
+.PHONY: diagnose
+diagnose: setup ## diagnose hosts: make diagnose INVENTORY=... ARGS='-e ...'
+	@ansible-playbook playbooks/diagnose.yml -i $(INVENTORY) $(ARGS)
+
+.PHONY: prepare
+prepare: setup ## install the client libraries on hosts: make prepare INVENTORY=... ARGS='--check'
+	@ansible-playbook playbooks/prepare.yml -i $(INVENTORY) $(ARGS)
+
+.PHONY: test
+test: lint sanity newest molecule pytest ## all that has to hold: every target below
+
+.PHONY: lint
+lint: setup-test ## style and coherence of Python, YAML, Ansible, shell and documentation
+	@tests/tools/lint
+
+.PHONY: sanity
+sanity: setup-test ## ansible-test sanity, with every Python found here
+	@tests/tools/sanity $(ARGS)
+
+.PHONY: newest
+newest: ## sanity and unit tests with the newest Python and ansible-core
+	@tests/tools/newest
+
+.PHONY: format
+format: setup-test ## lay out the Python files
+	@ruff check --quiet --fix --exit-zero . && ruff format .
+
+.PHONY: units
+units: setup-test ## unit tests: no server, no network
+	@python -m pytest tests/unit $(PYTEST_ARGS)
+
+.PHONY: integration
+integration: setup-test ## tests against the real servers of the lab
+	@python -m pytest tests/integration $(PYTEST_ARGS)
+
+.PHONY: pytest
+pytest: setup-test
+	@python -m pytest tests/unit tests/integration $(PYTEST_ARGS)
+
+.PHONY: molecule
+molecule: setup-test ## the molecule scenarios, over a stack of their own
+	@molecule test --all
+
+.PHONY: bench
+bench: setup ## time the judge, and a diagnosis of one host and of a fleet
+	@python tests/bench/bench_judge.py
+	@python tests/bench/bench_diagnose.py
+
+.PHONY: lab-up
+lab-up: setup ## start the lab
+	@tests/lab/lab up
+
+.PHONY: lab-down
+lab-down: ## stop the lab and remove what it made
+	@tests/lab/lab down
+
+.PHONY: clean
+clean: ## remove what was built here, the virtual environments included
+	@rm -rf .venv* .cache .ansible .pytest_cache .ruff_cache tests/output

@@ -1,0 +1,338 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How this collection talks to RabbitMQ's management API: options, one keep-alive connection, failures by kind.
+
+Only the standard library is needed. Private to this collection.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import http.client
+import io
+import json
+import socket
+import ssl
+from urllib.parse import quote, urlencode
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
+
+CONNECTION_SPEC = {
+    "login_host": {"type": "str", "default": "localhost"},
+    "login_port": {"type": "int", "default": 15672},
+    "login_user": {"type": "str", "default": "guest"},
+    "login_password": {"type": "str", "no_log": True},
+    "login_protocol": {"type": "str", "choices": ["http", "https"], "default": "http"},
+    "ca_cert": {"type": "path"},
+    "client_cert": {"type": "path"},
+    "client_key": {"type": "path"},
+    "validate_certs": {"type": "bool", "default": True},
+    "vhost": {"type": "str", "default": "/"},
+    "amqp_port": {"type": "int", "default": 5672},
+    "amqp_tls": {"type": "bool", "default": False},
+    "timeout": {"type": "float", "default": 3.0},
+    "deadline": {"type": "float", "default": 15.0},
+    "top": {"type": "int", "default": 20},
+}
+
+# The list of 100,000 queues with the columns we ask for is about 10 MiB. A reply beyond this bound is cut off unread.
+MAX_REPLY_BYTES = 32 * 1024 * 1024
+
+# What the server remembers of unroutable messages: asked for once, with the overview (5 minutes, as the peers' rule).
+OVERVIEW = {"msg_rates_age": 300, "msg_rates_incr": 60}
+
+
+class ReplyError(Exception):
+    """The API answered one request with something other than the data asked for. ``kind`` is a stable word."""
+
+    def __init__(self, kind, message):
+        super().__init__(message)
+        self.kind = kind
+
+
+class Management:
+    """A keep-alive connection to the management API, every read of which is held to a deadline.
+
+    ``get()`` raises CannotConnect where the server does not answer (in time), ReplyError where it refuses the request.
+    """
+
+    def __init__(self, options):
+        self._options = options
+        self._connection = None
+        self._patient = False
+        self._remembered = {}
+        self.deadline = None
+        credentials = "%s:%s" % (options["login_user"] or "", options["login_password"] or "")
+        self._headers = {
+            "Accept": "application/json",
+            "Authorization": "Basic " + base64.b64encode(credentials.encode("utf-8")).decode("ascii"),
+        }
+
+    def patience(self):
+        """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
+        left = self.deadline.remaining(None if self._patient else self._options["timeout"])
+        if left <= 0:
+            raise socket.timeout("timed out")
+        return left
+
+    def get(self, *path, **query):
+        """The JSON reply to ``GET /api/<path>``; every element of ``path`` is percent-encoded."""
+        target = "/api/" + "/".join(quote(element, safe="") for element in path)
+        if query:
+            target += "?" + urlencode(query)
+        try:
+            return self._exchange(target)
+        except ReplyError as exc:
+            if exc.kind == "too_large":
+                # What has not been read would be taken for the next reply.
+                self.close()
+            raise
+        except (OSError, http.client.HTTPException) as exc:
+            self.close()
+            raise explain(exc, self._options)
+
+    def get_long(self, *path, **query):
+        """As get(), for the lists that take a big broker seconds: only the deadline bounds it."""
+        self._patient = True
+        try:
+            return self.get(*path, **query)
+        finally:
+            self._patient = False
+
+    def remember(self, name, read):
+        """What ``read()`` returned the first time: the modules of one area look at the same list of queues."""
+        if name not in self._remembered:
+            self._remembered[name] = read()
+        return self._remembered[name]
+
+    def forget(self):
+        """Read anew from here on."""
+        self._remembered.clear()
+
+    def close(self):
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _exchange(self, target):
+        # A server may close an idle connection at any time; only a connection that has served before is tried twice.
+        for attempt in (1, 2):
+            reused = self._connection is not None
+            if not reused:
+                self._connection = _connection(self._options, self)
+            try:
+                self._connection.request("GET", target, headers=self._headers)
+                response = self._connection.getresponse()
+                break
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                self.close()
+                if not reused or attempt == 2:
+                    raise
+        body = response.read(MAX_REPLY_BYTES + 1)
+        if len(body) > MAX_REPLY_BYTES:
+            raise ReplyError("too_large", "the reply is larger than %d bytes" % MAX_REPLY_BYTES)
+        return _decoded(response, body)
+
+
+def _decoded(response, body):
+    """The JSON of a reply; raises ReplyError for every status but 200."""
+    try:
+        reply = json.loads(body.decode("utf-8"))
+    except ValueError:
+        reply = None
+    if response.status == 200 and reply is not None:
+        return reply
+    reason = reply.get("reason") if isinstance(reply, dict) else None
+    said = cut("HTTP %d: %s" % (response.status, reason or response.reason or "no reason given"), 300)
+    if response.status == 404 and isinstance(reply, dict):
+        raise ReplyError("not_found", said)
+    if response.status in (401, 403):
+        if reason and "localhost" in str(reason):
+            raise ReplyError("loopback_only", said)
+        # Wrong credentials: "Not_Authorized" (4.0) or "Login failed" (3.10). A user who may log in but lacks a tag or a
+        # right: "Not management user", "Not monitor user", "User not authorised to access virtual host".
+        raise ReplyError("permission" if str(reason).startswith(("Not ", "User ")) else "authentication", said)
+    if response.status >= 500:
+        raise ReplyError("server_error", said)
+    raise ReplyError("protocol", said + " (is this RabbitMQ's management API?)")
+
+
+def _connection(options, owner):
+    if options["login_protocol"] == "https":
+        connection = _BoundedHTTPSConnection(
+            options["login_host"], options["login_port"], context=tls_context(options)
+        )
+    else:
+        connection = _BoundedHTTPConnection(options["login_host"], options["login_port"])
+    connection.owner = owner
+    return connection
+
+
+class _Bounded:
+    """An HTTP connection whose connect, writes and reads each get what is left of the deadline."""
+
+    owner = None
+
+    def connect(self):
+        self.timeout = self.owner.patience()
+        super().connect()
+        self.sock = _BoundedSocket(self.sock, self.owner)
+
+
+class _BoundedHTTPConnection(_Bounded, http.client.HTTPConnection):
+    pass
+
+
+class _BoundedHTTPSConnection(_Bounded, http.client.HTTPSConnection):
+    pass
+
+
+class _BoundedSocket:
+    """What http.client needs of a socket. A server that drips one byte a second cannot outlast the deadline."""
+
+    def __init__(self, sock, owner):
+        self._sock = sock
+        self._owner = owner
+
+    def sendall(self, data):
+        self._sock.settimeout(self._owner.patience())
+        self._sock.sendall(data)
+
+    def makefile(self, mode):
+        # Unbuffered, so that the socket outlives close() until the reply has been read, as http.client expects.
+        return io.BufferedReader(_BoundedReader(self._sock, self._sock.makefile(mode, buffering=0), self._owner))
+
+    def close(self):
+        self._sock.close()
+
+
+class _BoundedReader(io.RawIOBase):
+    def __init__(self, sock, raw, owner):
+        super().__init__()
+        self._sock = sock
+        self._raw = raw
+        self._owner = owner
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self._sock.settimeout(self._owner.patience())
+        return self._raw.readinto(buffer)
+
+    def close(self):
+        self._raw.close()
+        super().close()
+
+
+def tls_context(options):
+    """The TLS context of both protocols, from ca_cert, client_cert, client_key and validate_certs."""
+    try:
+        context = ssl.create_default_context(cafile=options["ca_cert"])
+        if not options["validate_certs"]:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if options["client_cert"]:
+            context.load_cert_chain(options["client_cert"], options["client_key"])
+    except (OSError, ssl.SSLError) as exc:
+        raise BadOption(
+            "ca_cert, client_cert or client_key cannot be loaded: %s" % exc, cure="name files that the host can read"
+        )
+    return context
+
+
+def explain(exc, options, port_option="login_port"):
+    """The CannotConnect for a failure on the wire: what happened, which options to look at, the next step."""
+    where = "%s port %d" % (options["login_host"], options[port_option])
+    amqp = port_option == "amqp_port"
+    service = "AMQP" if amqp else "the management API"
+    serve = "is the broker started?" if amqp else "is the plugin on (rabbitmq-plugins enable rabbitmq_management)?"
+
+    def cannot(kind, message, cure):
+        return CannotConnect(kind, message, cure)
+
+    if isinstance(exc, socket.gaierror):
+        return cannot("name_resolution", "login_host %s cannot be resolved: %s" % (options["login_host"], exc.strerror),
+                      "check login_host")
+    if isinstance(exc, ssl.SSLError):
+        tls = "amqp_tls" if amqp else "login_protocol"
+        return cannot("tls", "TLS with %s failed: %s" % (where, getattr(exc, "reason", None) or exc),
+                      "check %s and %s, ca_cert (which must name the server's CA), client_cert and validate_certs"
+                      % (port_option, tls))
+    if isinstance(exc, (socket.timeout, TimeoutError)) or getattr(exc, "errno", None) == errno.ETIMEDOUT:
+        return cannot("timeout", "%s at %s did not answer in time (timeout %g s, deadline %g s)"
+                      % (service, where, options["timeout"], options["deadline"]),
+                      "check login_host and %s, packet filters, and whether the broker hangs or is starting" % port_option)
+    if isinstance(exc, ConnectionRefusedError):
+        return cannot("refused", "nothing listens at %s" % where, "check login_host and %s; %s" % (port_option, serve))
+    if isinstance(exc, (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead)):
+        return cannot("closed", "%s at %s closed the connection" % (service, where),
+                      "the broker may be starting or stopping: look at its log and try again; check %s" % port_option)
+    if isinstance(exc, http.client.HTTPException):
+        return cannot("protocol", "%s does not speak HTTP: %s" % (where, cut(str(exc), 80)),
+                      "check login_port (the management API listens at 15672) and login_protocol")
+    return cannot("unreachable", "%s cannot be reached: %s" % (where, exc), "check login_host, routes and packet filters")
+
+
+_CURES = {
+    "authentication": "check login_user and login_password",
+    "loopback_only": "the user guest may log in from the broker's own machine only: create a user and set login_user",
+    "permission": "give the user the tag: rabbitmqctl set_user_tags <login_user> monitoring",
+    "server_error": "look at the broker's log; it may be starting",
+    "protocol": "check login_host and login_port (the management API listens at 15672)",
+    "too_large": "check login_port: this is not RabbitMQ's management API",
+    "not_found": "check login_port: this is not RabbitMQ's management API",
+}
+
+# A process measures one area: its modules share the connection, or the news that there is none.
+_sessions = {}
+
+
+def management(options, deadline):
+    """The connected client of these options, its ``overview`` read. Raises CannotConnect, also when asked again."""
+    key = tuple(sorted((name, options[name]) for name in CONNECTION_SPEC if name not in ("deadline", "top")))
+    known = _sessions.get(key)
+    if known is None:
+        known = _sessions[key] = _connect(options, deadline)
+    if isinstance(known, CannotConnect):
+        raise known
+    known.deadline = deadline
+    return known
+
+
+def _connect(options, deadline):
+    client = Management(options)
+    client.deadline = deadline
+    try:
+        client.overview = client.get("overview", **OVERVIEW)
+        if not isinstance(client.overview, dict) or "management_version" not in client.overview:
+            raise ReplyError("protocol", "the reply to /api/overview is not RabbitMQ's")
+        return client
+    except ReplyError as exc:
+        return CannotConnect(exc.kind, "the management API at %s port %d: %s" % (
+            options["login_host"], options["login_port"], exc), _CURES[exc.kind])
+    except CannotConnect as exc:
+        return exc
+
+
+def check_options(options):
+    """Options that no type can check. Raises BadOption naming the option."""
+    for name in ("timeout", "deadline"):
+        if not options[name] > 0:
+            raise BadOption("%s: must be above 0 seconds, got %s" % (name, options[name]), cure="set %s" % name)
+    if options["top"] < 1:
+        raise BadOption("top: must be at least 1, got %s" % options["top"], cure="set top")
+    for name in ("login_port", "amqp_port"):
+        if not 0 < options[name] < 65536:
+            raise BadOption("%s: must be a port number, got %s" % (name, options[name]), cure="set %s" % name)
+    if options["client_key"] and not options["client_cert"]:
+        raise BadOption("client_key: needs client_cert", cure="set client_cert")
+
+
+def started(options):
+    """The deadline of a measurement that starts now, its options checked."""
+    check_options(options)
+    return Deadline(options["deadline"])

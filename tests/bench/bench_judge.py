@@ -1,0 +1,85 @@
+#!/usr/bin/env python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The judge: 10,000 items by 10 check rows, against a template rendered item by item as a playbook loop would.
+
+python tests/bench/bench_judge.py
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "playbooks" / "collections"))
+
+from ansible.parsing.dataloader import DataLoader  # noqa: E402
+from ansible.template import Templar, trust_as_template  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge  # noqa: E402
+
+ITEMS, ROWS = 10_000, 10
+SAMPLE = 200
+
+
+def area(folder):
+    rows = [
+        {
+            "id": "queues.check_%d" % number,
+            "title": "Messages pile up",
+            "each": "broker.queues",
+            "object": "{{ item.name }}",
+            "warning": "item.ready >= queues_warning and item.state == 'running'",
+            "critical": "item.ready >= queues_critical",
+            "summary": "{{ item.name }} holds {{ item.ready }}",
+            "guide": "g",
+            "why": "w",
+        }
+        for number in range(ROWS)
+    ]
+    options = {"queues_warning": {"type": "int"}, "queues_critical": {"type": "int"}}
+    for name, data in {
+        "meta/argument_specs.yml": {"argument_specs": {"main": {"options": options}}},
+        "vars/main/checks.yml": {"queues_checks": rows},
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True)
+        path.write_text(yaml.safe_dump(data))
+    return _areas.Area("tracktion.ops.queues", folder)
+
+
+def main():
+    queues = [{"name": "q%d" % number, "ready": number % 1000, "state": "running"} for number in range(ITEMS)]
+    outcome = {"measurement": {"broker": {"reachable": True, "error": None, "unknown": [], "queues": queues}}}
+    settings = {"queues_warning": 900, "queues_critical": 990}
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        checks = _checks.load(area(Path(folder)))
+        loaded = time.perf_counter()
+        _findings, counts = _judge.judge("queues", checks, "host", outcome, settings)
+        judged = time.perf_counter()
+    expected = {"critical": 100 * ROWS, "warning": 900 * ROWS, "ok": 9000 * ROWS}
+    if {status: counts[status] for status in expected} != expected:
+        sys.exit("wrong counts: %s" % counts)
+
+    expression = trust_as_template("{{ item.ready >= queues_critical or item.ready >= queues_warning }}")
+    templating = time.perf_counter()
+    for queue in queues[:SAMPLE]:
+        Templar(loader=DataLoader(), variables={**settings, "item": queue}).template(expression)
+    per_item = (time.perf_counter() - templating) / SAMPLE
+
+    print("%-56s %10s" % ("%d items x %d rows" % (ITEMS, ROWS), "seconds"))
+    print("%-56s %10.3f" % ("read and compile the rows", loaded - started))
+    print("%-56s %10.3f" % ("judge", judged - loaded))
+    print("%-56s %10.3f" % ("templated item by item (from %d evaluations)" % SAMPLE, per_item * ITEMS * ROWS))
+    print("%-56s %9.0fx" % ("ratio", per_item * ITEMS * ROWS / (judged - loaded)))
+
+
+if __name__ == "__main__":
+    main()

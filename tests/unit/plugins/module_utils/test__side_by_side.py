@@ -1,0 +1,131 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import MissingLibrary
+
+
+def measured(value):
+    return lambda: {"value": value}
+
+
+def hang():
+    time.sleep(60)
+
+
+def test_every_area_brings_its_probes_home():
+    result = _side_by_side.run({"a": (5, {"x": measured(1), "y": measured(2)}), "b": (5, {"z": measured(3)})})
+    assert result["a"]["measurement"] == {"x": {"value": 1}, "y": {"value": 2}}
+    assert result["b"]["measurement"] == {"z": {"value": 3}}
+    assert result["a"]["error"] is None
+
+
+def test_areas_run_side_by_side():
+    def nap():
+        time.sleep(0.4)
+        return {}
+
+    started = time.monotonic()
+    _side_by_side.run({name: (5, {"nap": nap}) for name in "abcd"})
+    assert time.monotonic() - started < 1.2
+
+
+def test_a_hanging_area_is_cut_at_its_deadline_and_keeps_what_it_had():
+    started = time.monotonic()
+    result = _side_by_side.run({"slow": (0.3, {"first": measured(1), "second": hang}), "fine": (5, {"x": measured(2)})})
+    assert time.monotonic() - started < 2
+    assert result["slow"]["measurement"] == {"first": {"value": 1}}
+    assert result["slow"]["error"]["kind"] == "deadline"
+    assert result["fine"]["error"] is None
+
+
+def test_the_deadline_takes_along_what_a_probe_has_started(tmp_path):
+    pid_file = tmp_path / "pid"
+
+    def start_another_and_hang():
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(60)
+            os._exit(0)
+        pid_file.write_text(str(pid))
+        hang()
+
+    _side_by_side.run({"a": (0.3, {"x": start_another_and_hang})})
+    status = Path("/proc/%s/stat" % pid_file.read_text())
+    ended = time.monotonic() + 2
+    while status.exists() and status.read_text().split()[2] != "Z" and time.monotonic() < ended:
+        time.sleep(0.01)
+    assert not status.exists() or status.read_text().split()[2] == "Z"
+
+
+def test_a_crash_of_the_process_takes_only_its_area_along():
+    def crash():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    result = _side_by_side.run({"bad": (5, {"x": crash}), "fine": (5, {"x": measured(1)})})
+    assert result["bad"]["error"]["kind"] == "died"
+    assert result["fine"]["measurement"] == {"x": {"value": 1}}
+
+
+def test_an_exception_is_the_error_of_its_probe_only():
+    def broken():
+        raise KeyError("nosuch")
+
+    result = _side_by_side.run({"a": (5, {"x": broken, "y": measured(1)})})
+    assert result["a"]["measurement"]["x"]["error"] == {
+        "kind": "crashed",
+        "message": "KeyError: 'nosuch'",
+        "cure": None,
+    }
+    assert result["a"]["measurement"]["x"]["reachable"] is None
+    assert result["a"]["measurement"]["y"] == {"value": 1}
+
+
+def test_a_missing_library_names_its_cure():
+    def without_library():
+        raise MissingLibrary("no psycopg2", cure="install it")
+
+    result = _side_by_side.run({"a": (5, {"x": without_library})})
+    assert result["a"]["measurement"]["x"]["error"] == {
+        "kind": "missing_library",
+        "message": "no psycopg2",
+        "cure": "install it",
+    }
+
+
+def test_output_of_a_probe_does_not_reach_the_modules_own(capfd):
+    def noisy():
+        os.write(1, b"not JSON")
+        return {}
+
+    _side_by_side.run({"a": (5, {"x": noisy})})
+    assert capfd.readouterr().out == ""
+
+
+def test_too_much_is_refused(monkeypatch):
+    monkeypatch.setattr(_side_by_side, "MAX_BYTES", 1000)
+    result = _side_by_side.run({"a": (5, {"x": measured("x" * 100000)})})
+    assert result["a"]["error"]["kind"] == "too_large"
+
+
+@pytest.mark.parametrize("value", ["\udcff", "\u2713", "a\nb"])
+def test_any_text_passes(value):
+    result = _side_by_side.run({"a": (5, {"x": measured(value)})})
+    assert result["a"]["error"] is None
+    assert "value" in result["a"]["measurement"]["x"]
+
+
+def test_no_process_is_left_behind():
+    _side_by_side.run({name: (5, {"x": measured(1)}) for name in "abc"})
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

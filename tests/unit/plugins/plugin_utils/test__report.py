@@ -1,0 +1,147 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _terminal
+from tests.unit.plugins.plugin_utils.conftest import SETTINGS, outcome
+
+NOW = 1795400000.0
+
+
+def as_is(_spec, settings):
+    return settings
+
+
+@pytest.fixture
+def report(make_area):
+    """A function that reports the visits of these hosts."""
+    judges = _report.Judges([make_area()])
+
+    def build(visits, previous=None):
+        hosts, findings = [], []
+        for name, result in visits.items():
+            host, found = _report.host_report(name, [result], judges, as_is)
+            hosts.append(host)
+            findings.extend(found)
+        return _report.build(hosts, findings, previous, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
+
+    return build
+
+
+def visit(queues):
+    return {"areas": {"queues": {**outcome(queues), "settings": SETTINGS}}, "extra_checks": []}
+
+
+BAD = visit([{"name": "a", "ready": 500}])
+GOOD = visit([{"name": "a", "ready": 1}])
+GONE = {"unreachable": True, "msg": "Connection timed out"}
+
+
+def test_the_worst_host_comes_first(report):
+    made = report({"good": GOOD, "gone": GONE, "bad": BAD})
+    assert [host["name"] for host in made["hosts"]] == ["bad", "gone", "good"]
+    assert made["status"] == "critical"
+    assert made["counts"]["critical"] == 2
+    assert made["counts"]["ok"] == 1
+
+
+def test_an_unreachable_host_is_a_critical_finding(report):
+    (finding,) = report({"gone": GONE})["findings"]
+    assert (finding["id"], finding["status"]) == ("host.unreachable", "critical")
+    assert "Connection timed out" in finding["summary"]
+
+
+def test_a_visit_that_failed_says_what_the_host_said(report):
+    failed = {"msg": "Module result deserialization failed", "module_stderr": "python3: not found", "areas": {}}
+    (finding,) = report({"web": failed})["findings"]
+    assert finding["id"] == "host.visit_failed"
+    assert "python3: not found" in finding["summary"]
+
+
+def test_first_seen_is_kept_over_runs(report):
+    first = report({"bad": BAD})
+    first["findings"][0]["first_seen"] = "2026-01-01T00:00:00Z"
+    assert report({"bad": BAD}, first)["findings"][0]["first_seen"] == "2026-01-01T00:00:00Z"
+    assert report({"other": BAD}, first)["findings"][0]["first_seen"] == "2026-11-23T02:13:20Z"
+
+
+def test_the_command_of_a_remedy_is_one_shell_line_that_only_shows(report):
+    (finding,) = report({"bad": BAD})["findings"]
+    words = shlex.split(finding["remedy"]["command"])
+    assert words[:2] == ["ansible", "bad"]
+    assert words[words.index("-i") + 1] == "/inv/hosts.yml"
+    assert "name=tracktion.ops.queues tasks_from=remediate/purge" in words
+    assert json.loads(words[words.index("-e") + 1]) == {"queues_names": ["a"]}
+    assert "--check" in words
+
+
+def test_nothing_but_named_fields_reaches_the_report(report):
+    secret = visit([{"name": "a", "ready": 500, "password": "hunter2"}])
+    secret["areas"]["queues"]["settings"] = {**SETTINGS, "queues_login_password": "hunter2"}
+    assert "hunter2" not in json.dumps(report({"bad": secret}))
+
+
+def test_a_report_is_read_back_as_it_was_written(report, tmp_path):
+    made = report({"bad": BAD})
+    path = tmp_path / "new" / "report.json"
+    _report.write(made, str(path))
+    assert _report.read_previous(str(path)) == made
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema_version": 99}'])
+def test_a_previous_report_that_cannot_be_used_is_passed_over(tmp_path, text):
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    assert _report.read_previous(str(path)) is None
+    assert _report.read_previous(str(tmp_path / "nosuch")) is None
+
+
+def test_the_summary_is_small(report):
+    made = report({"host%03d" % number: BAD for number in range(200)})
+    summary = _report.summary(made)
+    assert len(summary["findings"]) == 20
+    assert summary["findings_left_out"] == 180
+    assert len(json.dumps(summary)) < 20000
+
+
+def test_the_terminal_says_what_why_and_what_to_do(report):
+    text = _terminal.render(report({"bad": BAD}), path="/r/report.json")
+    for part in (
+        "CRITICAL  queues.backlog [a]",
+        "a holds 500 messages",
+        "ready=500",
+        "limit: queues_ready_critical=100",
+        "Work is done later",
+        "queues.purge (destructive, loses: message)",
+        "--check --diff",
+        "/r/report.json",
+    ):
+        assert part in text
+
+
+def test_the_terminal_says_one_reason_for_many_unknowns_once(report):
+    text = _terminal.render(report({"web": visit([{"name": name, "ready": None} for name in "abc"])}))
+    assert text.count("ready is not known") == 1
+    assert "1 check could not run" in text
+
+
+def test_colour_only_on_request(report):
+    made = report({"bad": BAD})
+    assert "\033[" not in _terminal.render(made)
+    assert "\033[" in _terminal.render(made, colour=True)
+
+
+def test_an_area_measured_from_another_host_counts_even_where_the_host_itself_is_gone(make_area):
+    judges = _report.Judges([make_area()])
+    host, findings = _report.host_report("web", [GONE, {**BAD, "place": "probe1"}], judges, as_is)
+    assert [finding["id"] for finding in findings] == ["host.unreachable", "queues.backlog"]
+    assert not host["reachable"]
+    assert [area["name"] for area in host["areas"]] == ["queues"]

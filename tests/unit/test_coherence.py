@@ -1,0 +1,148 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is said in two places of the collection says the same in both."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _measures
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted((ROOT / "plugins" / "modules").glob("*.py"))
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+AREAS = [_areas.Area("tracktion.ops." + path.name, path) for path in ROLES if (path / "vars/main/checks.yml").exists()]
+PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+
+# The two prefixes of a role's variables; all others belong to somebody else.
+COLLECTION_PREFIX = "tracktion_"
+
+by_name = {"ids": lambda path: path.name}
+by_area = {"ids": lambda area: area.name}
+
+
+def read(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def constant(path, name):
+    """The value of the string constant ``name`` in a Python file, without importing it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == name:
+            return ast.literal_eval(node.value)
+    raise AssertionError("%s: no %s" % (path, name))
+
+
+def test_there_is_something_to_hold_together():
+    assert MODULES
+    assert ROLES
+    assert AREAS
+
+
+def documentation(path):
+    return yaml.safe_load(constant(path, "DOCUMENTATION"))
+
+
+def test_the_action_group_lists_the_modules_that_say_so():
+    group = read(ROOT / "meta/runtime.yml")["action_groups"]["ops"]
+    fragment = "tracktion.ops._attributes.actiongroup"
+    assert group == [path.stem for path in MODULES if fragment in documentation(path)["extends_documentation_fragment"]]
+
+
+def test_every_measuring_module_can_be_visited():
+    named = set(re.findall(r"^ +_(\w+),", Path(_measures.__file__).read_text(encoding="utf-8"), re.MULTILINE))
+    used = {
+        probe["module"]
+        for area in AREAS
+        for probe in read(area.probes_file)[area.name + "_probes"].values()
+        if "." not in probe["module"]
+    }
+    assert used <= named
+    for name in named:
+        assert callable(_measures.load(name).measure)
+        assert _measures.load(name).ARGUMENT_SPEC
+
+
+@pytest.mark.parametrize("path", MODULES, **by_name)
+def test_a_module_says_since_when_and_whose_it_is(path):
+    assert documentation(path)["module"] == path.stem
+    assert documentation(path)["version_added"] == read(ROOT / "galaxy.yml")["version"]
+    assert documentation(path)["author"] == ["The tracktion.ops maintainers (@tracktion)"]
+
+
+@pytest.mark.parametrize("path", ROLES, **by_name)
+def test_a_role_documents_each_default_and_no_more(path):
+    assert (path / "README.md").exists()
+    assert (path / "meta/main.yml").exists()
+    defaults = read(path / "defaults/main.yml")
+    options = read(path / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert sorted(options) == sorted(defaults)
+    for name in defaults:
+        assert name.startswith((path.name + "_", COLLECTION_PREFIX)), name
+        assert options[name].get("description"), name
+
+
+@pytest.mark.parametrize("path", ROLES, **by_name)
+def test_a_role_default_is_the_default_that_is_documented(path):
+    defaults = read(path / "defaults/main.yml")
+    options = read(path / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    documented = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert documented == {name: defaults[name] for name in documented}
+
+
+@pytest.mark.parametrize("area", AREAS, **by_area)
+def test_an_areas_rows_are_well_formed(area):
+    assert _checks.load(area)
+
+
+@pytest.mark.parametrize("area", AREAS, **by_area)
+def test_every_remedy_of_an_area_has_its_task_file_and_the_reverse(area):
+    declared = {row["id"].rpartition(".")[2] for row in area.rows("remedies")}
+    assert declared == {path.stem for path in area.file("tasks", "remediate").glob("*.yml")}
+
+
+@pytest.mark.parametrize("area", AREAS, **by_area)
+def test_a_check_looks_where_its_area_probes(area):
+    probes = read(area.probes_file)[area.name + "_probes"]
+    for row in area.rows("checks"):
+        assert (row.get("each") or row["at"]).partition(".")[0] in probes, row["id"]
+
+
+@pytest.mark.parametrize("area", AREAS, **by_area)
+def test_an_areas_variables_are_used(area):
+    """A variable that nothing reads is a promise that nothing keeps."""
+    files = [path for path in area.path.rglob("*.yml") if path.parent.name != "meta"]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    unused = [name for name in read(area.file("defaults/main.yml")) if not re.search(r"\b%s\b(?!:)" % name, text)]
+    assert unused == []
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, **by_name)
+def test_a_playbook_can_be_called_by_its_collection_name(path):
+    assert path.stem.isidentifier()
+
+
+def test_prepare_installs_what_the_modules_import():
+    imported = set()
+    for path in (ROOT / "plugins" / "module_utils").glob("*.py"):
+        imported |= set(re.findall(r'\brequire\("(\w+)', path.read_text(encoding="utf-8")))
+    variables = read(ROOT / "roles/prepare/vars/main.yml")
+    installed = {library for libraries in variables["prepare_libraries_by_area"].values() for library in libraries}
+    assert installed == imported
+    assert set(variables["prepare_libraries_by_area"]) == {area.name for area in AREAS}
+    for packages in variables["prepare_packages_by_family"].values():
+        assert set(packages) == imported
+
+
+def test_python_files_name_their_licence():
+    for folder in ("plugins", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert "SPDX-License-Identifier: GPL-3.0-or-later" in path.read_text(encoding="utf-8")[:400], path
