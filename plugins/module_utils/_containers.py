@@ -1,0 +1,119 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which container a process belongs to, and what the engine's own files say about it. Private to this collection.
+
+Read from the cgroup of the process and from the files of the Docker engine, so that neither a library nor an engine
+that answers is needed. Reading the files takes root.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import os
+import re
+import time
+
+ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?:$|/)", re.MULTILINE)
+DEFAULT_ROOT = "/var/lib/docker"
+DAEMON_CONFIGURATION = "/etc/docker/daemon.json"
+MAX_BYTES = 1 << 20
+FIELDS = ("id", "name", "service", "project", "state", "exit_code", "restarts", "started", "finished")
+
+
+def container_id(pid):
+    """The id of the container that a process runs in, null outside of containers."""
+    try:
+        with open("/proc/%d/cgroup" % pid, encoding="utf-8", errors="replace") as stream:
+            return id_in(stream.read())
+    except OSError:
+        return None
+
+
+def id_in(cgroup):
+    """The container's id in the text of /proc/<pid>/cgroup: the innermost, where one container holds another."""
+    found = ID.findall(cgroup)
+    return found[-1] if found else None
+
+
+class Engine:
+    """What the files of a Docker engine say about its containers; null where there are none or we may not read them."""
+
+    def __init__(self, root=None):
+        self.root = os.path.join(root or _data_root(), "containers")
+        self._known = {}
+
+    def container(self, identity):
+        """``id, name, service, project, state, exit_code, restarts, started, finished``, the unknown ones null."""
+        if identity is None:
+            return None
+        if identity not in self._known:
+            self._known[identity] = self._read(identity) or dict(dict.fromkeys(FIELDS), id=identity)
+        return self._known[identity]
+
+    def of_service(self, service):
+        """The containers of a compose service, the running ones first; null where the files cannot be read.
+
+        Raises FileNotFoundError where there is no engine here.
+        """
+        try:
+            names = os.listdir(self.root)
+        except PermissionError:
+            return None
+        found = [self.container(name) for name in names if len(name) == 64]
+        found = [container for container in found if service in (container["service"], container["name"])]
+        return sorted(found, key=lambda container: (container["state"] != "running", -(container["started"] or 0)))
+
+    def _read(self, identity):
+        try:
+            with open(os.path.join(self.root, identity, "config.v2.json"), encoding="utf-8", errors="replace") as stream:
+                return summary(json.loads(stream.read(MAX_BYTES)))
+        except (OSError, ValueError):
+            return None
+
+
+def summary(data):
+    """What we tell about a container, out of its config.v2.json."""
+    labels = (data.get("Config") or {}).get("Labels") or {}
+    state = data.get("State") or {}
+    return {
+        "id": data.get("ID"),
+        "name": (data.get("Name") or "").lstrip("/") or None,
+        "service": labels.get("com.docker.compose.service"),
+        "project": labels.get("com.docker.compose.project"),
+        "state": _state(state),
+        "exit_code": state.get("ExitCode"),
+        "restarts": data.get("RestartCount"),
+        "started": epoch(state.get("StartedAt")),
+        "finished": epoch(state.get("FinishedAt")),
+    }
+
+
+def _state(state):
+    for field, name in (("Restarting", "restarting"), ("Paused", "paused"), ("Running", "running"), ("Dead", "dead")):
+        if state.get(field):
+            return name
+    return "exited" if state else None
+
+
+def epoch(text):
+    """Epoch seconds of the engine's time stamps (RFC 3339 in UTC); null for none and for year one, its "never"."""
+    match = re.match(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z$", text or "")
+    if not match or match.group(1) == "0001":
+        return None
+    whole = calendar.timegm(tuple(int(part) for part in match.groups()[:6]))
+    return round(whole + float(match.group(7) or 0), 3)
+
+
+def age(moment):
+    return None if moment is None else max(0.0, round(time.time() - moment, 1))
+
+
+def _data_root():
+    try:
+        with open(DAEMON_CONFIGURATION, encoding="utf-8") as stream:
+            return json.load(stream).get("data-root") or DEFAULT_ROOT
+    except (OSError, ValueError, AttributeError):
+        return DEFAULT_ROOT

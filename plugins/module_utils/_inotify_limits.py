@@ -1,0 +1,260 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measures the inotify limits of a machine and who uses them up. Private to this collection."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _inotify, _processes, _sysctl
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import Engine, container_id
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    Deadline,
+    Unknown,
+    reached,
+    unreachable,
+)
+
+FLOOR = {"type": "int"}
+ARGUMENT_SPEC = {
+    "max_user_watches": FLOOR,
+    "max_user_instances": FLOOR,
+    "max_queued_events": FLOOR,
+    "sysctl_root": {"type": "path", "default": "/"},
+    "docker_root": {"type": "path"},
+    "top": {"type": "int", "default": 20},
+    "timeout": {"type": "float", "default": 3.0},
+    "deadline": {"type": "float", "default": 10.0},
+}
+
+PARTS = ("limits", "boot_reader", "broken_lines", "namespace", "users", "processes", "scan", "memory")
+# What the kernel itself reckons with when it sizes max_user_watches to one percent of memory (fs/notify/inotify:
+# a mark and two inodes); 23.5 GiB gave 192,536 watches.
+BYTES_PER_WATCH = 1310
+# Older and newer kernels, with other options, have between 1000 and 1800 bytes.
+COST_RANGE = (1000, 1800)
+SMALLEST_DEFAULT, GREATEST_DEFAULT = 8192, 1 << 20
+FIXED_DEFAULTS = {"max_user_instances": 128, "max_queued_events": 16384}
+
+
+def measure(options):
+    """The measurement that the module tracktion.ops.inotify_limits documents."""
+    deadline = Deadline(options["deadline"])
+    unknown = Unknown()
+    try:
+        runtime = {name: _inotify.limit(name) for name in _inotify.LIMITS}
+    except (OSError, ValueError) as exc:
+        return unreachable(PARTS, no_inotify(exc))
+    configuration = read_configuration(options)
+    for entry in configuration.unreadable:
+        unknown.add("limits", "%s cannot be read: %s" % (entry["file"], entry["reason"]))
+    memory = total_memory()
+    limits = [describe_limit(name, runtime[name], options.get(name), configuration, memory) for name in runtime]
+    scan = _inotify.scan(deadline)
+    names = _processes.user_names()
+    users = count_users(scan, runtime, names)
+    if not scan.complete:
+        unknown.add("users", scan.reason)
+    if scan.unreadable:
+        unknown.add("users", why_unreadable(scan))
+    top = options["top"]
+    return reached(
+        {
+            "limits": limits,
+            "boot_reader": _sysctl.boot_reader(options["sysctl_root"]),
+            "broken_lines": configuration.broken[:top],
+            "broken_lines_total": len(configuration.broken),
+            "namespace": {
+                "initial": _inotify.in_initial_user_namespace(),
+                "max_inotify_watches": _inotify.namespace_limit("max_inotify_watches"),
+                "max_inotify_instances": _inotify.namespace_limit("max_inotify_instances"),
+            },
+            "users": users[:top],
+            "users_total": len(users),
+            "processes": busiest(scan, top, names, Engine(options["docker_root"])),
+            "processes_total": len({instance.pid for instance in scan.instances}),
+            "scan": describe_scan(scan),
+            "memory": describe_memory(scan, runtime["max_user_watches"], memory),
+        },
+        unknown,
+    )
+
+
+def why_unreadable(scan):
+    pids = sorted(pid for mine in scan.unreadable.values() for pid in mine)
+    if os.geteuid():
+        return "%d processes cannot be read without privilege: measure with become" % len(pids)
+    return "the kernel keeps %d processes even from root: %s" % (len(pids), ", ".join(map(str, pids[:10])))
+
+
+def no_inotify(exc):
+    return CannotConnect(
+        "no_inotify",
+        "The inotify limits cannot be read: %s" % exc,
+        "inotify needs Linux with %s mounted; measure on the host that runs the watcher" % _inotify.LIMITS_DIRECTORY,
+    )
+
+
+def key_of(name):
+    return "fs.inotify.%s" % name
+
+
+def read_configuration(options, instead=None):
+    return _sysctl.read([key_of(name) for name in _inotify.LIMITS], options["sysctl_root"], instead=instead)
+
+
+def describe_limit(name, runtime, floor, configuration, memory):
+    """One limit: what holds now, what will hold after a boot, and which file says so."""
+    settings = configuration.settings(key_of(name))
+    winner = configuration.winner(key_of(name))
+    values = [setting.value for setting in settings if setting.value is not None]
+    persisted = winner.value if winner else None
+    at_boot = persisted if winner else kernel_default(name, runtime, memory)
+    return {
+        "name": name,
+        "key": key_of(name),
+        "runtime": runtime,
+        "floor": floor,
+        "persisted": persisted,
+        "file": winner.file if winner else None,
+        "line": winner.line if winner else None,
+        "highest_persisted": max(values, default=None),
+        "at_boot": None if configuration.unreadable else at_boot,
+        "settings": [setting.as_data() for setting in settings],
+    }
+
+
+def kernel_default(name, runtime, memory):
+    """What the kernel sets by itself at boot.
+
+    max_user_watches depends on the build of the kernel. A value that can be the default is taken for it; beside any other
+    one, the least that the default can be is returned. Null where memory is not known.
+    """
+    if name in FIXED_DEFAULTS:
+        return FIXED_DEFAULTS[name]
+    if memory is None:
+        return None
+    least, greatest = (
+        min(max(memory // 100 // cost, SMALLEST_DEFAULT), GREATEST_DEFAULT) for cost in reversed(COST_RANGE)
+    )
+    return runtime if least <= runtime <= greatest else least
+
+
+def total_memory():
+    """Bytes of memory of the machine, null where they cannot be read."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def count_users(scan, runtime, names):
+    """Use by uid, the fullest first.
+
+    Where processes of a user could not be read, the user's numbers are null, and ``watches_at_least`` and
+    ``instances_at_least`` say what was seen. Users of whom nothing at all could be read are one entry with a null uid.
+    """
+    seen = {}
+    for instance in scan.instances:
+        entry = seen.setdefault(instance.uid, {"watches": 0, "instances": 0, "pids": set()})
+        entry["watches"] += instance.watches
+        entry["instances"] += 1
+        entry["pids"].add(instance.pid)
+    users = [
+        describe_user(uid, names.get(uid, str(uid)), entry, len(scan.unreadable.get(uid, ())), scan.complete, runtime)
+        for uid, entry in seen.items()
+    ]
+    hidden = {uid: len(pids) for uid, pids in scan.unreadable.items() if uid not in seen}
+    if hidden or not scan.complete:
+        label = ", ".join(names.get(uid, str(uid)) for uid in sorted(hidden)[:5])
+        nothing = {"watches": 0, "instances": 0, "pids": ()}
+        users.append(
+            describe_user(None, "others" + (" (%s)" % label if label else ""), nothing, sum(hidden.values()), False, runtime)
+        )
+    return sorted(users, key=lambda user: (-user["watches_at_least"], -user["instances_at_least"]))
+
+
+def describe_user(uid, name, entry, unreadable, complete, runtime):
+    known = complete and not unreadable
+    watches, instances = entry["watches"], entry["instances"]
+    most_watches, most_instances = runtime["max_user_watches"], runtime["max_user_instances"]
+    return {
+        "uid": uid,
+        "name": name,
+        "watches": watches if known else None,
+        "watches_at_least": watches,
+        "watches_ratio": ratio(watches, most_watches) if known else None,
+        "watches_ratio_at_least": ratio(watches, most_watches),
+        "watches_limit": most_watches,
+        "watches_left": max(0, most_watches - watches) if known else None,
+        "watches_left_at_most": max(0, most_watches - watches),
+        "instances": instances if known else None,
+        "instances_at_least": instances,
+        "instances_ratio": ratio(instances, most_instances) if known else None,
+        "instances_ratio_at_least": ratio(instances, most_instances),
+        "instances_limit": most_instances,
+        "instances_left": max(0, most_instances - instances) if known else None,
+        "processes": len(entry["pids"]),
+        "unreadable_processes": unreadable,
+        "memory_bytes": watches * BYTES_PER_WATCH if known else None,
+    }
+
+
+def ratio(part, whole):
+    """The share that is used; a limit of nothing is used up."""
+    return round(part / whole, 4) if whole else 1.0
+
+
+def busiest(scan, top, names, engine):
+    """The processes with the most watches. An instance that several processes share counts for the oldest one."""
+    mine = {}
+    for instance in scan.instances:
+        mine.setdefault(instance.pid, []).append(instance)
+    order = sorted(mine.items(), key=lambda entry: (-sum(i.watches for i in entry[1]), -len(entry[1]), entry[0]))
+    return [describe_process(pid, instances, names, engine) for pid, instances in order[:top]]
+
+
+def describe_process(pid, instances, names, engine):
+    container = engine.container(container_id(pid)) or {}
+    uid = instances[0].uid
+    return {
+        "pid": pid,
+        "uid": uid,
+        "user": names.get(uid, str(uid)),
+        "command": _processes.label(_processes.arguments(pid)),
+        "watches": sum(instance.watches for instance in instances),
+        "instances": len(instances),
+        "shared_with": sorted({holder for i in instances for holder, _fd in i.holders if holder != pid})[:20],
+        "container_id": container.get("id"),
+        "container": container.get("name"),
+        "service": container.get("service"),
+        "project": container.get("project"),
+    }
+
+
+def describe_scan(scan):
+    return {
+        "complete": scan.complete and not scan.unreadable,
+        "processes": scan.processes,
+        "unreadable_processes": sum(map(len, scan.unreadable.values())),
+        "vanished_processes": scan.vanished,
+        "instances": len(scan.instances),
+        "watches": sum(instance.watches for instance in scan.instances),
+        "descriptors": sum(len(instance.holders) for instance in scan.instances),
+        "seconds": round(scan.seconds, 3),
+    }
+
+
+def describe_memory(scan, limit, total):
+    """What the watches cost in kernel memory that cannot be swapped, estimated; and would, if one user used its limit."""
+    known = scan.complete and not scan.unreadable
+    watches = sum(instance.watches for instance in scan.instances)
+    return {
+        "bytes_per_watch": BYTES_PER_WATCH,
+        "bytes": watches * BYTES_PER_WATCH if known else None,
+        "bytes_at_limit": limit * BYTES_PER_WATCH,
+        "total_bytes": total,
+    }

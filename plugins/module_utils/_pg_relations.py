@@ -1,0 +1,228 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tables, indexes, foreign keys and sequences of one database, without a lock on any of them.
+
+Sizes are those that the last VACUUM or ANALYZE wrote into the catalog (relpages), and definitions are put together from
+the catalog's columns: pg_relation_size() and pg_get_indexdef() would wait behind an ACCESS EXCLUSIVE lock.
+Private to this collection.
+"""
+
+from __future__ import annotations
+
+USER_SCHEMA = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'"
+
+# The functions under the view pg_stat_all_tables: the view itself groups over every index of the database.
+# A table is listed when it is among the first in any of the orders that checks ask for.
+TABLES = """
+WITH settings AS (
+    SELECT current_setting('block_size')::bigint AS block_size,
+           current_setting('autovacuum')::bool AS autovacuum,
+           current_setting('autovacuum_vacuum_threshold')::float8 AS vacuum_threshold,
+           current_setting('autovacuum_vacuum_scale_factor')::float8 AS vacuum_scale,
+           nullif(current_setting('autovacuum_vacuum_max_threshold', true)::float8, -1) AS vacuum_max,
+           current_setting('autovacuum_analyze_threshold')::float8 AS analyze_threshold,
+           current_setting('autovacuum_analyze_scale_factor')::float8 AS analyze_scale
+), tables AS MATERIALIZED (
+    SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name,
+           c.relpages * s.block_size AS bytes,
+           greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::float8 AS rows,
+           pg_stat_get_live_tuples(c.oid) AS live_rows,
+           pg_stat_get_dead_tuples(c.oid) AS dead_rows,
+           pg_stat_get_mod_since_analyze(c.oid) AS changed_rows,
+           pg_stat_get_numscans(c.oid) AS sequential_scans,
+           pg_stat_get_tuples_returned(c.oid) AS sequential_rows,
+           greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) AS vacuumed,
+           greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analyzed,
+           greatest(age(c.relfrozenxid), age(t.relfrozenxid)) AS xid_age,
+           greatest(mxid_age(c.relminmxid), mxid_age(t.relminmxid)) AS multixact_age,
+           s.autovacuum AND coalesce(o.enabled, true) AS autovacuum,
+           least(coalesce(o.vacuum_threshold, s.vacuum_threshold)
+                 + coalesce(o.vacuum_scale, s.vacuum_scale) * greatest(c.reltuples, 0), s.vacuum_max) AS vacuum_threshold,
+           coalesce(o.analyze_threshold, s.analyze_threshold)
+               + coalesce(o.analyze_scale, s.analyze_scale) * greatest(c.reltuples, 0) AS analyze_threshold
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN settings s
+    LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+    LEFT JOIN LATERAL (
+        SELECT bool_and(option_value::bool) FILTER (WHERE option_name = 'autovacuum_enabled') AS enabled,
+               max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_threshold') AS vacuum_threshold,
+               max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_scale_factor') AS vacuum_scale,
+               max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_analyze_threshold') AS analyze_threshold,
+               max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_analyze_scale_factor') AS analyze_scale
+        FROM pg_options_to_table(c.reloptions)
+    ) o ON c.reloptions IS NOT NULL
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {user_schema}
+), ranked AS (
+    SELECT tables.*, count(*) OVER () AS total, sum(bytes) OVER () AS total_bytes,
+           least(row_number() OVER (ORDER BY dead_rows DESC, oid), row_number() OVER (ORDER BY changed_rows DESC, oid),
+                 row_number() OVER (ORDER BY dead_rows - vacuum_threshold DESC, oid),
+                 row_number() OVER (ORDER BY changed_rows - analyze_threshold DESC, oid),
+                 row_number() OVER (ORDER BY xid_age DESC, oid), row_number() OVER (ORDER BY sequential_rows DESC, oid)
+           ) AS place
+    FROM tables
+)
+SELECT schema, name, bytes::float8 AS bytes, rows, live_rows, dead_rows,
+       dead_rows / greatest(live_rows + dead_rows, 1)::float8 AS dead_ratio,
+       changed_rows, autovacuum, vacuum_threshold, analyze_threshold, xid_age, multixact_age,
+       extract(epoch FROM vacuumed)::float8 AS vacuumed, extract(epoch FROM analyzed)::float8 AS analyzed,
+       greatest(0, extract(epoch FROM clock_timestamp() - vacuumed))::float8 AS vacuumed_seconds,
+       greatest(0, extract(epoch FROM clock_timestamp() - analyzed))::float8 AS analyzed_seconds,
+       sequential_scans, sequential_rows,
+       coalesce((SELECT sum(pg_stat_get_numscans(i.indexrelid)) FROM pg_index i WHERE i.indrelid = ranked.oid), 0)::float8
+           AS index_scans,
+       total, total_bytes::float8 AS total_bytes
+FROM ranked
+WHERE place <= %(top)s
+ORDER BY bytes DESC, schema, name
+""".format(user_schema=USER_SCHEMA)
+
+# Two indexes are the same when all that makes up their definition is. Stored expressions carry their position in the
+# text of the command, which is no part of what they mean. Of the same ones, that is kept which something depends on.
+INDEXES = """
+WITH indexes AS MATERIALIZED (
+    SELECT i.indexrelid, n.nspname::text AS schema, c.relname::text AS name, t.relname::text AS "table",
+           c.relpages * current_setting('block_size')::bigint AS bytes,
+           pg_stat_get_numscans(i.indexrelid) AS scans,
+           i.indisvalid AS valid,
+           i.indisunique OR i.indisexclusion OR i.indisreplident OR i.indisclustered
+               OR EXISTS (SELECT FROM pg_constraint con WHERE con.conindid = i.indexrelid) AS needed,
+           EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS of_partition,
+           i.indisprimary AS is_primary,
+           md5(concat_ws('|', i.indrelid, c.relam, i.indnatts, i.indnkeyatts, i.indkey, i.indclass, i.indcollation, i.indoption,
+               regexp_replace(i.indexprs::text, ':location -?[0-9]+', '', 'g'), '|',
+               regexp_replace(i.indpred::text, ':location -?[0-9]+', '', 'g'))) AS definition
+    FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_class t ON t.oid = i.indrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE {user_schema} AND c.relkind = 'i' AND c.relpersistence <> 't'
+), same AS (
+    SELECT indexes.*, row_number() OVER kept AS place, first_value(name) OVER kept AS duplicate_of
+    FROM indexes
+    WHERE valid
+    WINDOW kept AS (PARTITION BY definition ORDER BY is_primary DESC, needed DESC, scans DESC, indexrelid)
+), found AS (
+    SELECT 'unused' AS kind, schema, name, "table", bytes, scans, NULL AS duplicate_of, indexrelid FROM indexes
+    WHERE valid AND scans = 0 AND NOT needed AND NOT of_partition
+    UNION ALL
+    SELECT 'duplicate', schema, name, "table", bytes, scans, duplicate_of, indexrelid FROM same
+    WHERE place > 1 AND NOT needed AND NOT of_partition
+    UNION ALL
+    SELECT 'invalid', schema, name, "table", bytes, scans, NULL, indexrelid FROM indexes
+    WHERE NOT valid AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = indexrelid)
+), ranked AS (
+    SELECT found.*, count(*) OVER (PARTITION BY kind) AS total,
+           row_number() OVER (PARTITION BY kind ORDER BY bytes DESC, schema, name) AS place
+    FROM found
+)
+SELECT kind, schema, name, "table", bytes::float8 AS bytes, scans, duplicate_of, total,
+       (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = indexrelid) AS columns
+FROM ranked
+WHERE place <= %(top)s
+ORDER BY kind, place
+""".format(user_schema=USER_SCHEMA)
+
+# Any order of the columns serves, as long as they are the first of the index. A partial index on "IS NOT NULL" serves too.
+FOREIGN_KEYS = """
+SELECT n.nspname::text AS schema, c.relname::text AS "table", con.conname::text AS name,
+       (SELECT string_agg(a.attname, ', ' ORDER BY k.place)
+        FROM unnest(con.conkey) WITH ORDINALITY k (attnum, place)
+        JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum) AS columns,
+       rn.nspname || '.' || r.relname AS referenced,
+       greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::float8 AS rows,
+       pg_stat_get_tuples_deleted(r.oid) + pg_stat_get_tuples_updated(r.oid) AS referenced_changes,
+       count(*) OVER () AS total
+FROM pg_constraint con
+JOIN pg_class c ON c.oid = con.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class r ON r.oid = con.confrelid
+JOIN pg_namespace rn ON rn.oid = r.relnamespace
+WHERE con.contype = 'f' AND con.conparentid = 0
+  AND NOT EXISTS (
+      SELECT FROM pg_index i
+      WHERE i.indrelid = con.conrelid AND i.indisvalid
+        AND (i.indpred IS NULL OR i.indpred::text ~ '^\\{NULLTEST .*:nulltesttype 1 ')
+        AND (string_to_array(i.indkey::text, ' ')::int2[])[1:cardinality(con.conkey)] @> con.conkey)
+ORDER BY rows DESC, schema, "table", name
+LIMIT %(top)s
+"""
+
+# A sequence ends at its own limit or, sooner, at that of the column that it fills.
+SEQUENCES = """
+WITH sequences AS (
+    SELECT n.nspname::text AS schema, c.relname::text AS name, o."table", o."column", s.seqincrement > 0 AS ascends,
+           s.seqcycle AS cycles, s.seqmin::numeric AS lowest,
+           least(s.seqmax, CASE o.type WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END)::numeric
+               AS highest,
+           has_sequence_privilege(c.oid, 'SELECT, USAGE') AS readable,
+           CASE WHEN has_sequence_privilege(c.oid, 'SELECT, USAGE') THEN pg_sequence_last_value(c.oid) END AS last
+    FROM pg_sequence s
+    JOIN pg_class c ON c.oid = s.seqrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN LATERAL (
+        SELECT a.atttypid AS type, a.attname::text AS "column", t.relname::text AS "table"
+        FROM pg_depend d
+        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        JOIN pg_class t ON t.oid = d.refobjid
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
+          AND d.deptype IN ('a', 'i')
+        LIMIT 1
+    ) o ON true
+    WHERE {user_schema} AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
+)
+SELECT schema, name, "table", "column", last, cycles,
+       (CASE WHEN ascends THEN highest ELSE lowest END)::float8 AS "limit",
+       coalesce(CASE WHEN ascends THEN (last - lowest) / greatest(highest - lowest, 1)
+            ELSE (highest - last) / greatest(highest - lowest, 1) END, 0)::float8 AS ratio,
+       count(*) OVER () AS total,
+       count(*) FILTER (WHERE NOT readable) OVER () AS hidden
+FROM sequences
+ORDER BY readable DESC, ratio DESC, schema, name
+LIMIT %(top)s
+""".format(user_schema=USER_SCHEMA)
+
+
+def tables(client, top):
+    """``tables``, ``tables_total``, ``tables_bytes``."""
+    found = client.rows(TABLES, {"top": top})
+    whole = {"tables_total": found[0]["total"] if found else 0, "tables_bytes": found[0]["total_bytes"] if found else 0.0}
+    return dict(whole, tables=_without(found, "total", "total_bytes"))
+
+
+def indexes(client, top):
+    """``unused_indexes``, ``duplicate_indexes``, ``invalid_indexes``, each with its ``_total``."""
+    found = client.rows(INDEXES, {"top": top})
+    parts = {}
+    for kind in ("unused", "duplicate", "invalid"):
+        of_kind = [row for row in found if row["kind"] == kind]
+        parts["%s_indexes" % kind] = _without(of_kind, "kind", "total")
+        parts["%s_indexes_total" % kind] = of_kind[0]["total"] if of_kind else 0
+    return parts
+
+
+def foreign_keys(client, top):
+    """``foreign_keys_without_index`` and its ``_total``."""
+    found = client.rows(FOREIGN_KEYS, {"top": top})
+    return {
+        "foreign_keys_without_index": _without(found, "total"),
+        "foreign_keys_without_index_total": found[0]["total"] if found else 0,
+    }
+
+
+def sequences(client, top):
+    """``sequences``, ``sequences_total``, ``sequences_hidden``."""
+    found = client.rows(SEQUENCES, {"top": top})
+    hidden = found[0]["hidden"] if found else 0
+    readable = [row for row in found if row["last"] is not None]
+    return {
+        "sequences": _without(readable, "total", "hidden"),
+        "sequences_total": found[0]["total"] if found else 0,
+        "sequences_hidden": hidden,
+    }
+
+
+def _without(rows, *fields):
+    return [{name: value for name, value in row.items() if name not in fields} for row in rows]

@@ -1,0 +1,317 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the keys of a Redis server take: by prefix and type, whole or by sample. Private to this collection.
+
+Both ways read the keyspace with SCAN, never with KEYS, and ask MEMORY USAGE (with its default of 5 samples, so that
+a huge value costs no more than a small one), PTTL and TYPE for each name in one pipeline. None of these touches the
+idle time of a key. A server works off a pipeline in pieces of 16 KiB and serves its other clients in between; COUNT
+is adapted so that a step stays short on a slow server too.
+
+A sample is a run of SCAN from a random cursor. A table's place for a key is a keyed hash of its name, so such a run
+is a simple random sample without replacement of the keys, at a fiftieth of the cost of RANDOMKEY. Like every sample
+it misses the rare big key; ``keyspace_bytes`` (what the server says all keys take) shows how much is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import math
+import random
+import time
+
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError, pack
+from ansible_collections.tracktion.ops.plugins.module_utils._redis_info import ratio, readable
+
+# Keys of a sample, over all databases. A prefix with 5 % of the keys is then known to about 5 % (95 % interval) where
+# its keys are of much the same size.
+SAMPLE = 30000
+# No database goes without a look, however small its share.
+SAMPLE_PER_DATABASE = 500
+
+COUNT_FIRST, COUNT_LEAST, COUNT_MOST = 100, 10, 1000
+# A step that took longer halves COUNT; one that took less than a quarter of it doubles COUNT.
+STEP_SECONDS = 0.02
+
+# Different prefixes that are kept apart; a keyspace without real prefixes must not fill the memory of the host.
+GROUPS_MOST = 20000
+OTHER = b"\x00other"
+
+Z_95 = 1.96
+
+# What is asked about each key: column -> the command in wire format, up to the name of the key.
+_QUESTIONS = {
+    "bytes": b"*3\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n",
+    "ttl": b"*2\r\n$4\r\nPTTL\r\n",
+    "type": b"*2\r\n$4\r\nTYPE\r\n",
+}
+
+
+class Group:
+    """Running sums over the keys seen of one prefix and type in one database."""
+
+    __slots__ = ("seen", "sized", "bytes", "squares", "lasting", "lasting_bytes", "ttl_known", "ttl_seconds")
+
+    def __init__(self):
+        self.seen = 0
+        self.sized = 0
+        self.bytes = 0
+        self.squares = 0
+        self.ttl_known = 0
+        self.ttl_seconds = 0.0
+        self.lasting = 0
+        self.lasting_bytes = 0
+
+
+class Survey:
+    """What has been seen of the keyspace so far."""
+
+    def __init__(self, separator, top):
+        self.separator = separator.encode("utf-8")
+        self.top = top
+        self.groups = {}
+        self.biggest = []
+        self.seen = {}
+        self.denied = {}
+        self.longest_step = 0.0
+
+    def add(self, database, names, columns, lines):
+        """Takes in the names of one step and the reply lines for them, one for each column and name."""
+        width = len(columns)
+        nothing = [b""] * len(names)
+        sizes, ttls, types = (
+            lines[columns.index(column)::width] if column in columns else nothing for column in _QUESTIONS
+        )
+        self.seen[database] = self.seen.get(database, 0) + len(names)
+        separator, groups = self.separator, self.groups
+        smallest = self.biggest[0][0] if len(self.biggest) == self.top else -1
+        for name, size, ttl, kind in zip(names, sizes, ttls, types):
+            head, found, _rest = name.partition(separator)
+            key = (database, head if found else b"", kind)
+            group = groups.get(key)
+            if group is None:
+                group = self._new_group(key)
+            group.seen += 1
+            if size[:1] == b":":
+                number = int(size[1:])
+                group.sized += 1
+                group.bytes += number
+                group.squares += number * number
+                if ttl == b":-1":
+                    group.lasting_bytes += number
+                if number > smallest:
+                    smallest = self._keep((number, database, name, kind, ttl))
+            if ttl == b":-1":
+                group.lasting += 1
+                group.ttl_known += 1
+            elif ttl[:1] == b":" and ttl != b":-2":
+                group.ttl_known += 1
+                group.ttl_seconds += int(ttl[1:]) / 1000.0
+
+    def _new_group(self, key):
+        if len(self.groups) >= GROUPS_MOST:
+            key = (key[0], OTHER, key[2])
+        return self.groups.setdefault(key, Group())
+
+    def _keep(self, entry):
+        if len(self.biggest) < self.top:
+            heapq.heappush(self.biggest, entry)
+        elif self.top:
+            heapq.heapreplace(self.biggest, entry)
+        return self.biggest[0][0] if len(self.biggest) >= self.top and self.biggest else -1
+
+
+def survey(client, databases, whole, separator, top, deadline, chance=random):
+    """Reads the keyspace, or a sample of it, until ``deadline``: a Survey, and whether every key was read.
+
+    ``databases`` is what ``_redis_info.databases`` returned. Raises ReplyError where SCAN or SELECT is refused, and
+    CannotConnect where the connection is lost.
+    """
+    result = Survey(separator, top)
+    total = sum(each["key_count"] for each in databases)
+    complete = True
+    for each in databases:
+        share = max(SAMPLE_PER_DATABASE, SAMPLE * each["key_count"] // max(1, total))
+        # More than half of a database is not sampled but read: a run of SCAN must not meet its own start.
+        limit = None if whole or each["key_count"] <= 2 * share else share
+        client.select(each["database"])
+        ended = _read(client, each["database"], limit, result, deadline, chance)
+        complete = complete and ended
+    return result, complete
+
+
+def _read(client, database, limit, result, deadline, chance):
+    """Reads one database, or ``limit`` keys of it. Whether every key was read."""
+    columns = list(_QUESTIONS)
+    first = 0 if limit is None else chance.getrandbits(48)
+    cursor, count, seen, laps = first, COUNT_FIRST, 0, 0
+    client.send(pack("SCAN", cursor, "COUNT", count))
+    waiting = None
+    while True:
+        started = time.monotonic()
+        reply = client.read()
+        if isinstance(reply, ReplyError):
+            raise reply
+        cursor, names = int(reply[0]), reply[1]
+        seen += len(names)
+        laps += cursor == 0
+        # The run starts anywhere, so it goes round the end of the table once.
+        over = (laps == 1 if limit is None else laps == 2 or seen >= limit) or deadline.expired()
+        # One message: the questions about these names, and the next step. While the server works on it, the replies
+        # of the step before are summed up.
+        client.send(_questions(columns, names) + (b"" if over else pack("SCAN", cursor, "COUNT", count)))
+        if waiting:
+            result.add(database, *waiting)
+        lines = client.read_lines(len(names) * len(columns))
+        waiting = (names, columns, lines)
+        columns = _allowed(columns, lines, result)
+        if over:
+            result.add(database, *waiting)
+            return limit is None and cursor == 0
+        step = time.monotonic() - started
+        result.longest_step = max(result.longest_step, step)
+        if step > STEP_SECONDS:
+            count = max(COUNT_LEAST, count // 2)
+        elif step < STEP_SECONDS / 4:
+            count = min(COUNT_MOST, count * 2)
+
+
+def _questions(columns, names):
+    asked = [_QUESTIONS[column] for column in columns]
+    framed = [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
+    return b"".join([question + name for name in framed for question in asked])
+
+
+def _allowed(columns, lines, result):
+    """The columns the server answers. One that is refused for every key of a step is not asked again."""
+    width = len(columns)
+    answered = []
+    for at, column in enumerate(columns):
+        replies = lines[at::width]
+        refused = [line for line in replies if line[:1] == b"-"]
+        if refused:
+            result.denied.setdefault(column, refused[0][1:].decode("utf-8", "replace"))
+        if not replies or len(refused) < len(replies):
+            answered.append(column)
+    return answered
+
+
+def interval(estimate, seen, sampled, total, mean_square_ratio):
+    """The 95 % interval (low, high) of a sum over the keys of one group, from a sample without replacement.
+
+    ``seen`` of the ``sampled`` keys are of the group, ``total`` keys are in the database, ``mean_square_ratio`` is the
+    mean of the squared values over the square of their mean (1 where all are alike). The interval is log-normal: it
+    cannot go below zero, and holds for groups of a few keys better than a symmetric one.
+    """
+    if not seen or estimate is None:
+        return None, None
+    left = max(0.0, 1.0 - sampled / total) if total else 0.0
+    variation = math.sqrt(max(0.0, (mean_square_ratio - seen / sampled) / seen) * left)
+    factor = math.exp(Z_95 * variation)
+    return int(estimate / factor), int(math.ceil(estimate * factor))
+
+
+def group_row(key, group, sampled, total, complete):
+    """One group as a row of the measurement. ``sampled`` and ``total`` are the keys of its database."""
+    database, prefix, kind = key
+    scale = 1.0 if complete or not sampled else max(1.0, total / sampled)
+    left = sampled if complete else total
+    count = int(round(group.seen * scale))
+    count_low, count_high = interval(count, group.seen, sampled, left, 1.0)
+    row = {
+        "database": database,
+        "prefix": None if prefix == OTHER else readable(prefix),
+        "type": readable(kind[1:]) if kind[:1] == b"+" else None,
+        "seen_count": group.seen,
+        "key_count": count,
+        "key_count_low": count_low,
+        "key_count_high": count_high,
+        "bytes": None,
+        "bytes_low": None,
+        "bytes_high": None,
+        "mean_bytes": None,
+        "without_ttl_count": None,
+        "without_ttl_bytes": None,
+        "ttl_ratio": None,
+        "mean_ttl_seconds": None,
+    }
+    mean = None
+    if group.sized:
+        mean = group.bytes / group.sized
+        row["bytes"] = int(round(mean * group.seen * scale))
+        spread = group.squares / group.sized / mean**2 if group.sized > 1 else 2.0
+        row["bytes_low"], row["bytes_high"] = interval(row["bytes"], group.seen, sampled, left, spread)
+        row["mean_bytes"] = int(round(mean))
+    if group.ttl_known:
+        lasting = group.lasting / group.ttl_known
+        row["without_ttl_count"] = int(round(lasting * group.seen * scale))
+        row["ttl_ratio"] = round(1.0 - lasting, 6)
+        if mean is not None:
+            row["without_ttl_bytes"] = int(round(group.lasting_bytes / group.sized * group.seen * scale))
+        if group.ttl_known > group.lasting:
+            row["mean_ttl_seconds"] = round(group.ttl_seconds / (group.ttl_known - group.lasting), 3)
+    return row
+
+
+def by_type(rows):
+    """The rows of all prefixes added up by type."""
+    types = {}
+    for row in rows:
+        sums = types.setdefault(
+            row["type"], {"type": row["type"], "key_count": 0, "bytes": 0, "without_ttl_count": 0, "without_ttl_bytes": 0}
+        )
+        for field in ("key_count", "bytes", "without_ttl_count", "without_ttl_bytes"):
+            sums[field] += row[field] or 0
+    return sorted(types.values(), key=lambda each: -each["bytes"])
+
+
+def key_name(name, separator, show):
+    """A key as it may be shown: escaped, or its prefix and a hash where names are to be hidden."""
+    if show:
+        return readable(name)
+    head, found, _rest = name.partition(separator)
+    digest = hashlib.sha256(name).hexdigest()[:12]
+    return "%s#%s" % (readable(head + found) if found else "", digest)
+
+
+def big_key_row(entry, separator, show):
+    size, database, name, kind, ttl = entry
+    return {
+        "database": database,
+        "name": key_name(name, separator, show),
+        "type": readable(kind[1:]) if kind[:1] == b"+" else None,
+        "bytes": size,
+        "ttl_seconds": int(ttl[1:]) / 1000.0 if ttl[:1] == b":" and int(ttl[1:]) >= 0 else None,
+    }
+
+
+def distribution(result, complete, databases, keyspace_bytes, options, seconds):
+    """The part ``distribution`` of the measurement, from a finished Survey."""
+    totals = {each["database"]: each["key_count"] for each in databases}
+    rows = [
+        group_row(key, group, result.seen[key[0]], totals[key[0]], complete or result.seen[key[0]] >= totals[key[0]])
+        for key, group in result.groups.items()
+    ]
+    rows.sort(key=lambda row: (-(row["bytes"] or 0), -row["key_count"], str(row["prefix"])))
+    sized = any(row["bytes"] is not None for row in rows)
+    total_bytes = sum(row["bytes"] or 0 for row in rows) if sized else None
+    return {
+        "mode": options["distribution"],
+        "complete": complete,
+        "seconds": round(seconds, 6),
+        "longest_step_seconds": round(result.longest_step, 6),
+        "seen_count": sum(result.seen.values()),
+        "key_count": sum(totals.values()),
+        "bytes": total_bytes,
+        "keyspace_bytes": keyspace_bytes,
+        "explained_ratio": ratio(total_bytes, keyspace_bytes),
+        "confidence": 0.95,
+        "prefixes": rows[: options["top"]],
+        "prefixes_total": len(rows),
+        "types": by_type(rows),
+        "biggest_keys": [
+            big_key_row(entry, result.separator, options["show_key_names"]) for entry in sorted(result.biggest, reverse=True)
+        ],
+    }

@@ -1,0 +1,203 @@
+#!/usr/bin/env python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A diagnosis of the four areas against a playbook that only pings, and against the runbook's own commands.
+
+    python tests/bench/bench_diagnose.py [--hosts 20] [--rounds 5]
+
+On one host (the lab's stack, this machine) and over a fleet of ssh hosts (containers, which share the cores with the
+controller). The rounds of what is compared are interleaved, so that a noisy minute meets all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.lab import hosts as lab_hosts  # noqa: E402
+from tests.lab.engine import compose_command, docker  # noqa: E402
+from tests.lab.shell import SEARCH_PATH  # noqa: E402
+from tests.lab.stack import Stack  # noqa: E402
+
+# What the troubleshooting guide has a person type for these areas, with the names and columns of this stack.
+PSQL = "exec -T postgres psql -U postgres -d tracktion -c"
+RUNBOOK = (
+    "exec -T postgres pg_isready -U tracktion_user",
+    (PSQL, "SELECT state, count(*) FROM pg_stat_activity WHERE datname='tracktion' GROUP BY state"),
+    (PSQL, "SELECT pid, now() - query_start AS duration, query FROM pg_stat_activity WHERE state = 'active' "
+           "AND now() - query_start > interval '5 seconds' ORDER BY duration DESC"),
+    (PSQL, "SELECT query, mean_exec_time, calls FROM pg_stat_statements ORDER BY mean_exec_time DESC LIMIT 10"),
+    (PSQL, "SELECT schemaname, tablename, attname, n_distinct, correlation FROM pg_stats "
+           "WHERE tablename IN ('tracks', 'artists', 'albums') ORDER BY n_distinct DESC"),
+    (PSQL, "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del, n_live_tup, n_dead_tup FROM pg_stat_user_tables "
+           "ORDER BY n_live_tup DESC"),
+    (PSQL, "SELECT query, calls, total_exec_time, mean_exec_time, rows FROM pg_stat_statements WHERE calls > 100 "
+           "ORDER BY mean_exec_time DESC LIMIT 10"),
+    (PSQL, "SELECT blocked.pid, blocking.pid FROM pg_locks blocked JOIN pg_locks blocking "
+           "ON blocking.locktype = blocked.locktype AND blocking.transactionid IS NOT DISTINCT FROM "
+           "blocked.transactionid AND blocking.relation IS NOT DISTINCT FROM blocked.relation "
+           "AND blocking.pid != blocked.pid WHERE NOT blocked.granted"),
+    "exec -T redis redis-cli ping",
+    "exec -T redis redis-cli info server",
+    "exec -T redis redis-cli info memory",
+    "exec -T redis redis-cli info stats",
+    "exec -T redis redis-cli --scan --pattern *",
+    "exec -T rabbitmq rabbitmqctl status",
+    "exec -T rabbitmq rabbitmqctl list_queues name messages consumers",
+    "exec -T rabbitmq rabbitmqctl list_bindings",
+    "exec -T rabbitmq rabbitmqctl list_queues name messages_ready messages_unacknowledged",
+    "exec -T rabbitmq rabbitmqctl list_consumers",
+    "exec -T rabbitmq df -h",
+    "exec -T file_watcher cat /proc/sys/fs/inotify/max_user_watches",
+    "exec -T file_watcher cat /proc/sys/fs/inotify/max_user_instances",
+    "exec -T file_watcher df -i",
+    "logs file_watcher",
+)  # fmt: skip
+
+PING = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "Ping", "ansible.builtin.ping": None}]}]
+
+
+def cpu_of_children():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def cpu_of_containers(names):
+    """CPU seconds that these containers have used, from their cgroups (v1 or v2)."""
+    total = 0.0
+    for container in docker("inspect", "--format", "{{.Id}}", *names).split() if names else []:
+        for path, unit in (
+            ("/sys/fs/cgroup/cpuacct/docker/%s/cpuacct.usage" % container, 1e9),
+            ("/sys/fs/cgroup/system.slice/docker-%s.scope/cpu.stat" % container, 1e6),
+            ("/sys/fs/cgroup/docker/%s/cpu.stat" % container, 1e6),
+        ):
+            with contextlib.suppress(OSError):
+                total += int(Path(path).read_text().split()[-1 if unit == 1e9 else 1]) / unit
+                break
+    return total
+
+
+def measure(command, containers=(), **options):
+    """(wall, CPU of this command and its children, CPU of the containers), in seconds."""
+    remote, local, started = cpu_of_containers(containers), cpu_of_children(), time.perf_counter()
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options
+    )
+    wall = time.perf_counter() - started
+    if done.returncode:
+        sys.exit("%s failed:\n%s" % (" ".join(map(str, command)), done.stdout.decode()[-3000:]))
+    return wall, cpu_of_children() - local, cpu_of_containers(containers) - remote
+
+
+def playbook(path, inventory, reports, forks, interval):
+    ansible = Path(sys.executable).with_name("ansible-playbook")
+    command = [str(ansible), str(path), "-i", str(inventory), "-f", str(forks)]
+    return [*command, "-e", "tracktion_report_dir=%s" % reports, "-e", "tracktion_sample_seconds=%g" % interval]
+
+
+def runbook(stack):
+    commands = []
+    for words in RUNBOOK:
+        line, argument = (words, None) if isinstance(words, str) else words
+        command = [*compose_command(), *stack.compose_options(), *line.split(), *([argument] if argument else [])]
+        if "redis-cli" in command:
+            place = command.index("redis-cli") + 1
+            command[place:place] = ["--no-auth-warning", "-a", stack.passwords["redis"]]
+        commands.append(command)
+    return commands
+
+
+def medians(rounds):
+    return tuple(statistics.median(column) for column in zip(*rounds, strict=True))
+
+
+def row(title, tasks, wall, controller, remote=None):
+    remote = "%10.2f" % remote if remote is not None else "%10s" % "-"
+    print("%-44s %5s %9.2f %12.2f %s" % (title, tasks, wall, controller, remote))
+
+
+def ratio(text, value, limit):
+    print("  %-66s %6.2f   (%s)" % (text, value, limit))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hosts", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--interval", type=float, default=1.0, help="sampling interval of the diagnosis, in seconds")
+    arguments = parser.parse_args()
+
+    stack = Stack()
+    stack.up()
+    environment = {**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "PATH": SEARCH_PATH}
+    environment["PATH"] = "%s:%s" % (Path(sys.executable).parent, environment["PATH"])
+    where = {"cwd": ROOT, "env": environment}
+    head = "%-44s %5s %9s %12s %10s" % ("", "tasks", "wall s", "controller s", "hosts s")
+    with tempfile.TemporaryDirectory() as folder:
+        ping_playbook = Path(folder, "ping.yml")
+        ping_playbook.write_text(yaml.safe_dump(PING))
+        diagnose_playbook = ROOT / "playbooks" / "diagnose.yml"
+
+        one = stack.inventory
+        commands = {
+            "ping": playbook(ping_playbook, one, folder, 5, arguments.interval),
+            "diagnose": playbook(diagnose_playbook, one, folder, 5, arguments.interval),
+        }
+        rounds = {"ping": [], "diagnose": [], "runbook": []}
+        for _round in range(arguments.rounds):
+            for name, command in commands.items():
+                rounds[name].append(measure(command, **where))
+            rounds["runbook"].append(tuple(map(sum, zip(*(measure(c, **where) for c in runbook(stack)), strict=True))))
+        ping, diagnose, by_hand = (medians(rounds[name]) for name in ("ping", "diagnose", "runbook"))
+        print("One host, medians of %d rounds (CPU of controller and host together)" % arguments.rounds)
+        print(head)
+        row("ping playbook", 1, *ping[:2])
+        row("diagnose, 4 areas (interval %g s)" % arguments.interval, 1, *diagnose[:2])
+        row("the runbook's %d commands, one by one" % len(RUNBOOK), "-", *by_hand[:2])
+        ratio("diagnose less the interval / ping, wall", (diagnose[0] - arguments.interval) / ping[0], "at most 1.6")
+        ratio("runbook / diagnose, wall", by_hand[0] / diagnose[0], "at least 4")
+
+        if not arguments.hosts:
+            return
+        fleet = lab_hosts.scale(stack, arguments.hosts)
+        containers = ["%s-%s" % (stack.project, name) for name in lab_hosts.running(stack)]
+        commands = {
+            "ping": playbook(ping_playbook, fleet, folder, arguments.hosts, arguments.interval),
+            "diagnose": playbook(diagnose_playbook, fleet, folder, arguments.hosts, arguments.interval),
+        }
+        try:
+            measure(commands["ping"], **where)  # opens the ssh connections that all rounds share
+            rounds = {"ping": [], "diagnose": []}
+            for _round in range(arguments.rounds):
+                for name, command in commands.items():
+                    rounds[name].append(measure(command, containers, **where))
+        finally:
+            lab_hosts.scale(stack, 0)
+        ping, diagnose = medians(rounds["ping"]), medians(rounds["diagnose"])
+        print(
+            "\n%d ssh hosts on the controller's own cores, medians of %d rounds" % (arguments.hosts, arguments.rounds)
+        )
+        print(head)
+        row("ping playbook", 1, *ping)
+        row("diagnose, 4 areas (interval %g s)" % arguments.interval, 1, *diagnose)
+        ratio("controller CPU, diagnose / ping", diagnose[1] / ping[1], "at most 1.6")
+        ratio("wall, diagnose less the interval / ping", (diagnose[0] - arguments.interval) / ping[0], "at most 3")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs the collection's playbooks as a user would, and reads what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+
+
+@dataclass
+class Run:
+    """What one run of ansible-playbook came to."""
+
+    code: int
+    output: str
+    report: dict | None
+
+    def findings(self, check_id=None, **fields):
+        """The findings of the report with this id and these fields."""
+        fields.update({"id": check_id} if check_id else {})
+        return [
+            finding
+            for finding in self.report["findings"]
+            if all(finding[name] == value for name, value in fields.items())
+        ]
+
+
+def inventory(path, hosts, **variables):
+    """Write an inventory of ``hosts`` (name -> variables) and return its path."""
+    path.write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": variables}}))
+    return path
+
+
+def run_playbook(name, inventory_path, reports, *arguments, extra=None, environment=None, timeout=120):
+    """Run ``playbooks/<name>.yml`` from the root of the checkout."""
+    command = [
+        str(Path(sys.executable).with_name("ansible-playbook")),
+        "playbooks/%s.yml" % name,
+        "-i",
+        str(inventory_path),
+    ]
+    command += ["-e", json.dumps({"tracktion_report_dir": str(reports), **(extra or {})}), *arguments]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    report = Path(reports) / "report.json"
+    return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)
