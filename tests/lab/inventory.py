@@ -70,7 +70,7 @@ def of_stack(stack: Stack) -> str:
     return as_yaml({"all": {"hosts": {"lab": host}}})
 
 
-def of_hosts(stack: Stack, addresses: dict[str, str], key: Path) -> str:
+def of_hosts(stack: Stack, hosts: dict[str, dict[str, str]], key: Path) -> str:
     """An inventory of the managed hosts, group `fleet`: they reach the stack by its services' names."""
     settings = {
         "ansible_user": "root",
@@ -81,7 +81,6 @@ def of_hosts(stack: Stack, addresses: dict[str, str], key: Path) -> str:
         "ansible_python_interpreter": "/usr/bin/python3",
         **variables(stack, inside=True),
     }
-    hosts = {name: {"ansible_host": address} for name, address in addresses.items()}
     return as_yaml({"fleet": {"hosts": hosts, "vars": settings}})
 
 
