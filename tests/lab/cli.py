@@ -10,7 +10,9 @@ import argparse
 import json
 import sys
 
-from . import engine, images, servers
+from . import engine, holder, images, servers
+from . import faults as registry
+from . import hosts as fleet
 from .shell import LabError, say
 from .stack import Stack, all_stacks
 
@@ -40,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(function, *options: argparse.ArgumentParser) -> argparse.ArgumentParser:
         sub = commands.add_parser(
-            function.__name__, help=function.__doc__, description=function.__doc__, parents=options
+            function.__name__.rstrip("_"), help=function.__doc__, description=function.__doc__, parents=options
         )
         sub.set_defaults(command=function)
         return sub
@@ -52,6 +54,14 @@ def parser() -> argparse.ArgumentParser:
     )
     command(status, named)
     command(inventory, named)
+    of_hosts = command(hosts, named, of_suite)
+    of_hosts.add_argument("count", type=int, help="how many there shall be; 0 removes them")
+    of_hosts.add_argument("--docker-socket", action="store_true", help="let the hosts speak to this machine's engine")
+    command(faults)
+    command(break_, named).add_argument("faults", nargs="+", metavar="FAULT")
+    of_mend = command(mend, named)
+    of_mend.add_argument("faults", nargs="*", metavar="FAULT")
+    of_mend.add_argument("--all", action="store_true", help="everything that is broken")
     command(sweep).add_argument("--all", action="store_true", help="also those whose process still runs")
     return top
 
@@ -74,6 +84,7 @@ def up(arguments: argparse.Namespace) -> None:
 def down(arguments: argparse.Namespace) -> None:
     """Remove the stack and everything it made."""
     for stack in all_stacks() if arguments.all else [Stack(arguments.name)]:
+        holder.release(stack)
         stack.down()
         say(f"  {stack.project} is gone")
     if arguments.all:
@@ -91,6 +102,7 @@ def status(arguments: argparse.Namespace) -> None:
                 "project": stack.project,
                 "suite": stack.state["suite"] if stack.exists else None,
                 "services": health,
+                "faults": list(holder.held(stack)),
                 "ports": stack.ports if stack.exists else {},
             },
             indent=2,
@@ -106,6 +118,33 @@ def inventory(arguments: argparse.Namespace) -> None:
     if not stack.exists:
         raise LabError(f"{stack.project} is down; first: lab up{stack.option}")
     print(stack.inventory)
+
+
+def hosts(arguments: argparse.Namespace) -> None:
+    """Start or remove managed hosts (containers with sshd) until there are COUNT; prints their inventory's path."""
+    print(fleet.scale(Stack(arguments.name), arguments.count, arguments.suite, arguments.docker_socket))
+
+
+def faults(arguments: argparse.Namespace) -> None:
+    """List the faults: name, what is broken, and the checks that have to notice."""
+    for fault in registry.every().values():
+        print(f"{fault.area:<14} {fault.name:<24} {fault.summary}\n{'':<40}fires {', '.join(fault.fires)}")
+
+
+def break_(arguments: argparse.Namespace) -> None:
+    """Break something, and keep it broken until it is mended."""
+    for name in arguments.faults:
+        holder.break_(Stack(arguments.name), name)
+
+
+def mend(arguments: argparse.Namespace) -> None:
+    """Mend what `break` has broken."""
+    stack = Stack(arguments.name)
+    names = list(holder.held(stack)) if arguments.all else arguments.faults
+    if not names and not arguments.all:
+        raise LabError(f"mend what? held: {', '.join(holder.held(stack)) or 'nothing'}")
+    for name in names:
+        holder.mend(stack, name)
 
 
 def sweep(arguments: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,6 +68,21 @@ def of_stack(stack: Stack) -> str:
         **variables(stack),
     }
     return as_yaml({"all": {"hosts": {"lab": host}}})
+
+
+def of_hosts(stack: Stack, addresses: dict[str, str], key: Path) -> str:
+    """An inventory of the managed hosts, group `fleet`: they reach the stack by its services' names."""
+    settings = {
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(key),
+        # Made a moment ago and gone tomorrow: there is no host key worth remembering.
+        "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=600s -o StrictHostKeyChecking=no "
+        "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        **variables(stack, inside=True),
+    }
+    hosts = {name: {"ansible_host": address} for name, address in addresses.items()}
+    return as_yaml({"fleet": {"hosts": hosts, "vars": settings}})
 
 
 def as_yaml(value: object) -> str:

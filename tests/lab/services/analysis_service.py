@@ -15,6 +15,7 @@ import threading
 import common
 import psycopg2
 import redis
+import topology
 
 SERVICE = "analysis_service"
 KEYS = ("C", "G", "D", "A", "E", "B", "F")
@@ -74,7 +75,7 @@ def main() -> None:
         cache.set(f"analysis:{path}", json.dumps(result), ex=3600)
         log.info("completed %s", path)
 
-    consumer = common.Consumer(SERVICE, common.AUDIO_QUEUE, 10, handle)
+    consumer = common.Consumer(SERVICE, topology.AUDIO_QUEUE, 10, handle)
     consumer.start()
     common.serve(
         SERVICE,

@@ -17,12 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 import pika
-
-FILE_EXCHANGE = "tracktion.files"
-FILE_QUEUE = "file.events"
-AUDIO_QUEUE = "audio.analysis.requests"
-DEAD_EXCHANGE = "tracktion.dead"
-DEAD_QUEUE = "audio.analysis.dead"
+from topology import AUDIO_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, FILE_EXCHANGE, FILE_QUEUE
 
 Answer = tuple[int, object]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import common
 import pika
+import topology
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
@@ -79,7 +80,7 @@ class Publisher(threading.Thread):
                     continue
             message = json.dumps({"path": self.unpublished, "event": "created", "at": time.time()})
             channel.basic_publish(
-                common.FILE_EXCHANGE, "file.created.audio", message.encode(), pika.BasicProperties(delivery_mode=2)
+                topology.FILE_EXCHANGE, "file.created.audio", message.encode(), pika.BasicProperties(delivery_mode=2)
             )
             log.info("published %s", self.unpublished)
             self.unpublished = None

@@ -15,6 +15,7 @@ import common
 import psycopg2.extras
 import psycopg2.pool
 import redis
+import topology
 
 SERVICE = "tracklist_service"
 POOL_SIZE = int(os.environ.get("POOL_SIZE", "8"))
@@ -88,7 +89,7 @@ def main() -> None:
     """Warm the cache, consume, and answer."""
     for number in range(1, 201):
         track(str(number))
-    consumer = common.Consumer(SERVICE, common.FILE_QUEUE, 20, catalogue)
+    consumer = common.Consumer(SERVICE, topology.FILE_QUEUE, 20, catalogue)
     consumer.start()
     common.serve(
         SERVICE,
