@@ -74,12 +74,13 @@ pytest: setup-test
 	@python -m pytest tests/unit tests/integration $(PYTEST_ARGS)
 
 .PHONY: molecule
-molecule: setup-test lab-up ## the molecule scenarios, over the lab
+molecule: setup-test ## the molecule scenarios, over a stack of their own
 	@molecule test --all
 
 .PHONY: bench
-bench: setup ## time a diagnosis on big data and over a fleet
-	@python -m tests.bench
+bench: setup ## time the judge, and a diagnosis of one host and of a fleet
+	@python tests/bench/bench_judge.py
+	@python tests/bench/bench_diagnose.py
 
 .PHONY: lab-up
 lab-up: setup ## start the lab

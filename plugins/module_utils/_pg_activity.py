@@ -89,7 +89,7 @@ def measure(options):
         if parts["sessions_hidden"]:
             unknown.add(
                 "sessions",
-                "%d sessions of other roles are hidden from %s: GRANT pg_monitor TO %s"
+                "%s sessions of other roles are hidden from %s: GRANT pg_monitor TO %s"
                 % (parts["sessions_hidden"], parts["server"]["role"], parts["server"]["role"]),
             )
     if limits is not None:

@@ -144,11 +144,11 @@ WHERE con.contype = 'f' AND con.conparentid = 0
   AND NOT EXISTS (
       SELECT FROM pg_index i
       WHERE i.indrelid = con.conrelid AND i.indisvalid
-        AND (i.indpred IS NULL OR i.indpred::text ~ '^\\{{NULLTEST .*:nulltesttype 1 ')
+        AND (i.indpred IS NULL OR i.indpred::text ~ '^\\{NULLTEST .*:nulltesttype 1 ')
         AND (string_to_array(i.indkey::text, ' ')::int2[])[1:cardinality(con.conkey)] @> con.conkey)
 ORDER BY rows DESC, schema, "table", name
 LIMIT %(top)s
-""".format()
+"""
 
 # A sequence ends at its own limit or, sooner, at that of the column that it fills.
 SEQUENCES = """

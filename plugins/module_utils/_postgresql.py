@@ -226,7 +226,7 @@ def _reason(exc, login_user, seconds):
 
 
 def _first_line(exc):
-    return str(exc).strip().split("\n")[0]
+    return str(exc).strip().split("\n", 1)[0]
 
 
 def _open(options, deadline):

@@ -61,7 +61,7 @@ def roles(tmp_path):
     role = tmp_path / "roles" / "backups"
     types = {str: "str", int: "int"}
 
-    def write(checks=CHECKS):
+    def write(checks=None):
         contents = {
             "defaults/main.yml": DEFAULTS,
             "meta/argument_specs.yml": {
@@ -74,7 +74,7 @@ def roles(tmp_path):
                     "dump": {"module": "ansible.builtin.stat", "options": {"path": "{{ backups_file }}"}}
                 }
             },
-            "vars/main/checks.yml": {"backups_checks": checks},
+            "vars/main/checks.yml": {"backups_checks": checks or CHECKS},
             "vars/main/remedies.yml": {"backups_remedies": REMEDIES},
             "tasks/remediate/take.yml": [],
         }

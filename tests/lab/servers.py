@@ -258,7 +258,7 @@ def start_time(pid: int) -> str | None:
 
 def is_alive(process: str) -> bool:
     """Whether a process that `this_process` named still runs."""
-    pid, _, started = process.partition(":")
+    pid, _colon, started = process.partition(":")
     return pid.isdigit() and start_time(int(pid)) == started
 
 

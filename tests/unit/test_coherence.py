@@ -130,6 +130,18 @@ def test_a_playbook_can_be_called_by_its_collection_name(path):
     assert path.stem.isidentifier()
 
 
+def test_prepare_installs_what_the_modules_import():
+    imported = set()
+    for path in (ROOT / "plugins" / "module_utils").glob("*.py"):
+        imported |= set(re.findall(r'\brequire\("(\w+)', path.read_text(encoding="utf-8")))
+    variables = read(ROOT / "roles/prepare/vars/main.yml")
+    installed = {library for libraries in variables["prepare_libraries_by_area"].values() for library in libraries}
+    assert installed == imported
+    assert set(variables["prepare_libraries_by_area"]) == {area.name for area in AREAS}
+    for packages in variables["prepare_packages_by_family"].values():
+        assert set(packages) == imported
+
+
 def test_python_files_name_their_licence():
     for folder in ("plugins", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
