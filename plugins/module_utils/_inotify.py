@@ -69,20 +69,24 @@ class Instance:
     def pid(self):
         return self.holders[0][0]
 
-    def watched(self):
-        """The ``(device, inode)`` of every watch, as the kernel numbers them; empty when it is gone by now."""
+    def text(self):
+        """What /proc says about its watches now; empty when it is gone."""
         try:
-            with open("/proc/%d/fdinfo/%d" % self.holders[0], "rb") as stream:
-                return [(int(device, 16), int(inode, 16)) for inode, device in INODE.findall(stream.read())]
+            with open("/proc/%d/fdinfo/%d" % self.holders[0], "rb", buffering=0) as stream:
+                return stream.read()
         except OSError:
-            return []
+            return b""
+
+    def watched(self):
+        """The ``(device, inode)`` of every watch, as the kernel numbers them."""
+        return {(int(device, 16), int(inode, 16)) for inode, device in INODE.findall(self.text())}
 
 
 class Scan:
     """What one pass over /proc found.
 
     ``complete`` is false where the deadline came first or where the view of /proc is not that of the whole machine;
-    ``reason`` says why. ``unreadable`` counts the processes whose descriptors could not be read, by uid.
+    ``reason`` says why. ``unreadable`` has the ids of the processes whose descriptors could not be read, by uid.
     """
 
     def __init__(self):
@@ -149,8 +153,8 @@ def namespace_limit(name):
         return None
 
 
-def in_initial_user_namespace():
-    return _namespace("self", "user") == INITIAL_USER_NAMESPACE
+def in_initial_user_namespace(pid="self"):
+    return _namespace(pid, "user") == INITIAL_USER_NAMESPACE
 
 
 def queued_bytes(instance):
@@ -231,7 +235,7 @@ def _count_unreadable(pid, found):
     # Kernel threads and zombies have no memory and no descriptors.
     if "VmSize" in status:
         uid = _processes.effective_uid(status)
-        found.unreadable[uid] = found.unreadable.get(uid, 0) + 1
+        found.unreadable.setdefault(uid, []).append(pid)
 
 
 def charged_uid(pid):

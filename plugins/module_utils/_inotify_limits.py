@@ -59,7 +59,7 @@ def measure(options):
     if not scan.complete:
         unknown.add("users", scan.reason)
     if scan.unreadable:
-        unknown.add("users", "%d processes cannot be read: measure with become" % sum(scan.unreadable.values()))
+        unknown.add("users", why_unreadable(scan))
     top = options["top"]
     return reached(
         {
@@ -81,6 +81,13 @@ def measure(options):
         },
         unknown,
     )
+
+
+def why_unreadable(scan):
+    pids = sorted(pid for mine in scan.unreadable.values() for pid in mine)
+    if os.geteuid():
+        return "%d processes cannot be read without privilege: measure with become" % len(pids)
+    return "the kernel keeps %d processes even from root: %s" % (len(pids), ", ".join(map(str, pids[:10])))
 
 
 def no_inotify(exc):
@@ -157,10 +164,10 @@ def count_users(scan, runtime, names):
         entry["instances"] += 1
         entry["pids"].add(instance.pid)
     users = [
-        describe_user(uid, names.get(uid, str(uid)), entry, scan.unreadable.get(uid, 0), scan.complete, runtime)
+        describe_user(uid, names.get(uid, str(uid)), entry, len(scan.unreadable.get(uid, ())), scan.complete, runtime)
         for uid, entry in seen.items()
     ]
-    hidden = {uid: number for uid, number in scan.unreadable.items() if uid not in seen}
+    hidden = {uid: len(pids) for uid, pids in scan.unreadable.items() if uid not in seen}
     if hidden or not scan.complete:
         label = ", ".join(names.get(uid, str(uid)) for uid in sorted(hidden)[:5])
         nothing = {"watches": 0, "instances": 0, "pids": ()}
@@ -232,7 +239,7 @@ def describe_scan(scan):
     return {
         "complete": scan.complete and not scan.unreadable,
         "processes": scan.processes,
-        "unreadable_processes": sum(scan.unreadable.values()),
+        "unreadable_processes": sum(map(len, scan.unreadable.values())),
         "vanished_processes": scan.vanished,
         "instances": len(scan.instances),
         "watches": sum(instance.watches for instance in scan.instances),

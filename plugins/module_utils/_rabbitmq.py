@@ -62,7 +62,7 @@ class Management:
     def __init__(self, options):
         self._options = options
         self._connection = None
-        self._reused = False
+        self._patient = False
         self._remembered = {}
         self.deadline = None
         credentials = "%s:%s" % (options["login_user"] or "", options["login_password"] or "")
@@ -73,7 +73,7 @@ class Management:
 
     def patience(self):
         """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
-        left = self.deadline.remaining(self._options["timeout"])
+        left = self.deadline.remaining(None if self._patient else self._options["timeout"])
         if left <= 0:
             raise socket.timeout("timed out")
         return left
@@ -85,12 +85,22 @@ class Management:
             target += "?" + urlencode(query)
         try:
             return self._exchange(target)
-        except (CannotConnect, ReplyError):
-            self.close()
+        except ReplyError as exc:
+            if exc.kind == "too_large":
+                # What has not been read would be taken for the next reply.
+                self.close()
             raise
         except (OSError, http.client.HTTPException) as exc:
             self.close()
             raise explain(exc, self._options)
+
+    def get_long(self, *path, **query):
+        """As get(), for the lists that take a big broker seconds: only the deadline bounds it."""
+        self._patient = True
+        try:
+            return self.get(*path, **query)
+        finally:
+            self._patient = False
 
     def remember(self, name, read):
         """What ``read()`` returned the first time: the modules of one area look at the same list of queues."""

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ from .servers import is_alive, this_process
 from .shell import LabError, step, wait_until
 from .stack import Stack
 
+# What faults speak to the servers with.
+LIBRARIES = ("psycopg2", "redis", "pika")
 # Filling a table or a cache takes a while on a busy machine.
 PATIENCE = 180
 
@@ -53,6 +56,12 @@ def held(stack: Stack) -> dict[str, dict]:
 def break_(stack: Stack, name: str) -> None:
     """Start a holder and wait until it has broken what it is to break."""
     faults.named(name)
+    missing = [library for library in LIBRARIES if importlib.util.find_spec(library) is None]
+    if missing:
+        raise LabError(
+            f"{sys.executable} lacks {', '.join(missing)}; `make setup` makes a .venv that has them, "
+            "LAB_PYTHON names any other interpreter"
+        )
     if not stack.exists:
         raise LabError(f"{stack.project} is down; first: lab up{stack.option}")
     file = record(stack, name)

@@ -247,10 +247,13 @@ def this_process() -> str:
 def start_time(pid: int) -> str | None:
     """When a process started, in the kernel's ticks; None if it is gone."""
     try:
-        # The program's name, in brackets, may hold anything.
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+    # The program's name, in brackets, may hold anything.
+    fields = stat.rpartition(")")[2].split()
+    # What has ended and only waits for its parent to notice is as good as gone.
+    return None if fields[0] == "Z" else fields[19]
 
 
 def is_alive(process: str) -> bool:

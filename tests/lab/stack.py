@@ -19,6 +19,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import inventory
@@ -274,6 +275,16 @@ class Stack:
             if time.monotonic() > deadline:
                 raise LabError(f"not healthy after {timeout:.0f} s: {amiss}")
             time.sleep(0.4)
+
+    @contextlib.contextmanager
+    def stopped(self, service: str) -> Iterator[None]:
+        """A service's container is stopped as long as the context lasts, and healthy again after it."""
+        docker("stop", "--time", "5", self.container(service))
+        try:
+            yield
+        finally:
+            docker("start", self.container(service))
+            self.wait_healthy(service)
 
     def psql(self, statement: str) -> str:
         """Run a statement as the superuser, without any client library, and return its rows, unaligned."""

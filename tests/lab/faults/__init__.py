@@ -11,6 +11,7 @@
         yield
         ...mend it, also if somebody else has mended it meanwhile...
 
+It is mended also after a failed test. What can fail halfway through breaking belongs in `try` and `finally`.
 It lives in a module named for its area and is registered under its own name with dashes, `blocked-transaction`.
 """
 

@@ -84,6 +84,7 @@ def long_query(lab):
 @fault(fires=["database.unindexed_foreign_keys"])
 def unindexed_foreign_key(lab):
     """The index under a foreign key of analysis_results is gone, and the table is big enough to feel it."""
+    # One transaction: it happens as a whole or not at all.
     lab.psql(
         "drop index if exists analysis_results_track_id;"
         "insert into analysis_results (track_id, bpm, musical_key, confidence)"
@@ -91,19 +92,23 @@ def unindexed_foreign_key(lab):
         "analyze analysis_results"
     )
     yield
-    lab.psql("delete from analysis_results where musical_key = 'lab'")
-    lab.psql("create index if not exists analysis_results_track_id on analysis_results (track_id)")
+    lab.psql(
+        "delete from analysis_results where musical_key = 'lab';"
+        "create index if not exists analysis_results_track_id on analysis_results (track_id)"
+    )
     lab.psql("vacuum full analyze analysis_results")
 
 
 @fault(fires=["database.dead_tuples"])
 def dead_tuples(lab):
     """Updates have left three dead rows for each living one of `tracks`, and autovacuum is off for it."""
-    lab.psql("alter table tracks set (autovacuum_enabled = false)")
-    for _ in range(3):
-        lab.psql("update tracks set seconds = seconds + 1")
-    count = "select n_dead_tup from pg_stat_user_tables where relname = 'tracks'"
-    wait_until(lambda: int(lab.psql(count)) > 20000, "dead rows in the statistics", 20)
-    yield
-    lab.psql("alter table tracks reset (autovacuum_enabled)")
-    lab.psql("vacuum full analyze tracks")
+    try:
+        lab.psql("alter table tracks set (autovacuum_enabled = false)")
+        for _ in range(3):
+            lab.psql("update tracks set seconds = seconds + 1")
+        count = "select n_dead_tup from pg_stat_user_tables where relname = 'tracks'"
+        wait_until(lambda: int(lab.psql(count)) > 20000, "dead rows in the statistics", 20)
+        yield
+    finally:
+        lab.psql("alter table tracks reset (autovacuum_enabled)")
+        lab.psql("vacuum full analyze tracks")

@@ -62,10 +62,8 @@ def instances_exhausted(lab):
 @fault(fires=["file_watching.watcher_down"])
 def watcher_stopped(lab):
     """The file watcher's container is stopped."""
-    lab.docker("stop", "--time", "5", lab.container("file_watcher"))
-    yield
-    lab.docker("start", lab.container("file_watcher"))
-    lab.wait_healthy("file_watcher")
+    with lab.stopped("file_watcher"):
+        yield
 
 
 @fault(fires=["file_watching.watcher_disconnected"])
@@ -73,11 +71,13 @@ def watcher_disconnected(lab):
     """The file watcher runs, but the broker has ended its connection and refuses its password."""
     user = "/users/file_watcher"
     before = lab.rabbitmq_api("GET", user)
-    lab.rabbitmq_api("PUT", user, {"password": "changed", "tags": ""})
-    lab.exec("rabbitmq", "rabbitmqctl", "close_all_user_connections", "file_watcher", "password changed")
-    wait_until(lambda: not has_broker(lab), "the watcher to lose the broker", 20)
-    yield
-    lab.rabbitmq_api("PUT", user, {key: before[key] for key in ("password_hash", "hashing_algorithm", "tags")})
+    try:
+        lab.rabbitmq_api("PUT", user, {"password": "changed", "tags": ""})
+        lab.exec("rabbitmq", "rabbitmqctl", "close_all_user_connections", "file_watcher", "password changed")
+        wait_until(lambda: not has_broker(lab), "the watcher to lose the broker", 20)
+        yield
+    finally:
+        lab.rabbitmq_api("PUT", user, {key: before[key] for key in ("password_hash", "hashing_algorithm", "tags")})
     wait_until(lambda: has_broker(lab), "the watcher to find the broker again", 30)
 
 

@@ -33,11 +33,9 @@ def depth(lab, queue: str) -> int:
 @fault(fires=["message_queue.no_consumer"])
 def queue_without_consumer(lab):
     """The analysis service is stopped, and 500 requests wait for it."""
-    lab.docker("stop", "--time", "5", lab.container("analysis_service"))
-    publish(lab, AUDIO_QUEUE, [json.dumps({"path": f"/music/lab/{number}.flac"}).encode() for number in range(500)])
-    yield
-    lab.docker("start", lab.container("analysis_service"))
-    lab.wait_healthy("analysis_service")
+    with lab.stopped("analysis_service"):
+        publish(lab, AUDIO_QUEUE, [json.dumps({"path": f"/music/lab/{number}.flac"}).encode() for number in range(500)])
+        yield
     wait_until(lambda: depth(lab, AUDIO_QUEUE) == 0, "the backlog to be consumed", 60)
 
 
@@ -60,10 +58,12 @@ def memory_alarm(lab):
 
     watermark = "vm_memory_monitor:set_vm_memory_high_watermark"
     before = lab.exec("rabbitmq", "rabbitmqctl", "eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
-    lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{watermark}(0.01).")
-    wait_until(alarmed, "the alarm", 30)
-    yield
-    lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{watermark}({before}).")
+    try:
+        lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{watermark}(0.01).")
+        wait_until(alarmed, "the alarm", 30)
+        yield
+    finally:
+        lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{watermark}({before}).")
     wait_until(lambda: not alarmed(), "the end of the alarm", 30)
 
 

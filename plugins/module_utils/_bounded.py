@@ -1,0 +1,33 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Calls that may hang in the kernel, as every look at a dead network mount does. Private to this collection."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Hung(OSError):
+    """A call did not come back in time. It goes on in a thread that dies with the process."""
+
+
+def bounded(function, seconds, *arguments):
+    """What ``function`` returns or raises, or Hung after ``seconds``."""
+    outcome = {}
+
+    def work():
+        try:
+            outcome["value"] = function(*arguments)
+        except BaseException as exc:  # pylint: disable=broad-except
+            outcome["error"] = exc
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise Hung("no answer within %.1f s, as from a mount whose server is gone" % seconds)
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]

@@ -1,0 +1,278 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measures the queues of a RabbitMQ broker. Private to this collection."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _rabbitmq_amqp, _rabbitmq_queues
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    MissingLibrary,
+    Unknown,
+    reached,
+    unreachable,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
+    CONNECTION_SPEC,
+    ReplyError,
+    management,
+    started,
+)
+
+ARGUMENT_SPEC = dict(
+    CONNECTION_SPEC,
+    vhosts={"type": "list", "elements": "str", "default": []},
+    include={"type": "list", "elements": "str", "default": []},
+    exclude={"type": "list", "elements": "str", "default": []},
+    expected_queues={
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "vhost": {"type": "str"},
+            "min_consumers": {"type": "int", "default": 0},
+        },
+    },
+    sample_seconds={"type": "float", "default": 1.0},
+    ack_timeout_seconds={"type": "float", "default": 1800.0},
+)
+
+PARTS = ("rates_mode", "totals", "queues", "expected")
+
+# Queues without statistics are asked for one by one over AMQP (0.5 ms each): a bound for brokers that keep none at all.
+MOST_DECLARED = 200
+
+
+def measure(options):
+    """The queues, as documented in the module rabbitmq_queue_state."""
+    deadline = started(options)
+    unknown = Unknown()
+    expected = expectations(options)
+    try:
+        client = management(options, deadline)
+    except CannotConnect as exc:
+        return _without_management(options, deadline, expected, exc)
+    try:
+        listed = client.remember("queues", lambda: _rabbitmq_queues.read_list(client))
+    except (CannotConnect, ReplyError) as exc:
+        unknown.add("queues", "the list of queues: %s" % exc)
+        unknown.add("totals", "the list of queues: %s" % exc)
+        parts = dict.fromkeys(PARTS)
+        parts.update(rates_mode=client.overview.get("rates_mode"), expected=_expected(expected, {}, {}, exc))
+        return reached(parts, unknown)
+
+    looked_at = [
+        queue
+        for queue in listed
+        if _rabbitmq_queues.wanted(queue, options["vhosts"], options["include"], options["exclude"])
+    ]
+    by_name = {(queue["vhost"], queue["name"]): queue for queue in listed}
+    shown = {(queue["vhost"], queue["name"]): queue for queue in _rabbitmq_queues.worst(looked_at, options["top"])}
+    shown.update((name, by_name[name]) for name in expected if name in by_name)
+    items = _details(client, list(shown.values()), unknown)
+    _ages(client, items, options["top"], unknown)
+
+    asked = [name for name, item in items.items() if item["consumers"] is None][:MOST_DECLARED]
+    asked += [name for name in expected if name not in items]
+    declared, failure = _declare(options, deadline, asked)
+    for name, answer in declared.items():
+        if name in items:
+            _add_declared(items, name, answer)
+    if failure is not None and any(name in items for name in asked):
+        unknown.add("queues.consumers", "queues too young for statistics could not be asked over AMQP: %s" % failure)
+    _sample(client, items, options["sample_seconds"], deadline)
+    for item in items.values():
+        if item["ack_timeout_seconds"] is None:
+            item["ack_timeout_seconds"] = options["ack_timeout_seconds"]
+    return reached(
+        {
+            "rates_mode": client.overview.get("rates_mode"),
+            "totals": totals(looked_at, items, vanished=len(shown) - len(items)),
+            "queues": sorted(items.values(), key=lambda item: (-(item["total"] or 0), item["vhost"], item["name"])),
+            "expected": _expected(expected, items, declared, failure),
+        },
+        unknown,
+    )
+
+
+def expectations(options):
+    """``{(vhost, name): least number of consumers}`` of the queues that must exist."""
+    return {
+        (options["vhost"] if entry["vhost"] is None else entry["vhost"], entry["name"]): entry["min_consumers"]
+        for entry in options["expected_queues"]
+    }
+
+
+def totals(looked_at, items, vanished):
+    """Sums over every queue that was looked at, whether it is shown or not."""
+    left_out = [queue for queue in looked_at if (queue["vhost"], queue["name"]) not in items]
+    return {
+        "queues": len(looked_at),
+        "ready": sum(queue["ready"] or 0 for queue in looked_at),
+        "unacked": sum(queue["unacked"] or 0 for queue in looked_at),
+        "total": sum(queue["total"] or 0 for queue in looked_at),
+        "out_of_order": sum(1 for queue in looked_at if _rabbitmq_queues.out_of_order(queue)),
+        "left_out": max(0, len(left_out) - vanished),
+        "left_out_messages": sum(queue["total"] or 0 for queue in left_out),
+        "vanished": vanished,
+    }
+
+
+def _details(client, queues, unknown):
+    """``{(vhost, name): item}``; a queue that has gone since the list was read is left out."""
+    with_rates = client.overview.get("rates_mode") != "none"
+    items = {}
+    unread = None
+    for queue in queues:
+        name = (queue["vhost"], queue["name"])
+        detail = None
+        try:
+            if unread is None:
+                detail = client.get(
+                    "queues", *name, columns=_rabbitmq_queues.DETAIL_COLUMNS, **_rabbitmq_queues.RATE_WINDOW
+                )
+        except ReplyError as exc:
+            if exc.kind == "not_found":
+                continue
+            unknown.add("queues.details", "queue %s in vhost %s: %s" % (name[1], name[0], exc))
+        except CannotConnect as exc:
+            # The broker has stopped answering: no use in waiting for it once per queue.
+            unread = exc
+        items[name] = _rabbitmq_queues.described(queue, detail, time.time(), with_rates)
+        items[name]["unacked_age_seconds"] = None
+    if unread is not None:
+        unknown.add("queues.details", unread)
+    return items
+
+
+def _ages(client, items, top, unknown):
+    """Adds how long the oldest unacknowledged message has been out, for the ``top`` queues with the most of them."""
+    holding = sorted((item for item in items.values() if item["unacked"]), key=lambda item: -item["unacked"])
+    for item in holding[:top]:
+        try:
+            for seconds, resolution in _rabbitmq_queues.HISTORIES:
+                history = client.get(
+                    "queues",
+                    item["vhost"],
+                    item["name"],
+                    columns="message_stats.deliver_details.samples,message_stats.get_details.samples",
+                    msg_rates_age=seconds,
+                    msg_rates_incr=resolution,
+                )
+                age = _rabbitmq_queues.unacked_age(history, item["unacked"], time.time())
+                item["unacked_age_seconds"] = age
+                if age is None or age < seconds - 2 * resolution:
+                    break
+        except ReplyError:
+            # It has gone meanwhile.
+            continue
+        except CannotConnect as exc:
+            unknown.add("queues.unacked_age_seconds", exc)
+            return
+
+
+def _declare(options, deadline, names):
+    """``(answers, failure)`` of a passive declare of each queue; the failure where AMQP as a whole is out of reach."""
+    if not names:
+        return {}, None
+    try:
+        return _rabbitmq_amqp.declare_passive(options, deadline, names), None
+    except (CannotConnect, MissingLibrary) as exc:
+        return {}, exc
+
+
+def _add_declared(items, name, answer):
+    if answer["error"] and answer["error"]["kind"] == "not_found":
+        del items[name]
+        return
+    items[name].update(_rabbitmq_queues.declared_by_amqp(answer))
+
+
+def _sample(client, items, seconds, deadline):
+    """Adds growth, from a second reading, to the queues whose growth the API does not know."""
+    without = [item for item in items.values() if item["growth_rate"] is None and item["total"] is not None]
+    if not without or seconds <= 0 or deadline.remaining() <= seconds:
+        return
+    began = time.monotonic()
+    before = _depths(client)
+    time.sleep(seconds)
+    after = _depths(client)
+    elapsed = time.monotonic() - began
+    for item in without:
+        name = (item["vhost"], item["name"])
+        if before.get(name) is not None and after.get(name) is not None:
+            item.update(_rabbitmq_queues.growth(item, (after[name] - before[name]) / elapsed, "samples"))
+
+
+def _depths(client):
+    try:
+        return {(queue["vhost"], queue["name"]): queue["total"] for queue in _rabbitmq_queues.read_list(client)}
+    except (CannotConnect, ReplyError):
+        return {}
+
+
+def _without_management(options, deadline, expected, cause):
+    """What AMQP alone tells: the expected queues. All else is unknown."""
+    names = list(expected)
+    answers, failure = _declare(options, deadline, names)
+    if not answers:
+        return unreachable(PARTS, cause)
+    unknown = Unknown()
+    for part in ("rates_mode", "totals"):
+        unknown.add(part, "the management API does not answer: %s" % cause)
+    unknown.add("queues", "only the expected queues are known, by AMQP; the management API does not answer: %s" % cause)
+    items = {}
+    for name, answer in answers.items():
+        if not answer["error"] or answer["error"]["kind"] != "not_found":
+            items[name] = _rabbitmq_queues.from_amqp(name[0], name[1], answer)
+            items[name].update(unacked_age_seconds=None, ack_timeout_seconds=options["ack_timeout_seconds"])
+    if items and deadline.remaining() > options["sample_seconds"] > 0:
+        began = time.monotonic()
+        time.sleep(options["sample_seconds"])
+        later = _declare(options, deadline, list(items))[0]
+        elapsed = time.monotonic() - began
+        for name, item in items.items():
+            ready = later.get(name, {}).get("ready")
+            if ready is not None and item["ready"] is not None:
+                item.update(_rabbitmq_queues.growth(item, (ready - item["ready"]) / elapsed, "samples"))
+    return reached(
+        {
+            "rates_mode": None,
+            "totals": None,
+            "queues": list(items.values()),
+            "expected": _expected(expected, items, answers, failure),
+        },
+        unknown,
+    )
+
+
+def _expected(expected, items, declared, failure):
+    """What became of the queues that must exist; ``exists`` is null where nobody could tell."""
+    result = []
+    for (vhost, name), min_consumers in expected.items():
+        item = items.get((vhost, name))
+        problem = (declared.get((vhost, name)) or {}).get("error")
+        exists = None
+        if item is not None or (problem and problem["kind"] == "exclusive"):
+            exists = True
+        elif problem and problem["kind"] == "not_found":
+            exists = False
+        elif problem is None and failure is not None:
+            problem = {"kind": getattr(failure, "kind", "failed"), "message": str(failure)}
+        result.append(
+            {
+                "vhost": vhost,
+                "name": name,
+                "exists": exists,
+                "ready": item and item["ready"],
+                "consumers": item and item["consumers"],
+                "min_consumers": min_consumers,
+                "error": problem,
+            }
+        )
+    return result

@@ -1,0 +1,217 @@
+#!/usr/bin/python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_health_info
+short_description: Measure how a Redis server serves its clients
+version_added: "0.1.0"
+description:
+  - Measures what a Redis server answers, its look-ups, evictions, slow commands, latency events, persistence, clients and replication.
+  - Counters are read twice, O(sample_seconds) apart, so that rates are those of now, not the mean since the server's start.
+  - Never runs MONITOR. The slow log, latency events and command statistics say the same at no cost to the server.
+  - A server that cannot be reached is reported in RV(error), and the task does not fail.
+author:
+  - The tracktion.ops maintainers (@tracktion)
+extends_documentation_fragment:
+  - tracktion.ops._redis
+  - tracktion.ops._attributes
+  - tracktion.ops._attributes.info_module
+  - tracktion.ops._attributes.actiongroup
+options:
+  sample_seconds:
+    description: Seconds between the two readings of the counters.
+    type: float
+    default: 1.0
+  show_key_names:
+    description: Whether the slow log shows the arguments of commands. If V(false), only their number.
+    type: bool
+    default: true
+seealso:
+  - module: tracktion.ops.redis_memory
+"""
+
+EXAMPLES = r"""
+- name: Measure a Redis server
+  tracktion.ops.redis_health_info:
+    login_host: redis.example.org
+    login_password: "{{ redis_password }}"
+    tls: true
+  register: redis_health
+
+- name: Stop where it cannot be reached, with the reason
+  ansible.builtin.assert:
+    that: redis_health.reachable
+    fail_msg: "{{ redis_health.error.message }}. {{ redis_health.error.cure }}"
+"""
+
+RETURN = r"""
+reachable:
+  description: Whether the server let us in.
+  returned: always
+  type: bool
+  sample: true
+error:
+  description:
+    - Why the server cannot be reached, as C(kind), C(message) and C(cure); else null.
+    - C(kind) is one of V(refused), V(timeout), V(name), V(network), V(closed), V(tls), V(certificate), V(not_redis), V(no_password),
+      V(wrong_password), V(protected_mode), V(max_clients), V(busy), V(error).
+  returned: always
+  type: dict
+  sample: null
+unknown:
+  description: The parts that could not be read, as C(part) and C(reason).
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+ping:
+  description:
+    - What the server answered to PING after the log-in.
+    - C(status) is V(ok), V(loading), V(misconf), V(replica_without_primary), V(too_few_replicas) or V(no_permission).
+      C(message) is the error reply, else null. C(seconds) is how long log-in and PING took.
+  returned: always
+  type: dict
+  sample: {status: ok, message: null, seconds: 0.000412}
+server:
+  description:
+    - Version and state of the server.
+    - C(loading) is null, or while the server reads its data from disk C(loaded_bytes), C(total_bytes), C(loaded_ratio) and C(eta_seconds).
+  returned: always
+  type: dict
+  sample: {version: 7.0.15, mode: standalone, config_file: /etc/redis/redis.conf, uptime_seconds: 86400, loading: null}
+load:
+  description:
+    - Work done in the interval. C(cpu_ratio) is of one core, as commands run in one thread.
+    - C(latest_fork_seconds) is how long the last fork for a snapshot stopped the server.
+  returned: always
+  type: dict
+  sample: {interval_seconds: 1.002, operations_per_second: 412.3, cpu_ratio: 0.0312, latest_fork_seconds: 0.000911}
+lookups:
+  description:
+    - Look-ups of keys in the interval and since the start of the counters.
+    - The look-ups that TYPE, PTTL and OBJECT IDLETIME make are taken off. They read no value, and M(tracktion.ops.redis_memory) makes many.
+  returned: always
+  type: dict
+  contains:
+    interval:
+      description: C(hit_count), C(miss_count), C(lookup_count), their C(ratio) (null without look-ups) and C(seconds).
+      returned: always
+      type: dict
+    since_start:
+      description: C(hit_count), C(miss_count), C(lookup_count) and their C(ratio).
+      returned: always
+      type: dict
+  sample:
+    interval: {hit_count: 180, miss_count: 20, lookup_count: 200, ratio: 0.9, seconds: 1.002}
+    since_start: {hit_count: 95012, miss_count: 5001, lookup_count: 100013, ratio: 0.949997}
+evictions:
+  description: Keys evicted to make room, and keys expired, since the start and in the interval; the eviction C(policy).
+  returned: always
+  type: dict
+  sample: {evicted_count: 0, evicted_in_interval: 0, evicted_per_second: 0.0, expired_count: 12, expired_per_second: 0.0, policy: allkeys-lru}
+commands:
+  description:
+    - Command statistics. C(top) are the commands that took the server most time in the interval, then since the start; C(total) counts all.
+    - C(busy_ratio) is the share of the interval the server spent in the command.
+  returned: always
+  type: dict
+  sample:
+    interval_seconds: 1.002
+    total: 14
+    top:
+      - {command: get, calls: 400, calls_per_second: 399.2, seconds: 0.0012, seconds_per_call: 0.000003, busy_ratio: 0.001198,
+         failed_calls: 0, total_calls: 100213, total_seconds: 0.31}
+errors:
+  description: Error replies by their first word, since the start and in the interval.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{error: OOM, count: 12, in_interval: 2, per_second: 1.996}]
+slow_log:
+  description:
+    - The newest entries of the slow log. C(threshold_seconds) is null where the log is off or CONFIG GET is refused. C(length) counts all entries.
+    - C(line) is the command with its arguments, escaped and cut.
+  returned: always
+  type: dict
+  sample:
+    threshold_seconds: 0.01
+    length: 3
+    entries:
+      - {id: 2, at: 1767225600.0, age_seconds: 12.1, seconds: 0.212, command: SMEMBERS, line: SMEMBERS artists, client: "10.0.0.7:51122", client_name: null}
+latency:
+  description: Events of the latency monitor, worst first. C(threshold_seconds) is null where the monitor is off, which is its default.
+  returned: always
+  type: dict
+  sample: {threshold_seconds: 0.1, events: [{event: command, at: 1767225600.0, age_seconds: 12.1, latest_seconds: 0.212, worst_seconds: 0.4}]}
+persistence:
+  description:
+    - State of snapshots (C(rdb)) and of the append-only file (C(aof)).
+    - C(rdb.enabled) says whether save rules are set, null where CONFIG GET is refused.
+  returned: always
+  type: dict
+  sample:
+    rdb: {enabled: true, last_status: ok, last_save_at: 1767225600.0, last_save_age_seconds: 310.2, changes_since_save: 17, last_seconds: 1,
+      in_progress: false, current_seconds: null}
+    aof: {enabled: false, last_write_status: ok, last_rewrite_status: ok, rewrite_in_progress: false, size_bytes: null, base_bytes: null,
+      pending_fsyncs: null, delayed_fsyncs: null}
+clients:
+  description:
+    - Connections against maxclients, refused and blocked ones.
+    - C(buffers) are the clients that take most memory, null where there are more than 5000 clients or CLIENT LIST is refused.
+      C(kind) is V(normal), V(pubsub), V(replica) or V(primary).
+  returned: always
+  type: dict
+  sample:
+    connected_count: 12
+    max_count: 10000
+    use_ratio: 0.0012
+    blocked_count: 1
+    blocked_ratio: 0.083333
+    longest_blocked_seconds: 3
+    rejected_count: 0
+    rejected_in_interval: 0
+    evicted_count: 0
+    buffers:
+      - {id: 7, address: "10.0.0.7:51122", client_name: null, user: default, kind: normal, blocked: false, command: get, age_seconds: 40,
+         idle_seconds: 0, output_bytes: 0, query_bytes: 26, total_bytes: 22298}
+replication:
+  description:
+    - C(role) is V(primary) or V(replica). The fields from C(link_up) to C(primary) are those of a replica, and null on a primary.
+    - C(replicas) are the replicas of this server with their lag.
+  returned: always
+  type: dict
+  sample:
+    role: primary
+    link_up: null
+    link_down_seconds: null
+    last_io_seconds: null
+    sync_in_progress: null
+    primary: null
+    replicas: [{address: "10.0.0.8:6379", state: online, lag_seconds: 0, lag_bytes: 0}]
+host:
+  description: Settings of the kernel that bear on Redis, null where the server's process is not on the host the module runs on.
+  returned: always
+  type: dict
+  sample: {transparent_hugepage: madvise, overcommit_memory: 1}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._redis_health_info import ARGUMENT_SPEC, measure
+
+
+def main():
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        measurement = measure(module.params)
+    except CannotMeasure as exc:
+        module.fail_json(msg=str(exc), cure=exc.cure)
+    module.exit_json(changed=False, **measurement)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,406 @@
+#!/usr/bin/python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_memory
+short_description: Measure and bound the memory of a Redis server
+version_added: "0.1.0"
+description:
+  - Measures what a Redis server's memory is used for, against O(maxmemory) and against the memory its container or host has, and which
+    prefixes and types of keys take it.
+  - Ensures O(maxmemory) and O(maxmemory_policy), without evicting keys unless told to.
+  - Deletes keys that are named by a pattern, never all keys.
+  - Never runs KEYS or MONITOR. Keys are read by SCAN, MEMORY USAGE (with its default of 5 samples), PTTL and TYPE, in pipelines that the
+    server works off in pieces. The number of keys of a step is adapted so that one takes about 20 ms at most.
+  - When measuring, a server that cannot be reached is reported in RV(error), and the task does not fail. When acting, it fails.
+author:
+  - The tracktion.ops maintainers (@tracktion)
+extends_documentation_fragment:
+  - tracktion.ops._redis
+  - tracktion.ops._attributes
+  - tracktion.ops._attributes.actiongroup
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Whether the server can rewrite its configuration file is only known once it has tried.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(measured) only measures.
+      - V(configured) ensures O(maxmemory) and O(maxmemory_policy), then measures.
+      - V(deleted) deletes the keys that O(delete) names, then measures.
+    type: str
+    choices: [measured, configured, deleted]
+    default: measured
+  maxmemory:
+    description:
+      - The memory the server may use, as V(1gb), V(512mb) or a number of bytes. As in C(redis.conf), V(1gb) is 1024 MB and V(1g) is 1000 MB.
+        V(0) sets no limit.
+      - Redis counts data, not the process. Leave room for fragmentation and for the copy a snapshot makes, for example a quarter of the
+        memory of the container.
+    type: str
+  maxmemory_policy:
+    description: What the server does when O(maxmemory) is reached.
+    type: str
+    choices:
+      - noeviction
+      - allkeys-lru
+      - allkeys-lfu
+      - allkeys-random
+      - volatile-lru
+      - volatile-lfu
+      - volatile-random
+      - volatile-ttl
+  allow_eviction:
+    description:
+      - Whether a setting may be made that evicts keys, or refuses writes, at once, because more memory is in use than O(maxmemory).
+    type: bool
+    default: false
+  persist:
+    description:
+      - Whether to keep the settings over a restart, by CONFIG REWRITE.
+      - It is done where this run changes a setting, and where the configuration file can be read on this host and has another value.
+      - CONFIG REWRITE writes all settings in force to the file, not only those of this module.
+    type: bool
+    default: true
+  delete:
+    description:
+      - The keys that O(state=deleted) deletes.
+      - Each is looked at again at the last moment, and one that a client writes to in between stays.
+    type: dict
+    suboptions:
+      pattern:
+        description: Pattern of SCAN, such as V(cache:album:*). One that names no character, such as V(*), is refused.
+        type: str
+        required: true
+      database:
+        description: Number of the database.
+        type: int
+        default: 0
+      only_without_ttl:
+        description: Whether to leave keys alone that expire by themselves.
+        type: bool
+        default: true
+      idle_seconds:
+        description:
+          - Only delete keys that were neither read nor written for so long. V(0) for any key.
+          - The server does not keep this with an LFU policy. The task fails then, unless it is V(0).
+        type: int
+        default: 86400
+      max_count:
+        description: The most keys that one run deletes.
+        type: int
+        default: 1000
+      list_path:
+        description: File on the host, made with mode 0600, to append a line of JSON to for each key that went.
+        type: path
+  distribution:
+    description:
+      - V(sampled) looks at about 30,000 keys and at all keys of small databases. The interval in which the true value lies with a probability
+        of 95 % is returned with each value. A rare big key is likely not in the sample. RV(distribution.explained_ratio) shows it.
+      - V(whole) looks at every key, as far as O(deadline) allows. 1,000,000 keys took 4.4 s.
+      - V(none) looks at no key.
+    type: str
+    choices: [sampled, whole, none]
+    default: sampled
+  prefix_separator:
+    description: What ends the prefix of a key. The prefix of V(track:12:bpm) is V(track). Names without it have an empty prefix.
+    type: str
+    default: ":"
+  show_key_names:
+    description: Whether to return names of keys. If V(false), the prefix and a part of the SHA-256 hash of the name. Prefixes are always returned.
+    type: bool
+    default: true
+seealso:
+  - module: tracktion.ops.redis_health_info
+"""
+
+EXAMPLES = r"""
+- name: Measure memory, with every key
+  tracktion.ops.redis_memory:
+    login_host: redis.example.org
+    login_password: "{{ redis_password }}"
+    distribution: whole
+    deadline: 60
+
+- name: Bound the memory of a cache
+  tracktion.ops.redis_memory:
+    state: configured
+    maxmemory: 1gb
+    maxmemory_policy: allkeys-lru
+
+- name: See which keys would go
+  tracktion.ops.redis_memory:
+    state: deleted
+    delete:
+      pattern: "cache:album:*"
+      idle_seconds: 604800
+  check_mode: true
+"""
+
+RETURN = r"""
+reachable:
+  description: Whether the server let us in.
+  returned: always
+  type: bool
+  sample: true
+error:
+  description:
+    - Why the server cannot be reached, as C(kind), C(message) and C(cure); else null.
+    - The values of C(kind) are those of M(tracktion.ops.redis_health_info).
+  returned: always
+  type: dict
+  sample: null
+unknown:
+  description: The parts that could not be read, as C(part) and C(reason).
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+server:
+  description: The server. C(local_pid) is its process on the host the module runs on, null where it is not there.
+  returned: always
+  type: dict
+  sample: {version: 7.0.15, mode: standalone, role: master, config_file: /etc/redis/redis.conf, uptime_seconds: 86400, local_pid: 812}
+memory:
+  description:
+    - Memory in use and its limits. C(counted_bytes) is what counts against C(maxmemory_bytes), which is V(0) where no limit is set;
+      C(maxmemory_ratio) is null then.
+    - C(limit_bytes) is the memory the server can have at all. C(limit_source) is V(cgroup) where the control group of the server's process
+      was read on this host, else V(system), the memory of the server's host. C(limit_ratio) is that of C(rss_bytes),
+      C(maxmemory_limit_ratio) that of C(maxmemory_bytes).
+    - C(evictable_count) is how many keys the policy may evict.
+  returned: always
+  type: dict
+  sample: {used_bytes: 217246872, counted_bytes: 217246872, rss_bytes: 228003840, peak_bytes: 217321232, dataset_bytes: 161084784,
+    overhead_bytes: 56162088, startup_bytes: 876088, clients_bytes: 0, replication_bytes: 0, aof_buffer_bytes: 0, scripts_bytes: 200,
+    maxmemory_bytes: 536870912, maxmemory_ratio: 0.404655, policy: allkeys-lru, limit_bytes: 1073741824, limit_source: cgroup,
+    limit_ratio: 0.212345, maxmemory_limit_ratio: 0.5, system_bytes: 25276502016, key_count: 1000001, evictable_count: 1000001,
+    evictable_ratio: 1.0, evicted_count: 0, expired_count: 0}
+fragmentation:
+  description:
+    - Why the process takes more memory than its data, one row for each C(cause), with its C(ratio) and C(bytes).
+    - V(allocator) is partly filled pages, V(allocator_rss) free pages that the allocator keeps, V(process_rss) what the process holds beside
+      the allocator, V(swap) data that is not in memory, V(peak) what was in use once and no longer is.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{cause: allocator, ratio: 1.05, bytes: 10796880}]
+databases:
+  description: The databases that hold keys.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{database: 0, key_count: 1000001, expiring_count: 200000, average_ttl_seconds: 85955.77}]
+distribution:
+  description: What keys take, by prefix and type, over all databases.
+  returned: always
+  type: dict
+  contains:
+    mode:
+      description: The value of O(distribution).
+      returned: always
+      type: str
+    complete:
+      description: Whether every key was looked at.
+      returned: always
+      type: bool
+    seconds:
+      description: How long it took.
+      returned: always
+      type: float
+    longest_step_seconds:
+      description: The longest time between sending one step and having its replies. A stall of the server by us is shorter.
+      returned: always
+      type: float
+    seen_count:
+      description: Keys that were looked at.
+      returned: always
+      type: int
+    key_count:
+      description: Keys there are, as the server counts them.
+      returned: always
+      type: int
+    bytes:
+      description: What all keys take, by MEMORY USAGE, estimated where not RV(distribution.complete).
+      returned: always
+      type: int
+    keyspace_bytes:
+      description: What all keys take by the server's own account, without the tables of the databases.
+      returned: always
+      type: int
+    explained_ratio:
+      description: RV(distribution.bytes) / RV(distribution.keyspace_bytes). About 0.95 if all is seen, less where rare big keys are not in the sample.
+      returned: always
+      type: float
+    confidence:
+      description: Probability with which a true value lies in its interval from C(_low) to C(_high).
+      returned: always
+      type: float
+    prefixes:
+      description:
+        - The prefixes and types that take most, one row for each database, prefix and type.
+        - C(prefix) is empty for names without O(prefix_separator), and null for what is left after 20,000 prefixes.
+        - C(ttl_ratio) is the share of the keys that expire by themselves, C(mean_ttl_seconds) the mean time these have to live.
+      returned: always
+      type: list
+      elements: dict
+    prefixes_total:
+      description: How many rows there are in all.
+      returned: always
+      type: int
+    types:
+      description: The same by type.
+      returned: always
+      type: list
+      elements: dict
+    biggest_keys:
+      description: The biggest keys that were looked at. C(ttl_seconds) is null for a key that does not expire.
+      returned: always
+      type: list
+      elements: dict
+  sample:
+    mode: sampled
+    complete: false
+    seconds: 0.145042
+    longest_step_seconds: 0.005758
+    seen_count: 30613
+    key_count: 1000001
+    bytes: 188704595
+    keyspace_bytes: 201084824
+    explained_ratio: 0.938433
+    confidence: 0.95
+    prefixes:
+      - {database: 0, prefix: track, type: string, seen_count: 12362, key_count: 403816, key_count_low: 398440, key_count_high: 409265,
+         bytes: 73226480, bytes_low: 72177129, bytes_high: 74291087, mean_bytes: 181, without_ttl_count: 403816, without_ttl_bytes: 73226480,
+         ttl_ratio: 0.0, mean_ttl_seconds: null}
+    prefixes_total: 6
+    types: [{type: string, key_count: 699671, bytes: 150876445, without_ttl_count: 502663, without_ttl_bytes: 115074887}]
+    biggest_keys: [{database: 0, name: "analysis:677", type: string, bytes: 696, ttl_seconds: null}]
+configuration:
+  description:
+    - What O(state=configured) did; else null. RV(configuration.before) and RV(configuration.after) have C(maxmemory) in bytes and C(maxmemory_policy).
+    - C(persisted) says whether the settings outlive a restart, null where that cannot be known. C(persist_advice) says what to change by hand
+      where they may not, else it is null.
+  returned: always
+  type: dict
+  contains:
+    before:
+      description: The settings before.
+      returned: always
+      type: dict
+    after:
+      description: The settings after, as read again from the server. In check mode, as they would be.
+      returned: always
+      type: dict
+    config_file:
+      description: The server's configuration file, null where it was started without one.
+      returned: always
+      type: str
+    persisted:
+      description: Whether the settings outlive a restart.
+      returned: always
+      type: bool
+    persist_advice:
+      description: What to change by hand.
+      returned: always
+      type: str
+  sample:
+    before: {maxmemory: 0, maxmemory_policy: noeviction}
+    after: {maxmemory: 1073741824, maxmemory_policy: allkeys-lru}
+    config_file: /etc/redis/redis.conf
+    persisted: true
+    persist_advice: null
+deletion:
+  description:
+    - What O(state=deleted) deleted, or would delete in check mode; else null.
+    - C(kept_count) are keys that were to go, but were used or written to in between. C(complete) is false where O(delete.max_count) or
+      O(deadline) was reached first. C(names) are the first 1000.
+  returned: always
+  type: dict
+  sample: {database: 0, pattern: "cache:album:*", matched_count: 310, deleted_count: 2, deleted_bytes: 1808, kept_count: 0, complete: true,
+    names: ["cache:album:1", "cache:album:2"], list_path: null}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import connect
+from ansible_collections.tracktion.ops.plugins.module_utils._redis_change import (
+    DELETE_SPEC,
+    configure,
+    delete_keys,
+    wanted_settings,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._redis_memory import ARGUMENT_SPEC, measure
+
+POLICIES = [
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+]
+
+
+def act(params, check_mode):
+    """What the state asks for: (changed, before and after for a diff, results). Raises CannotConnect, CannotMeasure."""
+    results = {"configuration": None, "deletion": None}
+    if params["state"] == "measured":
+        return False, None, results
+    if params["state"] == "configured":
+        wanted = wanted_settings(params["maxmemory"], params["maxmemory_policy"])
+        done = configure(connect(params), wanted, params["allow_eviction"], params["persist"], check_mode)
+        results["configuration"] = done
+        diff = {"before": done["before"], "after": done["after"]}
+    else:
+        done = delete_keys(
+            connect(params), params["delete"], params["prefix_separator"], params["show_key_names"], check_mode
+        )
+        results["deletion"] = done
+        diff = {"before": {"keys": done["names"]}, "after": {"keys": []}}
+    return done.pop("changed"), diff, results
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            ARGUMENT_SPEC,
+            state={"type": "str", "choices": ["measured", "configured", "deleted"], "default": "measured"},
+            maxmemory={"type": "str"},
+            maxmemory_policy={"type": "str", "choices": POLICIES},
+            allow_eviction={"type": "bool", "default": False},
+            persist={"type": "bool", "default": True},
+            delete={"type": "dict", "options": DELETE_SPEC},
+        ),
+        required_if=[
+            ("state", "configured", ("maxmemory", "maxmemory_policy"), True),
+            ("state", "deleted", ("delete",)),
+        ],
+        supports_check_mode=True,
+    )
+    try:
+        changed, diff, results = act(module.params, module.check_mode)
+        results.update(measure(module.params))
+    except CannotConnect as exc:
+        module.fail_json(msg="Redis cannot be reached: %s" % exc, kind=exc.kind, cure=exc.cure)
+    except CannotMeasure as exc:
+        module.fail_json(msg=str(exc), kind=exc.kind, cure=exc.cure)
+    if diff and module._diff:
+        results["diff"] = diff
+    module.exit_json(changed=changed, **results)
+
+
+if __name__ == "__main__":
+    main()
