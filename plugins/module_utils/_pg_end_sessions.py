@@ -41,6 +41,7 @@ SPEC = {
             "pid": {"type": "int", "required": True},
             "backend_start": {"type": "float", "required": True},
             "transaction_start": {"type": "float"},
+            "state_start": {"type": "float"},
         },
     },
     "states": {"type": "list", "elements": "str", "choices": STATES, "default": []},
@@ -81,6 +82,7 @@ GUARDS = """
 MATCHING = """
 SELECT a.pid, extract(epoch FROM a.backend_start)::float8 AS backend_start,
        extract(epoch FROM a.xact_start)::float8 AS transaction_start,
+       extract(epoch FROM a.state_change)::float8 AS state_start,
        a.usename::text AS "user", a.datname::text AS database, a.application_name AS application,
        host(a.client_addr) AS client, a.state, {age} AS seconds, left(a.query, %(query_length)s) AS query
 FROM pg_stat_activity a
@@ -97,6 +99,8 @@ WHERE a.pid = %(pid)s
   AND abs(extract(epoch FROM a.backend_start)::float8 - %(backend_start)s) < %(same_time)s
   AND (a.xact_start IS NULL AND %(transaction_start)s IS NULL
        OR abs(extract(epoch FROM a.xact_start)::float8 - %(transaction_start)s) < %(same_time)s)
+  AND (%(state_start)s IS NULL
+       OR abs(extract(epoch FROM a.state_change)::float8 - %(state_start)s) < %(same_time)s)
   AND {guards}
 """
 
@@ -145,7 +149,7 @@ def matching(client, options):
     """The sessions that the criteria fit now, longest first. Raises QueryFailed."""
     found = client.rows(MATCHING, dict(criteria(options), query_length=options["query_length"]))
     if options["pids"]:
-        found = [session for session in found if any(is_named(session, named) for named in options["pids"])]
+        found = [session for session in found if named_by(session, options)]
     for session in found:
         session["query"] = hide_passwords(session["query"])
     return found
@@ -157,11 +161,18 @@ def criteria(options):
     return {name: options[name] for name in names}
 
 
+def named_by(session, options):
+    """The entry of ``pids`` that means ``session``, or null."""
+    return next((named for named in options["pids"] if is_named(session, named)), None)
+
+
 def is_named(session, named):
-    """Whether ``session`` is the one that ``named`` (pid, backend_start and, if given, transaction_start) means."""
-    if session["pid"] != named["pid"] or not same_time(session["backend_start"], named["backend_start"]):
-        return False
-    return named["transaction_start"] is None or same_time(session["transaction_start"], named["transaction_start"])
+    """Whether ``session`` is the one that ``named`` means, by all the times that it gives."""
+    return session["pid"] == named["pid"] and all(
+        same_time(session[time], named[time])
+        for time in ("backend_start", "transaction_start", "state_start")
+        if named[time] is not None
+    )
 
 
 def same_time(one, other):
@@ -242,6 +253,7 @@ def _signal(client, session, options):
         pid=session["pid"],
         backend_start=session["backend_start"],
         transaction_start=session["transaction_start"],
+        state_start=(named_by(session, options) or {}).get("state_start"),
         same_time=SAME_TIME,
     )
     try:

@@ -50,6 +50,7 @@ SELECT a.pid,
        extract(epoch FROM a.xact_start)::float8 AS transaction_start,
        greatest(0, extract(epoch FROM t.now - a.xact_start))::float8 AS transaction_seconds,
        CASE WHEN a.state = 'active' THEN greatest(0, extract(epoch FROM t.now - a.query_start)) END::float8 AS query_seconds,
+       extract(epoch FROM a.state_change)::float8 AS state_start,
        greatest(0, extract(epoch FROM t.now - a.state_change))::float8 AS state_seconds,
        CASE WHEN a.state <> 'idle' OR a.state IS NULL THEN left(a.query, %(query_length)s) END AS query,
        coalesce(a.query ~ %(mute)s, false) AS muted,
@@ -75,8 +76,9 @@ ORDER BY prepared
 
 # What identifies a session to a person and to the remedy that would end it.
 IDENTITY = (
-    "pid", "backend_start", "transaction_start", "user", "database", "application", "client", "backend_type", "state",
-    "wait_event_type", "wait_event", "transaction_seconds", "query_seconds", "state_seconds", "query", "muted",
+    "pid", "backend_start", "transaction_start", "state_start", "user", "database", "application", "client",
+    "backend_type", "state", "wait_event_type", "wait_event", "transaction_seconds", "query_seconds", "state_seconds",
+    "query", "muted",
 )  # fmt: skip
 
 

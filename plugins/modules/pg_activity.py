@@ -81,6 +81,9 @@ options:
       transaction_start:
         description: When its transaction began, as measured. Where it is given, a session that has moved on to another transaction is not touched.
         type: float
+      state_start:
+        description: When it came into its state, as measured. Where it is given, a session whose query has ended, or that has begun one, is not touched.
+        type: float
   states:
     description: End sessions in these states only.
     type: list
@@ -164,7 +167,7 @@ EXAMPLES = r"""
   check_mode: true
   diff: true
 
-- name: End the session that blocks most others, if it is still the same and in the same transaction
+- name: End the session that blocks most others, if it is still the same and has done nothing since
   tracktion.ops.pg_activity:
     login_host: 127.0.0.1
     login_user: postgres
@@ -174,6 +177,7 @@ EXAMPLES = r"""
       - pid: "{{ activity.blocking[0].pid }}"
         backend_start: "{{ activity.blocking[0].backend_start }}"
         transaction_start: "{{ activity.blocking[0].transaction_start }}"
+        state_start: "{{ activity.blocking[0].state_start }}"
   when: activity.blocking | length > 0
 """
 
@@ -398,6 +402,10 @@ active_queries:
       description: When its transaction began, in epoch seconds. Null outside a transaction.
       type: float
       returned: always
+    state_start:
+      description: When it came into its state, in epoch seconds.
+      type: float
+      returned: always
     user:
       description: Role of the session.
       type: str
@@ -454,6 +462,7 @@ active_queries:
     - pid: 4711
       backend_start: 1763900100.25
       transaction_start: 1763900200.5
+      state_start: 1763900200.5
       user: tracktion_user
       database: tracktion
       application: analysis_service
@@ -641,6 +650,10 @@ sessions:
       description: When its transaction began, in epoch seconds, or null.
       type: float
       returned: always
+    state_start:
+      description: When it came into its state, in epoch seconds.
+      type: float
+      returned: always
     user:
       description: Role of the session.
       type: str
@@ -688,6 +701,7 @@ sessions:
     - pid: 4711
       backend_start: 1763900100.25
       transaction_start: 1763900200.5
+      state_start: 1763900200.5
       user: tracktion_user
       database: tracktion
       application: analysis_service
