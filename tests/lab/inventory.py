@@ -49,6 +49,7 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "message_queue_login_user": "tracktion",
         "message_queue_login_password": passwords["rabbitmq"],
         "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],
+        "file_watching_watcher_project": stack.project,
         "tracktion_compose_project": stack.project,
         "tracktion_compose_directory": str(stack.directory),
         "service_health_urls": {

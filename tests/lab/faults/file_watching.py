@@ -46,28 +46,28 @@ def hog(lab, what: str):
         lab.docker("rm", "--force", name)
 
 
-@fault(fires=["file_watching.watches"])
+@fault(fires=["file_watching.watches_used"])
 def watches_exhausted(lab):
     """Another process of the watcher's user holds every inotify watch that the user may have."""
     with hog(lab, "watches"):
         yield
 
 
-@fault(fires=["file_watching.instances"])
+@fault(fires=["file_watching.instances_used"])
 def instances_exhausted(lab):
     """Another process of the watcher's user holds every inotify instance that the user may have."""
     with hog(lab, "instances"):
         yield
 
 
-@fault(fires=["file_watching.watcher_down"])
+@fault(fires=["file_watching.watcher_not_running"])
 def watcher_stopped(lab):
     """The file watcher's container is stopped."""
     with lab.stopped("file_watcher"):
         yield
 
 
-@fault(fires=["file_watching.watcher_disconnected"])
+@fault(fires=["file_watching.watcher_not_connected_to_broker"])
 def watcher_disconnected(lab):
     """The file watcher runs, but the broker has ended its connection and refuses its password."""
     user = "/users/file_watcher"

@@ -30,15 +30,18 @@ def process(machine):
     started = []
 
     def start(*arguments):
-        child = subprocess.Popen([sys.executable, "-c", "input()", *arguments], stdin=subprocess.PIPE)
+        program = [sys.executable, "-c", "print(flush=True); input()", *arguments]
+        child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         started.append(child)
+        # Only when it speaks is it sure to show its arguments.
+        child.stdout.readline()
         engine.PID_FILE.write_text(f"{child.pid}\n", encoding="ascii")
         return child
 
     yield start
     for child in started:
         child.kill()
-        child.wait()
+        child.communicate()
 
 
 def test_its_own_engine_is_stopped(process):
