@@ -82,7 +82,7 @@ def save_failing(lab):
 def slow_commands(lab):
     """Scripts have each held the server up for tenths of a second."""
     client = lab.redis()
-    for _ in range(5):
+    for _count in range(5):
         client.eval("local n = 0 for i = 1, 2e7 do n = n + i end return n", 0)
     yield
     client.slowlog_reset()
