@@ -16,6 +16,7 @@ import yaml
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks
 from tests.lab import faults
+from tests.tools import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "plugins" / "modules").glob("*.py"))
@@ -145,6 +146,10 @@ def test_a_fault_fires_checks_that_exist():
         if fault.area in areas:
             assert set(fault.fires) <= ids, fault.name
             assert fault.fires, fault.name
+
+
+def test_the_catalogue_of_checks_is_up_to_date():
+    assert catalogue.PAGE.read_text(encoding="utf-8") == catalogue.catalogue(), "make docs"
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, **by_name)
