@@ -32,6 +32,7 @@ ARGUMENT_SPEC = {
     "directories": {"type": "list", "elements": "path", "default": []},
     "seen_by": {"type": "str", "choices": ["host", "watcher"], "default": "host"},
     "watcher_service": {"type": "str", "default": ""},
+    "watcher_project": {"type": "str", "default": ""},
     "watcher_command": {"type": "str", "default": ""},
     "watcher_settings": {"type": "list", "elements": "str", "default": []},
     "broker_port": {"type": "int", "default": 5672},
@@ -62,7 +63,7 @@ def measure(options):
     names = _processes.user_names()
     engine = Engine(options["docker_root"])
     scan = _inotify.recent_scan(deadline)
-    watcher = _watcher.Watcher(options["watcher_command"], options["watcher_service"], engine)
+    watcher = _watcher.Watcher(options, engine)
     described = _watcher.describe(watcher, scan, options, names, unknown)
     file_systems = _mounts.inode_use(_mounts.mounts(), options["timeout"], deadline, unknown, options["top"])
     main = watcher.main(scan)
@@ -227,15 +228,15 @@ def walk(directories, watcher, scan, deadline, unknown, most):
 def forecast(directories, main, scan, limit, names):
     """Whether the watches that are left are enough for the directories that have none yet.
 
-    Null where no directory could be walked or no watcher runs: the budget is that of its user.
+    A list of one entry; none where no directory could be walked or no watcher runs, as the budget is that of its user.
     """
     trees = [directory for directory in directories if directory.tree]
     if not trees or main is None:
-        return None
+        return []
     try:
         uid = _inotify.charged_uid(main)
     except OSError:
-        return None
+        return []
     held = sum(instance.watches for instance in scan.instances if instance.uid == uid)
     known = scan.complete and not scan.unreadable.get(uid)
     missing = [
@@ -247,7 +248,7 @@ def forecast(directories, main, scan, limit, names):
     complete = len(trees) == len(existing) and all(directory.tree.complete for directory in trees)
     at_most = limit - held
     left = at_most if known else None
-    return {
+    entry = {
         "uid": uid,
         "user": names.get(uid, str(uid)),
         "directories": sum(directory.tree.directories for directory in trees),
@@ -260,6 +261,7 @@ def forecast(directories, main, scan, limit, names):
         "directories_left": left - needed if left is not None and needed is not None and complete else None,
         "fits": fits(left, at_most, needed, complete),
     }
+    return [entry]
 
 
 def fits(left, at_most, needed, complete):

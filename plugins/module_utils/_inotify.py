@@ -108,7 +108,7 @@ def scan(deadline):
     """Read the inotify instances of every process, until ``deadline``."""
     global _kept
     found = Scan()
-    blind = _what_hides_processes()
+    blind = what_hides_processes()
     if blind:
         found.incomplete(blind)
     same = _SameFile()
@@ -263,7 +263,7 @@ def _namespace(pid, kind):
     return os.stat("/proc/%s/ns/%s" % (pid, kind)).st_ino
 
 
-def _what_hides_processes():
+def what_hides_processes():
     """Why this view of /proc is not the whole machine's, null where it is."""
     try:
         if _namespace("self", "pid") != INITIAL_PID_NAMESPACE:

@@ -60,8 +60,9 @@ SELECT current_setting('max_connections')::int AS max_connections,
        current_setting('max_locks_per_transaction')::int AS max_locks_per_transaction,
        current_setting('max_prepared_transactions')::int AS max_prepared_transactions,
        (SELECT count(*) FROM pg_locks WHERE NOT fastpath AND mode <> 'SIReadLock')::int AS locks,
-       coalesce((SELECT json_object_agg(rolname, rolconnlimit) FROM pg_roles WHERE rolconnlimit >= 0), '{}') AS roles,
-       coalesce((SELECT json_object_agg(datname, datconnlimit) FROM pg_database WHERE datconnlimit >= 0), '{}') AS databases
+       (SELECT coalesce(json_object_agg(rolname, rolconnlimit), '{}') FROM pg_roles WHERE rolconnlimit >= 0) AS roles,
+       (SELECT coalesce(json_object_agg(datname, datconnlimit), '{}') FROM pg_database WHERE datconnlimit >= 0)
+           AS databases
 """
 
 

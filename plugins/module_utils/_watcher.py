@@ -25,25 +25,30 @@ SETTING_LENGTH = 200
 class Watcher:
     """``pids`` are its processes, ``containers`` those of its service; ``reason`` says why they are not known."""
 
-    def __init__(self, command, service, engine):
-        self.configured = bool(command or service)
+    def __init__(self, options, engine):
+        command, service = options["watcher_command"], options["watcher_service"]
         self.containers = []
         self.reason = None
-        own_containers = self._find_containers(service, engine) if service else set()
-        self.pids = sorted(_find_processes(_compiled(command), own_containers))
+        if service:
+            service = self._find_containers(service, options["watcher_project"], engine)
+        # Where there is no engine, no compose service is expected.
+        self.configured = bool(command or service)
+        ids = {container["id"] for container in self.containers}
+        self.pids = sorted(_find_processes(_compiled(command), ids))
+        self.reason = None if self.pids else self.reason or _inotify.what_hides_processes()
         running = [container for container in self.containers if container["state"] == "running"]
         self.container = (running or self.containers or [None])[0]
 
-    def _find_containers(self, service, engine):
+    def _find_containers(self, service, project, engine):
+        """Fill in ``containers``; false where there is no engine."""
         try:
             found = engine.of_service(service)
         except FileNotFoundError:
-            return set()
+            return False
         if found is None:
             self.reason = "the files of the Docker engine cannot be read without privilege: measure with become"
-            return set()
-        self.containers = found
-        return {container["id"] for container in found}
+        self.containers = [container for container in found or [] if not project or container["project"] == project]
+        return True
 
     @property
     def running(self):
@@ -116,7 +121,7 @@ def describe(watcher, scan, options, names, unknown):
         "uptime_seconds": age(started) if watcher.running else None,
         "watches": sum(instance.watches for instance in instances) if readable else None,
         "instances": len(instances) if readable else None,
-        "queues": queues(instances, top) if readable else None,
+        "queues": queues(instances, top) if readable or watcher.running is False else None,
         "broker": broker(watcher.pids, options["broker_port"]) if watcher.pids else None,
         "settings": settings(watcher.pids, options["watcher_settings"]),
     }

@@ -49,7 +49,7 @@ def blocked_transaction(lab):
         connection.close()
 
 
-@fault(fires=["database.connections"])
+@fault(fires=["database.connections_used"])
 def connections_exhausted(lab):
     """Idle sessions hold all but three of the connections that are not reserved."""
     free = int(
@@ -67,7 +67,7 @@ def connections_exhausted(lab):
         connection.close()
 
 
-@fault(fires=["database.long_queries"])
+@fault(fires=["database.long_query"])
 def long_query(lab):
     """One query computes for ever."""
     connection = lab.postgres(application_name="lab report")
@@ -81,7 +81,7 @@ def long_query(lab):
     connection.close()
 
 
-@fault(fires=["database.unindexed_foreign_keys"])
+@fault(fires=["database.foreign_key_without_index"])
 def unindexed_foreign_key(lab):
     """The index under a foreign key of analysis_results is gone, and the table is big enough to feel it."""
     # One transaction: it happens as a whole or not at all.

@@ -15,6 +15,7 @@ import json
 import urllib.error
 import urllib.request
 
+from ..images import ensure_image
 from ..paths import CONTAINER_FILES
 from ..servers import LABEL
 from ..shell import LabError, wait_until
@@ -30,7 +31,7 @@ def hog(lab, what: str):
     try:
         lab.docker(
             "run", "--detach", "--init", "--name", name, "--label", f"{LABEL}={lab.project}", "--user", user,
-            "--network", "none", "--volume", f"{CONTAINER_FILES}:/lab:ro", state["image"],
+            "--network", "none", "--volume", f"{CONTAINER_FILES}:/lab:ro", ensure_image(state["suite"]),
             "python3", "/lab/inotify_hog.py", what,
         )  # fmt: skip
 
@@ -45,28 +46,28 @@ def hog(lab, what: str):
         lab.docker("rm", "--force", name)
 
 
-@fault(fires=["file_watching.watches"])
+@fault(fires=["file_watching.watches_used"])
 def watches_exhausted(lab):
     """Another process of the watcher's user holds every inotify watch that the user may have."""
     with hog(lab, "watches"):
         yield
 
 
-@fault(fires=["file_watching.instances"])
+@fault(fires=["file_watching.instances_used"])
 def instances_exhausted(lab):
     """Another process of the watcher's user holds every inotify instance that the user may have."""
     with hog(lab, "instances"):
         yield
 
 
-@fault(fires=["file_watching.watcher_down"])
+@fault(fires=["file_watching.watcher_not_running"])
 def watcher_stopped(lab):
     """The file watcher's container is stopped."""
     with lab.stopped("file_watcher"):
         yield
 
 
-@fault(fires=["file_watching.watcher_disconnected"])
+@fault(fires=["file_watching.watcher_not_connected_to_broker"])
 def watcher_disconnected(lab):
     """The file watcher runs, but the broker has ended its connection and refuses its password."""
     user = "/users/file_watcher"
