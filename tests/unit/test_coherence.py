@@ -125,8 +125,10 @@ def test_an_areas_variables_are_used(area):
     """A variable that nothing reads is a promise that nothing keeps."""
     files = [path for path in area.path.rglob("*.yml") if path.parent.name != "meta"]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
-    unused = [name for name in read(area.file("defaults/main.yml")) if not re.search(r"\b%s\b(?!:)" % name, text)]
-    assert unused == []
+    # The visit reads these two of every area.
+    of_visit = {area.name + "_deadline", area.name + "_probe_host"}
+    names = set(read(area.file("defaults/main.yml"))) - of_visit
+    assert {name for name in names if not re.search(r"\b%s\b(?!:)" % name, text)} == set()
 
 
 @pytest.mark.parametrize("area", AREAS, **by_area)
