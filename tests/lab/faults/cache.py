@@ -159,12 +159,12 @@ def fragmented(lab):
 
 @fault(fires=["cache.peak_memory"])
 def memory_peak(lab):
-    """Redis used much more memory for a moment than it does now."""
+    """Redis used much more memory for a moment than it does now (it remembers that until it is restarted)."""
     client = lab.redis()
-    client.set("lab:peak", b"x" * 150_000_000)
-    client.unlink("lab:peak")
+    with keys_removed(client, "lab:peak:*"):
+        for number in range(150):
+            client.set(f"lab:peak:{number}", b"x" * 1_000_000)
     yield
-    client.config_resetstat()
 
 
 @fault(fires=["cache.hit_ratio"])
@@ -271,7 +271,7 @@ def save_failing(lab):
 
 @fault(fires=["cache.rdb_save_old"])
 def save_overdue(lab):
-    """Changes have not been saved for longer than the operator wants (age 0 in the test of it)."""
+    """Changes have not been saved for longer than the operator wants (0 s in the test)."""
     client = lab.redis()
     with settings_kept(client, "save"), keys_removed(client, "lab:changed"):
         client.config_set("save", "86400 1000000")
@@ -344,9 +344,10 @@ def client_not_reading(lab):
     with keys_removed(client, "lab:large"):
         client.set("lab:large", b"x" * 1_000_000, ex=3600)
         with connections(client, 1) as (deaf,):
-            for _ in range(40):
+            # The kernel and a proxy take some forty megabytes of it before the server has to keep the rest.
+            for _ in range(120):
                 deaf.send_command("GET", "lab:large")
-            wait_until(lambda: any(int(each["omem"]) > 20_000_000 for each in client.client_list()), "a full buffer", 10)
+            wait_until(lambda: any(int(each["omem"]) > 50_000_000 for each in client.client_list()), "a full buffer", 10)
             yield
 
 
@@ -361,14 +362,14 @@ def primary_lost(lab):
 
 @fault(fires=["cache.replica_lag"])
 def replica_stuck(lab):
-    """A replica has asked for all data and takes none of it."""
+    """A replica has asked for all data, and is not heard of again (the test waits 2 s, not 10)."""
     client = lab.redis()
     with connections(client, 1) as (replica,):
         replica.send_command("REPLCONF", "listening-port", 6380)
+        replica.read_response()
         replica.send_command("PSYNC", "?", -1)
-        wait_until(lambda: client.info("replication")["connected_slaves"] == 1, "the replica", 10)
+        wait_until(lambda: client.info("replication").get("slave0", {}).get("lag", 0) >= 2, "a replica behind", 15)
         yield
-    wait_until(lambda: client.info("replication")["connected_slaves"] == 0, "the end of the replica", 10)
 
 
 @fault(fires=["cache.transparent_hugepages"])
