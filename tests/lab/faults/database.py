@@ -61,7 +61,7 @@ def connections_exhausted(lab):
             "    where backend_type = 'client backend' and pid <> pg_backend_pid())"
         )
     )
-    held = [lab.postgres(application_name="lab pool leak") for _ in range(free - 3)]
+    held = [lab.postgres(application_name="lab pool leak") for _count in range(free - 3)]
     yield
     for connection in held:
         connection.close()
@@ -104,7 +104,7 @@ def dead_tuples(lab):
     """Updates have left three dead rows for each living one of `tracks`, and autovacuum is off for it."""
     try:
         lab.psql("alter table tracks set (autovacuum_enabled = false)")
-        for _ in range(3):
+        for _count in range(3):
             lab.psql("update tracks set seconds = seconds + 1")
         count = "select n_dead_tup from pg_stat_user_tables where relname = 'tracks'"
         wait_until(lambda: int(lab.psql(count)) > 20000, "dead rows in the statistics", 20)
