@@ -274,7 +274,7 @@ def temporary_files(lab):
     """A sort that does not fit into work_mem has written temporary files."""
     flushed(
         lab,
-        "set work_mem = '64kB'; select count(*) from (select from generate_series(1, 200000) n order by md5(n::text)) s",
+        "set work_mem = '64kB';select count(*) from (select from generate_series(1, 200000) n order by md5(n::text)) s",
     )
     yield
     lab.psql("select pg_stat_reset()")
@@ -303,7 +303,10 @@ def deadlock(lab):
 
 def write_wal(lab, megabytes: int) -> None:
     """Fill the WAL with so much."""
-    lab.psql(f"select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000))) from generate_series(1, {megabytes})")
+    lab.psql(
+        "select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000)))"
+        f" from generate_series(1, {megabytes})"
+    )
 
 
 @fault(fires=["database.inactive_slot", "database.slot_wal_retained"])
@@ -322,7 +325,9 @@ def lagging_receiver(lab):
     pid = lab.exec("postgres", "bash", "-c", command).strip()
     try:
         wait_until(
-            lambda: lab.psql("select count(*) from pg_stat_replication where state = 'streaming'") == "1", "streaming", 20
+            lambda: lab.psql("select count(*) from pg_stat_replication where state = 'streaming'") == "1",
+            "streaming",
+            20,
         )
         lab.exec("postgres", "bash", "-c", f"kill -STOP {pid}")
         write_wal(lab, 60)
