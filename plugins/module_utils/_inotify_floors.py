@@ -117,7 +117,7 @@ class Plan:
         """Raise what holds now, and ask the kernel what it made of it."""
         for name, value in self.runtime.items():
             try:
-                with open("%s/%s" % (_inotify.LIMITS_DIRECTORY, name), "w", encoding="ascii") as stream:
+                with open("%s/%s" % (_inotify.LIMITS_DIRECTORY, name), "w", encoding="utf-8") as stream:
                     stream.write("%d\n" % value)
             except OSError as exc:
                 raise CannotRaise("The kernel refused %s = %d: %s" % (key_of(name), value, exc)) from exc

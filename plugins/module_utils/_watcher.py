@@ -177,7 +177,7 @@ def broker(pids, port):
             inodes = sockets_of(pid)
             found = found or set()
             for name in ("tcp", "tcp6"):
-                with open("/proc/%d/net/%s" % (pid, name), encoding="ascii") as stream:
+                with open("/proc/%d/net/%s" % (pid, name), encoding="utf-8") as stream:
                     found.update(entry for entry in connections(stream.read(), port) if entry[1] in inodes)
         except OSError:
             continue
