@@ -61,6 +61,10 @@ newest: ## sanity and unit tests with the newest Python and ansible-core
 format: setup-test ## lay out the Python files
 	@ruff check --quiet --fix --exit-zero . && ruff format .
 
+.PHONY: docs
+docs: setup ## write docs/checks.md anew
+	@python -m tests.tools.catalogue
+
 .PHONY: units
 units: setup-test ## unit tests: no server, no network
 	@python -m pytest tests/unit $(PYTEST_ARGS)

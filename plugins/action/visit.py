@@ -10,12 +10,12 @@ import json
 import re
 import time
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _visit
 
 # Settings go back to the judge and on into reports. What opens a door does not.
 PRIVATE = re.compile(r"_login_|passw|secret|token|_key$")
+NAME_ONLY = re.compile(r"\{\{ (\w+) \}\}")
 
 
 class ActionModule(ActionBase):
@@ -79,17 +79,10 @@ class ActionModule(ActionBase):
 
         The role's defaults stand below everything the host has, as in a play that lists the role.
         """
-        defaults = self._load(area.file("defaults", "main.yml"))
-        probes = self._load(area.probes_file)["%s_probes" % area.name]
+        defaults = area.defaults()
         templar = self._templar.copy_with_new_env(available_variables={**defaults, **task_vars})
         settings = templar.template({name: task_vars.get(name, default) for name, default in defaults.items()})
-        return settings, templar.template(probes)
-
-    def _load(self, path):
-        try:
-            return self._loader.load_from_file(str(path), trusted_as_template=True) or {}
-        except Exception as exc:
-            raise AnsibleActionFail("%s cannot be read: %s" % (path, exc)) from exc
+        return settings, templar.template(_shortcut(area.probes(), settings))
 
     def _ask(self, probe, task_vars):
         """Measure with a module from outside this collection: a task of its own."""
@@ -98,3 +91,16 @@ class ActionModule(ActionBase):
             error = {"kind": "failed", "message": str(answer.get("msg")), "cure": None}
             return {"reachable": None, "error": error, "unknown": []}
         return {"reachable": True, "error": None, "unknown": [], **answer}
+
+
+def _shortcut(value, settings):
+    """``value`` with every text that only names one of the settings replaced by it.
+
+    Most options of a probe are of that kind, and filling them in by the templar costs 0.3 ms each, on every host.
+    """
+    if isinstance(value, dict):
+        return {key: _shortcut(inner, settings) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortcut(inner, settings) for inner in value]
+    match = NAME_ONLY.fullmatch(value) if isinstance(value, str) else None
+    return settings[match.group(1)] if match and match.group(1) in settings else value

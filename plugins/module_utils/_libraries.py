@@ -20,7 +20,6 @@ PREPARED_ENVIRONMENT = "/opt/tracktion-ops/venv"
 
 DEBIAN_PACKAGES = {
     "psycopg2": "python3-psycopg2",
-    "redis": "python3-redis",
     "pika": "python3-pika",
     "docker": "python3-docker",
 }

@@ -60,8 +60,9 @@ SELECT current_setting('max_connections')::int AS max_connections,
        current_setting('max_locks_per_transaction')::int AS max_locks_per_transaction,
        current_setting('max_prepared_transactions')::int AS max_prepared_transactions,
        (SELECT count(*) FROM pg_locks WHERE NOT fastpath AND mode <> 'SIReadLock')::int AS locks,
-       coalesce((SELECT json_object_agg(rolname, rolconnlimit) FROM pg_roles WHERE rolconnlimit >= 0), '{}') AS roles,
-       coalesce((SELECT json_object_agg(datname, datconnlimit) FROM pg_database WHERE datconnlimit >= 0), '{}') AS databases
+       (SELECT coalesce(json_object_agg(rolname, rolconnlimit), '{}') FROM pg_roles WHERE rolconnlimit >= 0) AS roles,
+       (SELECT coalesce(json_object_agg(datname, datconnlimit), '{}') FROM pg_database WHERE datconnlimit >= 0)
+           AS databases
 """
 
 
@@ -105,7 +106,8 @@ def of_sessions(sessions, prepared, top):
     # A parallel worker is its leader's query over again.
     clients = [row for row in sessions if row["backend_type"] == "client backend"]
     active = _oldest([row for row in clients if row["state"] == "active"], "query_seconds")
-    open_transactions = _oldest(clients, "transaction_seconds")
+    # An idle session has a transaction for the moment in which it catches up with changes of the catalog.
+    open_transactions = _oldest([row for row in clients if row["state"] != "idle"], "transaction_seconds")
     idle = _oldest([row for row in clients if (row["state"] or "").startswith("idle in transaction")], "state_seconds")
     groups = Counter((row["backend_type"], row["state"], row["application"]) for row in sessions)
     return {

@@ -52,7 +52,11 @@ SPEC = {
     "deny_users": {"type": "list", "elements": "str", "default": []},
     "deny_applications": {"type": "list", "elements": "str", "default": DENIED_APPLICATIONS},
     "max_sessions": {"type": "int", "default": 10},
-    "mode": {"type": "str", "choices": ["cancel", "cancel_then_terminate", "terminate"], "default": "cancel_then_terminate"},
+    "mode": {
+        "type": "str",
+        "choices": ["cancel", "cancel_then_terminate", "terminate"],
+        "default": "cancel_then_terminate",
+    },
     "grace": {"type": "float", "default": 5.0},
 }
 
@@ -64,7 +68,9 @@ INSUFFICIENT_PRIVILEGE = "42501"
 SAME_TIME = 0.0005
 
 # The age that counts is that of what the session is doing: of its query, or of its doing nothing.
-AGE = """extract(epoch FROM clock_timestamp() - CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END)::float8"""
+AGE = """
+extract(epoch FROM clock_timestamp() - CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END)::float8
+"""
 
 # The guards, in every statement that chooses or signals: a client's session, not ours, of nobody who is denied.
 GUARDS = """
@@ -183,7 +189,7 @@ def same_time(one, other):
 
 
 def plan(found, options):
-    """The sessions to signal, each with ``signal`` (cancel, terminate, or null where the mode knows none) and ``result``.
+    """The sessions to signal, each with ``signal`` (cancel, terminate, or null where the mode has none) and ``result``.
 
     There is a query to cancel only in an active session: elsewhere a cancel would be sent and do nothing.
     """
@@ -263,7 +269,8 @@ def _signal(client, session, options):
             raise
         session.update(
             result="not_permitted",
-            message="%s (login_user needs pg_signal_backend or the same role; a superuser's session, a superuser)" % exc,
+            message="%s (login_user needs pg_signal_backend or the same role; a superuser's session, a superuser)"
+            % exc,
         )
         return False
     if not any(row["sent"] for row in sent):

@@ -39,7 +39,8 @@ WITH settings AS (
            greatest(mxid_age(c.relminmxid), mxid_age(t.relminmxid)) AS multixact_age,
            s.autovacuum AND coalesce(o.enabled, true) AS autovacuum,
            least(coalesce(o.vacuum_threshold, s.vacuum_threshold)
-                 + coalesce(o.vacuum_scale, s.vacuum_scale) * greatest(c.reltuples, 0), s.vacuum_max) AS vacuum_threshold,
+                 + coalesce(o.vacuum_scale, s.vacuum_scale) * greatest(c.reltuples, 0), s.vacuum_max)
+               AS vacuum_threshold,
            coalesce(o.analyze_threshold, s.analyze_threshold)
                + coalesce(o.analyze_scale, s.analyze_scale) * greatest(c.reltuples, 0) AS analyze_threshold
     FROM pg_class c
@@ -50,7 +51,8 @@ WITH settings AS (
         SELECT bool_and(option_value::bool) FILTER (WHERE option_name = 'autovacuum_enabled') AS enabled,
                max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_threshold') AS vacuum_threshold,
                max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_scale_factor') AS vacuum_scale,
-               max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_analyze_threshold') AS analyze_threshold,
+               max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_analyze_threshold')
+                   AS analyze_threshold,
                max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_analyze_scale_factor') AS analyze_scale
         FROM pg_options_to_table(c.reloptions)
     ) o ON c.reloptions IS NOT NULL
@@ -71,13 +73,13 @@ SELECT schema, name, bytes::float8 AS bytes, rows, live_rows, dead_rows,
        greatest(0, extract(epoch FROM clock_timestamp() - vacuumed))::float8 AS vacuumed_seconds,
        greatest(0, extract(epoch FROM clock_timestamp() - analyzed))::float8 AS analyzed_seconds,
        sequential_scans, sequential_rows,
-       coalesce((SELECT sum(pg_stat_get_numscans(i.indexrelid)) FROM pg_index i WHERE i.indrelid = ranked.oid), 0)::float8
-           AS index_scans,
+       (SELECT coalesce(sum(pg_stat_get_numscans(i.indexrelid)), 0)::float8 FROM pg_index i
+        WHERE i.indrelid = ranked.oid) AS index_scans,
        total, total_bytes::float8 AS total_bytes
 FROM ranked
 WHERE place <= %(top)s
 ORDER BY bytes DESC, schema, name
-""".format(user_schema=USER_SCHEMA)
+"""
 
 # Two indexes are the same when all that makes up their definition is. Stored expressions carry their position in the
 # text of the command, which is no part of what they mean. Of the same ones, that is kept which something depends on.
@@ -91,7 +93,8 @@ WITH indexes AS MATERIALIZED (
                OR EXISTS (SELECT FROM pg_constraint con WHERE con.conindid = i.indexrelid) AS needed,
            EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS of_partition,
            i.indisprimary AS is_primary,
-           md5(concat_ws('|', i.indrelid, c.relam, i.indnatts, i.indnkeyatts, i.indkey, i.indclass, i.indcollation, i.indoption,
+           md5(concat_ws('|', i.indrelid, c.relam, i.indnatts, i.indnkeyatts,
+               i.indkey, i.indclass, i.indcollation, i.indoption,
                regexp_replace(i.indexprs::text, ':location -?[0-9]+', '', 'g'), '|',
                regexp_replace(i.indpred::text, ':location -?[0-9]+', '', 'g'))) AS definition
     FROM pg_index i
@@ -119,13 +122,14 @@ WITH indexes AS MATERIALIZED (
     FROM found
 )
 SELECT kind, schema, name, "table", bytes::float8 AS bytes, scans, duplicate_of, total,
-       (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = indexrelid) AS columns
+       (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = indexrelid)
+           AS columns
 FROM ranked
 WHERE place <= %(top)s
 ORDER BY kind, place
-""".format(user_schema=USER_SCHEMA)
+"""
 
-# Any order of the columns serves, as long as they are the first of the index. A partial index on "IS NOT NULL" serves too.
+# Any order of the columns serves, as long as they are the first of the index. A partial one on "IS NOT NULL" does too.
 FOREIGN_KEYS = """
 SELECT n.nspname::text AS schema, c.relname::text AS "table", con.conname::text AS name,
        (SELECT string_agg(a.attname, ', ' ORDER BY k.place)
@@ -155,8 +159,8 @@ SEQUENCES = """
 WITH sequences AS (
     SELECT n.nspname::text AS schema, c.relname::text AS name, o."table", o."column", s.seqincrement > 0 AS ascends,
            s.seqcycle AS cycles, s.seqmin::numeric AS lowest,
-           least(s.seqmax, CASE o.type WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END)::numeric
-               AS highest,
+           least(s.seqmax, CASE o.type WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END)
+               ::numeric AS highest,
            has_sequence_privilege(c.oid, 'SELECT, USAGE') AS readable,
            CASE WHEN has_sequence_privilege(c.oid, 'SELECT, USAGE') THEN pg_sequence_last_value(c.oid) END AS last
     FROM pg_sequence s
@@ -182,19 +186,22 @@ SELECT schema, name, "table", "column", last, cycles,
 FROM sequences
 ORDER BY readable DESC, ratio DESC, schema, name
 LIMIT %(top)s
-""".format(user_schema=USER_SCHEMA)
+"""
 
 
 def tables(client, top):
     """``tables``, ``tables_total``, ``tables_bytes``."""
-    found = client.rows(TABLES, {"top": top})
-    whole = {"tables_total": found[0]["total"] if found else 0, "tables_bytes": found[0]["total_bytes"] if found else 0.0}
+    found = client.rows(TABLES.format(user_schema=USER_SCHEMA), {"top": top})
+    whole = {
+        "tables_total": found[0]["total"] if found else 0,
+        "tables_bytes": found[0]["total_bytes"] if found else 0.0,
+    }
     return dict(whole, tables=_without(found, "total", "total_bytes"))
 
 
 def indexes(client, top):
     """``unused_indexes``, ``duplicate_indexes``, ``invalid_indexes``, each with its ``_total``."""
-    found = client.rows(INDEXES, {"top": top})
+    found = client.rows(INDEXES.format(user_schema=USER_SCHEMA), {"top": top})
     parts = {}
     for kind in ("unused", "duplicate", "invalid"):
         of_kind = [row for row in found if row["kind"] == kind]
@@ -214,7 +221,7 @@ def foreign_keys(client, top):
 
 def sequences(client, top):
     """``sequences``, ``sequences_total``, ``sequences_hidden``."""
-    found = client.rows(SEQUENCES, {"top": top})
+    found = client.rows(SEQUENCES.format(user_schema=USER_SCHEMA), {"top": top})
     hidden = found[0]["hidden"] if found else 0
     readable = [row for row in found if row["last"] is not None]
     return {

@@ -49,12 +49,12 @@ SELECT holders.*, count(*) OVER () AS total FROM holders ORDER BY xid_age DESC, 
 # Counters stand for the time since they were reset; rates per hour are taken over one hour at least.
 COUNTERS = """
 WITH counted AS (
-    SELECT s.*, greatest(0, extract(epoch FROM clock_timestamp() - coalesce(s.stats_reset, b.stats_reset)))::float8 AS seconds
+    SELECT s.*, extract(epoch FROM clock_timestamp() - coalesce(s.stats_reset, b.stats_reset))::float8 AS seconds
     FROM pg_stat_database s CROSS JOIN pg_stat_bgwriter b
     WHERE s.datname = current_database()
 )
 SELECT seconds AS statistics_seconds, blks_hit AS blocks_hit, blks_read AS blocks_read,
-       CASE WHEN blks_hit + blks_read > 0 THEN blks_hit / (blks_hit + blks_read)::float8 END AS cache_hit_ratio,
+       blks_hit / nullif(blks_hit + blks_read, 0)::float8 AS cache_hit_ratio,
        deadlocks, deadlocks / greatest(seconds / 3600, 1) AS deadlocks_hourly,
        temp_files, temp_bytes::float8 AS temp_bytes, temp_bytes / greatest(seconds / 3600, 1) AS temp_bytes_hourly,
        xact_commit AS commits, xact_rollback AS rollbacks
@@ -67,8 +67,8 @@ WITH counted AS (
            ({sync} / 1000)::float8 AS sync_seconds, stats_reset
     FROM {view}
 )
-SELECT timed, requested, CASE WHEN timed + requested > 0 THEN requested / (timed + requested)::float8 END AS requested_ratio,
-       write_seconds, sync_seconds, greatest(0, extract(epoch FROM clock_timestamp() - stats_reset))::float8 AS statistics_seconds,
+SELECT timed, requested, requested / nullif(timed + requested, 0)::float8 AS requested_ratio,
+       write_seconds, sync_seconds, extract(epoch FROM clock_timestamp() - stats_reset)::float8 AS statistics_seconds,
        current_setting('max_wal_size') AS max_wal_size
 FROM counted
 """
@@ -107,7 +107,7 @@ SELECT r.in_recovery,
        CASE WHEN r.in_recovery THEN pg_is_wal_replay_paused() END AS replay_paused,
        CASE WHEN NOT r.in_recovery THEN NULL
             WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-            ELSE greatest(0, extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())) END::float8 AS replay_seconds
+            ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END::float8 AS replay_seconds
 FROM (SELECT pg_is_in_recovery() AS in_recovery) r
 """
 
@@ -122,14 +122,19 @@ ORDER BY retained_bytes DESC NULLS LAST, name
 
 ARCHIVER = """
 SELECT current_setting('archive_mode') AS mode, archived_count AS archived, failed_count AS failed,
-       extract(epoch FROM last_archived_time)::float8 AS last_archived, extract(epoch FROM last_failed_time)::float8 AS last_failed,
+       extract(epoch FROM last_archived_time)::float8 AS last_archived,
+       extract(epoch FROM last_failed_time)::float8 AS last_failed,
        last_failed_wal, current_setting('archive_mode') <> 'off'
            AND coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) AS failing
 FROM pg_stat_archiver
 """
 
+# What the command line says wins over the file also after a restart: a file that differs from it changes nothing.
 PENDING_RESTART = """
-SELECT name, setting AS running, sourcefile AS file FROM pg_settings WHERE pending_restart ORDER BY name
+SELECT name, setting AS running, sourcefile AS file
+FROM pg_settings
+WHERE pending_restart AND source NOT IN ('command line', 'environment variable')
+ORDER BY name
 """
 
 

@@ -28,7 +28,8 @@ SELECT current_setting('server_version') AS version,
 # Ages are taken from the clock, not from the start of this transaction.
 SESSIONS = """
 WITH waiting AS (
-    SELECT DISTINCT ON (l.pid) l.pid, l.locktype, l.mode, {waitstart} AS waitstart, n.nspname || '.' || c.relname AS relation
+    SELECT DISTINCT ON (l.pid) l.pid, l.locktype, l.mode, {waitstart} AS waitstart,
+           n.nspname || '.' || c.relname AS relation
     FROM pg_locks l
     LEFT JOIN pg_class c ON c.oid = l.relation AND l.database IN (
         0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
@@ -49,14 +50,16 @@ SELECT a.pid,
        a.wait_event,
        extract(epoch FROM a.xact_start)::float8 AS transaction_start,
        greatest(0, extract(epoch FROM t.now - a.xact_start))::float8 AS transaction_seconds,
-       CASE WHEN a.state = 'active' THEN greatest(0, extract(epoch FROM t.now - a.query_start)) END::float8 AS query_seconds,
+       CASE WHEN a.state = 'active' THEN greatest(0, extract(epoch FROM t.now - a.query_start)) END::float8
+           AS query_seconds,
        extract(epoch FROM a.state_change)::float8 AS state_start,
        greatest(0, extract(epoch FROM t.now - a.state_change))::float8 AS state_seconds,
        CASE WHEN a.state <> 'idle' OR a.state IS NULL THEN left(a.query, %(query_length)s) END AS query,
        coalesce(a.query ~ %(mute)s, false) AS muted,
        CASE WHEN a.wait_event_type = 'Lock' THEN pg_blocking_pids(a.pid) ELSE '{{}}' END AS blocked_by,
        CASE WHEN a.wait_event_type = 'Lock'
-            THEN greatest(0, extract(epoch FROM t.now - coalesce(w.waitstart, a.query_start))) END::float8 AS wait_seconds,
+            THEN greatest(0, extract(epoch FROM t.now - coalesce(w.waitstart, a.query_start))) END::float8
+           AS wait_seconds,
        w.locktype AS lock_type,
        w.mode AS lock_mode,
        w.relation AS lock_relation

@@ -55,7 +55,7 @@ CAUSES = tuple(
         ),
         (
             "starting_up",
-            r"database system is (starting up|shutting down|in recovery mode|not yet accepting connections|not accepting)"
+            r"database system is (starting up|shutting down|in recovery mode|not accepting)"
             r"|not yet accepting connections",
             "Wait for recovery to end and read the server's log; do not restart it again, that starts recovery anew.",
         ),
@@ -205,7 +205,9 @@ def read(unknown, parts, function, *arguments):
 
 def classify(message):
     """(kind, cure) of a failure to connect, from the first cause that its message names."""
-    found = [(match.start(), kind, cure) for kind, pattern, cure in CAUSES for match in [pattern.search(message)] if match]
+    found = [
+        (match.start(), kind, cure) for kind, pattern, cure in CAUSES for match in [pattern.search(message)] if match
+    ]
     if not found:
         return "failed", "Read the message; check login_host, login_port, login_user and login_db."
     return min(found)[1:]

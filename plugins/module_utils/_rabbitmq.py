@@ -41,8 +41,13 @@ CONNECTION_SPEC = {
 # The list of 100,000 queues with the columns we ask for is about 10 MiB. A reply beyond this bound is cut off unread.
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 
-# What the server remembers of unroutable messages: asked for once, with the overview (5 minutes, as the peers' rule).
-OVERVIEW = {"msg_rates_age": 300, "msg_rates_incr": 60}
+# The overview, with what the server remembers of unroutable messages (5 minutes: the window of the usual alert rule).
+OVERVIEW = {
+    "msg_rates_age": 300,
+    "msg_rates_incr": 10,
+    "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,message_stats,"
+    "object_totals",
+}
 
 
 class ReplyError(Exception):
@@ -286,6 +291,14 @@ _CURES = {
     "too_large": "check login_port: this is not RabbitMQ's management API",
     "not_found": "check login_port: this is not RabbitMQ's management API",
 }
+
+
+
+def reason(exc):
+    """Why a part could not be read, with the cure where there is one."""
+    cure = _CURES.get(exc.kind) if isinstance(exc, ReplyError) else exc.cure
+    return "%s. Cure: %s" % (exc, cure) if cure else str(exc)
+
 
 # A process measures one area: its modules share the connection, or the news that there is none.
 _sessions = {}

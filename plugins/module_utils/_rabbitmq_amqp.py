@@ -14,12 +14,7 @@ import logging
 import socket
 
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
-    CannotConnect,
-    CannotMeasure,
-    cut,
-    error,
-)
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import explain, tls_context
 
 # pika answers heartbeats only while it is called: long enough for a file to be written and synced between two calls.
@@ -47,7 +42,7 @@ class Amqp:
         self.vhost = options["vhost"] if vhost is None else vhost
         self._options = options
         self._deadline = deadline
-        self._pika = require("pika")
+        self.pika = require("pika")
         self._connection = None
         self._channel = None
 
@@ -64,20 +59,20 @@ class Amqp:
         if patience <= 0:
             raise explain(socket.timeout("timed out"), self._options, "amqp_port")
         try:
-            self._connection = self._pika.BlockingConnection(self._parameters(patience))
-        except (self._pika.exceptions.AMQPError, OSError, _workflow_error(self._pika)) as exc:
+            self._connection = self.pika.BlockingConnection(self._parameters(patience))
+        except (self.pika.exceptions.AMQPError, OSError, _workflow_error(self.pika)) as exc:
             _failures[key] = self._explained(exc)
             raise _failures[key]
         return self
 
     def _parameters(self, patience):
         options = self._options
-        tls = self._pika.SSLOptions(tls_context(options), options["login_host"]) if options["amqp_tls"] else None
-        return self._pika.ConnectionParameters(
+        tls = self.pika.SSLOptions(tls_context(options), options["login_host"]) if options["amqp_tls"] else None
+        return self.pika.ConnectionParameters(
             host=options["login_host"],
             port=options["amqp_port"],
             virtual_host=self.vhost,
-            credentials=self._pika.PlainCredentials(options["login_user"] or "", options["login_password"] or ""),
+            credentials=self.pika.PlainCredentials(options["login_user"] or "", options["login_password"] or ""),
             ssl_options=tls,
             connection_attempts=1,
             retry_delay=0,
@@ -98,10 +93,10 @@ class Amqp:
         timer = loop.call_later(self._deadline.remaining(seconds), _time_is_up)
         try:
             yield
-        except self._pika.exceptions.ChannelClosedByBroker as exc:
+        except self.pika.exceptions.ChannelClosedByBroker as exc:
             self._channel = None
             raise QueueError(_REFUSED.get(exc.reply_code, "refused"), exc.reply_text)
-        except (self._pika.exceptions.AMQPError, OSError) as exc:
+        except (self.pika.exceptions.AMQPError, OSError) as exc:
             raise self._explained(exc)
         finally:
             loop.remove_timeout(timer)
@@ -134,11 +129,15 @@ class Amqp:
 
     def _explained(self, exc):
         """The CannotConnect for whatever pika raised."""
-        errors = self._pika.exceptions
+        errors = self.pika.exceptions
         on_the_wire = _operating_system_error(exc)
         if isinstance(exc, errors.ConnectionBlockedTimeout):
             return CannotConnect(
                 "blocked", "the broker blocks publishers", "clear the memory or disk alarm first (rabbitmqctl status)"
+            )
+        if isinstance(exc, (errors.NackError, errors.UnroutableError)):
+            return CannotConnect(
+                "rejected", "the queue did not take a message", "look at max-length and overflow of the queue"
             )
         if on_the_wire is not None:
             return explain(on_the_wire, self._options, "amqp_port")
@@ -218,15 +217,3 @@ def _declared(amqp, name):
 
 def _not_told(exc):
     return {"ready": None, "consumers": None, "error": {"kind": exc.kind, "message": cut(str(exc), 300)}}
-
-
-def reachable(options, deadline, clock):
-    """The part ``amqp`` of a measurement: can a client log in? ``seconds`` is what connecting and login took."""
-    began = clock()
-    try:
-        with Amqp(options, deadline):
-            return {"reachable": True, "seconds": round(clock() - began, 4), "error": None}
-    except CannotConnect as exc:
-        return {"reachable": False, "seconds": None, "error": error(exc)}
-    except CannotMeasure as exc:
-        return {"reachable": None, "seconds": None, "error": error(exc)}

@@ -346,7 +346,7 @@ def _resolve(host, port, deadline):
 
 def _tls_context(options):
     try:
-        context = ssl.create_default_context(cafile=options["ca_certs"])
+        context = ssl.create_default_context(cafile=options["ca_certs"] or None)
     except (OSError, ValueError) as exc:
         raise BadOption("ca_certs: %s cannot be used: %s" % (options["ca_certs"], exc))
     if not options["validate_certs"]:
@@ -354,7 +354,7 @@ def _tls_context(options):
         context.verify_mode = ssl.CERT_NONE
     if options["client_cert_file"]:
         try:
-            context.load_cert_chain(options["client_cert_file"], options["client_key_file"])
+            context.load_cert_chain(options["client_cert_file"], options["client_key_file"] or None)
         except (OSError, ValueError) as exc:
             raise BadOption(
                 "client_cert_file, client_key_file: %s cannot be used: %s" % (options["client_cert_file"], exc)

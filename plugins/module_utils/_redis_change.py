@@ -226,7 +226,7 @@ def delete_keys(client, delete, separator, show, check_mode):
         "kept_count": kept,
         "complete": complete,
         "names": [key_name(name, separator.encode("utf-8"), show) for name, _size in gone[:NAMES_MOST]],
-        "list_path": delete["list_path"],
+        "list_path": delete["list_path"] or None,
         "changed": bool(gone),
     }
 

@@ -44,6 +44,9 @@ PARTS = (
 # CLIENT LIST builds its whole reply at once: 1,000 clients are about 350 KB and 2 ms of the server's time.
 CLIENTS_MOST = 5000
 
+# As many as the server keeps by default (slowlog-max-len).
+SLOW_ENTRIES = 128
+
 # The counters that are sampled twice.
 SAMPLE = (("INFO",), ("INFO", "commandstats"), ("INFO", "errorstats"))
 
@@ -91,12 +94,12 @@ def _measure(client, options):
 def _ask_the_rest(client, info, first, options, parts, unknown):
     now = service.server_time(info)
     settings = _settings(client, unknown)
-    replies = client.ask_all([("SLOWLOG", "GET", options["top"]), ("SLOWLOG", "LEN"), ("LATENCY", "LATEST")])
+    replies = client.ask_all([("SLOWLOG", "GET", SLOW_ENTRIES), ("SLOWLOG", "LEN"), ("LATENCY", "LATEST")])
     failed = [reply for reply in replies[:2] if isinstance(reply, ReplyError)]
     if failed:
         unknown.add("slow_log", failed[0])
     else:
-        parts["slow_log"] = service.slow_log(replies[0], replies[1], settings, now, options["show_key_names"])
+        parts["slow_log"] = service.slow_log(replies[0], replies[1], settings, now, options["show_key_names"], options["top"])
     if isinstance(replies[2], ReplyError):
         unknown.add("latency", replies[2])
     else:

@@ -20,6 +20,7 @@ import hashlib
 import heapq
 import math
 import random
+import re
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError, pack
@@ -74,6 +75,7 @@ class Survey:
         self.groups = {}
         self.biggest = []
         self.seen = {}
+        self.whole = set()
         self.denied = {}
         self.longest_step = 0.0
 
@@ -124,22 +126,21 @@ class Survey:
 
 
 def survey(client, databases, whole, separator, top, deadline, chance=random):
-    """Reads the keyspace, or a sample of it, until ``deadline``: a Survey, and whether every key was read.
+    """Reads the keyspace, or a sample of it, until ``deadline``. Returns a Survey.
 
     ``databases`` is what ``_redis_info.databases`` returned. Raises ReplyError where SCAN or SELECT is refused, and
     CannotConnect where the connection is lost.
     """
     result = Survey(separator, top)
     total = sum(each["key_count"] for each in databases)
-    complete = True
     for each in databases:
         share = max(SAMPLE_PER_DATABASE, SAMPLE * each["key_count"] // max(1, total))
         # More than half of a database is not sampled but read: a run of SCAN must not meet its own start.
         limit = None if whole or each["key_count"] <= 2 * share else share
         client.select(each["database"])
-        ended = _read(client, each["database"], limit, result, deadline, chance)
-        complete = complete and ended
-    return result, complete
+        if _read(client, each["database"], limit, result, deadline, chance):
+            result.whole.add(each["database"])
+    return result
 
 
 def _read(client, database, limit, result, deadline, chance):
@@ -213,7 +214,14 @@ def interval(estimate, seen, sampled, total, mean_square_ratio):
     return int(estimate / factor), int(math.ceil(estimate * factor))
 
 
-def group_row(key, group, sampled, total, complete):
+def pattern_of(prefix, separator):
+    """The pattern of SCAN that names the keys of a prefix; null where text cannot name them."""
+    if not prefix or prefix == OTHER or readable(prefix) != prefix.replace(b"\\", b"\\\\").decode("utf-8", "replace"):
+        return None
+    return re.sub(r"([\\*?\[\]])", r"\\\1", prefix.decode("utf-8") + separator) + "*"
+
+
+def group_row(key, group, sampled, total, complete, separator=":"):
     """One group as a row of the measurement. ``sampled`` and ``total`` are the keys of its database."""
     database, prefix, kind = key
     scale = 1.0 if complete or not sampled else max(1.0, total / sampled)
@@ -223,6 +231,7 @@ def group_row(key, group, sampled, total, complete):
     row = {
         "database": database,
         "prefix": None if prefix == OTHER else readable(prefix),
+        "pattern": pattern_of(prefix, separator),
         "type": readable(kind[1:]) if kind[:1] == b"+" else None,
         "seen_count": group.seen,
         "key_count": count,
@@ -287,11 +296,11 @@ def big_key_row(entry, separator, show):
     }
 
 
-def distribution(result, complete, databases, keyspace_bytes, options, seconds):
+def distribution(result, databases, keyspace_bytes, options, seconds):
     """The part ``distribution`` of the measurement, from a finished Survey."""
     totals = {each["database"]: each["key_count"] for each in databases}
     rows = [
-        group_row(key, group, result.seen[key[0]], totals[key[0]], complete or result.seen[key[0]] >= totals[key[0]])
+        group_row(key, group, result.seen[key[0]], totals[key[0]], key[0] in result.whole, options["prefix_separator"])
         for key, group in result.groups.items()
     ]
     rows.sort(key=lambda row: (-(row["bytes"] or 0), -row["key_count"], str(row["prefix"])))
@@ -299,7 +308,7 @@ def distribution(result, complete, databases, keyspace_bytes, options, seconds):
     total_bytes = sum(row["bytes"] or 0 for row in rows) if sized else None
     return {
         "mode": options["distribution"],
-        "complete": complete,
+        "complete": all(database in result.whole for database in totals),
         "seconds": round(seconds, 6),
         "longest_step_seconds": round(result.longest_step, 6),
         "seen_count": sum(result.seen.values()),

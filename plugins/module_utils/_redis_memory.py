@@ -79,11 +79,10 @@ def _distribution(client, info, found, options, unknown):
     wanted = found if options["distribution"] != "none" else []
     left = client.deadline.remaining()
     deadline = Deadline(max(left / 2, left - RESERVE_SECONDS))
-    result, complete = survey(client, wanted, whole, options["prefix_separator"], options["top"], deadline)
+    result = survey(client, wanted, whole, options["prefix_separator"], options["top"], deadline)
     for column, reason in result.denied.items():
         unknown.add("distribution.%s" % column, reason)
-    complete = complete and wanted is found
-    return distribution(result, complete, found, keyspace_bytes(info, found), options, time.monotonic() - started)
+    return distribution(result, found, keyspace_bytes(info, found), options, time.monotonic() - started)
 
 
 def server(info, pid):

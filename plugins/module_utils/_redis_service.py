@@ -159,14 +159,42 @@ def errors(first, info, seconds, top):
     return rows[:top]
 
 
-def slow_log(entries, length, settings, now, show):
+def slow_log(entries, length, settings, now, show, top):
     """The newest entries of the slow log. A negative threshold means that it is off: ``threshold_seconds`` is null."""
     micros = integer(settings, "slowlog-log-slower-than")
+    rows = [slow_entry(entry, now, show) for entry in entries]
     return {
         "threshold_seconds": None if micros is None or micros < 0 else micros / 1e6,
         "length": length,
-        "entries": [slow_entry(entry, now, show) for entry in entries],
+        "entries": rows[:top],
+        "commands": slow_commands(rows)[:top],
     }
+
+
+def slow_commands(rows):
+    """The entries of the slow log by command, the slowest first."""
+    commands = {}
+    for row in rows:
+        worst = commands.get(row["command"])
+        if worst is None:
+            # Entries come newest first.
+            worst = commands[row["command"]] = dict(row, entry_count=0, latest_age_seconds=row["age_seconds"])
+        if row["seconds"] > worst["seconds"]:
+            worst.update(row)
+        worst["entry_count"] += 1
+    return sorted(
+        (
+            {
+                "command": row["command"],
+                "entry_count": row["entry_count"],
+                "latest_age_seconds": row["latest_age_seconds"],
+                "worst_seconds": row["seconds"],
+                "worst_line": row["line"],
+            }
+            for row in commands.values()
+        ),
+        key=lambda row: -row["worst_seconds"],
+    )
 
 
 def slow_entry(entry, now, show):

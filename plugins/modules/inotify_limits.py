@@ -138,9 +138,9 @@ limits:
     name: {description: The limit., type: str, returned: always}
     key: {description: Its name for sysctl., type: str, returned: always}
     runtime: {description: What holds now., type: int, returned: always}
-    floor: {description: The floor that was asked for, else null., type: int, returned: always}
+    floor: {description: 'The floor that was asked for, else null.', type: int, returned: always}
     persisted: {description: What the winning file sets at boot; null where no file sets it., type: int, returned: always}
-    file: {description: The file that wins, else null., type: str, returned: always}
+    file: {description: 'The file that wins, else null.', type: str, returned: always}
     line: {description: The line in this file., type: int, returned: always}
     highest_persisted:
       description: The highest value in any file. Above RV(limits.persisted) where a later file undoes an earlier one.
@@ -215,7 +215,7 @@ users:
     instances_left: {description: Instances left before C(EMFILE)., type: int, returned: always}
     processes: {description: Processes that hold an instance., type: int, returned: always}
     unreadable_processes: {description: Processes of the user that could not be read., type: int, returned: always}
-    memory_bytes: {description: Kernel memory of the watches, estimated., type: int, returned: always}
+    memory_bytes: {description: 'Kernel memory of the watches, estimated.', type: int, returned: always}
   sample:
     - uid: 1000
       name: tracktion
@@ -249,11 +249,11 @@ processes:
     pid: {description: Process id., type: int, returned: always}
     uid: {description: The uid that pays., type: int, returned: always}
     user: {description: Its name., type: str, returned: always}
-    command: {description: The program, and what it interprets; never its arguments., type: str, returned: always}
+    command: {description: 'The program, and what it interprets; never its arguments.', type: str, returned: always}
     watches: {description: Watches held., type: int, returned: always}
     instances: {description: Instances held., type: int, returned: always}
     shared_with: {description: Processes that share one of them after a fork; at most 20., type: list, elements: int, returned: always}
-    container_id: {description: The container it runs in, else null., type: str, returned: always}
+    container_id: {description: 'The container it runs in, else null.', type: str, returned: always}
     container: {description: The name of the container., type: str, returned: always}
     service: {description: The compose service., type: str, returned: always}
     project: {description: The compose project., type: str, returned: always}

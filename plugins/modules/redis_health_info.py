@@ -134,7 +134,7 @@ errors:
 slow_log:
   description:
     - The newest entries of the slow log. C(threshold_seconds) is null where the log is off or CONFIG GET is refused. C(length) counts all entries.
-    - C(line) is the command with its arguments, escaped and cut.
+    - C(line) is the command with its arguments, escaped and cut. C(commands) are the newest 128 entries by command, the slowest first.
   returned: always
   type: dict
   sample:
@@ -142,6 +142,8 @@ slow_log:
     length: 3
     entries:
       - {id: 2, at: 1767225600.0, age_seconds: 12.1, seconds: 0.212, command: SMEMBERS, line: SMEMBERS artists, client: "10.0.0.7:51122", client_name: null}
+    commands:
+      - {command: SMEMBERS, entry_count: 3, latest_age_seconds: 12.1, worst_seconds: 0.212, worst_line: SMEMBERS artists}
 latency:
   description: Events of the latency monitor, worst first. C(threshold_seconds) is null where the monitor is off, which is its default.
   returned: always

@@ -250,6 +250,7 @@ distribution:
       description:
         - The prefixes and types that take most, one row for each database, prefix and type.
         - C(prefix) is empty for names without O(prefix_separator), and null for what is left after 20,000 prefixes.
+        - C(pattern) is the pattern of SCAN that names the keys of the prefix, null where text cannot name them.
         - C(ttl_ratio) is the share of the keys that expire by themselves, C(mean_ttl_seconds) the mean time these have to live.
       returned: always
       type: list
@@ -280,7 +281,7 @@ distribution:
     explained_ratio: 0.938433
     confidence: 0.95
     prefixes:
-      - {database: 0, prefix: track, type: string, seen_count: 12362, key_count: 403816, key_count_low: 398440, key_count_high: 409265,
+      - {database: 0, prefix: track, pattern: "track:*", type: string, seen_count: 12362, key_count: 403816, key_count_low: 398440, key_count_high: 409265,
          bytes: 73226480, bytes_low: 72177129, bytes_high: 74291087, mean_bytes: 181, without_ttl_count: 403816, without_ttl_bytes: 73226480,
          ttl_ratio: 0.0, mean_ttl_seconds: null}
     prefixes_total: 6

@@ -14,6 +14,7 @@ import yaml
 
 from ansible import constants as C
 from ansible.errors import AnsibleError
+from ansible.template import trust_as_template
 
 COLLECTION = "tracktion.ops"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -45,6 +46,14 @@ class Area:
     def remedies_file(self):
         return self.file("vars", "main", "remedies.yml")
 
+    def defaults(self):
+        """The role's variables as it ships them, their templates ready for Ansible to fill in."""
+        return _trusted(read_yaml(self.file("defaults", "main.yml")) or {})
+
+    def probes(self):
+        """The role's probes, their templates ready for Ansible to fill in."""
+        return _trusted(read_yaml(self.probes_file)["%s_probes" % self.name])
+
     def rows(self, kind):
         """The rows of ``checks.yml`` or ``remedies.yml``, as plain data: the judge compiles them itself."""
         path = self.checks_file if kind == "checks" else self.remedies_file
@@ -70,6 +79,15 @@ def read_yaml(path):
         raise AnsibleError("%s: %s" % (path, exc.strerror)) from exc
     except yaml.YAMLError as exc:
         raise AnsibleError("%s: %s" % (path, exc)) from exc
+
+
+def _trusted(value):
+    """A role's own files are as trusted as a play: their strings may be templates."""
+    if isinstance(value, dict):
+        return {key: _trusted(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_trusted(inner) for inner in value]
+    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def find(names=None, playbook_dir="."):

@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
+from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, nodes
+from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
 
 from ansible.errors import AnsibleError
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _units
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache, _units
 
 LEVELS = ("critical", "warning", "info")
 RISKS = ("safe", "disruptive", "destructive")
@@ -32,13 +34,24 @@ class Expressions(Environment):
     """Jinja for check rows: fields of measurements are never mistaken for methods, and nothing undefined passes."""
 
     def __init__(self):
-        super().__init__(undefined=StrictUndefined)
+        self._sources = {}
+        super().__init__(
+            undefined=StrictUndefined,
+            loader=FunctionLoader(self._sources.get),
+            bytecode_cache=_row_cache.Bytecode(),
+        )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent)
 
     def getattr(self, obj, attribute):
         if isinstance(obj, dict):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
+
+    def compiled(self, source):
+        """A template like ``from_string`` makes, compiled once for all runs."""
+        name = _row_cache.fingerprint(source)
+        self._sources[name] = source
+        return self.get_template(name)
 
 
 EXPRESSIONS = Expressions()
@@ -65,16 +78,25 @@ class Row:
                 raise self.bad("the field %r is missing" % field)
         for field in self.FIELDS:
             setattr(self, field, row.get(field))
+        self.vars = self.vars or {}
 
     def bad(self, reason):
         return BadRow(self.source, self.id, reason)
 
-    def parse(self, field, text, variables):
-        """Check that ``text``, a template, is well formed and names nothing that will not be there."""
-        try:
-            tree = EXPRESSIONS.parse(text)
-        except TemplateSyntaxError as exc:
-            raise self.bad("%s: %s in %r" % (field, exc.message, text)) from exc
+    def templates(self):
+        """The row's templates by field; an expression as the template that prints it."""
+        return {}
+
+    def parse_templates(self, variables):
+        """Check that the row's templates are well formed and name nothing that will not be there."""
+        for field, text in self.templates().items():
+            try:
+                tree = EXPRESSIONS.parse(text)
+            except TemplateSyntaxError as exc:
+                raise self.bad("%s: %s in %r" % (field, exc.message, text)) from exc
+            self._look_for_strangers(field, tree, variables | set(self.vars))
+
+    def _look_for_strangers(self, field, tree, variables):
         for node in tree.find_all((nodes.Filter, nodes.Test)):
             known = EXPRESSIONS.filters if isinstance(node, nodes.Filter) else EXPRESSIONS.tests
             if node.name not in known:
@@ -82,7 +104,6 @@ class Row:
         unknown = find_undeclared_variables(tree) - SUBJECTS - set(EXPRESSIONS.globals) - variables
         if unknown:
             raise self.bad("%s: %s is no variable of its role" % (field, ", ".join(sorted(unknown))))
-        return tree
 
 
 class Remedy(Row):
@@ -94,19 +115,19 @@ class Remedy(Row):
     def __init__(self, row, source, area, variables):
         super().__init__(row, source)
         self.area = area
-        self.vars = self.vars or {}
         for field, allowed in (("risk", RISKS), ("data_loss", DATA_LOSS)):
             if getattr(self, field) not in allowed:
                 raise self.bad("%s: must be one of %s" % (field, ", ".join(allowed)))
         self.tasks = "remediate/%s" % self.id.rpartition(".")[2]
         if not area.file("tasks", self.tasks + ".yml").exists():
             raise self.bad("there is no task file tasks/%s.yml" % self.tasks)
-        self.parse("does", self.does, variables)
-        for name, value in self.vars.items():
+        for name in self.vars:
             if name not in variables:
                 raise self.bad("vars: %s is no variable of its role" % name)
-            if isinstance(value, str):
-                self.parse("vars.%s" % name, value, variables)
+
+    def templates(self):
+        values = {"vars." + name: value for name, value in self.vars.items() if isinstance(value, str)}
+        return {"does": self.does, **values}
 
 
 class Check(Row):
@@ -131,9 +152,8 @@ class Check(Row):
     }
     REQUIRED = ("id", "title", "summary", "guide", "why")
 
-    def __init__(self, row, source, area, variables, remedies):
+    def __init__(self, row, source, area, remedies):
         super().__init__(row, source)
-        self.vars = self.vars or {}
         self.levels = tuple(level for level in LEVELS if getattr(self, level))
         if not self.id.startswith(area.name + ".") or self.id.count(".") != 1:
             raise self.bad("id: must be %s.<name>" % area.name)
@@ -147,13 +167,12 @@ class Check(Row):
             raise self.bad("remedy: %r is not in %s_remedies" % (self.remedy, area.name))
         self.remedy = remedies.get(self.remedy)
         self.path = tuple((self.each or self.at).split("."))
-        variables = variables | set(self.vars)
-        for field in ("when",) + self.levels:
-            if getattr(self, field):
-                self.parse(field, "{{ %s }}" % getattr(self, field), variables)
-        for field in ("object", "summary", "advice"):
-            if getattr(self, field):
-                self.parse(field, getattr(self, field), variables)
+
+    def templates(self):
+        expressions = {field: getattr(self, field) for field in ("when", *self.levels)}
+        texts = {field: getattr(self, field) for field in ("object", "summary", "advice")}
+        wrapped = {field: "{{ %s }}" % text for field, text in expressions.items() if text}
+        return {**wrapped, **{field: text for field, text in texts.items() if text}}
 
     @cached_property
     def scan(self):
@@ -168,7 +187,7 @@ class Check(Row):
         body = branches + "{% else %}{{ found('ok', item) }}{% endif %}"
         if self.when:
             body = "{%% if %s %%}%s{%% endif %%}" % (self.when, body)
-        return EXPRESSIONS.from_string("{% for item in items %}" + body + "{% endfor %}")
+        return EXPRESSIONS.compiled("{% for item in items %}" + body + "{% endfor %}")
 
     @cached_property
     def evidence(self):
@@ -179,18 +198,27 @@ class Check(Row):
 def load(area, extra_rows=()):
     """The checks of an area role, with a user's own rows for it; raises BadRow for the first wrong one."""
     variables = set(area.argument_spec())
+    rows = {kind: area.rows(kind) for kind in ("checks", "remedies")}
     remedies = {}
-    for row in area.rows("remedies"):
+    for row in rows["remedies"]:
         remedy = Remedy(row, str(area.remedies_file), area, variables)
         remedies[remedy.id] = remedy
     checks = {}
-    sources = [(row, str(area.checks_file)) for row in area.rows("checks")]
+    sources = [(row, str(area.checks_file)) for row in rows["checks"]]
     sources += [(row, "tracktion_extra_checks") for row in extra_rows]
     for row, source in sources:
-        check = Check(row, source, area, variables, remedies)
+        check = Check(row, source, area, remedies)
         if check.id in checks:
             raise check.bad("the id is taken by another row")
         checks[check.id] = check
+    key = _row_cache.fingerprint(
+        json.dumps([rows, sorted(variables), extra_rows], default=str),
+        Path(__file__).read_text(encoding="utf-8"),
+    )
+    if not _row_cache.is_right(key):
+        for row in [*remedies.values(), *checks.values()]:
+            row.parse_templates(variables)
+        _row_cache.remember(key)
     return list(checks.values())
 
 

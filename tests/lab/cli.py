@@ -88,7 +88,8 @@ def down(arguments: argparse.Namespace) -> None:
         stack.down()
         say(f"  {stack.project} is gone")
     if arguments.all:
-        servers.sweep()
+        if engine.answers():
+            servers.sweep()
         engine.stop()
 
 

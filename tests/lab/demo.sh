@@ -25,8 +25,8 @@ for fault in "${faults[@]}"; do
   $lab break "$fault"
 done
 
-say "Diagnose the broken stack"
-diagnose
+say "Diagnose the broken stack (a blocked session is a finding after a minute; this demo does not wait that long)"
+diagnose -e database_blocked_seconds_warning=2 -e database_idle_in_transaction_warning=2
 
 cat <<EOF
 

@@ -92,18 +92,21 @@ def start() -> None:
         wait_until(up, f"dockerd (its log: {LOG_FILE})", timeout=60, interval=0.3)
 
 
-def stop() -> bool:
-    """Stop the engine if it is the very process that the lab started; say whether it was."""
+def stop() -> None:
+    """Stop the engine if it is the very process that the lab started, and nobody else has containers in it."""
     with locked(LOCK_FILE):
         pid = own_pid()
         if pid is None:
-            return False
+            return
+        in_use = docker("ps", "--format", "{{.Names}}").split()
+        if in_use:
+            say(f"  the engine stays, for {', '.join(in_use)}")
+            return
         with step("stopping dockerd"):
             os.kill(pid, signal.SIGTERM)
             wait_until(lambda: own_pid() is None, f"dockerd {pid} to end", timeout=60)
             PID_FILE.unlink(missing_ok=True)
             attempt("ip", "route", "del", "unreachable", str(CONTAINER_NETWORKS))
-        return True
 
 
 def own_pid() -> int | None:

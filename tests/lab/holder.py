@@ -19,7 +19,7 @@ from pathlib import Path
 from . import faults
 from .paths import CHECKOUT
 from .servers import is_alive, this_process
-from .shell import LabError, step, wait_until
+from .shell import LabError, say, step, wait_until
 from .stack import Stack
 
 # What faults speak to the servers with.
@@ -87,7 +87,7 @@ def break_(stack: Stack, name: str) -> None:
         wait_until(settled, f"{name} to break (its log: {log})", PATIENCE)
 
 
-def mend(stack: Stack, name: str) -> None:
+def mend(stack: Stack, name: str, patience: float = PATIENCE) -> None:
     """Tell the holder to mend, and wait until it has."""
     file = record(stack, name)
     told = read(file)
@@ -97,7 +97,7 @@ def mend(stack: Stack, name: str) -> None:
         process = told["process"]
         if is_alive(process):
             os.kill(int(process.partition(":")[0]), signal.SIGTERM)
-            wait_until(lambda: not is_alive(process), f"the holder of {name} to end", PATIENCE)
+            wait_until(lambda: not is_alive(process), f"the holder of {name} to end", patience)
         failed = read(file)
         file.unlink(missing_ok=True)
         if failed is not None:
@@ -107,10 +107,15 @@ def mend(stack: Stack, name: str) -> None:
 
 
 def release(stack: Stack) -> None:
-    """Before the stack goes: end every holder, and let it mend what reaches beyond the stack."""
-    for name in held(stack):
-        with contextlib.suppress(LabError):
-            mend(stack, name)
+    """Before the stack goes: let every holder mend what may reach beyond the stack, and leave none of them running."""
+    for name, told in held(stack).items():
+        try:
+            mend(stack, name, patience=30)
+        except LabError as error:
+            say(f"  {error}")
+            with contextlib.suppress(ProcessLookupError):
+                if is_alive(told["process"]):
+                    os.kill(int(told["process"].partition(":")[0]), signal.SIGKILL)
 
 
 def last_line(log: Path) -> str:

@@ -40,7 +40,7 @@ def scale(stack: Stack, count: int, suite: str | None = None, docker_socket: boo
         missing = [name for name in wanted if name not in present or name in surplus]
         list(pool.map(lambda name: start(stack, name, image, key, docker_socket), missing))
     file = stack.directory / "hosts.yml"
-    file.write_text(inventory.of_hosts(stack, addresses(stack), key), encoding="utf-8")
+    file.write_text(inventory.of_hosts(stack, variables_of_hosts(stack), key), encoding="utf-8")
     return file
 
 
@@ -91,13 +91,18 @@ def remove(stack: Stack, name: str) -> None:
     docker("rm", "--force", "--volumes", f"{stack.project}-{name}")
 
 
-def addresses(stack: Stack) -> dict[str, str]:
-    """The addresses of the stack's hosts by their names, in order."""
+def variables_of_hosts(stack: Stack) -> dict[str, dict[str, str]]:
+    """What only one host has, by its name: how to reach it."""
     names = sorted(running(stack))
     if not names:
         return {}
     found = docker(
-        "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+        "inspect", "--format", "{{.Id}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
         *(f"{stack.project}-{name}" for name in names),
-    ).split()  # fmt: skip
-    return dict(zip(names, found, strict=True))
+    ).splitlines()  # fmt: skip
+    return {name: variables_of_host(*line.split()) for name, line in zip(names, found, strict=True)}
+
+
+def variables_of_host(container: str, address: str) -> dict[str, str]:
+    """A new host may get the address of one that is gone, and must not get its ssh connection, which ssh keeps open."""
+    return {"ansible_host": address, "ansible_control_path": f"%(directory)s/lab-{container[:12]}"}

@@ -49,6 +49,7 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "message_queue_login_user": "tracktion",
         "message_queue_login_password": passwords["rabbitmq"],
         "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],
+        "file_watching_watcher_project": stack.project,
         "tracktion_compose_project": stack.project,
         "tracktion_compose_directory": str(stack.directory),
         "service_health_urls": {
@@ -70,7 +71,7 @@ def of_stack(stack: Stack) -> str:
     return as_yaml({"all": {"hosts": {"lab": host}}})
 
 
-def of_hosts(stack: Stack, addresses: dict[str, str], key: Path) -> str:
+def of_hosts(stack: Stack, hosts: dict[str, dict[str, str]], key: Path) -> str:
     """An inventory of the managed hosts, group `fleet`: they reach the stack by its services' names."""
     settings = {
         "ansible_user": "root",
@@ -81,7 +82,6 @@ def of_hosts(stack: Stack, addresses: dict[str, str], key: Path) -> str:
         "ansible_python_interpreter": "/usr/bin/python3",
         **variables(stack, inside=True),
     }
-    hosts = {name: {"ansible_host": address} for name, address in addresses.items()}
     return as_yaml({"fleet": {"hosts": hosts, "vars": settings}})
 
 

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
-from collections.abc import Collection
 
 from .shell import LabError
 
@@ -27,12 +27,9 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_ports(count: int, taken: Collection[int] = ()) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """So many different free ports; at random, so that two labs that start together rarely choose alike."""
-    chosen: list[int] = []
-    for port in random.sample(RANGE, len(RANGE)):
-        if len(chosen) == count:
-            return chosen
-        if port not in taken and is_free(port):
-            chosen.append(port)
-    raise LabError(f"no {count} free ports on 127.0.0.1 between {RANGE.start} and {RANGE.stop}")
+    chosen = list(itertools.islice(filter(is_free, random.sample(RANGE, len(RANGE))), count))
+    if len(chosen) < count:
+        raise LabError(f"no {count} free ports on 127.0.0.1 between {RANGE.start} and {RANGE.stop}")
+    return chosen

@@ -120,7 +120,6 @@ class Stack:
                 self.choose_state(suite or "bookworm")
             elif suite not in (None, self.state["suite"]):
                 raise LabError(f"{self.project} is up on {self.state['suite']}; first: lab down{self.option}")
-            ensure_image(self.state["suite"])
             self.write_files()
             self.compose_up(timeout)
             self.inventory.write_text(inventory.of_stack(self), encoding="utf-8")
@@ -134,7 +133,7 @@ class Stack:
             f"label=com.docker.compose.project={self.project}",
             "--format",
             '{{.Label "com.docker.compose.project.working_dir"}}',
-        ).split()
+        ).splitlines()
         others = {directory for directory in directories if Path(directory) != self.directory}
         if others:
             raise LabError(
@@ -148,7 +147,6 @@ class Stack:
         state = {
             "project": self.project,
             "suite": suite,
-            "image": ensure_image(suite),
             "ports": dict(zip(PORTS, free_ports(len(PORTS)), strict=True)),
             "passwords": {owner: secrets.token_hex(12) for owner in PASSWORDS},
             # inotify's limits are per user and per kernel: a user of its own keeps a stack from starving another.
@@ -164,7 +162,7 @@ class Stack:
         shutil.copy(LAB / "compose.yaml", self.directory)
         settings = {
             "COMPOSE_PROJECT_NAME": self.project,
-            "IMAGE": state["image"],
+            "IMAGE": ensure_image(state["suite"]),
             "LAB_FILES": LAB,
             "SERVICE_UID": state["service_uid"],
             **{f"{name.upper()}_PORT": port for name, port in state["ports"].items()},

@@ -15,6 +15,8 @@ import yaml
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks
+from tests.lab import faults
+from tests.tools import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "plugins" / "modules").glob("*.py"))
@@ -24,6 +26,8 @@ PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 
 # The two prefixes of a role's variables; all others belong to somebody else.
 COLLECTION_PREFIX = "tracktion_"
+
+CHECK_ID = re.compile(r'"([a-z_]+\.[a-z_]+)"')
 
 by_name = {"ids": lambda path: path.name}
 by_area = {"ids": lambda area: area.name}
@@ -121,8 +125,33 @@ def test_an_areas_variables_are_used(area):
     """A variable that nothing reads is a promise that nothing keeps."""
     files = [path for path in area.path.rglob("*.yml") if path.parent.name != "meta"]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
-    unused = [name for name in read(area.file("defaults/main.yml")) if not re.search(r"\b%s\b(?!:)" % name, text)]
-    assert unused == []
+    # The visit reads these two of every area.
+    of_visit = {area.name + "_deadline", area.name + "_probe_host"}
+    names = set(read(area.file("defaults/main.yml"))) - of_visit
+    assert {name for name in names if not re.search(r"\b%s\b(?!:)" % name, text)} == set()
+
+
+@pytest.mark.parametrize("area", AREAS, **by_area)
+def test_every_check_of_an_area_is_seen_to_fire(area):
+    """By a fault of the lab, or in an integration test that breaks a server of its own."""
+    fired = {check for fault in faults.every().values() for check in fault.fires}
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests/integration").glob("*.py"))
+    named = {check for check in CHECK_ID.findall(tests) if check.startswith(area.name + ".")}
+    ids = {row["id"] for row in area.rows("checks")}
+    assert ids - fired - named == set()
+
+
+def test_a_fault_fires_checks_that_exist():
+    ids = {row["id"] for area in AREAS for row in area.rows("checks")}
+    areas = {area.name for area in AREAS}
+    for fault in faults.every().values():
+        if fault.area in areas:
+            assert set(fault.fires) <= ids, fault.name
+            assert fault.fires, fault.name
+
+
+def test_the_catalogue_of_checks_is_up_to_date():
+    assert catalogue.PAGE.read_text(encoding="utf-8") == catalogue.catalogue(), "make docs"
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, **by_name)

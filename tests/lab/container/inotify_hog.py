@@ -53,7 +53,7 @@ def exhaust_watches() -> int:
     for directory in directories:
         os.mkdir(directory)
     count = 0
-    for _ in range(INSTANCES):
+    for _count in range(INSTANCES):
         instance = libc.inotify_init()
         if instance < 0:
             raise SystemExit("no inotify instance left for this user")

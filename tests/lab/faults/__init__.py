@@ -80,7 +80,7 @@ def injected(name: str, lab: Stack) -> Iterator[None]:
     """Broken while the context lasts; mended at its end, however it ends."""
     steps = named(name).inject(lab)
     try:
-        next(steps)
+        next(steps, None)
         yield
     finally:
         # Not thrown into the generator: a fault need not write `try` to be mended after a failed test.

@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from ..images import ensure_image
 from ..paths import CONTAINER_FILES
 from ..servers import LABEL
 from ..shell import LabError, wait_until
@@ -35,7 +36,7 @@ def hog(lab, what: str):
     try:
         lab.docker(
             "run", "--detach", "--init", "--name", name, "--label", f"{LABEL}={lab.project}", "--user", user,
-            "--network", "none", "--volume", f"{CONTAINER_FILES}:/lab:ro", state["image"],
+            "--network", "none", "--volume", f"{CONTAINER_FILES}:/lab:ro", ensure_image(state["suite"]),
             "python3", "/lab/inotify_hog.py", what,
         )  # fmt: skip
 
