@@ -64,7 +64,10 @@ def watcher():
         words = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
         words += [faults.python(), "-c", WATCH, MARK, *roots]
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={**os.environ, "WATCH_EXTENSIONS": ".mp3", "SECRET": "x"}
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "WATCH_EXTENSIONS": ".mp3", "SECRET": "x"},
         )
         running.append(process)
         assert process.stdout.readline() == b"ready\n"
@@ -262,7 +265,9 @@ def test_events_that_wait_are_counted_and_not_taken_away(music, watcher):
 def test_a_connection_to_the_broker_is_seen():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        code = "import socket, sys, time; s = socket.create_connection(('127.0.0.1', %d)); print(1, flush=True); time.sleep(60)"
+        code = (
+            "import socket, time; s = socket.create_connection(('127.0.0.1', %d)); print(1, flush=True); time.sleep(60)"
+        )
         with faults.program(faults.python(), "-c", code % port, MARK, stdout=subprocess.PIPE) as process:
             assert process.stdout.readline() == b"1\n"
             for expected, wanted in ((True, port), (False, port + 1)):
@@ -270,9 +275,13 @@ def test_a_connection_to_the_broker_is_seen():
                 broker = result["watcher"]["broker"]
                 assert (broker["connected"], broker["connections"]) == (expected, int(expected))
     # A connection of another process in the same network namespace is not the watcher's.
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
-        with faults.program(faults.python(), "-c", "import time; time.sleep(60)", MARK):
-            result, _found = look(watcher_command=MARK, broker_port=server.getsockname()[1], sample_seconds=0.05)
+    sleeper = (faults.python(), "-c", "import time; time.sleep(60)", MARK)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()),
+        faults.program(*sleeper),
+    ):
+        result, _found = look(watcher_command=MARK, broker_port=server.getsockname()[1], sample_seconds=0.05)
     assert result["watcher"]["broker"]["connected"] is False
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from functools import partial
+from pathlib import Path
 
 import pytest
 import yaml
@@ -97,7 +98,12 @@ def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
     ],
 )
 def test_a_bad_mount_fires_its_check(folder, prepare, check_id, status):
-    mine = {**LOW, "file_watching_directories": [folder], "file_watching_timeout": 0.4, "file_watching_watcher_service": ""}
+    mine = {
+        **LOW,
+        "file_watching_directories": [folder],
+        "file_watching_timeout": 0.4,
+        "file_watching_watcher_service": "",
+    }
     findings = diagnose("file_watching", mine, before=partial(prepare, folder))
     (finding,) = fired(findings, check_id, status)
     assert finding["object"] == folder
@@ -138,7 +144,8 @@ def test_use_that_was_seen_is_enough_to_be_critical(folder):
     limit = int((faults.LIMITS / "max_user_instances").read_text())
     with faults.watching([folder], SOMEBODY, instances=limit):
         findings = diagnose("file_watching", LOW, before=partial(faults.become, SOMEBODY))
-        assert [finding["object"] for finding in fired(findings, "file_watching.instances_used", "critical")] == [str(SOMEBODY)]
+        (finding,) = fired(findings, "file_watching.instances_used", "critical")
+        assert finding["object"] == str(SOMEBODY)
     # A warning before that.
     with faults.watching([folder], SOMEBODY, instances=int(limit * 0.75)):
         assert fired(diagnose("file_watching", LOW), "file_watching.instances_used", "warning")
@@ -166,7 +173,7 @@ def test_every_check_has_a_fault_here():
     rows = yaml.safe_load((ROOT / "roles/file_watching/vars/main/checks.yml").read_text())["file_watching_checks"]
     ids = {row["id"] for row in rows}
     by_stack = {check_id for fault in FAULTS.values() for check_id in fault.fires}
-    in_here = open(__file__).read()
+    in_here = Path(__file__).read_text()
     assert by_stack <= ids
     assert {check_id for check_id in ids - by_stack if '"%s"' % check_id not in in_here} == set()
 

@@ -110,7 +110,8 @@ def test_watches_in_a_user_namespace_are_charged_to_its_owner(folders):
     words = ["setpriv", "--reuid", str(SOMEBODY), "--regid", str(SOMEBODY), "--clear-groups", "unshare", "-Ur"]
     code = (
         "import ctypes, sys, time; libc = ctypes.CDLL(None); fd = libc.inotify_init1(0); "
-        "[libc.inotify_add_watch(fd, path.encode(), 256) for path in sys.argv[1:]]; print('ready', flush=True); time.sleep(60)"
+        "[libc.inotify_add_watch(fd, path.encode(), 256) for path in sys.argv[1:]]; print('ready', flush=True); "
+        "time.sleep(60)"
     )
     with faults.program(*words, faults.python(), "-c", code, *folders, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
@@ -185,8 +186,9 @@ def test_the_files_are_read_in_the_order_of_procps():
     image = ensure_image("trixie")
     script = (
         "mkdir -p /run/sysctl.d /usr/local/lib/sysctl.d; k=fs.inotify.max_user_watches; "
-        "echo $k=1 >/etc/sysctl.d/50-b.conf; echo $k=2 >/run/sysctl.d/50-b.conf; echo $k=3 >/usr/local/lib/sysctl.d/70-c.conf; "
-        "echo $k=4 >/usr/lib/sysctl.d/60-d.conf; echo $k=5 >/etc/sysctl.conf; echo $k=6 >/etc/sysctl.d/60-d.conf.off; "
+        "echo $k=1 >/etc/sysctl.d/50-b.conf; echo $k=2 >/run/sysctl.d/50-b.conf; "
+        "echo $k=3 >/usr/local/lib/sysctl.d/70-c.conf; echo $k=4 >/usr/lib/sysctl.d/60-d.conf; "
+        "echo $k=5 >/etc/sysctl.conf; echo $k=6 >/etc/sysctl.d/60-d.conf.off; "
     )
     with tempfile.TemporaryDirectory() as root:
         done = subprocess.run(
