@@ -9,6 +9,8 @@ What is cheap and cannot hang comes first; the directories are walked last, in w
 
 from __future__ import annotations
 
+import time
+
 from ansible_collections.tracktion.ops.plugins.module_utils import (
     _directory_tree,
     _inotify,
@@ -36,6 +38,7 @@ ARGUMENT_SPEC = {
     "watcher_command": {"type": "str", "default": ""},
     "watcher_settings": {"type": "list", "elements": "str", "default": []},
     "broker_port": {"type": "int", "default": 5672},
+    "sample_seconds": {"type": "float", "default": 1.0},
     "prove": {"type": "bool", "default": False},
     "max_directories": {"type": "int", "default": 1000000},
     "docker_root": {"type": "path"},
@@ -65,6 +68,7 @@ def measure(options):
     scan = _inotify.recent_scan(deadline)
     watcher = _watcher.Watcher(options, engine)
     described = _watcher.describe(watcher, scan, options, names, unknown)
+    sampled, connections = time.monotonic(), _watcher.broker(watcher.pids, options["broker_port"])
     file_systems = _mounts.inode_use(_mounts.mounts(), options["timeout"], deadline, unknown, options["top"])
     main = watcher.main(scan)
     directories = [Directory(path, main, options) for path in options["directories"]]
@@ -72,6 +76,11 @@ def measure(options):
         directory.look(deadline, unknown)
     find_holders(directories, watcher, scan, names, engine, unknown, options["top"])
     walk(directories, watcher, scan, deadline, unknown, options["max_directories"])
+    if watcher.pids:
+        if connections:
+            time.sleep(max(0.0, min(sampled + options["sample_seconds"] - time.monotonic(), deadline.remaining())))
+        again = _watcher.broker(watcher.pids, options["broker_port"])
+        described["broker"] = _watcher.describe_broker(options["broker_port"], connections, again)
     return reached(
         {
             "watcher": described,
@@ -173,9 +182,13 @@ class Directory:
         return _mounts.printable(path[len(self.root) :])
 
     def _fail(self, exc, unknown):
-        kind = "hung" if isinstance(exc, Hung) else "failed"
-        self.data["error"] = {"kind": kind, "message": exc.strerror or str(exc), "cure": None}
-        unknown.add("directories", "%s: %s" % (self.data["path"], exc.strerror or exc))
+        kind, message = "failed", exc.strerror or str(exc)
+        if isinstance(exc, Hung):
+            kind = "hung"
+            mount = _mounts.mount_of(self.path, _mounts.mounts(self.pid if self.root else "self"))
+            message += " (%s, %s from %s)" % tuple(map(_mounts.printable, (mount.point, mount.type, mount.source)))
+        self.data["error"] = {"kind": kind, "message": message, "cure": None}
+        unknown.add("directories", "%s: %s" % (self.data["path"], message))
 
 
 def find_holders(directories, watcher, scan, names, engine, unknown, top):

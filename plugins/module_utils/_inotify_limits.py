@@ -86,8 +86,8 @@ def measure(options):
 def why_unreadable(scan):
     pids = sorted(pid for mine in scan.unreadable.values() for pid in mine)
     if os.geteuid():
-        return "%d processes cannot be read without privilege: measure with become" % len(pids)
-    return "the kernel keeps %d processes even from root: %s" % (len(pids), ", ".join(map(str, pids[:10])))
+        return "the descriptors of %d processes cannot be read without privilege: measure with become" % len(pids)
+    return "the descriptors of some processes cannot be read, not even by root: %s" % ", ".join(map(str, pids[:10]))
 
 
 def no_inotify(exc):
@@ -238,6 +238,7 @@ def describe_process(pid, instances, names, engine):
 def describe_scan(scan):
     return {
         "complete": scan.complete and not scan.unreadable,
+        "reason": scan.reason or (why_unreadable(scan) if scan.unreadable else None),
         "processes": scan.processes,
         "unreadable_processes": sum(map(len, scan.unreadable.values())),
         "vanished_processes": scan.vanished,

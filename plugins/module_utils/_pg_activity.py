@@ -106,7 +106,8 @@ def of_sessions(sessions, prepared, top):
     # A parallel worker is its leader's query over again.
     clients = [row for row in sessions if row["backend_type"] == "client backend"]
     active = _oldest([row for row in clients if row["state"] == "active"], "query_seconds")
-    open_transactions = _oldest(clients, "transaction_seconds")
+    # An idle session has a transaction for the moment in which it catches up with changes of the catalog.
+    open_transactions = _oldest([row for row in clients if row["state"] != "idle"], "transaction_seconds")
     idle = _oldest([row for row in clients if (row["state"] or "").startswith("idle in transaction")], "state_seconds")
     groups = Counter((row["backend_type"], row["state"], row["application"]) for row in sessions)
     return {

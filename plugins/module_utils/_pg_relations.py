@@ -73,8 +73,8 @@ SELECT schema, name, bytes::float8 AS bytes, rows, live_rows, dead_rows,
        greatest(0, extract(epoch FROM clock_timestamp() - vacuumed))::float8 AS vacuumed_seconds,
        greatest(0, extract(epoch FROM clock_timestamp() - analyzed))::float8 AS analyzed_seconds,
        sequential_scans, sequential_rows,
-       (SELECT coalesce(sum(pg_stat_get_numscans(i.indexrelid)), 0) FROM pg_index i WHERE i.indrelid = ranked.oid)::float8
-           AS index_scans,
+       (SELECT coalesce(sum(pg_stat_get_numscans(i.indexrelid)), 0)::float8 FROM pg_index i
+        WHERE i.indrelid = ranked.oid) AS index_scans,
        total, total_bytes::float8 AS total_bytes
 FROM ranked
 WHERE place <= %(top)s
@@ -129,7 +129,7 @@ WHERE place <= %(top)s
 ORDER BY kind, place
 """
 
-# Any order of the columns serves, as long as they are the first of the index. A partial index on "IS NOT NULL" does too.
+# Any order of the columns serves, as long as they are the first of the index. A partial one on "IS NOT NULL" does too.
 FOREIGN_KEYS = """
 SELECT n.nspname::text AS schema, c.relname::text AS "table", con.conname::text AS name,
        (SELECT string_agg(a.attname, ', ' ORDER BY k.place)

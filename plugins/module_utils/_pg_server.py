@@ -129,8 +129,12 @@ SELECT current_setting('archive_mode') AS mode, archived_count AS archived, fail
 FROM pg_stat_archiver
 """
 
+# What the command line says wins over the file also after a restart: a file that differs from it changes nothing.
 PENDING_RESTART = """
-SELECT name, setting AS running, sourcefile AS file FROM pg_settings WHERE pending_restart ORDER BY name
+SELECT name, setting AS running, sourcefile AS file
+FROM pg_settings
+WHERE pending_restart AND source NOT IN ('command line', 'environment variable')
+ORDER BY name
 """
 
 

@@ -45,7 +45,8 @@ MAX_REPLY_BYTES = 32 * 1024 * 1024
 OVERVIEW = {
     "msg_rates_age": 300,
     "msg_rates_incr": 10,
-    "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,message_stats",
+    "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,message_stats,"
+    "object_totals",
 }
 
 
@@ -290,6 +291,14 @@ _CURES = {
     "too_large": "check login_port: this is not RabbitMQ's management API",
     "not_found": "check login_port: this is not RabbitMQ's management API",
 }
+
+
+
+def reason(exc):
+    """Why a part could not be read, with the cure where there is one."""
+    cure = _CURES.get(exc.kind) if isinstance(exc, ReplyError) else exc.cure
+    return "%s. Cure: %s" % (exc, cure) if cure else str(exc)
+
 
 # A process measures one area: its modules share the connection, or the news that there is none.
 _sessions = {}

@@ -14,12 +14,7 @@ import logging
 import socket
 
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
-    CannotConnect,
-    CannotMeasure,
-    cut,
-    error,
-)
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import explain, tls_context
 
 # pika answers heartbeats only while it is called: long enough for a file to be written and synced between two calls.
@@ -222,15 +217,3 @@ def _declared(amqp, name):
 
 def _not_told(exc):
     return {"ready": None, "consumers": None, "error": {"kind": exc.kind, "message": cut(str(exc), 300)}}
-
-
-def reachable(options, deadline, clock):
-    """The part ``amqp`` of a measurement: can a client log in? ``seconds`` is what connecting and login took."""
-    began = clock()
-    try:
-        with Amqp(options, deadline):
-            return {"reachable": True, "seconds": round(clock() - began, 4), "error": None}
-    except CannotConnect as exc:
-        return {"reachable": False, "seconds": None, "error": error(exc)}
-    except CannotMeasure as exc:
-        return {"reachable": None, "seconds": None, "error": error(exc)}

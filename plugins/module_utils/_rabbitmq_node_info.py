@@ -16,6 +16,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import (
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
+    MissingLibrary,
     Unknown,
     cut,
     error,
@@ -27,10 +28,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
     OVERVIEW,
     ReplyError,
     management,
+    reason,
     started,
 )
 
-ARGUMENT_SPEC = dict(CONNECTION_SPEC, memory_limit_bytes={"type": "int"})
+ARGUMENT_SPEC = dict(CONNECTION_SPEC, memory_limit_bytes={"type": "int", "default": 0})
 
 # Read by the management API, each null where it does not answer.
 API_PARTS = ("server", "nodes", "listeners", "vhosts", "connections", "unroutable", "exchanges", "dead_letters")
@@ -44,14 +46,14 @@ HELD_BACK = ("blocked", "blocking")
 def measure(options):
     """The broker, as documented in the module rabbitmq_node_info."""
     deadline = started(options)
-    amqp = _rabbitmq_amqp.reachable(options, deadline, time.monotonic)
+    unknown = Unknown()
+    amqp = _amqp(options, deadline, unknown)
     began = time.monotonic()
     try:
         client = management(options, deadline)
     except CannotConnect as exc:
-        return _without_management(amqp, exc)
+        return _without_management(amqp, exc, unknown)
     api = {"reachable": True, "seconds": round(time.monotonic() - began, 4), "error": None}
-    unknown = Unknown()
     parts = {
         "amqp": amqp,
         "management": api,
@@ -65,33 +67,41 @@ def measure(options):
             parts[part] = function()
         except (CannotConnect, ReplyError) as exc:
             parts[part] = None
-            unknown.add(part, exc)
+            unknown.add(part, reason(exc))
         return parts[part]
 
     read("nodes", lambda: [node(entry, options["memory_limit_bytes"]) for entry in client.get("nodes")])
     read("vhosts", lambda: [vhost(entry) for entry in client.get("vhosts", columns="name,cluster_state")])
     read("connections", lambda: connections(client.get_long("connections", columns=CONNECTION_COLUMNS), options["top"]))
-    topology = read("exchanges", lambda: _Topology(client, options["top"]))
-    if topology is not None:
-        read("exchanges", topology.exchanges_without_binding)
-        read("dead_letters", topology.dead_letters)
-    else:
-        parts["dead_letters"] = None
-        unknown.add("dead_letters", "the exchanges are not known")
+    topology = read("exchanges", lambda: _Topology(client, options["top"], unknown))
+    read("exchanges", lambda: topology and topology.exchanges_without_binding())
+    read("dead_letters", lambda: topology and topology.dead_letters())
     return reached(parts, unknown)
 
 
-def _without_management(amqp, exc):
-    parts = dict.fromkeys(API_PARTS)
-    parts.update(amqp=amqp, management={"reachable": False, "seconds": None, "error": error(exc)})
-    if amqp["reachable"]:
-        unknown = Unknown()
+def _amqp(options, deadline, unknown):
+    """The part ``amqp``: can a client log in? ``seconds`` is what connecting and login took."""
+    began = time.monotonic()
+    try:
+        with _rabbitmq_amqp.Amqp(options, deadline):
+            return {"reachable": True, "seconds": round(time.monotonic() - began, 4), "error": None}
+    except CannotConnect as exc:
+        return {"reachable": False, "seconds": None, "error": error(exc)}
+    except MissingLibrary as exc:
+        unknown.add("amqp", "%s. Cure: %s" % (exc, exc.cure))
+        return None
+
+
+def _without_management(amqp, exc, unknown):
+    """What is known without the management API: whether the broker lets clients in."""
+    management_part = {"reachable": False, "seconds": None, "error": error(exc)}
+    if amqp is not None and amqp["reachable"]:
         for part in API_PARTS:
             unknown.add(part, "the management API does not answer: %s" % exc)
-        return reached(parts, unknown)
+        return reached(dict(dict.fromkeys(API_PARTS), amqp=amqp, management=management_part), unknown)
     measurement = unreachable(API_PARTS, exc)
-    measurement.update(amqp=amqp, management=parts["management"])
-    if amqp["reachable"] is False:
+    measurement.update(amqp=amqp, management=management_part, unknown=unknown.parts)
+    if amqp is not None:
         # The broker itself is what people ask for; its API is reported beside it.
         measurement["error"] = amqp["error"]
     return measurement
@@ -128,63 +138,83 @@ def vhost(entry):
 
 
 def unroutable(overview):
-    """Messages that reached no queue: dropped, or returned to a publisher that had asked for it (mandatory)."""
+    """Messages that reached no queue: dropped, or returned to a publisher that had asked for it (mandatory).
+
+    A broker that keeps rates and tells this user everything has no counter before the first message: that is 0.
+    """
     stats = overview.get("message_stats")
     stats = stats if isinstance(stats, dict) else {}
+    tells = overview.get("rates_mode") != "none" and not overview.get("disable_stats") and "listeners" in overview
+    none_yet = 0 if tells else None
     return {
         "window_seconds": OVERVIEW["msg_rates_age"],
-        "dropped": _recent(stats, "drop_unroutable"),
-        "returned": _recent(stats, "return_unroutable"),
-        "dropped_total": stats.get("drop_unroutable"),
-        "returned_total": stats.get("return_unroutable"),
+        "dropped": _recent(stats, "drop_unroutable", none_yet),
+        "returned": _recent(stats, "return_unroutable", none_yet),
+        "dropped_total": stats.get("drop_unroutable", none_yet),
+        "returned_total": stats.get("return_unroutable", none_yet),
     }
 
 
-def _recent(stats, name):
+def _recent(stats, name, none_yet):
     """How far a counter rose over the samples that came with it."""
     details = stats.get(name + "_details")
     samples = (details.get("samples") if isinstance(details, dict) else None) or []
     counts = [sample["sample"] for sample in samples]
-    return max(counts) - min(counts) if counts else None
+    return max(counts) - min(counts) if counts else none_yet
 
 
-def node(entry, memory_limit_bytes=None):
-    """One node. A node that is down has no numbers; a broker that keeps no statistics has few."""
+def node(entry, memory_limit_bytes=0):
+    """One node. Its resources are null where it is down, or where the broker keeps no statistics."""
     uptime = entry.get("uptime")
     uptime = uptime / 1000.0 if isinstance(uptime, (int, float)) else None
-    limit, source = memory_limit_bytes, "option"
-    if limit is None:
+    known = dict.fromkeys(("memory", "disk", "files", "sockets", "processes"))
+    if entry.get("running") and "mem_limit" in entry:
+        known = {
+            "memory": _memory(entry, uptime, memory_limit_bytes),
+            "disk": {
+                "alarm": bool(entry.get("disk_free_alarm")),
+                "free_bytes": _number(entry.get("disk_free")),
+                "limit_bytes": _number(entry.get("disk_free_limit")),
+            },
+            "files": _use(entry.get("fd_used"), entry.get("fd_total")),
+            # RabbitMQ 4 has no limit of its own for sockets.
+            "sockets": _use(entry.get("sockets_used"), entry.get("sockets_total")),
+            "processes": _use(entry.get("proc_used"), entry.get("proc_total")),
+        }
+    return dict(
+        known,
+        name=entry["name"],
+        running=bool(entry.get("running")),
+        type=entry.get("type"),
+        uptime_seconds=uptime,
+        being_drained=entry.get("being_drained"),
+        partitions=list(entry.get("partitions") or []),
+        run_queue=entry.get("run_queue"),
+        processors=entry.get("processors"),
+    )
+
+
+def _memory(entry, uptime, limit_bytes):
+    """What the node uses, where it raises its alarm, and what it may really use before the kernel ends it."""
+    limit, source = limit_bytes, "option"
+    if not limit:
         limit, source = _rabbitmq_memory.limit_of_node(entry.get("os_pid"), uptime)
-    watermark = entry.get("mem_limit")
+    watermark = _number(entry.get("mem_limit"))
     return {
-        "name": entry["name"],
-        "running": bool(entry.get("running")),
-        "type": entry.get("type"),
-        "uptime_seconds": uptime,
-        "being_drained": entry.get("being_drained"),
-        "partitions": list(entry.get("partitions") or []),
-        "memory_alarm": entry.get("mem_alarm"),
-        "memory_used_bytes": entry.get("mem_used"),
-        "memory_watermark_bytes": watermark,
-        "memory_ratio": _ratio(entry.get("mem_used"), watermark),
-        "memory_limit_bytes": limit,
-        "memory_limit_source": source,
+        "alarm": bool(entry.get("mem_alarm")),
+        "used_bytes": _number(entry.get("mem_used")),
+        "watermark_bytes": watermark,
+        "ratio": _ratio(entry.get("mem_used"), watermark),
+        "limit_bytes": limit,
+        "limit_source": source,
         "watermark_ratio": _ratio(watermark, limit),
-        "disk_alarm": entry.get("disk_free_alarm"),
-        "disk_free_bytes": _number(entry.get("disk_free")),
-        "disk_limit_bytes": _number(entry.get("disk_free_limit")),
-        "files_used": _number(entry.get("fd_used")),
-        "files_limit": entry.get("fd_total") or None,
-        "files_ratio": _ratio(entry.get("fd_used"), entry.get("fd_total")),
-        "sockets_used": _number(entry.get("sockets_used")) if entry.get("sockets_total") else None,
-        "sockets_limit": entry.get("sockets_total") or None,
-        "sockets_ratio": _ratio(entry.get("sockets_used"), entry.get("sockets_total")),
-        "processes_used": entry.get("proc_used"),
-        "processes_limit": entry.get("proc_total") or None,
-        "processes_ratio": _ratio(entry.get("proc_used"), entry.get("proc_total")),
-        "run_queue": entry.get("run_queue"),
-        "processors": entry.get("processors"),
     }
+
+
+def _use(used, limit):
+    """Use of something limited; null where there is no limit."""
+    used, limit = _number(used), _number(limit)
+    return {"used": used, "limit": limit, "ratio": _ratio(used, limit)} if limit else None
 
 
 def _number(value):
@@ -238,10 +268,10 @@ def connection(entry):
 class _Topology:
     """Exchanges, bindings and policies, read once for the parts that need them."""
 
-    def __init__(self, client, top):
+    def __init__(self, client, top, unknown):
         self._client = client
         self._top = top
-        self._exchanges = _rabbitmq_topology.Exchanges(client)
+        self._exchanges = _rabbitmq_topology.Exchanges(client, unknown)
         self._policies = client.get("policies")
 
     def exchanges_without_binding(self):

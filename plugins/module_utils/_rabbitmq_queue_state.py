@@ -20,8 +20,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
     CONNECTION_SPEC,
     ReplyError,
     management,
+    reason,
     started,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq_topology import no_access
 
 ARGUMENT_SPEC = dict(
     CONNECTION_SPEC,
@@ -42,7 +44,7 @@ ARGUMENT_SPEC = dict(
     ack_timeout_seconds={"type": "float", "default": 1800.0},
 )
 
-PARTS = ("rates_mode", "totals", "queues", "expected")
+PARTS = ("rates_mode", "totals", "queues", "expected", "hidden_vhosts")
 
 # Queues without statistics are asked for one by one over AMQP (0.5 ms each): a bound for brokers that keep none at all.
 MOST_DECLARED = 200
@@ -60,8 +62,8 @@ def measure(options):
     try:
         listed = client.remember("queues", lambda: _rabbitmq_queues.read_list(client))
     except (CannotConnect, ReplyError) as exc:
-        unknown.add("queues", "the list of queues: %s" % exc)
-        unknown.add("totals", "the list of queues: %s" % exc)
+        for part in ("queues", "totals", "hidden_vhosts"):
+            unknown.add(part, "the list of queues: %s" % reason(exc))
         parts = dict.fromkeys(PARTS)
         parts.update(rates_mode=client.overview.get("rates_mode"), expected=_expected(expected, {}, {}, exc))
         return reached(parts, unknown)
@@ -87,17 +89,41 @@ def measure(options):
         unknown.add("queues.consumers", "queues too young for statistics could not be asked over AMQP: %s" % failure)
     _sample(client, items, options["sample_seconds"], deadline)
     for item in items.values():
-        if item["ack_timeout_seconds"] is None:
-            item["ack_timeout_seconds"] = options["ack_timeout_seconds"]
+        _rabbitmq_queues.settle_timeout(item, options["ack_timeout_seconds"])
     return reached(
         {
             "rates_mode": client.overview.get("rates_mode"),
             "totals": totals(looked_at, items, vanished=len(shown) - len(items)),
             "queues": sorted(items.values(), key=lambda item: (-(item["total"] or 0), item["vhost"], item["name"])),
             "expected": _expected(expected, items, declared, failure),
+            "hidden_vhosts": _hidden_vhosts(client, listed, unknown),
         },
         unknown,
     )
+
+
+def _hidden_vhosts(client, listed, unknown):
+    """Vhosts whose queues the API leaves out of its lists, because the user has no permission in them.
+
+    Looked for only where the broker has more queues than it listed. Null where that cannot be found out.
+    """
+    known = (client.overview.get("object_totals") or {}).get("queues")
+    if known is not None and known <= len(listed):
+        return []
+    seen = {queue["vhost"] for queue in listed}
+    hidden = []
+    try:
+        for vhost in [entry["name"] for entry in client.get("vhosts", columns="name")][:MOST_DECLARED]:
+            try:
+                if vhost not in seen:
+                    client.get("queues", vhost, page=1, page_size=1, disable_stats="true", columns="name")
+            except ReplyError as exc:
+                if exc.kind == "permission":
+                    hidden.append({"name": vhost})
+    except (CannotConnect, ReplyError) as exc:
+        unknown.add("hidden_vhosts", reason(exc))
+        return None
+    return hidden
 
 
 def expectations(options):
@@ -127,26 +153,25 @@ def _details(client, queues, unknown):
     """``{(vhost, name): item}``; a queue that has gone since the list was read is left out."""
     with_rates = client.overview.get("rates_mode") != "none"
     items = {}
-    unread = None
+    closed_vhosts = {}
     for queue in queues:
         name = (queue["vhost"], queue["name"])
         detail = None
         try:
-            if unread is None:
+            if name[0] not in closed_vhosts and None not in closed_vhosts:
                 detail = client.get(
                     "queues", *name, columns=_rabbitmq_queues.DETAIL_COLUMNS, **_rabbitmq_queues.RATE_WINDOW
                 )
         except ReplyError as exc:
             if exc.kind == "not_found":
                 continue
-            unknown.add("queues.details", "queue %s in vhost %s: %s" % (name[1], name[0], exc))
+            closed_vhosts[name[0]] = no_access(name[0], exc)
         except CannotConnect as exc:
             # The broker has stopped answering: no use in waiting for it once per queue.
-            unread = exc
+            closed_vhosts[None] = str(exc)
         items[name] = _rabbitmq_queues.described(queue, detail, time.time(), with_rates)
-        items[name]["unacked_age_seconds"] = None
-    if unread is not None:
-        unknown.add("queues.details", unread)
+    for reason in closed_vhosts.values():
+        unknown.add("queues.details", reason)
     return items
 
 
@@ -160,12 +185,13 @@ def _ages(client, items, top, unknown):
                     "queues",
                     item["vhost"],
                     item["name"],
-                    columns="message_stats.deliver_details.samples,message_stats.get_details.samples",
+                    columns=_rabbitmq_queues.HISTORY_COLUMNS,
                     msg_rates_age=seconds,
                     msg_rates_incr=resolution,
                 )
                 age = _rabbitmq_queues.unacked_age(history, item["unacked"], time.time())
                 item["unacked_age_seconds"] = age
+                item["no_ack_seconds"] = _rabbitmq_queues.no_ack_seconds(history, age, time.time())
                 if age is None or age < seconds - 2 * resolution:
                     break
         except ReplyError:
@@ -223,14 +249,14 @@ def _without_management(options, deadline, expected, cause):
     if not answers:
         return unreachable(PARTS, cause)
     unknown = Unknown()
-    for part in ("rates_mode", "totals"):
+    for part in ("rates_mode", "totals", "hidden_vhosts"):
         unknown.add(part, "the management API does not answer: %s" % cause)
     unknown.add("queues", "only the expected queues are known, by AMQP; the management API does not answer: %s" % cause)
     items = {}
     for name, answer in answers.items():
         if not answer["error"] or answer["error"]["kind"] != "not_found":
             items[name] = _rabbitmq_queues.from_amqp(name[0], name[1], answer)
-            items[name].update(unacked_age_seconds=None, ack_timeout_seconds=options["ack_timeout_seconds"])
+            _rabbitmq_queues.settle_timeout(items[name], options["ack_timeout_seconds"])
     if items and deadline.remaining() > options["sample_seconds"] > 0:
         began = time.monotonic()
         time.sleep(options["sample_seconds"])
@@ -246,6 +272,7 @@ def _without_management(options, deadline, expected, cause):
             "totals": None,
             "queues": list(items.values()),
             "expected": _expected(expected, items, answers, failure),
+            "hidden_vhosts": None,
         },
         unknown,
     )

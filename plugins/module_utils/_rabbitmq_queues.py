@@ -117,6 +117,9 @@ def described(queue, detail, now, with_rates=True):
         "members": len(detail["members"]) if isinstance(detail.get("members"), list) else None,
         "online_members": len(detail["online"]) if isinstance(detail.get("online"), list) else None,
         "policy": detail.get("policy") or None,
+        "unacked_age_seconds": None,
+        "no_ack_seconds": None,
+        "ack_timeout_ratio": None,
         "error": None,
     }
     item.update(setup(queue["arguments"], definition))
@@ -126,6 +129,14 @@ def described(queue, detail, now, with_rates=True):
     if item["ack_timeout_seconds"] is None:
         item["ack_timeout_seconds"] = _seconds(_smallest(entry.get("consumer_timeout") for entry in consumers))
     return item
+
+
+def settle_timeout(item, default):
+    """Fill in the broker's own time-out where the queue has none, and how near the oldest message is to it."""
+    if item["ack_timeout_seconds"] is None:
+        item["ack_timeout_seconds"] = default
+    if item["unacked_age_seconds"] is not None and item["ack_timeout_seconds"]:
+        item["ack_timeout_ratio"] = round(item["unacked_age_seconds"] / item["ack_timeout_seconds"], 4)
 
 
 def from_amqp(vhost, name, declared):
@@ -206,6 +217,11 @@ def growth(item, rate, source):
     }
 
 
+HISTORY_COLUMNS = ",".join(
+    "message_stats.%s_details.samples" % name for name in ("deliver", "get", "ack")
+)
+
+
 def unacked_age(history, unacked, now):
     """A lower bound, in seconds, for the age of the oldest unacknowledged delivery; null where nothing can be said.
 
@@ -223,6 +239,15 @@ def unacked_age(history, unacked, now):
         return None
     reached = [when for when, count in deliveries if count >= oldest_unacked]
     return max(0.0, round(now - reached[0], 1))
+
+
+def no_ack_seconds(history, age, now):
+    """For so long, at least, messages have been out and none was acknowledged. ``age`` is that of the oldest."""
+    if age is None:
+        return None
+    acks = _sum_of_samples(_mapping(_mapping(history).get("message_stats")), ("ack_details",))
+    unchanged = [when for when, count in acks if count == acks[-1][1]]
+    return min(age, max(0.0, round(now - unchanged[0], 1))) if unchanged else age
 
 
 def _sum_of_samples(stats, names):

@@ -23,9 +23,11 @@ EXCHANGE_COLUMNS = "vhost,name,type,internal,arguments,policy,message_stats.publ
 class Exchanges:
     """The exchanges of a broker and, read when asked for, their bindings."""
 
-    def __init__(self, client):
+    def __init__(self, client, unknown):
         self._client = client
+        self._unknown = unknown
         self._bindings = {}
+        self._closed_vhosts = set()
         self.by_name = {
             (entry["vhost"], entry["name"]): {
                 "vhost": entry["vhost"],
@@ -40,17 +42,25 @@ class Exchanges:
         }
 
     def bindings(self, vhost, name):
-        """``[{destination, destination_type, routing_key}]`` of one exchange; empty where it has gone."""
+        """``[{destination, destination_type, routing_key}]`` of one exchange; None where it cannot be read."""
+        if vhost in self._closed_vhosts:
+            return None
         if (vhost, name) not in self._bindings:
-            try:
-                self._bindings[(vhost, name)] = self._client.get(
-                    "exchanges", vhost, name, "bindings", "source", columns="destination,destination_type,routing_key"
-                )
-            except ReplyError as exc:
-                if exc.kind != "not_found":
-                    raise
-                self._bindings[(vhost, name)] = []
+            self._bindings[(vhost, name)] = self._read_bindings(vhost, name)
         return self._bindings[(vhost, name)]
+
+    def _read_bindings(self, vhost, name):
+        try:
+            return self._client.get(
+                "exchanges", vhost, name, "bindings", "source", columns="destination,destination_type,routing_key"
+            )
+        except ReplyError as exc:
+            if exc.kind == "permission":
+                self._closed_vhosts.add(vhost)
+                self._unknown.add("exchanges.vhost", no_access(vhost, exc))
+            elif exc.kind != "not_found":
+                raise
+            return None
 
     def unbound(self, policies, top):
         """``(found, total, checked)``: the exchanges that lead nowhere, those published to most first.
@@ -65,7 +75,7 @@ class Exchanges:
         candidates.sort(key=lambda exchange: (-exchange["published"], exchange["vhost"], exchange["name"]))
         found = []
         for exchange in candidates[:MOST_EXCHANGES]:
-            if not self.bindings(exchange["vhost"], exchange["name"]):
+            if self.bindings(exchange["vhost"], exchange["name"]) == []:
                 alternate = exchange["alternate_exchange"] or effective(
                     policies, exchange["vhost"], exchange["name"], ("all", "exchanges")
                 ).get("alternate-exchange")
@@ -73,24 +83,32 @@ class Exchanges:
         return found[:top], len(found), min(len(candidates), MOST_EXCHANGES)
 
     def destinations(self, vhost, name, routing_key, seen=()):
-        """Names of the queues that a message sent to an exchange with this routing key reaches.
+        """Names of the queues that a message sent to an exchange with this routing key reaches; None if not known.
 
         A null routing key stands for one that is not known: every queue it could reach. The default exchange takes
         the routing key for the queue's name.
         """
         if name == "":
-            return {routing_key} if routing_key is not None else set()
+            return None if routing_key is None else {routing_key}
         exchange = self.by_name.get((vhost, name))
         if exchange is None or name in seen:
             return set()
+        bindings = self.bindings(vhost, name)
+        if bindings is None:
+            return None
         queues = set()
-        for binding in self.bindings(vhost, name):
+        for binding in bindings:
             if matches(exchange["type"], binding["routing_key"], routing_key):
                 if binding["destination_type"] == "queue":
                     queues.add(binding["destination"])
                 else:
-                    queues |= self.destinations(vhost, binding["destination"], routing_key, tuple(seen) + (name,))
+                    queues |= self.destinations(vhost, binding["destination"], routing_key, (*seen, name)) or set()
         return queues
+
+
+def no_access(vhost, exc):
+    """Why a part of a vhost is not known, and the cure: permissions that match nothing are enough to look."""
+    return "vhost %s: %s; cure: rabbitmqctl set_permissions -p '%s' <login_user> '^$' '^$' '^$'" % (vhost, exc, vhost)
 
 
 def _published(entry):
@@ -139,8 +157,9 @@ def _found(pattern, name):
 def dead_letters(queues, policies, exchanges, top):
     """Where rejected and expired messages go.
 
-    Returns ``{"queues": [...], "total": n, "lost": [...], "lost_total": n}``: the queues that receive dead letters with their depth and
-    their sources, fullest first, and the sources whose dead letters reach no queue and are dropped.
+    Returns ``{"queues", "total", "names", "lost", "lost_total"}``: the queues that receive dead letters with their
+    depth and their sources, fullest first (``names``: of all of them), and the sources whose dead letters reach no
+    queue and are dropped.
     """
     depth = {(queue["vhost"], queue["name"]): queue for queue in queues}
     receiving = {}
@@ -149,19 +168,19 @@ def dead_letters(queues, policies, exchanges, top):
         source = dead_letter_source(queue, policies)
         if source is None:
             continue
-        reached = [
-            name
-            for name in exchanges.destinations(queue["vhost"], source["exchange"], source["routing_key"])
-            if (queue["vhost"], name) in depth
-        ]
+        targets = exchanges.destinations(queue["vhost"], source["exchange"], source["routing_key"])
+        if targets is None:
+            continue
+        reached = [name for name in targets if (queue["vhost"], name) in depth]
         for name in reached:
             receiving.setdefault((queue["vhost"], name), []).append(source)
-        if not reached and (source["exchange"] or source["routing_key"] is not None):
+        if not reached:
             lost.append(dict(source, vhost=queue["vhost"], reason=_why_lost(exchanges, queue["vhost"], source)))
     found = [
         {
             "vhost": vhost,
             "name": name,
+            "ready": depth[(vhost, name)]["ready"],
             "messages": depth[(vhost, name)]["total"],
             "sources": sorted(sources, key=lambda source: source["queue"])[:top],
         }
@@ -169,7 +188,13 @@ def dead_letters(queues, policies, exchanges, top):
     ]
     found.sort(key=lambda entry: (-(entry["messages"] or 0), entry["vhost"], entry["name"]))
     lost.sort(key=lambda entry: (entry["vhost"], entry["queue"]))
-    return {"queues": found[:top], "total": len(found), "lost": lost[:top], "lost_total": len(lost)}
+    return {
+        "queues": found[:top],
+        "total": len(found),
+        "names": sorted({entry["name"] for entry in found}),
+        "lost": lost[:top],
+        "lost_total": len(lost),
+    }
 
 
 def dead_letter_source(queue, policies):

@@ -17,8 +17,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 
 ESTABLISHED, SYN_SENT = "01", "02"
 SOCKET = re.compile(r"socket:\[(\d+)\]$")
-# An event is 16 bytes and its name, filled up to the next 16; names of 17 to 31 bytes make it 48.
-EVENT_BYTES = 48
+# An event is 16 bytes and its name, filled up to the next 16. Names of up to 15 bytes make 32; longer ones fewer events of
+# the same bytes, so that this errs on the side of too many.
+EVENT_BYTES = 32
 SETTING_LENGTH = 200
 
 
@@ -122,7 +123,7 @@ def describe(watcher, scan, options, names, unknown):
         "watches": sum(instance.watches for instance in instances) if readable else None,
         "instances": len(instances) if readable else None,
         "queues": queues(instances, top) if readable or watcher.running is False else None,
-        "broker": broker(watcher.pids, options["broker_port"]) if watcher.pids else None,
+        "broker": None,
         "settings": settings(watcher.pids, options["watcher_settings"]),
     }
 
@@ -151,7 +152,7 @@ def queues(instances, top):
     described = []
     for instance in instances:
         waiting = _inotify.queued_bytes(instance)
-        events = None if waiting is None else -(-waiting // EVENT_BYTES)
+        events = None if waiting is None else min(-(-waiting // EVENT_BYTES), most)
         described.append(
             {
                 "pid": instance.pid,
@@ -168,27 +169,32 @@ def queues(instances, top):
 def broker(pids, port):
     """TCP connections of these processes to a broker's port, seen from their own network namespace.
 
-    ``connected`` is null where their descriptors cannot be read.
+    A set of ``(state, inode, remote address)``; null where their descriptors cannot be read.
     """
-    established, connecting = set(), set()
-    readable = False
+    found = None
     for pid in pids:
         try:
             inodes = sockets_of(pid)
-            readable = True
+            found = found or set()
             for name in ("tcp", "tcp6"):
                 with open("/proc/%d/net/%s" % (pid, name), encoding="ascii") as stream:
-                    for remote, state, inode in connections(stream.read(), port):
-                        if inode in inodes:
-                            (established if state == ESTABLISHED else connecting).add((inode, remote))
+                    found.update(entry for entry in connections(stream.read(), port) if entry[1] in inodes)
         except OSError:
             continue
+    return found
+
+
+def describe_broker(port, first, second):
+    """The connections, from two samples: one that a refusing broker ends at once is no connection."""
+    if first is None or second is None:
+        return {"port": port, "connected": None, "connections": None, "connecting": None, "addresses": []}
+    established = {entry for entry in first & second if entry[0] == ESTABLISHED}
     return {
         "port": port,
-        "connected": bool(established) if readable else None,
-        "connections": len(established) if readable else None,
-        "connecting": len(connecting) if readable else None,
-        "addresses": sorted({remote for _inode, remote in established})[:10],
+        "connected": bool(established),
+        "connections": len(established),
+        "connecting": len({inode for _state, inode, _remote in (first | second) - established}),
+        "addresses": sorted({remote for _state, _inode, remote in established})[:10],
     }
 
 
@@ -206,12 +212,12 @@ def sockets_of(pid):
 
 
 def connections(table, port):
-    """``(remote address, state, inode)`` of what is connected, or tries to be, to ``port``, out of /proc/net/tcp."""
+    """``(state, inode, remote address)`` of what is connected, or tries to be, to ``port``, out of /proc/net/tcp."""
     for line in table.splitlines()[1:]:
         fields = line.split()
         address, _colon, remote_port = fields[2].partition(":")
         if fields[3] in (ESTABLISHED, SYN_SENT) and int(remote_port, 16) == port:
-            yield readable_address(address), fields[3], fields[9]
+            yield fields[3], fields[9], readable_address(address)
 
 
 def readable_address(text):

@@ -60,6 +60,12 @@ options:
     description: The TCP port of the broker, as the watcher dials it.
     type: int
     default: 5672
+  sample_seconds:
+    description:
+      - Seconds between two looks at the connections to the broker. One that is not there both times, as when the broker refuses
+        the login, does not count. The time passes while directories are counted.
+    type: float
+    default: 1.0
   prove:
     description:
       - Prove the arrival of events by a new file instead of by opening the directory. The file is empty, its name starts with
@@ -158,14 +164,14 @@ watcher:
     instances: {description: Inotify instances that it holds., type: int, returned: always}
     queues:
       description:
-        - Its inotify instances, as C(pid), C(watches), C(queued_bytes) that wait to be read, C(queued_events) (estimated at 48 bytes an
-          event), C(max_queued_events), C(queued_ratio).
+        - Its inotify instances, as C(pid), C(watches), C(queued_bytes) that wait to be read, C(queued_events) (at the most, at 32 bytes
+          an event), C(max_queued_events), C(queued_ratio).
       type: list
       elements: dict
       returned: always
     broker:
       description:
-        - TCP connections to the broker's port, as C(port), C(connected), C(connections), C(connecting) (dialled and not answered),
+        - TCP connections to the broker's port, as C(port), C(connected), C(connections), C(connecting) (dialled, or ended meanwhile),
           C(addresses). Null where no watcher runs.
       type: dict
       returned: always

@@ -275,11 +275,14 @@ processes_total:
   type: int
   sample: 2
 scan:
-  description: How the pass over C(/proc) went. C(vanished_processes) ended while we looked. C(instances) and C(watches) are what was seen.
+  description:
+    - How the pass over C(/proc) went. C(reason) says why it is not C(complete). C(vanished_processes) ended while we looked.
+      C(instances) and C(watches) are what was seen, through C(descriptors).
   returned: always
   type: dict
   sample:
     complete: true
+    reason: null
     processes: 212
     unreadable_processes: 0
     vanished_processes: 1

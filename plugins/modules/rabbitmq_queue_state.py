@@ -310,8 +310,16 @@ queues:
       description: The oldest unacknowledged message has been out at least this long. Known up to an hour.
       type: float
       returned: always
+    no_ack_seconds:
+      description: For at least this long, messages have been out and none was acknowledged.
+      type: float
+      returned: always
     ack_timeout_seconds:
       description: When the broker closes the channel of a consumer that does not acknowledge.
+      type: float
+      returned: always
+    ack_timeout_ratio:
+      description: How near the oldest unacknowledged message is to that, 1 being there.
       type: float
       returned: always
     prefetch_total:
@@ -370,8 +378,8 @@ queues:
     - {vhost: /, name: audio.analysis.requests, type: classic, state: running, durable: true, exclusive: false, auto_delete: false,
        source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2, deliver_rate: 1.1,
        ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
-       head_age_seconds: 391.2, unacked_age_seconds: 8.1, ack_timeout_seconds: 1800.0, prefetch_total: 10, at_prefetch_ceiling: true,
-       memory_bytes: 602408, leader: rabbit@mq, members: null, online_members: null, policy: null, dead_letter_exchange: dead,
+       head_age_seconds: 391.2, unacked_age_seconds: 9.0, no_ack_seconds: 1.1, ack_timeout_seconds: 1800.0, ack_timeout_ratio: 0.005,
+       prefetch_total: 10, at_prefetch_ceiling: true, memory_bytes: 602408, leader: rabbit@mq, members: null, online_members: null, policy: null, dead_letter_exchange: dead,
        dead_letter_routing_key: null, message_ttl_seconds: null, max_length: null, delivery_limit: null, error: null}
 expected:
   description: What became of O(expected_queues), in the same order.
@@ -408,6 +416,12 @@ expected:
       type: dict
       returned: always
   sample: [{vhost: /, name: file.events, exists: true, ready: 0, consumers: 1, min_consumers: 1, error: null}]
+hidden_vhosts:
+  description: Vhosts whose queues the broker does not tell O(login_user), each as C(name). Empty where there are none.
+  returned: O(state=measured)
+  type: list
+  elements: dict
+  sample: []
 before:
   description: The queue before, as C(ready), C(unacked) (null without the management API) and C(consumers).
   returned: O(state=purged) or O(state=replayed)

@@ -45,7 +45,7 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "cache_login_password": passwords["redis"],
         "message_queue_login_host": address["amqp"][0],
         "message_queue_amqp_port": address["amqp"][1],
-        "message_queue_login_port": address["management"][1],
+        "message_queue_management_port": address["management"][1],
         "message_queue_login_user": "tracktion",
         "message_queue_login_password": passwords["rabbitmq"],
         "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],

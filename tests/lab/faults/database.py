@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from ..shell import wait_until
+from ..shell import LabError, wait_until
 from . import fault
 
 
@@ -32,7 +32,7 @@ def wait_for_sessions(lab, condition: str, count: int) -> None:
     wait_until(lambda: int(lab.psql(statement)) >= count, f"{count} sessions where {condition}", 20)
 
 
-@fault(fires=["database.blocked_sessions", "database.idle_in_transaction"])
+@fault(fires=["database.blocked_sessions", "database.idle_in_transaction", "database.long_transaction"])
 def blocked_transaction(lab):
     """A transaction has locked a row and sits idle; three sessions wait for it, one of them behind another."""
     root = lab.postgres(application_name="lab blocker")
@@ -99,7 +99,7 @@ def unindexed_foreign_key(lab):
     lab.psql("vacuum full analyze analysis_results")
 
 
-@fault(fires=["database.dead_tuples"])
+@fault(fires=["database.dead_tuples", "database.vacuum_overdue", "database.analyze_overdue"])
 def dead_tuples(lab):
     """Updates have left three dead rows for each living one of `tracks`, and autovacuum is off for it."""
     try:
@@ -112,3 +112,264 @@ def dead_tuples(lab):
     finally:
         lab.psql("alter table tracks reset (autovacuum_enabled)")
         lab.psql("vacuum full analyze tracks")
+
+
+def flushed(lab, statement: str, times: int = 1, **options) -> None:
+    """Run a statement in a session of its own: what it did is in the statistics when the session has ended."""
+    connection = lab.postgres(superuser=True, **options)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            for _ in range(times):
+                cursor.execute(statement)
+    finally:
+        pid = connection.get_backend_pid()
+        connection.close()
+    wait_until(
+        lambda: lab.psql(f"select count(*) from pg_stat_activity where pid = {pid}") == "0", "the session to end", 10
+    )
+
+
+@fault(fires=["database.locks_used"])
+def locks_held(lab):
+    """One transaction holds a quarter of the lock table."""
+    connection = lab.postgres(application_name="lab locks")
+    connection.cursor().execute(
+        "select pg_advisory_xact_lock(n) from generate_series(1, current_setting('max_locks_per_transaction')::int"
+        " * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 4) n"
+    )
+    yield
+    connection.close()
+
+
+@fault(fires=["database.prepared_transaction_old", "database.blocked_by_server"])
+def prepared_transaction(lab):
+    """A prepared transaction has locked a row and was forgotten; a session waits for it."""
+    if lab.psql("show max_prepared_transactions") == "0":
+        raise LabError("this server takes no prepared transactions (max_prepared_transactions = 0)")
+    flushed(lab, "begin; update artists set name = name where id = 2; prepare transaction 'lab forgotten'")
+    waiting = lab.postgres(application_name="lab waiter")
+    thread = run_and_wait(waiting, "update artists set name = name where id = 2")
+    wait_for_sessions(lab, "application_name = 'lab waiter' and wait_event_type = 'Lock'", 1)
+    yield
+    if lab.psql("select count(*) from pg_prepared_xacts where gid = 'lab forgotten'") == "1":
+        flushed(lab, "rollback prepared 'lab forgotten'")
+    thread.join(10)
+    waiting.close()
+
+
+@fault(fires=["database.statements_off"])
+def statements_off(lab):
+    """Somebody has dropped the extension pg_stat_statements."""
+    lab.psql("drop extension pg_stat_statements")
+    yield
+    lab.psql("create extension if not exists pg_stat_statements")
+
+
+@fault(fires=["database.slow_statement", "database.heavy_statement"])
+def slow_statement(lab):
+    """A statement that takes 25 ms was called 101 times."""
+    lab.psql("select pg_stat_statements_reset()")
+    flushed(lab, "select pg_sleep(0.025)", times=101)
+    yield
+    lab.psql("select pg_stat_statements_reset()")
+
+
+@fault(fires=["database.xmin_held", "database.xid_age"])
+def old_snapshot(lab):
+    """A session holds on to a snapshot from before the last two thousand transactions."""
+    connection = lab.postgres(application_name="lab snapshot")
+    connection.set_session(isolation_level="REPEATABLE READ")
+    connection.cursor().execute("select 1")
+    # Each round of the loop is a subtransaction, with a transaction ID of its own.
+    flushed(
+        lab,
+        "create temporary table burnt (n int);"
+        "do $$ begin for n in 1..2000 loop begin insert into burnt values (n);"
+        " exception when division_by_zero then null; end; end loop; end $$",
+    )
+    yield
+    connection.close()
+
+
+@fault(fires=["database.multixact_age"])
+def shared_row_locks(lab):
+    """Two sessions hold shared locks on the same two hundred rows."""
+    holders = [lab.postgres(application_name="lab sharer") for _ in range(2)]
+    holders[0].cursor().execute("select id from artists where id <= 200 for share")
+    # A lock taken in a subtransaction of its own makes a new group of holders each time.
+    holders[1].cursor().execute(
+        "do $$ begin for n in 1..200 loop begin perform from artists where id = n for share;"
+        " exception when division_by_zero then null; end; end loop; end $$"
+    )
+    yield
+    for connection in holders:
+        connection.close()
+
+
+@fault(fires=["database.sequential_scans"])
+def missing_index(lab):
+    """A table of 20,000 rows was read from end to end sixty times."""
+    lab.psql("create table lab_scanned as select n as id from generate_series(1, 20000) n; analyze lab_scanned")
+    flushed(lab, "select from lab_scanned where id = 1", times=60)
+    yield
+    lab.psql("drop table lab_scanned")
+
+
+@fault(fires=["database.unused_index"])
+def unused_index(lab):
+    """An index that no query uses."""
+    lab.psql("create index lab_unused on tracks (added)")
+    yield
+    lab.psql("drop index if exists lab_unused")
+
+
+@fault(fires=["database.duplicate_index"])
+def duplicate_index(lab):
+    """A second index on tracks.artist_id."""
+    lab.psql("create index lab_duplicate on tracks (artist_id)")
+    yield
+    lab.psql("drop index if exists lab_duplicate")
+
+
+@fault(fires=["database.invalid_index"])
+def invalid_index(lab):
+    """A unique index could not be built concurrently, and was left behind."""
+    import psycopg2
+
+    lab.psql("create table lab_twice as select 1 as id from generate_series(1, 2)")
+    with contextlib.suppress(psycopg2.errors.UniqueViolation):
+        flushed(lab, "create unique index concurrently lab_invalid on lab_twice (id)")
+    yield
+    lab.psql("drop table lab_twice")
+
+
+@fault(fires=["database.cache_hit"])
+def cache_misses(lab):
+    """A table of twice the size of the cache is read again and again."""
+    lab.psql("select pg_stat_reset()")
+    pages = int(lab.psql("select setting from pg_settings where name = 'shared_buffers'")) * 2
+    lab.psql(
+        "create table lab_big (filler text); alter table lab_big alter filler set storage plain;"
+        f"insert into lab_big select repeat('x', 7000) from generate_series(1, {pages})"
+    )
+    flushed(lab, "select count(*) from lab_big", times=max(2, 120000 // pages))
+    yield
+    lab.psql("drop table lab_big")
+    lab.psql("select pg_stat_reset()")
+
+
+@fault(fires=["database.checkpoints_requested"])
+def requested_checkpoints(lab):
+    """A dozen checkpoints were requested, none came by its time."""
+    name = "checkpointer" if int(lab.psql("show server_version_num")) >= 170000 else "bgwriter"
+    lab.psql(f"select pg_stat_reset_shared('{name}')")
+    flushed(lab, "checkpoint", times=12)
+    yield
+    lab.psql(f"select pg_stat_reset_shared('{name}')")
+
+
+@fault(fires=["database.temp_files"])
+def temporary_files(lab):
+    """A sort that does not fit into work_mem has written temporary files."""
+    flushed(
+        lab,
+        "set work_mem = '64kB'; select count(*) from (select from generate_series(1, 200000) n order by md5(n::text)) s",
+    )
+    yield
+    lab.psql("select pg_stat_reset()")
+
+
+@fault(fires=["database.deadlocks"])
+def deadlock(lab):
+    """Two transactions have locked the same two rows in opposite order."""
+    import psycopg2
+
+    one, other = (lab.postgres(superuser=True, application_name="lab deadlock") for _ in range(2))
+    for connection, row in ((one, 3), (other, 4)):
+        connection.cursor().execute("set deadlock_timeout = '20ms'")
+        connection.cursor().execute("update artists set name = name where id = %s", [row])
+    thread = run_and_wait(one, "update artists set name = name where id = 4")
+    with contextlib.suppress(psycopg2.errors.DeadlockDetected):
+        other.cursor().execute("update artists set name = name where id = 3")
+    other.close()
+    thread.join(10)
+    one.close()
+    counted = "select deadlocks from pg_stat_database where datname = current_database()"
+    wait_until(lambda: int(lab.psql(counted)) > 0, "the deadlock in the statistics", 10)
+    yield
+    lab.psql("select pg_stat_reset()")
+
+
+def write_wal(lab, megabytes: int) -> None:
+    """Fill the WAL with so much."""
+    lab.psql(f"select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000))) from generate_series(1, {megabytes})")
+
+
+@fault(fires=["database.inactive_slot", "database.slot_wal_retained"])
+def forgotten_slot(lab):
+    """A replication slot without a consumer holds 20 MB of WAL."""
+    lab.psql("select pg_create_physical_replication_slot('lab_forgotten', true)")
+    write_wal(lab, 20)
+    yield
+    lab.psql("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = 'lab_forgotten'")
+
+
+@fault(fires=["database.replication_lag"])
+def lagging_receiver(lab):
+    """A receiver of WAL is stopped and 60 MB behind."""
+    command = "mkdir -p /tmp/lab-wal && { pg_receivewal -D /tmp/lab-wal -U postgres >/dev/null 2>&1 & echo $!; }"
+    pid = lab.exec("postgres", "bash", "-c", command).strip()
+    try:
+        wait_until(
+            lambda: lab.psql("select count(*) from pg_stat_replication where state = 'streaming'") == "1", "streaming", 20
+        )
+        lab.exec("postgres", "bash", "-c", f"kill -STOP {pid}")
+        write_wal(lab, 60)
+        yield
+    finally:
+        lab.exec("postgres", "bash", "-c", f"kill -CONT {pid}; kill {pid}; rm -rf /tmp/lab-wal")
+        wait_until(lambda: lab.psql("select count(*) from pg_stat_replication") == "0", "the receiver to leave", 20)
+
+
+@fault(fires=["database.archive_failures"])
+def failing_archive(lab):
+    """The command that archives WAL fails."""
+    if lab.psql("show archive_mode") == "off":
+        raise LabError("this server does not archive (archive_mode = off)")
+    before = lab.psql("show archive_command")
+    failing = "select count(*) from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity')"
+    lab.psql("alter system set archive_command = 'false'")
+    lab.psql("select pg_reload_conf()")
+    write_wal(lab, 1)
+    lab.psql("select pg_switch_wal()")
+    wait_until(lambda: lab.psql(failing) == "1", "archiving to fail", 20)
+    yield
+    lab.psql(f"alter system set archive_command = '{before}'")
+    lab.psql("select pg_reload_conf()")
+    lab.psql("select pg_stat_reset_shared('archiver')")
+
+
+@fault(fires=["database.pending_restart"])
+def pending_restart(lab):
+    """max_worker_processes was raised, and the server not restarted."""
+    before = lab.psql("show max_worker_processes")
+    pending = "select count(*) from pg_settings where name = 'max_worker_processes' and pending_restart"
+    lab.psql("alter system set max_worker_processes = 12")
+    lab.psql("select pg_reload_conf()")
+    wait_until(lambda: lab.psql(pending) == "1", "the setting to be pending", 10)
+    yield
+    # The server forgets that it is to be restarted only when it reads the value that it runs with; without any value
+    # it would remember it again.
+    lab.psql(f"alter system set max_worker_processes = {before}")
+    lab.psql("select pg_reload_conf()")
+    wait_until(lambda: lab.psql(pending) == "0", "nothing to be pending", 10)
+
+
+@fault(fires=["database.sequence_exhaustion"])
+def exhausted_sequence(lab):
+    """An integer column has used up 98 % of its numbers."""
+    lab.psql("set role tracktion_user; create table lab_full (id serial); select setval('lab_full_id_seq', 2100000000)")
+    lab.psql("reset role")
+    yield
+    lab.psql("drop table lab_full")

@@ -5,15 +5,20 @@
 """What goes wrong between the kernel's inotify, the watcher and its broker.
 
 inotify's limits are per user and kernel, containers included, and the stack's services run as a user of their own:
-to use up that user's share breaks this stack alone, and no limit of the host is ever changed.
+to use up that user's share breaks this stack alone. No limit of the host is ever lowered.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import stat
+import subprocess
+import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from ..images import ensure_image
 from ..paths import CONTAINER_FILES
@@ -46,7 +51,7 @@ def hog(lab, what: str):
         lab.docker("rm", "--force", name)
 
 
-@fault(fires=["file_watching.watches_used"])
+@fault(fires=["file_watching.watches_used", "file_watching.watches_would_not_fit"])
 def watches_exhausted(lab):
     """Another process of the watcher's user holds every inotify watch that the user may have."""
     with hog(lab, "watches"):
@@ -80,6 +85,157 @@ def watcher_disconnected(lab):
     finally:
         lab.rabbitmq_api("PUT", user, {key: before[key] for key in ("password_hash", "hashing_algorithm", "tags")})
     wait_until(lambda: has_broker(lab), "the watcher to find the broker again", 30)
+
+
+@fault(fires=["file_watching.watcher_restarting"])
+def watcher_restarting(lab):
+    """The watcher finds no inotify instance when it starts, ends, and is started again and again."""
+    container = lab.container("file_watcher")
+    # The instance that it holds itself has to be taken from it first.
+    lab.docker("stop", "--time", "5", container)
+    try:
+        with hog(lab, "instances"):
+            lab.docker("start", container)
+            wait_until(lambda: int(lab.docker("inspect", "--format", "{{.RestartCount}}", container)) >= 2, "restarts", 30)
+            yield
+    finally:
+        lab.docker("stop", "--time", "5", container)
+        lab.docker("start", container)
+        lab.wait_healthy("file_watcher")
+
+
+@fault(fires=["file_watching.subdirectories_not_watched"])
+def new_directories_not_watched(lab):
+    """A directory was made while no inotify watch was left for it."""
+    folder = lab.watched_directory / "incoming" / "made-without-watches"
+    try:
+        with hog(lab, "watches"):
+            folder.mkdir()
+            # The watcher has to have tried while there were none.
+            time.sleep(1)
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            folder.rmdir()
+
+
+@fault(fires=["file_watching.duplicate_watchers"])
+def directory_watched_twice(lab):
+    """A second observer in the watcher's container watches the same directory."""
+    container = lab.container("file_watcher")
+    second = (
+        "import sys, time; from watchdog.observers import Observer; from watchdog.events import FileSystemEventHandler; "
+        "observer = Observer(); observer.schedule(FileSystemEventHandler(), '/music', recursive=True); observer.start(); "
+        "print(len(observer.emitters), flush=True); time.sleep(36000)"
+    )
+    process = subprocess.Popen(
+        ["docker", "exec", "-i", container, "timeout", "36000", "python3", "-c", second],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        if process.stdout.readline().strip() != "1":
+            raise LabError("the second observer did not start")
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+        # docker exec leaves its process behind.
+        lab.exec("file_watcher", "python3", "-c", STOP_TIMEOUT)
+
+
+STOP_TIMEOUT = """
+import os, signal
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if open(f"/proc/{pid}/cmdline").read().startswith("timeout\\0" "36000\\0"):
+            os.kill(int(pid), signal.SIGTERM)
+    except OSError:
+        pass
+"""
+
+
+@fault(fires=["file_watching.directory_missing"])
+def directory_gone(lab):
+    """The watched directory is not where it was."""
+    away = lab.watched_directory.with_name("music-away")
+    lab.watched_directory.rename(away)
+    try:
+        yield
+    finally:
+        if away.exists():
+            away.rename(lab.watched_directory)
+
+
+@fault(fires=["file_watching.directory_not_watched"])
+def directory_replaced(lab):
+    """Another directory has taken the place of the watched one, as after a restore; the watcher holds on to the old one."""
+    away = lab.watched_directory.with_name("music-away")
+    lab.watched_directory.rename(away)
+    try:
+        (lab.watched_directory / "incoming").mkdir(parents=True)
+        yield
+    finally:
+        if away.exists():
+            shutil.rmtree(lab.watched_directory, ignore_errors=True)
+            away.rename(lab.watched_directory)
+
+
+@fault(fires=["file_watching.directory_unreadable"])
+def directory_closed(lab):
+    """The watcher's user may not enter the watched directory any more."""
+    before = stat.S_IMODE(lab.watched_directory.stat().st_mode)
+    lab.watched_directory.chmod(0o700)
+    try:
+        yield
+    finally:
+        lab.watched_directory.chmod(before)
+
+
+@fault(fires=["file_watching.queue_overflow_risk"])
+def events_pile_up(lab):
+    """The watcher is frozen, and files come in faster than it will ever read of them."""
+    folder = lab.watched_directory / "incoming" / "burst"
+    folder.mkdir()
+    # It has to watch the new directory before it freezes.
+    time.sleep(1)
+    lab.docker("pause", lab.container("file_watcher"))
+    try:
+        for number in range(6000):
+            (folder / f"{number}.part").touch()
+        yield
+    finally:
+        lab.docker("unpause", lab.container("file_watcher"))
+        shutil.rmtree(folder, ignore_errors=True)
+    lab.wait_healthy("file_watcher")
+
+
+@fault(fires=["file_watching.limits_not_persisted"])
+def limit_raised_by_hand(lab):
+    """Somebody has raised max_queued_events in the running kernel, and in no file."""
+    limit = Path("/proc/sys/fs/inotify/max_queued_events")
+    before = limit.read_text(encoding="ascii")
+    try:
+        limit.write_text(f"{int(before) + 1000}\n", encoding="ascii")
+        yield
+    finally:
+        limit.write_text(before, encoding="ascii")
+
+
+@fault(fires=["file_watching.limit_overridden_by_file", "file_watching.broken_sysctl_file"])
+def sysctl_files_disagree(lab):
+    """A later sysctl file lowers what an earlier one sets, and one has a line without a value."""
+    folder = Path("/etc/sysctl.d")
+    texts = {
+        folder / f"60-{lab.project}.conf": "fs.inotify.max_queued_events = 32768\nfs.inotify.max_user_watches\n",
+        folder / f"98-{lab.project}.conf": "fs/inotify/max_queued_events = 16000\n",
+    }
+    try:
+        for file, text in texts.items():
+            file.write_text(f"# Made by the lab, to be removed with it.\n{text}", encoding="utf-8")
+        yield
+    finally:
+        for file in texts:
+            file.unlink(missing_ok=True)
 
 
 def has_broker(lab) -> bool:

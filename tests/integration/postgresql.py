@@ -1,0 +1,124 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One PostgreSQL server with the lab's music library: faults reach into it as into the stack, tests measure and judge."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from pathlib import Path
+
+import psycopg2
+import yaml
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.tracktion.ops.plugins.module_utils import _pg_activity, _pg_health_info
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge
+from tests.lab import faults
+from tests.lab.servers import postgres_server
+from tests.lab.stack import DATABASE_ROLES
+
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "database"
+AREA = _areas.Area("tracktion.ops.database", ROLE)
+CHECKS = _checks.load(AREA)
+DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
+MODULES = {"activity": _pg_activity, "health": _pg_health_info}
+
+
+class Database:
+    """A server, in the words that faults use of a stack."""
+
+    def __init__(self, server):
+        self.server = server
+        self.passwords = {role: secrets.token_hex(8) for role in ("application", "operator", "monitor")}
+        environment = ["%s_PASSWORD=%s" % (role.upper(), value) for role, value in self.passwords.items()]
+        # Its first statement fails: the database is there already.
+        server.exec("env", *environment, "psql", "-XAtq", "-U", "postgres", "-f", "/lab/stack.sql")
+        self.passwords["superuser"] = server.password
+        self.connection = self.postgres(superuser=True, application_name="lab control")
+        self.connection.autocommit = True
+        self.psql("alter system set archive_command = 'true'")
+        self.psql("select pg_reload_conf()")
+
+    def postgres(self, role="application", *, superuser=False, **options):
+        role = "superuser" if superuser else role
+        return psycopg2.connect(
+            **{
+                "host": self.server.host,
+                "port": self.server.port,
+                "dbname": "tracktion",
+                "user": DATABASE_ROLES[role],
+                "password": self.passwords[role],
+                "connect_timeout": 5,
+                "application_name": "lab",
+                **options,
+            }
+        )
+
+    def psql(self, statement):
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement)
+            rows = cursor.fetchall() if cursor.description else []
+        return "\n".join("|".join(str(value) for value in row) for row in rows)
+
+    def exec(self, _service, *command):
+        return self.server.exec(*command)
+
+    def fault(self, name):
+        return faults.injected(name, self)
+
+    def login(self, role="operator", **options):
+        """The options that lead here, of any of the modules."""
+        return {
+            "login_host": self.server.host,
+            "login_port": self.server.port,
+            "login_user": DATABASE_ROLES[role],
+            "login_password": self.passwords[role],
+            "login_db": "tracktion",
+            **options,
+        }
+
+    def measure(self, settings=None, **login):
+        """What a visit brings home of the area ``database``."""
+        settings = {**DEFAULTS, **(settings or {})}
+        options = {
+            "activity": {"pools": settings["database_pools"]},
+            "health": {"statement_min_calls": settings["database_slow_statement_calls"]},
+        }
+        return {
+            probe: measure(module, self.login(**{"top": settings["database_top"], **options[probe], **login}))
+            for probe, module in MODULES.items()
+        }
+
+    def judge(self, settings=None, **login):
+        """The findings of the area ``database``."""
+        return judge(self.measure(settings, **login), settings)
+
+
+def measure(module, options):
+    """Measure with options as a task gives them."""
+    validated = ArgumentSpecValidator(module.ARGUMENT_SPEC).validate(options)
+    assert not validated.error_messages
+    return module.measure(validated.validated_parameters)
+
+
+def judge(measurement, settings=None):
+    """The findings of a measurement, with these variables set."""
+    outcome = {"measurement": measurement, "error": None, "seconds": 0.0}
+    return _judge.judge("database", CHECKS, "lab", outcome, {**DEFAULTS, **(settings or {})})[0]
+
+
+@contextlib.contextmanager
+def database(suite, **settings):
+    """A ``Database`` for as long as the context lasts."""
+    with postgres_server(
+        suite,
+        shared_preload_libraries="pg_stat_statements",
+        max_prepared_transactions=10,
+        shared_buffers="2MB",
+        archive_mode="on",
+        **settings,
+    ) as server:
+        yield Database(server)
