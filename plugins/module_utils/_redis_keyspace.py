@@ -41,6 +41,8 @@ GROUPS_MOST = 20000
 OTHER = b"\x00other"
 
 Z_95 = 1.96
+# Assumed for a group of one key: sizes that vary as much as their mean.
+FEW_SPREAD = 3.0
 
 # What is asked about each key: column -> the command in wire format, up to the name of the key.
 _QUESTIONS = {
@@ -88,7 +90,7 @@ class Survey:
         )
         self.seen[database] = self.seen.get(database, 0) + len(names)
         separator, groups = self.separator, self.groups
-        smallest = self.biggest[0][0] if len(self.biggest) == self.top else -1
+        smallest = self._smallest()
         for name, size, ttl, kind in zip(names, sizes, ttls, types):
             head, found, _rest = name.partition(separator)
             key = (database, head if found else b"", kind)
@@ -120,9 +122,15 @@ class Survey:
     def _keep(self, entry):
         if len(self.biggest) < self.top:
             heapq.heappush(self.biggest, entry)
-        elif self.top:
+        else:
             heapq.heapreplace(self.biggest, entry)
-        return self.biggest[0][0] if len(self.biggest) >= self.top and self.biggest else -1
+        return self._smallest()
+
+    def _smallest(self):
+        """What a key must exceed to be one of the biggest."""
+        if not self.top:
+            return math.inf
+        return self.biggest[0][0] if len(self.biggest) == self.top else -1
 
 
 def survey(client, databases, whole, separator, top, deadline, chance=random):
@@ -214,6 +222,18 @@ def interval(estimate, seen, sampled, total, mean_square_ratio):
     return int(estimate / factor), int(math.ceil(estimate * factor))
 
 
+def spread_of(group, mean):
+    """The mean of the squared sizes over the square of their mean, raised for groups of which few keys were seen.
+
+    Sizes are skewed, and a few of them show too little of it. With what is added here, the intervals held in 92 to
+    98 % of simulated samples with log-normal sizes up to sigma 1, from 6 seen keys on. With more skew and few keys
+    seen they hold less often: no sample knows of the big key that is not in it.
+    """
+    if group.sized < 2 or not mean:
+        return FEW_SPREAD
+    return 1.0 + max(0.0, group.squares / group.sized / mean**2 - 1.0) * (1.0 + min(2.0, 30.0 / group.sized))
+
+
 def pattern_of(prefix, separator):
     """The pattern of SCAN that names the keys of a prefix; null where text cannot name them."""
     if not prefix or prefix == OTHER or readable(prefix) != prefix.replace(b"\\", b"\\\\").decode("utf-8", "replace"):
@@ -250,7 +270,7 @@ def group_row(key, group, sampled, total, complete, separator=":"):
     if group.sized:
         mean = group.bytes / group.sized
         row["bytes"] = int(round(mean * group.seen * scale))
-        spread = group.squares / group.sized / mean**2 if group.sized > 1 else 2.0
+        spread = spread_of(group, mean)
         row["bytes_low"], row["bytes_high"] = interval(row["bytes"], group.seen, sampled, left, spread)
         row["mean_bytes"] = int(round(mean))
     if group.ttl_known:
