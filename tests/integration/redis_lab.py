@@ -84,7 +84,5 @@ def findings(server, **settings):
             # The templates of the probes are single expressions: this keeps their types, as Ansible does.
             chosen[option] = jinja.compile_expression(text.strip("{} "))(**values)
         measurement[name] = utils.measure(chosen)
-    found, _counts = _judge.judge(
-        "cache", CHECKS, "lab", {"measurement": measurement, "error": None}, values
-    )
+    found, _counts = _judge.judge("cache", CHECKS, "lab", {"measurement": measurement, "error": None}, values)
     return found
