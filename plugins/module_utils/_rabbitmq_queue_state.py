@@ -174,8 +174,8 @@ def _details(client, queues, unknown):
             # The broker has stopped answering: no use in waiting for it once per queue.
             closed_vhosts[None] = str(exc)
         items[name] = _rabbitmq_queues.described(queue, detail, time.time(), with_rates)
-    for reason in closed_vhosts.values():
-        unknown.add("queues.details", reason)
+    for why in closed_vhosts.values():
+        unknown.add("queues.details", why)
     return items
 
 
