@@ -14,7 +14,7 @@ from ..shell import wait_until
 from . import fault
 
 # Holds the server up for some tenths of a second.
-SLOW_SCRIPT = "local n = 0 for i = 1, 1e8 do n = n + i end return n"
+SLOW_SCRIPT = "local n = 0 for i = 1, 5e7 do n = n + i end return n"
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -218,7 +218,7 @@ def keys_many(lab):
 def slow_commands(lab):
     """Scripts have each held the server up for tenths of a second."""
     client = lab.redis()
-    for _ in range(3):
+    for _ in range(2):
         client.eval(SLOW_SCRIPT, 0)
     yield
     client.slowlog_reset()
