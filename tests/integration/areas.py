@@ -18,8 +18,8 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _chec
 def visit(name, settings=None, before=None):
     """What a visit brings home of the area: ``(area, outcome, settings)``.
 
-    ``settings`` are the user's variables. ``before`` is called in the measuring process, to take away privileges or to mount
-    something that nobody else has to see.
+    ``settings`` are the user's variables. ``before`` is called in the measuring process, to take away privileges or to
+    mount something that nobody else has to see.
     """
     (area,) = _areas.find([name])
     loader = DataLoader()

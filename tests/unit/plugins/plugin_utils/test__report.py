@@ -133,6 +133,13 @@ def test_the_terminal_says_one_reason_for_many_unknowns_once(report):
     assert "1 check could not run" in text
 
 
+def test_the_terminal_prints_a_command_once_per_host(report):
+    both = visit([{"name": "a", "ready": 500}, {"name": "a", "ready": 600}])
+    text = _terminal.render(report({"bad": both}))
+    assert text.count("--check --diff") == 1
+    assert "queues.purge, as for queues.backlog above" in text
+
+
 def test_colour_only_on_request(report):
     made = report({"bad": BAD})
     assert "\033[" not in _terminal.render(made)
