@@ -65,7 +65,9 @@ def test_a_small_keyspace_is_known_to_the_byte(each_redis, mode):
 
 def test_intervals_of_samples_hold_the_truth(each_redis):
     """Of 60 intervals with 95 %, fewer than 51 would come about once in ten thousand times."""
-    redis_keyspace.fill(each_redis.server.host, each_redis.server.port, 100000, 1000, password=each_redis.server.password)
+    redis_keyspace.fill(
+        each_redis.server.host, each_redis.server.port, 100000, 1000, password=each_redis.server.password
+    )
     truth = {key: value for key, value in each_redis.truth().items() if value[0] > 1}
     held = intervals = 0
     for _ in range(10):

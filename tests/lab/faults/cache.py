@@ -355,7 +355,9 @@ def client_not_reading(lab):
             # The kernel and a proxy take some forty megabytes of it before the server has to keep the rest.
             for _ in range(120):
                 deaf.send_command("GET", "lab:large")
-            wait_until(lambda: any(int(each["omem"]) > 50_000_000 for each in client.client_list()), "a full buffer", 10)
+            wait_until(
+                lambda: any(int(each["omem"]) > 50_000_000 for each in client.client_list()), "a full buffer", 10
+            )
             yield
 
 

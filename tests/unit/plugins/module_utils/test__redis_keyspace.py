@@ -27,9 +27,7 @@ def survey_of(names, replies, top=2, columns=COLUMNS):
 
 def test_keys_are_summed_up_by_prefix_and_type():
     names = [b"a:1", b"a:2", b"a:3", b"plain"]
-    result = survey_of(
-        names, lines((100, -1, "string"), (300, 60000, "string"), (50, -1, "hash"), (10, -1, "string"))
-    )
+    result = survey_of(names, lines((100, -1, "string"), (300, 60000, "string"), (50, -1, "hash"), (10, -1, "string")))
     rows = {
         (row["prefix"], row["type"]): row
         for row in (keyspace.group_row(key, group, 4, 4, True) for key, group in result.groups.items())
