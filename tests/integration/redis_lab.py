@@ -61,7 +61,9 @@ class Cache:
     def findings(self, **settings):
         """What the role finds, by the id of the check."""
         settings = {"tracktion_sample_seconds": 0.2, **settings}
-        settings.update({"cache_" + name: value for name, value in self.login().items() if "cache_" + name not in settings})
+        settings.update(
+            {"cache_" + name: value for name, value in self.login().items() if "cache_" + name not in settings}
+        )
         return diagnose("cache", settings)
 
     @contextlib.contextmanager

@@ -270,9 +270,7 @@ def vhost_down(lab):
 
     vhost = "lab.broken"
     lab.rabbitmq_api("PUT", f"/vhosts/{vhost}", {})
-    lab.rabbitmq_api(
-        "PUT", f"/permissions/{vhost}/tracktion", {"configure": ".*", "write": ".*", "read": ".*"}
-    )
+    lab.rabbitmq_api("PUT", f"/permissions/{vhost}/tracktion", {"configure": ".*", "write": ".*", "read": ".*"})
     with lab.amqp(virtual_host=vhost) as connection:
         channel = connection.channel()
         channel.queue_declare("lab.down", durable=True)
