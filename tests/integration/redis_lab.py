@@ -95,45 +95,7 @@ class Cache:
         return sums
 
 
-<<<<<<< HEAD
 @contextlib.contextmanager
 def cache(suite, *arguments, **options):
     with redis_server(suite, *ARGUMENTS, *arguments, **options) as server:
         yield Cache(server)
-=======
-def measure(name, server, **changed):
-    """Measure over a connection of its own."""
-    forget_connections()
-    return importlib.import_module(MODULE_UTILS + "_" + name).measure(options(name, server, **changed))
-
-
-def forget_connections():
-    for client in _redis._kept.values():
-        if isinstance(client, _redis.Client):
-            client.close()
-    _redis._kept.clear()
-
-
-def findings(server, **settings):
-    """What the role says of a server: its probes run with its variables, judged by its checks."""
-    values = {
-        **DEFAULTS,
-        "cache_login_host": server.host,
-        "cache_login_port": server.port,
-        "cache_login_password": server.password or "",
-        "tracktion_sample_seconds": 0.3,
-        **settings,
-    }
-    jinja = Environment()
-    measurement = {}
-    forget_connections()
-    for name, probe in PROBES.items():
-        utils = importlib.import_module(MODULE_UTILS + "_" + probe["module"])
-        chosen = {option: about.get("default") for option, about in utils.ARGUMENT_SPEC.items()}
-        for option, text in probe["options"].items():
-            # The templates of the probes are single expressions: this keeps their types, as Ansible does.
-            chosen[option] = jinja.compile_expression(text.strip("{} "))(**values)
-        measurement[name] = utils.measure(chosen)
-    found, _counts = _judge.judge("cache", CHECKS, "lab", {"measurement": measurement, "error": None}, values)
-    return found
->>>>>>> quality
