@@ -254,7 +254,7 @@ def explain(exc, options, port_option="login_port"):
     where = "%s port %d" % (options["login_host"], options[port_option])
     amqp = port_option == "amqp_port"
     service = "AMQP" if amqp else "the management API"
-    serve = "is the broker started?" if amqp else "is the plugin on (rabbitmq-plugins enable rabbitmq_management)?"
+    serve = "is the broker up?" if amqp else "is its plugin on (rabbitmq-plugins enable rabbitmq_management)?"
 
     def cannot(kind, message, cure):
         return CannotConnect(kind, message, cure)
@@ -275,7 +275,8 @@ def explain(exc, options, port_option="login_port"):
         return cannot("refused", "nothing listens at %s" % where, "check login_host and %s; %s" % (port_option, serve))
     if isinstance(exc, (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead)):
         return cannot("closed", "%s at %s closed the connection" % (service, where),
-                      "the broker may be starting or stopping: look at its log and try again; check %s" % port_option)
+                      # A port that Docker publishes is open as long as the container runs, whatever runs in it.
+                      "check %s; %s It may be starting or stopping: look at the broker's log" % (port_option, serve))
     if isinstance(exc, http.client.HTTPException):
         return cannot("protocol", "%s does not speak HTTP: %s" % (where, cut(str(exc), 80)),
                       "check login_port (the management API listens at 15672) and login_protocol")
