@@ -51,8 +51,14 @@ PING_STATUS = {
 REFUSALS = {
     "NOAUTH": ("no_password", "Set login_password, and login_user for an ACL user other than default"),
     "WRONGPASS": ("wrong_password", "Correct login_user and login_password; the user may also be disabled (ACL LIST)"),
-    "DENIED": ("protected_mode", "Give the server a password or a bind address, or set login_host to its loopback address"),
-    "BUSY": ("busy", "A script or function blocks the server: SCRIPT KILL or FUNCTION KILL ends one that has not written yet"),
+    "DENIED": (
+        "protected_mode",
+        "Give the server a password or a bind address, or set login_host to its loopback address",
+    ),
+    "BUSY": (
+        "busy",
+        "A script or function blocks the server: SCRIPT KILL or FUNCTION KILL ends one that has not written yet",
+    ),
 }
 
 
@@ -135,7 +141,7 @@ class Client:
 
     def read_lines(self, count):
         """The next ``count`` replies, each known to be one line, as raw lines without their line end."""
-        chunks = [self._buffer[self._at:]]
+        chunks = [self._buffer[self._at :]]
         found = chunks[0].count(b"\n")
         while found < count:
             chunk = self._receive()
@@ -152,11 +158,11 @@ class Client:
         while True:
             end = self._buffer.find(b"\r\n", self._at)
             if end >= 0:
-                line = self._buffer[self._at:end]
+                line = self._buffer[self._at : end]
                 self._at = end + 2
                 return line
-            if self._buffer[self._at:self._at + 1] not in b"+-:$*":
-                raise self._not_redis(self._buffer[self._at:])
+            if self._buffer[self._at : self._at + 1] not in b"+-:$*":
+                raise self._not_redis(self._buffer[self._at :])
             self._more(1)
 
     def _bulk(self, size):
@@ -165,13 +171,13 @@ class Client:
         self._more(size + 2 - (len(self._buffer) - self._at))
         start = self._at
         self._at = start + size + 2
-        return self._buffer[start:start + size]
+        return self._buffer[start : start + size]
 
     def _more(self, missing):
         """Receives until ``missing`` more bytes are in the buffer."""
         if missing <= 0:
             return
-        chunks = [self._buffer[self._at:]]
+        chunks = [self._buffer[self._at :]]
         while missing > 0:
             chunks.append(self._receive())
             missing -= len(chunks[-1])
@@ -304,7 +310,9 @@ def refusal(exc):
     if exc.code in REFUSALS:
         return CannotConnect(REFUSALS[exc.code][0], str(exc), REFUSALS[exc.code][1])
     if "max number of clients" in str(exc):
-        return CannotConnect("max_clients", str(exc), "Raise maxclients, or end clients that leak connections (CLIENT LIST)")
+        return CannotConnect(
+            "max_clients", str(exc), "Raise maxclients, or end clients that leak connections (CLIENT LIST)"
+        )
     return CannotConnect("error", str(exc), "Look at the log of the Redis server")
 
 
@@ -386,5 +394,9 @@ def cannot_connect(exc, address, timeout):
             "refused", "Nothing listens on %s" % address, "Start Redis, or correct login_host and login_port"
         )
     if isinstance(exc, (ConnectionResetError, BrokenPipeError)):
-        return CannotConnect("closed", "%s closed the connection" % address, "Look at the log of the server. " + _TLS_HINT)
-    return CannotConnect("network", "%s cannot be reached: %s" % (address, exc), "Look at routes and firewalls on the way")
+        return CannotConnect(
+            "closed", "%s closed the connection" % address, "Look at the log of the server. " + _TLS_HINT
+        )
+    return CannotConnect(
+        "network", "%s cannot be reached: %s" % (address, exc), "Look at routes and firewalls on the way"
+    )

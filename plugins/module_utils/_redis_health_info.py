@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a Redis server serves: answers, look-ups, slow commands, persistence, clients, replication. Private to this collection."""
+"""How a Redis server serves: answers, look-ups, commands, persistence, clients, replication. Private to this collection."""
 
 from __future__ import annotations
 
@@ -71,11 +71,23 @@ def _measure(client, options):
     seconds = time.monotonic() - started
     refused = [reply for reply in earlier + later if isinstance(reply, ReplyError)]
     if refused:
-        for part in ("server", "load", "lookups", "evictions", "commands", "errors", "persistence", "clients", "replication"):
+        for part in (
+            "server",
+            "load",
+            "lookups",
+            "evictions",
+            "commands",
+            "errors",
+            "persistence",
+            "clients",
+            "replication",
+        ):
             unknown.add(part, refused[0])
         info = {}
     else:
-        first, info = [dict(parse_info(a), **parse_info(b)) for a, b in ((earlier[0], earlier[1]), (later[0], later[1]))]
+        first, info = [
+            dict(parse_info(a), **parse_info(b)) for a, b in ((earlier[0], earlier[1]), (later[0], later[1]))
+        ]
         pid = process.find(info)
         parts["server"] = service.server(info)
         parts["load"] = service.load(first, info, seconds)
@@ -99,7 +111,9 @@ def _ask_the_rest(client, info, first, options, parts, unknown):
     if failed:
         unknown.add("slow_log", failed[0])
     else:
-        parts["slow_log"] = service.slow_log(replies[0], replies[1], settings, now, options["show_key_names"], options["top"])
+        parts["slow_log"] = service.slow_log(
+            replies[0], replies[1], settings, now, options["show_key_names"], options["top"]
+        )
     if isinstance(replies[2], ReplyError):
         unknown.add("latency", replies[2])
     else:
@@ -127,7 +141,9 @@ def _settings(client, unknown):
 def _client_list(client, info, unknown):
     connected = integer(info, "connected_clients") or 0
     if connected > CLIENTS_MOST:
-        unknown.add("clients.buffers", "%d clients: a list of more than %d stalls the server" % (connected, CLIENTS_MOST))
+        unknown.add(
+            "clients.buffers", "%d clients: a list of more than %d stalls the server" % (connected, CLIENTS_MOST)
+        )
         return None
     try:
         return client.ask("CLIENT", "LIST")

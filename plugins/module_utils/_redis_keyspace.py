@@ -86,7 +86,7 @@ class Survey:
         width = len(columns)
         nothing = [b""] * len(names)
         sizes, ttls, types = (
-            lines[columns.index(column)::width] if column in columns else nothing for column in _QUESTIONS
+            lines[columns.index(column) :: width] if column in columns else nothing for column in _QUESTIONS
         )
         self.seen[database] = self.seen.get(database, 0) + len(names)
         separator, groups = self.separator, self.groups
@@ -289,7 +289,8 @@ def by_type(rows):
     types = {}
     for row in rows:
         sums = types.setdefault(
-            row["type"], {"type": row["type"], "key_count": 0, "bytes": 0, "without_ttl_count": 0, "without_ttl_bytes": 0}
+            row["type"],
+            {"type": row["type"], "key_count": 0, "bytes": 0, "without_ttl_count": 0, "without_ttl_bytes": 0},
         )
         for field in ("key_count", "bytes", "without_ttl_count", "without_ttl_bytes"):
             sums[field] += row[field] or 0
@@ -341,6 +342,7 @@ def distribution(result, databases, keyspace_bytes, options, seconds):
         "prefixes_total": len(rows),
         "types": by_type(rows),
         "biggest_keys": [
-            big_key_row(entry, result.separator, options["show_key_names"]) for entry in sorted(result.biggest, reverse=True)
+            big_key_row(entry, result.separator, options["show_key_names"])
+            for entry in sorted(result.biggest, reverse=True)
         ],
     }

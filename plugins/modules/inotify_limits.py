@@ -143,13 +143,13 @@ limits:
     file: {description: 'The file that wins, else null.', type: str, returned: always}
     line: {description: The line in this file., type: int, returned: always}
     highest_persisted:
-      description: The highest value in any file. Above RV(limits.persisted) where a later file undoes an earlier one.
+      description: The highest value in any file. Above RV(limits[].persisted) where a later file undoes an earlier one.
       type: int
       returned: always
     at_boot:
       description:
         - What will hold after the next boot. Where no file says so, the default of the kernel; for V(max_user_watches) that
-          depends on memory and kernel, and RV(limits.runtime) is taken for it where it can be.
+          depends on memory and kernel, and RV(limits[].runtime) is taken for it where it can be.
         - Null where a file could not be read.
       type: int
       returned: always

@@ -245,5 +245,35 @@ def test_every_check_has_a_test():
         "multixact_age",
         "standby_lag",
     }
+<<<<<<< HEAD
     (area,) = _areas.find(["database"])
     assert {row["id"] for row in area.rows("checks")} == {"database." + name for name in named}
+=======
+    assert {check.id for check in CHECKS} == {"database." + name for name in named}
+
+
+@pytest.mark.parametrize("server", ["pg15", "pg17"])
+def test_a_measurement_is_plain_json(server, request):
+    def plain(value):
+        if isinstance(value, dict):
+            return all(isinstance(name, str) and plain(each) for name, each in value.items())
+        if isinstance(value, list):
+            return all(plain(each) for each in value)
+        return value is None or type(value) in (bool, int, float, str)
+
+    database = request.getfixturevalue(server)
+    with database.fault("blocked-transaction"), database.fault("forgotten-slot"), database.fault("duplicate-index"):
+        measurement = database.measure({"database_slow_statement_calls": 1})
+    assert plain(measurement)
+    assert json.loads(json.dumps(measurement)) == measurement
+
+
+def test_a_diagnosis_never_waits_behind_a_locked_table(pg17):
+    with contextlib.closing(pg17.postgres(superuser=True)) as connection:
+        connection.cursor().execute("lock table tracks, artists, albums, analysis_results in access exclusive mode")
+        started = time.monotonic()
+        measurement = pg17.measure()
+        assert time.monotonic() - started < 2
+    assert measurement["activity"]["unknown"] == measurement["health"]["unknown"] == []
+    assert "tracks" in [table["name"] for table in measurement["health"]["tables"]]
+>>>>>>> main

@@ -102,7 +102,9 @@ def test_a_slow_dripping_server_does_not_outlast_the_deadline(pair):
         thread.join()
 
 
-@pytest.mark.parametrize("wire", [b"HTTP/1.1 400 Bad Request\r\n", b"AMQP\x00\x00\x09\x01", b"\x15\x03\x03\x00\x02\x02\x50"])
+@pytest.mark.parametrize(
+    "wire", [b"HTTP/1.1 400 Bad Request\r\n", b"AMQP\x00\x00\x09\x01", b"\x15\x03\x03\x00\x02\x02\x50"]
+)
 def test_another_protocol_is_recognised(pair, wire):
     client, server = pair
     server.sendall(wire)
@@ -116,7 +118,7 @@ def test_another_protocol_is_recognised(pair, wire):
     ("error", "kind", "option"),
     [
         (socket.gaierror(-2, "Name or service not known"), "name", "login_host"),
-        (socket.timeout("timed out"), "timeout", "timeout"),
+        (TimeoutError("timed out"), "timeout", "timeout"),
         (ConnectionRefusedError(111, "refused"), "refused", "login_port"),
         (ConnectionResetError(104, "reset"), "closed", "tls"),
         (OSError(113, "No route to host"), "network", "routes"),
