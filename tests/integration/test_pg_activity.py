@@ -20,17 +20,10 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils import (
     _pg_activity,
     _pg_end_sessions,
-<<<<<<< HEAD
     _postgresql,
 )
 from tests.integration.modules import run_module
 from tests.integration.postgresql import database, documentation_of, forget, measure
-=======
-    _pg_health_info,
-    _postgresql,
-)
-from tests.integration.postgresql import database, forget, measure
->>>>>>> main
 from tests.lab.faults.database import run_and_wait, wait_for_sessions
 from tests.lab.shell import wait_until
 
@@ -202,23 +195,6 @@ def test_the_deadline_bounds_the_whole_measurement(pg17):
     assert "deadline" in found["unknown"][0]["reason"]
 
 
-<<<<<<< HEAD
-=======
-def test_both_modules_of_the_area_share_one_connection(pg17):
-    def mine():
-        return pg17.psql(
-            "select string_agg(pid::text, ',') from pg_stat_activity where application_name = 'tracktion.ops'"
-        )
-
-    activity(pg17)
-    pid = mine()
-    assert pid.isdigit()
-    measure(_pg_health_info, pg17.login())
-    activity(pg17, keep=True)
-    assert mine() == pid
-
-
->>>>>>> main
 # Who blocks whom
 
 
@@ -568,38 +544,7 @@ def test_an_idle_session_is_not_ended_by_a_cancel(pg17):
 # The module itself
 
 
-<<<<<<< HEAD
 def test_the_module(pg17):
-=======
-def run_tasks(directory, *tasks):
-    """Run tasks with the module as a user would, and return what each came to."""
-    steps = []
-    for number, (options, keywords) in enumerate(tasks):
-        steps.append(
-            {"tracktion.ops.pg_activity": options, "register": "task%d" % number, "ignore_errors": True, **keywords}
-        )
-    results = "{{ [%s] | to_json }}" % ", ".join("task%d" % number for number in range(len(tasks)))
-    steps.append(
-        {"ansible.builtin.copy": {"content": results, "dest": str(directory / "results.json"), "mode": "0600"}}
-    )
-    playbook = directory / "playbook.yml"
-    play = {
-        "hosts": "localhost",
-        "connection": "local",
-        "gather_facts": False,
-        "vars": {"ansible_python_interpreter": sys.executable},
-        "tasks": steps,
-    }
-    playbook.write_text(json.dumps([play]), encoding="utf-8")
-    subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", str(playbook)],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60, check=True,
-    )  # fmt: skip
-    return json.loads((directory / "results.json").read_text(encoding="utf-8"))
-
-
-def test_the_module_as_a_task(pg17, tmp_path):
->>>>>>> main
     criteria = {**pg17.login(), "state": "ended", "states": ["idle in transaction"], "min_age": 0}
     criteria["applications"] = ["lab task"]
     forget()
