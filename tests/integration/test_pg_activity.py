@@ -89,7 +89,7 @@ def test_packets_that_get_lost(pg15):
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
         # Who comes when the queue is full gets no answer at all.
-        for _ in range(4):
+        for _each in range(4):
             caller = stack.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex(deaf.getsockname())
@@ -516,7 +516,7 @@ def test_a_dump_is_denied_by_default(pg17):
 def test_one_run_ends_no_more_than_it_may(pg17):
     criteria = {"states": ["idle in transaction"], "min_age": 0, "applications": ["lab many"], "max_sessions": 2}
     with contextlib.ExitStack() as stack:
-        for _ in range(3):
+        for _each in range(3):
             stack.enter_context(session(pg17, "select 1", application_name="lab many"))
         done = end(pg17, **criteria)
         assert (done["matched"], len(done["sessions"])) == (3, 2)
@@ -573,6 +573,14 @@ def test_the_module_measures_what_it_cannot_reach_and_fails_where_it_was_to_act(
     nobody = run_module("pg_activity", {**pg17.login(), "state": "ended"})
     assert nobody["failed"]
     assert "pids" in nobody["msg"]
+
+
+def test_a_missing_library_is_a_failure_with_its_cure(pg17):
+    forget()
+    for module in ("pg_activity", "pg_health_info"):
+        failed = run_module(module, pg17.login(), before=lambda: sys.modules.update(psycopg2=None))
+        assert (failed["failed"], failed["kind"]) == (True, "missing_library")
+        assert "python3-psycopg2" in failed["msg"]
 
 
 def test_the_measurement_of_sessions_is_what_is_documented(pg17):
