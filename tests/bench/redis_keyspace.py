@@ -40,7 +40,7 @@ def commands(total, seed=1):
             elif prefix == "analysis":
                 yield pack("SET", key, filler[: size * 3])
             elif prefix == "artist":
-                yield pack("HSET", key, "name", filler[:size // 4], "bpm", size, "key", number % 24)
+                yield pack("HSET", key, "name", filler[: size // 4], "bpm", size, "key", number % 24)
             elif prefix == "playlist":
                 yield pack("RPUSH", key, *range(number % 20 + 1))
             else:
