@@ -45,8 +45,8 @@ MAX_REPLY_BYTES = 32 * 1024 * 1024
 OVERVIEW = {
     "msg_rates_age": 300,
     "msg_rates_incr": 10,
-    "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,"
-    "message_stats,object_totals",
+    "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,message_stats,"
+    "object_totals",
 }
 
 
@@ -252,7 +252,7 @@ def explain(exc, options, port_option="login_port"):
     where = "%s port %d" % (options["login_host"], options[port_option])
     amqp = port_option == "amqp_port"
     service = "AMQP" if amqp else "the management API"
-    serve = "is the broker started?" if amqp else "is the plugin on (rabbitmq-plugins enable rabbitmq_management)?"
+    serve = "is the broker up?" if amqp else "is its plugin on (rabbitmq-plugins enable rabbitmq_management)?"
 
     def cannot(kind, message, cure):
         return CannotConnect(kind, message, cure)
@@ -284,7 +284,8 @@ def explain(exc, options, port_option="login_port"):
         return cannot(
             "closed",
             "%s at %s closed the connection" % (service, where),
-            "the broker may be starting or stopping: look at its log and try again; check %s" % port_option,
+            # A port that Docker publishes is open as long as the container runs, whatever runs in it.
+            "check %s; %s It may be starting or stopping: look at the broker's log" % (port_option, serve),
         )
     if isinstance(exc, http.client.HTTPException):
         return cannot(

@@ -79,7 +79,11 @@ def measure(options):
     items = _details(client, list(shown.values()), unknown)
     _ages(client, items, options["top"], unknown)
 
-    asked = [name for name, item in items.items() if item["consumers"] is None][:MOST_DECLARED]
+    asked = [
+        name
+        for name, item in items.items()
+        if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
+    ][:MOST_DECLARED]
     asked += [name for name in expected if name not in items]
     declared, failure = _declare(options, deadline, asked)
     for name, answer in declared.items():
@@ -160,7 +164,7 @@ def _details(client, queues, unknown):
         try:
             if name[0] not in closed_vhosts and None not in closed_vhosts:
                 detail = client.get(
-                    "queues", *name, columns=_rabbitmq_queues.DETAIL_COLUMNS, **_rabbitmq_queues.RATE_WINDOW
+                    "queues", *name, columns=_rabbitmq_queues.DETAIL_COLUMNS, **_rabbitmq_queues.RATE_SAMPLES
                 )
         except ReplyError as exc:
             if exc.kind == "not_found":

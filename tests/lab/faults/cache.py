@@ -14,7 +14,7 @@ from ..shell import wait_until
 from . import fault
 
 # Holds the server up for some tenths of a second.
-SLOW_SCRIPT = "local n = 0 for i = 1, 2e7 do n = n + i end return n"
+SLOW_SCRIPT = "local n = 0 for i = 1, 1e8 do n = n + i end return n"
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -76,6 +76,14 @@ def connections(client, count: int, *command: object):
     finally:
         for connection in opened:
             connection.disconnect()
+
+
+def impatient(lab, **options):
+    """A client that does not try again."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return lab.redis(retry=Retry(NoBackoff(), 0), **options)
 
 
 def fill(client, pattern: str, count: int, size: int) -> None:
@@ -240,7 +248,7 @@ def command_busy(lab):
 @fault(fires=["cache.error_replies"])
 def wrong_password(lab):
     """A client tries to log in with a wrong password, over and over."""
-    stranger = lab.redis(password="not it")
+    stranger = impatient(lab, password="not it")
     with meanwhile(stranger.ping):
         yield
 
@@ -322,7 +330,7 @@ def connections_refused(lab):
     client = lab.redis()
     with settings_kept(client, "maxclients"):
         client.config_set("maxclients", 30)
-        with contextlib.suppress(Exception), connections(client, 40):
+        with contextlib.suppress(Exception), connections(impatient(lab), 40):
             pass
         yield
     client.config_resetstat()
