@@ -45,8 +45,8 @@ MAX_REPLY_BYTES = 32 * 1024 * 1024
 OVERVIEW = {
     "msg_rates_age": 300,
     "msg_rates_incr": 10,
-    "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,message_stats,"
-    "object_totals",
+    "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,"
+    "message_stats,object_totals",
 }
 
 

@@ -80,9 +80,7 @@ def measure(options):
     _ages(client, items, options["top"], unknown)
 
     asked = [
-        name
-        for name, item in items.items()
-        if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
+        name for name, item in items.items() if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
     ][:MOST_DECLARED]
     asked += [name for name in expected if name not in items]
     declared, failure = _declare(options, deadline, asked)

@@ -270,9 +270,7 @@ def vhost_down(lab):
 
     vhost = "lab.broken"
     lab.rabbitmq_api("PUT", f"/vhosts/{vhost}", {})
-    lab.rabbitmq_api(
-        "PUT", f"/permissions/{vhost}/tracktion", {"configure": ".*", "write": ".*", "read": ".*"}
-    )
+    lab.rabbitmq_api("PUT", f"/permissions/{vhost}/tracktion", {"configure": ".*", "write": ".*", "read": ".*"})
     with lab.amqp(virtual_host=vhost) as connection:
         channel = connection.channel()
         channel.queue_declare("lab.down", durable=True)
@@ -330,7 +328,7 @@ def blocked_publisher(lab):
     """A publisher is stopped by the memory alarm."""
     connection = lab.amqp(heartbeat=0, client_properties={"connection_name": "lab blocked publisher"})
     alarm = memory_alarm(lab)
-    next(alarm)
+    next(alarm, None)
     try:
         connection.channel().basic_publish("", "lab.nowhere", b"{}")
         wait_until(
