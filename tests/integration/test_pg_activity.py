@@ -18,7 +18,12 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _pg_activity, _pg_end_sessions, _pg_health_info, _postgresql
+from ansible_collections.tracktion.ops.plugins.module_utils import (
+    _pg_activity,
+    _pg_end_sessions,
+    _pg_health_info,
+    _postgresql,
+)
 from tests.integration.postgresql import database, forget, measure
 from tests.lab.faults.database import run_and_wait, wait_for_sessions
 from tests.lab.shell import wait_until
@@ -129,8 +134,10 @@ def test_no_entry_in_pg_hba(pg15):
     try:
         pg15.psql("select pg_reload_conf()")
         wait_until(
-            lambda: refused(pg15, login_user="lab_rejected", login_password=os.urandom(4).hex())[0]["kind"]
-            == "no_hba_entry",
+            lambda: (
+                refused(pg15, login_user="lab_rejected", login_password=os.urandom(4).hex())[0]["kind"]
+                == "no_hba_entry"
+            ),
             "the server to read its pg_hba.conf",
             5,
         )
@@ -192,7 +199,9 @@ def test_the_deadline_bounds_the_whole_measurement(pg17):
 
 def test_both_modules_of_the_area_share_one_connection(pg17):
     def mine():
-        return pg17.psql("select string_agg(pid::text, ',') from pg_stat_activity where application_name = 'tracktion.ops'")
+        return pg17.psql(
+            "select string_agg(pid::text, ',') from pg_stat_activity where application_name = 'tracktion.ops'"
+        )
 
     activity(pg17)
     pid = mine()
@@ -307,7 +316,9 @@ def test_a_query_is_cut_and_holds_no_password(pg17):
     with session(pg17, secret + " valid until 'infinity'", superuser=True, application_name="secret"):
         (found,) = [each for each in activity(pg17)["idle_in_transaction"] if each["application"] == "secret"]
         assert found["query"] == "alter role tracktion_user password '***' valid until 'infinity'"
-        (found,) = [each for each in activity(pg17, query_length=10)["idle_in_transaction"] if each["application"] == "secret"]
+        (found,) = [
+            each for each in activity(pg17, query_length=10)["idle_in_transaction"] if each["application"] == "secret"
+        ]
         assert found["query"] == "alter role"
 
 
@@ -317,7 +328,10 @@ def test_a_query_is_cut_and_holds_no_password(pg17):
 def end(pg, check_mode=False, role="operator", keep=False, **criteria):
     """What the module returns for state=ended."""
     options = {
-        **{name: option.get("default") for name, option in {**_pg_activity.ARGUMENT_SPEC, **_pg_end_sessions.SPEC}.items()},
+        **{
+            name: option.get("default")
+            for name, option in {**_pg_activity.ARGUMENT_SPEC, **_pg_end_sessions.SPEC}.items()
+        },
         **pg.login(role),
         "grace": 1.0,
         **criteria,
@@ -365,7 +379,12 @@ def test_a_running_query_is_cancelled_and_its_session_stays(pg17):
         done = end(pg17, pids=[named(pg17, "lab report", "transaction_start", "state_start")])
         assert [(each["signal"], each["result"]) for each in done["sessions"]] == [("cancel", "ended")]
         assert alive(pg17, "lab report")
-        assert pg17.psql("select count(*) from pg_stat_activity where application_name = 'lab report' and state = 'active'") == "0"
+        assert (
+            pg17.psql(
+                "select count(*) from pg_stat_activity where application_name = 'lab report' and state = 'active'"
+            )
+            == "0"
+        )
 
 
 def test_a_query_that_ignores_the_cancel_is_terminated(pg17):
@@ -382,9 +401,7 @@ def test_a_query_that_ignores_the_cancel_is_terminated(pg17):
         assert not alive(pg17, "lab stubborn")
 
 
-@pytest.mark.parametrize(
-    ("time", "shift"), [("backend_start", 1), ("transaction_start", -0.01), ("state_start", 0.01)]
-)
+@pytest.mark.parametrize(("time", "shift"), [("backend_start", 1), ("transaction_start", -0.01), ("state_start", 0.01)])
 def test_a_process_id_that_is_somebody_else_now_is_not_touched(pg17, time, shift):
     """All that tells it from the session that was meant is one of its times."""
     times = ("transaction_start", "state_start")
@@ -401,7 +418,10 @@ def test_evidence_is_looked_at_again_as_the_signal_goes_out(pg17):
     with session(pg17, "select 1", application_name="lab quick") as connection:
         evidence = named(pg17, "lab quick", "transaction_start")
         options = {
-            **{name: option.get("default") for name, option in {**_pg_activity.ARGUMENT_SPEC, **_pg_end_sessions.SPEC}.items()},
+            **{
+                name: option.get("default")
+                for name, option in {**_pg_activity.ARGUMENT_SPEC, **_pg_end_sessions.SPEC}.items()
+            },
             **pg17.login(),
             "pids": [{**evidence, "state_start": None}],
         }
@@ -431,7 +451,9 @@ def test_nobody_but_clients_is_ended_and_never_itself(pg17):
         pg17.psql("alter system set autovacuum_naptime = 1")
         pg17.psql("alter system set autovacuum_vacuum_cost_delay = 100")
         pg17.psql("select pg_reload_conf()")
-        pg17.psql("create table lab_vacuumed (n int) with (autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 1)")
+        pg17.psql(
+            "create table lab_vacuumed (n int) with (autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 1)"
+        )
         with contextlib.closing(pg17.postgres(superuser=True)) as writer:
             writer.autocommit = True
             writer.cursor().execute("insert into lab_vacuumed select generate_series(1, 200000)")
@@ -460,7 +482,10 @@ def test_nobody_but_clients_is_ended_and_never_itself(pg17):
 
 def test_its_own_session_cannot_even_be_named(pg17):
     client = _postgresql.connect(
-        {**{name: option.get("default") for name, option in _pg_activity.ARGUMENT_SPEC.items()}, **pg17.login("superuser")}
+        {
+            **{name: option.get("default") for name, option in _pg_activity.ARGUMENT_SPEC.items()},
+            **pg17.login("superuser"),
+        }
     )
     (own,) = client.rows(
         "SELECT pid, extract(epoch FROM backend_start)::float8 AS backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
@@ -533,9 +558,13 @@ def run_tasks(directory, *tasks):
     """Run tasks with the module as a user would, and return what each came to."""
     steps = []
     for number, (options, keywords) in enumerate(tasks):
-        steps.append({"tracktion.ops.pg_activity": options, "register": "task%d" % number, "ignore_errors": True, **keywords})
+        steps.append(
+            {"tracktion.ops.pg_activity": options, "register": "task%d" % number, "ignore_errors": True, **keywords}
+        )
     results = "{{ [%s] | to_json }}" % ", ".join("task%d" % number for number in range(len(tasks)))
-    steps.append({"ansible.builtin.copy": {"content": results, "dest": str(directory / "results.json"), "mode": "0600"}})
+    steps.append(
+        {"ansible.builtin.copy": {"content": results, "dest": str(directory / "results.json"), "mode": "0600"}}
+    )
     playbook = directory / "playbook.yml"
     play = {
         "hosts": "localhost",
