@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One PostgreSQL server with the lab's music library: faults reach into it as into the stack, tests measure and judge."""
+"""One PostgreSQL server with the lab's music library: faults reach into it, tests measure and judge."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_the_limits_of_a_role_and_of_a_database_count_too(pg17):
     before = fired(pg17.judge(), "connections_used", None)
     pg17.psql("alter role tracktion_user connection limit 5")
     pg17.psql("alter database tracktion connection limit 30")
-    held = [pg17.postgres() for _ in range(5)]
+    held = [pg17.postgres() for _count in range(5)]
     try:
         findings = fired(pg17.judge(), "connections_used", None)
         assert before == []

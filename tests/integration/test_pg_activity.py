@@ -91,7 +91,7 @@ def test_packets_that_get_lost(pg15):
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
         # Who comes when the queue is full gets no answer at all.
-        for _ in range(4):
+        for _count in range(4):
             caller = stack.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex(deaf.getsockname())
@@ -109,7 +109,8 @@ def test_a_server_that_accepts_and_never_answers(pg15):
 
 def test_something_else_that_listens_there(pg15):
     with subprocess.Popen(
-        [sys.executable, "-c", "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True);"
+        [sys.executable, "-c", "import socket; s = socket.create_server(('127.0.0.1', 0));"
+         "print(s.getsockname()[1], flush=True);"
          "c = s.accept()[0]; c.recv(99); c.sendall(b'HTTP/1.1 400 Bad Request\\r\\n\\r\\n'); c.close()"],
         stdout=subprocess.PIPE, text=True,
     ) as other:  # fmt: skip
@@ -445,7 +446,8 @@ EVERYTHING = {"states": _pg_end_sessions.STATES, "min_age": 0, "max_sessions": 1
 def test_nobody_but_clients_is_ended_and_never_itself(pg17):
     """With criteria that fit everybody, as a superuser: a receiver of WAL, an autovacuum worker and itself live on."""
     receiver = pg17.exec("postgres", "bash", "-c",
-        "mkdir -p /tmp/lab-guard && { pg_receivewal -D /tmp/lab-guard -U postgres >/dev/null 2>&1 & echo $!; }").strip()  # fmt: skip
+        "mkdir -p /tmp/lab-guard && "
+        "{ pg_receivewal -D /tmp/lab-guard -U postgres >/dev/null 2>&1 & echo $!; }").strip()  # fmt: skip
     try:
         wait_for_sessions(pg17, "backend_type = 'walsender'", 1)
         pg17.psql("alter system set autovacuum_naptime = 1")
@@ -459,7 +461,10 @@ def test_nobody_but_clients_is_ended_and_never_itself(pg17):
             writer.cursor().execute("insert into lab_vacuumed select generate_series(1, 200000)")
             writer.cursor().execute("delete from lab_vacuumed")
         wait_for_sessions(pg17, "backend_type = 'autovacuum worker' and query like '%lab_vacuumed%'", 1)
-        bystanders = "select string_agg(pid::text, ',' order by pid) from pg_stat_activity where backend_type <> 'client backend'"
+        bystanders = (
+            "select string_agg(pid::text, ',' order by pid) from pg_stat_activity "
+            "where backend_type <> 'client backend'"
+        )
         before = pg17.psql(bystanders)
         for role in ("operator", "superuser"):
             # The control session of this test is the superuser's.
@@ -488,7 +493,8 @@ def test_its_own_session_cannot_even_be_named(pg17):
         }
     )
     (own,) = client.rows(
-        "SELECT pid, extract(epoch FROM backend_start)::float8 AS backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        "SELECT pid, extract(epoch FROM backend_start)::float8 AS backend_start FROM pg_stat_activity "
+        "WHERE pid = pg_backend_pid()"
     )
     done = end(pg17, role="superuser", keep=True, pids=[own], mode="terminate")
     assert (done["changed"], done["matched"]) == (False, 0)
@@ -526,7 +532,7 @@ def test_a_dump_is_denied_by_default(pg17):
 def test_one_run_ends_no_more_than_it_may(pg17):
     criteria = {"states": ["idle in transaction"], "min_age": 0, "applications": ["lab many"], "max_sessions": 2}
     with contextlib.ExitStack() as stack:
-        for _ in range(3):
+        for _count in range(3):
             stack.enter_context(session(pg17, "select 1", application_name="lab many"))
         done = end(pg17, **criteria)
         assert (done["matched"], len(done["sessions"])) == (3, 2)
