@@ -445,9 +445,8 @@ EVERYTHING = {"states": _pg_end_sessions.STATES, "min_age": 0, "max_sessions": 1
 
 def test_nobody_but_clients_is_ended_and_never_itself(pg17):
     """With criteria that fit everybody, as a superuser: a receiver of WAL, an autovacuum worker and itself live on."""
-    receiver = pg17.exec("postgres", "bash", "-c",
-        "mkdir -p /tmp/lab-guard && "
-        "{ pg_receivewal -D /tmp/lab-guard -U postgres >/dev/null 2>&1 & echo $!; }").strip()  # fmt: skip
+    receive = "mkdir -p /tmp/lab-guard && { pg_receivewal -D /tmp/lab-guard -U postgres >/dev/null 2>&1 & echo $!; }"
+    receiver = pg17.exec("postgres", "bash", "-c", receive).strip()
     try:
         wait_for_sessions(pg17, "backend_type = 'walsender'", 1)
         pg17.psql("alter system set autovacuum_naptime = 1")
