@@ -14,11 +14,12 @@ import heapq
 from fnmatch import fnmatchcase
 
 LIST_COLUMNS = (
-    "vhost,name,type,state,durable,exclusive,auto_delete,arguments,messages,messages_ready,messages_unacknowledged"
+    "vhost,name,type,state,durable,exclusive,auto_delete,arguments,messages,messages_ready,messages_unacknowledged,"
+    "members,online"
 )
 DETAIL_COLUMNS = ",".join(
     (
-        "consumers,consumer_capacity,memory,head_message_timestamp,state,leader,node,members,online",
+        "consumers,consumer_capacity,memory,head_message_timestamp,state,leader,node",
         "policy,effective_policy_definition,consumer_details",
         "messages_details.samples",
         "message_stats.publish_details.samples,message_stats.deliver_get_details.samples",
@@ -60,6 +61,8 @@ def listed(entry):
         "ready": entry.get("messages_ready"),
         "unacked": entry.get("messages_unacknowledged"),
         "total": entry.get("messages"),
+        "members": len(entry["members"]) if isinstance(entry.get("members"), list) else None,
+        "online_members": len(entry["online"]) if isinstance(entry.get("online"), list) else None,
     }
 
 
@@ -87,7 +90,10 @@ def worst(queues, top):
 
 
 def out_of_order(queue):
-    """Whether a queue is known not to serve."""
+    """Whether a queue is known not to serve. One without a majority may be called ``running`` for a while."""
+    if queue["type"] == "quorum" and queue["members"] and queue["online_members"] is not None:
+        if queue["online_members"] * 2 <= queue["members"]:
+            return True
     return queue["state"] is not None and queue["state"] not in SERVING
 
 
@@ -105,8 +111,7 @@ def described(queue, detail, now, with_rates=True):
         "vhost": queue["vhost"],
         "name": queue["name"],
         "type": queue["type"],
-        "state": detail.get("state") or queue["state"],
-        "out_of_order": out_of_order(queue),
+        "state": queue["state"] if out_of_order(queue) else detail.get("state") or queue["state"],
         "durable": queue["durable"],
         "exclusive": queue["exclusive"],
         "auto_delete": queue["auto_delete"],
@@ -119,14 +124,15 @@ def described(queue, detail, now, with_rates=True):
         "head_age_seconds": None if not isinstance(head, (int, float)) else max(0.0, round(now - head, 1)),
         "memory_bytes": detail.get("memory"),
         "leader": detail.get("leader") or detail.get("node"),
-        "members": len(detail["members"]) if isinstance(detail.get("members"), list) else None,
-        "online_members": len(detail["online"]) if isinstance(detail.get("online"), list) else None,
+        "members": queue["members"],
+        "online_members": queue["online_members"],
         "policy": detail.get("policy") or None,
         "unacked_age_seconds": None,
         "no_ack_seconds": None,
         "ack_timeout_ratio": None,
         "error": None,
     }
+    item["out_of_order"] = out_of_order(item)
     item.update(setup(queue["arguments"], definition))
     item.update(prefetching(consumers, queue["unacked"]) if known else _NO_PREFETCH)
     item.update(rates(_mapping(detail.get("message_stats")), now) if known and with_rates else NO_RATES)
@@ -152,6 +158,7 @@ def from_amqp(vhost, name, declared):
             "name": name,
             "arguments": {},
             **dict.fromkeys(("type", "state", "durable", "exclusive", "auto_delete", "ready", "unacked", "total")),
+            **dict.fromkeys(("members", "online_members")),
         },
         None,
         0.0,

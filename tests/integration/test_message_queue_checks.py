@@ -135,6 +135,8 @@ ALONE = {
     "disk-alarm": ("disk_alarm",),
     "disk-nearly-full": ("disk_free_near_limit",),
     "memory-nearly-full": ("memory_near_watermark",),
+    "partitioned-cluster": ("partition",),
+    "lost-node": ("node_down", "queue_members", "queue_down"),
 }
 
 
