@@ -336,7 +336,7 @@ def lost_node(lab):
         lab.exec("rabbitmq", "rabbitmqctl", "-n", SECOND, "stop")
         yield
         # A queue without a majority cannot be deleted in the usual way.
-        forget = "rabbit_quorum_queue:force_shrink_member_to_current_member(<<\"/\">>, <<\"lab.quorum\">>)."
+        forget = 'rabbit_quorum_queue:force_shrink_member_to_current_member(<<"/">>, <<"lab.quorum">>).'
         lab.exec("rabbitmq", "rabbitmqctl", "eval", forget)
         with lab.amqp() as connection:
             connection.channel().queue_delete("lab.quorum")
