@@ -41,8 +41,8 @@ class Refused(Exception):
 def purge(options, check_mode):
     """Export the ready messages of a queue and remove exactly those.
 
-    Returns ``{changed, before, after, exported_messages, exported_bytes, export_path}``, in check mode the same with what
-    would be (``exported_bytes`` and ``export_path`` null). Raises Refused and CannotConnect.
+    Returns ``{changed, before, after, exported_messages, exported_bytes, export_path}``, in check mode the same with
+    what would be (``exported_bytes`` and ``export_path`` null). Raises Refused and CannotConnect.
     """
     deadline = started(options)
     name, vhost = options["name"], options["vhost"]

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a Redis server serves: answers, look-ups, commands, persistence, clients, replication. Private to this collection."""
+"""How a Redis server serves: answers, look-ups, commands, persistence, clients, replication.
+
+Private to this collection.
+"""
 
 from __future__ import annotations
 

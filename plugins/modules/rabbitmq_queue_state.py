@@ -380,8 +380,8 @@ queues:
       returned: always
   sample:
     - {vhost: /, name: audio.analysis.requests, type: classic, state: running, out_of_order: false, durable: true, exclusive: false,
-       auto_delete: false, source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2, deliver_rate: 1.1,
-       ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
+       auto_delete: false, source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2,
+       deliver_rate: 1.1, ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
        head_age_seconds: 391.2, unacked_age_seconds: 9.0, no_ack_seconds: 1.1, ack_timeout_seconds: 1800.0, ack_timeout_ratio: 0.005,
        prefetch_total: 10, at_prefetch_ceiling: true, memory_bytes: 602408, leader: rabbit@mq, members: null, online_members: null, policy: null,
        dead_letter_exchange: dead,
