@@ -40,12 +40,14 @@ def test_less_than_is_used_is_refused(policy, effect):
 
 @pytest.mark.parametrize(("most", "allowed"), [(1000, False), (0, False), (500, True)])
 def test_what_evicts_nothing_or_is_allowed_is_not_refused(most, allowed):
-    change.refuse_eviction(settings(7), settings(most), {"used_memory": "1100", "mem_not_counted_for_evict": "100"}, allowed)
+    change.refuse_eviction(
+        settings(7), settings(most), {"used_memory": "1100", "mem_not_counted_for_evict": "100"}, allowed
+    )
 
 
 @pytest.mark.parametrize("pattern", ["*", "**", "?*", "", "[a-z]*", "[^x]*?", "[x"])
 def test_a_pattern_that_names_nothing_is_refused(pattern):
-    with pytest.raises(BadOption, match="delete.pattern"):
+    with pytest.raises(BadOption, match=r"delete\.pattern"):
         change.check_pattern(pattern)
 
 

@@ -8,7 +8,10 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _redis_info as info
 
-TEXT = b"# Server\r\nredis_version:7.0.15\r\nexecutable:/usr/bin/a:b\r\n\r\n# Keyspace\r\ndb0:keys=10,expires=4,avg_ttl=1500\r\ndb12:keys=1,expires=0\r\n"
+TEXT = (
+    b"# Server\r\nredis_version:7.0.15\r\nexecutable:/usr/bin/a:b\r\n\r\n"
+    b"# Keyspace\r\ndb0:keys=10,expires=4,avg_ttl=1500\r\ndb12:keys=1,expires=0\r\n"
+)
 
 
 def test_info_is_read_by_field():

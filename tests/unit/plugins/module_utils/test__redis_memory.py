@@ -11,12 +11,16 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _redis_memory
 FOUND = [{"database": 0, "key_count": 90, "expiring_count": 30}, {"database": 1, "key_count": 10, "expiring_count": 0}]
 
 
-@pytest.mark.parametrize(("policy", "count"), [("allkeys-lru", 100), ("volatile-ttl", 30), ("noeviction", 0), (None, None)])
+@pytest.mark.parametrize(
+    ("policy", "count"), [("allkeys-lru", 100), ("volatile-ttl", 30), ("noeviction", 0), (None, None)]
+)
 def test_the_policy_says_what_may_go(policy, count):
     assert memory.evictable_count(policy, FOUND) == count
 
 
-@pytest.mark.parametrize(("group", "limit", "source"), [(500, 500, "cgroup"), (None, 1000, "system"), (2000, 1000, "system")])
+@pytest.mark.parametrize(
+    ("group", "limit", "source"), [(500, 500, "cgroup"), (None, 1000, "system"), (2000, 1000, "system")]
+)
 def test_the_least_limit_counts(group, limit, source):
     found = memory.memory({"used_memory_rss": "100", "total_system_memory": "1000", "maxmemory": "0"}, [], group)
     assert (found["limit_bytes"], found["limit_source"]) == (limit, source)
@@ -32,8 +36,14 @@ def test_what_does_not_count_for_eviction_is_taken_off():
 
 def test_fragmentation_is_told_apart_by_cause():
     rows = memory.fragmentation(
-        {"used_memory": "1000", "used_memory_rss": "400", "used_memory_peak": "1500", "allocator_frag_ratio": "1.20",
-         "allocator_frag_bytes": "200", "rss_overhead_ratio": "nan"}
+        {
+            "used_memory": "1000",
+            "used_memory_rss": "400",
+            "used_memory_peak": "1500",
+            "allocator_frag_ratio": "1.20",
+            "allocator_frag_bytes": "200",
+            "rss_overhead_ratio": "nan",
+        }
     )
     by_cause = {row["cause"]: (row["ratio"], row["bytes"]) for row in rows}
     assert by_cause == {

@@ -17,7 +17,13 @@ def test_looking_at_keys_is_no_hit():
         "cmdstat_get": "calls=95,usec=1",
     }
     found = service.lookups(first, later, 1.0)
-    assert found["interval"] == {"hit_count": 75, "miss_count": 20, "lookup_count": 95, "ratio": 0.789474, "seconds": 1.0}
+    assert found["interval"] == {
+        "hit_count": 75,
+        "miss_count": 20,
+        "lookup_count": 95,
+        "ratio": 0.789474,
+        "seconds": 1.0,
+    }
     assert found["since_start"]["hit_count"] == 135
 
 
@@ -84,8 +90,8 @@ def test_a_latency_monitor_that_is_off_has_no_threshold():
 
 def test_clients_are_ordered_by_what_they_take():
     listing = (
-        b"id=3 addr=10.0.0.1:5 laddr=x name= age=9 idle=4 flags=b db=0 qbuf=0 omem=0 tot-mem=1928 cmd=blpop user=default\n"
-        b"id=4 addr=10.0.0.2:5 laddr=x name=web age=9 idle=0 flags=S db=0 qbuf=26 omem=99 tot-mem=22426 cmd=psync user=r\n"
+        b"id=3 addr=10.0.0.1:5 name= age=9 idle=4 flags=b db=0 qbuf=0 omem=0 tot-mem=1928 cmd=blpop user=default\n"
+        b"id=4 addr=10.0.0.2:5 name=web age=9 idle=0 flags=S db=0 qbuf=26 omem=99 tot-mem=22426 cmd=psync user=r\n"
     )
     info = {"connected_clients": "2", "maxclients": "10", "rejected_connections": "5", "blocked_clients": "1"}
     found = service.clients({"rejected_connections": "3"}, info, listing, 1)
@@ -98,14 +104,25 @@ def test_clients_are_ordered_by_what_they_take():
 
 def test_a_replica_and_a_primary_tell_of_their_link():
     replica = service.replication(
-        {"role": "slave", "master_host": "db", "master_port": "6379", "master_link_status": "down",
-         "master_link_down_since_seconds": "12", "master_last_io_seconds_ago": "-1", "master_sync_in_progress": "0"}
+        {
+            "role": "slave",
+            "master_host": "db",
+            "master_port": "6379",
+            "master_link_status": "down",
+            "master_link_down_since_seconds": "12",
+            "master_last_io_seconds_ago": "-1",
+            "master_sync_in_progress": "0",
+        }
     )
     assert (replica["role"], replica["link_up"], replica["link_down_seconds"]) == ("replica", False, 12)
     assert replica["last_io_seconds"] is None
     primary = service.replication(
-        {"role": "master", "master_repl_offset": "150", "slave0": "ip=a,port=1,state=online,offset=100,lag=3",
-         "slave_expires_tracked_keys": "0"}
+        {
+            "role": "master",
+            "master_repl_offset": "150",
+            "slave0": "ip=a,port=1,state=online,offset=100,lag=3",
+            "slave_expires_tracked_keys": "0",
+        }
     )
     assert primary["link_up"] is None
     assert primary["replicas"] == [{"address": "a:1", "state": "online", "lag_seconds": 3, "lag_bytes": 50}]
@@ -125,5 +142,10 @@ def test_saves_are_enabled_disabled_or_unknown():
 
 
 def test_errors_of_now_come_first():
-    found = service.errors({"errorstat_ERR": "count=100"}, {"errorstat_ERR": "count=100", "errorstat_OOM": "count=4"}, 2.0, 5)
-    assert [(row["error"], row["in_interval"], row["per_second"]) for row in found] == [("OOM", 4, 2.0), ("ERR", 0, 0.0)]
+    found = service.errors(
+        {"errorstat_ERR": "count=100"}, {"errorstat_ERR": "count=100", "errorstat_OOM": "count=4"}, 2.0, 5
+    )
+    assert [(row["error"], row["in_interval"], row["per_second"]) for row in found] == [
+        ("OOM", 4, 2.0),
+        ("ERR", 0, 0.0),
+    ]
