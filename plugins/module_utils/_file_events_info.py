@@ -156,9 +156,7 @@ class Directory:
         """Count its directories within ``seconds``."""
         walking = Deadline(seconds)
         try:
-            self.tree = bounded(
-                _directory_tree.walk, seconds + RESERVE_SECONDS / 2, self.real, walking, most, watched
-            )
+            self.tree = bounded(_directory_tree.walk, seconds + RESERVE_SECONDS / 2, self.real, walking, most, watched)
         except OSError as exc:
             self._fail(exc, unknown)
             return

@@ -144,6 +144,8 @@ class Amqp:
         said = cut(" ".join(str(arg) for arg in exc.args) or type(exc).__name__, 300)
         if isinstance(exc, (errors.ProbableAuthenticationError, errors.AuthenticationError)):
             return CannotConnect("authentication", said, "check login_user and login_password")
+        if said.endswith('is down"'):
+            return CannotConnect("vhost_down", said, "rabbitmqctl restart_vhost -p <vhost>, after a look at the log")
         if isinstance(exc, errors.ProbableAccessDeniedError) or "NOT_ALLOWED" in said:
             if "not found" in said:
                 return CannotConnect("no_such_vhost", said, "check vhost (rabbitmqctl list_vhosts)")
@@ -197,7 +199,7 @@ def declare_passive(options, deadline, wanted):
                 for name in names:
                     found[(vhost, name)] = _declared(amqp, name)
         except CannotConnect as exc:
-            if exc.kind not in ("permission", "no_such_vhost"):
+            if exc.kind not in ("permission", "no_such_vhost", "vhost_down"):
                 raise
             failure = exc
             for name in names:

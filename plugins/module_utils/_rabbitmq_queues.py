@@ -20,13 +20,15 @@ DETAIL_COLUMNS = ",".join(
     (
         "consumers,consumer_capacity,memory,head_message_timestamp,state,leader,node,members,online",
         "policy,effective_policy_definition,consumer_details",
-        "messages_details.rate",
-        "message_stats.publish_details.rate,message_stats.deliver_get_details.rate",
-        "message_stats.ack_details.rate,message_stats.redeliver_details.rate",
+        "messages_details.samples",
+        "message_stats.publish_details.samples,message_stats.deliver_get_details.samples",
+        "message_stats.ack_details.samples,message_stats.redeliver_details.samples",
     )
 )
-# Queues report every 5 s. A rate over the last 10 s holds at least one report, and is still about now.
-RATE_WINDOW = {"msg_rates_age": 60, "msg_rates_incr": 10, "lengths_age": 60, "lengths_incr": 10}
+# Queues report every 5 s. The API's own rates are taken between the last two samples, of which one is often still to
+# come: they are 0 half of the time. So the rates are taken from samples that are over, the last two intervals of 5 s.
+RATE_SAMPLES = {"msg_rates_age": 30, "msg_rates_incr": 5, "lengths_age": 30, "lengths_incr": 5}
+RATE_SECONDS = 10
 
 # How far back deliveries are looked up: (seconds, resolution). The server keeps no more than an hour.
 HISTORIES = ((600, 10), (3600, 60))
@@ -48,7 +50,8 @@ def listed(entry):
     return {
         "vhost": entry["vhost"],
         "name": entry["name"],
-        "type": entry.get("type"),
+        # A queue that is down is of the type rabbit_classic_queue on 3.10.
+        "type": (entry.get("type") or "").replace("rabbit_", "").replace("_queue", "") or None,
         "state": entry.get("state"),
         "durable": entry.get("durable"),
         "exclusive": _true(entry.get("exclusive")),
@@ -84,6 +87,7 @@ def worst(queues, top):
 
 
 def out_of_order(queue):
+    """Whether a queue is known not to serve."""
     return queue["state"] is not None and queue["state"] not in SERVING
 
 
@@ -102,6 +106,7 @@ def described(queue, detail, now, with_rates=True):
         "name": queue["name"],
         "type": queue["type"],
         "state": detail.get("state") or queue["state"],
+        "out_of_order": out_of_order(queue),
         "durable": queue["durable"],
         "exclusive": queue["exclusive"],
         "auto_delete": queue["auto_delete"],
@@ -124,8 +129,8 @@ def described(queue, detail, now, with_rates=True):
     }
     item.update(setup(queue["arguments"], definition))
     item.update(prefetching(consumers, queue["unacked"]) if known else _NO_PREFETCH)
-    item.update(rates(_mapping(detail.get("message_stats"))) if known and with_rates else NO_RATES)
-    item.update(growth(item, _rate(detail, "messages_details"), "management"))
+    item.update(rates(_mapping(detail.get("message_stats")), now) if known and with_rates else NO_RATES)
+    item.update(growth(item, slope(detail.get("messages_details"), now), "management"))
     if item["ack_timeout_seconds"] is None:
         item["ack_timeout_seconds"] = _seconds(_smallest(entry.get("consumer_timeout") for entry in consumers))
     return item
@@ -172,7 +177,9 @@ def setup(arguments, policy):
         "message_ttl_seconds": _seconds(_smallest((arguments.get("x-message-ttl"), policy.get("message-ttl")))),
         "max_length": _smallest((arguments.get("x-max-length"), policy.get("max-length"))),
         "delivery_limit": _smallest((arguments.get("x-delivery-limit"), policy.get("delivery-limit"))),
-        "ack_timeout_seconds": _seconds(_smallest((arguments.get("x-consumer-timeout"), policy.get("consumer-timeout")))),
+        "ack_timeout_seconds": _seconds(
+            _smallest((arguments.get("x-consumer-timeout"), policy.get("consumer-timeout")))
+        ),
     }
 
 
@@ -187,7 +194,7 @@ def prefetching(consumers, unacked):
     return {"prefetch_total": sum(limits), "at_prefetch_ceiling": unacked >= sum(limits)}
 
 
-def rates(stats):
+def rates(stats, now):
     """Messages per second in, out, acknowledged and out again; 0 where a queue with statistics never had any."""
     fields = {
         "publish_rate": "publish_details",
@@ -195,7 +202,18 @@ def rates(stats):
         "ack_rate": "ack_details",
         "redeliver_rate": "redeliver_details",
     }
-    return {field: _rate(stats, details) or 0.0 for field, details in fields.items()}
+    return {field: slope(stats.get(details), now) or 0.0 for field, details in fields.items()}
+
+
+def slope(details, now):
+    """Change per second over the last RATE_SECONDS that are over; null where there are no samples."""
+    past = [sample for sample in _mapping(details).get("samples") or [] if sample["timestamp"] <= now * 1000]
+    if not past:
+        return None
+    newest = max(past, key=lambda sample: sample["timestamp"])
+    start = newest["timestamp"] - RATE_SECONDS * 1000
+    before = [sample for sample in past if sample["timestamp"] == start]
+    return round((newest["sample"] - before[0]["sample"]) / float(RATE_SECONDS), 3) if before else None
 
 
 def growth(item, rate, source):
@@ -217,9 +235,7 @@ def growth(item, rate, source):
     }
 
 
-HISTORY_COLUMNS = ",".join(
-    "message_stats.%s_details.samples" % name for name in ("deliver", "get", "ack")
-)
+HISTORY_COLUMNS = ",".join("message_stats.%s_details.samples" % name for name in ("deliver", "get", "ack"))
 
 
 def unacked_age(history, unacked, now):
@@ -258,11 +274,6 @@ def _sum_of_samples(stats, names):
             when = sample["timestamp"] / 1000.0
             sums[when] = sums.get(when, 0) + sample["sample"]
     return sorted(sums.items())
-
-
-def _rate(mapping, name):
-    value = _mapping(mapping.get(name)).get("rate")
-    return round(value, 3) if isinstance(value, (int, float)) else None
 
 
 def _mapping(value):

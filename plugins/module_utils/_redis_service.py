@@ -239,7 +239,7 @@ def latency(reply, settings, now):
 
 
 def persistence(info, settings, now):
-    """Snapshots (``rdb``) and the append-only file (``aof``). ``enabled`` is null where CONFIG is refused."""
+    """State of snapshots (``rdb``) and of the append-only file (``aof``)."""
     save = settings.get("save")
     saved = integer(info, "rdb_last_save_time")
     return {

@@ -26,6 +26,7 @@ LIMITS = Path("/proc/sys/fs/inotify")
 libc = ctypes.CDLL(None, use_errno=True)
 
 CLONE_NEWNS = 0x00020000
+PR_SET_DUMPABLE = 4
 MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 
 
@@ -34,6 +35,8 @@ def become(uid):
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
+    # A process that has changed its user is hidden even from that user, until it runs another program.
+    call(libc.prctl, PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def run_module(name, arguments=None, check=False, diff=False, before=None):
                     module.main()
             except SystemExit:
                 sys.stdout.flush()
-            except BaseException:  # noqa: BLE001
+            except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(0)
@@ -63,8 +63,7 @@ def run_module_in_container(image, name, arguments=None, options=(), timeout=60)
         + ["--env", "PYTHONPATH=/python:/collection/playbooks/collections", "--env", "PYTHONDONTWRITEBYTECODE=1"]
         + [image, "python3", "-c", IN_CONTAINER, json.dumps([name, arguments or {}])],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=timeout,
         check=False,

@@ -14,7 +14,7 @@ import psycopg2
 import yaml
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.tracktion.ops.plugins.module_utils import _pg_activity, _pg_health_info
+from ansible_collections.tracktion.ops.plugins.module_utils import _pg_activity, _pg_health_info, _postgresql
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge
 from tests.lab import faults
 from tests.lab.servers import postgres_server
@@ -82,6 +82,7 @@ class Database:
 
     def measure(self, settings=None, **login):
         """What a visit brings home of the area ``database``."""
+        forget()
         settings = {**DEFAULTS, **(settings or {})}
         options = {
             "activity": {"pools": settings["database_pools"]},
@@ -95,6 +96,14 @@ class Database:
     def judge(self, settings=None, **login):
         """The findings of the area ``database``."""
         return judge(self.measure(settings, **login), settings)
+
+
+def forget():
+    """Close and forget the connections that were kept for this process: what comes next is a visit of its own."""
+    for kept in _postgresql._kept.values():
+        if isinstance(kept, _postgresql.Client):
+            kept.connection.close()
+    _postgresql._kept.clear()
 
 
 def measure(module, options):

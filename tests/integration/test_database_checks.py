@@ -21,7 +21,12 @@ FAULTS = [
     ("long_query", "long-query", "pid", {"database_long_query_warning": 0.1}),
     ("long_transaction", "blocked-transaction", "pid", {"database_long_transaction_warning": 0.1}),
     ("idle_in_transaction", "blocked-transaction", "pid", {"database_idle_in_transaction_warning": 0.1}),
-    ("prepared_transaction_old", "prepared-transaction", "lab forgotten", {"database_prepared_transaction_warning": 0.1}),
+    (
+        "prepared_transaction_old",
+        "prepared-transaction",
+        "lab forgotten",
+        {"database_prepared_transaction_warning": 0.1},
+    ),
     ("blocked_sessions", "blocked-transaction", "pid", {"database_blocked_seconds_warning": 0.1}),
     ("blocked_by_server", "prepared-transaction", "prepared transaction", {"database_blocked_seconds_warning": 0.05}),
     ("locks_used", "locks-held", None, {}),
@@ -86,7 +91,9 @@ def fires_and_falls_silent(database, name, fault, thing, settings):
         assert {finding["status"] for finding in findings} <= {"info", "warning", "critical"}
         for finding in findings:
             assert finding["summary"]
-            assert finding["title"] not in finding["summary"], "its wording could not be rendered: %s" % finding["summary"]
+            assert finding["title"] not in finding["summary"], (
+                "its wording could not be rendered: %s" % finding["summary"]
+            )
             assert finding["observed"] or name in ("invalid_index", "pending_restart")
             assert "is undefined" not in (finding["advice"] or "")
     wait_until(lambda: fired(database.judge(settings), name, thing) == [], "%s to be quiet again" % name, 5)
@@ -107,7 +114,8 @@ def test_a_check_fires_on_the_older_generation_too(pg15, name, fault, thing, set
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "field"), [("xid_age", "old-snapshot", "xid_ratio"), ("multixact_age", "shared-row-locks", "multixact_ratio")]
+    ("name", "fault", "field"),
+    [("xid_age", "old-snapshot", "xid_ratio"), ("multixact_age", "shared-row-locks", "multixact_ratio")],
 )
 def test_ages_are_seen_to_grow(pg17, name, fault, field):
     """Two thousand million transactions are too many for a test: the limit is put just above what there is."""
@@ -224,7 +232,9 @@ def test_a_standby_that_does_not_keep_up_is_seen_from_both_ends(pg17, standby):
         (replica,) = pg17.measure()["health"]["replicas"]
         assert replica["lag_bytes"] > 0
         there.cursor().execute("select pg_wal_replay_resume()")
-    assert wait_until(lambda: not fired(pg17.judge(**role, **standby), "standby_lag", None), "the standby to catch up", 10)
+    assert wait_until(
+        lambda: not fired(pg17.judge(**role, **standby), "standby_lag", None), "the standby to catch up", 10
+    )
 
 
 def test_every_check_has_a_test():
@@ -264,5 +274,3 @@ def test_a_diagnosis_never_waits_behind_a_locked_table(pg17):
         assert time.monotonic() - started < 2
     assert measurement["activity"]["unknown"] == measurement["health"]["unknown"] == []
     assert "tracks" in [table["name"] for table in measurement["health"]["tables"]]
-
-

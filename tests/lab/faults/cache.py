@@ -14,7 +14,7 @@ from ..shell import wait_until
 from . import fault
 
 # Holds the server up for some tenths of a second.
-SLOW_SCRIPT = "local n = 0 for i = 1, 2e7 do n = n + i end return n"
+SLOW_SCRIPT = "local n = 0 for i = 1, 5e7 do n = n + i end return n"
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -76,6 +76,14 @@ def connections(client, count: int, *command: object):
     finally:
         for connection in opened:
             connection.disconnect()
+
+
+def impatient(lab, **options):
+    """A client that does not try again."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return lab.redis(retry=Retry(NoBackoff(), 0), **options)
 
 
 def fill(client, pattern: str, count: int, size: int) -> None:
@@ -210,7 +218,7 @@ def keys_many(lab):
 def slow_commands(lab):
     """Scripts have each held the server up for tenths of a second."""
     client = lab.redis()
-    for _ in range(3):
+    for _ in range(2):
         client.eval(SLOW_SCRIPT, 0)
     yield
     client.slowlog_reset()
@@ -240,7 +248,7 @@ def command_busy(lab):
 @fault(fires=["cache.error_replies"])
 def wrong_password(lab):
     """A client tries to log in with a wrong password, over and over."""
-    stranger = lab.redis(password="not it")
+    stranger = impatient(lab, password="not it")
     with meanwhile(stranger.ping):
         yield
 
@@ -322,7 +330,7 @@ def connections_refused(lab):
     client = lab.redis()
     with settings_kept(client, "maxclients"):
         client.config_set("maxclients", 30)
-        with contextlib.suppress(Exception), connections(client, 40):
+        with contextlib.suppress(Exception), connections(impatient(lab), 40):
             pass
         yield
     client.config_resetstat()
@@ -347,7 +355,9 @@ def client_not_reading(lab):
             # The kernel and a proxy take some forty megabytes of it before the server has to keep the rest.
             for _ in range(120):
                 deaf.send_command("GET", "lab:large")
-            wait_until(lambda: any(int(each["omem"]) > 50_000_000 for each in client.client_list()), "a full buffer", 10)
+            wait_until(
+                lambda: any(int(each["omem"]) > 50_000_000 for each in client.client_list()), "a full buffer", 10
+            )
             yield
 
 

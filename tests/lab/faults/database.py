@@ -303,7 +303,9 @@ def deadlock(lab):
 
 def write_wal(lab, megabytes: int) -> None:
     """Fill the WAL with so much."""
-    lab.psql(f"select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000))) from generate_series(1, {megabytes})")
+    lab.psql(
+        f"select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000))) from generate_series(1, {megabytes})"
+    )
 
 
 @fault(fires=["database.inactive_slot", "database.slot_wal_retained"])
@@ -322,7 +324,9 @@ def lagging_receiver(lab):
     pid = lab.exec("postgres", "bash", "-c", command).strip()
     try:
         wait_until(
-            lambda: lab.psql("select count(*) from pg_stat_replication where state = 'streaming'") == "1", "streaming", 20
+            lambda: lab.psql("select count(*) from pg_stat_replication where state = 'streaming'") == "1",
+            "streaming",
+            20,
         )
         lab.exec("postgres", "bash", "-c", f"kill -STOP {pid}")
         write_wal(lab, 60)

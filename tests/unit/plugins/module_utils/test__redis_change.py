@@ -47,7 +47,7 @@ def test_what_evicts_nothing_or_is_allowed_is_not_refused(most, allowed):
 
 @pytest.mark.parametrize("pattern", ["*", "**", "?*", "", "[a-z]*", "[^x]*?", "[x"])
 def test_a_pattern_that_names_nothing_is_refused(pattern):
-    with pytest.raises(BadOption, match=r"delete\.pattern"):
+    with pytest.raises(BadOption, match="matches every key"):
         change.check_pattern(pattern)
 
 

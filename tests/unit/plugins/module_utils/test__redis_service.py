@@ -90,8 +90,8 @@ def test_a_latency_monitor_that_is_off_has_no_threshold():
 
 def test_clients_are_ordered_by_what_they_take():
     listing = (
-        b"id=3 addr=10.0.0.1:5 name= age=9 idle=4 flags=b db=0 qbuf=0 omem=0 tot-mem=1928 cmd=blpop user=default\n"
-        b"id=4 addr=10.0.0.2:5 name=web age=9 idle=0 flags=S db=0 qbuf=26 omem=99 tot-mem=22426 cmd=psync user=r\n"
+        b"id=3 addr=10.0.0.1:5 name= age=9 idle=4 flags=b qbuf=0 omem=0 tot-mem=1928 cmd=blpop user=default\n"
+        b"id=4 addr=10.0.0.2:5 name=web age=9 idle=0 flags=S qbuf=26 omem=99 tot-mem=22426 cmd=psync user=r\n"
     )
     info = {"connected_clients": "2", "maxclients": "10", "rejected_connections": "5", "blocked_clients": "1"}
     found = service.clients({"rejected_connections": "3"}, info, listing, 1)
