@@ -43,13 +43,13 @@ def test_keys_are_summed_up_by_prefix_and_type():
 
 def test_a_key_that_expired_meanwhile_counts_for_nothing_but_itself():
     result = survey_of([b"a:1"], answers((None, -2, b"none")))
-    (group,) = result.groups.values()
+    group = next(iter(result.groups.values()))
     assert (group.seen, group.sized, group.ttl_known, result.biggest) == (1, 0, 0, [])
 
 
 def test_a_refused_column_leaves_its_fields_null():
     result = survey_of([b"a:1"], {"ttl": [-1], "type": [b"string"]})
-    ((key, group),) = result.groups.items()
+    key, group = next(iter(result.groups.items()))
     row = keyspace.group_row(key, group, 1, 1, True)
     assert row["bytes"] is row["bytes_low"] is row["without_ttl_bytes"] is None
     assert row["without_ttl_count"] == 1
@@ -106,12 +106,12 @@ def test_nine_of_ten_and_more_intervals_hold_the_truth(share, sizes):
     total, sampled = 20000, 2000
     keys = [
         ((100 if sizes == "alike" else int(chance.lognormvariate(5, 1))) if chance.random() < share else None)
-        for _ in range(total)
+        for _each in range(total)
     ]
     truth = sum(size for size in keys if size)
     truth_count = sum(size is not None for size in keys)
     held = held_count = 0
-    for _ in range(400):
+    for _each in range(400):
         group = keyspace.Group()
         for size in chance.sample(keys, sampled):
             if size is not None:
