@@ -92,7 +92,7 @@ lab-up: setup ## start the lab
 
 .PHONY: lab-down
 lab-down: ## stop the lab and remove what it made
-	@tests/lab/lab down
+	@tests/lab/lab down && tests/lab/lab down --name molecule
 
 .PHONY: clean
 clean: ## remove what was built here, the virtual environments included

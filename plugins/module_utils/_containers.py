@@ -68,7 +68,7 @@ class Engine:
 
     def _read(self, identity):
         try:
-            with open(os.path.join(self.root, identity, "config.v2.json"), encoding="utf-8", errors="replace") as stream:
+            with open("%s/%s/config.v2.json" % (self.root, identity), encoding="utf-8", errors="replace") as stream:
                 return summary(json.loads(stream.read(MAX_BYTES)))
         except (OSError, ValueError):
             return None

@@ -156,9 +156,7 @@ class Directory:
         """Count its directories within ``seconds``."""
         walking = Deadline(seconds)
         try:
-            self.tree = bounded(
-                _directory_tree.walk, seconds + RESERVE_SECONDS / 2, self.real, walking, most, watched
-            )
+            self.tree = bounded(_directory_tree.walk, seconds + RESERVE_SECONDS / 2, self.real, walking, most, watched)
         except OSError as exc:
             self._fail(exc, unknown)
             return
@@ -182,9 +180,13 @@ class Directory:
         return _mounts.printable(path[len(self.root) :])
 
     def _fail(self, exc, unknown):
-        kind = "hung" if isinstance(exc, Hung) else "failed"
-        self.data["error"] = {"kind": kind, "message": exc.strerror or str(exc), "cure": None}
-        unknown.add("directories", "%s: %s" % (self.data["path"], exc.strerror or exc))
+        kind, message = "failed", exc.strerror or str(exc)
+        if isinstance(exc, Hung):
+            kind = "hung"
+            mount = _mounts.mount_of(self.path, _mounts.mounts(self.pid if self.root else "self"))
+            message += " (%s, %s from %s)" % tuple(map(_mounts.printable, (mount.point, mount.type, mount.source)))
+        self.data["error"] = {"kind": kind, "message": message, "cure": None}
+        unknown.add("directories", "%s: %s" % (self.data["path"], message))
 
 
 def find_holders(directories, watcher, scan, names, engine, unknown, top):

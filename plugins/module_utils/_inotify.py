@@ -140,14 +140,14 @@ def recent_scan(deadline):
 
 def limit(name):
     """The value of a limit that holds now; raises OSError where this kernel or this container has no inotify."""
-    with open("%s/%s" % (LIMITS_DIRECTORY, name), encoding="ascii") as stream:
+    with open("%s/%s" % (LIMITS_DIRECTORY, name), encoding="utf-8") as stream:
         return int(stream.read())
 
 
 def namespace_limit(name):
     """The limit ``max_inotify_*`` of our own user namespace, null on kernels without it."""
     try:
-        with open("/proc/sys/user/%s" % name, encoding="ascii") as stream:
+        with open("/proc/sys/user/%s" % name, encoding="utf-8") as stream:
             return int(stream.read())
     except (OSError, ValueError):
         return None

@@ -76,16 +76,9 @@ class Plan:
         for name in sorted(self.runtime):
             before.append("%s = %d" % (key_of(name), self.before[name]))
             after.append("%s = %d" % (key_of(name), self.after[name]))
-        parts = [{"before_header": "kernel", "after_header": "kernel", "before": _lines(before), "after": _lines(after)}]
+        parts = [_part("kernel", _lines(before), _lines(after))]
         if self.text is not None:
-            parts.append(
-                {
-                    "before_header": self.path,
-                    "after_header": self.path,
-                    "before": printable(self.old_text),
-                    "after": printable(self.text),
-                }
-            )
+            parts.append(_part(self.path, printable(self.old_text), printable(self.text)))
         return [part for part in parts if part["before"] != part["after"]]
 
     def check_possible(self):
@@ -94,8 +87,8 @@ class Plan:
             return
         if os.statvfs(_inotify.LIMITS_DIRECTORY).f_flag & os.ST_RDONLY:
             raise CannotRaise(
-                "%s is read-only here, as in every ordinary container: inotify limits belong to the host and have to be "
-                "raised there." % _inotify.LIMITS_DIRECTORY,
+                "%s is read-only here, as in every ordinary container: inotify limits belong to the host "
+                "and have to be raised there." % _inotify.LIMITS_DIRECTORY,
                 harmless=True,
             )
         for name in self.runtime:
@@ -117,7 +110,7 @@ class Plan:
         """Raise what holds now, and ask the kernel what it made of it."""
         for name, value in self.runtime.items():
             try:
-                with open("%s/%s" % (_inotify.LIMITS_DIRECTORY, name), "w", encoding="ascii") as stream:
+                with open("%s/%s" % (_inotify.LIMITS_DIRECTORY, name), "w", encoding="utf-8") as stream:
                     stream.write("%d\n" % value)
             except OSError as exc:
                 raise CannotRaise("The kernel refused %s = %d: %s" % (key_of(name), value, exc)) from exc
@@ -201,6 +194,10 @@ def existing_parent(path):
 
 def printable(text):
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _part(header, before, after):
+    return {"before_header": header, "after_header": header, "before": before, "after": after}
 
 
 def _lines(lines):

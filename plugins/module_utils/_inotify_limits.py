@@ -23,6 +23,7 @@ ARGUMENT_SPEC = {
     "max_user_watches": FLOOR,
     "max_user_instances": FLOOR,
     "max_queued_events": FLOOR,
+    "hidden_processes_accepted": {"type": "int", "default": 0},
     "sysctl_root": {"type": "path", "default": "/"},
     "docker_root": {"type": "path"},
     "top": {"type": "int", "default": 20},
@@ -55,6 +56,9 @@ def measure(options):
     limits = [describe_limit(name, runtime[name], options.get(name), configuration, memory) for name in runtime]
     scan = _inotify.scan(deadline)
     names = _processes.user_names()
+    hidden = sum(map(len, scan.unreadable.values()))
+    if hidden <= options["hidden_processes_accepted"]:
+        scan.unreadable = {}
     users = count_users(scan, runtime, names)
     if not scan.complete:
         unknown.add("users", scan.reason)
@@ -76,7 +80,7 @@ def measure(options):
             "users_total": len(users),
             "processes": busiest(scan, top, names, Engine(options["docker_root"])),
             "processes_total": len({instance.pid for instance in scan.instances}),
-            "scan": describe_scan(scan),
+            "scan": describe_scan(scan, hidden),
             "memory": describe_memory(scan, runtime["max_user_watches"], memory),
         },
         unknown,
@@ -86,8 +90,8 @@ def measure(options):
 def why_unreadable(scan):
     pids = sorted(pid for mine in scan.unreadable.values() for pid in mine)
     if os.geteuid():
-        return "%d processes cannot be read without privilege: measure on the host with become" % len(pids)
-    return "the kernel keeps %d processes even from root: %s" % (len(pids), ", ".join(map(str, pids[:10])))
+        return "the descriptors of %d processes cannot be read without privilege: measure with become" % len(pids)
+    return "the descriptors of some processes cannot be read, not even by root: %s" % ", ".join(map(str, pids[:10]))
 
 
 def no_inotify(exc):
@@ -130,8 +134,8 @@ def describe_limit(name, runtime, floor, configuration, memory):
 def kernel_default(name, runtime, memory):
     """What the kernel sets by itself at boot.
 
-    max_user_watches depends on the build of the kernel. A value that can be the default is taken for it; beside any other
-    one, the least that the default can be is returned. Null where memory is not known.
+    max_user_watches depends on the build of the kernel. A value that can be the default is taken for it; beside any
+    other one, the least that the default can be is returned. Null where memory is not known.
     """
     if name in FIXED_DEFAULTS:
         return FIXED_DEFAULTS[name]
@@ -155,7 +159,8 @@ def count_users(scan, runtime, names):
     """Use by uid, the fullest first.
 
     Where processes of a user could not be read, the user's numbers are null, and ``watches_at_least`` and
-    ``instances_at_least`` say what was seen. Users of whom nothing at all could be read are one entry with a null uid.
+    ``instances_at_least`` say what was seen. Users of whom nothing at all could be read are one entry
+    without a uid.
     """
     seen = {}
     for instance in scan.instances:
@@ -171,9 +176,8 @@ def count_users(scan, runtime, names):
     if hidden or not scan.complete:
         label = ", ".join(names.get(uid, str(uid)) for uid in sorted(hidden)[:5])
         nothing = {"watches": 0, "instances": 0, "pids": ()}
-        users.append(
-            describe_user(None, "others" + (" (%s)" % label if label else ""), nothing, sum(hidden.values()), False, runtime)
-        )
+        label = "others (%s)" % label if label else "others"
+        users.append(describe_user(None, label, nothing, sum(hidden.values()), False, runtime))
     return sorted(users, key=lambda user: (-user["watches_at_least"], -user["instances_at_least"]))
 
 
@@ -235,12 +239,12 @@ def describe_process(pid, instances, names, engine):
     }
 
 
-def describe_scan(scan):
+def describe_scan(scan, hidden):
     return {
         "complete": scan.complete and not scan.unreadable,
         "reason": scan.reason or (why_unreadable(scan) if scan.unreadable else None),
         "processes": scan.processes,
-        "unreadable_processes": sum(map(len, scan.unreadable.values())),
+        "unreadable_processes": hidden,
         "vanished_processes": scan.vanished,
         "instances": len(scan.instances),
         "watches": sum(instance.watches for instance in scan.instances),
@@ -250,7 +254,7 @@ def describe_scan(scan):
 
 
 def describe_memory(scan, limit, total):
-    """What the watches cost in kernel memory that cannot be swapped, estimated; and would, if one user used its limit."""
+    """What the watches cost in kernel memory, estimated; and would cost if one user used up its limit."""
     known = scan.complete and not scan.unreadable
     watches = sum(instance.watches for instance in scan.instances)
     return {

@@ -40,11 +40,13 @@ PARTIAL = {
     "aufs": "changes made directly in a branch give no events",
 }
 # Made up by the kernel as they are read: nothing ever "changes".
-NONE = frozenset(("proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "devpts", "efivarfs"))
+NONE = frozenset(
+    ("cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "proc", "securityfs", "sysfs", "tracefs")
+)
 # Have no inodes of their own to run out of, or are full by design.
 NO_INODES = NONE | frozenset(
-    ("autofs", "binfmt_misc", "bpf", "devtmpfs", "erofs", "fusectl", "hugetlbfs", "iso9660", "mqueue", "nsfs", "overlay")
-    + ("pstore", "ramfs", "rpc_pipefs", "selinuxfs", "squashfs", "udf")
+    ("autofs", "binfmt_misc", "bpf", "devtmpfs", "erofs", "fusectl", "hugetlbfs", "iso9660", "mqueue", "nsfs")
+    + ("overlay", "pstore", "ramfs", "rpc_pipefs", "selinuxfs", "squashfs", "udf")
 )
 ESCAPE = re.compile(r"\\([0-7]{3})")
 

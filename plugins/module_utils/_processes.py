@@ -71,7 +71,7 @@ def started(pid):
         with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
             # The name, in brackets, may hold anything.
             ticks = int(stream.read().rpartition(")")[2].split()[19])
-        with open("/proc/stat", encoding="ascii") as stream:
+        with open("/proc/stat", encoding="utf-8") as stream:
             boot = next(int(line.split()[1]) for line in stream if line.startswith("btime "))
     except (OSError, ValueError, IndexError, StopIteration):
         return None

@@ -41,8 +41,8 @@ class Refused(Exception):
 def purge(options, check_mode):
     """Export the ready messages of a queue and remove exactly those.
 
-    Returns ``{changed, before, after, exported_messages, exported_bytes, export_path}``, in check mode the same with what would be
-    (``exported_bytes`` and ``export_path`` null). Raises Refused and CannotConnect.
+    Returns ``{changed, before, after, exported_messages, exported_bytes, export_path}``, in check mode the same with
+    what would be (``exported_bytes`` and ``export_path`` null). Raises Refused and CannotConnect.
     """
     deadline = started(options)
     name, vhost = options["name"], options["vhost"]
@@ -251,7 +251,7 @@ def _note(path, confirmed, total):
 
 
 def _depth(amqp, options, deadline, name):
-    """``{ready, unacked, consumers}``: ready and consumers from the queue itself, unacked from the API (null without it)."""
+    """``{ready, unacked, consumers}``: ready and consumers from the queue, unacked from the API (null without it)."""
     try:
         ready, consumers = amqp.declare_passive(name)
     except QueueError as exc:
@@ -268,10 +268,13 @@ def _refused_by_broker(exc, name, vhost, state):
     cures = {
         "not_found": "check name and vhost",
         "exclusive": "an exclusive queue belongs to the connection that declared it: nobody else can touch it",
-        "permission": "login_user needs the permissions configure, write and read on the queue; and no consumer may be exclusive",
+        "permission": "login_user needs the permissions configure, write and read on the queue; "
+        "and no consumer may be exclusive",
         "not_supported": "streams keep their messages; set a retention (x-max-age) instead",
     }
-    return Refused("%s: queue %s in vhost %s: %s" % (state, name, vhost, exc), cures.get(exc.kind, "see the broker's log"))
+    return Refused(
+        "%s: queue %s in vhost %s: %s" % (state, name, vhost, exc), cures.get(exc.kind, "see the broker's log")
+    )
 
 
 def _more_time(exc):

@@ -145,7 +145,7 @@ class Amqp:
         said = cut(" ".join(str(arg) for arg in exc.args) or type(exc).__name__, 300)
         if isinstance(exc, (errors.ProbableAuthenticationError, errors.AuthenticationError)):
             return CannotConnect("authentication", said, "check login_user and login_password")
-        if said.endswith("is down\""):
+        if said.endswith('is down"'):
             return CannotConnect("vhost_down", said, "rabbitmqctl restart_vhost -p <vhost>, after a look at the log")
         if isinstance(exc, errors.ProbableAccessDeniedError) or "NOT_ALLOWED" in said:
             if "not found" in said:

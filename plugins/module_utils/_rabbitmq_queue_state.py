@@ -80,9 +80,7 @@ def measure(options):
     _ages(client, items, options["top"], unknown)
 
     asked = [
-        name
-        for name, item in items.items()
-        if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
+        name for name, item in items.items() if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
     ][:MOST_DECLARED]
     asked += [name for name in expected if name not in items]
     declared, failure = _declare(options, deadline, asked)
@@ -174,8 +172,8 @@ def _details(client, queues, unknown):
             # The broker has stopped answering: no use in waiting for it once per queue.
             closed_vhosts[None] = str(exc)
         items[name] = _rabbitmq_queues.described(queue, detail, time.time(), with_rates)
-    for reason in closed_vhosts.values():
-        unknown.add("queues.details", reason)
+    for why in closed_vhosts.values():
+        unknown.add("queues.details", why)
     return items
 
 

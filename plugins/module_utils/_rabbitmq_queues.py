@@ -184,7 +184,9 @@ def setup(arguments, policy):
         "message_ttl_seconds": _seconds(_smallest((arguments.get("x-message-ttl"), policy.get("message-ttl")))),
         "max_length": _smallest((arguments.get("x-max-length"), policy.get("max-length"))),
         "delivery_limit": _smallest((arguments.get("x-delivery-limit"), policy.get("delivery-limit"))),
-        "ack_timeout_seconds": _seconds(_smallest((arguments.get("x-consumer-timeout"), policy.get("consumer-timeout")))),
+        "ack_timeout_seconds": _seconds(
+            _smallest((arguments.get("x-consumer-timeout"), policy.get("consumer-timeout")))
+        ),
     }
 
 

@@ -102,7 +102,7 @@ def configured(pid, config_file, root="/"):
 
 
 def kernel(root="/"):
-    """The kernel's settings that bear on Redis: ``transparent_hugepage`` and ``overcommit_memory``; null where unknown."""
+    """The kernel's ``transparent_hugepage`` and ``overcommit_memory``, on which Redis depends; null where unknown."""
     settings = {"transparent_hugepage": None, "overcommit_memory": None}
     try:
         chosen = re.search(r"\[(\w+)\]", _read(root, "sys/kernel/mm/transparent_hugepage/enabled"))

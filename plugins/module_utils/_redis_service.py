@@ -125,7 +125,7 @@ def commands(first, info, seconds, top):
         spent = difference(int(later.get("usec", 0)), int(earlier.get("usec", 0))) / 1e6
         rows.append(
             {
-                "command": name[len("cmdstat_"):],
+                "command": name[len("cmdstat_") :],
                 "calls": calls,
                 "calls_per_second": round(calls / seconds, 3),
                 "seconds": spent,
@@ -149,7 +149,7 @@ def errors(first, info, seconds, top):
             before = int(pairs(first.get(name)).get("count", 0))
             rows.append(
                 {
-                    "error": name[len("errorstat_"):],
+                    "error": name[len("errorstat_") :],
                     "count": count,
                     "in_interval": difference(count, before),
                     "per_second": round(max(0, count - before) / seconds, 3),
@@ -239,7 +239,7 @@ def latency(reply, settings, now):
 
 
 def persistence(info, settings, now):
-    """State of snapshots (``rdb``) and of the append-only file (``aof``). ``enabled`` is null where CONFIG is refused."""
+    """State of snapshots (``rdb``) and of the append-only file (``aof``)."""
     save = settings.get("save")
     saved = integer(info, "rdb_last_save_time")
     return {

@@ -6,8 +6,8 @@
 
 The rules are those of sysctl.d(5), which systemd-sysctl and ``sysctl --system`` (procps) share: of files with the
 same name the one in the first directory counts, files are read in the order of their names whatever their directory,
-the last assignment wins, an assignment by name wins over one by a pattern. They differ in /etc/sysctl.conf: procps reads it,
-after everything else; systemd-sysctl does not, unless a link in /etc/sysctl.d leads to it.
+the last assignment wins, an assignment by name wins over one by a pattern. They differ in /etc/sysctl.conf: procps
+reads it, after everything else; systemd-sysctl does not, unless a link in /etc/sysctl.d leads to it.
 """
 
 from __future__ import annotations

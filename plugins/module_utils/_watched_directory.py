@@ -19,8 +19,9 @@ FACTS = ("exists", "is_directory", "mode", "uid", "gid", "readable", "file_syste
 def look(path, root, table, trigger, timeout):
     """The facts of a directory: it exists, what it lies on, and whether an event arrives.
 
-    ``root`` is the directory that stands for / where ``path`` counts, ``table`` the mounts there. Returns a mapping with
-    the ``FACTS``, and ``real`` and ``inode`` (``(device, inode)``) for the next steps, null where there is no directory.
+    ``root`` is the directory that stands for / where ``path`` counts, ``table`` the mounts there. Returns a mapping
+    with the ``FACTS``, and for the next steps ``real`` and ``inode`` (``(device, inode)``), null where there is no
+    directory.
     """
     real = root + path if root else os.path.realpath(path)
     try:

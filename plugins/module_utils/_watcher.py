@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The watcher: its processes, its container, its queues of events and its way to the broker. Private to this collection."""
+"""The watcher: its processes, its container, its queues, its way to the broker. Private to this collection."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 
 ESTABLISHED, SYN_SENT = "01", "02"
 SOCKET = re.compile(r"socket:\[(\d+)\]$")
-# An event is 16 bytes and its name, filled up to the next 16. Names of up to 15 bytes make 32; longer ones fewer events of
-# the same bytes, so that this errs on the side of too many.
+# An event is 16 bytes and its name, filled up to the next 16. Names of up to 15 bytes make 32; longer ones fewer events
+# of the same bytes, so that this errs on the side of too many.
 EVENT_BYTES = 32
 SETTING_LENGTH = 200
 
@@ -177,7 +177,7 @@ def broker(pids, port):
             inodes = sockets_of(pid)
             found = found or set()
             for name in ("tcp", "tcp6"):
-                with open("/proc/%d/net/%s" % (pid, name), encoding="ascii") as stream:
+                with open("/proc/%d/net/%s" % (pid, name), encoding="utf-8") as stream:
                     found.update(entry for entry in connections(stream.read(), port) if entry[1] in inodes)
         except OSError:
             continue

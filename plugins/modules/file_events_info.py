@@ -158,7 +158,7 @@ watcher:
     state: {description: 'State of its container: V(running), V(restarting), V(paused), V(exited), V(dead).', type: str, returned: always}
     exit_code: {description: Exit code of a container that does not run., type: int, returned: always}
     restarts: {description: How often the engine has restarted the container by its restart policy., type: int, returned: always}
-    started: {description: Since when it runs, or ran, in epoch seconds., type: float, returned: always}
+    started: {description: "Since when it runs, or ran, in epoch seconds.", type: float, returned: always}
     uptime_seconds: {description: For how long it has been running., type: float, returned: always}
     watches: {description: Watches that it holds., type: int, returned: always}
     instances: {description: Inotify instances that it holds., type: int, returned: always}
@@ -301,7 +301,7 @@ forecast:
     watches_left: {description: Watches that are left., type: int, returned: always}
     watches_left_at_most: {description: The same by what was seen., type: int, returned: always}
     watches_needed: {description: Directories that have no watch yet., type: int, returned: always}
-    directories_left: {description: New directories until C(ENOSPC), once the present ones are all watched., type: int, returned: always}
+    directories_left: {description: "New directories until C(ENOSPC), once the present ones are all watched.", type: int, returned: always}
     fits: {description: Whether the watches are enough; null where that is not certain., type: bool, returned: always}
   sample:
     - uid: 1000

@@ -54,6 +54,13 @@ options:
         that holds in the running kernel.
     type: path
     default: /etc/sysctl.d/60-tracktion-inotify.conf
+  hidden_processes_accepted:
+    description:
+      - How many processes may keep their descriptors from this module, before the use of their users is unknown. What such
+        processes hold is not counted.
+      - A sandbox may keep its own pid 1 even from root.
+    type: int
+    default: 0
   sysctl_root:
     description:
       - The directory under which the files of sysctl are looked for, O(path) included.
@@ -143,13 +150,13 @@ limits:
     file: {description: 'The file that wins, else null.', type: str, returned: always}
     line: {description: The line in this file., type: int, returned: always}
     highest_persisted:
-      description: The highest value in any file. Above RV(limits.persisted) where a later file undoes an earlier one.
+      description: The highest value in any file. Above RV(limits[].persisted) where a later file undoes an earlier one.
       type: int
       returned: always
     at_boot:
       description:
         - What will hold after the next boot. Where no file says so, the default of the kernel; for V(max_user_watches) that
-          depends on memory and kernel, and RV(limits.runtime) is taken for it where it can be.
+          depends on memory and kernel, and RV(limits[].runtime) is taken for it where it can be.
         - Null where a file could not be read.
       type: int
       returned: always

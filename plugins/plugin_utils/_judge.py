@@ -200,7 +200,7 @@ def _why_unknown(measurement, walked):
     for entry in measurement.get("unknown") or []:
         part = entry["part"]
         if path == part or path.startswith(part + ".") or part.startswith(path + "."):
-            return "%s: %s" % (part, entry["reason"])
+            return entry["reason"]
     return "%s was not measured" % path
 
 

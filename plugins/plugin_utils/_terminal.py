@@ -23,8 +23,9 @@ def render(report, colour=False, path=None, most=30):
         lines.append("%s  %s  %s" % (host["name"], paint(host["status"], host["status"].upper()), _areas(host, paint)))
         own = [finding for finding in report["findings"] if finding["host"] == host["name"]]
         known = [finding for finding in own if finding["status"] != "unknown"]
+        shown = {}
         for finding in known[:most]:
-            lines += _finding(finding, paint)
+            lines += _finding(finding, paint, shown)
         if len(known) > most:
             lines.append("  ... and %d more findings in the report" % (len(known) - most))
         lines += _unknowns([finding for finding in own if finding["status"] == "unknown"], paint)
@@ -53,7 +54,8 @@ def _areas(host, paint):
     return "  ".join("%s %s" % (area["name"], paint(area["status"], area["status"])) for area in host["areas"])
 
 
-def _finding(finding, paint):
+def _finding(finding, paint, shown):
+    """``shown`` maps the command lines printed so far for this host to the finding they stand under."""
     what = finding["id"] + (" [%s]" % finding["object"] if finding["object"] else "")
     lines = ["", "  %s  %s" % (paint(finding["status"], finding["status"].upper()), what)]
     lines += _labelled("", finding["summary"])
@@ -65,7 +67,10 @@ def _finding(finding, paint):
     if finding["advice"]:
         lines += _labelled("do", finding["advice"])
     remedy = finding["remedy"]
-    if remedy:
+    if remedy and remedy["command"] in shown:
+        lines += _labelled("remedy", "%s, as for %s above" % (remedy["id"], shown[remedy["command"]]))
+    elif remedy:
+        shown[remedy["command"]] = finding["id"]
         cost = "" if remedy["data_loss"] == "none" else ", loses: %s" % remedy["data_loss"]
         lines += _labelled("remedy", "%s (%s%s): %s" % (remedy["id"], remedy["risk"], cost, remedy["does"]))
         # Not wrapped: it is there to be copied.

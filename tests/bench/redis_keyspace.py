@@ -40,7 +40,7 @@ def commands(total, seed=1):
             elif prefix == "analysis":
                 yield pack("SET", key, filler[: size * 3])
             elif prefix == "artist":
-                yield pack("HSET", key, "name", filler[:size // 4], "bpm", size, "key", number % 24)
+                yield pack("HSET", key, "name", filler[: size // 4], "bpm", size, "key", number % 24)
             elif prefix == "playlist":
                 yield pack("RPUSH", key, *range(number % 20 + 1))
             else:
@@ -52,10 +52,12 @@ def big_list(elements):
         yield pack("RPUSH", BIG_LIST, *("job-%010d" % number for number in range(start, min(start + 1000, elements))))
 
 
-def fill(host, port, total=1000000, list_elements=100000, seed=1, timeout=120):
+def fill(host, port, total=1000000, list_elements=100000, seed=1, timeout=120, password=None):
     """Empties the server and fills it. Raises where the server refused a command."""
     with socket.create_connection((host, port), timeout=timeout) as connection:
         replies = connection.makefile("rb")
+        if password:
+            send(connection, replies, [pack("AUTH", password)])
         send(connection, replies, [pack("FLUSHALL")])
         batch = []
         for source in (commands(total, seed), big_list(list_elements)):

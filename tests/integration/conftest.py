@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.postgresql import database
+from tests.integration.redis_lab import cache
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,30 @@ def pg17():
     """PostgreSQL 17, with TLS."""
     with database("trixie", tls=True) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def redis7():
+    """Redis 7.0, with a configuration file."""
+    with cache("bookworm") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def redis8():
+    """Redis 8.0, with a configuration file."""
+    with cache("trixie") as found:
+        yield found
+
+
+@pytest.fixture(params=["redis7", "redis8"])
+def each_redis(request):
+    """Both generations of Redis, empty and as they were started."""
+    found = request.getfixturevalue(request.param)
+    client = found.redis()
+    client.flushall()
+    client.config_set("maxmemory", "256mb")
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    client.config_resetstat()
+    client.slowlog_reset()
+    return found

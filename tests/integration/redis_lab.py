@@ -2,29 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A single Redis server as the faults and the tests of the cache see it, and one way to measure and judge it."""
+"""A single Redis server as the faults and the tests of the cache see it."""
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 
 import redis
-import yaml
-from jinja2 import Environment
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _redis
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge
+from tests.integration.areas import diagnose
+from tests.integration.modules import run_module
+from tests.lab import faults
 from tests.lab.engine import docker
+from tests.lab.servers import redis_server
 
-MODULE_UTILS = "ansible_collections.tracktion.ops.plugins.module_utils."
-AREA = _areas.find(["cache"])[0]
-CHECKS = _checks.load(AREA)
-DEFAULTS = yaml.safe_load(AREA.file("defaults", "main.yml").read_text())
-PROBES = yaml.safe_load(AREA.probes_file.read_text())["cache_probes"]
+ARGUMENTS = ("--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru")
 
 
-class Lab:
-    """What a fault asks of the stack, answered by one server."""
+class Cache:
+    """What a fault asks of the stack, answered by one server; and the ways to measure and judge it."""
 
     def __init__(self, server):
         self.server = server
@@ -42,49 +38,64 @@ class Lab:
     def docker(self, *arguments):
         return docker(*arguments)
 
+    def fault(self, name):
+        return faults.injected(name, self)
 
-def options(name, server, **changed):
-    """The options of a measuring module for this server."""
-    spec = importlib.import_module(MODULE_UTILS + "_" + name).ARGUMENT_SPEC
-    chosen = {option: about.get("default") for option, about in spec.items()}
-    chosen.update(login_host=server.host, login_port=server.port, login_password=server.password)
-    return {**chosen, **changed}
+    def login(self, **options):
+        found = {
+            "login_host": self.server.host,
+            "login_port": self.server.port,
+            "login_password": self.server.password,
+            **options,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def memory(self, check=False, diff=False, **options):
+        """The result of the module redis_memory."""
+        return run_module("redis_memory", self.login(**options), check=check, diff=diff)
+
+    def health(self, **options):
+        """The result of the module redis_health_info."""
+        return run_module("redis_health_info", self.login(**{"sample_seconds": 0.1, **options}))
+
+    def findings(self, **settings):
+        """What the role finds, by the id of the check."""
+        settings = {"tracktion_sample_seconds": 0.2, **settings}
+        settings.update(
+            {"cache_" + name: value for name, value in self.login().items() if "cache_" + name not in settings}
+        )
+        return diagnose("cache", settings)
+
+    @contextlib.contextmanager
+    def user(self, name, *rules):
+        """A user with these ACL rules for as long as the context lasts: how to log in as it."""
+        client = self.redis()
+        client.execute_command("ACL", "SETUSER", name, "reset", "on", ">secret", *rules)
+        try:
+            yield {"login_user": name, "login_password": "secret"}
+        finally:
+            client.acl_deluser(name)
+
+    def truth(self, databases=(0,)):
+        """What redis-py says of every key: {(database, prefix, type): [keys, bytes, keys without a time to live]}."""
+        sums = {}
+        for database in databases:
+            client = self.redis(db=database)
+            names = list(client.scan_iter(count=1000))
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                pipeline.memory_usage(name).pttl(name).type(name)
+            replies = pipeline.execute()
+            for name, size, ttl, kind in zip(names, replies[0::3], replies[1::3], replies[2::3], strict=True):
+                head, colon, _rest = name.partition(b":")
+                entry = sums.setdefault((database, head.decode() if colon else "", kind.decode()), [0, 0, 0])
+                entry[0] += 1
+                entry[1] += size
+                entry[2] += ttl == -1
+        return sums
 
 
-def measure(name, server, **changed):
-    """Measure over a connection of its own."""
-    forget_connections()
-    return importlib.import_module(MODULE_UTILS + "_" + name).measure(options(name, server, **changed))
-
-
-def forget_connections():
-    for client in _redis._kept.values():
-        if isinstance(client, _redis.Client):
-            client.close()
-    _redis._kept.clear()
-
-
-def findings(server, **settings):
-    """What the role says of a server: its probes run with its variables, judged by its checks."""
-    values = {
-        **DEFAULTS,
-        "cache_login_host": server.host,
-        "cache_login_port": server.port,
-        "cache_login_password": server.password or "",
-        "tracktion_sample_seconds": 0.3,
-        **settings,
-    }
-    jinja = Environment()
-    measurement = {}
-    forget_connections()
-    for name, probe in PROBES.items():
-        utils = importlib.import_module(MODULE_UTILS + "_" + probe["module"])
-        chosen = {option: about.get("default") for option, about in utils.ARGUMENT_SPEC.items()}
-        for option, text in probe["options"].items():
-            # The templates of the probes are single expressions: this keeps their types, as Ansible does.
-            chosen[option] = jinja.compile_expression(text.strip("{} "))(**values)
-        measurement[name] = utils.measure(chosen)
-    found, _counts = _judge.judge(
-        "cache", CHECKS, "lab", {"measurement": measurement, "error": None}, values
-    )
-    return found
+@contextlib.contextmanager
+def cache(suite, *arguments, **options):
+    with redis_server(suite, *ARGUMENTS, *arguments, **options) as server:
+        yield Cache(server)

@@ -21,8 +21,8 @@ SOONER = {
     "message_queue_ack_timeout_warning": 0.002,
 }
 
-# Faults that leave each other alone and are injected together, because the broker's statistics need seconds to see them:
-# check -> (fault, part of the finding's object).
+# Faults that leave each other alone and are injected together, because the broker's statistics need seconds to see
+# them: check -> (fault, part of the finding's object).
 TOGETHER = {
     "no_consumer": ("orphaned-queue", "/ lab.orphaned"),
     "backlog": ("orphaned-queue", "/ lab.orphaned"),

@@ -65,7 +65,7 @@ def fill(lab, name, count=20, arguments=None):
                     "bytes": b"\xff\x00",
                     "number": 2**40,
                     "money": decimal.Decimal("1.25"),
-                    "when": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc),
+                    "when": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
                     "nothing": None,
                     "yes": True,
                     "list": [1, "two", {"three": 3}],
@@ -99,9 +99,7 @@ def name(lab):
 
 
 def purge(lab, name, directory, expected, **options):
-    return lab.run(
-        state="purged", name=name, expected_messages=expected, export_directory=str(directory), **options
-    )
+    return lab.run(state="purged", name=name, expected_messages=expected, export_directory=str(directory), **options)
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
@@ -119,7 +117,12 @@ def test_purge_and_replay_in_four_beats_each(lab, name, kind, tmp_path):
     assert not directory.exists()
 
     said = purge(lab, name, directory, 20)
-    assert (said["changed"], said["exported_messages"], said["before"]["ready"], said["after"]["ready"]) == (True, 20, 20, 0)
+    assert (said["changed"], said["exported_messages"], said["before"]["ready"], said["after"]["ready"]) == (
+        True,
+        20,
+        20,
+        0,
+    )
     assert "diff" not in said
     assert lab.ready(name) == 0
     path = said["export_path"]
@@ -174,7 +177,9 @@ def test_what_consumers_hold_and_what_arrives_meanwhile_stays(lab, name, tmp_pat
         said = purge(lab, name, tmp_path, 15)
         assert (said["exported_messages"], said["after"]["ready"]) == (15, 0)
     # Their holder has gone: they are back.
-    assert [body for _key, body, _properties, _headers in take(lab, name)] == [b"\x00body %d" % number for number in range(5)]
+    assert [body for _key, body, _properties, _headers in take(lab, name)] == [
+        b"\x00body %d" % number for number in range(5)
+    ]
 
 
 def test_a_drifted_depth_is_not_purged(lab, name, tmp_path):
@@ -300,7 +305,12 @@ def test_acting_on_what_is_not_there_fails_with_the_option_to_look_at(lab, tmp_p
 
 
 def test_a_queue_is_measured_as_the_broker_sees_it(lab):
-    arguments = {"x-max-length": 500, "x-message-ttl": 3600000, "x-dead-letter-exchange": "", "x-consumer-timeout": 60000}
+    arguments = {
+        "x-max-length": 500,
+        "x-message-ttl": 3600000,
+        "x-dead-letter-exchange": "",
+        "x-consumer-timeout": 60000,
+    }
     with queue(lab, NAME % "measured", arguments, messages=7), lab.amqp() as connection:
         channel = connection.channel()
         channel.basic_get(NAME % "measured")

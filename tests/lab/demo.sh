@@ -17,16 +17,16 @@ say "Bring up the lab: PostgreSQL, Redis, RabbitMQ and three small services, in 
 $lab up
 $lab mend --all
 
-say "Diagnose the healthy stack: nothing may be worse than ok"
-diagnose -e tracktion_fail_at=info
+say "Diagnose the healthy stack: no warning, nothing critical"
+diagnose -e tracktion_fail_at=warning
 
 say "Break it, for real: ${faults[*]}"
 for fault in "${faults[@]}"; do
   $lab break "$fault"
 done
 
-say "Diagnose the broken stack"
-diagnose
+say "Diagnose the broken stack (a blocked session is a finding after a minute; this demo does not wait that long)"
+diagnose -e database_blocked_seconds_warning=2 -e database_idle_in_transaction_warning=2
 
 cat <<EOF
 

@@ -14,7 +14,7 @@ from ..shell import wait_until
 from . import fault
 
 # Holds the server up for some tenths of a second.
-SLOW_SCRIPT = "local n = 0 for i = 1, 2e7 do n = n + i end return n"
+SLOW_SCRIPT = "local n = 0 for i = 1, 5e7 do n = n + i end return n"
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -66,7 +66,7 @@ def connections(client, count: int, *command: object):
     """So many connections beside the client's own, each of which has sent one command and reads no reply."""
     opened = []
     try:
-        for _ in range(count):
+        for _count in range(count):
             connection = client.connection_pool.make_connection()
             connection.connect()
             opened.append(connection)
@@ -76,6 +76,14 @@ def connections(client, count: int, *command: object):
     finally:
         for connection in opened:
             connection.disconnect()
+
+
+def impatient(lab, **options):
+    """A client that does not try again."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return lab.redis(retry=Retry(NoBackoff(), 0), **options)
 
 
 def fill(client, pattern: str, count: int, size: int) -> None:
@@ -159,12 +167,12 @@ def fragmented(lab):
 
 @fault(fires=["cache.peak_memory"])
 def memory_peak(lab):
-    """Redis used much more memory for a moment than it does now."""
+    """Redis used much more memory for a moment than it does now (it remembers that until it is restarted)."""
     client = lab.redis()
-    client.set("lab:peak", b"x" * 150_000_000)
-    client.unlink("lab:peak")
+    with keys_removed(client, "lab:peak:*"):
+        for number in range(150):
+            client.set(f"lab:peak:{number}", b"x" * 1_000_000)
     yield
-    client.config_resetstat()
 
 
 @fault(fires=["cache.hit_ratio"])
@@ -180,8 +188,8 @@ def big_key(lab):
     """One list holds megabytes."""
     client = lab.redis()
     with keys_removed(client, "lab:big:*"):
-        for _ in range(12):
-            client.rpush("lab:big:list", *(b"x" * 1000 for _ in range(1000)))
+        for _count in range(12):
+            client.rpush("lab:big:list", *(b"x" * 1000 for _count in range(1000)))
         yield
 
 
@@ -200,7 +208,7 @@ def keys_many(lab):
     """There are more keys than can be read in a short time, and most of the bytes are in one of them."""
     client = lab.redis()
     with keys_removed(client, "lab:many:*"):
-        client.rpush("lab:many:big", *(b"x" * 1000 for _ in range(40000)))
+        client.rpush("lab:many:big", *(b"x" * 1000 for _count in range(40000)))
         for start in range(0, 200000, 10000):
             client.mset({f"lab:many:{number}": b"x" for number in range(start, start + 10000)})
         yield
@@ -210,7 +218,7 @@ def keys_many(lab):
 def slow_commands(lab):
     """Scripts have each held the server up for tenths of a second."""
     client = lab.redis()
-    for _ in range(3):
+    for _count in range(2):
         client.eval(SLOW_SCRIPT, 0)
     yield
     client.slowlog_reset()
@@ -240,7 +248,7 @@ def command_busy(lab):
 @fault(fires=["cache.error_replies"])
 def wrong_password(lab):
     """A client tries to log in with a wrong password, over and over."""
-    stranger = lab.redis(password="not it")
+    stranger = impatient(lab, password="not it")
     with meanwhile(stranger.ping):
         yield
 
@@ -271,7 +279,7 @@ def save_failing(lab):
 
 @fault(fires=["cache.rdb_save_old"])
 def save_overdue(lab):
-    """Changes have not been saved for longer than the operator wants (age 0 in the test of it)."""
+    """Changes have not been saved for longer than the operator wants (0 s in the test)."""
     client = lab.redis()
     with settings_kept(client, "save"), keys_removed(client, "lab:changed"):
         client.config_set("save", "86400 1000000")
@@ -322,7 +330,7 @@ def connections_refused(lab):
     client = lab.redis()
     with settings_kept(client, "maxclients"):
         client.config_set("maxclients", 30)
-        with contextlib.suppress(Exception), connections(client, 40):
+        with contextlib.suppress(Exception), connections(impatient(lab), 40):
             pass
         yield
     client.config_resetstat()
@@ -344,9 +352,12 @@ def client_not_reading(lab):
     with keys_removed(client, "lab:large"):
         client.set("lab:large", b"x" * 1_000_000, ex=3600)
         with connections(client, 1) as (deaf,):
-            for _ in range(40):
+            # The kernel and a proxy take some forty megabytes of it before the server has to keep the rest.
+            for _count in range(120):
                 deaf.send_command("GET", "lab:large")
-            wait_until(lambda: any(int(each["omem"]) > 20_000_000 for each in client.client_list()), "a full buffer", 10)
+            wait_until(
+                lambda: any(int(each["omem"]) > 50_000_000 for each in client.client_list()), "a full buffer", 10
+            )
             yield
 
 
@@ -361,14 +372,14 @@ def primary_lost(lab):
 
 @fault(fires=["cache.replica_lag"])
 def replica_stuck(lab):
-    """A replica has asked for all data and takes none of it."""
+    """A replica has asked for all data, and is not heard of again (the test waits 2 s, not 10)."""
     client = lab.redis()
     with connections(client, 1) as (replica,):
         replica.send_command("REPLCONF", "listening-port", 6380)
+        replica.read_response()
         replica.send_command("PSYNC", "?", -1)
-        wait_until(lambda: client.info("replication")["connected_slaves"] == 1, "the replica", 10)
+        wait_until(lambda: client.info("replication").get("slave0", {}).get("lag", 0) >= 2, "a replica behind", 15)
         yield
-    wait_until(lambda: client.info("replication")["connected_slaves"] == 0, "the end of the replica", 10)
 
 
 @fault(fires=["cache.transparent_hugepages"])

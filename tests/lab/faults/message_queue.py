@@ -270,9 +270,7 @@ def vhost_down(lab):
 
     vhost = "lab.broken"
     lab.rabbitmq_api("PUT", f"/vhosts/{vhost}", {})
-    lab.rabbitmq_api(
-        "PUT", f"/permissions/{vhost}/tracktion", {"configure": ".*", "write": ".*", "read": ".*"}
-    )
+    lab.rabbitmq_api("PUT", f"/permissions/{vhost}/tracktion", {"configure": ".*", "write": ".*", "read": ".*"})
     with lab.amqp(virtual_host=vhost) as connection:
         channel = connection.channel()
         channel.queue_declare("lab.down", durable=True)
@@ -338,7 +336,7 @@ def lost_node(lab):
         lab.exec("rabbitmq", "rabbitmqctl", "-n", SECOND, "stop")
         yield
         # A queue without a majority cannot be deleted in the usual way.
-        forget = "rabbit_quorum_queue:force_shrink_member_to_current_member(<<\"/\">>, <<\"lab.quorum\">>)."
+        forget = 'rabbit_quorum_queue:force_shrink_member_to_current_member(<<"/">>, <<"lab.quorum">>).'
         lab.exec("rabbitmq", "rabbitmqctl", "eval", forget)
         with lab.amqp() as connection:
             connection.channel().queue_delete("lab.quorum")
@@ -396,7 +394,7 @@ def blocked_publisher(lab):
     """A publisher is stopped by the memory alarm."""
     connection = lab.amqp(heartbeat=0, client_properties={"connection_name": "lab blocked publisher"})
     alarm = memory_alarm(lab)
-    next(alarm)
+    next(alarm, None)
     try:
         connection.channel().basic_publish("", "lab.nowhere", b"{}")
         wait_until(

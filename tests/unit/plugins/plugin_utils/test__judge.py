@@ -57,7 +57,7 @@ def test_a_part_that_could_not_be_read_is_unknown_with_the_measurements_reason(j
     visited["measurement"]["broker"]["unknown"] = [{"part": "queues", "reason": "user has no permission"}]
     (finding,), counts = judged(visited)
     assert finding["status"] == "unknown"
-    assert finding["summary"] == "queues: user has no permission"
+    assert finding["summary"] == "user has no permission"
     assert counts["unknown"] == 1
 
 

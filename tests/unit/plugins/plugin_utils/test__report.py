@@ -41,7 +41,7 @@ def visit(queues):
 
 BAD = visit([{"name": "a", "ready": 500}])
 GOOD = visit([{"name": "a", "ready": 1}])
-GONE = {"unreachable": True, "msg": "Connection timed out"}
+GONE = {"unreachable": True, "msg": "Connection timed out", "areas": {}}
 
 
 def test_the_worst_host_comes_first(report):
@@ -131,6 +131,13 @@ def test_the_terminal_says_one_reason_for_many_unknowns_once(report):
     text = _terminal.render(report({"web": visit([{"name": name, "ready": None} for name in "abc"])}))
     assert text.count("ready is not known") == 1
     assert "1 check could not run" in text
+
+
+def test_the_terminal_prints_a_command_once_per_host(report):
+    both = visit([{"name": "a", "ready": 500}, {"name": "a", "ready": 600}])
+    text = _terminal.render(report({"bad": both}))
+    assert text.count("--check --diff") == 1
+    assert "queues.purge, as for queues.backlog above" in text
 
 
 def test_colour_only_on_request(report):

@@ -1,0 +1,201 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every check of file watching fires on its fault, and stays quiet without it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.integration import inotify_faults as faults
+from tests.integration.areas import diagnose
+from tests.integration.inotify_faults import SOMEBODY
+from tests.integration.playbooks import ROOT, run_playbook
+from tests.lab.faults import every
+from tests.lab.inventory import variables
+from tests.lab.stack import Stack
+
+FAULTS = {name: fault for name, fault in every().items() if fault.area == "file_watching"}
+# A floor that every kernel has, where the test is not about floors.
+LOW = {"file_watching_max_user_watches": 1, "file_watching_max_user_instances": 1, "file_watching_max_queued_events": 1}
+# Use by others on the machine; a machine may hide processes even from root.
+NOT_OURS = {"file_watching.watches_used", "file_watching.instances_used", "file_watching.unprivileged"}
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """The stack: the one that is up, else one of our own."""
+    stack = Stack()
+    ours = not stack.exists
+    stack.up()
+    yield stack
+    if ours:
+        stack.down()
+
+
+@pytest.fixture
+def settings(lab):
+    return {**variables(lab), **LOW}
+
+
+@pytest.fixture
+def folder():
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield name
+
+
+def fired(findings, check_id, status=None):
+    """The findings of a check that are no ``unknown``."""
+    found = [finding for finding in findings.get(check_id, ()) if finding["status"] != "unknown"]
+    if status:
+        assert {finding["status"] for finding in found} == {status}
+    return found
+
+
+def is_quiet(findings):
+    return not {name for name in findings if fired(findings, name)} - NOT_OURS
+
+
+def test_a_healthy_stack_is_quiet(settings):
+    findings = diagnose("file_watching", settings)
+    assert is_quiet(findings), findings
+    # Nor is anything unknown but the use of those users whose processes are hidden.
+    assert set(findings) <= NOT_OURS
+    assert not fired(findings, "file_watching.watches_used")
+    assert not fired(findings, "file_watching.instances_used")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
+    with lab.fault(name):
+        findings = diagnose("file_watching", settings)
+        for check_id in FAULTS[name].fires:
+            assert fired(findings, check_id), (check_id, findings)
+    after = diagnose("file_watching", settings)
+    for check_id in FAULTS[name].fires:
+        assert not fired(after, check_id)
+
+
+# Faults that are seen by the measuring process alone: whoever else lists mounts must not hang in them.
+
+
+@pytest.mark.parametrize(
+    ("prepare", "check_id", "status"),
+    [
+        (faults.dead_mount, "file_watching.directory_not_answering", "critical"),
+        (faults.fuse_mount, "file_watching.no_events_file_system", "warning"),
+        (faults.overlay, "file_watching.no_events_file_system", "info"),
+        (partial(faults.fill_inodes, inodes=20000, used=18500), "file_watching.inode_use", "warning"),
+        (partial(faults.fill_inodes, inodes=20000, used=19900), "file_watching.inode_use", "critical"),
+    ],
+)
+def test_a_bad_mount_fires_its_check(folder, prepare, check_id, status):
+    mine = {
+        **LOW,
+        "file_watching_directories": [folder],
+        "file_watching_timeout": 0.4,
+        "file_watching_watcher_service": "",
+    }
+    findings = diagnose("file_watching", mine, before=partial(prepare, folder))
+    (finding,) = fired(findings, check_id, status)
+    assert finding["object"] == folder
+    assert not fired(diagnose("file_watching", mine), check_id)
+
+
+def test_a_small_file_system_with_few_inodes_is_quiet(folder):
+    findings = diagnose("file_watching", LOW, before=partial(faults.fill_inodes, folder, 100, 99))
+    assert not fired(findings, "file_watching.inode_use")
+
+
+def test_a_machine_without_inotify_is_one_finding():
+    findings = diagnose("file_watching", LOW, before=faults.hide_inotify)
+    assert fired(findings, "file_watching.no_inotify", "critical")
+    assert {name for name in findings if fired(findings, name)} == {"file_watching.no_inotify"}
+
+
+def test_events_that_cannot_arrive(folder):
+    """The user that diagnoses has no inotify instance left."""
+    limit = int((faults.LIMITS / "max_user_instances").read_text())
+    mine = {**LOW, "file_watching_directories": [folder], "file_watching_watcher_service": ""}
+    become = partial(faults.become, SOMEBODY)
+    with faults.watching([], SOMEBODY, instances=limit):
+        findings = diagnose("file_watching", mine, before=become)
+    assert fired(findings, "file_watching.events_do_not_arrive", "critical")
+    assert not fired(diagnose("file_watching", mine, before=become), "file_watching.events_do_not_arrive")
+
+
+def test_without_privilege_the_use_is_unknown():
+    findings = diagnose("file_watching", LOW, before=partial(faults.become, SOMEBODY))
+    assert fired(findings, "file_watching.unprivileged", "info")
+    for check_id in ("file_watching.watches_used", "file_watching.instances_used"):
+        assert [finding["status"] for finding in findings[check_id]] == ["unknown"]
+
+
+def test_use_that_was_seen_is_enough_to_be_critical(folder):
+    """Hidden processes can only make it worse."""
+    limit = int((faults.LIMITS / "max_user_instances").read_text())
+    with faults.watching([folder], SOMEBODY, instances=limit):
+        findings = diagnose("file_watching", LOW, before=partial(faults.become, SOMEBODY))
+        (finding,) = fired(findings, "file_watching.instances_used", "critical")
+        assert finding["object"] == str(SOMEBODY)
+    # A warning before that.
+    with faults.watching([folder], SOMEBODY, instances=int(limit * 0.75)):
+        assert fired(diagnose("file_watching", LOW), "file_watching.instances_used", "warning")
+
+
+def test_the_watchers_settings_are_shown(settings):
+    findings = diagnose("file_watching", {**settings, "file_watching_not_watched_warning": 0})
+    (finding,) = fired(findings, "file_watching.subdirectories_not_watched", "warning")
+    assert "WATCH_DIRECTORY=/music, WATCH_EXTENSIONS=.mp3,.flac,.wav." in finding["advice"]
+
+
+def test_limits_below_their_floors():
+    now = int((faults.LIMITS / "max_queued_events").read_text())
+    findings = diagnose("file_watching", {**LOW, "file_watching_max_queued_events": now + 1})
+    (finding,) = fired(findings, "file_watching.limits_below_floor", "info")
+    assert (finding["object"], finding["observed"]) == ("max_queued_events", {"floor": now + 1, "runtime": now})
+    assert finding["remedy"]["vars"]["file_watching_max_queued_events"] == now + 1
+
+
+def test_the_remedy_asks_for_twice_the_use(settings, folder):
+    """With thresholds so low that a handful of watches is too many."""
+    low = {"file_watching_watches_floor": 1, "file_watching_used_warning": 0, "file_watching_used_critical": 2}
+    low["file_watching_directories_left_warning"] = 1 << 31
+    with faults.watching([folder], SOMEBODY, instances=9):
+        findings = diagnose("file_watching", {**settings, **low})
+    used = {finding["object"]: finding for finding in fired(findings, "file_watching.watches_used", "warning")}
+    assert used[str(SOMEBODY)]["remedy"]["risk"] == "safe"
+    assert used[str(SOMEBODY)]["remedy"]["vars"] == {
+        "file_watching_max_user_watches": 18,
+        "file_watching_max_user_instances": 18,
+        "file_watching_max_queued_events": 1,
+    }
+    (finding,) = fired(findings, "file_watching.watches_would_not_fit", "warning")
+    # The watcher holds one for the library and one for the directory in it, and needs no more.
+    assert finding["remedy"]["vars"]["file_watching_max_user_watches"] == 4
+
+
+def test_every_check_has_a_fault_here():
+    rows = yaml.safe_load((ROOT / "roles/file_watching/vars/main/checks.yml").read_text())["file_watching_checks"]
+    ids = {row["id"] for row in rows}
+    by_stack = {check_id for fault in FAULTS.values() for check_id in fault.fires}
+    in_here = Path(__file__).read_text()
+    assert by_stack <= ids
+    assert {check_id for check_id in ids - by_stack if '"%s"' % check_id not in in_here} == set()
+
+
+def test_a_playbook_says_the_same(lab, tmp_path):
+    with lab.fault("watcher-stopped"):
+        run = run_playbook("diagnose", lab.inventory, tmp_path, extra={"tracktion_areas": ["file_watching"], **LOW})
+    assert run.code == 0, run.output
+    (finding,) = run.findings("file_watching.watcher_not_running")
+    assert finding["status"] == "critical"
+    assert lab.container("file_watcher") in finding["summary"]
