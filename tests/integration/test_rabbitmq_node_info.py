@@ -127,6 +127,8 @@ def test_a_broker_that_starts_is_never_taken_for_a_healthy_one(plain):
         said = info(plain, timeout=2)
         for way in ("amqp", "management"):
             if not said[way]["reachable"]:
-                assert said[way]["error"]["kind"] in ("refused", "closed", "timeout", "server_error", "protocol"), said[way]
+                assert said[way]["error"]["kind"] in ("refused", "closed", "timeout", "server_error", "protocol"), said[
+                    way
+                ]
                 assert said[way]["error"]["cure"]
         time.sleep(0.3)

@@ -31,7 +31,7 @@ OPTIONS = {
     [
         (socket.gaierror(-2, "Name or service not known"), "name_resolution"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "refused"),
-        (socket.timeout("timed out"), "timeout"),
+        (TimeoutError("timed out"), "timeout"),
         (OSError(errno.ETIMEDOUT, "timed out"), "timeout"),
         (ConnectionResetError(errno.ECONNRESET, "reset"), "closed"),
         (http.client.RemoteDisconnected("closed"), "closed"),
@@ -120,8 +120,11 @@ def test_a_node_in_parts():
 
 def test_unroutable_messages_are_counted_over_the_samples():
     samples = [{"sample": count, "timestamp": 0} for count in (12, 9, 5)]
-    overview = {"rates_mode": "basic", "listeners": [], "message_stats": {
-        "drop_unroutable": 12, "drop_unroutable_details": {"rate": 0.0, "samples": samples}}}
+    overview = {
+        "rates_mode": "basic",
+        "listeners": [],
+        "message_stats": {"drop_unroutable": 12, "drop_unroutable_details": {"rate": 0.0, "samples": samples}},
+    }
     found = node_info.unroutable(overview)
     assert (found["dropped"], found["dropped_total"], found["returned"], found["returned_total"]) == (7, 12, 0, 0)
     # Nobody counts, or nobody tells us: not known.
@@ -131,18 +134,34 @@ def test_unroutable_messages_are_counted_over_the_samples():
 
 def test_connections_are_counted_and_the_worst_shown():
     entries = [{"name": "c%d" % number, "state": "running", "channels": number} for number in range(5)]
-    entries += [{"name": "b", "state": "blocked", "channels": 1, "client_properties": {"connection_name": "app"}}, {"name": "young"}]
+    entries += [
+        {"name": "b", "state": "blocked", "channels": 1, "client_properties": {"connection_name": "app"}},
+        {"name": "young"},
+    ]
     found = node_info.connections(entries, 2)
     assert (found["total"], found["held_back_total"], found["channels"]) == (7, 1, 11)
     assert [entry["name"] for entry in found["most_channels"]] == ["c4", "c3"]
     assert found["held_back"][0]["client"] == "app"
-    assert {entry["state"]: entry["connections"] for entry in found["states"]} == {"running": 5, "blocked": 1, "unknown": 1}
+    assert {entry["state"]: entry["connections"] for entry in found["states"]} == {
+        "running": 5,
+        "blocked": 1,
+        "unknown": 1,
+    }
 
 
 def test_totals_count_what_is_left_out():
     listed = [
-        {"vhost": "/", "name": name, "ready": 1, "unacked": None, "total": 1, "state": "running", "type": "classic",
-         "members": None, "online_members": None}
+        {
+            "vhost": "/",
+            "name": name,
+            "ready": 1,
+            "unacked": None,
+            "total": 1,
+            "state": "running",
+            "type": "classic",
+            "members": None,
+            "online_members": None,
+        }
         for name in ("a", "b", "c", "gone")
     ]
     found = queue_state.totals(listed, {("/", "a"): {}}, vanished=1)
@@ -150,6 +169,11 @@ def test_totals_count_what_is_left_out():
 
 
 def test_expected_queues_are_in_the_vhost_of_the_connection_unless_they_say():
-    options = {"vhost": "/", "expected_queues": [
-        {"name": "a", "vhost": None, "min_consumers": 2}, {"name": "b", "vhost": "v", "min_consumers": 0}]}
+    options = {
+        "vhost": "/",
+        "expected_queues": [
+            {"name": "a", "vhost": None, "min_consumers": 2},
+            {"name": "b", "vhost": "v", "min_consumers": 0},
+        ],
+    }
     assert queue_state.expectations(options) == {("/", "a"): 2, ("v", "b"): 0}

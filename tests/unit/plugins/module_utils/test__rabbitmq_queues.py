@@ -82,7 +82,9 @@ def test_fetched_messages_count_as_delivered():
     assert queues.unacked_age(history((0, 0, 3, 3), get=(0, 2, 2, 2)), 5, NOW) == 20.0
 
 
-@pytest.mark.parametrize(("given", "unacked"), [({}, 3), ({"message_stats": []}, 3), (history((5, 5)), 0), (history((5, 5)), 9)])
+@pytest.mark.parametrize(
+    ("given", "unacked"), [({}, 3), ({"message_stats": []}, 3), (history((5, 5)), 0), (history((5, 5)), 9)]
+)
 def test_an_age_that_cannot_be_known_is_null(given, unacked):
     # Nine are out, and five were counted: the node was restarted in between.
     assert queues.unacked_age(given, unacked, NOW) is None
@@ -159,7 +161,9 @@ def test_patterns_choose_queues():
 def test_a_queue_without_statistics_keeps_its_numbers_and_knows_no_more():
     found = queues.described(entry(messages=5, messages_ready=5, messages_unacknowledged=0), {"state": "running"}, NOW)
     assert (found["ready"], found["unacked"], found["total"]) == (5, 0, 5)
-    assert (found["consumers"], found["publish_rate"], found["growth_rate"], found["at_prefetch_ceiling"]) == (None,) * 4
+    assert (found["consumers"], found["publish_rate"], found["growth_rate"], found["at_prefetch_ceiling"]) == (
+        None,
+    ) * 4
 
 
 def test_a_broker_without_rates_has_none():
@@ -179,7 +183,9 @@ def test_every_way_to_a_queue_gives_the_same_fields():
     asked = queues.from_amqp("/", "q", {"ready": 3, "consumers": 1, "error": None})
     assert set(asked) == set(queues.described(entry(), {"consumers": 0}, NOW))
     assert (asked["source"], asked["ready"], asked["unacked"]) == ("amqp", 3, None)
-    refused = queues.from_amqp("/", "q", {"ready": None, "consumers": None, "error": {"kind": "exclusive", "message": "no"}})
+    refused = queues.from_amqp(
+        "/", "q", {"ready": None, "consumers": None, "error": {"kind": "exclusive", "message": "no"}}
+    )
     assert refused["error"]["kind"] == "exclusive"
 
 

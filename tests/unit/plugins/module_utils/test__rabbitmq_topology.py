@@ -105,7 +105,9 @@ def test_exchanges_that_lead_nowhere_come_in_the_order_of_what_is_lost():
         exchange("caught", arguments={"alternate-exchange": "net"}),
         exchange("policed", policy="net"),
     ]
-    policies = [{"vhost": "/", "pattern": "^policed$", "apply-to": "exchanges", "definition": {"alternate-exchange": "net"}}]
+    policies = [
+        {"vhost": "/", "pattern": "^policed$", "apply-to": "exchanges", "definition": {"alternate-exchange": "net"}}
+    ]
     found, _api, _unknown = read(exchanges, {("/", "bound"): [binding("q")]})
     unbound, total, checked = found.unbound(policies, 10)
     assert [entry["name"] for entry in unbound] == ["busy", "amq.topic", "caught", "policed", "quiet"]
@@ -142,7 +144,12 @@ def test_the_policy_with_the_highest_priority_applies():
 def test_dead_letters_by_argument_and_by_policy_and_those_that_are_lost():
     found, _api, _unknown = read([exchange("dlx"), exchange("empty")], {("/", "dlx"): [binding("grave", "dead")]})
     policies = [
-        {"vhost": "/", "pattern": "^policed$", "apply-to": "quorum_queues", "definition": {"dead-letter-exchange": "dlx"}},
+        {
+            "vhost": "/",
+            "pattern": "^policed$",
+            "apply-to": "quorum_queues",
+            "definition": {"dead-letter-exchange": "dlx"},
+        },
     ]
     queues = [
         queue("argued", **{"x-dead-letter-exchange": "dlx", "x-dead-letter-routing-key": "dead"}),
@@ -157,7 +164,10 @@ def test_dead_letters_by_argument_and_by_policy_and_those_that_are_lost():
     ]
     letters = topology.dead_letters(queues, policies, found, 10)
     (grave,) = letters["queues"]
-    assert [(source["queue"], source["via"]) for source in grave["sources"]] == [("argued", "argument"), ("policed", "policy")]
+    assert [(source["queue"], source["via"]) for source in grave["sources"]] == [
+        ("argued", "argument"),
+        ("policed", "policy"),
+    ]
     assert [(entry["queue"], entry["reason"]) for entry in letters["lost"]] == [
         ("missing", "the exchange gone does not exist"),
         ("misspelt", "there is no queue grvae"),
