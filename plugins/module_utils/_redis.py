@@ -151,6 +151,23 @@ class Client:
         self._buffer, self._at = lines.pop(), 0
         return lines
 
+    def read_scan(self):
+        """The reply to SCAN: the next cursor, the names framed as arguments of a command, and the names.
+
+        Raises ReplyError. A name may hold a line end: its length does not fit then; the reply is read by the letter.
+        """
+        header = self._line()
+        if header[:1] == b"-":
+            raise ReplyError(header[1:].decode("utf-8", "replace"))
+        cursor, count = int(self.read()), int(self._line()[1:])
+        lines = self.read_lines(2 * count)
+        lengths, names = lines[0::2], lines[1::2]
+        if any(length != b"$%d" % size for length, size in set(zip(lengths, map(len, names)))):
+            self._buffer, self._at = b"\r\n".join(lines + [self._buffer]), 0
+            names = [self.read() for _name in range(count)]
+            lengths = [b"$%d" % len(name) for name in names]
+        return cursor, [b"%b\r\n%b\r\n" % framed for framed in zip(lengths, names)], names
+
     def close(self):
         self._socket.close()
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a Redis server serves: answers, look-ups, commands, persistence, clients, replication. Private to this collection."""
+"""How a Redis server serves: look-ups, commands, persistence, clients, replication. Private to this collection."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _measure(client, options):
         first, info = [
             dict(parse_info(a), **parse_info(b)) for a, b in ((earlier[0], earlier[1]), (later[0], later[1]))
         ]
-        pid = process.find(info)
+        pid = process.find(client, info)
         parts["server"] = service.server(info)
         parts["load"] = service.load(first, info, seconds)
         parts["lookups"] = service.lookups(first, info, seconds)

@@ -23,7 +23,7 @@ import random
 import re
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError, pack
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import pack
 from ansible_collections.tracktion.ops.plugins.module_utils._redis_info import ratio, readable
 
 # Keys of a sample, over all databases. A prefix with 5 % of the keys is then known to about 5 % (95 % interval) where
@@ -41,8 +41,11 @@ GROUPS_MOST = 20000
 OTHER = b"\x00other"
 
 Z_95 = 1.96
-# Assumed for a group of one key: sizes that vary as much as their mean.
-FEW_SPREAD = 3.0
+# Assumed for a group of which one key was seen: sizes that vary by more than their mean.
+ONE_VARIATION = 2.0
+
+# The reply to PTTL for a key that does not expire.
+NO_TTL = b":-1"
 
 # What is asked about each key: column -> the command in wire format, up to the name of the key.
 _QUESTIONS = {
@@ -81,41 +84,46 @@ class Survey:
         self.denied = {}
         self.longest_step = 0.0
 
-    def add(self, database, names, columns, lines):
-        """Takes in the names of one step and the reply lines for them, one for each column and name."""
-        width = len(columns)
-        nothing = [b""] * len(names)
-        sizes, ttls, types = (
-            lines[columns.index(column) :: width] if column in columns else nothing for column in _QUESTIONS
-        )
+    def add(self, database, names, replies):
+        """Takes in the names of one step, and by column the reply lines about them (empty where there are none)."""
         self.seen[database] = self.seen.get(database, 0) + len(names)
-        separator, groups = self.separator, self.groups
-        smallest = self._smallest()
-        for name, size, ttl, kind in zip(names, sizes, ttls, types):
+        # Loops in C wherever there is one: this runs while the server works on the next step.
+        separator, by_group = self.separator, {}
+        for name, size, ttl, kind in zip(names, replies["bytes"], replies["ttl"], replies["type"]):
             head, found, _rest = name.partition(separator)
-            key = (database, head if found else b"", kind)
-            group = groups.get(key)
-            if group is None:
-                group = self._new_group(key)
-            group.seen += 1
-            if size[:1] == b":":
-                number = int(size[1:])
-                group.sized += 1
-                group.bytes += number
-                group.squares += number * number
-                if ttl == b":-1":
-                    group.lasting_bytes += number
-                if number > smallest:
-                    smallest = self._keep((number, database, name, kind, ttl))
-            if ttl == b":-1":
-                group.lasting += 1
-                group.ttl_known += 1
-            elif ttl[:1] == b":" and ttl != b":-2":
-                group.ttl_known += 1
-                group.ttl_seconds += int(ttl[1:]) / 1000.0
+            key = (head if found else b"", kind)
+            try:
+                by_group[key].append((size, ttl, name))
+            except KeyError:
+                by_group[key] = [(size, ttl, name)]
+        for (prefix, kind), rows in by_group.items():
+            self._add_group(database, prefix, kind, rows)
 
-    def _new_group(self, key):
-        if len(self.groups) >= GROUPS_MOST:
+    def _add_group(self, database, prefix, kind, rows):
+        group = self._group((database, prefix, kind))
+        group.seen += len(rows)
+        sized = [(int(size[1:]), ttl, name) for size, ttl, name in rows if size[:1] == b":"]
+        sizes = [row[0] for row in sized]
+        group.sized += len(sizes)
+        group.bytes += sum(sizes)
+        group.squares += sum([size * size for size in sizes])
+        group.lasting_bytes += sum([size for size, ttl, _name in sized if ttl == NO_TTL])
+        ttls = [row[1] for row in rows]
+        lasting = ttls.count(NO_TTL)
+        group.lasting += lasting
+        group.ttl_known += lasting
+        if lasting < len(rows):
+            # (:-2 is a key that has expired since SCAN named it.)
+            running = [int(ttl[1:]) for ttl in ttls if ttl[:1] == b":" and ttl[1:2] != b"-"]
+            group.ttl_known += len(running)
+            group.ttl_seconds += sum(running) / 1000.0
+        if sizes and max(sizes) > self._smallest():
+            for size, ttl, name in sized:
+                if size > self._smallest():
+                    self._keep((size, database, name, kind, ttl))
+
+    def _group(self, key):
+        if key not in self.groups and len(self.groups) >= GROUPS_MOST:
             key = (key[0], OTHER, key[2])
         return self.groups.setdefault(key, Group())
 
@@ -124,7 +132,6 @@ class Survey:
             heapq.heappush(self.biggest, entry)
         else:
             heapq.heapreplace(self.biggest, entry)
-        return self._smallest()
 
     def _smallest(self):
         """What a key must exceed to be one of the biggest."""
@@ -146,38 +153,40 @@ def survey(client, databases, whole, separator, top, deadline, chance=random):
         # More than half of a database is not sampled but read: a run of SCAN must not meet its own start.
         limit = None if whole or each["key_count"] <= 2 * share else share
         client.select(each["database"])
-        if _read(client, each["database"], limit, result, deadline, chance):
+        if _read(client, each, limit, result, deadline, chance):
             result.whole.add(each["database"])
     return result
 
 
 def _read(client, database, limit, result, deadline, chance):
     """Reads one database, or ``limit`` keys of it. Whether every key was read."""
-    columns = list(_QUESTIONS)
-    first = 0 if limit is None else chance.getrandbits(48)
-    cursor, count, seen, laps = first, COUNT_FIRST, 0, 0
+    number = database["database"]
+    # Where no key expires, none need be asked.
+    columns = [column for column in _QUESTIONS if column != "ttl" or database["expiring_count"]]
+    cursor = 0 if limit is None else chance.getrandbits(48)
+    count, seen, laps = COUNT_FIRST, 0, 0
     client.send(pack("SCAN", cursor, "COUNT", count))
     waiting = None
     while True:
         started = time.monotonic()
-        reply = client.read()
-        if isinstance(reply, ReplyError):
-            raise reply
-        cursor, names = int(reply[0]), reply[1]
+        cursor, framed, names = client.read_scan()
         seen += len(names)
         laps += cursor == 0
         # The run starts anywhere, so it goes round the end of the table once.
         over = (laps == 1 if limit is None else laps == 2 or seen >= limit) or deadline.expired()
         # One message: the questions about these names, and the next step. While the server works on it, the replies
         # of the step before are summed up.
-        client.send(_questions(columns, names) + (b"" if over else pack("SCAN", cursor, "COUNT", count)))
+        client.send(_questions(columns, framed) + (b"" if over else pack("SCAN", cursor, "COUNT", count)))
         if waiting:
-            result.add(database, *waiting)
+            result.add(number, *waiting)
         lines = client.read_lines(len(names) * len(columns))
-        waiting = (names, columns, lines)
-        columns = _allowed(columns, lines, result)
+        replies = {column: [NO_TTL if column == "ttl" else b""] * len(names) for column in _QUESTIONS}
+        for at, column in enumerate(columns):
+            replies[column] = lines[at * len(names) : (at + 1) * len(names)]
+        waiting = (names, replies)
+        columns = _allowed(columns, replies, result)
         if over:
-            result.add(database, *waiting)
+            result.add(number, *waiting)
             return limit is None and cursor == 0
         step = time.monotonic() - started
         result.longest_step = max(result.longest_step, step)
@@ -187,51 +196,54 @@ def _read(client, database, limit, result, deadline, chance):
             count = min(COUNT_MOST, count * 2)
 
 
-def _questions(columns, names):
-    asked = [_QUESTIONS[column] for column in columns]
-    framed = [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
-    return b"".join([question + name for name in framed for question in asked])
+def _questions(columns, framed):
+    """The questions of each column about all names, which are framed as arguments already."""
+    return b"".join([_QUESTIONS[column] + _QUESTIONS[column].join(framed) for column in columns]) if framed else b""
 
 
-def _allowed(columns, lines, result):
+def _allowed(columns, replies, result):
     """The columns the server answers. One that is refused for every key of a step is not asked again."""
-    width = len(columns)
     answered = []
-    for at, column in enumerate(columns):
-        replies = lines[at::width]
-        refused = [line for line in replies if line[:1] == b"-"]
+    for column in columns:
+        lines = replies[column]
+        refused = [line for line in lines if line[:1] == b"-"]
         if refused:
             result.denied.setdefault(column, refused[0][1:].decode("utf-8", "replace"))
-        if not replies or len(refused) < len(replies):
+        if not lines or len(refused) < len(lines):
             answered.append(column)
     return answered
 
 
-def interval(estimate, seen, sampled, total, mean_square_ratio):
+def interval(estimate, observed, seen, sampled, total, variation):
     """The 95 % interval (low, high) of a sum over the keys of one group, from a sample without replacement.
 
-    ``seen`` of the ``sampled`` keys are of the group, ``total`` keys are in the database, ``mean_square_ratio`` is the
-    mean of the squared values over the square of their mean (1 where all are alike). The interval is log-normal: it
-    cannot go below zero, and holds for groups of a few keys better than a symmetric one.
+    ``observed`` is the sum over the ``seen`` keys of the group in the sample, ``estimate`` what it stands for;
+    ``sampled`` of the ``total`` keys of the database are in the sample. ``variation`` is the squared coefficient of
+    variation of the values. How many keys the group has is uncertain as a Poisson number is (Byar's approximation:
+    one key seen stands for 0.01 to 5.6); what their values are, by the normal law on top of it. The sum is never less
+    than what was seen.
     """
-    if not seen or estimate is None:
-        return None, None
-    left = max(0.0, 1.0 - sampled / total) if total else 0.0
-    variation = math.sqrt(max(0.0, (mean_square_ratio - seen / sampled) / seen) * left)
-    factor = math.exp(Z_95 * variation)
-    return int(estimate / factor), int(math.ceil(estimate * factor))
+    left = max(0.0, 1.0 - sampled / total)
+    values = Z_95**2 * variation / seen
+    ends = []
+    for count, sign in ((seen, -1), (seen + 1, 1)):
+        end = count * (1 - 1 / (9 * count) + sign * Z_95 / (3 * math.sqrt(count))) ** 3
+        counts = math.log(end / seen) ** 2 * (1 - seen / sampled)
+        ends.append(estimate * math.exp(sign * math.sqrt((counts + values) * left)))
+    return max(observed, int(ends[0])), int(math.ceil(ends[1]))
 
 
-def spread_of(group, mean):
-    """The mean of the squared sizes over the square of their mean, raised for groups of which few keys were seen.
+def variation_of(group, mean):
+    """The squared coefficient of variation of the sizes, raised for groups of which few keys were seen.
 
     Sizes are skewed, and a few of them show too little of it. With what is added here, the intervals held in 92 to
-    98 % of simulated samples with log-normal sizes up to sigma 1, from 6 seen keys on. With more skew and few keys
+    99 % of simulated samples with log-normal sizes up to sigma 1, from 6 seen keys on. With more skew and few keys
     seen they hold less often: no sample knows of the big key that is not in it.
     """
     if group.sized < 2 or not mean:
-        return FEW_SPREAD
-    return 1.0 + max(0.0, group.squares / group.sized / mean**2 - 1.0) * (1.0 + min(2.0, 30.0 / group.sized))
+        return ONE_VARIATION
+    found = max(0.0, group.squares / group.sized / mean**2 - 1.0)
+    return found * (1.0 + min(2.0, 30.0 / group.sized))
 
 
 def pattern_of(prefix, separator):
@@ -247,7 +259,7 @@ def group_row(key, group, sampled, total, complete, separator=":"):
     scale = 1.0 if complete or not sampled else max(1.0, total / sampled)
     left = sampled if complete else total
     count = int(round(group.seen * scale))
-    count_low, count_high = interval(count, group.seen, sampled, left, 1.0)
+    count_low, count_high = interval(count, group.seen, group.seen, sampled, left, 0.0)
     row = {
         "database": database,
         "prefix": None if prefix == OTHER else readable(prefix),
@@ -270,8 +282,9 @@ def group_row(key, group, sampled, total, complete, separator=":"):
     if group.sized:
         mean = group.bytes / group.sized
         row["bytes"] = int(round(mean * group.seen * scale))
-        spread = spread_of(group, mean)
-        row["bytes_low"], row["bytes_high"] = interval(row["bytes"], group.seen, sampled, left, spread)
+        row["bytes_low"], row["bytes_high"] = interval(
+            row["bytes"], group.bytes, group.seen, sampled, left, variation_of(group, mean)
+        )
         row["mean_bytes"] = int(round(mean))
     if group.ttl_known:
         lasting = group.lasting / group.ttl_known

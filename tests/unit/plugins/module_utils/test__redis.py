@@ -62,6 +62,15 @@ def test_lines_leave_what_follows_them(pair):
     assert client.read_lines(0) == []
 
 
+@pytest.mark.parametrize("names", [[], [b"a", b"track:12"], [b"a", b"\r\n", b"", b"a\r\n$1\r\nb", b"z"]])
+def test_names_with_line_ends_are_read_by_the_letter(pair, names):
+    client, server = pair
+    framed = [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
+    server.sendall(b"*2\r\n$2\r\n17\r\n*%d\r\n%b:5\r\n" % (len(names), b"".join(framed)))
+    assert client.read_scan() == (17, framed, names)
+    assert client.read() == 5
+
+
 def test_an_error_reply_has_its_first_word_as_code(pair):
     client, server = pair
     server.sendall(b"-NOPERM User x has no permissions\r\n")

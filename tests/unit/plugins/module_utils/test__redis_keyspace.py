@@ -11,23 +11,26 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils import _redis_keyspace as keyspace
 
 
-def lines(*rows):
-    """The reply lines for keys, from (bytes, ttl in ms, type)."""
-    return [text.encode() for size, ttl, kind in rows for text in (":%d" % size, ":%d" % ttl, "+" + kind)]
+def replies(*rows):
+    """The reply lines for keys by column, from (bytes, ttl in ms, type)."""
+    return {
+        "bytes": [b":%d" % size for size, _ttl, _kind in rows],
+        "ttl": [b":%d" % ttl for _size, ttl, _kind in rows],
+        "type": [b"+" + kind.encode() for _size, _ttl, kind in rows],
+    }
 
 
-COLUMNS = ["bytes", "ttl", "type"]
-
-
-def survey_of(names, replies, top=2, columns=COLUMNS):
+def survey_of(names, answers, top=2):
     result = keyspace.Survey(":", top)
-    result.add(0, names, columns, replies)
+    result.add(0, names, answers)
     return result
 
 
 def test_keys_are_summed_up_by_prefix_and_type():
     names = [b"a:1", b"a:2", b"a:3", b"plain"]
-    result = survey_of(names, lines((100, -1, "string"), (300, 60000, "string"), (50, -1, "hash"), (10, -1, "string")))
+    result = survey_of(
+        names, replies((100, -1, "string"), (300, 60000, "string"), (50, -1, "hash"), (10, -1, "string"))
+    )
     rows = {
         (row["prefix"], row["type"]): row
         for row in (keyspace.group_row(key, group, 4, 4, True) for key, group in result.groups.items())
@@ -42,13 +45,13 @@ def test_keys_are_summed_up_by_prefix_and_type():
 
 
 def test_a_key_that_expired_meanwhile_counts_for_nothing_but_itself():
-    result = survey_of([b"a:1"], [b"$-1", b":-2", b"+none"])
+    result = survey_of([b"a:1"], {"bytes": [b"$-1"], "ttl": [b":-2"], "type": [b"+none"]})
     (group,) = result.groups.values()
     assert (group.seen, group.sized, group.ttl_known, result.biggest) == (1, 0, 0, [])
 
 
 def test_a_refused_column_leaves_its_fields_null():
-    result = survey_of([b"a:1"], [b":-1", b"+string"], columns=["ttl", "type"])
+    result = survey_of([b"a:1"], {**replies((0, -1, "string")), "bytes": [b""]})
     ((key, group),) = result.groups.items()
     row = keyspace.group_row(key, group, 1, 1, True)
     assert row["bytes"] is row["bytes_low"] is row["without_ttl_bytes"] is None
@@ -57,22 +60,22 @@ def test_a_refused_column_leaves_its_fields_null():
 
 def test_a_column_is_dropped_where_it_is_refused_for_every_key():
     result = keyspace.Survey(":", 1)
-    replies = [b"-NOPERM no", b":-1", b"-NOPERM no", b"-NOPERM here"]
-    assert keyspace._allowed(["bytes", "ttl"], replies, result) == ["ttl"]
-    assert keyspace._allowed(["bytes"], [], result) == ["bytes"]
+    answers = {"bytes": [b"-NOPERM no", b"-NOPERM no"], "ttl": [b":-1", b"-NOPERM here"]}
+    assert keyspace._allowed(["bytes", "ttl"], answers, result) == ["ttl"]
+    assert keyspace._allowed(["bytes"], {"bytes": []}, result) == ["bytes"]
     assert result.denied == {"bytes": "NOPERM no", "ttl": "NOPERM here"}
 
 
 def test_a_keyspace_without_prefixes_does_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(keyspace, "GROUPS_MOST", 3)
     names = [b"user%d:x" % number for number in range(10)]
-    result = survey_of(names, lines(*[(10, -1, "string")] * 10))
+    result = survey_of(names, replies(*[(10, -1, "string")] * 10))
     assert len(result.groups) == 4
     assert result.groups[0, keyspace.OTHER, b"+string"].seen == 7
 
 
 def test_no_biggest_keys_are_kept_where_none_are_wanted():
-    assert survey_of([b"a:1"], lines((5, -1, "string")), top=0).biggest == []
+    assert survey_of([b"a:1"], replies((5, -1, "string")), top=0).biggest == []
 
 
 @pytest.mark.parametrize(
@@ -93,8 +96,17 @@ def test_hidden_names_keep_prefix_and_identity():
 
 
 def test_a_complete_reading_has_no_error():
-    assert keyspace.interval(100, 10, 50, 50, 3.0) == (100, 100)
-    assert keyspace.interval(100, 0, 50, 50, 3.0) == (None, None)
+    assert keyspace.interval(100, 100, 10, 50, 50, 3.0) == (100, 100)
+
+
+def test_one_big_key_by_chance_in_the_sample_is_held_by_its_interval():
+    group = keyspace.Group()
+    group.seen = group.sized = 1
+    group.bytes, group.squares = 1600000, 1600000**2
+    row = keyspace.group_row((0, b"queue", b"+list"), group, 30000, 1000000, False)
+    assert row["bytes_low"] == 1600000
+    assert row["key_count_low"] == 1
+    assert row["bytes"] > 50000000
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05, 0.01])
