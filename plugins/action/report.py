@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
             )
         findings, hosts = [], []
         results = [result for results in visits.values() for result in results]
-        roles = sorted({outcome["role"] for result in results for outcome in (result.get("areas") or {}).values()})
+        roles = sorted({outcome["role"] for result in results for outcome in result["areas"].values()})
         judges = _report.Judges(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
         for name, own in visits.items():
             host, found = _report.host_report(name, own, judges, _coerce)

@@ -15,6 +15,8 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _chec
 
 # Settings go back to the judge and on into reports. What opens a door does not.
 PRIVATE = re.compile(r"_login_|passw|secret|token|_key$")
+# Variables of all areas: how long rates are watched for, in seconds.
+SHARED = {"tracktion_sample_seconds": 1}
 NAME_ONLY = re.compile(r"\{\{ (\w+) \}\}")
 
 
@@ -58,21 +60,20 @@ class ActionModule(ActionBase):
                 if name not in own:
                     visited[area.name]["measurement"][name] = self._ask(probe, task_vars)
 
-        result = {"changed": False, "python": None, "started": time.time()}
+        python, started = None, time.time()
         if plan:
             measured = self._execute_module(
                 module_name="tracktion.ops.measure", module_args={"plan": json.dumps(plan)}, task_vars=task_vars
             )
-            if "areas" not in measured:
+            if "measured" not in measured:
                 # Failed before it measured (no Python, a full disk, ...): the report says so for the host.
-                return {**measured, "changed": False, "place": place, "areas": {}, "extra_checks": extra_checks}
-            result["python"] = measured["python"]
-            for name, outcome in measured["areas"].items():
+                return {**measured, "changed": False, "place": place, "visited": None}
+            python = measured["python"]
+            for name, outcome in json.loads(measured["measured"]).items():
                 visited[name]["measurement"].update(outcome["measurement"])
                 visited[name].update(error=outcome["error"], seconds=outcome["seconds"])
         earlier = _visit.areas_measured_at(place, task_vars.get("tracktion_visit"))
-        result.update(place=place, areas={**earlier, **visited}, extra_checks=extra_checks)
-        return result
+        return _visit.result(place, {**earlier, **visited}, extra_checks, started, python)
 
     def _fill_in(self, area, task_vars):
         """The role's variables on this host, and its probes with them filled in.
@@ -80,9 +81,12 @@ class ActionModule(ActionBase):
         The role's defaults stand below everything the host has, as in a play that lists the role.
         """
         defaults = area.defaults()
-        templar = self._templar.copy_with_new_env(available_variables={**defaults, **task_vars})
-        settings = templar.template({name: task_vars.get(name, default) for name, default in defaults.items()})
-        return settings, templar.template(_shortcut(area.probes(), settings))
+        templar = self._templar.copy_with_new_env(available_variables={**SHARED, **defaults, **task_vars})
+        shared, settings = (
+            templar.template({name: task_vars.get(name, default) for name, default in variables.items()})
+            for variables in (SHARED, defaults)
+        )
+        return settings, templar.template(_shortcut(area.probes(), {**shared, **settings}))
 
     def _ask(self, probe, task_vars):
         """Measure with a module from outside this collection: a task of its own."""

@@ -23,6 +23,7 @@ ARGUMENT_SPEC = {
     "max_user_watches": FLOOR,
     "max_user_instances": FLOOR,
     "max_queued_events": FLOOR,
+    "hidden_processes_accepted": {"type": "int", "default": 0},
     "sysctl_root": {"type": "path", "default": "/"},
     "docker_root": {"type": "path"},
     "top": {"type": "int", "default": 20},
@@ -55,6 +56,9 @@ def measure(options):
     limits = [describe_limit(name, runtime[name], options.get(name), configuration, memory) for name in runtime]
     scan = _inotify.scan(deadline)
     names = _processes.user_names()
+    hidden = sum(map(len, scan.unreadable.values()))
+    if hidden <= options["hidden_processes_accepted"]:
+        scan.unreadable = {}
     users = count_users(scan, runtime, names)
     if not scan.complete:
         unknown.add("users", scan.reason)
@@ -76,7 +80,7 @@ def measure(options):
             "users_total": len(users),
             "processes": busiest(scan, top, names, Engine(options["docker_root"])),
             "processes_total": len({instance.pid for instance in scan.instances}),
-            "scan": describe_scan(scan),
+            "scan": describe_scan(scan, hidden),
             "memory": describe_memory(scan, runtime["max_user_watches"], memory),
         },
         unknown,
@@ -235,12 +239,12 @@ def describe_process(pid, instances, names, engine):
     }
 
 
-def describe_scan(scan):
+def describe_scan(scan, hidden):
     return {
         "complete": scan.complete and not scan.unreadable,
         "reason": scan.reason or (why_unreadable(scan) if scan.unreadable else None),
         "processes": scan.processes,
-        "unreadable_processes": sum(map(len, scan.unreadable.values())),
+        "unreadable_processes": hidden,
         "vanished_processes": scan.vanished,
         "instances": len(scan.instances),
         "watches": sum(instance.watches for instance in scan.instances),

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.module_utils._pg_sessions import hide_passwords
-from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import QueryFailed
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import MARK, QueryFailed
 
 # The extension's columns, not the server's version, decide: after pg_upgrade an old extension lives on a new server.
 EXTENSION = """
@@ -27,6 +27,7 @@ WITH statements AS MATERIALIZED (
            row_number() OVER (ORDER BY {total} DESC) AS heavy,
            row_number() OVER (ORDER BY s.calls >= %(min_calls)s DESC, {mean} DESC) AS slow
     FROM {schema}.pg_stat_statements s
+    WHERE s.query IS NULL OR position(%(mark)s IN s.query) = 0
 )
 SELECT s.queryid::text AS id, d.datname::text AS database, r.rolname::text AS "user",
        left(s.query, %(query_length)s) AS query, s.calls,
@@ -75,7 +76,7 @@ def statements(client, top, min_calls, query_length):
     try:
         found = client.rows(
             STATEMENTS.format(schema=extension["quoted_schema"], **column_names(extension["columns"])),
-            {"top": top, "min_calls": min_calls, "query_length": query_length},
+            {"top": top, "min_calls": min_calls, "query_length": query_length, "mark": MARK},
         )
     except QueryFailed as exc:
         if exc.sqlstate != NOT_LOADED:

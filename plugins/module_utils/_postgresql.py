@@ -17,11 +17,20 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 
 APPLICATION_NAME = "tracktion.ops"
 
+# Stands in every query that measures, so that statistics of statements can leave our own out.
+MARK = "/* tracktion.ops */"
+
 # A diagnosis must not queue behind the lock it is there to find (nor make others queue behind it).
 LOCK_TIMEOUT_MS = 50
 
+# Sent in one message with the query: LOCAL leaves nothing behind in a session that a pooler hands on to others.
+# Compiling a query over the catalogs of 15,000 indexes takes 0.7 s, running it 0.1 s.
+SETTINGS = (
+    "SET TRANSACTION READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = %d; SET LOCAL lock_timeout = %d; "
+)
+
 # How long past its statement_timeout a query may stay unanswered before the server counts as lost.
-ANSWER_SLACK = 0.5
+ANSWER_SLACK = 1.0
 
 CONNECTION_SPEC = {
     "login_host": {"type": "str", "default": "localhost"},
@@ -168,15 +177,11 @@ class Client:
         seconds = self.deadline.remaining(at_most=self.timeout)
         if seconds <= 0:
             raise QueryFailed("the deadline of this measurement was over before it was read")
-        # SET LOCAL in the same message: nothing is left behind in a session that a pooler hands to others.
-        settings = "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = %d; SET LOCAL lock_timeout = %d; " % (
-            max(1, seconds * 1000),
-            LOCK_TIMEOUT_MS,
-        )
+        settings = SETTINGS % (max(1, seconds * 1000), LOCK_TIMEOUT_MS)
         psycopg2 = require("psycopg2")
         try:
             cursor = self.connection.cursor()
-            cursor.execute(settings + sql, parameters)
+            cursor.execute(settings + _marked(sql), parameters)
             _wait(self.connection, Deadline(seconds + ANSWER_SLACK))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row)) for row in cursor.fetchall()]
@@ -211,6 +216,12 @@ def classify(message):
     if not found:
         return "failed", "Read the message; check login_host, login_port, login_user and login_db."
     return min(found)[1:]
+
+
+def _marked(sql):
+    """``sql`` with our mark behind its first word: the server keeps comments within a statement."""
+    word, rest = sql.split(None, 1)
+    return "%s %s %s" % (word, MARK, rest)
 
 
 def _cure(kind):

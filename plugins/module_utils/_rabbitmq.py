@@ -45,8 +45,8 @@ MAX_REPLY_BYTES = 32 * 1024 * 1024
 OVERVIEW = {
     "msg_rates_age": 300,
     "msg_rates_incr": 10,
-    "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,message_stats,"
-    "object_totals",
+    "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,"
+    "message_stats,object_totals",
 }
 
 
@@ -167,9 +167,7 @@ def _decoded(response, body):
 
 def _connection(options, owner):
     if options["login_protocol"] == "https":
-        connection = _BoundedHTTPSConnection(
-            options["login_host"], options["login_port"], context=tls_context(options)
-        )
+        connection = _BoundedHTTPSConnection(options["login_host"], options["login_port"], context=tls_context(options))
     else:
         connection = _BoundedHTTPConnection(options["login_host"], options["login_port"])
     connection.owner = owner
@@ -254,32 +252,50 @@ def explain(exc, options, port_option="login_port"):
     where = "%s port %d" % (options["login_host"], options[port_option])
     amqp = port_option == "amqp_port"
     service = "AMQP" if amqp else "the management API"
-    serve = "is the broker started?" if amqp else "is the plugin on (rabbitmq-plugins enable rabbitmq_management)?"
+    serve = "is the broker up?" if amqp else "is its plugin on (rabbitmq-plugins enable rabbitmq_management)?"
 
     def cannot(kind, message, cure):
         return CannotConnect(kind, message, cure)
 
     if isinstance(exc, socket.gaierror):
-        return cannot("name_resolution", "login_host %s cannot be resolved: %s" % (options["login_host"], exc.strerror),
-                      "check login_host")
+        return cannot(
+            "name_resolution",
+            "login_host %s cannot be resolved: %s" % (options["login_host"], exc.strerror),
+            "check login_host",
+        )
     if isinstance(exc, ssl.SSLError):
         tls = "amqp_tls" if amqp else "login_protocol"
-        return cannot("tls", "TLS with %s failed: %s" % (where, getattr(exc, "reason", None) or exc),
-                      "check %s and %s, ca_cert (which must name the server's CA), client_cert and validate_certs"
-                      % (port_option, tls))
+        return cannot(
+            "tls",
+            "TLS with %s failed: %s" % (where, getattr(exc, "reason", None) or exc),
+            "check %s and %s, ca_cert (which must name the server's CA), client_cert and validate_certs"
+            % (port_option, tls),
+        )
     if isinstance(exc, (socket.timeout, TimeoutError)) or getattr(exc, "errno", None) == errno.ETIMEDOUT:
-        return cannot("timeout", "%s at %s did not answer in time (timeout %g s, deadline %g s)"
-                      % (service, where, options["timeout"], options["deadline"]),
-                      "check login_host and %s, packet filters, and whether the broker hangs or is starting" % port_option)
+        return cannot(
+            "timeout",
+            "%s at %s did not answer in time (timeout %g s, deadline %g s)"
+            % (service, where, options["timeout"], options["deadline"]),
+            "check login_host and %s, packet filters, and whether the broker hangs or is starting" % port_option,
+        )
     if isinstance(exc, ConnectionRefusedError):
         return cannot("refused", "nothing listens at %s" % where, "check login_host and %s; %s" % (port_option, serve))
     if isinstance(exc, (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead)):
-        return cannot("closed", "%s at %s closed the connection" % (service, where),
-                      "the broker may be starting or stopping: look at its log and try again; check %s" % port_option)
+        return cannot(
+            "closed",
+            "%s at %s closed the connection" % (service, where),
+            # A port that Docker publishes is open as long as the container runs, whatever runs in it.
+            "check %s; %s It may be starting or stopping: look at the broker's log" % (port_option, serve),
+        )
     if isinstance(exc, http.client.HTTPException):
-        return cannot("protocol", "%s does not speak HTTP: %s" % (where, cut(str(exc), 80)),
-                      "check login_port (the management API listens at 15672) and login_protocol")
-    return cannot("unreachable", "%s cannot be reached: %s" % (where, exc), "check login_host, routes and packet filters")
+        return cannot(
+            "protocol",
+            "%s does not speak HTTP: %s" % (where, cut(str(exc), 80)),
+            "check login_port (the management API listens at 15672) and login_protocol",
+        )
+    return cannot(
+        "unreachable", "%s cannot be reached: %s" % (where, exc), "check login_host, routes and packet filters"
+    )
 
 
 _CURES = {
@@ -291,7 +307,6 @@ _CURES = {
     "too_large": "check login_port: this is not RabbitMQ's management API",
     "not_found": "check login_port: this is not RabbitMQ's management API",
 }
-
 
 
 def reason(exc):
@@ -325,8 +340,11 @@ def _connect(options, deadline):
             raise ReplyError("protocol", "the reply to /api/overview is not RabbitMQ's")
         return client
     except ReplyError as exc:
-        return CannotConnect(exc.kind, "the management API at %s port %d: %s" % (
-            options["login_host"], options["login_port"], exc), _CURES[exc.kind])
+        return CannotConnect(
+            exc.kind,
+            "the management API at %s port %d: %s" % (options["login_host"], options["login_port"], exc),
+            _CURES[exc.kind],
+        )
     except CannotConnect as exc:
         return exc
 

@@ -4,7 +4,8 @@
 
 """The memory a broker may really use, where it runs on this machine. Private to this collection.
 
-RabbitMQ sets its watermark from the memory of the machine. In a container with a lower limit the OOM killer comes first.
+RabbitMQ sets its watermark from the memory of the machine. In a container with a lower limit the OOM killer comes
+first.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def cgroup_limit(membership, cgroups="/sys/fs/cgroup"):
     for line in membership.splitlines():
         _number, controllers, path = line.split(":", 2)
         if controllers == "":
-            limits += _limits(cgroups, path, "memory.max") + _limits(os.path.join(cgroups, "unified"), path, "memory.max")
+            limits += _limits(cgroups, path, "memory.max") + _limits(
+                os.path.join(cgroups, "unified"), path, "memory.max"
+            )
         elif "memory" in controllers.split(","):
             limits += _limits(os.path.join(cgroups, "memory"), path, "memory.limit_in_bytes")
     return min(limits, default=None)

@@ -4,10 +4,10 @@
 
 """Messages in files: one JSON object per line, in the order of the queue. Private to this collection.
 
-A line holds ``position``, ``vhost``, ``queue``, ``exchange``, ``routing_key``, ``redelivered``, ``properties`` (with the headers
-among them) and ``body`` in base64. JSON lacks some types of AMQP; they are written as an object with one key:
-``{"!bytes": base64}``, ``{"!timestamp": epoch seconds}``, ``{"!decimal": text}``, and ``{"!table": {...}}`` for a table of
-which a key starts with an exclamation mark.
+A line holds ``position``, ``vhost``, ``queue``, ``exchange``, ``routing_key``, ``redelivered``, ``properties`` (with
+the headers among them) and ``body`` in base64. JSON lacks some types of AMQP; they are written as an object with one
+key: ``{"!bytes": base64}``, ``{"!timestamp": epoch seconds}``, ``{"!decimal": text}``, and ``{"!table": {...}}`` for a
+table of which a key starts with an exclamation mark.
 """
 
 from __future__ import annotations
@@ -91,9 +91,7 @@ def to_line(position, vhost, queue, method, properties, body):
         "routing_key": method.routing_key,
         "redelivered": method.redelivered,
         "properties": {
-            name: plain(getattr(properties, name))
-            for name in PROPERTIES
-            if getattr(properties, name, None) is not None
+            name: plain(getattr(properties, name)) for name in PROPERTIES if getattr(properties, name, None) is not None
         },
         "body": base64.b64encode(body).decode("ascii"),
     }

@@ -79,7 +79,9 @@ def measure(options):
     items = _details(client, list(shown.values()), unknown)
     _ages(client, items, options["top"], unknown)
 
-    asked = [name for name, item in items.items() if item["consumers"] is None][:MOST_DECLARED]
+    asked = [
+        name for name, item in items.items() if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
+    ][:MOST_DECLARED]
     asked += [name for name in expected if name not in items]
     declared, failure = _declare(options, deadline, asked)
     for name, answer in declared.items():
@@ -160,7 +162,7 @@ def _details(client, queues, unknown):
         try:
             if name[0] not in closed_vhosts and None not in closed_vhosts:
                 detail = client.get(
-                    "queues", *name, columns=_rabbitmq_queues.DETAIL_COLUMNS, **_rabbitmq_queues.RATE_WINDOW
+                    "queues", *name, columns=_rabbitmq_queues.DETAIL_COLUMNS, **_rabbitmq_queues.RATE_SAMPLES
                 )
         except ReplyError as exc:
             if exc.kind == "not_found":
@@ -170,8 +172,8 @@ def _details(client, queues, unknown):
             # The broker has stopped answering: no use in waiting for it once per queue.
             closed_vhosts[None] = str(exc)
         items[name] = _rabbitmq_queues.described(queue, detail, time.time(), with_rates)
-    for reason in closed_vhosts.values():
-        unknown.add("queues.details", reason)
+    for why in closed_vhosts.values():
+        unknown.add("queues.details", why)
     return items
 
 

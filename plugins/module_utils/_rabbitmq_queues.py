@@ -14,19 +14,22 @@ import heapq
 from fnmatch import fnmatchcase
 
 LIST_COLUMNS = (
-    "vhost,name,type,state,durable,exclusive,auto_delete,arguments,messages,messages_ready,messages_unacknowledged"
+    "vhost,name,type,state,durable,exclusive,auto_delete,arguments,messages,messages_ready,messages_unacknowledged,"
+    "members,online"
 )
 DETAIL_COLUMNS = ",".join(
     (
-        "consumers,consumer_capacity,memory,head_message_timestamp,state,leader,node,members,online",
+        "consumers,consumer_capacity,memory,head_message_timestamp,state,leader,node",
         "policy,effective_policy_definition,consumer_details",
-        "messages_details.rate",
-        "message_stats.publish_details.rate,message_stats.deliver_get_details.rate",
-        "message_stats.ack_details.rate,message_stats.redeliver_details.rate",
+        "messages_details.samples",
+        "message_stats.publish_details.samples,message_stats.deliver_get_details.samples",
+        "message_stats.ack_details.samples,message_stats.redeliver_details.samples",
     )
 )
-# Queues report every 5 s. A rate over the last 10 s holds at least one report, and is still about now.
-RATE_WINDOW = {"msg_rates_age": 60, "msg_rates_incr": 10, "lengths_age": 60, "lengths_incr": 10}
+# Queues report every 5 s. The API's own rates are taken between the last two samples, of which one is often still to
+# come: they are 0 half of the time. So the rates are taken from samples that are over, the last two intervals of 5 s.
+RATE_SAMPLES = {"msg_rates_age": 30, "msg_rates_incr": 5, "lengths_age": 30, "lengths_incr": 5}
+RATE_SECONDS = 10
 
 # How far back deliveries are looked up: (seconds, resolution). The server keeps no more than an hour.
 HISTORIES = ((600, 10), (3600, 60))
@@ -48,7 +51,8 @@ def listed(entry):
     return {
         "vhost": entry["vhost"],
         "name": entry["name"],
-        "type": entry.get("type"),
+        # A queue that is down is of the type rabbit_classic_queue on 3.10.
+        "type": (entry.get("type") or "").replace("rabbit_", "").replace("_queue", "") or None,
         "state": entry.get("state"),
         "durable": entry.get("durable"),
         "exclusive": _true(entry.get("exclusive")),
@@ -57,6 +61,8 @@ def listed(entry):
         "ready": entry.get("messages_ready"),
         "unacked": entry.get("messages_unacknowledged"),
         "total": entry.get("messages"),
+        "members": len(entry["members"]) if isinstance(entry.get("members"), list) else None,
+        "online_members": len(entry["online"]) if isinstance(entry.get("online"), list) else None,
     }
 
 
@@ -84,6 +90,10 @@ def worst(queues, top):
 
 
 def out_of_order(queue):
+    """Whether a queue is known not to serve. One without a majority may be called ``running`` for a while."""
+    known = queue["type"] == "quorum" and queue["members"] and queue["online_members"] is not None
+    if known and queue["online_members"] * 2 <= queue["members"]:
+        return True
     return queue["state"] is not None and queue["state"] not in SERVING
 
 
@@ -101,7 +111,7 @@ def described(queue, detail, now, with_rates=True):
         "vhost": queue["vhost"],
         "name": queue["name"],
         "type": queue["type"],
-        "state": detail.get("state") or queue["state"],
+        "state": queue["state"] if out_of_order(queue) else detail.get("state") or queue["state"],
         "durable": queue["durable"],
         "exclusive": queue["exclusive"],
         "auto_delete": queue["auto_delete"],
@@ -114,18 +124,19 @@ def described(queue, detail, now, with_rates=True):
         "head_age_seconds": None if not isinstance(head, (int, float)) else max(0.0, round(now - head, 1)),
         "memory_bytes": detail.get("memory"),
         "leader": detail.get("leader") or detail.get("node"),
-        "members": len(detail["members"]) if isinstance(detail.get("members"), list) else None,
-        "online_members": len(detail["online"]) if isinstance(detail.get("online"), list) else None,
+        "members": queue["members"],
+        "online_members": queue["online_members"],
         "policy": detail.get("policy") or None,
         "unacked_age_seconds": None,
         "no_ack_seconds": None,
         "ack_timeout_ratio": None,
         "error": None,
     }
+    item["out_of_order"] = out_of_order(item)
     item.update(setup(queue["arguments"], definition))
     item.update(prefetching(consumers, queue["unacked"]) if known else _NO_PREFETCH)
-    item.update(rates(_mapping(detail.get("message_stats"))) if known and with_rates else NO_RATES)
-    item.update(growth(item, _rate(detail, "messages_details"), "management"))
+    item.update(rates(_mapping(detail.get("message_stats")), now) if known and with_rates else NO_RATES)
+    item.update(growth(item, slope(detail.get("messages_details"), now), "management"))
     if item["ack_timeout_seconds"] is None:
         item["ack_timeout_seconds"] = _seconds(_smallest(entry.get("consumer_timeout") for entry in consumers))
     return item
@@ -147,6 +158,7 @@ def from_amqp(vhost, name, declared):
             "name": name,
             "arguments": {},
             **dict.fromkeys(("type", "state", "durable", "exclusive", "auto_delete", "ready", "unacked", "total")),
+            **dict.fromkeys(("members", "online_members")),
         },
         None,
         0.0,
@@ -172,7 +184,9 @@ def setup(arguments, policy):
         "message_ttl_seconds": _seconds(_smallest((arguments.get("x-message-ttl"), policy.get("message-ttl")))),
         "max_length": _smallest((arguments.get("x-max-length"), policy.get("max-length"))),
         "delivery_limit": _smallest((arguments.get("x-delivery-limit"), policy.get("delivery-limit"))),
-        "ack_timeout_seconds": _seconds(_smallest((arguments.get("x-consumer-timeout"), policy.get("consumer-timeout")))),
+        "ack_timeout_seconds": _seconds(
+            _smallest((arguments.get("x-consumer-timeout"), policy.get("consumer-timeout")))
+        ),
     }
 
 
@@ -187,7 +201,7 @@ def prefetching(consumers, unacked):
     return {"prefetch_total": sum(limits), "at_prefetch_ceiling": unacked >= sum(limits)}
 
 
-def rates(stats):
+def rates(stats, now):
     """Messages per second in, out, acknowledged and out again; 0 where a queue with statistics never had any."""
     fields = {
         "publish_rate": "publish_details",
@@ -195,7 +209,18 @@ def rates(stats):
         "ack_rate": "ack_details",
         "redeliver_rate": "redeliver_details",
     }
-    return {field: _rate(stats, details) or 0.0 for field, details in fields.items()}
+    return {field: slope(stats.get(details), now) or 0.0 for field, details in fields.items()}
+
+
+def slope(details, now):
+    """Change per second over the last RATE_SECONDS that are over; null where there are no samples."""
+    past = [sample for sample in _mapping(details).get("samples") or [] if sample["timestamp"] <= now * 1000]
+    if not past:
+        return None
+    newest = max(past, key=lambda sample: sample["timestamp"])
+    start = newest["timestamp"] - RATE_SECONDS * 1000
+    before = [sample for sample in past if sample["timestamp"] == start]
+    return round((newest["sample"] - before[0]["sample"]) / float(RATE_SECONDS), 3) if before else None
 
 
 def growth(item, rate, source):
@@ -217,9 +242,7 @@ def growth(item, rate, source):
     }
 
 
-HISTORY_COLUMNS = ",".join(
-    "message_stats.%s_details.samples" % name for name in ("deliver", "get", "ack")
-)
+HISTORY_COLUMNS = ",".join("message_stats.%s_details.samples" % name for name in ("deliver", "get", "ack"))
 
 
 def unacked_age(history, unacked, now):
@@ -258,11 +281,6 @@ def _sum_of_samples(stats, names):
             when = sample["timestamp"] / 1000.0
             sums[when] = sums.get(when, 0) + sample["sample"]
     return sorted(sums.items())
-
-
-def _rate(mapping, name):
-    value = _mapping(mapping.get(name)).get("rate")
-    return round(value, 3) if isinstance(value, (int, float)) else None
 
 
 def _mapping(value):

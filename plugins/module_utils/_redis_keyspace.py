@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 import math
 import random
 import re
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._redis import pack
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis_info import ratio, readable
 
 # Keys of a sample, over all databases. A prefix with 5 % of the keys is then known to about 5 % (95 % interval) where
@@ -44,15 +45,11 @@ Z_95 = 1.96
 # Assumed for a group of which one key was seen: sizes that vary by more than their mean.
 ONE_VARIATION = 2.0
 
-# The reply to PTTL for a key that does not expire.
-NO_TTL = b":-1"
+# PTTL of a key that does not expire.
+NO_TTL = -1
 
-# What is asked about each key: column -> the command in wire format, up to the name of the key.
-_QUESTIONS = {
-    "bytes": b"*3\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n",
-    "ttl": b"*2\r\n$4\r\nPTTL\r\n",
-    "type": b"*2\r\n$4\r\nTYPE\r\n",
-}
+# What is asked about each key: column -> the command up to the name of the key.
+_QUESTIONS = {"bytes": ("MEMORY", "USAGE"), "ttl": ("PTTL",), "type": ("TYPE",)}
 
 
 class Group:
@@ -84,12 +81,13 @@ class Survey:
         self.denied = {}
         self.longest_step = 0.0
 
-    def add(self, database, names, replies):
-        """Takes in the names of one step, and by column the reply lines about them (empty where there are none)."""
+    def add(self, database, names, answers):
+        """Takes in the names of one step and the answers about them, as ``_answers`` returns them."""
         self.seen[database] = self.seen.get(database, 0) + len(names)
         # Loops in C wherever there is one: this runs while the server works on the next step.
         separator, by_group = self.separator, {}
-        for name, size, ttl, kind in zip(names, replies["bytes"], replies["ttl"], replies["type"]):
+        columns = [answers.get(column, itertools.repeat(None)) for column in _QUESTIONS]
+        for name, size, ttl, kind in zip(names, *columns):
             head, found, _rest = name.partition(separator)
             key = (head if found else b"", kind)
             try:
@@ -102,21 +100,18 @@ class Survey:
     def _add_group(self, database, prefix, kind, rows):
         group = self._group((database, prefix, kind))
         group.seen += len(rows)
-        sized = [(int(size[1:]), ttl, name) for size, ttl, name in rows if size[:1] == b":"]
+        sized = [row for row in rows if row[0] is not None]
         sizes = [row[0] for row in sized]
         group.sized += len(sizes)
         group.bytes += sum(sizes)
         group.squares += sum([size * size for size in sizes])
         group.lasting_bytes += sum([size for size, ttl, _name in sized if ttl == NO_TTL])
-        ttls = [row[1] for row in rows]
+        # (-2 is a key that has expired since SCAN named it.)
+        ttls = [ttl for _size, ttl, _name in rows if ttl is not None and ttl != -2]
         lasting = ttls.count(NO_TTL)
         group.lasting += lasting
-        group.ttl_known += lasting
-        if lasting < len(rows):
-            # (:-2 is a key that has expired since SCAN named it.)
-            running = [int(ttl[1:]) for ttl in ttls if ttl[:1] == b":" and ttl[1:2] != b"-"]
-            group.ttl_known += len(running)
-            group.ttl_seconds += sum(running) / 1000.0
+        group.ttl_known += len(ttls)
+        group.ttl_seconds += (sum(ttls) - NO_TTL * lasting) / 1000.0
         if sizes and max(sizes) > self._smallest():
             for size, ttl, name in sized:
                 if size > self._smallest():
@@ -162,29 +157,31 @@ def _read(client, database, limit, result, deadline, chance):
     """Reads one database, or ``limit`` keys of it. Whether every key was read."""
     number = database["database"]
     # Where no key expires, none need be asked.
-    columns = [column for column in _QUESTIONS if column != "ttl" or database["expiring_count"]]
+    known = {} if database["expiring_count"] else {"ttl": NO_TTL}
+    columns = [column for column in _QUESTIONS if column not in known]
     cursor = 0 if limit is None else chance.getrandbits(48)
     count, seen, laps = COUNT_FIRST, 0, 0
-    client.send(pack("SCAN", cursor, "COUNT", count))
+    client.send(client.pack([("SCAN", cursor, "COUNT", count)]))
     waiting = None
     while True:
         started = time.monotonic()
-        cursor, framed, names = client.read_scan()
+        (reply,) = client.read(1)
+        if isinstance(reply, ReplyError):
+            raise reply
+        cursor, names = int(reply[0]), reply[1]
         seen += len(names)
         laps += cursor == 0
         # The run starts anywhere, so it goes round the end of the table once.
         over = (laps == 1 if limit is None else laps == 2 or seen >= limit) or deadline.expired()
         # One message: the questions about these names, and the next step. While the server works on it, the replies
         # of the step before are summed up.
-        client.send(_questions(columns, framed) + (b"" if over else pack("SCAN", cursor, "COUNT", count)))
+        client.send(_questions(client, columns, names, [] if over else [("SCAN", cursor, "COUNT", count)]))
         if waiting:
             result.add(number, *waiting)
-        lines = client.read_lines(len(names) * len(columns))
-        replies = {column: [NO_TTL if column == "ttl" else b""] * len(names) for column in _QUESTIONS}
-        for at, column in enumerate(columns):
-            replies[column] = lines[at * len(names) : (at + 1) * len(names)]
-        waiting = (names, replies)
-        columns = _allowed(columns, replies, result)
+        answers = _answers(columns, client.read(len(names) * len(columns)), result)
+        columns = list(answers)
+        answers.update((column, itertools.repeat(value)) for column, value in known.items())
+        waiting = (names, answers)
         if over:
             result.add(number, *waiting)
             return limit is None and cursor == 0
@@ -196,22 +193,35 @@ def _read(client, database, limit, result, deadline, chance):
             count = min(COUNT_MOST, count * 2)
 
 
-def _questions(columns, framed):
-    """The questions of each column about all names, which are framed as arguments already."""
-    return b"".join([_QUESTIONS[column] + _QUESTIONS[column].join(framed) for column in columns]) if framed else b""
+def _questions(client, columns, names, step):
+    """The questions of ``columns`` about each name, and then the commands ``step``, as they are sent."""
+    frames, packed = {}, []
+    for name in names:
+        frame = frames.get(len(name))
+        if frame is None:
+            # Packing takes longer than the server's answer. What is packed for one name serves all of its length.
+            mark = b"\0" * len(name)
+            frame = client.pack([_QUESTIONS[column] + (mark,) for column in columns])
+            frame = frames[len(name)] = frame.split(mark) if mark else [frame]
+        packed.append(name.join(frame))
+    return b"".join(packed) + client.pack(step)
 
 
-def _allowed(columns, replies, result):
-    """The columns the server answers. One that is refused for every key of a step is not asked again."""
-    answered = []
-    for column in columns:
-        lines = replies[column]
-        refused = [line for line in lines if line[:1] == b"-"]
+def _answers(columns, replies, result):
+    """The replies about the names of one step: column -> one for each name, null where it is refused.
+
+    A column that is refused for every name is left out, and so not asked again.
+    """
+    answers = {}
+    for at, column in enumerate(columns):
+        found = replies[at :: len(columns)]
+        refused = [reply for reply in found if isinstance(reply, ReplyError)]
         if refused:
-            result.denied.setdefault(column, refused[0][1:].decode("utf-8", "replace"))
-        if not lines or len(refused) < len(lines):
-            answered.append(column)
-    return answered
+            result.denied.setdefault(column, str(refused[0]))
+            found = [None if isinstance(reply, ReplyError) else reply for reply in found]
+        if not found or len(refused) < len(found):
+            answers[column] = found
+    return answers
 
 
 def interval(estimate, observed, seen, sampled, total, variation):
@@ -264,7 +274,7 @@ def group_row(key, group, sampled, total, complete, separator=":"):
         "database": database,
         "prefix": None if prefix == OTHER else readable(prefix),
         "pattern": pattern_of(prefix, separator),
-        "type": readable(kind[1:]) if kind[:1] == b"+" else None,
+        "type": readable(kind) if kind else None,
         "seen_count": group.seen,
         "key_count": count,
         "key_count_low": count_low,
@@ -300,12 +310,10 @@ def group_row(key, group, sampled, total, complete, separator=":"):
 def by_type(rows):
     """The rows of all prefixes added up by type."""
     types = {}
+    fields = ("key_count", "bytes", "without_ttl_count", "without_ttl_bytes")
     for row in rows:
-        sums = types.setdefault(
-            row["type"],
-            {"type": row["type"], "key_count": 0, "bytes": 0, "without_ttl_count": 0, "without_ttl_bytes": 0},
-        )
-        for field in ("key_count", "bytes", "without_ttl_count", "without_ttl_bytes"):
+        sums = types.setdefault(row["type"], dict({"type": row["type"]}, **dict.fromkeys(fields, 0)))
+        for field in fields:
             sums[field] += row[field] or 0
     return sorted(types.values(), key=lambda each: -each["bytes"])
 
@@ -324,9 +332,9 @@ def big_key_row(entry, separator, show):
     return {
         "database": database,
         "name": key_name(name, separator, show),
-        "type": readable(kind[1:]) if kind[:1] == b"+" else None,
+        "type": readable(kind) if kind else None,
         "bytes": size,
-        "ttl_seconds": int(ttl[1:]) / 1000.0 if ttl[:1] == b":" and int(ttl[1:]) >= 0 else None,
+        "ttl_seconds": None if ttl is None or ttl < 0 else ttl / 1000.0,
     }
 
 

@@ -54,6 +54,13 @@ options:
         that holds in the running kernel.
     type: path
     default: /etc/sysctl.d/60-tracktion-inotify.conf
+  hidden_processes_accepted:
+    description:
+      - How many processes may keep their descriptors from this module, before the use of their users is unknown. What such
+        processes hold is not counted.
+      - A sandbox may keep its own pid 1 even from root.
+    type: int
+    default: 0
   sysctl_root:
     description:
       - The directory under which the files of sysctl are looked for, O(path) included.

@@ -38,28 +38,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-areas:
-  description: What was measured, by area.
+measured:
+  description:
+    - 'What was measured, as JSON text: by area, C(measurement) (by probe, what its module documents as its result), C(error) (why
+      probes are missing from it, as C(kind), C(message) and C(cure), or null) and C(seconds).'
+    - It is text because Ansible walks through every value of a result several times, which for a measurement costs more than all
+      the rest of a visit.
   returned: always
-  type: dict
-  contains:
-    measurement:
-      description: By probe, the measurement that the module of the probe documents.
-      type: dict
-      returned: always
-    error:
-      description: Why probes are missing from RV(areas.measurement), as C(kind), C(message) and C(cure); else null.
-      type: dict
-      returned: always
-    seconds:
-      description: How long the area took.
-      type: float
-      returned: always
-  sample:
-    file_watching:
-      measurement: {inotify: {reachable: true, error: null, unknown: []}}
-      error: null
-      seconds: 0.021
+  type: str
+  sample: '{"file_watching": {"measurement": {"limits": {"reachable": true}}, "error": null, "seconds": 0.02}}'
 python:
   description: The interpreter that measured.
   returned: always
@@ -74,12 +61,29 @@ from functools import partial
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
+
+# What an area's probes leave of its deadline, to bring their measurements home.
+SHARE = 0.9
 
 
-def run_probe(probe, module, options):
+def probes_of(wanted):
+    """The probes of one area, ready to be called one after the other.
+
+    They share the area's deadline: each may use an even part of what those before it have left.
+    """
+    deadline = Deadline(wanted["deadline"] * SHARE)
+    count = len(wanted["probes"])
+    return {
+        name: partial(run_probe, name, probe["module"], probe["options"], deadline, count - done)
+        for done, (name, probe) in enumerate(wanted["probes"].items())
+    }
+
+
+def run_probe(probe, module, options, deadline, sharers):
     """Measure with one measuring module, its options validated as if it had been called by itself."""
     measuring = _measures.load(module)
+    options = {"deadline": deadline.remaining() / sharers, **options}
     validated = ArgumentSpecValidator(measuring.ARGUMENT_SPEC).validate(options)
     if validated.error_messages:
         raise BadOption("probe %s (%s): %s" % (probe, module, "; ".join(validated.error_messages)))
@@ -96,17 +100,8 @@ def main():
     except ValueError:
         # The parser's message quotes the text, which holds credentials.
         module.fail_json(msg="plan: not valid JSON")
-    areas = {
-        area: (
-            wanted["deadline"],
-            {
-                name: partial(run_probe, name, probe["module"], probe["options"])
-                for name, probe in wanted["probes"].items()
-            },
-        )
-        for area, wanted in plan.items()
-    }
-    module.exit_json(changed=False, areas=_side_by_side.run(areas), python=sys.executable)
+    areas = {area: (wanted["deadline"], probes_of(wanted)) for area, wanted in plan.items()}
+    module.exit_json(changed=False, measured=json.dumps(_side_by_side.run(areas)), python=sys.executable)
 
 
 if __name__ == "__main__":

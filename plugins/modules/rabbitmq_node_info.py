@@ -146,19 +146,19 @@ nodes:
       type: dict
       returned: always
     disk:
-      description: Disk, as C(alarm), C(free_bytes) and C(limit_bytes) (where the alarm is raised). Null as RV(nodes.memory).
+      description: Disk, as C(alarm), C(free_bytes) and C(limit_bytes) (where the alarm is raised). Null as RV(nodes[].memory).
       type: dict
       returned: always
     files:
-      description: File descriptors, as C(used), C(limit) and C(ratio). Null as RV(nodes.memory).
+      description: File descriptors, as C(used), C(limit) and C(ratio). Null as RV(nodes[].memory).
       type: dict
       returned: always
     sockets:
-      description: Sockets, as RV(nodes.files). Null also on RabbitMQ 4, which does not limit them apart from file descriptors.
+      description: Sockets, as RV(nodes[].files). Null also on RabbitMQ 4, which does not limit them apart from file descriptors.
       type: dict
       returned: always
     processes:
-      description: Erlang processes, as RV(nodes.files).
+      description: Erlang processes, as RV(nodes[].files).
       type: dict
       returned: always
     run_queue:
@@ -249,8 +249,8 @@ exchanges:
       type: int
       returned: always
     without_binding:
-      description: Exchanges without a binding, each as C(vhost), C(name), C(type), C(internal), C(alternate_exchange), C(policy) and C(published) (messages since
-        the start).
+      description: Exchanges without a binding, each as C(vhost), C(name), C(type), C(internal), C(alternate_exchange), C(policy)
+        and C(published) (messages since the start).
       type: list
       elements: dict
       returned: always

@@ -234,6 +234,10 @@ queues:
       description: The broker's word for it. V(running), V(idle), V(flow) and V(live) are well.
       type: str
       returned: always
+    out_of_order:
+      description: Whether the queue is known not to serve. Its numbers are null then.
+      type: bool
+      returned: always
     durable:
       description: Whether it outlives the broker.
       type: bool
@@ -247,7 +251,7 @@ queues:
       type: bool
       returned: always
     source:
-      description: Where RV(queues.ready) and RV(queues.consumers) come from, V(management) or V(amqp) (a passive declare).
+      description: Where RV(queues[].ready) and RV(queues[].consumers) come from, V(management) or V(amqp) (a passive declare).
       type: str
       returned: always
     ready:
@@ -287,7 +291,7 @@ queues:
       type: float
       returned: always
     growth_rate:
-      description: Change of RV(queues.total), per second.
+      description: Change of RV(queues[].total), per second.
       type: float
       returned: always
     trend:
@@ -299,7 +303,7 @@ queues:
       type: float
       returned: always
     rates_source:
-      description: Where RV(queues.growth_rate) comes from, V(management) or V(samples) (two readings, O(sample_seconds) apart).
+      description: Where RV(queues[].growth_rate) comes from, V(management) or V(samples) (two readings, O(sample_seconds) apart).
       type: str
       returned: always
     head_age_seconds:
@@ -375,11 +379,12 @@ queues:
       type: dict
       returned: always
   sample:
-    - {vhost: /, name: audio.analysis.requests, type: classic, state: running, durable: true, exclusive: false, auto_delete: false,
-       source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2, deliver_rate: 1.1,
-       ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
+    - {vhost: /, name: audio.analysis.requests, type: classic, state: running, out_of_order: false, durable: true, exclusive: false,
+       auto_delete: false, source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2,
+       deliver_rate: 1.1, ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
        head_age_seconds: 391.2, unacked_age_seconds: 9.0, no_ack_seconds: 1.1, ack_timeout_seconds: 1800.0, ack_timeout_ratio: 0.005,
-       prefetch_total: 10, at_prefetch_ceiling: true, memory_bytes: 602408, leader: rabbit@mq, members: null, online_members: null, policy: null, dead_letter_exchange: dead,
+       prefetch_total: 10, at_prefetch_ceiling: true, memory_bytes: 602408, leader: rabbit@mq, members: null, online_members: null, policy: null,
+       dead_letter_exchange: dead,
        dead_letter_routing_key: null, message_ttl_seconds: null, max_length: null, delivery_limit: null, error: null}
 expected:
   description: What became of O(expected_queues), in the same order.

@@ -55,41 +55,19 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-areas:
-  description: What was measured, by area.
+visited:
+  description:
+    - 'What was measured, as JSON text: C(areas), by area C(role), C(settings) (the variables of the role on this host, without those that
+      open doors), C(measurement) (by probe, what its module documents as its result), C(error) and C(seconds); and C(extra_checks),
+      the rows of C(tracktion_extra_checks) on this host.'
+    - It is text because Ansible walks through every value of a result several times. P(ansible.builtin.from_json#filter) opens it.
+    - Null where the visit failed.
   returned: always
-  type: dict
-  contains:
-    role:
-      description: The role whose probes were run.
-      type: str
-      returned: always
-    settings:
-      description: The role's variables on this host, without those that open doors (logins, passwords, keys).
-      type: dict
-      returned: always
-    measurement:
-      description: By probe, what its module documents as its result.
-      type: dict
-      returned: always
-    error:
-      description: Why probes are missing from RV(areas.measurement), as C(kind), C(message) and C(cure); else null.
-      type: dict
-      returned: always
-    seconds:
-      description: How long the area took.
-      type: float
-      returned: always
-  sample: {}
-extra_checks:
-  description: The rows of C(tracktion_extra_checks) on this host.
-  returned: always
-  type: list
-  elements: dict
-  sample: []
+  type: str
+  sample: '{"areas": {}, "extra_checks": []}'
 place:
   description: The host the visit ran on.
-  returned: success
+  returned: always
   type: str
   sample: lab
 python:

@@ -50,7 +50,7 @@ def host_report(name, results, judges, coerce):
         problem = _visit_problem(visit)
         if problem:
             findings.append(_host_finding(name, visit.get("place") or name, *problem))
-        for area, outcome in (visit.get("areas") or {}).items():
+        for area, outcome in visit["areas"].items():
             settings = coerce(judges.argument_spec(area), outcome["settings"])
             found, counts = _judge.judge(area, judges.checks(area, visit["extra_checks"]), name, outcome, settings)
             findings.extend(found)
@@ -73,7 +73,7 @@ def _visit_problem(visit):
     """Why a visit brought no measurement home: ``(id, summary)``, or None where it did."""
     if visit.get("unreachable"):
         return "host.unreachable", "Ansible cannot reach the host: %s" % visit.get("msg", "")
-    if not visit.get("areas") and visit.get("msg"):
+    if not visit["areas"] and visit.get("msg"):
         said = (visit.get("module_stderr") or visit.get("module_stdout") or "").strip()
         return "host.visit_failed", "The visit failed: %s. %s" % (visit["msg"], said)
     return None

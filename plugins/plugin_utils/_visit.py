@@ -6,18 +6,31 @@
 
 from __future__ import annotations
 
+import json
+
+
+def result(place, areas, extra_checks, started, python):
+    """What a visit registers. The bulk of it is JSON text: Ansible walks every value of a result several times."""
+    visited = json.dumps({"areas": areas, "extra_checks": extra_checks}, default=str)
+    return {"changed": False, "place": place, "python": python, "started": started, "visited": visited}
+
 
 def results(registered):
-    """The results of a visit's task: one per place where it looped over places, else the one."""
+    """The results of a visit's task, unpacked: one per place where it looped over places, else the one."""
     if not registered:
         return []
-    return registered.get("results") or [registered]
+    return [_unpacked(each) for each in registered.get("results") or [registered]]
 
 
 def areas_measured_at(place, registered):
     """What an earlier visit has measured there, so that roles listed one after the other end in one report."""
     areas = {}
-    for result in results(registered):
-        if result.get("place") == place:
-            areas.update(result.get("areas") or {})
+    for each in results(registered):
+        if each.get("place") == place:
+            areas.update(each["areas"])
     return areas
+
+
+def _unpacked(each):
+    visited = each.get("visited")
+    return {**each, **(json.loads(visited) if visited else {"areas": {}, "extra_checks": []})}

@@ -11,7 +11,7 @@ from functools import partial
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
-from ansible_collections.tracktion.ops.plugins.modules.measure import run_probe
+from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge
 
 
@@ -27,20 +27,18 @@ def visit(name, settings=None, before=None):
     def load(path):
         return loader.load_from_file(str(path), trusted_as_template=True)
 
-    variables = {**load(area.file("defaults", "main.yml")), **(settings or {})}
+    variables = {**load(area.file("defaults", "main.yml")), "tracktion_sample_seconds": 1, **(settings or {})}
     templar = Templar(loader=loader, variables=variables)
     settings = templar.template(variables)
     probes = templar.template(load(area.probes_file)["%s_probes" % name])
     # A measuring process without privileges could not read the files of a checkout that is ours alone.
     for probe in probes.values():
         _measures.load(probe["module"])
-    callables = {
-        probe: partial(run_probe, probe, wanted["module"], wanted["options"]) for probe, wanted in probes.items()
-    }
+    deadline = float(settings["%s_deadline" % name])
+    callables = probes_of({"deadline": deadline, "probes": probes})
     if before:
         first = next(iter(callables))
         callables[first] = partial(_after, before, callables[first])
-    deadline = float(settings["%s_deadline" % name])
     return area, _side_by_side.run({name: (deadline, callables)})[name], settings
 
 

@@ -151,6 +151,12 @@ def test_use_that_was_seen_is_enough_to_be_critical(folder):
         assert fired(diagnose("file_watching", LOW), "file_watching.instances_used", "warning")
 
 
+def test_the_watchers_settings_are_shown(settings):
+    findings = diagnose("file_watching", {**settings, "file_watching_not_watched_warning": 0})
+    (finding,) = fired(findings, "file_watching.subdirectories_not_watched", "warning")
+    assert "WATCH_DIRECTORY=/music, WATCH_EXTENSIONS=.mp3,.flac,.wav." in finding["advice"]
+
+
 def test_limits_below_their_floors():
     now = int((faults.LIMITS / "max_queued_events").read_text())
     findings = diagnose("file_watching", {**LOW, "file_watching_max_queued_events": now + 1})
@@ -159,14 +165,22 @@ def test_limits_below_their_floors():
     assert finding["remedy"]["vars"]["file_watching_max_queued_events"] == now + 1
 
 
-def test_the_remedy_asks_for_twice_the_use_and_lowers_nothing(lab, settings):
-    with lab.fault("watches-exhausted"):
-        findings = diagnose("file_watching", settings)
-    limit = int((faults.LIMITS / "max_user_watches").read_text())
-    for check_id in ("file_watching.watches_used", "file_watching.watches_would_not_fit"):
-        (finding,) = fired(findings, check_id)
-        assert finding["remedy"]["risk"] == "safe"
-        assert finding["remedy"]["vars"]["file_watching_max_user_watches"] == 2 * limit, check_id
+def test_the_remedy_asks_for_twice_the_use(settings, folder):
+    """With thresholds so low that a handful of watches is too many."""
+    low = {"file_watching_watches_floor": 1, "file_watching_used_warning": 0, "file_watching_used_critical": 2}
+    low["file_watching_directories_left_warning"] = 1 << 31
+    with faults.watching([folder], SOMEBODY, instances=9):
+        findings = diagnose("file_watching", {**settings, **low})
+    used = {finding["object"]: finding for finding in fired(findings, "file_watching.watches_used", "warning")}
+    assert used[str(SOMEBODY)]["remedy"]["risk"] == "safe"
+    assert used[str(SOMEBODY)]["remedy"]["vars"] == {
+        "file_watching_max_user_watches": 18,
+        "file_watching_max_user_instances": 18,
+        "file_watching_max_queued_events": 1,
+    }
+    (finding,) = fired(findings, "file_watching.watches_would_not_fit", "warning")
+    # The watcher holds one for the library and one for the directory in it, and needs no more.
+    assert finding["remedy"]["vars"]["file_watching_max_user_watches"] == 4
 
 
 def test_every_check_has_a_fault_here():

@@ -60,9 +60,9 @@ def test_lookups_of_the_interval_are_counted_exactly(each_redis):
     thread = threading.Thread(target=lambda: result.update(each_redis.health(sample_seconds=1.5)))
     thread.start()
     time.sleep(0.7)
-    for _ in range(30):
+    for _count in range(30):
         client.get("a")
-    for _ in range(10):
+    for _count in range(10):
         client.get("nothing")
     thread.join()
     interval = result["lookups"]["interval"]

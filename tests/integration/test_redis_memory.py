@@ -71,7 +71,7 @@ def test_intervals_of_samples_hold_the_truth(each_redis):
     )
     truth = {key: value for key, value in each_redis.truth().items() if value[0] > 1}
     held = intervals = 0
-    for _ in range(10):
+    for _count in range(10):
         found = each_redis.memory()["distribution"]
         assert found["complete"] is False
         assert found["seen_count"] < 35000

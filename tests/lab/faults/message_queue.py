@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+import time
 
 from ..services.topology import AUDIO_QUEUE, DEAD_QUEUE
 from ..shell import wait_until
@@ -28,6 +31,63 @@ def depth(lab, queue: str) -> int:
     """How many messages are ready in a queue, exact at once, unlike the management API's."""
     with lab.amqp() as connection:
         return connection.channel().queue_declare(queue, passive=True).method.message_count
+
+
+def settled(lab, queue: str, ready: int) -> None:
+    """Wait until a queue holds this many messages."""
+    wait_until(lambda: depth(lab, queue) >= ready, f"{ready} messages in {queue}", 30)
+
+
+@contextlib.contextmanager
+def queue(lab, name: str, arguments: dict | None = None, messages: int = 0, **properties):
+    """A durable queue with messages in it, gone when the context is left."""
+    import pika
+
+    with lab.amqp() as connection:
+        channel = connection.channel()
+        channel.queue_declare(name, durable=True, arguments=arguments)
+        for number in range(messages):
+            channel.basic_publish("", name, b"%d" % number, pika.BasicProperties(**properties))
+    try:
+        settled(lab, name, messages)
+        yield name
+    finally:
+        with lab.amqp() as connection:
+            connection.channel().queue_delete(name)
+
+
+@contextlib.contextmanager
+def client(lab, work, name: str):
+    """A program of its own that works on the broker: `work(channel, stop)` in a thread, until the context is left."""
+    stop = threading.Event()
+    connection = lab.amqp(heartbeat=0, client_properties={"connection_name": f"lab {name}"})
+
+    def run() -> None:
+        # The fault may be mended by closing this very connection.
+        with contextlib.suppress(Exception):
+            work(connection.channel(), stop)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield connection
+    finally:
+        stop.set()
+        thread.join(10)
+        with contextlib.suppress(Exception):
+            connection.close()
+
+
+def holding(name: str, prefetch: int):
+    """A consumer that takes what it may and acknowledges nothing."""
+
+    def work(channel, stop) -> None:
+        channel.basic_qos(prefetch_count=prefetch)
+        channel.basic_consume(name, lambda *_delivery: None)
+        while not stop.is_set():
+            channel.connection.process_data_events(time_limit=0.2)
+
+    return work
 
 
 @fault(fires=["message_queue.no_consumer"])
@@ -59,7 +119,7 @@ def memory_alarm(lab):
     watermark = "vm_memory_monitor:set_vm_memory_high_watermark"
     before = lab.exec("rabbitmq", "rabbitmqctl", "eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
     try:
-        lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{watermark}(0.01).")
+        lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{watermark}({{absolute, 10000000}}).")
         wait_until(alarmed, "the alarm", 30)
         yield
     finally:
@@ -67,27 +127,340 @@ def memory_alarm(lab):
     wait_until(lambda: not alarmed(), "the end of the alarm", 30)
 
 
-@fault(fires=["message_queue.stuck_consumer"])
+@fault(fires=["message_queue.stuck_consumer", "message_queue.ack_timeout_risk"])
 def stuck_consumer(lab):
     """A consumer holds as many messages as its prefetch allows and acknowledges none; 20 more wait."""
-    queue = "lab.stuck"
-    # No heartbeat: nobody is there to answer it.
-    connection = lab.amqp(heartbeat=0, client_properties={"connection_name": "lab stuck consumer"})
-    channel = connection.channel()
-    channel.queue_declare(queue, durable=True)
-    publish(lab, queue, [b"{}"] * 30)
-    taken = []
-    channel.basic_qos(prefetch_count=10)
-    channel.basic_consume(queue, lambda *delivery: taken.append(delivery), consumer_tag="lab.stuck")
+    with queue(lab, "lab.stuck", messages=30), client(lab, holding("lab.stuck", 10), "stuck consumer"):
+        wait_until(lambda: depth(lab, "lab.stuck") == 20, "ten messages delivered", 20)
+        yield
 
-    def full() -> bool:
-        connection.process_data_events(time_limit=0.2)
-        return len(taken) == 10
 
-    wait_until(full, "ten messages delivered", 20)
+@fault(fires=["message_queue.unacked"])
+def hoarding_consumer(lab):
+    """A consumer without a prefetch limit holds 1,100 messages."""
+    with queue(lab, "lab.hoarded", messages=1100), client(lab, holding("lab.hoarded", 0), "hoarding consumer"):
+        wait_until(lambda: depth(lab, "lab.hoarded") == 0, "all messages delivered", 20)
+        yield
+
+
+@fault(fires=["message_queue.no_consumer", "message_queue.backlog"])
+def orphaned_queue(lab):
+    """1,100 messages wait in a queue that nobody consumes."""
+    with queue(lab, "lab.orphaned", messages=1100):
+        yield
+
+
+@fault(fires=["message_queue.head_message_age"])
+def old_messages(lab):
+    """The first message of a queue was published ten minutes ago."""
+    with queue(lab, "lab.old", messages=3, timestamp=int(time.time()) - 600):
+        yield
+
+
+@fault(fires=["message_queue.growing"])
+def growing_queue(lab):
+    """A publisher is faster than nobody: 50 messages a second."""
+
+    def work(channel, stop) -> None:
+        while not stop.wait(0.1):
+            for _number in range(5):
+                channel.basic_publish("", "lab.growing", b"{}")
+
+    with queue(lab, "lab.growing", messages=150), client(lab, work, "fast publisher"):
+        yield
+
+
+@fault(fires=["message_queue.slow_drain"])
+def slow_consumer(lab):
+    """A consumer needs two seconds for each of 9,000 messages."""
+
+    def work(channel, stop) -> None:
+        while not stop.wait(2):
+            method, _properties, _body = channel.basic_get("lab.slow")
+            channel.basic_ack(method.delivery_tag)
+
+    with queue(lab, "lab.slow", messages=9000), client(lab, work, "slow consumer"):
+        yield
+
+
+@fault(fires=["message_queue.redelivery_loop"])
+def poison_message(lab):
+    """A consumer puts a message back that it cannot process, ten times a second."""
+
+    def work(channel, stop) -> None:
+        while not stop.wait(0.1):
+            method, _properties, _body = channel.basic_get("lab.poisoned")
+            channel.basic_nack(method.delivery_tag, requeue=True)
+
+    with queue(lab, "lab.poisoned", messages=1), client(lab, work, "confused consumer"):
+        yield
+
+
+@fault(fires=["message_queue.exchange_without_binding", "message_queue.unroutable"])
+def unbound_exchange(lab):
+    """Somebody publishes to an exchange that leads nowhere."""
+    name = "lab.unbound"
+
+    def work(channel, stop) -> None:
+        while not stop.wait(0.1):
+            channel.basic_publish(name, "nowhere", b"{}")
+
+    with lab.amqp() as connection:
+        connection.channel().exchange_declare(name, "topic", durable=True)
+    with client(lab, work, "publisher to nowhere"):
+        yield
+    with lab.amqp() as connection:
+        connection.channel().exchange_delete(name)
+
+
+@fault(fires=["message_queue.dead_letters"])
+def rejected_messages(lab):
+    """50 messages were rejected, and a policy led them to a queue for dead letters."""
+    definition = {"dead-letter-exchange": "lab.graveyard", "dead-letter-routing-key": "dead"}
+    lab.rabbitmq_api(
+        "PUT",
+        "/policies/%2F/lab.graveyard",
+        {"pattern": "^lab.rejected$", "apply-to": "queues", "definition": definition},
+    )
+    with queue(lab, "lab.rejected"), queue(lab, "lab.graveyard"):
+        with lab.amqp() as connection:
+            channel = connection.channel()
+            channel.exchange_declare("lab.graveyard", "direct", durable=True)
+            channel.queue_bind("lab.graveyard", "lab.graveyard", "dead")
+            publish(lab, "lab.rejected", [b"{}"] * 50)
+            for _number in range(50):
+                channel.basic_nack(channel.basic_get("lab.rejected")[0].delivery_tag, requeue=False)
+        settled(lab, "lab.graveyard", 50)
+        yield
+        with lab.amqp() as connection:
+            connection.channel().exchange_delete("lab.graveyard")
+    lab.rabbitmq_api("DELETE", "/policies/%2F/lab.graveyard")
+
+
+@fault(fires=["message_queue.dead_letters_lost"])
+def lost_dead_letters(lab):
+    """The exchange that a queue's dead letters should go to does not exist."""
+    with queue(lab, "lab.careless", {"x-dead-letter-exchange": "lab.missing"}):
+        yield
+
+
+@fault(fires=["message_queue.channel_leak"])
+def leaked_channels(lab):
+    """A program has opened 150 channels and closed none."""
+    connection = lab.amqp(heartbeat=0, client_properties={"connection_name": "lab channel leak"})
+    for _number in range(150):
+        connection.channel()
     yield
-    # Somebody may have closed this connection: that is one cure.
-    if connection.is_open:
+    connection.close()
+
+
+@fault(fires=["message_queue.file_descriptors", "message_queue.erlang_processes"])
+def many_connections(lab):
+    """200 connections are open, which is much where the limits are low."""
+    connections = [lab.amqp(heartbeat=0) for _number in range(200)]
+    yield
+    for connection in connections:
         connection.close()
-    with lab.amqp() as other:
-        other.channel().queue_delete(queue)
+
+
+@fault(fires=["message_queue.vhost_down", "message_queue.queue_down"])
+def vhost_down(lab):
+    """The message store of a vhost has failed, and its queue with it."""
+    import pika
+
+    vhost = "lab.broken"
+    lab.rabbitmq_api("PUT", f"/vhosts/{vhost}", {})
+    lab.rabbitmq_api("PUT", f"/permissions/{vhost}/tracktion", {"configure": ".*", "write": ".*", "read": ".*"})
+    with lab.amqp(virtual_host=vhost) as connection:
+        channel = connection.channel()
+        channel.queue_declare("lab.down", durable=True)
+        channel.basic_publish("", "lab.down", b"{}", pika.BasicProperties(delivery_mode=2))
+    store = "/var/lib/rabbitmq/mnesia/rabbit@localhost/msg_stores/vhosts"
+    directory = lab.exec("rabbitmq", "sh", "-c", f"dirname $(grep -lx {vhost} {store}/*/.vhost)").strip()
+    lab.exec("rabbitmq", "rabbitmqctl", "eval", f'rabbit_vhost_sup_sup:stop_and_delete_vhost(<<"{vhost}">>).')
+    # RabbitMQ 4 would start it again within half a minute, if it could.
+    lab.exec("rabbitmq", "touch", directory)
+    yield
+    lab.exec("rabbitmq", "rm", directory)
+    lab.rabbitmq_api("DELETE", f"/vhosts/{vhost}")
+
+
+SECOND = "second@localhost"
+# A second node beside the first, in its container; the file that names the first one must not be read.
+START_SECOND = f"""
+echo '[rabbitmq_management_agent].' > /tmp/second_plugins && : > /tmp/second.conf && cd /
+export RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_NODENAME={SECOND} RABBITMQ_NODE_PORT=5673
+export RABBITMQ_CONFIG_FILE=/tmp/second RABBITMQ_ENABLED_PLUGINS_FILE=/tmp/second_plugins HOME=/var/lib/rabbitmq
+setsid setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups -- rabbitmq-server > /tmp/second.log 2>&1 &
+for attempt in 1 2 3 4 5 6 7 8 9 10; do
+    rabbitmqctl -n {SECOND} await_startup --timeout 30 2> /dev/null && break
+    sleep 1
+done
+rabbitmqctl -n {SECOND} stop_app && rabbitmqctl -n {SECOND} reset
+rabbitmqctl -n {SECOND} join_cluster rabbit@localhost && rabbitmqctl -n {SECOND} start_app
+"""
+FORGET_SECOND = f"""
+rabbitmqctl -n {SECOND} stop || true
+rm -rf /var/lib/rabbitmq/mnesia/{SECOND}*
+rabbitmqctl forget_cluster_node {SECOND}
+"""
+# Two nodes that do not accept each other's cookie any more lose contact, and notice when they accept it again.
+PART = r"""
+rabbitmqctl eval "erlang:set_cookie('second@localhost', wrong), erlang:disconnect_node('second@localhost')."
+rabbitmqctl -n second@localhost eval "erlang:set_cookie('rabbit@localhost', wrong)."
+sleep 2
+cookie=$(cat /var/lib/rabbitmq/.erlang.cookie)
+rabbitmqctl eval "erlang:set_cookie('second@localhost', '$cookie')."
+rabbitmqctl -n second@localhost eval \
+  "erlang:set_cookie('rabbit@localhost', '$cookie'), net_adm:ping('rabbit@localhost')."
+"""
+
+
+@contextlib.contextmanager
+def second_node(lab):
+    """A cluster of two nodes, as long as the context lasts."""
+    lab.exec("rabbitmq", "sh", "-c", START_SECOND, timeout=120)
+    try:
+        yield
+    finally:
+        lab.exec("rabbitmq", "sh", "-c", FORGET_SECOND)
+    wait_until(lambda: len(lab.rabbitmq_api("GET", "/nodes")) == 1, "the second node to be forgotten", 20)
+
+
+@fault(fires=["message_queue.node_down", "message_queue.queue_members", "message_queue.queue_down"])
+def lost_node(lab):
+    """One of two nodes has stopped, and a quorum queue has lost its majority."""
+    with second_node(lab):
+        with lab.amqp() as connection:
+            channel = connection.channel()
+            channel.queue_declare("lab.quorum", durable=True, arguments={"x-queue-type": "quorum"})
+        lab.exec("rabbitmq", "rabbitmqctl", "-n", SECOND, "stop")
+        yield
+        # A queue without a majority cannot be deleted in the usual way.
+        forget = 'rabbit_quorum_queue:force_shrink_member_to_current_member(<<"/">>, <<"lab.quorum">>).'
+        lab.exec("rabbitmq", "rabbitmqctl", "eval", forget)
+        with lab.amqp() as connection:
+            connection.channel().queue_delete("lab.quorum")
+
+
+@fault(fires=["message_queue.partition"])
+def partitioned_cluster(lab):
+    """Two nodes have lost each other while both were running."""
+    with second_node(lab):
+        lab.exec("rabbitmq", "sh", "-c", PART)
+        wait_until(lambda: lab.rabbitmq_api("GET", "/nodes")[0].get("partitions"), "the partition", 30)
+        yield
+
+
+@fault(fires=["message_queue.memory_near_watermark"])
+def memory_nearly_full(lab):
+    """The broker uses nearly as much memory as its watermark."""
+    get, put = (f"vm_memory_monitor:{verb}_vm_memory_high_watermark" for verb in ("get", "set"))
+    before = lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{get}().").strip()
+    used = lab.rabbitmq_api("GET", "/nodes")[0]["mem_used"]
+    lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{put}({{absolute, {int(used * 1.06)}}}).")
+    yield
+    lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{put}({before}).")
+
+
+@fault(fires=["message_queue.disk_alarm"])
+def disk_alarm(lab):
+    """The broker has less free disk than its limit and blocks every publisher."""
+    with disk_limit(lab, lambda free: free * 2):
+        wait_until(lambda: lab.rabbitmq_api("GET", "/nodes")[0]["disk_free_alarm"], "the alarm", 30)
+        yield
+
+
+@fault(fires=["message_queue.disk_free_near_limit"])
+def disk_nearly_full(lab):
+    """The broker has one and a half times as much free disk as its limit."""
+    with disk_limit(lab, lambda free: int(free / 1.5)):
+        yield
+
+
+@contextlib.contextmanager
+def disk_limit(lab, choose):
+    """Another limit for the free disk space, chosen from what is free, as long as the context lasts."""
+    node = lab.rabbitmq_api("GET", "/nodes")[0]
+    try:
+        lab.exec("rabbitmq", "rabbitmqctl", "set_disk_free_limit", str(choose(node["disk_free"])))
+        yield
+    finally:
+        lab.exec("rabbitmq", "rabbitmqctl", "set_disk_free_limit", str(node["disk_free_limit"]))
+    wait_until(lambda: not lab.rabbitmq_api("GET", "/nodes")[0]["disk_free_alarm"], "the end of the alarm", 30)
+
+
+@fault(fires=["message_queue.blocked_connections", "message_queue.memory_alarm"])
+def blocked_publisher(lab):
+    """A publisher is stopped by the memory alarm."""
+    connection = lab.amqp(heartbeat=0, client_properties={"connection_name": "lab blocked publisher"})
+    alarm = memory_alarm(lab)
+    next(alarm, None)
+    try:
+        connection.channel().basic_publish("", "lab.nowhere", b"{}")
+        wait_until(
+            lambda: any(found.get("state") == "blocked" for found in lab.rabbitmq_api("GET", "/connections")),
+            "the publisher to be blocked",
+            30,
+        )
+        yield
+    finally:
+        next(alarm, None)
+    connection.close()
+
+
+@fault(fires=["message_queue.management_unreachable"])
+def management_off(lab):
+    """The management plugin is off; AMQP goes on."""
+    lab.exec("rabbitmq", "rabbitmqctl", "eval", "application:stop(rabbitmq_management).")
+    yield
+    lab.exec("rabbitmq", "rabbitmqctl", "eval", "application:start(rabbitmq_management).")
+    wait_until(lambda: answers(lab), "the management API", 60)
+
+
+@fault(fires=["message_queue.statistics_off"])
+def statistics_off(lab):
+    """The broker keeps no statistics."""
+    setting = "application:set_env(rabbitmq_management_agent, disable_metrics_collector, {})."
+    lab.exec("rabbitmq", "rabbitmqctl", "eval", setting.format("true"))
+    yield
+    lab.exec("rabbitmq", "rabbitmqctl", "eval", setting.format("false"))
+
+
+def answers(lab) -> bool:
+    """Whether the management API does."""
+    try:
+        return bool(lab.rabbitmq_api("GET", "/overview"))
+    except OSError:
+        return False
+
+
+@fault(fires=["message_queue.unreachable"])
+def frozen_broker(lab):
+    """The broker hangs: connections are accepted, and nothing is ever answered."""
+    lab.docker("pause", lab.container("rabbitmq"))
+    try:
+        yield
+    finally:
+        lab.docker("unpause", lab.container("rabbitmq"))
+
+
+@fault(fires=["message_queue.missing_queue"])
+def deleted_queue(lab):
+    """Somebody has deleted the queue of the analysis requests while its service is stopped."""
+    with lab.stopped("analysis_service"):
+        with lab.amqp() as connection:
+            connection.channel().queue_delete(AUDIO_QUEUE)
+        yield
+
+
+@fault(fires=["message_queue.memory_watermark_above_limit"])
+def small_container(lab):
+    """The container of the broker may use less memory than the broker's watermark."""
+    name = lab.container("rabbitmq")
+    limit = lab.docker("inspect", "--format", "{{.HostConfig.Memory}}", name).strip()
+    watermark = lab.rabbitmq_api("GET", "/nodes")[0]["mem_limit"]
+    lower = max(int(watermark / 1.1), 400 * 2**20)
+    lab.docker("update", "--memory", str(lower), "--memory-swap", str(lower), name)
+    yield
+    lab.docker("update", "--memory", limit, "--memory-swap", limit, name)

@@ -9,7 +9,12 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils import _pg_end_sessions
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
 
-SESSION = {"pid": 7, "backend_start": 1763900000.123456, "transaction_start": 1763900100.5, "state_start": 1763900200.25}
+SESSION = {
+    "pid": 7,
+    "backend_start": 1763900000.123456,
+    "transaction_start": 1763900100.5,
+    "state_start": 1763900200.25,
+}
 NAMED = {"pid": 7, "backend_start": 1763900000.123456, "transaction_start": None, "state_start": None}
 
 

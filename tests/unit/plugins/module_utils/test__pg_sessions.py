@@ -14,7 +14,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _pg_sessions
 def session(pid, blocked_by=(), wait_seconds=None, **fields):
     """A session as the query gives it."""
     found = dict.fromkeys((*_pg_sessions.IDENTITY, "lock_type", "lock_mode", "lock_relation", "leader_pid"))
-    found.update(pid=pid, blocked_by=list(blocked_by), wait_seconds=wait_seconds, state="active", backend_type="client backend")
+    found.update(
+        pid=pid, blocked_by=list(blocked_by), wait_seconds=wait_seconds, state="active", backend_type="client backend"
+    )
     return {**found, **fields}
 
 

@@ -14,7 +14,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _pg_statement
     [
         (["total_time", "mean_time", "blk_read_time"], "s.total_time", "s.blk_read_time"),
         (["total_plan_time", "total_exec_time", "blk_read_time"], "s.total_exec_time", "s.blk_read_time"),
-        (["total_exec_time", "shared_blk_read_time", "local_blk_read_time"], "s.total_exec_time", "s.shared_blk_read_time"),
+        (
+            ["total_exec_time", "shared_blk_read_time", "local_blk_read_time"],
+            "s.total_exec_time",
+            "s.shared_blk_read_time",
+        ),
     ],
     ids=["1.7", "1.8", "1.11"],
 )

@@ -41,7 +41,7 @@ def visit(queues):
 
 BAD = visit([{"name": "a", "ready": 500}])
 GOOD = visit([{"name": "a", "ready": 1}])
-GONE = {"unreachable": True, "msg": "Connection timed out"}
+GONE = {"unreachable": True, "msg": "Connection timed out", "areas": {}}
 
 
 def test_the_worst_host_comes_first(report):
