@@ -240,7 +240,7 @@ def latency_events(lab):
 def command_busy(lab):
     """One client's scripts take nearly all of the server's time."""
     client = lab.redis()
-    with meanwhile(lambda: client.eval("local n = 0 for i = 1, 2e6 do n = n + i end return n", 0)):
+    with meanwhile(lambda: client.eval("local n = 0 for i = 1, 1e7 do n = n + i end return n", 0)):
         yield
     client.slowlog_reset()
 
