@@ -52,7 +52,7 @@ def ways(found, queues, top):
 
     def read_list():
         forget_connections()
-        listed = _rabbitmq_queues.read_list(_rabbitmq.management(options, Deadline(15)))
+        listed = _rabbitmq_queues.read_list(_rabbitmq.management(options, Deadline(15)), queues)
         assert len(listed) == queues
         assert all(queue["ready"] is not None for queue in listed)
 
@@ -98,7 +98,9 @@ def main():
                 way()
                 took[name].append(time.perf_counter() - began)
     anchor = statistics.median(next(iter(took.values())))
-    print("%d queues, RabbitMQ of %s, median of %d (min to max)" % (arguments.queues, arguments.suite, arguments.rounds))
+    print(
+        "%d queues, RabbitMQ of %s, median of %d (min to max)" % (arguments.queues, arguments.suite, arguments.rounds)
+    )
     for name, seconds in took.items():
         median = statistics.median(seconds)
         row = (name, median * 1000, min(seconds) * 1000, max(seconds) * 1000, anchor / median)
