@@ -91,9 +91,9 @@ def worst(queues, top):
 
 def out_of_order(queue):
     """Whether a queue is known not to serve. One without a majority may be called ``running`` for a while."""
-    if queue["type"] == "quorum" and queue["members"] and queue["online_members"] is not None:
-        if queue["online_members"] * 2 <= queue["members"]:
-            return True
+    known = queue["type"] == "quorum" and queue["members"] and queue["online_members"] is not None
+    if known and queue["online_members"] * 2 <= queue["members"]:
+        return True
     return queue["state"] is not None and queue["state"] not in SERVING
 
 

@@ -311,7 +311,8 @@ rabbitmqctl -n second@localhost eval "erlang:set_cookie('rabbit@localhost', wron
 sleep 2
 cookie=$(cat /var/lib/rabbitmq/.erlang.cookie)
 rabbitmqctl eval "erlang:set_cookie('second@localhost', '$cookie')."
-rabbitmqctl -n second@localhost eval "erlang:set_cookie('rabbit@localhost', '$cookie'), net_adm:ping('rabbit@localhost')."
+meet="erlang:set_cookie('rabbit@localhost', '$cookie'), net_adm:ping('rabbit@localhost')."
+rabbitmqctl -n second@localhost eval "$meet"
 """
 
 
