@@ -53,8 +53,10 @@ options:
     description: The most rows of each list that can grow without bound.
     type: int
     default: 20
+requirements:
+  - redis >= 4.3
+  - hiredis >= 1.0
 notes:
-  - Speaks Redis' protocol over Python's standard library. No client library is needed on the host.
   - Tested with Redis 7.0 and 8.0.
   - Commands that the user's ACL forbids are no failure of a measurement. What they would have told is null and named in C(unknown).
 """

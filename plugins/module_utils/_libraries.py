@@ -22,6 +22,8 @@ DEBIAN_PACKAGES = {
     "psycopg2": "python3-psycopg2",
     "pika": "python3-pika",
     "docker": "python3-docker",
+    "redis": "python3-redis",
+    "hiredis": "python3-hiredis",
 }
 
 

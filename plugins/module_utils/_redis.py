@@ -2,21 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One connection to a Redis server, over the standard library alone. Private to this collection.
+"""One connection to a Redis server. Private to this collection.
 
-The protocol (RESP2) is small and frozen. Speaking it directly means that managed hosts need no library, that an
-import costs nothing, that no hidden retry multiplies a timeout, and that a whole keyspace can be read at the pace
-of the server: the replies to MEMORY USAGE, PTTL and TYPE are single lines, which C code splits.
+redis-py connects, over TLS too, and packs commands; hiredis parses replies. They are joined here and not by redis-py's
+own client, for that takes microseconds for each reply, hangs up where the server is loading, cuts the first word off
+an error, limits each address of a name by itself and the name service not at all, and sends commands at log-in that a
+restricted user may not run.
 """
 
 from __future__ import annotations
 
-import errno
 import socket
 import ssl
 import threading
 import time
 
+from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 
 CONNECTION_SPEC = {
@@ -36,6 +37,9 @@ CONNECTION_SPEC = {
 
 CHUNK = 262144
 
+# How much later than redis-py's own time limits, which say more, the limit on all of them ends a connecting.
+GRACE_SECONDS = 0.2
+
 _TLS_HINT = "Where the server speaks TLS on this port, set tls: true"
 
 # First word of an error reply to PING -> what it means for those who use the server.
@@ -51,13 +55,10 @@ PING_STATUS = {
 REFUSALS = {
     "NOAUTH": ("no_password", "Set login_password, and login_user for an ACL user other than default"),
     "WRONGPASS": ("wrong_password", "Correct login_user and login_password; the user may also be disabled (ACL LIST)"),
-    "DENIED": (
-        "protected_mode",
-        "Give the server a password or a bind address, or set login_host to its loopback address",
-    ),
+    "DENIED": ("protected_mode", "Give the server a password or a bind address, or set login_host to its loopback one"),
     "BUSY": (
         "busy",
-        "A script or function blocks the server: SCRIPT KILL or FUNCTION KILL ends one that has not written yet",
+        "A script or function blocks the server: SCRIPT KILL or FUNCTION KILL ends one that has not written",
     ),
 }
 
@@ -70,27 +71,19 @@ class ReplyError(Exception):
         self.code = text.split(" ", 1)[0]
 
 
-def pack(*words):
-    """One command in wire format. Words are bytes, str or int."""
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        if not isinstance(word, bytes):
-            word = str(word).encode("utf-8", "surrogateescape")
-        parts.append(b"$%d\r\n%s\r\n" % (len(word), word))
-    return b"".join(parts)
-
-
 class Client:
-    """A connected socket. Every wait is bounded by ``timeout`` and by the deadline set last.
+    """A connection of redis-py. Every wait is bounded by ``timeout`` and by the deadline set last.
 
     After a time-out or a lost connection the client is ``broken``: replies would no longer match their questions, so
     every further call raises the same CannotConnect at once.
     """
 
-    def __init__(self, connection, timeout, address):
-        self._socket = connection
-        self._buffer = b""
-        self._at = 0
+    def __init__(self, connection, hiredis, timeout, address):
+        self._connection = connection
+        # redis-py's own parsers take it from there: it has no public name in the versions of Debian.
+        self._socket = connection._sock
+        self._reader = hiredis.Reader(replyError=ReplyError)
+        self._protocol_error = hiredis.ProtocolError
         self._timeout = timeout
         self._address = address
         self.deadline = Deadline(timeout)
@@ -106,92 +99,63 @@ class Client:
         return reply
 
     def ask_all(self, commands):
-        """The replies to many commands sent at once. An error reply is a ReplyError in its place."""
-        self.send(b"".join([pack(*words) for words in commands]))
-        return [self.read() for _command in commands]
+        """The replies to many commands sent at once: bytes, int, None, a list, or a ReplyError."""
+        self.send(self.pack(commands))
+        return self.read(len(commands))
 
     def select(self, database):
         if database != self.database:
             self.ask("SELECT", database)
             self.database = database
 
-    def send(self, data):
+    def pack(self, commands):
+        """Commands as they are sent. Their words are bytes, str or int."""
+        encoded = [
+            [word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word for word in words]
+            for words in commands
+        ]
+        return b"".join(self._connection.pack_commands(encoded))
+
+    def send(self, packed):
         self._wait()
         try:
-            self._socket.sendall(data)
+            self._socket.sendall(packed)
         except OSError as exc:
-            raise self._break(exc)
+            raise self._break(cannot_connect(exc, self._address, self._timeout))
 
-    def read(self):
-        """The next reply: bytes, int, None, a list, or a ReplyError."""
-        line = self._line()
-        kind, rest = line[:1], line[1:]
-        if kind == b"$":
-            return self._bulk(int(rest))
-        if kind == b"*":
-            size = int(rest)
-            return None if size < 0 else [self.read() for _item in range(size)]
-        if kind == b":":
-            return int(rest)
-        if kind == b"+":
-            return rest
-        if kind == b"-":
-            return ReplyError(rest.decode("utf-8", "replace"))
-        raise self._not_redis(line)
-
-    def read_lines(self, count):
-        """The next ``count`` replies, each known to be one line, as raw lines without their line end."""
-        chunks = [self._buffer[self._at :]]
-        found = chunks[0].count(b"\n")
-        while found < count:
-            chunk = self._receive()
-            chunks.append(chunk)
-            found += chunk.count(b"\n")
-        lines = b"".join(chunks).split(b"\r\n", count)
-        self._buffer, self._at = lines.pop(), 0
-        return lines
+    def read(self, count):
+        """The next ``count`` replies. An error reply is a ReplyError in its place."""
+        replies = []
+        gets, append = self._reader.gets, replies.append
+        try:
+            for _reply in range(count):
+                reply = gets()
+                while reply is False:
+                    self._receive()
+                    reply = gets()
+                append(reply)
+        except self._protocol_error as exc:
+            raise self._break(
+                CannotConnect(
+                    "not_redis",
+                    "%s answers, but not in Redis' protocol: %s" % (self._address, exc),
+                    "Correct login_port. " + _TLS_HINT,
+                )
+            )
+        return replies
 
     def close(self):
-        self._socket.close()
-
-    def _line(self):
-        while True:
-            end = self._buffer.find(b"\r\n", self._at)
-            if end >= 0:
-                line = self._buffer[self._at : end]
-                self._at = end + 2
-                return line
-            if self._buffer[self._at : self._at + 1] not in b"+-:$*":
-                raise self._not_redis(self._buffer[self._at :])
-            self._more(1)
-
-    def _bulk(self, size):
-        if size < 0:
-            return None
-        self._more(size + 2 - (len(self._buffer) - self._at))
-        start = self._at
-        self._at = start + size + 2
-        return self._buffer[start : start + size]
-
-    def _more(self, missing):
-        """Receives until ``missing`` more bytes are in the buffer."""
-        if missing <= 0:
-            return
-        chunks = [self._buffer[self._at :]]
-        while missing > 0:
-            chunks.append(self._receive())
-            missing -= len(chunks[-1])
-        self._buffer, self._at = b"".join(chunks), 0
+        self._connection.disconnect()
 
     def _receive(self):
         self._wait()
         try:
             chunk = self._socket.recv(CHUNK)
+            if not chunk:
+                raise ConnectionResetError("the server closed the connection")
         except OSError as exc:
-            raise self._break(exc)
-        if not chunk:
-            raise self._break(ConnectionResetError(errno.ECONNRESET, "the server closed the connection"))
-        return chunk
+            raise self._break(cannot_connect(exc, self._address, self._timeout))
+        self._reader.feed(chunk)
 
     def _wait(self):
         """Bounds the next wait by what is left of the deadline."""
@@ -199,22 +163,13 @@ class Client:
             raise self.broken
         left = self.deadline.remaining(self._timeout)
         if left <= 0:
-            raise self._break(socket.timeout("the deadline has passed"))
+            raise self._break(cannot_connect(socket.timeout(), self._address, self._timeout))
         self._socket.settimeout(left)
 
-    def _break(self, exc):
-        self.broken = cannot_connect(exc, self._address, self._timeout)
+    def _break(self, reason):
+        self.broken = reason
         self.close()
-        return self.broken
-
-    def _not_redis(self, line):
-        self.broken = CannotConnect(
-            "not_redis",
-            "%s answers, but not in Redis' protocol: %r" % (self._address, line[:40]),
-            "Correct login_port. " + _TLS_HINT,
-        )
-        self.close()
-        return self.broken
+        return reason
 
 
 _kept = {}
@@ -243,17 +198,19 @@ def connect(options):
 
 
 def _log_in(options):
-    host, timeout = options["login_host"], options["timeout"]
-    address = "%s:%d" % (host, options["login_port"])
+    redis, hiredis = require("redis"), require("hiredis")
+    timeout = options["timeout"]
+    address = "%s:%d" % (options["login_host"], options["login_port"])
     deadline = Deadline(min(timeout, options["deadline"]))
-    context = _tls_context(options) if options["tls"] else None
+    if options["tls"]:
+        _check_files(options)
     try:
-        connection = _open(host, options["login_port"], deadline)
+        client = Client(_open(redis, options, deadline), hiredis, timeout, address)
+    except ConnectionResetError as exc:
+        # Nothing but a handshake is answered so far.
+        raise cannot_connect(ssl.SSLError(str(exc)), address, timeout)
     except OSError as exc:
         raise cannot_connect(exc, address, timeout)
-    if context:
-        connection = _shake_hands(connection, context, host, address, timeout)
-    client = Client(connection, timeout, address)
     client.deadline = deadline
     started = time.monotonic()
     try:
@@ -267,28 +224,73 @@ def _log_in(options):
     return client
 
 
-def _shake_hands(connection, context, host, address, timeout):
-    try:
-        return context.wrap_socket(connection, server_hostname=host)
-    except OSError as exc:
-        connection.close()
-        if isinstance(exc, ssl.SSLCertVerificationError):
-            raise cannot_connect(exc, address, timeout)
-        # A plain server takes the greeting for the start of a command and waits for the rest of it.
-        raise CannotConnect(
-            "tls",
-            "No TLS with %s: %s" % (address, exc),
-            "Set tls: false where the port speaks plain text; client_cert_file and client_key_file where it wants a "
-            "certificate",
-        )
+def _open(redis, options, deadline):
+    """A connection of redis-py, connected before ``deadline``. Raises OSError."""
+    # What is to be said where the time is over, or what went wrong; None in the end.
+    state = {"error": socket.gaierror(socket.EAI_AGAIN, "no answer from the name service in time")}
+
+    def work():
+        try:
+            # redis-py looks the name up again, but would not tell which of the two took the time.
+            socket.getaddrinfo(options["login_host"], options["login_port"], type=socket.SOCK_STREAM)
+            state["error"] = socket.timeout()
+            state["connection"] = _connection(redis, options, deadline.remaining() or 0.001)
+            state["connection"].connect()
+            state["error"] = None
+        except UnicodeError as exc:
+            state["error"] = socket.gaierror(socket.EAI_NONAME, str(exc))
+        except Exception as exc:
+            # redis-py raises errors of its own in place of those of the socket.
+            state["error"] = exc if isinstance(exc, OSError) else exc.__context__ or OSError(str(exc))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(deadline.remaining() + GRACE_SECONDS)
+    if state["error"]:
+        raise state["error"]
+    return state["connection"]
+
+
+def _connection(redis, options, seconds):
+    """A connection of redis-py, not connected. It tries once, and sends no command of its own."""
+    common = {
+        "host": options["login_host"],
+        "port": options["login_port"],
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        "redis_connect_func": lambda _connection: None,
+    }
+    if not options["tls"]:
+        return redis.Connection(**common)
+    return redis.SSLConnection(
+        ssl_cert_reqs="required" if options["validate_certs"] else "none",
+        ssl_check_hostname=options["validate_certs"],
+        ssl_ca_certs=options["ca_certs"] or None,
+        ssl_certfile=options["client_cert_file"] or None,
+        ssl_keyfile=options["client_key_file"] or None,
+        **common,
+    )
+
+
+def _check_files(options):
+    """Raises BadOption for a file that TLS cannot use: while it connects, redis-py does not tell which one it was."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for names, load in (
+        (("ca_certs",), context.load_verify_locations),
+        (("client_cert_file", "client_key_file"), context.load_cert_chain),
+    ):
+        files = [options[name] or None for name in names]
+        try:
+            if files[0]:
+                load(*files)
+        except (OSError, ValueError) as exc:
+            raise BadOption("%s: %s cannot be used: %s" % (", ".join(names), files[0], exc))
 
 
 def _authenticate(client, options):
-    words = ["AUTH", options["login_password"] or ""]
-    if options["login_user"]:
-        words.insert(1, options["login_user"])
+    user = [options["login_user"]] if options["login_user"] else []
     try:
-        client.ask(*words)
+        client.ask("AUTH", *user, options["login_password"] or "")
     except ReplyError as exc:
         # The server has no password: we are in already.
         if "without any password configured" not in str(exc):
@@ -310,64 +312,8 @@ def refusal(exc):
     if exc.code in REFUSALS:
         return CannotConnect(REFUSALS[exc.code][0], str(exc), REFUSALS[exc.code][1])
     if "max number of clients" in str(exc):
-        return CannotConnect(
-            "max_clients", str(exc), "Raise maxclients, or end clients that leak connections (CLIENT LIST)"
-        )
+        return CannotConnect("max_clients", str(exc), "Raise maxclients, or end clients that leak (CLIENT LIST)")
     return CannotConnect("error", str(exc), "Look at the log of the Redis server")
-
-
-def _open(host, port, deadline):
-    """A connected TCP socket. All addresses of a name share one time-out."""
-    failure = None
-    for family, kind, protocol, _name, address in _resolve(host, port, deadline):
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.settimeout(deadline.remaining() or 0.001)
-            connection.connect(address)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return connection
-        except OSError as exc:
-            connection.close()
-            failure = exc
-    raise failure
-
-
-def _resolve(host, port, deadline):
-    """getaddrinfo() with a time limit, which it does not have of itself. Raises OSError."""
-    answer = []
-
-    def look_up():
-        try:
-            answer.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except OSError as exc:
-            answer.append(exc)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join(deadline.remaining())
-    if not answer:
-        raise socket.gaierror(socket.EAI_AGAIN, "no answer from the name service in time")
-    if isinstance(answer[0], OSError):
-        raise answer[0]
-    return answer[0]
-
-
-def _tls_context(options):
-    try:
-        context = ssl.create_default_context(cafile=options["ca_certs"] or None)
-    except (OSError, ValueError) as exc:
-        raise BadOption("ca_certs: %s cannot be used: %s" % (options["ca_certs"], exc))
-    if not options["validate_certs"]:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if options["client_cert_file"]:
-        try:
-            context.load_cert_chain(options["client_cert_file"], options["client_key_file"] or None)
-        except (OSError, ValueError) as exc:
-            raise BadOption(
-                "client_cert_file, client_key_file: %s cannot be used: %s" % (options["client_cert_file"], exc)
-            )
-    return context
 
 
 def cannot_connect(exc, address, timeout):
@@ -382,6 +328,14 @@ def cannot_connect(exc, address, timeout):
             "The certificate of %s is not trusted: %s" % (address, exc.verify_message),
             "Set ca_certs to the authority that signed it, and login_host to a name in it",
         )
+    # A plain server takes the greeting for the start of a command and waits for the rest of it.
+    if isinstance(exc, ssl.SSLError) or "handshake" in str(exc):
+        return CannotConnect(
+            "tls",
+            "No TLS with %s: %s" % (address, exc),
+            "Set tls: false where the port speaks plain text; client_cert_file and client_key_file where it wants a "
+            "certificate",
+        )
     if isinstance(exc, socket.timeout):
         return CannotConnect(
             "timeout",
@@ -394,9 +348,7 @@ def cannot_connect(exc, address, timeout):
             "refused", "Nothing listens on %s" % address, "Start Redis, or correct login_host and login_port"
         )
     if isinstance(exc, (ConnectionResetError, BrokenPipeError)):
-        return CannotConnect(
-            "closed", "%s closed the connection" % address, "Look at the log of the server. " + _TLS_HINT
-        )
-    return CannotConnect(
-        "network", "%s cannot be reached: %s" % (address, exc), "Look at routes and firewalls on the way"
-    )
+        cure = "Look at the log of the server. " + _TLS_HINT
+        return CannotConnect("closed", "%s closed the connection" % address, cure)
+    cure = "Look at routes and firewalls on the way"
+    return CannotConnect("network", "%s cannot be reached: %s" % (address, exc), cure)

@@ -302,9 +302,5 @@ def _ask(client, *words):
     try:
         return client.ask(*words)
     except ReplyError as exc:
-        command = (
-            "|".join(word.lower() for word in words[:2] if word.isalpha()) if words[0] == "CONFIG" else words[0].lower()
-        )
-        raise CannotChange(
-            "%s is refused: %s" % (" ".join(map(str, words[:2])), exc), cure="Give the user +%s" % command
-        )
+        command = "|".join(words[:2] if words[0] == "CONFIG" else words[:1]).lower()
+        raise CannotChange("%s is refused: %s" % (" ".join(map(str, words[:2])), exc), "Give the user +%s" % command)

@@ -50,6 +50,9 @@ CLIENTS_MOST = 5000
 # As many as the server keeps by default (slowlog-max-len).
 SLOW_ENTRIES = 128
 
+# What is read from INFO.
+OF_INFO = ("server", "load", "lookups", "evictions", "commands", "errors", "persistence", "clients", "replication")
+
 # The counters that are sampled twice.
 SAMPLE = (("INFO",), ("INFO", "commandstats"), ("INFO", "errorstats"))
 
@@ -74,23 +77,11 @@ def _measure(client, options):
     seconds = time.monotonic() - started
     refused = [reply for reply in earlier + later if isinstance(reply, ReplyError)]
     if refused:
-        for part in (
-            "server",
-            "load",
-            "lookups",
-            "evictions",
-            "commands",
-            "errors",
-            "persistence",
-            "clients",
-            "replication",
-        ):
+        for part in OF_INFO:
             unknown.add(part, refused[0])
         info = {}
     else:
-        first, info = [
-            dict(parse_info(a), **parse_info(b)) for a, b in ((earlier[0], earlier[1]), (later[0], later[1]))
-        ]
+        first, info = [dict(parse_info(reply[0]), **parse_info(reply[1])) for reply in (earlier, later)]
         pid = process.find(info)
         parts["server"] = service.server(info)
         parts["load"] = service.load(first, info, seconds)
@@ -114,9 +105,8 @@ def _ask_the_rest(client, info, first, options, parts, unknown):
     if failed:
         unknown.add("slow_log", failed[0])
     else:
-        parts["slow_log"] = service.slow_log(
-            replies[0], replies[1], settings, now, options["show_key_names"], options["top"]
-        )
+        show, top = options["show_key_names"], options["top"]
+        parts["slow_log"] = service.slow_log(replies[0], replies[1], settings, now, show, top)
     if isinstance(replies[2], ReplyError):
         unknown.add("latency", replies[2])
     else:
@@ -144,9 +134,8 @@ def _settings(client, unknown):
 def _client_list(client, info, unknown):
     connected = integer(info, "connected_clients") or 0
     if connected > CLIENTS_MOST:
-        unknown.add(
-            "clients.buffers", "%d clients: a list of more than %d stalls the server" % (connected, CLIENTS_MOST)
-        )
+        reason = "%d clients: a list of more than %d stalls the server" % (connected, CLIENTS_MOST)
+        unknown.add("clients.buffers", reason)
         return None
     try:
         return client.ask("CLIENT", "LIST")

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 import math
 import random
 import re
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError, pack
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis_info import ratio, readable
 
 # Keys of a sample, over all databases. A prefix with 5 % of the keys is then known to about 5 % (95 % interval) where
@@ -44,12 +45,8 @@ Z_95 = 1.96
 # Assumed for a group of one key: sizes that vary as much as their mean.
 FEW_SPREAD = 3.0
 
-# What is asked about each key: column -> the command in wire format, up to the name of the key.
-_QUESTIONS = {
-    "bytes": b"*3\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n",
-    "ttl": b"*2\r\n$4\r\nPTTL\r\n",
-    "type": b"*2\r\n$4\r\nTYPE\r\n",
-}
+# What is asked about each key: column -> the command up to the name of the key.
+_QUESTIONS = {"bytes": ("MEMORY", "USAGE"), "ttl": ("PTTL",), "type": ("TYPE",)}
 
 
 class Group:
@@ -81,38 +78,33 @@ class Survey:
         self.denied = {}
         self.longest_step = 0.0
 
-    def add(self, database, names, columns, lines):
-        """Takes in the names of one step and the reply lines for them, one for each column and name."""
-        width = len(columns)
-        nothing = [b""] * len(names)
-        sizes, ttls, types = (
-            lines[columns.index(column) :: width] if column in columns else nothing for column in _QUESTIONS
-        )
+    def add(self, database, names, answers):
+        """Takes in the names of one step and the answers about them, as ``_answers`` returns them."""
         self.seen[database] = self.seen.get(database, 0) + len(names)
         separator, groups = self.separator, self.groups
         smallest = self._smallest()
-        for name, size, ttl, kind in zip(names, sizes, ttls, types):
+        columns = [answers.get(column, itertools.repeat(None)) for column in _QUESTIONS]
+        for name, size, ttl, kind in zip(names, *columns):
             head, found, _rest = name.partition(separator)
             key = (database, head if found else b"", kind)
             group = groups.get(key)
             if group is None:
                 group = self._new_group(key)
             group.seen += 1
-            if size[:1] == b":":
-                number = int(size[1:])
+            if size is not None:
                 group.sized += 1
-                group.bytes += number
-                group.squares += number * number
-                if ttl == b":-1":
-                    group.lasting_bytes += number
-                if number > smallest:
-                    smallest = self._keep((number, database, name, kind, ttl))
-            if ttl == b":-1":
+                group.bytes += size
+                group.squares += size * size
+                if ttl == -1:
+                    group.lasting_bytes += size
+                if size > smallest:
+                    smallest = self._keep((size, database, name, kind, ttl))
+            if ttl == -1:
                 group.lasting += 1
                 group.ttl_known += 1
-            elif ttl[:1] == b":" and ttl != b":-2":
+            elif ttl is not None and ttl >= 0:
                 group.ttl_known += 1
-                group.ttl_seconds += int(ttl[1:]) / 1000.0
+                group.ttl_seconds += ttl / 1000.0
 
     def _new_group(self, key):
         if len(self.groups) >= GROUPS_MOST:
@@ -156,11 +148,11 @@ def _read(client, database, limit, result, deadline, chance):
     columns = list(_QUESTIONS)
     first = 0 if limit is None else chance.getrandbits(48)
     cursor, count, seen, laps = first, COUNT_FIRST, 0, 0
-    client.send(pack("SCAN", cursor, "COUNT", count))
+    client.send(client.pack([("SCAN", cursor, "COUNT", count)]))
     waiting = None
     while True:
         started = time.monotonic()
-        reply = client.read()
+        (reply,) = client.read(1)
         if isinstance(reply, ReplyError):
             raise reply
         cursor, names = int(reply[0]), reply[1]
@@ -170,12 +162,12 @@ def _read(client, database, limit, result, deadline, chance):
         over = (laps == 1 if limit is None else laps == 2 or seen >= limit) or deadline.expired()
         # One message: the questions about these names, and the next step. While the server works on it, the replies
         # of the step before are summed up.
-        client.send(_questions(columns, names) + (b"" if over else pack("SCAN", cursor, "COUNT", count)))
+        client.send(_questions(client, columns, names, [] if over else [("SCAN", cursor, "COUNT", count)]))
         if waiting:
             result.add(database, *waiting)
-        lines = client.read_lines(len(names) * len(columns))
-        waiting = (names, columns, lines)
-        columns = _allowed(columns, lines, result)
+        answers = _answers(columns, client.read(len(names) * len(columns)), result)
+        waiting = (names, answers)
+        columns = list(answers)
         if over:
             result.add(database, *waiting)
             return limit is None and cursor == 0
@@ -187,24 +179,35 @@ def _read(client, database, limit, result, deadline, chance):
             count = min(COUNT_MOST, count * 2)
 
 
-def _questions(columns, names):
-    asked = [_QUESTIONS[column] for column in columns]
-    framed = [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
-    return b"".join([question + name for name in framed for question in asked])
+def _questions(client, columns, names, step):
+    """The questions of ``columns`` about each name, and then the commands ``step``, as they are sent."""
+    frames, packed = {}, []
+    for name in names:
+        frame = frames.get(len(name))
+        if frame is None:
+            # Packing takes longer than the server's answer. What is packed for one name serves all of its length.
+            mark = b"\0" * len(name)
+            frame = client.pack([_QUESTIONS[column] + (mark,) for column in columns])
+            frame = frames[len(name)] = frame.split(mark) if mark else [frame]
+        packed.append(name.join(frame))
+    return b"".join(packed) + client.pack(step)
 
 
-def _allowed(columns, lines, result):
-    """The columns the server answers. One that is refused for every key of a step is not asked again."""
-    width = len(columns)
-    answered = []
+def _answers(columns, replies, result):
+    """The replies about the names of one step: column -> one for each name, null where it is refused.
+
+    A column that is refused for every name is left out, and so not asked again.
+    """
+    answers = {}
     for at, column in enumerate(columns):
-        replies = lines[at::width]
-        refused = [line for line in replies if line[:1] == b"-"]
+        found = replies[at :: len(columns)]
+        refused = [reply for reply in found if isinstance(reply, ReplyError)]
         if refused:
-            result.denied.setdefault(column, refused[0][1:].decode("utf-8", "replace"))
-        if not replies or len(refused) < len(replies):
-            answered.append(column)
-    return answered
+            result.denied.setdefault(column, str(refused[0]))
+            found = [None if isinstance(reply, ReplyError) else reply for reply in found]
+        if not found or len(refused) < len(found):
+            answers[column] = found
+    return answers
 
 
 def interval(estimate, seen, sampled, total, mean_square_ratio):
@@ -252,7 +255,7 @@ def group_row(key, group, sampled, total, complete, separator=":"):
         "database": database,
         "prefix": None if prefix == OTHER else readable(prefix),
         "pattern": pattern_of(prefix, separator),
-        "type": readable(kind[1:]) if kind[:1] == b"+" else None,
+        "type": readable(kind) if kind else None,
         "seen_count": group.seen,
         "key_count": count,
         "key_count_low": count_low,
@@ -287,12 +290,10 @@ def group_row(key, group, sampled, total, complete, separator=":"):
 def by_type(rows):
     """The rows of all prefixes added up by type."""
     types = {}
+    fields = ("key_count", "bytes", "without_ttl_count", "without_ttl_bytes")
     for row in rows:
-        sums = types.setdefault(
-            row["type"],
-            {"type": row["type"], "key_count": 0, "bytes": 0, "without_ttl_count": 0, "without_ttl_bytes": 0},
-        )
-        for field in ("key_count", "bytes", "without_ttl_count", "without_ttl_bytes"):
+        sums = types.setdefault(row["type"], dict({"type": row["type"]}, **dict.fromkeys(fields, 0)))
+        for field in fields:
             sums[field] += row[field] or 0
     return sorted(types.values(), key=lambda each: -each["bytes"])
 
@@ -311,9 +312,9 @@ def big_key_row(entry, separator, show):
     return {
         "database": database,
         "name": key_name(name, separator, show),
-        "type": readable(kind[1:]) if kind[:1] == b"+" else None,
+        "type": readable(kind) if kind else None,
         "bytes": size,
-        "ttl_seconds": int(ttl[1:]) / 1000.0 if ttl[:1] == b":" and int(ttl[1:]) >= 0 else None,
+        "ttl_seconds": None if ttl is None or ttl < 0 else ttl / 1000.0,
     }
 
 

@@ -305,14 +305,14 @@ rm -rf /var/lib/rabbitmq/mnesia/{SECOND}*
 rabbitmqctl forget_cluster_node {SECOND}
 """
 # Two nodes that do not accept each other's cookie any more lose contact, and notice when they accept it again.
-PART = """
+PART = r"""
 rabbitmqctl eval "erlang:set_cookie('second@localhost', wrong), erlang:disconnect_node('second@localhost')."
 rabbitmqctl -n second@localhost eval "erlang:set_cookie('rabbit@localhost', wrong)."
 sleep 2
 cookie=$(cat /var/lib/rabbitmq/.erlang.cookie)
 rabbitmqctl eval "erlang:set_cookie('second@localhost', '$cookie')."
-meet="erlang:set_cookie('rabbit@localhost', '$cookie'), net_adm:ping('rabbit@localhost')."
-rabbitmqctl -n second@localhost eval "$meet"
+rabbitmqctl -n second@localhost eval \
+  "erlang:set_cookie('rabbit@localhost', '$cookie'), net_adm:ping('rabbit@localhost')."
 """
 
 

@@ -4,29 +4,58 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
 
+import hiredis
 import pytest
+import redis
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _redis
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils import _libraries, _redis
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    Deadline,
+    MissingLibrary,
+)
+
+
+def options(**changed):
+    defaults = {name: spec.get("default") for name, spec in _redis.CONNECTION_SPEC.items()}
+    return {**defaults, "login_host": "127.0.0.1", **changed}
 
 
 @pytest.fixture
-def pair():
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.fixture
+def pair(listener):
     """A client and the other end of its socket."""
-    ours, theirs = socket.socketpair()
-    client = _redis.Client(ours, 0.5, "redis:6379")
+    chosen = options(login_port=listener.getsockname()[1])
+    client = _redis.Client(_redis._open(redis, chosen, Deadline(5)), hiredis, 0.5, "redis:6379")
     client.deadline = Deadline(5)
-    yield client, theirs
-    ours.close()
-    theirs.close()
+    theirs, _address = listener.accept()
+    with theirs:
+        yield client, theirs
+    client.close()
 
 
-def test_a_command_is_packed_by_bytes_not_characters():
-    assert _redis.pack("GET", "é", 1, b"\r\n") == b"*4\r\n$3\r\nGET\r\n$2\r\n\xc3\xa9\r\n$1\r\n1\r\n$2\r\n\r\n\r\n"
+@pytest.fixture
+def nothing_kept(monkeypatch):
+    monkeypatch.setattr(_redis, "_kept", {})
+
+
+def test_a_command_is_packed_by_bytes_not_characters(pair):
+    client, _server = pair
+    packed = b"*4\r\n$3\r\nGET\r\n$2\r\n\xc3\xa9\r\n$1\r\n1\r\n$3\r\n\r\n\xff\r\n"
+    assert client.pack([("GET", "é", 1, b"\r\n\xff")]) == packed
+    assert client.pack([("GET", "é", 1, "\r\n\udcff")]) == packed
+    assert client.pack([]) == b""
 
 
 @pytest.mark.parametrize(
@@ -50,16 +79,17 @@ def test_a_reply_is_read_in_whatever_pieces_it_comes(pair, wire, value, piece):
 
     thread = threading.Thread(target=send)
     thread.start()
-    assert client.read() == value
+    assert client.read(1) == [value]
     thread.join()
 
 
-def test_lines_leave_what_follows_them(pair):
+def test_replies_leave_what_follows_them(pair):
     client, server = pair
-    server.sendall(b":12\r\n-NOPERM no\r\n+string\r\n$3\r\nabc\r\n")
-    assert client.read_lines(3) == [b":12", b"-NOPERM no", b"+string"]
-    assert client.read() == b"abc"
-    assert client.read_lines(0) == []
+    server.sendall(b":0\r\n-NOPERM no\r\n+string\r\n$3\r\nabc\r\n")
+    number, error, text = client.read(3)
+    assert (number, error.code, str(error), text) == (0, "NOPERM", "NOPERM no", b"string")
+    assert client.read(1) == [b"abc"]
+    assert client.read(0) == []
 
 
 def test_an_error_reply_has_its_first_word_as_code(pair):
@@ -87,8 +117,9 @@ def test_a_slow_dripping_server_does_not_outlast_the_deadline(pair):
     over = threading.Event()
 
     def drip():
-        while not over.wait(0.02):
-            server.send(b"x")
+        with contextlib.suppress(OSError):
+            while not over.wait(0.02):
+                server.send(b"x")
 
     server.sendall(b"$1000000\r\n")
     thread = threading.Thread(target=drip)
@@ -96,7 +127,7 @@ def test_a_slow_dripping_server_does_not_outlast_the_deadline(pair):
     client.deadline = Deadline(0.2)
     try:
         with pytest.raises(CannotConnect, match="did not answer"):
-            client.read()
+            client.read(1)
     finally:
         over.set()
         thread.join()
@@ -109,7 +140,7 @@ def test_another_protocol_is_recognised(pair, wire):
     client, server = pair
     server.sendall(wire)
     with pytest.raises(CannotConnect) as caught:
-        client.read()
+        client.read(1)
     assert caught.value.kind == "not_redis"
     assert "login_port" in caught.value.cure
 
@@ -123,6 +154,8 @@ def test_another_protocol_is_recognised(pair, wire):
         (ConnectionResetError(104, "reset"), "closed", "tls"),
         (OSError(113, "No route to host"), "network", "routes"),
         (ssl.SSLCertVerificationError("unable to get issuer"), "certificate", "ca_certs"),
+        (ssl.SSLError("wrong version number"), "tls", "tls: false"),
+        (TimeoutError("_ssl.c:1: The handshake operation timed out"), "tls", "tls: false"),
     ],
 )
 def test_each_failure_of_a_socket_has_its_kind_and_names_what_to_look_at(error, kind, option):
@@ -150,21 +183,98 @@ def test_each_refusal_has_its_kind_and_a_cure(text, kind):
     assert found.cure
 
 
-def test_a_failure_to_connect_is_kept_for_the_process(monkeypatch):
-    monkeypatch.setattr(_redis, "_kept", {})
+def test_a_failure_to_connect_is_kept_for_the_process(nothing_kept):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        options = {name: spec.get("default") for name, spec in _redis.CONNECTION_SPEC.items()}
-        options.update(login_host="127.0.0.1", login_port=unused.getsockname()[1])
+        chosen = options(login_port=unused.getsockname()[1])
         with pytest.raises(CannotConnect) as first:
-            _redis.connect(options)
+            _redis.connect(chosen)
         with pytest.raises(CannotConnect) as second:
-            _redis.connect(options)
+            _redis.connect(chosen)
     assert first.value.kind == "refused"
     assert second.value is first.value
 
 
+def serve(listener, replies):
+    """Answers each command of one connection with the next of ``replies``; what was asked, in the end."""
+    asked = []
+
+    def work():
+        connection, _address = listener.accept()
+        with connection:
+            for reply in replies:
+                asked.append(connection.recv(65536))
+                connection.sendall(reply)
+            asked.append(connection.recv(65536))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread, asked
+
+
+def test_a_log_in_sends_nothing_but_the_log_in_and_a_ping(listener, nothing_kept):
+    thread, asked = serve(listener, [b"+OK\r\n", b"+PONG\r\n"])
+    client = _redis.connect(
+        options(login_port=listener.getsockname()[1], login_user="someone", login_password="secret")
+    )
+    assert client.ping["status"] == "ok"
+    client.close()
+    thread.join(5)
+    auth = b"*3\r\n$4\r\nAUTH\r\n$7\r\nsomeone\r\n$6\r\nsecret\r\n"
+    assert asked == [auth, b"*1\r\n$4\r\nPING\r\n", b""]
+
+
+def test_a_server_that_is_loading_is_connected_to(listener, nothing_kept):
+    thread, _asked = serve(listener, [b"-LOADING Redis is loading the dataset in memory\r\n", b":1\r\n"])
+    client = _redis.connect(options(login_port=listener.getsockname()[1]))
+    assert client.ping["status"] == "loading"
+    assert client.ping["message"].startswith("LOADING Redis")
+    assert client.ask("DBSIZE") == 1
+    client.close()
+    thread.join(5)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_server_that_does_not_answer_is_given_up_once(listener, nothing_kept, tls):
+    chosen = options(login_port=listener.getsockname()[1], timeout=0.3, tls=tls, validate_certs=False)
+    limit = Deadline(1.0)
+    with pytest.raises(CannotConnect) as caught:
+        _redis.connect(chosen)
+    assert caught.value.kind == ("tls" if tls else "timeout")
+    assert not limit.expired()
+
+
+@pytest.mark.parametrize("option", ["ca_certs", "client_cert_file"])
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_that_cannot_be_used_is_named(tmp_path, nothing_kept, option, content):
+    path = tmp_path / "file.pem"
+    if content:
+        path.write_text(content)
+    with pytest.raises(BadOption, match="%s.*file.pem" % option):
+        _redis.connect(options(tls=True, **{option: str(path)}))
+
+
 def test_a_name_service_that_does_not_answer_is_bounded(monkeypatch):
-    monkeypatch.setattr(_redis.socket, "getaddrinfo", lambda *_args, **_kwargs: threading.Event().wait(5))
+    over = threading.Event()
+    monkeypatch.setattr(_redis.socket, "getaddrinfo", lambda *_args, **_kwargs: over.wait(5))
     with pytest.raises(socket.gaierror):
-        _redis._resolve("redis", 6379, Deadline(0.05))
+        _redis._open(redis, options(), Deadline(0.05))
+    over.set()
+
+
+def test_a_name_that_cannot_be_one_is_the_names_fault():
+    with pytest.raises(socket.gaierror):
+        _redis._open(redis, options(login_host="a" * 64), Deadline(5))
+
+
+@pytest.mark.parametrize("name", ["redis", "hiredis"])
+def test_a_missing_library_is_named_with_its_package(monkeypatch, nothing_kept, name):
+    def import_module(wanted):
+        if wanted == name:
+            raise ImportError("No module named %s" % name)
+
+    monkeypatch.setattr(_libraries.importlib, "import_module", import_module)
+    with pytest.raises(MissingLibrary, match="library %s cannot" % name) as caught:
+        _redis.connect(options())
+    assert "python3-%s" % name in caught.value.cure
+    assert not _redis._kept

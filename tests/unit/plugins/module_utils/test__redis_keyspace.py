@@ -9,25 +9,25 @@ import random
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _redis_keyspace as keyspace
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError
 
 
-def lines(*rows):
-    """The reply lines for keys, from (bytes, ttl in ms, type)."""
-    return [text.encode() for size, ttl, kind in rows for text in (":%d" % size, ":%d" % ttl, "+" + kind)]
+def answers(*rows):
+    """The answers about keys, from (bytes, ttl in ms, type)."""
+    return dict(zip(("bytes", "ttl", "type"), map(list, zip(*rows, strict=True)), strict=True))
 
 
-COLUMNS = ("bytes", "ttl", "type")
-
-
-def survey_of(names, replies, top=2, columns=COLUMNS):
+def survey_of(names, found, top=2):
     result = keyspace.Survey(":", top)
-    result.add(0, names, list(columns), replies)
+    result.add(0, names, found)
     return result
 
 
 def test_keys_are_summed_up_by_prefix_and_type():
     names = [b"a:1", b"a:2", b"a:3", b"plain"]
-    result = survey_of(names, lines((100, -1, "string"), (300, 60000, "string"), (50, -1, "hash"), (10, -1, "string")))
+    result = survey_of(
+        names, answers((100, -1, b"string"), (300, 60000, b"string"), (50, -1, b"hash"), (10, -1, b"string"))
+    )
     rows = {
         (row["prefix"], row["type"]): row
         for row in (keyspace.group_row(key, group, 4, 4, True) for key, group in result.groups.items())
@@ -42,13 +42,13 @@ def test_keys_are_summed_up_by_prefix_and_type():
 
 
 def test_a_key_that_expired_meanwhile_counts_for_nothing_but_itself():
-    result = survey_of([b"a:1"], [b"$-1", b":-2", b"+none"])
+    result = survey_of([b"a:1"], answers((None, -2, b"none")))
     group = next(iter(result.groups.values()))
     assert (group.seen, group.sized, group.ttl_known, result.biggest) == (1, 0, 0, [])
 
 
 def test_a_refused_column_leaves_its_fields_null():
-    result = survey_of([b"a:1"], [b":-1", b"+string"], columns=["ttl", "type"])
+    result = survey_of([b"a:1"], {"ttl": [-1], "type": [b"string"]})
     key, group = next(iter(result.groups.items()))
     row = keyspace.group_row(key, group, 1, 1, True)
     assert row["bytes"] is row["bytes_low"] is row["without_ttl_bytes"] is None
@@ -57,22 +57,23 @@ def test_a_refused_column_leaves_its_fields_null():
 
 def test_a_column_is_dropped_where_it_is_refused_for_every_key():
     result = keyspace.Survey(":", 1)
-    replies = [b"-NOPERM no", b":-1", b"-NOPERM no", b"-NOPERM here"]
-    assert keyspace._allowed(["bytes", "ttl"], replies, result) == ["ttl"]
-    assert keyspace._allowed(["bytes"], [], result) == ["bytes"]
+    replies = [ReplyError("NOPERM no"), -1, ReplyError("NOPERM no"), ReplyError("NOPERM here")]
+    assert keyspace._answers(["bytes", "ttl"], replies, result) == {"ttl": [-1, None]}
+    assert keyspace._answers(["bytes"], [], result) == {"bytes": []}
+    assert keyspace._answers(["bytes"], [None], result) == {"bytes": [None]}
     assert result.denied == {"bytes": "NOPERM no", "ttl": "NOPERM here"}
 
 
 def test_a_keyspace_without_prefixes_does_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(keyspace, "GROUPS_MOST", 3)
     names = [b"user%d:x" % number for number in range(10)]
-    result = survey_of(names, lines(*[(10, -1, "string")] * 10))
+    result = survey_of(names, answers(*[(10, -1, b"string")] * 10))
     assert len(result.groups) == 4
-    assert result.groups[0, keyspace.OTHER, b"+string"].seen == 7
+    assert result.groups[0, keyspace.OTHER, b"string"].seen == 7
 
 
 def test_no_biggest_keys_are_kept_where_none_are_wanted():
-    assert survey_of([b"a:1"], lines((5, -1, "string")), top=0).biggest == []
+    assert survey_of([b"a:1"], answers((5, -1, b"string")), top=0).biggest == []
 
 
 @pytest.mark.parametrize(
@@ -105,12 +106,12 @@ def test_nine_of_ten_and_more_intervals_hold_the_truth(share, sizes):
     total, sampled = 20000, 2000
     keys = [
         ((100 if sizes == "alike" else int(chance.lognormvariate(5, 1))) if chance.random() < share else None)
-        for _count in range(total)
+        for _each in range(total)
     ]
     truth = sum(size for size in keys if size)
     truth_count = sum(size is not None for size in keys)
     held = held_count = 0
-    for _count in range(400):
+    for _each in range(400):
         group = keyspace.Group()
         for size in chance.sample(keys, sampled):
             if size is not None:
@@ -118,7 +119,7 @@ def test_nine_of_ten_and_more_intervals_hold_the_truth(share, sizes):
                 group.sized += 1
                 group.bytes += size
                 group.squares += size * size
-        row = keyspace.group_row((0, b"a", b"+string"), group, sampled, total, False)
+        row = keyspace.group_row((0, b"a", b"string"), group, sampled, total, False)
         held += row["bytes_low"] <= truth <= row["bytes_high"]
         held_count += row["key_count_low"] <= truth_count <= row["key_count_high"]
     assert held >= 0.90 * 400
