@@ -82,9 +82,8 @@ molecule: setup-test ## the molecule scenarios, over a stack of their own
 	@molecule test --all
 
 .PHONY: bench
-bench: setup ## time the judge, and a diagnosis of one host and of a fleet
-	@python tests/bench/bench_judge.py
-	@python tests/bench/bench_diagnose.py
+bench: setup ## time the modules, the judge, and a diagnosis of one host and of a fleet
+	@for bench in tests/bench/bench_*.py; do echo "--- $$bench"; python $$bench || exit; done
 
 .PHONY: lab-up
 lab-up: setup ## start the lab

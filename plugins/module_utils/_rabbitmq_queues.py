@@ -91,8 +91,8 @@ def worst(queues, top):
 
 def out_of_order(queue):
     """Whether a queue is known not to serve. One without a majority may be called ``running`` for a while."""
-    known = queue["type"] == "quorum" and queue["members"] and queue["online_members"] is not None
-    if known and queue["online_members"] * 2 <= queue["members"]:
+    members, online = queue["members"], queue["online_members"]
+    if queue["type"] == "quorum" and members and online is not None and online * 2 <= members:
         return True
     return queue["state"] is not None and queue["state"] not in SERVING
 

@@ -82,7 +82,7 @@ def _measure(client, options):
         info = {}
     else:
         first, info = [dict(parse_info(reply[0]), **parse_info(reply[1])) for reply in (earlier, later)]
-        pid = process.find(info)
+        pid = process.find(client, info)
         parts["server"] = service.server(info)
         parts["load"] = service.load(first, info, seconds)
         parts["lookups"] = service.lookups(first, info, seconds)

@@ -175,3 +175,16 @@ def test_a_role_without_privileges_is_told_what_it_does_not_see(pg17):
     assert {entry["part"] for entry in found["unknown"]} >= {"slowest_statements", "xmin_holders", "replicas"}
     assert all("GRANT" in entry["reason"] for entry in found["unknown"])
     assert found["tables"]
+
+
+@pytest.mark.parametrize("server", ["pg15", "pg17"])
+def test_statements_of_a_diagnosis_are_no_finding_of_the_next_one(server, request):
+    pg = request.getfixturevalue(server)
+    pg.psql("select pg_stat_statements_reset()")
+    pg.psql("select count(*) as somebody_elses from pg_class")
+    for _run in range(2):
+        found = health(pg)
+    queries = [row["query"] for row in found["heaviest_statements"]]
+    assert any("somebody_elses" in query for query in queries)
+    assert not any("pg_stat_statements s" in query or "pg_locks" in query for query in queries)
+    assert pg.psql("select count(*) > 5 from pg_stat_statements where query like '%/* tracktion.ops */%'") == "True"

@@ -40,10 +40,11 @@ def some_keys(client):
 
 
 def client_of(found):
-    """A client as the modules use it, with its own connection."""
+    """A client as the modules use it, with its own connection, which nobody else is handed."""
     options = {name: spec.get("default") for name, spec in _redis.CONNECTION_SPEC.items()}
+    client = _redis.connect({**options, **found.login()})
     _redis._kept.clear()
-    return _redis.connect({**options, **found.login()})
+    return client
 
 
 @pytest.mark.parametrize("mode", ["whole", "sampled"])

@@ -94,8 +94,17 @@ def test_hidden_names_keep_prefix_and_identity():
 
 
 def test_a_complete_reading_has_no_error():
-    assert keyspace.interval(100, 10, 50, 50, 3.0) == (100, 100)
-    assert keyspace.interval(100, 0, 50, 50, 3.0) == (None, None)
+    assert keyspace.interval(100, 100, 10, 50, 50, 3.0) == (100, 100)
+
+
+def test_one_big_key_by_chance_in_the_sample_is_held_by_its_interval():
+    group = keyspace.Group()
+    group.seen = group.sized = 1
+    group.bytes, group.squares = 1600000, 1600000**2
+    row = keyspace.group_row((0, b"queue", b"list"), group, 30000, 1000000, False)
+    assert row["bytes_low"] == 1600000
+    assert row["key_count_low"] == 1
+    assert row["bytes"] > 50000000
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05, 0.01])
