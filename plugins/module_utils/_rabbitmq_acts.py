@@ -258,7 +258,7 @@ def _depth(amqp, options, deadline, name):
         raise _refused_by_broker(exc, name, amqp.vhost, "nothing was changed")
     unacked = None
     with contextlib.suppress(CannotConnect, ReplyError):
-        for queue in _rabbitmq_queues.read_list(management(options, deadline)):
+        for queue in _rabbitmq_queues.read_list(management(options, deadline), options["max_queues"]):
             if (queue["vhost"], queue["name"]) == (amqp.vhost, name):
                 unacked = queue["unacked"]
     return {"ready": ready, "unacked": unacked, "consumers": consumers}

@@ -13,6 +13,8 @@ from __future__ import annotations
 import heapq
 from fnmatch import fnmatchcase
 
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import ReplyError
+
 LIST_COLUMNS = (
     "vhost,name,type,state,durable,exclusive,auto_delete,arguments,messages,messages_ready,messages_unacknowledged,"
     "members,online"
@@ -40,8 +42,14 @@ SERVING = ("running", "live", "idle", "flow", "syncing")
 NO_RATES = {"publish_rate": None, "deliver_rate": None, "ack_rate": None, "redeliver_rate": None}
 
 
-def read_list(client):
-    """All queues the user may see, from one request."""
+def read_list(client, most):
+    """All queues the user may see, from one request. Raises ReplyError where the broker has more than ``most``.
+
+    The broker works for a second and more on the list of 10,000 queues.
+    """
+    known = (client.overview.get("object_totals") or {}).get("queues")
+    if known is not None and known > most:
+        raise ReplyError("too_many", "the broker has %d queues, more than max_queues (%d)" % (known, most))
     reply = client.get_long("queues", disable_stats="true", enable_queue_totals="true", columns=LIST_COLUMNS)
     return [listed(entry) for entry in reply]
 

@@ -75,7 +75,7 @@ options:
         type: int
         default: 0
   sample_seconds:
-    description: Time between two readings, where the management API does not know whether a queue grows. V(0) means no second reading.
+    description: Time between two passive declares, where the management API does not know whether a queue grows. V(0) means that it is not known then.
     type: float
     default: 1.0
   ack_timeout_seconds:
@@ -196,7 +196,7 @@ totals:
       type: int
       returned: always
     out_of_order:
-      description: Queues that do not serve (down, stopped, crashed, ...).
+      description: Queues that do not serve (down, stopped, crashed, ...). Null where there are more than O(max_queues).
       type: int
       returned: always
     left_out:
@@ -204,7 +204,7 @@ totals:
       type: int
       returned: always
     left_out_messages:
-      description: Messages in those.
+      description: Messages in those. Null as RV(totals.out_of_order).
       type: int
       returned: always
     vanished:
@@ -303,7 +303,7 @@ queues:
       type: float
       returned: always
     rates_source:
-      description: Where RV(queues[].growth_rate) comes from, V(management) or V(samples) (two readings, O(sample_seconds) apart).
+      description: Where RV(queues[].growth_rate) comes from, V(management) or V(samples) (two passive declares, O(sample_seconds) apart).
       type: str
       returned: always
     head_age_seconds:

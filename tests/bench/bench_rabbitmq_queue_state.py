@@ -52,7 +52,7 @@ def ways(found, queues, top):
 
     def read_list():
         forget_connections()
-        listed = _rabbitmq_queues.read_list(_rabbitmq.management(options, Deadline(15)))
+        listed = _rabbitmq_queues.read_list(_rabbitmq.management(options, Deadline(15)), queues)
         assert len(listed) == queues
         assert all(queue["ready"] is not None for queue in listed)
 

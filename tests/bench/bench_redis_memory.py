@@ -9,7 +9,8 @@
 
 The rounds of what is compared are interleaved, so that a noisy minute meets all of them. Meanwhile another process
 sends a PING every millisecond: the longest wait for its answer bounds what any client saw. It holds the noise of the
-machine too, for which the line `nothing` is the measure; `server` is the longest command by Redis' own slow log.
+machine too, for which the line `nothing` is the measure; `server` is the longest command by Redis' own slow log, by the
+clock on the wall. Where the load is above the number of cores, all of these are mostly the waiting for a core.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import multiprocessing
+import os
 import statistics
 import sys
 import time
@@ -89,8 +91,14 @@ def bench(found, arguments):
     redis_keyspace.fill(server.host, server.port, arguments.keys, password=server.password)
     client = found.redis()
     print(
-        "Redis %s, %d keys, %.0f MB"
-        % (client.info()["redis_version"], client.dbsize(), client.info()["used_memory"] / 1e6)
+        "Redis %s, %d keys, %.0f MB; %d cores, load %.1f"
+        % (
+            client.info()["redis_version"],
+            client.dbsize(),
+            client.info()["used_memory"] / 1e6,
+            os.cpu_count(),
+            os.getloadavg()[0],
+        )
     )
     results = {}
     ways = {

@@ -23,6 +23,7 @@ import pytest
 
 from tests.integration.rabbitmq import broker
 from tests.lab.faults.message_queue import queue
+from tests.lab.shell import wait_until
 
 NAME = "lab/sp ace é.%s"
 
@@ -378,6 +379,19 @@ def test_growth_is_sampled_where_the_api_does_not_know_it(one):
         (found,) = one.run(sample_seconds=1)["queues"]
         assert found["publish_rate"] is None
         assert found["growth_rate"] > 20
+
+
+def test_a_broker_with_more_queues_than_we_want_to_list_is_spared(lab):
+    with queue(lab, "lab.one", messages=2), queue(lab, "lab.two"), queue(lab, "lab.three"):
+        wait_until(lambda: lab.rabbitmq_api("GET", "/overview")["queue_totals"].get("messages_ready"), "the totals", 15)
+        said = lab.run(expected_queues=[{"name": "lab.one"}], max_queues=2)
+        (found,) = said["queues"]
+        assert (found["name"], found["ready"], found["source"]) == ("lab.one", 2, "amqp")
+        assert (said["totals"]["queues"], said["totals"]["ready"], said["totals"]["left_out"]) == (3, 2, 2)
+        assert all("max_queues" in entry["reason"] for entry in said["unknown"])
+        letters = lab.run("rabbitmq_node_info", max_queues=2)
+        assert letters["dead_letters"] is None
+        assert [entry["part"] for entry in letters["unknown"]] == ["dead_letters"]
 
 
 def test_cannot_connect_is_data_when_measuring(lab):
