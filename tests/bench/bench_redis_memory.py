@@ -109,7 +109,7 @@ def bench(found, arguments):
             "sh", "-c", "REDISCLI_AUTH=%s redis-cli --memkeys >/dev/null" % server.password, timeout=300
         ),
     }
-    seconds, waits, longest = ({way: [] for way in ways} for _ in range(3))
+    seconds, waits, longest = ({way: [] for way in ways} for _column in range(3))
     for _round in range(arguments.rounds):
         for way, run in ways.items():
             client.slowlog_reset()
