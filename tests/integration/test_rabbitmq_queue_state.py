@@ -383,7 +383,7 @@ def test_growth_is_sampled_where_the_api_does_not_know_it(one):
 
 def test_a_broker_with_more_queues_than_we_want_to_list_is_spared(lab):
     with queue(lab, "lab.one", messages=2), queue(lab, "lab.two"), queue(lab, "lab.three"):
-        wait_until(lambda: lab.rabbitmq_api("GET", "/overview")["queue_totals"].get("messages_ready") == 2, "totals", 20)
+        wait_until(lambda: lab.rabbitmq_api("GET", "/overview")["queue_totals"].get("messages_ready") == 2, "sums", 20)
         said = lab.run(expected_queues=[{"name": "lab.one"}], max_queues=2)
         (found,) = said["queues"]
         assert (found["name"], found["ready"], found["source"]) == ("lab.one", 2, "amqp")
