@@ -155,46 +155,50 @@ def survey(client, databases, whole, separator, top, deadline, chance=random):
 
 def _read(client, database, limit, result, deadline, chance):
     """Reads one database, or ``limit`` keys of it. Whether every key was read."""
-    number = database["database"]
     # Where no key expires, none need be asked.
-    known = {} if database["expiring_count"] else {"ttl": NO_TTL}
-    columns = [column for column in _QUESTIONS if column not in known]
+    columns = [column for column in _QUESTIONS if column != "ttl" or database["expiring_count"]]
     cursor = 0 if limit is None else chance.getrandbits(48)
-    count, seen, laps = COUNT_FIRST, 0, 0
+    count, seen, laps, over, waiting = COUNT_FIRST, 0, 0, False, []
     client.send(client.pack([("SCAN", cursor, "COUNT", count)]))
-    waiting = None
-    while True:
+    while not over:
         started = time.monotonic()
         (reply,) = client.read(1)
         if isinstance(reply, ReplyError):
+            # Whoever asks next must not read the answers to these.
+            client.read(sum(len(names) * len(asked) for names, asked in waiting))
             raise reply
         cursor, names = int(reply[0]), reply[1]
         seen += len(names)
         laps += cursor == 0
         # The run starts anywhere, so it goes round the end of the table once.
         over = (laps == 1 if limit is None else laps == 2 or seen >= limit) or deadline.expired()
-        # One message: the questions about these names, and the next step. While the server works on it, the replies
-        # of the step before are summed up.
-        client.send(_questions(client, columns, names, [] if over else [("SCAN", cursor, "COUNT", count)]))
-        if waiting:
-            result.add(number, *waiting)
-        answers = _answers(columns, client.read(len(names) * len(columns)), result)
-        columns = list(answers)
-        answers.update((column, itertools.repeat(value)) for column, value in known.items())
-        waiting = (names, answers)
-        if over:
-            result.add(number, *waiting)
-            return limit is None and cursor == 0
-        step = time.monotonic() - started
-        result.longest_step = max(result.longest_step, step)
-        if step > STEP_SECONDS:
+        # The next names first: while they come and are asked about, the server answers about these, and never idles.
+        step = [] if over else [("SCAN", cursor, "COUNT", count)]
+        client.send(client.pack(step) + _questions(client, columns, names))
+        waiting.append((names, columns))
+        while len(waiting) > (0 if over else 1):
+            columns = _take_in(client, database, *waiting.pop(0), result)
+        seconds = time.monotonic() - started
+        result.longest_step = max(result.longest_step, seconds)
+        if seconds > STEP_SECONDS:
             count = max(COUNT_LEAST, count // 2)
-        elif step < STEP_SECONDS / 4:
+        elif seconds < STEP_SECONDS / 4:
             count = min(COUNT_MOST, count * 2)
+    return limit is None and cursor == 0
 
 
-def _questions(client, columns, names, step):
-    """The questions of ``columns`` about each name, and then the commands ``step``, as they are sent."""
+def _take_in(client, database, names, columns, result):
+    """Reads the answers about the names of one step and adds them up. The columns that the server answers."""
+    answers = _answers(columns, client.read(len(names) * len(columns)), result)
+    answered = list(answers)
+    if not database["expiring_count"]:
+        answers["ttl"] = itertools.repeat(NO_TTL)
+    result.add(database["database"], names, answers)
+    return answered
+
+
+def _questions(client, columns, names):
+    """The questions of ``columns`` about each name, as they are sent."""
     frames, packed = {}, []
     for name in names:
         frame = frames.get(len(name))
@@ -204,7 +208,7 @@ def _questions(client, columns, names, step):
             frame = client.pack([_QUESTIONS[column] + (mark,) for column in columns])
             frame = frames[len(name)] = frame.split(mark) if mark else [frame]
         packed.append(name.join(frame))
-    return b"".join(packed) + client.pack(step)
+    return b"".join(packed)
 
 
 def _answers(columns, replies, result):
