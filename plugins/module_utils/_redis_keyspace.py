@@ -149,7 +149,7 @@ def _read(client, database, limit, result, deadline, chance):
     first = 0 if limit is None else chance.getrandbits(48)
     cursor, count, seen, laps = first, COUNT_FIRST, 0, 0
     client.send(client.pack([("SCAN", cursor, "COUNT", count)]))
-    waiting = None
+    asked = ([], columns)
     while True:
         started = time.monotonic()
         (reply,) = client.read(1)
@@ -160,27 +160,34 @@ def _read(client, database, limit, result, deadline, chance):
         laps += cursor == 0
         # The run starts anywhere, so it goes round the end of the table once.
         over = (laps == 1 if limit is None else laps == 2 or seen >= limit) or deadline.expired()
-        # One message: the questions about these names, and the next step. While the server works on it, the replies
-        # of the step before are summed up.
-        client.send(_questions(client, columns, names, [] if over else [("SCAN", cursor, "COUNT", count)]))
-        if waiting:
-            result.add(database, *waiting)
-        answers = _answers(columns, client.read(len(names) * len(columns)), result)
-        waiting = (names, answers)
-        columns = list(answers)
+        # One message: the next step, and the questions about these names. Its first reply comes while the server works
+        # on the questions, so the next message is there before it is through with this one.
+        step = b"" if over else client.pack([("SCAN", cursor, "COUNT", count)])
+        client.send(step + _questions(client, columns, names))
+        answered = _take(client, database, asked, result)
+        asked = (names, columns)
+        columns = [column for column in columns if column in answered]
         if over:
-            result.add(database, *waiting)
+            _take(client, database, asked, result)
             return limit is None and cursor == 0
-        step = time.monotonic() - started
-        result.longest_step = max(result.longest_step, step)
-        if step > STEP_SECONDS:
+        seconds = time.monotonic() - started
+        result.longest_step = max(result.longest_step, seconds)
+        if seconds > STEP_SECONDS:
             count = max(COUNT_LEAST, count // 2)
-        elif step < STEP_SECONDS / 4:
+        elif seconds < STEP_SECONDS / 4:
             count = min(COUNT_MOST, count * 2)
 
 
-def _questions(client, columns, names, step):
-    """The questions of ``columns`` about each name, and then the commands ``step``, as they are sent."""
+def _take(client, database, asked, result):
+    """Takes in what was asked about some names; returns the columns that the server answers."""
+    names, columns = asked
+    answers = _answers(columns, client.read(len(names) * len(columns)), result)
+    result.add(database, names, answers)
+    return answers
+
+
+def _questions(client, columns, names):
+    """The questions of ``columns`` about each name, as they are sent."""
     frames, packed = {}, []
     for name in names:
         frame = frames.get(len(name))
@@ -190,7 +197,7 @@ def _questions(client, columns, names, step):
             frame = client.pack([_QUESTIONS[column] + (mark,) for column in columns])
             frame = frames[len(name)] = frame.split(mark) if mark else [frame]
         packed.append(name.join(frame))
-    return b"".join(packed) + client.pack(step)
+    return b"".join(packed)
 
 
 def _answers(columns, replies, result):
