@@ -79,12 +79,12 @@ pytest: setup-test
 
 .PHONY: molecule
 molecule: setup-test ## the molecule scenarios, over a stack of their own
-	@molecule test --all
+	@rm -rf .cache/molecule  # what a run that was stopped half-way believes to exist
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule molecule test --all
 
 .PHONY: bench
-bench: setup ## time the judge, and a diagnosis of one host and of a fleet
-	@python tests/bench/bench_judge.py
-	@python tests/bench/bench_diagnose.py
+bench: setup ## time the modules, the judge, and a diagnosis of one host and of a fleet
+	@for bench in tests/bench/bench_*.py; do echo "--- $$bench"; python $$bench || exit; done
 
 .PHONY: lab-up
 lab-up: setup ## start the lab
@@ -92,7 +92,7 @@ lab-up: setup ## start the lab
 
 .PHONY: lab-down
 lab-down: ## stop the lab and remove what it made
-	@tests/lab/lab down && tests/lab/lab down --name molecule
+	@tests/lab/lab down
 
 .PHONY: clean
 clean: ## remove what was built here, the virtual environments included

@@ -70,6 +70,11 @@ options:
     description: How many queues, connections, exchanges and so on of each kind are returned at most, the worst first.
     type: int
     default: 20
+  max_queues:
+    description: Where the broker has more queues, the list of all queues is not read, because the broker works on it for a second and more for each
+      10,000 of them. The sums over all queues, and queues that are named, are known nevertheless.
+    type: int
+    default: 20000
 notes:
   - The management API is read with Python's own library, over one connection. AMQP needs the library pika.
   - Runs on RabbitMQ 3.10 and later.

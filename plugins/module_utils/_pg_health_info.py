@@ -100,10 +100,10 @@ def _say_what_is_hidden(parts, unknown):
     """Names what the server answered only in part, because the role may not see the rest."""
     server = parts["server"]
     if not server["sees_all"]:
-        unknown.add(
-            "statements, xmin_holders, replicas",
-            "what other roles do is hidden from %s: GRANT pg_monitor TO %s" % (server["role"], server["role"]),
-        )
+        for part in ("slowest_statements", "heaviest_statements", "xmin_holders", "replicas"):
+            unknown.add(
+                part, "what other roles do is hidden from %s: GRANT pg_monitor TO %s" % (server["role"], server["role"])
+            )
     if parts["sequences_hidden"]:
         unknown.add(
             "sequences_hidden",

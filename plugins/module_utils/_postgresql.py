@@ -23,8 +23,14 @@ MARK = "/* tracktion.ops */"
 # A diagnosis must not queue behind the lock it is there to find (nor make others queue behind it).
 LOCK_TIMEOUT_MS = 50
 
+# Sent in one message with the query: LOCAL leaves nothing behind in a session that a pooler hands on to others.
+# Compiling a query over the catalogs of 15,000 indexes takes 0.7 s, running it 0.1 s.
+SETTINGS = (
+    "SET TRANSACTION READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = %d; SET LOCAL lock_timeout = %d; "
+)
+
 # How long past its statement_timeout a query may stay unanswered before the server counts as lost.
-ANSWER_SLACK = 0.5
+ANSWER_SLACK = 1.0
 
 CONNECTION_SPEC = {
     "login_host": {"type": "str", "default": "localhost"},
@@ -171,11 +177,7 @@ class Client:
         seconds = self.deadline.remaining(at_most=self.timeout)
         if seconds <= 0:
             raise QueryFailed("the deadline of this measurement was over before it was read")
-        # SET LOCAL in the same message: nothing is left behind in a session that a pooler hands to others.
-        settings = "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = %d; SET LOCAL lock_timeout = %d; " % (
-            max(1, seconds * 1000),
-            LOCK_TIMEOUT_MS,
-        )
+        settings = SETTINGS % (max(1, seconds * 1000), LOCK_TIMEOUT_MS)
         psycopg2 = require("psycopg2")
         try:
             cursor = self.connection.cursor()

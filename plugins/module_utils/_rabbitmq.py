@@ -36,6 +36,7 @@ CONNECTION_SPEC = {
     "timeout": {"type": "float", "default": 3.0},
     "deadline": {"type": "float", "default": 15.0},
     "top": {"type": "int", "default": 20},
+    "max_queues": {"type": "int", "default": 20000},
 }
 
 # The list of 100,000 queues with the columns we ask for is about 10 MiB. A reply beyond this bound is cut off unread.
@@ -46,7 +47,7 @@ OVERVIEW = {
     "msg_rates_age": 300,
     "msg_rates_incr": 10,
     "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,"
-    "message_stats,object_totals",
+    "message_stats,object_totals,queue_totals",
 }
 
 
@@ -306,6 +307,7 @@ _CURES = {
     "protocol": "check login_host and login_port (the management API listens at 15672)",
     "too_large": "check login_port: this is not RabbitMQ's management API",
     "not_found": "check login_port: this is not RabbitMQ's management API",
+    "too_many": "raise max_queues, and timeout and deadline with it",
 }
 
 
@@ -321,7 +323,9 @@ _sessions = {}
 
 def management(options, deadline):
     """The connected client of these options, its ``overview`` read. Raises CannotConnect, also when asked again."""
-    key = tuple(sorted((name, options[name]) for name in CONNECTION_SPEC if name not in ("deadline", "top")))
+    key = tuple(
+        sorted((name, options[name]) for name in CONNECTION_SPEC if name not in ("deadline", "top", "max_queues"))
+    )
     known = _sessions.get(key)
     if known is None:
         known = _sessions[key] = _connect(options, deadline)

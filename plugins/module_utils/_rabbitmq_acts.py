@@ -20,7 +20,11 @@ import time
 from ansible_collections.tracktion.ops.plugins.module_utils import _rabbitmq_messages, _rabbitmq_queues
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import ReplyError, management, started
-from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq_amqp import Amqp, QueueError
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq_amqp import (
+    Amqp,
+    QueueError,
+    exact_floats,
+)
 
 # Confirmed messages between two notes of how far a replay has come.
 NOTE_EVERY = 500
@@ -37,8 +41,8 @@ class Refused(Exception):
 def purge(options, check_mode):
     """Export the ready messages of a queue and remove exactly those.
 
-    Returns ``{changed, before, after, exported_messages, exported_bytes, export_path}``, in check mode the same with what
-    would be (``exported_bytes`` and ``export_path`` null). Raises Refused and CannotConnect.
+    Returns ``{changed, before, after, exported_messages, exported_bytes, export_path}``, in check mode the same with
+    what would be (``exported_bytes`` and ``export_path`` null). Raises Refused and CannotConnect.
     """
     deadline = started(options)
     name, vhost = options["name"], options["vhost"]
@@ -56,7 +60,7 @@ def purge(options, check_mode):
             return result
         path = _rabbitmq_messages.export_path(options["export_directory"], vhost, name, time.time())
         try:
-            with _rabbitmq_messages.ExportFile(path, options["max_bytes"]) as export:
+            with _rabbitmq_messages.ExportFile(path, options["max_bytes"]) as export, exact_floats(amqp.pika):
                 tag = _fetch(amqp, name, before["ready"], export, options["timeout"])
                 export.keep()
         except OSError as exc:
@@ -214,7 +218,7 @@ def _publish_one(amqp, channel, exchange, line, number, options):
     if properties.get("user_id") not in (None, options["login_user"]):
         # The broker refuses messages that claim to come from another user than the one who is logged in.
         del properties["user_id"]
-    with amqp.bounded(options["timeout"]):
+    with amqp.bounded(options["timeout"]), exact_floats(amqp.pika):
         channel.basic_publish(
             exchange, record["routing_key"], body, amqp.pika.BasicProperties(**properties), mandatory=True
         )
@@ -254,7 +258,7 @@ def _depth(amqp, options, deadline, name):
         raise _refused_by_broker(exc, name, amqp.vhost, "nothing was changed")
     unacked = None
     with contextlib.suppress(CannotConnect, ReplyError):
-        for queue in _rabbitmq_queues.read_list(management(options, deadline)):
+        for queue in _rabbitmq_queues.read_list(management(options, deadline), options["max_queues"]):
             if (queue["vhost"], queue["name"]) == (amqp.vhost, name):
                 unacked = queue["unacked"]
     return {"ready": ready, "unacked": unacked, "consumers": consumers}

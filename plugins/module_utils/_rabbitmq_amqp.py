@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import struct
 
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, cut
@@ -157,6 +158,33 @@ class Amqp:
         if isinstance(exc, (errors.IncompatibleProtocolError, errors.StreamLostError, errors.ConnectionClosed)):
             return explain(ConnectionResetError(said), self._options, "amqp_port")
         return CannotConnect("failed", said, "look at the broker's log")
+
+
+@contextlib.contextmanager
+def exact_floats(pika):
+    """As long as the context lasts, floating-point numbers in headers stay what they are.
+
+    pika by itself cuts them down to whole numbers when it reads them, and cannot write them.
+    """
+    encode, decode = pika.data.encode_value, pika.data.decode_value
+
+    def encode_value(pieces, value):
+        if isinstance(value, float):
+            pieces.append(struct.pack(">cd", b"d", value))
+            return 9
+        return encode(pieces, value)
+
+    def decode_value(encoded, offset):
+        form = {b"f": ">f", b"d": ">d"}.get(bytes(encoded[offset : offset + 1]))
+        if form is None:
+            return decode(encoded, offset)
+        return struct.unpack_from(form, encoded, offset + 1)[0], offset + 1 + struct.calcsize(form)
+
+    pika.data.encode_value, pika.data.decode_value = encode_value, decode_value
+    try:
+        yield
+    finally:
+        pika.data.encode_value, pika.data.decode_value = encode, decode
 
 
 def _time_is_up():

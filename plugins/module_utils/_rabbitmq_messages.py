@@ -5,9 +5,9 @@
 """Messages in files: one JSON object per line, in the order of the queue. Private to this collection.
 
 A line holds ``position``, ``vhost``, ``queue``, ``exchange``, ``routing_key``, ``redelivered``, ``properties`` (with
-the headers among them) and ``body`` in base64. JSON lacks some types of AMQP; they are written as an object with one key:
-``{"!bytes": base64}``, ``{"!timestamp": epoch seconds}``, ``{"!decimal": text}``, and ``{"!table": {...}}`` for a table of
-which a key starts with an exclamation mark.
+the headers among them) and ``body`` in base64. JSON lacks some types of AMQP; they are written as an object with one
+key: ``{"!bytes": base64}``, ``{"!timestamp": epoch seconds}``, ``{"!decimal": text}``, and ``{"!table": {...}}`` for a
+table of which a key starts with an exclamation mark.
 """
 
 from __future__ import annotations

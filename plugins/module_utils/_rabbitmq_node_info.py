@@ -73,7 +73,7 @@ def measure(options):
     read("nodes", lambda: [node(entry, options["memory_limit_bytes"]) for entry in client.get("nodes")])
     read("vhosts", lambda: [vhost(entry) for entry in client.get("vhosts", columns="name,cluster_state")])
     read("connections", lambda: connections(client.get_long("connections", columns=CONNECTION_COLUMNS), options["top"]))
-    topology = read("exchanges", lambda: _Topology(client, options["top"], unknown))
+    topology = read("exchanges", lambda: _Topology(client, options, unknown))
     read("exchanges", lambda: topology and topology.exchanges_without_binding())
     read("dead_letters", lambda: topology and topology.dead_letters())
     return reached(parts, unknown)
@@ -268,9 +268,10 @@ def connection(entry):
 class _Topology:
     """Exchanges, bindings and policies, read once for the parts that need them."""
 
-    def __init__(self, client, top, unknown):
+    def __init__(self, client, options, unknown):
         self._client = client
-        self._top = top
+        self._top = options["top"]
+        self._max_queues = options["max_queues"]
         self._exchanges = _rabbitmq_topology.Exchanges(client, unknown)
         self._policies = client.get("policies")
 
@@ -284,5 +285,5 @@ class _Topology:
         }
 
     def dead_letters(self):
-        queues = self._client.remember("queues", lambda: _rabbitmq_queues.read_list(self._client))
+        queues = self._client.remember("queues", lambda: _rabbitmq_queues.read_list(self._client, self._max_queues))
         return _rabbitmq_topology.dead_letters(queues, self._policies, self._exchanges, self._top)

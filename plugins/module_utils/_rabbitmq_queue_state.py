@@ -58,15 +58,11 @@ def measure(options):
     try:
         client = management(options, deadline)
     except CannotConnect as exc:
-        return _without_management(options, deadline, expected, exc)
+        return _by_amqp_alone(options, deadline, expected, None, exc)
     try:
-        listed = client.remember("queues", lambda: _rabbitmq_queues.read_list(client))
+        listed = client.remember("queues", lambda: _rabbitmq_queues.read_list(client, options["max_queues"]))
     except (CannotConnect, ReplyError) as exc:
-        for part in ("queues", "totals", "hidden_vhosts"):
-            unknown.add(part, "the list of queues: %s" % reason(exc))
-        parts = dict.fromkeys(PARTS)
-        parts.update(rates_mode=client.overview.get("rates_mode"), expected=_expected(expected, {}, {}, exc))
-        return reached(parts, unknown)
+        return _by_amqp_alone(options, deadline, expected, client.overview, exc)
 
     looked_at = [
         queue
@@ -89,7 +85,7 @@ def measure(options):
             _add_declared(items, name, answer)
     if failure is not None and any(name in items for name in asked):
         unknown.add("queues.consumers", "queues too young for statistics could not be asked over AMQP: %s" % failure)
-    _sample(client, items, options["sample_seconds"], deadline)
+    _sample(options, deadline, items)
     for item in items.values():
         _rabbitmq_queues.settle_timeout(item, options["ack_timeout_seconds"])
     return reached(
@@ -221,63 +217,67 @@ def _add_declared(items, name, answer):
     items[name].update(_rabbitmq_queues.declared_by_amqp(answer))
 
 
-def _sample(client, items, seconds, deadline):
-    """Adds growth, from a second reading, to the queues whose growth the API does not know."""
-    without = [item for item in items.values() if item["growth_rate"] is None and item["total"] is not None]
-    if not without or seconds <= 0 or deadline.remaining() <= seconds:
+def _sample(options, deadline, items):
+    """Adds growth, from two passive declares, to the queues whose growth the API does not know (yet)."""
+    names = [name for name, item in items.items() if item["growth_rate"] is None and item["ready"] is not None][
+        :MOST_DECLARED
+    ]
+    seconds = options["sample_seconds"]
+    if not names or seconds <= 0 or deadline.remaining() <= seconds:
         return
     began = time.monotonic()
-    before = _depths(client)
+    before = _declare(options, deadline, names)[0]
     time.sleep(seconds)
-    after = _depths(client)
+    after = _declare(options, deadline, names)[0]
     elapsed = time.monotonic() - began
-    for item in without:
-        name = (item["vhost"], item["name"])
-        if before.get(name) is not None and after.get(name) is not None:
-            item.update(_rabbitmq_queues.growth(item, (after[name] - before[name]) / elapsed, "samples"))
+    for name in names:
+        counts = [answers.get(name, {}).get("ready") for answers in (before, after)]
+        if None not in counts:
+            items[name].update(_rabbitmq_queues.growth(items[name], (counts[1] - counts[0]) / elapsed, "samples"))
 
 
-def _depths(client):
-    try:
-        return {(queue["vhost"], queue["name"]): queue["total"] for queue in _rabbitmq_queues.read_list(client)}
-    except (CannotConnect, ReplyError):
-        return {}
+def _by_amqp_alone(options, deadline, expected, overview, cause):
+    """Where the list of queues cannot be read: the expected queues by passive declares, and what the API sums up.
 
-
-def _without_management(options, deadline, expected, cause):
-    """What AMQP alone tells: the expected queues. All else is unknown."""
-    names = list(expected)
-    answers, failure = _declare(options, deadline, names)
-    if not answers:
+    ``overview`` is null where the management API does not answer at all.
+    """
+    answers, failure = _declare(options, deadline, list(expected))
+    if overview is None and not answers:
         return unreachable(PARTS, cause)
     unknown = Unknown()
-    for part in ("rates_mode", "totals", "hidden_vhosts"):
-        unknown.add(part, "the management API does not answer: %s" % cause)
-    unknown.add("queues", "only the expected queues are known, by AMQP; the management API does not answer: %s" % cause)
     items = {}
     for name, answer in answers.items():
         if not answer["error"] or answer["error"]["kind"] != "not_found":
             items[name] = _rabbitmq_queues.from_amqp(name[0], name[1], answer)
             _rabbitmq_queues.settle_timeout(items[name], options["ack_timeout_seconds"])
-    if items and deadline.remaining() > options["sample_seconds"] > 0:
-        began = time.monotonic()
-        time.sleep(options["sample_seconds"])
-        later = _declare(options, deadline, list(items))[0]
-        elapsed = time.monotonic() - began
-        for name, item in items.items():
-            ready = later.get(name, {}).get("ready")
-            if ready is not None and item["ready"] is not None:
-                item.update(_rabbitmq_queues.growth(item, (ready - item["ready"]) / elapsed, "samples"))
-    return reached(
-        {
-            "rates_mode": None,
-            "totals": None,
-            "queues": list(items.values()),
-            "expected": _expected(expected, items, answers, failure),
-            "hidden_vhosts": None,
-        },
-        unknown,
-    )
+    _sample(options, deadline, items)
+    parts = dict.fromkeys(PARTS)
+    parts.update(expected=_expected(expected, items, answers, failure), queues=list(items.values()) or None)
+    if overview is not None:
+        parts.update(rates_mode=overview.get("rates_mode"), totals=totals_of_overview(overview, len(items)))
+    why = "the list of queues cannot be read: %s" % reason(cause)
+    unknown.add("queues", "only the expected queues are known, by AMQP; %s" % why if items else why)
+    for part in ("rates_mode", "totals", "hidden_vhosts"):
+        if parts[part] is None:
+            unknown.add(part, why)
+    return reached(parts, unknown)
+
+
+def totals_of_overview(overview, shown):
+    """The broker's own sums, or null where it does not tell them."""
+    objects, messages = overview.get("object_totals") or {}, overview.get("queue_totals") or {}
+    if "queues" not in objects:
+        return None
+    return {
+        "queues": objects["queues"],
+        "ready": messages.get("messages_ready"),
+        "unacked": messages.get("messages_unacknowledged"),
+        "total": messages.get("messages"),
+        "out_of_order": None,
+        "left_out": max(0, objects["queues"] - shown),
+        "left_out_messages": None,
+        "vanished": 0,
+    }
 
 
 def _expected(expected, items, declared, failure):

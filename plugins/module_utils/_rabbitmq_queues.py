@@ -13,12 +13,15 @@ from __future__ import annotations
 import heapq
 from fnmatch import fnmatchcase
 
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import ReplyError
+
 LIST_COLUMNS = (
-    "vhost,name,type,state,durable,exclusive,auto_delete,arguments,messages,messages_ready,messages_unacknowledged"
+    "vhost,name,type,state,durable,exclusive,auto_delete,arguments,messages,messages_ready,messages_unacknowledged,"
+    "members,online"
 )
 DETAIL_COLUMNS = ",".join(
     (
-        "consumers,consumer_capacity,memory,head_message_timestamp,state,leader,node,members,online",
+        "consumers,consumer_capacity,memory,head_message_timestamp,state,leader,node",
         "policy,effective_policy_definition,consumer_details",
         "messages_details.samples",
         "message_stats.publish_details.samples,message_stats.deliver_get_details.samples",
@@ -39,8 +42,14 @@ SERVING = ("running", "live", "idle", "flow", "syncing")
 NO_RATES = {"publish_rate": None, "deliver_rate": None, "ack_rate": None, "redeliver_rate": None}
 
 
-def read_list(client):
-    """All queues the user may see, from one request."""
+def read_list(client, most):
+    """All queues the user may see, from one request. Raises ReplyError where the broker has more than ``most``.
+
+    The broker works for a second and more on the list of 10,000 queues.
+    """
+    known = (client.overview.get("object_totals") or {}).get("queues")
+    if known is not None and known > most:
+        raise ReplyError("too_many", "the broker has %d queues, more than max_queues (%d)" % (known, most))
     reply = client.get_long("queues", disable_stats="true", enable_queue_totals="true", columns=LIST_COLUMNS)
     return [listed(entry) for entry in reply]
 
@@ -60,6 +69,8 @@ def listed(entry):
         "ready": entry.get("messages_ready"),
         "unacked": entry.get("messages_unacknowledged"),
         "total": entry.get("messages"),
+        "members": len(entry["members"]) if isinstance(entry.get("members"), list) else None,
+        "online_members": len(entry["online"]) if isinstance(entry.get("online"), list) else None,
     }
 
 
@@ -87,7 +98,10 @@ def worst(queues, top):
 
 
 def out_of_order(queue):
-    """Whether a queue is known not to serve."""
+    """Whether a queue is known not to serve. One without a majority may be called ``running`` for a while."""
+    members, online = queue["members"], queue["online_members"]
+    if queue["type"] == "quorum" and members and online is not None and online * 2 <= members:
+        return True
     return queue["state"] is not None and queue["state"] not in SERVING
 
 
@@ -105,8 +119,7 @@ def described(queue, detail, now, with_rates=True):
         "vhost": queue["vhost"],
         "name": queue["name"],
         "type": queue["type"],
-        "state": detail.get("state") or queue["state"],
-        "out_of_order": out_of_order(queue),
+        "state": queue["state"] if out_of_order(queue) else detail.get("state") or queue["state"],
         "durable": queue["durable"],
         "exclusive": queue["exclusive"],
         "auto_delete": queue["auto_delete"],
@@ -119,14 +132,15 @@ def described(queue, detail, now, with_rates=True):
         "head_age_seconds": None if not isinstance(head, (int, float)) else max(0.0, round(now - head, 1)),
         "memory_bytes": detail.get("memory"),
         "leader": detail.get("leader") or detail.get("node"),
-        "members": len(detail["members"]) if isinstance(detail.get("members"), list) else None,
-        "online_members": len(detail["online"]) if isinstance(detail.get("online"), list) else None,
+        "members": queue["members"],
+        "online_members": queue["online_members"],
         "policy": detail.get("policy") or None,
         "unacked_age_seconds": None,
         "no_ack_seconds": None,
         "ack_timeout_ratio": None,
         "error": None,
     }
+    item["out_of_order"] = out_of_order(item)
     item.update(setup(queue["arguments"], definition))
     item.update(prefetching(consumers, queue["unacked"]) if known else _NO_PREFETCH)
     item.update(rates(_mapping(detail.get("message_stats")), now) if known and with_rates else NO_RATES)
@@ -152,6 +166,7 @@ def from_amqp(vhost, name, declared):
             "name": name,
             "arguments": {},
             **dict.fromkeys(("type", "state", "durable", "exclusive", "auto_delete", "ready", "unacked", "total")),
+            **dict.fromkeys(("members", "online_members")),
         },
         None,
         0.0,

@@ -68,7 +68,7 @@ def configure(client, wanted, allow_eviction, persist, check_mode):
     after = dict(before, **wanted)
     if after != before:
         refuse_eviction(before, after, info, allow_eviction)
-    pid = process.find(info)
+    pid = process.find(client, info)
     file = info.get("config_file") or None
     kept = is_persisted(process.configured(pid, file) if pid else None, after)
     rewrite = persist and bool(file) and (after != before or kept is False)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a Redis server serves: answers, look-ups, slow commands, persistence, clients, replication.
+"""How a Redis server serves: answers, look-ups, commands, persistence, clients, replication.
 
 Private to this collection.
 """
@@ -82,7 +82,7 @@ def _measure(client, options):
         info = {}
     else:
         first, info = [dict(parse_info(reply[0]), **parse_info(reply[1])) for reply in (earlier, later)]
-        pid = process.find(info)
+        pid = process.find(client, info)
         parts["server"] = service.server(info)
         parts["load"] = service.load(first, info, seconds)
         parts["lookups"] = service.lookups(first, info, seconds)

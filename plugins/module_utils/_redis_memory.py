@@ -61,7 +61,7 @@ def _measure(client, options):
         for part in PARTS:
             unknown.add(part, exc)
         return reached(parts, unknown)
-    pid = process.find(info)
+    pid = process.find(client, info)
     parts["databases"] = databases(info)
     parts["server"] = server(info, pid)
     parts["memory"] = memory(info, parts["databases"], process.memory_limit(pid) if pid else None)

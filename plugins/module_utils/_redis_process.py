@@ -12,6 +12,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import sys
+
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError
 
 NAMES = ("redis-server", "valkey-server")
 # INFO counts the uptime in whole seconds; the start of a process is known to 0.01 s.
@@ -20,18 +24,62 @@ START_TOLERANCE = 2.5
 NO_LIMIT = 1 << 60
 
 
-def find(info, root="/"):
+def find(client, info, root="/"):
     """The process id on this host of the server that ``info`` (its INFO) describes; null where it is not here.
 
     It is the process that has the server's process id in its own pid namespace, was started when the server says,
-    and has the name of a Redis server or of the executable the server names.
+    and has the name of a Redis server or of the executable the server names. Containers that were started at once
+    look alike in this, so its network must have our connection as well, where the server tells its ends.
     """
+    found = candidates(info, root)
+    ends = _ends(client) if found else None
+    if ends:
+        found = [pid for pid in found if ends in connections(pid, root)]
+    return found[0] if len(found) == 1 else None
+
+
+def _ends(client):
+    """Our connection as the server sees it: (its address and port, ours); null where it does not tell."""
+    try:
+        fields = dict(part.partition("=")[::2] for part in client.ask("CLIENT", "INFO").decode().split())
+        return _address(fields["laddr"]), _address(fields["addr"])
+    except (ReplyError, KeyError, ValueError, OSError):
+        return None
+
+
+def _address(text):
+    host, _colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host), int(port)
+
+
+def connections(pid, root="/"):
+    """The TCP connections in the network of a process: pairs of (address in bytes, port), the local one first."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = _read(root, "proc", str(pid), "net", table).splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            ends = []
+            for word in line.split()[1:3]:
+                digits, _colon, port = word.partition(":")
+                # The kernel prints each 32 bits in the byte order of the machine.
+                words = [int(digits[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(digits), 8)]
+                ends.append((b"".join(words), int(port, 16)))
+            found.add(tuple(ends))
+    return found
+
+
+def candidates(info, root="/"):
+    """The processes on this host that may be the server ``info`` describes."""
     wanted = info.get("process_id")
     try:
         uptime = float(info["uptime_in_seconds"])
         now = float(_read(root, "proc/uptime").split()[0])
     except (KeyError, ValueError, OSError):
-        return None
+        return []
     names = NAMES + (os.path.basename(info.get("executable") or "")[:15],)
     found = []
     for entry in os.listdir(os.path.join(root, "proc")):
@@ -46,8 +94,7 @@ def find(info, root="/"):
             continue
         if inner and inner.group(1) == wanted and abs(now - started - uptime) <= START_TOLERANCE:
             found.append(int(entry))
-    # Two servers started within the same seconds in two containers look alike: then neither is taken.
-    return found[0] if len(found) == 1 else None
+    return found
 
 
 def memory_limit(pid, root="/"):

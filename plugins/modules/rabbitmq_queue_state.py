@@ -75,7 +75,7 @@ options:
         type: int
         default: 0
   sample_seconds:
-    description: Time between two readings, where the management API does not know whether a queue grows. V(0) means no second reading.
+    description: Time between two passive declares, where the management API does not know whether a queue grows. V(0) means that it is not known then.
     type: float
     default: 1.0
   ack_timeout_seconds:
@@ -196,7 +196,7 @@ totals:
       type: int
       returned: always
     out_of_order:
-      description: Queues that do not serve (down, stopped, crashed, ...).
+      description: Queues that do not serve (down, stopped, crashed, ...). Null where there are more than O(max_queues).
       type: int
       returned: always
     left_out:
@@ -204,7 +204,7 @@ totals:
       type: int
       returned: always
     left_out_messages:
-      description: Messages in those.
+      description: Messages in those. Null as RV(totals.out_of_order).
       type: int
       returned: always
     vanished:
@@ -303,7 +303,7 @@ queues:
       type: float
       returned: always
     rates_source:
-      description: Where RV(queues[].growth_rate) comes from, V(management) or V(samples) (two readings, O(sample_seconds) apart).
+      description: Where RV(queues[].growth_rate) comes from, V(management) or V(samples) (two passive declares, O(sample_seconds) apart).
       type: str
       returned: always
     head_age_seconds:
@@ -380,8 +380,8 @@ queues:
       returned: always
   sample:
     - {vhost: /, name: audio.analysis.requests, type: classic, state: running, out_of_order: false, durable: true, exclusive: false,
-       auto_delete: false, source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2, deliver_rate: 1.1,
-       ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
+       auto_delete: false, source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2,
+       deliver_rate: 1.1, ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
        head_age_seconds: 391.2, unacked_age_seconds: 9.0, no_ack_seconds: 1.1, ack_timeout_seconds: 1800.0, ack_timeout_ratio: 0.005,
        prefetch_total: 10, at_prefetch_ceiling: true, memory_bytes: 602408, leader: rabbit@mq, members: null, online_members: null, policy: null,
        dead_letter_exchange: dead,

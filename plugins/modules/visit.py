@@ -57,7 +57,7 @@ EXAMPLES = r"""
 RETURN = r"""
 visited:
   description:
-    - 'What was measured, as JSON text: C(areas), by area C(role), C(settings) (the role's variables on this host, without those that
+    - 'What was measured, as JSON text: C(areas), by area C(role), C(settings) (the variables of the role on this host, without those that
       open doors), C(measurement) (by probe, what its module documents as its result), C(error) and C(seconds); and C(extra_checks),
       the rows of C(tracktion_extra_checks) on this host.'
     - It is text because Ansible walks through every value of a result several times. P(ansible.builtin.from_json#filter) opens it.

@@ -30,6 +30,13 @@ class BadRow(AnsibleError):
         super().__init__("%s: row %s: %s" % (source, row_id or "without id", reason))
 
 
+def known(value):
+    """``value`` itself; a null makes the check unknown, where a plain ``not`` would take it for a no."""
+    if value is None:
+        raise TypeError("a null was asked whether it is so")
+    return value
+
+
 class Expressions(Environment):
     """Jinja for check rows: fields of measurements are never mistaken for methods, and nothing undefined passes."""
 
@@ -40,7 +47,7 @@ class Expressions(Environment):
             loader=FunctionLoader(self._sources.get),
             bytecode_cache=_row_cache.Bytecode(),
         )
-        self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent)
+        self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
 
     def getattr(self, obj, attribute):
         if isinstance(obj, dict):

@@ -2,29 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One PostgreSQL server with the lab's music library: faults reach into it as into the stack, tests measure and judge."""
+"""One PostgreSQL server with the lab's music library: faults reach into it as into the stack, tests measure it."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import secrets
-from pathlib import Path
 
 import psycopg2
 import yaml
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.tracktion.ops.plugins.module_utils import _pg_activity, _pg_health_info, _postgresql
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge
+from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql
+from tests.integration.areas import diagnose, visit
 from tests.lab import faults
 from tests.lab.servers import postgres_server
 from tests.lab.stack import DATABASE_ROLES
-
-ROLE = Path(__file__).resolve().parents[2] / "roles" / "database"
-AREA = _areas.Area("tracktion.ops.database", ROLE)
-CHECKS = _checks.load(AREA)
-DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
-MODULES = {"activity": _pg_activity, "health": _pg_health_info}
 
 
 class Database:
@@ -80,22 +74,22 @@ class Database:
             **options,
         }
 
+    def settings(self, settings=None, role="operator", **login):
+        """The variables of the role ``database`` that lead here."""
+        return {"database_" + name: value for name, value in self.login(role, **login).items()} | (settings or {})
+
     def measure(self, settings=None, **login):
-        """What a visit brings home of the area ``database``."""
+        """What a visit brings home of the area, by probe."""
         forget()
-        settings = {**DEFAULTS, **(settings or {})}
-        options = {
-            "activity": {"pools": settings["database_pools"]},
-            "health": {"statement_min_calls": settings["database_slow_statement_calls"]},
-        }
-        return {
-            probe: measure(module, self.login(**{"top": settings["database_top"], **options[probe], **login}))
-            for probe, module in MODULES.items()
-        }
+        _area, outcome, _settings = visit("database", self.settings(settings, **login))
+        assert outcome["error"] is None
+        return outcome["measurement"]
 
     def judge(self, settings=None, **login):
-        """The findings of the area ``database``."""
-        return judge(self.measure(settings, **login), settings)
+        """The findings of the area."""
+        forget()
+        found = diagnose("database", self.settings(settings, **login))
+        return [finding for findings in found.values() for finding in findings]
 
 
 def forget():
@@ -113,10 +107,9 @@ def measure(module, options):
     return module.measure(validated.validated_parameters)
 
 
-def judge(measurement, settings=None):
-    """The findings of a measurement, with these variables set."""
-    outcome = {"measurement": measurement, "error": None, "seconds": 0.0}
-    return _judge.judge("database", CHECKS, "lab", outcome, {**DEFAULTS, **(settings or {})})[0]
+def documentation_of(module):
+    """RETURN of a module."""
+    return yaml.safe_load(importlib.import_module("ansible_collections.tracktion.ops.plugins.modules." + module).RETURN)
 
 
 @contextlib.contextmanager
@@ -125,6 +118,7 @@ def database(suite, **settings):
     with postgres_server(
         suite,
         shared_preload_libraries="pg_stat_statements",
+        max_connections=40,
         max_prepared_transactions=10,
         shared_buffers="2MB",
         archive_mode="on",

@@ -40,7 +40,7 @@ SETTINGS = {
     "replica-stuck": {"cache_replica_lag_warning": 2},
     "redis-hanging": {"cache_timeout": 0.3},
     # Other work on the machine takes its share of the core.
-    "command-busy": {"cache_cpu_warning": 0.1, "cache_command_busy_warning": 0.2},
+    "command-busy": {"cache_cpu_warning": 0.05, "cache_command_busy_warning": 0.2, "tracktion_sample_seconds": 1},
 }
 
 

@@ -7,10 +7,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from tests.integration.playbooks import ROOT
 from tests.integration.rabbitmq import broker
 from tests.lab.shell import wait_until
 
@@ -21,8 +27,8 @@ SOONER = {
     "message_queue_ack_timeout_warning": 0.002,
 }
 
-# Faults that leave each other alone and are injected together, because the broker's statistics need seconds to see them:
-# check -> (fault, part of the finding's object).
+# Faults that leave each other alone and are injected together, because the broker's statistics need seconds to see
+# them: check -> (fault, part of the finding's object).
 TOGETHER = {
     "no_consumer": ("orphaned-queue", "/ lab.orphaned"),
     "backlog": ("orphaned-queue", "/ lab.orphaned"),
@@ -135,6 +141,8 @@ ALONE = {
     "disk-alarm": ("disk_alarm",),
     "disk-nearly-full": ("disk_free_near_limit",),
     "memory-nearly-full": ("memory_near_watermark",),
+    "partitioned-cluster": ("partition",),
+    "lost-node": ("node_down", "queue_members", "queue_down"),
 }
 
 
@@ -177,7 +185,7 @@ def test_the_management_api_is_off_and_amqp_still_answers(one):
     for check in ("memory_alarm", "node_down", "dead_letters", "unroutable", "vhost_hidden"):
         (finding,) = found["message_queue." + check]
         assert finding["status"] == "unknown"
-        assert "management API does not answer" in finding["summary"]
+        assert "the management API" in finding["summary"]
 
 
 def test_expected_queues_are_missed_and_found(one):
@@ -252,3 +260,61 @@ def test_a_broker_that_hangs_is_given_up_in_time(one):
     assert finding["summary"].startswith("timeout:")
     # One time-out for AMQP and one for the API; the second probe remembers both.
     assert seconds < 4
+
+
+def remedy(one, tmp_path, name, check, **variables):
+    """Run a remedy's task file as the command line of a finding does; its output."""
+    inventory = tmp_path / "inventory.yml"
+    login = {key: value for key, value in one.settings().items() if "_expected_" not in key}
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    inventory.write_text(json.dumps({"all": {"hosts": {"broker": {**login, **local}}}}))
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible")),
+            "broker",
+            "-i",
+            str(inventory),
+            "-m",
+            "ansible.builtin.include_role",
+            "-a",
+            "name=tracktion.ops.message_queue tasks_from=remediate/%s" % name,
+            "-e",
+            json.dumps({"message_queue_export_directory": str(tmp_path / "exports"), **variables}),
+            *(["--check", "--diff"] if check else []),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert one.server.password not in done.stdout
+    return done.stdout
+
+
+def test_the_remedies_of_a_finding_purge_and_replay(one, tmp_path):
+    with one.fault("orphaned-queue"):
+        (finding,) = [
+            found for found in one.diagnose()["message_queue.no_consumer"] if found["object"] == "/ lab.orphaned"
+        ]
+        offered = finding["remedy"]
+        assert (offered["id"], offered["risk"], offered["data_loss"]) == (
+            "message_queue.purge",
+            "destructive",
+            "message",
+        )
+        assert "exports the 1100 ready messages of lab.orphaned" in offered["does"]
+        said = remedy(one, tmp_path, "purge", True, **offered["vars"])
+        assert '-    "ready": 1100' in said
+        assert '+    "ready": 0' in said
+        assert one.ready("lab.orphaned") == 1100
+        remedy(one, tmp_path, "purge", False, **offered["vars"])
+        assert one.ready("lab.orphaned") == 0
+        (export,) = (tmp_path / "exports").iterdir()
+        remedy(one, tmp_path, "replay_export", True, message_queue_export_path=str(export))
+        assert one.ready("lab.orphaned") == 0
+        remedy(one, tmp_path, "replay_export", False, message_queue_export_path=str(export))
+        assert one.ready("lab.orphaned") == 1100

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psycopg2
 import pytest
@@ -21,14 +20,13 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils import (
     _pg_activity,
     _pg_end_sessions,
-    _pg_health_info,
     _postgresql,
 )
-from tests.integration.postgresql import database, forget, measure
+from tests.integration.modules import run_module
+from tests.integration.postgresql import database, documentation_of, forget, measure
 from tests.lab.faults.database import run_and_wait, wait_for_sessions
 from tests.lab.shell import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
 
 
@@ -91,25 +89,25 @@ def test_packets_that_get_lost(pg15):
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
         # Who comes when the queue is full gets no answer at all.
-        for _ in range(4):
+        for _each in range(4):
             caller = stack.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex(deaf.getsockname())
         error, seconds = refused(pg15, login_port=deaf.getsockname()[1])
     assert error["kind"] == "timeout"
-    assert 1 <= seconds < 1.5
+    assert 1 <= seconds < 2
 
 
 def test_a_server_that_accepts_and_never_answers(pg15):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         error, seconds = refused(pg15, login_port=silent.getsockname()[1])
     assert error["kind"] == "no_answer"
-    assert 1 <= seconds < 1.5
+    assert 1 <= seconds < 2
 
 
 def test_something_else_that_listens_there(pg15):
     with subprocess.Popen(
-        [sys.executable, "-c", "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True);"
+        [sys.executable, "-uc", "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1])\n"
          "c = s.accept()[0]; c.recv(99); c.sendall(b'HTTP/1.1 400 Bad Request\\r\\n\\r\\n'); c.close()"],
         stdout=subprocess.PIPE, text=True,
     ) as other:  # fmt: skip
@@ -176,7 +174,7 @@ def test_a_server_that_freezes():
         try:
             started = time.monotonic()
             frozen = activity(pg, keep=True, timeout=1)
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 3
             assert frozen["server"] is None
             assert "stopped answering" in frozen["unknown"][0]["reason"]
             # The other module of the area does not try again.
@@ -185,7 +183,7 @@ def test_a_server_that_freezes():
             assert time.monotonic() - started < 0.1
             error, seconds = refused(pg)
             assert error["kind"] == "no_answer"
-            assert seconds < 1.5
+            assert seconds < 2
         finally:
             pg.server.unpause()
 
@@ -195,20 +193,6 @@ def test_the_deadline_bounds_the_whole_measurement(pg17):
     found = activity(pg17, keep=True, deadline=0.000001, timeout=1)
     assert found["server"] is None
     assert "deadline" in found["unknown"][0]["reason"]
-
-
-def test_both_modules_of_the_area_share_one_connection(pg17):
-    def mine():
-        return pg17.psql(
-            "select string_agg(pid::text, ',') from pg_stat_activity where application_name = 'tracktion.ops'"
-        )
-
-    activity(pg17)
-    pid = mine()
-    assert pid.isdigit()
-    measure(_pg_health_info, pg17.login())
-    activity(pg17, keep=True)
-    assert mine() == pid
 
 
 # Who blocks whom
@@ -444,8 +428,8 @@ EVERYTHING = {"states": _pg_end_sessions.STATES, "min_age": 0, "max_sessions": 1
 
 def test_nobody_but_clients_is_ended_and_never_itself(pg17):
     """With criteria that fit everybody, as a superuser: a receiver of WAL, an autovacuum worker and itself live on."""
-    receiver = pg17.exec("postgres", "bash", "-c",
-        "mkdir -p /tmp/lab-guard && { pg_receivewal -D /tmp/lab-guard -U postgres >/dev/null 2>&1 & echo $!; }").strip()  # fmt: skip
+    receive = "mkdir -p /tmp/guard && { pg_receivewal -D /tmp/guard -U postgres >/dev/null 2>&1 & echo $!; }"
+    receiver = pg17.exec("postgres", "bash", "-c", receive).strip()
     try:
         wait_for_sessions(pg17, "backend_type = 'walsender'", 1)
         pg17.psql("alter system set autovacuum_naptime = 1")
@@ -459,7 +443,10 @@ def test_nobody_but_clients_is_ended_and_never_itself(pg17):
             writer.cursor().execute("insert into lab_vacuumed select generate_series(1, 200000)")
             writer.cursor().execute("delete from lab_vacuumed")
         wait_for_sessions(pg17, "backend_type = 'autovacuum worker' and query like '%lab_vacuumed%'", 1)
-        bystanders = "select string_agg(pid::text, ',' order by pid) from pg_stat_activity where backend_type <> 'client backend'"
+        bystanders = (
+            "select string_agg(pid::text, ',') from pg_stat_activity where backend_type <> 'client backend'"
+            " and (backend_type <> 'autovacuum worker' or query like '%lab_vacuumed%')"
+        )
         before = pg17.psql(bystanders)
         for role in ("operator", "superuser"):
             # The control session of this test is the superuser's.
@@ -468,12 +455,14 @@ def test_nobody_but_clients_is_ended_and_never_itself(pg17):
         assert own["reachable"]
         assert own["unknown"] == []
         assert set(before.split(",")) <= set(pg17.psql(bystanders).split(","))
-        pid = pg17.psql("select pid from pg_stat_activity where backend_type = 'autovacuum worker' limit 1")
+        pid = pg17.psql(
+            "select pid from pg_stat_activity where backend_type = 'autovacuum worker' and query like '%lab_vac%'"
+        )
         start = pg17.psql("select extract(epoch from backend_start)::float8 from pg_stat_activity where pid = " + pid)
         done = end(pg17, role="superuser", pids=[{"pid": int(pid), "backend_start": float(start)}], mode="terminate")
         assert (done["changed"], done["matched"]) == (False, 0)
     finally:
-        pg17.exec("postgres", "bash", "-c", "kill %s; rm -rf /tmp/lab-guard" % receiver)
+        pg17.exec("postgres", "bash", "-c", "kill %s; rm -rf /tmp/guard" % receiver)
         pg17.psql("alter system reset autovacuum_naptime")
         pg17.psql("alter system reset autovacuum_vacuum_cost_delay")
         pg17.psql("select pg_reload_conf()")
@@ -488,7 +477,8 @@ def test_its_own_session_cannot_even_be_named(pg17):
         }
     )
     (own,) = client.rows(
-        "SELECT pid, extract(epoch FROM backend_start)::float8 AS backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        "SELECT pid, extract(epoch FROM backend_start)::float8 AS backend_start"
+        " FROM pg_stat_activity WHERE pid = pg_backend_pid()"
     )
     done = end(pg17, role="superuser", keep=True, pids=[own], mode="terminate")
     assert (done["changed"], done["matched"]) == (False, 0)
@@ -526,7 +516,7 @@ def test_a_dump_is_denied_by_default(pg17):
 def test_one_run_ends_no_more_than_it_may(pg17):
     criteria = {"states": ["idle in transaction"], "min_age": 0, "applications": ["lab many"], "max_sessions": 2}
     with contextlib.ExitStack() as stack:
-        for _ in range(3):
+        for _each in range(3):
             stack.enter_context(session(pg17, "select 1", application_name="lab many"))
         done = end(pg17, **criteria)
         assert (done["matched"], len(done["sessions"])) == (3, 2)
@@ -554,59 +544,54 @@ def test_an_idle_session_is_not_ended_by_a_cancel(pg17):
 # The module itself
 
 
-def run_tasks(directory, *tasks):
-    """Run tasks with the module as a user would, and return what each came to."""
-    steps = []
-    for number, (options, keywords) in enumerate(tasks):
-        steps.append(
-            {"tracktion.ops.pg_activity": options, "register": "task%d" % number, "ignore_errors": True, **keywords}
-        )
-    results = "{{ [%s] | to_json }}" % ", ".join("task%d" % number for number in range(len(tasks)))
-    steps.append(
-        {"ansible.builtin.copy": {"content": results, "dest": str(directory / "results.json"), "mode": "0600"}}
-    )
-    playbook = directory / "playbook.yml"
-    play = {
-        "hosts": "localhost",
-        "connection": "local",
-        "gather_facts": False,
-        "vars": {"ansible_python_interpreter": sys.executable},
-        "tasks": steps,
-    }
-    playbook.write_text(json.dumps([play]), encoding="utf-8")
-    subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", str(playbook)],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60, check=True,
-    )  # fmt: skip
-    return json.loads((directory / "results.json").read_text(encoding="utf-8"))
-
-
-def test_the_module_as_a_task(pg17, tmp_path):
+def test_the_module(pg17):
     criteria = {**pg17.login(), "state": "ended", "states": ["idle in transaction"], "min_age": 0}
-    mine = {**criteria, "applications": ["lab task"]}
+    criteria["applications"] = ["lab task"]
+    forget()
     with session(pg17, "select 1", application_name="lab task"):
-        pid = int(pg17.psql("select pid from pg_stat_activity where application_name = 'lab task'"))
-        planned, done, again, nobody, unreachable, cannot_act = run_tasks(
-            tmp_path,
-            (mine, {"check_mode": True, "diff": True}),
-            (mine, {"diff": True}),
-            (mine, {}),
-            ({**pg17.login(), "state": "ended"}, {}),
-            (pg17.login(login_port=1), {}),
-            ({**mine, "login_port": 1}, {}),
-        )
+        planned = run_module("pg_activity", criteria, check=True, diff=True)
+        assert alive(pg17, "lab task")
+        done = run_module("pg_activity", criteria, diff=True)
         assert not alive(pg17, "lab task")
-    assert [each["pid"] for each in planned["sessions"]] == [each["pid"] for each in done["sessions"]] == [pid]
+    again = run_module("pg_activity", criteria)
+    assert [each["pid"] for each in planned["sessions"]] == [each["pid"] for each in done["sessions"]]
     assert [each["result"] for each in planned["sessions"] + done["sessions"]] == ["planned", "ended"]
-    assert planned["changed"]
-    assert done["changed"]
+    assert [planned["changed"], done["changed"], again["changed"]] == [True, True, False]
     assert planned["diff"] == done["diff"]
-    assert not again["changed"]
     assert "diff" not in again
+
+
+def test_the_module_measures_what_it_cannot_reach_and_fails_where_it_was_to_act(pg17):
+    forget()
+    measured = run_module("pg_activity", pg17.login(login_port=1))
+    assert not measured.get("failed")
+    assert (measured["reachable"], measured["error"]["kind"]) == (False, "refused")
+    wanted = {"state": "ended", "states": ["active"], "min_age": 1}
+    failed = run_module("pg_activity", {**pg17.login(login_port=1), **wanted})
+    assert (failed["failed"], failed["kind"]) == (True, "refused")
+    assert "login_port" in failed["msg"]
+    nobody = run_module("pg_activity", {**pg17.login(), "state": "ended"})
     assert nobody["failed"]
     assert "pids" in nobody["msg"]
-    assert not unreachable["failed"]
-    assert unreachable["error"]["kind"] == "refused"
-    assert cannot_act["failed"]
-    assert cannot_act["kind"] == "refused"
-    assert "login_port" in cannot_act["msg"]
+
+
+def test_a_missing_library_is_a_failure_with_its_cure(pg17):
+    forget()
+    for module in ("pg_activity", "pg_health_info"):
+        failed = run_module(module, pg17.login(), before=lambda: sys.modules.update(psycopg2=None))
+        assert (failed["failed"], failed["kind"]) == (True, "missing_library")
+        assert "python3-psycopg2" in failed["msg"]
+
+
+def test_the_measurement_of_sessions_is_what_is_documented(pg17):
+    with pg17.fault("blocked-transaction"):
+        found = activity(pg17, pools=[{"service": "a"}])
+    documented = documentation_of("pg_activity")
+    assert set(found) == {
+        name for name, described in documented.items() if described["returned"] != "when O(state=ended)"
+    }
+    for part in ("server", "connections", "pools", "locks"):
+        assert set(found[part]) == set(documented[part]["contains"])
+    for part in ("connection_limits", "sessions_by_state", "transactions", "idle_in_transaction", "blocking"):
+        assert set(found[part][0]) == set(documented[part]["contains"]), part
+    assert set(found["blocking"][0]["waiters"][0]) == set(documented["blocking"]["contains"]["waiters"]["contains"])

@@ -60,9 +60,9 @@ def test_lookups_of_the_interval_are_counted_exactly(each_redis):
     thread = threading.Thread(target=lambda: result.update(each_redis.health(sample_seconds=1.5)))
     thread.start()
     time.sleep(0.7)
-    for _ in range(30):
+    for _count in range(30):
         client.get("a")
-    for _ in range(10):
+    for _count in range(10):
         client.get("nothing")
     thread.join()
     interval = result["lookups"]["interval"]
@@ -107,7 +107,7 @@ def test_what_acl_forbids_is_unknown_and_the_rest_is_there(each_redis):
 def test_the_readmes_user_sees_everything(each_redis):
     rules = (
         "%R~* resetchannels +ping +info +config|get +slowlog|get +slowlog|len +latency|latest +client|list "
-        "+select +scan +memory|usage +pttl +type"
+        "+client|info +select +scan +memory|usage +pttl +type"
     )
     each_redis.redis().set("a:1", "x")
     with each_redis.user("monitor", *rules.split()) as login:
@@ -147,8 +147,6 @@ def test_a_full_server_says_so(redis8):
     client = redis8.redis()
     client.config_set("maxclients", 1)
     try:
-        # A connection that another test has closed may be gone a moment later, and leave room for one.
-        wait_until(lambda: redis8.health()["error"], "a full server", 5)
         assert turned_away(redis8)["kind"] == "max_clients"
     finally:
         client.config_set("maxclients", 10000)

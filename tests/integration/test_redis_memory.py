@@ -40,10 +40,11 @@ def some_keys(client):
 
 
 def client_of(found):
-    """A client as the modules use it, with its own connection."""
+    """A client as the modules use it, with its own connection, which nobody else is handed."""
     options = {name: spec.get("default") for name, spec in _redis.CONNECTION_SPEC.items()}
+    client = _redis.connect({**options, **found.login()})
     _redis._kept.clear()
-    return _redis.connect({**options, **found.login()})
+    return client
 
 
 @pytest.mark.parametrize("mode", ["whole", "sampled"])
@@ -70,7 +71,7 @@ def test_intervals_of_samples_hold_the_truth(each_redis):
     )
     truth = {key: value for key, value in each_redis.truth().items() if value[0] > 1}
     held = intervals = 0
-    for _ in range(10):
+    for _count in range(10):
         found = each_redis.memory()["distribution"]
         assert found["complete"] is False
         assert found["seen_count"] < 35000

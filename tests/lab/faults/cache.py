@@ -42,13 +42,13 @@ def keys_removed(client, pattern: str):
 
 @contextlib.contextmanager
 def meanwhile(step):
-    """Call `step` over and over in a thread, for as long as the context lasts."""
+    """Call `step` over and over in a thread, some hundred times a second, for as long as the context lasts."""
     import redis
 
     over = threading.Event()
 
     def go_on():
-        while not over.is_set():
+        while not over.wait(0.003):
             with contextlib.suppress(redis.exceptions.RedisError):
                 step()
 
@@ -66,7 +66,7 @@ def connections(client, count: int, *command: object):
     """So many connections beside the client's own, each of which has sent one command and reads no reply."""
     opened = []
     try:
-        for _ in range(count):
+        for _count in range(count):
             connection = client.connection_pool.make_connection()
             connection.connect()
             opened.append(connection)
@@ -188,8 +188,8 @@ def big_key(lab):
     """One list holds megabytes."""
     client = lab.redis()
     with keys_removed(client, "lab:big:*"):
-        for _ in range(12):
-            client.rpush("lab:big:list", *(b"x" * 1000 for _ in range(1000)))
+        for _count in range(12):
+            client.rpush("lab:big:list", *(b"x" * 1000 for _count in range(1000)))
         yield
 
 
@@ -208,7 +208,7 @@ def keys_many(lab):
     """There are more keys than can be read in a short time, and most of the bytes are in one of them."""
     client = lab.redis()
     with keys_removed(client, "lab:many:*"):
-        client.rpush("lab:many:big", *(b"x" * 1000 for _ in range(40000)))
+        client.rpush("lab:many:big", *(b"x" * 1000 for _count in range(40000)))
         for start in range(0, 200000, 10000):
             client.mset({f"lab:many:{number}": b"x" for number in range(start, start + 10000)})
         yield
@@ -218,7 +218,7 @@ def keys_many(lab):
 def slow_commands(lab):
     """Scripts have each held the server up for tenths of a second."""
     client = lab.redis()
-    for _ in range(2):
+    for _count in range(2):
         client.eval(SLOW_SCRIPT, 0)
     yield
     client.slowlog_reset()
@@ -240,7 +240,7 @@ def latency_events(lab):
 def command_busy(lab):
     """One client's scripts take nearly all of the server's time."""
     client = lab.redis()
-    with meanwhile(lambda: client.eval("local n = 0 for i = 1, 2e6 do n = n + i end return n", 0)):
+    with meanwhile(lambda: client.eval("local n = 0 for i = 1, 1e7 do n = n + i end return n", 0)):
         yield
     client.slowlog_reset()
 
@@ -353,7 +353,7 @@ def client_not_reading(lab):
         client.set("lab:large", b"x" * 1_000_000, ex=3600)
         with connections(client, 1) as (deaf,):
             # The kernel and a proxy take some forty megabytes of it before the server has to keep the rest.
-            for _ in range(120):
+            for _count in range(120):
                 deaf.send_command("GET", "lab:large")
             wait_until(
                 lambda: any(int(each["omem"]) > 50_000_000 for each in client.client_list()), "a full buffer", 10

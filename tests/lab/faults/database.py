@@ -120,7 +120,7 @@ def flushed(lab, statement: str, times: int = 1, **options) -> None:
     connection.autocommit = True
     try:
         with connection.cursor() as cursor:
-            for _ in range(times):
+            for _each in range(times):
                 cursor.execute(statement)
     finally:
         pid = connection.get_backend_pid()
@@ -195,7 +195,7 @@ def old_snapshot(lab):
 @fault(fires=["database.multixact_age"])
 def shared_row_locks(lab):
     """Two sessions hold shared locks on the same two hundred rows."""
-    holders = [lab.postgres(application_name="lab sharer") for _ in range(2)]
+    holders = [lab.postgres(application_name="lab sharer") for _each in range(2)]
     holders[0].cursor().execute("select id from artists where id <= 200 for share")
     # A lock taken in a subtransaction of its own makes a new group of holders each time.
     holders[1].cursor().execute(
@@ -274,7 +274,7 @@ def temporary_files(lab):
     """A sort that does not fit into work_mem has written temporary files."""
     flushed(
         lab,
-        "set work_mem = '64kB'; select count(*) from (select from generate_series(1, 200000) n order by md5(n::text)) s",
+        "set work_mem = '64kB';select count(*) from (select from generate_series(1, 200000) n order by md5(n::text)) s",
     )
     yield
     lab.psql("select pg_stat_reset()")
@@ -285,7 +285,7 @@ def deadlock(lab):
     """Two transactions have locked the same two rows in opposite order."""
     import psycopg2
 
-    one, other = (lab.postgres(superuser=True, application_name="lab deadlock") for _ in range(2))
+    one, other = (lab.postgres(superuser=True, application_name="lab deadlock") for _each in range(2))
     for connection, row in ((one, 3), (other, 4)):
         connection.cursor().execute("set deadlock_timeout = '20ms'")
         connection.cursor().execute("update artists set name = name where id = %s", [row])
@@ -304,7 +304,8 @@ def deadlock(lab):
 def write_wal(lab, megabytes: int) -> None:
     """Fill the WAL with so much."""
     lab.psql(
-        f"select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000))) from generate_series(1, {megabytes})"
+        "select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000)))"
+        f" from generate_series(1, {megabytes})"
     )
 
 

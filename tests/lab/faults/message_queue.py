@@ -285,6 +285,73 @@ def vhost_down(lab):
     lab.rabbitmq_api("DELETE", f"/vhosts/{vhost}")
 
 
+SECOND = "second@localhost"
+# A second node beside the first, in its container; the file that names the first one must not be read.
+START_SECOND = f"""
+echo '[rabbitmq_management_agent].' > /tmp/second_plugins && : > /tmp/second.conf && cd /
+export RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_NODENAME={SECOND} RABBITMQ_NODE_PORT=5673
+export RABBITMQ_CONFIG_FILE=/tmp/second RABBITMQ_ENABLED_PLUGINS_FILE=/tmp/second_plugins HOME=/var/lib/rabbitmq
+setsid setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups -- rabbitmq-server > /tmp/second.log 2>&1 &
+for attempt in 1 2 3 4 5 6 7 8 9 10; do
+    rabbitmqctl -n {SECOND} await_startup --timeout 30 2> /dev/null && break
+    sleep 1
+done
+rabbitmqctl -n {SECOND} stop_app && rabbitmqctl -n {SECOND} reset
+rabbitmqctl -n {SECOND} join_cluster rabbit@localhost && rabbitmqctl -n {SECOND} start_app
+"""
+FORGET_SECOND = f"""
+rabbitmqctl -n {SECOND} stop || true
+rm -rf /var/lib/rabbitmq/mnesia/{SECOND}*
+rabbitmqctl forget_cluster_node {SECOND}
+"""
+# Two nodes that do not accept each other's cookie any more lose contact, and notice when they accept it again.
+PART = """
+rabbitmqctl eval "erlang:set_cookie('second@localhost', wrong), erlang:disconnect_node('second@localhost')."
+rabbitmqctl -n second@localhost eval "erlang:set_cookie('rabbit@localhost', wrong)."
+sleep 2
+cookie=$(cat /var/lib/rabbitmq/.erlang.cookie)
+rabbitmqctl eval "erlang:set_cookie('second@localhost', '$cookie')."
+rabbitmqctl -n second@localhost eval "erlang:set_cookie('rabbit@localhost', '$cookie')."
+rabbitmqctl eval "net_adm:ping('second@localhost')."
+"""
+
+
+@contextlib.contextmanager
+def second_node(lab):
+    """A cluster of two nodes, as long as the context lasts."""
+    lab.exec("rabbitmq", "sh", "-c", START_SECOND, timeout=120)
+    try:
+        yield
+    finally:
+        lab.exec("rabbitmq", "sh", "-c", FORGET_SECOND)
+    wait_until(lambda: len(lab.rabbitmq_api("GET", "/nodes")) == 1, "the second node to be forgotten", 20)
+
+
+@fault(fires=["message_queue.node_down", "message_queue.queue_members", "message_queue.queue_down"])
+def lost_node(lab):
+    """One of two nodes has stopped, and a quorum queue has lost its majority."""
+    with second_node(lab):
+        with lab.amqp() as connection:
+            channel = connection.channel()
+            channel.queue_declare("lab.quorum", durable=True, arguments={"x-queue-type": "quorum"})
+        lab.exec("rabbitmq", "rabbitmqctl", "-n", SECOND, "stop")
+        yield
+        # A queue without a majority cannot be deleted in the usual way.
+        forget = 'rabbit_quorum_queue:force_shrink_member_to_current_member(<<"/">>, <<"lab.quorum">>).'
+        lab.exec("rabbitmq", "rabbitmqctl", "eval", forget)
+        with lab.amqp() as connection:
+            connection.channel().queue_delete("lab.quorum")
+
+
+@fault(fires=["message_queue.partition"])
+def partitioned_cluster(lab):
+    """Two nodes have lost each other while both were running."""
+    with second_node(lab):
+        lab.exec("rabbitmq", "sh", "-c", PART)
+        wait_until(lambda: lab.rabbitmq_api("GET", "/nodes")[0].get("partitions"), "the partition", 30)
+        yield
+
+
 @fault(fires=["message_queue.memory_near_watermark"])
 def memory_nearly_full(lab):
     """The broker uses nearly as much memory as its watermark."""
@@ -328,7 +395,7 @@ def blocked_publisher(lab):
     """A publisher is stopped by the memory alarm."""
     connection = lab.amqp(heartbeat=0, client_properties={"connection_name": "lab blocked publisher"})
     alarm = memory_alarm(lab)
-    next(alarm)
+    next(alarm, None)
     try:
         connection.channel().basic_publish("", "lab.nowhere", b"{}")
         wait_until(

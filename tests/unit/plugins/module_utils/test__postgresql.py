@@ -24,7 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql
         ('FATAL:  role "nobody" does not exist', "authentication"),
         ('FATAL:  role "tracktion_user" is not permitted to log in', "authentication"),
         ("fe_sendauth: no password supplied", "authentication"),
-        ('connection to server on socket "/run/postgresql/.s.PGSQL.5432" failed: FATAL:  Peer authentication failed for user "x"',
+        ('connection to server on socket "/run/.s.PGSQL.5432" failed: FATAL:  Peer authentication failed for user "x"',
          "authentication"),
         ('connection to server on socket "/run/.s.PGSQL.5432" failed: No such file or directory', "refused"),
         ("server does not support SSL, but SSL was required", "tls"),

@@ -43,13 +43,13 @@ def test_keys_are_summed_up_by_prefix_and_type():
 
 def test_a_key_that_expired_meanwhile_counts_for_nothing_but_itself():
     result = survey_of([b"a:1"], answers((None, -2, b"none")))
-    (group,) = result.groups.values()
+    group = next(iter(result.groups.values()))
     assert (group.seen, group.sized, group.ttl_known, result.biggest) == (1, 0, 0, [])
 
 
 def test_a_refused_column_leaves_its_fields_null():
     result = survey_of([b"a:1"], {"ttl": [-1], "type": [b"string"]})
-    ((key, group),) = result.groups.items()
+    key, group = next(iter(result.groups.items()))
     row = keyspace.group_row(key, group, 1, 1, True)
     assert row["bytes"] is row["bytes_low"] is row["without_ttl_bytes"] is None
     assert row["without_ttl_count"] == 1
@@ -94,8 +94,17 @@ def test_hidden_names_keep_prefix_and_identity():
 
 
 def test_a_complete_reading_has_no_error():
-    assert keyspace.interval(100, 10, 50, 50, 3.0) == (100, 100)
-    assert keyspace.interval(100, 0, 50, 50, 3.0) == (None, None)
+    assert keyspace.interval(100, 100, 10, 50, 50, 3.0) == (100, 100)
+
+
+def test_one_big_key_by_chance_in_the_sample_is_held_by_its_interval():
+    group = keyspace.Group()
+    group.seen = group.sized = 1
+    group.bytes, group.squares = 1600000, 1600000**2
+    row = keyspace.group_row((0, b"queue", b"list"), group, 30000, 1000000, False)
+    assert row["bytes_low"] == 1600000
+    assert row["key_count_low"] == 1
+    assert row["bytes"] > 50000000
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05, 0.01])
@@ -106,12 +115,12 @@ def test_nine_of_ten_and_more_intervals_hold_the_truth(share, sizes):
     total, sampled = 20000, 2000
     keys = [
         ((100 if sizes == "alike" else int(chance.lognormvariate(5, 1))) if chance.random() < share else None)
-        for _ in range(total)
+        for _each in range(total)
     ]
     truth = sum(size for size in keys if size)
     truth_count = sum(size is not None for size in keys)
     held = held_count = 0
-    for _ in range(400):
+    for _each in range(400):
         group = keyspace.Group()
         for size in chance.sample(keys, sampled):
             if size is not None:

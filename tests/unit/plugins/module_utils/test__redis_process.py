@@ -9,6 +9,7 @@ import os
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _redis_process as process
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError
 
 INFO = {"process_id": "7", "uptime_in_seconds": "100", "executable": "/usr/bin/redis-server"}
 
@@ -38,18 +39,46 @@ def test_the_server_is_found_in_its_own_pid_namespace(root):
     add_process(root, 4712, comm="bash")
     add_process(root, 4713, inner="8")
     add_process(root, 4714, started=500.0)
-    assert process.find(INFO, str(root)) == 4711
+    assert process.find(Server(ReplyError("NOPERM no")), INFO, str(root)) == 4711
 
 
-def test_two_that_look_alike_are_none(root):
+class Server:
+    """Answers CLIENT INFO, and nothing else."""
+
+    def __init__(self, reply):
+        self.reply = reply
+
+    def ask(self, *words):
+        assert words == ("CLIENT", "INFO")
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "reply"),
+    [
+        ("tcp", "030014AC:18EB 010014AC:BADC", b"id=3 addr=172.20.0.1:47836 laddr=172.20.0.3:6379 fd=8 name="),
+        (
+            "tcp6",
+            "00000000000000000000000001000000:18EB 00000000000000000000000001000000:BADC",
+            b"id=3 addr=[::1]:47836 laddr=[::1]:6379",
+        ),
+    ],
+)
+def test_of_two_that_look_alike_it_is_the_one_with_our_connection(root, table, row, reply):
     add_process(root, 4711)
     add_process(root, 4712, started=901.0)
-    assert process.find(INFO, str(root)) is None
+    write(root, "proc/4711/net/tcp", "header\n 0: 030014AC:18EB 00000000:0000 0A\n")
+    write(root, "proc/4712/net/" + table, "header\n 0: 00000000:18EB 00000000:0000 0A\n 1: %s 01\n" % row)
+    assert process.find(Server(reply), INFO, str(root)) == 4712
+    assert process.find(Server(b"addr=10.0.0.1:1 laddr=10.0.0.2:6379"), INFO, str(root)) is None
+    assert process.find(Server(ReplyError("NOPERM no")), INFO, str(root)) is None
 
 
 def test_a_server_that_is_elsewhere_is_not_found(root):
-    assert process.find(INFO, str(root)) is None
-    assert process.find({}, str(root)) is None
+    assert process.find(None, INFO, str(root)) is None
+    assert process.find(None, {}, str(root)) is None
 
 
 def test_the_least_limit_of_version_1_counts(root):

@@ -47,6 +47,13 @@ def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(jud
     assert counts["items"] == 2
 
 
+def test_a_yes_or_no_that_is_null_is_unknown_when_the_row_asks_whether_it_is_known(judged):
+    row = {**CHECK, "warning": "not (item.running | known)", "critical": "false"}
+    queues = [{"name": "yes", "running": True}, {"name": "no", "running": False}, {"name": "null", "running": None}]
+    findings, _counts = judged(outcome(queues), row)
+    assert [(finding["object"], finding["status"]) for finding in findings] == [("no", "warning"), ("null", "unknown")]
+
+
 def test_a_missing_field_is_unknown(judged):
     (finding,), _counts = judged(outcome([{"name": "a"}]))
     assert finding["status"] == "unknown"

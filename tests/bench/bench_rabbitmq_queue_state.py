@@ -1,0 +1,111 @@
+#!/usr/bin/env python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What it costs to look at 1,000 queues: this collection against rabbitmqctl, on one broker.
+
+    python tests/bench/bench_rabbitmq_queue_state.py [--queues 1000] [--rounds 5] [--suite trixie]
+
+"the list" is what is compared with rabbitmqctl: name, state, ready, unacked and total of every queue. "measure" is all
+that a visit asks of the queues: the list, and rates, consumers and ages of those that matter. The rounds of what is
+compared are interleaved, so that a noisy minute meets all of them; the management API caches replies for a moment, so
+that a pause of two seconds goes before each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
+
+from ansible_collections.tracktion.ops.plugins.module_utils import (  # noqa: E402
+    _rabbitmq,
+    _rabbitmq_queue_state,
+    _rabbitmq_queues,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline  # noqa: E402
+from tests.integration.rabbitmq import broker, forget_connections  # noqa: E402
+
+COLUMNS = ("name", "state", "messages_ready", "messages_unacknowledged", "messages")
+
+
+def declare(found, queues):
+    """Durable queues, of which every tenth holds messages."""
+    with found.amqp() as connection:
+        channel = connection.channel()
+        for number in range(queues):
+            channel.queue_declare("bench.%06d" % number, durable=True)
+            if number % 10 == 0:
+                channel.basic_publish("", "bench.%06d" % number, b"{}")
+
+
+def ways(found, queues, top):
+    """The things to compare: name -> function."""
+    spec = _rabbitmq_queue_state.ARGUMENT_SPEC
+    options = {**{name: about.get("default") for name, about in spec.items()}, **found.login(top=top)}
+
+    def read_list():
+        forget_connections()
+        listed = _rabbitmq_queues.read_list(_rabbitmq.management(options, Deadline(15)), queues)
+        assert len(listed) == queues
+        assert all(queue["ready"] is not None for queue in listed)
+
+    def measure():
+        forget_connections()
+        said = _rabbitmq_queue_state.measure(options)
+        assert (said["totals"]["queues"], said["unknown"]) == (queues, [])
+
+    def passive():
+        with found.amqp() as connection:
+            channel = connection.channel()
+            for number in range(queues):
+                channel.queue_declare("bench.%06d" % number, passive=True)
+
+    def rabbitmqctl():
+        answer = found.server.exec("rabbitmqctl", "--quiet", "list_queues", *COLUMNS)
+        assert answer.count("bench.") == queues
+
+    return {
+        "rabbitmqctl list_queues (in its container)": rabbitmqctl,
+        "the list, connecting included": read_list,
+        "measure, top %d" % top: measure,
+        "passive declare of every queue": passive,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--queues", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--suite", default="trixie")
+    parser.add_argument("--top", type=int, default=20)
+    arguments = parser.parse_args()
+    with broker(arguments.suite) as found:
+        declare(found, arguments.queues)
+        time.sleep(10)
+        compared = ways(found, arguments.queues, arguments.top)
+        took = {name: [] for name in compared}
+        for _round in range(arguments.rounds):
+            for name, way in compared.items():
+                time.sleep(2)
+                began = time.perf_counter()
+                way()
+                took[name].append(time.perf_counter() - began)
+    anchor = statistics.median(next(iter(took.values())))
+    print(
+        "%d queues, RabbitMQ of %s, median of %d (min to max)" % (arguments.queues, arguments.suite, arguments.rounds)
+    )
+    for name, seconds in took.items():
+        median = statistics.median(seconds)
+        row = (name, median * 1000, min(seconds) * 1000, max(seconds) * 1000, anchor / median)
+        print("  %-44s %7.0f ms  (%.0f to %.0f)  %5.1f x" % row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+#!/usr/bin/env python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""redis_memory on a keyspace of 1,000,000 keys, against redis-cli --memkeys on the same server.
+
+    python tests/bench/bench_redis_memory.py [--keys 1000000] [--rounds 3] [--suite bookworm]
+
+The rounds of what is compared are interleaved, so that a noisy minute meets all of them. Meanwhile another process
+sends a PING every millisecond: the longest wait for its answer bounds what any client saw. It holds the noise of the
+machine too, for which the line `nothing` is the measure; `server` is the longest command by Redis' own slow log, by the
+clock on the wall. Where the load is above the number of cores, all of these are mostly the waiting for a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _redis, _redis_memory  # noqa: E402
+from tests.bench import redis_keyspace  # noqa: E402
+from tests.integration.redis_lab import Cache  # noqa: E402
+from tests.lab.servers import redis_server  # noqa: E402
+
+
+def ping(login, over, waits):
+    """Send a PING every millisecond, and hand back how long each answer took."""
+    client = connected(login)
+    found = []
+    while not over.is_set():
+        client.deadline = _redis.Deadline(60)
+        started = time.monotonic()
+        client.ask("PING")
+        found.append(time.monotonic() - started)
+        time.sleep(0.001)
+    waits.put(found)
+
+
+@contextlib.contextmanager
+def pinging(login):
+    """What the pings had to wait, in seconds, once the context is left."""
+    over, waits, found = multiprocessing.Event(), multiprocessing.Queue(), []
+    process = multiprocessing.Process(target=ping, args=(login, over, waits), daemon=True)
+    process.start()
+    time.sleep(0.2)
+    yield found
+    over.set()
+    found.extend(sorted(waits.get(timeout=60)))
+    process.join(10)
+
+
+def options(login, **changed):
+    chosen = {name: spec.get("default") for name, spec in _redis_memory.ARGUMENT_SPEC.items()}
+    return {**chosen, **login, "deadline": 120.0, **changed}
+
+
+def connected(login):
+    _redis._kept.clear()
+    return _redis.connect(options(login))
+
+
+def measure(login, mode):
+    _redis._kept.clear()
+    return _redis_memory.measure(options(login, distribution=mode))["distribution"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keys", type=int, default=1000000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--suite", default="bookworm", choices=["bookworm", "trixie"])
+    arguments = parser.parse_args()
+    with redis_server(arguments.suite, "--slowlog-log-slower-than", "1000", "--slowlog-max-len", "1000") as server:
+        bench(Cache(server), arguments)
+
+
+def bench(found, arguments):
+    server = found.server
+    # Not by the published port: a proxy in between would be measured too, and redis-cli runs inside the container.
+    login = found.login(login_host=server.address, login_port=6379)
+    redis_keyspace.fill(server.host, server.port, arguments.keys, password=server.password)
+    client = found.redis()
+    print(
+        "Redis %s, %d keys, %.0f MB; %d cores, load %.1f"
+        % (
+            client.info()["redis_version"],
+            client.dbsize(),
+            client.info()["used_memory"] / 1e6,
+            os.cpu_count(),
+            os.getloadavg()[0],
+        )
+    )
+    results = {}
+    ways = {
+        "nothing": lambda: time.sleep(2),
+        "sampled": lambda: results.setdefault("sampled", []).append(measure(login, "sampled")),
+        "whole": lambda: results.__setitem__("whole", measure(login, "whole")),
+        "redis-cli --memkeys": lambda: server.exec(
+            "sh", "-c", "REDISCLI_AUTH=%s redis-cli --memkeys >/dev/null" % server.password, timeout=300
+        ),
+    }
+    seconds, waits, longest = ({way: [] for way in ways} for _column in range(3))
+    for _round in range(arguments.rounds):
+        for way, run in ways.items():
+            client.slowlog_reset()
+            with pinging(login) as found_waits:
+                started = time.monotonic()
+                run()
+                seconds[way].append(time.monotonic() - started)
+            waits[way].append(found_waits)
+            longest[way].append(max((entry["duration"] for entry in client.slowlog_get(1000)), default=0) / 1e6)
+    print(
+        "%-20s %18s %10s %12s %12s %12s" % ("", "median s [range]", "keys/s", "ping p99 ms", "ping max ms", "server ms")
+    )
+    for way in ways:
+        times = sorted(seconds[way])
+        pings = sorted(wait for each in waits[way] for wait in each)
+        print(
+            "%-20s %6.2f [%.2f-%.2f] %12s %12.1f %12.1f %12.1f"
+            % (
+                way,
+                statistics.median(times),
+                times[0],
+                times[-1],
+                "%d" % (arguments.keys / statistics.median(times)) if way != "nothing" else "",
+                pings[int(len(pings) * 0.99)] * 1000,
+                pings[-1] * 1000,
+                max(longest[way]) * 1000,
+            )
+        )
+    ratio = statistics.median(seconds["redis-cli --memkeys"]) / statistics.median(seconds["whole"])
+    print("whole is %.1f times as fast as redis-cli --memkeys" % ratio)
+    accuracy(results)
+
+
+def accuracy(results):
+    """The samples against the whole: how far off, and whether their intervals held."""
+    whole = results["whole"]
+    truth = {(row["prefix"], row["type"]): row["bytes"] for row in whole["prefixes"]}
+    off, held, rows = [], 0, 0
+    for sample in results["sampled"]:
+        for row in sample["prefixes"]:
+            size = truth[row["prefix"], row["type"]]
+            if size > whole["bytes"] / 100:
+                off.append((abs(row["bytes"] / size - 1), row["prefix"]))
+            held += row["bytes_low"] <= size <= row["bytes_high"]
+            rows += 1
+    print(
+        "sampled: %d keys looked at; bytes of prefixes with 1 %% and more at most %.1f %% off (%s); "
+        "%d of %d intervals (95 %%) held"
+        % (results["sampled"][0]["seen_count"], max(off)[0] * 100, max(off)[1], held, rows)
+    )
+
+
+if __name__ == "__main__":
+    main()

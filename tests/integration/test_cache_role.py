@@ -1,0 +1,99 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role alone diagnoses, and its remedies do what they say when ansible runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.playbooks import LOCAL, ROOT, inventory
+
+PLAY = """
+- hosts: all
+  gather_facts: false
+  roles:
+    - role: tracktion.ops.cache
+"""
+
+
+REMEDIES = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: tracktion.ops.cache
+        tasks_from: "remediate/{{ item.name }}"
+      vars:
+        cache_set_maxmemory_bytes: 419430400
+        cache_delete_pattern: "old:*"
+        cache_delete_idle_seconds: 0
+      loop:
+        - {name: set_maxmemory}
+        - {name: set_policy}
+        - {name: delete_keys}
+"""
+
+
+def play(text, hosts, folder, *arguments):
+    """Run a play from the root of the checkout; its output."""
+    (folder / "play.yml").write_text(text)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            str(folder / "play.yml"),
+            "-i",
+            str(hosts),
+            *arguments,
+        ],
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def hosts(redis8, tmp_path):
+    """An inventory of one host, whose cache is the server."""
+    variables = {"cache_" + name: value for name, value in redis8.login().items()}
+    return inventory(tmp_path / "inventory.yml", {"here": LOCAL}, **variables, tracktion_report_dir=str(tmp_path))
+
+
+def test_the_role_alone_diagnoses_and_shows_no_password(redis8, hosts, tmp_path):
+    with redis8.fault("keys-forever"):
+        output = play(PLAY, hosts, tmp_path)
+    report = (tmp_path / "report.json").read_text()
+    assert "cache.keys_without_ttl" in {finding["id"] for finding in json.loads(report)["findings"]}
+    assert redis8.server.password not in report + output
+
+
+def test_remedies_do_nothing_in_check_mode_and_then_what_they_said(redis8, hosts, tmp_path):
+    client = redis8.redis()
+    client.flushall()
+    client.config_set("maxmemory", "256mb")
+    client.config_set("maxmemory-policy", "noeviction")
+    client.mset({"old:1": "x", "old:2": "x", "new:1": "x"})
+
+    def state():
+        settings = client.config_get("maxmemory", "maxmemory-policy")
+        return int(settings["maxmemory"]), settings["maxmemory-policy"], client.dbsize()
+
+    assert "changed=3 " in play(REMEDIES, hosts, tmp_path, "--check", "--diff")
+    assert state() == (256 << 20, "noeviction", 3)
+    assert "changed=3 " in play(REMEDIES, hosts, tmp_path)
+    assert state() == (400 << 20, "allkeys-lru", 1)
+    assert "changed=0 " in play(REMEDIES, hosts, tmp_path)

@@ -1,0 +1,134 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""rabbitmq_node_info against real brokers: what the broker itself says, over TLS, and while it starts."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.integration.rabbitmq import broker
+from tests.lab.engine import docker
+from tests.lab.faults.message_queue import queue
+from tests.lab.shell import wait_until
+
+
+@pytest.fixture(scope="module", params=("bookworm", "trixie"))
+def lab(request):
+    with broker(request.param, tls=request.param == "bookworm") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def plain():
+    with broker("trixie") as found:
+        yield found
+
+
+def info(lab, **options):
+    if lab.server.tls:
+        trusted = {"login_protocol": "https", "amqp_tls": True, "ca_cert": str(lab.server.ca_cert)}
+        options = {**trusted, "login_host": "localhost", **options}
+    return lab.run("rabbitmq_node_info", **options)
+
+
+def test_a_broker_is_told_as_it_tells_itself(lab):
+    said = wait_until(lambda: with_memory(info(lab)), "statistics", 15)
+    assert (said["changed"], said["reachable"], said["error"], said["unknown"]) == (False, True, None, [])
+    assert said["amqp"]["reachable"]
+    assert said["management"]["reachable"]
+    assert said["server"]["version"] == lab.server.exec("rabbitmqctl", "version").strip()
+    assert said["vhosts"] == [{"name": "/", "down_on": []}]
+    (node,) = said["nodes"]
+    status = json.loads(lab.server.exec("rabbitmqctl", "--quiet", "--formatter", "json", "status"))
+    assert (node["name"], node["running"], node["partitions"]) == ("rabbit@localhost", True, [])
+    assert node["memory"]["watermark_bytes"] == status["vm_memory_high_watermark_limit"]
+    assert node["disk"]["limit_bytes"] == status["disk_free_limit"]
+    # rabbitmqctl leaves out the descriptors that the node keeps for itself.
+    assert 0 <= node["files"]["limit"] - status["file_descriptors"]["total_limit"] <= 200
+    assert node["processes"]["limit"] == status["processes"]["limit"]
+    # RabbitMQ 4 does not limit sockets.
+    assert (node["sockets"] is None) == (lab.server.suite == "trixie")
+    port = 5671 if lab.server.tls else 5672
+    assert port in {listener["port"] for listener in said["listeners"]}
+    assert lab.server.password not in json.dumps(said)
+
+
+def with_memory(said):
+    return said if said["nodes"] and said["nodes"][0]["memory"] else None
+
+
+def test_tls_that_is_not_trusted_is_named(lab):
+    if not lab.server.tls:
+        said = info(lab, login_protocol="https", amqp_tls=True)
+        assert said["management"]["error"]["kind"] == "tls"
+        return
+    said = info(lab, ca_cert=None)
+    assert (said["reachable"], said["error"]["kind"], said["management"]["error"]["kind"]) == (False, "tls", "tls")
+    assert "ca_cert" in said["error"]["cure"]
+    assert info(lab, ca_cert=None, validate_certs=False)["amqp"]["reachable"]
+    certificate = {"client_cert": str(lab.server.client_cert), "client_key": str(lab.server.client_key)}
+    assert info(lab, **certificate)["management"]["reachable"]
+    # Not TLS at all: the API closes the connection, or does not answer in HTTP.
+    said = info(lab, login_protocol="http", amqp_tls=False, timeout=1)
+    assert said["reachable"] is False
+
+
+def test_the_limit_of_the_container_is_found_and_an_option_wins(plain):
+    said = wait_until(lambda: with_memory(info(plain)), "statistics", 15)
+    assert said["nodes"][0]["memory"]["limit_source"] == "host"
+    with plain.fault("small-container"):
+        limit = int(docker("inspect", "--format", "{{.HostConfig.Memory}}", plain.server.name))
+        memory = info(plain)["nodes"][0]["memory"]
+        # The kernel counts in pages.
+        assert (memory["limit_bytes"], memory["limit_source"]) == (limit // 4096 * 4096, "cgroup")
+    memory = info(plain, memory_limit_bytes=2**30)["nodes"][0]["memory"]
+    assert (memory["limit_bytes"], memory["limit_source"]) == (2**30, "option")
+
+
+def test_dead_letters_are_followed_through_exchanges_of_every_type(plain):
+    with plain.amqp() as connection:
+        channel = connection.channel()
+        for name, kind in (("lab.topic", "topic"), ("lab.inner", "fanout"), ("lab.headers", "headers")):
+            channel.exchange_declare(name, kind)
+        dead = {"x-dead-letter-exchange": "lab.topic", "x-dead-letter-routing-key": "dead.audio.mp3"}
+        with (
+            queue(plain, "lab.source", dead),
+            queue(plain, "lab.direct", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "lab.grave"}),
+            queue(plain, "lab.lost", {"x-dead-letter-exchange": "lab.topic", "x-dead-letter-routing-key": "other"}),
+            queue(plain, "lab.any", {"x-dead-letter-exchange": "lab.headers"}),
+            queue(plain, "lab.grave"),
+        ):
+            channel.exchange_bind("lab.inner", "lab.topic", "dead.#")
+            channel.queue_bind("lab.grave", "lab.inner")
+            channel.queue_bind("lab.grave", "lab.headers", arguments={"x-match": "all", "a": "b"})
+            letters = info(plain)["dead_letters"]
+        for name in ("lab.topic", "lab.inner", "lab.headers"):
+            channel.exchange_delete(name)
+    (grave,) = letters["queues"]
+    assert (grave["name"], letters["names"]) == ("lab.grave", ["lab.grave"])
+    assert [source["queue"] for source in grave["sources"]] == ["lab.any", "lab.direct", "lab.source"]
+    (lost,) = letters["lost"]
+    assert (lost["queue"], lost["reason"]) == ("lab.lost", "the exchange lab.topic routes them to no queue")
+
+
+def test_a_broker_that_starts_is_never_taken_for_a_healthy_one(plain):
+    plain.server.stop()
+    said = info(plain)
+    assert (said["reachable"], said["error"]["kind"]) == (False, "refused")
+    docker("start", plain.server.name)
+    deadline = time.monotonic() + 60
+    while not (said["amqp"]["reachable"] and said["management"]["reachable"]):
+        assert time.monotonic() < deadline
+        said = info(plain, timeout=2)
+        for way in ("amqp", "management"):
+            if not said[way]["reachable"]:
+                assert said[way]["error"]["kind"] in ("refused", "closed", "timeout", "server_error", "protocol"), said[
+                    way
+                ]
+                assert said[way]["error"]["cure"]
+        time.sleep(0.3)

@@ -1,0 +1,478 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""rabbitmq_queue_state against real brokers: what it measures, and that it loses no message it has not written down."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import decimal
+import json
+import os
+import socket
+import stat
+import subprocess
+import threading
+import time
+from urllib.parse import quote
+
+import pika
+import pytest
+
+from tests.integration.rabbitmq import broker
+from tests.lab.faults.message_queue import queue
+from tests.lab.shell import wait_until
+
+NAME = "lab/sp ace é.%s"
+
+
+@pytest.fixture(scope="module", params=("bookworm", "trixie"))
+def lab(request):
+    with broker(request.param) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def one():
+    with broker("trixie", management__rates_mode="none") as found:
+        yield found
+
+
+def fill(lab, name, count=20, arguments=None):
+    """Messages that differ in everything a message can have, published with a routing key of their own."""
+    with lab.amqp() as connection:
+        channel = connection.channel()
+        channel.queue_declare(name, durable=True, arguments=arguments)
+        channel.exchange_declare("lab.origin", "topic")
+        channel.queue_bind(name, "lab.origin", "file.#")
+        channel.confirm_delivery()
+        for number in range(count):
+            properties = pika.BasicProperties(
+                content_type="application/json",
+                content_encoding="utf-8",
+                delivery_mode=2,
+                priority=number % 3,
+                correlation_id="c-%d" % number,
+                reply_to="answers",
+                message_id="ümlaut-%d" % number,
+                timestamp=1700000000 + number,
+                type="track",
+                user_id=lab.server.user,
+                app_id="lab",
+                headers={
+                    "text": "ünicode",
+                    "bytes": b"\xff\x00",
+                    "number": 2**40,
+                    "money": decimal.Decimal("1.25"),
+                    "when": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+                    "nothing": None,
+                    "yes": True,
+                    "list": [1, "two", {"three": 3}],
+                    "!odd": {"!bytes": "no"},
+                },
+            )
+            channel.basic_publish("lab.origin", "file.created.%d" % number, b"\x00body %d" % number, properties)
+    return name
+
+
+def take(lab, name):
+    """All ready messages of a queue, removed: what a consumer would get."""
+    taken = []
+    with lab.amqp() as connection:
+        channel = connection.channel()
+        while True:
+            method, properties, body = channel.basic_get(name, auto_ack=True)
+            if method is None:
+                return taken
+            headers = {key: value for key, value in (properties.headers or {}).items() if not key.startswith("x-")}
+            known = {key: value for key, value in vars(properties).items() if value is not None and key != "headers"}
+            taken.append((method.routing_key, body, known, headers))
+
+
+@pytest.fixture
+def name(lab):
+    chosen = NAME % os.urandom(3).hex()
+    yield chosen
+    with lab.amqp() as connection:
+        connection.channel().queue_delete(chosen)
+
+
+def purge(lab, name, directory, expected, **options):
+    return lab.run(state="purged", name=name, expected_messages=expected, export_directory=str(directory), **options)
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_purge_and_replay_in_four_beats_each(lab, name, kind, tmp_path):
+    directory = tmp_path / "exports"
+    fill(lab, name, arguments={"x-queue-type": kind})
+    before = take(lab, name)
+    assert len(before) == 20
+    fill(lab, name, arguments={"x-queue-type": kind})
+
+    said = purge(lab, name, directory, 20, check=True, diff=True)
+    assert (said["changed"], said["exported_messages"], said["export_path"]) == (True, 20, None)
+    assert (said["diff"]["before"]["ready"], said["diff"]["after"]["ready"]) == (20, 0)
+    assert lab.ready(name) == 20
+    assert not directory.exists()
+
+    said = purge(lab, name, directory, 20)
+    assert (said["changed"], said["exported_messages"], said["before"]["ready"], said["after"]["ready"]) == (
+        True,
+        20,
+        20,
+        0,
+    )
+    assert "diff" not in said
+    assert lab.ready(name) == 0
+    path = said["export_path"]
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert os.stat(path).st_size == said["exported_bytes"]
+    with open(path, encoding="utf-8") as handle:
+        lines = [json.loads(line) for line in handle]
+    assert [line["position"] for line in lines] == list(range(1, 21))
+    assert {line["routing_key"] for line in lines} == {"file.created.%d" % number for number in range(20)}
+
+    for check in (True, False):
+        said = purge(lab, name, directory, 20, check=check)
+        assert (said["changed"], said["exported_messages"], said["export_path"]) == (False, 0, None)
+    assert len(list(directory.iterdir())) == 1
+
+    said = lab.run(state="replayed", export_path=path, check=True, diff=True)
+    assert (said["changed"], said["replayed_messages"]) == (True, 20)
+    assert (said["diff"]["before"]["ready"], said["diff"]["after"]["ready"]) == (0, 20)
+    assert lab.ready(name) == 0
+    said = lab.run(state="replayed", export_path=path)
+    assert (said["changed"], said["replayed_messages"], said["after"]["ready"]) == (True, 20, 20)
+    for check in (True, False):
+        said = lab.run(state="replayed", export_path=path, check=check)
+        assert (said["changed"], said["replayed_messages"]) == (False, 0)
+    # Nobody can tell them from those that were there before, routing key and order included.
+    assert take(lab, name) == before
+    exchanges = {entry["name"] for entry in lab.rabbitmq_api("GET", "/exchanges")}
+    assert not [entry for entry in exchanges if entry.startswith("tracktion.ops.replay")]
+
+
+def test_headers_that_the_library_can_read_but_not_write_come_back_too(lab, name, tmp_path):
+    path = quote(name, safe="")
+    with lab.amqp() as connection:
+        connection.channel().queue_declare(name, durable=True)
+    headers = {"fraction": 1.5, "nested": {"list": [0.25, "x"]}}
+    message = {"payload": "{}", "payload_encoding": "string", "routing_key": name, "properties": {"headers": headers}}
+    assert lab.rabbitmq_api("POST", "/exchanges/%2F/amq.default/publish", message) == {"routed": True}
+    said = purge(lab, name, tmp_path, 1)
+    assert lab.run(state="replayed", export_path=said["export_path"])["replayed_messages"] == 1
+    wanted = {"count": 2, "ackmode": "ack_requeue_true", "encoding": "auto"}
+    (found,) = lab.rabbitmq_api("POST", "/queues/%2F/" + path + "/get", wanted)
+    assert (found["payload"], found["routing_key"], found["properties"]["headers"]) == ("{}", name, headers)
+
+
+def test_what_consumers_hold_and_what_arrives_meanwhile_stays(lab, name, tmp_path):
+    fill(lab, name)
+    with lab.amqp() as connection:
+        channel = connection.channel()
+        for _number in range(5):
+            channel.basic_get(name)
+        said = purge(lab, name, tmp_path, 15)
+        assert (said["exported_messages"], said["after"]["ready"]) == (15, 0)
+    # Their holder has gone: they are back.
+    assert [body for _key, body, _properties, _headers in take(lab, name)] == [
+        b"\x00body %d" % number for number in range(5)
+    ]
+
+
+def test_a_drifted_depth_is_not_purged(lab, name, tmp_path):
+    fill(lab, name)
+    for expected in (15, 25, 0):
+        for check in (True, False):
+            said = purge(lab, name, tmp_path, expected, check=check)
+            assert said["failed"]
+            assert "holds 20 ready messages, %d were expected" % expected in said["msg"]
+            assert "expected_messages" in said["msg"]
+    assert purge(lab, name, tmp_path, 19, check=True)["changed"]
+    assert lab.ready(name) == 20
+
+
+def test_caps_are_kept_and_nothing_is_lost(lab, name, tmp_path):
+    fill(lab, name)
+    for check in (True, False):
+        said = purge(lab, name, tmp_path, 20, check=check, max_messages=19)
+        assert "max_messages" in said["msg"]
+    said = purge(lab, name, tmp_path, 20, max_bytes=5000)
+    assert "max_bytes" in said["msg"]
+    assert list(tmp_path.iterdir()) == []
+    # Put back in their places.
+    assert [body for _key, body, _p, _h in take(lab, name)] == [b"\x00body %d" % number for number in range(20)]
+
+
+def test_a_full_disk_purges_nothing(lab, name, tmp_path):
+    fill(lab, name)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "tmpfs", str(tmp_path)], check=True)
+    try:
+        said = purge(lab, name, tmp_path, 20)
+        assert "No space left on device" in said["msg"]
+        assert "export_directory" in said["msg"]
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert [body for _key, body, _p, _h in take(lab, name)] == [b"\x00body %d" % number for number in range(20)]
+
+
+def test_an_export_directory_that_cannot_be_written_purges_nothing(lab, name, tmp_path):
+    fill(lab, name)
+    (tmp_path / "file").write_text("")
+    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
+        for check in (True, False):
+            said = purge(lab, name, directory, 20, check=check)
+            assert said["failed"]
+            assert "export_directory" in said["msg"]
+    # Where only trying tells.
+    assert "export_directory" in purge(lab, name, "/proc/nothing", 20)["msg"]
+    assert lab.ready(name) == 20
+
+
+def test_a_deadline_that_is_too_short_puts_everything_back(lab, name, tmp_path):
+    with lab.amqp() as connection:
+        channel = connection.channel()
+        channel.queue_declare(name, durable=True)
+        for number in range(3000):
+            channel.basic_publish("", name, b"%d" % number)
+    while lab.ready(name) < 3000:
+        time.sleep(0.1)
+    said = purge(lab, name, tmp_path, 3000, deadline=0.4)
+    assert said["failed"]
+    assert "nothing was purged" in said["msg"]
+    assert "deadline" in said["msg"]
+    assert list(tmp_path.iterdir()) == []
+    assert lab.ready(name) == 3000
+
+
+def test_a_broken_export_is_not_replayed(lab, name, tmp_path):
+    fill(lab, name)
+    path = purge(lab, name, tmp_path, 20)["export_path"]
+    with open(path, "rb") as handle:
+        lines = handle.readlines()
+    for broken, reason in (
+        (lines[:10] + lines[11:], "line 11 is message 12"),
+        (lines[:-1] + [lines[-1][:-20]], "line 20"),
+        (lines[:3] + [b"{}\n"], "line 4 lacks position"),
+        ([], "no message"),
+    ):
+        with open(path, "wb") as handle:
+            handle.writelines(broken)
+        for check in (True, False):
+            said = lab.run(state="replayed", export_path=path, check=check)
+            assert reason in said["msg"]
+    assert lab.ready(name) == 0
+    said = lab.run(state="replayed", export_path=str(tmp_path / "nothing"))
+    assert "export_path" in said["msg"]
+
+
+def test_a_replay_that_failed_goes_on_where_it_stopped(lab, name, tmp_path):
+    # The queue takes ten messages and refuses more, until it is emptied.
+    fill(lab, name, arguments={"x-max-length": 10, "x-overflow": "reject-publish"}, count=10)
+    path = purge(lab, name, tmp_path, 10)["export_path"]
+    with open(path, "rb") as handle:
+        lines = [json.loads(line) for line in handle]
+    with open(path, "w", encoding="utf-8") as handle:
+        for number in range(25):
+            print(json.dumps({**lines[number % 10], "position": number + 1}), file=handle)
+    seen = []
+    for _attempt in range(3):
+        said = lab.run(state="replayed", export_path=path)
+        seen += [body for _key, body, _p, _h in take(lab, name)]
+        if not said.get("failed"):
+            break
+        assert "messages are back" in said["msg"]
+    assert seen == [b"\x00body %d" % (number % 10) for number in range(25)]
+
+
+def test_acting_on_what_is_not_there_fails_with_the_option_to_look_at(lab, tmp_path):
+    assert "check name and vhost" in purge(lab, "lab.nothing", tmp_path, 1)["msg"]
+    assert "check vhost" in purge(lab, "lab.nothing", tmp_path, 1, vhost="nowhere")["msg"]
+    assert "amqp_port" in purge(lab, "lab.nothing", tmp_path, 1, amqp_port=1)["msg"]
+    assert "login_password" in purge(lab, "lab.nothing", tmp_path, 1, login_password="wrong")["msg"]
+    assert "missing: expected_messages, export_directory" in lab.run(state="purged", name="lab.nothing")["msg"]
+    with lab.amqp() as connection:
+        connection.channel().queue_declare("lab.mine", exclusive=True)
+        said = purge(lab, "lab.mine", tmp_path, 1)
+        assert "exclusive queue" in said["msg"]
+    lab.user("lab.reader", permissions={"/": "^$"})
+    with queue(lab, "lab.locked", messages=1):
+        said = purge(lab, "lab.locked", tmp_path, 1, login_user="lab.reader", login_password="lab.reader")
+        assert "permissions" in said["msg"]
+
+
+def test_a_queue_is_measured_as_the_broker_sees_it(lab):
+    arguments = {
+        "x-max-length": 500,
+        "x-message-ttl": 3600000,
+        "x-dead-letter-exchange": "",
+        "x-consumer-timeout": 60000,
+    }
+    with queue(lab, NAME % "measured", arguments, messages=7), lab.amqp() as connection:
+        channel = connection.channel()
+        channel.basic_get(NAME % "measured")
+        # Just declared: the API has no statistics of it yet, AMQP has.
+        said = lab.run(include=["lab/*"])
+        (found,) = said["queues"]
+        assert (found["vhost"], found["name"], found["ready"], found["consumers"]) == ("/", NAME % "measured", 6, 0)
+        assert found["source"] in ("amqp", "management")
+        assert (found["max_length"], found["message_ttl_seconds"], found["ack_timeout_seconds"]) == (500, 3600.0, 60.0)
+        assert found["dead_letter_exchange"] == ""
+        assert said["changed"] is False
+        assert (said["reachable"], said["error"], said["unknown"]) == (True, None, [])
+        deadline = time.monotonic() + 15
+        while found["source"] != "management" or found["unacked"] != 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+            (found,) = lab.run(include=["lab/*"])["queues"]
+        assert (found["ready"], found["unacked"], found["total"]) == (6, 1, 7)
+
+
+def test_queues_are_chosen_by_vhost_and_name_and_the_rest_is_counted(lab):
+    lab.rabbitmq_api("PUT", "/vhosts/lab.other", {})
+    allowed = {"configure": ".*", "write": ".*", "read": ".*"}
+    lab.rabbitmq_api("PUT", "/permissions/lab.other/%s" % lab.server.user, allowed)
+    with contextlib.ExitStack() as stack:
+        for number in range(6):
+            stack.enter_context(queue(lab, "lab.many.%d" % number, messages=number))
+        with lab.amqp(virtual_host="lab.other") as connection:
+            connection.channel().queue_declare("lab.many.9")
+        said = lab.run(include=["lab.many.*"], exclude=["*.0"])
+        names = [(found["vhost"], found["name"]) for found in said["queues"]]
+        assert names[:2] == [("/", "lab.many.5"), ("/", "lab.many.4")]
+        assert said["totals"]["queues"] == len(names) == 6
+        assert said["totals"]["ready"] == 15
+        said = lab.run(include=["lab.many.*"], exclude=["*.0"], top=2)
+        assert [found["name"] for found in said["queues"]] == ["lab.many.5", "lab.many.4"]
+        assert (said["totals"]["left_out"], said["totals"]["left_out_messages"]) == (4, 6)
+        (found,) = lab.run(vhosts=["lab.other"])["queues"]
+        assert found["name"] == "lab.many.9"
+    lab.rabbitmq_api("DELETE", "/vhosts/lab.other")
+
+
+def test_an_exclusive_queue_exists_though_nobody_may_ask_it(lab):
+    with lab.amqp() as connection:
+        connection.channel().queue_declare("lab.private", exclusive=True)
+        wanted = [{"name": "lab.private"}, {"name": "lab.gone"}]
+        said = lab.run(expected_queues=wanted, include=["nothing"])
+        assert [found["exists"] for found in said["expected"]] == [True, False]
+        # Without the management API, a passive declare of it is refused: it exists.
+        said = lab.run(expected_queues=wanted, login_port=1)
+        assert [found["exists"] for found in said["expected"]] == [True, False]
+        assert said["expected"][0]["error"]["kind"] == "exclusive"
+        assert said["totals"] is None
+        assert {entry["part"] for entry in said["unknown"]} == {"rates_mode", "totals", "queues", "hidden_vhosts"}
+
+
+def test_growth_is_sampled_where_the_api_does_not_know_it(one):
+    with one.fault("growing-queue"):
+        # By AMQP alone: two passive declares.
+        said = one.run(expected_queues=[{"name": "lab.growing"}], login_port=1, sample_seconds=1)
+        (found,) = said["queues"]
+        assert (found["source"], found["rates_source"], found["trend"]) == ("amqp", "samples", "growing")
+        assert 20 < found["growth_rate"] < 80
+        # By the API's list, for a queue too young for its samples; it keeps no rates of messages at all here.
+        (found,) = one.run(sample_seconds=1)["queues"]
+        assert found["publish_rate"] is None
+        assert found["growth_rate"] > 20
+
+
+def test_a_broker_with_more_queues_than_we_want_to_list_is_spared(lab):
+    with queue(lab, "lab.one", messages=2), queue(lab, "lab.two"), queue(lab, "lab.three"):
+        wait_until(lambda: lab.rabbitmq_api("GET", "/overview")["queue_totals"].get("messages_ready") == 2, "sums", 20)
+        said = lab.run(expected_queues=[{"name": "lab.one"}], max_queues=2)
+        (found,) = said["queues"]
+        assert (found["name"], found["ready"], found["source"]) == ("lab.one", 2, "amqp")
+        assert (said["totals"]["queues"], said["totals"]["ready"], said["totals"]["left_out"]) == (3, 2, 2)
+        assert all("max_queues" in entry["reason"] for entry in said["unknown"])
+        letters = lab.run("rabbitmq_node_info", max_queues=2)
+        assert letters["dead_letters"] is None
+        assert [entry["part"] for entry in letters["unknown"]] == ["dead_letters"]
+
+
+def test_cannot_connect_is_data_when_measuring(lab):
+    said = lab.run(login_port=1, amqp_port=1)
+    assert "failed" not in said
+    assert (said["reachable"], said["queues"], said["totals"]) == (False, None, None)
+    assert said["error"]["kind"] == "refused"
+    assert "login_port" in said["error"]["cure"]
+    assert lab.server.password not in json.dumps(said)
+
+
+@contextlib.contextmanager
+def impostor(answer):
+    """Something that is no broker, on a port of its own: ``answer(connection)`` for every client."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stop = threading.Event()
+
+        def serve():
+            while not stop.is_set():
+                with contextlib.suppress(OSError):
+                    connection = listening.accept()[0]
+                    threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            stop.set()
+
+
+def drip(connection):
+    with contextlib.suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while True:
+            connection.sendall(b" ")
+            time.sleep(0.2)
+
+
+def flood(connection):
+    with contextlib.suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n[")
+        while True:
+            connection.sendall(b"0," * 500000)
+
+
+def banner(connection):
+    """What a broker answers on its AMQP port to somebody who does not speak AMQP."""
+    connection.sendall(b"AMQP\x00\x00\x09\x01")
+    connection.shutdown(socket.SHUT_WR)
+    connection.recv(65536)
+
+
+def web_page(connection):
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>")
+
+
+ANSWERS = {
+    "silence": (lambda connection: time.sleep(20), "timeout"),
+    "a byte now and then": (drip, "timeout"),
+    "a flood": (flood, "too_large"),
+    "a web page": (web_page, "protocol"),
+    "another protocol": (banner, "protocol"),
+    "a slammed door": (lambda connection: connection.close(), "closed"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_is_no_broker_is_given_up_in_time(one, answer):
+    serve, kind = ANSWERS[answer]
+    with impostor(serve) as port:
+        began = time.monotonic()
+        said = one.run(login_port=port, amqp_port=port, timeout=1, deadline=2)
+        assert time.monotonic() - began < 4
+    assert (said["reachable"], said["error"]["kind"]) == (False, kind)
+    assert "login_port" in said["error"]["cure"] or "login_port" in said["error"]["message"]
+
+
+def test_options_that_make_no_sense_are_named(one):
+    assert "timeout: must be above 0" in one.run(timeout=0)["msg"]
+    assert "top: must be at least 1" in one.run(top=0)["msg"]
+    assert "client_key: needs client_cert" in one.run(client_key="/nowhere")["msg"]
+    assert "ca_cert" in one.run(login_protocol="https", ca_cert="/nowhere")["msg"]
