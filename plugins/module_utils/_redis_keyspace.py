@@ -155,46 +155,50 @@ def survey(client, databases, whole, separator, top, deadline, chance=random):
 
 def _read(client, database, limit, result, deadline, chance):
     """Reads one database, or ``limit`` keys of it. Whether every key was read."""
+    number = database["database"]
     # Where no key expires, none need be asked.
-    columns = [column for column in _QUESTIONS if column != "ttl" or database["expiring_count"]]
+    known = {} if database["expiring_count"] else {"ttl": itertools.repeat(NO_TTL)}
+    columns = [column for column in _QUESTIONS if column not in known]
     cursor = 0 if limit is None else chance.getrandbits(48)
-    count, seen, laps, over, waiting = COUNT_FIRST, 0, 0, False, []
+    count, seen, laps = COUNT_FIRST, 0, 0
     client.send(client.pack([("SCAN", cursor, "COUNT", count)]))
-    while not over:
+    asked = ([], columns)
+    while True:
         started = time.monotonic()
         (reply,) = client.read(1)
         if isinstance(reply, ReplyError):
-            # Whoever asks next must not read the answers to these.
-            client.read(sum(len(names) * len(asked) for names, asked in waiting))
+            # The answers to what was asked come after it: whoever asks next must not take them for its own.
+            client.read(len(asked[0]) * len(asked[1]))
             raise reply
         cursor, names = int(reply[0]), reply[1]
         seen += len(names)
         laps += cursor == 0
         # The run starts anywhere, so it goes round the end of the table once.
         over = (laps == 1 if limit is None else laps == 2 or seen >= limit) or deadline.expired()
-        # The next names first: while they come and are asked about, the server answers about these, and never idles.
-        step = [] if over else [("SCAN", cursor, "COUNT", count)]
-        client.send(client.pack(step) + _questions(client, columns, names))
-        waiting.append((names, columns))
-        while len(waiting) > (0 if over else 1):
-            columns = _take_in(client, database, *waiting.pop(0), result)
+        # One message: the next step, and the questions about these names. Its first reply comes while the server works
+        # on the questions, so the next message is there before it is through with this one.
+        step = b"" if over else client.pack([("SCAN", cursor, "COUNT", count)])
+        client.send(step + _questions(client, columns, names))
+        answered = _take(client, number, asked, known, result)
+        asked = (names, columns)
+        columns = [column for column in columns if column in answered]
+        if over:
+            _take(client, number, asked, known, result)
+            return limit is None and cursor == 0
         seconds = time.monotonic() - started
         result.longest_step = max(result.longest_step, seconds)
         if seconds > STEP_SECONDS:
             count = max(COUNT_LEAST, count // 2)
         elif seconds < STEP_SECONDS / 4:
             count = min(COUNT_MOST, count * 2)
-    return limit is None and cursor == 0
 
 
-def _take_in(client, database, names, columns, result):
-    """Reads the answers about the names of one step and adds them up. The columns that the server answers."""
+def _take(client, database, asked, known, result):
+    """Takes in what was asked about some names, with what is known of all; returns the answers."""
+    names, columns = asked
     answers = _answers(columns, client.read(len(names) * len(columns)), result)
-    answered = list(answers)
-    if not database["expiring_count"]:
-        answers["ttl"] = itertools.repeat(NO_TTL)
-    result.add(database["database"], names, answers)
-    return answered
+    result.add(database, names, dict(known, **answers))
+    return answers
 
 
 def _questions(client, columns, names):

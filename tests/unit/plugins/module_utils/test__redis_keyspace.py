@@ -9,6 +9,7 @@ import random
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _redis_keyspace as keyspace
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import ReplyError
 
 
@@ -62,6 +63,34 @@ def test_a_column_is_dropped_where_it_is_refused_for_every_key():
     assert keyspace._answers(["bytes"], [], result) == {"bytes": []}
     assert keyspace._answers(["bytes"], [None], result) == {"bytes": [None]}
     assert result.denied == {"bytes": "NOPERM no", "ttl": "NOPERM here"}
+
+
+class Scripted:
+    """A client whose server gives these replies, in this order."""
+
+    def __init__(self, *replies):
+        self.replies = list(replies)
+
+    def select(self, database):
+        pass
+
+    def pack(self, commands):
+        return b"x" * len(commands)
+
+    def send(self, packed):
+        pass
+
+    def read(self, count):
+        taken, self.replies = self.replies[:count], self.replies[count:]
+        return taken
+
+
+def test_a_refusal_on_the_way_leaves_no_answers_behind():
+    database = {"database": 0, "key_count": 9, "expiring_count": 1}
+    client = Scripted([b"5", [b"a:1", b"a:2"]], ReplyError("LOADING now"), *[10, -1, b"string"] * 2)
+    with pytest.raises(ReplyError):
+        keyspace.survey(client, [database], True, ":", 5, Deadline(5))
+    assert client.replies == []
 
 
 def test_a_keyspace_without_prefixes_does_not_fill_the_memory(monkeypatch):
