@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 
 import jsonschema
 import pytest
@@ -207,6 +208,19 @@ def test_a_host_without_python_is_a_finding(diagnose):
     (finding,) = run.findings(area="host") or run.findings("backups.missing")
     assert finding["status"] in ("critical", "unknown")
     assert "/nonexistent/python" in finding["summary"]
+
+
+def test_a_host_that_never_answers_is_given_up(diagnose, tmp_path):
+    hung = tmp_path / "python"
+    hung.write_text("#!/bin/sh\nexec sleep 60\n")
+    hung.chmod(0o755)
+    hosts = {"hung": {**LOCAL, "ansible_python_interpreter": str(hung)}, "web": LOCAL}
+    started = time.monotonic()
+    run = diagnose(hosts, extra={"tracktion_visit_timeout": 3})
+    assert time.monotonic() - started < 20
+    assert run.findings("backups.missing", host="web")
+    (finding,) = run.findings(host="hung")
+    assert (finding["id"], finding["status"]) == ("host.visit_failed", "critical")
 
 
 def test_an_area_is_measured_from_another_host(diagnose, dump):
