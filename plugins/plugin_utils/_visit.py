@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 
 def result(place, areas, extra_checks, started, python):
@@ -17,7 +18,8 @@ def result(place, areas, extra_checks, started, python):
 
 def results(registered):
     """The results of a visit's task, unpacked: one per place where it looped over places, else the one."""
-    if not registered:
+    # While a task loops, ansible-core 2.21 keeps the register's name for an expression that is not worked out yet.
+    if not isinstance(registered, Mapping):
         return []
     return [_unpacked(each) for each in registered.get("results") or [registered]]
 
