@@ -93,8 +93,15 @@ def holding(name: str, prefetch: int):
 @fault(fires=["message_queue.no_consumer"])
 def queue_without_consumer(lab):
     """The analysis service is stopped, and 500 requests wait for it."""
+
+    def told() -> bool:
+        queue = lab.rabbitmq_api("GET", f"/queues/%2F/{AUDIO_QUEUE}")
+        return queue.get("messages_ready") == 500 and queue.get("consumers") == 0
+
     with lab.stopped("analysis_service"):
         publish(lab, AUDIO_QUEUE, [json.dumps({"path": f"/music/lab/{number}.flac"}).encode() for number in range(500)])
+        # The broker's statistics are up to five seconds old.
+        wait_until(told, "the broker's statistics to tell of it", 30)
         yield
     wait_until(lambda: depth(lab, AUDIO_QUEUE) == 0, "the backlog to be consumed", 60)
 
