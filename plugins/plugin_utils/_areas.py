@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -65,6 +66,7 @@ class Area:
             raise AnsibleError("%s: must hold the list %s" % (path, name))
         return data[name]
 
+    @cached_property
     def argument_spec(self):
         """The options of the role's entry point ``main``, as in its ``meta/argument_specs.yml``."""
         return read_yaml(self.file("meta", "argument_specs.yml"))["argument_specs"]["main"]["options"]

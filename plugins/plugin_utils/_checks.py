@@ -204,7 +204,7 @@ class Check(Row):
 
 def load(area, extra_rows=()):
     """The checks of an area role, with a user's own rows for it; raises BadRow for the first wrong one."""
-    variables = set(area.argument_spec())
+    variables = set(area.argument_spec)
     rows = {kind: area.rows(kind) for kind in ("checks", "remedies")}
     remedies = {}
     for row in rows["remedies"]:

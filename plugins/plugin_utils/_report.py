@@ -24,7 +24,6 @@ class Judges:
     def __init__(self, areas):
         self._areas = {area.name: area for area in areas}
         self._checks = {}
-        self._specs = {}
 
     def checks(self, name, extra_rows):
         key = (name, json.dumps(extra_rows, sort_keys=True, default=str))
@@ -35,9 +34,7 @@ class Judges:
         return self._checks[key]
 
     def argument_spec(self, name):
-        if name not in self._specs:
-            self._specs[name] = self._areas[name].argument_spec()
-        return self._specs[name]
+        return self._areas[name].argument_spec
 
 
 def host_report(name, results, judges, coerce):
