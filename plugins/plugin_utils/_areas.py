@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import yaml
@@ -16,6 +16,7 @@ import yaml
 from ansible import constants as C
 from ansible.errors import AnsibleError
 from ansible.template import trust_as_template
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache
 
 COLLECTION = "tracktion.ops"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -74,9 +75,8 @@ class Area:
 
 def read_yaml(path):
     try:
-        with open(path, encoding="utf-8") as stream:
-            # Loader is yaml.SafeLoader, or the same in C, seven times as fast.
-            return yaml.load(stream, Loader=Loader)  # noqa: S506
+        # Loader is yaml.SafeLoader, or the same in C, seven times as fast.
+        return _row_cache.parsed(Path(path).read_text(encoding="utf-8"), partial(yaml.load, Loader=Loader))
     except OSError as exc:
         raise AnsibleError("%s: %s" % (path, exc.strerror)) from exc
     except yaml.YAMLError as exc:
@@ -89,7 +89,7 @@ def _trusted(value):
         return {key: _trusted(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_trusted(inner) for inner in value]
-    return trust_as_template(value) if isinstance(value, str) else value
+    return trust_as_template(value) if isinstance(value, str) and "{" in value else value
 
 
 def find(names=None, playbook_dir="."):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 
@@ -37,11 +38,37 @@ def test_wrong_rows_are_refused_every_time(cache, make_area):
             _checks.load(area)
 
 
+def test_a_text_is_parsed_once_for_all_runs(cache):
+    calls = []
+
+    def parse(text):
+        calls.append(text)
+        return {"a": [1, 2.5, None, text]}
+
+    assert _row_cache.parsed("one", parse) == _row_cache.parsed("one", parse) == {"a": [1, 2.5, None, "one"]}
+    assert calls == ["one"]
+    assert _row_cache.parsed("two", parse)["a"][3] == "two"
+    assert [path.name for path in cache.iterdir() if not path.name.startswith("data-")] == []
+
+
+def test_a_torn_copy_of_a_parsed_text_is_passed_over(cache):
+    _row_cache.parsed("one", str.upper)
+    for path in cache.iterdir():
+        path.write_bytes(b"")
+    assert _row_cache.parsed("one", str.upper) == "ONE"
+
+
+def test_what_cannot_be_kept_is_parsed_every_time(cache):
+    day = datetime.date(2026, 11, 24)
+    assert _row_cache.parsed("one", lambda _text: day) == _row_cache.parsed("one", lambda _text: day) == day
+
+
 def test_without_a_writable_place_there_is_no_cache(make_area, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(_row_cache, "directory", lambda: tmp_path / "file" / "below")
     (check,) = _checks.load(make_area())
     assert check.scan.render(items=iter([]), found=None) == ""
+    assert _row_cache.parsed("one", str.upper) == "ONE"
 
 
 def test_what_nobody_used_for_a_month_goes(cache):
