@@ -181,7 +181,7 @@ class Check(Row):
         wrapped = {field: "{{ %s }}" % text for field, text in expressions.items() if text}
         return {**wrapped, **{field: text for field, text in texts.items() if text}}
 
-    @cached_property
+    @property
     def scan(self):
         """A template that looks at every item of the iterator ``items`` and calls ``found(level, item)`` for each.
 
@@ -194,12 +194,30 @@ class Check(Row):
         body = branches + "{% else %}{{ found('ok', item) }}{% endif %}"
         if self.when:
             body = "{%% if %s %%}%s{%% endif %%}" % (self.when, body)
-        return EXPRESSIONS.compiled("{% for item in items %}" + body + "{% endfor %}")
+        return "{% for item in items %}" + body + "{% endfor %}"
 
     @cached_property
     def evidence(self):
         """By level, what its expression names: ``(paths into item, variables)``."""
         return {level: _named(EXPRESSIONS.parse("{{ %s }}" % getattr(self, level))) for level in self.levels}
+
+
+class Checks(list):
+    """The checks of an area. Their scans are blocks of one template, which is compiled once for all runs."""
+
+    def scan(self, check, context, items, found):
+        """Let the scan of ``check`` look at ``items``; raises what its expressions raise."""
+        template, names = self._compiled
+        for _text in template.blocks[names[check.id]](
+            template.new_context({**context, "items": items, "found": found})
+        ):
+            pass
+
+    @cached_property
+    def _compiled(self):
+        names = {check.id: "scan%d" % number for number, check in enumerate(self)}
+        blocks = ["{%% block %s %%}%s{%% endblock %%}" % (names[check.id], check.scan) for check in self]
+        return EXPRESSIONS.compiled("".join(blocks)), names
 
 
 def load(area, extra_rows=()):
@@ -226,7 +244,7 @@ def load(area, extra_rows=()):
         for row in [*remedies.values(), *checks.values()]:
             row.parse_templates(variables)
         _row_cache.remember(key)
-    return list(checks.values())
+    return Checks(checks.values())
 
 
 def extra_rows_by_area(rows, areas):

@@ -21,7 +21,8 @@ LISTED = 20
 def judge(area, checks, host, outcome, settings):
     """Judge what was measured of one area on one host.
 
-    ``outcome`` is the area's entry in the result of M(tracktion.ops.measure): ``measurement``, ``error``.
+    ``checks`` is what ``_checks.load()`` returned, ``outcome`` the area's entry in the result of
+    M(tracktion.ops.measure): ``measurement``, ``error``.
     ``settings`` maps the role's variables to their values on this host.
     Returns ``(findings, counts)``: a list of dicts, and ``{checks, items, ok, info, unknown, warning, critical}``.
     """
@@ -30,7 +31,7 @@ def judge(area, checks, host, outcome, settings):
     counts.update(checks=len(checks), items=0)
     for check in checks:
         case = _Case(area, check, host, outcome, {**settings, **check.vars})
-        case.hear()
+        case.hear(checks.scan)
         findings.extend(case.findings())
         counts["items"] += case.items
         for status, number in case.counts.items():
@@ -51,7 +52,7 @@ class _Case:
         self.counts = dict.fromkeys(STATUSES, 0)
         self.items = 0
 
-    def hear(self):
+    def hear(self, scan):
         value, reason, cure = self.look()
         if reason:
             self.items += 1
@@ -76,7 +77,7 @@ class _Case:
         feed = remembering()
         while True:
             try:
-                self.check.scan.render(self.context, items=feed, found=found)
+                scan(self.check, self.context, feed, found)
                 return
             except (TemplateError, ArithmeticError, TypeError, ValueError, KeyError) as exc:
                 # One item that cannot be judged is unknown; the template goes on with the next one, as the

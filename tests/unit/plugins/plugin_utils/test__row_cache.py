@@ -11,7 +11,7 @@ import time
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _row_cache
-from tests.unit.plugins.plugin_utils.conftest import CHECK
+from tests.unit.plugins.plugin_utils.conftest import CHECK, SETTINGS
 
 
 @pytest.fixture
@@ -66,8 +66,9 @@ def test_what_cannot_be_kept_is_parsed_every_time(cache):
 def test_without_a_writable_place_there_is_no_cache(make_area, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(_row_cache, "directory", lambda: tmp_path / "file" / "below")
-    (check,) = _checks.load(make_area())
-    assert check.scan.render(items=iter([]), found=None) == ""
+    checks, seen = _checks.load(make_area()), []
+    checks.scan(checks[0], SETTINGS, [{"ready": 20}], lambda level, _item: seen.append(level))
+    assert seen == ["warning"]
     assert _row_cache.parsed("one", str.upper) == "ONE"
 
 
