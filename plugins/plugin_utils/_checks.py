@@ -2,139 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check rows and remedy rows: one schema, expressions and templates compiled once. Private to this collection."""
+"""Check rows, ready to judge. Private to this collection."""
 
 from __future__ import annotations
 
 import json
+import sys
 from functools import cached_property
 from pathlib import Path
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateSyntaxError, nodes
+from jinja2 import nodes
 from jinja2.meta import find_undeclared_variables
 
-from ansible.errors import AnsibleError
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache, _units
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _remedies, _row_cache, _rows
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import EXPRESSIONS, SUBJECTS, BadRow, Row
 
 LEVELS = ("critical", "warning", "info")
-RISKS = ("safe", "disruptive", "destructive")
-DATA_LOSS = ("none", "cache", "message", "files", "database")
-# What an expression may name besides the variables of its role.
-SUBJECTS = frozenset(("item", "measured"))
-
-
-class BadRow(AnsibleError):
-    """A row that cannot be used: the message names its file, its id and the reason."""
-
-    def __init__(self, source, row_id, reason):
-        super().__init__("%s: row %s: %s" % (source, row_id or "without id", reason))
-
-
-def known(value):
-    """``value`` itself; a null makes the check unknown, where a plain ``not`` would take it for a no."""
-    if value is None:
-        raise TypeError("a null was asked whether it is so")
-    return value
-
-
-class Expressions(Environment):
-    """Jinja for check rows: fields of measurements are never mistaken for methods, and nothing undefined passes."""
-
-    def __init__(self):
-        self._sources = {}
-        super().__init__(
-            undefined=StrictUndefined,
-            loader=FunctionLoader(self._sources.get),
-            bytecode_cache=_row_cache.Bytecode(),
-        )
-        self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
-
-    def getattr(self, obj, attribute):
-        if isinstance(obj, dict):
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
-        return super().getattr(obj, attribute)
-
-    def compiled(self, source):
-        """A template like ``from_string`` makes, compiled once for all runs."""
-        name = _row_cache.fingerprint(source)
-        self._sources[name] = source
-        return self.get_template(name)
-
-
-EXPRESSIONS = Expressions()
-
-
-class Row:
-    """What check rows and remedy rows share: validated fields, and messages that name file and id."""
-
-    FIELDS = {}
-    REQUIRED = ()
-
-    def __init__(self, row, source):
-        self.source = source
-        if not isinstance(row, dict):
-            raise BadRow(source, None, "must be a mapping, not %s" % type(row).__name__)
-        self.id = row.get("id")
-        for field, value in row.items():
-            if field not in self.FIELDS:
-                raise self.bad("unknown field %r (known: %s)" % (field, ", ".join(sorted(self.FIELDS))))
-            if not isinstance(value, self.FIELDS[field]):
-                raise self.bad("%s: must be %s" % (field, _type_names(self.FIELDS[field])))
-        for field in self.REQUIRED:
-            if field not in row:
-                raise self.bad("the field %r is missing" % field)
-        for field in self.FIELDS:
-            setattr(self, field, row.get(field))
-        self.vars = self.vars or {}
-
-    def bad(self, reason):
-        return BadRow(self.source, self.id, reason)
-
-    def templates(self):
-        """The row's templates by field; an expression as the template that prints it."""
-        return {}
-
-    def parse_templates(self, variables):
-        """Check that the row's templates are well formed and name nothing that will not be there."""
-        for field, text in self.templates().items():
-            try:
-                tree = EXPRESSIONS.parse(text)
-            except TemplateSyntaxError as exc:
-                raise self.bad("%s: %s in %r" % (field, exc.message, text)) from exc
-            self._look_for_strangers(field, tree, variables | set(self.vars))
-
-    def _look_for_strangers(self, field, tree, variables):
-        for node in tree.find_all((nodes.Filter, nodes.Test)):
-            known = EXPRESSIONS.filters if isinstance(node, nodes.Filter) else EXPRESSIONS.tests
-            if node.name not in known:
-                raise self.bad("%s: no filter or test named %r" % (field, node.name))
-        unknown = find_undeclared_variables(tree) - SUBJECTS - set(EXPRESSIONS.globals) - variables
-        if unknown:
-            raise self.bad("%s: %s is no variable of its role" % (field, ", ".join(sorted(unknown))))
-
-
-class Remedy(Row):
-    """What a finding's remedy does, and what it may cost."""
-
-    FIELDS = {"id": str, "title": str, "risk": str, "data_loss": str, "does": str, "vars": dict}
-    REQUIRED = ("id", "title", "risk", "data_loss", "does")
-
-    def __init__(self, row, source, area, variables):
-        super().__init__(row, source)
-        self.area = area
-        for field, allowed in (("risk", RISKS), ("data_loss", DATA_LOSS)):
-            if getattr(self, field) not in allowed:
-                raise self.bad("%s: must be one of %s" % (field, ", ".join(allowed)))
-        self.tasks = "remediate/%s" % self.id.rpartition(".")[2]
-        if not area.file("tasks", self.tasks + ".yml").exists():
-            raise self.bad("there is no task file tasks/%s.yml" % self.tasks)
-        for name in self.vars:
-            if name not in variables:
-                raise self.bad("vars: %s is no variable of its role" % name)
-
-    def templates(self):
-        values = {"vars." + name: value for name, value in self.vars.items() if isinstance(value, str)}
-        return {"does": self.does, **values}
 
 
 class Check(Row):
@@ -203,7 +86,14 @@ class Check(Row):
 
 
 class Checks(list):
-    """The checks of an area. Their scans are blocks of one template, which is compiled once for all runs."""
+    """The checks of an area, with its remedies by id.
+
+    The scans of the checks are blocks of one template, which is compiled once for all runs.
+    """
+
+    def __init__(self, checks, remedies):
+        super().__init__(checks)
+        self.remedies = remedies
 
     def scan(self, check, context, items, found):
         """Let the scan of ``check`` look at ``items``; raises what its expressions raise."""
@@ -226,7 +116,7 @@ def load(area, extra_rows=()):
     rows = {kind: area.rows(kind) for kind in ("checks", "remedies")}
     remedies = {}
     for row in rows["remedies"]:
-        remedy = Remedy(row, str(area.remedies_file), area, variables)
+        remedy = _remedies.Remedy(row, str(area.remedies_file), area)
         remedies[remedy.id] = remedy
     checks = {}
     sources = [(row, str(area.checks_file)) for row in rows["checks"]]
@@ -238,13 +128,13 @@ def load(area, extra_rows=()):
         checks[check.id] = check
     key = _row_cache.fingerprint(
         json.dumps([rows, sorted(variables), extra_rows], default=str),
-        Path(__file__).read_text(encoding="utf-8"),
+        *(Path(module.__file__).read_text(encoding="utf-8") for module in (_rows, _remedies, sys.modules[__name__])),
     )
     if not _row_cache.is_right(key):
         for row in [*remedies.values(), *checks.values()]:
             row.parse_templates(variables)
         _row_cache.remember(key)
-    return Checks(checks.values())
+    return Checks(checks.values(), remedies)
 
 
 def extra_rows_by_area(rows, areas):
@@ -278,7 +168,3 @@ def _path(node):
         parts.insert(0, node.attr)
         node = node.node
     return tuple(parts) if isinstance(node, nodes.Name) and node.name == "item" else None
-
-
-def _type_names(kind):
-    return {str: "text", dict: "a mapping"}.get(kind, str(kind))

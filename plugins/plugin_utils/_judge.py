@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from jinja2 import TemplateError
-
-from ansible_collections.tracktion.ops.plugins.plugin_utils._checks import EXPRESSIONS
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import CANNOT_EVALUATE, render
 
 # From quiet to loud. An unknown is louder than an info: nobody knows what hides behind it.
 STATUSES = ("ok", "info", "unknown", "warning", "critical")
@@ -79,7 +77,7 @@ class _Case:
             try:
                 scan(self.check, self.context, feed, found)
                 return
-            except (TemplateError, ArithmeticError, TypeError, ValueError, KeyError) as exc:
+            except CANNOT_EVALUATE as exc:
                 # One item that cannot be judged is unknown; the template goes on with the next one, as the
                 # iterator stands just behind it.
                 self.items += 1
@@ -131,17 +129,7 @@ class _Case:
         found["threshold"] = {variable: self.context.get(variable) for variable in variables}
         found["advice"] = self.render(check.advice, context) if check.advice else None
         if check.remedy:
-            remedy = check.remedy
-            found["remedy"] = {
-                "id": remedy.id,
-                "title": remedy.title,
-                "risk": remedy.risk,
-                "data_loss": remedy.data_loss,
-                "does": self.render(remedy.does, context),
-                "role": remedy.area.role,
-                "tasks": remedy.tasks,
-                "vars": {key: self.evaluate(value, context) for key, value in remedy.vars.items()},
-            }
+            found["remedy"] = check.remedy.proposal(context, found)
         return found
 
     def base(self, status, name, summary):
@@ -164,20 +152,10 @@ class _Case:
 
     def render(self, text, context):
         try:
-            return " ".join(EXPRESSIONS.from_string(text).render(context).split())
-        except (TemplateError, ArithmeticError, TypeError, ValueError, KeyError) as exc:
+            return render(text, context)
+        except CANNOT_EVALUATE as exc:
             # The finding stands without its wording: what fired is in ``observed``.
             return "%s (%s)" % (self.check.title, exc)
-
-    def evaluate(self, value, context):
-        """The value of a remedy's variable: an expression keeps its type, anything else is text."""
-        text = value.strip() if isinstance(value, str) else ""
-        if text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1:
-            try:
-                return EXPRESSIONS.compile_expression(text[2:-2], undefined_to_none=True)(**context)
-            except (TemplateError, ArithmeticError, TypeError, ValueError, KeyError):
-                return None
-        return self.render(value, context) if isinstance(value, str) else value
 
 
 def fingerprint(check_id, host, name):

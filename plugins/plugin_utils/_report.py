@@ -12,9 +12,10 @@ import shlex
 import tempfile
 from datetime import UTC, datetime
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge
 
 SCHEMA_VERSION = 1
+REMEDY_FIELDS = ("id", "title", "risk", "data_loss", "does", "target", "vars", "evidence")
 COUNTS = ("checks", "items") + _judge.STATUSES
 
 
@@ -103,7 +104,7 @@ def build(hosts, findings, previous, version, started, finished, inventories):
     for finding in findings:
         finding["first_seen"] = seen.get(finding["fingerprint"]) or now
         if finding["remedy"]:
-            finding["remedy"] = _with_command(finding["remedy"], finding["host"], inventories)
+            finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], inventories)
     findings.sort(key=_worst_first)
     hosts.sort(key=lambda host: (-_judge.STATUSES.index(host["status"]), host["name"]))
     counts = dict.fromkeys(COUNTS, 0)
@@ -178,18 +179,24 @@ def _worst_first(finding):
     )
 
 
-def _with_command(remedy, host, inventories):
+def _with_command(remedy, host, fingerprint, inventories):
     """The remedy with the exact command line that carries it out; as printed it only shows what it would do."""
-    words = ["ansible", host]
+    words = ["ansible-playbook", "%s.remediate" % _areas.COLLECTION]
     for inventory in inventories:
         words += ["-i", inventory]
-    words += ["-m", "ansible.builtin.include_role"]
-    words += ["-a", "name=%s tasks_from=%s" % (remedy["role"], remedy["tasks"])]
-    if remedy["vars"]:
-        words += ["-e", json.dumps(remedy["vars"])]
+    words += ["--limit", host, "-e", "tracktion_only=%s" % fingerprint]
+    if remedy["risk"] != "safe":
+        words += ["-e", "tracktion_remediate_risk=%s" % remedy["risk"]]
+    if remedy["risk"] == "destructive":
+        words += ["-e", json.dumps({"tracktion_confirm": [confirmation(remedy)]}, ensure_ascii=False)]
     words += ["--check", "--diff"]
-    kept = {key: remedy[key] for key in ("id", "title", "risk", "data_loss", "does", "vars")}
+    kept = {key: remedy[key] for key in REMEDY_FIELDS}
     return {**kept, "command": " ".join(shlex.quote(word) for word in words)}
+
+
+def confirmation(remedy):
+    """What names a remedy and its target in ``tracktion_confirm``."""
+    return "%s:%s" % (remedy["id"], remedy["target"])
 
 
 def _iso(seconds):

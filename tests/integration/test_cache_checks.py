@@ -88,8 +88,8 @@ def test_a_server_that_is_not_there_is_one_finding_and_no_all_clear(redis8):
 def test_a_remedy_is_given_what_the_evidence_says(redis8):
     with redis8.fault("keys-forever"):
         (finding,) = redis8.findings()["cache.keys_without_ttl"]
-    assert finding["remedy"]["vars"] == {"cache_delete_pattern": "lab:*", "cache_delete_database": 0}
+    assert finding["remedy"]["vars"] == {"pattern": "lab:*", "database": 0}
     with redis8.fault("memory-unbounded"):
         (finding,) = redis8.findings()["cache.maxmemory_unset"]
     assert finding["remedy"]["risk"] == "safe"
-    assert finding["remedy"]["vars"]["cache_set_maxmemory_bytes"] > 10**9
+    assert finding["remedy"]["vars"]["maxmemory"] > 10**9

@@ -32,8 +32,7 @@ REMEDIES = """
         name: tracktion.ops.cache
         tasks_from: "remediate/{{ item.name }}"
       vars:
-        cache_set_maxmemory_bytes: 419430400
-        cache_delete_pattern: "old:*"
+        tracktion_remedy: {maxmemory: 419430400, pattern: "old:*", database: 0}
         cache_delete_idle_seconds: 0
       loop:
         - {name: set_maxmemory}

@@ -162,7 +162,7 @@ def test_limits_below_their_floors():
     findings = diagnose("file_watching", {**LOW, "file_watching_max_queued_events": now + 1})
     (finding,) = fired(findings, "file_watching.limits_below_floor", "info")
     assert (finding["object"], finding["observed"]) == ("max_queued_events", {"floor": now + 1, "runtime": now})
-    assert finding["remedy"]["vars"]["file_watching_max_queued_events"] == now + 1
+    assert finding["remedy"]["vars"]["max_queued_events"] == now + 1
 
 
 def test_the_remedy_asks_for_twice_the_use(settings, folder):
@@ -174,13 +174,13 @@ def test_the_remedy_asks_for_twice_the_use(settings, folder):
     used = {finding["object"]: finding for finding in fired(findings, "file_watching.watches_used", "warning")}
     assert used[str(SOMEBODY)]["remedy"]["risk"] == "safe"
     assert used[str(SOMEBODY)]["remedy"]["vars"] == {
-        "file_watching_max_user_watches": 18,
-        "file_watching_max_user_instances": 18,
-        "file_watching_max_queued_events": 1,
+        "max_user_watches": 18,
+        "max_user_instances": 18,
+        "max_queued_events": 1,
     }
     (finding,) = fired(findings, "file_watching.watches_would_not_fit", "warning")
     # The watcher holds one for the library and one for the directory in it, and needs no more.
-    assert finding["remedy"]["vars"]["file_watching_max_user_watches"] == 4
+    assert finding["remedy"]["vars"]["max_user_watches"] == 4
 
 
 def test_every_check_has_a_fault_here():

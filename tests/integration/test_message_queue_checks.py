@@ -262,8 +262,8 @@ def test_a_broker_that_hangs_is_given_up_in_time(one):
     assert seconds < 4
 
 
-def remedy(one, tmp_path, name, check, **variables):
-    """Run a remedy's task file as the command line of a finding does; its output."""
+def remedy(one, tmp_path, name, check, **evidence):
+    """Run a remedy's task file by hand; its output."""
     inventory = tmp_path / "inventory.yml"
     login = {key: value for key, value in one.settings().items() if "_expected_" not in key}
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -277,9 +277,9 @@ def remedy(one, tmp_path, name, check, **variables):
             "-m",
             "ansible.builtin.include_role",
             "-a",
-            "name=tracktion.ops.message_queue tasks_from=remediate/%s" % name,
+            "name=tracktion.ops.message_queue tasks_from=%s" % name,
             "-e",
-            json.dumps({"message_queue_export_directory": str(tmp_path / "exports"), **variables}),
+            json.dumps({"message_queue_export_directory": str(tmp_path / "exports"), "tracktion_remedy": evidence}),
             *(["--check", "--diff"] if check else []),
         ],
         cwd=ROOT,
@@ -307,14 +307,14 @@ def test_the_remedies_of_a_finding_purge_and_replay(one, tmp_path):
             "message",
         )
         assert "exports the 1100 ready messages of lab.orphaned" in offered["does"]
-        said = remedy(one, tmp_path, "purge", True, **offered["vars"])
+        said = remedy(one, tmp_path, "remediate/purge", True, **offered["vars"])
         assert '-    "ready": 1100' in said
         assert '+    "ready": 0' in said
         assert one.ready("lab.orphaned") == 1100
-        remedy(one, tmp_path, "purge", False, **offered["vars"])
+        remedy(one, tmp_path, "remediate/purge", False, **offered["vars"])
         assert one.ready("lab.orphaned") == 0
         (export,) = (tmp_path / "exports").iterdir()
-        remedy(one, tmp_path, "replay_export", True, message_queue_export_path=str(export))
+        remedy(one, tmp_path, "undo/replay_export", True, export_path=str(export))
         assert one.ready("lab.orphaned") == 0
-        remedy(one, tmp_path, "replay_export", False, message_queue_export_path=str(export))
+        remedy(one, tmp_path, "undo/replay_export", False, export_path=str(export))
         assert one.ready("lab.orphaned") == 1100

@@ -76,7 +76,10 @@ def test_an_id_is_taken_once(make_area):
         ({"risk": "harmless"}, "risk: must be one of safe, disruptive, destructive"),
         ({"data_loss": "all"}, "data_loss: must be one of none"),
         ({"id": "queues.burn"}, "there is no task file tasks/remediate/burn.yml"),
-        ({"vars": {"queue_name": "x"}}, "vars: queue_name is no variable of its role"),
+        ({"risk": "safe"}, "risk: a remedy that loses data is destructive"),
+        ({"deny": "itm.name"}, "deny: itm is no variable"),
+        ({"undo": "{{ item.name }} {{ outcome }}"}, "undo: outcome is no variable"),
+        ({"cap": []}, "cap: must be a whole number or text"),
         ({"does": "{{ itm.name }}"}, "does: itm is no variable"),
     ],
 )

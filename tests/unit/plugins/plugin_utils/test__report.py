@@ -75,10 +75,12 @@ def test_first_seen_is_kept_over_runs(report):
 def test_the_command_of_a_remedy_is_one_shell_line_that_only_shows(report):
     (finding,) = report({"bad": BAD})["findings"]
     words = shlex.split(finding["remedy"]["command"])
-    assert words[:2] == ["ansible", "bad"]
+    assert words[:2] == ["ansible-playbook", "tracktion.ops.remediate"]
     assert words[words.index("-i") + 1] == "/inv/hosts.yml"
-    assert "name=tracktion.ops.queues tasks_from=remediate/purge" in words
-    assert json.loads(words[words.index("-e") + 1]) == {"queues_names": ["a"]}
+    assert words[words.index("--limit") + 1] == "bad"
+    assert words[words.index("-e") + 1] == "tracktion_only=" + finding["fingerprint"]
+    assert "tracktion_remediate_risk=destructive" in words
+    assert '{"tracktion_confirm": ["queues.purge:a"]}' in words
     assert "--check" in words
 
 
