@@ -32,6 +32,8 @@ DEPENDS_ON = "com.docker.compose.depends_on"
 ONE_OFF = "com.docker.compose.oneoff"
 
 UNIX = ("unix://", "http+unix://")
+# What makes the socket, where its package put it.
+PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd", "/usr/bin/podman")
 
 
 class Refused(Exception):
@@ -164,8 +166,7 @@ def is_installed(host):
     path = next((host[len(prefix) :] for prefix in UNIX if host.startswith(prefix)), None)
     if path is None or os.path.exists(path):
         return True
-    programs = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd", "/usr/bin/podman")
-    return any(os.path.exists(program) for program in programs)
+    return any(os.path.exists(program) for program in PROGRAMS)
 
 
 def containers(client, *labels):

@@ -27,6 +27,14 @@ DEBIAN_PACKAGES = {
 }
 
 
+def optional(name):
+    """The imported library ``name``; null where it is missing, for a part of a measurement that can be left unknown."""
+    try:
+        return require(name)
+    except MissingLibrary:
+        return None
+
+
 def require(name):
     """The imported library ``name``; raises MissingLibrary with the cure where it cannot be imported."""
     try:

@@ -49,7 +49,8 @@ class Project:
         }
         self.containers.append(name)
         docker(
-            *([verb, "--detach"] if verb == "run" else [verb]),
+            verb,
+            *(["--detach"] if verb == "run" else []),
             "--init",
             "--name",
             name,

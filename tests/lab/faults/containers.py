@@ -1,0 +1,162 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What goes wrong with containers: throwaways beside the stack's own, that carry the labels of its project."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tempfile
+
+from ..shell import LabError, wait_until
+from ..throwaway import healthcheck, inspect, project, wait_for
+from . import fault
+
+# What a service of the stack has, so that a fault is about one thing only.
+SOUND = ("--memory", "64m", "--restart", "unless-stopped")
+HEALTHY = healthcheck("true")
+
+
+def beside(lab):
+    """Containers beside those of the stack, gone when the context is left."""
+    return project(lab.project, lab.project)
+
+
+@fault(fires=["containers.crash_loop"])
+def crash_loop(lab):
+    """A service ends with exit code 3 as soon as it is started, and is restarted again and again."""
+    with beside(lab) as others:
+        name = others.run("crashing", "sh", "-c", "exit 3", options=(*SOUND, *HEALTHY))
+        wait_until(lambda: inspect(name)["RestartCount"] >= 4, "four restarts", 30)
+        yield
+
+
+@fault(fires=["containers.oom_killed", "containers.stopped"])
+def out_of_memory(lab):
+    """A service used more memory than its limit, and the kernel ended it."""
+    with beside(lab) as others:
+        limit = ("--memory", "32m", "--memory-swap", "32m")
+        name = others.run("greedy", "python3", "-c", "bytearray(200 << 20)", options=(*limit, *HEALTHY))
+        wait_for(name, "killed", lambda state: state["Status"] == "exited")
+        yield
+
+
+@fault(fires=["containers.oom_killed"])
+def worker_out_of_memory(lab):
+    """The kernel killed a worker of a service for want of memory; the service goes on as if nothing had been."""
+    with beside(lab) as others:
+        limit = ("--memory", "32m", "--memory-swap", "32m", "--restart", "unless-stopped")
+        command = "python3 -c 'bytearray(200 << 20)'; touch /lost; exec sleep infinity"
+        name = others.run("forgetful", "sh", "-c", command, options=(*limit, *healthcheck("test -e /lost")))
+        wait_for(name, "over it", lambda state: state["Health"]["Status"] == "healthy")
+        yield
+
+
+@fault(fires=["containers.memory_near_limit"])
+def memory_near_limit(lab):
+    """A service uses nearly all the memory that it may."""
+    hold = "import time; held = bytearray(90 << 20); open('/held', 'w'); time.sleep(1e6)"
+    with beside(lab) as others:
+        limit = ("--memory", "100m", "--memory-swap", "100m", "--restart", "unless-stopped")
+        name = others.run("full", "python3", "-c", hold, options=(*limit, *healthcheck("test -e /held")))
+        wait_for(name, "full", lambda state: state["Health"]["Status"] == "healthy")
+        yield
+
+
+@fault(fires=["containers.cpu_throttled"])
+def throttled(lab):
+    """A service wants all of a core and may have a twentieth of it."""
+    with beside(lab) as others:
+        others.run("slow", "sh", "-c", "while :; do :; done", options=(*SOUND, *HEALTHY, "--cpus", "0.05"))
+        yield
+
+
+@fault(fires=["containers.pids_near_limit"])
+def many_processes(lab):
+    """A service has nearly as many processes as it may."""
+    with beside(lab) as others:
+        command = "for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do sleep infinity & done; wait"
+        name = others.run("crowded", "sh", "-c", command, options=(*SOUND, "--pids-limit", "20"))
+        wait_until(lambda: lab.docker("top", name).count("sleep infinity") >= 14, "its processes", 20)
+        yield
+
+
+@fault(fires=["containers.unhealthy"])
+def unhealthy(lab):
+    """A service runs, and its health check fails."""
+    with beside(lab) as others:
+        name = others.run("sick", options=(*SOUND, *healthcheck("false")))
+        wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy")
+        yield
+
+
+@fault(fires=["containers.starting_long"])
+def slow_start(lab):
+    """A service has been starting for long and is not healthy yet."""
+    with beside(lab) as others:
+        others.run("late", options=(*SOUND, *healthcheck("false"), "--health-start-period", "1h"))
+        yield
+
+
+@fault(fires=["containers.paused"])
+def paused(lab):
+    """Somebody has frozen a service."""
+    with beside(lab) as others:
+        lab.docker("pause", others.run("frozen", options=(*SOUND, *HEALTHY)))
+        yield
+
+
+@fault(fires=["containers.stopped"])
+def stopped_service(lab):
+    """Somebody has stopped the file watcher and gone home."""
+    with lab.stopped("file_watcher"):
+        yield
+
+
+@fault(fires=["containers.no_healthcheck", "containers.no_restart_policy", "containers.no_memory_limit"])
+def bare_service(lab):
+    """A service has no health check, no restart policy and no memory limit."""
+    with beside(lab) as others:
+        others.run("bare")
+        yield
+
+
+@fault(fires=["containers.port_taken", "containers.stopped"])
+def port_taken(lab):
+    """Another process holds the port of a service, which cannot start."""
+    with beside(lab) as others, socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = "127.0.0.1:%d:8000" % holder.getsockname()[1]
+        # The container is made, and then cannot be started.
+        with contextlib.suppress(LabError):
+            others.run("barred", options=(*SOUND, *HEALTHY, "--publish", port))
+        wait_for(others.containers[0], "refused", lambda state: "in use" in state["Error"])
+        yield
+
+
+@fault(fires=["containers.compose_drift"])
+def changed_limit(lab):
+    """Somebody has given the cache another memory limit than its compose file says."""
+    name = lab.container("redis")
+    limit = lab.docker("inspect", "--format", "{{.HostConfig.Memory}}", name).strip()
+    higher = str(int(limit) + (64 << 20))
+    lab.docker("update", "--memory", higher, "--memory-swap", higher, name)
+    yield
+    lab.docker("update", "--memory", limit, "--memory-swap", limit, name)
+
+
+@fault(fires=["containers.path_missing", "containers.path_denied"])
+def lost_paths(lab):
+    """One directory that a service mounts is gone, and another one its user may not read."""
+    with tempfile.TemporaryDirectory() as directory, beside(lab) as others:
+        for name, mode in (("lost", 0o755), ("private", 0o700)):
+            os.mkdir(os.path.join(directory, name))
+            os.chmod(os.path.join(directory, name), mode)
+            volume = "%s/%s:/data:ro" % (directory, name)
+            others.run(name, options=(*SOUND, *HEALTHY, "--user", "12345:12345", "--volume", volume))
+        os.rmdir(os.path.join(directory, "lost"))
+        yield
