@@ -106,7 +106,7 @@ def change(first, second, seconds):
 
     Only periods in which the container wanted the processor are counted by the kernel, so that a few mean little.
     """
-    found = dict.fromkeys(("cpu_ratio", "throttled_ratio", "sampled_periods", "new_oom_kills"))
+    found = {"cpu_ratio": None, "throttled_ratio": None, "sampled_periods": None, "new_oom_kills": None}
     if first is None or second is None or seconds <= 0:
         return found
     if None not in (first["cpu_seconds"], second["cpu_seconds"]):

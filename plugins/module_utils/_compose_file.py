@@ -48,11 +48,19 @@ def load(files, directory):
         if not isinstance(document, dict) or not isinstance(document.get("services", {}), dict):
             raise Unreadable("%s: has no services" % path)
         for name, service in (document.get("services") or {}).items():
-            merged = services.setdefault(str(name), {})
-            later = service if isinstance(service, dict) else {}
-            volumes = (merged.get("volumes") or []) + (later.get("volumes") or [])
-            merged.update(later, volumes=volumes)
-    return {name: wanted(service, environment, directory) for name, service in services.items()}
+            services.setdefault(str(name), []).append(service or {})
+    try:
+        return {name: wanted(merged(layers), environment, directory) for name, layers in services.items()}
+    except (AttributeError, TypeError, ValueError) as exc:
+        raise Unreadable("%s is not as compose writes it: %s" % (", ".join(files), exc)) from exc
+
+
+def merged(layers):
+    """One service out of several files: what a later one says wins, volumes add up."""
+    service = {}
+    for layer in layers:
+        service.update(layer, volumes=service.get("volumes", []) + list(layer.get("volumes") or []))
+    return service
 
 
 def wanted(service, environment, directory):

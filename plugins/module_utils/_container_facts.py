@@ -81,7 +81,7 @@ def facts(data, expected_services):
         "has_healthcheck": has_healthcheck(config),
         "health": health.get("Status") if running and health.get("Status") != "none" else None,
         "failing_streak": health.get("FailingStreak") if running else None,
-        "ports": published(host),
+        "ports": published((data.get("NetworkSettings") or {}).get("Ports") if running else host.get("PortBindings")),
     }
 
 
@@ -90,14 +90,13 @@ def has_healthcheck(config):
     return bool(test) and test[0] != "NONE"
 
 
-def published(host):
-    """The host's ports that a container wants, as ``address``, ``port``, ``protocol``."""
-    wanted = []
-    for inner, bindings in (host.get("PortBindings") or {}).items():
+def published(ports):
+    """The ports of the host in a mapping of the engine; not those that it is to choose."""
+    found = []
+    for inner, bindings in (ports or {}).items():
         for binding in bindings or []:
-            if (binding.get("HostPort") or "").isdigit():
+            port = binding.get("HostPort") or ""
+            if port.isdigit() and int(port):
                 address = binding.get("HostIp") or _listeners.ANY_IPV4
-                wanted.append(
-                    {"address": address, "port": int(binding["HostPort"]), "protocol": inner.partition("/")[2] or "tcp"}
-                )
-    return sorted(wanted, key=lambda entry: (entry["port"], entry["address"]))
+                found.append({"address": address, "port": int(port), "protocol": inner.partition("/")[2] or "tcp"})
+    return sorted(found, key=lambda entry: (entry["port"], entry["address"]))

@@ -11,12 +11,11 @@ a second each, are not asked for.
 from __future__ import annotations
 
 import json
-import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils import (
-    _cgroup,
     _compose_drift,
     _container_facts,
+    _container_use,
     _docker,
     _docker_disk,
     _listeners,
@@ -47,8 +46,6 @@ ARGUMENT_SPEC = dict(
 )
 
 PARTS = ("engine", "containers", "containers_total", "missing_services", "ports_taken", "compose", "paths", "disk")
-# States in which a container has processes.
-ALIVE = ("running", "paused")
 # What is left of the deadline for putting the measurement together.
 RESERVE_SECONDS = 0.3
 
@@ -70,23 +67,23 @@ def measure(options):
     except _docker.Refused as exc:
         return unreachable(PARTS, CannotConnect("refused", str(exc), "Look at its log: journalctl -u docker"))
     containers = [described(data, options) for data in inspected]
-    local = _listeners.is_local(options["docker_host"])
-    if local:
-        sample(containers, inspected, options, deadline, unknown)
-    else:
-        unknown.add("containers.use", "the engine is on another machine, whose kernel cannot be asked from here")
-    labels_of = {data["Id"]: (data.get("Config") or {}).get("Labels") or {} for data in inspected}
-    compose = paths = None
-    if local:
+    compose = paths = ports = None
+    if _listeners.is_local(options["docker_host"]):
+        use = _container_use.Use(inspected)
+        labels_of = {data["Id"]: (data.get("Config") or {}).get("Labels") or {} for data in inspected}
         compose, of_files = _compose_drift.compare(containers, labels_of, options, deadline, unknown)
         paths = _mounted_paths.paths(inspected, of_files, options, deadline, unknown)
+        ports = ports_taken(containers)
+        use.finish(containers, options["sample_seconds"], deadline, unknown)
+    else:
+        unknown.add("containers.use", "the engine is on another machine, whose kernel cannot be asked from here")
     return reached(
         {
             "engine": engine,
             "containers": worst_first(containers)[: options["top"]],
             "containers_total": len(rows),
             "missing_services": missing_services(containers, options),
-            "ports_taken": ports_taken(containers) if local else None,
+            "ports_taken": ports,
             "compose": compose,
             "paths": paths,
             "disk": disk.summary(deadline.remaining(options["disk_seconds"]), unknown) if disk else None,
@@ -201,51 +198,12 @@ def _content(path):
         return stream.read(1 << 20).strip()
 
 
-USE_FIELDS = (*_cgroup.FIELDS, "memory_ratio", "pids_ratio", "cpu_ratio", "throttled_ratio", "sampled_periods")
-
-
 def described(data, options):
     """The facts of a container; what the kernel says about it is added later."""
     found = _container_facts.facts(data, options["expected_services"])
-    found.update(dict.fromkeys((*USE_FIELDS, "new_oom_kills")))
+    found.update(dict.fromkeys(_container_use.FIELDS))
     found["memory_limit_set"] = (data.get("HostConfig") or {}).get("Memory") or 0
     return found
-
-
-def sample(containers, inspected, options, deadline, unknown):
-    """Read the kernel's counters of all that run, twice, ``sample_seconds`` apart."""
-    try:
-        hierarchies = _cgroup.Hierarchies()
-        pids = {data["Id"]: data["State"].get("Pid") for data in inspected if data["State"].get("Status") in ALIVE}
-        first, began = readings(hierarchies, pids), time.monotonic()
-        if pids:
-            time.sleep(deadline.remaining(options["sample_seconds"]))
-        second, seconds = readings(hierarchies, pids), time.monotonic() - began
-    except OSError as exc:
-        unknown.add("containers.use", exc)
-        return
-    unread = [container["name"] for container in containers if second.get(container["id"], False) is None]
-    if unread:
-        unknown.add("containers.use", "the control groups cannot be seen from here: %s" % ", ".join(unread[:5]))
-    for container in containers:
-        now = second.get(container["id"])
-        if now is None:
-            continue
-        container.update(now)
-        container.update(_cgroup.change(first.get(container["id"]), now, seconds))
-        container["memory_ratio"] = ratio(now["memory_bytes"], now["memory_limit_bytes"])
-        container["pids_ratio"] = ratio(now["pids"], now["pids_limit"])
-
-
-def readings(hierarchies, pids):
-    return {identity: hierarchies.read(pid, identity) if pid else None for identity, pid in pids.items()}
-
-
-def ratio(used, limit):
-    """Use of a limit; 0 where there is none to reach, null where the use is not known."""
-    if used is None:
-        return None
-    return round(used / limit, 4) if limit else 0.0
 
 
 def missing_services(containers, options):
@@ -263,7 +221,7 @@ def ports_taken(containers):
     ]
     if not any(container["ports"] for container in down):
         return []
-    running = [container for container in containers if container["status"] in ALIVE]
+    running = [container for container in containers if container["status"] in _container_use.ALIVE]
     heard = _listeners.listeners()
     return [entry for container in down for entry in _listeners.taken(container, heard, running)]
 

@@ -155,7 +155,7 @@ containers:
     health: {description: 'V(starting), V(healthy), V(unhealthy), or null.', type: str, returned: always}
     failing_streak: {description: How often in a row its health check has failed., type: int, returned: always}
     ports:
-      description: Ports of the host that it wants, as C(address), C(port) and C(protocol).
+      description: Ports of the host that it has or, where it does not run, wants, as C(address), C(port) and C(protocol).
       type: list
       elements: dict
       returned: always

@@ -26,6 +26,8 @@ class Project:
         self.name = name
         self.owner = owner
         self.containers: list[str] = []
+        # What compose would have noted as the file that they were made of.
+        self.compose_file: str | None = None
 
     def run(
         self,
@@ -45,6 +47,7 @@ class Project:
             f"{COMPOSE}.service": service,
             f"{COMPOSE}.oneoff": "False",
             f"{COMPOSE}.depends_on": ",".join(f"{other}:service_started:false" for other in depends_on),
+            **({f"{COMPOSE}.project.config_files": self.compose_file} if self.compose_file else {}),
             **(labels or {}),
         }
         self.containers.append(name)
