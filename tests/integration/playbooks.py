@@ -43,17 +43,38 @@ def inventory(path, hosts, **variables):
     return path
 
 
-def run_playbook(name, inventory_path, reports, *arguments, extra=None, environment=None, timeout=120):
-    """Run ``playbooks/<name>.yml`` from the root of the checkout."""
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "playbooks/%s.yml" % name,
+def run_remedy(role, tasks, inventory_path, evidence, *arguments, extra=None):
+    """Run a task file of a role by hand, as the README of the role has it; its output, of a success."""
+    done = _run(
+        "ansible",
+        "all",
         "-i",
         str(inventory_path),
-    ]
+        "-m",
+        "ansible.builtin.include_role",
+        "-a",
+        "name=tracktion.ops.%s tasks_from=%s" % (role, tasks),
+        "-e",
+        json.dumps({"tracktion_remedy": evidence, **(extra or {})}),
+        *arguments,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def run_playbook(name, inventory_path, reports, *arguments, extra=None, environment=None, timeout=120):
+    """Run ``playbooks/<name>.yml`` from the root of the checkout."""
+    command = ["ansible-playbook", "playbooks/%s.yml" % name, "-i", str(inventory_path)]
     command += ["-e", json.dumps({"tracktion_report_dir": str(reports), **(extra or {})}), *arguments]
-    done = subprocess.run(
-        command,
+    done = _run(*command, environment=environment, timeout=timeout)
+    report = Path(reports) / "report.json"
+    return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)
+
+
+def _run(program, *arguments, environment=None, timeout=120):
+    """Run a program of Ansible from the root of the checkout."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name(program)), *arguments],
         cwd=ROOT,
         env={**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", **(environment or {})},
         stdin=subprocess.DEVNULL,
@@ -63,5 +84,3 @@ def run_playbook(name, inventory_path, reports, *arguments, extra=None, environm
         timeout=timeout,
         check=False,
     )
-    report = Path(reports) / "report.json"
-    return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)

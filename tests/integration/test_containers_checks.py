@@ -7,18 +7,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _docker
 from tests.integration.areas import diagnose
-from tests.integration.playbooks import LOCAL, ROOT, inventory
+from tests.integration.playbooks import LOCAL, inventory, run_remedy
 from tests.integration.test_container_restart import silent
 from tests.lab.engine import docker
 from tests.lab.faults import every
@@ -26,23 +24,11 @@ from tests.lab.faults.containers import HEALTHY, SOUND
 from tests.lab.inventory import variables
 from tests.lab.servers import LABEL
 from tests.lab.shell import attempt, wait_until
-from tests.lab.stack import Stack
 from tests.lab.throwaway import healthcheck, inspect, project, wait_for
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "containers"}
 # What a fault brings about that is another one's business.
 FIRES = [(fault.name, check) for fault in FAULTS.values() for check in fault.fires]
-
-
-@pytest.fixture(scope="module")
-def lab():
-    """The stack: the one that is up, else one of our own."""
-    stack = Stack()
-    ours = not stack.exists
-    stack.up()
-    yield stack
-    if ours:
-        stack.down()
 
 
 @pytest.fixture
@@ -280,32 +266,10 @@ def test_a_disk_that_takes_too_long_to_count_is_unknown(app):
 
 
 def remedy(name, tmp_path, check=False, evidence=None, **settings):
-    """Run a remedy's task file by hand; what its task returned."""
+    """Run a remedy's task file by hand; its output."""
     hosts = inventory(tmp_path / "hosts.yml", {"here": {**LOCAL, **settings}})
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible")),
-            "here",
-            "-i",
-            str(hosts),
-            "-m",
-            "ansible.builtin.include_role",
-            "-a",
-            "name=tracktion.ops.containers tasks_from=remediate/%s" % name,
-            "-e",
-            json.dumps({"tracktion_remedy": evidence or {}}),
-            *(["--check", "--diff"] if check else []),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    arguments = ("--check", "--diff") if check else ()
+    return run_remedy("containers", "remediate/%s" % name, hosts, evidence or {}, *arguments)
 
 
 def test_a_sick_service_is_restarted_and_well_again(app, tmp_path):

@@ -7,17 +7,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.integration.playbooks import ROOT
+from tests.integration.playbooks import LOCAL, inventory, run_remedy
 from tests.integration.rabbitmq import broker
 from tests.lab.engine import docker
 from tests.lab.faults.message_queue import publish
@@ -268,35 +263,12 @@ def test_a_broker_that_hangs_is_given_up_in_time(one):
 
 def remedy(one, tmp_path, tasks, check, settings=None, /, **evidence):
     """Run a remedy's task file by hand; its output."""
-    inventory = tmp_path / "inventory.yml"
     login = {key: value for key, value in one.settings(**(settings or {})).items() if "_expected_" not in key}
-    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    inventory.write_text(json.dumps({"all": {"hosts": {"broker": {**login, **local}}}}))
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible")),
-            "broker",
-            "-i",
-            str(inventory),
-            "-m",
-            "ansible.builtin.include_role",
-            "-a",
-            "name=tracktion.ops.message_queue tasks_from=%s" % tasks,
-            "-e",
-            json.dumps({"message_queue_export_directory": str(tmp_path / "exports"), "tracktion_remedy": evidence}),
-            *(["--check", "--diff"] if check else []),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert one.server.password not in done.stdout
-    return done.stdout
+    exports = {"message_queue_export_directory": str(tmp_path / "exports")}
+    hosts = inventory(tmp_path / "inventory.yml", {"broker": {**LOCAL, **login}})
+    said = run_remedy("message_queue", tasks, hosts, evidence, *(["--check", "--diff"] if check else []), extra=exports)
+    assert one.server.password not in said
+    return said
 
 
 def test_the_remedies_of_a_finding_purge_and_replay(one, tmp_path):
