@@ -70,7 +70,7 @@ def sources(containers, labels_of, options):
 def add_missing(found, project, services, mine):
     present = {container["service"] for container in mine}
     found["missing"] += [
-        {"project": project, "service": name}
+        {"project": project, "service": name, "protected": False}
         for name, service in sorted(services.items())
         if service["expected"] and name not in present
     ]
@@ -90,6 +90,9 @@ def add_drift(found, services, mine):
                         "project": container["project"],
                         "service": container["service"],
                         "container": container["name"],
+                        "id": container["id"],
+                        "started_at": container["started_at"],
+                        "protected": container["protected"],
                         "what": what,
                         "file": service[what],
                         "running": running,

@@ -81,6 +81,7 @@ def facts(data, expected_services):
         "has_healthcheck": has_healthcheck(config),
         "health": health.get("Status") if running and health.get("Status") != "none" else None,
         "failing_streak": health.get("FailingStreak") if running else None,
+        "memory_limit_set": host.get("Memory") or 0,
         "ports": published((data.get("NetworkSettings") or {}).get("Ports") if running else host.get("PortBindings")),
     }
 

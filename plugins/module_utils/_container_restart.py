@@ -127,6 +127,15 @@ def group(row):
     return own.get(_docker.PROJECT), own.get(_docker.SERVICE) or row["Id"]
 
 
+def is_run(named, identity, started):
+    """Whether ``named`` tells of this container, and of this very run of it."""
+    if len(named["id"]) < 12 or not identity.startswith(named["id"]):
+        return False
+    if started is None or named["started_at"] is None:
+        return started is named["started_at"]
+    return abs(started - named["started_at"]) <= SAME_TIME
+
+
 class Target:
     """A container to restart, on its way to ``result``."""
 
@@ -163,8 +172,10 @@ class Target:
             return "protected"
         if {self.name, self.labels.get(_docker.SERVICE)} & set(options["deny"]):
             return "protected"
-        if options["expected"] is not None and not any(self.is_meant(named) for named in options["expected"]):
-            return "changed_meanwhile"
+        if options["expected"] is not None:
+            started = self.before["started_at"]
+            if not any(is_run(named, self.id, started) for named in options["expected"]):
+                return "changed_meanwhile"
         if self.before["status"] in ("paused", "removing", "dead"):
             # Somebody froze it on purpose, or it is about to go.
             return "not_restartable"
@@ -172,15 +183,6 @@ class Target:
         if self.before["status"] == "running" and uptime < options["min_uptime"]:
             return "just_started"
         return "planned"
-
-    def is_meant(self, named):
-        """Whether it is the very container, and the very run of it, that ``named`` tells of."""
-        started = self.before["started_at"]
-        if not len(named["id"]) >= 12 or not self.id.startswith(named["id"]):
-            return False
-        if started is None or named["started_at"] is None:
-            return started is named["started_at"]
-        return abs(started - named["started_at"]) <= SAME_TIME
 
     def restart(self, options, deadline):
         """Restarts it and waits until it works; null, or what went wrong in one sentence."""

@@ -202,14 +202,14 @@ def described(data, options):
     """The facts of a container; what the kernel says about it is added later."""
     found = _container_facts.facts(data, options["expected_services"])
     found.update(dict.fromkeys(_container_use.FIELDS))
-    found["memory_limit_set"] = (data.get("HostConfig") or {}).get("Memory") or 0
     return found
 
 
 def missing_services(containers, options):
     """Services that are expected and have no container at all."""
     present = {container["service"] for container in containers}
-    return [{"service": name} for name in options["expected_services"] if name not in present]
+    missing = [name for name in options["expected_services"] if name not in present]
+    return [{"project": options["project"] or None, "service": name, "protected": False} for name in missing]
 
 
 def ports_taken(containers):

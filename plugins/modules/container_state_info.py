@@ -183,7 +183,7 @@ containers_total:
   type: int
   sample: 6
 missing_services:
-  description: O(expected_services) that have no container, each as C(service).
+  description: O(expected_services) that have no container, each as C(project) (null for any), C(service) and C(protected) (false).
   returned: always
   type: list
   elements: dict
@@ -203,14 +203,14 @@ compose:
   contains:
     files: {description: 'Which were looked at, as C(project), C(files), C(error).', type: list, elements: dict, returned: always}
     missing:
-      description: Services of the files that have no container, as C(project) and C(service); null where no file could be read.
+      description: Services of the files that have no container, as C(project), C(service) and C(protected) (false); null where no file could be read.
       type: list
       elements: dict
       returned: always
     drift:
       description:
-        - What differs, as C(project), C(service), C(container), C(what) (V(image) or V(memory_limit_bytes)), C(file), C(running); null where no file
-          could be read.
+        - What differs, as C(project), C(service), C(container), C(id), C(started_at), C(protected), C(what) (V(image) or
+          V(memory_limit_bytes)), C(file), C(running); null where no file could be read.
       type: list
       elements: dict
       returned: always

@@ -16,14 +16,15 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _docker
 from tests.integration.areas import diagnose
+from tests.integration.modules import run_module
 from tests.integration.playbooks import LOCAL, inventory, run_remedy
 from tests.integration.test_container_restart import silent
-from tests.lab.engine import docker
+from tests.lab.engine import compose_command, docker
 from tests.lab.faults import every
 from tests.lab.faults.containers import HEALTHY, SOUND
 from tests.lab.inventory import variables
 from tests.lab.servers import LABEL
-from tests.lab.shell import attempt, wait_until
+from tests.lab.shell import attempt, run, wait_until
 from tests.lab.throwaway import healthcheck, inspect, project, wait_for
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "containers"}
@@ -393,3 +394,85 @@ def test_volumes_that_nobody_uses_are_told_and_go_by_name_only(app):
         assert found[0]["remedy"] is None
     finally:
         attempt("docker", "volume", "rm", name)
+
+
+# A stack as the real one: containers with names of their own, a file of another name, a service that has done its work.
+REAL = """
+services:
+  web:
+    image: {image}
+    container_name: {name}-the-web
+    command: [sleep, infinity]
+    init: true
+    restart: always
+    mem_limit: {limit}
+    labels: {{{label}: containers}}
+  migration:
+    image: {image}
+    command: ["true"]
+    labels: {{{label}: containers}}
+"""
+
+
+@pytest.fixture
+def real(app, tmp_path):
+    """A project that compose itself has brought up, and a function that writes its file."""
+    image = inspect(app.run("model", "true"))["Config"]["Image"]
+    path, name = tmp_path / "docker-compose.yaml", app.name
+
+    def write(limit="64m"):
+        path.write_text(REAL.format(image=image, name=name, limit=limit, label=LABEL))
+
+    write()
+    app.write, app.name = write, "%s-real" % app.name
+    options = (*compose_command(), "--project-name", app.name, "--file", str(path))
+    run(*options, "up", "--detach")
+    app.web = "%s-the-web" % name
+    yield app
+    attempt(*options, "down", "--volumes", timeout=60)
+
+
+def test_a_stack_that_compose_made_is_quiet_but_for_what_it_lacks(real):
+    wait_until(lambda: not docker("ps", "--quiet", "--filter", "name=%s-migration" % real.name), "the migration", 20)
+    assert {check: [each["object"] for each in found] for check, found in look(real).items()} == {
+        "containers.no_healthcheck": [real.web]
+    }
+
+
+def test_a_change_of_the_compose_file_is_told_and_applied(real, tmp_path):
+    real.write(limit="96m")
+    (finding,) = sound(look(real)["containers.compose_drift"])
+    offered = finding["remedy"]
+    assert (offered["id"], offered["risk"], offered["denied"]) == ("containers.recreate", "disruptive", False)
+    settings = {"containers_compose_command": list(compose_command())}
+    before = inspect(real.web)
+    said = remedy("recreate", tmp_path, check=True, evidence=offered["vars"], **settings)
+    assert '+        "memory_limit_set": %d' % (96 << 20) in said
+    assert inspect(real.web)["Id"] == before["Id"]
+    remedy("recreate", tmp_path, evidence=offered["vars"], **settings)
+    assert inspect(real.web)["HostConfig"]["Memory"] == 96 << 20
+    assert "containers.compose_drift" not in look(real)
+    # Neither the old evidence nor the new one is a reason to do it again.
+    made = inspect(real.web)["Id"]
+    assert '"result": "changed_meanwhile"' in remedy("recreate", tmp_path, evidence=offered["vars"], **settings)
+    plain = {"project": real.name, "service": "web"}
+    assert '"result": "as_wanted"' in remedy("recreate", tmp_path, evidence=plain, **settings)
+    assert inspect(real.web)["Id"] == made
+    # What is missing is made, and nothing else is touched.
+    docker("rm", "--force", real.web)
+    found = look(real)
+    (finding,) = sound(found["containers.compose_missing"])
+    remedy("recreate", tmp_path, evidence=finding["remedy"]["vars"], **settings)
+    assert inspect(real.web)["State"]["Running"]
+
+
+def test_what_compose_cannot_make_fails_and_says_why(real, tmp_path):
+    real.write(limit="1k")
+    arguments = {"project": real.name, "service": "web", "compose_command": list(compose_command())}
+    outcome = run_module("container_recreate", arguments)
+    assert (outcome["failed"], outcome["result"]) == (True, "failed")
+    assert "emory limit" in outcome["msg"]
+    denied = run_module("container_recreate", {**arguments, "deny": ["web"]})
+    assert (denied["changed"], denied["result"]) == (False, "protected")
+    nowhere = run_module("container_recreate", {**arguments, "service": "nothing"})
+    assert "service: nothing is not in" in nowhere["msg"]
