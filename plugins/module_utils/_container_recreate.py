@@ -40,8 +40,7 @@ def recreate(options, check_mode, run):
 
     ``run`` is the method run_command of the module.
 
-    Raises BadOption, CannotMeasure, CannotConnect, _container_restart.NotFound and _docker.Refused where nothing was
-    done yet.
+    Raises CannotMeasure, CannotConnect and _docker.Refused where nothing was done yet.
     """
     deadline = Deadline(options["deadline"])
     # How it stands when the time is over is still asked.
@@ -72,7 +71,7 @@ class Service:
         marks = [{"id": row["Id"], "project": options["project"]} for row in project]
         found = list(_compose_drift.sources(marks, labels_of, options))
         if not found:
-            raise _container_restart.NotFound(
+            raise _docker.NotFound(
                 "no container of the project %s says which compose file made it" % options["project"],
                 "Name the files in compose_files.",
             )

@@ -41,18 +41,10 @@ SAME_TIME = 0.0015
 STATE_FIELDS = ("id", "status", "health", "started_at", "restart_count")
 
 
-class NotFound(Exception):
-    """What was named is not there. Nothing was done."""
-
-    def __init__(self, message, cure):
-        super().__init__(message)
-        self.cure = cure
-
-
 def restart(options, check_mode):
     """What M(tracktion.ops.container_restart) returns, with ``failed`` and ``msg`` on failure.
 
-    Raises BadOption, MissingLibrary, CannotConnect, NotFound and _docker.Refused where nothing was done yet.
+    Raises CannotMeasure, CannotConnect and _docker.Refused where nothing was done yet.
     """
     if not options["services"] and not options["names"]:
         raise BadOption("services, names: only what is named is restarted", cure="Name services or containers.")
@@ -80,7 +72,7 @@ def restart(options, check_mode):
 
 
 def find(client, options):
-    """The named containers as the engine lists them. Raises NotFound, BadOption."""
+    """The named containers as the engine lists them. Raises _docker.NotFound, BadOption."""
     rows = _docker.containers(client)
     project = options["project"]
     found = []
@@ -91,12 +83,12 @@ def find(client, options):
         if len(projects) > 1:
             raise BadOption("project: the service %s is in %s" % (service, ", ".join(projects)), cure="Say which.")
         if not mine:
-            raise NotFound(missing(service, project, rows), "docker compose up -d %s" % service)
+            raise _docker.NotFound(missing(service, project, rows), "docker compose up -d %s" % service)
         found += mine
     for name in options["names"]:
         mine = [row for row in rows if _docker.name_of(row) == name or (len(name) >= 12 and row["Id"].startswith(name))]
         if not mine:
-            raise NotFound("there is no container %s" % name, "docker ps --all")
+            raise _docker.NotFound("there is no container %s" % name, "docker ps --all")
         found += mine
     return list({row["Id"]: row for row in found}.values())
 

@@ -10,7 +10,12 @@ import os
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import DEBIAN_PACKAGES, require
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, MissingLibrary
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    CannotMeasure,
+    MissingLibrary,
+)
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 SPEC = {
@@ -34,6 +39,12 @@ ONE_OFF = "com.docker.compose.oneoff"
 UNIX = ("unix://", "http+unix://")
 # What makes the socket, where its package put it.
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd", "/usr/bin/podman")
+
+
+class NotFound(CannotMeasure):
+    """What was named is not there."""
+
+    kind = "not_found"
 
 
 class Refused(Exception):
@@ -87,6 +98,21 @@ class Client:
             raise BadOption("client_cert, client_key, ca_path: %s" % exc) from exc
         except (errors.DockerException, OSError, ValueError) as exc:
             raise explained(exc, self._options["docker_host"]) from exc
+
+
+def answer(module, act):
+    """End a module that acts: with what ``act`` returned, or with why nothing was done."""
+    try:
+        result = act()
+    except (CannotConnect, CannotMeasure) as exc:
+        module.fail_json(msg="%s. %s" % (exc, exc.cure), kind=exc.kind)
+    except Refused as exc:
+        module.fail_json(msg="The Docker engine refused: %s" % exc, kind="refused")
+    if not module._diff:
+        result.pop("diff")
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 def explained(exc, host):

@@ -27,7 +27,7 @@ SPEC = dict(
 def prune(options, check_mode):
     """What M(tracktion.ops.docker_prune) returns, with ``failed`` and ``msg`` on failure.
 
-    Raises BadOption, MissingLibrary, CannotConnect and _docker.Refused where nothing was done yet.
+    Raises CannotMeasure, CannotConnect and _docker.Refused where nothing was done yet.
     """
     if "volumes" in options["kinds"] and not options["names"]:
         raise BadOption("names: volumes are removed by name only", cure="Name them: docker volume ls -f dangling=true")
@@ -35,6 +35,8 @@ def prune(options, check_mode):
     found = [item for kind in KINDS if kind in options["kinds"] for item in CANDIDATES[kind](client, options)]
     planned = sorted(found, key=lambda item: item["since"] or 0)[: options["max_items"]]
     for item in planned:
+        if item["result"] == "kept":
+            continue
         item["result"] = "planned"
         if not check_mode:
             remove(client, item)
@@ -68,10 +70,18 @@ def containers(client, options):
 
 
 def volumes(client, options):
-    """The named volumes; whether a container uses one is for the engine to say, which then refuses."""
+    """The named volumes, at any age; one that a container has, running or not, is kept."""
+    users = {}
+    for row in client.call("containers", all=True):
+        for mount in row.get("Mounts") or []:
+            users.setdefault(mount.get("Name"), []).append(_docker.name_of(row))
     for volume in client.call("volumes").get("Volumes") or []:
-        if volume["Name"] in options["names"] and may_go(volume["Name"], volume.get("Labels") or {}, options):
-            yield candidate("volume", volume["Name"], volume["Name"], epoch(volume.get("CreatedAt")), None)
+        name = volume["Name"]
+        if name in options["names"] and may_go(name, volume.get("Labels") or {}, options):
+            found = candidate("volume", name, name, epoch(volume.get("CreatedAt")), None)
+            if name in users:
+                found.update(result="kept", message="%s uses it" % ", ".join(users[name]))
+            yield found
 
 
 def build_cache(client, options):

@@ -150,24 +150,15 @@ after:
   sample: {}
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils import _container_restart, _docker
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
 
 
 def main():
     module = AnsibleModule(argument_spec=_container_restart.SPEC, supports_check_mode=True)
-    try:
-        result = _container_restart.restart(module.params, module.check_mode)
-    except (CannotConnect, CannotMeasure, _container_restart.NotFound) as exc:
-        module.fail_json(msg="%s. %s" % (exc, exc.cure), kind=getattr(exc, "kind", "not_found"))
-    except _docker.Refused as exc:
-        module.fail_json(msg="The Docker engine refused: %s" % exc, kind="refused")
-    if not module._diff:
-        result.pop("diff")
-    if result.pop("failed", False):
-        module.fail_json(**result)
-    module.exit_json(**result)
+    _docker.answer(module, partial(_container_restart.restart, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -98,24 +98,15 @@ removed:
   sample: [{kind: image, id: 'sha256:3f2a9c0d1e4b', name: 3f2a9c0d1e4b, since: 1795593039.0, bytes: 1024, result: removed, message: null}]
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils import _docker, _docker_prune
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
 
 
 def main():
     module = AnsibleModule(argument_spec=_docker_prune.SPEC, supports_check_mode=True)
-    try:
-        result = _docker_prune.prune(module.params, module.check_mode)
-    except (CannotConnect, CannotMeasure) as exc:
-        module.fail_json(msg="%s. %s" % (exc, exc.cure), kind=exc.kind)
-    except _docker.Refused as exc:
-        module.fail_json(msg="The Docker engine refused: %s" % exc, kind="refused")
-    if not module._diff:
-        result.pop("diff")
-    if result.pop("failed", False):
-        module.fail_json(**result)
-    module.exit_json(**result)
+    _docker.answer(module, partial(_docker_prune.prune, module.params, module.check_mode))
 
 
 if __name__ == "__main__":
