@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -87,6 +88,16 @@ class Client:
             raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
         self.api.timeout = seconds
         return self._ask(getattr(self.api, method), *arguments, **named)
+
+    def remove_build_cache(self, identity):
+        """Remove one entry of the build cache; the method of the SDK takes no filters before 7.1, and removes all."""
+        filters = json.dumps({"id": [identity]})
+
+        def remove():
+            url = self.api._url("/build/prune")
+            return self.api._result(self.api._post(url, params={"all": True, "filters": filters}), True)
+
+        return self._ask(remove)
 
     def _ask(self, method, *arguments, **named):
         errors = self._docker.errors

@@ -118,7 +118,7 @@ def remove(client, item):
         elif item["kind"] == "volume":
             client.call("remove_volume", item["id"], force=False)
         else:
-            client.call("prune_builds", filters={"id": [item["id"]]}, all=True)
+            client.remove_build_cache(item["id"])
         item["result"] = "removed"
     except _docker.Refused as exc:
         # Gone already, or used again.

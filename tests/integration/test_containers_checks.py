@@ -16,12 +16,13 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _docker
 from tests.integration.areas import diagnose
-from tests.integration.modules import run_module
+from tests.integration.modules import run_module, run_module_in_container
 from tests.integration.playbooks import LOCAL, inventory, run_remedy
 from tests.integration.test_container_restart import silent
 from tests.lab.engine import compose_command, docker
 from tests.lab.faults import every
 from tests.lab.faults.containers import HEALTHY, SOUND
+from tests.lab.images import ensure_image
 from tests.lab.inventory import variables
 from tests.lab.servers import LABEL
 from tests.lab.shell import attempt, run, wait_until
@@ -80,6 +81,22 @@ def test_a_machine_without_an_engine_has_no_findings_unless_it_should_have_one()
     found = diagnose("containers", {**nowhere, "containers_engine_required": True}, before=forget_programs)
     assert list(found) == ["containers.engine_missing"]
     assert sound(found["containers.engine_missing"])
+
+
+SOCKET = "/var/run/docker.sock"
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_the_libraries_of_a_distribution_will_do(app, suite):
+    app.run("web", options=(*SOUND, *HEALTHY))
+    socket = ("--volume", "%s:%s" % (SOCKET, SOCKET))
+    found = run_module_in_container(ensure_image(suite), "container_state_info", {"project": app.name}, socket)
+    assert [container["service"] for container in found["containers"]] == ["web"]
+    # From inside a container the engine can be asked, and the kernel cannot.
+    assert found["containers"][0]["memory_bytes"] is None
+    assert "containers.use" in {entry["part"] for entry in found["unknown"]}
+    without = run_module_in_container(ensure_image(suite), "container_state_info")
+    assert (without["reachable"], without["engine"]["installed"], without["containers"]) == (True, False, [])
 
 
 def forget_programs():
