@@ -11,6 +11,7 @@ a second each, are not asked for.
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from ansible_collections.tracktion.ops.plugins.module_utils import (
     _compose_drift,
@@ -74,7 +75,7 @@ def measure(options):
         compose, of_files = _compose_drift.compare(containers, labels_of, options, deadline, unknown)
         paths = _mounted_paths.paths(inspected, of_files, options, deadline, unknown)
         ports = ports_taken(containers)
-        use.finish(containers, options["sample_seconds"], deadline, unknown)
+        use.finish(containers, options["sample_seconds"], deadline, unknown, partial(state_now, client))
     else:
         unknown.add("containers.use", "the engine is on another machine, whose kernel cannot be asked from here")
     return reached(
@@ -131,6 +132,16 @@ def inspections(client, rows, options, unknown):
     if len(rows) > options["max_containers"]:
         unknown.add("containers", "only %d of %d were looked at" % (options["max_containers"], len(rows)))
     return found
+
+
+def state_now(client, identity):
+    """The state of a container now, empty where it is gone; null where that cannot be asked any more."""
+    try:
+        return client.call("inspect_container", identity)["State"]
+    except _docker.Refused:
+        return {}
+    except CannotConnect:
+        return None
 
 
 ENGINE_FIELDS = (
@@ -201,7 +212,7 @@ def _content(path):
 def described(data, options):
     """The facts of a container; what the kernel says about it is added later."""
     found = _container_facts.facts(data, options["expected_services"])
-    found.update(dict.fromkeys(_container_use.FIELDS))
+    found.update(dict.fromkeys(_container_use.FIELDS), ended_meanwhile=False)
     return found
 
 

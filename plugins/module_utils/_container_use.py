@@ -29,8 +29,8 @@ class Use:
     def read(self):
         return {name: self.hierarchies.read(pid, name) if pid else None for name, pid in self.pids.items()}
 
-    def finish(self, containers, sample_seconds, deadline, unknown):
-        """Add ``FIELDS`` to the facts of those that were read."""
+    def finish(self, containers, sample_seconds, deadline, unknown, state_now):
+        """Add ``FIELDS`` to the facts of those that were read; ``state_now`` tells the state of one now."""
         if self.pids:
             time.sleep(deadline.remaining(max(0.0, self.began + sample_seconds - time.monotonic())))
         second, seconds = self.read(), time.monotonic() - self.began
@@ -43,9 +43,15 @@ class Use:
                 container["memory_ratio"] = ratio(now["memory_bytes"], now["memory_limit_bytes"])
                 container["pids_ratio"] = ratio(now["pids"], now["pids_limit"])
             elif container["id"] in second:
-                unread.append(container["name"])
+                container["ended_meanwhile"] = self.has_ended(state_now(container["id"]), container["id"])
+                if not container["ended_meanwhile"]:
+                    unread.append(container["name"])
         if unread:
             unknown.add("containers.use", "the control groups cannot be read from here: %s" % ", ".join(unread[:5]))
+
+    def has_ended(self, state, name):
+        """Whether the process that was to be read is over, as in a container that ends again and again."""
+        return state is not None and (state.get("Status") not in ALIVE or state.get("Pid") != self.pids[name])
 
 
 def ratio(used, limit):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _processes
-from ansible_collections.tracktion.ops.plugins.module_utils._containers import container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._watcher import readable_address, sockets_of
 
 LISTEN, CLOSED = "0A", "07"
@@ -48,15 +47,21 @@ def overlap(one, other):
 
 
 def holder(inode):
-    """The process that has a socket open, as ``pid``, ``command``, ``container_id``; null where nobody can be seen."""
+    """The process that has a socket open, as ``pid`` and ``command``; null where nobody can be seen.
+
+    Of several, the oldest: the others have it from that one.
+    """
+    found = []
     for pid in _processes.pids():
         try:
             if inode in sockets_of(pid):
-                words = _processes.arguments(pid)
-                return {"pid": pid, "command": _processes.label(words), "container_id": container_id(pid)}
+                found.append((_processes.started(pid) or 0, pid))
         except OSError:
             continue
-    return None
+    if not found:
+        return None
+    _started, pid = min(found)
+    return {"pid": pid, "command": _processes.label(_processes.arguments(pid))}
 
 
 def taken(container, heard, running):

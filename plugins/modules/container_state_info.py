@@ -159,6 +159,7 @@ containers:
       type: list
       elements: dict
       returned: always
+    ended_meanwhile: {description: Whether it ended while it was measured; what it uses is null then., type: bool, returned: always}
     memory_limit_set: {description: 'The memory limit it was made with, 0 for none.', type: int, returned: always}
     memory_bytes: {description: 'Memory in use, without cache of files that nobody uses.', type: int, returned: always}
     memory_limit_bytes: {description: 'The limit as the kernel has it, or null.', type: int, returned: always}

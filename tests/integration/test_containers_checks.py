@@ -175,6 +175,11 @@ def test_a_service_that_has_done_its_work_is_no_fault(app):
     assert finding["status"] == "critical"
 
 
+def test_what_ends_while_it_is_measured_is_not_unknown(app):
+    app.run("brief", "sleep", "2", options=(*SOUND, *HEALTHY))
+    assert look(app, tracktion_sample_seconds=3) == {}
+
+
 def test_expected_services_are_missed(app):
     app.run("web", options=(*SOUND, *HEALTHY))
     found = look(app, containers_expected_services=["web", "worker"])
@@ -306,7 +311,7 @@ def test_a_sick_service_is_restarted_and_well_again(app, tmp_path):
     assert inspect(sick)["State"]["Health"]["Status"] == "healthy"
     assert look(app) == {}
     after = inspect(sick)["State"]["StartedAt"]
-    assert '"result": "changed_meanwhile"' in remedy("restart_service", tmp_path, evidence=offered["vars"])
+    assert run_module("container_restart", offered["vars"])["containers"][0]["result"] == "changed_meanwhile"
     assert inspect(sick)["State"]["StartedAt"] == after
 
 
@@ -360,7 +365,8 @@ def test_images_without_a_name_are_told_and_go(app, images, tmp_path):
     assert exists(kept)
     assert exists(used)
     assert exists(denied)
-    assert "CHANGED" not in remedy("prune_images", tmp_path, **mine)
+    again = {"kinds": ["images"], "older_than": 0, "deny": mine["containers_deny"]}
+    assert run_module("docker_prune", again)["changed"] is False
 
 
 def others_than(image):
@@ -368,9 +374,9 @@ def others_than(image):
     return [each for each in listed if each != image]
 
 
-def test_young_images_stay(images, tmp_path):
+def test_young_images_stay(images):
     image = images()
-    assert "CHANGED" not in remedy("prune_images", tmp_path, containers_prune_age_seconds=604800 * 520)
+    assert run_module("docker_prune", {"kinds": ["images"], "older_than": 3e8})["changed"] is False
     assert exists(image)
 
 
@@ -388,7 +394,8 @@ def test_stopped_containers_of_no_service_are_told_and_go(app, tmp_path):
     left = docker("ps", "--all", "--format", "{{.Names}}").split()
     assert stray not in left
     assert {kept, service} <= set(left)
-    assert "CHANGED" not in remedy("prune_stopped", tmp_path, **mine)
+    again = {"kinds": ["containers"], "older_than": 0, "deny": deny}
+    assert run_module("docker_prune", again)["changed"] is False
 
 
 def started_by_hand(app, *options):
@@ -490,9 +497,9 @@ def test_a_change_of_the_compose_file_is_told_and_applied(real, tmp_path):
     assert "containers.compose_drift" not in look(real)
     # Neither the old evidence nor the new one is a reason to do it again.
     made = inspect(real.web)["Id"]
-    assert '"result": "changed_meanwhile"' in remedy("recreate", tmp_path, evidence=offered["vars"], **settings)
+    assert run_module("container_recreate", offered["vars"])["result"] == "changed_meanwhile"
     plain = {"project": real.name, "service": "web"}
-    assert '"result": "as_wanted"' in remedy("recreate", tmp_path, evidence=plain, **settings)
+    assert run_module("container_recreate", plain)["result"] == "as_wanted"
     assert inspect(real.web)["Id"] == made
     # What is missing is made, and nothing else is touched.
     docker("rm", "--force", real.web)
