@@ -38,8 +38,8 @@ DEPENDS_ON = "com.docker.compose.depends_on"
 ONE_OFF = "com.docker.compose.oneoff"
 
 UNIX = ("unix://", "http+unix://")
-# What makes the socket, where its package put it.
-PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd", "/usr/bin/podman")
+# What makes the socket, where its package put it. Podman needs none, and makes one only where it is told to.
+PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 
 
 class NotFound(CannotMeasure):

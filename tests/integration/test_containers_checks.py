@@ -100,7 +100,7 @@ def test_the_libraries_of_a_distribution_will_do(app, suite):
 
 
 def forget_programs():
-    """As on a machine where neither Docker nor Podman was installed."""
+    """As on a machine where Docker was never installed."""
     _docker.PROGRAMS = ()
 
 
