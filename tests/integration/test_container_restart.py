@@ -6,15 +6,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import time
 
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _libraries
 from ansible_collections.tracktion.ops.plugins.module_utils._containers import epoch
+from tests.integration.containers import silent
 from tests.integration.modules import run_module
 from tests.lab.engine import docker
 from tests.lab.throwaway import healthcheck, inspect, project, wait_for
@@ -225,12 +224,3 @@ def without_privileges():
     # It could not read the library where that is ours alone.
     _libraries.require("docker")
     os.setuid(65534)
-
-
-@contextlib.contextmanager
-def silent(path):
-    """A socket that accepts connections and never answers, as an engine that hangs."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        yield "unix://%s" % path

@@ -1,0 +1,50 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Containers of a project of its own, and what a diagnosis says about them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from tests.integration.areas import diagnose
+from tests.lab.throwaway import project
+
+
+@contextlib.contextmanager
+def own_project(directory):
+    """A project whose containers name a compose file in ``directory``, with nothing in it."""
+    file = directory / "own-compose.yaml"
+    file.write_text("services: {}")
+    with project("containers") as found:
+        found.compose_file = str(file)
+        yield found
+
+
+def look(found, **settings):
+    """The findings about a project of its own."""
+    return diagnose("containers", {"containers_project": found.name, "containers_expected_services": [], **settings})
+
+
+def sound(findings):
+    """Findings that are worded: a template that fails shows as the title with the reason."""
+    assert findings
+    for finding in findings:
+        assert finding["status"] in ("info", "warning", "critical"), finding
+        assert not finding["summary"].startswith(finding["title"]), finding["summary"]
+        assert "is undefined" not in (finding["advice"] or ""), finding["advice"]
+        assert "None" not in finding["summary"], finding["summary"]
+        if finding["remedy"]:
+            assert finding["remedy"]["problem"] is None
+    return findings
+
+
+@contextlib.contextmanager
+def silent(path):
+    """A socket that accepts connections and never answers, as an engine that hangs."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield "unix://%s" % path
