@@ -44,7 +44,10 @@ def load(files, directory):
         except OSError as exc:
             raise Unreadable("%s: %s" % (path, exc.strerror)) from exc
         except (yaml.YAMLError, UnicodeDecodeError) as exc:
-            raise Unreadable("%s is not valid: %s" % (path, " ".join(str(exc).split()))) from exc
+            # The whole message quotes the line, which may hold a password.
+            mark = getattr(exc, "problem_mark", None)
+            where = ", line %d" % (mark.line + 1) if mark else ""
+            raise Unreadable("%s%s: %s" % (path, where, getattr(exc, "problem", None) or "it is not YAML")) from exc
         if not isinstance(document, dict) or not isinstance(document.get("services", {}), dict):
             raise Unreadable("%s: has no services" % path)
         for name, service in (document.get("services") or {}).items():

@@ -9,6 +9,7 @@ By the compose of the host: nobody else knows all that a compose file means. It 
 
 from __future__ import annotations
 
+import re
 import shutil
 
 from ansible_collections.tracktion.ops.plugins.module_utils import (
@@ -31,6 +32,7 @@ SPEC = dict(
     deadline={"type": "float", "default": 180.0},
 )
 
+ENGINE_SAID = re.compile(r"Error response from daemon: (.+)")
 # What the program timeout exits with where it had to end a command.
 TIMED_OUT = 124
 
@@ -139,8 +141,10 @@ class Service:
         if code == TIMED_OUT:
             return "compose did not finish within %g s" % self.options["deadline"]
         if code:
-            said = " ".join((said + complaints).split())
-            return "compose failed with exit code %d: %s" % (code, cut(said[-300:], 300))
+            # What compose says by itself may quote the file, with its passwords; what the engine says does not.
+            found = ENGINE_SAID.search(said + complaints)
+            reason = cut(found.group(1), 300) if found else "look at it on the host: %s" % " ".join(command)
+            return "compose failed with exit code %d: %s" % (code, reason)
         return None
 
     def compose(self):

@@ -255,7 +255,21 @@ def test_what_compose_cannot_make_fails_and_says_why(real, tmp_path):
     outcome = run_module("container_recreate", arguments)
     assert (outcome["failed"], outcome["result"]) == (True, "failed")
     assert "emory limit" in outcome["msg"]
+    # What the engine says is told; what compose says may quote a password of the file.
+    write_wrong(tmp_path)
+    outcome = run_module("container_recreate", arguments)
+    assert (outcome["failed"], outcome["result"]) == (True, "failed")
+    assert "hunter2" not in str(outcome)
+    assert "up --detach --no-deps --no-build web" in outcome["msg"]
     denied = run_module("container_recreate", {**arguments, "deny": ["web"]})
     assert (denied["changed"], denied["result"]) == (False, "protected")
     nowhere = run_module("container_recreate", {**arguments, "service": "nothing"})
     assert "service: nothing is not in" in nowhere["msg"]
+
+
+def write_wrong(directory):
+    """Another value that compose cannot interpolate, and quotes."""
+    path = directory / "docker-compose.yaml"
+    path.write_text(
+        path.read_text().replace("    init: true", "    environment: {PASSWORD: 'hunter2${'}\n    init: true")
+    )

@@ -115,3 +115,12 @@ def test_what_is_no_compose_file_is_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(_compose_file.Unreadable):
         _compose_file.load([str(path)], str(tmp_path))
+
+
+def test_what_is_wrong_is_told_without_the_line_that_may_hold_a_password(tmp_path):
+    path = tmp_path / "compose.yaml"
+    path.write_text("services:\n  web:\n    environment: {PASSWORD: 'hunter2\n")
+    with pytest.raises(_compose_file.Unreadable) as caught:
+        _compose_file.load([str(path)], str(tmp_path))
+    assert "compose.yaml, line 4: found unexpected end of stream" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
