@@ -12,7 +12,7 @@ import shlex
 import tempfile
 from datetime import UTC, datetime
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _remediation
 
 SCHEMA_VERSION = 1
 REMEDY_FIELDS = ("id", "title", "risk", "data_loss", "does", "target", "vars", "evidence")
@@ -36,6 +36,10 @@ class Judges:
 
     def argument_spec(self, name):
         return self._areas[name].argument_spec
+
+    def ids(self):
+        """The ids of the checks that have judged, and of the remedies that may answer them."""
+        return {row.id for checks in self._checks.values() for row in (*checks, *checks.remedies.values())}
 
 
 def host_report(name, results, judges, coerce):
@@ -97,7 +101,7 @@ def _host_finding(host, place, check_id, summary):
     }
 
 
-def build(hosts, findings, previous, version, started, finished, inventories):
+def build(hosts, findings, previous, version, started, finished, inventories, remediation=None):
     """The report, as it stands in report.json (``docs/report.schema.json``)."""
     seen = {finding["fingerprint"]: finding.get("first_seen") for finding in (previous or {}).get("findings", [])}
     now = _iso(finished)
@@ -125,6 +129,7 @@ def build(hosts, findings, previous, version, started, finished, inventories):
         "counts": counts,
         "hosts": hosts,
         "findings": findings,
+        "remediation": remediation,
     }
 
 
@@ -140,6 +145,7 @@ def summary(report, findings=20):
             for finding in report["findings"][:findings]
         ],
         "findings_left_out": max(0, len(report["findings"]) - findings),
+        "remediation": _remediation.summary(report["remediation"]),
     }
 
 

@@ -58,21 +58,21 @@ def _finding(finding, paint, shown):
     """``shown`` maps the command lines printed so far for this host to the finding they stand under."""
     what = finding["id"] + (" [%s]" % finding["object"] if finding["object"] else "")
     lines = ["", "  %s  %s" % (paint(finding["status"], finding["status"].upper()), what)]
-    lines += _labelled("", finding["summary"])
+    lines += labelled("", finding["summary"])
     numbers = _numbers(finding["observed"])
     limits = _numbers(finding["threshold"])
     if numbers:
-        lines += _labelled("seen", numbers + ("   limit: " + limits if limits else ""))
-    lines += _labelled("why", finding["why"])
+        lines += labelled("seen", numbers + ("   limit: " + limits if limits else ""))
+    lines += labelled("why", finding["why"])
     if finding["advice"]:
-        lines += _labelled("do", finding["advice"])
+        lines += labelled("do", finding["advice"])
     remedy = finding["remedy"]
     if remedy and remedy["command"] in shown:
-        lines += _labelled("remedy", "%s, as for %s above" % (remedy["id"], shown[remedy["command"]]))
+        lines += labelled("remedy", "%s, as for %s above" % (remedy["id"], shown[remedy["command"]]))
     elif remedy:
         shown[remedy["command"]] = finding["id"]
         cost = "" if remedy["data_loss"] == "none" else ", loses: %s" % remedy["data_loss"]
-        lines += _labelled("remedy", "%s (%s%s): %s" % (remedy["id"], remedy["risk"], cost, remedy["does"]))
+        lines += labelled("remedy", "%s (%s%s): %s" % (remedy["id"], remedy["risk"], cost, remedy["does"]))
         # Not wrapped: it is there to be copied.
         lines.append("      %-7s%s" % ("try", remedy["command"]))
     return lines
@@ -91,14 +91,14 @@ def _unknowns(findings, paint):
             "  %s  %s: %d check%s could not run"
             % (paint("unknown", "UNKNOWN"), area, len(ids), "" if len(ids) == 1 else "s"),
         ]
-        lines += _labelled("", reason)
+        lines += labelled("", reason)
         if advice:
-            lines += _labelled("do", advice)
-        lines += _labelled("checks", ", ".join(ids))
+            lines += labelled("do", advice)
+        lines += labelled("checks", ", ".join(ids))
     return lines
 
 
-def _labelled(label, text):
+def labelled(label, text):
     return textwrap.wrap(
         text,
         WIDTH,
