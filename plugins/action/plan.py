@@ -30,7 +30,7 @@ SPEC = {
     "skip": {"type": "list", "elements": "str", "default": []},
     "max_actions": {"type": "int", "default": 20},
     "plan_file": {"type": "path"},
-    "plan": {"type": "raw"},
+    "plan": {"type": "str"},
     "plan_max_age": {"type": "int", "default": 86400},
     "audit_path": {"type": "path", "required": True},
 }
@@ -54,7 +54,7 @@ class ActionModule(ActionBase):
         verdict = _verdict.judge(task_vars)
         self._refuse_strangers(limits, verdict)
         journals = _journals(task_vars["hostvars"])
-        made = _plan.actions(verdict.findings, limits, journals, now, approved)
+        made = _plan.actions(verdict.findings, limits, verdict.places, journals, now, approved)
         run = _runs.start(task_vars)
         left = _left_unfinished(journals)
         if not check_mode:
@@ -65,7 +65,9 @@ class ActionModule(ActionBase):
         text = _terminal_plan.plan(made, left, limits, check_mode, approved is not None, written)
         self._display.display("\n" + _terminal_plan.painted(text, bool(ANSIBLE_COLOR)))
         planned = [action for action in made if action["status"] == "planned"]
-        hosts = list(dict.fromkeys([action["host"] for action in planned] + [entry["host"] for entry in left]))
+        known = {host["name"] for host in verdict.hosts}
+        hosts = [action["host"] for action in planned] + [entry["host"] for entry in left if entry["host"] in known]
+        hosts = list(dict.fromkeys(hosts))
         result = {
             "changed": False,
             "run": run,
@@ -83,7 +85,7 @@ class ActionModule(ActionBase):
             },
         }
         if check_mode:
-            stats = {"tracktion_plan": json.dumps(document)}
+            stats = {"tracktion_plan": _plan.as_text(document)}
             result["ansible_stats"] = {"data": stats, "per_host": False, "aggregate": False}
         return result
 
@@ -102,11 +104,7 @@ class ActionModule(ActionBase):
                 ) from exc
         if not plan:
             return None
-        try:
-            data = json.loads(json.dumps(plan) if isinstance(plan, Mapping) else plan)
-        except (TypeError, ValueError) as exc:
-            raise _plan.BadPlan("%s: is not JSON: %s" % (source, exc)) from exc
-        return _plan.checked(data, now, arguments["plan_max_age"], source)
+        return _plan.checked(_plan.from_text(plan, source), now, arguments["plan_max_age"], source)
 
     def _refuse_strangers(self, limits, verdict):
         ids = verdict.judges.ids()
@@ -148,35 +146,30 @@ class ActionModule(ActionBase):
 
 
 def _journals(hostvars):
-    """What the journals of each host's places hold, as one: ``{lock, done, unfinished, error}``."""
+    """By place, what its journal holds: ``{lock, done, unfinished, error}``; the lock only where it counts."""
     journals = {}
     for name in hostvars:
         registered = hostvars.raw_get(name).get("tracktion_journal")
         if isinstance(registered, Mapping):
-            journals[name] = _joined(registered.get("results") or [registered])
+            for answer in registered.get("results") or []:
+                journals[answer["tracktion_place"]] = _journal(answer)
     return journals
 
 
-def _joined(answers):
-    joined = {"lock": None, "done": [], "unfinished": [], "error": None}
-    for answer in answers:
-        if "done" not in answer:
-            joined["error"] = "the audit log of the host cannot be read: %s" % answer.get("msg", "it did not answer")
-            continue
-        joined["error"] = joined["error"] or answer.get("error")
-        lock = answer["lock"]
-        if lock and not lock["stale"] and not _runs.is_dead(lock):
-            joined["lock"] = lock
-        joined["done"] += answer["done"]
-        joined["unfinished"] += answer["unfinished"]
-    return joined
+def _journal(answer):
+    if "done" not in answer:
+        error = "its audit log cannot be read: %s" % answer.get("msg", "it did not answer")
+        return {"lock": None, "done": [], "unfinished": [], "error": error}
+    lock = answer["lock"]
+    counts = lock and not lock["stale"] and not _runs.is_dead(lock)
+    return {**{name: answer[name] for name in ("done", "unfinished", "error")}, "lock": lock if counts else None}
 
 
 def _left_unfinished(journals):
     """Intents of runs that are over, whose outcome nobody knows."""
     return [
-        {**entry, "host": name}
-        for name, journal in journals.items()
+        entry
+        for journal in journals.values()
         for entry in journal["unfinished"]
         if not journal["lock"] or journal["lock"]["run"] != entry["run"]
     ]

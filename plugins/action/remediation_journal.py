@@ -41,12 +41,21 @@ class ActionModule(ActionBase):
         if answer.get("reason") == "locked" and _runs.is_dead(answer["lock"]):
             answer = self._on_host({**step, "break_run": answer["lock"]["run"]}, task_vars)
         if "go" not in answer:
-            return {**answer, "failed": True}
+            return self._cannot_begin(entry, answer)
         if not answer["go"]:
             return self._refuse(action, _outcome.why_not(answer, action))
         if not self._task.check_mode:
-            _runs.audit(arguments["audit_path"], [{**entry, "event": "intent", "time": time.time()}])
+            try:
+                self._audit(arguments, entry, "intent")
+            except OSError as exc:
+                return self._cannot_begin(entry, {"msg": "%s: %s" % (arguments["audit_path"], exc.strerror)})
         return {**answer, "changed": False}
+
+    def _cannot_begin(self, entry, answer):
+        """Nothing is done that cannot be written down first; the other hosts go on, and the report says it."""
+        message = str(answer.get("msg"))
+        _runs.note_outcome({**entry, "outcome": "failed", "changed": False, "message": message, "time": time.time()})
+        return {"changed": False, "go": False, "reason": message}
 
     def _refuse(self, action, reason):
         """Not carried out, as something that has changed since the plan was made stands against it."""
@@ -59,9 +68,18 @@ class ActionModule(ActionBase):
         _runs.note_outcome({**entry, "time": time.time()})
         if self._task.check_mode:
             return {"changed": False, "failed": False}
-        # First here: the host may have gone.
-        _runs.audit(arguments["audit_path"], [{**entry, "event": "outcome", "time": time.time()}])
-        return {**self._on_host({**arguments, "entry": entry}, task_vars), "changed": False}
+        # First here: the host may have gone. It has been done by now: what cannot be written any more is only warned of.
+        try:
+            self._audit(arguments, entry, "outcome")
+        except OSError as exc:
+            self._display.warning("%s: the outcome is missing: %s" % (arguments["audit_path"], exc.strerror))
+        answer = self._on_host({**arguments, "entry": entry}, task_vars)
+        if answer.get("failed"):
+            self._display.warning("the outcome is missing in the log of the host: %s" % answer.get("msg"))
+        return {"changed": False, "error": answer.get("error")}
+
+    def _audit(self, arguments, entry, event):
+        _runs.audit(arguments["audit_path"], [{**entry, "event": event, "time": time.time()}])
 
     def _release(self, arguments, task_vars):
         lock_of = self._on_host({"state": "read", "directory": arguments["directory"]}, task_vars).get("lock")

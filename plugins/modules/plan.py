@@ -53,8 +53,8 @@ options:
     description: File on the controller that a run in check mode writes, and any other carries out.
     type: path
   plan:
-    description: The plan itself, as JSON text or as a mapping. It goes before O(plan_file).
-    type: raw
+    description: The plan itself, as it was handed to C(set_stats). It goes before O(plan_file).
+    type: str
   plan_max_age:
     description: Seconds after which a plan is too old to be carried out.
     type: int

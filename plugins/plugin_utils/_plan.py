@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import fnmatch
 import hashlib
 import json
@@ -39,22 +40,25 @@ class Limits:
     max_actions: int = 20
 
 
-def actions(findings, limits, journals, now, approved=None):
+def actions(findings, limits, places, journals, now, approved=None):
     """The actions that answer the findings, the worst finding first.
 
-    ``journals`` maps a host to what its journal holds (``lock``, ``done``, ``error``). ``approved`` is a plan: only
-    what it holds, and what still is as it was then, is done, and as it was planned.
-    An action has ``status``: ``planned``, or ``refused`` with a ``reason``.
+    ``places`` maps host and area to the host that it is measured from, and mended from; ``journals`` maps such a place
+    to what its journal holds (``lock``, ``done``, ``error``). ``approved`` is a plan: only what it holds, and what
+    still is as it was then, is done, and as it was planned.
+    An action has ``status``: ``planned``, or ``refused`` with a ``reason``; ``blocked`` where the host is at fault.
     """
     found = [finding for finding in findings if finding["remedy"] and _selected(finding, limits)]
     found.sort(key=lambda finding: (-_judge.STATUSES.index(finding["status"]), finding["host"], finding["id"]))
-    made = list(_merged(found))
+    made = list(_merged(found, places))
     if approved:
         made = _as_approved(made, approved, limits)
     taken = {}
     for action in made:
+        journal = journals.get(action["place"]) or {"error": "its audit log was not read"}
         if action["reason"] is None:
-            action["reason"] = _objection(action, limits, journals.get(action["host"]), now, approved, taken)
+            action["reason"] = _objection(action, limits, journal, now, approved, taken)
+        action["blocked"] = bool(journal["error"]) and action["reason"] == journal["error"]
         action["status"] = "refused" if action["reason"] else "planned"
         if action["status"] == "planned":
             for key in (None, (action["host"], action["remedy"])):
@@ -62,7 +66,7 @@ def actions(findings, limits, journals, now, approved=None):
     return made
 
 
-def _merged(findings):
+def _merged(findings, places):
     """One action for each remedy and target of a host, whichever findings ask for it."""
     made = {}
     for finding in findings:
@@ -74,6 +78,7 @@ def _merged(findings):
                 "action": key,
                 "host": finding["host"],
                 "area": finding["area"],
+                "place": places[finding["host"], finding["area"]],
                 "remedy": proposal["id"],
                 **{name: proposal[name] for name in OF_PROPOSAL},
                 "cap": proposal["cap"],
@@ -104,8 +109,8 @@ def _objection(action, limits, journal, now, approved, taken):
                 action["data_loss"],
                 confirmation_of(action),
             )
-    if journal is None or journal.get("error"):
-        return (journal or {}).get("error") or "the audit log of the host was not read"
+    if journal["error"]:
+        return journal["error"]
     if journal["lock"]:
         return _outcome.locked(journal["lock"])
     until = cooling_until(journal["done"], action["remedy"], action["target"], action["cooldown"])
@@ -125,7 +130,7 @@ def _also(action, limits):
 
 
 def confirmation_of(action):
-    return confirmation({"id": action["remedy"], "target": action["target"]})
+    return confirmation({"id": action["remedy"], "target": action["target"], "evidence": action["evidence"]})
 
 
 def _selected(finding, limits):
@@ -156,7 +161,7 @@ def _as_approved(made, approved, limits):
         current = now.get(planned["action"])
         if current is None:
             result.append(
-                {**planned, "denied": False, "reason": "its evidence is no longer there: nothing is wrong any more"}
+                {**planned, "undo": None, "reason": "its evidence is no longer there: nothing is wrong any more"}
             )
         elif current["evidence"] != planned["evidence"]:
             result.append({**current, "reason": "its evidence has changed since the plan was made: plan again"})
@@ -171,7 +176,10 @@ def _chosen(planned, limits):
 
 
 def document(run, made, now, limits):
-    """A plan as it is kept: what was found, what would be done about it, and a seal."""
+    """A plan as it is kept: what was found, what would be done about it, and a seal.
+
+    The way back is not in it: its template is that of the row, also when the plan is carried out.
+    """
     plan = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
@@ -180,9 +188,22 @@ def document(run, made, now, limits):
         "made": now,
         "risk": limits.risk,
         "confirm": limits.confirm,
-        "actions": made,
+        "actions": [{key: value for key, value in action.items() if key != "undo"} for action in made],
     }
     return {**plan, "seal": seal(plan)}
+
+
+def as_text(plan):
+    """A plan as one word. In clear text, Ansible would take a name with braces in it for a template."""
+    return base64.b64encode(json.dumps(plan).encode()).decode()
+
+
+def from_text(text, source):
+    """The data of a plan as a file holds it or as one word. Raises BadPlan naming ``source``."""
+    try:
+        return json.loads(text if text.lstrip().startswith("{") else base64.b64decode(text, validate=True))
+    except ValueError as exc:
+        raise BadPlan("%s: is not a plan: %s" % (source, exc)) from exc
 
 
 def checked(plan, now, max_age, source):

@@ -12,6 +12,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUS
 CHANGES = ("fixed", "better", "still there", "unknown", "worse", "new")
 OF_ACTION = (
     "action", "host", "remedy", "title", "risk", "data_loss", "target", "does", "vars", "evidence", "status", "reason",
+    "blocked",
 )  # fmt: skip
 OF_OUTCOME = ("outcome", "changed", "message", "result", "undo")
 FAILED = ("failed", "unreachable", "not run")
@@ -99,8 +100,8 @@ def _change(old, new):
 
 
 def failed(remediation):
-    """The actions that were to be done and were not."""
-    return [action for action in remediation["actions"] if action["outcome"] in FAILED]
+    """The actions that were to be done and were not, or could not even be begun."""
+    return [action for action in remediation["actions"] if action["outcome"] in FAILED or action["blocked"]]
 
 
 def summary(remediation, most=20):

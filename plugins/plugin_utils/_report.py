@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import tempfile
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _remediation
 
 SCHEMA_VERSION = 1
+TEMPLATE = re.compile(r"\{[{%#]")
 REMEDY_FIELDS = ("id", "title", "risk", "data_loss", "does", "target", "vars", "evidence")
 COUNTS = ("checks", "items") + _judge.STATUSES
 
@@ -201,8 +203,13 @@ def _with_command(remedy, host, fingerprint, inventories):
 
 
 def confirmation(remedy):
-    """What names a remedy and its target in ``tracktion_confirm``."""
-    return "%s:%s" % (remedy["id"], remedy["target"])
+    """What names a remedy and its target in ``tracktion_confirm``.
+
+    Ansible takes what is handed over by ``-e`` for a template: a target that looks like one (whoever may declare a
+    queue chooses its name) is named by its evidence instead.
+    """
+    name = remedy["target"] or ""
+    return "%s:%s" % (remedy["id"], remedy["evidence"] if TEMPLATE.search(name) else name)
 
 
 def _iso(seconds):

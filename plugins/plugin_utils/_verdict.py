@@ -16,10 +16,14 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _repo
 
 @dataclass
 class Verdict:
-    """``hosts`` and ``findings`` as the report takes them, when the first visit began, and the areas' judges."""
+    """``hosts`` and ``findings`` as the report takes them, when the first visit began, and the areas' judges.
+
+    ``places`` maps host and area to the host that the area is measured from.
+    """
 
     hosts: list
     findings: list
+    places: dict
     started: float
     judges: _report.Judges
 
@@ -35,12 +39,13 @@ def judge(task_vars):
     results = [result for results in visits.values() for result in results]
     roles = sorted({outcome["role"] for result in results for outcome in result["areas"].values()})
     judges = _report.Judges(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
-    hosts, findings = [], []
+    hosts, findings, places = [], [], {}
     for name, own in visits.items():
         host, found = _report.host_report(name, own, judges, _coerce)
         hosts.append(host)
         findings.extend(found)
-    return Verdict(hosts, findings, min(result.get("started") or time.time() for result in results), judges)
+        places.update({(name, area): visit["place"] for visit in own for area in visit["areas"]})
+    return Verdict(hosts, findings, places, min(result.get("started") or time.time() for result in results), judges)
 
 
 def _visits(hostvars):

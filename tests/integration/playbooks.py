@@ -43,17 +43,17 @@ def inventory(path, hosts, **variables):
     return path
 
 
+def playbook_command(name, inventory_path, reports, *arguments, extra=None):
+    """The command line that runs ``playbooks/<name>.yml`` from the root of the checkout."""
+    variables = json.dumps({"tracktion_report_dir": str(reports), **(extra or {})})
+    ansible = str(Path(sys.executable).with_name("ansible-playbook"))
+    return [ansible, "playbooks/%s.yml" % name, "-i", str(inventory_path), "-e", variables, *arguments]
+
+
 def run_playbook(name, inventory_path, reports, *arguments, extra=None, environment=None, timeout=120):
     """Run ``playbooks/<name>.yml`` from the root of the checkout."""
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "playbooks/%s.yml" % name,
-        "-i",
-        str(inventory_path),
-    ]
-    command += ["-e", json.dumps({"tracktion_report_dir": str(reports), **(extra or {})}), *arguments]
     done = subprocess.run(
-        command,
+        playbook_command(name, inventory_path, reports, *arguments, extra=extra),
         cwd=ROOT,
         env={**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", **(environment or {})},
         stdin=subprocess.DEVNULL,
