@@ -13,12 +13,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.integration.playbooks import ROOT
 from tests.integration.rabbitmq import broker
+from tests.lab.engine import docker
+from tests.lab.faults.message_queue import publish
 from tests.lab.shell import wait_until
+from tests.lab.throwaway import project
 
 # Thresholds where the fault would take too long to grow.
 SOONER = {
@@ -262,10 +266,10 @@ def test_a_broker_that_hangs_is_given_up_in_time(one):
     assert seconds < 4
 
 
-def remedy(one, tmp_path, name, check, **evidence):
+def remedy(one, tmp_path, tasks, check, settings=None, /, **evidence):
     """Run a remedy's task file by hand; its output."""
     inventory = tmp_path / "inventory.yml"
-    login = {key: value for key, value in one.settings().items() if "_expected_" not in key}
+    login = {key: value for key, value in one.settings(**(settings or {})).items() if "_expected_" not in key}
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     inventory.write_text(json.dumps({"all": {"hosts": {"broker": {**login, **local}}}}))
     done = subprocess.run(
@@ -277,7 +281,7 @@ def remedy(one, tmp_path, name, check, **evidence):
             "-m",
             "ansible.builtin.include_role",
             "-a",
-            "name=tracktion.ops.message_queue tasks_from=%s" % name,
+            "name=tracktion.ops.message_queue tasks_from=%s" % tasks,
             "-e",
             json.dumps({"message_queue_export_directory": str(tmp_path / "exports"), "tracktion_remedy": evidence}),
             *(["--check", "--diff"] if check else []),
@@ -297,9 +301,7 @@ def remedy(one, tmp_path, name, check, **evidence):
 
 def test_the_remedies_of_a_finding_purge_and_replay(one, tmp_path):
     with one.fault("orphaned-queue"):
-        (finding,) = [
-            found for found in one.diagnose()["message_queue.no_consumer"] if found["object"] == "/ lab.orphaned"
-        ]
+        (finding,) = [found for found in one.diagnose()["message_queue.backlog"] if found["object"] == "/ lab.orphaned"]
         offered = finding["remedy"]
         assert (offered["id"], offered["risk"], offered["data_loss"]) == (
             "message_queue.purge",
@@ -318,3 +320,89 @@ def test_the_remedies_of_a_finding_purge_and_replay(one, tmp_path):
         assert one.ready("lab.orphaned") == 0
         remedy(one, tmp_path, "undo/replay_export", False, export_path=str(export))
         assert one.ready("lab.orphaned") == 1100
+
+
+# Both are there after a restart only: one has stopped, and one has lost its connection and does not notice.
+GONE = {
+    "stopped": lambda one, name: docker("stop", "--time", "1", name),
+    "disconnected": lambda one, name: disconnect(one),
+}
+CONSUMER = """
+import os, pika, time
+parameters = pika.ConnectionParameters("127.0.0.1", credentials=pika.PlainCredentials(*os.environ["LOGIN"].split(":")))
+try:
+    connection = pika.BlockingConnection(parameters)
+    channel = connection.channel()
+    channel.basic_consume("lab.consumed", lambda channel, delivery, *rest: channel.basic_ack(delivery.delivery_tag))
+    channel.start_consuming()
+except pika.exceptions.AMQPError:
+    time.sleep(1e6)
+"""
+
+
+def disconnect(one):
+    """Close every connection but ours, as a broker does that was restarted."""
+    for connection in one.rabbitmq_api("GET", "/connections"):
+        if connection["client_properties"].get("connection_name") != "lab":
+            one.rabbitmq_api("DELETE", "/connections/%s" % quote(connection["name"]))
+
+
+def consumers(one):
+    """How many consumers the broker itself says there are."""
+    with one.amqp() as connection:
+        return connection.channel().queue_declare("lab.consumed", passive=True).method.consumer_count
+
+
+@pytest.mark.parametrize("how", GONE)
+def test_the_remedy_of_a_missing_consumer_brings_it_back(one, tmp_path, how):
+    with one.amqp() as connection:
+        connection.channel().queue_declare("lab.consumed", durable=True)
+    with project("message_queue") as services:
+        login = "LOGIN=%s:%s" % (one.server.user, one.server.password)
+        options = ("--network", "container:%s" % one.server.name, "--env", login, "--restart", "unless-stopped")
+        name = services.run("worker", "python3", "-c", CONSUMER, options=options)
+        wait_until(lambda: consumers(one) == 1, "the consumer", 15)
+        # The API lists a connection some seconds after it was made.
+        wait_until(lambda: one.rabbitmq_api("GET", "/connections"), "the connection", 15)
+        settings = {
+            "message_queue_consumers": {"lab.consumed": ["worker"]},
+            "message_queue_consumer_project": services.name,
+            "message_queue_consumer_min_uptime": 0,
+            "message_queue_expected_queues": [{"name": "lab.consumed", "min_consumers": 1}],
+        }
+        wait_until(lambda: "message_queue.too_few_consumers" not in one.diagnose(**settings), "quiet", 15)
+        GONE[how](one, name)
+        wait_until(lambda: consumers(one) == 0, "the consumer to be gone", 15)
+        publish(one, "lab.consumed", [b"{}"] * 3)
+        wanted = {"message_queue.no_consumer", "message_queue.too_few_consumers"}
+        found = wait_until(lambda: said(one.diagnose(**settings), wanted), "the loss to be noticed", 20)
+        offered = [finding["remedy"] for check in wanted for finding in sound(found[check])]
+        # Two findings, one action.
+        assert {(each["id"], each["risk"], each["target"], each["denied"]) for each in offered} == {
+            ("message_queue.restart_consumers", "disruptive", "worker", False)
+        }
+        assert len({each["evidence"] for each in offered}) == 1
+        assert "restarts worker, which consumes lab.consumed" in offered[0]["does"]
+        said_by_check = remedy(one, tmp_path, "remediate/restart_consumers", True, settings, **offered[0]["vars"])
+        assert "CHANGED" in said_by_check
+        assert consumers(one) == 0
+        remedy(one, tmp_path, "remediate/restart_consumers", False, settings, **offered[0]["vars"])
+        wait_until(lambda: consumers(one) == 1 and one.ready("lab.consumed") == 0, "the consumer to be back", 15)
+        wait_until(lambda: not wanted & set(one.diagnose(**settings)), "the findings to be gone", 20)
+        settings["message_queue_consumer_min_uptime"] = 600
+        again = remedy(one, tmp_path, "remediate/restart_consumers", False, settings, **offered[0]["vars"])
+        assert "CHANGED" not in again
+        assert "just_started" in again
+    with one.amqp() as connection:
+        connection.channel().queue_delete("lab.consumed")
+
+
+def test_a_queue_whose_consumer_nobody_has_named_gets_no_action(one):
+    with one.fault("orphaned-queue"):
+        (finding,) = [
+            found for found in one.diagnose()["message_queue.no_consumer"] if found["object"] == "/ lab.orphaned"
+        ]
+    assert finding["remedy"]["denied"] is True
+    assert finding["remedy"]["problem"] is None
+    assert finding["remedy"]["does"].startswith("nothing: message_queue_consumers does not say")
+    assert "message_queue_consumers" in finding["advice"]

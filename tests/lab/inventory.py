@@ -49,6 +49,7 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "message_queue_management_port": address["management"][1],
         "message_queue_login_user": "tracktion",
         "message_queue_login_password": passwords["rabbitmq"],
+        "message_queue_consumer_project": stack.project,
         # Some sandboxes keep their own pid 1 even from root.
         "file_watching_hidden_processes_accepted": int(pid_1_is_hidden()),
         "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],

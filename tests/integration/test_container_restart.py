@@ -1,0 +1,236 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The module container_restart on containers of a real engine; what came of it is asked of the engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _libraries
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import epoch
+from tests.integration.modules import run_module
+from tests.lab.engine import docker
+from tests.lab.throwaway import healthcheck, inspect, project, wait_for
+
+
+@pytest.fixture(scope="module")
+def app():
+    """A project of three services that depend on each other, the last one with a health check."""
+    with project("containers") as found:
+        found.web = found.run("web", depends_on=("api",), options=healthcheck("true"))
+        found.api = found.run("api", depends_on=("store",))
+        found.store = found.run("store", options=("--stop-timeout", "3"))
+        wait_for(found.web, "healthy", lambda state: state["Health"]["Status"] == "healthy")
+        yield found
+
+
+def restart(found, check=False, diff=False, **options):
+    return run_module("container_restart", {"project": found.name, **options}, check=check, diff=diff)
+
+
+def started(name):
+    return epoch(inspect(name)["State"]["StartedAt"])
+
+
+def evidence(*names):
+    return [{"id": inspect(name)["Id"], "started_at": started(name)} for name in names]
+
+
+def results(outcome):
+    return {entry["service"]: entry["result"] for entry in outcome["containers"]}
+
+
+def test_check_run_check_run(app):
+    before = started(app.web)
+    options = {"services": ["web"], "expected": evidence(app.web)}
+    planned = restart(app, check=True, diff=True, **options)
+    assert (planned["changed"], results(planned)) == (True, {"web": "planned"})
+    assert planned["diff"]["before"][app.web]["started_at"] == before
+    assert planned["diff"]["after"][app.web]["status"] == "running"
+    assert started(app.web) == before
+
+    done = restart(app, diff=True, **options)
+    assert (done["changed"], results(done)) == (True, {"web": "restarted"})
+    assert started(app.web) > before
+    assert done["diff"]["after"][app.web] == done["containers"][0]["after"]
+    # What was foreseen is what came, but for the moment.
+    foreseen, came = planned["after"][app.web], done["after"][app.web]
+    assert {**came, "started_at": None} == foreseen
+    assert came["started_at"] == started(app.web)
+    assert inspect(app.web)["State"]["Health"]["Status"] == "healthy"
+
+    again = started(app.web)
+    for check in (True, False):
+        outcome = restart(app, check=check, **options)
+        assert (outcome["changed"], results(outcome)) == (False, {"web": "changed_meanwhile"})
+    assert started(app.web) == again
+
+
+def test_services_are_restarted_after_what_they_depend_on(app):
+    outcome = restart(app, services=["web", "api", "store"])
+    assert [entry["service"] for entry in outcome["containers"]] == ["store", "api", "web"]
+    assert started(app.store) < started(app.api) < started(app.web)
+
+
+def test_what_has_stopped_is_started(app):
+    docker("stop", "--time", "1", app.api)
+    outcome = restart(app, services=["api"])
+    assert outcome["before"][app.api]["status"] == "exited"
+    assert outcome["after"][app.api]["status"] == "running"
+    assert inspect(app.api)["State"]["Running"]
+
+
+def test_what_was_started_a_moment_ago_is_left_alone(app):
+    docker("restart", "--time", "1", app.api)
+    before = started(app.api)
+    outcome = restart(app, services=["api"], min_uptime=60)
+    assert (outcome["changed"], results(outcome)) == (False, {"api": "just_started"})
+    assert started(app.api) == before
+
+
+def test_a_container_made_anew_is_not_the_one_that_was_meant(app):
+    old = evidence(app.store)
+    docker("rm", "--force", app.store)
+    app.store = app.run("store")
+    before = started(app.store)
+    outcome = restart(app, names=[app.store], expected=old)
+    assert results(outcome) == {"store": "changed_meanwhile"}
+    assert started(app.store) == before
+
+
+def test_the_protected_are_never_touched(app):
+    vault = app.run("vault", labels={"tracktion.ops.protected": "true"})
+    before = started(vault), started(app.api)
+    outcome = restart(app, services=["vault", "api"], deny=["api"])
+    assert (outcome["changed"], results(outcome)) == (False, {"vault": "protected", "api": "protected"})
+    assert restart(app, names=[app.api], deny=[app.api])["containers"][0]["result"] == "protected"
+    assert (started(vault), started(app.api)) == before
+
+
+def test_no_more_than_one_run_may_restart(app):
+    before = started(app.web), started(app.api)
+    outcome = restart(app, services=["web", "api"], max_containers=1)
+    assert outcome["failed"]
+    assert "max_containers" in outcome["msg"]
+    assert (started(app.web), started(app.api)) == before
+
+
+SICK = "test ! -e /sick"
+
+
+def test_one_that_does_not_become_healthy_again_is_told_and_what_follows_is_left(app):
+    # It falls ill at its second start.
+    command = ("sh", "-c", "test -e /born && touch /sick; touch /born; exec sleep infinity")
+    sick = app.run("sick", *command, options=healthcheck(SICK))
+    late = app.run("late", depends_on=("sick",))
+    wait_for(sick, "healthy", lambda state: state["Health"]["Status"] == "healthy")
+    before = started(late)
+    outcome = restart(app, services=["late", "sick"], deadline=3)
+    assert outcome["failed"]
+    assert results(outcome) == {"sick": "unhealthy", "late": "not_reached"}
+    assert "docker logs --tail 50 %s" % sick in outcome["msg"]
+    assert outcome["after"][sick]["health"] in ("unhealthy", "starting")
+    assert started(late) == before
+
+
+def test_one_that_ends_at_once_is_told_with_its_exit_code(app):
+    command = ("sh", "-c", "test -e /born && exit 3; touch /born; exec sleep infinity")
+    brief = app.run("brief", *command)
+    outcome = restart(app, services=["brief"], deadline=30)
+    assert outcome["failed"]
+    assert "ended with exit code 3" in outcome["msg"]
+    assert outcome["containers"][0]["exit_code"] == 3
+    assert inspect(brief)["State"]["ExitCode"] == 3
+
+
+def test_one_that_crashes_again_and_again_is_not_waited_for_till_the_end(app):
+    command = ("sh", "-c", "test -e /born && exit 4; touch /born; exec sleep infinity")
+    app.run("loop", *command, options=("--restart", "unless-stopped"))
+    began = time.monotonic()
+    outcome = restart(app, services=["loop"], deadline=60)
+    assert outcome["failed"]
+    assert "again and again" in outcome["msg"]
+    assert time.monotonic() - began < 20
+
+
+def test_a_paused_one_is_not_restarted(app):
+    frozen = app.run("frozen")
+    docker("pause", frozen)
+    for check in (True, False):
+        outcome = restart(app, check=check, services=["frozen"])
+        assert (outcome["failed"], results(outcome)) == (True, {"frozen": "not_restartable"})
+    assert inspect(frozen)["State"]["Paused"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"project": "lab-nowhere", "services": ["web"]}, "there is no compose project lab-nowhere"),
+        ({"services": ["nothing"]}, "there is no container of the service nothing"),
+        ({"names": ["lab-nothing"]}, "there is no container lab-nothing"),
+        ({}, "services, names"),
+    ],
+)
+def test_what_is_not_there_is_named(app, options, said):
+    outcome = restart(app, **options)
+    assert outcome["failed"]
+    assert said in outcome["msg"]
+
+
+def test_a_service_of_two_projects_needs_the_projects_name(app):
+    with project("containers") as other:
+        twin = other.run("web")
+        before = started(app.web), started(twin)
+        outcome = run_module("container_restart", {"services": ["web"]})
+        assert outcome["failed"]
+        assert "project" in outcome["msg"]
+        assert other.name in outcome["msg"]
+        assert (started(app.web), started(twin)) == before
+
+
+def test_an_engine_that_is_not_there_is_named(tmp_path):
+    nowhere = "unix://%s" % (tmp_path / "docker.sock")
+    outcome = run_module("container_restart", {"services": ["web"], "docker_host": nowhere})
+    assert (outcome["failed"], outcome["kind"]) == (True, "no_engine")
+    assert "docker_host" in outcome["msg"]
+
+
+def test_an_engine_that_never_answers_is_given_up(tmp_path):
+    with silent(tmp_path / "docker.sock") as host:
+        began = time.monotonic()
+        outcome = run_module("container_restart", {"services": ["web"], "docker_host": host, "timeout": 1})
+        assert time.monotonic() - began < 4
+    assert (outcome["failed"], outcome["kind"]) == (True, "timeout")
+
+
+def test_whoever_may_not_use_the_socket_is_told_how(tmp_path):
+    path = tmp_path / "docker.sock"
+    tmp_path.chmod(0o755)
+    with silent(path) as host:
+        path.chmod(0o600)
+        options = {"services": ["web"], "docker_host": host}
+        outcome = run_module("container_restart", options, before=without_privileges)
+    assert (outcome["failed"], outcome["kind"]) == (True, "permission")
+    assert "become" in outcome["msg"]
+
+
+def without_privileges():
+    # It could not read the library where that is ours alone.
+    _libraries.require("docker")
+    os.setuid(65534)
+
+
+@contextlib.contextmanager
+def silent(path):
+    """A socket that accepts connections and never answers, as an engine that hangs."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield "unix://%s" % path
