@@ -29,6 +29,7 @@ SPEC = {
     "only": {"type": "list", "elements": "str", "default": []},
     "skip": {"type": "list", "elements": "str", "default": []},
     "max_actions": {"type": "int", "default": 20},
+    "cooldown": {"type": "float"},
     "plan_file": {"type": "path"},
     "plan": {"type": "str"},
     "plan_max_age": {"type": "int", "default": 86400},
@@ -46,7 +47,9 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(SPEC)
         now, check_mode = time.time(), self._task.check_mode
-        limits = _plan.Limits(**{name: arguments[name] for name in ("risk", "confirm", "only", "skip", "max_actions")})
+        limits = _plan.Limits(
+            **{name: arguments[name] for name in ("risk", "confirm", "only", "skip", "max_actions", "cooldown")}
+        )
         try:
             approved = None if check_mode else self._approved(arguments, now)
         except _plan.BadPlan as exc:

@@ -68,7 +68,7 @@ class ActionModule(ActionBase):
         _runs.note_outcome({**entry, "time": time.time()})
         if self._task.check_mode:
             return {"changed": False, "failed": False}
-        # First here: the host may have gone. It has been done by now: what cannot be written any more is only warned of.
+        # First here: the host may have gone. It has been done by now, so what cannot be written is only warned of.
         try:
             self._audit(arguments, entry, "outcome")
         except OSError as exc:

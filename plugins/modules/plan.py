@@ -49,6 +49,10 @@ options:
     description: Actions of the plan, over all hosts.
     type: int
     default: 20
+  cooldown:
+    description:
+      - Seconds until the same may be done again to the same target, in place of what the remedies say; 0 is none.
+    type: float
   plan_file:
     description: File on the controller that a run in check mode writes, and any other carries out.
     type: path

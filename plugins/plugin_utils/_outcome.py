@@ -98,7 +98,7 @@ def locked(lock):
 
 
 def cooling(action, until):
-    return "the same was done to %s less than %s ago, and did not last; not again before %s" % (
+    return "the same was done to %s less than %s ago; not again before %s (or with tracktion_remediate_cooldown: 0)" % (
         action["target"],
         _units.duration(action["cooldown"]),
         clock(until),

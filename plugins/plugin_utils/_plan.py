@@ -38,6 +38,7 @@ class Limits:
     only: list = field(default_factory=list)
     skip: list = field(default_factory=list)
     max_actions: int = 20
+    cooldown: float | None = None
 
 
 def actions(findings, limits, places, journals, now, approved=None):
@@ -51,6 +52,8 @@ def actions(findings, limits, places, journals, now, approved=None):
     found = [finding for finding in findings if finding["remedy"] and _selected(finding, limits)]
     found.sort(key=lambda finding: (-_judge.STATUSES.index(finding["status"]), finding["host"], finding["id"]))
     made = list(_merged(found, places))
+    for action in made:
+        action["cooldown"] = action["cooldown"] if limits.cooldown is None else limits.cooldown
     if approved:
         made = _as_approved(made, approved, limits)
     taken = {}

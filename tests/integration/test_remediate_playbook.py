@@ -314,10 +314,12 @@ def test_what_did_not_help_is_not_done_again_before_its_time(dumps):
     assert [action["outcome"] for action in actions(run)] == ["changed"]
     assert changes(run) == {"a.stubborn": "still there"}
     (refused,) = actions(dumps.run("--check", tracktion_remediate_risk="disruptive"))
-    assert refused["reason"].startswith("the same was done to a.stubborn less than 1 h ago, and did not last")
+    assert refused["reason"].startswith("the same was done to a.stubborn less than 1 h ago; not again before 2")
     (refused,) = actions(dumps.run(tracktion_remediate_risk="disruptive"))
     assert refused["status"] == "refused"
     assert len(dumps.log()) == 2
+    dumps.run(tracktion_remediate_risk="disruptive", tracktion_remediate_cooldown=0)
+    assert len(dumps.log()) == 4
 
 
 def test_a_host_that_another_run_is_at_work_on_is_left_alone(dumps):

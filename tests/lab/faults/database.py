@@ -38,11 +38,13 @@ def blocked_transaction(lab):
     root = lab.postgres(application_name="lab blocker")
     root.cursor().execute("update artists set name = name where id = 1")
     waiting = [lab.postgres(application_name=f"lab waiter {number}") for number in range(3)]
+    for connection in waiting:
+        # As an application that does its work and is done with it, once it is let through.
+        connection.autocommit = True
     threads = [run_and_wait(connection, "update artists set name = name where id = 1") for connection in waiting]
     wait_for_sessions(lab, "application_name like 'lab waiter%' and wait_event_type = 'Lock'", 3)
     yield
     root.close()
-    # Each waiter holds the row until its connection is closed, so they come free one after the other.
     for thread, connection in zip(threads, waiting, strict=True):
         connection.cancel()
         thread.join(10)
