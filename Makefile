@@ -38,6 +38,10 @@ demo: setup ## bring up the lab, break it, diagnose it
 diagnose: setup ## diagnose hosts: make diagnose INVENTORY=... ARGS='-e ...'
 	@ansible-playbook playbooks/diagnose.yml -i $(INVENTORY) $(ARGS)
 
+.PHONY: remediate
+remediate: setup ## act on what is found: make remediate INVENTORY=... ARGS='--check --diff -e ...'
+	@ansible-playbook playbooks/remediate.yml -i $(INVENTORY) $(ARGS)
+
 .PHONY: prepare
 prepare: setup ## install the client libraries on hosts: make prepare INVENTORY=... ARGS='--check'
 	@ansible-playbook playbooks/prepare.yml -i $(INVENTORY) $(ARGS)

@@ -115,6 +115,18 @@ def test_every_remedy_of_an_area_has_its_task_file_and_the_reverse(area):
 
 
 @pytest.mark.parametrize("area", AREAS, **by_area)
+def test_a_remedys_task_file_uses_the_evidence_it_is_given_and_registers_what_it_did(area):
+    for row in area.rows("remedies"):
+        path = area.file("tasks", "remediate", row["id"].rpartition(".")[2] + ".yml")
+        used = set(re.findall(r"\btracktion_remedy\.(\w+)", path.read_text(encoding="utf-8")))
+        given = set(row.get("vars") or {})
+        assert used <= given, path
+        tasks = read(path)
+        assert tasks[-1].get("register") == "tracktion_remedied", path
+        assert tasks[-1].get("delegate_to"), "%s: acts where the area is measured, wherever that is" % path
+
+
+@pytest.mark.parametrize("area", AREAS, **by_area)
 def test_a_check_looks_where_its_area_probes(area):
     probes = read(area.probes_file)[area.name + "_probes"]
     for row in area.rows("checks"):
