@@ -35,6 +35,7 @@ folder=$(dirname "$($lab inventory)")
 # the remedies write stays in the lab's folder.
 settings=$folder/demo.yml
 cat >"$settings" <<EOF
+---
 database_blocked_seconds_warning: 2
 database_idle_in_transaction_warning: 2
 cache_delete_idle_seconds: 0
