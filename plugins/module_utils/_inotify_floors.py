@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _inotify, _inotify_sizing, _processes
+from ansible_collections.tracktion.ops.plugins.module_utils import (
+    _inotify,
+    _inotify_sizing,
+    _kernel_parameters,
+    _processes,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify_limits import count_users, key_of
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._sysctl_floors import CannotRaise, Plan
@@ -22,6 +27,11 @@ def plan(options):
     runtime = {name: _inotify.limit(name) for name in _inotify.LIMITS}
     memory = _inotify_sizing.total_memory()
     computed = [name for name in asked if options[name] == _inotify_sizing.AUTO]
+    if computed and os.geteuid() and not _kernel_parameters.read_only(key_of(computed[0])):
+        raise CannotRaise(
+            "%s: auto needs the use of all users, which only root can count: run this task with become: true."
+            % computed[0]
+        )
     users = count_use(options, runtime) if computed else []
     floors = _inotify_sizing.floors(options, runtime, memory, users)
     for name, floor in floors.items():
@@ -35,11 +45,6 @@ def plan(options):
 
     wanted = {key_of(name): floor for name, floor in floors.items()}
     made = Plan(wanted, options["path"], options["sysctl_root"], "inotify_limits", by_itself)
-    if computed and os.geteuid() and not made.skipped_reason:
-        raise CannotRaise(
-            "%s: auto needs the use of all users, which only root can count: run this task with become: true."
-            % computed[0]
-        )
     return made, {name: _inotify_sizing.automatic(name, options, runtime[name], memory, users) for name in computed}
 
 

@@ -89,7 +89,7 @@ def automatic(name, options, runtime, memory, users):
         "floor": min(max(by_memory, by_use, runtime), GREATEST),
         "by_memory": by_memory,
         "by_use": by_use,
-        "used": used,
+        "used_at_least": used,
         "user": fullest["name"] if used else None,
     }
 

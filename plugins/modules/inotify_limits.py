@@ -347,7 +347,7 @@ raised:
     automatic:
       description:
         - By limit whose floor was V(auto), the C(floor) and what it comes from, C(by_memory) and C(by_use), with what the fullest
-          C(user) has C(used).
+          C(user) holds, C(used_at_least) as far as it could be counted.
       type: dict
       returned: always
   sample:

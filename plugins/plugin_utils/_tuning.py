@@ -120,8 +120,8 @@ def summary(report, most=50):
     }
 
 
-def render(report, colour=False, path=None):
-    """The report for a terminal: a table of what changed where, and who was left alone why."""
+def render(report, colour=False, path=None, most=200):
+    """The report for a terminal: a table of what changed where, in ``most`` lines, and who was left alone why."""
     paint = _painter(colour)
     counts = report["counts"]
     said = [
@@ -131,7 +131,9 @@ def render(report, colour=False, path=None):
     lines = ["%d host%s: %s" % (total, "" if total == 1 else "s", ", ".join(said))]
     rows = [row for each in report["hosts"] for row in _rows(each)]
     if rows:
-        lines += ["", "What would change:" if report["check_mode"] else "What has changed:", *_table(rows)]
+        lines += ["", "What would change:" if report["check_mode"] else "What has changed:", *_table(rows[:most])]
+    if len(rows) > most:
+        lines.append("  ... and %d more in the report" % (len(rows) - most))
     for status in STATUSES:
         lines += _group([each for each in report["hosts"] if each["status"] == status], status, paint)
     if path:

@@ -76,10 +76,10 @@ def test_what_holds_now_is_a_floor():
 def test_twice_the_use_of_the_fullest_user():
     users = [user("a", watches=90000, instances=5), user("b", watches=120000, instances=300)]
     watches = automatic("max_user_watches", users)
-    assert (watches["used"], watches["user"]) == (120000, "b")
+    assert (watches["used_at_least"], watches["user"]) == (120000, "b")
     assert watches["floor"] == 262144
     instances = automatic("max_user_instances", users)
-    assert (instances["used"], instances["user"], instances["floor"]) == (300, "b", 1024)
+    assert (instances["used_at_least"], instances["user"], instances["floor"]) == (300, "b", 1024)
 
 
 def test_use_that_grows_does_not_move_the_floor_each_time():
@@ -97,7 +97,7 @@ def test_more_headroom():
 
 
 def test_the_use_of_events_is_not_looked_at():
-    assert automatic("max_queued_events", [user(watches=1 << 20)])["used"] == 0
+    assert automatic("max_queued_events", [user(watches=1 << 20)])["used_at_least"] == 0
 
 
 def test_memory_that_is_not_known_gives_the_least():
