@@ -42,8 +42,8 @@ class ActionModule(ActionBase):
         tuned = _tuned(hostvars, hostvars)
         if not tuned:
             raise AnsibleActionFail(
-                "No host was tuned: the inventory, --limit and tracktion_hosts together match none, or no floor is asked for. "
-                "ansible-inventory --graph shows what the inventory holds."
+                "No host was tuned: the inventory, --limit and tracktion_hosts together match none, or no floor is "
+                "asked for. ansible-inventory --graph shows what the inventory holds."
             )
         missed = sorted(set(arguments["hosts"]) - {host["name"] for host in tuned})
         report = _tuning.build(

@@ -13,6 +13,7 @@ import subprocess
 
 import pytest
 
+from tests.integration import inotify_faults as faults
 from tests.integration.kernels import kernel
 from tests.integration.playbooks import LOCAL, inventory, run_playbook
 from tests.lab.images import ensure_image
@@ -20,6 +21,12 @@ from tests.lab.images import ensure_image
 BACKLOG = "net.core.somaxconn"
 FLOOR = 5000
 DROP_IN = "60-tracktion-sysctl.conf"
+# Below what any kernel has by itself: the limits of this machine are everybody's, and stay as they are.
+LOW = {
+    "tune_inotify_max_user_watches": 8192,
+    "tune_inotify_max_user_instances": 128,
+    "tune_inotify_max_queued_events": 16384,
+}
 UNREACHABLE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
 
 
@@ -58,7 +65,7 @@ def tune(tmp_path):
     """A function that runs the playbook over hosts and returns the run, with what it wrote down as its report."""
 
     def run(hosts, *arguments, **extra):
-        path = inventory(tmp_path / "hosts.yml", hosts, tune_inotify_sysctls={BACKLOG: FLOOR})
+        path = inventory(tmp_path / "hosts.yml", hosts, tune_inotify_sysctls={BACKLOG: FLOOR}, **LOW)
         found = run_playbook(
             "tune_inotify",
             path,
@@ -76,6 +83,16 @@ def tune(tmp_path):
 
 def statuses(run):
     return {host["name"]: host["status"] for host in run.report["hosts"]}
+
+
+def backlogs(run):
+    """What the report says about the one parameter, by host."""
+    return {
+        host["name"]: entry
+        for host in run.report["hosts"]
+        for entry in host["parameters"]
+        if entry["key"] == BACKLOG and host["status"] != "skipped"
+    }
 
 
 def state(mine):
@@ -108,7 +125,7 @@ def test_a_fleet_in_four_beats(fleet, box, tune):
     assert "What has changed:" in second.output
     # The same plan, and then the same deed.
     assert (first.report["check_mode"], second.report["check_mode"]) == (True, False)
-    assert first.report["hosts"] == second.report["hosts"]
+    assert backlogs(first) == backlogs(second)
 
     after = [state(mine) for mine in kernels]
     for arguments in (["--check"], []):
@@ -121,8 +138,7 @@ def test_a_fleet_in_four_beats(fleet, box, tune):
     assert statuses(second) == {"web-1": "changed", "web-2": "ok", "box": "skipped"}
     reported = {host["name"]: host for host in second.report["hosts"]}
     assert "read-only" in reported["box"]["reason"]
-    (backlog,) = [entry for entry in reported["web-1"]["parameters"] if entry["key"] == BACKLOG]
-    assert backlog == {
+    assert backlogs(second)["web-1"] == {
         "key": BACKLOG,
         "before": 4096,
         "after": FLOOR,
@@ -186,10 +202,25 @@ def test_a_run_without_a_host_fails(tune):
 
 def test_only_other_parameters(fleet, tune):
     ((mine, variables),) = fleet("web").values()
-    limits = ("watches", "instances")
-    none = {"tune_inotify_max_user_%s" % name: 0 for name in limits}
-    run = tune({"web": variables}, **none, tune_inotify_max_queued_events="0")
+    none = {"tune_inotify_max_user_watches": 0, "tune_inotify_max_user_instances": "0"}
+    run = tune({"web": variables}, **none, tune_inotify_max_queued_events=0)
     assert run.code == 0, run.output
     ((host,),) = [run.report["hosts"]]
     assert [entry["key"] for entry in host["parameters"]] == [BACKLOG]
     assert mine.get(BACKLOG) == FLOOR
+
+
+def test_limits_are_computed_where_they_are_auto(tmp_path, tune):
+    hosts = {"here": {**LOCAL, "tune_inotify_sysctl_root": str(tmp_path)}}
+    limit = faults.LIMITS / "max_user_instances"
+    with faults.limits_put_back():
+        used = int(limit.read_text()) // 2 + 1
+        with faults.watching([], faults.SOMEBODY, instances=used):
+            run = tune(hosts, tune_inotify_max_user_instances="auto", tune_inotify_sysctls={})
+        after = int(limit.read_text())
+    assert run.code == 0, run.output
+    assert after >= 2 * used
+    (entry,) = [entry for entry in run.report["hosts"][0]["parameters"] if entry["key"].endswith("max_user_instances")]
+    assert (entry["after"], entry["persisted_after"]) == (after, after)
+    drop_in = tmp_path / "etc/sysctl.d/60-tracktion-inotify.conf"
+    assert "fs.inotify.max_user_instances = %d\n" % after in drop_in.read_text()
