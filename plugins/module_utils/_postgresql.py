@@ -125,11 +125,15 @@ CAUSES = tuple(
 
 
 class QueryFailed(Exception):
-    """One query gave no result: the reason is the message, ``sqlstate`` the server's code or null."""
+    """One query gave no result: the reason is the message.
 
-    def __init__(self, message, sqlstate=None):
+    ``sqlstate`` is the server's code and ``said`` its own words, or both are null.
+    """
+
+    def __init__(self, message, sqlstate=None, said=None):
         super().__init__(message)
         self.sqlstate = sqlstate
+        self.said = said
 
 
 class _NoAnswer(Exception):
@@ -163,7 +167,7 @@ _kept = {}
 
 
 class Client:
-    """Sends queries, each in a transaction of its own, each bounded. Gives rows of plain JSON types."""
+    """Sends queries and commands, each in a transaction of its own, each bounded. Gives rows of plain JSON types."""
 
     def __init__(self, connection, options):
         self.connection = connection
@@ -178,24 +182,42 @@ class Client:
         if seconds <= 0:
             raise QueryFailed("the deadline of this measurement was over before it was read")
         settings = SETTINGS % (max(1, seconds * 1000), LOCK_TIMEOUT_MS)
-        psycopg2 = require("psycopg2")
+        cursor = self._execute(settings + _marked(sql), parameters, seconds)
+        names = [column[0] for column in cursor.description]
         try:
-            cursor = self.connection.cursor()
-            cursor.execute(settings + _marked(sql), parameters)
-            _wait(self.connection, Deadline(seconds + ANSWER_SLACK))
-            names = [column[0] for column in cursor.description]
             return [dict(zip(names, row)) for row in cursor.fetchall()]
-        except _NoAnswer:
-            self.connection.close()
-            raise QueryFailed("the server stopped answering (waited %.1f s); connection given up" % seconds)
-        except psycopg2.Error as exc:
-            raise QueryFailed(_reason(exc, self.login_user, seconds), exc.pgcode)
         except UnicodeDecodeError as exc:
             raise QueryFailed("a text is not in the encoding of this database: %s" % exc)
 
     def row(self, sql, parameters=None):
         """The only row of ``sql``. Raises QueryFailed."""
         return self.rows(sql, parameters)[0]
+
+    def command(self, sql, seconds, settings):
+        """Runs ``sql``, which may not stand in a transaction, for at most ``seconds``. Raises QueryFailed.
+
+        ``settings`` hold for the rest of the session. Returns what the server had to complain about.
+        """
+        changed = dict(settings, statement_timeout="%dms" % max(1, seconds * 1000), client_min_messages="warning")
+        assignments = ", ".join("set_config('%s', '%s', false)" % item for item in sorted(changed.items()))
+        self._execute(_marked("SELECT " + assignments), None, self.timeout)
+        del self.connection.notices[:]
+        self._execute(_marked(sql), None, seconds)
+        return [notice.strip() for notice in self.connection.notices]
+
+    def _execute(self, sql, parameters, seconds):
+        """The cursor that has run ``sql``. Raises QueryFailed."""
+        psycopg2 = require("psycopg2")
+        try:
+            cursor = self.connection.cursor()
+            cursor.execute(sql, parameters)
+            _wait(self.connection, Deadline(seconds + ANSWER_SLACK))
+            return cursor
+        except _NoAnswer:
+            self.connection.close()
+            raise QueryFailed("the server stopped answering (waited %.1f s); connection given up" % seconds)
+        except psycopg2.Error as exc:
+            raise QueryFailed(_reason(exc, self.login_user, seconds), exc.pgcode, _first_line(exc))
 
 
 def read(unknown, parts, function, *arguments):
