@@ -17,6 +17,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql
 from tests.integration.areas import diagnose, visit
 from tests.lab import faults
+from tests.lab.faults.database import run_and_wait, wait_for_sessions
 from tests.lab.servers import postgres_server
 from tests.lab.stack import DATABASE_ROLES
 
@@ -110,6 +111,33 @@ def measure(module, options):
 def documentation_of(module):
     """RETURN of a module."""
     return yaml.safe_load(importlib.import_module("ansible_collections.tracktion.ops.plugins.modules." + module).RETURN)
+
+
+@contextlib.contextmanager
+def session(pg, *statements, **options):
+    """A session that has run these statements in a transaction, which is open."""
+    connection = pg.postgres(**options)
+    try:
+        for statement in statements:
+            connection.cursor().execute(statement)
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def running(pg, statement, name, condition="state = 'active'"):
+    """A session that runs a statement which does not come back, and fulfils a condition over pg_stat_activity."""
+    connection = pg.postgres(application_name=name)
+    thread = run_and_wait(connection, statement)
+    try:
+        wait_for_sessions(pg, "application_name = '%s' and %s" % (name, condition), 1)
+        yield connection
+    finally:
+        # Also what ignores a cancel is gone then, and the thread comes back.
+        pg.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = '%s'" % name)
+        thread.join(10)
+        connection.close()
 
 
 @contextlib.contextmanager

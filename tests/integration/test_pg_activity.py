@@ -23,8 +23,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils import (
     _postgresql,
 )
 from tests.integration.modules import run_module
-from tests.integration.postgresql import database, documentation_of, forget, measure
-from tests.lab.faults.database import run_and_wait, wait_for_sessions
+from tests.integration.postgresql import database, documentation_of, forget, measure, running, session
+from tests.lab.faults.database import wait_for_sessions
 from tests.lab.shell import wait_until
 
 AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
@@ -196,33 +196,6 @@ def test_the_deadline_bounds_the_whole_measurement(pg17):
 
 
 # Who blocks whom
-
-
-@contextlib.contextmanager
-def session(pg, *statements, **options):
-    """A session that has run these statements in a transaction, which is open."""
-    connection = pg.postgres(**options)
-    try:
-        for statement in statements:
-            connection.cursor().execute(statement)
-        yield connection
-    finally:
-        connection.close()
-
-
-@contextlib.contextmanager
-def running(pg, statement, name, condition="state = 'active'"):
-    """A session that runs a statement which does not come back, and fulfils a condition over pg_stat_activity."""
-    connection = pg.postgres(application_name=name)
-    thread = run_and_wait(connection, statement)
-    try:
-        wait_for_sessions(pg, "application_name = '%s' and %s" % (name, condition), 1)
-        yield connection
-    finally:
-        # Also what ignores a cancel is gone then, and the thread comes back.
-        pg.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = '%s'" % name)
-        thread.join(10)
-        connection.close()
 
 
 def waiting(pg, statement, name):
