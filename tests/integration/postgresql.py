@@ -141,6 +141,29 @@ def running(pg, statement, name, condition="state = 'active'"):
 
 
 @contextlib.contextmanager
+def autovacuuming(pg):
+    """An autovacuum worker is busy with the table lab_vacuumed, and will be for long."""
+    pg.psql("alter system set autovacuum_naptime = 1")
+    pg.psql("alter system set autovacuum_vacuum_cost_delay = 100")
+    pg.psql("select pg_reload_conf()")
+    try:
+        pg.psql(
+            "create table lab_vacuumed (n int) with (autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 1)"
+        )
+        with contextlib.closing(pg.postgres(superuser=True)) as writer:
+            writer.autocommit = True
+            writer.cursor().execute("insert into lab_vacuumed select generate_series(1, 200000)")
+            writer.cursor().execute("delete from lab_vacuumed")
+        wait_for_sessions(pg, "backend_type = 'autovacuum worker' and query like '%lab_vacuumed%'", 1)
+        yield
+    finally:
+        pg.psql("alter system reset autovacuum_naptime")
+        pg.psql("alter system reset autovacuum_vacuum_cost_delay")
+        pg.psql("select pg_reload_conf()")
+        pg.psql("drop table if exists lab_vacuumed")
+
+
+@contextlib.contextmanager
 def database(suite, **settings):
     """A ``Database`` for as long as the context lasts."""
     with postgres_server(
