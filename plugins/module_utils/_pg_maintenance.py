@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _pg_maintenance_actions as actions
+from ansible_collections.tracktion.ops.plugins.module_utils import _pg_progress as pg_progress
 from ansible_collections.tracktion.ops.plugins.module_utils import _pg_upkeep as pg_upkeep
 from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
@@ -75,7 +76,9 @@ def objects_of(options):
 def attended(action, named, room, check_mode):
     """One object: looked at, worked on where that is wanted and possible, and looked at again."""
     entry = {"schema": named["schema"], "name": named["name"], "table": None, "command": None, "need": None}
-    entry.update(result=None, message=None, seconds=None, before=None, after=None, left_behind=[], changed=False)
+    entry.update(
+        result=None, message=None, seconds=None, progress=None, before=None, after=None, left_behind=[], changed=False
+    )
     if action.client.deadline.expired():
         return told(entry, "timeout", "the deadline was over before its turn")
     try:
@@ -118,8 +121,7 @@ def work(action, named, found, entry):
     """Runs the command, asks the server what the object is like then, and notes in ``entry`` what came of it."""
     client, started = action.client, time.monotonic()
     seconds = client.deadline.remaining()
-    outcome, message = run(action, found, entry["command"], seconds)
-    entry["seconds"] = time.monotonic() - started
+    outcome, message = run(action, found, entry, seconds)
     # What came of it is asked for even where the deadline has cut it off.
     client.deadline = Deadline(max(client.deadline.remaining(), client.timeout + SEEN_SECONDS))
     try:
@@ -137,17 +139,22 @@ def work(action, named, found, entry):
     return told(entry, outcome, message)
 
 
-def run(action, found, command, seconds):
+def run(action, found, entry, seconds):
     """``(result, message)`` of the command, as far as it tells itself."""
     settings = {
         "lock_timeout": "%dms" % max(1, action.lock_seconds * 1000),
         "vacuum_cost_delay": "%gms" % action.options["cost_delay"],
     }
+    watch = pg_progress.Watch(action.client, action.options, action.progress)
     started = time.monotonic()
     try:
-        return "done", "; ".join(action.client.command(command, seconds, settings)) or None
+        return "done", "; ".join(action.client.command(entry["command"], seconds, settings, watch)) or None
     except postgresql.QueryFailed as exc:
-        return actions.failure(exc, action, found, time.monotonic() - started < seconds)
+        outcome, message = actions.failure(exc, action, found, time.monotonic() - started < seconds)
+        return outcome, message + watch.told()
+    finally:
+        entry.update(seconds=time.monotonic() - started, progress=watch.seen)
+        watch.close()
 
 
 def seen(action, named, found, outcome):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _pg_progress as pg_progress
 from ansible_collections.tracktion.ops.plugins.module_utils import _pg_server as pg_server
 from ansible_collections.tracktion.ops.plugins.module_utils import _pg_upkeep as pg_upkeep
 from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql as postgresql
@@ -36,6 +37,7 @@ class Action:
     """What is done to each of the objects that are named. ``named`` and ``found`` are one of them."""
 
     find = staticmethod(pg_upkeep.table)
+    progress = None
     kinds = {"r": "table", "m": "materialized view"}
     # A lock that is not there at once is left to those who have it.
     lock_seconds = postgresql.LOCK_TIMEOUT_MS / 1000.0
@@ -73,6 +75,7 @@ class Action:
 
 class Analyze(Action):
     command = "ANALYZE (SKIP_LOCKED) %s"
+    progress = pg_progress.ANALYZE
     time = "analyzed"
 
     def below_threshold(self, found):
@@ -88,6 +91,7 @@ class Analyze(Action):
 class Vacuum(Action):
     # To give room back at the end of the file takes an ACCESS EXCLUSIVE lock, for which readers would wait.
     command = "VACUUM (ANALYZE, SKIP_LOCKED, TRUNCATE false) %s"
+    progress = pg_progress.VACUUM
     time = "vacuumed"
 
     def below_threshold(self, found):
@@ -119,6 +123,7 @@ class Reindex(Action):
     find = staticmethod(pg_upkeep.index)
     kinds = {"i": "index"}
     command = "REINDEX INDEX CONCURRENTLY %s"
+    progress = pg_progress.CREATE_INDEX
 
     @property
     def lock_seconds(self):

@@ -223,6 +223,19 @@ objects:
       description: How long the command took. Null where none was run.
       type: float
       returned: always
+    progress:
+      description: How far it had come when it was last looked at, which is once a second, over a connection of its own. Null before that.
+      type: dict
+      returned: always
+      contains:
+        phase:
+          description: What it was doing, in the server's words.
+          type: str
+          returned: always
+        ratio:
+          description: The part of the table that it had read. Null in phases that read nothing.
+          type: float
+          returned: always
     before:
       description: The object as it was. Null where there was none. What tables alone have is null for indexes, and the reverse.
       type: dict
@@ -281,7 +294,8 @@ objects:
       need: 24000 rows are dead
       command: VACUUM (ANALYZE, SKIP_LOCKED, TRUNCATE false) public.tracks
       changed: true
-      seconds: 0.41
+      seconds: 3.41
+      progress: {phase: vacuuming heap, ratio: 1.0}
       before: {rows: 8000.0, bytes: 3276800.0, live_rows: 8000, dead_rows: 24000, changed_rows: 24000, vacuumed: null, analyzed: null, valid: null}
       after:
         {rows: 8000.0, bytes: 3276800.0, live_rows: 8000, dead_rows: 0, changed_rows: 0, vacuumed: 1763900000.5, analyzed: 1763900000.6, valid: null}

@@ -52,7 +52,23 @@ def run_playbook(name, inventory_path, reports, *arguments, extra=None, environm
         str(inventory_path),
     ]
     command += ["-e", json.dumps({"tracktion_report_dir": str(reports), **(extra or {})}), *arguments]
-    done = subprocess.run(
+    done = _run(command, environment, timeout)
+    report = Path(reports) / "report.json"
+    return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)
+
+
+def play(text, hosts, folder, *arguments):
+    """Run a play of the test's own from the root of the checkout; its output."""
+    path = folder / "play.yml"
+    path.write_text(text)
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), str(path), "-i", str(hosts), *arguments]
+    done = _run(command, {}, 60)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def _run(command, environment, timeout):
+    return subprocess.run(
         command,
         cwd=ROOT,
         env={**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", **(environment or {})},
@@ -63,5 +79,3 @@ def run_playbook(name, inventory_path, reports, *arguments, extra=None, environm
         timeout=timeout,
         check=False,
     )
-    report = Path(reports) / "report.json"
-    return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)

@@ -10,6 +10,7 @@ import contextlib
 
 import pytest
 
+from tests.integration.modules import run_module
 from tests.lab.shell import wait_until
 
 # Check, fault, a part of the finding's object, and thresholds where the fault would take too long to grow.
@@ -250,3 +251,10 @@ def test_a_standby_that_does_not_keep_up_is_seen_from_both_ends(pg17, standby):
     assert wait_until(
         lambda: not fired(pg17.judge(**role, **standby), "database.standby_lag", None), "the standby to catch up", 10
     )
+
+
+def test_a_standby_is_not_maintained(pg17, standby):
+    tables = {"action": "vacuum", "tables": [{"name": "tracks"}], "min_dead_rows": 0}
+    failed = run_module("pg_maintenance", {**pg17.login("superuser"), **standby, **tables})
+    assert (failed["failed"], failed["kind"]) == (True, "bad_option")
+    assert "primary" in failed["msg"]
