@@ -58,12 +58,12 @@ options:
         required: true
       analyzed:
         description:
-          - When it was last analyzed, as measured (M(tracktion.ops.pg_health_info#module)), V(0) for never.
+          - When it was last analyzed, as measured (RV(tracktion.ops.pg_health_info#module:tables[].analyzed)), V(0) for never.
           - With O(action=analyze), a table that has been analyzed since is left alone.
         type: float
       vacuumed:
         description:
-          - When it was last vacuumed, as measured, V(0) for never.
+          - When it was last vacuumed, as measured (RV(tracktion.ops.pg_health_info#module:tables[].vacuumed)), V(0) for never.
           - With O(action=vacuum), a table that has been vacuumed since, by autovacuum say, is left alone.
         type: float
   indexes:
