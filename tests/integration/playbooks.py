@@ -52,8 +52,25 @@ def playbook_command(name, inventory_path, reports, *arguments, extra=None):
 
 def run_playbook(name, inventory_path, reports, *arguments, extra=None, environment=None, timeout=120):
     """Run ``playbooks/<name>.yml`` from the root of the checkout."""
-    done = subprocess.run(
-        playbook_command(name, inventory_path, reports, *arguments, extra=extra),
+    command = playbook_command(name, inventory_path, reports, *arguments, extra=extra)
+    done = _run(command, environment, timeout)
+    report = Path(reports) / "report.json"
+    return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)
+
+
+def play(text, hosts, folder, *arguments):
+    """Run a play of the test's own from the root of the checkout; its output."""
+    path = folder / "play.yml"
+    path.write_text(text)
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), str(path), "-i", str(hosts), *arguments]
+    done = _run(command, {}, 60)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def _run(command, environment, timeout):
+    return subprocess.run(
+        command,
         cwd=ROOT,
         env={**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", **(environment or {})},
         stdin=subprocess.DEVNULL,
@@ -63,5 +80,3 @@ def run_playbook(name, inventory_path, reports, *arguments, extra=None, environm
         timeout=timeout,
         check=False,
     )
-    report = Path(reports) / "report.json"
-    return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)

@@ -239,11 +239,45 @@ def invalid_index(lab):
     """A unique index could not be built concurrently, and was left behind."""
     import psycopg2
 
-    lab.psql("create table lab_twice as select 1 as id from generate_series(1, 2)")
+    as_application(lab, "create table lab_twice as select 1 as id from generate_series(1, 2)")
     with contextlib.suppress(psycopg2.errors.UniqueViolation):
         flushed(lab, "create unique index concurrently lab_invalid on lab_twice (id)")
     yield
     lab.psql("drop table lab_twice")
+
+
+def as_application(lab, statements: str) -> None:
+    """Run statements so that what they create is the application's."""
+    lab.psql(f"set role tracktion_user; {statements}; reset role")
+
+
+def cut_off(lab, table: str, statement: str) -> None:
+    """Run a statement that waits for a transaction which has written to a table, until it is cut off."""
+    import psycopg2
+
+    writer = lab.postgres(application_name="lab writer")
+    writer.cursor().execute(f"insert into {table} default values")
+    with contextlib.suppress(psycopg2.errors.QueryCanceled):
+        flushed(lab, statement, options="-c statement_timeout=200")
+    writer.close()
+
+
+@fault(fires=["database.invalid_index"])
+def interrupted_index(lab):
+    """An index was being built concurrently when somebody lost patience."""
+    as_application(lab, "create table lab_interrupted (id int)")
+    cut_off(lab, "lab_interrupted", "create index concurrently lab_interrupted_id on lab_interrupted (id)")
+    yield
+    lab.psql("drop table lab_interrupted")
+
+
+@fault(fires=["database.left_behind_index"])
+def interrupted_reindex(lab):
+    """An index was being rebuilt concurrently when somebody lost patience."""
+    as_application(lab, "create table lab_rebuilt (id int); create index lab_rebuilt_id on lab_rebuilt (id)")
+    cut_off(lab, "lab_rebuilt", "reindex index concurrently lab_rebuilt_id")
+    yield
+    lab.psql("drop table lab_rebuilt")
 
 
 @fault(fires=["database.cache_hit"])
@@ -376,7 +410,6 @@ def pending_restart(lab):
 @fault(fires=["database.sequence_exhaustion"])
 def exhausted_sequence(lab):
     """An integer column has used up 98 % of its numbers."""
-    lab.psql("set role tracktion_user; create table lab_full (id serial); select setval('lab_full_id_seq', 2100000000)")
-    lab.psql("reset role")
+    as_application(lab, "create table lab_full (id serial); select setval('lab_full_id_seq', 2100000000)")
     yield
     lab.psql("drop table lab_full")
