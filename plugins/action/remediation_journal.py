@@ -33,7 +33,8 @@ class ActionModule(ActionBase):
     def _begin(self, arguments, task_vars):
         action = arguments["action"]
         stop = _outcome.reason_to_stop(action, _runs.outcomes(), int(arguments["max_failures"]))
-        if stop:
+        # In check mode nothing has been done, and what fails may do so because of that.
+        if stop and not self._task.check_mode:
             return self._refuse(action, stop)
         entry = _outcome.entry(arguments["run"], action)
         step = {**arguments, "entry": entry, "cooldown": action["cooldown"]}

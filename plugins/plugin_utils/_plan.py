@@ -20,8 +20,8 @@ SCHEMA = "tracktion.ops/plan"
 SCHEMA_VERSION = 1
 # Fields of a remedy's proposal that an action takes over.
 OF_PROPOSAL = (
-    "title", "risk", "data_loss", "role", "tasks", "does", "vars", "target", "evidence", "cooldown", "settle", "result",
-    "undo",
+    "title", "position", "risk", "data_loss", "role", "tasks", "does", "vars", "target", "evidence", "cooldown", "settle",
+    "result", "undo",
 )  # fmt: skip
 
 
@@ -42,7 +42,10 @@ class Limits:
 
 
 def actions(findings, limits, places, journals, now, approved=None):
-    """The actions that answer the findings, the worst finding first.
+    """The actions that answer the findings, in the order in which they are carried out.
+
+    What is safe comes first, what loses data last; among equals, an area's remedies in the order of their rows, where
+    causes stand before what they cause. Caps and the budget go to the worst findings.
 
     ``places`` maps host and area to the host that it is measured from, and mended from; ``journals`` maps such a place
     to what its journal holds (``lock``, ``done``, ``error``). ``approved`` is a plan: only what it holds, and what
@@ -66,7 +69,7 @@ def actions(findings, limits, places, journals, now, approved=None):
         if action["status"] == "planned":
             for key in (None, (action["host"], action["remedy"])):
                 taken[key] = taken.get(key, 0) + 1
-    return made
+    return sorted(made, key=lambda action: (_remedies.RISKS.index(action["risk"]), action["area"], action["position"]))
 
 
 def _merged(findings, places):

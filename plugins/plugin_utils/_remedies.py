@@ -50,9 +50,10 @@ class Remedy(Row):
     }
     REQUIRED = ("id", "title", "risk", "data_loss", "does")
 
-    def __init__(self, row, source, area):
+    def __init__(self, row, source, area, position):
         super().__init__(row, source)
         self.area = area
+        self.position = position
         for field, allowed in (("risk", RISKS), ("data_loss", DATA_LOSS)):
             if getattr(self, field) not in allowed:
                 raise self.bad("%s: must be one of %s" % (field, ", ".join(allowed)))
@@ -79,7 +80,14 @@ class Remedy(Row):
         ``context`` holds ``item``, ``measured`` and the role's variables. ``problem`` says why it cannot be used here.
         """
         proposal = {key: getattr(self, key) for key in ("id", "title", "risk", "data_loss")}
-        proposal.update(role=self.area.role, tasks=self.tasks, does=self.title, vars={}, target=finding["object"])
+        proposal.update(
+            role=self.area.role,
+            position=self.position,
+            tasks=self.tasks,
+            does=self.title,
+            vars={},
+            target=finding["object"],
+        )
         proposal.update(largest=bool(self.largest), result=self.result or [], undo=self.undo)
         proposal.update(evidence=None, problem=None, denied=False, cap=CAP, cooldown=COOLDOWN, settle=0)
         try:
