@@ -130,7 +130,8 @@ def work(action, named, found, entry):
         if outcome == "done":
             outcome, message = verified(action, found, after, message)
         entry["after"] = after and actions.state(after)
-        entry["changed"] = outcome in EFFECTS or action.half_done(outcome) or left_behind != entry["left_behind"]
+        worked = outcome in EFFECTS or (after is not None and action.succeeded(found, after))
+        entry["changed"] = worked or action.half_done(outcome) or left_behind != entry["left_behind"]
         entry["left_behind"] = left_behind
     except postgresql.QueryFailed as exc:
         outcome, message = "failed", "what came of it is not known: %s" % exc
@@ -196,7 +197,8 @@ def result(entries):
     }
     if failed:
         reasons = "; ".join("%s: %s: %s" % (_name(entry), entry["result"], told_of(entry)) for entry in failed)
-        outcome.update(failed=True, msg="%d of %d objects: %s" % (len(failed), len(entries), reasons))
+        how_many = "%d of %d objects: " % (len(failed), len(entries)) if len(entries) > 1 else ""
+        outcome.update(failed=True, msg=how_many + reasons)
     return outcome
 
 

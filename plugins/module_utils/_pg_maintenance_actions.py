@@ -81,7 +81,10 @@ class Analyze(Action):
     def below_threshold(self, found):
         # Without statistics, the server has not counted what changed either.
         if found["analyzed"] is not None and found["changed_rows"] < self.options["min_changed_rows"]:
-            return "only %(changed_rows)d rows have changed since it was analyzed" % found
+            return "%d rows have changed since it was analyzed, fewer than %d" % (
+                found["changed_rows"],
+                self.options["min_changed_rows"],
+            )
         return None
 
     def need(self, found):
@@ -96,7 +99,7 @@ class Vacuum(Action):
 
     def below_threshold(self, found):
         if found["dead_rows"] < self.options["min_dead_rows"]:
-            return "only %(dead_rows)d rows are dead" % found
+            return "%d rows are dead, fewer than %d" % (found["dead_rows"], self.options["min_dead_rows"])
         return None
 
     def need(self, found):
@@ -111,7 +114,11 @@ class Vacuum(Action):
         if remain < self.options["min_dead_rows"] or remain <= before["dead_rows"] / 2.0:
             return None
         holders = pg_server.xmin_holders(self.client, 1)["xmin_holders"]
-        by = "%(kind)s %(name)s (%(state)s)" % holders[0] if holders else "somebody who is gone by now"
+        by = (
+            "%(kind)s %(name)s (%(state)s)" % holders[0]
+            if holders
+            else "somebody who is hidden from this role, or gone by now,"
+        )
         return "held", "%d of %d dead rows could not be removed: %s holds on to them (see database.xmin_held)" % (
             remain,
             before["dead_rows"],

@@ -402,6 +402,41 @@ def test_a_unique_index_that_rows_contradict_is_not_begun(pg):
         assert indexes(pg, "lab_twice") == {"lab_invalid": True}
 
 
+@pytest.mark.parametrize(
+    ("definition", "rows", "outcome"),
+    [
+        ("(a, b)", "(1, 1), (1, 2), (null, 2), (null, 2)", "done"),
+        ("(a, b) nulls not distinct", "(1, 1), (1, 2), (null, 2), (null, 2)", "duplicates"),
+        ("(a) include (b)", "(1, 1), (1, 2)", "duplicates"),
+        ("(b) include (a)", "(1, 1), (1, 2)", "done"),
+    ],
+)
+def test_what_a_unique_index_takes_for_the_same(pg, definition, rows, outcome):
+    as_application(pg, "create table lab_pairs (a int, b int)")
+    try:
+        cut_off(pg, "lab_pairs", "create unique index concurrently lab_pairs_unique on lab_pairs %s" % definition)
+        pg.psql("insert into lab_pairs values %s" % rows)
+        tried = maintain(pg, "reindex", {"name": "lab_pairs_unique"})
+        assert only(tried)["result"] == outcome
+        assert indexes(pg, "lab_pairs") == {"lab_pairs_unique": outcome == "done"}
+    finally:
+        pg.psql("drop table lab_pairs")
+
+
+def test_duplicates_that_cannot_be_found_beforehand_are_told_with_what_they_leave_behind(pg):
+    as_application(pg, "create table lab_partial as select 1 as n from generate_series(1, 2)")
+    try:
+        with contextlib.suppress(psycopg2.errors.UniqueViolation):
+            flushed(pg, "create unique index concurrently lab_partial_n on lab_partial (n) where n > 0")
+        failed = maintain(pg, "reindex", {"name": "lab_partial_n"})
+        assert (failed["failed"], failed["changed"], only(failed)["result"]) == (True, True, "duplicates")
+        assert only(failed)["left_behind"] == ["public.lab_partial_n_ccnew"]
+        assert "DROP INDEX CONCURRENTLY public.lab_partial_n_ccnew;" in failed["msg"]
+        assert indexes(pg, "lab_partial") == {"lab_partial_n": False, "lab_partial_n_ccnew": False}
+    finally:
+        pg.psql("drop table lab_partial")
+
+
 def test_nothing_is_begun_that_would_wait_for_an_old_transaction(pg):
     with pg.fault("interrupted-index"):
         named = {"name": "lab_interrupted_id"}
