@@ -20,8 +20,8 @@ SCHEMA = "tracktion.ops/plan"
 SCHEMA_VERSION = 1
 # Fields of a remedy's proposal that an action takes over.
 OF_PROPOSAL = (
-    "title", "position", "risk", "data_loss", "role", "tasks", "does", "vars", "target", "evidence", "cooldown", "settle",
-    "result", "undo",
+    "title", "position", "risk", "data_loss", "role", "tasks", "does", "vars", "target", "evidence", "cooldown",
+    "settle", "result", "undo",
 )  # fmt: skip
 
 

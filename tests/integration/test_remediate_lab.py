@@ -156,8 +156,8 @@ def story(lab, tmp_path_factory):
     folder = tmp_path_factory.mktemp("remediate")
     (folder / "root/etc/sysctl.d").mkdir(parents=True)
     settings = {
-        "database_blocked_seconds_warning": 0.1,
-        "database_idle_in_transaction_warning": 0.1,
+        "database_blocked_seconds_warning": 2,
+        "database_idle_in_transaction_warning": 2,
         "database_vacuum_overdue_warning": 0,
         "database_analyze_overdue_warning": 0,
         "cache_delete_idle_seconds": 0,
