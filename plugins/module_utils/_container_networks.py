@@ -10,6 +10,7 @@ Read from the engine's files, so that an engine that hangs does not keep us from
 from __future__ import annotations
 
 SHARES = "container:"
+ONE_OFF = "com.docker.compose.oneoff"
 
 
 class Host:
@@ -17,11 +18,12 @@ class Host:
 
     def __init__(self, engine):
         """Raises FileNotFoundError where there is no engine, PermissionError where its files are not ours to read."""
-        self._engine = engine
-        self.containers = [Container(engine, summary) for summary in engine.all() if summary["name"]]
-        self._by_id = {container.id: container for container in self.containers}
-        for container in self.containers:
-            container.join(self._by_id)
+        everyone = [Container(engine, summary) for summary in engine.all() if summary["name"]]
+        by_id = {container.id: container for container in everyone}
+        for container in everyone:
+            container.join(by_id)
+        # What somebody runs by the way (docker compose run) is no container of its service.
+        self.containers = [container for container in everyone if not container.one_off]
 
     def of_service(self, service, project):
         """The containers of a service (or of this name), the running ones first."""
@@ -29,12 +31,11 @@ class Host:
         return sorted(found, key=lambda each: (not each.running, each.name))
 
     def behind(self, name, source):
-        """The running containers that a container means by a name: of its own project, or on a network of its."""
+        """The containers that a container means by a name: of its own project, or on a network of its."""
         return [
             each
             for each in self.containers
-            if each.running
-            and each.id != source.id
+            if each.id != source.id
             and ((each.project == source.project and each.is_called(name)) or name in each.aliases(source.networks))
         ]
 
@@ -47,6 +48,7 @@ class Container:
         self.service, self.project = summary["service"], summary["project"]
         self.state, self.exit_code = summary["state"], summary["exit_code"]
         data = engine.file(self.id, "config.v2.json") or {}
+        self.one_off = ((data.get("Config") or {}).get("Labels") or {}).get(ONE_OFF) == "True"
         settings = data.get("NetworkSettings") or {}
         self.pid = (data.get("State") or {}).get("Pid") or None
         self.attached = settings.get("Networks") or {}

@@ -12,6 +12,8 @@ import shlex
 from ansible_collections.tracktion.ops.plugins.module_utils._containers import age, epoch
 
 PROJECT_LABEL = "com.docker.compose.project"
+# What no remedy may touch.
+PROTECTED_LABEL = "tracktion.ops.protected"
 # The engine makes these by itself, and again when they are gone.
 PREDEFINED = ("bridge", "host", "none", "docker_gwbridge", "ingress")
 
@@ -49,6 +51,7 @@ def describe(network, users):
         "subnets": [str(subnet) for subnet in subnets(network)],
         "containers": sorted(on_it),
         "age_seconds": age(epoch(network.get("Created"))),
+        "protected": PROTECTED_LABEL in labels,
         "removable": network["Name"] not in PREDEFINED and network.get("Scope") == "local",
     }
 

@@ -136,10 +136,12 @@ def published_ports(engine, projects, rules, unknown):
 def _verdict(port, container, rules, networks):
     """What becomes of connections from outside to a published port: ``firewall`` and ``rule``."""
     address = container.address()
-    if port["loopback"] or rules is None or address is None:
+    if port["loopback"]:
         return {"firewall": None, "rule": None}
-    if ":" in port["host_address"]:
+    if address is None or ":" in port["host_address"]:
         return {"firewall": _packet_filter.UNDETERMINED, "rule": None}
+    if rules is None:
+        return {"firewall": None, "rule": None}
     network_id = next(each["NetworkID"] for each in container.attached.values() if each.get("IPAddress") == address)
     known = next((each for each in networks or () if each["Id"] == network_id), {"Id": network_id, "Driver": "bridge"})
     host_address = None if port["host_address"] in ANY_ADDRESS else port["host_address"]
@@ -149,10 +151,8 @@ def _verdict(port, container, rules, networks):
     return {"firewall": verdict, "rule": rule}
 
 
-def daemon(path, engine, unknown):
+def daemon(path, unknown):
     """What the engine's configuration says; null where we may not read it."""
-    if not engine.present:
-        return {}
     try:
         return _docker_daemon.describe(path)
     except OSError as exc:
@@ -163,7 +163,7 @@ def daemon(path, engine, unknown):
 def forwards(unknown):
     """Whether this machine hands packets from one network to another."""
     try:
-        with open(FORWARDING, encoding="ascii") as stream:
+        with open(FORWARDING, encoding="utf-8") as stream:
             return stream.read().strip() != "0"
     except OSError as exc:
         unknown.add("forwarding", "%s: %s" % (FORWARDING, exc.strerror))

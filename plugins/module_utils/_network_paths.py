@@ -77,6 +77,18 @@ class Paths:
             entry.update((results[number] if results else None) or {"reason": reason})
             entry["measured"] = entry["ok"] is not None
 
+    def sources(self):
+        """The services that ways start from: whether all their ways were gone, and why not."""
+        found = {}
+        for entry in self.entries:
+            source = found.setdefault(entry["service"], {"measured": True, "targets": [], "reason": None})
+            if entry["to"] not in source["targets"]:
+                source["targets"].append(entry["to"])
+            if source["measured"] and not entry["measured"]:
+                source.update(measured=False, reason=entry["reason"])
+            source.update(container=entry["container"], project=entry["project"])
+        return [dict(source, service=service) for service, source in found.items()]
+
 
 def _neighbours(name, container, host):
     """What is known of the containers that a name means: whether one runs, and shares a network with us."""
@@ -118,6 +130,7 @@ def go(paths, external, ports, options, deadline, unknown):
         unknown.add("resolver", why)
     return {
         "paths": paths.entries if paths.known else None,
+        "sources": paths.sources() if paths.known else None,
         "external": [
             dict(result, to=target.to, host=target.host, port=target.port) for target, result in zip(external, gone)
         ],

@@ -54,7 +54,7 @@ def measure(options):
     ports = _network_host.published_ports(engine, projects, rules, unknown)
     parts = {
         "engine": engine.describe(),
-        "daemon": _network_host.daemon(options["daemon_config"], engine, unknown),
+        "daemon": _network_host.daemon(options["daemon_config"], unknown),
         "forwarding": {"ipv4": _network_host.forwards(unknown), "needed": engine.uses_bridges(projects)},
         "packet_filter": _network_host.describe_filter(engine, projects, rules),
     }

@@ -33,7 +33,7 @@ def read(seconds):
     routes = []
     for path, parse in (("/proc/net/route", of_proc), ("/proc/net/ipv6_route", of_proc6)):
         try:
-            with open(path, encoding="ascii") as stream:
+            with open(path, encoding="utf-8") as stream:
                 routes += parse(stream.read())
         except OSError:
             continue

@@ -237,7 +237,7 @@ class Filter:
 def _savers():
     """The programs that print the rules. Packets meet those of both kinds, where both are in use."""
     try:
-        with open(LEGACY_TABLES, encoding="ascii") as stream:
+        with open(LEGACY_TABLES, encoding="utf-8") as stream:
             legacy = bool(stream.read().strip())
     except OSError:
         legacy = False
