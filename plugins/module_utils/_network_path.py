@@ -183,6 +183,8 @@ def request(connection, target, seconds):
         return client.getresponse().status
     except socket.timeout as exc:
         raise CannotConnect("http_timeout", "%s: connected, but no answer within %.1f s" % (where, seconds)) from exc
+    except (ConnectionResetError, BrokenPipeError) as exc:
+        raise CannotConnect("http_closed", "%s: connected, but hung up on without an answer" % where) from exc
     except ssl.SSLError as exc:
         raise CannotConnect("tls", "%s: %s" % (where, exc.reason or exc)) from exc
     except OSError as exc:

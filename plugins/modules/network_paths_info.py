@@ -153,7 +153,7 @@ paths:
         - Of the name, C(kind) is V(nxdomain), V(no_address), V(servfail), V(dns_timeout), V(dns_refused), V(dns_denied), V(dns_no_route)
           or V(bad_name).
         - Of the connection, V(refused), V(timeout), V(no_route), V(reset), V(closed) (as soon as it was open), V(forbidden) or V(failed).
-        - Of the request, V(http_status), V(http_timeout), V(not_http) or V(tls).
+        - Of the request, V(http_status), V(http_timeout), V(http_closed), V(not_http) or V(tls).
       type: dict
       returned: always
     addresses: {description: What the name resolved to., type: list, elements: str, returned: always}

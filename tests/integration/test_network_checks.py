@@ -6,19 +6,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.integration import network_faults as faults
 from tests.integration.areas import diagnose
 from tests.integration.inotify_faults import SOMEBODY, become
-from tests.integration.playbooks import run_playbook
+from tests.integration.playbooks import ROOT, run_playbook
 from tests.lab.faults import every
 from tests.lab.inventory import variables
 from tests.lab.ports import free_ports
+from tests.lab.shell import succeeds
 from tests.lab.stack import Stack
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "network"}
@@ -224,3 +229,47 @@ def test_the_role_reports_by_itself(lab, tmp_path):
     findings = run.findings("network.path_dns", status="critical")
     assert {finding["host"] for finding in findings} == {"lab"}
     assert len(findings) == 4
+
+
+REMEDY = """
+- hosts: lab
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: tracktion.ops.network
+        tasks_from: remediate/remove_unused
+    - ansible.builtin.debug:
+        msg: "{{ tracktion_remedied | to_json }}"
+"""
+
+
+def test_the_remedy_removes_what_was_found_and_says_the_way_back(lab, settings, tmp_path):
+    (tmp_path / "play.yml").write_text(REMEDY)
+
+    def remediate(*arguments):
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), str(tmp_path / "play.yml")]
+        command += ["-i", str(lab.inventory), "-e", json.dumps({"tracktion_remedy": remedy["vars"]}), *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    with lab.fault("network-unused"):
+        name = "%s_retired" % lab.project
+        (finding,) = fired(diagnose("network", settings), "network.unused_network", "info")
+        remedy = finding["remedy"]
+        assert (remedy["target"], remedy["risk"], remedy["data_loss"]) == (name, "disruptive", "none")
+        assert not remedy["denied"]
+        assert "docker network create" in remediate("--check", "--diff")
+        assert succeeds("docker", "network", "inspect", name)
+        assert "docker network create" in remediate()
+        assert not succeeds("docker", "network", "inspect", name)
+        assert diagnose("network", settings) == {}
+
+
+def test_a_network_that_must_stay_is_offered_to_nobody(lab, settings):
+    with lab.fault("network-unused"):
+        mine = {**settings, "network_remove_deny": ["%s_retired" % lab.project]}
+        (finding,) = fired(diagnose("network", mine), "network.unused_network")
+        assert finding["remedy"]["denied"]
+        # Nor is one that was made a moment ago found at all.
+        assert diagnose("network", {**mine, "network_unused_after": 3600}) == {}

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import ipaddress
-import sys
+import socket
+import struct
 
 import pytest
 
@@ -58,14 +59,20 @@ def test_the_table_and_the_first_of_several_devices():
     assert (overlap["table"], overlap["device"]) == ("100", "wg0")
 
 
-@pytest.mark.skipif(sys.byteorder != "little", reason="the sample is of a little-endian machine")
+def word(address):
+    """An IPv4 address as the kernel prints it, in this machine's own order."""
+    return "%08X" % struct.unpack("=I", socket.inet_aton(address))
+
+
 def test_the_kernels_own_table():
-    text = (
-        "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
-        "eth0 00000000 010200C0 0003 0 0 0 00000000 0 0 0\n"
-        "* 000010AC 00000000 0201 0 0 0 0000F0FF 0 0 0\n"
-        "tun0 000014AC 00000000 0001 0 0 0 0000FFFF 0 0 0\n"
-    )
+    lines = [
+        ("eth0", "0.0.0.0", "0003", "0.0.0.0"),
+        ("*", "172.16.0.0", "0201", "255.240.0.0"),
+        ("tun0", "172.20.0.0", "0001", "255.255.0.0"),
+    ]
+    text = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
+    for device, destination, flags, mask in lines:
+        text += " ".join([device, word(destination), word("0.0.0.0"), flags, "0 0 0", word(mask), "0 0 0\n"])
     assert list(_network_routes.of_proc(text)) == [
         {"network": ipaddress.ip_network("172.20.0.0/16"), "device": "tun0", "table": "main"}
     ]
@@ -81,9 +88,13 @@ def test_the_kernels_own_table_of_ipv6():
     ]
 
 
-def test_this_machine():
-    """Both ways of reading agree on the main table."""
+def test_both_ways_of_reading_agree_on_this_machine():
+    def from_proc():
+        with open("/proc/net/route", encoding="utf-8") as stream:
+            return {str(route["network"]) for route in _network_routes.of_proc(stream.read())}
+
+    # Others may add and remove routes meanwhile.
+    before = from_proc()
     routes, _reason = _network_routes.read(5)
-    main = {str(route["network"]) for route in routes if route["table"] == "main"}
-    with open("/proc/net/route", encoding="ascii") as stream:
-        assert {str(route["network"]) for route in _network_routes.of_proc(stream.read())} <= main
+    after = from_proc()
+    assert before & after <= {str(route["network"]) for route in routes if route["table"] == "main"}
