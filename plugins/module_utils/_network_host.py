@@ -126,7 +126,8 @@ def published_ports(engine, projects, rules, unknown):
     found = []
     for container in engine.running_in(projects):
         for port in container.ports:
-            entry = dict(port, container=container.name, service=container.service)
+            entry = dict(port, container=container.name, service=container.service, project=container.project)
+            entry["networks"] = container.networks
             entry["loopback"] = ipaddress.ip_address(port["host_address"]).is_loopback
             entry.update(_verdict(entry, container, rules, engine.networks))
             found.append(entry)

@@ -33,7 +33,7 @@ LEAST_SECONDS = 0.3
 RESULT = ("ok", "reason", "error", "addresses", "address")
 RESULT += ("dns_seconds", "connect_seconds", "http_status", "http_seconds")
 KINDS = {
-    errno.ECONNREFUSED: ("refused", "nothing listens there"),
+    errno.ECONNREFUSED: ("refused", "connection refused"),
     errno.EHOSTUNREACH: ("no_route", "no such host answers in its network"),
     errno.ENETUNREACH: ("no_route", "there is no route to it"),
     errno.ECONNRESET: ("reset", "the connection was reset"),
@@ -182,9 +182,9 @@ def request(connection, target, seconds):
         client.request(target.method, target.url, headers={"Connection": "close", "User-Agent": "tracktion.ops"})
         return client.getresponse().status
     except socket.timeout as exc:
-        raise CannotConnect("http_timeout", "%s: connected, but no answer within %.1f s" % (where, seconds)) from exc
+        raise CannotConnect("http_timeout", "%s: no answer within %.1f s" % (where, seconds)) from exc
     except (ConnectionResetError, BrokenPipeError) as exc:
-        raise CannotConnect("http_closed", "%s: connected, but hung up on without an answer" % where) from exc
+        raise CannotConnect("http_closed", "%s: it hangs up without an answer" % where) from exc
     except ssl.SSLError as exc:
         raise CannotConnect("tls", "%s: %s" % (where, exc.reason or exc)) from exc
     except OSError as exc:

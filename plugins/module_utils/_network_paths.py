@@ -34,8 +34,7 @@ class Paths:
         self.known = True
         containers = set()
         if wanted and engine.host is None:
-            self.known = False
-            unknown.add("paths", engine.reason)
+            self._give_up(engine.reason, unknown)
             wanted = []
         for service, target in wanted:
             found = engine.host.of_service(service, project or None)
@@ -61,9 +60,14 @@ class Paths:
         else:
             why_not = _network_namespace.why_not(container.pid)
             if why_not and self.known:
-                self.known = False
-                unknown.add("paths", why_not)
+                self._give_up(why_not, unknown)
             self.by_container.setdefault(container.id, (container.pid, []))[1].append((entry, target))
+
+    def _give_up(self, reason, unknown):
+        """Nothing is known of any way."""
+        self.known = False
+        for part in ("paths", "sources"):
+            unknown.add(part, reason)
 
     def jobs(self, timeout, deadline):
         """One per container: what to run in a process of its own."""

@@ -234,7 +234,7 @@ published_ports:
   elements: dict
   sample:
     - {host_address: 0.0.0.0, host_port: 8001, container_port: 8001, container: tracktion-analysis_service-1, service: analysis_service,
-       loopback: false, ok: true, reason: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null}
+       project: tracktion, networks: [tracktion_default], loopback: false, ok: true, reason: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null}
 forwarding:
   description: Whether the kernel forwards IPv4, and whether containers of the project need it.
   returned: always
