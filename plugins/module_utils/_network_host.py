@@ -171,13 +171,13 @@ def forwards(unknown):
         return None
 
 
-def networks(engine, projects, options, unknown):
+def networks(engine, projects, top, deadline, unknown):
     """The engine's networks, those of our projects first, and where routes of the host cross them."""
     if not engine.present:
         return {"networks": [], "networks_total": 0, "overlaps": []}
     if engine.networks is None or engine.users is None:
         return {"networks": None, "networks_total": None, "overlaps": None}
-    routes, reason = _network_routes.read(options["timeout"])
+    routes, reason = _network_routes.read(deadline.remaining(engine.api.timeout))
     if reason:
         unknown.add("routes", reason)
     described, overlaps = [], []
@@ -188,7 +188,6 @@ def networks(engine, projects, options, unknown):
         described.append(entry)
         overlaps += _network_routes.overlaps(entry["name"], entry["bridge"], _docker_networks.subnets(network), routes)
     described.sort(key=lambda entry: (not entry["ours"], not entry["unused"], entry["name"]))
-    top = options["top"]
     for entry in described:
         entry["containers_total"] = len(entry["containers"])
         entry["containers"] = entry["containers"][:top]

@@ -48,10 +48,14 @@ def follow_from(pid, targets, timeout, deadline):
 
 def follow_all(targets, configuration, timeout, deadline):
     """All ways side by side: a thread has the network namespace of the one that started it."""
-    results = [None] * len(targets)
+    nothing = dict(dict.fromkeys(_network_path.RESULT), reason="it did not end in time")
+    results = [nothing] * len(targets)
 
     def follow(number, target):
-        results[number] = _network_path.follow(target, configuration, timeout, deadline)
+        try:
+            results[number] = _network_path.follow(target, configuration, timeout, deadline)
+        except Exception as exc:  # pylint: disable=broad-except
+            results[number] = dict(nothing, reason="%s: %s" % (type(exc).__name__, exc))
 
     threads = [
         threading.Thread(target=follow, args=(number, target), daemon=True) for number, target in enumerate(targets)

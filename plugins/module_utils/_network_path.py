@@ -105,7 +105,7 @@ def _go(target, configuration, seconds, result):
     result["connect_seconds"] = elapsed(started)
     with connection:
         if target.url is None:
-            stays_open(connection)
+            stays_open(connection, "%s port %d" % (result["address"], target.port))
             return
         started = time.monotonic()
         result["http_status"] = request(connection, target, seconds())
@@ -157,9 +157,8 @@ def failed(exc, where, seconds):
     return CannotConnect(kind, "%s: %s" % (where, meaning))
 
 
-def stays_open(connection):
+def stays_open(connection, where):
     """Raises CannotConnect where the other side ends the connection at once, as a proxy without a backend does."""
-    where = "%s port %d" % connection.getpeername()[:2]
     if not select.select([connection], [], [], CLOSED_AT_ONCE_SECONDS)[0]:
         return
     try:
@@ -186,7 +185,8 @@ def request(connection, target, seconds):
     except (ConnectionResetError, BrokenPipeError) as exc:
         raise CannotConnect("http_closed", "%s: it hangs up without an answer" % where) from exc
     except ssl.SSLError as exc:
-        raise CannotConnect("tls", "%s: %s" % (where, exc.reason or exc)) from exc
+        said = getattr(exc, "verify_message", None) or exc.reason or exc
+        raise CannotConnect("tls", "%s: TLS: %s" % (where, said)) from exc
     except OSError as exc:
         raise failed(exc, where, seconds) from exc
     except http.client.HTTPException as exc:

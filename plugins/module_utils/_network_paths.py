@@ -78,7 +78,7 @@ class Paths:
     def take(self, identity, results, reason):
         """Note what came of the ways of one container."""
         for number, (entry, _target) in enumerate(self.by_container[identity][1]):
-            entry.update((results[number] if results else None) or {"reason": reason})
+            entry.update(results[number] if results else {"reason": reason})
             entry["measured"] = entry["ok"] is not None
 
     def sources(self):

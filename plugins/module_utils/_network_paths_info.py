@@ -46,11 +46,13 @@ def measure(options):
     wanted = [(path["from"], Target(path["to"], path["method"], path["validate_certs"])) for path in options["paths"]]
     external = [Target(to) for to in options["external_endpoints"]]
     deadline = Deadline(max(0.2, options["deadline"] - RESERVE_SECONDS))
+    # An engine or a program that hangs must leave the ways their time.
+    before = Deadline(deadline.remaining() / 2)
     unknown = Unknown()
-    engine = _network_host.EngineOfHost(options, deadline, unknown)
+    engine = _network_host.EngineOfHost(options, before, unknown)
     paths = _network_paths.Paths(wanted, engine, options["project"], unknown)
     projects = {options["project"]} if options["project"] else paths.projects
-    rules = _network_host.packet_filter(engine, projects, options["timeout"], unknown)
+    rules = _network_host.packet_filter(engine, projects, before.remaining(options["timeout"]), unknown)
     ports = _network_host.published_ports(engine, projects, rules, unknown)
     parts = {
         "engine": engine.describe(),
@@ -58,6 +60,6 @@ def measure(options):
         "forwarding": {"ipv4": _network_host.forwards(unknown), "needed": engine.uses_bridges(projects)},
         "packet_filter": _network_host.describe_filter(engine, projects, rules),
     }
-    parts.update(_network_host.networks(engine, projects, options, unknown))
+    parts.update(_network_host.networks(engine, projects, options["top"], before, unknown))
     parts.update(_network_paths.go(paths, external, ports, options, deadline, unknown))
     return reached(parts, unknown)

@@ -13,6 +13,7 @@ import socket
 import struct
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 
 # Routes that send packets somewhere; the others (unreachable, blackhole, local, ...) claim no addresses for anybody.
 UNICAST = ("unicast",)
@@ -25,8 +26,9 @@ ENGINES_BRIDGE = re.compile(r"^(docker0|docker_gwbridge|br-[0-9a-f]{12})$")
 
 def read(seconds):
     """``(routes, reason)``: mappings of ``network, device, table``; why not all tables were read, or null."""
+    deadline = Deadline(seconds)
     try:
-        texts = [_programs.output(["ip", "-json", version] + ALL_TABLES, seconds) for version in ("-4", "-6")]
+        texts = [_programs.output(["ip", "-json", each] + ALL_TABLES, deadline.remaining()) for each in ("-4", "-6")]
         return [route for text in texts for route in of_ip(json.loads(text or "[]"))], None
     except (_programs.Failed, ValueError) as exc:
         reason = "only the main table of routes was read: %s" % exc

@@ -30,9 +30,11 @@ LEGACY_TABLES = "/proc/net/ip_tables_names"
 class Packet:
     """The first packet of a connection. What is null may be anything."""
 
-    def __init__(self, port, original_port, address=None, bridge=None):
+    def __init__(self, port, original_port, address=None, bridge=None, never=None):
         self.port, self.original_port = port, original_port
         self.address = ipaddress.ip_address(address) if address else None
+        # An address that it is surely not for: that of the container, as long as it has the host's.
+        self.never = ipaddress.ip_network(never) if never else None
         # It goes out to this bridge, and came in by another device; neither is known before it is routed.
         self.bridge = bridge
 
@@ -84,7 +86,7 @@ def _met(option, values, packet):
     if option == "-p":
         return value in ("tcp", "6", "all")
     if option == "-d":
-        return packet.address in ipaddress.ip_network(value, strict=False) if packet.address else MAYBE
+        return _is_for(packet, ipaddress.ip_network(value, strict=False))
     if option == "-o":
         return is_device(packet.bridge, value) if packet.bridge else MAYBE
     if option == "-i":
@@ -99,6 +101,13 @@ def _met(option, values, packet):
     if option == "--ctdir":
         return value == "ORIGINAL"
     return MAYBE
+
+
+def _is_for(packet, network):
+    if packet.address:
+        return packet.address in network
+    # Nobody outside can send anything to our loopback addresses.
+    return NO if network == packet.never or network.is_loopback else MAYBE
 
 
 def is_device(name, pattern):
@@ -222,7 +231,7 @@ class Filter:
 
     def verdict(self, host_port, port, address, bridge, host_address=None):
         """What becomes of a connection from outside to a published port: before and after its address is translated."""
-        arriving = Packet(host_port, host_port, host_address)
+        arriving = Packet(host_port, host_port, host_address, never=address)
         routed = Packet(port, host_port, address, bridge)
         hooks = [("raw", "PREROUTING", arriving), ("mangle", "PREROUTING", arriving)]
         hooks += [("mangle", "FORWARD", routed), ("filter", "FORWARD", routed)]

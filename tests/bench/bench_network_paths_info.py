@@ -7,8 +7,8 @@
 
 LAB_NAME=... python tests/bench/bench_network_paths_info.py [--runs 5]
 
-The stack of the lab has to be up. Its images have a Python, which is more than can be said of most; the guide's ping and
-curl are programs that they lack.
+The stack of the lab has to be up. Its images have a Python, which most have not; the guide's ping and curl
+are programs that they lack.
 """
 
 from __future__ import annotations

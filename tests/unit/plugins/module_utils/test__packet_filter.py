@@ -140,6 +140,14 @@ def test_before_the_address_is_translated_the_published_port_counts():
     assert Rules(text % "-d 198.51.100.1/32").verdict("raw", "PREROUTING", arriving)[0] == UNDETERMINED
 
 
+def test_what_docker_forbids_others_before_that_is_not_for_the_host_s_own_address():
+    """As Docker 28 does for each container, and for each port that is published on a loopback address."""
+    text = "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 172.20.3.7/32 ! -i br-6d1aff69ed8c -j DROP\n"
+    text += "-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 30001 -j DROP\nCOMMIT\n"
+    arriving = Packet(30001, 30001, never="172.20.3.7")
+    assert Rules(text).verdict("raw", "PREROUTING", arriving) == (ACCEPTED, None)
+
+
 def test_who_calls_dockers_chains():
     rules = Rules(DOCKER % "")
     assert rules.jumps("filter", "FORWARD", "DOCKER")
