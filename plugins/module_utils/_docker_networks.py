@@ -27,7 +27,7 @@ def attached(containers):
     for container in containers:
         name = (container.get("Names") or ["/" + container["Id"][:12]])[0].lstrip("/")
         for network_name, endpoint in ((container.get("NetworkSettings") or {}).get("Networks") or {}).items():
-            for key in {endpoint.get("NetworkID") or network_name, network_name}:
+            for key in (network_name, endpoint.get("NetworkID") or network_name):
                 users.setdefault(key, set()).add(name)
         mode = (container.get("HostConfig") or {}).get("NetworkMode")
         if mode:

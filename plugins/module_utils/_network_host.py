@@ -65,7 +65,7 @@ class EngineOfHost:
             self.reason = NOT_READABLE
         except FileNotFoundError:
             self.present = self.error is None or self.error.kind != "absent"
-            self.reason = "there is no Docker engine on this machine: measure where the services run"
+            self.reason = "there is no Docker engine on this machine: measure where the services run, or name no paths"
             if self.present:
                 self.reason = "the files of the Docker engine are not in %s: set docker_root" % (
                     self.root or "their place"

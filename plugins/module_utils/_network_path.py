@@ -30,7 +30,7 @@ HOST_AND_PORT = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})$
 CLOSED_AT_ONCE_SECONDS = 0.05
 # A step that is given less than this says nothing.
 LEAST_SECONDS = 0.3
-RESULT = ("ok", "reason", "error", "addresses", "address")
+RESULT = ("ok", "reason", "failure", "error", "addresses", "address")
 RESULT += ("dns_seconds", "connect_seconds", "http_status", "http_seconds")
 KINDS = {
     errno.ECONNREFUSED: ("refused", "connection refused"),
@@ -88,7 +88,7 @@ def follow(target, configuration, timeout, deadline):
         _go(target, configuration, lambda: _seconds(timeout, deadline), result)
         result["ok"] = True
     except CannotConnect as exc:
-        result.update(ok=False, error=error(exc))
+        result.update(ok=False, failure=exc.kind, error=error(exc))
     except OutOfTime as exc:
         result["reason"] = str(exc)
     return result

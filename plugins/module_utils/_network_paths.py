@@ -22,6 +22,8 @@ MAX_CONTAINERS = 40
 GRACE_SECONDS = 0.25
 HERE, RESOLVER = "here", "resolver"
 # A name that every resolver knows, or knows that it does not exist, without asking anybody.
+# Failures of a DNS server, whatever it was asked for.
+SERVER_FAILURES = ("servfail", "dns_timeout", "dns_refused", "dns_denied", "dns_no_route")
 HARMLESS_NAME = "localhost."
 ANSWERS = (None, "nxdomain", "no_address", "servfail", "dns_denied")
 
@@ -46,6 +48,7 @@ class Paths:
 
     def _add(self, service, target, container, host, unknown):
         entry = dict.fromkeys(RESULT)
+        entry.update(repeats=False, also_unresolved=[])
         entry.update(measured=False, service=service, to=target.to, host=target.host, port=target.port)
         entry.update(container=container and container.name, project=container and container.project)
         entry.update(_neighbours(target.host, container, host))
@@ -80,6 +83,12 @@ class Paths:
         for number, (entry, _target) in enumerate(self.by_container[identity][1]):
             entry.update(results[number] if results else {"reason": reason})
             entry["measured"] = entry["ok"] is not None
+        # A server that fails is one trouble, however many names it is asked for.
+        unresolved = [entry for entry, _target in self.by_container[identity][1] if entry["failure"] in SERVER_FAILURES]
+        for number, entry in enumerate(unresolved):
+            entry.update(
+                repeats=number > 0, also_unresolved=[other["host"] for other in unresolved if other is not entry]
+            )
 
     def sources(self):
         """The services that ways start from: whether all their ways were gone, and why not."""
@@ -128,7 +137,7 @@ def go(paths, external, ports, options, deadline, unknown):
     empty = dict(dict.fromkeys(RESULT), reason=reason)
     gone = [here[number] if here else empty for number in range(len(external) + len(tried))]
     for port, result in zip(ports or (), gone[len(external) :]):
-        port.update({name: result[name] for name in ("ok", "reason", "error", "connect_seconds")})
+        port.update({name: result[name] for name in ("ok", "reason", "failure", "error", "connect_seconds")})
     resolver, why = found.get(RESOLVER, (None, None))
     if why:
         unknown.add("resolver", why)

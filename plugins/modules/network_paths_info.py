@@ -147,21 +147,27 @@ paths:
     measured: {description: Whether the way was gone., type: bool, returned: always}
     reason: {description: 'Why it was not, else null.', type: str, returned: always}
     ok: {description: Whether its end was reached; null where it was not gone., type: bool, returned: always}
-    error:
+    failure:
       description:
-        - What stopped it, as C(kind), C(message) and C(cure); else null.
-        - Of the name, C(kind) is V(nxdomain), V(no_address), V(servfail), V(dns_timeout), V(dns_refused), V(dns_denied), V(dns_no_route)
+        - What stopped it, else null.
+        - Of the name, V(nxdomain), V(no_address), V(servfail), V(dns_timeout), V(dns_refused), V(dns_denied), V(dns_no_route)
           or V(bad_name).
         - Of the connection, V(refused), V(timeout), V(no_route), V(reset), V(closed) (as soon as it was open), V(forbidden) or V(failed).
         - Of the request, V(http_status), V(http_timeout), V(http_closed), V(not_http) or V(tls).
-      type: dict
+      type: str
       returned: always
+    error: {description: 'The same as C(kind), C(message) and C(cure).', type: dict, returned: always}
     addresses: {description: What the name resolved to., type: list, elements: str, returned: always}
     address: {description: The address that took the connection., type: str, returned: always}
     dns_seconds: {description: How long the name took., type: float, returned: always}
     connect_seconds: {description: How long the connection took., type: float, returned: always}
     http_status: {description: The status of the answer., type: int, returned: always}
     http_seconds: {description: How long the answer took., type: float, returned: always}
+    repeats:
+      description: Whether the failure of the DNS server that another way of this container met already stopped this one.
+      type: bool
+      returned: always
+    also_unresolved: {description: What else the container could not resolve then., type: list, elements: str, returned: always}
     networks: {description: The container's networks., type: list, elements: str, returned: always}
     target_container: {description: 'The container that the name means, null where it means none.', type: str, returned: always}
     target_state: {description: Its state., type: str, returned: always}
@@ -172,7 +178,8 @@ paths:
       returned: always
   sample:
     - {service: analysis_service, container: tracktion-analysis_service-1, project: tracktion, to: "postgres:5432", host: postgres, port: 5432,
-       measured: true, reason: null, ok: true, error: null, addresses: [172.20.1.3], address: 172.20.1.3, dns_seconds: 0.0012,
+       measured: true, reason: null, ok: true, failure: null, error: null, repeats: false, also_unresolved: [],
+       addresses: [172.20.1.3], address: 172.20.1.3, dns_seconds: 0.0012,
        connect_seconds: 0.0001, http_status: null, http_seconds: null, networks: [tracktion_default],
        target_container: tracktion-postgres-1, target_state: running, target_networks: [tracktion_default], common_network: true}
 sources:
@@ -189,7 +196,7 @@ external:
   type: list
   elements: dict
   sample:
-    - {to: "https://api.example.com/health", host: api.example.com, port: 443, reason: null, ok: true, error: null, addresses: [192.0.2.7],
+    - {to: "https://api.example.com/health", host: api.example.com, port: 443, reason: null, ok: true, failure: null, error: null, addresses: [192.0.2.7],
        address: 192.0.2.7, dns_seconds: 0.02, connect_seconds: 0.011, http_status: 200, http_seconds: 0.05}
 resolver:
   description: What the DNS servers of the host answer, in the order in which they are asked; C(checked) alone where that was not wanted.
@@ -234,7 +241,8 @@ published_ports:
   elements: dict
   sample:
     - {host_address: 0.0.0.0, host_port: 8001, container_port: 8001, container: tracktion-analysis_service-1, service: analysis_service,
-       project: tracktion, networks: [tracktion_default], loopback: false, ok: true, reason: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null}
+       project: tracktion, networks: [tracktion_default],
+       loopback: false, ok: true, reason: null, failure: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null}
 forwarding:
   description: Whether the kernel forwards IPv4, and whether containers of the project need it.
   returned: always

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import zlib
 from pathlib import Path
 
 from ..engine import docker
@@ -20,14 +21,21 @@ from ..servers import LABEL
 from ..shell import attempt, run, succeeds, wait_until
 from . import fault
 
-# A link between this machine and a namespace that stands for the world outside: of TEST-NET-2, which nobody has.
-OUTSIDE = ipaddress.ip_network("198.51.100.0/30")
-HOST_END, OUTER_END = (str(address) for address in OUTSIDE.hosts())
+# Where links between this machine and a namespace that stands for the world outside get their addresses: TEST-NET-2,
+# which nobody has.
+OUTSIDE = ipaddress.ip_network("198.51.100.0/24")
 
 
 def pid(lab, service: str) -> int:
     """The first process of a service's container, as this machine sees it."""
     return int(docker("inspect", "--format", "{{.State.Pid}}", lab.container(service)))
+
+
+def wait_well(lab) -> None:
+    """Wait until every service says that it is well: the engine asks them from time to time only."""
+    for service in ("analysis", "tracklist", "watcher"):
+        answer = ("curl", "--fail", "--silent", "--max-time", "5", "--output", "/dev/null", lab.url(service))
+        wait_until(lambda command=answer: succeeds(*command), f"a healthy {service}", 60)
 
 
 def addresses(lab) -> ipaddress.IPv4Network:
@@ -65,17 +73,16 @@ def dns_broken(lab):
         file.write_text(before, encoding="utf-8")
 
 
-# Beside it, a service without its database says that it is not well.
-@fault(fires=["network.not_on_common_network", "network.published_port_not_answering", "network.path_http"])
+@fault(fires=["network.not_on_common_network", "network.published_port_not_answering"])
 def network_cut(lab):
-    """The database was taken off the network that it shares with the services."""
-    container = lab.container("postgres")
+    """The cache was taken off the network that it shares with the services."""
+    container = lab.container("redis")
     docker("network", "disconnect", lab.network, container)
     try:
         yield
     finally:
-        attempt("docker", "network", "connect", "--alias", "postgres", lab.network, container)
-    lab.wait_healthy()
+        attempt("docker", "network", "connect", "--alias", "redis", lab.network, container)
+    wait_well(lab)
 
 
 @fault(fires=["network.path_refused", "network.published_port_not_answering"])
@@ -100,13 +107,14 @@ def answer_overdue(lab):
         yield
     finally:
         attempt("docker", "unpause", lab.container("tracklist_service"))
-    lab.wait_healthy("tracklist_service")
+    wait_well(lab)
 
 
 @fault(fires=["network.unused_network"])
 def network_unused(lab):
     """A network of the project was left behind by a service that is gone (the test does not wait an hour)."""
     name = f"{lab.project}_retired"
+    attempt("docker", "network", "rm", name)
     docker("network", "create", "--label", f"com.docker.compose.project={lab.project}", name)
     try:
         yield
@@ -118,64 +126,76 @@ def network_unused(lab):
 def subnet_overlap(lab):
     """A route of this machine takes addresses of the stack's network away (some that no container has)."""
     taken = list(addresses(lab).subnets(new_prefix=28))[-1]
-    run("ip", "route", "add", str(taken), "dev", "lo")
+    run("ip", "route", "replace", str(taken), "dev", "lo")
     try:
         yield
     finally:
         attempt("ip", "route", "del", str(taken), "dev", "lo")
 
 
-@contextlib.contextmanager
-def outside(lab):
-    """A network namespace that stands for the world outside; yields a command to run things in it."""
-    name = f"{lab.project}-outside"
-    near, far = "lab-near", "lab-far"
-    within = ["ip", "netns", "exec", name]
-    try:
-        run("ip", "netns", "add", name)
-        run("ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
-        run("ip", "address", "add", f"{HOST_END}/{OUTSIDE.prefixlen}", "dev", near)
-        run("ip", "link", "set", near, "up")
-        run(*within, "ip", "address", "add", f"{OUTER_END}/{OUTSIDE.prefixlen}", "dev", far)
-        run(*within, "ip", "link", "set", far, "up")
-        yield within
-    finally:
-        attempt("ip", "link", "del", near)
-        attempt("ip", "netns", "del", name)
+class Outside:
+    """The world outside of this machine: a network namespace at the other end of a link."""
+
+    def __init__(self, lab) -> None:
+        number = zlib.crc32(lab.project.encode())
+        links = list(OUTSIDE.subnets(new_prefix=30))
+        self.link = links[number % len(links)]
+        self.ours, self.theirs = (str(address) for address in self.link.hosts())
+        self.name = f"{lab.project}-outside"
+        self.within = ["ip", "netns", "exec", self.name]
+        # The name of a device has at most 15 characters.
+        self.near, self.far = f"lab{number:08x}n", f"lab{number:08x}f"
+
+    def __enter__(self) -> Outside:
+        # A lab that was killed may have left one behind.
+        self.remove()
+        run("ip", "netns", "add", self.name)
+        run("ip", "link", "add", self.near, "type", "veth", "peer", "name", self.far, "netns", self.name)
+        run("ip", "address", "add", f"{self.ours}/{self.link.prefixlen}", "dev", self.near)
+        run("ip", "link", "set", self.near, "up")
+        run(*self.within, "ip", "address", "add", f"{self.theirs}/{self.link.prefixlen}", "dev", self.far)
+        run(*self.within, "ip", "link", "set", self.far, "up")
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        attempt("ip", "link", "del", self.near)
+        attempt("ip", "netns", "del", self.name)
+
+    def connects(self, port: int) -> bool:
+        """Whether somebody out there gets an answer from a port of this machine."""
+        url = f"http://{self.ours}:{port}/"
+        return succeeds(*self.within, "curl", "--silent", "--max-time", "1", "--output", "/dev/null", url)
 
 
 @contextlib.contextmanager
-def publisher(lab, port: int, *command: str):
-    """A container of the project that publishes its port 8000 at this machine's end of the link outside."""
+def publisher(lab, address: str, port: int, *command: str):
+    """A container of the project that publishes its port 8000 at an address of this machine."""
     name = f"{lab.project}-publisher"
     labels = [f"{LABEL}={lab.project}", f"com.docker.compose.project={lab.project}"]
     labels.append("com.docker.compose.service=publisher")
     options = [word for label in labels for word in ("--label", label)]
-    options += ["--publish", f"{HOST_END}:{port}:8000", "--network", lab.network, "--init", "--name", name]
+    options += ["--publish", f"{address}:{port}:8000", "--network", lab.network, "--init", "--name", name]
     image = docker("inspect", "--format", "{{.Config.Image}}", lab.container("redis")).strip()
+    attempt("docker", "rm", "--force", "--volumes", name)
     docker("run", "--detach", *options, image, *command)
     try:
-        yield name
+        yield
     finally:
         attempt("docker", "rm", "--force", "--volumes", name)
-
-
-def connects(within: list[str], port: int) -> bool:
-    """Whether somebody outside gets a connection to the published port, and an answer."""
-    return succeeds(
-        *within, "curl", "--silent", "--max-time", "1", "--output", "/dev/null", f"http://{HOST_END}:{port}/"
-    )
 
 
 @fault(fires=["network.published_port_dropped"])
 def published_port_dropped(lab):
     """A rule drops what comes from outside to a port that a container publishes."""
     (port,) = free_ports(1)
-    with outside(lab) as within, publisher(lab, port, "python3", "-m", "http.server", "8000"):
-        wait_until(lambda: connects(within, port), "an answer from the published port", 20)
+    with Outside(lab) as outside, publisher(lab, outside.ours, port, "python3", "-m", "http.server", "8000"):
+        wait_until(lambda: outside.connects(port), "an answer from the published port", 20)
         matched = ["--protocol", "tcp", "--match", "conntrack", "--ctorigdstport", str(port)]
         with rule("DOCKER-USER", *matched, "--jump", "DROP"):
-            assert not connects(within, port)
+            wait_until(lambda: not outside.connects(port), "no answer from the published port", 5)
             yield
 
 
@@ -183,5 +203,5 @@ def published_port_dropped(lab):
 def published_port_dead(lab):
     """A port is published, and nothing listens behind it."""
     (port,) = free_ports(1)
-    with outside(lab), publisher(lab, port, "sleep", "infinity"):
+    with Outside(lab) as outside, publisher(lab, outside.ours, port, "sleep", "infinity"):
         yield
