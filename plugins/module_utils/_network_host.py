@@ -41,6 +41,8 @@ class EngineOfHost:
         self.present = True
         self.host = self.reason = self.error = None
         self.networks = self.users = self.firewall_backend = None
+        # The networks and the rules of an engine without root are in a namespace of its own.
+        self.rootless = False
         self._ask()
         self._read()
         if self.present and self.error:
@@ -50,6 +52,7 @@ class EngineOfHost:
         try:
             about = self.api.read("info")
             self.root = self.root or about.get("DockerRootDir")
+            self.rootless = any("rootless" in option for option in about.get("SecurityOptions") or ())
             self.firewall_backend = (about.get("FirewallBackend") or {}).get("Driver")
             self.networks = self.api.read("networks")
             self.users = _docker_networks.attached(self.api.read("containers", "json", all=1))
@@ -84,7 +87,9 @@ class EngineOfHost:
         return [container for container in containers if container.running and container.project in projects]
 
     def uses_bridges(self, projects):
-        """Whether containers of ours have addresses of their own; null where that is not known."""
+        """Whether containers of ours have addresses in networks of this machine; null where that is not known."""
+        if self.rootless:
+            return False
         if self.host is None:
             return None if self.present else False
         return any(container.address() for container in self.running_in(projects))
@@ -186,7 +191,8 @@ def networks(engine, projects, top, deadline, unknown):
         entry["ours"] = entry["project"] in projects
         entry["unused"] = entry["removable"] and not entry["containers"]
         described.append(entry)
-        overlaps += _network_routes.overlaps(entry["name"], entry["bridge"], _docker_networks.subnets(network), routes)
+        subnets = [] if engine.rootless else _docker_networks.subnets(network)
+        overlaps += _network_routes.overlaps(entry["name"], entry["bridge"], subnets, routes)
     described.sort(key=lambda entry: (not entry["ours"], not entry["unused"], entry["name"]))
     for entry in described:
         entry["containers_total"] = len(entry["containers"])

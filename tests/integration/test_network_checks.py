@@ -147,6 +147,14 @@ def test_rules_of_docker_are_enough(settings):
     assert not fired(findings, "network.docker_rules_missing")
 
 
+def test_rules_that_are_not_dockers_to_make(settings, tmp_path):
+    file = tmp_path / "daemon.json"
+    file.write_text('{"iptables": false}')
+    mine = {**settings, "network_daemon_config": str(file)}
+    findings = diagnose("network", mine, before=partial(faults.rules, "-P FORWARD DROP"))
+    assert not fired(findings, "network.docker_rules_missing")
+
+
 def test_the_only_dns_server_is_dead():
     mine = {**ALONE, "network_check_resolver": True}
     findings = diagnose("network", mine, before=partial(faults.resolv_conf, "nameserver 127.0.0.9\n"))

@@ -9,10 +9,16 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _container_networks, _containers, _docker_networks
+from ansible_collections.tracktion.ops.plugins.module_utils import (
+    _container_networks,
+    _containers,
+    _docker_networks,
+    _network_host,
+)
 
 
 def endpoint(address, *aliases, network="n" * 64):
@@ -100,6 +106,16 @@ def test_published_ports_each_once_and_those_that_should_be(files):
 )
 def test_time_stamps_in_any_zone(text, expected):
     assert _containers.epoch(text) == expected
+
+
+def test_an_engine_without_root_has_no_networks_in_this_machines_namespace():
+    engine = object.__new__(_network_host.EngineOfHost)
+    web = SimpleNamespace(running=True, project="stack", address=lambda: "172.20.3.2")
+    engine.host, engine.present, engine.rootless = SimpleNamespace(containers=[web]), True, False
+    assert engine.uses_bridges({"stack"})
+    assert not engine.uses_bridges({"other"})
+    engine.rootless = True
+    assert not engine.uses_bridges({"stack"})
 
 
 NETWORK = {
