@@ -70,9 +70,8 @@ class EngineOfHost:
             self.present = self.error is None or self.error.kind != "absent"
             self.reason = "there is no Docker engine on this machine: measure where the services run, or name no paths"
             if self.present:
-                self.reason = "the files of the Docker engine are not in %s: set docker_root" % (
-                    self.root or "their place"
-                )
+                where = self.root or "their place"
+                self.reason = "the files of the Docker engine are not in %s: set docker_root" % where
 
     def describe(self):
         return {
@@ -136,6 +135,8 @@ def published_ports(engine, projects, rules, unknown):
             entry["loopback"] = ipaddress.ip_address(port["host_address"]).is_loopback
             entry.update(_verdict(entry, container, rules, engine.networks))
             found.append(entry)
+    if len(found) > MAX_PORTS:
+        unknown.add("published_ports", "%d more than %d were not tried" % (len(found) - MAX_PORTS, MAX_PORTS))
     return found[:MAX_PORTS]
 
 
