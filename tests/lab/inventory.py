@@ -25,6 +25,17 @@ INNER = {
     "watcher": ("file_watcher", 8003),
 }
 
+# The ways that the services go inside the stack.
+PATHS = [
+    {"from": service, "to": to}
+    for service, targets in {
+        "analysis_service": ("postgres:5432", "redis:6379", "rabbitmq:5672", "http://tracklist_service:8002/health"),
+        "tracklist_service": ("postgres:5432", "redis:6379", "rabbitmq:5672"),
+        "file_watcher": ("rabbitmq:5672", "http://analysis_service:8001/health"),
+    }.items()
+    for to in targets
+]
+
 
 def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
     """The roles' variables for this stack, seen from this machine or from inside the stack's network."""
@@ -54,6 +65,11 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "file_watching_hidden_processes_accepted": int(pid_1_is_hidden()),
         "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],
         "file_watching_watcher_project": stack.project,
+        "network_compose_project": stack.project,
+        # Managed hosts are containers without an engine: no service starts from there.
+        "network_paths": [] if inside else PATHS,
+        # The machine's own DNS server is no part of the stack, and a machine of tests may have none.
+        "network_check_resolver": False,
         "tracktion_compose_project": stack.project,
         "tracktion_compose_directory": str(stack.directory),
         "service_health_urls": {
