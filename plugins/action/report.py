@@ -13,9 +13,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _judge, _report, _terminal, _visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _judge, _lines, _report, _terminal, _visit
 
 NEVER = "never"
+FORMATS = {"full": _terminal.render, "lines": _lines.render}
 
 
 class ActionModule(ActionBase):
@@ -30,6 +31,7 @@ class ActionModule(ActionBase):
             {
                 "directory": {"type": "path", "required": True},
                 "fail_at": {"type": "str", "choices": [NEVER, *reversed(_judge.STATUSES[1:])], "default": NEVER},
+                "format": {"type": "str", "choices": list(FORMATS), "default": "full"},
             }
         )
         visits = _visits(task_vars["hostvars"])
@@ -60,7 +62,8 @@ class ActionModule(ActionBase):
             # The person at the terminal must not lose the diagnosis to a full or read-only disk.
             self._display.warning("directory: the report cannot be written to %s: %s" % (path, exc.strerror))
             path = None
-        self._display.display("\n" + _terminal.render(report, colour=bool(ANSIBLE_COLOR), path=path))
+        render = FORMATS[arguments["format"]]
+        self._display.display("\n" + render(report, colour=bool(ANSIBLE_COLOR), path=path))
         result["path"] = path
         result["ansible_stats"] = {
             "data": {"tracktion_report": result["summary"]},
