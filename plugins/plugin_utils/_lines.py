@@ -9,22 +9,22 @@ Every line stands for itself, so that it can be searched, mailed and counted. Pr
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _terminal
 from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
-from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import by_reason, headline, painter
 
 SUMMARY_LENGTH = 200
 
 
 def render(report, colour=False, path=None):
     """All failures, whatever their number: what is left out of a health check is taken to be well."""
-    paint = painter(colour)
+    paint = _terminal.painter(colour)
     rows = [row for host in report["hosts"] for row in _rows_of_host(host, report["findings"])]
     widths = [max([len(row[column]) for row in rows], default=0) for column in (1, 2)]
     lines = [
         "%s  %-*s  %-*s  %s" % (paint(status, "%-8s" % status.upper()), widths[0], host, widths[1], area, text)
         for status, host, area, text in rows
     ]
-    return "\n".join([*lines, headline(report, paint), *(["Report: %s" % path] if path else [])])
+    return "\n".join([*lines, _terminal.headline(report, paint), *(["Report: %s" % path] if path else [])])
 
 
 def _rows_of_host(host, findings):
@@ -36,7 +36,7 @@ def _rows_of_host(host, findings):
         if finding["status"] in ("critical", "warning")
     ]
     unknown = [finding for finding in own if finding["status"] == "unknown"]
-    for (area, reason, _advice), same in by_reason(unknown).items():
+    for (area, reason, _advice), same in _terminal.by_reason(unknown).items():
         count = len({finding["id"] for finding in same})
         text = "%d check%s could not run: %s" % (count, "" if count == 1 else "s", reason)
         rows.append(("unknown", host["name"], area, _cut(text)))

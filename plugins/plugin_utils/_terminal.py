@@ -95,14 +95,6 @@ def _unknowns(findings, paint):
     return lines
 
 
-def by_reason(findings):
-    """``{(area, reason, advice): findings}`` of checks that could not run."""
-    groups = {}
-    for finding in findings:
-        groups.setdefault((finding["area"], finding["summary"], finding["advice"]), []).append(finding)
-    return groups
-
-
 def _labelled(label, text):
     return textwrap.wrap(
         text,
@@ -130,3 +122,11 @@ def painter(colour):
         return "\033[1;%sm%s\033[0m" % (COLOURS[status], text) if colour else text
 
     return paint
+
+
+def by_reason(findings):
+    """``{(area, reason, advice): findings}`` of checks that could not run."""
+    groups = {}
+    for finding in findings:
+        groups.setdefault((finding["area"], finding["summary"], finding["advice"]), []).append(finding)
+    return groups
