@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._containers import Engine, age
 from ansible_collections.tracktion.ops.plugins.module_utils._endpoint import FAMILIES, Endpoint
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
+from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, refuse_twins
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, reached
 
 ENDPOINT_SPEC = {
     "name": {"type": "str", "required": True},
@@ -45,18 +44,12 @@ ARGUMENT_SPEC = {
     "docker_root": {"type": "path"},
 }
 
-# Endpoints that are asked at the same time.
-SIDE_BY_SIDE = 64
-# What the endpoints leave of the deadline, to tell of themselves.
-SHARE = 0.97
-
 
 def measure(options):
     """What all endpoints answer. Raises BadOption."""
     endpoints = read(options)
-    deadline = Deadline(options["deadline"])
-    began = time.monotonic()
-    measured, unknown = ask_all(endpoints, options["deadline"] * SHARE, deadline)
+    began, unknown = time.monotonic(), Unknown()
+    measured = measure_all(endpoints, options["deadline"], unknown, "endpoints")
     find_containers([found for found in measured if found["ok"] is False], options, unknown)
     parts = {
         "endpoints": measured,
@@ -71,44 +64,8 @@ def read(options):
     if options["deadline"] <= 0:
         raise BadOption("deadline: must be above 0 seconds", cure="set deadline")
     endpoints = [Endpoint(wanted, options) for wanted in options["endpoints"]]
-    names = [endpoint.name for endpoint in endpoints]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise BadOption("endpoints: two are named %s" % ", ".join(twice), cure="give each a name of its own")
+    refuse_twins("endpoints", endpoints)
     return endpoints
-
-
-def ask_all(endpoints, seconds, deadline):
-    """``(what was measured of each, unknown)``, when all are done or the deadline is over."""
-    waiting, done, own = queue.SimpleQueue(), queue.SimpleQueue(), Deadline(seconds)
-    for number, endpoint in enumerate(endpoints):
-        waiting.put((number, endpoint))
-
-    def work():
-        with contextlib.suppress(queue.Empty):
-            while not own.expired():
-                number, endpoint = waiting.get_nowait()
-                try:
-                    done.put((number, endpoint.measure(own)))
-                except Exception as exc:  # pylint: disable=broad-except
-                    done.put((number, exc))
-
-    for _number in range(min(SIDE_BY_SIDE, len(endpoints))):
-        # They die with the process: whatever hangs in one of them keeps nobody.
-        threading.Thread(target=work, daemon=True).start()
-    found = {}
-    with contextlib.suppress(queue.Empty):
-        while len(found) < len(endpoints):
-            number, result = done.get(timeout=deadline.remaining())
-            found[number] = result
-    unknown, measured = Unknown(), []
-    for number, endpoint in enumerate(endpoints):
-        result = found.get(number)
-        if not isinstance(result, dict):
-            unknown.add("endpoints.%s" % endpoint.name, result or "not measured within the deadline")
-            result = endpoint.unmeasured()
-        measured.append(result)
-    return measured, unknown
 
 
 def find_containers(failing, options, unknown):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     # Never run, but read: AnsiballZ packs what it finds imported here. Running is left to load(), so that each
     # process of a visit imports only what its own area needs (a client library costs up to 0.15 s of CPU).
     from ansible_collections.tracktion.ops.plugins.module_utils import (  # pylint: disable=unused-import
+        _container_probe_info,
         _endpoint_info,
         _file_events_info,
         _inotify_limits,

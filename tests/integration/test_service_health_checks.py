@@ -248,6 +248,41 @@ def test_what_was_not_asked_in_time_is_unknown():
     assert (statuses["last"], statuses["hung 0"]) == ("unknown", "critical")
 
 
+# Commands in containers
+
+
+def probe(lab, *argv, settings=None, **command):
+    """The findings about one command in the tracklist service."""
+    command = {"name": "it", "service": "tracklist_service", "argv": list(argv), **command}
+    return diagnose(
+        "service_health",
+        {
+            "service_health_endpoints": [],
+            "service_health_commands": [command],
+            "service_health_project": lab.project,
+            **(settings or {}),
+        },
+    )
+
+
+# As the guide has it: does the service reach its database, with what it has in its own environment?
+REACH_DATABASE = "import os, psycopg2; psycopg2.connect(os.environ['DATABASE_DSN'], connect_timeout=2)"
+
+
+def test_a_command_in_a_container_is_judged(lab):
+    assert probe(lab, "python3", "-c", REACH_DATABASE) == {}
+    finding = only(probe(lab, "sh", "-c", "echo because; exit 3"), "command_failed", "critical")
+    assert "ends with code 3" in finding["summary"]
+    assert finding["summary"].endswith(": because")
+    finding = only(probe(lab, "sleep", "76.5", timeout=0.5), "command_failed", "critical")
+    assert "does not end within 0.5 s" in finding["summary"]
+    limit = {"service_health_command_slow_warning_by_name": {"it": 0.3}}
+    only(probe(lab, "sleep", "0.4", settings=limit), "command_slow", "warning")
+    assert probe(lab, "true", settings={"service_health_command_slow_warning_by_name": {"it": 5}}) == {}
+    finding = only(probe(lab, "true", service="nosuch"), "command_not_run", "warning")
+    assert "there is no container of nosuch" in finding["summary"]
+
+
 # The whole way
 
 
