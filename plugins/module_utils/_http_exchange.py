@@ -273,7 +273,7 @@ class Exchange:
     def _interrupted(self, exc):
         """Why a connection that was made came to nothing."""
         where, phase = self.target.where, self.watch.phase
-        if isinstance(exc, socket.timeout):
+        if isinstance(exc, (socket.timeout, TimeoutError)):
             if phase == "body":
                 return CannotConnect(
                     "unfinished", "the answer of %s begins and does not end in time" % where, "see where it hangs"

@@ -15,6 +15,8 @@ import pytest
 
 from tests.integration.inotify_faults import SOMEBODY, become
 from tests.integration.modules import run_module
+from tests.lab.images import ensure_image
+from tests.lab.servers import LABEL
 from tests.lab.shell import wait_until
 from tests.lab.stack import Stack
 
@@ -34,12 +36,10 @@ def lab():
 def ask(lab):
     """A function that runs one command in the tracklist service and returns what is told of it."""
 
-    def run(*argv, before=None, docker_host=None, **options):
+    def run(*argv, before=None, docker_host=None, project=lab.project, **options):
         command = {"name": "it", "service": "tracklist_service", "argv": list(argv), **options}
         general = {"docker_host": docker_host} if docker_host else {}
-        said = run_module(
-            "container_probe_info", {"commands": [command], "project": lab.project, **general}, before=before
-        )
+        said = run_module("container_probe_info", {"commands": [command], "project": project, **general}, before=before)
         assert not said.get("failed"), said
         (told,) = said["commands"]
         assert told["ran"] or told["error"], said["unknown"]
@@ -123,8 +123,12 @@ def test_ways_not_to_run_are_told_apart(lab, ask, tmp_path):
     assert kind(service="nosuch") == "no_container"
     assert kind(docker_host="unix://%s/none.sock" % tmp_path) == "no_engine"
     assert kind(before=partial(become, SOMEBODY)) == "permission"
-    with lab.fault("api-paused"):
-        assert kind() == "not_running"
+    name = f"{lab.project}-never-started"
+    lab.docker("create", "--name", name, "--label", f"{LABEL}={lab.project}", ensure_image(lab.state["suite"]), "true")
+    try:
+        assert ask("true", service=name, project="")["error"]["kind"] == "not_running"
+    finally:
+        lab.docker("rm", name)
 
 
 def test_commands_run_side_by_side_and_hide_each_other_not(lab):

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import urllib.error
 import urllib.request
 
@@ -34,31 +33,15 @@ def api_stopped(lab):
         yield
 
 
-@contextlib.contextmanager
-def paused(lab, service: str):
-    """A service's container is frozen as long as the context lasts, and healthy again after it."""
-    container = lab.container(service)
-    lab.docker("pause", container)
-    try:
-        yield
-    finally:
-        if lab.docker("inspect", "--format", "{{.State.Paused}}", container).strip() == "true":
-            lab.docker("unpause", container)
-        lab.wait_healthy(service)
-
-
 @fault(fires=["service_health.not_answering"])
 def api_paused(lab):
     """The tracklist service is frozen: its port takes connections, and nobody answers."""
-    with paused(lab, "tracklist_service"):
-        yield
-
-
-@fault(fires=["service_health.not_answering"])
-def watcher_paused(lab):
-    """The file watcher is frozen: its port takes connections, and nobody answers."""
-    with paused(lab, "file_watcher"):
-        yield
+    container = lab.container("tracklist_service")
+    lab.docker("pause", container)
+    yield
+    if lab.docker("inspect", "--format", "{{.State.Paused}}", container).strip() == "true":
+        lab.docker("unpause", container)
+    lab.wait_healthy("tracklist_service")
 
 
 @fault(fires=["service_health.slow"])
