@@ -83,8 +83,8 @@ class Command:
 
     def measure(self, deadline):
         """Everything that is told about it."""
-        told = self.unmeasured()
-        within = Deadline(deadline.remaining(self.timeout))
+        told, seconds = self.unmeasured(), deadline.remaining(self.timeout)
+        within = Deadline(seconds)
         try:
             container = self._engine.container(self.wanted["service"], self._project, within)
             told.update(container=container["name"], container_state=container["state"])
@@ -98,7 +98,7 @@ class Command:
         except CannotConnect as exc:
             told["error"] = error(exc)
             return told
-        return self._told(told, outcome)
+        return self._told(told, outcome, seconds)
 
     def unmeasured(self):
         """The same where it did not run."""
@@ -131,11 +131,11 @@ class Command:
             command["Env"] = ["%s=%s" % pair for pair in self.wanted["environment"].items()]
         return command
 
-    def _told(self, told, outcome):
+    def _told(self, told, outcome, seconds):
         text = outcome.output.decode("utf-8", "replace")
         told.update(ran=True, seconds=outcome.seconds, output_bytes=outcome.output_bytes, killed=outcome.killed)
         if not outcome.ended:
-            message = "%s does not end within %g s" % (told["command"], self.timeout)
+            message = "%s does not end within %.3g s" % (told["command"], seconds)
             if not outcome.killed:
                 message += ", and still runs: it could not be killed from here"
             told["error"] = {"kind": "timeout", "message": message, "cure": "docker top %s" % told["container"]}

@@ -28,6 +28,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 
 EXCERPT, EXCERPT_OF = 240, 2048
 VALUE_LENGTH = 80
+# Whoever has less time than this, and than its own timeout, is not asked: no answer would say nothing.
+LEAST_SECONDS = 0.5
 MOST_MISMATCHES = 10
 REDIRECTS = (301, 302, 303, 307, 308)
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -139,7 +141,9 @@ class Endpoint:
     # Measuring
 
     def measure(self, deadline):
-        """Everything that is told about it."""
+        """Everything that is told about it; null where there is no time left to ask it in earnest."""
+        if deadline.remaining() < min(self.timeout, LEAST_SECONDS):
+            return None
         first = self._ask(deadline)
         answers = list(self._answers(first, deadline))
         took = [answer.watch_total for answer in answers if answer.ok]
@@ -156,9 +160,11 @@ class Endpoint:
             # Whatever does not answer once is not asked again: it would only use up the time.
             return
         for _number in range(self.requests - 1):
-            if deadline.expired():
+            answer = self._ask(deadline)
+            if answer.error and deadline.expired():
+                # Cut off by the end of the time for all, not by a fault of its own.
                 return
-            yield self._ask(deadline)
+            yield answer
 
     def _ask(self, deadline):
         answer = Answer(self)

@@ -10,6 +10,18 @@ import pytest
 
 from tests.integration.postgresql import database
 from tests.integration.redis_lab import cache
+from tests.lab.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """The stack: the one that is up, else one of our own."""
+    stack = Stack()
+    ours = not stack.exists
+    stack.up()
+    yield stack
+    if ours:
+        stack.down()
 
 
 @pytest.fixture(scope="session")

@@ -18,18 +18,6 @@ from tests.integration.modules import run_module
 from tests.lab.images import ensure_image
 from tests.lab.servers import LABEL
 from tests.lab.shell import wait_until
-from tests.lab.stack import Stack
-
-
-@pytest.fixture(scope="session")
-def lab():
-    """The stack: the one that is up, else one of our own."""
-    stack = Stack()
-    ours = not stack.exists
-    stack.up()
-    yield stack
-    if ours:
-        stack.down()
 
 
 @pytest.fixture

@@ -20,24 +20,12 @@ from tests.integration.inotify_faults import SOMEBODY
 from tests.integration.playbooks import ROOT, run_playbook
 from tests.lab.faults import every
 from tests.lab.inventory import variables
-from tests.lab.stack import Stack
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "file_watching"}
 # A floor that every kernel has, where the test is not about floors.
 LOW = {"file_watching_max_user_watches": 1, "file_watching_max_user_instances": 1, "file_watching_max_queued_events": 1}
 # Use by others on the machine; a machine may hide processes even from root.
 NOT_OURS = {"file_watching.watches_used", "file_watching.instances_used", "file_watching.unprivileged"}
-
-
-@pytest.fixture(scope="session")
-def lab():
-    """The stack: the one that is up, else one of our own."""
-    stack = Stack()
-    ours = not stack.exists
-    stack.up()
-    yield stack
-    if ours:
-        stack.down()
 
 
 @pytest.fixture

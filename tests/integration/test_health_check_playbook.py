@@ -14,24 +14,12 @@ import pytest
 from tests.integration import http_servers as servers
 from tests.integration.http_servers import page, serving
 from tests.integration.playbooks import LOCAL, ROOT, inventory, run_playbook
-from tests.lab.stack import Stack
 
 LINE = re.compile(r"^(OK|WARNING|CRITICAL|UNKNOWN) +(\S+) +(\w+) +(.+)$", re.MULTILINE)
 AREAS = {path.parents[2].name for path in (ROOT / "roles").glob("*/vars/main/checks.yml")}
 
 # The areas that look at the stack alone.
 SERVICES = ("cache", "database", "message_queue", "service_health")
-
-
-@pytest.fixture(scope="session")
-def lab():
-    """The stack: the one that is up, else one of our own."""
-    stack = Stack()
-    ours = not stack.exists
-    stack.up()
-    yield stack
-    if ours:
-        stack.down()
 
 
 def lines(run):

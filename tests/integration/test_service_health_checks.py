@@ -19,7 +19,6 @@ from tests.integration.playbooks import run_playbook
 from tests.lab.certificates import issue_server, make_certificates
 from tests.lab.faults import every
 from tests.lab.inventory import variables
-from tests.lab.stack import Stack
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "service_health"}
 
@@ -32,17 +31,6 @@ TOLD = {
     "api-without-database": ({"analysis_service", *TRACKLIST}, "answers with status 50", "docker logs --since 10m"),
     "api-wrong-answer": ({"track matching"}, '0.title is "Track 1', "curl -sS --max-time 10"),
 }
-
-
-@pytest.fixture(scope="session")
-def lab():
-    """The stack: the one that is up, else one of our own."""
-    stack = Stack()
-    ours = not stack.exists
-    stack.up()
-    yield stack
-    if ours:
-        stack.down()
 
 
 @pytest.fixture
