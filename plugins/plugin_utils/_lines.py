@@ -13,6 +13,8 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _terminal
 from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
 
 SUMMARY_LENGTH = 200
+# Checks that could not run for one reason are named up to this number, then counted.
+NAMED = 3
 
 
 def render(report, colour=False, path=None):
@@ -37,9 +39,9 @@ def _rows_of_host(host, findings):
     ]
     unknown = [finding for finding in own if finding["status"] == "unknown"]
     for (area, reason, _advice), same in _terminal.by_reason(unknown).items():
-        count = len({finding["id"] for finding in same})
-        text = "%d check%s could not run: %s" % (count, "" if count == 1 else "s", reason)
-        rows.append(("unknown", host["name"], area, _cut(text)))
+        names = sorted({finding["id"].partition(".")[2] for finding in same})
+        who = ", ".join(names) if len(names) <= NAMED else "%d checks" % len(names)
+        rows.append(("unknown", host["name"], area, _cut("%s could not run: %s" % (who, reason))))
     # What is only worth a remark is counted with what is well.
     rows += [
         ("ok", host["name"], area["name"], _well(area)) for area in host["areas"] if area["status"] in ("ok", "info")

@@ -68,9 +68,11 @@ def test_every_failure_has_a_line_the_worst_first():
 
 
 def test_what_could_not_run_for_one_reason_is_one_line():
-    findings = [finding("web", "cache.%s" % name, "unknown", "the server is gone") for name in "abcc"]
-    lines = render({"web": [area("cache", "unknown")]}, findings)
-    assert lines[:-1] == ["UNKNOWN   web  cache  3 checks could not run: the server is gone"]
+    findings = [finding("web", "cache.%s" % name, "unknown", "the server is gone") for name in "abcd"]
+    lines = render({"web": [area("cache", "unknown")]}, [*findings, findings[0]])
+    assert lines[:-1] == ["UNKNOWN   web  cache  4 checks could not run: the server is gone"]
+    lines = render({"web": [area("cache", "unknown")]}, findings[:2])
+    assert lines[:-1] == ["UNKNOWN   web  cache  a, b could not run: the server is gone"]
 
 
 def test_a_host_that_was_not_reached_is_a_failure_too():
