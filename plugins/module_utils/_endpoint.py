@@ -146,7 +146,7 @@ class Endpoint:
             return None
         first = self._ask(deadline)
         answers = list(self._answers(first, deadline))
-        took = [answer.watch_total for answer in answers if answer.ok]
+        took = [answer.took for answer in answers if answer.ok]
         failures = [answer.failure for answer in answers if not answer.ok]
         return {**first.described(), "latency": latency(took, failures, self.requests)}
 
@@ -173,7 +173,7 @@ class Endpoint:
         except CannotConnect as exc:
             answer.error = error(exc)
             answer.error["message"] = hide(answer.error["message"], self.secrets)
-        answer.watch_total = answer.watch.total()
+        answer.took = answer.watch.total()
         return answer
 
     def exchange(self, target, deadline, watch):
@@ -188,7 +188,7 @@ class Answer:
         self.endpoint = endpoint
         self.wanted = endpoint.wanted
         self.watch = Stopwatch()
-        self.watch_total = None
+        self.took = None
         self.error = None
         self.exchange = None
         self.redirects = []
@@ -289,7 +289,7 @@ class Answer:
                 "mismatch_count": len(self.mismatches),
                 "excerpt": excerpt(body[:EXCERPT_OF].decode("utf-8", "replace"), secrets, EXCERPT) if wrong else None,
             },
-            "seconds": {**self.watch.seconds, "total": self.watch_total},
+            "seconds": {**self.watch.seconds, "total": self.took},
             "redirects": {"count": len(self.redirects), "urls": self.redirects[: self.wanted["max_redirects"] + 1]},
             "tls": certificate(exchange.tls if exchange else None),
             "container": None,
