@@ -37,7 +37,7 @@ def test_a_healthy_stack_is_a_line_for_each_area(lab, tmp_path):
     assert {statuses[area] for area in SERVICES} == {"OK"}, run.output
     assert run.code == (2 if "CRITICAL" in statuses.values() else 0)
     # A few seconds, and a machine that is busy with other tests.
-    assert took < 15
+    assert took < 30
 
 
 def test_a_broken_stack_shows_all_failures_and_fails(lab, tmp_path):

@@ -215,7 +215,7 @@ def test_what_was_not_asked_in_time_is_unknown():
         endpoints.append({"name": "last", "url": hung.url()})
         findings = diagnose(
             "service_health",
-            {"service_health_endpoints": endpoints, "service_health_timeout": 9, "service_health_deadline": 1},
+            {"service_health_endpoints": endpoints, "service_health_timeout": 9, "service_health_deadline": 2.5},
         )
     statuses = {finding["object"]: finding["status"] for finding in findings["service_health.not_answering"]}
     assert (statuses["last"], statuses["hung 0"]) == ("unknown", "critical")
