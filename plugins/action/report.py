@@ -15,6 +15,7 @@ from ansible.utils.color import ANSIBLE_COLOR
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
     _judge,
+    _lines,
     _remediation,
     _report,
     _runs,
@@ -24,6 +25,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
 )
 
 NEVER = "never"
+FORMATS = {"full": _terminal.render, "lines": _lines.render}
 
 
 class ActionModule(ActionBase):
@@ -39,6 +41,7 @@ class ActionModule(ActionBase):
                 "directory": {"type": "path", "required": True},
                 "plan": {"type": "dict"},
                 "fail_at": {"type": "str", "choices": [NEVER, *reversed(_judge.STATUSES[1:])], "default": NEVER},
+                "format": {"type": "str", "choices": list(FORMATS), "default": "full"},
             }
         )
         verdict = _verdict.judge(task_vars)
@@ -65,7 +68,7 @@ class ActionModule(ActionBase):
             self._display.warning("directory: the report cannot be written to %s: %s" % (path, exc.strerror))
             path = None
         colour = bool(ANSIBLE_COLOR)
-        self._display.display("\n" + _terminal.render(report, colour=colour, path=path))
+        self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=path))
         if remediation:
             self._display.display("\n" + _terminal_plan.painted(_terminal_plan.outcome(remediation), colour))
         result["path"] = path

@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _measuring_code, _visit
 
 # Settings go back to the judge and on into reports. What opens a door does not.
-PRIVATE = re.compile(r"_login_|passw|secret|token|_key$")
+PRIVATE = re.compile(r"_login_|passw|secret|token|_key$|_endpoints$|_commands$")
 # Variables of all areas: how long rates are watched for, in seconds.
 SHARED = {"tracktion_sample_seconds": 1}
 NAME_ONLY = re.compile(r"\{\{ (\w+) \}\}")

@@ -34,6 +34,13 @@ options:
     type: str
     choices: [never, critical, warning, unknown, info]
     default: never
+  format:
+    description:
+      - How the report is shown. V(full) shows each finding with its numbers and what to do about it.
+      - V(lines) shows a line for each thing that is wrong, and for each area that is well.
+    type: str
+    choices: [full, lines]
+    default: full
 seealso:
   - module: tracktion.ops.visit
 """

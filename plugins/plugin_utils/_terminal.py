@@ -17,8 +17,8 @@ LOUD_FIRST = tuple(reversed(STATUSES))
 
 def render(report, colour=False, path=None, most=30):
     """The terminal summary. ``most`` bounds the findings shown in full; the rest is counted and named."""
-    paint = _painter(colour)
-    lines = [_headline(report, paint), ""]
+    paint = painter(colour)
+    lines = [headline(report, paint), ""]
     for host in report["hosts"]:
         lines.append("%s  %s  %s" % (host["name"], paint(host["status"], host["status"].upper()), _areas(host, paint)))
         own = [finding for finding in report["findings"] if finding["host"] == host["name"]]
@@ -35,7 +35,7 @@ def render(report, colour=False, path=None, most=30):
     return "\n".join(lines)
 
 
-def _headline(report, paint):
+def headline(report, paint):
     counts = report["counts"]
     parts = [
         paint(status, "%d %s" % (counts[status], status)) for status in LOUD_FIRST if counts[status] or status == "ok"
@@ -80,11 +80,8 @@ def _finding(finding, paint, shown):
 
 def _unknowns(findings, paint):
     """One reason often silences many checks: say it once, and name the checks."""
-    by_reason = {}
-    for finding in findings:
-        by_reason.setdefault((finding["area"], finding["summary"], finding["advice"]), []).append(finding)
     lines = []
-    for (area, reason, advice), same in by_reason.items():
+    for (area, reason, advice), same in by_reason(findings).items():
         ids = sorted({finding["id"].partition(".")[2] for finding in same})
         lines += [
             "",
@@ -120,8 +117,16 @@ def _short(value):
     return text if len(text) <= 60 else text[:59] + "\u2026"
 
 
-def _painter(colour):
+def painter(colour):
     def paint(status, text):
         return "\033[1;%sm%s\033[0m" % (COLOURS[status], text) if colour else text
 
     return paint
+
+
+def by_reason(findings):
+    """``{(area, reason, advice): findings}`` of checks that could not run."""
+    groups = {}
+    for finding in findings:
+        groups.setdefault((finding["area"], finding["summary"], finding["advice"]), []).append(finding)
+    return groups

@@ -24,6 +24,8 @@ INNER = {
     "tracklist": ("tracklist_service", 8002),
     "watcher": ("file_watcher", 8003),
 }
+# The services with an HTTP endpoint, by the names of their ports.
+SERVICES = {"analysis": "analysis_service", "tracklist": "tracklist_service", "watcher": "file_watcher"}
 
 # The ways that the services go inside the stack.
 PATHS = [
@@ -42,9 +44,9 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
     address = INNER if inside else {name: ("127.0.0.1", port) for name, port in stack.ports.items()}
     passwords = stack.passwords
 
-    def url(service: str) -> str:
+    def endpoint(service: str, name: str, path: str = "/health", **asked: object) -> dict[str, object]:
         host, port = address[service]
-        return f"http://{host}:{port}/health"
+        return {"name": name, "service": SERVICES[service], "url": f"http://{host}:{port}{path}", **asked}
 
     return {
         "database_login_host": address["postgres"][0],
@@ -72,11 +74,17 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "network_check_resolver": False,
         "tracktion_compose_project": stack.project,
         "tracktion_compose_directory": str(stack.directory),
-        "service_health_urls": {
-            "analysis_service": url("analysis"),
-            "tracklist_service": url("tracklist"),
-            "file_watcher": url("watcher"),
-        },
+        "service_health_project": stack.project,
+        "service_health_endpoints": [
+            *(endpoint(service, name, body_json={"service": name}) for service, name in SERVICES.items()),
+            endpoint(
+                "tracklist",
+                "track matching",
+                "/match?title=Track%201&artist=Artist%202",
+                body_json={"0.title": "Track 1"},
+                requests=5,
+            ),
+        ],
     }
 
 
