@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ansible_collections.tracktion.ops.plugins.module_utils import (  # pylint: disable=unused-import
         _file_events_info,
         _inotify_limits,
+        _log_errors_info,
         _pg_activity,
         _pg_health_info,
         _rabbitmq_node_info,
