@@ -34,6 +34,7 @@ ARGUMENT_SPEC = {
     "since": {"type": "float", "default": 0.0},
     "progress": {"type": "dict", "default": {}},
     "known": {"type": "list", "elements": "dict", "default": []},
+    "own": {"type": "list", "elements": "dict", "default": []},
     "max_bytes": {"type": "int", "default": 32 << 20},
     "max_total_bytes": {"type": "int", "default": 128 << 20},
     "sample_length": {"type": "int", "default": 300},
@@ -70,7 +71,7 @@ def measure(options):
     unknown = Unknown()
     engine = Engine(options["docker_root"])
     kernel = kernel_log(options, window, engine, unknown)
-    looks = [Look(log, options, window, patterns) for log in find(options, window, engine, deadline, unknown)]
+    looks = [Look(log, options, window, patterns) for log in find(options, window, engine, deadline)]
     name_apart(looks)
     # Each look has its time from now; reading takes what opening leaves of it.
     side_by_side([look.open for look in looks], Deadline(deadline.remaining(options["timeout"])), deadline)
@@ -106,7 +107,7 @@ def compiled(options):
     if options["minutes"] <= 0:
         raise BadOption("minutes: must be more than 0")
     known, progress = [], {}
-    for row in options["known"]:
+    for row in options["own"] + options["known"]:
         if not isinstance(row.get("pattern"), str) or not row.get("id"):
             raise BadOption("known: each entry needs id and pattern")
         known.append(_pattern(row["pattern"], "known: %s" % row["id"], re.I))
@@ -137,22 +138,22 @@ def kernel_log(options, window, engine, unknown):
     return None
 
 
-def find(options, window, engine, deadline, unknown):
-    """All logs that are wanted."""
-    logs = []
+def find(options, window, engine, deadline):
+    """All logs that are wanted; looking for them may hang as well."""
     steps = []
     if options["containers"]:
-        steps.append((_log_sources.containers, (engine, options, unknown)))
+        steps.append(("containers", "container", _log_sources.containers, (engine, options)))
     if options["files"]:
-        steps.append((_log_sources.files, (options, window.previous, unknown)))
+        steps.append(("files", "file", _log_sources.files, (options, window.previous)))
     if options["journal_units"]:
         seconds = deadline.remaining(options["timeout"]) * 0.8
-        steps.append((_log_sources.journal, (options, window.previous, unknown, seconds)))
-    for step, arguments in steps:
+        steps.append(("journal", "journal", _log_sources.journal, (options, window.previous, seconds)))
+    logs = []
+    for name, source, step, arguments in steps:
         try:
             logs += bounded(step, deadline.remaining(options["timeout"]), *arguments)
         except OSError as exc:
-            unknown.add("services", "%s: %s" % (step.__name__, exc.strerror or exc))
+            logs.append(_log_sources.Missing(name, source, exc.strerror or str(exc)))
     return logs
 
 

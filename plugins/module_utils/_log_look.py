@@ -179,13 +179,14 @@ class Look:
     def known(self):
         for number, found in self.tally.known.items():
             if found["count"]:
-                row = {name: value for name, value in self.options["known"][number].items() if name != "pattern"}
+                row = (self.options["own"] + self.options["known"])[number]
+                row = {name: value for name, value in row.items() if name != "pattern"}
                 yield {**row, "service": self.name, **found}
 
 
 def rate(count, seconds):
-    """Per minute; null where less than a second was seen."""
-    return None if seconds < 1 else round(count * 60.0 / seconds, 3)
+    """Per minute; null where nothing was seen. Less than a second counts as one: a moment says little of a minute."""
+    return None if seconds <= 0 else round(count * 60.0 / max(1.0, seconds), 3)
 
 
 def ratio(now, before):

@@ -48,6 +48,17 @@ class Log:
         raise NotImplementedError
 
 
+class Missing(Log):
+    """What should be there and is not."""
+
+    def __init__(self, name, source, reason):
+        super().__init__(name, source, None)
+        self.reason = reason
+
+    def open(self, begin, budget, seconds):
+        raise Unreadable(self.reason)
+
+
 class ContainerLog(Log):
     """The log of a container, by the files of the engine."""
 
@@ -195,7 +206,7 @@ def zone_offset(piece):
     return steps * ZONE_STEP if 0 < abs(steps) <= 56 and abs(off - steps * ZONE_STEP) < 60 else 0
 
 
-def containers(engine, options, unknown):
+def containers(engine, options):
     """The logs of the containers that are wanted."""
     try:
         names = [name for name in os.listdir(engine.root) if len(name) == 64]
@@ -204,25 +215,21 @@ def containers(engine, options, unknown):
         names = []
     except PermissionError:
         names = None
-    if names is None or not names:
-        return _by_engine(options, names, unknown)
+    if not names:
+        return _by_engine(options, names)
     rows = [engine.container(name) for name in names]
     return [ContainerLog(engine, row, options) for row in rows if wanted(row, options)]
 
 
-def _by_engine(options, names, unknown):
+def _by_engine(options, names):
+    hidden = "the engine's files cannot be read without privilege (measure with become)"
     if not os.path.exists(options["docker_socket"]):
-        if names is None:
-            unknown.add(
-                "services", "the files of the Docker engine cannot be read without privilege: measure with become"
-            )
-        return []
+        return [Missing("containers", "container", hidden)] if names is None else []
     try:
         rows = _log_engine.containers(options["docker_socket"], options["timeout"])
     except OSError as exc:
-        reason = "the Docker engine at %s: %s" % (options["docker_socket"], exc.strerror or exc)
-        unknown.add("services", "%s; its files cannot be read without privilege either: measure with become" % reason)
-        return []
+        reason = "%s: %s" % (options["docker_socket"], exc.strerror or exc)
+        return [Missing("containers", "container", "%s, and %s" % (hidden, reason) if names is None else reason)]
     return [EngineLog(row, options) for row in rows if wanted(row, options)]
 
 
@@ -236,20 +243,24 @@ def wanted(row, options):
     return not options["services"] or bool(names & set(options["services"]))
 
 
-def files(options, begin, unknown):
+def files(options, begin):
     """The logs of files, by their patterns; those that were not written to since ``begin`` have nothing to say."""
-    found = []
+    found, logs = [], []
     for pattern in options["files"]:
-        for path in sorted(glob.glob(pattern, recursive=True)):
+        paths = sorted(glob.glob(pattern, recursive=True))
+        if not paths:
+            logs.append(Missing(pattern, "file", "no such file"))
+        for path in paths:
             try:
                 if os.path.isfile(path) and not _is_rotated(path) and os.stat(path).st_mtime >= begin:
                     found.append(path)
             except OSError as exc:
-                unknown.add("services", "%s: %s" % (path, exc.strerror))
+                logs.append(Missing(path, "file", exc.strerror))
     found = list(dict.fromkeys(found))
     if len(found) > MOST_FILES:
-        unknown.add("services", "%d files match, the first %d are read" % (len(found), MOST_FILES))
-    return [FileLog(path) for path in found[:MOST_FILES]]
+        reason = "%d files match, of which only %d are read" % (len(found), MOST_FILES)
+        logs.append(Missing("%s and more" % options["files"][0], "file", reason))
+    return logs + [FileLog(path) for path in found[:MOST_FILES]]
 
 
 def _is_rotated(path):
@@ -259,11 +270,11 @@ def _is_rotated(path):
     return name != path or bool(found and os.path.exists(name[: found.start()]))
 
 
-def journal(options, begin, unknown, seconds):
+def journal(options, begin, seconds):
     """The logs of the journal's units."""
     units, left_out, error = _log_journal.read(options, begin, seconds)
     if error:
-        unknown.add("services", "the journal: %s" % error)
+        return [Missing("journal", "journal", error)]
     return [JournalLog(unit, text, left_out) for unit, text in units.items()]
 
 

@@ -53,6 +53,9 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "file_watching_hidden_processes_accepted": int(pid_1_is_hidden()),
         "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],
         "file_watching_watcher_project": stack.project,
+        # A fault that was mended stays in the logs for as long, and the kernel's log is that of every stack here.
+        "logs_minutes": 2,
+        "logs_kernel_log": "",
         "tracktion_compose_project": stack.project,
         "tracktion_compose_directory": str(stack.directory),
         "service_health_urls": {
