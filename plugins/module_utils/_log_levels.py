@@ -98,6 +98,7 @@ HARMLESS = re.compile(
             r"(?:[_.-](?:count|rate|total|logs?|handler|page|code|budget|reporting)|level)\w*",
             r"\w[-_./](?:errors?|failed|failures?|exceptions?|warnings?)\b(?![.:])",
             r"/(?:errors?|failed|failures?|exceptions?)(?=[/\s?\"])",
+            r"\b[\w-]{0,30}(?:error|fail|exception|warning)[\w-]{0,30}\.(?:log|css|js|html?|txt|json|png|svg|php|py|go)\b(?!:)",
             r"\b(?:fail|error)[-_ ]?(?:over|safe|fast|tolerant|resistant|free)\b",
             r"\b(?:errors?|warnings?) (?:handling|reporting|logging|handler|log)\b",
         )

@@ -70,7 +70,7 @@ class Look:
         mine = Deadline(deadline.remaining(self.options["timeout"]))
         for number, chain in enumerate(self.chains):
             share = CURRENT_SHARE if number == CURRENT and sum(span.size for span in self.chains[PREVIOUS]) else 1
-            budget = int((self.budget - sum(reader.read for reader in self.readers)) * share)
+            budget = int((self.budget - sum(reader.done for reader in self.readers)) * share)
             if number == CURRENT:
                 budget = max(budget, self.budget - sum(span.size for span in self.chains[PREVIOUS]))
             reader = Reader(budget, Deadline(mine.remaining() * share), self.tally.joins)
@@ -151,7 +151,7 @@ class Look:
         if current.truncated:
             return "it was truncated meanwhile"
         if current.stopped:
-            used = current.read >= current.budget
+            used = current.done >= current.budget
             return "the bytes for it were used up" if used else "the time for it was used up"
         return self.log.left_out
 

@@ -33,16 +33,15 @@ MASKS = tuple(
         (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "<uuid>"),
         (r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?![\w.])", "<ip>"),
         (r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F]{1,4}(?![\w:])", "<ip>"),
-        (r"(?<![\w<])(?:~|\.{1,2})?/(?:[\w.+@%=,~#-]+/)*[\w.+@%=,~#-]+/?", "<path>"),
+        (r"(?<![\w<:/])(?:~|\.{1,2})?/(?:[\w.+@%=,~#-]+/)*[\w.+@%=,~#-]+/?", "<path>"),
         (r"\b0x[0-9a-fA-F]+\b|\b(?=[a-fA-F]*[0-9])[0-9a-fA-F]{8,}\b", "<hex>"),
         (r"\d+(?:[.,]\d+)*", "<n>"),
     )
 )
 # What stands before a message: its time, level, process and the like.
 PREFIX = re.compile(
-    r"^(?:<time>|<n>|<ip>|\*\*\*|[\s,|:\[\]()-]|"
-    r"(?:UTC|TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|CRIT|FATAL|PANIC|ALERT|error|warning|warn|crit)"
-    r"(?=[\s:|\]<-]))+"
+    r"^(?:<time>|<n>|<ip>|\*\*\*|\[\w+\]|[\s,|:\[\]()-]|"
+    r"(?:UTC|TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|CRIT|FATAL|PANIC|ALERT)(?=[\s:|\]<-]))+"
 )
 
 TRACE = re.compile(

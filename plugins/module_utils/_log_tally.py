@@ -164,21 +164,20 @@ class Tally:
         name = _log_signatures.signature(message)
         if (level, name) not in self.groups and len(self.groups) >= MOST_SIGNATURES:
             name = OTHERS
-        shown = None
         if (level, name) not in self.groups:
-            shown = _log_signatures.sample(lines, exception, self.sample_length)
             self.groups[(level, name)] = {
                 "level": level,
                 "signature": name,
                 "counts": [0, 0],
                 "first": None,
                 "last": None,
-                "sample": shown,
+                "sample": _log_signatures.sample(lines, exception, self.sample_length),
             }
         whole = "\n".join(lines)
         number = next((number for number, pattern in enumerate(self.patterns) if pattern.search(whole)), None)
         if number is not None and number not in self.known:
-            shown = shown or _log_signatures.sample(lines, exception, self.sample_length)
+            line = next((line for line in lines if self.patterns[number].search(line)), lines[0])
+            shown = _log_signatures.sample([line], None, self.sample_length)
             self.known[number] = {"count": 0, "first": None, "last": None, "sample": shown}
         if len(self._by_text) < 4 * MOST_SIGNATURES:
             self._by_text[key] = self.groups[(level, name)], number

@@ -29,7 +29,8 @@ FORMS = re.compile(
     # syslog: Nov 25 08:24:07, without a year
     rb"|(?P<name3>[A-Z][a-z]{2}) (?P<day3>[ \d]\d) (?P<clock3>\d\d:\d\d:\d\d)"
     # Epoch seconds, at the start of the line or in a field of JSON or logfmt
-    rb"""|(?:^|["' ](?:ts|time|timestamp)["']?[=:] ?)(?P<epoch>[12]\d{9})(?:(?P<milli>\d{3})\b|(?P<part4>\.\d+))?"""
+    rb"""|(?:^(?:(?:ts|time)=)?|["' ](?:ts|time|timestamp)["']?[=:] ?)"""
+    rb"""(?P<epoch>[12]\d{9})(?:(?P<milli>\d{3})\b|(?P<part4>\.\d+))?"""
 )
 
 
@@ -76,6 +77,8 @@ def _epoch(found):
         if _local(date) > time.time() + 86400:
             # Of last December.
             date[0] -= 1
+    if not (1 <= date[1] <= 12 and 1 <= date[2] <= 31 and date[3] < 24 and date[4] < 60):
+        raise ValueError("no date")
     fraction = float((part or b"0").replace(b",", b"."))
     if zone is None:
         return _local(date) + fraction

@@ -16,6 +16,8 @@ import os
 
 # So small that the deadline is kept: a block of nothing but different errors takes half a second.
 BLOCK = 1 << 18
+# What is read of the start of a line that is longer than a block.
+HEAD = 4096
 # The bytes that are looked through for a line with a time, when a piece is searched.
 STRIDE = 1 << 16
 MOST_UNDATED = 4 << 20
@@ -175,7 +177,8 @@ class Reader:
     """Reads spans backwards by blocks of whole events, within a budget of bytes and until a deadline.
 
     ``joins(line)`` says whether a line goes on from the one before it: a block does not begin with such a line.
-    ``read`` counts what was read from the disk, ``done`` what of the spans is behind us.
+    ``done`` counts what of the spans is behind us, ``read`` what was read for it: the head of a block that belongs to
+    the block before is read twice.
     """
 
     def __init__(self, budget, deadline, joins):
@@ -191,13 +194,13 @@ class Reader:
     def blocks(self, chain):
         """The blocks of a chain of spans, the newest first; stops where the budget or the time is used up."""
         for span in chain:
-            end = span.end
+            end, beyond = span.end, 0
             while end > span.start:
-                if self.read >= self.budget or self.deadline.expired():
+                if self.done >= self.budget or self.deadline.expired():
                     self.stopped = (span.piece, end)
                     return
-                begin = max(span.start, end - min(BLOCK, self.budget - self.read))
-                block = span.piece.read(begin, end)
+                begin = max(span.start, end - min(BLOCK, self.budget - self.done))
+                block = span.piece.read(begin, min(end + beyond, span.end))
                 self.read += end - begin
                 if len(block) < end - begin:
                     self.truncated = True
@@ -206,7 +209,9 @@ class Reader:
                 skip = 0 if begin == span.start else self._first_event(block)
                 self.done += end - begin - (skip or 0)
                 end = begin + (skip or 0)
-                # Without any start of a line, it is the middle of one that is longer than a block: the start is next.
+                # Without any start of a line, it is the middle of one that is longer than a block. Its start is next,
+                # with so much of it that its level can be told.
+                beyond = HEAD if skip is None else 0
                 if skip is not None:
                     yield block[skip:] if skip else block
 
