@@ -80,7 +80,7 @@ def _collect(process, most, seconds):
         while size < most:
             if not selector.select(max(0.0, end - time.monotonic())):
                 return b"".join(parts), "the journal took more than %.1f s" % seconds
-            chunk = os.read(process.stdout.fileno(), 65536)
+            chunk = os.read(process.stdout.fileno(), min(65536, most - size))
             if not chunk:
                 return b"".join(parts), None
             parts.append(chunk)

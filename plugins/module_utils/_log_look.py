@@ -137,7 +137,7 @@ class Look:
             piece, offset = reader.stopped
             found = dated(piece, max(0, offset - 1), piece.size)
             reached = found[1] if found else end
-        elif not self.reaches_back and (self.log.left_out or len(self.pieces) > 1):
+        elif not self.reaches_back and (self.log.left_out or self.log.may_have_lost(len(self.pieces))):
             # What was there before is gone, or was not given to us.
             found = dated(self.pieces[-1], 0, self.pieces[-1].size)
             reached = found[1] if found else end

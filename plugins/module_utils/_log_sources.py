@@ -47,6 +47,10 @@ class Log:
         """The pieces that may hold lines since ``begin``. Raises Unreadable."""
         raise NotImplementedError
 
+    def may_have_lost(self, pieces):
+        """Whether there may have been more than these pieces, as a log that is rotated loses its oldest."""
+        return pieces > 1
+
 
 class Missing(Log):
     """What should be there and is not."""
@@ -69,12 +73,15 @@ class ContainerLog(Log):
         self.container = container
         self.socket = options["docker_socket"]
         self.folder = os.path.join(engine.root, container["id"])
+        driver, settings = _driver(self.folder)
+        # The engine deletes the oldest file once there are so many.
+        self.most_files = int(settings.get("max-file") or 1)
         self.about.update(
-            container=container["name"],
-            project=container["project"],
-            state=container["state"],
-            driver=_driver(self.folder),
+            container=container["name"], project=container["project"], state=container["state"], driver=driver
         )
+
+    def may_have_lost(self, pieces):
+        return pieces >= max(2, self.most_files)
 
     def open(self, begin, budget, seconds):
         driver = self.about["driver"]
@@ -279,8 +286,10 @@ def journal(options, begin, seconds):
 
 
 def _driver(folder):
+    """``(a container's log driver, its settings)``, by the engine's files."""
     try:
         with open(os.path.join(folder, "hostconfig.json"), encoding="utf-8", errors="replace") as stream:
-            return (json.load(stream).get("LogConfig") or {}).get("Type") or None
-    except (OSError, ValueError, AttributeError):
-        return None
+            found = json.load(stream)["LogConfig"]
+        return found["Type"] or None, found.get("Config") or {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, {}

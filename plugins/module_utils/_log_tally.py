@@ -161,9 +161,7 @@ class Tally:
         key = (level, DIGITS.sub("0", message))
         if key in self._by_text:
             return self._by_text[key]
-        name = _log_signatures.signature(message)
-        if (level, name) not in self.groups and len(self.groups) >= MOST_SIGNATURES:
-            name = OTHERS
+        name = _log_signatures.signature(message) if len(self.groups) < MOST_SIGNATURES else OTHERS
         if (level, name) not in self.groups:
             self.groups[(level, name)] = {
                 "level": level,
@@ -179,7 +177,7 @@ class Tally:
             line = next((line for line in lines if self.patterns[number].search(line)), lines[0])
             shown = _log_signatures.sample([line], None, self.sample_length)
             self.known[number] = {"count": 0, "first": None, "last": None, "sample": shown}
-        if len(self._by_text) < 4 * MOST_SIGNATURES:
+        if len(self._by_text) < 20 * MOST_SIGNATURES:
             self._by_text[key] = self.groups[(level, name)], number
         return self.groups[(level, name)], number
 

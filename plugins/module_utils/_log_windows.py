@@ -13,9 +13,12 @@ constant, however long a line is.
 from __future__ import annotations
 
 import os
+import time
 
-# So small that the deadline is kept: a block of nothing but different errors takes half a second.
-BLOCK = 1 << 18
+# Bytes of a block: small ones where the last took long, so that the deadline is kept, for whoever counts them takes
+# a thousand times as long for an error as for another line.
+SMALLEST, BLOCK = 1 << 15, 1 << 18
+SLOW_SECONDS, FAST_SECONDS = 0.1, 0.03
 # What is read of the start of a line that is longer than a block.
 HEAD = 4096
 # The bytes that are looked through for a line with a time, when a piece is searched.
@@ -185,6 +188,7 @@ class Reader:
         self.budget = budget
         self.deadline = deadline
         self.joins = joins
+        self.block = 1 << 16
         self.read = 0
         self.done = 0
         self.truncated = False
@@ -199,7 +203,7 @@ class Reader:
                 if self.done >= self.budget or self.deadline.expired():
                     self.stopped = (span.piece, end)
                     return
-                begin = max(span.start, end - min(BLOCK, self.budget - self.done))
+                begin = max(span.start, end - min(self.block, self.budget - self.done))
                 block = span.piece.read(begin, min(end + beyond, span.end))
                 self.read += end - begin
                 if len(block) < end - begin:
@@ -213,7 +217,15 @@ class Reader:
                 # with so much of it that its level can be told.
                 beyond = HEAD if skip is None else 0
                 if skip is not None:
+                    began = time.monotonic()
                     yield block[skip:] if skip else block
+                    self._adapt(time.monotonic() - began)
+
+    def _adapt(self, seconds):
+        if seconds > SLOW_SECONDS:
+            self.block = max(SMALLEST, self.block // 2)
+        elif seconds < FAST_SECONDS:
+            self.block = min(BLOCK, self.block * 2)
 
     def _first_event(self, block):
         """Where the first event of a block begins, null for nowhere. What is before it belongs to the block before."""
