@@ -80,10 +80,12 @@ def measure(options):
         look.budget = share
     side_by_side([look.read for look in opened], deadline, deadline)
     services = [look.described(unknown) for look in looks]
+    # A thread that was given up may come to its end while we look.
+    read = [look for look, entry in zip(looks, services) if entry["error"] is None]
     services.sort(key=lambda entry: (entry["error"] is None, entry["progress"] is None, -(entry["errors"] or 0)))
-    signatures = [entry for look in looks if look.finished for entry in look.signatures()]
+    signatures = [entry for look in read for entry in look.signatures()]
     signatures.sort(key=lambda entry: (entry["level"] == "warning", -entry["count"]))
-    known = [entry for look in looks if look.finished for entry in look.known()]
+    known = [entry for look in read for entry in look.known()]
     known.sort(key=lambda entry: -entry["count"])
     top = options["top"]
     return reached(
@@ -180,9 +182,10 @@ def side_by_side(functions, limit, deadline):
     threads = [threading.Thread(target=work, daemon=True) for _number in range(min(THREADS, len(functions)))]
     for thread in threads:
         thread.start()
+    # A block that is being read is finished.
+    end = Deadline(limit.remaining() + RESERVE_SECONDS / 2)
     for thread in threads:
-        # A block that is being read is finished.
-        thread.join(limit.remaining() + RESERVE_SECONDS / 2)
+        thread.join(end.remaining())
 
 
 def shares(sizes, options):

@@ -7,10 +7,10 @@
 
     python tests/bench/bench_log_errors_info.py [--megabytes 1000] [--rounds 3] [--suite bookworm]
 
-A container writes the log through the engine (json-file), one error in 200 lines, all of it within the window. "measure"
-reads the newest part within its budget and says what it left out; "whole" has a budget for all of it. The guide's
-`docker compose logs | grep -i error | tail -20` is what a person would type. The rounds are interleaved, so that a noisy
-minute meets all of them.
+A container writes the log through the engine (json-file), one error in 200 lines, all of it within the window.
+"measure" reads the newest part within its budget and says what it left out; "whole" has a budget for all of it. The
+guide's `docker compose logs | grep -i error | tail -20` is what a person would type. The rounds are interleaved, so
+that a noisy minute meets all of them.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ while size < int(sys.argv[1]) * 1000000:
     lines = []
     for number in range(number, number + 5000):
         level, text = ("ERROR", "cannot decode") if number %% %d == 0 else ("INFO", "completed")
-        lines.append("%%s,%%03d %%s analysis_service %%s /music/incoming/file-%%d.mp3 in 0.3 s, bpm 128, confidence 0.83\\n"
-                     %% (now, number %% 1000, level, text, number))
+        values = (now, number %% 1000, level, text, number)
+        lines.append("%%s,%%03d %%s analysis_service %%s /music/incoming/file-%%d.mp3 in 0.3 s, bpm 128\\n" %% values)
     text = "".join(lines)
     size += len(text) + 75 * len(lines)
     sys.stdout.write(text)

@@ -197,6 +197,15 @@ def test_what_a_test_cannot_make_a_shared_kernel_say(tmp_path, check, status, te
     assert not fired(kernel(0, **mine), check)
 
 
+def test_a_kernel_log_that_was_overwritten(tmp_path):
+    log = tmp_path / "kmsg"
+    mine = {"logs_kernel_log": str(log), "logs_minutes": 1}
+    log.write_bytes(kernel_says(6, "eth0: link up", 30, number=77))
+    assert fired(kernel(0, **mine), "kernel_log_incomplete", status="info")
+    log.write_bytes(kernel_says(6, "eth0: link up", 30, number=0))
+    assert kernel(0, **mine) == {}
+
+
 def test_a_kernel_log_that_may_not_be_read_is_unknown():
     findings = kernel(0, logs_kernel_log="/nonexistent")
     for check in KERNEL_CHECKS:
