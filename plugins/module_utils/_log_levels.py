@@ -96,7 +96,8 @@ HARMLESS = re.compile(
             r"(?:0(?:\.0+)?%?|none|null|nil|false|no|\[\]|\{\})(?![\w.])",
             r"\b(?:errors?|failures?|exceptions?|warnings?)"
             r"(?:[_.-](?:count|rate|total|logs?|handler|page|code|budget|reporting)|level)\w*",
-            r"\w[-_./](?:errors?|failed|failures?|exceptions?|warnings?)\b(?![.:])",
+            # Names, unless they are those of a code in capitals, as PRECONDITION_FAILED.
+            r"\w[-_./](?-i:errors?|failed|failures?|exceptions?|warnings?)\b(?![.:])",
             r"/(?:errors?|failed|failures?|exceptions?)(?=[/\s?\"])",
             r"\b[\w-]{0,30}(?:error|fail|exception|warning)[\w-]{0,30}\.(?:log|css|js|html?|txt|json|png|svg|php|py|go)\b(?!:)",
             r"\b(?:fail|error)[-_ ]?(?:over|safe|fast|tolerant|resistant|free)\b",
@@ -111,7 +112,8 @@ WORDS = (
         ERROR,
         re.compile(
             r"\b(?:errors?|err|exception|traceback|failed|failure|fails|failing|unhandled|uncaught|aborted|denied)\b|"
-            r"\w(?:Error|Exception)\b|\b(?:cannot|could not|can't|unable to) (?!find any)",
+            r"\w(?:Error|Exception)\b|\bexceptions\.\w|(?-i:[A-Z]_(?:FAILED|ERROR|REFUSED|TIMEOUT))\b|"
+            r"\b(?:cannot|could not|can't|unable to) (?!find any)",
             re.I,
         ),
     ),

@@ -30,6 +30,8 @@ MASKS = tuple(
         (r"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?\s?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)?", "<time>"),
         (r"\d\d[/ ][A-Z][a-z]{2}[/ ]\d{4}[: ]\d\d:\d\d:\d\d(?:\.\d+)?(?: [+-]\d{4})?", "<time>"),
         (r"\b[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d\b", "<time>"),
+        # Erlang's processes
+        (r"<\d+\.\d+\.\d+>", "<pid>"),
         (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "<uuid>"),
         (r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?![\w.])", "<ip>"),
         (r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F]{1,4}(?![\w:])", "<ip>"),
@@ -40,7 +42,7 @@ MASKS = tuple(
 )
 # What stands before a message: its time, level, process and the like.
 PREFIX = re.compile(
-    r"^(?:<time>|<n>|<ip>|\*\*\*|\[\w+\]|[\s,|:\[\]()-]|"
+    r"^(?:<time>|<n>|<ip>|<pid>|\*\*\*|\[\w+\]|[\s,|:\[\]()-]|"
     r"(?:UTC|TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|CRIT|FATAL|PANIC|ALERT)(?=[\s:|\]<-]))+"
 )
 
@@ -61,13 +63,13 @@ def printable(text):
 
 
 def shortened(raw):
-    """The start of a line, in bytes, that is looked at.
+    """The start of a line, in bytes or as text, that is looked at.
 
     A word that is cut in two goes: half a secret does not look like one.
     """
     if len(raw) <= LINE_LENGTH:
         return raw
-    whole, space, _rest = raw[:LINE_LENGTH].rpartition(b" ")
+    whole, space, _rest = raw[:LINE_LENGTH].rpartition(b" " if isinstance(raw, bytes) else " ")
     return whole if space else raw[:LINE_LENGTH]
 
 

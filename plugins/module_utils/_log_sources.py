@@ -225,7 +225,7 @@ def containers(engine, options):
     if not names:
         return _by_engine(options, names)
     rows = [engine.container(name) for name in names]
-    return [ContainerLog(engine, row, options) for row in rows if wanted(row, options)]
+    return [ContainerLog(engine, row, options) for row in rows if wanted(row, options)] + absent(rows, options)
 
 
 def _by_engine(options, names):
@@ -237,7 +237,19 @@ def _by_engine(options, names):
     except OSError as exc:
         reason = "%s: %s" % (options["docker_socket"], exc.strerror or exc)
         return [Missing("containers", "container", "%s, and %s" % (hidden, reason) if names is None else reason)]
-    return [EngineLog(row, options) for row in rows if wanted(row, options)]
+    return [EngineLog(row, options) for row in rows if wanted(row, options)] + absent(rows, options)
+
+
+def absent(rows, options):
+    """What was asked for by name where there are containers, and is none of them."""
+    if not rows:
+        return []
+    rows = [row for row in rows if not options["project"] or row["project"] == options["project"]]
+    names = {name for row in rows for name in (row["service"], row["name"])}
+    missing = [Missing(name, "container", "no such container") for name in options["services"] if name not in names]
+    if not rows:
+        missing.append(Missing(options["project"], "container", "no container of this compose project"))
+    return missing
 
 
 def wanted(row, options):

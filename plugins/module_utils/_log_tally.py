@@ -37,7 +37,7 @@ class Engine:
             text = json.loads(raw.decode("utf-8", "replace"))["log"]
         except (ValueError, KeyError, TypeError):
             text = raw.decode("utf-8", "replace")
-        return text[: _log_signatures.LINE_LENGTH].rstrip("\r\n")
+        return _log_signatures.shortened(text.rstrip("\r\n"))
 
     @staticmethod
     def count(block):

@@ -39,6 +39,8 @@ RULES = tuple(
         (r"-----BEGIN ([A-Z0-9 ]+)-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.S, r"-----BEGIN \1----- " + HIDDEN),
         # scheme://user:password@host, up to the last @ of the word; and a long user that is a token.
         (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:@"'<>]*:)[^\s"'<>]+@""", re.I, r"\1" + HIDDEN + "@"),
+        # The same cut off before the @, where it is no port.
+        (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:@"'<>]*:)(?!\d+\Z)[^\s"'<>@/]+\Z""", re.I, r"\1" + HIDDEN),
         (r"""(\b[a-z][a-z0-9+.\-]{0,20}://)[^\s/:@"'<>]{20,}@""", re.I, r"\1" + HIDDEN + "@"),
         # HTTP's headers.
         (

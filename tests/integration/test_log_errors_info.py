@@ -152,6 +152,16 @@ def test_a_container_that_is_removed_between_two_looks(container):
         log.open(0, 1000, 1)
 
 
+def test_what_is_asked_for_by_name_and_is_not_there_is_said(container):
+    name = container("print('ERROR')")
+    services = by_name(measure(containers=True, services=[name, "nobody"]))
+    assert (services[name]["errors"], services["nobody"]["error"]) == (1, "no such container")
+    services = by_name(measure(containers=True, project="no-such-project"))
+    assert {key: entry["error"] for key, entry in services.items()} == {
+        "no-such-project": "no container of this compose project"
+    }
+
+
 def test_a_container_that_was_never_started_has_said_nothing(image):
     name = "tracktion-lab-test-" + secrets.token_hex(4)
     docker("create", "--name", name, "--label", LABEL + "=server", image, "true")

@@ -68,6 +68,7 @@ def tally(block, known=(), **options):
         ("password=abc refused for bob@example.org", "password=*** refused for ***@***"),
         ("error at http://host:80/a/1?x=2", "error at http://host:<n>/a/<n>?x=<n>"),
         ("12345", "<n>"),
+        ("2026-11-25 09:07:51.112904+00:00 [error] <0.216.0> closing <0.217.0>", "closing <pid>"),
     ],
 )
 def test_what_varies_is_masked(message, signature):

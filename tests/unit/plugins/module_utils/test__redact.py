@@ -18,6 +18,7 @@ SECRET = "hunter2XYZ"
     [
         "postgresql://tracktion:%s@db:5432/x failed",
         "redis://:%s@cache:6379/0",
+        "amqp://u:%s",
         "amqp://u:p@%s@mq/ has an @ in its password",
         "https://%s-with-a-long-token@git.example.org/x",
         "Authorization: Bearer %s",
@@ -100,6 +101,7 @@ def test_what_stands_around_it_stays(text, shown):
         "request 123e4567-e89b-12d3-a456-426614174000",
         "MISCONF Redis is configured to save RDB snapshots",
         "https://host:8001/health answered 500",
+        "no answer of http://host:8001",
         "tracktion-lab-analysis_service-1: completed /music/incoming/some-long-name.with.dots.mp3",
     ],
 )
