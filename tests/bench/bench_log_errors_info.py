@@ -93,6 +93,7 @@ def main():
     ways = {
         "guide: docker logs | grep -i error | tail -20": guide,
         "measure, the role's budget (32 MiB, 5 s)": measure,
+        "the same through the engine's API": lambda: measure(docker_root="/nonexistent", timeout=60.0, deadline=60.0),
         "measure, whole": lambda: measure(max_bytes=1 << 40, max_total_bytes=1 << 40, timeout=600.0, deadline=600.0),
     }
     took, told = {name: [] for name in ways}, {}
