@@ -12,6 +12,7 @@ that may be read are shared out, and the newest part of each is read first.
 from __future__ import annotations
 
 import re
+import resource
 import threading
 import time
 
@@ -71,7 +72,11 @@ def measure(options):
     unknown = Unknown()
     engine = Engine(options["docker_root"])
     kernel = kernel_log(options, window, engine, unknown)
-    looks = [Look(log, options, window, patterns) for log in find(options, window, engine, deadline)]
+    allow_many_files()
+    logs = find(options, window, engine, deadline)
+    # What is held in memory, as an engine has told it, is bounded over all logs.
+    most = min(options["max_bytes"], options["max_total_bytes"] // max(1, len(logs)))
+    looks = [Look(log, options, window, patterns, most) for log in logs]
     name_apart(looks)
     # Each look has its time from now; reading takes what opening leaves of it.
     side_by_side([look.open for look in looks], Deadline(deadline.remaining(options["timeout"])), deadline)
@@ -87,6 +92,8 @@ def measure(options):
     signatures.sort(key=lambda entry: (entry["level"] == "warning", -entry["count"]))
     known = [entry for look in read for entry in look.known()]
     known.sort(key=lambda entry: -entry["count"])
+    for look in read:
+        look.close()
     top = options["top"]
     return reached(
         {
@@ -157,6 +164,12 @@ def find(options, window, engine, deadline):
         except OSError as exc:
             logs.append(_log_sources.Missing(name, source, exc.strerror or str(exc)))
     return logs
+
+
+def allow_many_files():
+    """Let this process have as many files open as it may: every log is one, and more where it was rotated."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def name_apart(looks):

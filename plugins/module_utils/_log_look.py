@@ -31,11 +31,12 @@ COUNTS = (
 class Look:
     """One log on its way to its entry in ``services``."""
 
-    def __init__(self, log, options, window, patterns):
+    def __init__(self, log, options, window, patterns, most):
         self.log = log
         self.name = log.name
         self.options = options
         self.window = window
+        self.most = most
         self.patterns, progress = patterns
         self.progress = next((progress[name] for name in (log.name, log.about["container"]) if name in progress), None)
         self.error = None
@@ -52,7 +53,7 @@ class Look:
     def open(self, limit):
         """Find where its windows lie."""
         try:
-            self.pieces = self.log.open(self.window.previous, self.options["max_bytes"], limit.remaining())
+            self.pieces = self.log.open(self.window.previous, self.most, limit.remaining())
             current, previous, self.reaches_back = spans(self.pieces, self.window.previous, self.window.begin)
         except (Unreadable, Undated) as exc:
             self.error = str(exc)
@@ -82,6 +83,10 @@ class Look:
                 self.error = "%s: %s" % (type(exc).__name__, exc)
                 return
         self.finished = True
+
+    def close(self):
+        for piece in self.pieces:
+            piece.close()
 
     # What it comes to
 
@@ -161,7 +166,9 @@ class Look:
         return next((moment for moment in times if moment is not None), None)
 
     def signatures(self):
-        known_before = self._covered(PREVIOUS, self.window.begin - self.window.previous) > 0
+        seconds = self.window.begin - self.window.previous
+        # None at all was there before only if all of it was read.
+        all_read = seconds > 0 and self._covered(PREVIOUS, seconds) == seconds
         for group in self.tally.groups.values():
             count, previous = group["counts"]
             if count:
@@ -170,7 +177,7 @@ class Look:
                     "level": group["level"],
                     "signature": group["signature"],
                     "count": count,
-                    "previous_count": previous if known_before else None,
+                    "previous_count": previous if previous or all_read else None,
                     "first": group["first"],
                     "last": group["last"],
                     "sample": group["sample"],

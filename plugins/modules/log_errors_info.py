@@ -248,7 +248,7 @@ signatures:
     level: {description: "V(warning), V(error) or V(critical).", type: str, returned: always}
     signature: {description: "The message with times, numbers, addresses and paths masked; of a traceback the exception.", type: str, returned: always}
     count: {description: How many in the window., type: int, returned: always}
-    previous_count: {description: How many in the window before; null where nothing of it was read., type: int, returned: always}
+    previous_count: {description: How many in the window before; null where none was seen and not all of it was read., type: int, returned: always}
     first: {description: When the first was written., type: float, returned: always}
     last: {description: When the last was written., type: float, returned: always}
     sample: {description: "One of them, without its secrets.", type: str, returned: always}

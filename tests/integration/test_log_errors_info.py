@@ -286,6 +286,16 @@ def test_two_windows_and_a_signature_in_both(log):
     assert (only.errors, only.previous["errors"]) == (2, 0)
 
 
+def test_what_was_not_read_is_not_said_to_be_new(log):
+    now = time.time()
+    before = b"".join(b"%.3f ERROR lost %d\n" % (now - 110 + number / 1000, number) for number in range(40000))
+    entry = log(before + b"%.3f ERROR odd\n%.3f ERROR lost 1\n" % (now - 9, now - 8), minutes=1, max_bytes=200000)
+    counts = {event["signature"]: event["previous_count"] for event in entry.result["signatures"]}
+    assert counts["odd"] is None
+    assert counts["lost <n>"] > 1000
+    assert (entry.complete, entry.previous["complete"]) == (True, False)
+
+
 def test_lines_without_a_time_are_unknown_and_not_healthy(log):
     entry = log(b"ERROR when?\n")
     assert (entry.errors, entry.error) == (None, "its lines say no time that is understood")
