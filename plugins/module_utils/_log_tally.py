@@ -30,14 +30,13 @@ class Engine:
 
     @staticmethod
     def text(raw):
-        if len(raw) > 4 * _log_signatures.LINE_LENGTH:
-            found = ENTRY.match(raw[: 2 * _log_signatures.LINE_LENGTH])
-            raw = b'{"log":"%s"}' % _log_signatures.shortened(found.group(1)) if found else raw
+        # Also of an entry whose end is missing.
+        found = ENTRY.match(raw[: 4 * _log_signatures.LINE_LENGTH])
         try:
-            text = json.loads(raw.decode("utf-8", "replace"))["log"]
-        except (ValueError, KeyError, TypeError):
-            text = raw.decode("utf-8", "replace")
-        return _log_signatures.shortened(text.rstrip("\r\n"))
+            text = json.loads('"%s"' % found.group(1).decode("utf-8", "replace")) if found else ""
+        except ValueError:
+            text = ""
+        return _log_signatures.shortened((text or raw.decode("utf-8", "replace")).rstrip("\r\n"))
 
     @staticmethod
     def count(block):
@@ -56,7 +55,7 @@ class Text:
 
     @staticmethod
     def text(raw):
-        return _log_signatures.shortened(raw).decode("utf-8", "replace").rstrip("\r")
+        return _log_signatures.shortened(raw).decode("utf-8", "replace").rstrip("\r\n")
 
     @staticmethod
     def count(block):
@@ -102,10 +101,8 @@ class Tally:
         self._by_text = {}
 
     def joins(self, raw):
-        text = (
-            self.form.text(raw if raw.endswith(b"}") else raw + b'"}') if self.form is Engine else self.form.text(raw)
-        )
-        return _log_signatures.joins(text)
+        """Whether a line, of which this is the start, goes on from the one before it."""
+        return _log_signatures.joins(self.form.text(raw))
 
     def feed(self, block, window):
         """Count the events of a block of whole lines."""
