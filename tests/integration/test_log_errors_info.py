@@ -94,7 +94,9 @@ TALK = """
 import sys
 for number in range(3000):
     print("request", number, "took 7 ms", "x" * 60, flush=True)
-    if number % 10 == 0: print("ERROR request", number, "failed", file=sys.stderr)
+    # The engine copies the two streams side by side, so that only within one of them the order is kept.
+    if number % 10 == 0:
+        print("ERROR request", number, "failed", file=sys.stderr if number % 20 else sys.stdout, flush=True)
 """
 
 
@@ -126,7 +128,7 @@ def test_the_engine_is_asked_where_its_files_are_none_of_ours(container, tmp_pat
     assert not little["complete"]
     assert little["left_out"]
     assert 500 < little["lines"] < 1500
-    assert little["errors"] > 0
+    assert little["errors"] > 20
 
 
 @pytest.mark.parametrize("driver", ["none", "syslog"])
