@@ -24,23 +24,11 @@ from tests.lab.faults import every
 from tests.lab.inventory import variables
 from tests.lab.ports import free_ports
 from tests.lab.shell import succeeds
-from tests.lab.stack import Stack
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "network"}
 # A host on which nothing of the stack is looked for.
 ALONE = {"network_paths": [], "network_compose_project": "nobody", "network_check_resolver": False}
 NO_ENGINE = {"network_docker_host": "unix:///nonexistent/docker.sock", "network_docker_root": "/nonexistent"}
-
-
-@pytest.fixture(scope="module")
-def lab():
-    """The stack: the one that is up, else one of our own."""
-    stack = Stack()
-    ours = not stack.exists
-    stack.up()
-    yield stack
-    if ours:
-        stack.down()
 
 
 @pytest.fixture

@@ -72,6 +72,9 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "network_paths": [] if inside else PATHS,
         # The machine's own DNS server is no part of the stack, and a machine of tests may have none.
         "network_check_resolver": False,
+        # A fault that was mended stays in the logs for as long, and the kernel's log is that of every stack here.
+        "logs_minutes": 2,
+        "logs_kernel_log": "",
         "tracktion_compose_project": stack.project,
         "tracktion_compose_directory": str(stack.directory),
         "service_health_project": stack.project,

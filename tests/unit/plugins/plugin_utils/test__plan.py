@@ -22,11 +22,11 @@ CONFIRMED = _plan.Limits(risk="destructive", confirm=["queues.purge:a", "queues.
 def planned(make_area):
     """A function that plans for the findings over these queues of the host ``web``."""
 
-    def plan(queues=BAD, limits=CONFIRMED, journal=QUIET, approved=None, checks=(CHECK,), **remedy):
+    def plan(queues=None, limits=CONFIRMED, journal=None, approved=None, checks=(CHECK,), **remedy):
         area = make_area(checks, [{**REMEDY, **remedy}])
-        findings, _counts = _judge.judge("queues", _checks.load(area), "web", outcome(queues), SETTINGS)
+        findings, _counts = _judge.judge("queues", _checks.load(area), "web", outcome(queues or BAD), SETTINGS)
         places = {("web", "queues"): "web"}
-        return _plan.actions(findings, limits, places, {"web": journal}, NOW, approved)
+        return _plan.actions(findings, limits, places, {"web": journal or QUIET}, NOW, approved)
 
     return plan
 
