@@ -47,7 +47,7 @@ prepare: setup ## install the client libraries on hosts: make prepare INVENTORY=
 	@ansible-playbook playbooks/prepare.yml -i $(INVENTORY) $(ARGS)
 
 .PHONY: test
-test: lint sanity newest molecule pytest ## all that has to hold: every target below
+test: pytest lint sanity newest molecule ## all that has to hold: every target below
 
 .PHONY: lint
 lint: setup-test ## style and coherence of Python, YAML, Ansible, shell and documentation
