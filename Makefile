@@ -38,12 +38,16 @@ demo: setup ## bring up the lab, break it, diagnose it
 diagnose: setup ## diagnose hosts: make diagnose INVENTORY=... ARGS='-e ...'
 	@ansible-playbook playbooks/diagnose.yml -i $(INVENTORY) $(ARGS)
 
+.PHONY: remediate
+remediate: setup ## act on what is found: make remediate INVENTORY=... ARGS='--check --diff -e ...'
+	@ansible-playbook playbooks/remediate.yml -i $(INVENTORY) $(ARGS)
+
 .PHONY: prepare
 prepare: setup ## install the client libraries on hosts: make prepare INVENTORY=... ARGS='--check'
 	@ansible-playbook playbooks/prepare.yml -i $(INVENTORY) $(ARGS)
 
 .PHONY: test
-test: lint sanity newest molecule pytest ## all that has to hold: every target below
+test: pytest lint sanity newest molecule ## all that has to hold: every target below
 
 .PHONY: lint
 lint: setup-test ## style and coherence of Python, YAML, Ansible, shell and documentation

@@ -6,16 +6,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
-from ansible.errors import AnsibleActionFail
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _judge, _report, _terminal, _visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _areas,
+    _judge,
+    _lines,
+    _remediation,
+    _report,
+    _runs,
+    _terminal,
+    _terminal_plan,
+    _verdict,
+)
 
 NEVER = "never"
+FORMATS = {"full": _terminal.render, "lines": _lines.render}
 
 
 class ActionModule(ActionBase):
@@ -29,29 +39,26 @@ class ActionModule(ActionBase):
         _validation, arguments = self.validate_argument_spec(
             {
                 "directory": {"type": "path", "required": True},
+                "plan": {"type": "dict"},
                 "fail_at": {"type": "str", "choices": [NEVER, *reversed(_judge.STATUSES[1:])], "default": NEVER},
+                "format": {"type": "str", "choices": list(FORMATS), "default": "full"},
             }
         )
-        visits = _visits(task_vars["hostvars"])
-        if not visits:
-            raise AnsibleActionFail(
-                "No host was visited: the inventory, --limit and tracktion_hosts together match none. "
-                "ansible-inventory --graph shows what the inventory holds."
-            )
-        findings, hosts = [], []
-        results = [result for results in visits.values() for result in results]
-        roles = sorted({outcome["role"] for result in results for outcome in result["areas"].values()})
-        judges = _report.Judges(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
-        for name, own in visits.items():
-            host, found = _report.host_report(name, own, judges, _coerce)
-            hosts.append(host)
-            findings.extend(found)
+        verdict = _verdict.judge(task_vars)
+        plan = arguments["plan"]
+        remediation = self._remediation(plan, verdict.findings) if plan else None
 
         path = os.path.abspath(os.path.join(arguments["directory"], "report.json"))
-        started = min(result.get("started") or time.time() for result in results)
         inventories = task_vars.get("ansible_inventory_sources") or []
         report = _report.build(
-            hosts, findings, _report.read_previous(path), _areas.version(), started, time.time(), inventories
+            verdict.hosts,
+            verdict.findings,
+            _report.read_previous(path),
+            _areas.version(),
+            verdict.started,
+            time.time(),
+            inventories,
+            remediation,
         )
         result = {"changed": False, "summary": _report.summary(report)}
         try:
@@ -60,7 +67,10 @@ class ActionModule(ActionBase):
             # The person at the terminal must not lose the diagnosis to a full or read-only disk.
             self._display.warning("directory: the report cannot be written to %s: %s" % (path, exc.strerror))
             path = None
-        self._display.display("\n" + _terminal.render(report, colour=bool(ANSIBLE_COLOR), path=path))
+        colour = bool(ANSIBLE_COLOR)
+        self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=path))
+        if remediation:
+            self._display.display("\n" + _terminal_plan.painted(_terminal_plan.outcome(remediation), colour))
         result["path"] = path
         result["ansible_stats"] = {
             "data": {"tracktion_report": result["summary"]},
@@ -68,30 +78,15 @@ class ActionModule(ActionBase):
             "aggregate": True,
         }
         fail_at = arguments["fail_at"]
+        result["failed_actions"] = len(_remediation.failed(remediation)) if remediation else 0
         result["too_bad"] = fail_at != NEVER and _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(
             fail_at
         )
         return result
 
-
-def _visits(hostvars):
-    """By host, the results that its visits registered."""
-    visits = {}
-    for name in hostvars:
-        results = _visit.results(hostvars.raw_get(name).get("tracktion_visit"))
-        if results:
-            visits[name] = results
-    return visits
-
-
-def _coerce(argument_spec, settings):
-    """The settings in the types of the role's argument_specs: -e and surveys hand over text."""
-    spec = {name: _option(option) for name, option in argument_spec.items() if name in settings}
-    validated = ArgumentSpecValidator(spec).validate(settings)
-    if validated.error_messages:
-        raise AnsibleActionFail("; ".join(validated.error_messages))
-    return validated.validated_parameters
-
-
-def _option(option):
-    return {key: option[key] for key in ("type", "elements", "choices") if key in option}
+    def _remediation(self, plan, after):
+        before = json.loads(plan["before"])
+        known = {"run": plan["run"], "proposed": json.loads(plan["proposed"]), "unfinished": plan["unfinished"]}
+        return _remediation.section(
+            known, _runs.outcomes(), before["findings"], after, set(plan["hosts"]), self._task.check_mode
+        )

@@ -11,10 +11,10 @@ import re
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _measuring_code, _visit
 
 # Settings go back to the judge and on into reports. What opens a door does not.
-PRIVATE = re.compile(r"_login_|passw|secret|token|_key$")
+PRIVATE = re.compile(r"_login_|passw|secret|token|_key$|_endpoints$|_commands$")
 # Variables of all areas: how long rates are watched for, in seconds.
 SHARED = {"tracktion_sample_seconds": 1}
 NAME_ONLY = re.compile(r"\{\{ (\w+) \}\}")
@@ -63,7 +63,9 @@ class ActionModule(ActionBase):
         python, started = None, time.time()
         if plan:
             measured = self._execute_module(
-                module_name="tracktion.ops.measure", module_args={"plan": json.dumps(plan)}, task_vars=task_vars
+                module_name="tracktion.ops.measure",
+                module_args={"plan": json.dumps(plan), "code": _measuring_code.packed(_modules(plan))},
+                task_vars=task_vars,
             )
             if "measured" not in measured:
                 # Failed before it measured (no Python, a full disk, ...): the report says so for the host.
@@ -94,6 +96,10 @@ class ActionModule(ActionBase):
             error = {"kind": "failed", "message": str(answer.get("msg")), "cure": None}
             return {"reachable": None, "error": error, "unknown": []}
         return {"reachable": True, "error": None, "unknown": [], **answer}
+
+
+def _modules(plan):
+    return sorted({probe["module"] for area in plan.values() for probe in area["probes"].values()})
 
 
 def _fill(templar, value, settings=None):

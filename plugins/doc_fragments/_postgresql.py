@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Options of the modules that measure PostgreSQL. Private to this collection."""
+"""Options of the modules for PostgreSQL. Private to this collection."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ options:
     description: Seconds for the attempt to connect, and for each query.
     type: float
     default: 3.0
+requirements:
+  - psycopg2
+"""
+
+    # For modules that measure.
+    MEASURING = r"""
+options:
   deadline:
     description: Seconds for the whole measurement. What is not read by then is named in RV(ignore:unknown).
     type: float
@@ -65,8 +72,6 @@ options:
     description: How many rows each list holds at most.
     type: int
     default: 20
-requirements:
-  - psycopg2
 notes:
   - Every query runs in a read-only transaction with a C(statement_timeout) and a C(lock_timeout) of 50 ms, under the
     C(application_name) V(tracktion.ops). No query waits for a lock on a table.

@@ -59,19 +59,28 @@ class Engine:
         Raises FileNotFoundError where there is no engine here.
         """
         try:
-            names = os.listdir(self.root)
+            found = self.all()
         except PermissionError:
             return None
-        found = [self.container(name) for name in names if len(name) == 64]
         found = [container for container in found if service in (container["service"], container["name"])]
         return sorted(found, key=lambda container: (container["state"] != "running", -(container["started"] or 0)))
 
-    def _read(self, identity):
+    def all(self):
+        """All containers. Raises FileNotFoundError where there is no engine, PermissionError where we may not look."""
+        return [self.container(name) for name in os.listdir(self.root) if len(name) == 64]
+
+    def file(self, identity, name):
+        """What one of the engine's files about a container holds, as a mapping; null where it cannot be read."""
         try:
-            with open("%s/%s/config.v2.json" % (self.root, identity), encoding="utf-8", errors="replace") as stream:
-                return summary(json.loads(stream.read(MAX_BYTES)))
+            with open("%s/%s/%s" % (self.root, identity, name), encoding="utf-8", errors="replace") as stream:
+                data = json.loads(stream.read(MAX_BYTES))
         except (OSError, ValueError):
             return None
+        return data if isinstance(data, dict) else None
+
+    def _read(self, identity):
+        data = self.file(identity, "config.v2.json")
+        return None if data is None else summary(data)
 
 
 def summary(data):
@@ -99,11 +108,14 @@ def _state(state):
 
 
 def epoch(text):
-    """Epoch seconds of the engine's time stamps (RFC 3339 in UTC); null for none and for year one, its "never"."""
-    match = re.match(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z$", text or "")
+    """Epoch seconds of the engine's time stamps (RFC 3339); null for none and for year one, its "never"."""
+    match = re.match(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(?:Z|([+-])(\d\d):(\d\d))$", text or "")
     if not match or match.group(1) == "0001":
         return None
     whole = calendar.timegm(tuple(int(part) for part in match.groups()[:6]))
+    sign, hours, minutes = match.groups()[7:]
+    if sign:
+        whole -= int(sign + "1") * (int(hours) * 3600 + int(minutes) * 60)
     return round(whole + float(match.group(7) or 0), 3)
 
 

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _inotify, _processes, _sysctl
+from ansible_collections.tracktion.ops.plugins.module_utils import _inotify, _inotify_sizing, _processes, _sysctl
 from ansible_collections.tracktion.ops.plugins.module_utils._containers import Engine, container_id
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify_sizing import (
+    BYTES_PER_WATCH,
+    kernel_default,
+    total_memory,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     Deadline,
@@ -18,11 +23,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 
-FLOOR = {"type": "int"}
 ARGUMENT_SPEC = {
-    "max_user_watches": FLOOR,
-    "max_user_instances": FLOOR,
-    "max_queued_events": FLOOR,
+    **_inotify_sizing.ARGUMENT_SPEC,
     "hidden_processes_accepted": {"type": "int", "default": 0},
     "sysctl_root": {"type": "path", "default": "/"},
     "docker_root": {"type": "path"},
@@ -32,13 +34,6 @@ ARGUMENT_SPEC = {
 }
 
 PARTS = ("limits", "boot_reader", "broken_lines", "namespace", "users", "processes", "scan", "memory")
-# What the kernel itself reckons with when it sizes max_user_watches to one percent of memory (fs/notify/inotify:
-# a mark and two inodes); 23.5 GiB gave 192,536 watches.
-BYTES_PER_WATCH = 1310
-# Older and newer kernels, with other options, have between 1000 and 1800 bytes.
-COST_RANGE = (1000, 1800)
-SMALLEST_DEFAULT, GREATEST_DEFAULT = 8192, 1 << 20
-FIXED_DEFAULTS = {"max_user_instances": 128, "max_queued_events": 16384}
 
 
 def measure(options):
@@ -53,13 +48,14 @@ def measure(options):
     for entry in configuration.unreadable:
         unknown.add("limits", "%s cannot be read: %s" % (entry["file"], entry["reason"]))
     memory = total_memory()
-    limits = [describe_limit(name, runtime[name], options.get(name), configuration, memory) for name in runtime]
     scan = _inotify.scan(deadline)
     names = _processes.user_names()
     hidden = sum(map(len, scan.unreadable.values()))
     if hidden <= options["hidden_processes_accepted"]:
         scan.unreadable = {}
     users = count_users(scan, runtime, names)
+    floors = _inotify_sizing.floors(options, runtime, memory, users)
+    limits = [describe_limit(name, runtime[name], floors.get(name), configuration, memory) for name in runtime]
     if not scan.complete:
         unknown.add("users", scan.reason)
     if scan.unreadable:
@@ -112,47 +108,16 @@ def read_configuration(options, instead=None):
 
 def describe_limit(name, runtime, floor, configuration, memory):
     """One limit: what holds now, what will hold after a boot, and which file says so."""
-    settings = configuration.settings(key_of(name))
-    winner = configuration.winner(key_of(name))
-    values = [setting.value for setting in settings if setting.value is not None]
-    persisted = winner.value if winner else None
-    at_boot = persisted if winner else kernel_default(name, runtime, memory)
+    described = configuration.describe(key_of(name))
+    at_boot = described["persisted"] if described["file"] else kernel_default(name, runtime, memory)
     return {
         "name": name,
         "key": key_of(name),
         "runtime": runtime,
         "floor": floor,
-        "persisted": persisted,
-        "file": winner.file if winner else None,
-        "line": winner.line if winner else None,
-        "highest_persisted": max(values, default=None),
         "at_boot": None if configuration.unreadable else at_boot,
-        "settings": [setting.as_data() for setting in settings],
+        **described,
     }
-
-
-def kernel_default(name, runtime, memory):
-    """What the kernel sets by itself at boot.
-
-    max_user_watches depends on the build of the kernel. A value that can be the default is taken for it; beside any
-    other one, the least that the default can be is returned. Null where memory is not known.
-    """
-    if name in FIXED_DEFAULTS:
-        return FIXED_DEFAULTS[name]
-    if memory is None:
-        return None
-    least, greatest = (
-        min(max(memory // 100 // cost, SMALLEST_DEFAULT), GREATEST_DEFAULT) for cost in reversed(COST_RANGE)
-    )
-    return runtime if least <= runtime <= greatest else least
-
-
-def total_memory():
-    """Bytes of memory of the machine, null where they cannot be read."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return None
 
 
 def count_users(scan, runtime, names):

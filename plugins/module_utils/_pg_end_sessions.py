@@ -10,7 +10,7 @@ import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
-from ansible_collections.tracktion.ops.plugins.module_utils._pg_sessions import hide_passwords
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import hide_passwords
 
 STATES = [
     "active",

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 USER_SCHEMA = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'"
 
+# REINDEX CONCURRENTLY names what it builds, and what it replaces, in this way: an unfinished one leaves it behind.
+LEFT_BEHIND = "_cc(new|old)[0-9]*$"
+
 # The functions under the view pg_stat_all_tables: the view itself groups over every index of the database.
 # A table is listed when it is among the first in any of the orders that checks ask for.
 TABLES = """
@@ -26,6 +29,7 @@ WITH settings AS (
            current_setting('autovacuum_analyze_scale_factor')::float8 AS analyze_scale
 ), tables AS MATERIALIZED (
     SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name,
+           format('%%I.%%I', n.nspname, c.relname) AS quoted,
            c.relpages * s.block_size AS bytes,
            greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::float8 AS rows,
            pg_stat_get_live_tuples(c.oid) AS live_rows,
@@ -66,7 +70,7 @@ WITH settings AS (
            ) AS place
     FROM tables
 )
-SELECT schema, name, bytes::float8 AS bytes, rows, live_rows, dead_rows,
+SELECT schema, name, quoted, bytes::float8 AS bytes, rows, live_rows, dead_rows,
        dead_rows / greatest(live_rows + dead_rows, 1)::float8 AS dead_ratio,
        changed_rows, autovacuum, vacuum_threshold, analyze_threshold, xid_age, multixact_age,
        extract(epoch FROM vacuumed)::float8 AS vacuumed, extract(epoch FROM analyzed)::float8 AS analyzed,
@@ -85,10 +89,11 @@ ORDER BY bytes DESC, schema, name
 # text of the command, which is no part of what they mean. Of the same ones, that is kept which something depends on.
 INDEXES = """
 WITH indexes AS MATERIALIZED (
-    SELECT i.indexrelid, n.nspname::text AS schema, c.relname::text AS name, t.relname::text AS "table",
+    SELECT i.indexrelid, n.nspname::text AS schema, c.relname::text AS name,
+           format('%%I.%%I', n.nspname, c.relname) AS quoted, t.relname::text AS "table",
            c.relpages * current_setting('block_size')::bigint AS bytes,
            pg_stat_get_numscans(i.indexrelid) AS scans,
-           i.indisvalid AS valid,
+           i.indisvalid AS valid, i.indisunique AS is_unique, c.relname ~ '{left_behind}' AS left_behind,
            i.indisunique OR i.indisexclusion OR i.indisreplident OR i.indisclustered
                OR EXISTS (SELECT FROM pg_constraint con WHERE con.conindid = i.indexrelid) AS needed,
            EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS of_partition,
@@ -108,20 +113,24 @@ WITH indexes AS MATERIALIZED (
     WHERE valid
     WINDOW kept AS (PARTITION BY definition ORDER BY is_primary DESC, needed DESC, scans DESC, indexrelid)
 ), found AS (
-    SELECT 'unused' AS kind, schema, name, "table", bytes, scans, NULL AS duplicate_of, indexrelid FROM indexes
+    SELECT 'unused' AS kind, schema, name, quoted, "table", bytes, scans, NULL AS duplicate_of, is_unique, left_behind,
+           indexrelid
+    FROM indexes
     WHERE valid AND scans = 0 AND NOT needed AND NOT of_partition
     UNION ALL
-    SELECT 'duplicate', schema, name, "table", bytes, scans, duplicate_of, indexrelid FROM same
+    SELECT 'duplicate', schema, name, quoted, "table", bytes, scans, duplicate_of, is_unique, left_behind, indexrelid
+    FROM same
     WHERE place > 1 AND NOT needed AND NOT of_partition
     UNION ALL
-    SELECT 'invalid', schema, name, "table", bytes, scans, NULL, indexrelid FROM indexes
+    SELECT 'invalid', schema, name, quoted, "table", bytes, scans, NULL, is_unique, left_behind, indexrelid
+    FROM indexes
     WHERE NOT valid AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = indexrelid)
 ), ranked AS (
     SELECT found.*, count(*) OVER (PARTITION BY kind) AS total,
            row_number() OVER (PARTITION BY kind ORDER BY bytes DESC, schema, name) AS place
     FROM found
 )
-SELECT kind, schema, name, "table", bytes::float8 AS bytes, scans, duplicate_of, total,
+SELECT kind, schema, name, quoted, "table", bytes::float8 AS bytes, scans, duplicate_of, is_unique, left_behind, total,
        (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = indexrelid)
            AS columns
 FROM ranked
@@ -201,7 +210,7 @@ def tables(client, top):
 
 def indexes(client, top):
     """``unused_indexes``, ``duplicate_indexes``, ``invalid_indexes``, each with its ``_total``."""
-    found = client.rows(INDEXES.format(user_schema=USER_SCHEMA), {"top": top})
+    found = client.rows(INDEXES.format(user_schema=USER_SCHEMA, left_behind=LEFT_BEHIND), {"top": top})
     parts = {}
     for kind in ("unused", "duplicate", "invalid"):
         of_kind = [row for row in found if row["kind"] == kind]

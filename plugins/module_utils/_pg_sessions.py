@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-import re
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import hide_passwords
 
 # What a client may write into a query that is meant to take long, in a comment of SQL: /* no-alert */ or -- no-alert.
 MUTE_PATTERN = r"(/\*(?:(?!\*/).)*no-alert.*?\*/|--[^\n]*no-alert)"
-
-# A statement that sets a password carries it in its text, and the text goes into reports.
-PASSWORD = re.compile(r"""(\bpassword\s*(?:=|\bto\b)?\s*)(?:e?'(?:[^']|'')*(?:'|$)|\$\$.*?(?:\$\$|$))""", re.I | re.S)
 
 SERVER = """
 SELECT current_setting('server_version') AS version,
@@ -101,11 +98,6 @@ def sessions(client, version_num, query_length):
     for session in found:
         session["query"] = hide_passwords(session["query"])
     return found
-
-
-def hide_passwords(query):
-    """``query`` without the literals that follow the word PASSWORD."""
-    return None if query is None else PASSWORD.sub(r"\1'***'", query)
 
 
 def described(session, *more):

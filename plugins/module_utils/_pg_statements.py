@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.module_utils._pg_sessions import hide_passwords
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import MARK, QueryFailed
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import hide_passwords
 
 # The extension's columns, not the server's version, decide: after pg_upgrade an old extension lives on a new server.
 EXTENSION = """

@@ -29,6 +29,9 @@ SETTINGS = (
     "SET TRANSACTION READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = %d; SET LOCAL lock_timeout = %d; "
 )
 
+# How often a command that takes its time is watched.
+WATCH_SECONDS = 1.0
+
 # How long past its statement_timeout a query may stay unanswered before the server counts as lost.
 ANSWER_SLACK = 1.0
 
@@ -125,11 +128,15 @@ CAUSES = tuple(
 
 
 class QueryFailed(Exception):
-    """One query gave no result: the reason is the message, ``sqlstate`` the server's code or null."""
+    """One query gave no result: the reason is the message.
 
-    def __init__(self, message, sqlstate=None):
+    ``sqlstate`` is the server's code and ``said`` its own words, or both are null.
+    """
+
+    def __init__(self, message, sqlstate=None, said=None):
         super().__init__(message)
         self.sqlstate = sqlstate
+        self.said = said
 
 
 class _NoAnswer(Exception):
@@ -162,8 +169,15 @@ def connect(options):
 _kept = {}
 
 
+def connect_apart(options):
+    """A ``Client`` with a connection of its own, which the caller closes. Raises CannotConnect, MissingLibrary."""
+    client = Client(_open(options, Deadline(options["deadline"])), options)
+    client.deadline = Deadline(options["deadline"])
+    return client
+
+
 class Client:
-    """Sends queries, each in a transaction of its own, each bounded. Gives rows of plain JSON types."""
+    """Sends queries and commands, each in a transaction of its own, each bounded. Gives rows of plain JSON types."""
 
     def __init__(self, connection, options):
         self.connection = connection
@@ -178,24 +192,43 @@ class Client:
         if seconds <= 0:
             raise QueryFailed("the deadline of this measurement was over before it was read")
         settings = SETTINGS % (max(1, seconds * 1000), LOCK_TIMEOUT_MS)
-        psycopg2 = require("psycopg2")
+        cursor = self._execute(settings + _marked(sql), parameters, seconds)
+        names = [column[0] for column in cursor.description]
         try:
-            cursor = self.connection.cursor()
-            cursor.execute(settings + _marked(sql), parameters)
-            _wait(self.connection, Deadline(seconds + ANSWER_SLACK))
-            names = [column[0] for column in cursor.description]
             return [dict(zip(names, row)) for row in cursor.fetchall()]
-        except _NoAnswer:
-            self.connection.close()
-            raise QueryFailed("the server stopped answering (waited %.1f s); connection given up" % seconds)
-        except psycopg2.Error as exc:
-            raise QueryFailed(_reason(exc, self.login_user, seconds), exc.pgcode)
         except UnicodeDecodeError as exc:
             raise QueryFailed("a text is not in the encoding of this database: %s" % exc)
 
     def row(self, sql, parameters=None):
         """The only row of ``sql``. Raises QueryFailed."""
         return self.rows(sql, parameters)[0]
+
+    def command(self, sql, seconds, settings, watch=None):
+        """Runs ``sql``, which may not stand in a transaction, for at most ``seconds``. Raises QueryFailed.
+
+        ``settings`` hold for the rest of the session. ``watch`` is called every second.
+        Returns what the server had to complain about.
+        """
+        changed = dict(settings, statement_timeout="%dms" % max(1, seconds * 1000), client_min_messages="warning")
+        assignments = ", ".join("set_config('%s', '%s', false)" % item for item in sorted(changed.items()))
+        self._execute(_marked("SELECT " + assignments), None, self.timeout)
+        del self.connection.notices[:]
+        self._execute(_marked(sql), None, seconds, watch)
+        return [notice.strip() for notice in self.connection.notices]
+
+    def _execute(self, sql, parameters, seconds, watch=None):
+        """The cursor that has run ``sql``. Raises QueryFailed."""
+        psycopg2 = require("psycopg2")
+        try:
+            cursor = self.connection.cursor()
+            cursor.execute(sql, parameters)
+            _wait(self.connection, Deadline(seconds + ANSWER_SLACK), watch)
+            return cursor
+        except _NoAnswer:
+            self.connection.close()
+            raise QueryFailed("the server stopped answering (waited %.1f s); connection given up" % seconds)
+        except psycopg2.Error as exc:
+            raise QueryFailed(_reason(exc, self.login_user, seconds), exc.pgcode, _first_line(exc))
 
 
 def read(unknown, parts, function, *arguments):
@@ -294,20 +327,25 @@ def _open(options, deadline):
     return connection
 
 
-def _wait(connection, deadline):
-    """Drives an asynchronous operation of ``connection`` to its end. Raises _NoAnswer, psycopg2.Error."""
+def _wait(connection, deadline, watch=None):
+    """Drives an asynchronous operation of ``connection`` to its end. Raises _NoAnswer, psycopg2.Error.
+
+    ``watch`` is called whenever nothing has come for a while.
+    """
     extensions = require("psycopg2.extensions")
     while True:
         state = connection.poll()
         if state == extensions.POLL_OK:
             return
-        left = deadline.remaining()
+        left = deadline.remaining(at_most=WATCH_SECONDS if watch else None)
         if left <= 0:
             raise _NoAnswer
         wanted = [connection]
-        select.select(
+        ready = select.select(
             wanted if state == extensions.POLL_READ else [], wanted if state == extensions.POLL_WRITE else [], [], left
         )
+        if watch and not any(ready):
+            watch()
 
 
 def _established(connection):

@@ -12,12 +12,12 @@ from __future__ import annotations
 import base64
 import errno
 import http.client
-import io
 import json
 import socket
 import ssl
 from urllib.parse import quote, urlencode
 
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
 
 CONNECTION_SPEC = {
@@ -183,7 +183,7 @@ class _Bounded:
     def connect(self):
         self.timeout = self.owner.patience()
         super().connect()
-        self.sock = _BoundedSocket(self.sock, self.owner)
+        self.sock = BoundedSocket(self.sock, self.owner.patience)
 
 
 class _BoundedHTTPConnection(_Bounded, http.client.HTTPConnection):
@@ -192,44 +192,6 @@ class _BoundedHTTPConnection(_Bounded, http.client.HTTPConnection):
 
 class _BoundedHTTPSConnection(_Bounded, http.client.HTTPSConnection):
     pass
-
-
-class _BoundedSocket:
-    """What http.client needs of a socket. A server that drips one byte a second cannot outlast the deadline."""
-
-    def __init__(self, sock, owner):
-        self._sock = sock
-        self._owner = owner
-
-    def sendall(self, data):
-        self._sock.settimeout(self._owner.patience())
-        self._sock.sendall(data)
-
-    def makefile(self, mode):
-        # Unbuffered, so that the socket outlives close() until the reply has been read, as http.client expects.
-        return io.BufferedReader(_BoundedReader(self._sock, self._sock.makefile(mode, buffering=0), self._owner))
-
-    def close(self):
-        self._sock.close()
-
-
-class _BoundedReader(io.RawIOBase):
-    def __init__(self, sock, raw, owner):
-        super().__init__()
-        self._sock = sock
-        self._raw = raw
-        self._owner = owner
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        self._sock.settimeout(self._owner.patience())
-        return self._raw.readinto(buffer)
-
-    def close(self):
-        self._raw.close()
-        super().close()
 
 
 def tls_context(options):

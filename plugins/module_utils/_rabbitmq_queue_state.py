@@ -75,15 +75,16 @@ def measure(options):
     items = _details(client, list(shown.values()), unknown)
     _ages(client, items, options["top"], unknown)
 
-    asked = [
+    young = [
         name for name, item in items.items() if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
     ][:MOST_DECLARED]
-    asked += [name for name in expected if name not in items]
+    # The broker's statistics are up to five seconds old. Of the queues that matter most, the queue itself is asked.
+    asked = young + [name for name in expected if name not in young and not _broken(items.get(name))]
     declared, failure = _declare(options, deadline, asked)
-    for name, answer in declared.items():
-        if name in items:
-            _add_declared(items, name, answer)
-    if failure is not None and any(name in items for name in asked):
+    for name in young:
+        if name in declared:
+            _add_declared(items, name, declared[name])
+    if failure is not None and young:
         unknown.add("queues.consumers", "queues too young for statistics could not be asked over AMQP: %s" % failure)
     _sample(options, deadline, items)
     for item in items.values():
@@ -210,6 +211,10 @@ def _declare(options, deadline, names):
         return {}, exc
 
 
+def _broken(item):
+    return item is not None and _rabbitmq_queues.out_of_order(item)
+
+
 def _add_declared(items, name, answer):
     if answer["error"] and answer["error"]["kind"] == "not_found":
         del items[name]
@@ -285,12 +290,17 @@ def _expected(expected, items, declared, failure):
     result = []
     for (vhost, name), min_consumers in expected.items():
         item = items.get((vhost, name))
-        problem = (declared.get((vhost, name)) or {}).get("error")
+        answer = declared.get((vhost, name)) or {}
+        problem = answer.get("error")
+        now = answer if answer and not problem else item
         exists = None
-        if item is not None or (problem and problem["kind"] == "exclusive"):
-            exists = True
-        elif problem and problem["kind"] == "not_found":
+        if problem and problem["kind"] == "not_found":
             exists = False
+        elif item is not None or (problem and problem["kind"] == "exclusive"):
+            exists = True
+            if now is item and problem and problem["kind"] != "exclusive":
+                # The API has told what AMQP may not.
+                problem = None
         elif problem is None and failure is not None:
             problem = {"kind": getattr(failure, "kind", "failed"), "message": str(failure)}
         result.append(
@@ -298,8 +308,8 @@ def _expected(expected, items, declared, failure):
                 "vhost": vhost,
                 "name": name,
                 "exists": exists,
-                "ready": item and item["ready"],
-                "consumers": item and item["consumers"],
+                "ready": now and now["ready"],
+                "consumers": now and now["consumers"],
                 "min_consumers": min_consumers,
                 "error": problem,
             }

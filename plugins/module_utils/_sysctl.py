@@ -69,6 +69,18 @@ class Configuration:
         matching = [setting for setting in self._patterns if matches(setting.key, key)]
         return matching[-1] if matching else None
 
+    def describe(self, key):
+        """What a module returns about the files that set ``key``."""
+        winner = self.winner(key)
+        values = [setting.value for setting in self._named[key] if setting.value is not None]
+        return {
+            "persisted": winner.value if winner else None,
+            "file": winner.file if winner else None,
+            "line": winner.line if winner else None,
+            "highest_persisted": max(values, default=None),
+            "settings": [setting.as_data() for setting in self._named[key]],
+        }
+
     def read(self, file, text):
         """Take in the text of a file."""
         for number, line in enumerate(text.split("\n"), 1):

@@ -39,14 +39,32 @@ options:
     choices: [measured, raised]
     default: measured
   max_user_watches:
-    description: Floor for C(fs.inotify.max_user_watches), the watches that one user may hold. A watcher needs one for each directory.
-    type: int
+    description:
+      - Floor for C(fs.inotify.max_user_watches), the watches that one user may hold. A watcher needs one for each directory.
+      - A number, or V(auto) for the greatest of what O(memory_share) pays for (at 1800 bytes for a watch, between 8192 and 1048576, as
+        the kernel does it by itself since Linux 5.11), the use of the fullest user times O(headroom), and what holds now.
+      - V(auto) needs root, who alone can count the use of all users. Where it raises a limit above what holds now, it does so to a power
+        of two, so that use which grows does not move the floor in every run.
+    type: str
   max_user_instances:
-    description: Floor for C(fs.inotify.max_user_instances), the inotify instances that one user may hold.
-    type: int
+    description:
+      - Floor for C(fs.inotify.max_user_instances), the inotify instances that one user may hold.
+      - A number, or V(auto) for the greatest of the kernel's own 128, the use of the fullest user times O(headroom), and what holds now.
+    type: str
   max_queued_events:
-    description: Floor for C(fs.inotify.max_queued_events), the events that wait in one instance before the kernel drops the next ones.
-    type: int
+    description:
+      - Floor for C(fs.inotify.max_queued_events), the events that wait in one instance before the kernel drops the next ones.
+      - A number, or V(auto) for the greater of the kernel's own 16384 and what holds now. What waits at one moment says nothing about
+        the next one.
+    type: str
+  memory_share:
+    description: The share of memory that the watches of one user may take, for O(max_user_watches=auto).
+    type: float
+    default: 0.01
+  headroom:
+    description: How many times its present use the fullest user may have, for V(auto).
+    type: float
+    default: 2.0
   path:
     description:
       - The file that keeps the floors over a reboot. Only the lines of the three limits in it are changed.
@@ -86,6 +104,7 @@ options:
     default: 10.0
 seealso:
   - module: tracktion.ops.file_events_info
+  - module: tracktion.ops.sysctl_floors
   - name: inotify(7)
     description: What the limits mean.
     link: https://man7.org/linux/man-pages/man7/inotify.7.html
@@ -110,6 +129,13 @@ EXAMPLES = r"""
     max_user_watches: 524288
     max_user_instances: 1024
     max_queued_events: 65536
+  become: true
+
+- name: Raise the limits as far as memory and use ask for it
+  tracktion.ops.inotify_limits:
+    state: raised
+    max_user_watches: auto
+    max_user_instances: auto
   become: true
 
 - name: Raise the limits of the host from a maintenance container that has it mounted
@@ -145,7 +171,7 @@ limits:
     name: {description: The limit., type: str, returned: always}
     key: {description: Its name for sysctl., type: str, returned: always}
     runtime: {description: What holds now., type: int, returned: always}
-    floor: {description: 'The floor that was asked for, else null.', type: int, returned: always}
+    floor: {description: 'The floor that was asked for, V(auto) as a number; else null.', type: int, returned: always}
     persisted: {description: What the winning file sets at boot; null where no file sets it., type: int, returned: always}
     file: {description: 'The file that wins, else null.', type: str, returned: always}
     line: {description: The line in this file., type: int, returned: always}
@@ -314,21 +340,30 @@ raised:
     after: {description: 'By limit, what holds now.', type: dict, returned: always}
     persisted_before: {description: 'By limit, what a boot would have set; null for nothing.', type: dict, returned: always}
     persisted_after: {description: 'By limit, what the next boot sets.', type: dict, returned: always}
+    files: {description: 'By limit, the file that wins at the next boot; null where none sets it.', type: dict, returned: always}
     overridden: {description: 'Where another file would undo a floor at the next boot, and what to do about it. The task fails then.',
       type: list, elements: str, returned: always}
     skipped_reason: {description: Why nothing was done here; else null., type: str, returned: always}
+    automatic:
+      description:
+        - By limit whose floor was V(auto), the C(floor) and what it comes from, C(by_memory) and C(by_use), with what the fullest
+          C(user) holds, C(used_at_least) as far as it could be counted.
+      type: dict
+      returned: always
   sample:
     path: /etc/sysctl.d/60-tracktion-inotify.conf
     before: {max_user_watches: 192536}
     after: {max_user_watches: 524288}
     persisted_before: {max_user_watches: null}
     persisted_after: {max_user_watches: 524288}
+    files: {max_user_watches: /etc/sysctl.d/60-tracktion-inotify.conf}
     overridden: []
     skipped_reason: null
+    automatic: {}
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _inotify_floors, _inotify_limits
+from ansible_collections.tracktion.ops.plugins.module_utils import _inotify_floors, _inotify_limits, _sysctl_floors
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
 
 ARGUMENT_SPEC = dict(
@@ -338,49 +373,14 @@ ARGUMENT_SPEC = dict(
 )
 
 
-def raise_limits(module):
-    """Do what the plan says; returns ``(changed, raised, diff, failure)``."""
-    plan = _inotify_floors.Plan(module.params)
-    raised = {
-        "path": plan.path,
-        "before": plan.before,
-        "after": plan.after,
-        "persisted_before": plan.persisted_before,
-        "persisted_after": plan.persisted_after,
-        "overridden": plan.overridden,
-        "skipped_reason": None,
-    }
-    try:
-        plan.check_possible()
-    except _inotify_floors.CannotRaise as exc:
-        if not exc.harmless:
-            module.fail_json(msg=str(exc), raised=raised)
-        raised.update(after=plan.before, persisted_after=plan.persisted_before, skipped_reason=str(exc), overridden=[])
-        module.warn("Nothing was raised: %s" % exc)
-        return False, raised, [], None
-    if not module.check_mode:
-        try:
-            plan.raise_runtime()
-            if plan.text is not None:
-                plan.write_drop_in(module.atomic_move)
-        except (_inotify_floors.CannotRaise, OSError) as exc:
-            module.fail_json(msg=str(exc), raised=raised)
-    failure = None
-    if plan.overridden:
-        failure = "The limits would not survive a reboot: %s." % "; ".join(plan.overridden)
-    return plan.changed, raised, plan.diff(), failure
-
-
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    result = {"changed": False}
-    failure = None
+    result, failure = {"changed": False}, None
     try:
         if module.params["state"] == "raised":
-            changed, raised, diff, failure = raise_limits(module)
-            result.update(changed=changed, raised=raised)
-            if module._diff:
-                result["diff"] = diff
+            plan, automatic = _inotify_floors.plan(module.params)
+            result, failure = _sysctl_floors.enforce(module, plan, _inotify_floors.name_of)
+            result["raised"]["automatic"] = automatic
         # Measured after the act: what is returned is what the kernel and the files say now.
         result.update(_inotify_limits.measure(module.params))
     except CannotMeasure as exc:

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._postgresql
+  - tracktion.ops._postgresql.measuring
 attributes:
   check_mode:
     support: full

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._postgresql
+  - tracktion.ops._postgresql.measuring
 options:
   query_length:
     description: How many characters of a statement's text are returned. V(0) returns none. Passwords in it are blotted out.
@@ -31,6 +32,7 @@ options:
     default: 1
 seealso:
   - module: tracktion.ops.pg_activity
+  - module: tracktion.ops.pg_maintenance
 """
 
 EXAMPLES = r"""
@@ -245,6 +247,10 @@ tables:
       description: Name of the table.
       type: str
       returned: always
+    quoted:
+      description: Schema and name, as SQL wants them written.
+      type: str
+      returned: always
     bytes:
       description: Size of its main part at the last vacuum or analyze.
       type: float
@@ -342,6 +348,10 @@ unused_indexes:
       description: Name of the index.
       type: str
       returned: always
+    quoted:
+      description: Schema and name, as SQL wants them written.
+      type: str
+      returned: always
     table:
       description: Its table.
       type: str
@@ -361,6 +371,14 @@ unused_indexes:
     duplicate_of:
       description: The index that does the same. Null unless it is a duplicate.
       type: str
+      returned: always
+    is_unique:
+      description: Whether it is a unique index, which rows with the same values keep from being built.
+      type: bool
+      returned: always
+    left_behind:
+      description: Whether it bears the name (C(_ccnew), C(_ccold)) of what an unfinished REINDEX CONCURRENTLY leaves behind.
+      type: bool
       returned: always
   sample: []
 unused_indexes_total:

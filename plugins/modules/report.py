@@ -25,11 +25,22 @@ options:
     description: Directory on the controller for C(report.json). It is made where it is missing.
     type: path
     required: true
+  plan:
+    description:
+      - What M(tracktion.ops.plan) returned, where actions were carried out since. Findings and actions are shown before and after.
+    type: dict
   fail_at:
     description: RV(too_bad) is true where any finding is at least this severe.
     type: str
     choices: [never, critical, warning, unknown, info]
     default: never
+  format:
+    description:
+      - How the report is shown. V(full) shows each finding with its numbers and what to do about it.
+      - V(lines) shows a line for each thing that is wrong, and for each area that is well.
+    type: str
+    choices: [full, lines]
+    default: full
 seealso:
   - module: tracktion.ops.visit
 """
@@ -54,6 +65,11 @@ summary:
   returned: always
   type: dict
   sample: {status: warning, hosts: 1, findings_left_out: 0}
+failed_actions:
+  description: How many of the actions of O(plan) failed, or were not come to.
+  returned: always
+  type: int
+  sample: 0
 too_bad:
   description: Whether a finding reaches O(fail_at).
   returned: always

@@ -56,6 +56,11 @@ class Area:
         """The role's probes, their templates ready for Ansible to fill in."""
         return _trusted(read_yaml(self.probes_file)["%s_probes" % self.name])
 
+    def libraries(self):
+        """The Python libraries that the role's modules import."""
+        path = self.file("vars", "main", "libraries.yml")
+        return read_yaml(path)["%s_libraries" % self.name] if path.exists() else []
+
     def rows(self, kind):
         """The rows of ``checks.yml`` or ``remedies.yml``, as plain data: the judge compiles them itself."""
         path = self.checks_file if kind == "checks" else self.remedies_file

@@ -115,8 +115,8 @@ def load(area, extra_rows=()):
     variables = set(area.argument_spec)
     rows = {kind: area.rows(kind) for kind in ("checks", "remedies")}
     remedies = {}
-    for row in rows["remedies"]:
-        remedy = _remedies.Remedy(row, str(area.remedies_file), area)
+    for position, row in enumerate(rows["remedies"]):
+        remedy = _remedies.Remedy(row, str(area.remedies_file), area, position)
         remedies[remedy.id] = remedy
     checks = {}
     sources = [(row, str(area.checks_file)) for row in rows["checks"]]

@@ -11,7 +11,6 @@ import json
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import (
     CANNOT_EVALUATE,
-    SUBJECTS,
     Row,
     evaluate,
     expression,
@@ -21,6 +20,8 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import (
 RISKS = ("safe", "disruptive", "destructive")
 DATA_LOSS = ("none", "cache", "message", "files", "database")
 NUMBER = (int, str)
+# What the template of a way back may name.
+WAY_BACK = frozenset(("host", "vars", "result"))
 # Actions of one remedy on one host in one run, where its row does not say.
 CAP = 5
 # Seconds in which a scheduled run does not do the same to the same target again, where the row does not say.
@@ -49,9 +50,10 @@ class Remedy(Row):
     }
     REQUIRED = ("id", "title", "risk", "data_loss", "does")
 
-    def __init__(self, row, source, area):
+    def __init__(self, row, source, area, position):
         super().__init__(row, source)
         self.area = area
+        self.position = position
         for field, allowed in (("risk", RISKS), ("data_loss", DATA_LOSS)):
             if getattr(self, field) not in allowed:
                 raise self.bad("%s: must be one of %s" % (field, ", ".join(allowed)))
@@ -68,9 +70,9 @@ class Remedy(Row):
         wrapped = {field: "{{ %s }}" % text for field, text in numbers.items() if isinstance(text, str)}
         return {**wrapped, **{field: text for field, text in {**values, **texts}.items() if isinstance(text, str)}}
 
-    def subjects(self, field):
-        # The way back is told once the remedy has run.
-        return SUBJECTS | {"result", "host"} if field == "undo" else SUBJECTS
+    def names(self, field, variables):
+        # The way back is told once the remedy has run, when the measurement is history.
+        return WAY_BACK if field == "undo" else super().names(field, variables)
 
     def proposal(self, context, finding):
         """What the remedy would do about a finding: plain data, the report's and the planner's.
@@ -78,7 +80,15 @@ class Remedy(Row):
         ``context`` holds ``item``, ``measured`` and the role's variables. ``problem`` says why it cannot be used here.
         """
         proposal = {key: getattr(self, key) for key in ("id", "title", "risk", "data_loss")}
-        proposal.update(role=self.area.role, tasks=self.tasks, does=self.title, vars={}, target=finding["object"])
+        proposal.update(
+            role=self.area.role,
+            position=self.position,
+            tasks=self.tasks,
+            does=self.title,
+            vars={},
+            target=finding["object"],
+        )
+        proposal.update(largest=bool(self.largest), result=self.result or [], undo=self.undo)
         proposal.update(evidence=None, problem=None, denied=False, cap=CAP, cooldown=COOLDOWN, settle=0)
         try:
             proposal["does"] = render(self.does, context)
@@ -95,20 +105,21 @@ class Remedy(Row):
             proposal["problem"] = "the row of %s cannot be used here: %s" % (self.id, exc)
         return proposal
 
-    def way_back(self, context, result, host):
-        """How what was done is undone, in words, or null where there is no way back."""
-        if not self.undo:
-            return None
-        try:
-            return render(self.undo, {**context, "result": result, "host": host})
-        except CANNOT_EVALUATE as exc:
-            return "%s (its way back cannot be told: %s)" % (self.title, exc)
-
     def _number(self, name, default, context):
         value = getattr(self, name)
         if isinstance(value, str):
             value = expression(value, context)
         return default if value is None else float(value)
+
+
+def way_back(undo, host, variables, result):
+    """How what was done is undone, from the template of a remedy row; null where there is no way back."""
+    if not undo:
+        return None
+    try:
+        return render(undo, {"host": host, "vars": variables, "result": result})
+    except CANNOT_EVALUATE as exc:
+        return "the way back cannot be told: %s" % exc
 
 
 def digest(*parts):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import tempfile
 from datetime import UTC, datetime
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _remediation
 
 SCHEMA_VERSION = 1
+TEMPLATE = re.compile(r"\{[{%#]")
 REMEDY_FIELDS = ("id", "title", "risk", "data_loss", "does", "target", "vars", "evidence")
 COUNTS = ("checks", "items") + _judge.STATUSES
 
@@ -36,6 +38,10 @@ class Judges:
 
     def argument_spec(self, name):
         return self._areas[name].argument_spec
+
+    def ids(self):
+        """The ids of the checks that have judged, and of the remedies that may answer them."""
+        return {row.id for checks in self._checks.values() for row in (*checks, *checks.remedies.values())}
 
 
 def host_report(name, results, judges, coerce):
@@ -97,7 +103,7 @@ def _host_finding(host, place, check_id, summary):
     }
 
 
-def build(hosts, findings, previous, version, started, finished, inventories):
+def build(hosts, findings, previous, version, started, finished, inventories, remediation=None):
     """The report, as it stands in report.json (``docs/report.schema.json``)."""
     seen = {finding["fingerprint"]: finding.get("first_seen") for finding in (previous or {}).get("findings", [])}
     now = _iso(finished)
@@ -125,6 +131,7 @@ def build(hosts, findings, previous, version, started, finished, inventories):
         "counts": counts,
         "hosts": hosts,
         "findings": findings,
+        "remediation": remediation,
     }
 
 
@@ -140,6 +147,7 @@ def summary(report, findings=20):
             for finding in report["findings"][:findings]
         ],
         "findings_left_out": max(0, len(report["findings"]) - findings),
+        "remediation": _remediation.summary(report["remediation"]),
     }
 
 
@@ -195,8 +203,13 @@ def _with_command(remedy, host, fingerprint, inventories):
 
 
 def confirmation(remedy):
-    """What names a remedy and its target in ``tracktion_confirm``."""
-    return "%s:%s" % (remedy["id"], remedy["target"])
+    """What names a remedy and its target in ``tracktion_confirm``.
+
+    Ansible takes what is handed over by ``-e`` for a template: a target that looks like one (whoever may declare a
+    queue chooses its name) is named by its evidence instead.
+    """
+    name = remedy["target"] or ""
+    return "%s:%s" % (remedy["id"], remedy["evidence"] if TEMPLATE.search(name) else name)
 
 
 def _iso(seconds):

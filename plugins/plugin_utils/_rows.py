@@ -89,9 +89,9 @@ class Row:
         """The row's templates by field; an expression as the template that prints it."""
         return {}
 
-    def subjects(self, field):
-        """What a template may name besides the variables of its role."""
-        return SUBJECTS
+    def names(self, field, variables):
+        """What the template of a field may name."""
+        return SUBJECTS | variables
 
     def parse_templates(self, variables):
         """Check that the row's templates are well formed and name nothing that will not be there."""
@@ -107,7 +107,7 @@ class Row:
             known = EXPRESSIONS.filters if isinstance(node, nodes.Filter) else EXPRESSIONS.tests
             if node.name not in known:
                 raise self.bad("%s: no filter or test named %r" % (field, node.name))
-        unknown = find_undeclared_variables(tree) - self.subjects(field) - set(EXPRESSIONS.globals) - variables
+        unknown = find_undeclared_variables(tree) - self.names(field, variables) - set(EXPRESSIONS.globals)
         if unknown:
             raise self.bad("%s: %s is no variable of its role" % (field, ", ".join(sorted(unknown))))
 

@@ -17,8 +17,8 @@ LOUD_FIRST = tuple(reversed(STATUSES))
 
 def render(report, colour=False, path=None, most=30):
     """The terminal summary. ``most`` bounds the findings shown in full; the rest is counted and named."""
-    paint = _painter(colour)
-    lines = [_headline(report, paint), ""]
+    paint = painter(colour)
+    lines = [headline(report, paint), ""]
     for host in report["hosts"]:
         lines.append("%s  %s  %s" % (host["name"], paint(host["status"], host["status"].upper()), _areas(host, paint)))
         own = [finding for finding in report["findings"] if finding["host"] == host["name"]]
@@ -35,7 +35,7 @@ def render(report, colour=False, path=None, most=30):
     return "\n".join(lines)
 
 
-def _headline(report, paint):
+def headline(report, paint):
     counts = report["counts"]
     parts = [
         paint(status, "%d %s" % (counts[status], status)) for status in LOUD_FIRST if counts[status] or status == "ok"
@@ -58,21 +58,21 @@ def _finding(finding, paint, shown):
     """``shown`` maps the command lines printed so far for this host to the finding they stand under."""
     what = finding["id"] + (" [%s]" % finding["object"] if finding["object"] else "")
     lines = ["", "  %s  %s" % (paint(finding["status"], finding["status"].upper()), what)]
-    lines += _labelled("", finding["summary"])
+    lines += labelled("", finding["summary"])
     numbers = _numbers(finding["observed"])
     limits = _numbers(finding["threshold"])
     if numbers:
-        lines += _labelled("seen", numbers + ("   limit: " + limits if limits else ""))
-    lines += _labelled("why", finding["why"])
+        lines += labelled("seen", numbers + ("   limit: " + limits if limits else ""))
+    lines += labelled("why", finding["why"])
     if finding["advice"]:
-        lines += _labelled("do", finding["advice"])
+        lines += labelled("do", finding["advice"])
     remedy = finding["remedy"]
     if remedy and remedy["command"] in shown:
-        lines += _labelled("remedy", "%s, as for %s above" % (remedy["id"], shown[remedy["command"]]))
+        lines += labelled("remedy", "%s, as for %s above" % (remedy["id"], shown[remedy["command"]]))
     elif remedy:
         shown[remedy["command"]] = finding["id"]
         cost = "" if remedy["data_loss"] == "none" else ", loses: %s" % remedy["data_loss"]
-        lines += _labelled("remedy", "%s (%s%s): %s" % (remedy["id"], remedy["risk"], cost, remedy["does"]))
+        lines += labelled("remedy", "%s (%s%s): %s" % (remedy["id"], remedy["risk"], cost, remedy["does"]))
         # Not wrapped: it is there to be copied.
         lines.append("      %-7s%s" % ("try", remedy["command"]))
     return lines
@@ -80,25 +80,22 @@ def _finding(finding, paint, shown):
 
 def _unknowns(findings, paint):
     """One reason often silences many checks: say it once, and name the checks."""
-    by_reason = {}
-    for finding in findings:
-        by_reason.setdefault((finding["area"], finding["summary"], finding["advice"]), []).append(finding)
     lines = []
-    for (area, reason, advice), same in by_reason.items():
+    for (area, reason, advice), same in by_reason(findings).items():
         ids = sorted({finding["id"].partition(".")[2] for finding in same})
         lines += [
             "",
             "  %s  %s: %d check%s could not run"
             % (paint("unknown", "UNKNOWN"), area, len(ids), "" if len(ids) == 1 else "s"),
         ]
-        lines += _labelled("", reason)
+        lines += labelled("", reason)
         if advice:
-            lines += _labelled("do", advice)
-        lines += _labelled("checks", ", ".join(ids))
+            lines += labelled("do", advice)
+        lines += labelled("checks", ", ".join(ids))
     return lines
 
 
-def _labelled(label, text):
+def labelled(label, text):
     return textwrap.wrap(
         text,
         WIDTH,
@@ -120,8 +117,16 @@ def _short(value):
     return text if len(text) <= 60 else text[:59] + "\u2026"
 
 
-def _painter(colour):
+def painter(colour):
     def paint(status, text):
         return "\033[1;%sm%s\033[0m" % (COLOURS[status], text) if colour else text
 
     return paint
+
+
+def by_reason(findings):
+    """``{(area, reason, advice): findings}`` of checks that could not run."""
+    groups = {}
+    for finding in findings:
+        groups.setdefault((finding["area"], finding["summary"], finding["advice"]), []).append(finding)
+    return groups

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import resource
 import statistics
@@ -36,6 +37,7 @@ from tests.lab.stack import Stack  # noqa: E402
 
 # What the troubleshooting guide has a person type for these areas, with the names and columns of this stack. Left out
 # are what never ends (redis-cli monitor) and what waits a minute for a file to appear (the watchdog script).
+AREAS = ["database", "cache", "message_queue", "file_watching"]
 PSQL = "exec -T postgres psql -U postgres -d tracktion -c"
 CONNECT = "import os, psycopg2; psycopg2.connect(os.environ['DATABASE_DSN']).cursor().execute('SELECT 1')"
 RUNBOOK = (
@@ -119,6 +121,7 @@ def measure(command, containers=(), **options):
 def playbook(path, inventory, reports, forks, interval):
     ansible = Path(sys.executable).with_name("ansible-playbook")
     command = [str(ansible), str(path), "-i", str(inventory), "-f", str(forks)]
+    command += ["-e", json.dumps({"tracktion_areas": AREAS})]
     return [*command, "-e", "tracktion_report_dir=%s" % reports, "-e", "tracktion_sample_seconds=%g" % interval]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -86,6 +87,19 @@ def limits(**values):
     finally:
         for name, value in before.items():
             (LIMITS / name).write_text(value)
+
+
+@contextlib.contextmanager
+def limits_put_back():
+    """The limits of the kernel, for one test at a time, and put back after it."""
+    with open("/run/lock/tracktion-test-inotify", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = {name: (LIMITS / name).read_text() for name in os.listdir(LIMITS)}
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                (LIMITS / name).write_text(value)
 
 
 @contextlib.contextmanager

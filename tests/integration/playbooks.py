@@ -43,38 +43,45 @@ def inventory(path, hosts, **variables):
     return path
 
 
-def run_remedy(role, tasks, inventory_path, evidence, *arguments, extra=None):
-    """Run a task file of a role by hand, as the README of the role has it; its output, of a success."""
-    done = _run(
-        "ansible",
-        "all",
-        "-i",
-        str(inventory_path),
-        "-m",
-        "ansible.builtin.include_role",
-        "-a",
-        "name=tracktion.ops.%s tasks_from=%s" % (role, tasks),
-        "-e",
-        json.dumps({"tracktion_remedy": evidence, **(extra or {})}),
-        *arguments,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+def playbook_command(name, inventory_path, reports, *arguments, extra=None):
+    """The command line that runs ``playbooks/<name>.yml`` from the root of the checkout."""
+    variables = json.dumps({"tracktion_report_dir": str(reports), **(extra or {})})
+    ansible = str(Path(sys.executable).with_name("ansible-playbook"))
+    return [ansible, "playbooks/%s.yml" % name, "-i", str(inventory_path), "-e", variables, *arguments]
 
 
 def run_playbook(name, inventory_path, reports, *arguments, extra=None, environment=None, timeout=120):
     """Run ``playbooks/<name>.yml`` from the root of the checkout."""
-    command = ["ansible-playbook", "playbooks/%s.yml" % name, "-i", str(inventory_path)]
-    command += ["-e", json.dumps({"tracktion_report_dir": str(reports), **(extra or {})}), *arguments]
-    done = _run(*command, environment=environment, timeout=timeout)
+    command = playbook_command(name, inventory_path, reports, *arguments, extra=extra)
+    done = _run(command, environment, timeout)
     report = Path(reports) / "report.json"
     return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)
 
 
-def _run(program, *arguments, environment=None, timeout=120):
-    """Run a program of Ansible from the root of the checkout."""
+def run_remedy(role, tasks, inventory_path, evidence, *arguments, extra=None):
+    """Run a task file of a role by hand, as the README of the role has it; its output, of a success."""
+    variables = json.dumps({"tracktion_remedy": evidence, **(extra or {})})
+    what = "name=tracktion.ops.%s tasks_from=%s" % (role, tasks)
+    ansible = [str(Path(sys.executable).with_name("ansible")), "all", "-i", str(inventory_path)]
+    include = ["-m", "ansible.builtin.include_role", "-a", what, "-e", variables]
+    done = _run([*ansible, *include, *arguments], {}, 120)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def play(text, hosts, folder, *arguments):
+    """Run a play of the test's own from the root of the checkout; its output."""
+    path = folder / "play.yml"
+    path.write_text(text)
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), str(path), "-i", str(hosts), *arguments]
+    done = _run(command, {}, 60)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def _run(command, environment, timeout):
     return subprocess.run(
-        [str(Path(sys.executable).with_name(program)), *arguments],
+        command,
         cwd=ROOT,
         env={**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", **(environment or {})},
         stdin=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql
 from tests.integration.areas import diagnose, visit
 from tests.lab import faults
+from tests.lab.faults.database import run_and_wait, wait_for_sessions
 from tests.lab.servers import postgres_server
 from tests.lab.stack import DATABASE_ROLES
 
@@ -110,6 +111,56 @@ def measure(module, options):
 def documentation_of(module):
     """RETURN of a module."""
     return yaml.safe_load(importlib.import_module("ansible_collections.tracktion.ops.plugins.modules." + module).RETURN)
+
+
+@contextlib.contextmanager
+def session(pg, *statements, **options):
+    """A session that has run these statements in a transaction, which is open."""
+    connection = pg.postgres(**options)
+    try:
+        for statement in statements:
+            connection.cursor().execute(statement)
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def running(pg, statement, name, condition="state = 'active'"):
+    """A session that runs a statement which does not come back, and fulfils a condition over pg_stat_activity."""
+    connection = pg.postgres(application_name=name)
+    thread = run_and_wait(connection, statement)
+    try:
+        wait_for_sessions(pg, "application_name = '%s' and %s" % (name, condition), 1)
+        yield connection
+    finally:
+        # Also what ignores a cancel is gone then, and the thread comes back.
+        pg.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = '%s'" % name)
+        thread.join(10)
+        connection.close()
+
+
+@contextlib.contextmanager
+def autovacuuming(pg):
+    """An autovacuum worker is busy with the table lab_vacuumed, and will be for long."""
+    pg.psql("alter system set autovacuum_naptime = 1")
+    pg.psql("alter system set autovacuum_vacuum_cost_delay = 100")
+    pg.psql("select pg_reload_conf()")
+    try:
+        pg.psql(
+            "create table lab_vacuumed (n int) with (autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 1)"
+        )
+        with contextlib.closing(pg.postgres(superuser=True)) as writer:
+            writer.autocommit = True
+            writer.cursor().execute("insert into lab_vacuumed select generate_series(1, 200000)")
+            writer.cursor().execute("delete from lab_vacuumed")
+        wait_for_sessions(pg, "backend_type = 'autovacuum worker' and query like '%lab_vacuumed%'", 1)
+        yield
+    finally:
+        pg.psql("alter system reset autovacuum_naptime")
+        pg.psql("alter system reset autovacuum_vacuum_cost_delay")
+        pg.psql("select pg_reload_conf()")
+        pg.psql("drop table if exists lab_vacuumed")
 
 
 @contextlib.contextmanager

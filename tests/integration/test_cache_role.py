@@ -7,14 +7,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.integration.playbooks import LOCAL, ROOT, inventory
+from tests.integration.playbooks import LOCAL, inventory, play
 
 PLAY = """
 - hosts: all
@@ -39,30 +35,6 @@ REMEDIES = """
         - {name: set_policy}
         - {name: delete_keys}
 """
-
-
-def play(text, hosts, folder, *arguments):
-    """Run a play from the root of the checkout; its output."""
-    (folder / "play.yml").write_text(text)
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            str(folder / "play.yml"),
-            "-i",
-            str(hosts),
-            *arguments,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 @pytest.fixture

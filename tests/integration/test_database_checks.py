@@ -10,6 +10,7 @@ import contextlib
 
 import pytest
 
+from tests.integration.modules import run_module
 from tests.lab.shell import wait_until
 
 # Check, fault, a part of the finding's object, and thresholds where the fault would take too long to grow.
@@ -49,6 +50,7 @@ FAULTS = [
     ),
     ("database.duplicate_index", "duplicate-index", "public.lab_duplicate", {}),
     ("database.invalid_index", "invalid-index", "public.lab_invalid", {}),
+    ("database.left_behind_index", "interrupted-reindex", "public.lab_rebuilt_id_ccnew", {}),
     ("database.cache_hit", "cache-misses", None, {}),
     ("database.checkpoints_requested", "requested-checkpoints", None, {}),
     ("database.temp_files", "temporary-files", None, {"database_temp_bytes_hourly_warning": 1000000}),
@@ -73,6 +75,9 @@ DIFFERENT_ON_15 = (
     "database.pending_restart",
 )
 
+# What is there at all is wrong.
+WITHOUT_NUMBERS = ("database.invalid_index", "database.left_behind_index", "database.pending_restart")
+
 
 def fired(findings, name, thing):
     """The findings of the check ``name`` about ``thing``."""
@@ -96,7 +101,7 @@ def fires_and_falls_silent(database, name, fault, thing, settings):
             assert finding["title"] not in finding["summary"], (
                 "its wording could not be rendered: %s" % finding["summary"]
             )
-            assert finding["observed"] or name in ("database.invalid_index", "database.pending_restart")
+            assert finding["observed"] or name in WITHOUT_NUMBERS
             assert "is undefined" not in (finding["advice"] or "")
     wait_until(lambda: fired(database.judge(settings), name, thing) == [], "%s to be quiet again" % name, 5)
 
@@ -246,3 +251,10 @@ def test_a_standby_that_does_not_keep_up_is_seen_from_both_ends(pg17, standby):
     assert wait_until(
         lambda: not fired(pg17.judge(**role, **standby), "database.standby_lag", None), "the standby to catch up", 10
     )
+
+
+def test_a_standby_is_not_maintained(pg17, standby):
+    tables = {"action": "vacuum", "tables": [{"name": "tracks"}], "min_dead_rows": 0}
+    failed = run_module("pg_maintenance", {**pg17.login("superuser"), **standby, **tables})
+    assert (failed["failed"], failed["kind"]) == (True, "bad_option")
+    assert "primary" in failed["msg"]

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import re
@@ -47,12 +46,8 @@ def folders():
 @pytest.fixture
 def kernel():
     """The limits of the kernel, for one test at a time, and put back after it."""
-    with open("/run/lock/tracktion-test-inotify", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        before = {name: (LIMITS / name).read_text() for name in os.listdir(LIMITS)}
+    with faults.limits_put_back():
         yield limit
-        for name, value in before.items():
-            (LIMITS / name).write_text(value)
 
 
 def user(result, uid=SOMEBODY):
@@ -259,6 +254,46 @@ def test_nothing_is_ever_lowered(root, kernel):
     assert int(re.search(WATCHES + r" = (\d+)", written).group(1)) >= before
 
 
+def test_auto_raises_to_twice_the_use_once_that_is_more(root, kernel):
+    before = kernel("max_user_instances")
+    used = before // 2 + 1
+    arguments = raising(root, max_user_instances="auto", max_user_watches="auto")
+    with faults.watching([], SOMEBODY, instances=used):
+        first = run_module("inotify_limits", arguments, check=True)
+        assert kernel("max_user_instances") == before
+        second = run_module("inotify_limits", arguments)
+        for check in (True, False):
+            assert run_module("inotify_limits", arguments, check=check)["changed"] is False
+    why = second["raised"]["automatic"]["max_user_instances"]
+    assert why["used_at_least"] >= used
+    assert kernel("max_user_instances") == why["floor"] >= 2 * used
+    assert "max_user_instances = %d\n" % why["floor"] in (root / DROP_IN.lstrip("/")).read_text()
+    assert first["raised"]["after"] == second["raised"]["after"]
+    assert second["limits"][1]["floor"] == why["floor"]
+    # What the kernel has chosen by itself is neither raised nor written down.
+    assert WATCHES not in (root / DROP_IN.lstrip("/")).read_text()
+
+
+def test_auto_has_its_share_of_memory(root, kernel):
+    before = kernel("max_user_watches")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # As much memory as one watch more than now costs.
+    share = (before + 1) * 1800 / memory + 1e-9
+    result = run_module("inotify_limits", raising(root, max_user_watches="auto", memory_share=share))
+    assert result["raised"]["automatic"]["max_user_watches"]["by_memory"] == kernel("max_user_watches") == before + 1
+
+
+def test_auto_is_for_root_who_sees_all_use(root, kernel):
+    before = kernel("max_user_watches")
+    result = run_module(
+        "inotify_limits", raising(root, max_user_watches="auto"), before=partial(faults.become, SOMEBODY)
+    )
+    assert result["failed"] is True
+    assert "auto needs the use of all users" in result["msg"]
+    assert "become: true" in result["msg"]
+    assert kernel("max_user_watches") == before
+
+
 def test_a_runtime_value_that_drifted_is_raised_again(root, kernel):
     floor = kernel("max_queued_events") + 100
     run_module("inotify_limits", raising(root, max_queued_events=floor))
@@ -335,7 +370,9 @@ def test_a_masked_drop_in_is_refused_before_anything_is_done(root, kernel):
     assert kernel("max_user_watches") == before
 
 
-@pytest.mark.parametrize("arguments", [{"max_user_watches": 0}, {"max_user_watches": 1 << 31}, {}])
+@pytest.mark.parametrize(
+    "arguments", [{"max_user_watches": 0}, {"max_user_watches": 1 << 31}, {"max_user_watches": "many"}, {}]
+)
 def test_a_floor_that_cannot_be_is_refused(root, arguments):
     result = run_module("inotify_limits", raising(root, **arguments))
     assert result["failed"] is True

@@ -361,10 +361,10 @@ def test_the_remedy_of_a_missing_consumer_brings_it_back(one, tmp_path, how):
         remedy(one, tmp_path, "remediate/restart_consumers", False, settings, **offered[0]["vars"])
         wait_until(lambda: consumers(one) == 1 and one.ready("lab.consumed") == 0, "the consumer to be back", 15)
         wait_until(lambda: not wanted & set(one.diagnose(**settings)), "the findings to be gone", 20)
-        settings["message_queue_consumer_min_uptime"] = 600
+        # The queue is asked at the last moment: it has its consumer, whatever was found before.
         again = remedy(one, tmp_path, "remediate/restart_consumers", False, settings, **offered[0]["vars"])
         assert "CHANGED" not in again
-        assert "just_started" in again
+        assert "SKIPPED" in again
     with one.amqp() as connection:
         connection.channel().queue_delete("lab.consumed")
 

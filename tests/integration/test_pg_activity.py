@@ -23,8 +23,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils import (
     _postgresql,
 )
 from tests.integration.modules import run_module
-from tests.integration.postgresql import database, documentation_of, forget, measure
-from tests.lab.faults.database import run_and_wait, wait_for_sessions
+from tests.integration.postgresql import autovacuuming, database, documentation_of, forget, measure, running, session
+from tests.lab.faults.database import wait_for_sessions
 from tests.lab.shell import wait_until
 
 AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
@@ -196,33 +196,6 @@ def test_the_deadline_bounds_the_whole_measurement(pg17):
 
 
 # Who blocks whom
-
-
-@contextlib.contextmanager
-def session(pg, *statements, **options):
-    """A session that has run these statements in a transaction, which is open."""
-    connection = pg.postgres(**options)
-    try:
-        for statement in statements:
-            connection.cursor().execute(statement)
-        yield connection
-    finally:
-        connection.close()
-
-
-@contextlib.contextmanager
-def running(pg, statement, name, condition="state = 'active'"):
-    """A session that runs a statement which does not come back, and fulfils a condition over pg_stat_activity."""
-    connection = pg.postgres(application_name=name)
-    thread = run_and_wait(connection, statement)
-    try:
-        wait_for_sessions(pg, "application_name = '%s' and %s" % (name, condition), 1)
-        yield connection
-    finally:
-        # Also what ignores a cancel is gone then, and the thread comes back.
-        pg.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = '%s'" % name)
-        thread.join(10)
-        connection.close()
 
 
 def waiting(pg, statement, name):
@@ -430,19 +403,10 @@ def test_nobody_but_clients_is_ended_and_never_itself(pg17):
     """With criteria that fit everybody, as a superuser: a receiver of WAL, an autovacuum worker and itself live on."""
     receive = "mkdir -p /tmp/guard && { pg_receivewal -D /tmp/guard -U postgres >/dev/null 2>&1 & echo $!; }"
     receiver = pg17.exec("postgres", "bash", "-c", receive).strip()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(pg17.exec, "postgres", "bash", "-c", "kill %s; rm -rf /tmp/guard" % receiver)
         wait_for_sessions(pg17, "backend_type = 'walsender'", 1)
-        pg17.psql("alter system set autovacuum_naptime = 1")
-        pg17.psql("alter system set autovacuum_vacuum_cost_delay = 100")
-        pg17.psql("select pg_reload_conf()")
-        pg17.psql(
-            "create table lab_vacuumed (n int) with (autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 1)"
-        )
-        with contextlib.closing(pg17.postgres(superuser=True)) as writer:
-            writer.autocommit = True
-            writer.cursor().execute("insert into lab_vacuumed select generate_series(1, 200000)")
-            writer.cursor().execute("delete from lab_vacuumed")
-        wait_for_sessions(pg17, "backend_type = 'autovacuum worker' and query like '%lab_vacuumed%'", 1)
+        stack.enter_context(autovacuuming(pg17))
         bystanders = (
             "select string_agg(pid::text, ',') from pg_stat_activity where backend_type <> 'client backend'"
             " and (backend_type <> 'autovacuum worker' or query like '%lab_vacuumed%')"
@@ -461,12 +425,6 @@ def test_nobody_but_clients_is_ended_and_never_itself(pg17):
         start = pg17.psql("select extract(epoch from backend_start)::float8 from pg_stat_activity where pid = " + pid)
         done = end(pg17, role="superuser", pids=[{"pid": int(pid), "backend_start": float(start)}], mode="terminate")
         assert (done["changed"], done["matched"]) == (False, 0)
-    finally:
-        pg17.exec("postgres", "bash", "-c", "kill %s; rm -rf /tmp/guard" % receiver)
-        pg17.psql("alter system reset autovacuum_naptime")
-        pg17.psql("alter system reset autovacuum_vacuum_cost_delay")
-        pg17.psql("select pg_reload_conf()")
-        pg17.psql("drop table if exists lab_vacuumed")
 
 
 def test_its_own_session_cannot_even_be_named(pg17):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from .engine import install_programs
@@ -88,3 +89,38 @@ def make_certificates(directory: Path, user: str, *names: str) -> Certificates:
     issue("server", "localhost", server / "server.pem", server / "server-key.pem", *signed)
     issue("client", user, client / "client.pem", client / "client-key.pem", *signed)
     return Certificates(server, server / "ca.pem", client / "client.pem", client / "client-key.pem")
+
+
+def issue_server(directory: Path, name: str, days: tuple[float, float], *, trusted: bool = True) -> Path:
+    """A certificate with its key, for a server called `name`, valid between two days from now, in one file.
+
+    `directory` is that of make_certificates; its authority signs, or where it is not `trusted` one that nobody knows.
+    """
+    # Not openssl: before its version 3.4, its commands give no certificate that has expired.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    authority = x509.load_pem_x509_certificate((directory / "server" / "ca.pem").read_bytes())
+    authority_key = serialization.load_pem_private_key((directory / "ca-key.pem").read_bytes(), None)
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + timedelta(days=days[0]))
+        .not_valid_after(now + timedelta(days=days[1]))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
+        .sign(authority_key if trusted else ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    )
+    file = directory / f"{name}{days[0]}{days[1]}{trusted}.pem"
+    file.touch(mode=0o600)
+    file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return file

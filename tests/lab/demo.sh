@@ -1,37 +1,78 @@
 #!/usr/bin/env bash
-# The main job end to end: a healthy stack, four real faults in it, and what a diagnosis says about them.
+# The main job end to end: a healthy stack, real faults in it, what a diagnosis says about them, and the remedies.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 lab=tests/lab/lab
 reports=${DEMO_REPORTS:-reports}
-faults=(blocked-transaction memory-full queue-without-consumer watches-exhausted)
+faults=(blocked-transaction memory-full queue-without-consumer)
+watches=/proc/sys/fs/inotify/max_user_watches
 
 say() { printf '\n=== %s\n' "$*"; }
 
-diagnose() {
-  ansible-playbook playbooks/diagnose.yml -i "$($lab inventory)" -e "tracktion_report_dir=$reports" "$@"
+play() {
+  local name=$1
+  shift
+  ansible-playbook "playbooks/$name.yml" -i "$($lab inventory)" -e "tracktion_report_dir=$reports" -e "@$settings" "$@"
 }
+
+# The limit is the kernel's, and so the whole machine's: it is put back when the demo ends, however it ends.
+put_back() {
+  if [ -n "${limit:-}" ] && [ "$(cat $watches)" != "$limit" ]; then
+    $lab mend --all >/dev/null 2>&1 || true
+    echo "$limit" >$watches
+    say "fs.inotify.max_user_watches of this machine is $limit again"
+  fi
+}
+trap put_back EXIT
 
 say "Bring up the lab: PostgreSQL, Redis, RabbitMQ and three small services, in containers"
 $lab up
 $lab mend --all
+folder=$(dirname "$($lab inventory)")
+
+# A blocked session is a finding after a minute, and a key is unused after a day; this demo does not wait that long. What
+# the remedies write stays in the lab's folder.
+settings=$folder/demo.yml
+cat >"$settings" <<EOF
+---
+database_blocked_seconds_warning: 2
+database_idle_in_transaction_warning: 2
+cache_delete_idle_seconds: 0
+cache_delete_max_count: 5000
+file_watching_sysctl_root: $folder/root
+tracktion_state_dir: $folder/state
+EOF
+# A host remembers what was done to it, and does not do it again at once: each demo has a host without a past.
+rm -rf "$folder/state" "$folder/root"
+mkdir -p "$folder/root/etc/sysctl.d"
+
+if [ -w $watches ]; then
+  limit=$(cat $watches)
+  faults+=(watches-exhausted)
+fi
 
 say "Diagnose the healthy stack: nothing may be worse than ok"
-diagnose -e tracktion_fail_at=info
+play diagnose -e tracktion_fail_at=info
 
 say "Break it, for real: ${faults[*]}"
 for fault in "${faults[@]}"; do
   $lab break "$fault"
 done
 
-say "Diagnose the broken stack (a blocked session is a finding after a minute; this demo does not wait that long)"
-diagnose -e database_blocked_seconds_warning=2 -e database_idle_in_transaction_warning=2
+say "Diagnose the broken stack"
+play diagnose
+
+say "Remediate: sessions and services may be interrupted, and of the data only the keys lab:* may go"
+play remediate -e tracktion_remediate_risk=destructive -e '{"tracktion_confirm": ["cache.delete_keys:0:lab:*"]}'
+
+say "Diagnose once more: nothing may be worse than ok"
+play diagnose -e tracktion_fail_at=info
 
 cat <<EOF
 
-The report lies in $reports/report.json.
-Mend the faults:    $lab mend --all
+The reports lie in $reports: report.json is the last one, audit.jsonl tells what was done.
 Look again:         make diagnose INVENTORY=\$($lab inventory)
+Break another:      $lab faults; $lab break NAME; $lab mend --all
 Take the lab down:  $lab down --all
 EOF

@@ -24,6 +24,19 @@ INNER = {
     "tracklist": ("tracklist_service", 8002),
     "watcher": ("file_watcher", 8003),
 }
+# The services with an HTTP endpoint, by the names of their ports.
+SERVICES = {"analysis": "analysis_service", "tracklist": "tracklist_service", "watcher": "file_watcher"}
+
+# The ways that the services go inside the stack.
+PATHS = [
+    {"from": service, "to": to}
+    for service, targets in {
+        "analysis_service": ("postgres:5432", "redis:6379", "rabbitmq:5672", "http://tracklist_service:8002/health"),
+        "tracklist_service": ("postgres:5432", "redis:6379", "rabbitmq:5672"),
+        "file_watcher": ("rabbitmq:5672", "http://analysis_service:8001/health"),
+    }.items()
+    for to in targets
+]
 
 
 def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
@@ -31,9 +44,9 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
     address = INNER if inside else {name: ("127.0.0.1", port) for name, port in stack.ports.items()}
     passwords = stack.passwords
 
-    def url(service: str) -> str:
+    def endpoint(service: str, name: str, path: str = "/health", **asked: object) -> dict[str, object]:
         host, port = address[service]
-        return f"http://{host}:{port}/health"
+        return {"name": name, "service": SERVICES[service], "url": f"http://{host}:{port}{path}", **asked}
 
     return {
         "database_login_host": address["postgres"][0],
@@ -55,13 +68,27 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "file_watching_hidden_processes_accepted": int(pid_1_is_hidden()),
         "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],
         "file_watching_watcher_project": stack.project,
+        "network_compose_project": stack.project,
+        # Managed hosts are containers without an engine: no service starts from there.
+        "network_paths": [] if inside else PATHS,
+        # The machine's own DNS server is no part of the stack, and a machine of tests may have none.
+        "network_check_resolver": False,
+        # A fault that was mended stays in the logs for as long, and the kernel's log is that of every stack here.
+        "logs_minutes": 2,
+        "logs_kernel_log": "",
         "tracktion_compose_project": stack.project,
         "tracktion_compose_directory": str(stack.directory),
-        "service_health_urls": {
-            "analysis_service": url("analysis"),
-            "tracklist_service": url("tracklist"),
-            "file_watcher": url("watcher"),
-        },
+        "service_health_project": stack.project,
+        "service_health_endpoints": [
+            *(endpoint(service, name, body_json={"service": name}) for service, name in SERVICES.items()),
+            endpoint(
+                "tracklist",
+                "track matching",
+                "/match?title=Track%201&artist=Artist%202",
+                body_json={"0.title": "Track 1"},
+                requests=5,
+            ),
+        ],
     }
 
 

@@ -32,21 +32,30 @@ def wait_for_sessions(lab, condition: str, count: int) -> None:
     wait_until(lambda: int(lab.psql(statement)) >= count, f"{count} sessions where {condition}", 20)
 
 
+def forget_statements(lab, pattern: str) -> None:
+    """Take statements out of the server's statistics: what they waited for counts as their own time."""
+    found = f"select userid, dbid, queryid from pg_stat_statements where query like '{pattern}'"
+    lab.psql(f"select pg_stat_statements_reset(userid, dbid, queryid) from ({found}) as found")
+
+
 @fault(fires=["database.blocked_sessions", "database.idle_in_transaction", "database.long_transaction"])
 def blocked_transaction(lab):
     """A transaction has locked a row and sits idle; three sessions wait for it, one of them behind another."""
     root = lab.postgres(application_name="lab blocker")
     root.cursor().execute("update artists set name = name where id = 1")
     waiting = [lab.postgres(application_name=f"lab waiter {number}") for number in range(3)]
+    for connection in waiting:
+        # As an application that does its work and is done with it, once it is let through.
+        connection.autocommit = True
     threads = [run_and_wait(connection, "update artists set name = name where id = 1") for connection in waiting]
     wait_for_sessions(lab, "application_name like 'lab waiter%' and wait_event_type = 'Lock'", 3)
     yield
     root.close()
-    # Each waiter holds the row until its connection is closed, so they come free one after the other.
     for thread, connection in zip(threads, waiting, strict=True):
         connection.cancel()
         thread.join(10)
         connection.close()
+    forget_statements(lab, "update artists set name = name%")
 
 
 @fault(fires=["database.connections_used"])
@@ -237,11 +246,45 @@ def invalid_index(lab):
     """A unique index could not be built concurrently, and was left behind."""
     import psycopg2
 
-    lab.psql("create table lab_twice as select 1 as id from generate_series(1, 2)")
+    as_application(lab, "create table lab_twice as select 1 as id from generate_series(1, 2)")
     with contextlib.suppress(psycopg2.errors.UniqueViolation):
         flushed(lab, "create unique index concurrently lab_invalid on lab_twice (id)")
     yield
     lab.psql("drop table lab_twice")
+
+
+def as_application(lab, statements: str) -> None:
+    """Run statements so that what they create is the application's."""
+    lab.psql(f"set role tracktion_user; {statements}; reset role")
+
+
+def cut_off(lab, table: str, statement: str) -> None:
+    """Run a statement that waits for a transaction which has written to a table, until it is cut off."""
+    import psycopg2
+
+    writer = lab.postgres(application_name="lab writer")
+    writer.cursor().execute(f"insert into {table} default values")
+    with contextlib.suppress(psycopg2.errors.QueryCanceled):
+        flushed(lab, statement, options="-c statement_timeout=200")
+    writer.close()
+
+
+@fault(fires=["database.invalid_index"])
+def interrupted_index(lab):
+    """An index was being built concurrently when somebody lost patience."""
+    as_application(lab, "create table lab_interrupted (id int)")
+    cut_off(lab, "lab_interrupted", "create index concurrently lab_interrupted_id on lab_interrupted (id)")
+    yield
+    lab.psql("drop table lab_interrupted")
+
+
+@fault(fires=["database.left_behind_index"])
+def interrupted_reindex(lab):
+    """An index was being rebuilt concurrently when somebody lost patience."""
+    as_application(lab, "create table lab_rebuilt (id int); create index lab_rebuilt_id on lab_rebuilt (id)")
+    cut_off(lab, "lab_rebuilt", "reindex index concurrently lab_rebuilt_id")
+    yield
+    lab.psql("drop table lab_rebuilt")
 
 
 @fault(fires=["database.cache_hit"])
@@ -374,7 +417,6 @@ def pending_restart(lab):
 @fault(fires=["database.sequence_exhaustion"])
 def exhausted_sequence(lab):
     """An integer column has used up 98 % of its numbers."""
-    lab.psql("set role tracktion_user; create table lab_full (id serial); select setval('lab_full_id_seq', 2100000000)")
-    lab.psql("reset role")
+    as_application(lab, "create table lab_full (id serial); select setval('lab_full_id_seq', 2100000000)")
     yield
     lab.psql("drop table lab_full")

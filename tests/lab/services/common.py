@@ -14,12 +14,15 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pika
 from topology import AUDIO_QUEUE, DEAD_EXCHANGE, DEAD_QUEUE, FILE_EXCHANGE, FILE_QUEUE
 
 Answer = tuple[int, object]
+# Seconds that every answer is kept back, as long as the file is there: how the lab makes a service slow.
+DELAY = Path("/tmp/lab-delay")
 
 
 def start_log(service: str) -> logging.Logger:
@@ -131,6 +134,8 @@ def serve(
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if DELAY.exists():
+                time.sleep(float(DELAY.read_text(encoding="ascii")))
             address = urlsplit(self.path)
             page = pages.get(address.path)
             try:

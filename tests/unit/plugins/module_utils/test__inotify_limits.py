@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ansible_collections.tracktion.ops.plugins.module_utils import _inotify, _inotify_limits, _sysctl
 
 GIB = 1 << 30
@@ -53,27 +51,6 @@ def test_a_partial_view_knows_nobodys_numbers():
 
 def test_a_limit_of_nothing_is_used_up():
     assert _inotify_limits.ratio(0, 0) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("runtime", "memory", "expected"),
-    [
-        # What the kernel made of 23.5 GiB.
-        (192536, 25276502016, 192536),
-        # Raised by hand: the least the default can be.
-        (524288, 25276502016, 25276502016 // 100 // 1800),
-        (8192, GIB // 4, 8192),
-        (1 << 20, 512 * GIB, 1 << 20),
-        (5, None, None),
-    ],
-)
-def test_the_kernels_own_watches(runtime, memory, expected):
-    assert _inotify_limits.kernel_default("max_user_watches", runtime, memory) == expected
-
-
-def test_the_kernels_own_fixed_limits():
-    assert _inotify_limits.kernel_default("max_user_instances", 999, GIB) == 128
-    assert _inotify_limits.kernel_default("max_queued_events", 999, GIB) == 16384
 
 
 def describe(text, name="max_user_instances", runtime=128):

@@ -78,7 +78,7 @@ def test_an_id_is_taken_once(make_area):
         ({"id": "queues.burn"}, "there is no task file tasks/remediate/burn.yml"),
         ({"risk": "safe"}, "risk: a remedy that loses data is destructive"),
         ({"deny": "itm.name"}, "deny: itm is no variable"),
-        ({"undo": "{{ item.name }} {{ outcome }}"}, "undo: outcome is no variable"),
+        ({"undo": "{{ item.name }}"}, "undo: item is no variable"),
         ({"cap": []}, "cap: must be a whole number or text"),
         ({"does": "{{ itm.name }}"}, "does: itm is no variable"),
     ],

@@ -1,0 +1,75 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Says what was tuned where, and writes it down. Runs once, on the controller."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.color import ANSIBLE_COLOR
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _tuning
+
+FILE = "tune_inotify.json"
+WRONG = ("failed", "unreachable")
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        _validation, arguments = self.validate_argument_spec(
+            {
+                "directory": {"type": "path", "required": True},
+                "hosts": {"type": "list", "elements": "str", "default": []},
+                "only_if_failed": {"type": "bool", "default": False},
+            }
+        )
+        hostvars = task_vars["hostvars"]
+        result = {"changed": False, "path": None, "summary": None}
+        if arguments["only_if_failed"] and not any(
+            host["status"] in WRONG for host in _tuned(hostvars, task_vars["ansible_play_batch"])
+        ):
+            return result
+        tuned = _tuned(hostvars, hostvars)
+        if not tuned:
+            raise AnsibleActionFail(
+                "No host was tuned: the inventory, --limit and tracktion_hosts together match none, or no floor is "
+                "asked for. ansible-inventory --graph shows what the inventory holds."
+            )
+        missed = sorted(set(arguments["hosts"]) - {host["name"] for host in tuned})
+        report = _tuning.build(
+            tuned + [_tuning.not_visited(name) for name in missed],
+            self._task.check_mode,
+            _areas.version(),
+            datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        path = os.path.abspath(os.path.join(arguments["directory"], FILE))
+        try:
+            _report.write(report, path)
+        except OSError as exc:
+            # The person at the terminal must not lose it to a full or read-only disk.
+            self._display.warning("directory: the report cannot be written to %s: %s" % (path, exc.strerror))
+            path = None
+        self._display.display("\n" + _tuning.render(report, colour=bool(ANSIBLE_COLOR), path=path))
+        result.update(path=path, summary=_tuning.summary(report))
+        result["ansible_stats"] = {
+            "data": {"tracktion_tuned": result["summary"]},
+            "per_host": False,
+            "aggregate": True,
+        }
+        return result
+
+
+def _tuned(hostvars, names):
+    """What was done on those of the hosts that were visited."""
+    found = [_tuning.host(name, hostvars.raw_get(name)) for name in names]
+    return [host for host in found if host]

@@ -1,0 +1,44 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The Python libraries that area roles need on the hosts."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: area_libraries
+short_description: Python libraries that the modules of area roles import
+version_added: 0.1.0
+author: The tracktion.ops maintainers (@tracktion)
+description:
+  - Returns what the roles list as C(<area>_libraries) in C(vars/main/libraries.yml). A role without that file needs none.
+options:
+  _terms:
+    description: Area roles, named as in M(tracktion.ops.visit). Without any, all of this collection.
+    type: list
+    elements: str
+"""
+
+EXAMPLES = r"""
+- name: See what the interpreter of the host lacks
+  tracktion.ops.libraries_info:
+    libraries: "{{ q('tracktion.ops.area_libraries', 'database', 'cache') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: Names of libraries, each once.
+  type: list
+  elements: str
+"""
+
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas
+
+
+class LookupModule(LookupBase):
+    def run(self, terms, variables=None, **kwargs):
+        self.set_options(var_options=variables, direct=kwargs)
+        areas = _areas.find(terms, variables.get("playbook_dir", "."))
+        return sorted({library for area in areas for library in area.libraries()})

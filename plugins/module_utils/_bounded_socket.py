@@ -1,0 +1,51 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What http.client needs of a socket, held to a deadline. Private to this collection."""
+
+from __future__ import annotations
+
+import io
+
+
+class BoundedSocket:
+    """A server that drips one byte a second cannot outlast the deadline.
+
+    ``patience()`` returns the seconds that the next step on the wire may take, or raises socket.timeout where none are
+    left.
+    """
+
+    def __init__(self, sock, patience):
+        self._sock = sock
+        self._patience = patience
+
+    def sendall(self, data):
+        self._sock.settimeout(self._patience())
+        self._sock.sendall(data)
+
+    def makefile(self, mode):
+        # Unbuffered, so that the socket outlives close() until the reply has been read, as http.client expects.
+        return io.BufferedReader(_BoundedReader(self._sock, self._sock.makefile(mode, buffering=0), self._patience))
+
+    def close(self):
+        self._sock.close()
+
+
+class _BoundedReader(io.RawIOBase):
+    def __init__(self, sock, raw, patience):
+        super().__init__()
+        self._sock = sock
+        self._raw = raw
+        self._patience = patience
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self._sock.settimeout(self._patience())
+        return self._raw.readinto(buffer)
+
+    def close(self):
+        self._raw.close()
+        super().close()

@@ -1,0 +1,79 @@
+#!/usr/bin/python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tune_report
+short_description: Say which kernel parameters were raised on which hosts, and write it down
+version_added: "0.1.0"
+description:
+  - Collects what the role P(tracktion.ops.tune_inotify#role) registered on the hosts of this run.
+  - Shows what changed where as a table, writes C(tune_inotify.json), and hands a summary to C(set_stats) as C(tracktion_tuned).
+  - Fails where no host was tuned.
+  - Runs on the controller and needs C(run_once).
+author:
+  - The tracktion.ops maintainers (@tracktion)
+extends_documentation_fragment:
+  - tracktion.ops._attributes
+  - tracktion.ops._attributes.info_module
+  - tracktion.ops._attributes.action
+options:
+  directory:
+    description: Directory on the controller for C(tune_inotify.json). It is made where it is missing.
+    type: path
+    required: true
+  hosts:
+    description: The hosts that were to be tuned. Those of which nothing is registered are reported as not visited.
+    type: list
+    elements: str
+    default: []
+  only_if_failed:
+    description: Do nothing, unless a host of the present batch could not be tuned. For a report before the run stops.
+    type: bool
+    default: false
+seealso:
+  - module: tracktion.ops.inotify_limits
+  - module: tracktion.ops.sysctl_floors
+"""
+
+EXAMPLES = r"""
+- name: Show what changed where
+  tracktion.ops.tune_report:
+    directory: reports
+  run_once: true
+"""
+
+RETURN = r"""
+path:
+  description: Where the report lies on the controller; null where it could not be written, or none was made.
+  returned: always
+  type: str
+  sample: /home/operator/reports/tune_inotify.json
+summary:
+  description:
+    - Counts by status, and the hosts that were changed, failed, unreachable, skipped or not visited, as handed to C(set_stats).
+    - Null where no report was made.
+  returned: always
+  type: dict
+  sample:
+    check_mode: false
+    complete: true
+    counts: {failed: 0, unreachable: 0, not_visited: 0, changed: 1, skipped: 0, ok: 0}
+    changed:
+      - host: music-1
+        parameters:
+          - key: fs.inotify.max_user_watches
+            before: 8192
+            after: 262144
+            persisted_before: null
+            persisted_after: 262144
+            file: /etc/sysctl.d/60-tracktion-inotify.conf
+    not_visited: []
+    failed: []
+    unreachable: []
+    skipped: []
+    hosts_left_out: 0
+"""

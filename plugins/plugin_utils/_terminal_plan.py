@@ -1,0 +1,138 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A plan and what came of it, as a person reads them in a terminal. Private to this collection."""
+
+from __future__ import annotations
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome
+from ansible_collections.tracktion.ops.plugins.plugin_utils._remediation import CHANGES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import labelled
+
+# Words at the beginning of a line, and their colours.
+COLOURS = {
+    "WILL": "33", "WOULD": "36", "NOT": "35", "DONE": "32", "NOTHING": "32", "FAILED": "31", "LEFT": "35",
+    "fixed": "32", "better": "32", "still": "33", "unknown": "35", "worse": "31", "new": "31",
+}  # fmt: skip
+SHOWN = {
+    "changed": "DONE",
+    "ok": "NOTHING LEFT TO DO",
+    "failed": "FAILED",
+    "unreachable": "FAILED",
+    "not run": "FAILED",
+}
+MOST = 30
+
+
+def plan(actions, unfinished, limits, check_mode, approved, written):
+    """The plan before it is carried out."""
+    planned = [action for action in actions if action["status"] == "planned"]
+    refused = [action for action in actions if action["status"] == "refused"]
+    lines = [
+        "Plan: %s, %d refused (%s)"
+        % (
+            _count(len(planned), "action"),
+            len(refused),
+            "as approved" if approved else "risk at most %s" % limits.risk,
+        )
+    ]
+    lines += _unfinished(unfinished)
+    for action in planned[:MOST]:
+        lines += _action("WOULD DO" if check_mode else "WILL DO", action)
+    for action in refused[:MOST]:
+        lines += _action("NOT DONE", action)
+    lines += _more(len(actions), min(len(planned), MOST) + min(len(refused), MOST))
+    if written:
+        lines += [
+            "",
+            "Plan written to %s; -e tracktion_plan_file=%s without --check carries it out." % (written, written),
+        ]
+    return lines
+
+
+def outcome(remediation):
+    """What a remediation came to: each action, then each finding before and after."""
+    run = remediation["run"]
+    if remediation["check_mode"]:
+        lines = ["Remediation %s, in check mode: nothing was changed" % run]
+    else:
+        lines = ["Remediation %s of %s" % (run, remediation["who"])]
+    lines += _unfinished(remediation["unfinished"])
+    for action in remediation["actions"][:MOST]:
+        word = "NOT DONE" if action["status"] == "refused" else SHOWN[action["outcome"]]
+        if remediation["check_mode"] and action["outcome"] == "changed":
+            word = "WOULD DO"
+        lines += _action(word, action)
+        if action["undo"]:
+            lines += labelled("back", action["undo"])
+    lines += _more(len(remediation["actions"]), MOST)
+    if not remediation["check_mode"]:
+        lines += _changes(remediation["changes"])
+    return lines
+
+
+def painted(lines, colour):
+    """The lines as one text; their first word in its colour."""
+    if not colour:
+        return "\n".join(lines)
+    return "\n".join(_paint(line) for line in lines)
+
+
+def _paint(line):
+    word = line.split(maxsplit=1)[0] if line.strip() else ""
+    if line.startswith("  ") and not line.startswith("    ") and word in COLOURS:
+        return line.replace(word, "\033[1;%sm%s\033[0m" % (COLOURS[word], word), 1)
+    return line
+
+
+def _action(word, action):
+    lines = ["", "  %s  %s [%s %s]" % (word, action["remedy"], action["host"], action["target"] or "")]
+    lines += labelled("", action["does"])
+    if action.get("reason"):
+        lines += labelled("why", action["reason"])
+    if action.get("message"):
+        lines += labelled("said", action["message"])
+    answers = ", ".join(
+        "%s%s" % (about["id"], " [%s]" % about["object"] if about["object"] else "") for about in action["findings"][:5]
+    )
+    return lines + labelled("for", answers)
+
+
+def _unfinished(entries):
+    lines = []
+    for entry in entries[:MOST]:
+        lines += ["", "  LEFT UNFINISHED  %s [%s %s]" % (entry["remedy"], entry["host"], entry["target"] or "")]
+        lines += labelled(
+            "",
+            "The run %s of %s began this at %s and was ended before it could say what came of it. What is still wrong "
+            "has been measured anew, and is among the findings."
+            % (entry["run"], entry["who"], _outcome.clock(entry["time"])),
+        )
+    return lines
+
+
+def _changes(changes):
+    if not changes:
+        return ["", "Nothing was found before, nor after."]
+    counts = {change: sum(1 for entry in changes if entry["change"] == change) for change in CHANGES}
+    lines = ["", "Before and after: " + ", ".join("%d %s" % (counts[each], each) for each in CHANGES if counts[each])]
+    # Worst news first in the data; a person reads them together, so the good ones end the table.
+    width = max(len(_name(entry)) for entry in changes[:MOST])
+    for entry in changes[:MOST]:
+        lines.append(
+            "  %-11s  %-8s -> %-8s  %s" % (entry["change"], entry["before"], entry["after"], _name(entry).ljust(width))
+        )
+    return [line.rstrip() for line in lines] + _more(len(changes), MOST)
+
+
+def _name(entry):
+    return "%s  %s%s" % (entry["host"], entry["id"], " [%s]" % entry["object"] if entry["object"] else "")
+
+
+def _more(total, shown):
+    return ["", "  ... and %d more in the report" % (total - shown)] if total > shown else []
+
+
+def _count(number, noun):
+    return "%d %s%s" % (number, noun, "" if number == 1 else "s")

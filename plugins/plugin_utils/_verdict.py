@@ -1,0 +1,71 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Everything the visits of this run brought home, judged. Private to this collection."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _visit
+
+
+@dataclass
+class Verdict:
+    """``hosts`` and ``findings`` as the report takes them, when the first visit began, and the areas' judges.
+
+    ``places`` maps host and area to the host that the area is measured from.
+    """
+
+    hosts: list
+    findings: list
+    places: dict
+    started: float
+    judges: _report.Judges
+
+
+def judge(task_vars):
+    """The verdict on the hosts of this run. Raises AnsibleActionFail where none was visited."""
+    visits = _visits(task_vars["hostvars"])
+    if not visits:
+        raise AnsibleActionFail(
+            "No host was visited: the inventory, --limit and tracktion_hosts together match none. "
+            "ansible-inventory --graph shows what the inventory holds."
+        )
+    results = [result for results in visits.values() for result in results]
+    roles = sorted({outcome["role"] for result in results for outcome in result["areas"].values()})
+    judges = _report.Judges(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
+    hosts, findings, places = [], [], {}
+    for name, own in visits.items():
+        host, found = _report.host_report(name, own, judges, _coerce)
+        hosts.append(host)
+        findings.extend(found)
+        places.update({(name, area): visit["place"] for visit in own for area in visit["areas"]})
+    return Verdict(hosts, findings, places, min(result.get("started") or time.time() for result in results), judges)
+
+
+def _visits(hostvars):
+    """By host, the results that its visits registered."""
+    visits = {}
+    for name in hostvars:
+        results = _visit.results(hostvars.raw_get(name).get("tracktion_visit"))
+        if results:
+            visits[name] = results
+    return visits
+
+
+def _coerce(argument_spec, settings):
+    """The settings in the types of the role's argument_specs: -e and surveys hand over text."""
+    spec = {name: _option(option) for name, option in argument_spec.items() if name in settings}
+    validated = ArgumentSpecValidator(spec).validate(settings)
+    if validated.error_messages:
+        raise AnsibleActionFail("; ".join(validated.error_messages))
+    return validated.validated_parameters
+
+
+def _option(option):
+    return {key: option[key] for key in ("type", "elements", "choices") if key in option}

@@ -1,0 +1,89 @@
+#!/usr/bin/env python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What it takes to ask many slow endpoints: this collection against curl, one by one and 20 at a time.
+
+    python tests/bench/bench_endpoint_info.py [--endpoints 20] [--seconds 0.2] [--rounds 5]
+
+The server is a process of its own. "measure" times every phase of each answer and reads its body; curl only looks at
+the status. The rounds are interleaved, so that a noisy minute meets all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils import _endpoint_info  # noqa: E402
+from tests.integration.http_servers import page, serving  # noqa: E402
+
+CURL = ["curl", "--fail", "--silent", "--output", "/dev/null", "--max-time", "5"]
+
+
+def serve(seconds, port, stop):
+    with serving({"/": page(seconds=seconds)}) as served:
+        port.put(served.port)
+        stop.wait()
+
+
+def ways(url, endpoints):
+    """The things to compare: name -> function."""
+    asked = {"endpoints": [{"name": str(number), "url": url} for number in range(endpoints)]}
+    options = ArgumentSpecValidator(_endpoint_info.ARGUMENT_SPEC).validate(asked).validated_parameters
+
+    def one_by_one():
+        for _number in range(endpoints):
+            subprocess.run([*CURL, url], check=True)
+
+    def twenty_at_a_time():
+        urls = "\n".join([url] * endpoints)
+        subprocess.run(["xargs", "-P", "20", "-n", "1", *CURL], input=urls, text=True, check=True)
+
+    def measure():
+        assert _endpoint_info.measure(options)["totals"]["ok"] == endpoints
+
+    return {"curl, one by one": one_by_one, "curl, 20 at a time (xargs -P)": twenty_at_a_time, "measure": measure}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--endpoints", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.2)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    port, stop = multiprocessing.Queue(), multiprocessing.Event()
+    server = multiprocessing.Process(target=serve, args=(arguments.seconds, port, stop), daemon=True)
+    server.start()
+    compared = ways("http://127.0.0.1:%d/" % port.get(), arguments.endpoints)
+    took = {name: [] for name in compared}
+    for _round in range(arguments.rounds):
+        for name, way in compared.items():
+            began = time.perf_counter()
+            way()
+            took[name].append(time.perf_counter() - began)
+    stop.set()
+    server.join()
+    anchor = statistics.median(next(iter(took.values())))
+    print(
+        "%d endpoints that take %g s each, median of %d (min to max)"
+        % (arguments.endpoints, arguments.seconds, arguments.rounds)
+    )
+    for name, seconds in took.items():
+        median = statistics.median(seconds)
+        row = (name, median * 1000, min(seconds) * 1000, max(seconds) * 1000, anchor / median)
+        print("  %-30s %7.0f ms  (%.0f to %.0f)  %5.1f x" % row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From the fault to the finding, and by the remedy that it names, with what it knows, to where the finding is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+from tests.integration.playbooks import LOCAL, inventory, play
+
+REMEDIES = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: tracktion.ops.database
+        tasks_from: "{{ item.tasks }}"
+      vars:
+        tracktion_remedy: "{{ item.vars }}"
+      loop: "{{ remedies }}"
+      loop_control:
+        label: "{{ item.id }}"
+"""
+
+# Nobody has to wait for a day.
+AT_ONCE = {"database_vacuum_overdue_warning": 0, "database_analyze_overdue_warning": 0}
+
+ANSWERS = {
+    ("database.analyze_overdue", "public.tracks"): "database.analyze",
+    ("database.dead_tuples", "public.tracks"): "database.vacuum",
+    ("database.vacuum_overdue", "public.tracks"): "database.vacuum",
+    ("database.invalid_index", "public.lab_interrupted_id"): "database.reindex",
+}
+
+
+def offered(pg, **settings):
+    """By finding, the remedy that it names."""
+    return {
+        (finding["id"], finding["object"]): finding["remedy"]
+        for finding in pg.judge({**AT_ONCE, **settings})
+        if finding["remedy"]
+    }
+
+
+@contextlib.contextmanager
+def faults(pg):
+    with pg.fault("dead-tuples"), pg.fault("interrupted-index"):
+        yield
+
+
+def remedies_of(pg):
+    """The remedies that the findings name, one for each target; VACUUM last, which leaves ANALYZE nothing to do."""
+    found = offered(pg)
+    assert {finding: proposal["id"] for finding, proposal in found.items()} == ANSWERS
+    assert all(proposal["problem"] is None for proposal in found.values())
+    proposals = {proposal["id"]: proposal for proposal in found.values()}
+    assert len({json.dumps(proposal) for proposal in found.values()}) == len(proposals)
+    return [proposals[name] for name in sorted(proposals)]
+
+
+def runner(pg, folder):
+    """Runs remedies on the server, as the playbook does."""
+    hosts = inventory(folder / "inventory.yml", {"here": LOCAL}, **pg.settings())
+
+    def run(remedies, *arguments):
+        output = play(REMEDIES, hosts, folder, "-e", json.dumps({"remedies": remedies}), *arguments)
+        assert not any(password in output for password in pg.passwords.values())
+        return output
+
+    return run
+
+
+def test_each_finding_is_cured_by_its_remedy(pg17, tmp_path):
+    run = runner(pg17, tmp_path)
+    with faults(pg17):
+        remedies = remedies_of(pg17)
+        assert "changed=3 " in run(remedies, "--check", "--diff")
+        assert remedies_of(pg17) == remedies
+        assert "changed=3 " in run(remedies)
+        assert offered(pg17) == {}
+        assert "changed=0 " in run(remedies)
+
+
+def test_and_so_it_is_on_the_older_generation(pg15, tmp_path):
+    with faults(pg15):
+        assert "changed=3 " in runner(pg15, tmp_path)(remedies_of(pg15))
+        assert offered(pg15) == {}
+
+
+def test_what_each_would_do_and_how_far_it_may_go(pg17):
+    with faults(pg17):
+        by_id = {proposal["id"]: proposal for proposal in offered(pg17, database_maintenance_max=2).values()}
+        denied = offered(pg17, database_maintenance_deny=["public.tracks"])
+    assert {name: (proposal["risk"], proposal["cap"]) for name, proposal in by_id.items()} == {
+        "database.analyze": ("safe", 2),
+        "database.vacuum": ("disruptive", 2),
+        "database.reindex": ("disruptive", 2),
+    }
+    assert by_id["database.vacuum"]["does"].startswith("runs VACUUM (ANALYZE) on public.tracks, unless")
+    assert by_id["database.vacuum"]["target"] == by_id["database.analyze"]["target"] == "public.tracks"
+    assert "INDEX CONCURRENTLY on public.lab_interrupted_id of lab_interrupted" in by_id["database.reindex"]["does"]
+    assert {finding: proposal["denied"] for finding, proposal in denied.items()} == {
+        finding: finding[1] == "public.tracks" for finding in ANSWERS
+    }
+
+
+def test_what_a_reindex_left_behind_is_not_built_anew(pg17):
+    with pg17.fault("interrupted-reindex"):
+        (finding,) = [found for found in pg17.judge() if found["id"] == "database.left_behind_index"]
+        assert not [found for found in pg17.judge() if found["id"] == "database.invalid_index"]
+        assert finding["remedy"] is None
+        assert finding["advice"].startswith("DROP INDEX CONCURRENTLY public.lab_rebuilt_id_ccnew;")
+        pg17.psql(finding["advice"].partition(";")[0])
+        assert pg17.judge() == []

@@ -1,0 +1,142 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""docker_unused_network against a real engine: what it removes, and what it never does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+
+import pytest
+
+from tests.integration.modules import run_module
+from tests.lab.engine import docker, ensure
+from tests.lab.images import ensure_image
+from tests.lab.servers import LABEL
+from tests.lab.shell import attempt
+
+PROJECT = "tracktion-test-networks-%d" % os.getpid()
+
+
+def inspect(name):
+    """The network as the engine tells of it, null where there is none."""
+    found = attempt("docker", "network", "inspect", name)
+    return json.loads(found.stdout)[0] if found.returncode == 0 else None
+
+
+@contextlib.contextmanager
+def network(name, *options, project=PROJECT):
+    labels = ["--label", "com.docker.compose.project=%s" % project] if project else []
+    docker("network", "create", *labels, *options, name)
+    try:
+        yield inspect(name)
+    finally:
+        attempt("docker", "network", "rm", name)
+
+
+@pytest.fixture
+def unused():
+    """A network that nobody uses, with something of everything that a network can have."""
+    ensure()
+    options = ["--internal", "--label", "note=it's old", "--opt", "com.docker.network.driver.mtu=1400"]
+    with network(PROJECT + "_old", *options) as made:
+        yield made
+
+
+def run(found, check=False, **changes):
+    arguments = {"name": found["Name"], "id": found["Id"], "project": PROJECT, **changes}
+    return run_module("docker_unused_network", arguments, check=check, diff=True)
+
+
+def test_check_run_check_run(unused):
+    would = run(unused, check=True)
+    assert (would["changed"], would["after"], would["skipped_reason"]) == (True, None, None)
+    assert inspect(unused["Name"])["Id"] == unused["Id"]
+
+    did = run(unused)
+    assert {**did, "before": None} == {**would, "before": None}
+    assert inspect(unused["Name"]) is None
+
+    for check in (True, False):
+        again = run(unused, check=check)
+        assert (again["changed"], again["before"], again["undo"]) == (False, None, None)
+        assert again["skipped_reason"] == "the network is gone already"
+
+
+def test_it_says_what_goes_and_how_it_comes_back(unused):
+    result = run(unused)
+    assert (result["before"]["name"], result["before"]["containers"]) == (unused["Name"], [])
+    assert result["diff"] == {"before": result["undo"] + "\n", "after": ""}
+
+    subprocess.run(shlex.split(result["undo"]), check=True, capture_output=True)
+    again = inspect(unused["Name"])
+    for part in ("Driver", "IPAM", "Internal", "Options", "Labels", "EnableIPv6"):
+        assert again[part] == unused[part], part
+
+
+def test_a_network_of_the_same_name_that_was_made_since_is_another_one(unused):
+    docker("network", "rm", unused["Name"])
+    with network(unused["Name"]) as newer:
+        assert run(unused)["changed"] is False
+        assert inspect(unused["Name"])["Id"] == newer["Id"]
+
+
+@pytest.fixture
+def container(unused):
+    name = PROJECT + "-container"
+    options = ["--detach", "--init", "--label", "%s=test" % LABEL, "--network", unused["Name"], "--name", name]
+    docker("run", *options, ensure_image("bookworm"), "sleep", "infinity")
+    yield name
+    attempt("docker", "rm", "--force", name)
+
+
+def test_a_network_in_use_stays_even_by_a_container_that_is_stopped(unused, container):
+    for state in ("running", "stopped"):
+        if state == "stopped":
+            docker("stop", "--time", "2", container)
+            assert not inspect(unused["Name"])["Containers"]
+        for check in (True, False):
+            result = run(unused, check=check)
+            assert (result["changed"], result["skipped_reason"]) == (False, "it is in use by %s" % container)
+    assert inspect(unused["Name"])
+    docker("start", container)
+
+
+@pytest.mark.parametrize("name", ["bridge", "host", "none"])
+def test_what_the_engine_made_by_itself_is_refused(name):
+    result = run(inspect(name))
+    assert result["failed"]
+    assert "no network of this host that a person has made" in result["msg"]
+    assert inspect(name)
+
+
+@pytest.mark.parametrize("whose", ["somebody-else", None])
+def test_a_network_of_another_project_or_of_none_is_refused(whose):
+    ensure()
+    with network(PROJECT + "_foreign", project=whose) as foreign:
+        assert "not to %s" % PROJECT in run(foreign)["msg"]
+        assert inspect(foreign["Name"])
+
+
+def test_a_protected_network_is_refused():
+    ensure()
+    with network(PROJECT + "_protected", "--label", "tracktion.ops.protected=") as protected:
+        assert "tracktion.ops.protected" in run(protected)["msg"]
+        assert inspect(protected["Name"])
+
+
+def test_a_wrong_name_is_refused_and_half_an_id_is_nobody(unused):
+    assert "is named %s" % unused["Name"] in run(unused, name="other")["msg"]
+    assert run(unused, id=unused["Id"][:12])["skipped_reason"] == "the network is gone already"
+    assert inspect(unused["Name"])
+
+
+def test_an_engine_that_is_not_there_is_a_failure_with_its_cure(unused):
+    result = run(unused, docker_host="unix:///nonexistent/docker.sock")
+    assert result["failed"]
+    assert "docker_host" in result["cure"]

@@ -1,0 +1,402 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Endpoints that behave, and endpoints that misbehave, each in a way of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.integration import http_servers as servers
+from tests.integration.http_servers import behaving, page, redirect, serving
+from tests.integration.modules import run_module
+from tests.integration.playbooks import LOCAL, ROOT, inventory
+from tests.lab.certificates import issue_server, make_certificates
+
+
+def ask(url, **options):
+    """What is told of one endpoint; options of the module are prefixed with ``all_``."""
+    own = {name: value for name, value in options.items() if not name.startswith("all_")}
+    general = {name[4:]: value for name, value in options.items() if name.startswith("all_")}
+    said = ask_many([{"name": "it", "url": url, **own}], **general)
+    (endpoint,) = said["endpoints"]
+    return endpoint
+
+
+def ask_many(endpoints, **options):
+    said = run_module("endpoint_info", {"endpoints": endpoints, **options})
+    assert not said.get("failed"), said
+    return said
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A directory with a certificate authority."""
+    directory = tmp_path_factory.mktemp("certificates")
+    make_certificates(directory, "client")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    with serving({"/": page(), "/slow": page(seconds=0.3), "/echo": servers.echo}) as served:
+        yield served
+
+
+def test_a_right_answer_is_told_with_its_times_and_without_its_body(healthy):
+    found = ask(healthy.url("/slow"), body_json={"status": "healthy"}, body_contains="status")
+    assert (found["ok"], found["answered"], found["error"], found["status"]) == (True, True, None, 200)
+    assert found["body"] == {
+        "bytes": len('{"status": "healthy"}'),
+        "ok": True,
+        "contains": True,
+        "mismatches": [],
+        "mismatch_count": 0,
+        "excerpt": None,
+    }
+    seconds = found["seconds"]
+    # The server slept before its first byte, and nowhere else.
+    assert 0.3 <= seconds["first_byte"] <= seconds["total"]
+    assert seconds["dns"] + seconds["connect"] + seconds["body"] < 0.2
+    assert seconds["tls"] is None
+    assert found["latency"]["p95_seconds"] == seconds["total"]
+
+
+def test_the_slowest_sets_the_time_not_the_sum(healthy):
+    endpoints = [{"name": str(number), "url": healthy.url("/slow")} for number in range(20)]
+    said = ask_many(endpoints)
+    assert said["totals"] == {"endpoints": 20, "ok": 20}
+    assert 0.3 <= said["seconds"] < 2
+
+
+def test_a_hanging_endpoint_hides_no_other(healthy):
+    with behaving(servers.never_answer) as hung:
+        started = time.monotonic()
+        said = ask_many(
+            [{"name": "hung", "url": hung.url()}, {"name": "well", "url": healthy.url()}], timeout=0.5, deadline=1
+        )
+        assert time.monotonic() - started < 2
+    assert [(found["name"], found["ok"]) for found in said["endpoints"]] == [("hung", False), ("well", True)]
+
+
+def test_whoever_was_not_asked_in_time_is_unknown(healthy):
+    with behaving(servers.never_answer) as hung:
+        endpoints = [{"name": "hung %d" % number, "url": hung.url()} for number in range(64)]
+        said = ask_many([*endpoints, {"name": "last", "url": healthy.url()}], timeout=5, deadline=2)
+    last = said["endpoints"][-1]
+    assert (last["name"], last["ok"], last["answered"]) == ("last", None, None)
+    assert said["unknown"] == [{"part": "endpoints.last", "reason": "not measured within the deadline"}]
+
+
+@pytest.mark.parametrize(
+    ("behave", "kind", "status"),
+    [
+        (servers.never_answer, "no_answer", None),
+        (servers.drip_headers_for_ever, "unfinished", None),
+        (servers.drip_for_ever, "unfinished", 200),
+        (servers.stream_for_ever, "too_large", 200),
+        (servers.close_without_an_answer, "closed", None),
+        (servers.close_in_the_middle, "closed", 200),
+        (servers.reset, "reset", None),
+        (servers.greet_as_ssh, "not_http", None),
+    ],
+)
+def test_ways_not_to_answer_are_told_apart(behave, kind, status):
+    with behaving(behave) as served:
+        started = time.monotonic()
+        found = ask(served.url(), timeout=0.5)
+        assert time.monotonic() - started < 2
+    assert found["error"]["kind"] == kind, found["error"]
+    assert (found["status"], found["ok"], found["answered"]) == (status, False, False)
+    assert "127.0.0.1:%d" % served.port in found["error"]["message"]
+    assert found["error"]["cure"]
+
+
+def test_ways_not_to_connect_are_told_apart():
+    assert ask("http://127.0.0.1:%d/" % servers.free_port())["error"]["kind"] == "refused"
+    assert ask("http://nosuchhost.invalid/")["error"]["kind"] == "dns"
+    with servers.full_backlog() as full:
+        found = ask(full.url(), timeout=0.5)
+    assert (found["error"]["kind"], found["phase"]) == ("timeout", "connect")
+
+
+def test_an_address_that_refuses_is_passed_over(healthy):
+    """localhost is ::1 first on most machines, and Docker publishes on 127.0.0.1 alone."""
+    found = ask(healthy.url("/", host="localhost"))
+    assert (found["ok"], found["address"]) == (True, "127.0.0.1")
+
+
+def test_an_address_family_can_be_chosen(healthy):
+    with serving({"/": page()}, host="::1") as six:
+        found = ask("http://[::1]:%d/" % six.port)
+        assert (found["ok"], found["address"]) == (True, "::1")
+        assert ask("http://localhost:%d/" % six.port, address_family="ipv4")["error"]["kind"] == "refused"
+    assert ask(healthy.url(), address_family="ipv6")["error"]["kind"] == "dns"
+
+
+# Answers
+
+
+def test_a_wrong_status_comes_with_the_beginning_of_the_answer():
+    with serving({"/": page(503, '{"status": "unhealthy",\n "checks": {"database": false}}')}) as served:
+        found = ask(served.url())
+    assert (found["answered"], found["ok"], found["status"], found["status_ok"]) == (True, False, 503, False)
+    assert found["body"]["excerpt"] == '{"status": "unhealthy", "checks": {"database": false}}'
+    assert found["latency"] == {
+        "wanted": 1,
+        "made": 1,
+        "failed": 1,
+        "failures": ["status 503"],
+        "p50_seconds": None,
+        "p95_seconds": None,
+        "max_seconds": None,
+    }
+
+
+def test_a_wrong_body_is_told_by_its_paths(healthy):
+    wanted = {"status": "healthy", "checks.0.ok": True}
+    with serving({"/": page(body='{"status": "degraded", "checks": [{"ok": 1}]}')}) as served:
+        found = ask(served.url(), body_json=wanted, body_contains="healthy")
+    assert (found["ok"], found["status_ok"], found["body"]["ok"], found["body"]["contains"]) == (
+        False,
+        True,
+        False,
+        False,
+    )
+    assert found["body"]["mismatches"] == [
+        {"path": "status", "expected": '"healthy"', "found": '"degraded"'},
+        {"path": "checks.0.ok", "expected": "true", "found": "1"},
+    ]
+    with serving({"/": page(body="<html>")}) as served:
+        (mismatch,) = ask(served.url(), body_json=wanted)["body"]["mismatches"]
+    assert mismatch == {"path": "", "expected": "JSON", "found": None}
+
+
+def test_a_request_is_sent_as_it_was_described():
+    with serving({"/match": page(201)}) as served:
+        found = ask(
+            served.url("/match?title=Für Elise&artist=a%20b"),
+            method="POST",
+            body={"deep": True},
+            headers={"X-Tenant": "lab", "user-agent": "probe"},
+            status=[200, 201],
+        )
+        (asked,) = served.requests
+        ask(served.url("/match"), method="HEAD")
+    assert found["ok"]
+    assert (asked["method"], asked["path"]) == ("POST", "/match?title=F%C3%BCr%20Elise&artist=a%20b")
+    assert json.loads(asked["body"]) == {"deep": True}
+    headers = {name.lower(): value for name, value in asked["headers"].items()}
+    assert (headers["content-type"], headers["x-tenant"], headers["user-agent"]) == (
+        "application/json",
+        "lab",
+        "probe",
+    )
+    assert headers["host"] == "127.0.0.1:%d" % served.port
+    assert served.requests[-1]["method"] == "HEAD"
+
+
+def test_several_requests_give_a_distribution_and_count_what_fails():
+    with serving({"/": servers.sometimes(200, 200, 200, 503)}) as served:
+        found = ask(served.url(), all_requests=8)
+        assert len(served.requests) == 8
+    latency = found["latency"]
+    assert (latency["wanted"], latency["made"], latency["failed"], latency["failures"]) == (8, 8, 2, ["status 503"])
+    assert 0 < latency["p50_seconds"] <= latency["p95_seconds"] == latency["max_seconds"]
+
+
+def test_requests_end_with_the_deadline():
+    with serving({"/": page(seconds=0.1)}) as served:
+        found = ask(served.url(), requests=100, all_deadline=1)
+    assert 2 <= found["latency"]["made"] < 12
+    # The last one was cut off, which is no failure of the server.
+    assert found["latency"]["failed"] == 0
+
+
+# Redirects
+
+
+def test_redirects_are_followed_and_their_secrets_left_out():
+    pages = {"/": redirect("/b?state=x&ticket=sesame"), "/b": redirect("/c", 307), "/c": page()}
+    with serving(pages) as served:
+        found = ask(served.url())
+        unfollowed = ask(served.url(), max_redirects=0, status=[302])
+        expected = ask(served.url(), status=[302])
+    assert (found["ok"], found["status"]) == (True, 200)
+    assert found["redirects"] == {
+        "count": 2,
+        "urls": [served.url("/b?state=***&ticket=***"), served.url("/c")],
+    }
+    for answer in (unfollowed, expected):
+        assert (answer["ok"], answer["redirects"]["count"]) == (True, 0)
+
+
+def test_redirects_that_lead_nowhere():
+    pages = {"/a": redirect("/b"), "/b": redirect("/a"), "/file": redirect("file:///etc/passwd"), "/no": page(302)}
+    pages.update({"/%d" % number: redirect("/%d" % (number + 1)) for number in range(9)})
+    with serving(pages) as served:
+        assert ask(served.url("/a"))["error"]["kind"] == "redirect_loop"
+        assert ask(served.url("/0"), max_redirects=3)["error"]["kind"] == "too_many_redirects"
+        assert ask(served.url("/file"))["error"]["kind"] == "bad_redirect"
+        assert ask(served.url("/no"))["error"]["kind"] == "redirect_loop"
+
+
+def test_another_server_is_not_told_what_opens_this_one():
+    secret = {"Authorization": "Bearer sesame", "Cookie": "sesame", "X-Key": "sesame"}
+    with (
+        serving({"/": page()}) as other,
+        serving({"/": redirect(other.url()), "/post": redirect(other.url(), 307)}) as served,
+    ):
+        assert ask(served.url(), headers=secret)["ok"]
+        assert "sesame" in json.dumps(served.requests)
+        assert "sesame" not in json.dumps(other.requests)
+        found = ask(served.url("/post"), method="POST", body="sesame")
+    assert found["error"]["kind"] == "bad_redirect"
+    assert len(other.requests) == 1
+
+
+# TLS
+
+
+def test_a_certificate_is_told_of(authority):
+    with serving({"/": page()}, issue_server(authority, "localhost", (-1, 10))) as served:
+        found = ask(served.url("/", host="localhost"), ca_cert=str(authority / "server" / "ca.pem"))
+    assert found["ok"], found["error"]
+    tls = found["tls"]
+    assert (tls["verified"], tls["problem"]) == (True, None)
+    assert tls["version"].startswith("TLSv1.")
+    assert (tls["subject"], tls["issuer"], tls["names"]) == ("CN=localhost", "CN=Tracktion lab", ["localhost"])
+    assert 10 * 86400 - 60 < tls["seconds_left"] <= 10 * 86400
+    assert found["seconds"]["tls"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "trusted", "problem"),
+    [
+        ("localhost", (-10, -1), True, "expired"),
+        ("localhost", (1, 10), True, "not_yet_valid"),
+        ("elsewhere", (-1, 10), True, "wrong_name"),
+        ("localhost", (-1, 10), False, "untrusted"),
+    ],
+)
+def test_a_certificate_that_is_refused_is_told_of_all_the_same(authority, name, days, trusted, problem):
+    with serving({"/": page()}, issue_server(authority, name, days, trusted=trusted)) as served:
+        url, ca_cert = served.url("/", host="localhost"), str(authority / "server" / "ca.pem")
+        found = ask(url, ca_cert=ca_cert, headers={"X-Key": "sesame"})
+        # Whoever cannot prove who it is was sent nothing.
+        assert served.requests == []
+        accepted = ask(url, ca_cert=ca_cert, validate_certs=False)
+    assert found["error"]["kind"] == "certificate"
+    assert accepted["ok"]
+    for answer in (found, accepted):
+        assert (answer["tls"]["verified"], answer["tls"]["problem"]) == (False, problem)
+        assert abs(answer["tls"]["seconds_left"] - days[1] * 86400) < 60
+        assert answer["tls"]["names"] == [name]
+
+
+def test_the_wrong_scheme_is_told(authority, healthy):
+    assert ask(healthy.url().replace("http:", "https:"), timeout=2)["error"]["kind"] == "not_tls"
+    with serving({"/": page()}, issue_server(authority, "localhost", (-1, 10))) as served:
+        found = ask(served.url().replace("https:", "http:"), timeout=2)
+    assert found["error"]["kind"] == "speaks_tls", found["error"]
+    assert "https://" in found["error"]["cure"]
+
+
+def test_a_client_shows_its_certificate(authority):
+    """The server takes anybody, so that it is seen that the files are loaded, and that wrong ones are refused."""
+    client = authority / "client"
+    with serving({"/": page()}, issue_server(authority, "localhost", (-1, 10))) as served:
+        files = {"client_cert": str(client / "client.pem"), "client_key": str(client / "client-key.pem")}
+        url, ca_cert = served.url("/", host="localhost"), str(authority / "server" / "ca.pem")
+        assert ask(url, ca_cert=ca_cert, **files)["ok"]
+    said = run_module("endpoint_info", {"endpoints": [{"name": "it", "url": url, "ca_cert": "/nonexistent"}]})
+    assert said["failed"]
+    assert "it: ca_cert, client_cert or client_key" in said["msg"]
+
+
+# Secrets
+
+
+def test_secrets_are_sent_and_never_told(healthy, tmp_path):
+    """In the result, the report of what was called, and at the loudest verbosity."""
+    url = "http://operator:hunter2@127.0.0.1:%d/echo?title=x&api_key=hunter22" % healthy.port
+    endpoint = {
+        "name": "it",
+        "url": url,
+        "headers": {"X-Note": "correct-horse"},
+        "body": "hunter2222",
+        "method": "POST",
+    }
+    (tmp_path / "play.yml").write_text(
+        json.dumps(
+            [
+                {
+                    "hosts": "all",
+                    "gather_facts": False,
+                    "tasks": [{"tracktion.ops.endpoint_info": {"endpoints": [endpoint]}}],
+                }
+            ]
+        )
+    )
+    hosts = inventory(tmp_path / "hosts.yml", {"here": LOCAL})
+    done = subprocess.run(
+        [os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), tmp_path / "play.yml", "-i", hosts, "-vvv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    sent = healthy.requests[-1]
+    login = base64.b64decode(sent["headers"]["Authorization"].partition(" ")[2]).decode()
+    assert (login, sent["headers"]["X-Note"]) == ("operator:hunter2", "correct-horse")
+    said = done.stdout.partition("TASK")[2]
+    assert '"status": 500' in said
+    assert "title=x" in said
+    assert "hunter2" not in said
+    assert "correct-horse" not in said
+
+
+def test_the_beginning_of_an_answer_holds_no_secret(healthy):
+    found = ask(healthy.url("/echo"))
+    assert "note" in found["body"]["excerpt"]
+    assert "hunter2" not in json.dumps(found)
+    found = ask(healthy.url("/echo"), body_json={"password": "x", "note": "x"})
+    assert [mismatch["found"] for mismatch in found["body"]["mismatches"]] == ["***", '"correct-horse"']
+
+
+# Options that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("url", "localhost:8001/health", "it: url: must begin with"),
+        ("url", "http:///health", "it: url: names no host"),
+        ("url", "http://u:hunter2@host:port/", "it: url: cannot be understood"),
+        ("headers", {"X-Key": "hunter2\r\nX-Other: 1"}, "it: headers: 'X-Key' cannot be sent"),
+        ("timeout", -1, "it: timeout: must be above 0"),
+        ("client_key", "/nonexistent", "it: client_key: needs client_cert"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named_and_its_secrets_are_not(option, value, said):
+    endpoint = {"name": "it", "url": "http://localhost/", option: value}
+    result = run_module("endpoint_info", {"endpoints": [endpoint]})
+    assert result["failed"]
+    assert said in result["msg"]
+    assert "hunter2" not in json.dumps(result)
+
+
+def test_two_endpoints_of_one_name_are_refused():
+    endpoint = {"name": "it", "url": "http://localhost/"}
+    result = run_module("endpoint_info", {"endpoints": [endpoint, endpoint]})
+    assert "two are named it" in result["msg"]

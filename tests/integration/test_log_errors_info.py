@@ -1,0 +1,416 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""log_errors_info against real containers, files, a real journal, and on its bad days."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import threading
+import time
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _log_errors_info, _log_sources
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import Engine
+from tests.integration import inotify_faults
+from tests.integration.modules import run_module
+from tests.lab.engine import docker, ensure
+from tests.lab.images import ensure_image
+from tests.lab.servers import LABEL
+from tests.lab.shell import attempt, run, wait_until
+
+# What a journal is told: a message and its priority each.
+JOURNAL = """
+mount -t tmpfs none /run
+mkdir -p /run/systemd/journal /run/log/journal
+/lib/systemd/systemd-journald & journald=$!
+for try in $(seq 100); do [ -S /run/systemd/journal/socket ] && break; sleep 0.1; done
+for number in $(seq 40); do
+  printf 'MESSAGE=lost the broker %s\\nPRIORITY=3\\nSYSLOG_IDENTIFIER=worker\\n\\n' "$number" | logger --journald
+done
+printf 'MESSAGE=fine\\nPRIORITY=6\\nSYSLOG_IDENTIFIER=quiet\\n\\n' | logger --journald
+for try in $(seq 100); do
+  [ -n "$(journalctl -q -D /run/log/journal SYSLOG_IDENTIFIER=quiet)" ] && break; sleep 0.1
+done
+kill $journald; wait $journald || :
+cp -r /run/log/journal "$1"
+"""
+
+
+def measure(before=None, **options):
+    options = {"kernel_log": "", "containers": False, **options}
+    result = run_module("log_errors_info", options, before=before)
+    assert "failed" not in result, result
+    return result
+
+
+def by_name(result):
+    return {entry["name"]: entry for entry in result["services"]}
+
+
+@pytest.fixture(scope="session")
+def image():
+    ensure()
+    return ensure_image("bookworm")
+
+
+@pytest.fixture
+def container(image):
+    """A function that runs a script in a container until it ends, and gives the container's name."""
+    names = []
+
+    def start(script, *options):
+        names.append("tracktion-lab-test-" + secrets.token_hex(4))
+        run(
+            "docker", "run", "--name", names[-1], "--label", LABEL + "=server", *options, image, "python3", "-c", script
+        )
+        return names[-1]
+
+    yield start
+    for name in names:
+        attempt("docker", "rm", "--force", name)
+
+
+def of_container(name, **options):
+    (entry,) = measure(containers=True, services=[name], **options)["services"]
+    return entry
+
+
+def said(name):
+    """What the engine says that a container has said."""
+    outcome = attempt("docker", "logs", name)
+    return outcome.stdout + outcome.stderr
+
+
+TALK = """
+import sys
+for number in range(3000):
+    print("request", number, "took 7 ms", "x" * 60, flush=True)
+    # The engine copies the two streams side by side, so that only within one of them the order is kept.
+    if number % 10 == 0:
+        print("ERROR request", number, "failed", file=sys.stderr if number % 20 else sys.stdout, flush=True)
+"""
+
+
+def test_rotated_logs_of_a_container_are_counted_to_the_line(container):
+    name = container(TALK, "--log-opt", "max-size=100k", "--log-opt", "max-file=20")
+    entry = of_container(name, progress={name: "took 7 ms"})
+    assert (entry["lines"], entry["errors"], entry["progress"]["count"]) == (3300, 300, 3000)
+    assert (entry["complete"], entry["bytes_skipped"], entry["driver"]) == (True, 0, "json-file")
+    assert entry["state"] == "exited"
+
+
+def test_what_was_rotated_away_is_said(container):
+    """The engine keeps two files of 100 kB."""
+    name = container(TALK, "--log-opt", "max-size=100k", "--log-opt", "max-file=2")
+    entry = of_container(name)
+    assert entry["lines"] == said(name).count("\n")
+    assert entry["lines"] < 3300
+    assert not entry["complete"]
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_the_engine_is_asked_where_its_files_are_none_of_ours(container, tmp_path, driver):
+    name = container(TALK, "--log-driver", driver)
+    asked = {"docker_root": str(tmp_path)} if driver == "json-file" else {}
+    entry = of_container(name, **asked)
+    assert (entry["error"], entry["driver"]) == (None, driver)
+    assert (entry["lines"], entry["errors"], entry["complete"]) == (3300, 300, True)
+    little = of_container(name, max_bytes=100000, **asked)
+    assert not little["complete"]
+    assert little["left_out"]
+    assert 500 < little["lines"] < 1500
+    assert little["errors"] > 20
+
+
+@pytest.mark.parametrize("driver", ["none", "syslog"])
+def test_a_driver_that_keeps_nothing_is_named(container, driver):
+    """syslog to where nobody listens; the engine keeps a copy of its own of that one, so that it can be read."""
+    options = ["--log-opt", "syslog-address=udp://127.0.0.1:9"] if driver == "syslog" else []
+    name = container(TALK, "--log-driver", driver, *options)
+    entry = of_container(name)
+    assert entry["driver"] == driver
+    if driver == "none":
+        assert (entry["lines"], entry["errors"]) == (None, None)
+        assert "log driver none" in entry["error"]
+    else:
+        assert (entry["error"], entry["errors"]) == (None, said(name).count("ERROR"))
+
+
+def test_a_container_that_is_removed_between_two_looks(container):
+    name = container("print('ERROR')")
+    options = {"project": "", "services": [name], "exclude": [], "docker_socket": "/var/run/docker.sock"}
+    (log,) = _log_sources.containers(Engine(), options)
+    docker("rm", name)
+    with pytest.raises(_log_sources.Unreadable, match="removed meanwhile"):
+        log.open(0, 1000, 1)
+
+
+def test_what_is_asked_for_by_name_and_is_not_there_is_said(container):
+    name = container("print('ERROR')")
+    services = by_name(measure(containers=True, services=[name, "nobody"]))
+    assert (services[name]["errors"], services["nobody"]["error"]) == (1, "no such container")
+    services = by_name(measure(containers=True, project="no-such-project"))
+    assert {key: entry["error"] for key, entry in services.items()} == {
+        "no-such-project": "no container of this compose project"
+    }
+
+
+def test_a_container_that_was_never_started_has_said_nothing(image):
+    name = "tracktion-lab-test-" + secrets.token_hex(4)
+    docker("create", "--name", name, "--label", LABEL + "=server", image, "true")
+    try:
+        entry = of_container(name)
+    finally:
+        docker("rm", name)
+    assert (entry["error"], entry["lines"], entry["complete"]) == (None, 0, True)
+
+
+def test_an_engine_that_hangs_costs_its_timeout_and_is_named(tmp_path):
+    path = str(tmp_path / "docker.sock")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(path)
+        server.listen()
+        (tmp_path / "app.log").write_text("%.3f ERROR x\n" % time.time())
+        began = time.monotonic()
+        result = measure(
+            containers=True,
+            docker_root=str(tmp_path),
+            docker_socket=path,
+            files=[str(tmp_path / "*.log")],
+            timeout=0.5,
+        )
+    assert time.monotonic() - began < 5
+    services = by_name(result)
+    assert services[str(tmp_path / "app.log")]["errors"] == 1
+    assert services["containers"]["errors"] is None
+    assert result["unknown"][0]["part"] == "services.containers"
+    # Nobody listens any more.
+    result = measure(containers=True, docker_root=str(tmp_path), docker_socket=path)
+    assert "Connection refused" in by_name(result)["containers"]["error"]
+
+
+def test_without_privilege_containers_are_unknown():
+    result = measure(before=partial(inotify_faults.become, inotify_faults.SOMEBODY), containers=True)
+    (entry,) = result["services"]
+    assert "measure with become" in entry["error"]
+
+
+def test_a_dead_mount_costs_only_itself(tmp_path):
+    alive, dead = tmp_path / "alive.log", tmp_path / "dead"
+    dead.mkdir()
+    alive.write_text("%.3f ERROR x\n" % time.time())
+    began = time.monotonic()
+    options = {
+        "files": [str(dead / "*.log")],
+        "journal_units": ["*"],
+        "journal_directory": str(tmp_path),
+    }
+    result = measure(before=partial(inotify_faults.dead_mount, str(dead)), timeout=0.5, **options)
+    assert time.monotonic() - began < 6
+    services = by_name(result)
+    assert "no answer within" in services["files"]["error"]
+    assert "no journal files" in services["journal"]["error"]
+    assert by_name(measure(files=[str(alive)]))[str(alive)]["errors"] == 1
+
+
+# Files
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A function that measures a file of these lines."""
+
+    def look(data, **options):
+        path = tmp_path / "app.log"
+        path.write_bytes(data)
+        result = measure(files=[str(path)], **options)
+        return SimpleNamespace(result=result, **by_name(result)[str(path)])
+
+    return look
+
+
+def test_the_newest_part_is_read_within_the_budget(log):
+    now = time.time()
+    count = 200000
+    data = b"".join(
+        b"%.3f %s line %06d of some length, as lines of a service have\n"
+        % (now - 800 + 799 * number / count, b"ERROR" if number in (5, count - 1) else b"INFO", number)
+        for number in range(count)
+    )
+    entry = log(data, max_bytes=1 << 20)
+    assert entry.bytes_read <= (1 << 20) * 1.5
+    assert entry.bytes_read + entry.bytes_skipped >= len(data)
+    assert not entry.complete
+    assert entry.left_out == "the bytes for it were used up"
+    assert entry.errors == 1
+    # The rate is that of the part that was read.
+    assert entry.lines_per_minute == pytest.approx(count / 799 * 60, rel=0.05)
+    assert entry.covered_seconds == pytest.approx(799 * (1 << 20) / len(data), rel=0.1)
+    whole = log(data)
+    assert (whole.lines, whole.errors, whole.complete, whole.bytes_skipped) == (count, 2, True, 0)
+
+
+def test_a_deadline_is_kept_and_the_newest_is_there(log):
+    now = time.time()
+    letters = "abcdefghij"
+    data = b"".join(
+        b"%.3f ERROR no two alike %s\n"
+        % (now - 800 + number / 100, "".join(letters[int(digit)] for digit in str(number)).encode())
+        for number in range(79000)
+    )
+    began = time.monotonic()
+    entry = log(data, timeout=0.6, deadline=2)
+    assert time.monotonic() - began < 4
+    assert (entry.complete, entry.left_out) == (False, "the time for it was used up")
+    assert 0 < entry.errors < 79000
+    assert entry.newest == pytest.approx(now - 800 + 789.99, abs=0.01)
+
+
+def test_two_windows_and_a_signature_in_both(log):
+    now = time.time()
+    lines = [b"%.3f ERROR lost 7\n" % (now - age) for age in (170, 160, 100, 50, 40, 30, 20)]
+    entry = log(b"".join(lines), minutes=1)
+    assert (entry.errors, entry.previous["errors"]) == (4, 1)
+    assert (entry.errors_per_minute, entry.errors_ratio) == (4.0, 4.0)
+    (signature,) = entry.result["signatures"]
+    assert (signature["count"], signature["previous_count"], signature["signature"]) == (4, 1, "lost <n>")
+    assert signature["last"] - signature["first"] == pytest.approx(30, abs=0.01)
+    only = log(b"".join(lines), minutes=1, since=now - 35)
+    assert (only.errors, only.previous["errors"]) == (2, 0)
+
+
+def test_what_was_not_read_is_not_said_to_be_new(log):
+    now = time.time()
+    before = b"".join(b"%.3f ERROR lost %d\n" % (now - 110 + number / 1000, number) for number in range(40000))
+    entry = log(before + b"%.3f ERROR odd\n%.3f ERROR lost 1\n" % (now - 9, now - 8), minutes=1, max_bytes=200000)
+    counts = {event["signature"]: event["previous_count"] for event in entry.result["signatures"]}
+    assert counts["odd"] is None
+    assert counts["lost <n>"] > 1000
+    assert (entry.complete, entry.previous["complete"]) == (True, False)
+
+
+def test_lines_without_a_time_are_unknown_and_not_healthy(log):
+    entry = log(b"ERROR when?\n")
+    assert (entry.errors, entry.error) == (None, "its lines say no time that is understood")
+
+
+def test_odd_endings_and_a_wrong_clock(log):
+    now = time.time()
+    assert log(b"").error is None
+    assert log(b"%.3f ERROR without an end" % now).errors == 1
+    assert log(b"%.3f ERROR \x1b[31mred\x1b[0m \xff\x00\n" % now).errors == 1
+    future = log(b"%.3f ERROR x\n%.3f ERROR x\n" % (now - 5, now + 300))
+    assert future.errors == 2
+    assert future.newest > now + 200
+    long = log(b"%.3f ERROR %s\n%.3f ERROR x\n" % (now - 5, b"y" * (3 << 20), now))
+    assert long.errors == 2
+    assert max(len(event["sample"]) for event in long.result["signatures"]) <= 300
+
+
+def test_a_program_that_writes_in_another_zone(log, tmp_path):
+    written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - 7200)).encode()
+    assert log(written + b" ERROR x\n").errors == 1
+
+
+def test_a_compressed_part_is_left_out_and_said(log, tmp_path):
+    (tmp_path / "app.log.1.gz").write_bytes(b"x" * 100)
+    entry = log(b"%.3f ERROR x\n" % time.time())
+    assert (entry.complete, entry.left_out) == (False, "app.log.1.gz is compressed")
+
+
+def test_a_file_that_is_not_there():
+    (entry,) = measure(files=["/nonexistent/*.log"])["services"]
+    assert (entry["name"], entry["error"]) == ("/nonexistent/*.log", "no such file")
+
+
+def test_a_file_that_grows_and_rotates_while_it_is_read(tmp_path):
+    path = tmp_path / "app.log"
+    stop = threading.Event()
+
+    def write():
+        number = 0
+        while not stop.is_set():
+            with open(path, "ab") as stream:
+                for _line in range(500):
+                    number += 1
+                    stream.write(b"%.3f ERROR %d\n" % (time.time(), number))
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(tmp_path / "app.log.1", tmp_path / "app.log.2")
+            os.replace(path, tmp_path / "app.log.1")
+
+    writer = threading.Thread(target=write)
+    path.touch()
+    writer.start()
+    try:
+        for _look in range(5):
+            for entry in measure(files=[str(path)])["services"]:
+                # Between two files there may be none for a moment; never a crash, never a number from nowhere.
+                assert entry["error"] in (None, "no such file", "No such file or directory")
+                assert entry["errors"] is None or entry["errors"] <= 1500
+    finally:
+        stop.set()
+        writer.join()
+
+
+# The journal
+
+
+def test_a_journal(tmp_path):
+    run("unshare", "--mount", "sh", "-c", JOURNAL, "sh", tmp_path / "journal", timeout=60)
+    options = {"journal_units": ["*"], "journal_directory": str(tmp_path / "journal")}
+    services = by_name(measure(**options))
+    worker, quiet = services["worker"], services["quiet"]
+    assert (worker["source"], worker["lines"], worker["errors"], worker["complete"]) == ("journal", 40, 40, True)
+    assert (quiet["lines"], quiet["errors"]) == (1, 0)
+    little = by_name(measure(max_bytes=9000, **options))["worker"]
+    assert 0 < little["errors"] < 40
+    assert (little["complete"], little["left_out"]) == (False, "there is more than 9000 bytes")
+    assert "journal" not in by_name(measure(since=time.time() + 60, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"minutes": 0}, "minutes"),
+        ({"progress": {"a": "("}}, "progress: a"),
+        ({"known": [{"id": "x", "pattern": "("}]}, "known: x"),
+        ({"own": [{"pattern": "x"}]}, "known: each entry needs id and pattern"),
+    ],
+)
+def test_a_bad_option_is_named(options, named):
+    result = run_module("log_errors_info", options)
+    assert result["failed"]
+    assert named in result["msg"]
+
+
+def test_the_kernels_own_log_is_read_without_waiting():
+    began = time.monotonic()
+    result = measure(kernel_log="/dev/kmsg", minutes=1)
+    assert time.monotonic() - began < 3
+    assert result["kernel"]["oldest"] < time.time()
+    said = subprocess.run(["dmesg"], capture_output=True, check=True).stdout
+    assert said
+    assert measure(kernel_log="/nonexistent")["kernel"] is None
+
+
+def test_one_thread_that_hangs_keeps_nobody_waiting():
+    """A log whose opening never comes back."""
+    deadline = _log_errors_info.Deadline(1)
+    done, never = [], threading.Event()
+    began = time.monotonic()
+    _log_errors_info.side_by_side(
+        [lambda limit: never.wait(), *[done.append] * 50], _log_errors_info.Deadline(0.5), deadline
+    )
+    assert time.monotonic() - began < 2
+    assert len(done) == 50
+    never.set()
+    wait_until(lambda: len(done) == 50, "the end", 1)

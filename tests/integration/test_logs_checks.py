@@ -1,0 +1,211 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every check of the logs fires on its fault, and stays quiet without it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.integration.areas import diagnose, visit
+from tests.integration.kernel_faults import broken_disk, kernel_says, killed_for_memory
+from tests.lab.faults import every
+from tests.lab.faults.logs import talker
+from tests.lab.inventory import variables
+from tests.lab.shell import attempt, wait_until
+
+FAULTS = {name: fault for name, fault in every().items() if fault.area == "logs"}
+KERNEL_CHECKS = ("oom_killed", "io_errors", "hung_tasks", "read_only_fs", "segfaults", "conntrack_full")
+
+
+@pytest.fixture
+def settings(lab):
+    return variables(lab)
+
+
+def fired(findings, name, **fields):
+    """The findings of a check that are no ``unknown``."""
+    found = [finding for finding in findings.get("logs." + name, ()) if finding["status"] != "unknown"]
+    return [finding for finding in found if all(finding[field] == value for field, value in fields.items())]
+
+
+def unknown(findings, name):
+    return [finding for finding in findings.get("logs." + name, ()) if finding["status"] == "unknown"]
+
+
+def test_a_healthy_stack_is_quiet(lab, settings):
+    # What tests before this one have broken is in the logs of the same services.
+    began = time.time()
+    lab.docker("restart", "--time", "5", lab.container("redis"))
+    lab.docker("restart", "--time", "5", lab.container("tracklist_service"))
+    lab.wait_healthy()
+    restarted = {**settings, "logs_services": ["redis", "tracklist_service"], "logs_since": began}
+    assert diagnose("logs", restarted) == {}
+    assert diagnose("logs", {**settings, "logs_since": began}) == {}
+    _area, outcome, _settings = visit("logs", settings)
+    services = {entry["name"]: entry for entry in outcome["measurement"]["errors"]["services"]}
+    assert {"postgres", "redis", "rabbitmq", "analysis_service", "tracklist_service", "file_watcher"} <= set(services)
+    assert services["redis"]["lines"] > 5
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
+    fires = [check.partition(".")[2] for check in FAULTS[name].fires]
+    before = diagnose("logs", settings)
+    with lab.fault(name):
+        during = diagnose("logs", settings)
+    after = diagnose("logs", settings)
+    for check in fires:
+        new = {finding["object"] for finding in fired(during, check)} - {f["object"] for f in fired(before, check)}
+        assert new, (check, during)
+        assert not new & {finding["object"] for finding in fired(after, check)}
+    assert "s3cr3t" not in json.dumps(during)
+
+
+def test_a_log_that_cannot_be_read_is_no_healthy_log(lab, settings):
+    with talker(lab, "silent_service", "print('ERROR')", "--log-driver", "none"):
+        findings = diagnose("logs", settings)
+    (finding,) = fired(findings, "unreadable", object="silent_service")
+    assert "log driver none" in finding["summary"]
+    assert [entry["object"] for entry in unknown(findings, "errors")] == ["silent_service"]
+
+
+def test_not_all_of_a_log_was_read(lab, settings):
+    with lab.fault("errors-burst"):
+        assert not fired(diagnose("logs", settings), "logs_incomplete")
+        findings = diagnose("logs", {**settings, "logs_max_bytes": 20000})
+    (finding,) = fired(findings, "logs_incomplete", object="bursting_service", status="info")
+    assert "the bytes for it were used up" in finding["summary"]
+    assert not unknown(findings, "error_burst")
+
+
+def test_a_burst_is_critical_when_it_is_large_and_none_when_it_was_like_that_before(tmp_path):
+    """Lines of a file, with the times that the test gives them."""
+    now = time.time()
+
+    def errors(before, after):
+        times = [now - 180 + 60 * number / before for number in range(before)]
+        times += [now - 60 + 59 * number / after for number in range(after)]
+        (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % moment for moment in times))
+        mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_minutes": 2}
+        return diagnose("logs", {**mine, "logs_kernel_log": ""})
+
+    assert fired(errors(1, 300), "error_burst", status="critical")
+    assert fired(errors(1, 30), "error_burst", status="warning")
+    assert not fired(errors(29, 30), "error_burst")
+    assert not fired(errors(290, 300), "error_burst")
+    assert fired(errors(290, 300), "errors", status="warning")
+    assert not fired(errors(1, 5), "errors")
+
+
+def test_a_service_that_stops_completing(lab, settings):
+    mine = {
+        **settings,
+        "logs_services": ["working_service"],
+        "logs_progress": {"working_service": "completed"},
+        "logs_minutes": 0.05,
+    }
+    with talker(lab, "working_service", "for number in range(20): print('INFO completed', number, flush=True)"):
+        assert not fired(diagnose("logs", mine), "no_progress")
+        finding = wait_until(lambda: fired(diagnose("logs", mine), "no_progress"), "the standstill", 15)[0]
+    assert (finding["object"], finding["status"]) == ("working_service", "warning")
+    assert "and 20 in the" in finding["summary"]
+
+
+def test_a_signature_of_ones_own(lab, settings):
+    own = [
+        {"id": "broken_frame", "pattern": "invalid frame", "meaning": "the file is damaged", "advice": "Rip it again."}
+    ]
+    with lab.fault("errors-burst"):
+        findings = diagnose("logs", {**settings, "logs_own_signatures": own})
+    (finding,) = fired(findings, "known_signature", object="bursting_service: broken_frame")
+    assert finding["advice"].startswith("Rip it again.")
+    assert "(600 times)" in finding["summary"]
+
+
+# The kernel
+
+
+def kernel(since, **settings):
+    return diagnose("logs", {"logs_containers": False, "logs_since": since, **settings})
+
+
+def test_a_process_killed_for_want_of_memory(lab):
+    began = time.time()
+    with killed_for_memory(lab) as name:
+        (finding,) = fired(kernel(began), "oom_killed", object="%s: python3" % name)
+    assert finding["status"] == "warning"
+    assert not fired(kernel(time.time()), "oom_killed", object="%s: python3" % name)
+
+
+def test_a_process_that_crashes(tmp_path):
+    began = time.time()
+    program = tmp_path / ("crash%d" % (began % 100000))
+    program.symlink_to(sys.executable)
+    done = subprocess.run([program, "-c", "import ctypes; ctypes.string_at(0)"], check=False, cwd=tmp_path)
+    assert done.returncode < 0
+    (finding,) = fired(kernel(began), "segfaults", object=program.name)
+    assert finding["status"] == "warning"
+    assert not fired(kernel(time.time()), "segfaults", object=program.name)
+
+
+def test_a_disk_that_fails_and_a_file_system_that_becomes_read_only(tmp_path):
+    began = time.time()
+    disk = broken_disk(tmp_path)
+    findings = kernel(began)
+    assert fired(findings, "io_errors", object=disk, status="critical")
+    assert fired(findings, "read_only_fs", object=disk, status="critical")
+    later = kernel(time.time())
+    assert not fired(later, "io_errors", object=disk)
+    assert not fired(later, "read_only_fs", object=disk)
+
+
+@pytest.mark.parametrize(
+    ("check", "status", "text", "named"),
+    [
+        ("hung_tasks", "warning", "INFO: task kworker/u4:2:123 blocked for more than 120 seconds.", "kworker/u4:2"),
+        ("conntrack_full", "critical", "nf_conntrack: nf_conntrack: table full, dropping packet", "nf_conntrack"),
+    ],
+)
+def test_what_a_test_cannot_make_a_shared_kernel_say(tmp_path, check, status, text, named):
+    """Records as the kernel writes them, in a file of the format of its device."""
+    log = tmp_path / "kmsg"
+    log.write_bytes(kernel_says(3, text, 30) + kernel_says(11, text, 20))
+    mine = {"logs_kernel_log": str(log), "logs_minutes": 1}
+    (finding,) = fired(kernel(0, **mine), check)
+    # What a program has written there does not count.
+    assert (finding["object"], finding["status"], finding["observed"].get("count", 1)) == (named, status, 1)
+    log.write_bytes(kernel_says(3, text, 600))
+    assert not fired(kernel(0, **mine), check)
+
+
+def test_a_kernel_log_that_was_overwritten(tmp_path):
+    log = tmp_path / "kmsg"
+    mine = {"logs_kernel_log": str(log), "logs_minutes": 1}
+    log.write_bytes(kernel_says(6, "eth0: link up", 30, number=77))
+    assert fired(kernel(0, **mine), "kernel_log_incomplete", status="info")
+    log.write_bytes(kernel_says(6, "eth0: link up", 30, number=0))
+    assert kernel(0, **mine) == {}
+
+
+def test_a_kernel_log_that_may_not_be_read_is_unknown():
+    findings = kernel(0, logs_kernel_log="/nonexistent")
+    for check in KERNEL_CHECKS:
+        (finding,) = unknown(findings, check)
+        assert "/nonexistent" in finding["summary"]
+
+
+def test_a_playbook_run_shows_no_secret(lab, tmp_path):
+    from tests.integration.playbooks import run_playbook
+
+    with lab.fault("secrets-in-log"):
+        run = run_playbook("diagnose", lab.inventory, tmp_path, "-vvv", extra={"tracktion_areas": ["logs"]})
+        assert "s3cr3t-one" in attempt("docker", "logs", "%s-gossiping_service-1" % lab.project).stdout
+    assert run.findings("logs.errors", object="gossiping_service")
+    assert "s3cr3t" not in run.output + json.dumps(run.report)

@@ -1,0 +1,274 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every check of the network fires on its fault, and stays quiet without it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.integration import network_faults as faults
+from tests.integration.areas import diagnose
+from tests.integration.inotify_faults import SOMEBODY, become
+from tests.integration.playbooks import ROOT, run_playbook
+from tests.lab.faults import every
+from tests.lab.inventory import variables
+from tests.lab.ports import free_ports
+from tests.lab.shell import succeeds
+
+FAULTS = {name: fault for name, fault in every().items() if fault.area == "network"}
+# A host on which nothing of the stack is looked for.
+ALONE = {"network_paths": [], "network_compose_project": "nobody", "network_check_resolver": False}
+NO_ENGINE = {"network_docker_host": "unix:///nonexistent/docker.sock", "network_docker_root": "/nonexistent"}
+
+
+@pytest.fixture
+def settings(lab):
+    # A way that gets no answer is given up soon, and no network is too young to be looked at.
+    return {**variables(lab), "network_timeout": 2, "network_unused_after": 0}
+
+
+@pytest.fixture
+def listener():
+    """A server on this host that takes connections; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def fired(findings, check_id, status=None):
+    """The findings of a check that are no ``unknown``."""
+    found = [finding for finding in findings.get(check_id, ()) if finding["status"] != "unknown"]
+    if status:
+        assert {finding["status"] for finding in found} == {status}, findings
+    return found
+
+
+def unknown(findings):
+    return {finding["id"]: finding["summary"] for listed in findings.values() for finding in listed}
+
+
+def test_a_healthy_stack_gives_no_finding(lab):
+    assert diagnose("network", variables(lab)) == {}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_stack_fires_its_checks_and_no_other(lab, settings, name):
+    with lab.fault(name):
+        findings = diagnose("network", settings)
+    # A service that lacks what it needs may say so itself, which is true as well.
+    assert set(findings) - {"network.path_http"} == set(FAULTS[name].fires) - {"network.path_http"}, findings
+    assert set(FAULTS[name].fires) <= set(findings)
+    for listed in findings.values():
+        for finding in listed:
+            assert finding["status"] != "unknown", finding
+            # Whatever fires says what to do next, in words that could be made.
+            assert finding["remedy"] or finding["advice"], finding
+            assert finding["title"] + " (" not in finding["summary"] + (finding["advice"] or ""), finding
+    assert diagnose("network", settings) == {}
+
+
+def test_a_service_that_does_not_run_has_no_way_to_look_at(lab, settings):
+    with lab.fault("watcher-stopped"):
+        (finding,) = fired(diagnose("network", settings), "network.service_not_looked_from", "warning")
+    assert finding["object"] == "file_watcher"
+    assert lab.container("file_watcher") in finding["summary"]
+
+
+def test_a_service_that_is_not_there_is_one_finding(settings):
+    paths = [{"from": "retired_service", "to": "postgres:5432"}, {"from": "retired_service", "to": "redis:6379"}]
+    findings = diagnose("network", {**settings, "network_paths": paths})
+    (finding,) = fired(findings, "network.service_not_looked_from", "warning")
+    assert "postgres:5432, redis:6379" in finding["summary"]
+    assert set(findings) == {"network.service_not_looked_from"}
+
+
+def test_a_stopped_server_is_named_where_its_name_cannot_be_resolved(lab, settings):
+    with lab.stopped("rabbitmq"):
+        (finding, *_others) = fired(diagnose("network", settings), "network.path_dns", "critical")
+    assert "%s is exited" % lab.container("rabbitmq") in finding["summary"]
+    assert finding["advice"].startswith("docker start %s" % lab.container("rabbitmq"))
+
+
+def test_a_bad_status_is_a_warning(settings):
+    paths = [{"from": "file_watcher", "to": "http://analysis_service:8001/nothing-here", "method": "HEAD"}]
+    findings = diagnose("network", {**settings, "network_paths": paths})
+    assert fired(findings, "network.path_http", "warning")
+
+
+# The host: seen by the measuring process alone.
+
+
+def test_a_host_that_does_not_forward(settings):
+    findings = diagnose("network", settings, before=faults.forwarding_off)
+    assert fired(findings, "network.forwarding_off", "critical")
+    # The ways inside the stack are gone from inside its containers, wherever we are.
+    assert not {check for check in findings if check.startswith("network.path_")}
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [(["-P FORWARD DROP"], "critical"), (["-P FORWARD ACCEPT"], "warning")],
+)
+def test_docker_rules_that_were_flushed(settings, lines, status):
+    findings = diagnose("network", settings, before=partial(faults.rules, *lines))
+    assert fired(findings, "network.docker_rules_missing", status)
+
+
+def test_rules_of_docker_are_enough(settings):
+    lines = [
+        "-P FORWARD DROP",
+        "-N DOCKER",
+        "-A FORWARD -j DOCKER",
+        "-t nat -N DOCKER",
+        "-t nat -A PREROUTING -j DOCKER",
+    ]
+    findings = diagnose("network", settings, before=partial(faults.rules, *lines))
+    assert not fired(findings, "network.docker_rules_missing")
+
+
+def test_rules_that_are_not_dockers_to_make(settings, tmp_path):
+    file = tmp_path / "daemon.json"
+    file.write_text('{"iptables": false}')
+    mine = {**settings, "network_daemon_config": str(file)}
+    findings = diagnose("network", mine, before=partial(faults.rules, "-P FORWARD DROP"))
+    assert not fired(findings, "network.docker_rules_missing")
+
+
+def test_the_only_dns_server_is_dead():
+    mine = {**ALONE, "network_check_resolver": True}
+    findings = diagnose("network", mine, before=partial(faults.resolv_conf, "nameserver 127.0.0.9\n"))
+    (finding,) = fired(findings, "network.resolver_broken", "critical")
+    assert "127.0.0.9" in finding["summary"]
+
+
+@pytest.fixture
+def resolver():
+    """The process of a container with a network of its own, whose DNS server knows nobody beyond."""
+    with faults.isolated_container() as pid:
+        yield pid
+
+
+@pytest.mark.parametrize(
+    ("servers", "status"),
+    [("nameserver 127.0.0.11\n", None), ("nameserver 127.0.0.9\nnameserver 127.0.0.11\n", "warning")],
+)
+def test_a_dead_dns_server_before_a_good_one(resolver, servers, status):
+    mine = {**ALONE, "network_check_resolver": True}
+    findings = diagnose("network", mine, before=partial(faults.resolv_conf, servers, resolver))
+    assert bool(fired(findings, "network.resolver_broken", status)) == bool(status), findings
+
+
+def test_an_endpoint_outside(listener):
+    (nobody,) = free_ports(1)
+    mine = {**ALONE, "network_external_endpoints": ["127.0.0.1:%d" % listener, "127.0.0.1:%d" % nobody]}
+    (finding,) = fired(diagnose("network", mine), "network.external_unreachable", "critical")
+    assert finding["object"] == "127.0.0.1:%d" % nobody
+
+
+def test_a_configuration_of_the_engine_that_cannot_be_parsed(tmp_path):
+    file = tmp_path / "daemon.json"
+    file.write_text('{"dns": ["192.0.2.1"],}')
+    mine = {**ALONE, "network_daemon_config": str(file)}
+    assert fired(diagnose("network", mine), "network.daemon_json_invalid", "warning")
+    # With an engine that is down, it is why.
+    with socket.socket(socket.AF_UNIX) as nobody:
+        nobody.bind(str(tmp_path / "docker.sock"))
+        down = {**mine, "network_docker_host": "unix://%s/docker.sock" % tmp_path}
+        assert fired(diagnose("network", down), "network.daemon_json_invalid", "critical")
+    file.write_text('{"dns": ["192.0.2.1"]}')
+    assert diagnose("network", mine) == {}
+
+
+# What cannot be measured.
+
+
+def test_without_privilege_nothing_is_ok(settings):
+    findings = diagnose("network", settings, before=partial(become, SOMEBODY))
+    reasons = unknown(findings)
+    for check_id in ("path_dns", "path_refused", "path_timeout", "path_http", "not_on_common_network"):
+        assert "become" in reasons["network." + check_id], reasons
+    assert "become" in reasons["network.published_port_not_answering"]
+    assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
+
+
+def test_without_an_engine_the_ways_of_services_are_unknown(settings):
+    findings = diagnose("network", {**settings, **NO_ENGINE})
+    assert "no Docker engine" in unknown(findings)["network.path_dns"]
+    assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
+
+
+def test_a_host_without_an_engine_and_without_ways_is_quiet():
+    assert diagnose("network", {**ALONE, **NO_ENGINE}) == {}
+
+
+def test_an_engine_that_hangs_costs_its_time_out_and_its_own_checks_alone(settings, tmp_path):
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(tmp_path / "docker.sock"))
+        hanging.listen()
+        started = time.monotonic()
+        findings = diagnose("network", {**settings, "network_docker_host": "unix://%s/docker.sock" % tmp_path})
+    assert time.monotonic() - started < 6
+    assert set(unknown(findings)) == {"network.subnet_overlap", "network.unused_network"}
+
+
+def test_the_role_reports_by_itself(lab, tmp_path):
+    extra = {"tracktion_areas": ["network"]}
+    with lab.fault("dns-broken"):
+        run = run_playbook("diagnose", lab.inventory, tmp_path, extra=extra)
+    # One trouble, one finding.
+    (finding,) = run.findings("network.path_dns", status="critical", host="lab")
+    assert "postgres (nor redis, rabbitmq, tracklist_service)" in finding["summary"]
+    assert finding["observed"] == {"failure": "dns_refused"}
+
+
+REMEDY = """
+- hosts: lab
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: tracktion.ops.network
+        tasks_from: remediate/remove_unused
+    - ansible.builtin.debug:
+        msg: "{{ tracktion_remedied | to_json }}"
+"""
+
+
+def test_the_remedy_removes_what_was_found_and_says_the_way_back(lab, settings, tmp_path):
+    (tmp_path / "play.yml").write_text(REMEDY)
+
+    def remediate(*arguments):
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), str(tmp_path / "play.yml")]
+        command += ["-i", str(lab.inventory), "-e", json.dumps({"tracktion_remedy": remedy["vars"]}), *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    with lab.fault("network-unused"):
+        name = "%s_retired" % lab.project
+        (finding,) = fired(diagnose("network", settings), "network.unused_network", "info")
+        remedy = finding["remedy"]
+        assert (remedy["target"], remedy["risk"], remedy["data_loss"]) == (name, "disruptive", "none")
+        assert not remedy["denied"]
+        assert "docker network create" in remediate("--check", "--diff")
+        assert succeeds("docker", "network", "inspect", name)
+        assert "docker network create" in remediate()
+        assert not succeeds("docker", "network", "inspect", name)
+        assert diagnose("network", settings) == {}
+
+
+def test_a_network_that_must_stay_is_offered_to_nobody(lab, settings):
+    with lab.fault("network-unused"):
+        mine = {**settings, "network_remove_deny": ["%s_retired" % lab.project]}
+        (finding,) = fired(diagnose("network", mine), "network.unused_network")
+        assert finding["remedy"]["denied"]
+        # Nor is one that was made a moment ago found at all.
+        assert diagnose("network", {**mine, "network_unused_after": 3600}) == {}

@@ -1,0 +1,262 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every remedy of the collection on the real stack: in check mode, for real, once more, unconfirmed, and too late.
+
+What a remedy did is asked of the server that it did it to. The runs are made once for all remedies, each test looks at
+one cell of the matrix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.integration import inotify_faults
+from tests.integration.playbooks import ROOT, run_playbook
+from tests.lab.faults import injected
+from tests.lab.shell import wait_until
+
+LIMIT = inotify_faults.LIMITS / "max_queued_events"
+FAULTS = (
+    "blocked-transaction",
+    "dead-tuples",
+    "interrupted-index",
+    "memory-full",
+    "orphaned-queue",
+    "queue-without-consumer",
+)
+NOBODYS = ("message_queue.restart_consumers", "lab.orphaned")
+# What of it loses data, and so has to be named.
+CONFIRM = ["cache.set_policy:maxmemory-policy", "cache.delete_keys:0:lab:*", "message_queue.purge:lab.orphaned"]
+
+
+def blockers(lab):
+    return int(lab.psql("select count(*) from pg_stat_activity where application_name = 'lab blocker'"))
+
+
+def of_tracks(lab, column):
+    return lab.psql("select coalesce(%s::text, 'never') from pg_stat_user_tables where relname = 'tracks'" % column)
+
+
+def index_is_valid(lab):
+    return lab.psql("select indisvalid from pg_index where indexrelid = 'lab_interrupted_id'::regclass")
+
+
+def setting(lab, name):
+    return lab.redis().config_get(name)[name]
+
+
+def started(lab, service):
+    return lab.docker("inspect", "--format", "{{.State.StartedAt}}", lab.container(service)).strip()
+
+
+def ready(lab, name):
+    with lab.amqp() as connection:
+        return connection.channel().queue_declare(name, passive=True).method.message_count
+
+
+# By remedy: what the server says about the thing that it changes.
+STATE = {
+    "database.end_sessions": blockers,
+    "database.analyze": lambda lab: of_tracks(lab, "last_analyze"),
+    "database.vacuum": lambda lab: of_tracks(lab, "last_vacuum"),
+    "database.reindex": index_is_valid,
+    "cache.set_maxmemory": lambda lab: setting(lab, "maxmemory"),
+    "cache.set_policy": lambda lab: setting(lab, "maxmemory-policy"),
+    "cache.delete_keys": lambda lab: lab.redis().dbsize(),
+    "message_queue.purge": lambda lab: ready(lab, "lab.orphaned"),
+    "message_queue.restart_consumers": lambda lab: started(lab, "analysis_service"),
+    "file_watching.raise_limits": lambda lab: LIMIT.read_text().strip(),
+}
+DESTRUCTIVE = [remedy for remedy in STATE if remedy in {entry.partition(":")[0] for entry in CONFIRM}]
+
+
+def psql(statement):
+    return lambda lab: lab.psql(statement)
+
+
+def other_blocker(lab):
+    """The session is ended, and another one, which nobody has looked at, does the same."""
+    lab.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lab blocker'")
+    session = lab.postgres(application_name="lab blocker")
+    session.cursor().execute("update artists set name = name where id = 1")
+    return session
+
+
+def publish_more(lab):
+    with lab.amqp() as connection:
+        channel = connection.channel()
+        for _number in range(300):
+            channel.basic_publish("", "lab.orphaned", b"{}")
+
+
+# By remedy: what takes its evidence away, or makes it another, after the plan was made.
+CHANGED = {
+    "database.end_sessions": other_blocker,
+    "database.analyze": psql("analyze tracks"),
+    "database.vacuum": psql("vacuum tracks"),
+    "database.reindex": psql("reindex index lab_interrupted_id"),
+    "cache.set_maxmemory": lambda lab: lab.redis().config_set("maxmemory", int(setting(lab, "maxmemory")) + 1048576),
+    "cache.set_policy": lambda lab: lab.redis().config_set("maxmemory-policy", "volatile-ttl"),
+    "cache.delete_keys": lambda lab: [lab.redis().expire(key, 600) for key in lab.redis().scan_iter("lab:*")],
+    "message_queue.purge": publish_more,
+    "message_queue.restart_consumers": lambda lab: lab.docker("start", lab.container("analysis_service")),
+}
+
+
+@dataclass
+class Story:
+    """What the runs reported, and what the servers said after each, by the name of the run."""
+
+    lab: object
+    folder: Path
+    settings: dict
+    runs: dict = field(default_factory=dict)
+    states: dict = field(default_factory=dict)
+
+    def look(self, name):
+        self.states[name] = {remedy: state(self.lab) for remedy, state in STATE.items()}
+
+    def run(self, name, *arguments, **extra):
+        self.runs[name] = run_playbook(
+            "remediate",
+            self.lab.inventory,
+            self.folder / "reports",
+            *arguments,
+            extra={**self.settings, **extra},
+        )
+
+    def action(self, name, remedy):
+        actions = self.runs[name].report["remediation"]["actions"]
+        # The queue that belongs to nobody has no consumer to restart.
+        (action,) = [each for each in actions if each["remedy"] == remedy and (remedy, each["target"]) != NOBODYS]
+        return action
+
+
+@contextlib.contextmanager
+def broken(lab):
+    """The stack with every fault, and a floor for a limit of the kernel that it does not reach."""
+    limit = int(LIMIT.read_text())
+    with contextlib.ExitStack() as stack:
+        for fault in FAULTS:
+            stack.enter_context(injected(fault, lab))
+        stack.callback(LIMIT.write_text, "%d\n" % limit)
+        yield limit + 1
+
+
+@pytest.fixture(scope="module")
+def story(lab, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("remediate")
+    (folder / "root/etc/sysctl.d").mkdir(parents=True)
+    settings = {
+        "database_blocked_seconds_warning": 2,
+        "database_idle_in_transaction_warning": 2,
+        "database_vacuum_overdue_warning": 0,
+        "database_analyze_overdue_warning": 0,
+        "cache_delete_idle_seconds": 0,
+        "cache_delete_max_count": 5000,
+        "file_watching_sysctl_root": str(folder / "root"),
+        "tracktion_state_dir": str(folder / "state"),
+        "message_queue_export_directory": str(folder / "exports"),
+        # In check mode the session that it would wait for is still there.
+        "database_reindex_max_wait": 600,
+        # They would be right to object: what is told here was done a moment ago.
+        "tracktion_remediate_cooldown": 0,
+    }
+    told = Story(lab, folder, settings)
+    everything = {"tracktion_remediate_risk": "destructive", "tracktion_confirm": CONFIRM}
+    told.run("healthy", **everything)
+    with broken(lab) as floor:
+        told.settings["file_watching_max_queued_events"] = floor
+        told.look("broken")
+        told.run("unconfirmed", "--check", tracktion_remediate_risk="destructive")
+        for name, arguments in (("check", ["--check"]), ("run", []), ("again", [])):
+            told.run(name, *arguments, **everything)
+            told.look(name)
+    with broken(lab):
+        plan = str(folder / "plan.json")
+        told.run("plan", "--check", tracktion_plan_file=plan, **everything)
+        sessions = [change(lab) for change in CHANGED.values()]
+        wait_until(lambda: lab.health()["analysis_service"] == "healthy", "the consumer to be back", 60)
+        told.look("changed")
+        told.run("late", tracktion_plan_file=plan)
+        told.look("late")
+        sessions[0].close()
+    return told
+
+
+@pytest.mark.parametrize("remedy", STATE)
+def test_check_mode_tells_and_changes_nothing(story, remedy):
+    assert story.action("check", remedy)["outcome"] == "changed"
+    assert story.states["check"][remedy] == story.states["broken"][remedy]
+
+
+@pytest.mark.parametrize("remedy", STATE)
+def test_a_run_does_it_and_its_findings_are_gone(story, remedy):
+    action = story.action("run", remedy)
+    assert action["outcome"] in ("changed", "ok"), action["message"]
+    assert story.states["run"][remedy] != story.states["broken"][remedy]
+    assert {about["change"] for about in action["findings"]} == {"fixed"}
+
+
+@pytest.mark.parametrize("remedy", STATE)
+def test_a_second_run_finds_nothing_to_do(story, remedy):
+    assert remedy not in {action["remedy"] for action in story.runs["again"].report["remediation"]["actions"]}
+    assert story.states["again"][remedy] == story.states["run"][remedy]
+
+
+@pytest.mark.parametrize("remedy", STATE)
+def test_without_a_finding_there_is_no_action(story, remedy):
+    assert remedy not in {action["remedy"] for action in story.runs["healthy"].report["remediation"]["actions"]}
+    assert "changed=0" in story.runs["healthy"].output
+
+
+@pytest.mark.parametrize("remedy", DESTRUCTIVE)
+def test_what_loses_data_is_refused_unconfirmed_and_names_the_variable(story, remedy):
+    action = story.action("unconfirmed", remedy)
+    assert action["status"] == "refused"
+    assert action["reason"].endswith("set tracktion_confirm: ['%s:%s']" % (remedy, action["target"]))
+    assert "%s:%s" % (remedy, action["target"]) in CONFIRM
+
+
+@pytest.mark.parametrize("remedy", CHANGED)
+def test_what_has_changed_since_the_plan_was_made_is_left_alone(story, remedy):
+    action = story.action("late", remedy)
+    assert action["status"] == "refused" or action["outcome"] in ("failed", "ok")
+    assert story.states["late"][remedy] == story.states["changed"][remedy]
+
+
+def test_the_exported_messages_are_all_there(story):
+    export = story.action("run", "message_queue.purge")["result"]["export_path"]
+    assert len(Path(export).read_text().splitlines()) == 1100
+    assert story.action("run", "message_queue.purge")["undo"].endswith(
+        json.dumps({"tracktion_remedy": {"export_path": export}}) + "'"
+    )
+
+
+def test_the_stack_is_healthy_again(story):
+    left = {finding["id"] for finding in story.runs["run"].report["findings"]}
+    # The server's statistics remember the statements that made the faults.
+    assert left <= {"database.heavy_statement", "database.slow_statement"}
+    assert story.runs["run"].code == 0
+
+
+def test_no_password_is_written_anywhere(story):
+    texts = [run.output + json.dumps(run.report) for run in story.runs.values()]
+    texts += [path.read_text() for path in story.folder.rglob("audit.jsonl*")]
+    for password in story.lab.passwords.values():
+        assert not any(password in text for text in texts)
+
+
+def test_every_remedy_is_in_this_matrix():
+    ids = set()
+    for path in (ROOT / "roles").glob("*/vars/main/remedies.yml"):
+        ids |= {row["id"] for rows in yaml.safe_load(path.read_text()).values() for row in rows}
+    assert ids == set(STATE)

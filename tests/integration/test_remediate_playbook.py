@@ -1,0 +1,416 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What remediate.yml promises of every remedy, seen on those of somebody else: files that are to be filled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import jsonschema
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _journal
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _runs
+from tests.integration import dumps_role
+from tests.integration.playbooks import LOCAL, ROOT, inventory, playbook_command, run_playbook
+
+OTHER_RUN = {"run": "20260101T030000Z-abcdef", "who": "somebody@elsewhere", "controller": "elsewhere", "pid": 1}
+
+
+class Dumps:
+    """A host with dumps, and remediate.yml for it."""
+
+    def __init__(self, tmp_path):
+        self.tmp_path = tmp_path
+        self.directory = tmp_path / "dumps"
+        self.state = tmp_path / "state"
+        self.reports = tmp_path / "reports"
+        self.audit = self.reports / "audit.jsonl"
+        self.directory.mkdir()
+        dumps_role.write(tmp_path / "roles")
+        self.environment = {"ANSIBLE_ROLES_PATH": str(tmp_path / "roles")}
+
+    def empty(self, *names):
+        for name in names:
+            (self.directory / name).write_text("")
+
+    def contents(self):
+        return {path.name: path.read_text() for path in sorted(self.directory.iterdir())}
+
+    def hosts(self, hosts=None, **variables):
+        known = {"dumps_directory": str(self.directory), "tracktion_state_dir": str(self.state)}
+        return inventory(self.tmp_path / "hosts.yml", hosts or {"web": LOCAL}, **{**known, **variables})
+
+    def run(self, *arguments, hosts=None, inventory_path=None, **extra):
+        return run_playbook(
+            "remediate",
+            inventory_path or self.hosts(hosts),
+            self.reports,
+            *arguments,
+            extra={"tracktion_areas": ["dumps"], **extra},
+            environment=self.environment,
+        )
+
+    def start(self, **extra):
+        """The same in the background."""
+        extra = {"tracktion_areas": ["dumps"], **extra}
+        return subprocess.Popen(
+            playbook_command("remediate", self.hosts(), self.reports, extra=extra),
+            cwd=ROOT,
+            env={**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def journal(self):
+        return _journal.Journal(str(self.state))
+
+    def log(self, of="host"):
+        path = self.state / "audit.jsonl" if of == "host" else self.audit
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def dumps(tmp_path):
+    return Dumps(tmp_path)
+
+
+def actions(run, **fields):
+    made = run.report["remediation"]["actions"]
+    return [action for action in made if all(action[name] == value for name, value in fields.items())]
+
+
+def changes(run):
+    return {entry["object"].rpartition("/")[2]: entry["change"] for entry in run.report["remediation"]["changes"]}
+
+
+def schema():
+    return json.loads((ROOT / "docs" / "report.schema.json").read_text())
+
+
+def test_check_mode_says_it_a_run_does_it_and_a_second_one_finds_nothing(dumps):
+    dumps.empty("a.safe")
+    checked = dumps.run("--check")
+    assert checked.code == 0
+    assert dumps.contents() == {"a.safe": ""}
+    assert not dumps.state.exists()
+    assert not dumps.audit.exists()
+    (action,) = actions(checked)
+    assert (action["status"], action["outcome"], action["undo"]) == ("planned", "changed", None)
+    assert "WOULD DO  dumps.fill [web a.safe]" in checked.output
+    assert "+full" in checked.output, "the difference that it would make"
+
+    run = dumps.run()
+    assert run.code == 0
+    assert dumps.contents() == {"a.safe": "full"}
+    (action,) = actions(run)
+    assert (action["outcome"], action["result"]["size"]) == ("changed", 4)
+    assert action["undo"] == "truncate -s 0 %s" % (dumps.directory / "a.safe")
+    assert changes(run) == {"a.safe": "fixed"}
+    assert run.report["findings"] == []
+    for each in (checked, run):
+        jsonschema.validate(each.report, schema())
+
+    again = dumps.run()
+    assert actions(again) == []
+    assert "changed=0" in again.output
+    assert dumps.contents() == {"a.safe": "full"}
+
+
+def test_without_a_finding_nothing_happens(dumps):
+    (dumps.directory / "a.safe").write_text("mine")
+    run = dumps.run(tracktion_remediate_risk="destructive")
+    assert run.code == 0
+    assert run.report["remediation"]["actions"] == []
+    assert dumps.contents() == {"a.safe": "mine"}
+    assert not dumps.state.exists()
+
+
+def test_a_run_goes_no_further_than_it_is_allowed_to(dumps):
+    dumps.empty("a.safe", "b.disruptive", "c.destructive")
+    run = dumps.run()
+    assert dumps.contents() == {"a.safe": "full", "b.disruptive": "", "c.destructive": ""}
+    (refused,) = actions(run, remedy="dumps.rewrite")
+    assert refused["reason"] == "it is disruptive: set tracktion_remediate_risk: disruptive"
+    (refused,) = actions(run, remedy="dumps.replace")
+    assert "tracktion_confirm: ['dumps.replace:c.destructive']" in refused["reason"]
+    assert changes(run) == {"a.safe": "fixed", "b.disruptive": "still there", "c.destructive": "still there"}
+
+    run = dumps.run(tracktion_remediate_risk="destructive")
+    assert dumps.contents() == {"a.safe": "full", "b.disruptive": "full", "c.destructive": ""}
+    (refused,) = actions(run, remedy="dumps.replace")
+    assert (
+        refused["reason"]
+        == "it loses data (files) and is not confirmed: set tracktion_confirm: ['dumps.replace:c.destructive']"
+    )
+    dumps.run(tracktion_remediate_risk="destructive", tracktion_confirm=["dumps.replace:c.destructive"])
+    assert dumps.contents()["c.destructive"] == "full"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("tracktion_only", ["dumps.emtpy_safe"]),
+        ("tracktion_skip", ["dump.*"]),
+        ("tracktion_confirm", ["dumps.replace"]),
+        ("tracktion_confirm", ["dumps.destroy:a"]),
+        ("tracktion_plan_file", "/nonexistent/plan.json"),
+        ("tracktion_plan", "bm8gcGxhbg=="),
+        ("tracktion_remediate_risk", "reckless"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_named_and_nothing_is_done(dumps, option, value):
+    dumps.empty("a.safe")
+    run = dumps.run(**{option: value})
+    assert run.code != 0
+    assert option.replace("tracktion_remediate_", "") in run.output
+    assert dumps.contents() == {"a.safe": ""}
+
+
+def test_only_and_skip_choose_by_id_remedy_pattern_and_fingerprint(dumps):
+    dumps.empty("a.safe", "b.safe")
+    found = dumps.run("--check").findings("dumps.empty_safe")
+    of_b = next(finding["fingerprint"] for finding in found if finding["object"].endswith("b.safe"))
+    assert len(actions(dumps.run("--check", tracktion_only="dumps.empty_safe"))) == 2
+    assert len(actions(dumps.run("--check", tracktion_only=["dumps.fill"], tracktion_skip=["dumps.*"]))) == 0
+    dumps.run(tracktion_only=[of_b])
+    assert dumps.contents() == {"a.safe": "", "b.safe": "full"}
+
+
+def test_deny_lists_caps_and_the_budget_hold(dumps):
+    dumps.empty("a.safe", "b.safe", "c.safe", "d.safe")
+    run = dumps.run(dumps_deny=["a.safe"], dumps_most=2)
+    assert sorted(dumps.contents().values()) == ["", "", "full", "full"]
+    (denied,) = actions(run, target="a.safe")
+    assert denied["reason"] == "a deny list of the role dumps protects it"
+    assert "one run does this at most 2 times on a host" in {action["reason"] for action in actions(run)}
+    dumps.empty("a.safe", "b.safe", "c.safe", "d.safe")
+    run = dumps.run(tracktion_remediate_max_actions=1)
+    assert sorted(dumps.contents().values()) == ["", "", "", "full"]
+
+
+def test_a_plan_is_written_and_carried_out_and_nothing_else(dumps):
+    dumps.empty("a.disruptive")
+    plan = dumps.tmp_path / "plans" / "plan.json"
+    planned = dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(plan))
+    assert planned.code == 0
+    assert json.loads(plan.read_text())["actions"][0]["target"] == "a.disruptive"
+    dumps.empty("b.disruptive")
+    applied = dumps.run(tracktion_plan_file=str(plan))
+    assert dumps.contents() == {"a.disruptive": "full", "b.disruptive": ""}
+    assert [action["target"] for action in actions(applied)] == ["a.disruptive"]
+    # And once more: what it answered is not there any more.
+    again = dumps.run(tracktion_plan_file=str(plan))
+    (refused,) = actions(again)
+    assert refused["reason"] == "its evidence is no longer there: nothing is wrong any more"
+
+
+def test_a_plan_is_refused_where_its_evidence_has_changed(dumps):
+    dumps.empty("a.disruptive")
+    plan = dumps.tmp_path / "plan.json"
+    dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(plan))
+    # Another file of the same name.
+    dumps.empty("b.disruptive")
+    os.replace(dumps.directory / "b.disruptive", dumps.directory / "a.disruptive")
+    run = dumps.run(tracktion_plan_file=str(plan))
+    (refused,) = actions(run)
+    assert refused["reason"] == "its evidence has changed since the plan was made: plan again"
+    assert dumps.contents() == {"a.disruptive": ""}
+
+
+def test_a_plan_that_was_edited_or_is_old_is_refused(dumps):
+    dumps.empty("a.disruptive")
+    path = dumps.tmp_path / "plan.json"
+    dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(path))
+    run = dumps.run(tracktion_plan_file=str(path), tracktion_plan_max_age=0)
+    assert "longer ago than tracktion_plan_max_age" in run.output
+    plan = json.loads(path.read_text())
+    plan["actions"][0]["vars"]["path"] = "/etc/passwd"
+    path.write_text(json.dumps(plan))
+    edited = dumps.run(tracktion_plan_file=str(path))
+    assert "was changed after it was made" in edited.output
+    assert (run.code, edited.code) == (2, 2)
+    assert dumps.contents() == {"a.disruptive": ""}
+
+
+def test_a_plan_travels_by_set_stats_as_in_a_workflow_of_awx(dumps, monkeypatch):
+    monkeypatch.setenv("ANSIBLE_SHOW_CUSTOM_STATS", "1")
+    dumps.empty("a.disruptive")
+    planned = dumps.run("--check", tracktion_remediate_risk="disruptive")
+    stats = planned.output.partition("CUSTOM STATS")[2]
+    plan = json.loads(stats[stats.index("{") :].partition("\n")[0])["tracktion_plan"]
+    run = dumps.run(tracktion_plan=plan)
+    assert run.code == 0, run.output
+    assert dumps.contents() == {"a.disruptive": "full"}
+
+
+def test_both_logs_tell_who_did_what_and_why(dumps):
+    dumps.empty("a.safe")
+    run = dumps.run()
+    for log in (dumps.log("host"), dumps.log("controller")):
+        assert [entry["event"] for entry in log] == ["intent", "outcome"]
+        for entry in log:
+            assert entry["run"] == run.report["remediation"]["run"]
+            assert "@" in entry["who"]
+            assert (entry["remedy"], entry["target"], entry["host"]) == ("dumps.fill", "a.safe", "web")
+            assert [about["id"] for about in entry["findings"]] == ["dumps.empty_safe"]
+        assert (log[1]["outcome"], log[1]["result"]["size"]) == ("changed", 4)
+    assert (dumps.state / "audit.jsonl").stat().st_mode & 0o077 == 0
+    assert "hunter2" not in json.dumps([dumps.log("host"), dumps.log("controller"), run.report]) + run.output
+    assert not (dumps.state / "remediation.lock").exists()
+
+
+def test_nothing_is_done_that_could_not_be_written_down(dumps):
+    dumps.empty("a.safe")
+    (dumps.tmp_path / "file").write_text("")
+    run = dumps.run(tracktion_audit_file=str(dumps.tmp_path / "file" / "audit.jsonl"))
+    assert run.code != 0
+    assert "tracktion_audit_file" in run.output
+    run = dumps.run(inventory_path=dumps.hosts(tracktion_state_dir=str(dumps.tmp_path / "file" / "state")))
+    assert run.code != 0
+    assert "directory" in run.output
+    assert dumps.contents() == {"a.safe": ""}
+
+
+def test_a_failed_remedy_stops_what_interrupts_and_is_told(dumps):
+    dumps.empty("a.safe", "b.disruptive", "c.disruptive")
+    run = dumps.run(
+        tracktion_remediate_risk="disruptive",
+        dumps_before="sh -c 'test ! -e %s/failed && touch %s/failed && exit 3'" % (dumps.tmp_path, dumps.tmp_path),
+    )
+    assert run.code == 2
+    outcomes = [(action["remedy"], action["outcome"], action["reason"]) for action in actions(run)]
+    (failed,) = [outcome for outcome in outcomes if outcome[0] == "dumps.rewrite" and outcome[1] == "failed"]
+    (stopped,) = [outcome for outcome in outcomes if outcome[0] == "dumps.rewrite" and outcome != failed]
+    assert stopped[2].endswith("failed on this host: only safe actions go on")
+    # The safe one is tried all the same.
+    assert [outcome[1] for outcome in outcomes if outcome[0] == "dumps.fill"] == ["failed"]
+    assert "non-zero return code" in run.output
+    assert [entry["outcome"] for entry in dumps.log() if entry["event"] == "outcome"] == ["failed", "failed"]
+    assert not (dumps.state / "remediation.lock").exists()
+
+
+def test_after_a_failure_other_hosts_are_not_interrupted_either(dumps):
+    dumps.empty("a.disruptive")
+    hosts = {"one": LOCAL, "two": {**LOCAL, "dumps_before": "/bin/true"}}
+    run = dumps.run(hosts=hosts, tracktion_remediate_risk="disruptive", dumps_before="/bin/false")
+    assert [action["outcome"] for action in actions(run)] == ["failed", None]
+    (other,) = actions(run, outcome=None)
+    assert other["reason"] == "1 action of this run failed (tracktion_remediate_max_failures): only safe actions go on"
+
+
+def test_what_did_not_help_is_not_done_again_before_its_time(dumps):
+    dumps.empty("a.stubborn")
+    run = dumps.run(tracktion_remediate_risk="disruptive")
+    assert [action["outcome"] for action in actions(run)] == ["changed"]
+    assert changes(run) == {"a.stubborn": "still there"}
+    (refused,) = actions(dumps.run("--check", tracktion_remediate_risk="disruptive"))
+    assert refused["reason"].startswith("the same was done to a.stubborn less than 1 h ago; not again before 2")
+    (refused,) = actions(dumps.run(tracktion_remediate_risk="disruptive"))
+    assert refused["status"] == "refused"
+    assert len(dumps.log()) == 2
+    dumps.run(tracktion_remediate_risk="disruptive", tracktion_remediate_cooldown=0)
+    assert len(dumps.log()) == 4
+
+
+def test_a_host_that_another_run_is_at_work_on_is_left_alone(dumps):
+    dumps.empty("a.safe")
+    entry = {"action": "1", "remedy": "dumps.fill", "target": "other", "host": "web", "does": "fills"}
+    dumps.journal().begin({**OTHER_RUN}, {**OTHER_RUN, **entry}, lease=60, cooldown=0)
+    run = dumps.run()
+    (refused,) = actions(run)
+    assert "another run is at work on this host: %s of somebody@elsewhere" % OTHER_RUN["run"] in refused["reason"]
+    assert dumps.contents() == {"a.safe": ""}
+    assert "LEFT UNFINISHED" not in run.output
+
+
+@pytest.mark.parametrize("why", ["lease", "boot", "process"])
+def test_a_lock_that_nobody_holds_any_more_does_not_hold(dumps, why):
+    dumps.empty("a.safe")
+    holder = dict(OTHER_RUN)
+    if why == "process":
+        # Of this controller, and gone: no process has this number and began then.
+        holder.update(controller=_runs.controller(), pid=os.getpid(), pid_start=1)
+    entry = {"action": "1", "remedy": "dumps.fill", "target": "other", "host": "web", "does": "fills other"}
+    dumps.journal().begin(holder, {**holder, **entry}, lease=0.01 if why == "lease" else 600, cooldown=0)
+    if why == "boot":
+        lock = dumps.state / "remediation.lock"
+        lock.write_text(lock.read_text().replace(_journal.boot_id(), "another"))
+    run = dumps.run()
+    assert dumps.contents() == {"a.safe": "full"}
+    assert "LEFT UNFINISHED  dumps.fill [web other]" in run.output
+    # Told once: the log says that nobody will ever know.
+    assert [entry["event"] for entry in dumps.log() if entry["run"] == OTHER_RUN["run"]] == ["intent", "abandoned"]
+    assert "LEFT UNFINISHED" not in dumps.run().output
+
+
+def test_a_run_that_is_killed_in_the_middle_is_told_of_and_completed_by_the_next(dumps):
+    dumps.empty("a.safe")
+    marker = dumps.tmp_path / "begun"
+    started = dumps.start(dumps_before="sh -c 'touch %s; exec sleep 30'" % marker)
+    try:
+        wait_for(marker.exists)
+    finally:
+        # Ansible, its workers and what they have started: as when the controller loses its power.
+        os.killpg(started.pid, signal.SIGKILL)
+        started.communicate()
+    assert dumps.contents() == {"a.safe": ""}
+    assert [entry["event"] for entry in dumps.log()] == ["intent"]
+    assert (dumps.state / "remediation.lock").exists()
+
+    run = dumps.run()
+    assert run.code == 0
+    assert "LEFT UNFINISHED  dumps.fill [web a.safe]" in run.output
+    assert [entry["remedy"] for entry in run.report["remediation"]["unfinished"]] == ["dumps.fill"]
+    assert dumps.contents() == {"a.safe": "full"}
+    assert [entry["event"] for entry in dumps.log()] == ["intent", "intent", "outcome", "abandoned"]
+    assert not (dumps.state / "remediation.lock").exists()
+
+
+def test_two_runs_at_once_do_not_interleave(dumps):
+    dumps.empty("a.safe")
+    trace = dumps.tmp_path / "trace"
+    work = "sh -c 'echo begin >> %s; sleep 3; echo end >> %s'" % (trace, trace)
+    first, second = dumps.start(dumps_before=work), dumps.start(dumps_before=work)
+    outputs = [run.communicate(timeout=90)[0] for run in (first, second)]
+    assert trace.read_text().split() in (["begin", "end"], ["begin", "end"] * 2)
+    if trace.read_text().split() == ["begin", "end"]:
+        assert any("another run is at work on this host" in output for output in outputs)
+    assert dumps.contents() == {"a.safe": "full"}
+
+
+def test_an_area_that_is_measured_elsewhere_is_mended_there(dumps):
+    dumps.empty("a.safe")
+    hosts = {"web": {"ansible_host": "127.0.0.1", "ansible_port": 1, "dumps_probe_host": "probe"}, "probe": LOCAL}
+    run = dumps.run("--limit", "web", hosts=hosts)
+    assert run.code == 0, run.output
+    assert dumps.contents() == {"a.safe": "full"}
+    assert [entry["event"] for entry in dumps.log()] == ["intent", "outcome"]
+
+
+def test_a_run_that_matches_no_host_fails(dumps):
+    for arguments in (("-e", "tracktion_hosts=nosuch"), ("--limit", "no")):
+        assert dumps.run(*arguments).code != 0
+
+
+def test_what_is_left_can_fail_the_run(dumps):
+    dumps.empty("a.disruptive")
+    run = dumps.run(tracktion_fail_at="critical")
+    assert run.code == 2
+    assert run.report["remediation"]["actions"][0]["status"] == "refused"
+
+
+def wait_for(condition, seconds=30):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)

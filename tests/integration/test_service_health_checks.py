@@ -1,0 +1,280 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every check of service health fires on its fault, and stays quiet without it."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+
+from tests.integration import http_servers as servers
+from tests.integration.areas import diagnose
+from tests.integration.http_servers import behaving, page, redirect, serving
+from tests.integration.inotify_faults import SOMEBODY, become
+from tests.integration.playbooks import run_playbook
+from tests.lab.certificates import issue_server, make_certificates
+from tests.lab.faults import every
+from tests.lab.inventory import variables
+
+FAULTS = {name: fault for name, fault in every().items() if fault.area == "service_health"}
+
+TRACKLIST = {"tracklist_service", "track matching"}
+# The endpoints that each fault is told of, and what is said of each: in the summary, and in the advice.
+TOLD = {
+    "api-paused": (TRACKLIST, "its container {container} is paused", "docker unpause {container}"),
+    "api-slow": (TRACKLIST, "first byte 1.", "docker compose logs --since 10m tracklist_service"),
+    "api-stopped": (TRACKLIST, "its container {container} is exited (exit code", "docker start {container}"),
+    "api-without-database": ({"analysis_service", *TRACKLIST}, "answers with status 50", "docker logs --since 10m"),
+    "api-wrong-answer": ({"track matching"}, '0.title is "Track 1', "curl -sS --max-time 10"),
+}
+
+
+@pytest.fixture
+def settings(lab):
+    known = variables(lab)
+    # A frozen service is given up after a moment, and a slow one asked once.
+    endpoints = [{**endpoint, "requests": 1} for endpoint in known["service_health_endpoints"]]
+    return {**known, "service_health_timeout": 2, "service_health_endpoints": endpoints}
+
+
+def look(url, timeout=0.5, settings=None, **endpoint):
+    """The findings about one endpoint."""
+    endpoints = [{"name": "it", "url": url, **endpoint}]
+    return diagnose(
+        "service_health",
+        {"service_health_endpoints": endpoints, "service_health_timeout": timeout, **(settings or {})},
+    )
+
+
+def only(findings, check_id, status):
+    """The one finding there is."""
+    assert set(findings) == {"service_health." + check_id}, findings
+    (finding,) = findings["service_health." + check_id]
+    assert (finding["status"], finding["object"]) == (status, "it"), finding
+    return finding
+
+
+def test_a_healthy_stack_gives_no_finding(settings):
+    assert diagnose("service_health", settings) == {}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
+    endpoints, summary, advice = TOLD[name]
+    with lab.fault(name):
+        findings = diagnose("service_health", settings)
+    # Every failing endpoint is told of once, by the row that it belongs to.
+    assert set(findings) == set(FAULTS[name].fires)
+    found = [finding for same in findings.values() for finding in same]
+    assert {finding["object"] for finding in found} == endpoints
+    assert {finding["status"] for finding in found} <= {"warning", "critical"}
+    for finding in found:
+        assert summary.format(container=lab.container("tracklist_service")) in finding["summary"]
+        assert advice.format(container=lab.container("tracklist_service")) in finding["advice"]
+    assert diagnose("service_health", settings) == {}
+
+
+# Servers of our own
+
+
+def test_a_right_answer_gives_no_finding():
+    with serving({"/": page()}) as served:
+        assert look(served.url(), requests=3) == {}
+
+
+@pytest.mark.parametrize(
+    ("behave", "check_id", "status"),
+    [
+        (servers.never_answer, "not_answering", "critical"),
+        (servers.drip_for_ever, "not_answering", "critical"),
+        (servers.close_without_an_answer, "not_answering", "critical"),
+        (servers.reset, "not_answering", "critical"),
+        (servers.stream_for_ever, "endless_answer", "warning"),
+        (servers.greet_as_ssh, "wrong_protocol", "critical"),
+    ],
+)
+def test_a_server_that_misbehaves_fires_its_check(behave, check_id, status):
+    with behaving(behave) as served:
+        finding = only(look(served.url()), check_id, status)
+    assert served.url() in finding["summary"]
+
+
+def test_a_port_without_a_server():
+    finding = only(look("http://localhost:%d/" % servers.free_port()), "unreachable", "critical")
+    assert "nothing listens" in finding["summary"]
+    assert "curl -v --max-time 5" in finding["advice"]
+    finding = only(look("http://nosuchhost.invalid/"), "unreachable", "critical")
+    assert "getent hosts nosuchhost.invalid" in finding["advice"]
+
+
+def test_redirects_that_lead_nowhere():
+    with serving({"/": redirect("/a"), "/a": redirect("/")}) as served:
+        finding = only(look(served.url()), "redirects", "critical")
+    assert "%s, then %s" % (served.url("/a"), served.url("/")) in finding["summary"]
+
+
+@pytest.mark.parametrize(
+    ("status", "severity", "advice"),
+    [
+        (500, "critical", "docker compose logs --since 10m api"),
+        (503, "critical", "docker compose logs --since 10m api"),
+        (404, "warning", "does not know this page"),
+        (401, "warning", "lets us not in"),
+        (429, "warning", "asked too often"),
+        (418, "warning", "Check the url"),
+    ],
+)
+def test_a_wrong_status_is_as_bad_as_it_is(status, severity, advice, tmp_path):
+    with serving({"/": page(status, "because")}) as served:
+        nowhere = {"service_health_docker_root": str(tmp_path)}
+        finding = only(look(served.url(), service="api", settings=nowhere), "wrong_status", severity)
+    assert "answers with status %d, not 200: because" % status in finding["summary"]
+    assert advice in finding["advice"]
+
+
+def test_a_wrong_body_says_what_is_wrong():
+    with serving({"/": page(body='{"status": "starting", "n": 1}'), "/html": page(body="<html>")}) as served:
+        wanted = {"status": "healthy", "version": 2}
+        finding = only(look(served.url(), body_json=wanted, body_contains="all is well"), "wrong_body", "critical")
+        assert 'status is "starting" instead of "healthy", version is' in finding["summary"]
+        assert ", and the expected text is not in it" in finding["summary"]
+        finding = only(look(served.url("/html"), body_json=wanted), "wrong_body", "critical")
+        assert "the body is not there as JSON" in finding["summary"]
+
+
+def test_failures_now_and_then():
+    with serving({"/": servers.sometimes(200, 503, 200)}) as served:
+        finding = only(look(served.url(), requests=6), "unstable", "warning")
+    assert "2 of 6 requests" in finding["summary"]
+    assert "status 503" in finding["summary"]
+
+
+def test_slowness_is_judged_by_its_threshold():
+    with serving({"/": page(seconds=0.3)}) as served:
+        assert look(served.url(), 2) == {}
+        slow = {"service_health_slow_warning": 0.2}
+        finding = only(look(served.url(), 2, slow, requests=3), "slow", "warning")
+        assert "The service takes the time" in finding["advice"]
+        assert finding["threshold"]["service_health_slow_warning"] == 0.2
+        only(look(served.url(), 2, {"service_health_slow_critical": 0.2}), "slow", "critical")
+        by_name = {"service_health_slow_warning_by_name": {"it": 0.2}}
+        only(look(served.url(), 2, by_name), "slow", "warning")
+        assert look(served.url(), 2, {**slow, "service_health_slow_warning_by_name": {"it": 2}}) == {}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("certificates")
+    make_certificates(directory, "client")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("days", "status", "said"),
+    [(300, None, ""), (10.1, "warning", "expires in 10 d 2 h"), (1.6, "critical", "expires in 1 d 14 h")],
+)
+def test_a_certificate_that_expires(authority, days, status, said):
+    with serving({"/": page()}, issue_server(authority, "localhost", (-1, days))) as served:
+        findings = look(served.url("/", host="localhost"), 2, ca_cert=str(authority / "server/ca.pem"))
+    if status is None:
+        assert findings == {}
+    else:
+        assert said in only(findings, "certificate_expires", status)["summary"]
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "trusted", "said", "advice"),
+    [
+        ("localhost", (-9, -2), True, "it expired 2 d", "Renew it"),
+        ("localhost", (2, 9), True, "not yet valid", "Compare the clocks"),
+        ("elsewhere", (-1, 90), True, "it is for elsewhere", "Name the host in the url as the certificate does"),
+        ("localhost", (-1, 90), False, "issued by CN=Tracktion lab", "Name its authority in ca_cert"),
+    ],
+)
+def test_a_certificate_that_is_refused(authority, name, days, trusted, said, advice):
+    with serving({"/": page()}, issue_server(authority, name, days, trusted=trusted)) as served:
+        findings = look(served.url("/", host="localhost"), 2, ca_cert=str(authority / "server/ca.pem"))
+    finding = only(findings, "certificate_refused", "critical")
+    assert said in finding["summary"]
+    assert advice in finding["advice"]
+
+
+def test_an_expired_certificate_that_nobody_verifies_is_told_all_the_same(authority):
+    with serving({"/": page()}, issue_server(authority, "localhost", (-9, -2))) as served:
+        findings = look(served.url("/", host="localhost"), 2, validate_certs=False)
+    assert "has expired 2 d" in only(findings, "certificate_expires", "critical")["summary"]
+
+
+def test_what_was_not_asked_in_time_is_unknown():
+    with behaving(servers.never_answer) as hung:
+        endpoints = [{"name": "hung %d" % number, "url": hung.url()} for number in range(64)]
+        endpoints.append({"name": "last", "url": hung.url()})
+        findings = diagnose(
+            "service_health",
+            {"service_health_endpoints": endpoints, "service_health_timeout": 9, "service_health_deadline": 2.5},
+        )
+    statuses = {finding["object"]: finding["status"] for finding in findings["service_health.not_answering"]}
+    assert (statuses["last"], statuses["hung 0"]) == ("unknown", "critical")
+
+
+# Commands in containers
+
+
+def probe(lab, *argv, settings=None, **command):
+    """The findings about one command in the tracklist service."""
+    command = {"name": "it", "service": "tracklist_service", "argv": list(argv), **command}
+    return diagnose(
+        "service_health",
+        {
+            "service_health_endpoints": [],
+            "service_health_commands": [command],
+            "service_health_project": lab.project,
+            **(settings or {}),
+        },
+    )
+
+
+# As the guide has it: does the service reach its database, with what it has in its own environment?
+REACH_DATABASE = "import os, psycopg2; psycopg2.connect(os.environ['DATABASE_DSN'], connect_timeout=2)"
+
+
+def test_a_command_in_a_container_is_judged(lab):
+    assert probe(lab, "python3", "-c", REACH_DATABASE) == {}
+    finding = only(probe(lab, "sh", "-c", "echo because; exit 3"), "command_failed", "critical")
+    assert "ends with code 3" in finding["summary"]
+    assert finding["summary"].endswith(": because")
+    finding = only(probe(lab, "sleep", "76.5", timeout=0.5), "command_failed", "critical")
+    assert "does not end within 0.5 s" in finding["summary"]
+    limit = {"service_health_command_slow_warning_by_name": {"it": 0.3}}
+    only(probe(lab, "sleep", "0.4", settings=limit), "command_slow", "warning")
+    assert probe(lab, "true", settings={"service_health_command_slow_warning_by_name": {"it": 5}}) == {}
+    finding = only(probe(lab, "true", service="nosuch"), "command_not_run", "warning")
+    assert "there is no container of nosuch" in finding["summary"]
+
+
+# The whole way
+
+
+def test_a_playbook_says_the_same_and_keeps_the_secrets(lab, settings, tmp_path):
+    host = json.loads(json.dumps(variables(lab)["service_health_endpoints"][1]))
+    host["url"] = host["url"].replace("http://", "http://operator:hunter2@")
+    host["headers"] = {"X-Key": "correct horse battery staple"}
+    extra = {"tracktion_areas": ["service_health"], "service_health_endpoints": [host]}
+    with lab.fault("api-stopped"):
+        # The command line itself is ours; what is looked at is what the run says and leaves behind.
+        run = run_playbook("diagnose", lab.inventory, tmp_path, "-vvv", extra=extra)
+        unprivileged = diagnose("service_health", settings, before=partial(become, SOMEBODY))
+    assert run.code == 0, run.output
+    (finding,) = run.findings("service_health.unreachable")
+    assert lab.container("tracklist_service") in finding["summary"]
+    said = run.output.partition("PLAY [")[2] + json.dumps(run.report)
+    assert "hunter2" not in said
+    assert "correct horse" not in said
+    # Whoever may not read the engine's files goes by the service.
+    (finding, _match) = unprivileged["service_health.unreachable"]
+    assert "its container" not in finding["summary"]
+    assert "docker compose logs --since 10m tracklist_service" in finding["advice"]

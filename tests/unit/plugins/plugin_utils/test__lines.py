@@ -1,0 +1,87 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The report in lines: everything that is wrong is there, each on a line of its own."""
+
+from __future__ import annotations
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _lines
+
+COUNTS = {"checks": 9, "items": 12, "info": 0, "ok": 12, "unknown": 0, "warning": 0, "critical": 0}
+
+
+def area(name, status="ok", **counts):
+    return {"name": name, "status": status, "counts": {**COUNTS, **counts}}
+
+
+def finding(host, check_id, status, summary, name=None):
+    return {
+        "id": check_id,
+        "area": check_id.partition(".")[0],
+        "host": host,
+        "object": name,
+        "status": status,
+        "summary": summary,
+        "advice": None,
+    }
+
+
+def render(hosts, findings, **options):
+    """The lines about these hosts: name -> areas."""
+    return _lines.render(
+        {
+            "finished": "2026-01-01T00:00:00Z",
+            "counts": COUNTS,
+            "hosts": [{"name": name, "areas": areas} for name, areas in hosts.items()],
+            "findings": findings,
+        },
+        **options,
+    ).splitlines()
+
+
+def test_what_is_well_is_a_line_for_each_area():
+    lines = render({"web": [area("cache"), area("database", "info", info=1)]}, [])
+    assert lines[:2] == [
+        "OK        web  cache     9 checks over 12 items",
+        "OK        web  database  9 checks over 12 items, 1 remark",
+    ]
+    assert lines[2].startswith("2026-01-01T00:00:00Z  1 host, ")
+    assert len(lines) == 3
+
+
+def test_every_failure_has_a_line_the_worst_first():
+    findings = [
+        finding("web", "cache.slow", "warning", "slow\n  really"),
+        *(finding("web", "cache.full", "critical", "full", "db%d" % number) for number in range(100)),
+        finding("web", "cache.odd", "info", "odd"),
+    ]
+    lines = render({"web": [area("cache", "critical"), area("files")], "other": [area("cache")]}, findings)
+    assert lines[0] == "CRITICAL  web    cache  full [db0]: full"
+    assert len([line for line in lines if line.startswith("CRITICAL")]) == 100
+    assert lines[100:103] == [
+        "WARNING   web    cache  slow: slow really",
+        "OK        web    files  9 checks over 12 items",
+        "OK        other  cache  9 checks over 12 items",
+    ]
+    assert not any("odd" in line for line in lines)
+
+
+def test_what_could_not_run_for_one_reason_is_one_line():
+    findings = [finding("web", "cache.%s" % name, "unknown", "the server is gone") for name in "abcd"]
+    lines = render({"web": [area("cache", "unknown")]}, [*findings, findings[0]])
+    assert lines[:-1] == ["UNKNOWN   web  cache  4 checks could not run: the server is gone"]
+    lines = render({"web": [area("cache", "unknown")]}, findings[:2])
+    assert lines[:-1] == ["UNKNOWN   web  cache  a, b could not run: the server is gone"]
+
+
+def test_a_host_that_was_not_reached_is_a_failure_too():
+    lines = render({"dead": []}, [finding("dead", "host.unreachable", "critical", "x" * 500)])
+    assert lines[0].startswith("CRITICAL  dead  host  unreachable: xxx")
+    assert len(lines[0]) < 240
+
+
+def test_colours_and_the_path_are_shown_where_there_are_any():
+    lines = render({"web": [area("cache")]}, [], colour=True, path="/reports/report.json")
+    assert lines[0].startswith("\033[1;32mOK      \033[0m  web")
+    assert lines[-1] == "Report: /reports/report.json"

@@ -1,0 +1,80 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _measures
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _measuring_code
+
+MODULES = sorted(
+    {
+        probe["module"]
+        for area in _areas.find()
+        for probe in yaml.safe_load(area.probes_file.read_text())[area.name + "_probes"].values()
+    }
+)
+# A host has nothing of the collection but what Ansible packs with the module measure, and what is sent.
+ON_A_HOST = """
+import importlib, json, sys, types
+package = "ansible_collections.tracktion.ops.plugins.module_utils"
+for depth in range(1, 6):
+    name = ".".join(package.split(".")[:depth])
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = []
+base, code, wanted = json.load(sys.stdin)
+for name, source in base.items():
+    module = types.ModuleType(package + "." + name)
+    sys.modules[package + "." + name] = module
+    setattr(sys.modules[package], name, module)
+    exec(source, module.__dict__)
+measures = sys.modules[package + "._measures"]
+measures.receive(code)
+print(len([measures.load(name).measure for name in wanted]))
+"""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_sent_is_enough_for_each_measuring_module(name):
+    base = {each: (_measuring_code.FOLDER / (each + ".py")).read_text() for each in ("_measurement", "_measures")}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_HOST],
+        input=json.dumps([base, _measuring_code.packed([name]), [name]]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "1", done.stderr
+
+
+def test_only_what_is_wanted_is_sent():
+    sent = _measuring_code.sources(["pg_activity"])
+    assert "_pg_activity" in sent
+    assert not [name for name in sent if "redis" in name or "rabbitmq" in name]
+
+
+def test_imports_are_found_wherever_they_stand():
+    source = "def f():\n    from %s import _a, _b\nfrom %s._c import d\nimport os\n" % ((_measures.PACKAGE,) * 2)
+    assert sorted(_measuring_code.imported(source)) == ["_a", "_b", "_c"]
+
+
+def test_no_measuring_code_is_imported_in_another_way():
+    """What imports() does not see would be missing on the host."""
+    for path in _measuring_code.FOLDER.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not [alias for alias in node.names if alias.name.startswith("ansible_collections")], path
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, path
+
+
+def test_a_module_that_does_not_exist_is_left_to_the_host_to_tell():
+    assert _measuring_code.sources(["nonesuch"]) == {}

@@ -1,0 +1,154 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _remediation, _runs
+
+ACTION = {
+    "action": "1",
+    "host": "web",
+    "remedy": "queues.purge",
+    "risk": "destructive",
+    "data_loss": "message",
+    "target": "a",
+    "does": "empties a",
+    "vars": {"name": "a"},
+    "evidence": "e",
+    "settle": 6,
+    "cooldown": 60,
+    "result": ["before", "path"],
+    "undo": "replay {{ result.path }} on {{ host }}",
+    "findings": [{"id": "queues.backlog", "object": "a", "fingerprint": "f", "status": "critical"}],
+}
+RUN = {"run": "one", "who": "operator@controller"}
+
+
+def finding(check_id, status, host="web", name="a", area="queues"):
+    fingerprint = "%s %s %s" % (check_id, host, name)
+    return {
+        "id": check_id, "host": host, "object": name, "status": status, "area": area, "fingerprint": fingerprint,
+        "summary": "s",
+    }  # fmt: skip
+
+
+def changes(before, after, hosts=("web",)):
+    made = _remediation.changes(before, after, set(hosts))
+    return {(entry["id"], entry["object"]): entry["change"] for entry in made}
+
+
+def test_each_finding_is_fixed_better_still_there_worse_or_new():
+    before = {"q.a": "critical", "q.b": "critical", "q.c": "warning", "q.d": "warning"}
+    after = {"q.b": "warning", "q.c": "warning", "q.d": "critical", "q.e": "info"}
+    found = changes(*([finding(check, status) for check, status in each.items()] for each in (before, after)))
+    assert {check: change for (check, _object), change in found.items()} == {
+        "q.a": "fixed",
+        "q.b": "better",
+        "q.c": "still there",
+        "q.d": "worse",
+        "q.e": "new",
+    }
+
+
+def test_what_cannot_be_seen_any_more_is_not_called_fixed():
+    before = [finding("q.a", "critical"), finding("q.b", "warning")]
+    assert changes(before, [finding("q.a", "unknown", name=None)])[("q.a", "a")] == "unknown"
+    dead = changes(before, [finding("host.unreachable", "critical", name=None, area="host")])
+    assert dead[("q.a", "a")] == dead[("q.b", "a")] == "unknown"
+
+
+def test_hosts_that_nobody_acted_on_have_no_before_and_after():
+    assert changes([finding("q.a", "critical", host="other")], []) == {}
+
+
+def test_the_worst_news_comes_first():
+    before, after = [finding("q.a", "warning")], [finding("q.b", "warning")]
+    assert [entry["change"] for entry in _remediation.changes(before, after, {"web"})] == ["new", "fixed"]
+
+
+def test_an_entry_of_the_log_keeps_what_the_row_names_and_nothing_else():
+    result = {"changed": True, "before": {"ready": 5}, "path": "/x", "login_password": "hunter2"}
+    entry = _outcome.entry(RUN, ACTION, result)
+    assert entry["result"] == {"before": {"ready": 5}, "path": "/x"}
+    assert (entry["outcome"], entry["undo"]) == ("changed", "replay /x on web")
+    assert "hunter2" not in str(entry)
+    assert _outcome.entry(RUN, ACTION, result, check_mode=True)["undo"] is None
+    assert "outcome" not in _outcome.entry(RUN, ACTION)
+
+
+def test_a_remedy_that_failed_half_way_keeps_its_way_back():
+    entry = _outcome.entry(RUN, ACTION, {"failed": True, "changed": True, "msg": "no  luck", "path": "/x"})
+    assert (entry["outcome"], entry["message"], entry["undo"]) == ("failed", "no luck", "replay /x on web")
+
+
+def test_a_result_does_not_flood_the_log():
+    entry = _outcome.entry(RUN, ACTION, {"before": [{"x": "y" * 500}] * 1000, "path": "/x"})
+    assert entry["result"] == {"before": "(left out: too large)", "path": "/x"}
+    assert len(_outcome.bounded(list(range(1000)))) == 50
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome"),
+    [({"changed": True}, "changed"), ({}, "ok"), ({"failed": True}, "failed"), ({"unreachable": True}, "unreachable")],
+)
+def test_an_outcome_is_one_word(result, outcome):
+    assert _outcome.outcome_of(result) == outcome
+
+
+def test_after_a_failure_only_what_is_safe_goes_on():
+    failed = {**ACTION, "outcome": "failed"}
+    assert "failed on this host" in _outcome.reason_to_stop(ACTION, [failed], 5)
+    assert _outcome.reason_to_stop({**ACTION, "host": "other"}, [failed], 2) is None
+    assert "max_failures" in _outcome.reason_to_stop({**ACTION, "host": "other"}, [failed], 1)
+    assert _outcome.reason_to_stop({**ACTION, "risk": "safe"}, [failed], 1) is None
+    assert _outcome.reason_to_stop(ACTION, [{**ACTION, "outcome": "changed"}], 1) is None
+
+
+def test_the_wait_is_for_what_was_done_last():
+    done = [{**ACTION, "outcome": "changed", "time": 100.0}, {**ACTION, "outcome": "ok", "time": 200.0}]
+    assert _outcome.unsettled_seconds(done, 102.0) == 4.0
+    assert _outcome.unsettled_seconds([], 0.0) == 0.0
+
+
+def test_a_run_of_this_controller_is_dead_once_its_process_is():
+    process = subprocess.Popen(["sleep", "60"])
+    lock = {"controller": _runs.controller(), "pid": process.pid, "pid_start": _runs.pid_start(process.pid)}
+    assert not _runs.is_dead(lock)
+    assert _runs.is_dead({**lock, "pid_start": lock["pid_start"] - 1}), "another process has its number"
+    assert not _runs.is_dead({**lock, "controller": "elsewhere"}), "nobody can tell from here"
+    process.kill()
+    process.wait()
+    assert _runs.is_dead(lock)
+
+
+def test_a_run_tells_who_started_it(monkeypatch):
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert _runs.who({}).endswith("@" + os.uname().nodename)
+    assert _runs.who({"awx_job_id": 7, "awx_user_name": "ann"}) == "ann (job 7)"
+    assert _runs.who({"awx_job_id": 7}) == "schedule (job 7)"
+    monkeypatch.setenv("SUDO_USER", "ben")
+    assert "(ben)@" in _runs.who({})
+
+
+def test_an_action_that_the_run_did_not_come_to_is_a_failure():
+    proposed = {**ACTION, "title": "t", "status": "planned", "reason": None, "blocked": False}
+    plan = {"run": RUN, "proposed": [proposed], "unfinished": []}
+    made = _remediation.section(plan, [], [], [], {"web"}, check_mode=False)
+    assert made["actions"][0]["outcome"] == "not run"
+    assert len(_remediation.failed(made)) == 1
+    refused = {"action": "1", "outcome": "refused", "reason": "locked"}
+    made = _remediation.section(plan, [refused], [], [], {"web"}, check_mode=False)
+    assert (made["actions"][0]["status"], made["actions"][0]["reason"]) == ("refused", "locked")
+    assert _remediation.failed(made) == []
+
+
+def test_times_are_told_in_utc():
+    assert _outcome.clock(0) == "1970-01-01T00:00:00Z"
+    assert _outcome.clock(time.time()).endswith("Z")
