@@ -7,6 +7,15 @@
 from __future__ import annotations
 
 import io
+import socket
+
+
+def patience(deadline, at_most=None):
+    """Seconds that the next step on the wire may take; raises socket.timeout where none are left."""
+    left = deadline.remaining(at_most)
+    if left <= 0:
+        raise socket.timeout("timed out")
+    return left
 
 
 class BoundedSocket:

@@ -9,8 +9,9 @@ Read from the engine's files, so that an engine that hangs does not keep us from
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import ONE_OFF
+
 SHARES = "container:"
-ONE_OFF = "com.docker.compose.oneoff"
 
 
 class Host:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _docker_exec, _processes
-from ansible_collections.tracktion.ops.plugins.module_utils._http_redact import excerpt, hide
+from ansible_collections.tracktion.ops.plugins.module_utils import _docker_api, _docker_exec, _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._http_redact import hide
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, refuse_twins
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -36,20 +36,22 @@ COMMAND_SPEC = {
 ARGUMENT_SPEC = {
     "commands": {"type": "list", "elements": "dict", "required": True, "options": COMMAND_SPEC},
     "project": {"type": "str"},
-    "docker_host": {"type": "str", "default": _docker_exec.DEFAULT_HOST},
+    "docker_host": {"type": "str", "default": _docker_api.DEFAULT_HOST},
     "timeout": {"type": "float", "default": 10.0},
     "deadline": {"type": "float", "default": 15.0},
 }
 
 MAX_OUTPUT_BYTES = 65536
 EXCERPT, SHOWN = 240, 4000
+# More than is shown is looked through for secrets: what stands before one tells that it is one.
+LOOKED_THROUGH = 8000
 
 
 def measure(options):
     """What all commands came to. Raises BadOption. Without commands, nobody is asked anything."""
     if options["deadline"] <= 0:
         raise BadOption("deadline: must be above 0 seconds", cure="set deadline")
-    engine = _docker_exec.Engine(options["docker_host"])
+    engine = _docker_api.socket_of(options["docker_host"])
     commands = [Command(wanted, options, engine) for wanted in options["commands"]]
     refuse_twins("commands", commands)
     began, unknown = time.monotonic(), Unknown()
@@ -84,9 +86,9 @@ class Command:
     def measure(self, deadline):
         """Everything that is told about it."""
         told, seconds = self.unmeasured(), deadline.remaining(self.timeout)
-        within = Deadline(seconds)
+        api = _docker_api.DockerApi(self._engine, seconds, Deadline(seconds))
         try:
-            container = self._engine.container(self.wanted["service"], self._project, within)
+            container = _docker_exec.find(api, self.wanted["service"], self._project)
             told.update(container=container["name"], container_state=container["state"])
             if container["state"] != "running":
                 raise CannotConnect(
@@ -94,7 +96,7 @@ class Command:
                     "the container %s is %s" % (container["name"], container["state"]),
                     "docker logs --tail 50 %s" % container["name"],
                 )
-            outcome = self._engine.run(container["id"], self._command(), within, MAX_OUTPUT_BYTES)
+            outcome = _docker_exec.run(api, container["id"], self._command(), MAX_OUTPUT_BYTES)
         except CannotConnect as exc:
             told["error"] = error(exc)
             return told
@@ -147,8 +149,8 @@ class Command:
             told["ok"] = outcome.exit_code in self.wanted["exit_codes"] and told["contains"] is not False
         secrets = [str(value) for value in (self.wanted["environment"] or {}).values()]
         if self.wanted["show_output"]:
-            told["output"] = cut(hide(text, secrets), SHOWN)
+            told["output"] = cut(hide(text[:LOOKED_THROUGH], secrets), SHOWN)
         elif not told["ok"]:
             # Errors come last.
-            told["output"] = excerpt(text[-EXCERPT:], secrets, EXCERPT)
+            told["output"] = " ".join(hide(text[-LOOKED_THROUGH:], secrets).split())[-EXCERPT:]
         return told

@@ -20,6 +20,10 @@ ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?:$|/)", re.MULTILINE)
 DEFAULT_ROOT = "/var/lib/docker"
 DAEMON_CONFIGURATION = "/etc/docker/daemon.json"
 MAX_BYTES = 1 << 20
+# Labels of compose.
+SERVICE = "com.docker.compose.service"
+PROJECT = "com.docker.compose.project"
+ONE_OFF = "com.docker.compose.oneoff"
 FIELDS = ("id", "name", "service", "project", "state", "exit_code", "restarts", "started", "finished")
 
 
@@ -90,8 +94,8 @@ def summary(data):
     return {
         "id": data.get("ID"),
         "name": (data.get("Name") or "").lstrip("/") or None,
-        "service": labels.get("com.docker.compose.service"),
-        "project": labels.get("com.docker.compose.project"),
+        "service": labels.get(SERVICE),
+        "project": labels.get(PROJECT),
         "state": _state(state),
         "exit_code": state.get("ExitCode"),
         "restarts": data.get("RestartCount"),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ipaddress
 import shlex
 
-from ansible_collections.tracktion.ops.plugins.module_utils._containers import age, epoch
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import PROJECT, age, epoch
+from ansible_collections.tracktion.ops.plugins.module_utils._docker_api import summary
 
-PROJECT_LABEL = "com.docker.compose.project"
 # What no remedy may touch.
 PROTECTED_LABEL = "tracktion.ops.protected"
 # The engine makes these by itself, and again when they are gone.
@@ -25,7 +25,7 @@ def attached(containers):
     """
     users = {}
     for container in containers:
-        name = (container.get("Names") or ["/" + container["Id"][:12]])[0].lstrip("/")
+        name = summary(container)["name"]
         for network_name, endpoint in ((container.get("NetworkSettings") or {}).get("Networks") or {}).items():
             for key in (network_name, endpoint.get("NetworkID") or network_name):
                 users.setdefault(key, set()).add(name)
@@ -45,7 +45,7 @@ def describe(network, users):
         "name": network["Name"],
         "driver": network.get("Driver"),
         "scope": network.get("Scope"),
-        "project": labels.get(PROJECT_LABEL),
+        "project": labels.get(PROJECT),
         "internal": bool(network.get("Internal")),
         "bridge": bridge(network),
         "subnets": [str(subnet) for subnet in subnets(network)],

@@ -31,13 +31,11 @@ class CannotRemove(Exception):
 
 def remove(options, check):
     """What the module tracktion.ops.docker_unused_network returns."""
-    api = _docker_api.DockerApi(options["docker_host"], options["timeout"])
+    api = _docker_api.DockerApi(_docker_api.socket_of(options["docker_host"]), options["timeout"])
     try:
         return _remove(api, options, check)
     except CannotConnect as exc:
         raise CannotRemove(str(exc), exc.cure) from exc
-    except _docker_api.Refused as exc:
-        raise CannotRemove("The Docker engine refuses: %s" % exc) from exc
 
 
 def _remove(api, options, check):
@@ -57,7 +55,7 @@ def _remove(api, options, check):
         if exc.status == NOT_FOUND:
             return _result(None, None, None, "the network is gone already")
         if exc.status in IN_USE:
-            return _result(before, before, undo, "the engine does not let it go: %s" % exc)
+            return _result(before, before, undo, "the engine does not let it go: %s" % exc.said)
         raise
     if find(api, options["id"]):
         raise CannotRemove("The Docker engine accepted the removal of %s, and still has it" % options["name"])

@@ -19,7 +19,7 @@ import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _certificate
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, bounded
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, cut
 
 # Addresses of one name that are tried.
@@ -230,10 +230,7 @@ class Exchange:
 
     def patience(self):
         """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
-        left = self.deadline.remaining()
-        if left <= 0:
-            raise socket.timeout("timed out")
-        return left
+        return patience(self.deadline)
 
     def _ask(self, method, headers, body, most):
         connection = http.client.HTTPConnection(self.target.host, self.target.port)

@@ -10,20 +10,15 @@ import re
 from urllib.parse import urlsplit, urlunsplit
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import HIDDEN, NAMES, redact
 
-HIDDEN = "***"
-TELLING = r"(?:passw(?:or)?d|pwd|secret|token|api[_-]?key|authorization|cookie|credential|signature|session)"
-VALUE = r"(?:\"[^\"]*\"?|'[^']*'?|(?:bearer|basic)\s+\S+|[^\s,;&}]+)"
-PATTERNS = (
-    # password=..., "access_token": "...", Authorization: Bearer ...
-    (re.compile(r"(%s[\w.-]*[\"']?\s*[:=]\s*)%s" % (TELLING, VALUE), re.I), r"\1***"),
-    # https://user:password@host
+# Whose secret it was that redact() has hidden: user@ in a URL, the scheme in a header.
+WHOSE = (
     (re.compile(r"(://)[^/\s@\"']+@"), r"\1***@"),
-    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.I), r"\1 ***"),
-    # A JSON web token.
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), HIDDEN),
+    (re.compile(r"(authorization\W{1,9})[\w-]+ \*\*\*", re.I), r"\1***"),
 )
-PARAMETER = re.compile(r"^([^=]*%s[^=]*|key|auth|sig|code|state)=.*" % TELLING, re.I | re.S)
+# In a query, short names tell as well.
+PARAMETER = re.compile(r"^([^=]*(?:%s|authorization|session)[^=]*|key|auth|sig|code|state)=.*" % NAMES, re.I | re.S)
 ANY_PARAMETER = re.compile(r"^([^=]*)=.*", re.S)
 # Shorter values are no secrets worth the name, and hiding each "1" would make nonsense of the text.
 SHORTEST = 4
@@ -31,13 +26,14 @@ SHORTEST = 4
 
 def excerpt(text, secrets, limit):
     """The beginning of an answer in one line, without these ``secrets`` and without what looks like one."""
-    return cut(hide(" ".join(text.split()), secrets), limit)
+    return cut(" ".join(hide(text, secrets).split()), limit)
 
 
 def hide(text, secrets=()):
     for secret in sorted((secret for secret in secrets if len(secret) >= SHORTEST), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    for pattern, shown in PATTERNS:
+    text = redact(text)
+    for pattern, shown in WHOSE:
         text = pattern.sub(shown, text)
     return text
 

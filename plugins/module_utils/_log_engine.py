@@ -2,101 +2,34 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Asks a Docker engine for logs that only it can read. Private to this collection.
-
-Three requests of HTTP over the engine's socket: no client library is needed for that. An engine that does not answer
-is left after the time-out.
-"""
+"""Asks a Docker engine for logs that only it can read; raises CannotConnect. Private to this collection."""
 
 from __future__ import annotations
 
 import collections
-import http.client
-import json
-import socket
 import struct
-import time
-import urllib.parse
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _log_times
+from ansible_collections.tracktion.ops.plugins.module_utils._docker_api import DockerApi, summary
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 
-# Of the API, as old as engine 1.12.
-VERSION = "v1.24"
 # What a line has at least, for how many lines are asked for.
 SHORTEST_LINE = 100
 CHUNK = 65536
 
 
-class Refused(OSError):
-    """The engine said no."""
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a socket of the file system."""
-
-    def __init__(self, path, seconds):
-        super().__init__("localhost", timeout=max(0.1, seconds))
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-def _get(path, seconds, page, **query):
-    """The open answer to a request. Raises OSError."""
-    connection = _Connection(path, seconds)
-    try:
-        connection.request("GET", "/%s/%s?%s" % (VERSION, page, urllib.parse.urlencode(query)))
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise Refused(_said(answer))
-    except http.client.HTTPException as exc:
-        raise OSError("the engine answers no HTTP: %s" % exc) from exc
-    except socket.timeout as exc:
-        raise OSError("the engine does not answer within %.1f s" % seconds) from exc
-    return connection, answer
-
-
-def _said(answer):
-    text = answer.read(10000).decode("utf-8", "replace")
-    try:
-        return json.loads(text)["message"]
-    except (ValueError, KeyError, TypeError):
-        return text.strip() or "status %d" % answer.status
-
-
 def containers(path, seconds):
     """All containers: ``id, name, service, project, state`` each."""
-    connection, answer = _get(path, seconds, "containers/json", all=1)
-    try:
-        rows = json.loads(answer.read().decode("utf-8", "replace"))
-    except ValueError as exc:
-        raise OSError("the engine answers no JSON") from exc
-    finally:
-        connection.close()
-    return [
-        {
-            "id": row["Id"],
-            "name": (row.get("Names") or [row["Id"][:12]])[0].lstrip("/"),
-            "service": (row.get("Labels") or {}).get("com.docker.compose.service"),
-            "project": (row.get("Labels") or {}).get("com.docker.compose.project"),
-            "state": row.get("State"),
-        }
-        for row in rows
-    ]
+    return [summary(row) for row in DockerApi(path, seconds).read("containers", "json", all=1)]
 
 
 def driver(path, identity, seconds):
     """The log driver of a container."""
-    connection, answer = _get(path, seconds, "containers/%s/json" % identity)
+    found = DockerApi(path, seconds).read("containers", identity, "json")
     try:
-        return json.loads(answer.read().decode("utf-8", "replace"))["HostConfig"]["LogConfig"]["Type"]
-    except (ValueError, KeyError, TypeError) as exc:
-        raise OSError("the engine does not tell its log driver") from exc
-    finally:
-        connection.close()
+        return found["HostConfig"]["LogConfig"]["Type"]
+    except (KeyError, TypeError) as exc:
+        raise CannotConnect("failed", "the engine does not tell its log driver") from exc
 
 
 def read(path, identity, begin, budget, seconds):
@@ -104,31 +37,20 @@ def read(path, identity, begin, budget, seconds):
 
     No more than ``budget`` bytes are kept, no longer than ``seconds`` are read.
     """
-    end = time.monotonic() + seconds
     most = max(1000, budget // SHORTEST_LINE)
-    connection, answer = _get(
-        path, seconds, "containers/%s/logs" % identity, stdout=1, stderr=1, timestamps=1, since=int(begin), tail=most
-    )
+    wanted = {"stdout": 1, "stderr": 1, "timestamps": 1, "since": int(begin), "tail": most}
     kept, size, left_out = collections.deque(), 0, None
-    try:
-        while True:
-            if time.monotonic() > end:
-                left_out = "the engine took more than %.1f s" % seconds
-                break
-            chunk = answer.read(CHUNK)
-            if not chunk:
-                break
-            kept.append(chunk)
-            size += len(chunk)
-            while size - len(kept[0]) > budget:
-                size -= len(kept.popleft())
-                left_out = "there is more than %d bytes" % budget
-    except socket.timeout:
-        left_out = "the engine took more than %.1f s" % seconds
-    except http.client.HTTPException as exc:
-        left_out = "the engine broke off: %s" % type(exc).__name__
-    finally:
-        connection.close()
+    with DockerApi(path, seconds).stream("GET", "containers", identity, "logs", **wanted) as answer:
+        try:
+            for chunk in iter(lambda: answer.read_some(CHUNK), b""):
+                kept.append(chunk)
+                size += len(chunk)
+                while size - len(kept[0]) > budget:
+                    size -= len(kept.popleft())
+                    left_out = "there is more than %d bytes" % budget
+        except CannotConnect as exc:
+            # What came until then counts.
+            left_out = "the engine took more than %.1f s" % seconds if exc.kind == "timeout" else str(exc)
     # Where the start was dropped, what is kept may begin in the middle of a frame.
     lines = stamped(unframed(b"".join(kept)))
     if left_out is None and lines.count(b"\n") >= most:

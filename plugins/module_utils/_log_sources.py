@@ -17,6 +17,7 @@ import re
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _log_engine, _log_journal, _log_tally
 from ansible_collections.tracktion.ops.plugins.module_utils._log_windows import File, Memory, newest, shifted
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 
 # Whole quarters of an hour that the newest line may lie off the time of its file: a program in another time zone.
 ZONE_STEP = 900
@@ -94,8 +95,8 @@ class ContainerLog(Log):
         self.form = _log_tally.Stamped
         try:
             data, self.left_out = _log_engine.read(self.socket, self.container["id"], begin, budget, seconds)
-        except OSError as exc:
-            raise Unreadable("its log driver %s: %s" % (driver or "is not known", exc.strerror or exc)) from exc
+        except CannotConnect as exc:
+            raise Unreadable("its log driver %s: %s" % (driver or "is not known", exc)) from exc
         return [Memory(data, self.form.time_of)]
 
     def _files(self, path, begin):
@@ -128,9 +129,9 @@ class EngineLog(Log):
         try:
             self.about["driver"] = _log_engine.driver(self.socket, self.row["id"], seconds)
             data, self.left_out = _log_engine.read(self.socket, self.row["id"], begin, budget, seconds)
-        except OSError as exc:
+        except CannotConnect as exc:
             driver = self.about["driver"]
-            raise Unreadable("%s%s" % ("its log driver %s: " % driver if driver else "", exc.strerror or exc)) from exc
+            raise Unreadable("%s%s" % ("its log driver %s: " % driver if driver else "", exc)) from exc
         return [Memory(data, self.form.time_of)]
 
 
@@ -234,9 +235,8 @@ def _by_engine(options, names):
         return [Missing("containers", "container", hidden)] if names is None else []
     try:
         rows = _log_engine.containers(options["docker_socket"], options["timeout"])
-    except OSError as exc:
-        reason = "%s: %s" % (options["docker_socket"], exc.strerror or exc)
-        return [Missing("containers", "container", "%s, and %s" % (hidden, reason) if names is None else reason)]
+    except CannotConnect as exc:
+        return [Missing("containers", "container", "%s, and %s" % (hidden, exc) if names is None else str(exc))]
     return [EngineLog(row, options) for row in rows if wanted(row, options)] + absent(rows, options)
 
 

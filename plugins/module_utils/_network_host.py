@@ -36,7 +36,7 @@ class EngineOfHost:
     """
 
     def __init__(self, options, deadline, unknown):
-        self.api = _docker_api.DockerApi(options["docker_host"], options["timeout"], deadline)
+        self.api = _docker_api.DockerApi(_docker_api.socket_of(options["docker_host"]), options["timeout"], deadline)
         self.root = options["docker_root"]
         self.present = True
         self.host = self.reason = self.error = None
@@ -56,8 +56,6 @@ class EngineOfHost:
             self.firewall_backend = (about.get("FirewallBackend") or {}).get("Driver")
             self.networks = self.api.read("networks")
             self.users = _docker_networks.attached(self.api.read("containers", "json", all=1))
-        except _docker_api.Refused as exc:
-            self.error = CannotConnect("refused", "the Docker engine refuses to tell: %s" % exc)
         except CannotConnect as exc:
             self.error = exc
 
@@ -67,7 +65,7 @@ class EngineOfHost:
         except PermissionError:
             self.reason = NOT_READABLE
         except FileNotFoundError:
-            self.present = self.error is None or self.error.kind != "absent"
+            self.present = self.error is None or self.error.kind != "no_engine"
             self.reason = "there is no Docker engine on this machine: measure where the services run, or name no paths"
             if self.present:
                 where = self.root or "their place"

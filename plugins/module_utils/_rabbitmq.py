@@ -17,7 +17,7 @@ import socket
 import ssl
 from urllib.parse import quote, urlencode
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
 
 CONNECTION_SPEC = {
@@ -79,10 +79,7 @@ class Management:
 
     def patience(self):
         """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
-        left = self.deadline.remaining(None if self._patient else self._options["timeout"])
-        if left <= 0:
-            raise socket.timeout("timed out")
-        return left
+        return patience(self.deadline, None if self._patient else self._options["timeout"])
 
     def get(self, *path, **query):
         """The JSON reply to ``GET /api/<path>``; every element of ``path`` is percent-encoded."""

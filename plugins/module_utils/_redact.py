@@ -19,9 +19,9 @@ PASSWORD = re.compile(r"""(\bpassword\s*(?:=|\bto\b)?\s*)(?:e?'(?:[^']|'')*(?:'|
 
 # Names whose value is a secret, wherever in a longer name (PGPASSWORD, X-Api-Key, aws_secret_access_key).
 NAMES = (
-    r"passw(?:or)?d|passphrase|passcode|\bpwd|_pwd|\bpass\b|_pass\b|secret|token|credential|"
+    r"passw(?:or)?d|passphrase|passcode|pwd|\bpass\b|_pass\b|secret|token|credential|cookie|"
     r"(?:api|access|private|secret|auth|account|encryption|signing|shared)[_.\- ]?key|"
-    r"session[_-]?id|\bsid\b|csrf|signature|\bsig\b|\bdsn_pw"
+    r"session[_-]?id|\bsession(?=\\*[\"']|=)|\bsid\b|csrf|signature|\bsig\b|\bdsn_pw"
 )
 # Bounded, as everything here that repeats: a line may be made of nothing but such names.
 NAME = r"(?:%s)[\w.\-]{0,40}" % NAMES

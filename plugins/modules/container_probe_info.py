@@ -177,8 +177,9 @@ commands:
     error:
       description:
         - Why there is no exit code, as C(kind), C(message) and C(cure), else null.
-        - C(kind) is V(timeout), where it did not end in time. Else it was not started, and C(kind) is V(no_engine), V(permission),
-          V(engine_timeout), V(no_container), V(not_running) or V(refused).
+        - Where it ran, C(kind) is V(timeout), as it did not end in time.
+        - Else C(kind) is V(no_container) or V(not_running); or, of the Docker engine, V(no_engine) (there is no such socket), V(permission),
+          V(refused) (nobody listens there), V(timeout) (it does not answer in time), V(rejected) (it says no) or V(failed).
       returned: always
       type: dict
       sample: null

@@ -128,7 +128,10 @@ unknown:
   elements: dict
   sample: []
 engine:
-  description: Whether this host has a Docker engine, whether it answers, and if not, why (C(kind), C(message), C(cure)).
+  description:
+    - Whether this host has a Docker engine, whether it answers, and if not, why (C(kind), C(message), C(cure)).
+    - C(kind) is V(permission), V(no_engine) (its files are there, its socket is not), V(refused) (nobody listens there), V(timeout),
+      V(rejected) (it says no) or V(failed).
   returned: always
   type: dict
   sample: {present: true, answers: true, error: null}

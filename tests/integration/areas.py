@@ -55,3 +55,11 @@ def diagnose(name, settings=None, before=None):
     for finding in findings:
         by_id.setdefault(finding["id"], []).append(finding)
     return by_id
+
+
+def fired(findings, check_id, status=None):
+    """The findings of a check that are no ``unknown``; all of this ``status``, if one is given."""
+    found = [finding for finding in findings.get(check_id, ()) if finding["status"] != "unknown"]
+    if status:
+        assert {finding["status"] for finding in found} == {status}, findings
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from functools import partial
 
@@ -61,6 +62,8 @@ def test_a_command_that_fails_says_how(ask):
     told = ask("sh", "-c", "echo cannot connect to amqp://app:hunter2@mq; exit 3")
     assert (told["ok"], told["exit_code"], told["error"]) == (False, 3, None)
     assert told["output"] == "cannot connect to amqp://***@mq"
+    # The password alone is longer than what is shown.
+    assert ask("sh", "-c", "echo password=%s; exit 3" % ("hunter2" * 50))["output"] == "password=***"
     assert ask("sh", "-c", "exit 3", exit_codes=[0, 3])["ok"]
     assert (ask("true", output_contains="x")["ok"], ask("true")["ok"]) == (False, True)
     told = ask("/nonexistent/program")
@@ -111,6 +114,12 @@ def test_ways_not_to_run_are_told_apart(lab, ask, tmp_path):
     assert kind(service="nosuch") == "no_container"
     assert kind(docker_host="unix://%s/none.sock" % tmp_path) == "no_engine"
     assert kind(before=partial(become, SOMEBODY)) == "permission"
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(tmp_path / "engine.sock"))
+        host = "unix://%s/engine.sock" % tmp_path
+        assert kind(docker_host=host) == "refused"
+        engine.listen()
+        assert kind(docker_host=host, timeout=0.3) == "timeout"
     name = f"{lab.project}-never-started"
     lab.docker("create", "--name", name, "--label", f"{LABEL}={lab.project}", ensure_image(lab.state["suite"]), "true")
     try:

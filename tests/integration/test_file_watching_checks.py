@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.integration import inotify_faults as faults
-from tests.integration.areas import diagnose
+from tests.integration.areas import diagnose, fired
 from tests.integration.inotify_faults import SOMEBODY
 from tests.integration.playbooks import ROOT, run_playbook
 from tests.lab.faults import every
@@ -38,14 +38,6 @@ def folder():
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield name
-
-
-def fired(findings, check_id, status=None):
-    """The findings of a check that are no ``unknown``."""
-    found = [finding for finding in findings.get(check_id, ()) if finding["status"] != "unknown"]
-    if status:
-        assert {finding["status"] for finding in found} == {status}
-    return found
 
 
 def is_quiet(findings):

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from tests.integration import areas
 from tests.integration.areas import diagnose, visit
 from tests.integration.kernel_faults import broken_disk, kernel_says, killed_for_memory
 from tests.lab.faults import every
@@ -30,8 +31,8 @@ def settings(lab):
 
 
 def fired(findings, name, **fields):
-    """The findings of a check that are no ``unknown``."""
-    found = [finding for finding in findings.get("logs." + name, ()) if finding["status"] != "unknown"]
+    """The findings of a check of ours that have these ``fields``."""
+    found = areas.fired(findings, "logs." + name)
     return [finding for finding in found if all(finding[field] == value for field, value in fields.items())]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import network_faults as faults
-from tests.integration.areas import diagnose
+from tests.integration.areas import diagnose, fired
 from tests.integration.inotify_faults import SOMEBODY, become
 from tests.integration.playbooks import ROOT, run_playbook
 from tests.lab.faults import every
@@ -42,14 +42,6 @@ def listener():
     """A server on this host that takes connections; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-def fired(findings, check_id, status=None):
-    """The findings of a check that are no ``unknown``."""
-    found = [finding for finding in findings.get(check_id, ()) if finding["status"] != "unknown"]
-    if status:
-        assert {finding["status"] for finding in found} == {status}, findings
-    return found
 
 
 def unknown(findings):

@@ -37,6 +37,8 @@ def test_a_known_secret_is_hidden_wherever_it_stands():
 
 def test_an_excerpt_is_one_short_line():
     assert redact.excerpt("a\n  b\tc", [], 10) == "a b c"
+    # A header is over where its line is.
+    assert redact.excerpt("Cookie: a=b\nthe reason", [], 30) == "Cookie: *** the reason"
     assert redact.excerpt("x" * 20, [], 10) == "x" * 9 + "\u2026"
 
 
@@ -52,6 +54,7 @@ def test_a_long_answer_does_not_take_long():
     [
         ("http://u:p@host:1/a?b=c#d", "http://host:1/a?b=c", "http://host:1/a?b=***"),
         ("http://h/?title=x&access_token=y&key=z", "http://h/?title=x&access_token=***&key=***", None),
+        ("http://h/?sid=x&my_session=y&state=z", "http://h/?sid=***&my_session=***&state=***", None),
         ("http://h/?flag&monkey=1", "http://h/?flag&monkey=1", "http://h/?flag&monkey=***"),
     ],
 )
