@@ -10,7 +10,7 @@ import os
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _compose_file
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import PROJECT
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import PROJECT
 
 FILES = "com.docker.compose.project.config_files"
 DIRECTORY = "com.docker.compose.project.working_dir"

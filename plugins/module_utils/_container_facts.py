@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import signal
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _docker, _listeners
-from ansible_collections.tracktion.ops.plugins.module_utils._containers import age, epoch
+from ansible_collections.tracktion.ops.plugins.module_utils import _listeners
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import (
+    PROJECT,
+    SERVICE,
+    age,
+    epoch,
+    is_protected,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 
 CODES = {
@@ -58,14 +64,14 @@ def facts(data, expected_services):
     running = state.get("Status") == "running"
     started, finished = epoch(state.get("StartedAt")), epoch(state.get("FinishedAt"))
     code = None if running or started is None else state.get("ExitCode")
-    service = labels.get(_docker.SERVICE)
+    service = labels.get(SERVICE)
     return {
         "id": data["Id"],
         "name": data["Name"].lstrip("/"),
-        "project": labels.get(_docker.PROJECT),
+        "project": labels.get(PROJECT),
         "service": service,
         "expected": service in expected_services,
-        "protected": labels.get(_docker.PROTECTED_LABEL, "").lower() == "true",
+        "protected": is_protected(labels),
         "image": config.get("Image"),
         "status": state.get("Status"),
         "error_message": cut(state.get("Error"), 300) or None,

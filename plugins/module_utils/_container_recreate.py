@@ -19,6 +19,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import (
     _container_restart,
     _docker,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import PROJECT, SERVICE
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure, Deadline, cut
 
 SPEC = dict(
@@ -68,7 +69,7 @@ class Service:
         self.run = run
         self.options = options
         self.name = options["service"]
-        project = _docker.containers(client, "%s=%s" % (_docker.PROJECT, options["project"]))
+        project = _docker.containers(client, "%s=%s" % (PROJECT, options["project"]))
         labels_of = {row["Id"]: row.get("Labels") or {} for row in project}
         marks = [{"id": row["Id"], "project": options["project"]} for row in project]
         found = list(_compose_drift.sources(marks, labels_of, options))
@@ -87,7 +88,7 @@ class Service:
 
     def look(self):
         """The facts of its containers now."""
-        labels = ["%s=%s" % (_docker.PROJECT, self.options["project"]), "%s=%s" % (_docker.SERVICE, self.name)]
+        labels = ["%s=%s" % (PROJECT, self.options["project"]), "%s=%s" % (SERVICE, self.name)]
         rows = _docker.containers(self.client, *labels)
         return [_container_facts.facts(self.client.call("inspect_container", row["Id"]), []) for row in rows]
 
@@ -161,7 +162,7 @@ class Service:
 
     def wait(self, deadline):
         """Wait until its containers work; null, or what is wrong with the first that does not."""
-        labels = ["%s=%s" % (_docker.PROJECT, self.options["project"]), "%s=%s" % (_docker.SERVICE, self.name)]
+        labels = ["%s=%s" % (PROJECT, self.options["project"]), "%s=%s" % (SERVICE, self.name)]
         for row in _docker.containers(self.client, *labels):
             target = _container_restart.Target(self.client, row)
             target.before = dict(target.before, started_at=None)

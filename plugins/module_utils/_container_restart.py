@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _docker
-from ansible_collections.tracktion.ops.plugins.module_utils._containers import epoch
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import PROJECT, SERVICE, epoch, is_protected
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 
 SPEC = dict(
@@ -77,9 +77,9 @@ def find(client, options):
     project = options["project"]
     found = []
     for service in options["services"]:
-        of_service = [row for row in rows if labels(row).get(_docker.SERVICE) == service]
-        mine = [row for row in of_service if project in ("", labels(row).get(_docker.PROJECT))]
-        projects = sorted({labels(row).get(_docker.PROJECT) or "" for row in mine})
+        of_service = [row for row in rows if labels(row).get(SERVICE) == service]
+        mine = [row for row in of_service if project in ("", labels(row).get(PROJECT))]
+        projects = sorted({labels(row).get(PROJECT) or "" for row in mine})
         if len(projects) > 1:
             raise BadOption("project: the service %s is in %s" % (service, ", ".join(projects)), cure="Say which.")
         if not mine:
@@ -95,7 +95,7 @@ def find(client, options):
 
 def missing(service, project, rows):
     """Why there is no container of a service, in words."""
-    projects = sorted({labels(row)[_docker.PROJECT] for row in rows if labels(row).get(_docker.PROJECT)})
+    projects = sorted({labels(row)[PROJECT] for row in rows if labels(row).get(PROJECT)})
     if project and project not in projects:
         return "there is no compose project %s (there are: %s)" % (project, ", ".join(projects) or "none")
     return "there is no container of the service %s%s" % (service, " in project " + project if project else "")
@@ -116,7 +116,7 @@ def in_order(rows):
 def group(row):
     """What a container is ordered by: its project and service, or itself where it is of none."""
     own = labels(row)
-    return own.get(_docker.PROJECT), own.get(_docker.SERVICE) or row["Id"]
+    return own.get(PROJECT), own.get(SERVICE) or row["Id"]
 
 
 def is_run(named, identity, started):
@@ -160,9 +160,9 @@ class Target:
     def verdict(self, options):
         """``planned``, or why it is left alone; looked at anew, as restarting those before it took its time."""
         self.before = self.look()
-        if self.labels.get(_docker.PROTECTED_LABEL, "").lower() == "true":
+        if is_protected(self.labels):
             return "protected"
-        if {self.name, self.labels.get(_docker.SERVICE)} & set(options["deny"]):
+        if {self.name, self.labels.get(SERVICE)} & set(options["deny"]):
             return "protected"
         if options["expected"] is not None:
             started = self.before["started_at"]
@@ -224,8 +224,8 @@ class Target:
         return {
             "id": self.id,
             "name": self.name,
-            "project": self.labels.get(_docker.PROJECT),
-            "service": self.labels.get(_docker.SERVICE),
+            "project": self.labels.get(PROJECT),
+            "service": self.labels.get(SERVICE),
             "result": self.result,
             "message": self.message,
             "before": short(self.before),

@@ -23,7 +23,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import (
     _mounted_paths,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
-from ansible_collections.tracktion.ops.plugins.module_utils._containers import DAEMON_CONFIGURATION
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import DAEMON_CONFIGURATION, PROJECT
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     Deadline,
@@ -111,7 +111,7 @@ def without_engine():
 
 def listed(client, options):
     """The containers of the project, or all, as the engine lists them."""
-    label = ["%s=%s" % (_docker.PROJECT, options["project"])] if options["project"] else []
+    label = ["%s=%s" % (PROJECT, options["project"])] if options["project"] else []
     return _docker.containers(client, *label)
 
 

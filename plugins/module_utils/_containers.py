@@ -24,7 +24,14 @@ MAX_BYTES = 1 << 20
 SERVICE = "com.docker.compose.service"
 PROJECT = "com.docker.compose.project"
 ONE_OFF = "com.docker.compose.oneoff"
+# The label of what no remedy may touch.
+PROTECTED_LABEL = "tracktion.ops.protected"
 FIELDS = ("id", "name", "service", "project", "state", "exit_code", "restarts", "started", "finished")
+
+
+def is_protected(labels):
+    """Whether no remedy may touch what carries these labels: by any value of the label but ``false``."""
+    return labels.get(PROTECTED_LABEL, "false").lower() != "false"
 
 
 def container_id(pid):

@@ -10,6 +10,8 @@ import json
 import os
 import time
 
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import ONE_OFF
+from ansible_collections.tracktion.ops.plugins.module_utils._docker_api import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import DEBIAN_PACKAGES, require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -18,7 +20,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     MissingLibrary,
 )
 
-DEFAULT_HOST = "unix:///var/run/docker.sock"
 SPEC = {
     "docker_host": {"type": "str", "default": DEFAULT_HOST},
     "tls": {"type": "bool", "default": False},
@@ -29,13 +30,7 @@ SPEC = {
     "timeout": {"type": "float", "default": 5.0},
 }
 
-# The label of what no remedy may touch.
-PROTECTED_LABEL = "tracktion.ops.protected"
-
-PROJECT = "com.docker.compose.project"
-SERVICE = "com.docker.compose.service"
 DEPENDS_ON = "com.docker.compose.depends_on"
-ONE_OFF = "com.docker.compose.oneoff"
 
 UNIX = ("unix://", "http+unix://")
 # What makes the socket, where its package put it. Podman needs none, and makes one only where it is told to.

@@ -9,11 +9,9 @@ from __future__ import annotations
 import ipaddress
 import shlex
 
-from ansible_collections.tracktion.ops.plugins.module_utils._containers import PROJECT, age, epoch
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import PROJECT, age, epoch, is_protected
 from ansible_collections.tracktion.ops.plugins.module_utils._docker_api import summary
 
-# What no remedy may touch.
-PROTECTED_LABEL = "tracktion.ops.protected"
 # The engine makes these by itself, and again when they are gone.
 PREDEFINED = ("bridge", "host", "none", "docker_gwbridge", "ingress")
 
@@ -51,7 +49,7 @@ def describe(network, users):
         "subnets": [str(subnet) for subnet in subnets(network)],
         "containers": sorted(on_it),
         "age_seconds": age(epoch(network.get("Created"))),
-        "protected": PROTECTED_LABEL in labels,
+        "protected": is_protected(labels),
         "removable": network["Name"] not in PREDEFINED and network.get("Scope") == "local",
     }
 

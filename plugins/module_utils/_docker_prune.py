@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _docker, _docker_disk
-from ansible_collections.tracktion.ops.plugins.module_utils._containers import epoch
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import ONE_OFF, SERVICE, epoch, is_protected
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 
 KINDS = ("images", "build_cache", "containers", "volumes")
@@ -59,7 +59,7 @@ def containers(client, options):
     """Containers of no compose service and without a restart policy that ended longer ago than ``older_than``."""
     for row in client.call("containers", all=True, size=True, filters={"status": ["exited", "dead"]}):
         labels = row.get("Labels") or {}
-        of_service = _docker.SERVICE in labels and labels.get(_docker.ONE_OFF, "False") != "True"
+        of_service = SERVICE in labels and labels.get(ONE_OFF, "False") != "True"
         if of_service or not may_go(_docker.name_of(row), labels, options):
             continue
         data = client.call("inspect_container", row["Id"])
@@ -97,7 +97,7 @@ CANDIDATES = {"images": images, "build_cache": build_cache, "containers": contai
 
 def may_go(name, labels, options):
     """Whether neither a label nor the deny list protects it."""
-    return labels.get(_docker.PROTECTED_LABEL, "").lower() != "true" and name not in options["deny"]
+    return not is_protected(labels) and name not in options["deny"]
 
 
 def is_old(since, options):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _docker_api, _docker_networks
+from ansible_collections.tracktion.ops.plugins.module_utils._containers import PROTECTED_LABEL
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 
 ARGUMENT_SPEC = {
@@ -85,7 +86,7 @@ def refuse(network, options):
         whose = "project %s" % described["project"] if described["project"] else "no compose project"
         raise CannotRemove("%s belongs to %s, not to %s" % (network["Name"], whose, options["project"]))
     if described["protected"]:
-        raise CannotRemove("%s carries the label %s" % (network["Name"], _docker_networks.PROTECTED_LABEL))
+        raise CannotRemove("%s carries the label %s" % (network["Name"], PROTECTED_LABEL))
 
 
 def look(api, network):
