@@ -13,8 +13,8 @@ import json
 from dataclasses import dataclass, field
 
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import cooling_until
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _judge, _outcome, _remedies
-from ansible_collections.tracktion.ops.plugins.plugin_utils._report import confirmation
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _remedies
+from ansible_collections.tracktion.ops.plugins.plugin_utils._report import confirmation, worst_first
 
 SCHEMA = "tracktion.ops/plan"
 SCHEMA_VERSION = 1
@@ -53,7 +53,7 @@ def actions(findings, limits, places, journals, now, approved=None):
     An action has ``status``: ``planned``, or ``refused`` with a ``reason``; ``blocked`` where the host is at fault.
     """
     found = [finding for finding in findings if finding["remedy"] and _selected(finding, limits)]
-    found.sort(key=lambda finding: (-_judge.STATUSES.index(finding["status"]), finding["host"], finding["id"]))
+    found.sort(key=worst_first)
     made = list(_merged(found, places))
     for action in made:
         action["cooldown"] = action["cooldown"] if limits.cooldown is None else limits.cooldown

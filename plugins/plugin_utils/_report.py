@@ -111,7 +111,7 @@ def build(hosts, findings, previous, version, started, finished, inventories, re
         finding["first_seen"] = seen.get(finding["fingerprint"]) or now
         if finding["remedy"]:
             finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], inventories)
-    findings.sort(key=_worst_first)
+    findings.sort(key=worst_first)
     hosts.sort(key=lambda host: (-_judge.STATUSES.index(host["status"]), host["name"]))
     counts = dict.fromkeys(COUNTS, 0)
     for host in hosts:
@@ -177,7 +177,7 @@ def write(report, path):
         raise
 
 
-def _worst_first(finding):
+def worst_first(finding):
     return (
         -_judge.STATUSES.index(finding["status"]),
         finding["host"],
