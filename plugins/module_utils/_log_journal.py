@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import subprocess
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _log_levels
+from ansible_collections.tracktion.ops.plugins.module_utils import _log_levels, _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 
 FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,_TRANSPORT,CONTAINER_NAME"
@@ -38,15 +37,9 @@ def read(options, begin, seconds):
     The newest entries come first, until ``max_bytes`` or ``seconds`` are used up.
     """
     try:
-        process = subprocess.Popen(  # noqa: S603
-            command(options, begin),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(os.environ, LC_ALL="C"),
-        )
-    except OSError as exc:
-        return {}, None, "journalctl: %s" % exc.strerror
+        process = _programs.start(command(options, begin))
+    except _programs.Failed as exc:
+        return {}, None, str(exc)
     data, left_out = _collect(process, options["max_bytes"], seconds)
     said = b""
     if left_out is None:
@@ -66,10 +59,9 @@ def has_files(options):
     words = ["journalctl", "--quiet", "--no-pager", "--lines=1", "--output=cat"]
     words += ["--directory=" + options["journal_directory"]] if options["journal_directory"] else []
     try:
-        answer = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
+        return bool(_programs.output(words, 5))
+    except _programs.Failed:
         return False
-    return bool(answer.stdout)
 
 
 def _collect(process, most, seconds):

@@ -78,7 +78,7 @@ def test_what_varies_is_masked(message, signature):
 def test_a_chained_traceback_is_one_event_named_for_its_last_exception():
     counted = tally(engine(*CHAINED.splitlines()), ["too many clients", "never"])
     assert counted.levels[CURRENT] == {"warning": 0, "error": 1, "critical": 0}
-    (group,) = counted.groups.values()
+    (group,) = list(counted.groups.values())
     assert group["signature"] == "RuntimeError: no database for request <n>"
     assert "request 7 failed" in group["sample"]
     assert 'File "/a/c.py", line 9' in group["sample"]
@@ -89,19 +89,19 @@ def test_a_chained_traceback_is_one_event_named_for_its_last_exception():
 
 def test_a_traceback_of_java_is_one_event():
     counted = tally(engine(*JAVA.splitlines()))
-    (group,) = counted.groups.values()
+    (group,) = list(counted.groups.values())
     assert group["signature"] == 'Exception in thread "main" java.lang.IllegalStateException: no'
 
 
 def test_a_traceback_without_a_line_before_it():
     counted = tally(engine(*CHAINED.splitlines()[1:5]))
-    (group,) = counted.groups.values()
+    (group,) = list(counted.groups.values())
     assert group["signature"].startswith("psycopg<n>.OperationalError: connection to server")
 
 
 def test_a_traceback_in_a_field_of_json():
     line = {"level": "error", "message": "failed 7", "exc_info": "\n".join(CHAINED.splitlines()[1:5])}
-    (group,) = tally(engine(json.dumps(line))).groups.values()
+    (group,) = list(tally(engine(json.dumps(line))).groups.values())
     assert group["signature"].startswith("psycopg<n>.OperationalError")
 
 
@@ -114,7 +114,7 @@ def test_two_errors_in_a_row_are_two():
 def test_windows_and_times_are_kept_apart():
     counted = tally(engine("ERROR a 1", "fine", "ERROR a 2"), progress=re.compile(b"fine"))
     counted.feed(engine("ERROR a 3"), PREVIOUS)
-    (group,) = counted.groups.values()
+    (group,) = list(counted.groups.values())
     assert group["counts"] == [2, 1]
     assert group["last"] - group["first"] == pytest.approx(2)
     assert (counted.lines, counted.completed) == ([3, 1], [1, 0])
@@ -132,7 +132,7 @@ def test_a_line_in_several_entries_is_one_line_and_one_event():
 
 def test_colours_and_bytes_that_are_no_text_do_not_hide_a_level():
     counted = tally(engine("\x1b[31;1mERROR\x1b[0m \x00\x07 broken \x1b]0;title\x07 \ufffd x"))
-    (group,) = counted.groups.values()
+    (group,) = list(counted.groups.values())
     assert group["level"] == "error"
     assert not re.search(r"[\x00-\x1f]", group["sample"])
 
