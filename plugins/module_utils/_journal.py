@@ -72,7 +72,7 @@ class Journal:
             lock, now = state["lock"], self._clock()
             if lock and lock["run"] not in (run["run"], break_run) and not lock["stale"]:
                 return {"go": False, "reason": "locked", "lock": lock, "until": None}
-            until = cooling_until(state["done"], entry["remedy"], entry["target"], cooldown)
+            until = cooling_until(state["done"], entry, cooldown)
             if until and until > now:
                 return {"go": False, "reason": "cooling", "lock": None, "until": until}
             if not check_mode:
@@ -210,9 +210,13 @@ def append(path, entries):
         os.fsync(descriptor)
 
 
-def cooling_until(done, remedy, target, cooldown):
-    """Until when ``remedy`` rests for ``target``, in epoch seconds; null where it has not acted on it."""
-    times = [entry["time"] for entry in done if (entry.get("remedy"), entry.get("target")) == (remedy, target)]
+def cooling_until(done, action, cooldown):
+    """Until when the remedy of ``action`` rests for its target, in epoch seconds; null where it has not acted on it.
+
+    ``done`` are outcomes. Several hosts of an inventory may be measured, and mended, from one place.
+    """
+    names = ("host", "remedy", "target")
+    times = [entry["time"] for entry in done if all(entry.get(name) == action[name] for name in names)]
     return max(times) + cooldown if times and cooldown else None
 
 

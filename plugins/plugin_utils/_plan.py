@@ -119,7 +119,7 @@ def _objection(action, limits, journal, now, approved, taken):
         return journal["error"]
     if journal["lock"]:
         return _outcome.locked(journal["lock"])
-    until = cooling_until(journal["done"], action["remedy"], action["target"], action["cooldown"])
+    until = cooling_until(journal["done"], action, action["cooldown"])
     if until and until > now:
         return _outcome.cooling(action, until)
     if taken.get((action["host"], action["remedy"]), 0) >= action["cap"]:

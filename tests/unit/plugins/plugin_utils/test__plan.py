@@ -103,9 +103,11 @@ def test_a_lock_and_a_broken_journal_are_in_the_way(planned):
 
 
 def test_what_was_done_a_moment_ago_is_not_done_again(planned):
-    done = [{"remedy": "queues.purge", "target": "a", "time": NOW - 60}]
+    done = [{"host": "web", "remedy": "queues.purge", "target": "a", "time": NOW - 60}]
     assert reasons(planned(journal={**QUIET, "done": done}))["a"].startswith("the same was done to a less than 1 h ago")
     assert reasons(planned(journal={**QUIET, "done": done}, cooldown=30))["a"] is None
+    elsewhere = [{**done[0], "host": "another, measured from the same place"}]
+    assert reasons(planned(journal={**QUIET, "done": elsewhere}))["a"] is None
     limits = _plan.Limits(risk="destructive", confirm=CONFIRMED.confirm, cooldown=0)
     assert reasons(planned(limits=limits, journal={**QUIET, "done": done}))["a"] is None
 
