@@ -78,7 +78,7 @@ class ActionModule(ActionBase):
             "refused": len(made) - len(planned),
             "hosts": hosts,
             "actions": {host: [each for each in planned if each["host"] == host] for host in hosts},
-            "before": json.dumps({"hosts": verdict.hosts, "findings": verdict.findings, "started": verdict.started}),
+            "before": json.dumps(verdict.findings),
             "proposed": json.dumps(made),
             "unfinished": left,
             # For the plays that act and that measure again: their hosts can be told by a fact, not by a register.

@@ -25,10 +25,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments = self._task.args
         steps = {"begun": self._begin, "ended": self._end, "released": self._release}
-        return steps.get(arguments["state"], self._read)(arguments, task_vars)
-
-    def _read(self, arguments, task_vars):
-        return self._on_host(arguments, task_vars)
+        return steps.get(arguments["state"], self._on_host)(arguments, task_vars)
 
     def _begin(self, arguments, task_vars):
         action = arguments["action"]
@@ -38,9 +35,7 @@ class ActionModule(ActionBase):
             return self._refuse(action, stop)
         entry = _outcome.entry(arguments["run"], action)
         step = {**arguments, "entry": entry, "cooldown": action["cooldown"]}
-        answer = self._on_host(step, task_vars)
-        if answer.get("reason") == "locked" and _runs.is_dead(answer["lock"]):
-            answer = self._on_host({**step, "break_run": answer["lock"]["run"]}, task_vars)
+        answer = self._past_the_dead(step, task_vars)
         if "go" not in answer:
             return self._cannot_begin(entry, answer)
         if not answer["go"]:
@@ -83,15 +78,21 @@ class ActionModule(ActionBase):
         _runs.audit(arguments["audit_path"], [{**entry, "event": event, "time": time.time()}])
 
     def _release(self, arguments, task_vars):
-        lock_of = self._on_host({"state": "read", "directory": arguments["directory"]}, task_vars).get("lock")
-        broken = lock_of["run"] if lock_of and _runs.is_dead(lock_of) else None
-        answer = self._on_host({**arguments, "break_run": broken}, task_vars)
+        answer = self._past_the_dead(arguments, task_vars)
         if arguments.get("settle") and not self._task.check_mode:
             wait = min(_outcome.unsettled_seconds(_runs.outcomes(), time.time()), SETTLE_MOST)
             if wait > 0:
                 self._display.display("Waiting %.0f s for the services to tell what has changed" % wait)
                 time.sleep(wait)
         return {**answer, "changed": False}
+
+    def _past_the_dead(self, step, task_vars):
+        """The step on the host; once more where the lock in its way is that of a run whose process is gone."""
+        answer = self._on_host(step, task_vars)
+        lock = answer.get("lock")
+        if lock and _runs.is_dead(lock):
+            answer = self._on_host({**step, "break_run": lock["run"]}, task_vars)
+        return answer
 
     def _on_host(self, arguments, task_vars):
         known = ("state", "directory", "run", "lease", "entry", "cooldown", "break_run")

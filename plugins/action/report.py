@@ -85,8 +85,12 @@ class ActionModule(ActionBase):
         return result
 
     def _remediation(self, plan, after):
-        before = json.loads(plan["before"])
         known = {"run": plan["run"], "proposed": json.loads(plan["proposed"]), "unfinished": plan["unfinished"]}
         return _remediation.section(
-            known, _runs.outcomes(), before["findings"], after, set(plan["hosts"]), self._task.check_mode
+            known,
+            _runs.outcomes(),
+            json.loads(plan["before"]),
+            after,
+            set(plan["hosts"]),
+            self._task.check_mode,
         )

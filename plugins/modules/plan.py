@@ -124,10 +124,10 @@ proposed:
   type: str
   sample: "[]"
 before:
-  description: What was found, as JSON text.
+  description: The findings, as JSON text.
   returned: success
   type: str
-  sample: '{"hosts": [], "findings": []}'
+  sample: "[]"
 unfinished:
   description: What runs that are over have begun and not ended, from the logs of the hosts.
   returned: success

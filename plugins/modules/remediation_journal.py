@@ -98,7 +98,7 @@ lock:
   description:
     - The lock that another run holds, as C(run), C(who), C(since), C(until) and C(stale) (why it no longer counts, or null).
     - Null where there is none.
-  returned: with O(state=read) or O(state=begun)
+  returned: with O(state=read), O(state=begun) or O(state=released)
   type: dict
   sample: null
 unfinished:
@@ -144,11 +144,12 @@ def step(params, check_mode):
             run, params["entry"], params["lease"], params["cooldown"], params["break_run"], check_mode=check_mode
         )
     if check_mode:
-        return {"unfinished": []}
+        return {"unfinished": [], "lock": None}
     if params["state"] == "ended":
         journal.end(run, params["entry"], params["lease"])
         return {}
-    return {"unfinished": journal.release(run, params["break_run"])}
+    # A lock that is there after that is another run's.
+    return {"unfinished": journal.release(run, params["break_run"]), "lock": journal.read()["lock"]}
 
 
 def main():
