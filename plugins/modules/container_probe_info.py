@@ -222,8 +222,11 @@ commands:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._container_probe_info import ARGUMENT_SPEC, measure
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._container_probe_info import (
+    ARGUMENT_SPEC,
+    measure,
+)
 
 
 def main():

@@ -153,7 +153,7 @@ after:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _container_restart, _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_restart, _docker
 
 
 def main():

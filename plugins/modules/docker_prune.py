@@ -101,7 +101,7 @@ removed:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _docker, _docker_prune
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker, _docker_prune
 
 
 def main():

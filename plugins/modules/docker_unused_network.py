@@ -90,7 +90,7 @@ undo:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._docker_unused_network import (
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_unused_network import (
     ARGUMENT_SPEC,
     CannotRemove,
     remove,

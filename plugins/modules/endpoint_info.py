@@ -317,9 +317,9 @@ endpoints:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._endpoint_info import ARGUMENT_SPEC, measure
-from ansible_collections.tracktion.ops.plugins.module_utils._http_redact import secrets_in
+from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import secrets_in
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._endpoint_info import ARGUMENT_SPEC, measure
 
 
 def main():

@@ -318,8 +318,8 @@ forecast:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _file_events_info
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _file_events_info
 
 
 def main():

@@ -363,8 +363,10 @@ raised:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _inotify_floors, _inotify_limits, _sysctl_floors
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify_floors
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl_floors
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _inotify_limits
 
 ARGUMENT_SPEC = dict(
     _inotify_limits.ARGUMENT_SPEC,

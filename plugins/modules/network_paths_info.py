@@ -269,7 +269,7 @@ daemon:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
-from ansible_collections.tracktion.ops.plugins.module_utils._network_paths_info import ARGUMENT_SPEC, measure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._network_paths_info import ARGUMENT_SPEC, measure
 
 
 def main():

@@ -716,10 +716,10 @@ sessions:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _pg_activity as pg_activity
-from ansible_collections.tracktion.ops.plugins.module_utils import _pg_end_sessions as pg_end_sessions
-from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity as pg_activity
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_end_sessions as pg_end_sessions
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 
 
 def main():

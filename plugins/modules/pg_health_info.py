@@ -838,8 +838,8 @@ pending_restart:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _pg_health_info as pg_health_info
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_health_info as pg_health_info
 
 
 def main():

@@ -303,9 +303,9 @@ objects:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _pg_maintenance as pg_maintenance
-from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_maintenance as pg_maintenance
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 
 
 def main():

@@ -307,8 +307,8 @@ dead_letters:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _rabbitmq_node_info
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_node_info
 
 
 def main():

@@ -460,8 +460,9 @@ replayed_messages:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _rabbitmq_acts, _rabbitmq_queue_state
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_queue_state
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_acts
 
 ACTING_SPEC = {
     "state": {"type": "str", "choices": ["measured", "purged", "replayed"], "default": "measured"},

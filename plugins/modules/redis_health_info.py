@@ -203,7 +203,7 @@ host:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
-from ansible_collections.tracktion.ops.plugins.module_utils._redis_health_info import ARGUMENT_SPEC, measure
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._redis_health_info import ARGUMENT_SPEC, measure
 
 
 def main():

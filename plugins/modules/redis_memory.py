@@ -334,14 +334,14 @@ deletion:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
-from ansible_collections.tracktion.ops.plugins.module_utils._redis import connect
-from ansible_collections.tracktion.ops.plugins.module_utils._redis_change import (
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._redis_memory import ARGUMENT_SPEC, measure
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import connect
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_change import (
     DELETE_SPEC,
     configure,
     delete_keys,
     wanted_settings,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._redis_memory import ARGUMENT_SPEC, measure
 
 POLICIES = [
     "noeviction",

@@ -141,7 +141,7 @@ raised:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils import _sysctl, _sysctl_floors
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl, _sysctl_floors
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
 
 ARGUMENT_SPEC = {

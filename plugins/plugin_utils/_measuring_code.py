@@ -18,23 +18,28 @@ from pathlib import Path
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache
 
-FOLDER = Path(_measures.__file__).parent
+FOLDER = Path(_measures.__file__).parents[1]
 
 
 def packed(names):
     """The code of the measuring modules ``names``, as M(tracktion.ops.measure) takes it."""
-    with os.scandir(FOLDER) as entries:
-        files = sorted((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in entries)
+    files = sorted((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in _entries(FOLDER))
     return _row_cache.parsed(json.dumps([sorted(names), files]), lambda _key: _measures.pack(sources(names)))
 
 
+def _entries(folder):
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield from _entries(entry.path) if entry.is_dir() else [entry]
+
+
 def sources(names):
-    """``{module name: source}`` of the measuring modules, and of everything of this collection that they import."""
-    found, wanted = {}, ["_" + name for name in names]
+    """``{name below module_utils: source}`` of the measuring modules and of what they import of this collection."""
+    found, wanted = {}, ["_measures._" + name for name in names]
     while wanted:
         name = wanted.pop()
-        path = FOLDER / (name + ".py")
-        # What is not there is told by the host, by the name of the probe that asked for it.
+        path = FOLDER / (name.replace(".", "/") + ".py")
+        # What is not there is a name in a module; or a probe's mistake, which the host tells by the name of the probe.
         if name not in found and path.exists():
             found[name] = path.read_text(encoding="utf-8")
             wanted += imported(found[name])
@@ -42,11 +47,10 @@ def sources(names):
 
 
 def imported(source):
-    """The modules of ``module_utils`` that a source imports, wherever it does."""
+    """What a source imports of ``module_utils``, wherever it does: modules, and names that may be modules."""
     names = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == _measures.PACKAGE:
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_measures.PACKAGE + "."):
-            names.append(node.module[len(_measures.PACKAGE) + 1 :])
+        if isinstance(node, ast.ImportFrom) and ((node.module or "") + ".").startswith(_measures.PACKAGE + "."):
+            place = node.module[len(_measures.PACKAGE) + 1 :]
+            names += [place] + [(place + "." + alias.name).lstrip(".") for alias in node.names]
     return names

@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT / "playbooks" / "collections"))
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: E402
 from tests.lab.throwaway import Project, project  # noqa: E402
 
-MODULE = "ansible_collections.tracktion.ops.plugins.module_utils._container_state_info"
+MODULE = "ansible_collections.tracktion.ops.plugins.module_utils._measures._container_state_info"
 
 
 def measured(name: str, **options: object) -> dict:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: E402
-from ansible_collections.tracktion.ops.plugins.module_utils import _endpoint_info  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _endpoint_info  # noqa: E402
 from tests.integration.http_servers import page, serving  # noqa: E402
 
 CURL = ["curl", "--fail", "--silent", "--output", "/dev/null", "--max-time", "5"]

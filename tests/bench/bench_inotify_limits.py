@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _inotify_limits  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _inotify_limits  # noqa: E402
 from tests.integration import inotify_faults as faults  # noqa: E402
 
 # Per user: instances and watches. One grep for each file would take twenty times as long.

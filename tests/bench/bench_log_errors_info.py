@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _log_errors_info  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _log_errors_info  # noqa: E402
 from tests.lab.engine import docker, ensure  # noqa: E402
 from tests.lab.images import ensure_image  # noqa: E402
 from tests.lab.servers import LABEL  # noqa: E402

@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _network_paths_info  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _network_paths_info  # noqa: E402
 from tests.lab.engine import compose_command  # noqa: E402
 from tests.lab.inventory import PATHS  # noqa: E402
 from tests.lab.stack import Stack  # noqa: E402

@@ -24,12 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
-from ansible_collections.tracktion.ops.plugins.module_utils import (  # noqa: E402
-    _rabbitmq,
-    _rabbitmq_queue_state,
-    _rabbitmq_queues,
-)
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_queue_state  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq, _rabbitmq_queues  # noqa: E402
 from tests.integration.rabbitmq import broker, forget_connections  # noqa: E402
 
 COLUMNS = ("name", "state", "messages_ready", "messages_unacknowledged", "messages")

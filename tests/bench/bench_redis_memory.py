@@ -29,7 +29,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _redis, _redis_memory  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _redis_memory  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis  # noqa: E402
 from tests.bench import redis_keyspace  # noqa: E402
 from tests.integration.redis_lab import Cache  # noqa: E402
 from tests.lab.servers import redis_server  # noqa: E402

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _network_namespace
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
 from tests.integration.inotify_faults import call, libc, private_mounts
 from tests.lab.engine import docker
 from tests.lab.images import ensure_image

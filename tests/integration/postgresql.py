@@ -14,7 +14,7 @@ import psycopg2
 import yaml
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.tracktion.ops.plugins.module_utils import _postgresql
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql
 from tests.integration.areas import diagnose, visit
 from tests.lab import faults
 from tests.lab.faults.database import run_and_wait, wait_for_sessions

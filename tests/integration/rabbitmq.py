@@ -16,7 +16,7 @@ import urllib.request
 import pika
 
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.tracktion.ops.plugins.module_utils import _rabbitmq, _rabbitmq_amqp
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq, _rabbitmq_amqp
 from ansible_collections.tracktion.ops.plugins.modules import rabbitmq_node_info, rabbitmq_queue_state
 from tests.integration import areas
 from tests.lab import faults

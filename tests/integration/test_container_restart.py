@@ -12,7 +12,7 @@ import time
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _libraries
-from ansible_collections.tracktion.ops.plugins.module_utils._containers import epoch
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import epoch
 from tests.integration.containers import silent
 from tests.integration.modules import run_module
 from tests.lab.engine import docker

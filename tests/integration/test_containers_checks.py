@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
 from tests.integration.areas import diagnose
 from tests.integration.containers import look, own_project, silent, sound
 from tests.integration.modules import run_module_in_container

@@ -16,7 +16,7 @@ from functools import partial
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _inotify_probe
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify_probe
 from tests.integration import inotify_faults as faults
 from tests.integration.inotify_faults import SOMEBODY
 from tests.integration.modules import run_module, run_module_in_container

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _sysctl
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl
 from tests.integration import inotify_faults as faults
 from tests.integration.inotify_faults import LIMITS, SOMEBODY
 from tests.integration.modules import run_module, run_module_in_container

@@ -18,8 +18,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _log_errors_info, _log_sources
-from ansible_collections.tracktion.ops.plugins.module_utils._containers import Engine
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
+from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_sources
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _log_errors_info
 from tests.integration import inotify_faults
 from tests.integration.modules import run_module
 from tests.lab.engine import docker, ensure

@@ -17,11 +17,8 @@ import time
 import psycopg2
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import (
-    _pg_activity,
-    _pg_end_sessions,
-    _postgresql,
-)
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_end_sessions, _postgresql
 from tests.integration.modules import run_module
 from tests.integration.postgresql import autovacuuming, database, documentation_of, forget, measure, running, session
 from tests.lab.faults.database import wait_for_sessions

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _pg_activity, _pg_health_info
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity, _pg_health_info
 from tests.integration.modules import run_module
 from tests.integration.postgresql import documentation_of, forget, measure
 

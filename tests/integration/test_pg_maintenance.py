@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import quote_ident
 
-from ansible_collections.tracktion.ops.plugins.module_utils import (
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import (
     _pg_maintenance,
     _pg_maintenance_actions,
     _postgresql,

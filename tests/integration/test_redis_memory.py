@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _redis, _redis_change, _redis_keyspace
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis, _redis_change, _redis_keyspace
 from tests.bench import redis_keyspace
 from tests.integration.redis_lab import cache
 from tests.lab.engine import docker

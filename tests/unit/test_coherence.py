@@ -173,7 +173,7 @@ def test_a_playbook_can_be_called_by_its_collection_name(path):
 
 def test_prepare_installs_what_the_modules_import():
     imported = set()
-    for path in (ROOT / "plugins" / "module_utils").glob("*.py"):
+    for path in (ROOT / "plugins" / "module_utils").rglob("*.py"):
         imported |= set(re.findall(r'\brequire\("(\w+)', path.read_text(encoding="utf-8")))
     variables = read(ROOT / "roles/prepare/vars/main.yml")
     assert {library for area in AREAS for library in area.libraries()} == imported

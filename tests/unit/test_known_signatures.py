@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _log_levels
+from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBES = yaml.safe_load((ROOT / "roles/logs/vars/main/probes.yml").read_text(encoding="utf-8"))

@@ -11,15 +11,11 @@ import time
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import (
-    _directory_tree,
-    _file_events_info,
-    _mounts,
-    _processes,
-    _watcher,
-)
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, bounded
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _directory_tree, _watcher
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _mounts, _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _file_events_info
 
 LINE = "36 25 254:0 / /mnt/with\\040space rw,relatime shared:1 - ext4 /dev/vda rw\n"
 TABLE = [

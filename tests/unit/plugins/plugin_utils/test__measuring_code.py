@@ -34,6 +34,7 @@ base, code, wanted = json.load(sys.stdin)
 for name, source in base.items():
     module = types.ModuleType(package + "." + name)
     sys.modules[package + "." + name] = module
+    module.__path__ = []
     setattr(sys.modules[package], name, module)
     exec(source, module.__dict__)
 measures = sys.modules[package + "._measures"]
@@ -44,7 +45,10 @@ print(len([measures.load(name).measure for name in wanted]))
 
 @pytest.mark.parametrize("name", MODULES)
 def test_what_is_sent_is_enough_for_each_measuring_module(name):
-    base = {each: (_measuring_code.FOLDER / (each + ".py")).read_text() for each in ("_measurement", "_measures")}
+    base = {
+        "_measurement": (_measuring_code.FOLDER / "_measurement.py").read_text(),
+        "_measures": (_measuring_code.FOLDER / "_measures" / "__init__.py").read_text(),
+    }
     done = subprocess.run(
         [sys.executable, "-c", ON_A_HOST],
         input=json.dumps([base, _measuring_code.packed([name]), [name]]),
@@ -57,18 +61,18 @@ def test_what_is_sent_is_enough_for_each_measuring_module(name):
 
 def test_only_what_is_wanted_is_sent():
     sent = _measuring_code.sources(["pg_activity"])
-    assert "_pg_activity" in sent
+    assert "_measures._pg_activity" in sent
     assert not [name for name in sent if "redis" in name or "rabbitmq" in name]
 
 
 def test_imports_are_found_wherever_they_stand():
     source = "def f():\n    from %s import _a, _b\nfrom %s._c import d\nimport os\n" % ((_measures.PACKAGE,) * 2)
-    assert sorted(_measuring_code.imported(source)) == ["_a", "_b", "_c"]
+    assert sorted(_measuring_code.imported(source)) == ["", "_a", "_b", "_c", "_c.d"]
 
 
 def test_no_measuring_code_is_imported_in_another_way():
     """What imports() does not see would be missing on the host."""
-    for path in _measuring_code.FOLDER.glob("*.py"):
+    for path in _measuring_code.FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 assert not [alias for alias in node.names if alias.name.startswith("ansible_collections")], path

@@ -1,0 +1,109 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a container is, and what its exit code means, out of the engine's inspection. Private to this collection."""
+
+from __future__ import annotations
+
+import signal
+
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
+    PROJECT,
+    SERVICE,
+    age,
+    epoch,
+    is_protected,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _listeners
+
+CODES = {
+    0: "it ended by itself, without an error",
+    1: "the program failed; its log says why",
+    2: "the program refused its arguments or its configuration",
+    125: "the engine could not start it",
+    126: "its command cannot be executed: permissions, or made for another processor",
+    127: "its command was not found in the image",
+    128: "the engine could not start it",
+}
+SIGNALS = {
+    "SIGKILL": "killed at once: by the kernel for want of memory, or by a stop that took too long",
+    "SIGTERM": "stopped on request",
+    "SIGINT": "interrupted on request",
+    "SIGSEGV": "crashed on a bad memory access",
+    "SIGABRT": "gave up by itself (abort)",
+    "SIGBUS": "crashed on a bad memory access, or its file was cut short",
+    "SIGILL": "crashed on an instruction that this processor does not know",
+    "SIGHUP": "its terminal went away",
+}
+
+
+def explain(code, oom_killed=False):
+    """What an exit code means, as far as the code alone says so."""
+    if code is None:
+        return None
+    if oom_killed:
+        return "killed by the kernel, because it used more memory than it may"
+    if code in CODES:
+        return CODES[code]
+    if 128 < code < 160:
+        try:
+            name = signal.Signals(code - 128).name
+        except ValueError:
+            return "ended by signal %d" % (code - 128)
+        return "%s: %s" % (name, SIGNALS.get(name, "ended by a signal"))
+    return "the program's own code; its log says why"
+
+
+def facts(data, expected_services):
+    """The facts of one container, out of what the engine's inspection returned."""
+    state, config, host = data["State"], data.get("Config") or {}, data.get("HostConfig") or {}
+    labels = config.get("Labels") or {}
+    health = state.get("Health") or {}
+    running = state.get("Status") == "running"
+    started, finished = epoch(state.get("StartedAt")), epoch(state.get("FinishedAt"))
+    code = None if running or started is None else state.get("ExitCode")
+    service = labels.get(SERVICE)
+    return {
+        "id": data["Id"],
+        "name": data["Name"].lstrip("/"),
+        "project": labels.get(PROJECT),
+        "service": service,
+        "expected": service in expected_services,
+        "protected": is_protected(labels),
+        "image": config.get("Image"),
+        "status": state.get("Status"),
+        "error_message": cut(state.get("Error"), 300) or None,
+        "exit_code": code,
+        "exit_meaning": explain(code, state.get("OOMKilled") and not running),
+        "oom_killed": bool(state.get("OOMKilled")) and not running,
+        "started_at": started,
+        "uptime_seconds": age(started) if running else None,
+        "finished_at": None if running else finished,
+        "down_seconds": None if running else age(finished),
+        "restarts": data.get("RestartCount"),
+        "restart_policy": (host.get("RestartPolicy") or {}).get("Name") or "no",
+        "has_healthcheck": has_healthcheck(config),
+        "health": health.get("Status") if running and health.get("Status") != "none" else None,
+        "failing_streak": health.get("FailingStreak") if running else None,
+        "memory_limit_set": host.get("Memory") or 0,
+        "ports": published((data.get("NetworkSettings") or {}).get("Ports") if running else host.get("PortBindings")),
+    }
+
+
+def has_healthcheck(config):
+    test = (config.get("Healthcheck") or {}).get("Test") or []
+    return bool(test) and test[0] != "NONE"
+
+
+def published(ports):
+    """The ports of the host in a mapping of the engine; not those that it is to choose."""
+    found = []
+    for inner, bindings in (ports or {}).items():
+        for binding in bindings or []:
+            port = binding.get("HostPort") or ""
+            if port.isdigit() and int(port):
+                address = binding.get("HostIp") or _listeners.ANY_IPV4
+                found.append({"address": address, "port": int(port), "protocol": inner.partition("/")[2] or "tcp"})
+    return sorted(found, key=lambda entry: (entry["port"], entry["address"]))

@@ -1,0 +1,245 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Talks to a Docker engine through the Docker SDK. Private to this collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import ONE_OFF
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST
+from ansible_collections.tracktion.ops.plugins.module_utils._libraries import DEBIAN_PACKAGES, require
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    CannotMeasure,
+    MissingLibrary,
+)
+
+SPEC = {
+    "docker_host": {"type": "str", "default": DEFAULT_HOST},
+    "tls": {"type": "bool", "default": False},
+    "validate_certs": {"type": "bool", "default": True},
+    "ca_path": {"type": "path"},
+    "client_cert": {"type": "path"},
+    "client_key": {"type": "path"},
+    "timeout": {"type": "float", "default": 5.0},
+}
+
+DEPENDS_ON = "com.docker.compose.depends_on"
+
+UNIX = ("unix://", "http+unix://")
+# What makes the socket, where its package put it. Podman needs none, and makes one only where it is told to.
+PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
+
+
+class NotFound(CannotMeasure):
+    """What was named is not there."""
+
+    kind = "not_found"
+
+
+class Refused(Exception):
+    """The engine answered, and said no. ``status`` is HTTP's."""
+
+    def __init__(self, status, message):
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """A connection to the engine; every call is bounded by ``timeout`` and by what the deadline leaves."""
+
+    def __init__(self, options, deadline):
+        self._options = options
+        self._deadline = deadline
+        self._docker = require("docker")
+        self.api = self._ask(self._connect)
+
+    def _connect(self):
+        options = self._options
+        seconds = self._deadline.remaining(options["timeout"])
+        if seconds <= 0:
+            raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
+        return self._docker.APIClient(
+            base_url=options["docker_host"], version="auto", timeout=seconds, tls=self._tls(options)
+        )
+
+    def _tls(self, options):
+        if not options["tls"]:
+            return False
+        certificate = (options["client_cert"], options["client_key"]) if options["client_cert"] else None
+        verify = options["ca_path"] or True if options["validate_certs"] else False
+        return self._docker.tls.TLSConfig(client_cert=certificate, ca_cert=options["ca_path"], verify=verify)
+
+    def call(self, method, *arguments, **named):
+        """What the method of the SDK returns. Raises CannotConnect, or Refused where the engine says no."""
+        seconds = self._deadline.remaining(self._options["timeout"])
+        if seconds <= 0:
+            raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
+        self.api.timeout = seconds
+        return self._ask(getattr(self.api, method), *arguments, **named)
+
+    def remove_build_cache(self, identity):
+        """Remove one entry of the build cache; the method of the SDK takes no filters before 7.1, and removes all."""
+        filters = json.dumps({"id": [identity]})
+
+        def remove():
+            url = self.api._url("/build/prune")
+            return self.api._result(self.api._post(url, params={"all": True, "filters": filters}), True)
+
+        return self._ask(remove)
+
+    def _ask(self, method, *arguments, **named):
+        errors = self._docker.errors
+        try:
+            return method(*arguments, **named)
+        except errors.APIError as exc:
+            raise Refused(getattr(exc.response, "status_code", None), exc.explanation or str(exc)) from exc
+        except errors.TLSParameterError as exc:
+            raise BadOption("client_cert, client_key, ca_path: %s" % exc) from exc
+        except (errors.DockerException, OSError, ValueError) as exc:
+            raise explained(exc, self._options["docker_host"]) from exc
+
+
+def answer(module, act):
+    """End a module that acts: with what ``act`` returned, or with why nothing was done."""
+    try:
+        result = act()
+    except (CannotConnect, CannotMeasure) as exc:
+        module.fail_json(msg="%s. %s" % (exc, exc.cure), kind=exc.kind)
+    except Refused as exc:
+        module.fail_json(msg="The Docker engine refused: %s" % exc, kind="refused")
+    if not module._diff:
+        result.pop("diff")
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+def explained(exc, host):
+    """The CannotConnect (or MissingLibrary) that a failure to reach the engine means, with its cure."""
+    chain = list(causes(exc))
+    text = str(exc)
+    path = next((host[len(prefix) :] for prefix in UNIX if host.startswith(prefix)), None)
+    if "http+docker" in text:
+        return MissingLibrary(
+            "The Python library docker is too old for the library requests beside it: %s" % text,
+            cure="Install %s, or docker >= 7.1, on this host." % DEBIAN_PACKAGES["docker"],
+        )
+    if "InvalidVersion" in {type(link).__name__ for link in chain}:
+        return CannotConnect("too_old", "the Docker engine is too old for the SDK: %s" % text, "Upgrade the engine.")
+    if any("Timeout" in type(link).__name__ or isinstance(link, TimeoutError) for link in chain):
+        return CannotConnect(
+            "timeout",
+            "%s accepts connections and does not answer" % host if path else "%s does not answer in time" % host,
+            "Look at the engine: journalctl -u docker --since -15min; what runs goes on without it.",
+        )
+    for kind, message, cure, matches in REASONS:
+        if any(matches(link) for link in chain):
+            return CannotConnect(kind, message % (path or host), cure)
+    return CannotConnect("failed", "%s: %s" % (host, text), "Check docker_host (%s)." % host)
+
+
+REASONS = (
+    (
+        "no_engine",
+        "there is no socket %s",
+        "Is Docker installed here, and does it run (systemctl status docker)? Check docker_host.",
+        lambda link: isinstance(link, FileNotFoundError),
+    ),
+    (
+        "permission",
+        "not allowed to use %s",
+        "Measure with become, or as a user of the group docker.",
+        lambda link: isinstance(link, PermissionError),
+    ),
+    (
+        "refused",
+        "nobody listens at %s",
+        "Start the engine: systemctl start docker. Why it stopped: journalctl -u docker --since -1h",
+        lambda link: isinstance(link, ConnectionRefusedError),
+    ),
+    (
+        "name_resolution",
+        "%s: its name cannot be resolved",
+        "Check docker_host.",
+        lambda link: type(link).__name__ in ("gaierror", "NameResolutionError"),
+    ),
+    (
+        "tls",
+        "%s: TLS failed, or it speaks none",
+        "Check tls, ca_path, client_cert, client_key and validate_certs.",
+        lambda link: "SSL" in type(link).__name__ or "CERTIFICATE" in str(link),
+    ),
+)
+
+
+def causes(exc):
+    """An exception, and what it came from: its cause, its context, and the exceptions among its arguments."""
+    seen, waiting = set(), [exc]
+    while waiting:
+        link = waiting.pop(0)
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        inner = [argument for argument in link.args if isinstance(argument, BaseException)]
+        waiting += [link.__cause__, link.__context__, getattr(link, "reason", None), *inner]
+        waiting = [each for each in waiting if each is None or isinstance(each, BaseException)]
+
+
+def is_installed(host):
+    """Whether there may be an engine: a remote one, a socket, or traces of one that has stopped."""
+    path = next((host[len(prefix) :] for prefix in UNIX if host.startswith(prefix)), None)
+    if path is None or os.path.exists(path):
+        return True
+    return any(os.path.exists(program) for program in PROGRAMS)
+
+
+def containers(client, *labels):
+    """All containers that carry these labels, whatever their state, as the engine lists them; no throwaways of run."""
+    found = client.call("containers", all=True, filters={"label": list(labels)} if labels else None)
+    return [row for row in found if (row.get("Labels") or {}).get(ONE_OFF, "False") != "True"]
+
+
+def name_of(row):
+    """The name of a container in a list of the engine; links give it more than one."""
+    names = [name.lstrip("/") for name in row.get("Names") or []]
+    return next((name for name in names if "/" not in name), names[0] if names else row["Id"][:12])
+
+
+def dependencies(labels):
+    """The services that a container's service depends on, as compose v2 wrote them down."""
+    text = (labels or {}).get(DEPENDS_ON) or ""
+    return [part.split(":", 1)[0].strip() for part in text.split(",") if part.strip()]
+
+
+def ordered(services, needs):
+    """``services`` with what each depends on before it, by ``needs`` (name -> names). A circle is broken somewhere."""
+    done = []
+
+    def visit(service, path):
+        if service in done or service in path:
+            return
+        for other in needs.get(service, ()):
+            if other in needs:
+                visit(other, path + [service])
+        done.append(service)
+
+    for service in services:
+        visit(service, [])
+    return [service for service in done if service in services]
+
+
+def wait_until(happened, deadline, pause=0.3, sleep=time.sleep):
+    """What ``happened`` returns once that is true, null when the deadline comes first."""
+    while True:
+        outcome = happened()
+        if outcome or deadline.expired():
+            return outcome or None
+        sleep(deadline.remaining(pause))

@@ -1,0 +1,179 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Speaks to the Docker engine of this machine over its socket, without a library. Private to this collection.
+
+Every step on the wire is held to a deadline: an engine that hangs costs no more than that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+from urllib.parse import quote, urlencode
+
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
+
+SCHEME = "unix://"
+DEFAULT_SOCKET = "/var/run/docker.sock"
+DEFAULT_HOST = SCHEME + DEFAULT_SOCKET
+MAX_BYTES = 32 * 1024 * 1024
+MAX_REFUSAL_BYTES = 65536
+WIRE_ERRORS = (OSError, http.client.HTTPException)
+LOOK_AT_ENGINE = "journalctl -u docker -n 50"
+
+
+class Refused(CannotConnect):
+    """The engine answered with an error: ``status`` is that of HTTP, ``said`` is what it said."""
+
+    def __init__(self, status, said):
+        super().__init__("rejected", "the Docker engine refuses: %s" % said, LOOK_AT_ENGINE)
+        self.status = status
+        self.said = said
+
+
+def socket_of(docker_host):
+    """The path in the option ``docker_host``. Raises BadOption where it names no socket of this machine."""
+    if not docker_host.startswith(SCHEME + "/"):
+        raise BadOption(
+            "docker_host: %s is not a socket of this machine (unix:///path)" % cut(docker_host, 100),
+            cure="measure on the host of the engine",
+        )
+    return docker_host[len(SCHEME) :]
+
+
+class DockerApi:
+    """Requests to the engine behind a socket, each within ``timeout`` and all within ``deadline``.
+
+    Whatever goes wrong is raised as CannotConnect, or as Refused, which is one, where the engine says no.
+    """
+
+    def __init__(self, path, timeout, deadline=None):
+        self.path = path
+        self.timeout = timeout
+        self.deadline = deadline or Deadline(float("inf"))
+
+    def read(self, *parts, **query):
+        """What the engine says, as data."""
+        return self.ask("GET", *parts, **query)
+
+    def remove(self, *parts):
+        """Remove what the path names."""
+        return self.ask("DELETE", *parts)
+
+    def ask(self, method, *parts, body=None, **query):
+        """The answer to any request, as data. ``body`` is data too."""
+        with self.stream(method, *parts, body=body, **query) as answer:
+            text = answer.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise CannotConnect("failed", "%s answers more than %d bytes" % (self.path, MAX_BYTES), LOOK_AT_ENGINE)
+        try:
+            return json.loads(text) if text.strip() else None
+        except ValueError as exc:
+            raise CannotConnect("failed", "what %s answers is not JSON" % self.path, "Check docker_host") from exc
+
+    @contextlib.contextmanager
+    def stream(self, method, *parts, body=None, **query):
+        """The open Answer to a request, whose end may be long in coming. Values of ``query`` may be mappings."""
+        whole = Deadline(self.deadline.remaining(self.timeout))
+        with socket.socket(socket.AF_UNIX) as connection:
+            with self._explaining():
+                connection.settimeout(patience(whole))
+                connection.connect(self.path)
+                client = http.client.HTTPConnection("docker")
+                client.sock = BoundedSocket(connection, lambda: patience(whole))
+                text = None if body is None else json.dumps(body)
+                headers = {"Content-Type": "application/json", "Connection": "close"}
+                client.request(method, _target(parts, query), text, headers)
+                response = client.getresponse()
+            with contextlib.closing(response):
+                answer = Answer(response, self._explaining)
+                if response.status >= 400:
+                    raise Refused(response.status, _said(answer.read(MAX_REFUSAL_BYTES), response.status))
+                yield answer
+
+    @contextlib.contextmanager
+    def _explaining(self):
+        try:
+            yield
+        except WIRE_ERRORS as exc:
+            raise cannot_connect(exc, self.path) from exc
+
+
+class Answer:
+    """What an engine says, as bytes, while it says it. Raises CannotConnect."""
+
+    def __init__(self, response, explaining):
+        self._response = response
+        self._explaining = explaining
+
+    def read(self, most):
+        """``most`` bytes, fewer only at the end."""
+        with self._explaining():
+            return self._response.read(most)
+
+    def read_some(self, most):
+        """What there is by now, waiting for it where there is nothing; nothing only at the end."""
+        with self._explaining():
+            return self._response.read1(most)
+
+
+def summary(row):
+    """``id, name, service, project, state`` of a container in a list of the engine."""
+    labels = row.get("Labels") or {}
+    names = [name.lstrip("/") for name in row.get("Names") or ()]
+    # A link gives a container more names, with the other container's before them.
+    own = [name for name in names if "/" not in name]
+    return {
+        "id": row["Id"],
+        "name": (own or names or [row["Id"][:12]])[0],
+        "service": labels.get(SERVICE),
+        "project": labels.get(PROJECT),
+        "state": row.get("State"),
+    }
+
+
+def _target(parts, query):
+    path = "/" + "/".join(quote(part, safe="") for part in parts)
+    values = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in query.items()}
+    return path + ("?" + urlencode(values) if values else "")
+
+
+def _said(text, status):
+    try:
+        said = json.loads(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        said = text.decode("utf-8", "replace").strip() or "HTTP %d" % status
+    return cut(said, 200)
+
+
+# What an error of the socket means, and what to do about it.
+REASONS = (
+    (
+        PermissionError,
+        "permission",
+        "we may not speak to the Docker engine at %s",
+        "Measure with become, or as a user of the group docker",
+    ),
+    (FileNotFoundError, "no_engine", "there is no Docker engine at %s", "systemctl status docker; or set docker_host"),
+    (
+        ConnectionRefusedError,
+        "refused",
+        "no Docker engine answers at %s",
+        "systemctl start docker; journalctl -u docker -n 50",
+    ),
+    (socket.timeout, "timeout", "the Docker engine at %s does not answer in time", LOOK_AT_ENGINE),
+)
+
+
+def cannot_connect(exc, path):
+    """The CannotConnect that an error of the socket at ``path`` means."""
+    for kind_of_error, kind, message, cure in REASONS:
+        if isinstance(exc, kind_of_error):
+            return CannotConnect(kind, message % path, cure)
+    return CannotConnect("failed", "the Docker engine at %s: %s" % (path, exc), LOOK_AT_ENGINE)

@@ -1,0 +1,107 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Removes a network that nobody uses. Private to this collection."""
+
+from __future__ import annotations
+
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_networks
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROTECTED_LABEL
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
+
+ARGUMENT_SPEC = {
+    "name": {"type": "str", "required": True},
+    "id": {"type": "str", "required": True},
+    "project": {"type": "str", "required": True},
+    "docker_host": {"type": "str", "default": _docker_api.DEFAULT_HOST},
+    "timeout": {"type": "float", "default": 10.0},
+}
+NOT_FOUND = 404
+# What the engine answers for a network that got a container meanwhile, by its version.
+IN_USE = (403, 409)
+
+
+class CannotRemove(Exception):
+    """The network must not, or could not, be removed. ``cure`` is the next step for a person."""
+
+    def __init__(self, message, cure=None):
+        super().__init__(message)
+        self.cure = cure
+
+
+def remove(options, check):
+    """What the module tracktion.ops.docker_unused_network returns."""
+    api = _docker_api.DockerApi(_docker_api.socket_of(options["docker_host"]), options["timeout"])
+    try:
+        return _remove(api, options, check)
+    except CannotConnect as exc:
+        raise CannotRemove(str(exc), exc.cure) from exc
+
+
+def _remove(api, options, check):
+    network = find(api, options["id"])
+    if network is None:
+        return _result(None, None, None, "the network is gone already")
+    refuse(network, options)
+    before = look(api, network)
+    undo = _docker_networks.create_command(network)
+    if before["containers"]:
+        return _result(before, before, undo, "it is in use by %s" % ", ".join(before["containers"][:5]))
+    if check:
+        return _result(before, None, undo)
+    try:
+        api.remove("networks", options["id"])
+    except _docker_api.Refused as exc:
+        if exc.status == NOT_FOUND:
+            return _result(None, None, None, "the network is gone already")
+        if exc.status in IN_USE:
+            return _result(before, before, undo, "the engine does not let it go: %s" % exc.said)
+        raise
+    if find(api, options["id"]):
+        raise CannotRemove("The Docker engine accepted the removal of %s, and still has it" % options["name"])
+    return _result(before, None, undo)
+
+
+def find(api, identity):
+    """The network of an id as the engine describes it, null where there is none."""
+    try:
+        network = api.read("networks", identity)
+    except _docker_api.Refused as exc:
+        if exc.status == NOT_FOUND:
+            return None
+        raise
+    # The engine takes names and the beginnings of ids as well.
+    return network if network["Id"] == identity else None
+
+
+def refuse(network, options):
+    """Raise CannotRemove for a network that is not the one that is meant, or none that we may remove."""
+    described = _docker_networks.describe(network, {})
+    if network["Name"] != options["name"]:
+        raise CannotRemove("The network with this id is named %s, not %s" % (network["Name"], options["name"]))
+    if not described["removable"]:
+        raise CannotRemove("%s is no network of this host that a person has made" % network["Name"])
+    if described["project"] != options["project"]:
+        whose = "project %s" % described["project"] if described["project"] else "no compose project"
+        raise CannotRemove("%s belongs to %s, not to %s" % (network["Name"], whose, options["project"]))
+    if described["protected"]:
+        raise CannotRemove("%s carries the label %s" % (network["Name"], PROTECTED_LABEL))
+
+
+def look(api, network):
+    """The network with all containers that are attached to it, the stopped ones too."""
+    users = _docker_networks.attached(api.read("containers", "json", all=1))
+    return _docker_networks.describe(network, users)
+
+
+def _result(before, after, undo, skipped_reason=None):
+    changed = before is not None and after is None
+    return {
+        "changed": changed,
+        "before": before,
+        "after": after,
+        "undo": undo,
+        "skipped_reason": skipped_reason,
+        "diff": {"before": "%s\n" % undo if before else "", "after": "%s\n" % undo if after else ""},
+    }

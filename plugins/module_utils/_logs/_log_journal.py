@@ -1,0 +1,115 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reads the newest entries of systemd's journal. Private to this collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import time
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _programs
+from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+
+FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,_TRANSPORT,CONTAINER_NAME"
+# A unit pattern that means all of them.
+ALL = "*"
+# What a program that writes no level itself meant by the priority of its entry.
+TAGS = {0: "[critical] ", 1: "[critical] ", 2: "[critical] ", 3: "[error] ", 4: "[warning] "}
+
+
+def command(options, begin):
+    words = ["journalctl", "--output=json", "--reverse", "--no-pager", "--quiet", "--since=@%d" % begin]
+    words += ["--output-fields=" + FIELDS]
+    if options["journal_directory"]:
+        words += ["--directory=" + options["journal_directory"]]
+    if ALL not in options["journal_units"]:
+        words += ["--unit=" + unit for unit in options["journal_units"]]
+    return words
+
+
+def read(options, begin, seconds):
+    """``(text by unit, what was left out or null, why it could not be read or null)``.
+
+    The newest entries come first, until ``max_bytes`` or ``seconds`` are used up.
+    """
+    try:
+        process = _programs.start(command(options, begin))
+    except _programs.Failed as exc:
+        return {}, None, str(exc)
+    data, left_out = _collect(process, options["max_bytes"], seconds)
+    said = b""
+    if left_out is None:
+        _output, said = process.communicate()
+    else:
+        process.kill()
+        process.communicate()
+    if process.returncode and left_out is None:
+        return {}, None, cut(said.decode("utf-8", "replace").strip(), 200) or "journalctl failed"
+    if not data and not left_out and not has_files(options):
+        return {}, None, "there are no journal files, or they may not be read"
+    return by_unit(data.split(b"\n")), left_out, None
+
+
+def has_files(options):
+    """Whether there is any journal that we may read."""
+    words = ["journalctl", "--quiet", "--no-pager", "--lines=1", "--output=cat"]
+    words += ["--directory=" + options["journal_directory"]] if options["journal_directory"] else []
+    try:
+        return bool(_programs.output(words, 5))
+    except _programs.Failed:
+        return False
+
+
+def _collect(process, most, seconds):
+    """What the process writes, and why not all of it was taken, or null."""
+    end, parts, size = time.monotonic() + seconds, [], 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while size < most:
+            if not selector.select(max(0.0, end - time.monotonic())):
+                return b"".join(parts), "the journal took more than %.1f s" % seconds
+            chunk = os.read(process.stdout.fileno(), min(65536, most - size))
+            if not chunk:
+                return b"".join(parts), None
+            parts.append(chunk)
+            size += len(chunk)
+    return b"".join(parts), "there is more than %d bytes" % most
+
+
+def by_unit(rows):
+    """The lines of each unit with their time before them, the oldest first, out of entries with the newest first."""
+    units = {}
+    for row in rows:
+        try:
+            entry = json.loads(row.decode("utf-8", "replace"))
+            moment = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+        except (ValueError, KeyError, TypeError):
+            # The last one may be cut in two.
+            continue
+        # The kernel is read by itself, and containers by their engine.
+        if entry.get("_TRANSPORT") == "kernel" or entry.get("CONTAINER_NAME"):
+            continue
+        unit = entry.get("_SYSTEMD_UNIT") or entry.get("SYSLOG_IDENTIFIER") or "(no unit)"
+        text = _message(entry)
+        lines = b"".join(b"%.6f %s\n" % (moment, line) for line in text.split(b"\n"))
+        units.setdefault(str(unit), []).append(lines)
+    return {unit: b"".join(reversed(found)) for unit, found in units.items()}
+
+
+def _message(entry):
+    message = entry.get("MESSAGE")
+    if isinstance(message, list):
+        # What is no text comes as numbers.
+        message = bytes(byte for byte in message if isinstance(byte, int) and 0 <= byte < 256).decode(
+            "utf-8", "replace"
+        )
+    message = message or ""
+    priority = str(entry.get("PRIORITY", ""))
+    if priority.isdigit() and _log_levels.by_format(message) is None:
+        message = TAGS.get(int(priority), "") + message
+    return message.encode("utf-8", "replace").rstrip(b"\n")

@@ -1,0 +1,307 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where logs are: files of containers, files of programs. Private to this collection.
+
+The engine's own files are read where they may be: its API reads a log of 1 GB from its start to find what is new, and
+says nothing when the engine hangs. What only the engine can read (its other drivers) it is asked for.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+
+from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import File, Memory, newest, shifted
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
+
+# Whole quarters of an hour that the newest line may lie off the time of its file: a program in another time zone.
+ZONE_STEP = 900
+# Rotated files that are looked at, and files that a pattern may find.
+MOST_ROTATED = 20
+MOST_FILES = 50
+ROTATED = re.compile(r"[.-](\d+|\d{4}-?\d\d-?\d\d(?:-\d+)?)$")
+
+
+class Unreadable(Exception):
+    """A log that cannot be read; the message says why."""
+
+
+class Log:
+    """One log. ``open()`` gives its pieces, the newest first; it may hang, and is called where that harms nobody."""
+
+    def __init__(self, name, source, form):
+        self.name = name
+        self.source = source
+        self.form = form
+        self.about = {"container": None, "project": None, "state": None, "driver": None, "path": None}
+        # What was left out before any reading, as text; null for nothing.
+        self.left_out = None
+        # Bytes that were left out and are of the windows, as far as that is known.
+        self.left_out_bytes = 0
+
+    def open(self, begin, budget, seconds):
+        """The pieces that may hold lines since ``begin``. Raises Unreadable."""
+        raise NotImplementedError
+
+    def may_have_lost(self, pieces):
+        """Whether there may have been more than these pieces, as a log that is rotated loses its oldest."""
+        return pieces > 1
+
+
+class Missing(Log):
+    """What should be there and is not."""
+
+    def __init__(self, name, source, reason):
+        super().__init__(name, source, None)
+        self.reason = reason
+
+    def open(self, begin, budget, seconds):
+        raise Unreadable(self.reason)
+
+
+class ContainerLog(Log):
+    """The log of a container, by the files of the engine."""
+
+    def __init__(self, engine, container, options):
+        super().__init__(
+            container["service"] or container["name"] or container["id"][:12], "container", _log_tally.Engine
+        )
+        self.container = container
+        self.socket = options["docker_socket"]
+        self.folder = os.path.join(engine.root, container["id"])
+        driver, settings = _driver(self.folder)
+        # The engine deletes the oldest file once there are so many.
+        self.most_files = int(settings.get("max-file") or 1)
+        self.about.update(
+            container=container["name"], project=container["project"], state=container["state"], driver=driver
+        )
+
+    def may_have_lost(self, pieces):
+        return pieces >= max(2, self.most_files)
+
+    def open(self, begin, budget, seconds):
+        driver = self.about["driver"]
+        if driver == "none":
+            raise Unreadable("its log driver none keeps nothing")
+        if driver == "json-file":
+            path = os.path.join(self.folder, "%s-json.log" % self.container["id"])
+            self.about["path"] = path
+            return self._files(path, begin)
+        self.form = _log_tally.Stamped
+        try:
+            data, self.left_out = _log_engine.read(self.socket, self.container["id"], begin, budget, seconds)
+        except CannotConnect as exc:
+            raise Unreadable("its log driver %s: %s" % (driver or "is not known", exc)) from exc
+        return [Memory(data, self.form.time_of)]
+
+    def _files(self, path, begin):
+        try:
+            pieces = chain(path, self.form.time_of, begin, self)
+        except FileNotFoundError as exc:
+            if os.path.isdir(self.folder):
+                # It has not been started yet.
+                return []
+            raise Unreadable("the container was removed meanwhile") from exc
+        except OSError as exc:
+            raise Unreadable("%s: %s" % (path, exc.strerror)) from exc
+        # A file is cut in the middle of a line while the engine writes it.
+        for piece in pieces[:1]:
+            tail = piece.read(max(0, piece.size - (1 << 16)), piece.size)
+            piece.size -= len(tail) - (tail.rfind(b"\n") + 1)
+        return pieces
+
+
+class EngineLog(Log):
+    """The log of a container by the engine's API, where its files may not be read."""
+
+    def __init__(self, row, options):
+        super().__init__(row["service"] or row["name"], "container", _log_tally.Stamped)
+        self.row = row
+        self.socket = options["docker_socket"]
+        self.about.update(container=row["name"], project=row["project"], state=row["state"])
+
+    def open(self, begin, budget, seconds):
+        try:
+            self.about["driver"] = _log_engine.driver(self.socket, self.row["id"], seconds)
+            data, self.left_out = _log_engine.read(self.socket, self.row["id"], begin, budget, seconds)
+        except CannotConnect as exc:
+            driver = self.about["driver"]
+            raise Unreadable("%s%s" % ("its log driver %s: " % driver if driver else "", exc)) from exc
+        return [Memory(data, self.form.time_of)]
+
+
+class FileLog(Log):
+    """A file that a program writes, with those it was rotated to."""
+
+    def __init__(self, path):
+        super().__init__(path, "file", _log_tally.Text)
+        self.about["path"] = path
+
+    def open(self, begin, budget, seconds):
+        try:
+            pieces = chain(self.name, self.form.time_of, begin, self)
+        except OSError as exc:
+            raise Unreadable(exc.strerror or str(exc)) from exc
+        if pieces:
+            offset = zone_offset(pieces[0])
+            for piece in pieces:
+                piece.time_of = shifted(piece.time_of, offset)
+        return pieces
+
+
+class JournalLog(Log):
+    """What the journal holds of one unit, read by one call for all units."""
+
+    def __init__(self, unit, text, left_out):
+        super().__init__(unit, "journal", _log_tally.Stamped)
+        self.text = text
+        self.left_out = left_out
+
+    def open(self, begin, budget, seconds):
+        return [Memory(self.text, self.form.time_of)]
+
+
+def chain(path, time_of, begin, log):
+    """The file and those it was rotated to, the newest first, back to ``begin``."""
+    pieces = [File(path, time_of)]
+    seen = {pieces[0].identity}
+    for older in rotated(path)[:MOST_ROTATED]:
+        try:
+            if os.stat(older).st_mtime < begin:
+                break
+            if older.endswith((".gz", ".bz2", ".xz", ".zst")):
+                log.left_out = "%s is compressed" % os.path.basename(older)
+                log.left_out_bytes = os.stat(older).st_size
+                break
+            piece = File(older, time_of)
+        except FileNotFoundError:
+            # Rotated meanwhile: it is there under its next name.
+            continue
+        # A file that was renamed between two looks is met twice.
+        if piece.identity in seen:
+            piece.close()
+            continue
+        seen.add(piece.identity)
+        pieces.append(piece)
+    return pieces
+
+
+def rotated(path):
+    """The files that a log was rotated to, by their time, the newest first."""
+    found = []
+    for other in glob.glob(glob.escape(path) + "[.-]*"):
+        name = re.sub(r"\.(?:gz|bz2|xz|zst)$", "", other)
+        if ROTATED.fullmatch(name[len(path) :]):
+            try:
+                found.append((os.stat(other).st_mtime, other))
+            except OSError:
+                continue
+    return [other for _modified, other in sorted(found, reverse=True)]
+
+
+def zone_offset(piece):
+    """Seconds, in whole quarters of an hour, to add to the times of a file: its last line is as old as the file."""
+    last = newest(piece)
+    if last is None:
+        return 0
+    off = piece.modified - last
+    steps = round(off / ZONE_STEP)
+    return steps * ZONE_STEP if 0 < abs(steps) <= 56 and abs(off - steps * ZONE_STEP) < 60 else 0
+
+
+def containers(engine, options):
+    """The logs of the containers that are wanted."""
+    try:
+        names = [name for name in os.listdir(engine.root) if len(name) == 64]
+    except FileNotFoundError:
+        # No engine, or one whose files are elsewhere.
+        names = []
+    except PermissionError:
+        names = None
+    if not names:
+        return _by_engine(options, names)
+    rows = [engine.container(name) for name in names]
+    return [ContainerLog(engine, row, options) for row in rows if wanted(row, options)] + absent(rows, options)
+
+
+def _by_engine(options, names):
+    hidden = "the engine's files cannot be read without privilege (measure with become)"
+    if not os.path.exists(options["docker_socket"]):
+        return [Missing("containers", "container", hidden)] if names is None else []
+    try:
+        rows = _log_engine.containers(options["docker_socket"], options["timeout"])
+    except CannotConnect as exc:
+        return [Missing("containers", "container", "%s, and %s" % (hidden, exc) if names is None else str(exc))]
+    return [EngineLog(row, options) for row in rows if wanted(row, options)] + absent(rows, options)
+
+
+def absent(rows, options):
+    """What was asked for by name where there are containers, and is none of them."""
+    if not rows:
+        return []
+    rows = [row for row in rows if not options["project"] or row["project"] == options["project"]]
+    names = {name for row in rows for name in (row["service"], row["name"])}
+    missing = [Missing(name, "container", "no such container") for name in options["services"] if name not in names]
+    if not rows:
+        missing.append(Missing(options["project"], "container", "no container of this compose project"))
+    return missing
+
+
+def wanted(row, options):
+    """Whether a container is one whose log is asked for."""
+    names = {row["service"], row["name"]} - {None}
+    if options["project"] and row["project"] != options["project"]:
+        return False
+    if names & set(options["exclude"]):
+        return False
+    return not options["services"] or bool(names & set(options["services"]))
+
+
+def files(options, begin):
+    """The logs of files, by their patterns; those that were not written to since ``begin`` have nothing to say."""
+    found, logs = [], []
+    for pattern in options["files"]:
+        paths = sorted(glob.glob(pattern, recursive=True))
+        if not paths:
+            logs.append(Missing(pattern, "file", "no such file"))
+        for path in paths:
+            try:
+                if os.path.isfile(path) and not _is_rotated(path) and os.stat(path).st_mtime >= begin:
+                    found.append(path)
+            except OSError as exc:
+                logs.append(Missing(path, "file", exc.strerror))
+    found = list(dict.fromkeys(found))
+    if len(found) > MOST_FILES:
+        reason = "%d files match, of which only %d are read" % (len(found), MOST_FILES)
+        logs.append(Missing("%s and more" % options["files"][0], "file", reason))
+    return logs + [FileLog(path) for path in found[:MOST_FILES]]
+
+
+def _is_rotated(path):
+    """Whether a file is what another was rotated to."""
+    name = re.sub(r"\.(?:gz|bz2|xz|zst)$", "", path)
+    found = ROTATED.search(name)
+    return name != path or bool(found and os.path.exists(name[: found.start()]))
+
+
+def journal(options, begin, seconds):
+    """The logs of the journal's units."""
+    units, left_out, error = _log_journal.read(options, begin, seconds)
+    if error:
+        return [Missing("journal", "journal", error)]
+    return [JournalLog(unit, text, left_out) for unit, text in units.items()]
+
+
+def _driver(folder):
+    """``(a container's log driver, its settings)``, by the engine's files."""
+    try:
+        with open(os.path.join(folder, "hostconfig.json"), encoding="utf-8", errors="replace") as stream:
+            found = json.load(stream)["LogConfig"]
+        return found["Type"] or None, found.get("Config") or {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, {}

@@ -1,0 +1,247 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measures the containers of a Docker engine, and the engine itself. Private to this collection.
+
+One list, one inspection for each container and two looks at the kernel's files; the engine's own statistics, which take
+a second each, are not asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
+    _compose_drift,
+    _container_facts,
+    _container_use,
+    _docker,
+    _docker_disk,
+    _mounted_paths,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import DAEMON_CONFIGURATION, PROJECT
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    Deadline,
+    Unknown,
+    cut,
+    reached,
+    unreachable,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _listeners
+
+ARGUMENT_SPEC = dict(
+    _docker.SPEC,
+    project={"type": "str", "default": ""},
+    expected_services={"type": "list", "elements": "str", "default": []},
+    compose_files={"type": "list", "elements": "path", "default": []},
+    sample_seconds={"type": "float", "default": 1.0},
+    disk_seconds={"type": "float", "default": 3.0},
+    max_containers={"type": "int", "default": 500},
+    daemon_configuration={"type": "path", "default": DAEMON_CONFIGURATION},
+    top={"type": "int", "default": 100},
+    deadline={"type": "float", "default": 10.0},
+)
+
+PARTS = ("engine", "containers", "containers_total", "missing_services", "ports_taken", "compose", "paths", "disk")
+# What is left of the deadline for putting the measurement together.
+RESERVE_SECONDS = 0.3
+
+
+def measure(options):
+    """The measurement that the module tracktion.ops.container_state_info documents."""
+    if not _docker.is_installed(options["docker_host"]):
+        return reached(without_engine(), Unknown())
+    deadline = Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS))
+    unknown = Unknown()
+    try:
+        client = _docker.Client(options, deadline)
+        rows = listed(client, options)
+        disk = _docker_disk.DiskUse(options) if options["disk_seconds"] > 0 else None
+        inspected = inspections(client, rows, options, unknown)
+        engine = engine_facts(client, options, unknown)
+    except CannotConnect as exc:
+        return unreachable(PARTS, exc)
+    except _docker.Refused as exc:
+        return unreachable(PARTS, CannotConnect("refused", str(exc), "Look at its log: journalctl -u docker"))
+    containers = [described(data, options) for data in inspected]
+    compose = paths = ports = None
+    if _listeners.is_local(options["docker_host"]):
+        use = _container_use.Use(inspected)
+        labels_of = {data["Id"]: (data.get("Config") or {}).get("Labels") or {} for data in inspected}
+        compose, of_files = _compose_drift.compare(containers, labels_of, options, deadline, unknown)
+        paths = _mounted_paths.paths(inspected, of_files, options, deadline, unknown)
+        ports = ports_taken(containers)
+        use.finish(containers, options["sample_seconds"], deadline, unknown, partial(state_now, client))
+    else:
+        unknown.add("containers.use", "the engine is on another machine, whose kernel cannot be asked from here")
+    return reached(
+        {
+            "engine": engine,
+            "containers": worst_first(containers)[: options["top"]],
+            "containers_total": len(rows),
+            "missing_services": missing_services(containers, options),
+            "ports_taken": ports,
+            "compose": compose,
+            "paths": paths,
+            "disk": disk.summary(deadline.remaining(options["disk_seconds"]), unknown) if disk else None,
+        },
+        unknown,
+    )
+
+
+def without_engine():
+    """The measurement of a machine that has no engine: there is nothing to find, and nothing wrong with that."""
+    engine = dict.fromkeys(ENGINE_FIELDS)
+    engine.update(installed=False, daemon_configuration={"exists": False, "valid": None, "error": None, "path": None})
+    return {
+        "engine": engine,
+        "containers": [],
+        "containers_total": 0,
+        "missing_services": [],
+        "ports_taken": [],
+        "compose": {"files": [], "missing": [], "drift": []},
+        "paths": [],
+        "disk": dict.fromkeys(_docker_disk.summary({}), 0),
+    }
+
+
+def listed(client, options):
+    """The containers of the project, or all, as the engine lists them."""
+    label = ["%s=%s" % (PROJECT, options["project"])] if options["project"] else []
+    return _docker.containers(client, *label)
+
+
+def inspections(client, rows, options, unknown):
+    """What the engine's inspection says about each; one that went away meanwhile is left out."""
+    found = []
+    for row in rows[: options["max_containers"]]:
+        try:
+            found.append(client.call("inspect_container", row["Id"]))
+        except _docker.Refused as exc:
+            if exc.status != 404:
+                unknown.add("containers", "%s: %s" % (_docker.name_of(row), exc))
+        except CannotConnect as exc:
+            if not found:
+                raise
+            unknown.add("containers", "%s, and those after it: %s" % (_docker.name_of(row), exc))
+            break
+    if len(rows) > options["max_containers"]:
+        unknown.add("containers", "only %d of %d were looked at" % (options["max_containers"], len(rows)))
+    return found
+
+
+def state_now(client, identity):
+    """The state of a container now, empty where it is gone; null where that cannot be asked any more."""
+    try:
+        return client.call("inspect_container", identity)["State"]
+    except _docker.Refused:
+        return {}
+    except CannotConnect:
+        return None
+
+
+ENGINE_FIELDS = (
+    "installed",
+    "kind",
+    "version",
+    "major_version",
+    "api_version",
+    "cgroup_version",
+    "cgroup_driver",
+    "storage_driver",
+    "live_restore",
+    "data_root",
+    "warnings",
+    "daemon_configuration",
+)
+
+
+def engine_facts(client, options, unknown):
+    version = client.call("version")
+    components = [part.get("Name") or "" for part in version.get("Components") or []]
+    try:
+        info = client.call("info")
+    except (CannotConnect, _docker.Refused) as exc:
+        # It asks every driver and plugin, and may wait for a broken one.
+        unknown.add("engine", exc)
+        info = {}
+    number = version.get("Version") or ""
+    major = number.split(".", 1)[0]
+    return {
+        "installed": True,
+        "kind": "podman" if any("Podman" in name for name in components) else "docker",
+        "version": number,
+        "major_version": int(major) if major.isdigit() else None,
+        "api_version": version.get("ApiVersion"),
+        "cgroup_version": int(info["CgroupVersion"]) if (info.get("CgroupVersion") or "").isdigit() else None,
+        "cgroup_driver": info.get("CgroupDriver"),
+        "storage_driver": info.get("Driver"),
+        "live_restore": info.get("LiveRestoreEnabled"),
+        "data_root": info.get("DockerRootDir"),
+        "warnings": [cut(warning, 300) for warning in info.get("Warnings") or []],
+        "daemon_configuration": daemon_configuration(options),
+    }
+
+
+def daemon_configuration(options):
+    """Whether the engine's configuration can be read, as it will have to be at its next start."""
+    path = options["daemon_configuration"]
+    found = {"path": path, "exists": True, "valid": None, "error": None}
+    try:
+        content = bounded(_content, options["timeout"], path)
+    except FileNotFoundError:
+        return dict(found, exists=False)
+    except OSError as exc:
+        return dict(found, exists=None, error=exc.strerror or str(exc))
+    try:
+        valid = isinstance(json.loads(content or "{}"), dict)
+        return dict(found, valid=valid, error=None if valid else "it is not an object")
+    except ValueError as exc:
+        return dict(found, valid=False, error=str(exc))
+
+
+def _content(path):
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.read(1 << 20).strip()
+
+
+def described(data, options):
+    """The facts of a container; what the kernel says about it is added later."""
+    found = _container_facts.facts(data, options["expected_services"])
+    found.update(dict.fromkeys(_container_use.FIELDS), ended_meanwhile=False)
+    return found
+
+
+def missing_services(containers, options):
+    """Services that are expected and have no container at all."""
+    present = {container["service"] for container in containers}
+    missing = [name for name in options["expected_services"] if name not in present]
+    return [{"project": options["project"] or None, "service": name, "protected": False} for name in missing]
+
+
+def ports_taken(containers):
+    """Host ports that a container which does not run would want, and that somebody listens on."""
+    down = [container for container in containers if container["status"] in ("created", "exited", "dead")]
+    # One that has done its work does not want them back.
+    down = [
+        container for container in down if container["exit_code"] != 0 or container["restart_policy"] not in ("no", "")
+    ]
+    if not any(container["ports"] for container in down):
+        return []
+    running = [container for container in containers if container["status"] in _container_use.ALIVE]
+    heard = _listeners.listeners()
+    return [entry for container in down for entry in _listeners.taken(container, heard, running)]
+
+
+def worst_first(containers):
+    """Those that do not run, or are not well, come first, so that no limit on the list hides them."""
+
+    def rank(container):
+        well = container["status"] == "running" and container["health"] in (None, "healthy")
+        return well, -(container["restarts"] or 0), -(container["memory_ratio"] or 0), container["name"]
+
+    return sorted(containers, key=rank)

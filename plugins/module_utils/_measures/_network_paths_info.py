@@ -1,0 +1,66 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measures whether services reach what they need, and what of this machine stands between. Private to this collection.
+
+What is read from files and from the engine comes first; then every way is gone at the same time.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import DAEMON_CONFIGURATION
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown, reached
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_host, _network_paths
+from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import Target
+
+ARGUMENT_SPEC = {
+    "paths": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "from": {"type": "str", "required": True},
+            "to": {"type": "str", "required": True},
+            "method": {"type": "str", "choices": ["GET", "HEAD"], "default": "GET"},
+            "validate_certs": {"type": "bool", "default": True},
+        },
+    },
+    "external_endpoints": {"type": "list", "elements": "str", "default": []},
+    "check_resolver": {"type": "bool", "default": True},
+    "project": {"type": "str", "default": ""},
+    "docker_host": {"type": "str", "default": _docker_api.DEFAULT_HOST},
+    "docker_root": {"type": "path"},
+    "daemon_config": {"type": "path", "default": DAEMON_CONFIGURATION},
+    "top": {"type": "int", "default": 20},
+    "timeout": {"type": "float", "default": 3.0},
+    "deadline": {"type": "float", "default": 15.0},
+}
+
+# What is left of the deadline for putting the answers together.
+RESERVE_SECONDS = 0.5
+
+
+def measure(options):
+    """The measurement that the module tracktion.ops.network_paths_info documents."""
+    wanted = [(path["from"], Target(path["to"], path["method"], path["validate_certs"])) for path in options["paths"]]
+    external = [Target(to) for to in options["external_endpoints"]]
+    deadline = Deadline(max(0.2, options["deadline"] - RESERVE_SECONDS))
+    # An engine or a program that hangs must leave the ways their time.
+    before = Deadline(deadline.remaining() / 2)
+    unknown = Unknown()
+    engine = _network_host.EngineOfHost(options, before, unknown)
+    paths = _network_paths.Paths(wanted, engine, options["project"], unknown)
+    projects = {options["project"]} if options["project"] else paths.projects
+    rules = _network_host.packet_filter(engine, projects, before.remaining(options["timeout"]), unknown)
+    ports = _network_host.published_ports(engine, projects, rules, unknown)
+    parts = {
+        "engine": engine.describe(),
+        "daemon": _network_host.daemon(options["daemon_config"], unknown),
+        "forwarding": {"ipv4": _network_host.forwards(unknown), "needed": engine.uses_bridges(projects)},
+        "packet_filter": _network_host.describe_filter(engine, projects, rules),
+    }
+    parts.update(_network_host.networks(engine, projects, options["top"], before, unknown))
+    parts.update(_network_paths.go(paths, external, ports, options, deadline, unknown))
+    return reached(parts, unknown)

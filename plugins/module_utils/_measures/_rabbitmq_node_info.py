@@ -1,0 +1,289 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measures the nodes of a RabbitMQ cluster, its connections and its topology. Private to this collection."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    MissingLibrary,
+    Unknown,
+    cut,
+    error,
+    reached,
+    unreachable,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
+    _rabbitmq_amqp,
+    _rabbitmq_memory,
+    _rabbitmq_queues,
+    _rabbitmq_topology,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
+    CONNECTION_SPEC,
+    OVERVIEW,
+    ReplyError,
+    management,
+    reason,
+    started,
+)
+
+ARGUMENT_SPEC = dict(CONNECTION_SPEC, memory_limit_bytes={"type": "int", "default": 0})
+
+# Read by the management API, each null where it does not answer.
+API_PARTS = ("server", "nodes", "listeners", "vhosts", "connections", "unroutable", "exchanges", "dead_letters")
+
+CONNECTION_COLUMNS = (
+    "name,user,user_provided_name,vhost,peer_host,node,state,channels,channel_max,client_properties.connection_name"
+)
+HELD_BACK = ("blocked", "blocking")
+
+
+def measure(options):
+    """The broker, as documented in the module rabbitmq_node_info."""
+    deadline = started(options)
+    unknown = Unknown()
+    amqp = _amqp(options, deadline, unknown)
+    began = time.monotonic()
+    try:
+        client = management(options, deadline)
+    except CannotConnect as exc:
+        return _without_management(amqp, exc, unknown)
+    api = {"reachable": True, "seconds": round(time.monotonic() - began, 4), "error": None}
+    parts = {
+        "amqp": amqp,
+        "management": api,
+        "server": server(client.overview),
+        "unroutable": unroutable(client.overview),
+        "listeners": [listener(entry) for entry in client.overview.get("listeners") or []],
+    }
+
+    def read(part, function):
+        try:
+            parts[part] = function()
+        except (CannotConnect, ReplyError) as exc:
+            parts[part] = None
+            unknown.add(part, reason(exc))
+        return parts[part]
+
+    read("nodes", lambda: [node(entry, options["memory_limit_bytes"]) for entry in client.get("nodes")])
+    read("vhosts", lambda: [vhost(entry) for entry in client.get("vhosts", columns="name,cluster_state")])
+    read("connections", lambda: connections(client.get_long("connections", columns=CONNECTION_COLUMNS), options["top"]))
+    topology = read("exchanges", lambda: _Topology(client, options, unknown))
+    read("exchanges", lambda: topology and topology.exchanges_without_binding())
+    read("dead_letters", lambda: topology and topology.dead_letters())
+    return reached(parts, unknown)
+
+
+def _amqp(options, deadline, unknown):
+    """The part ``amqp``: can a client log in? ``seconds`` is what connecting and login took."""
+    began = time.monotonic()
+    try:
+        with _rabbitmq_amqp.Amqp(options, deadline):
+            return {"reachable": True, "seconds": round(time.monotonic() - began, 4), "error": None}
+    except CannotConnect as exc:
+        return {"reachable": False, "seconds": None, "error": error(exc)}
+    except MissingLibrary as exc:
+        unknown.add("amqp", "%s. Cure: %s" % (exc, exc.cure))
+        return None
+
+
+def _without_management(amqp, exc, unknown):
+    """What is known without the management API: whether the broker lets clients in."""
+    management_part = {"reachable": False, "seconds": None, "error": error(exc)}
+    if amqp is not None and amqp["reachable"]:
+        for part in API_PARTS:
+            unknown.add(part, "the management API does not answer: %s" % exc)
+        return reached(dict(dict.fromkeys(API_PARTS), amqp=amqp, management=management_part), unknown)
+    measurement = unreachable(API_PARTS, exc)
+    measurement.update(amqp=amqp, management=management_part, unknown=unknown.parts)
+    if amqp is not None:
+        # The broker itself is what people ask for; its API is reported beside it.
+        measurement["error"] = amqp["error"]
+    return measurement
+
+
+def server(overview):
+    """Who answered."""
+    return {
+        "version": overview.get("rabbitmq_version") or overview.get("management_version"),
+        "erlang_version": overview.get("erlang_version"),
+        "cluster_name": overview.get("cluster_name"),
+        "rates_mode": overview.get("rates_mode"),
+        "statistics": not overview.get("disable_stats", False),
+    }
+
+
+def listener(entry):
+    port = entry.get("port")
+    return {
+        "node": entry.get("node"),
+        "protocol": entry.get("protocol"),
+        "address": entry.get("ip_address"),
+        "port": port if isinstance(port, int) else None,
+    }
+
+
+def vhost(entry):
+    states = entry.get("cluster_state")
+    states = states if isinstance(states, dict) else {}
+    return {
+        "name": entry["name"],
+        "down_on": sorted(name for name, state in states.items() if state != "running"),
+    }
+
+
+def unroutable(overview):
+    """Messages that reached no queue: dropped, or returned to a publisher that had asked for it (mandatory).
+
+    A broker that keeps rates and tells this user everything has no counter before the first message: that is 0.
+    """
+    stats = overview.get("message_stats")
+    stats = stats if isinstance(stats, dict) else {}
+    tells = overview.get("rates_mode") != "none" and not overview.get("disable_stats") and "listeners" in overview
+    none_yet = 0 if tells else None
+    return {
+        "window_seconds": OVERVIEW["msg_rates_age"],
+        "dropped": _recent(stats, "drop_unroutable", none_yet),
+        "returned": _recent(stats, "return_unroutable", none_yet),
+        "dropped_total": stats.get("drop_unroutable", none_yet),
+        "returned_total": stats.get("return_unroutable", none_yet),
+    }
+
+
+def _recent(stats, name, none_yet):
+    """How far a counter rose over the samples that came with it."""
+    details = stats.get(name + "_details")
+    samples = (details.get("samples") if isinstance(details, dict) else None) or []
+    counts = [sample["sample"] for sample in samples]
+    return max(counts) - min(counts) if counts else none_yet
+
+
+def node(entry, memory_limit_bytes=0):
+    """One node. Its resources are null where it is down, or where the broker keeps no statistics."""
+    uptime = entry.get("uptime")
+    uptime = uptime / 1000.0 if isinstance(uptime, (int, float)) else None
+    known = dict.fromkeys(("memory", "disk", "files", "sockets", "processes"))
+    if entry.get("running") and "mem_limit" in entry:
+        known = {
+            "memory": _memory(entry, uptime, memory_limit_bytes),
+            "disk": {
+                "alarm": bool(entry.get("disk_free_alarm")),
+                "free_bytes": _number(entry.get("disk_free")),
+                "limit_bytes": _number(entry.get("disk_free_limit")),
+            },
+            "files": _use(entry.get("fd_used"), entry.get("fd_total")),
+            # RabbitMQ 4 has no limit of its own for sockets.
+            "sockets": _use(entry.get("sockets_used"), entry.get("sockets_total")),
+            "processes": _use(entry.get("proc_used"), entry.get("proc_total")),
+        }
+    return dict(
+        known,
+        name=entry["name"],
+        running=bool(entry.get("running")),
+        type=entry.get("type"),
+        uptime_seconds=uptime,
+        being_drained=entry.get("being_drained"),
+        partitions=list(entry.get("partitions") or []),
+        run_queue=entry.get("run_queue"),
+        processors=entry.get("processors"),
+    )
+
+
+def _memory(entry, uptime, limit_bytes):
+    """What the node uses, where it raises its alarm, and what it may really use before the kernel ends it."""
+    limit, source = limit_bytes, "option"
+    if not limit:
+        limit, source = _rabbitmq_memory.limit_of_node(entry.get("os_pid"), uptime)
+    watermark = _number(entry.get("mem_limit"))
+    return {
+        "alarm": bool(entry.get("mem_alarm")),
+        "used_bytes": _number(entry.get("mem_used")),
+        "watermark_bytes": watermark,
+        "ratio": _ratio(entry.get("mem_used"), watermark),
+        "limit_bytes": limit,
+        "limit_source": source,
+        "watermark_ratio": _ratio(watermark, limit),
+    }
+
+
+def _use(used, limit):
+    """Use of something limited; null where there is no limit."""
+    used, limit = _number(used), _number(limit)
+    return {"used": used, "limit": limit, "ratio": _ratio(used, limit)} if limit else None
+
+
+def _number(value):
+    """A number, or null: a node says ``disk_free_monitoring_disabled`` or ``unknown`` where it does not know."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _ratio(part, whole):
+    part, whole = _number(part), _number(whole)
+    return round(part / whole, 4) if part is not None and whole else None
+
+
+def connections(entries, top):
+    """Who is connected: how many, which are held back by an alarm, and which have the most channels."""
+    known = [connection(entry) for entry in entries]
+    held_back = [entry for entry in known if entry["state"] in HELD_BACK]
+    counts = {}
+    for entry in known:
+        counts[entry["state"] or "unknown"] = counts.get(entry["state"] or "unknown", 0) + 1
+    return {
+        "total": len(known),
+        "states": [{"state": state, "connections": counts[state]} for state in sorted(counts)],
+        "held_back": sorted(held_back, key=lambda entry: entry["name"])[:top],
+        "held_back_total": len(held_back),
+        "most_channels": sorted(
+            (entry for entry in known if entry["channels"] is not None),
+            key=lambda entry: (-entry["channels"], entry["name"]),
+        )[:top],
+        "channels": sum(entry["channels"] or 0 for entry in known),
+    }
+
+
+def connection(entry):
+    properties = entry.get("client_properties")
+    name = entry.get("user_provided_name") or (
+        properties.get("connection_name") if isinstance(properties, dict) else None
+    )
+    return {
+        "name": cut(str(entry.get("name")), 120),
+        "client": cut(name, 80) if isinstance(name, str) else None,
+        "user": entry.get("user"),
+        "vhost": entry.get("vhost"),
+        "peer": entry.get("peer_host"),
+        "node": entry.get("node"),
+        "state": entry.get("state"),
+        "channels": entry.get("channels"),
+        "channel_max": entry.get("channel_max") or None,
+    }
+
+
+class _Topology:
+    """Exchanges, bindings and policies, read once for the parts that need them."""
+
+    def __init__(self, client, options, unknown):
+        self._client = client
+        self._top = options["top"]
+        self._max_queues = options["max_queues"]
+        self._exchanges = _rabbitmq_topology.Exchanges(client, unknown)
+        self._policies = client.get("policies")
+
+    def exchanges_without_binding(self):
+        found, total, checked = self._exchanges.unbound(self._policies, self._top)
+        return {
+            "total": len(self._exchanges.by_name),
+            "checked": checked,
+            "without_binding": found,
+            "without_binding_total": total,
+        }
+
+    def dead_letters(self):
+        queues = self._client.remember("queues", lambda: _rabbitmq_queues.read_list(self._client, self._max_queues))
+        return _rabbitmq_topology.dead_letters(queues, self._policies, self._exchanges, self._top)

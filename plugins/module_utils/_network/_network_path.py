@@ -1,0 +1,202 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One way through the network, gone step by step: name, connection, request. Private to this collection."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import re
+import select
+import socket
+import ssl
+import time
+from urllib.parse import urlsplit
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    Deadline,
+    cut,
+    error,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns
+
+PORTS = {"http": 80, "https": 443}
+HOST_AND_PORT = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})$")
+# A proxy that finds nobody behind it closes the connection as soon as it has opened it.
+CLOSED_AT_ONCE_SECONDS = 0.05
+# A step that is given less than this says nothing.
+LEAST_SECONDS = 0.3
+RESULT = ("ok", "reason", "failure", "error", "addresses", "address")
+RESULT += ("dns_seconds", "connect_seconds", "http_status", "http_seconds")
+KINDS = {
+    errno.ECONNREFUSED: ("refused", "connection refused"),
+    errno.EHOSTUNREACH: ("no_route", "no such host answers in its network"),
+    errno.ENETUNREACH: ("no_route", "there is no route to it"),
+    errno.ECONNRESET: ("reset", "the connection was reset"),
+    errno.EPIPE: ("reset", "the connection was reset"),
+    errno.ETIMEDOUT: ("timeout", "no answer at all"),
+    errno.EACCES: ("forbidden", "a rule of this machine forbids it"),
+    errno.EPERM: ("forbidden", "a rule of this machine forbids it"),
+}
+
+
+class Target:
+    """Where a path leads: ``host``, ``port`` and, where a request is to be made, ``url``."""
+
+    def __init__(self, to, method="GET", validate_certs=True):
+        self.to, self.method, self.validate_certs = to, method, validate_certs
+        self.scheme, self.url = "tcp", None
+        if "://" in to:
+            self._read_url(to)
+        else:
+            match = HOST_AND_PORT.match(to)
+            if not match:
+                raise BadOption("to: %r is neither host:port nor a URL of http or https" % to)
+            self.host, self.port = match.group(1) or match.group(2), int(match.group(3))
+        if not 0 < self.port < 65536:
+            raise BadOption("to: %r has no port between 1 and 65535" % to)
+
+    def _read_url(self, to):
+        try:
+            parts = urlsplit(to)
+            self.scheme, self.host, self.port = parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme, 0)
+        except ValueError as exc:
+            raise BadOption("to: %r: %s" % (to, exc)) from exc
+        if self.scheme not in PORTS or not self.host:
+            raise BadOption("to: %r is neither host:port nor a URL of http or https" % to)
+        if parts.username is not None:
+            raise BadOption("to: a URL with a user or a password in it is not accepted; ask a path that needs no login")
+        self.url = (parts.path or "/") + ("?" + parts.query if parts.query else "")
+        self.to = "%s://%s%s" % (self.scheme, parts.netloc, parts.path)
+
+
+class OutOfTime(Exception):
+    """The deadline came before the end of the way."""
+
+
+def follow(target, configuration, timeout, deadline):
+    """Go the way to ``target`` in the network namespace we are in. ``timeout`` bounds each step, ``deadline`` all.
+
+    ``ok`` is null, with a ``reason``, where there was no time to find out.
+    """
+    result = dict.fromkeys(RESULT)
+    try:
+        _go(target, configuration, lambda: _seconds(timeout, deadline), result)
+        result["ok"] = True
+    except CannotConnect as exc:
+        result.update(ok=False, failure=exc.kind, error=error(exc))
+    except OutOfTime as exc:
+        result["reason"] = str(exc)
+    return result
+
+
+def _go(target, configuration, seconds, result):
+    started = time.monotonic()
+    try:
+        result["addresses"] = _dns.resolve(target.host, configuration, Deadline(seconds()))
+    finally:
+        result["dns_seconds"] = elapsed(started)
+    started = time.monotonic()
+    connection, result["address"] = connect(result["addresses"], target.port, Deadline(seconds()))
+    result["connect_seconds"] = elapsed(started)
+    with connection:
+        if target.url is None:
+            stays_open(connection, "%s port %d" % (result["address"], target.port))
+            return
+        started = time.monotonic()
+        result["http_status"] = request(connection, target, seconds())
+        result["http_seconds"] = elapsed(started)
+    if result["http_status"] >= 400:
+        raise CannotConnect("http_status", "%s answers HTTP %d" % (target.to, result["http_status"]))
+
+
+def _seconds(timeout, deadline):
+    left = deadline.remaining(timeout)
+    if left < min(timeout, LEAST_SECONDS):
+        raise OutOfTime("the deadline was over before this could be found out: give the area more time")
+    return left
+
+
+def elapsed(started):
+    return round(time.monotonic() - started, 6)
+
+
+def connect(addresses, port, deadline):
+    """An open connection to the first of the addresses that takes one, and that address. Raises CannotConnect."""
+    failure = None
+    # Addresses without a route come last, as the C library would have it.
+    ordered = sorted(addresses, key=lambda address: not has_route(address))
+    for number, address in enumerate(ordered):
+        share = max(0.001, deadline.remaining() / (len(ordered) - number))
+        try:
+            return socket.create_connection((address, port), share), address
+        except OSError as exc:
+            failure = failure or failed(exc, "%s port %d" % (address, port), share)
+    raise failure
+
+
+def has_route(address):
+    """Whether the kernel would know where to send a packet. None is sent."""
+    try:
+        with socket.socket(_dns.family(address), socket.SOCK_DGRAM) as udp:
+            udp.connect((address, _dns.PORT))
+    except OSError:
+        return False
+    return True
+
+
+def failed(exc, where, seconds):
+    """An error of the socket as one of our kinds, with what it means."""
+    if isinstance(exc, socket.timeout):
+        return CannotConnect("timeout", "%s: no answer within %.1f s" % (where, seconds))
+    kind, meaning = KINDS.get(exc.errno, ("failed", exc.strerror or str(exc)))
+    return CannotConnect(kind, "%s: %s" % (where, meaning))
+
+
+def stays_open(connection, where):
+    """Raises CannotConnect where the other side ends the connection at once, as a proxy without a backend does."""
+    if not select.select([connection], [], [], CLOSED_AT_ONCE_SECONDS)[0]:
+        return
+    try:
+        if connection.recv(1, socket.MSG_PEEK):
+            return
+    except OSError as exc:
+        raise failed(exc, where, CLOSED_AT_ONCE_SECONDS) from exc
+    raise CannotConnect("closed", "%s: the connection is closed as soon as it is open" % where)
+
+
+def request(connection, target, seconds):
+    """The status of one HTTP request. Raises CannotConnect."""
+    where = "%s port %d" % (target.host, target.port)
+    connection.settimeout(max(0.001, seconds))
+    try:
+        if target.scheme == "https":
+            connection = _tls(target).wrap_socket(connection, server_hostname=target.host)
+        client = http.client.HTTPConnection(target.host, target.port)
+        client.sock = connection
+        client.request(target.method, target.url, headers={"Connection": "close", "User-Agent": "tracktion.ops"})
+        return client.getresponse().status
+    except socket.timeout as exc:
+        raise CannotConnect("http_timeout", "%s: no answer within %.1f s" % (where, seconds)) from exc
+    except (ConnectionResetError, BrokenPipeError) as exc:
+        raise CannotConnect("http_closed", "%s: it hangs up without an answer" % where) from exc
+    except ssl.SSLError as exc:
+        said = getattr(exc, "verify_message", None) or exc.reason or exc
+        raise CannotConnect("tls", "%s: TLS: %s" % (where, said)) from exc
+    except OSError as exc:
+        raise failed(exc, where, seconds) from exc
+    except http.client.HTTPException as exc:
+        message = "%s: what it answers is no HTTP (%s)" % (where, type(exc).__name__)
+        raise CannotConnect("not_http", cut(message, 200)) from exc
+
+
+def _tls(target):
+    context = ssl.create_default_context()
+    if not target.validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

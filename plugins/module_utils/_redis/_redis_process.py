@@ -1,0 +1,168 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finds the Redis server's own process, where it runs on this host, in a container or not. Private to this collection.
+
+What a server cannot say of itself is read there: the memory limit of its control group, the kernel's settings, and
+what its configuration file holds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
+
+NAMES = ("redis-server", "valkey-server")
+# INFO counts the uptime in whole seconds; the start of a process is known to 0.01 s.
+START_TOLERANCE = 2.5
+# The limit of a control group that has none is a number near 2 ** 63 (version 1), or the word max (version 2).
+NO_LIMIT = 1 << 60
+
+
+def find(client, info, root="/"):
+    """The process id on this host of the server that ``info`` (its INFO) describes; null where it is not here.
+
+    It is the process that has the server's process id in its own pid namespace, was started when the server says,
+    and has the name of a Redis server or of the executable the server names. Containers that were started at once
+    look alike in this, so its network must have our connection as well, where the server tells its ends.
+    """
+    found = candidates(info, root)
+    ends = _ends(client) if found else None
+    if ends:
+        found = [pid for pid in found if ends in connections(pid, root)]
+    return found[0] if len(found) == 1 else None
+
+
+def _ends(client):
+    """Our connection as the server sees it: (its address and port, ours); null where it does not tell."""
+    try:
+        fields = dict(part.partition("=")[::2] for part in client.ask("CLIENT", "INFO").decode().split())
+        return _address(fields["laddr"]), _address(fields["addr"])
+    except (ReplyError, KeyError, ValueError, OSError):
+        return None
+
+
+def _address(text):
+    host, _colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host), int(port)
+
+
+def connections(pid, root="/"):
+    """The TCP connections in the network of a process: pairs of (address in bytes, port), the local one first."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = _read(root, "proc", str(pid), "net", table).splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            ends = []
+            for word in line.split()[1:3]:
+                digits, _colon, port = word.partition(":")
+                # The kernel prints each 32 bits in the byte order of the machine.
+                words = [int(digits[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(digits), 8)]
+                ends.append((b"".join(words), int(port, 16)))
+            found.add(tuple(ends))
+    return found
+
+
+def candidates(info, root="/"):
+    """The processes on this host that may be the server ``info`` describes."""
+    wanted = info.get("process_id")
+    try:
+        uptime = float(info["uptime_in_seconds"])
+        now = float(_read(root, "proc/uptime").split()[0])
+    except (KeyError, ValueError, OSError):
+        return []
+    names = NAMES + (os.path.basename(info.get("executable") or "")[:15],)
+    found = []
+    for entry in os.listdir(os.path.join(root, "proc")):
+        if not entry.isdigit():
+            continue
+        try:
+            if _read(root, "proc", entry, "comm").strip() not in names:
+                continue
+            inner = re.search(r"^NSpid:.*?(\d+)$", _read(root, "proc", entry, "status"), re.MULTILINE)
+            started = int(_read(root, "proc", entry, "stat").rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        except (OSError, IndexError, ValueError):
+            continue
+        if inner and inner.group(1) == wanted and abs(now - started - uptime) <= START_TOLERANCE:
+            found.append(int(entry))
+    return found
+
+
+def memory_limit(pid, root="/"):
+    """The least memory limit in bytes of the control groups the process is in; null where there is none."""
+    limits = []
+    for line in _read(root, "proc", str(pid), "cgroup").splitlines():
+        _number, controllers, path = line.split(":", 2)
+        if controllers == "memory":
+            base, name = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        elif not controllers:
+            base, name = "sys/fs/cgroup", "memory.max"
+        else:
+            continue
+        limits.extend(_limits_upwards(root, base, path, name))
+    return min(limits) if limits else None
+
+
+def _limits_upwards(root, base, path, name):
+    """The limits set in a control group and in all that hold it."""
+    path = path.strip("/")
+    while True:
+        try:
+            text = _read(root, base, path, name).strip()
+            if text.isdigit() and int(text) < NO_LIMIT:
+                yield int(text)
+        except OSError:
+            pass
+        if not path:
+            return
+        path = os.path.dirname(path)
+
+
+def configured(pid, config_file, root="/"):
+    """The settings in the server's configuration file, as it sees it: name -> value. Null where it cannot be read.
+
+    Files named by ``include`` are not followed.
+    """
+    if not config_file:
+        return None
+    path = os.path.join(root, "proc", str(pid), "root", config_file.lstrip("/"))
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    settings = {}
+    for line in lines:
+        words = line.split(None, 1)
+        if len(words) == 2 and not words[0].startswith("#"):
+            settings[words[0].lower()] = words[1].strip().strip('"')
+    return settings
+
+
+def kernel(root="/"):
+    """The kernel's ``transparent_hugepage`` and ``overcommit_memory``, on which Redis depends; null where unknown."""
+    settings = {"transparent_hugepage": None, "overcommit_memory": None}
+    try:
+        chosen = re.search(r"\[(\w+)\]", _read(root, "sys/kernel/mm/transparent_hugepage/enabled"))
+        settings["transparent_hugepage"] = chosen.group(1) if chosen else None
+    except OSError:
+        pass
+    try:
+        settings["overcommit_memory"] = int(_read(root, "proc/sys/vm/overcommit_memory"))
+    except (OSError, ValueError):
+        pass
+    return settings
+
+
+def _read(root, *parts):
+    with open(os.path.join(root, *parts), encoding="utf-8", errors="replace") as file:
+        return file.read()

@@ -1,0 +1,126 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Compose files as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_file
+
+ENVIRONMENT = {"TAG": "7", "EMPTY": "", "A_B": "x"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis:${TAG}", "redis:7"),
+        ("redis:$TAG", "redis:7"),
+        ("redis:$TAG-alpine", "redis:7-alpine"),
+        ("${NONE:-redis}:${TAG:-6}", "redis:7"),
+        ("${EMPTY:-full}${EMPTY-full}", "full"),
+        ("${TAG:+tagged}${NONE:+tagged}", "tagged"),
+        ("cost: $$5", "cost: $5"),
+        ("${TAG:?say which}", "7"),
+        ("${NONE}", None),
+        ("${NONE:?say which}", None),
+        ("plain", "plain"),
+    ],
+)
+def test_variables_are_filled_in_where_they_are_known(text, expected):
+    assert _compose_file.interpolated(text, ENVIRONMENT) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("512m", 512 << 20),
+        ("1.5gb", 3 << 29),
+        ("4G", 4 << 30),
+        ("100", 100),
+        (100, 100),
+        ("64MiB", 64 << 20),
+        ("${NONE}", None),
+        ("much", None),
+        (None, None),
+        (True, None),
+    ],
+)
+def test_a_size_is_bytes(value, expected):
+    assert _compose_file.size(value, ENVIRONMENT) == expected
+
+
+@pytest.mark.parametrize(
+    ("volume", "expected"),
+    [
+        ("./data:/data", "/srv/app/data"),
+        ("../music:/music:ro", "/srv/music"),
+        ("/etc/app:/etc/app", "/etc/app"),
+        ("${NONE}:/data", None),
+        ("${A_B}:/data", None),
+        ("named:/data", None),
+        ("/anonymous", None),
+        ({"type": "bind", "source": "./data", "target": "/data"}, "/srv/app/data"),
+        ({"type": "volume", "source": "named", "target": "/data"}, None),
+    ],
+)
+def test_only_paths_of_the_machine_are_paths(volume, expected):
+    assert _compose_file.bind(volume, ENVIRONMENT, "/srv/app") == expected
+
+
+def test_an_env_file_is_read(tmp_path):
+    path = tmp_path / ".env"
+    path.write_text("# comment\nA=1\nexport B='two words'\nC=\"3\"\nD=4 # four\nE=\n\nnonsense\n")
+    assert _compose_file.dotenv(str(path)) == {"A": "1", "B": "two words", "C": "3", "D": "4", "E": ""}
+    assert _compose_file.dotenv(str(tmp_path / "none")) == {}
+
+
+def test_later_files_win_and_add_volumes(tmp_path):
+    (tmp_path / "one.yaml").write_text(
+        "x-common: &common {mem_limit: 1m}\n"
+        "services:\n  web: {<<: *common, image: a, volumes: [./one:/one]}\n  tool: {image: t, profiles: [x]}\n  none:\n"
+    )
+    (tmp_path / "two.yaml").write_text(
+        "services:\n  web:\n    image: b\n    volumes: [./two:/two]\n"
+        "  big: {image: c, deploy: {resources: {limits: {memory: 2m}}}}\n  more: {extends: {service: web}}\n"
+        "  idle: {image: d, deploy: {replicas: 0}}\n"
+    )
+    found = _compose_file.load([str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")], str(tmp_path))
+    assert found["web"] == {
+        "expected": True,
+        "image": "b",
+        "memory_limit_bytes": 1 << 20,
+        "paths": [str(tmp_path / "one"), str(tmp_path / "two")],
+    }
+    assert found["big"]["memory_limit_bytes"] == 2 << 20
+    assert found["more"]["memory_limit_bytes"] is None
+    assert {name for name, service in found.items() if not service["expected"]} == {"tool", "idle"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "services: [",
+        "[]",
+        "services: []",
+        "services: {web: {volumes: 1}}",
+        "services: {web: {deploy: 1}}",
+        "services: !!python/object/apply:os.getcwd []",
+    ],
+)
+def test_what_is_no_compose_file_is_refused(tmp_path, content):
+    path = tmp_path / "compose.yaml"
+    path.write_text(content)
+    with pytest.raises(_compose_file.Unreadable):
+        _compose_file.load([str(path)], str(tmp_path))
+
+
+def test_what_is_wrong_is_told_without_the_line_that_may_hold_a_password(tmp_path):
+    path = tmp_path / "compose.yaml"
+    path.write_text("services:\n  web:\n    environment: {PASSWORD: 'hunter2\n")
+    with pytest.raises(_compose_file.Unreadable) as caught:
+        _compose_file.load([str(path)], str(tmp_path))
+    assert "compose.yaml, line 4: found unexpected end of stream" in str(caught.value)
+    assert "hunter2" not in str(caught.value)

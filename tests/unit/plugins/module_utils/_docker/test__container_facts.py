@@ -1,0 +1,141 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Exit codes, ports, modes and sizes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
+    _container_facts,
+    _docker_disk,
+    _mounted_paths,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _listeners
+
+
+@pytest.mark.parametrize(
+    ("code", "oom_killed", "said"),
+    [
+        (0, False, "without an error"),
+        (1, False, "its log says why"),
+        (126, False, "cannot be executed"),
+        (127, False, "not found in the image"),
+        (137, False, "SIGKILL: killed at once: by the kernel for want of memory, or by a stop that took too long"),
+        (137, True, "because it used more memory than it may"),
+        (139, False, "SIGSEGV: crashed on a bad memory access"),
+        (143, False, "SIGTERM: stopped on request"),
+        (158, False, "SIGPWR: ended by a signal"),
+        (42, False, "the program's own code"),
+        (255, False, "the program's own code"),
+    ],
+)
+def test_an_exit_code_is_explained(code, oom_killed, said):
+    assert said in _container_facts.explain(code, oom_killed)
+
+
+def test_no_exit_code_has_no_meaning():
+    assert _container_facts.explain(None) is None
+
+
+def test_ports_of_an_inspection():
+    bindings = {
+        "8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "80"}, {"HostIp": "", "HostPort": "81"}],
+        "53/udp": [{"HostIp": "::", "HostPort": "53"}],
+        "9000/tcp": None,
+        "9001/tcp": [{"HostIp": "", "HostPort": ""}, {"HostIp": "", "HostPort": "0"}],
+    }
+    assert [(port["address"], port["port"], port["protocol"]) for port in _container_facts.published(bindings)] == [
+        ("::", 53, "udp"),
+        ("127.0.0.1", 80, "tcp"),
+        (_listeners.ANY_IPV4, 81, "tcp"),
+    ]
+    assert _container_facts.published(None) == []
+
+
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
+   1: 0100007F:1F41 0100007F:C000 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0
+"""
+
+
+def test_only_listeners_are_listeners():
+    assert list(_listeners.parse("tcp", TCP)) == [("tcp", "127.0.0.1", 8000, "4711")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        (_listeners.ANY_IPV4, "127.0.0.1", True),
+        ("127.0.0.1", "::", True),
+        ("127.0.0.1", "127.0.0.2", False),
+    ],
+)
+def test_addresses_overlap(one, other, expected):
+    assert _listeners.overlap(one, other) is expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gids", "expected"),
+    [
+        (0o40755, 1, set(), True),
+        (0o40700, 1, set(), False),
+        (0o40700, 1000, set(), True),
+        (0o40070, 1000, {100}, False),
+        (0o40750, 1, {100}, True),
+        (0o40744, 1, set(), False),
+        (0o100744, 1, set(), True),
+        (0o100600, 1, {100}, False),
+    ],
+)
+def test_modes_let_in_or_not(mode, uid, gids, expected):
+    status = os.stat_result((mode, 0, 0, 1, 1000, 100, 0, 0, 0, 0))
+    assert _mounted_paths.may_read(uid, gids, status) is expected
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [("", None), ("0:0", None), ("app", None), ("1:app", None), ("1000", None), ("1", {"container": "web", "uid": 1})],
+)
+def test_only_a_user_that_is_a_number_is_judged(user, expected):
+    status = os.stat_result((0o40700, 0, 0, 1, 1000, 100, 0, 0, 0, 0))
+    found = _mounted_paths.denied({"Name": "/web", "Config": {"User": user}}, status)
+    assert found == (dict(expected, gids=[]) if expected else None)
+
+
+def test_the_disk_is_added_up():
+    image = {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"], "Size": 100, "SharedSize": 30}
+    found = _docker_disk.summary(
+        {
+            "LayersSize": 500,
+            "Images": [
+                dict(image, Containers=0),
+                dict(image, Containers=1),
+                dict(image, Containers=0, RepoTags=["a:1"], SharedSize=-1),
+            ],
+            "Containers": [{"State": "running", "SizeRw": 5}, {"State": "exited", "SizeRw": 7}, {"State": "created"}],
+            "Volumes": [{"UsageData": {"RefCount": 0, "Size": 11}}, {"UsageData": {"RefCount": 1, "Size": 13}}, {}],
+            "BuildCache": [{"InUse": False, "Size": 17}, {"InUse": True, "Size": 19}],
+        }
+    )
+    assert found == {
+        "layers_bytes": 500,
+        "images": 3,
+        "unused_images": 2,
+        "unused_images_bytes": 170,
+        "dangling_images": 1,
+        "dangling_images_bytes": 70,
+        "build_cache_bytes": 17,
+        "stopped_containers": 2,
+        "stopped_containers_bytes": 7,
+        "volumes": 3,
+        "unused_volumes": 1,
+        "unused_volumes_bytes": 11,
+        "reclaimable_bytes": 87,
+    }

@@ -1,0 +1,97 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The order of dependencies, and what a failure to reach the engine means."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import MissingLibrary
+
+HOST = "unix:///run/docker.sock"
+
+
+@pytest.mark.parametrize(
+    ("needs", "expected"),
+    [
+        ({"web": ["api"], "api": ["store"], "store": []}, ["store", "api", "web"]),
+        ({"one": [], "two": []}, ["one", "two"]),
+        ({"web": ["absent"]}, ["web"]),
+        ({"one": ["two"], "two": ["one"]}, ["two", "one"]),
+        ({"self": ["self"]}, ["self"]),
+    ],
+)
+def test_what_is_needed_comes_first(needs, expected):
+    assert _docker.ordered(list(needs), needs) == expected
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        (None, []),
+        ("", []),
+        ("redis:service_healthy:false,postgres:service_started:true", ["redis", "postgres"]),
+        ("redis", ["redis"]),
+    ],
+)
+def test_the_label_of_compose_is_read(label, expected):
+    assert _docker.dependencies({_docker.DEPENDS_ON: label} if label is not None else {}) == expected
+
+
+def raised(*links):
+    """An error as the SDK raises it, with the true one deep inside."""
+    error = Exception("Error while fetching server API version")
+    error.__cause__ = OSError("Connection aborted.", *links)
+    return error
+
+
+class SSLError(OSError):
+    pass
+
+
+class ReadTimeout(OSError):
+    pass
+
+
+class InvalidVersion(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (raised(FileNotFoundError(2, "No such file")), "no_engine"),
+        (raised(PermissionError(13, "Permission denied")), "permission"),
+        (raised(ConnectionRefusedError(111, "refused")), "refused"),
+        (raised(socket.gaierror(-2, "Name or service not known")), "name_resolution"),
+        (raised(ReadTimeout("read timed out")), "timeout"),
+        (raised(SSLError("certificate verify failed")), "tls"),
+        (InvalidVersion("API versions below 1.24 are no longer supported"), "too_old"),
+        (raised(ValueError("no JSON")), "failed"),
+    ],
+)
+def test_a_failure_is_told_by_what_is_deep_inside_it(error, kind):
+    found = _docker.explained(error, HOST)
+    assert found.kind == kind
+    assert found.cure
+
+
+def test_a_library_that_does_not_fit_is_named():
+    assert isinstance(_docker.explained(Exception("Not supported URL scheme http+docker"), HOST), MissingLibrary)
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"Id": "0123456789abcdef", "Names": ["/web/store", "/store"]}, "store"),
+        ({"Id": "0123456789abcdef", "Names": ["/web"]}, "web"),
+        ({"Id": "0123456789abcdef", "Names": None}, "0123456789ab"),
+    ],
+)
+def test_a_container_has_one_name(row, name):
+    assert _docker.name_of(row) == name

@@ -1,0 +1,84 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""URLs, expected answers, and the arithmetic of latencies."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._http import _endpoint
+from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint import Target
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "path"),
+    [
+        ("http://localhost:8001/health", "localhost", 8001, "/health"),
+        ("https://api.example.org", "api.example.org", 443, "/"),
+        ("HTTP://Example.org?a=b c", "example.org", 80, "/?a=b%20c"),
+        ("http://[::1]:8001/ä?q=%20#part", "::1", 8001, "/%C3%A4?q=%20"),
+        ("http://u:p@host/", "host", 80, "/"),
+    ],
+)
+def test_a_url_leads_somewhere(url, host, port, path):
+    target = Target(url)
+    assert (target.host, target.port, target.path) == (host, port, path)
+
+
+def test_a_login_is_taken_out_of_a_url():
+    target = Target("http://a%40b:p%3Aw@host:1/")
+    assert (target.user, target.password, target.where) == ("a@b", "p:w", "host:1")
+    assert Target("http://host/").user is None
+    assert Target("http://[::1]:1/").where == "[::1]:1"
+
+
+@pytest.mark.parametrize("url", ["ftp://host/", "host/path", "http://", "http://host:port/", "http://host:70000/"])
+def test_a_url_that_leads_nowhere_is_refused(url):
+    with pytest.raises(ValueError):  # noqa: PT011 (some of the messages are the library's)
+        Target(url)
+
+
+def test_latency_is_told_by_nearest_rank():
+    took = [number / 100 for number in range(100, 0, -1)]
+    assert _endpoint.latency(took, [], 100) == {
+        "wanted": 100,
+        "made": 100,
+        "failed": 0,
+        "failures": [],
+        "p50_seconds": 0.5,
+        "p95_seconds": 0.95,
+        "max_seconds": 1.0,
+    }
+    one = _endpoint.latency([0.2], ["reset", "status 503", "reset"], 5)
+    assert (one["p50_seconds"], one["p95_seconds"], one["max_seconds"]) == (0.2, 0.2, 0.2)
+    assert (one["made"], one["failed"], one["failures"]) == (4, 3, ["reset", "status 503"])
+    assert _endpoint.latency([], ["reset"], 1)["p95_seconds"] is None
+
+
+def test_a_path_leads_through_mappings_and_lists():
+    document = {"a": [{"b": None}, {"b": 2}], "0": "zero"}
+    assert _endpoint.follow(document, "a.1.b") == 2
+    assert _endpoint.follow(document, "0") == "zero"
+    for path in ("a.2", "a.b", "a.0.b", "a.0.b.c", "c"):
+        assert _endpoint.follow(document, path) is None
+
+
+def test_only_what_differs_is_a_mismatch():
+    text = '{"status": "healthy", "count": 1, "ok": true}'
+    assert _endpoint.mismatches(text, {"status": "healthy", "count": 1, "ok": True}) == []
+    assert [found["path"] for found in _endpoint.mismatches(text, {"count": True, "ok": 1, "x": 0})] == [
+        "count",
+        "ok",
+        "x",
+    ]
+    assert _endpoint.mismatches("no json", {}) == []
+
+
+def test_a_mismatch_hides_what_its_name_calls_a_secret():
+    shown = _endpoint.hidden({"path": "db.password", "expected": '"x"', "found": '"hunter2"'}, [])
+    assert shown["found"] == "***"
+    shown = _endpoint.hidden({"path": "note", "expected": '"x"', "found": '"of hunter2"'}, ["hunter2"])
+    assert shown["found"] == '"of ***"'
+    assert _endpoint.hidden({"path": "note", "expected": "1", "found": None}, [])["found"] is None

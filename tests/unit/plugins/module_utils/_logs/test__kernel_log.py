@@ -1,0 +1,89 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log
+
+OOM = "a" * 64
+
+
+class Engine:
+    def container(self, identity):
+        return {"name": "hungry"} if identity == OOM else {"name": None}
+
+
+# As kernels 5.10 to 6.18 write them.
+RECORDS = [
+    ("oom_kill", "python3", "Memory cgroup out of memory: Killed process 4711 (python3) total-vm:100kB, anon-rss:7kB"),
+    ("oom_kill", "java", "Out of memory: Killed process 12 (java) total-vm:100kB, oom_score_adj:0"),
+    ("oom_kill", "mysqld", "Out of memory: Kill process 12 (mysqld) score 900 or sacrifice child"),
+    ("io_error", "sda", "blk_update_request: I/O error, dev sda, sector 2048 op 0x0:(READ) flags 0x0 phys_seg 1"),
+    ("io_error", "loop0", "I/O error, dev loop0, sector 16384 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 0"),
+    ("io_error", "nvme0n1", "critical medium error, dev nvme0n1, sector 12 op 0x0:(READ) flags 0x80700"),
+    ("io_error", "sdb1", "Buffer I/O error on dev sdb1, logical block 0, lost async page write"),
+    ("io_error", "loop0", "EXT4-fs error (device loop0): ext4_find_entry:1455: inode #2: comm ls: reading directory"),
+    ("io_error", "dm-0", "XFS (dm-0): metadata I/O error in xfs_trans_read_buf_map at daddr 0x2 len 1 error 5"),
+    ("io_error", "ata1.00", "ata1.00: failed command: READ FPDMA QUEUED"),
+    ("io_error", "nvme0", "nvme nvme0: I/O 12 QID 3 timeout, aborting"),
+    ("read_only_fs", "loop0", "EXT4-fs (loop0): Remounting filesystem read-only"),
+    ("read_only_fs", "sda1", "BTRFS info (device sda1 state E): forced readonly"),
+    ("read_only_fs", "dm-0", "XFS (dm-0): Filesystem has been shut down due to log error (0x2)."),
+    ("hung_task", "jbd2/sda1-8", "INFO: task jbd2/sda1-8:233 blocked for more than 120 seconds."),
+    ("hung_task", "dd", "INFO: task dd:99 <writer> blocked in I/O wait for more than 241 seconds."),
+    ("segfault", "python3", "python3[77]: segfault at 0 ip 00007f sp 00007f error 4 in libc.so.6[7f+15]"),
+    ("segfault", "a b", "a b[77]: segfault at 0 ip 00007f sp 00007f error 4"),
+    ("segfault", "essentia", "traps: essentia[5] general protection fault ip:7f sp:7f error:0 in libessentia.so"),
+    ("segfault", "x", "traps: x[5] trap invalid opcode ip:7f sp:7f error:0 in x[400]"),
+    ("conntrack_full", "nf_conntrack", "nf_conntrack: nf_conntrack: table full, dropping packet"),
+]
+
+
+def grouped(*records, begin=1000):
+    return _kernel_log.grouped(list(records), begin, 1000.0, Engine(), 10)
+
+
+@pytest.mark.parametrize(("kind", "named", "text"), RECORDS)
+def test_what_the_kernel_says(kind, named, text):
+    (group,) = grouped("3,5,2500000,-;" + text)["groups"]
+    assert (group["kind"], group["object"], group["count"], group["last"]) == (kind, named, 1, 1002.5)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "11,5,2500000,-;Out of memory: Killed process 1 (told by a program)",
+        "6,5,2500000,-;eth0: link up",
+        "6,5,2500000,-;EXT4-fs (loop0): re-mounted. Opts: errors=remount-ro",
+        "nonsense",
+        "3,5,x,-;I/O error, dev sda, sector 1",
+    ],
+)
+def test_what_is_none_of_it(record):
+    assert grouped(record)["groups"] == []
+
+
+def test_a_kill_names_the_container_whose_limit_it_was():
+    said = grouped(
+        "6,7,1000000,-;oom-kill:constraint=CONSTRAINT_MEMCG,oom_memcg=/docker/%s,task_memcg=/x,task=py,pid=42,uid=0"
+        % OOM,
+        "3,8,1000100,-;Memory cgroup out of memory: Killed process 42 (py) total-vm:1kB",
+        "3,9,2000000,-;Out of memory: Killed process 43 (py) total-vm:1kB",
+    )
+    assert {group["container"] for group in said["groups"]} == {"hungry", None}
+
+
+def test_what_is_older_does_not_count_and_a_ring_that_lost_some_says_so():
+    io = "3,%d,%d,-;I/O error, dev sda, sector 1"
+    assert grouped(io % (0, 10**6), io % (1, 9 * 10**6), begin=1005)["groups"][0]["count"] == 1
+    assert grouped(io % (0, 9 * 10**6))["complete"]
+    assert grouped(io % (70, 10**6), begin=1005)["complete"]
+    assert not grouped(io % (70, 9 * 10**6), begin=1005)["complete"]
+    assert grouped()["complete"]
+
+
+def test_escaped_bytes_are_read():
+    assert _kernel_log.parse("3,1,1000000,-;a\\x0ab\\x5c") == (1.0, "a\nb\\")

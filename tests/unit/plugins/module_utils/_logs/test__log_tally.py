@@ -1,0 +1,156 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_signatures
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import (
+    CURRENT,
+    MOST_SIGNATURES,
+    OTHERS,
+    PREVIOUS,
+    Engine,
+    Stamped,
+    Tally,
+)
+
+CHAINED = """\
+2026-11-25 08:24:16,614 ERROR svc request 7 failed
+Traceback (most recent call last):
+  File "/a/b.py", line 3, in connect
+    raise OperationalError("no")
+psycopg2.OperationalError: connection to server at "10.0.0.7" failed: FATAL:  sorry, too many clients already
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/a/c.py", line 9, in handle
+    raise RuntimeError("no database") from error
+RuntimeError: no database for request 7
+2026-11-25 08:24:17,000 INFO svc next
+"""
+JAVA = """\
+2026-11-25 08:24:16,614 ERROR Exception in thread "main" java.lang.IllegalStateException: no
+\tat a.B.c(B.java:12)
+\t... 3 more
+Caused by: java.io.IOException: disk
+\tat a.D.e(D.java:7)
+"""
+
+
+def engine(*texts, stream="stdout"):
+    entries = [
+        {"log": text + "\n", "stream": stream, "time": "2026-11-25T08:24:%02d.000000001Z" % number}
+        for number, text in enumerate(texts)
+    ]
+    return b"".join(json.dumps(entry, separators=(",", ":")).encode() + b"\n" for entry in entries)
+
+
+def tally(block, known=(), **options):
+    counted = Tally(Engine, [re.compile(pattern, re.I) for pattern in known], **options)
+    counted.feed(block, CURRENT)
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("message", "signature"),
+    [
+        ("2026-11-25 08:24:16,614 ERROR svc lost 10.0.0.1:5672 after 3.5 s", "svc lost <ip> after <n> s"),
+        ("cannot open /music/a b.mp3", "cannot open <path> b.mp<n>"),
+        ("request 123e4567-e89b-12d3-a456-426614174000 failed", "request <uuid> failed"),
+        ("at 0x7f3580e4fed0 in 3f2a9b1c4d", "at <hex> in <hex>"),
+        ("password=abc refused for bob@example.org", "password=*** refused for ***@***"),
+        ("error at http://host:80/a/1?x=2", "error at http://host:<n>/a/<n>?x=<n>"),
+        ("12345", "<n>"),
+        ("2026-11-25 09:07:51.112904+00:00 [error] <0.216.0> closing <0.217.0>", "closing <pid>"),
+    ],
+)
+def test_what_varies_is_masked(message, signature):
+    assert _log_signatures.signature(message) == signature
+
+
+def test_a_chained_traceback_is_one_event_named_for_its_last_exception():
+    counted = tally(engine(*CHAINED.splitlines()), ["too many clients", "never"])
+    assert counted.levels[CURRENT] == {"warning": 0, "error": 1, "critical": 0}
+    (group,) = list(counted.groups.values())
+    assert group["signature"] == "RuntimeError: no database for request <n>"
+    assert "request 7 failed" in group["sample"]
+    assert 'File "/a/c.py", line 9' in group["sample"]
+    # What is known of it is shown with the line that says so.
+    assert counted.known[0]["count"] == 1
+    assert counted.known[0]["sample"].endswith("sorry, too many clients already")
+
+
+def test_a_traceback_of_java_is_one_event():
+    counted = tally(engine(*JAVA.splitlines()))
+    (group,) = list(counted.groups.values())
+    assert group["signature"] == 'Exception in thread "main" java.lang.IllegalStateException: no'
+
+
+def test_a_traceback_without_a_line_before_it():
+    counted = tally(engine(*CHAINED.splitlines()[1:5]))
+    (group,) = list(counted.groups.values())
+    assert group["signature"].startswith("psycopg<n>.OperationalError: connection to server")
+
+
+def test_a_traceback_in_a_field_of_json():
+    line = {"level": "error", "message": "failed 7", "exc_info": "\n".join(CHAINED.splitlines()[1:5])}
+    (group,) = list(tally(engine(json.dumps(line))).groups.values())
+    assert group["signature"].startswith("psycopg<n>.OperationalError")
+
+
+def test_two_errors_in_a_row_are_two():
+    counted = tally(engine("ERROR a", "ERROR a", "  more", "ERROR b"))
+    assert counted.levels[CURRENT]["error"] == 3
+    assert sorted(group["counts"][CURRENT] for group in counted.groups.values()) == [1, 2]
+
+
+def test_windows_and_times_are_kept_apart():
+    counted = tally(engine("ERROR a 1", "fine", "ERROR a 2"), progress=re.compile(b"fine"))
+    counted.feed(engine("ERROR a 3"), PREVIOUS)
+    (group,) = list(counted.groups.values())
+    assert group["counts"] == [2, 1]
+    assert group["last"] - group["first"] == pytest.approx(2)
+    assert (counted.lines, counted.completed) == ([3, 1], [1, 0])
+
+
+def test_a_line_in_several_entries_is_one_line_and_one_event():
+    entry = '{"log":"%s%s","stream":"stdout","time":"2026-11-25T08:24:14Z"}\n'
+    block = (
+        entry % ("ERROR " + "x" * 16000, "") + entry % ("an error " * 100, "") + entry % ("end error", "\\n")
+    ).encode()
+    counted = tally(block + engine("ERROR next"))
+    assert counted.lines[CURRENT] == 2
+    assert counted.levels[CURRENT]["error"] == 2
+
+
+def test_colours_and_bytes_that_are_no_text_do_not_hide_a_level():
+    counted = tally(engine("\x1b[31;1mERROR\x1b[0m \x00\x07 broken \x1b]0;title\x07 \ufffd x"))
+    (group,) = list(counted.groups.values())
+    assert group["level"] == "error"
+    assert not re.search(r"[\x00-\x1f]", group["sample"])
+
+
+def test_standard_error_is_no_error():
+    assert tally(engine("starting", stream="stderr")).levels[CURRENT]["error"] == 0
+
+
+def test_kinds_without_number_are_counted_together():
+    names = [
+        "".join(chr(97 + number // 26**place % 26) for place in range(4)) for number in range(MOST_SIGNATURES + 50)
+    ]
+    counted = tally(engine(*["ERROR kind %s" % name for name in names]))
+    assert len(counted.groups) == MOST_SIGNATURES + 1
+    assert counted.groups[("error", OTHERS)]["counts"][CURRENT] == 50
+
+
+def test_the_last_line_may_have_no_end():
+    counted = Tally(Stamped)
+    counted.feed(b"1.0 ERROR a\n2.0 ERROR b", CURRENT)
+    assert (counted.lines[CURRENT], counted.levels[CURRENT]["error"]) == (2, 2)

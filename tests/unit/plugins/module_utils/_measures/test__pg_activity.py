@@ -1,0 +1,60 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity
+
+LIMITS = {
+    "max_connections": 100,
+    "superuser_reserved": 3,
+    "reserved": 7,
+    "max_locks_per_transaction": 64,
+    "max_prepared_transactions": 10,
+    "locks": 704,
+    "roles": {"app": 4, "nobody": 0},
+    "databases": {"tracktion": 20},
+}
+CLIENT = {"backend_type": "client backend", "user": "app", "database": "tracktion"}
+SENDER = {"backend_type": "walsender", "user": "app", "database": None}
+HIDDEN = {"backend_type": None, "user": "other", "database": "tracktion"}
+
+
+def test_only_clients_use_up_connections_and_the_reserved_are_not_for_them():
+    found = _pg_activity.connections(LIMITS, [CLIENT] * 9 + [SENDER])
+    assert (found["limit"], found["used"], found["ratio"]) == (90, 9, 0.1)
+
+
+def test_what_cannot_be_counted_is_null():
+    for sessions in (None, [CLIENT, HIDDEN]):
+        found = _pg_activity.connections(LIMITS, sessions)
+        assert (found["used"], found["ratio"]) == (None, None)
+        assert {row["used"] for row in _pg_activity.connection_limits(LIMITS, found, sessions)} == {None}
+
+
+def test_limits_of_roles_and_databases():
+    sessions = [CLIENT, CLIENT, SENDER]
+    found = _pg_activity.connection_limits(LIMITS, _pg_activity.connections(LIMITS, sessions), sessions)
+    assert [(row["scope"], row["name"], row["used"], row["ratio"]) for row in found] == [
+        ("server", "server", 2, 2 / 90),
+        ("database", "tracktion", 2, 0.1),
+        ("role", "app", 2, 0.5),
+        # Nobody gets in: a limit of 0 is used up.
+        ("role", "nobody", 0, 1.0),
+    ]
+
+
+def test_pools_are_opened_once_per_worker():
+    pools = [
+        {"service": "a", "pool_size": 20, "max_overflow": 30, "workers": 3},
+        {"service": "b", "pool_size": 5, "max_overflow": 0, "workers": 1},
+    ]
+    found = _pg_activity.pools(pools, 97)
+    assert found["services"] == [{"service": "a", "openable": 150}, {"service": "b", "openable": 5}]
+    assert (found["openable"], found["ratio"]) == (155, 155 / 97)
+    assert _pg_activity.pools([], 97)["openable"] == 0
+
+
+def test_the_lock_table_is_made_for_prepared_transactions_too():
+    assert _pg_activity.locks(LIMITS) == {"held": 704, "capacity": 7040, "ratio": 0.1}

@@ -1,0 +1,184 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names to addresses: what the files say, and messages on the wire."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns
+
+POINTER = b"\xc0\x0c"
+
+
+def record(kind, data):
+    return POINTER + struct.pack("!HHIH", kind, 1, 60, len(data)) + data
+
+
+def reply(query, *records, code=0, truncated=False):
+    """The answer to a query, with the question repeated as servers do."""
+    flags = 0x8180 | code | (0x0200 if truncated else 0)
+    return query[:2] + struct.pack("!HHHHH", flags, 1, len(records), 0, 0) + query[12:] + b"".join(records)
+
+
+ADDRESS = record(_dns.A, bytes([172, 20, 3, 4]))
+ADDRESS6 = record(_dns.AAAA, socket.inet_pton(socket.AF_INET6, "fd00::4"))
+ALIAS = record(5, b"\x05other\x00")
+
+
+class Server:
+    """A DNS server on the loopback address, over UDP and TCP, that answers as a function says."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.tcp = socket.create_server(("127.0.0.1", 0))
+        self.port = self.tcp.getsockname()[1]
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", self.port))
+        for serve in (self._serve_udp, self._serve_tcp):
+            threading.Thread(target=serve, daemon=True).start()
+
+    def _serve_udp(self):
+        while True:
+            query, client = self.udp.recvfrom(4096)
+            for message in self.answer(query, "udp"):
+                self.udp.sendto(message, client)
+
+    def _serve_tcp(self):
+        while True:
+            connection, _client = self.tcp.accept()
+            with connection:
+                query = connection.recv(4096)[2:]
+                for message in self.answer(query, "tcp"):
+                    connection.sendall(struct.pack("!H", len(message)) + message)
+
+    def ask(self, seconds=1.0):
+        return _dns.ask("redis", "127.0.0.1", seconds, self.port)
+
+
+def kind(query):
+    return struct.unpack("!H", query[-4:-2])[0]
+
+
+def failure(answer, seconds=1.0):
+    with pytest.raises(CannotConnect) as raised:
+        Server(answer).ask(seconds)
+    return raised.value.kind
+
+
+def test_both_families_ipv4_first():
+    both = {_dns.A: ADDRESS, _dns.AAAA: ADDRESS6}
+    assert Server(lambda query, _over: [reply(query, ALIAS, both[kind(query)])]).ask() == ["172.20.3.4", "fd00::4"]
+
+
+def test_one_family_is_enough_even_where_the_other_is_not_answered():
+    found = Server(lambda query, _over: [reply(query, ADDRESS)] if kind(query) == _dns.A else []).ask(0.3)
+    assert found == ["172.20.3.4"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(3, "nxdomain"), (2, "servfail"), (5, "dns_denied"), (0, "no_address"), (4, "servfail")]
+)
+def test_what_servers_say_is_told_apart(code, expected):
+    assert failure(lambda query, _over: [reply(query, code=code)]) == expected
+
+
+def test_silence_is_a_time_out():
+    assert failure(lambda query, _over: [], 0.3) == "dns_timeout"
+
+
+def test_nobody_is_refused():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(CannotConnect) as raised:
+        _dns.ask("redis", "127.0.0.1", 0.5, port)
+    assert raised.value.kind == "dns_refused"
+
+
+def test_a_lost_packet_is_sent_again():
+    seen = []
+
+    def answer(query, _over):
+        seen.append(query)
+        return [reply(query, ADDRESS)] if len(seen) > 2 else []
+
+    assert Server(answer).ask(0.6) == ["172.20.3.4"]
+
+
+def test_an_answer_that_does_not_fit_is_fetched_over_tcp():
+    def answer(query, over):
+        return [reply(query, ADDRESS)] if over == "tcp" else [reply(query, truncated=True)]
+
+    assert Server(answer).ask() == ["172.20.3.4"]
+
+
+def test_answers_to_other_questions_are_no_answers():
+    def answer(query, _over):
+        other = struct.pack("!H", struct.unpack("!H", query[:2])[0] ^ 0x5555) + query[2:]
+        return [
+            b"",
+            b"junk",
+            query,
+            reply(other, ADDRESS),
+            reply(query[:12] + query[12:].replace(b"redis", b"other"), ADDRESS),
+        ]
+
+    assert failure(answer, 0.3) == "dns_timeout"
+
+
+@pytest.mark.parametrize("length", range(12, 46))
+def test_a_damaged_message_never_raises(length):
+    whole = reply(_dns.query(1, "redis", _dns.A), ADDRESS)
+    assert _dns.parse(whole) == (0, ["172.20.3.4"])
+    assert _dns.parse(whole[:length]) in (None, (0, ["172.20.3.4"]))
+
+
+def test_a_name_that_never_ends_is_damaged():
+    assert _dns.parse(b"\0\1\x81\x80\0\1\0\0\0\0\0\0" + b"\x3f" * 40) is None
+
+
+@pytest.mark.parametrize("name", ["a..b", "x" * 64, "ä", ".".join(["abcdefgh"] * 30)])
+def test_what_is_no_name(name):
+    with pytest.raises(CannotConnect) as raised:
+        _dns.ask(name, "127.0.0.1", 0.1, 1)
+    assert raised.value.kind == "bad_name"
+
+
+def test_resolv_conf():
+    text = """
+    # comment
+    nameserver 127.0.0.11
+    nameserver fe80::1%eth0   ; another
+    nameserver nonsense
+    nameserver 192.0.2.3
+    nameserver 192.0.2.4
+    domain a.example
+    search b.example c.example.
+    options edns0 ndots:2 trust-ad
+    """
+    configuration = _dns.Configuration(text)
+    assert configuration.servers == ("127.0.0.11", "fe80::1%eth0", "192.0.2.3")
+    assert configuration.candidates("redis") == ["redis.b.example", "redis.c.example", "redis"]
+    assert configuration.candidates("a.b.c") == ["a.b.c", "a.b.c.b.example", "a.b.c.c.example"]
+    assert configuration.candidates("redis.") == ["redis"]
+
+
+def test_without_resolv_conf_the_machine_asks_itself():
+    assert _dns.Configuration("").servers == ("127.0.0.1",)
+
+
+def test_hosts_come_first_and_addresses_need_nobody():
+    configuration = _dns.Configuration(
+        "nameserver 127.0.0.9", "172.20.3.7  Redis cache # ours\nnonsense redis\n::1 redis\n"
+    )
+    assert _dns.resolve("redis", configuration, Deadline(0)) == ["172.20.3.7", "::1"]
+    assert _dns.resolve("cache.", configuration, Deadline(0)) == ["172.20.3.7"]
+    assert _dns.resolve("fd00::1", configuration, Deadline(0)) == ["fd00::1"]

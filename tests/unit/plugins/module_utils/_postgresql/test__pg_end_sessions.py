@@ -1,0 +1,110 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_end_sessions
+
+SESSION = {
+    "pid": 7,
+    "backend_start": 1763900000.123456,
+    "transaction_start": 1763900100.5,
+    "state_start": 1763900200.25,
+}
+NAMED = {"pid": 7, "backend_start": 1763900000.123456, "transaction_start": None, "state_start": None}
+
+
+@pytest.mark.parametrize(
+    ("criteria", "option"),
+    [({}, "pids"), ({"min_age": 60}, "pids"), ({"states": ["idle"]}, "min_age")],
+)
+def test_nobody_is_ended_who_is_not_named(criteria, option):
+    with pytest.raises(BadOption) as raised:
+        _pg_end_sessions.check_criteria({"pids": [], "states": [], "min_age": None, **criteria})
+    assert option in str(raised.value)
+
+
+@pytest.mark.parametrize("criteria", [{"pids": [NAMED]}, {"states": ["idle"], "min_age": 0.0}])
+def test_what_is_named_may_be_ended(criteria):
+    _pg_end_sessions.check_criteria({"pids": [], "states": [], "min_age": None, **criteria})
+
+
+@pytest.mark.parametrize(
+    ("named", "same"),
+    [
+        ({}, True),
+        ({"pid": 8}, False),
+        ({"backend_start": 1763900000.124}, False),
+        # A number that has been through JSON and a template.
+        ({"backend_start": float("1763900000.1234560")}, True),
+        ({"transaction_start": 1763900100.5}, True),
+        ({"transaction_start": 1763900101.5}, False),
+        ({"state_start": 1763900200.25}, True),
+        ({"state_start": 1763900200.26}, False),
+    ],
+)
+def test_a_session_is_the_one_that_is_meant_by_all_times_given(named, same):
+    assert _pg_end_sessions.is_named(SESSION, {**NAMED, **named}) is same
+
+
+def test_a_transaction_that_is_over_is_not_the_same():
+    assert not _pg_end_sessions.is_named({**SESSION, "transaction_start": None}, {**NAMED, "transaction_start": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("mode", "state", "signal"),
+    [
+        ("cancel_then_terminate", "active", "cancel"),
+        ("cancel_then_terminate", "idle in transaction", "terminate"),
+        ("cancel", "active", "cancel"),
+        ("cancel", "idle in transaction", None),
+        ("terminate", "active", "terminate"),
+    ],
+)
+def test_the_first_signal(mode, state, signal):
+    (planned,) = _pg_end_sessions.plan([{**SESSION, "state": state}], {"mode": mode, "max_sessions": 10})
+    assert planned["signal"] == signal
+    assert planned["result"] == ("planned" if signal else "nothing_to_cancel")
+
+
+def test_a_plan_is_capped():
+    found = [{**SESSION, "pid": pid, "state": "active"} for pid in range(5)]
+    assert len(_pg_end_sessions.plan(found, {"mode": "cancel", "max_sessions": 3})) == 3
+
+
+@pytest.mark.parametrize(
+    ("signal", "left", "over"),
+    [
+        ("terminate", [], True),
+        ("terminate", [{}], False),
+        ("terminate", [{"backend_start": 1763999999.0}], True),
+        ("cancel", [{}], False),
+        ("cancel", [{"transaction_start": None}], True),
+        ("cancel", [{"transaction_start": 1763900500.0}], True),
+        ("cancel", [{"state": "idle in transaction (aborted)"}], True),
+        # A query alone is cancelled, and its transaction lives on: not over.
+        ("cancel", [{"state": "idle in transaction"}], False),
+    ],
+)
+def test_when_a_session_is_over(signal, left, over):
+    rows = [{**SESSION, "state": "active", **changes} for changes in left]
+    assert _pg_end_sessions.is_over({**SESSION, "signal": signal}, rows) is over
+
+
+def test_a_result_tells_of_failures():
+    session = {**SESSION, "user": "u", "database": "d", "application": "a", "state": "active", "signal": "cancel"}
+    ended = {**session, "result": "ended", "message": None}
+    remains = {**session, "pid": 8, "result": "remains", "message": "still there"}
+    result = _pg_end_sessions.result([ended, remains], [ended, remains])
+    assert result["failed"]
+    assert result["changed"]
+    assert "1 of 2" in result["msg"]
+    assert "pid 8: still there" in result["msg"]
+    assert result["diff"]["after"]["sessions"] == ["8 u@d a: active"]
+    assert "failed" not in _pg_end_sessions.result([ended], [ended])
+    gone = {**session, "result": "gone", "message": None}
+    assert _pg_end_sessions.result([gone], [gone])["changed"] is False

@@ -1,0 +1,128 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Messages in files: what goes in comes out, and what is not whole is refused."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import os
+import stat
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_messages as messages
+
+METHOD = SimpleNamespace(exchange="x", routing_key="ké.y", redelivered=True, delivery_tag=1)
+
+
+def properties(**given):
+    return SimpleNamespace(**{**dict.fromkeys(messages.PROPERTIES), **given})
+
+
+VALUES = [
+    "text",
+    "ünicode",
+    b"\xff\x00",
+    0,
+    -(2**40),
+    1.5,
+    True,
+    None,
+    [1, [b"x"]],
+    {"a": {"b": b"c"}},
+    decimal.Decimal("1.25"),
+    datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+    {"!bytes": "not really"},
+    {"!table": {"!timestamp": 3}},
+    {},
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_values_survive(value):
+    assert messages.amqp(json.loads(json.dumps(messages.plain(value)))) == value
+
+
+def test_a_time_without_a_zone_is_utc():
+    # Older versions of the library give such.
+    moment = datetime.datetime(2026, 1, 2, 3, 4, 5)
+    assert messages.amqp(messages.plain(moment)) == moment.replace(tzinfo=datetime.UTC)
+
+
+def test_a_message_survives():
+    given = properties(content_type="a/b", priority=3, headers={"x": b"\x00"}, timestamp=7)
+    line = messages.to_line(1, "/", "qü", METHOD, given, b"\x00\xffbody")
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    record, found, body = messages.from_line(line, 1)
+    assert (record["vhost"], record["queue"], record["exchange"], record["routing_key"]) == ("/", "qü", "x", "ké.y")
+    assert record["redelivered"] is True
+    assert found == {"content_type": "a/b", "priority": 3, "headers": {"x": b"\x00"}, "timestamp": 7}
+    assert body == b"\x00\xffbody"
+
+
+def line(number=1, queue="q"):
+    return messages.to_line(number, "/", queue, METHOD, properties(), b"x")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no message"),
+        (b"[]\n", "line 1"),
+        (b"{", "line 1 is not a message"),
+        (line(1) + line(3), "line 2 is message 3"),
+        (line(1) + line(2)[:-1], "line 2 is cut off"),
+        (line(1) + line(2, "other"), "line 2 belongs to queue other"),
+        (line(1).replace(b"eA==", b"e==="), "line 1 is not a message"),
+        (line(1) + line(2) + line(3), "max_messages"),
+        (b" " * 2000, "max_bytes"),
+    ],
+)
+def test_what_is_no_export_is_refused(tmp_path, content, reason):
+    path = tmp_path / "export"
+    path.write_bytes(content)
+    with pytest.raises(messages.BadExport, match=reason):
+        messages.read_export(str(path), 2, 1000)
+
+
+def test_an_export_is_read(tmp_path):
+    path = tmp_path / "export"
+    path.write_bytes(line(1) + line(2))
+    assert messages.read_export(str(path), 2, 1000) == ("/", "q", 2)
+
+
+def test_a_file_is_kept_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "below" / "export"
+    with messages.ExportFile(str(path), 100) as export:
+        export.write(b"12345\n")
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        export.keep()
+    assert path.read_bytes() == b"12345\n"
+    with pytest.raises(FileExistsError), messages.ExportFile(str(path), 100):
+        pass
+    assert path.read_bytes() == b"12345\n"
+
+
+def test_a_file_that_is_not_kept_is_removed(tmp_path):
+    path = tmp_path / "export"
+    with messages.ExportFile(str(path), 10) as export:
+        export.write(b"12345\n")
+        with pytest.raises(messages.BadExport, match="max_bytes"):
+            export.write(b"12345\n")
+    assert not path.exists()
+
+
+def test_an_export_has_a_name_that_any_file_system_takes():
+    path = messages.export_path("/exports", "/", "a/b ü" * 51, 0)
+    directory, name = os.path.split(path)
+    assert directory == "/exports"
+    assert len(name) < 200
+    assert name.isascii()
+    assert name.endswith("-19700101T000000Z.jsonl")
+    assert path != messages.export_path("/exports", "other", "a/b ü" * 51, 0)

@@ -1,0 +1,195 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Queues in this collection's terms: arithmetic over what the API says."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_queues as queues
+
+NOW = 1700000000.0
+
+
+def entry(name="q", **fields):
+    return queues.listed({"vhost": "/", "name": name, "type": "classic", "state": "running", **fields})
+
+
+def details(*values, step=5, newest=NOW):
+    """Samples as the API sends them, newest first; ``values`` oldest first."""
+    count = len(values)
+    return {
+        "rate": 0.0,
+        "samples": [
+            {"sample": value, "timestamp": int((newest - (count - 1 - index) * step) * 1000)}
+            for index, value in reversed(list(enumerate(values)))
+        ],
+    }
+
+
+def test_a_rate_is_taken_over_ten_seconds_that_are_over():
+    assert queues.slope(details(0, 100, 250, 350), NOW) == 25.0
+    # The newest sample is still to come: it may be a copy of the one before.
+    assert queues.slope(details(0, 100, 250, 350, 350, newest=NOW + 3), NOW) == 25.0
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}, {"samples": []}, details(5)])
+def test_no_samples_no_rate(nothing):
+    assert queues.slope(nothing, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("total", "rate", "trend", "seconds"),
+    [(100, 2.0, "growing", None), (100, -4.0, "draining", 25.0), (100, 0.0, "steady", None), (0, 0.0, "steady", 0.0)],
+)
+def test_which_way_a_queue_goes(total, rate, trend, seconds):
+    found = queues.growth({"total": total, "ready": 0}, rate, "management")
+    assert (found["trend"], found["drain_seconds"], found["rates_source"]) == (trend, seconds, "management")
+
+
+def test_growth_is_unknown_without_a_rate():
+    assert set(queues.growth({"total": 3, "ready": 3}, None, "management").values()) == {None}
+
+
+def history(deliver, get=None, ack=None):
+    stats = {"deliver_details": details(*deliver, step=10)}
+    if get:
+        stats["get_details"] = details(*get, step=10)
+    if ack:
+        stats["ack_details"] = details(*ack, step=10)
+    return {"message_stats": stats}
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "unacked", "age"),
+    [
+        # Ten were delivered within the last half minute but one sample, and all ten are out.
+        ((0, 0, 10, 10, 10), 10, 20.0),
+        # A hundred more went in and out since: the ten that are out may be the last ten.
+        ((0, 10, 110, 110, 110), 10, 20.0),
+        # One of fifty has been out since before the first sample.
+        ((50, 50, 50, 50), 50, 30.0),
+        ((0, 0, 0, 7), 7, 0.0),
+    ],
+)
+def test_the_oldest_unacknowledged_message_is_at_least_this_old(deliveries, unacked, age):
+    assert queues.unacked_age(history(deliveries), unacked, NOW) == age
+
+
+def test_fetched_messages_count_as_delivered():
+    assert queues.unacked_age(history((0, 0, 3, 3), get=(0, 2, 2, 2)), 5, NOW) == 20.0
+
+
+@pytest.mark.parametrize(
+    ("given", "unacked"), [({}, 3), ({"message_stats": []}, 3), (history((5, 5)), 0), (history((5, 5)), 9)]
+)
+def test_an_age_that_cannot_be_known_is_null(given, unacked):
+    # Nine are out, and five were counted: the node was restarted in between.
+    assert queues.unacked_age(given, unacked, NOW) is None
+
+
+def test_silence_ends_with_the_last_acknowledgement():
+    deliveries = (0, 10, 20, 20, 20)
+    assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 5, 9, 10)), 20.0, NOW) == 0.0
+    assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 5, 10, 10)), 20.0, NOW) == 10.0
+    # Never longer than messages have been out.
+    assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 0, 0, 0)), 20.0, NOW) == 20.0
+    assert queues.no_ack_seconds(history(deliveries), 20.0, NOW) == 20.0
+    assert queues.no_ack_seconds(history(deliveries), None, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("consumers", "unacked", "total", "ceiling"),
+    [
+        ([], 5, None, False),
+        ([{"ack_required": True, "prefetch_count": 10}], 10, 10, True),
+        ([{"ack_required": True, "prefetch_count": 10}] * 2, 19, 20, False),
+        ([{"ack_required": True, "prefetch_count": 0}, {"ack_required": True, "prefetch_count": 1}], 50, None, False),
+        ([{"ack_required": False, "prefetch_count": 0}, {"ack_required": True, "prefetch_count": 1}], 1, 1, True),
+        ([{"ack_required": True, "prefetch_count": 1}], None, None, False),
+    ],
+)
+def test_the_prefetch_ceiling(consumers, unacked, total, ceiling):
+    assert queues.prefetching(consumers, unacked) == {"prefetch_total": total, "at_prefetch_ceiling": ceiling}
+
+
+def test_the_lower_limit_of_argument_and_policy_applies():
+    found = queues.setup(
+        {"x-max-length": 10, "x-message-ttl": 60000, "x-dead-letter-exchange": ""},
+        {"max-length": 5, "message-ttl": 90000, "dead-letter-exchange": "other", "consumer-timeout": 120000},
+    )
+    assert (found["max_length"], found["message_ttl_seconds"], found["ack_timeout_seconds"]) == (5, 60.0, 120.0)
+    # The empty name is an exchange too: the default one.
+    assert found["dead_letter_exchange"] == ""
+
+
+def test_the_worst_of_each_kind_are_looked_at():
+    many = [entry("q%d" % number, messages_ready=number, messages_unacknowledged=0) for number in range(10)]
+    many.append(entry("busy", messages_ready=0, messages_unacknowledged=5))
+    many.append(entry("down", state="stopped"))
+    assert [queue["name"] for queue in queues.worst(many, 2)] == ["q9", "q8", "busy", "down"]
+    assert len(queues.worst(many, 12)) == 12
+
+
+@pytest.mark.parametrize(
+    ("fields", "bad"),
+    [
+        ({}, False),
+        ({"state": "live"}, False),
+        ({"state": None}, False),
+        ({"state": "crashed"}, True),
+        ({"type": "quorum", "members": [1, 2, 3], "online": [1, 2]}, False),
+        ({"type": "quorum", "members": [1, 2], "online": [1]}, True),
+        ({"type": "rabbit_classic_queue", "state": "stopped"}, True),
+    ],
+)
+def test_out_of_order(fields, bad):
+    assert queues.out_of_order(entry(**fields)) is bad
+
+
+def test_patterns_choose_queues():
+    queue = entry("audio.analysis.requests")
+    assert queues.wanted(queue, [], [], [])
+    assert queues.wanted(queue, ["/"], ["audio.*"], ["amq.gen-*"])
+    assert not queues.wanted(queue, ["other"], [], [])
+    assert not queues.wanted(queue, [], ["AUDIO.*"], [])
+    assert not queues.wanted(queue, [], ["audio.*"], ["*.requests"])
+
+
+def test_a_queue_without_statistics_keeps_its_numbers_and_knows_no_more():
+    found = queues.described(entry(messages=5, messages_ready=5, messages_unacknowledged=0), {"state": "running"}, NOW)
+    assert (found["ready"], found["unacked"], found["total"]) == (5, 0, 5)
+    assert (found["consumers"], found["publish_rate"], found["growth_rate"], found["at_prefetch_ceiling"]) == (
+        None,
+    ) * 4
+
+
+def test_a_broker_without_rates_has_none():
+    detail = {"consumers": 1, "consumer_details": [], "messages_details": details(0, 0, 50)}
+    found = queues.described(entry(messages=50, messages_ready=50), detail, NOW, with_rates=False)
+    assert (found["publish_rate"], found["ack_rate"], found["growth_rate"]) == (None, None, 5.0)
+    assert queues.described(entry(messages=50), detail, NOW)["publish_rate"] == 0.0
+
+
+def test_the_first_message_is_never_younger_than_new():
+    detail = {"head_message_timestamp": NOW + 100}
+    assert queues.described(entry(), detail, NOW)["head_age_seconds"] == 0.0
+    assert queues.described(entry(), {"head_message_timestamp": NOW - 90}, NOW)["head_age_seconds"] == 90.0
+
+
+def test_every_way_to_a_queue_gives_the_same_fields():
+    asked = queues.from_amqp("/", "q", {"ready": 3, "consumers": 1, "error": None})
+    assert set(asked) == set(queues.described(entry(), {"consumers": 0}, NOW))
+    assert (asked["source"], asked["ready"], asked["unacked"]) == ("amqp", 3, None)
+    refused = queues.from_amqp(
+        "/", "q", {"ready": None, "consumers": None, "error": {"kind": "exclusive", "message": "no"}}
+    )
+    assert refused["error"]["kind"] == "exclusive"
+
+
+def test_how_near_a_message_is_to_the_time_out():
+    item = {"ack_timeout_seconds": None, "unacked_age_seconds": 900.0, "ack_timeout_ratio": None}
+    queues.settle_timeout(item, 1800.0)
+    assert (item["ack_timeout_seconds"], item["ack_timeout_ratio"]) == (1800.0, 0.5)

@@ -1,0 +1,281 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+
+import hiredis
+import pytest
+import redis
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _libraries
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    Deadline,
+    MissingLibrary,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis
+
+
+def options(**changed):
+    defaults = {name: spec.get("default") for name, spec in _redis.CONNECTION_SPEC.items()}
+    return {**defaults, "login_host": "127.0.0.1", **changed}
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.fixture
+def pair(listener):
+    """A client and the other end of its socket."""
+    chosen = options(login_port=listener.getsockname()[1])
+    client = _redis.Client(_redis._open(redis, chosen, Deadline(5)), hiredis, 0.5, "redis:6379")
+    client.deadline = Deadline(5)
+    theirs, _address = listener.accept()
+    with theirs:
+        yield client, theirs
+    client.close()
+
+
+@pytest.fixture
+def nothing_kept(monkeypatch):
+    monkeypatch.setattr(_redis, "_kept", {})
+
+
+def test_a_command_is_packed_by_bytes_not_characters(pair):
+    client, _server = pair
+    packed = b"*4\r\n$3\r\nGET\r\n$2\r\n\xc3\xa9\r\n$1\r\n1\r\n$3\r\n\r\n\xff\r\n"
+    assert client.pack([("GET", "é", 1, b"\r\n\xff")]) == packed
+    assert client.pack([("GET", "é", 1, "\r\n\udcff")]) == packed
+    assert client.pack([]) == b""
+
+
+@pytest.mark.parametrize(
+    ("wire", "value"),
+    [
+        (b"+OK\r\n", b"OK"),
+        (b":-2\r\n", -2),
+        (b"$-1\r\n", None),
+        (b"*-1\r\n", None),
+        (b"$6\r\na\r\nb\r\n\r\n", b"a\r\nb\r\n"),
+        (b"*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$0\r\n\r\n", [b"0", [b"a", b""]]),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 3, 1000])
+def test_a_reply_is_read_in_whatever_pieces_it_comes(pair, wire, value, piece):
+    client, server = pair
+
+    def send():
+        for start in range(0, len(wire), piece):
+            server.sendall(wire[start : start + piece])
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert client.read(1) == [value]
+    thread.join()
+
+
+def test_replies_leave_what_follows_them(pair):
+    client, server = pair
+    server.sendall(b":0\r\n-NOPERM no\r\n+string\r\n$3\r\nabc\r\n")
+    number, error, text = client.read(3)
+    assert (number, error.code, str(error), text) == (0, "NOPERM", "NOPERM no", b"string")
+    assert client.read(1) == [b"abc"]
+    assert client.read(0) == []
+
+
+def test_an_error_reply_has_its_first_word_as_code(pair):
+    client, server = pair
+    server.sendall(b"-NOPERM User x has no permissions\r\n")
+    with pytest.raises(_redis.ReplyError) as caught:
+        client.ask("INFO")
+    assert caught.value.code == "NOPERM"
+
+
+def test_a_broken_client_fails_at_once_and_for_the_same_reason(pair):
+    client, _server = pair
+    client._timeout = 0.05
+    with pytest.raises(CannotConnect) as first:
+        client.ask("PING")
+    assert first.value.kind == "timeout"
+    client._timeout = 60
+    with pytest.raises(CannotConnect) as second:
+        client.ask("PING")
+    assert second.value is first.value
+
+
+def test_a_slow_dripping_server_does_not_outlast_the_deadline(pair):
+    client, server = pair
+    over = threading.Event()
+
+    def drip():
+        with contextlib.suppress(OSError):
+            while not over.wait(0.02):
+                server.send(b"x")
+
+    server.sendall(b"$1000000\r\n")
+    thread = threading.Thread(target=drip)
+    thread.start()
+    client.deadline = Deadline(0.2)
+    try:
+        with pytest.raises(CannotConnect, match="did not answer"):
+            client.read(1)
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "wire", [b"HTTP/1.1 400 Bad Request\r\n", b"AMQP\x00\x00\x09\x01", b"\x15\x03\x03\x00\x02\x02\x50"]
+)
+def test_another_protocol_is_recognised(pair, wire):
+    client, server = pair
+    server.sendall(wire)
+    with pytest.raises(CannotConnect) as caught:
+        client.read(1)
+    assert caught.value.kind == "not_redis"
+    assert "login_port" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "option"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "name", "login_host"),
+        (TimeoutError("timed out"), "timeout", "timeout"),
+        (ConnectionRefusedError(111, "refused"), "refused", "login_port"),
+        (ConnectionResetError(104, "reset"), "closed", "tls"),
+        (OSError(113, "No route to host"), "network", "routes"),
+        (ssl.SSLCertVerificationError("unable to get issuer"), "certificate", "ca_certs"),
+        (ssl.SSLError("wrong version number"), "tls", "tls: false"),
+        (TimeoutError("_ssl.c:1: The handshake operation timed out"), "tls", "tls: false"),
+    ],
+)
+def test_each_failure_of_a_socket_has_its_kind_and_names_what_to_look_at(error, kind, option):
+    if kind == "certificate":
+        error.verify_message = "unable to get issuer"
+    found = _redis.cannot_connect(error, "redis:6379", 3)
+    assert found.kind == kind
+    assert option in found.cure
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("NOAUTH Authentication required.", "no_password"),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "wrong_password"),
+        ("DENIED Redis is running in protected mode", "protected_mode"),
+        ("BUSY Redis is busy running a script.", "busy"),
+        ("ERR max number of clients reached", "max_clients"),
+        ("ERR something else", "error"),
+    ],
+)
+def test_each_refusal_has_its_kind_and_a_cure(text, kind):
+    found = _redis.refusal(_redis.ReplyError(text))
+    assert found.kind == kind
+    assert found.cure
+
+
+def test_a_failure_to_connect_is_kept_for_the_process(nothing_kept):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        chosen = options(login_port=unused.getsockname()[1])
+        with pytest.raises(CannotConnect) as first:
+            _redis.connect(chosen)
+        with pytest.raises(CannotConnect) as second:
+            _redis.connect(chosen)
+    assert first.value.kind == "refused"
+    assert second.value is first.value
+
+
+def serve(listener, replies):
+    """Answers each command of one connection with the next of ``replies``; what was asked, in the end."""
+    asked = []
+
+    def work():
+        connection, _address = listener.accept()
+        with connection:
+            for reply in replies:
+                asked.append(connection.recv(65536))
+                connection.sendall(reply)
+            asked.append(connection.recv(65536))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread, asked
+
+
+def test_a_log_in_sends_nothing_but_the_log_in_and_a_ping(listener, nothing_kept):
+    thread, asked = serve(listener, [b"+OK\r\n", b"+PONG\r\n"])
+    client = _redis.connect(
+        options(login_port=listener.getsockname()[1], login_user="someone", login_password="secret")
+    )
+    assert client.ping["status"] == "ok"
+    client.close()
+    thread.join(5)
+    auth = b"*3\r\n$4\r\nAUTH\r\n$7\r\nsomeone\r\n$6\r\nsecret\r\n"
+    assert asked == [auth, b"*1\r\n$4\r\nPING\r\n", b""]
+
+
+def test_a_server_that_is_loading_is_connected_to(listener, nothing_kept):
+    thread, _asked = serve(listener, [b"-LOADING Redis is loading the dataset in memory\r\n", b":1\r\n"])
+    client = _redis.connect(options(login_port=listener.getsockname()[1]))
+    assert client.ping["status"] == "loading"
+    assert client.ping["message"].startswith("LOADING Redis")
+    assert client.ask("DBSIZE") == 1
+    client.close()
+    thread.join(5)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_server_that_does_not_answer_is_given_up_once(listener, nothing_kept, tls):
+    chosen = options(login_port=listener.getsockname()[1], timeout=0.3, tls=tls, validate_certs=False)
+    limit = Deadline(1.0)
+    with pytest.raises(CannotConnect) as caught:
+        _redis.connect(chosen)
+    assert caught.value.kind == ("tls" if tls else "timeout")
+    assert not limit.expired()
+
+
+@pytest.mark.parametrize("option", ["ca_certs", "client_cert_file"])
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_that_cannot_be_used_is_named(tmp_path, nothing_kept, option, content):
+    path = tmp_path / "file.pem"
+    if content:
+        path.write_text(content)
+    with pytest.raises(BadOption, match="%s.*file.pem" % option):
+        _redis.connect(options(tls=True, **{option: str(path)}))
+
+
+def test_a_name_service_that_does_not_answer_is_bounded(monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(_redis.socket, "getaddrinfo", lambda *_args, **_kwargs: over.wait(5))
+    with pytest.raises(socket.gaierror):
+        _redis._open(redis, options(), Deadline(0.05))
+    over.set()
+
+
+def test_a_name_that_cannot_be_one_is_the_names_fault():
+    with pytest.raises(socket.gaierror):
+        _redis._open(redis, options(login_host="a" * 64), Deadline(5))
+
+
+@pytest.mark.parametrize("name", ["redis", "hiredis"])
+def test_a_missing_library_is_named_with_its_package(monkeypatch, nothing_kept, name):
+    def import_module(wanted):
+        if wanted == name:
+            raise ImportError("No module named %s" % name)
+
+    monkeypatch.setattr(_libraries.importlib, "import_module", import_module)
+    with pytest.raises(MissingLibrary, match="library %s cannot" % name) as caught:
+        _redis.connect(options())
+    assert "python3-%s" % name in caught.value.cure
+    assert not _redis._kept

@@ -1,0 +1,151 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_service as service
+
+
+def test_looking_at_keys_is_no_hit():
+    first = {"keyspace_hits": "100", "keyspace_misses": "10", "cmdstat_type": "calls=40,usec=1"}
+    later = {
+        "keyspace_hits": "200",
+        "keyspace_misses": "30",
+        "cmdstat_type": "calls=60,usec=1",
+        "cmdstat_object|idletime": "calls=5,usec=1",
+        "cmdstat_get": "calls=95,usec=1",
+    }
+    found = service.lookups(first, later, 1.0)
+    assert found["interval"] == {
+        "hit_count": 75,
+        "miss_count": 20,
+        "lookup_count": 95,
+        "ratio": 0.789474,
+        "seconds": 1.0,
+    }
+    assert found["since_start"]["hit_count"] == 135
+
+
+def test_no_lookups_have_no_ratio():
+    same = {"keyspace_hits": "1", "keyspace_misses": "1"}
+    assert service.lookups(same, same, 1.0)["interval"]["ratio"] is None
+    assert service.lookups({}, {}, 1.0)["since_start"]["lookup_count"] is None
+
+
+def test_commands_are_ordered_by_the_time_they_took_now():
+    first = {"cmdstat_get": "calls=1000,usec=5000000"}
+    later = {
+        "cmdstat_get": "calls=1010,usec=5000100",
+        "cmdstat_eval": "calls=2,usec=400000,usec_per_call=2,rejected_calls=0,failed_calls=1",
+        "cmdstat_set": "calls=7,usec=70",
+        "keyspace_hits": "3",
+    }
+    found = service.commands({**first, "cmdstat_set": later["cmdstat_set"]}, later, 0.5, 2)
+    assert [row["command"] for row in found["top"]] == ["eval", "get"]
+    assert found["top"][0]["busy_ratio"] == 0.8
+    assert found["top"][0]["failed_calls"] == 1
+    assert found["total"] == 3
+
+
+ENTRIES = [
+    [9, 1000, 200000, [b"GET", b"user:\xff" + b"x" * 500], b"10.0.0.1:5", b"web"],
+    [8, 990, 900000, [b"get", b"b"], b"10.0.0.1:5", b""],
+    [7, 980, 300000, [b"KEYS", b"*"], b"10.0.0.1:5", b""],
+]
+
+
+def test_slow_entries_are_cut_escaped_and_counted_by_command():
+    found = service.slow_log(ENTRIES, 12, {"slowlog-log-slower-than": "10000"}, 1010.0, True, 2)
+    assert found["threshold_seconds"] == 0.01
+    assert found["length"] == 12
+    assert len(found["entries"]) == 2
+    assert found["entries"][0]["line"].startswith("GET user:\\xffx")
+    assert len(found["entries"][0]["line"]) <= service.COMMAND_LENGTH
+    assert found["entries"][1]["client_name"] is None
+    assert found["commands"] == [
+        {"command": "GET", "entry_count": 2, "latest_age_seconds": 10.0, "worst_seconds": 0.9, "worst_line": "get b"},
+        {"command": "KEYS", "entry_count": 1, "latest_age_seconds": 30.0, "worst_seconds": 0.3, "worst_line": "KEYS *"},
+    ]
+
+
+def test_hidden_arguments_are_only_counted():
+    found = service.slow_log(ENTRIES, 3, {}, None, False, 5)
+    assert found["threshold_seconds"] is None
+    assert found["entries"][0]["line"] == "GET (1 arguments)"
+    assert found["entries"][0]["age_seconds"] is None
+
+
+def test_a_latency_monitor_that_is_off_has_no_threshold():
+    assert service.latency([], {"latency-monitor-threshold": "0"}, 5.0) == {"threshold_seconds": None, "events": []}
+    (event,) = service.latency([[b"fork", 1000, 30, 250, 1, 2]], {"latency-monitor-threshold": "100"}, 1010.0)["events"]
+    assert event == {
+        "event": "fork",
+        "at": 1000.0,
+        "age_seconds": 10.0,
+        "latest_seconds": 0.03,
+        "worst_seconds": 0.25,
+    }
+
+
+def test_clients_are_ordered_by_what_they_take():
+    listing = (
+        b"id=3 addr=10.0.0.1:5 name= age=9 idle=4 flags=b qbuf=0 omem=0 tot-mem=1928 cmd=blpop user=default\n"
+        b"id=4 addr=10.0.0.2:5 name=web age=9 idle=0 flags=S qbuf=26 omem=99 tot-mem=22426 cmd=psync user=r\n"
+    )
+    info = {"connected_clients": "2", "maxclients": "10", "rejected_connections": "5", "blocked_clients": "1"}
+    found = service.clients({"rejected_connections": "3"}, info, listing, 1)
+    assert found["use_ratio"] == 0.2
+    assert found["rejected_in_interval"] == 2
+    assert found["longest_blocked_seconds"] == 4
+    assert [(row["id"], row["kind"], row["output_bytes"]) for row in found["buffers"]] == [(4, "replica", 99)]
+    assert service.clients({}, info, None, 1)["buffers"] is None
+
+
+def test_a_replica_and_a_primary_tell_of_their_link():
+    replica = service.replication(
+        {
+            "role": "slave",
+            "master_host": "db",
+            "master_port": "6379",
+            "master_link_status": "down",
+            "master_link_down_since_seconds": "12",
+            "master_last_io_seconds_ago": "-1",
+            "master_sync_in_progress": "0",
+        }
+    )
+    assert (replica["role"], replica["link_up"], replica["link_down_seconds"]) == ("replica", False, 12)
+    assert replica["last_io_seconds"] is None
+    primary = service.replication(
+        {
+            "role": "master",
+            "master_repl_offset": "150",
+            "slave0": "ip=a,port=1,state=online,offset=100,lag=3",
+            "slave_expires_tracked_keys": "0",
+        }
+    )
+    assert primary["link_up"] is None
+    assert primary["replicas"] == [{"address": "a:1", "state": "online", "lag_seconds": 3, "lag_bytes": 50}]
+
+
+def test_loading_says_how_much_is_left():
+    loading = {"loading": "1", "loading_loaded_bytes": "25", "loading_total_bytes": "100", "loading_eta_seconds": "9"}
+    assert service.server(loading)["loading"]["loaded_ratio"] == 0.25
+    assert service.server({"loading": "0"})["loading"] is None
+
+
+def test_saves_are_enabled_disabled_or_unknown():
+    assert service.persistence({}, {"save": "3600 1"}, None)["rdb"]["enabled"] is True
+    assert service.persistence({}, {"save": ""}, None)["rdb"]["enabled"] is False
+    assert service.persistence({}, {}, None)["rdb"]["enabled"] is None
+    assert service.persistence({"rdb_last_bgsave_time_sec": "-1"}, {}, None)["rdb"]["last_seconds"] is None
+
+
+def test_errors_of_now_come_first():
+    found = service.errors(
+        {"errorstat_ERR": "count=100"}, {"errorstat_ERR": "count=100", "errorstat_OOM": "count=4"}, 2.0, 5
+    )
+    assert [(row["error"], row["in_interval"], row["per_second"]) for row in found] == [
+        ("OOM", 4, 2.0),
+        ("ERR", 0, 0.0),
+    ]
