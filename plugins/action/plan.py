@@ -17,7 +17,7 @@ from ansible.utils.color import ANSIBLE_COLOR
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _plan,
     _remedies,
-    _report,
+    _report_file,
     _runs,
     _terminal_plan,
     _verdict,
@@ -140,7 +140,7 @@ class ActionModule(ActionBase):
         if not path:
             return None
         try:
-            _report.write(document, os.path.abspath(path))
+            _report_file.write(document, os.path.abspath(path))
         except OSError as exc:
             raise AnsibleActionFail(
                 "tracktion_plan_file: the plan cannot be written to %s: %s" % (path, exc.strerror)

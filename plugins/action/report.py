@@ -18,6 +18,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _lines,
     _remediation,
     _report,
+    _report_file,
     _runs,
     _terminal,
     _terminal_plan,
@@ -53,7 +54,7 @@ class ActionModule(ActionBase):
         report = _report.build(
             verdict.hosts,
             verdict.findings,
-            _report.read_previous(path),
+            _report_file.previous(path, _report.SCHEMA_VERSION),
             _areas.version(),
             verdict.started,
             time.time(),
@@ -61,22 +62,13 @@ class ActionModule(ActionBase):
             remediation,
         )
         result = {"changed": False, "summary": _report.summary(report)}
-        try:
-            _report.write(report, path)
-        except OSError as exc:
-            # The person at the terminal must not lose the diagnosis to a full or read-only disk.
-            self._display.warning("directory: the report cannot be written to %s: %s" % (path, exc.strerror))
-            path = None
+        path = _report_file.keep(report, path, self._display)
         colour = bool(ANSIBLE_COLOR)
         self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=path))
         if remediation:
             self._display.display("\n" + _terminal_plan.painted(_terminal_plan.outcome(remediation), colour))
         result["path"] = path
-        result["ansible_stats"] = {
-            "data": {"tracktion_report": result["summary"]},
-            "per_host": False,
-            "aggregate": True,
-        }
+        result["ansible_stats"] = _report_file.stats("tracktion_report", result["summary"])
         fail_at = arguments["fail_at"]
         result["failed_actions"] = len(_remediation.failed(remediation)) if remediation else 0
         result["too_bad"] = fail_at != NEVER and _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _tuning
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report_file, _tuning
 
 FILE = "tune_inotify.json"
 WRONG = ("failed", "unreachable")
@@ -53,19 +53,10 @@ class ActionModule(ActionBase):
             datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         path = os.path.abspath(os.path.join(arguments["directory"], FILE))
-        try:
-            _report.write(report, path)
-        except OSError as exc:
-            # The person at the terminal must not lose it to a full or read-only disk.
-            self._display.warning("directory: the report cannot be written to %s: %s" % (path, exc.strerror))
-            path = None
+        path = _report_file.keep(report, path, self._display)
         self._display.display("\n" + _tuning.render(report, colour=bool(ANSIBLE_COLOR), path=path))
         result.update(path=path, summary=_tuning.summary(report))
-        result["ansible_stats"] = {
-            "data": {"tracktion_tuned": result["summary"]},
-            "per_host": False,
-            "aggregate": True,
-        }
+        result["ansible_stats"] = _report_file.stats("tracktion_tuned", result["summary"])
         return result
 
 

@@ -9,27 +9,31 @@ from __future__ import annotations
 import time
 
 
-class CannotConnect(Exception):
-    """The service did not let us in. This is data about the service, not a failed task.
+class Failure(Exception):
+    """Why something was not done. ``kind`` is a stable word for it, ``cure`` the next step for a person, or null."""
 
-    ``kind`` is a stable word a check can compare (``refused``, ``timeout``, ``authentication``, ...);
-    ``cure`` is the next step for a person.
-    """
-
-    def __init__(self, kind, message, cure=None):
-        super().__init__(message)
-        self.kind = kind
-        self.cure = cure
-
-
-class CannotMeasure(Exception):
-    """The measurement cannot run here at all: a missing library, a bad option. ``cure`` says how to mend it."""
-
-    kind = "cannot_measure"
+    kind = "failure"
 
     def __init__(self, message, cure=None):
         super().__init__(message)
         self.cure = cure
+
+
+class CannotConnect(Failure):
+    """The service did not let us in. For who measures, this is data about the service, not a failed task.
+
+    ``kind`` is what a check can compare: ``refused``, ``timeout``, ``authentication``, ...
+    """
+
+    def __init__(self, kind, message, cure=None):
+        super().__init__(message, cure)
+        self.kind = kind
+
+
+class CannotMeasure(Failure):
+    """The measurement cannot run here at all: a missing library, a bad option."""
+
+    kind = "cannot_measure"
 
 
 class BadOption(CannotMeasure):

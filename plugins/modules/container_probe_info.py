@@ -221,8 +221,10 @@ commands:
       sample: "psycopg2.OperationalError: could not translate host name"
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._container_probe_info import (
     ARGUMENT_SPEC,
     measure,
@@ -231,11 +233,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measures._container
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        measurement = measure(module.params)
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
-    module.exit_json(changed=False, **measurement)
+    answer(module, partial(measure, module.params))
 
 
 if __name__ == "__main__":

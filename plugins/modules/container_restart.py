@@ -153,12 +153,13 @@ after:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_restart, _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_restart
 
 
 def main():
     module = AnsibleModule(argument_spec=_container_restart.SPEC, supports_check_mode=True)
-    _docker.answer(module, partial(_container_restart.restart, module.params, module.check_mode))
+    answer(module, partial(_container_restart.restart, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

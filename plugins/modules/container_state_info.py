@@ -247,17 +247,16 @@ disk:
   sample: {images: 2, reclaimable_bytes: 0}
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _container_state_info
 
 
 def main():
     module = AnsibleModule(argument_spec=_container_state_info.ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        module.exit_json(changed=False, **_container_state_info.measure(module.params))
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
+    answer(module, partial(_container_state_info.measure, module.params))
 
 
 if __name__ == "__main__":

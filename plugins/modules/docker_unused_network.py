@@ -89,21 +89,19 @@ undo:
   sample: docker network create --driver bridge --subnet 172.20.9.0/24 --label com.docker.compose.project=tracktion tracktion_old
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_unused_network import (
     ARGUMENT_SPEC,
-    CannotRemove,
     remove,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
 
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        module.exit_json(**remove(module.params, module.check_mode))
-    except (CannotMeasure, CannotRemove) as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
+    answer(module, partial(remove, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

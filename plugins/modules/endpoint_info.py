@@ -316,9 +316,11 @@ endpoints:
         uptime_seconds: 86400.0}
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import secrets_in
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._endpoint_info import ARGUMENT_SPEC, measure
 
 
@@ -327,11 +329,7 @@ def main():
     # The URLs come back among the arguments of the module.
     for endpoint in module.params["endpoints"]:
         module.no_log_values.update(secrets_in(endpoint["url"]))
-    try:
-        measurement = measure(module.params)
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
-    module.exit_json(changed=False, **measurement)
+    answer(module, partial(measure, module.params))
 
 
 if __name__ == "__main__":

@@ -317,17 +317,16 @@ forecast:
       fits: true
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _file_events_info
 
 
 def main():
     module = AnsibleModule(argument_spec=_file_events_info.ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        module.exit_json(changed=False, **_file_events_info.measure(module.params))
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
+    answer(module, partial(_file_events_info.measure, module.params))
 
 
 if __name__ == "__main__":

@@ -362,10 +362,12 @@ raised:
     automatic: {}
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify_floors
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl_floors
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _inotify_limits
 
 ARGUMENT_SPEC = dict(
@@ -375,23 +377,19 @@ ARGUMENT_SPEC = dict(
 )
 
 
+def act(module):
+    """Raise what is to be raised, then measure: what is returned is what the kernel and the files say now."""
+    result = {}
+    if module.params["state"] == "raised":
+        plan, automatic = _inotify_floors.plan(module.params)
+        result = _sysctl_floors.enforce(module, plan, _inotify_floors.name_of)
+        result["raised"]["automatic"] = automatic
+    return dict(result, **_inotify_limits.measure(module.params))
+
+
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    result, failure = {"changed": False}, None
-    try:
-        if module.params["state"] == "raised":
-            plan, automatic = _inotify_floors.plan(module.params)
-            result, failure = _sysctl_floors.enforce(module, plan, _inotify_floors.name_of)
-            result["raised"]["automatic"] = automatic
-        # Measured after the act: what is returned is what the kernel and the files say now.
-        result.update(_inotify_limits.measure(module.params))
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
-    except FileNotFoundError as exc:
-        module.fail_json(msg=str(_inotify_limits.no_inotify(exc)), cure=_inotify_limits.no_inotify(exc).cure)
-    if failure:
-        module.fail_json(msg=failure, **result)
-    module.exit_json(**result)
+    answer(module, partial(act, module))
 
 
 if __name__ == "__main__":

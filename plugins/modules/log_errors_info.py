@@ -312,17 +312,16 @@ totals:
   sample: {lines: 1300, errors: 90, warnings: 3, bytes_read: 230000, bytes_skipped: 0, unreadable: 0, complete: true}
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _log_errors_info
 
 
 def main():
     module = AnsibleModule(argument_spec=_log_errors_info.ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        module.exit_json(changed=False, **_log_errors_info.measure(module.params))
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
+    answer(module, partial(_log_errors_info.measure, module.params))
 
 
 if __name__ == "__main__":

@@ -267,17 +267,16 @@ daemon:
      bridge: null, dns: [192.0.2.53], address_pools: null, firewall_backend: null}
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._network_paths_info import ARGUMENT_SPEC, measure
 
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        module.exit_json(changed=False, **measure(module.params))
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
+    answer(module, partial(measure, module.params))
 
 
 if __name__ == "__main__":

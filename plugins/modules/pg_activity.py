@@ -715,11 +715,19 @@ sessions:
       message: null
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity as pg_activity
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_end_sessions as pg_end_sessions
-from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
+
+
+def act(params, check_mode):
+    """What the state asks for. Raises CannotMeasure and, where sessions are to end, CannotConnect and QueryFailed."""
+    if params["state"] == "ended":
+        return pg_end_sessions.end_sessions(params, check_mode)
+    return pg_activity.measure(params)
 
 
 def main():
@@ -731,20 +739,7 @@ def main():
         ),
         supports_check_mode=True,
     )
-    try:
-        if module.params["state"] == "ended":
-            result = pg_end_sessions.end_sessions(module.params, module.check_mode)
-        else:
-            result = dict(pg_activity.measure(module.params), changed=False)
-    except (CannotConnect, CannotMeasure) as exc:
-        module.fail_json(msg="%s. %s" % (exc, exc.cure), kind=exc.kind)
-    except postgresql.QueryFailed as exc:
-        module.fail_json(msg=str(exc), kind="query_failed")
-    if not module._diff:
-        result.pop("diff", None)
-    if result.pop("failed", False):
-        module.fail_json(**result)
-    module.exit_json(**result)
+    answer(module, partial(act, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -837,18 +837,16 @@ pending_restart:
   sample: []
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_health_info as pg_health_info
 
 
 def main():
     module = AnsibleModule(argument_spec=pg_health_info.ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        measurement = pg_health_info.measure(module.params)
-    except CannotMeasure as exc:
-        module.fail_json(msg="%s. %s" % (exc, exc.cure), kind=exc.kind)
-    module.exit_json(changed=False, **measurement)
+    answer(module, partial(pg_health_info.measure, module.params))
 
 
 if __name__ == "__main__":

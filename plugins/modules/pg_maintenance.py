@@ -302,25 +302,16 @@ objects:
       left_behind: []
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_maintenance as pg_maintenance
-from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 
 
 def main():
     module = AnsibleModule(argument_spec=pg_maintenance.ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        result = pg_maintenance.maintain(module.params, module.check_mode)
-    except (CannotConnect, CannotMeasure) as exc:
-        module.fail_json(msg="%s. %s" % (exc, exc.cure), kind=exc.kind)
-    except postgresql.QueryFailed as exc:
-        module.fail_json(msg=str(exc), kind="query_failed")
-    if not module._diff:
-        result.pop("diff", None)
-    if result.pop("failed", False):
-        module.fail_json(**result)
-    module.exit_json(**result)
+    answer(module, partial(pg_maintenance.maintain, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

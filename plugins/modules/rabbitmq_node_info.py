@@ -306,17 +306,16 @@ dead_letters:
     lost_total: 0
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_node_info
 
 
 def main():
     module = AnsibleModule(argument_spec=_rabbitmq_node_info.ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        module.exit_json(changed=False, **_rabbitmq_node_info.measure(module.params))
-    except CannotMeasure as exc:
-        module.fail_json(msg="%s. Cure: %s" % (exc, exc.cure) if exc.cure else str(exc))
+    answer(module, partial(_rabbitmq_node_info.measure, module.params))
 
 
 if __name__ == "__main__":

@@ -459,8 +459,10 @@ replayed_messages:
   sample: 1200
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_queue_state
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_acts
 
@@ -477,16 +479,18 @@ ACTING_SPEC = {
 ACTS = {"purged": _rabbitmq_acts.purge, "replayed": _rabbitmq_acts.replay}
 
 
-def act(module):
-    """Do what the state asks for, and say what was done; the numbers before and after are the diff."""
-    result = ACTS[module.params["state"]](module.params, module.check_mode)
-    if module._diff:
-        result["diff"] = {
-            "before_header": "queue %s" % module.params["name"],
-            "after_header": "queue %s" % module.params["name"],
-            "before": result["before"],
-            "after": result["after"],
-        }
+def act(params, check_mode):
+    """Do what the state asks for. Raises CannotMeasure and, where there is to act, CannotConnect and Refused."""
+    if params["state"] == "measured":
+        return _rabbitmq_queue_state.measure(params)
+    result = ACTS[params["state"]](params, check_mode)
+    header = "queue %s" % params["name"]
+    result["diff"] = {
+        "before_header": header,
+        "after_header": header,
+        "before": result["before"],
+        "after": result["after"],
+    }
     return result
 
 
@@ -499,12 +503,7 @@ def main():
         ],
         supports_check_mode=True,
     )
-    try:
-        if module.params["state"] == "measured":
-            module.exit_json(changed=False, **_rabbitmq_queue_state.measure(module.params))
-        module.exit_json(**act(module))
-    except (CannotConnect, CannotMeasure, _rabbitmq_acts.Refused) as exc:
-        module.fail_json(msg="%s. Cure: %s" % (exc, exc.cure) if exc.cure else str(exc))
+    answer(module, partial(act, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -201,18 +201,16 @@ host:
   sample: {transparent_hugepage: madvise, overcommit_memory: 1}
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._redis_health_info import ARGUMENT_SPEC, measure
 
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        measurement = measure(module.params)
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
-    module.exit_json(changed=False, **measurement)
+    answer(module, partial(measure, module.params))
 
 
 if __name__ == "__main__":

@@ -332,8 +332,10 @@ deletion:
     names: ["cache:album:1", "cache:album:2"], list_path: null}
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._redis_memory import ARGUMENT_SPEC, measure
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import connect
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_change import (
@@ -356,22 +358,20 @@ POLICIES = [
 
 
 def act(params, check_mode):
-    """What the state asks for: (changed, before and after for a diff, results). Raises CannotConnect, CannotMeasure."""
-    results = {"configuration": None, "deletion": None}
-    if params["state"] == "measured":
-        return False, None, results
+    """Do what the state asks for, then measure. Raises CannotMeasure and, where there is to act, CannotConnect."""
+    result = {"configuration": None, "deletion": None}
     if params["state"] == "configured":
         wanted = wanted_settings(params["maxmemory"], params["maxmemory_policy"])
         done = configure(connect(params), wanted, params["allow_eviction"], params["persist"], check_mode)
-        results["configuration"] = done
-        diff = {"before": done["before"], "after": done["after"]}
-    else:
+        result.update(changed=done.pop("changed"), configuration=done)
+        result["diff"] = {"before": done["before"], "after": done["after"]}
+    elif params["state"] == "deleted":
         done = delete_keys(
             connect(params), params["delete"], params["prefix_separator"], params["show_key_names"], check_mode
         )
-        results["deletion"] = done
-        diff = {"before": {"keys": done["names"]}, "after": {"keys": []}}
-    return done.pop("changed"), diff, results
+        result.update(changed=done.pop("changed"), deletion=done)
+        result["diff"] = {"before": {"keys": done["names"]}, "after": {"keys": []}}
+    return dict(result, **measure(params))
 
 
 def main():
@@ -391,16 +391,7 @@ def main():
         ],
         supports_check_mode=True,
     )
-    try:
-        changed, diff, results = act(module.params, module.check_mode)
-        results.update(measure(module.params))
-    except CannotConnect as exc:
-        module.fail_json(msg="Redis cannot be reached: %s" % exc, kind=exc.kind, cure=exc.cure)
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), kind=exc.kind, cure=exc.cure)
-    if diff and module._diff:
-        results["diff"] = diff
-    module.exit_json(changed=changed, **results)
+    answer(module, partial(act, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

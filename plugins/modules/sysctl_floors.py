@@ -140,9 +140,11 @@ raised:
     skipped_reason: null
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl, _sysctl_floors
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure
 
 ARGUMENT_SPEC = {
     "floors": {"type": "dict", "required": True},
@@ -166,19 +168,17 @@ def described(plan, root, top):
     }
 
 
+def act(module):
+    """Raise what is to be raised, then say what kernel and files hold."""
+    root = module.params["sysctl_root"]
+    floors = _sysctl_floors.named_floors(module.params["floors"])
+    plan = _sysctl_floors.Plan(floors, module.params["path"], root, "sysctl_floors")
+    return dict(_sysctl_floors.enforce(module, plan), **described(plan, root, module.params["top"]))
+
+
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    root = module.params["sysctl_root"]
-    try:
-        floors = _sysctl_floors.named_floors(module.params["floors"])
-        plan = _sysctl_floors.Plan(floors, module.params["path"], root, "sysctl_floors")
-        result, failure = _sysctl_floors.enforce(module, plan)
-        result.update(described(plan, root, module.params["top"]))
-    except CannotMeasure as exc:
-        module.fail_json(msg=str(exc), cure=exc.cure)
-    if failure:
-        module.fail_json(msg=failure, **result)
-    module.exit_json(**result)
+    answer(module, partial(act, module))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import tempfile
 from datetime import UTC, datetime
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _remediation
@@ -149,32 +147,6 @@ def summary(report, findings=20):
         "findings_left_out": max(0, len(report["findings"]) - findings),
         "remediation": _remediation.summary(report["remediation"]),
     }
-
-
-def read_previous(path):
-    """The report of the run before, or None where there is none or it cannot be used."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            report = json.load(stream)
-        return report if report.get("schema_version") == SCHEMA_VERSION else None
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def write(report, path):
-    """Put the report in place in one step: a reader never sees half of it."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".report")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(report, stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
-        os.chmod(temporary, 0o640)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def worst_first(finding):

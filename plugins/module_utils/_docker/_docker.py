@@ -17,6 +17,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     BadOption,
     CannotConnect,
     CannotMeasure,
+    Failure,
     MissingLibrary,
 )
 
@@ -43,8 +44,10 @@ class NotFound(CannotMeasure):
     kind = "not_found"
 
 
-class Refused(Exception):
+class Refused(Failure):
     """The engine answered, and said no. ``status`` is HTTP's."""
+
+    kind = "rejected"
 
     def __init__(self, status, message):
         super().__init__(message)
@@ -104,21 +107,6 @@ class Client:
             raise BadOption("client_cert, client_key, ca_path: %s" % exc) from exc
         except (errors.DockerException, OSError, ValueError) as exc:
             raise explained(exc, self._options["docker_host"]) from exc
-
-
-def answer(module, act):
-    """End a module that acts: with what ``act`` returned, or with why nothing was done."""
-    try:
-        result = act()
-    except (CannotConnect, CannotMeasure) as exc:
-        module.fail_json(msg="%s. %s" % (exc, exc.cure), kind=exc.kind)
-    except Refused as exc:
-        module.fail_json(msg="The Docker engine refused: %s" % exc, kind="refused")
-    if not module._diff:
-        result.pop("diff")
-    if result.pop("failed", False):
-        module.fail_json(**result)
-    module.exit_json(**result)
 
 
 def explained(exc, host):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_networks
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROTECTED_LABEL
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Failure
 
 ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
@@ -22,12 +22,10 @@ NOT_FOUND = 404
 IN_USE = (403, 409)
 
 
-class CannotRemove(Exception):
-    """The network must not, or could not, be removed. ``cure`` is the next step for a person."""
+class CannotRemove(Failure):
+    """The network must not, or could not, be removed."""
 
-    def __init__(self, message, cure=None):
-        super().__init__(message)
-        self.cure = cure
+    kind = "cannot_remove"
 
 
 def remove(options, check):

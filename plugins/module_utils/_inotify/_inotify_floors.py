@@ -12,7 +12,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _ino
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _kernel_parameters, _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._linux._sysctl_floors import CannotRaise, Plan
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
-from ansible_collections.tracktion.ops.plugins.module_utils._measures._inotify_limits import count_users, key_of
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._inotify_limits import (
+    count_users,
+    key_of,
+    runtime_limits,
+)
 
 
 def plan(options):
@@ -20,7 +24,7 @@ def plan(options):
     asked = [name for name in _inotify.LIMITS if options.get(name) is not None]
     if not asked:
         raise BadOption("state=raised needs at least one of the floors %s" % ", ".join(_inotify.LIMITS))
-    runtime = {name: _inotify.limit(name) for name in _inotify.LIMITS}
+    runtime = runtime_limits()
     memory = _inotify_sizing.total_memory()
     computed = [name for name in asked if options[name] == _inotify_sizing.AUTO]
     if computed and os.geteuid() and not _kernel_parameters.read_only(key_of(computed[0])):

@@ -214,7 +214,7 @@ class Plan:
 
 
 def enforce(module, plan, name_of=str):
-    """Carry out the plan, or in check mode only tell it: ``(result, failure)`` for the module to end with."""
+    """Carry out the plan, or in check mode only tell it; a result for answer()."""
     if plan.skipped_reason:
         module.warn("Nothing was raised: %s" % plan.skipped_reason)
     try:
@@ -223,14 +223,11 @@ def enforce(module, plan, name_of=str):
             plan.carry_out(module.atomic_move)
     except CannotRaise as exc:
         # Not what was planned: what came of it.
-        module.fail_json(msg=str(exc), changed=plan.look_again(), raised=plan.as_data(name_of))
-    result = {"changed": plan.changed, "raised": plan.as_data(name_of)}
-    if module._diff:
-        result["diff"] = plan.diff()
-    failure = None
+        return {"changed": plan.look_again(), "raised": plan.as_data(name_of), "failed": True, "msg": str(exc)}
+    result = {"changed": plan.changed, "raised": plan.as_data(name_of), "diff": plan.diff()}
     if plan.overridden:
-        failure = "The floors would not survive a reboot: %s." % "; ".join(plan.overridden)
-    return result, failure
+        result.update(failed=True, msg="The floors would not survive a reboot: %s." % "; ".join(plan.overridden))
+    return result
 
 
 def named_floors(asked):

@@ -42,9 +42,9 @@ def measure(options):
     deadline = Deadline(options["deadline"])
     unknown = Unknown()
     try:
-        runtime = {name: _inotify.limit(name) for name in _inotify.LIMITS}
-    except (OSError, ValueError) as exc:
-        return unreachable(PARTS, no_inotify(exc))
+        runtime = runtime_limits()
+    except CannotConnect as exc:
+        return unreachable(PARTS, exc)
     configuration = read_configuration(options)
     for entry in configuration.unreadable:
         unknown.add("limits", "%s cannot be read: %s" % (entry["file"], entry["reason"]))
@@ -89,6 +89,14 @@ def why_unreadable(scan):
     if os.geteuid():
         return "the descriptors of %d processes cannot be read without privilege: measure with become" % len(pids)
     return "the descriptors of some processes cannot be read, not even by root: %s" % ", ".join(map(str, pids[:10]))
+
+
+def runtime_limits():
+    """The limits by name, as the kernel has them now. Raises CannotConnect where it has none."""
+    try:
+        return {name: _inotify.limit(name) for name in _inotify.LIMITS}
+    except (OSError, ValueError) as exc:
+        raise no_inotify(exc) from exc
 
 
 def no_inotify(exc):

@@ -13,7 +13,7 @@ import socket
 import threading
 
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure, cut
 
 APPLICATION_NAME = "tracktion.ops"
 
@@ -127,11 +127,13 @@ CAUSES = tuple(
 )
 
 
-class QueryFailed(Exception):
+class QueryFailed(Failure):
     """One query gave no result: the reason is the message.
 
     ``sqlstate`` is the server's code and ``said`` its own words, or both are null.
     """
+
+    kind = "query_failed"
 
     def __init__(self, message, sqlstate=None, said=None):
         super().__init__(message)

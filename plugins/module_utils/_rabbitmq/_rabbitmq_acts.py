@@ -17,7 +17,7 @@ import os
 import secrets
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_messages, _rabbitmq_queues
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import ReplyError, management, started
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_amqp import (
@@ -30,12 +30,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_
 NOTE_EVERY = 500
 
 
-class Refused(Exception):
+class Refused(Failure):
     """Nothing was changed, or what was is said in the message. ``cure`` names the option to look at."""
 
-    def __init__(self, message, cure):
-        super().__init__(message)
-        self.cure = cure
+    kind = "refused"
 
 
 def purge(options, check_mode):

@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _terminal
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _report_file, _terminal
 from tests.unit.plugins.plugin_utils.conftest import SETTINGS, outcome
 
 NOW = 1795400000.0
@@ -93,8 +93,8 @@ def test_nothing_but_named_fields_reaches_the_report(report):
 def test_a_report_is_read_back_as_it_was_written(report, tmp_path):
     made = report({"bad": BAD})
     path = tmp_path / "new" / "report.json"
-    _report.write(made, str(path))
-    assert _report.read_previous(str(path)) == made
+    _report_file.write(made, str(path))
+    assert _report_file.previous(str(path), _report.SCHEMA_VERSION) == made
     assert [entry.name for entry in path.parent.iterdir()] == ["report.json"]
 
 
@@ -102,8 +102,8 @@ def test_a_report_is_read_back_as_it_was_written(report, tmp_path):
 def test_a_previous_report_that_cannot_be_used_is_passed_over(tmp_path, text):
     path = tmp_path / "report.json"
     path.write_text(text)
-    assert _report.read_previous(str(path)) is None
-    assert _report.read_previous(str(tmp_path / "nosuch")) is None
+    assert _report_file.previous(str(path), _report.SCHEMA_VERSION) is None
+    assert _report_file.previous(str(tmp_path / "nosuch"), _report.SCHEMA_VERSION) is None
 
 
 def test_the_summary_is_small(report):

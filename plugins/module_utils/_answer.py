@@ -1,0 +1,27 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How every measuring and every acting module ends. Private to this collection."""
+
+from __future__ import annotations
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Failure
+
+
+def answer(module, work):
+    """End ``module`` with the dict that ``work()`` returns, or with the Failure that it raises.
+
+    Of the result, ``diff`` is shown to those who asked for one, and ``failed`` makes the task fail with all the rest.
+    A Failure is told in one line, with its cure; ``kind`` and ``cure`` are there for who reads it by program.
+    """
+    try:
+        result = dict({"changed": False}, **work())
+    except Failure as exc:
+        told = "%s. Cure: %s" % (str(exc).rstrip("."), exc.cure) if exc.cure else str(exc)
+        module.fail_json(msg=told, kind=exc.kind, cure=exc.cure)
+    if not module._diff:
+        result.pop("diff", None)
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
