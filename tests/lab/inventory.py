@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .engine import compose_command
+
 if TYPE_CHECKING:
     from .stack import Stack
 
@@ -73,6 +75,8 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "logs_minutes": 2,
         "logs_kernel_log": "",
         "tracktion_compose_project": stack.project,
+        # The lab's compose may be a copy of its own.
+        "containers_compose_command": [] if inside else list(compose_command()),
         "service_health_endpoints": [
             *(endpoint(service, name, body_json={"service": name}) for service, name in SERVICES.items()),
             endpoint(
