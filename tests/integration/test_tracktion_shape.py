@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from tests.integration.areas import visit
+from tests.integration.areas import diagnose, fired, visit
 from tests.integration.playbooks import ROOT, inventory, run_playbook
 from tests.integration.tracktion_stack import tracktion
 from tests.lab.engine import docker
@@ -175,6 +175,13 @@ def test_containers_are_their_services_whatever_their_names(story, measured):
     assert state["missing_services"] == []
     (files,) = state["compose"]["files"]
     assert (files["files"], files["error"]) == ([str(story.stack.folder / "docker-compose.yaml")], None)
+
+
+def test_one_that_has_ended_is_missed_only_where_it_is_said_to_have_to_run(story):
+    settings = {"tracktion_compose_project": story.stack.project, "containers_expected_services": ["migrations"]}
+    (finding,) = fired(diagnose("containers", settings), "containers.stopped", "critical")
+    assert finding["object"] == "tracktion-migrations"
+    assert "exit code 0: it ended by itself" in finding["summary"]
 
 
 def test_the_watched_directory_is_found_inside_the_container(measured):
