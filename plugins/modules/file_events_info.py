@@ -29,6 +29,13 @@ options:
     type: list
     elements: path
     default: []
+  directory_settings:
+    description:
+      - Variables of the watcher's environment that may name the directory that it watches. Without O(directories), that of the first
+        which is set is looked at, as the watcher sees it. A watcher that uses no inotify is not asked.
+    type: list
+    elements: str
+    default: []
   seen_by:
     description:
       - Whose paths O(directories) are. V(watcher) looks at them as the watcher sees them, inside its container.

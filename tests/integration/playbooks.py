@@ -50,9 +50,9 @@ def playbook_command(name, inventory_path, reports, *arguments, extra=None):
     return [ansible, "playbooks/%s.yml" % name, "-i", str(inventory_path), "-e", variables, *arguments]
 
 
-def run_playbook(name, inventory_path, reports, *arguments, extra=None, environment=None, timeout=120):
-    """Run ``playbooks/<name>.yml`` from the root of the checkout."""
-    command = playbook_command(name, inventory_path, reports, *arguments, extra=extra)
+def run_playbook(name, inventory_path, reports, *arguments, extra=None, environment=None, timeout=120, within=()):
+    """Run ``playbooks/<name>.yml`` from the root of the checkout, by the command ``within`` if there is one."""
+    command = [*within, *playbook_command(name, inventory_path, reports, *arguments, extra=extra)]
     done = _run(command, environment, timeout)
     report = Path(reports) / "report.json"
     return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)

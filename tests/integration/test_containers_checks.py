@@ -81,7 +81,7 @@ def forget_programs():
 # The container of each fault, by the service's name.
 SERVICES = {
     "bare-service": "bare",
-    "changed-limit": "redis",
+    "changed-limit": "tracklist_service",
     "crash-loop": "crashing",
     "many-processes": "crowded",
     "memory-near-limit": "full",
@@ -123,8 +123,8 @@ def test_what_is_told_of_a_fault_names_the_cause(broken):
     assert "(pid %d)" % os.getpid() in summary("port_taken", "barred")
     assert "100 %" in summary("cpu_throttled", "slow")
     (drift,) = broken["containers.compose_drift"]
-    assert "576.0 MiB" in drift["summary"]
-    assert "512.0 MiB" in drift["summary"]
+    assert "256.0 MiB" in drift["summary"]
+    assert "192.0 MiB" in drift["summary"]
 
 
 def test_a_port_that_another_container_holds_is_told_with_its_name(app):

@@ -60,14 +60,14 @@ def watcher():
     """A function that starts a watcher of these directories (one instance for each) as a user, until the test ends."""
     running = []
 
-    def start(*roots, uid=SOMEBODY):
+    def start(*roots, uid=SOMEBODY, **environment):
         words = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
         words += [faults.python(), "-c", WATCH, MARK, *roots]
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={**os.environ, "WATCH_EXTENSIONS": ".mp3", "SECRET": "x"},
+            env={**os.environ, "WATCH_EXTENSIONS": ".mp3", "SECRET": "x", **environment},
         )
         running.append(process)
         assert process.stdout.readline() == b"ready\n"
@@ -317,6 +317,33 @@ def test_directories_as_the_watcher_sees_them(music):
         assert (found["tree"]["directories"], found["tree"]["not_watched"]) == (6, 0)
     assert inside["file_system"]["mount_point"] == "/library"
     assert (seen["watcher"]["container"], seen["watcher"]["state"], seen["watcher"]["restarts"]) == (name, "running", 0)
+
+
+# The names of directories in its environment
+
+
+def paths_of(settings):
+    result, _found = look(watcher_command=MARK, directory_settings=settings)
+    return [(found["path"], found["watched"]) for found in result["directories"]]
+
+
+def test_the_directory_that_the_watcher_names_itself(music, watcher):
+    watcher(music, DATA_DIR=music, OTHER="/nowhere", EMPTY="", RELATIVE="music")
+    assert paths_of(["EMPTY", "UNSET", "DATA_DIR", "OTHER"]) == [(music, True)]
+    assert paths_of(["UNSET", "EMPTY"]) == paths_of(["RELATIVE", "DATA_DIR"]) == []
+    # What is said goes before.
+    result, found = look([music + "/artist"], watcher_command=MARK, directory_settings=["DATA_DIR"])
+    assert [entry["path"] for entry in result["directories"]] == [found["path"]] == [music + "/artist"]
+
+
+def test_a_directory_that_the_watcher_names_and_does_not_watch(music, watcher):
+    watcher(music + "/artist", DATA_DIR=music)
+    assert paths_of(["DATA_DIR"]) == [(music, False)]
+
+
+def test_a_watcher_without_inotify_is_not_asked_for_its_directory(music, watcher):
+    watcher(DATA_DIR=music)
+    assert paths_of(["DATA_DIR"]) == []
 
 
 # Inodes

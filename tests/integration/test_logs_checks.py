@@ -90,17 +90,19 @@ def test_a_burst_is_critical_when_it_is_large_and_none_when_it_was_like_that_bef
     """Lines of a file, with the times that the test gives them."""
     now = time.time()
 
-    def errors(before, after):
+    def errors(before, after, **settings):
         times = [now - 180 + 60 * number / before for number in range(before)]
         times += [now - 60 + 59 * number / after for number in range(after)]
         (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % moment for moment in times))
         mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_minutes": 2}
-        return diagnose("logs", {**mine, "logs_kernel_log": ""})
+        return diagnose("logs", {**mine, "logs_kernel_log": "", **settings})
 
     assert fired(errors(1, 300), "error_burst", status="critical")
     assert fired(errors(1, 30), "error_burst", status="warning")
     assert not fired(errors(29, 30), "error_burst")
     assert not fired(errors(290, 300), "error_burst")
+    # One a second, in a window of a few seconds.
+    assert not fired(errors(1, 60, logs_since=now - 5), "error_burst")
     assert fired(errors(290, 300), "errors", status="warning")
     assert not fired(errors(1, 5), "errors")
 

@@ -5,7 +5,10 @@ cd "$(dirname "$0")/../.."
 
 lab=tests/lab/lab
 reports=${DEMO_REPORTS:-reports}
-faults=(blocked-transaction memory-full queue-without-consumer)
+# One for each area at least: the remedies answer these,
+faults=(blocked-transaction memory-full queue-without-consumer changed-limit)
+# and these no remedy does, by design: what the right name server, the right artist or the right file is, a person knows.
+by_hand=(dns-broken api-wrong-answer errors-burst)
 watches=/proc/sys/fs/inotify/max_user_watches
 
 say() { printf '\n=== %s\n' "$*"; }
@@ -55,8 +58,8 @@ fi
 say "Diagnose the healthy stack: nothing may be worse than ok"
 play diagnose -e tracktion_fail_at=info
 
-say "Break it, for real: ${faults[*]}"
-for fault in "${faults[@]}"; do
+say "Break it, for real: ${faults[*]} ${by_hand[*]}"
+for fault in "${faults[@]}" "${by_hand[@]}"; do
   $lab break "$fault"
 done
 
@@ -65,6 +68,9 @@ play diagnose
 
 say "Remediate: sessions and services may be interrupted, and of the data only the keys lab:* may go"
 play remediate -e tracktion_remediate_risk=destructive -e '{"tracktion_confirm": ["cache.delete_keys:0:lab:*"]}'
+
+say "What is still there no remedy may guess; a person mends it: ${by_hand[*]}"
+$lab mend "${by_hand[@]}"
 
 say "Diagnose once more: nothing may be worse than ok"
 play diagnose -e tracktion_fail_at=info

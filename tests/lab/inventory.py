@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .engine import compose_command
+
 if TYPE_CHECKING:
     from .stack import Stack
 
@@ -62,13 +64,9 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "message_queue_management_port": address["management"][1],
         "message_queue_login_user": "tracktion",
         "message_queue_login_password": passwords["rabbitmq"],
-        "message_queue_consumer_project": stack.project,
-        "containers_project": stack.project,
         # Some sandboxes keep their own pid 1 even from root.
         "file_watching_hidden_processes_accepted": int(pid_1_is_hidden()),
         "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],
-        "file_watching_watcher_project": stack.project,
-        "network_compose_project": stack.project,
         # Managed hosts are containers without an engine: no service starts from there.
         "network_paths": [] if inside else PATHS,
         # The machine's own DNS server is no part of the stack, and a machine of tests may have none.
@@ -77,8 +75,8 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "logs_minutes": 2,
         "logs_kernel_log": "",
         "tracktion_compose_project": stack.project,
-        "tracktion_compose_directory": str(stack.directory),
-        "service_health_project": stack.project,
+        # The lab's compose may be a copy of its own.
+        "containers_compose_command": [] if inside else list(compose_command()),
         "service_health_endpoints": [
             *(endpoint(service, name, body_json={"service": name}) for service, name in SERVICES.items()),
             endpoint(

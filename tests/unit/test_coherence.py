@@ -171,6 +171,11 @@ def test_a_playbook_can_be_called_by_its_collection_name(path):
     assert path.stem.isidentifier()
 
 
+def test_the_example_is_shown_where_people_look_first():
+    example = (ROOT / "examples/tracktion.yml").read_text(encoding="utf-8").partition("---\n")[2]
+    assert "```yaml\n%s```" % example in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_prepare_installs_what_the_modules_import():
     imported = set()
     for path in (ROOT / "plugins" / "module_utils").rglob("*.py"):

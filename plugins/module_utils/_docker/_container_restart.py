@@ -143,6 +143,7 @@ class Target:
         self.labels = labels(row)
         self.before = self.look()
         self.after = None
+        self.last_exit_code = None
         self.result = None
         self.message = None
 
@@ -157,7 +158,8 @@ class Target:
             "health": (state.get("Health") or {}).get("Status"),
             "started_at": epoch(state.get("StartedAt")),
             "restart_count": data.get("RestartCount"),
-            "exit_code": None if state.get("Running") else state.get("ExitCode"),
+            # One that waits for its next start is "running" to the engine as well.
+            "exit_code": None if state.get("Status") == "running" else state.get("ExitCode"),
             "restarts_itself": (data["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no"),
             "stop_seconds": STOP_SECONDS if stop_seconds is None else stop_seconds,
         }
@@ -211,6 +213,8 @@ class Target:
         self.after = now = self.look()
         if now["started_at"] == self.before["started_at"]:
             return None
+        if now["exit_code"] is not None:
+            self.last_exit_code = now["exit_code"]
         if now["status"] == "running":
             if now["health"] is not None:
                 return "works" if now["health"] == "healthy" else None
@@ -218,7 +222,9 @@ class Target:
         if now["status"] == "exited" and not now["restarts_itself"]:
             return "ended with exit code %s" % now["exit_code"]
         if now["restart_count"] >= CRASHES:
-            return "ends again and again, with exit code %s" % now["exit_code"]
+            # Seen between two starts, unless each look fell into a short life.
+            code = "" if self.last_exit_code is None else ", with exit code %s" % self.last_exit_code
+            return "ends again and again%s" % code
         return None
 
     def fail(self, result, message):

@@ -227,7 +227,14 @@ def readable_address(text):
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
-def settings(pids, names):
+def directory(pids, names):
+    """The directory that the first of these variables names which the watcher has; null without an absolute path."""
+    found = settings(pids, names, longest=os.pathconf("/", "PC_PATH_MAX"))
+    path = next((found[name] for name in names if found[name]), "")
+    return path if path.startswith("/") else None
+
+
+def settings(pids, names, longest=SETTING_LENGTH):
     """The named variables of the watcher's environment; nothing else of it is looked at."""
     found = dict.fromkeys(names)
     for pid in pids:
@@ -239,5 +246,5 @@ def settings(pids, names):
         for word in words:
             name, _equals, value = word.decode("utf-8", "replace").partition("=")
             if name in found and found[name] is None:
-                found[name] = cut(value, SETTING_LENGTH)
+                found[name] = cut(value, longest)
     return found

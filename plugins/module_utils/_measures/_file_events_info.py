@@ -31,6 +31,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measures._inotify_l
 
 ARGUMENT_SPEC = {
     "directories": {"type": "list", "elements": "path", "default": []},
+    "directory_settings": {"type": "list", "elements": "str", "default": []},
     "seen_by": {"type": "str", "choices": ["host", "watcher"], "default": "host"},
     "watcher_service": {"type": "str", "default": ""},
     "watcher_project": {"type": "str", "default": ""},
@@ -70,7 +71,8 @@ def measure(options):
     sampled, connections = time.monotonic(), _watcher.broker(watcher.pids, options["broker_port"])
     file_systems = _mounts.inode_use(_mounts.mounts(), options["timeout"], deadline, unknown, options["top"])
     main = watcher.main(scan)
-    directories = [Directory(path, main, options) for path in options["directories"]]
+    paths, inside = wanted(options, watcher, scan)
+    directories = [Directory(path, main, inside, options) for path in paths]
     for directory in directories:
         directory.look(deadline, unknown)
     find_holders(directories, watcher, scan, names, engine, unknown, options["top"])
@@ -99,10 +101,19 @@ def check_options(options):
         raise BadOption("seen_by=watcher needs watcher_service or watcher_command, which say who the watcher is")
 
 
+def wanted(options, watcher, scan):
+    """``(paths, inside)``: the directories to look at, and whether they are those that the watcher sees."""
+    if options["directories"] or not options["directory_settings"]:
+        return options["directories"], options["seen_by"] == "watcher"
+    # One that holds no instance may look at them from time to time, which is its right.
+    path = _watcher.directory(watcher.pids, options["directory_settings"]) if watcher.instances(scan) else None
+    return [path] if path else [], True
+
+
 class Directory:
     """One of the configured directories, on its way to ``data``."""
 
-    def __init__(self, path, pid, options):
+    def __init__(self, path, pid, inside, options):
         self.path = path.rstrip("/") or "/"
         self.options = options
         # The process that watches, or null.
@@ -110,7 +121,7 @@ class Directory:
         self.real = None
         self.inode = None
         self.tree = None
-        self.inside = options["seen_by"] == "watcher"
+        self.inside = inside
         self.root = "/proc/%d/root" % pid if self.inside and pid else ""
         self.data = dict.fromkeys(_watched_directory.FACTS)
         self.data.update(

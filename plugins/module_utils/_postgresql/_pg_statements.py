@@ -60,7 +60,8 @@ def statements(client, top, min_calls, query_length):
     extension = client.row(EXTENSION)
     loaded = None
     if extension["preloaded"] is not None:
-        loaded = "pg_stat_statements" in [name.strip(' "') for name in extension["preloaded"].split(",")]
+        names = [name.strip(' "').rpartition("/")[2] for name in extension["preloaded"].split(",")]
+        loaded = "pg_stat_statements" in names
     summary = {
         "state": "not_created",
         "loaded": loaded,
@@ -72,6 +73,10 @@ def statements(client, top, min_calls, query_length):
     }
     parts = {"statements": summary, "slowest_statements": [], "heaviest_statements": []}
     if extension["version"] is None:
+        return parts
+    if loaded is False:
+        # To ask it all the same would be an error in the server's log, at each diagnosis.
+        summary["state"] = "not_loaded"
         return parts
     try:
         found = client.rows(

@@ -31,4 +31,6 @@ chown rabbitmq:rabbitmq /var/lib/rabbitmq
 export HOME=/var/lib/rabbitmq
 # An idle scheduler must not spin: the machine has better things to do.
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none"
-exec setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups -- rabbitmq-server
+# Not Debian's own wrapper, which would keep what it says from the container's log.
+cd /var/lib/rabbitmq
+exec setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups -- /usr/lib/rabbitmq/bin/rabbitmq-server

@@ -140,8 +140,8 @@ def port_taken(lab):
 
 @fault(fires=["containers.compose_drift"])
 def changed_limit(lab):
-    """Somebody has given the cache another memory limit than its compose file says."""
-    name = lab.container("redis")
+    """Somebody has given the tracklist service another memory limit than its compose file says."""
+    name = lab.container("tracklist_service")
     limit = lab.docker("inspect", "--format", "{{.HostConfig.Memory}}", name).strip()
     higher = str(int(limit) + (64 << 20))
     lab.docker("update", "--memory", higher, "--memory-swap", higher, name)

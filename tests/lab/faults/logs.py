@@ -12,6 +12,7 @@ from ..images import ensure_image
 from ..servers import LABEL
 from ..shell import attempt, run, wait_until
 from . import fault
+from .containers import HEALTHY, SOUND
 
 # What a service must never write, and services write. The last part of each must not be seen in any report.
 SECRETS = (
@@ -70,6 +71,8 @@ def talker(lab, service, script, *options):
         "com.docker.compose.project.working_dir": str(lab.directory),
     }
     words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+    # Nothing else is wrong with it.
+    words += [*SOUND, *HEALTHY]
     script += "\nimport pathlib, sys, time\nsys.stdout.flush()\npathlib.Path('/tmp/said').touch()\ntime.sleep(86400)\n"
     image = ensure_image(lab.state["suite"])
     run("docker", "run", "--detach", "--init", "--name", name, *words, *options, image, "python3", "-c", script)

@@ -1,0 +1,285 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A Tracktion as people have it, diagnosed and mended with variables only: those of the inventory that is our example.
+
+The tests go through one story, from top to bottom: the watcher has yesterday's password; services are stopped and
+started again by a remedy; a person gives the watcher the password.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+import pytest
+
+from tests.integration.areas import diagnose, fired, visit
+from tests.integration.playbooks import ROOT, inventory, run_playbook
+from tests.integration.tracktion_stack import tracktion
+from tests.lab.engine import docker
+from tests.lab.inventory import pid_1_is_hidden
+from tests.lab.shell import attempt
+
+EXAMPLE = ROOT / "examples" / "tracktion.yml"
+# This machine: root already, with other stacks beside ours, and whose kernel and resolver are nobody's concern here.
+MACHINE = {
+    "ansible_connection": "local",
+    "ansible_python_interpreter": sys.executable,
+    "ansible_become": False,
+    "file_watching_hidden_processes_accepted": int(pid_1_is_hidden()),
+    "logs_kernel_log": "",
+    "network_check_resolver": False,
+}
+RUNNING = ("analysis_service", "file_watcher", "postgres", "rabbitmq", "redis", "tracklist_service")
+# How it was set up: no health check and no limit anywhere. Of what has done its work and ended, nothing is said.
+SET_UP = {
+    *(("info", "containers.no_healthcheck", "tracktion-" + service) for service in RUNNING),
+    *(("info", "containers.no_memory_limit", "tracktion-" + service) for service in RUNNING),
+    ("info", "containers.no_restart_policy", "tracktion-file_watcher"),
+    ("info", "cache.maxmemory_unset", None),
+    ("info", "database.statements_off", None),
+}
+# What the watcher and the broker say about each other, as long as it is in the log.
+REFUSED = "file_watcher lost the broker: ProbableAuthenticationError: ConnectionClosedByBroker: (<n>) 'ACCESS_REFUSED"
+SAID = {
+    ("warning", "logs.errors", "file_watcher"),
+    ("warning", "logs.errors", "rabbitmq"),
+    ("warning", "logs.known_signature", "file_watcher: queue_password"),
+    ("warning", "logs.known_signature", "rabbitmq: queue_password"),
+    ("info", "logs.new_error_signature", "file_watcher: " + REFUSED),
+    ("info", "logs.new_error_signature", "rabbitmq: Error on AMQP connection <pid> (<ip> -> <ip>, state: starting):"),
+    ("info", "logs.new_error_signature", "rabbitmq: PLAIN login refused: user 'tracktion' - invalid credentials"),
+}
+# What is wrong.
+WRONG = {
+    ("critical", "file_watching.watcher_not_connected_to_broker", None),
+    ("critical", "service_health.wrong_status", "file_watcher"),
+}
+# Only after a while the errors are so many that they are a burst.
+IN_TIME = {("warning", "logs.error_burst", "file_watcher"), ("warning", "logs.error_burst", "rabbitmq")}
+AREAS = {
+    "cache",
+    "containers",
+    "database",
+    "file_watching",
+    "logs",
+    "message_queue",
+    "network",
+    "service_health",
+}
+
+
+class Story:
+    """The stack, and how to look at it as its host does: by localhost, and the usual ports."""
+
+    def __init__(self, stack, folder):
+        self.stack = stack
+        self.folder = folder
+        (folder / "hosts").write_text("%s localhost\n" % stack.address)
+
+    def run(self, playbook, hosts=EXAMPLE, *arguments, **extra):
+        """Run a playbook where localhost is the stack's address: nothing but /etc/hosts is another for it."""
+        script = 'mount --bind "$0" /etc/hosts && exec "$@"'
+        return run_playbook(
+            playbook,
+            hosts,
+            self.folder / "reports",
+            *arguments,
+            extra={
+                **MACHINE,
+                "tracktion_compose_project": self.stack.project,
+                "tracktion_state_dir": str(self.folder / "state"),
+                **extra,
+            },
+            environment={"POSTGRES_PASSWORD": self.stack.password, "RABBITMQ_PASSWORD": self.stack.password},
+            within=["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(self.folder / "hosts")],
+        )
+
+    def remediate(self, *arguments, **extra):
+        """Let services be restarted, and nothing else be done; the actions by the container."""
+        run = self.run(
+            "remediate",
+            EXAMPLE,
+            *arguments,
+            tracktion_areas=["containers"],
+            tracktion_remediate_risk="disruptive",
+            **extra,
+        )
+        return run, {action["target"]: action for action in run.report["remediation"]["actions"]}
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shape")
+    with tracktion(folder) as stack:
+        stack.wait_for_words("file_watcher", "lost the broker", 21)
+        yield Story(stack, folder)
+
+
+def found(run):
+    """``(status, id, object)`` of every finding; of a long signature, the beginning."""
+    return {
+        (entry["status"], entry["id"], entry["object"].partition(" - Login")[0] if entry["object"] else None)
+        for entry in run.report["findings"]
+    }
+
+
+def counted(run):
+    """By area: how many items were looked at, how many of them could not be judged, and what failed in it."""
+    (host,) = run.report["hosts"]
+    return {
+        area["name"]: (area["counts"]["items"] > 0, area["counts"]["unknown"], area["error"]) for area in host["areas"]
+    }
+
+
+def test_all_that_is_wrong_is_found_and_nothing_else(story):
+    run = story.run("diagnose")
+    assert run.code == 0, run.output
+    assert found(run) - IN_TIME == SET_UP | SAID | WRONG, run.output
+    assert counted(run) == dict.fromkeys(AREAS, (True, 0, None))
+
+
+def test_looking_leaves_no_error_in_the_log_of_the_database(story):
+    log = attempt("docker", "logs", "tracktion-postgres")
+    assert "ready to accept connections" in log.stderr
+    assert "tracktion.ops" not in log.stdout + log.stderr
+
+
+def test_without_the_passwords_it_says_which_variables_are_missing(story):
+    run = story.run("diagnose", inventory(story.folder / "nothing.yml", {"music-1": {}}))
+    assert run.code == 0, run.output
+    shut = {("critical", "database.unreachable", None), ("critical", "message_queue.unreachable", None)}
+    known = {entry for entry in found(run) if entry[0] != "unknown"}
+    assert known - IN_TIME == SET_UP - {("info", "database.statements_off", None)} | SAID | WRONG | shut, run.output
+    for area in ("database", "message_queue"):
+        (finding,) = run.findings(area + ".unreachable")
+        assert "%s_login_user and %s_login_password" % (area, area) in finding["advice"]
+
+
+@pytest.fixture(scope="module")
+def measured(story):
+    """What a visit measures, by area."""
+    settings = {**MACHINE, "tracktion_compose_project": story.stack.project}
+    areas = ("containers", "file_watching", "logs", "network")
+    return {area: visit(area, settings)[1]["measurement"] for area in areas}
+
+
+def test_containers_are_their_services_whatever_their_names(story, measured):
+    state = measured["containers"]["state"]
+    services = {entry["service"]: (entry["name"], entry["status"]) for entry in state["containers"]}
+    running = {service: ("tracktion-" + service, "running") for service in RUNNING}
+    assert services == {**running, "migrations": ("tracktion-migrations", "exited")}
+    assert state["missing_services"] == []
+    (files,) = state["compose"]["files"]
+    assert (files["files"], files["error"]) == ([str(story.stack.folder / "docker-compose.yaml")], None)
+
+
+def test_one_that_has_ended_is_missed_only_where_it_is_said_to_have_to_run(story):
+    settings = {"tracktion_compose_project": story.stack.project, "containers_expected_services": ["migrations"]}
+    (finding,) = fired(diagnose("containers", settings), "containers.stopped", "critical")
+    assert finding["object"] == "tracktion-migrations"
+    assert "exit code 0: it ended by itself" in finding["summary"]
+
+
+def test_the_watched_directory_is_found_inside_the_container(measured):
+    events = measured["file_watching"]["events"]
+    (directory,) = events["directories"]
+    assert (directory["path"], directory["watched"], directory["tree"]["not_watched"]) == ("/data/music", True, 0)
+    assert (events["watcher"]["container"], events["watcher"]["broker"]["connected"]) == (
+        "tracktion-file_watcher",
+        False,
+    )
+
+
+def test_every_log_was_read(measured):
+    services = {entry["name"]: entry for entry in measured["logs"]["errors"]["services"]}
+    assert set(services) == {*RUNNING, "migrations"}
+    assert {name for name, entry in services.items() if entry["error"] or not entry["lines"]} == set()
+
+
+def test_every_way_was_gone_and_every_port_tried(measured):
+    network = measured["network"]["network"]
+    assert {way["service"] for way in network["paths"]} == {"analysis_service", "tracklist_service", "file_watcher"}
+    assert {(way["measured"], way["ok"]) for way in network["paths"]} == {(True, True)}
+    ports = {port["host_port"]: port["ok"] for port in network["published_ports"]}
+    assert ports == dict.fromkeys((5432, 6379, 5672, 15672, 8001, 8002, 8003), True)
+
+
+def test_every_finding_names_what_a_person_can_type(story):
+    run = story.run("diagnose")
+    (watcher,) = run.findings("file_watching.watcher_not_connected_to_broker")
+    assert "docker logs --tail 20 tracktion-file_watcher" in watcher["advice"]
+    (endpoint,) = run.findings("service_health.wrong_status")
+    assert "docker logs --since 10m tracktion-file_watcher" in endpoint["advice"]
+    for password in (story.stack.password, story.stack.old_password):
+        assert password not in run.output
+
+
+def test_a_health_check_has_a_line_for_each_of_it(story):
+    run = story.run("health_check")
+    assert run.code == 2
+    for line in (
+        r"CRITICAL +music-1 +file_watching +watcher_not_connected_to_broker",
+        r"CRITICAL +music-1 +service_health +wrong_status \[file_watcher\]",
+        r"OK +music-1 +message_queue",
+        r"OK +music-1 +network",
+    ):
+        assert re.search(line, run.output), run.output
+
+
+def test_a_stopped_service_without_a_health_check_is_started_and_stays(story):
+    stack, name = story.stack, "tracktion-analysis_service"
+    docker("stop", "--time", "5", name)
+    ended = stack.state("analysis_service")["FinishedAt"]
+
+    run, actions = story.remediate("--check")
+    assert (set(actions), actions[name]["outcome"]) == ({name}, "changed"), run.output
+    assert "waits until it stays up" in actions[name]["does"]
+    assert (stack.state("analysis_service")["Status"], stack.state("analysis_service")["FinishedAt"]) == (
+        "exited",
+        ended,
+    )
+
+    run, actions = story.remediate()
+    assert (run.code, actions[name]["outcome"]) == (0, "changed"), run.output
+    assert {about["change"] for about in actions[name]["findings"]} == {"fixed"}
+    state = stack.inspect("analysis_service")
+    assert (state["State"]["Status"], state["RestartCount"]) == ("running", 0)
+    stack.wait_healthy(8001)
+
+    # What was well before is as it was, and what has done its work has not done it again.
+    assert stack.state("migrations")["Status"] == "exited"
+    assert story.remediate()[1] == {}
+
+
+def test_one_that_starts_and_ends_again_is_not_called_mended(story):
+    stack, name = story.stack, "tracktion-tracklist_service"
+    docker("stop", "--time", "5", name)
+    may_log_in = ("psql", "-U", "postgres", "-c")
+    stack.exec("postgres", *may_log_in, "alter role tracktion_user nologin")
+    try:
+        run, actions = story.remediate()
+        assert (run.code, actions[name]["outcome"]) == (2, "failed"), run.output
+        assert "ends again and again, with exit code 1" in actions[name]["message"]
+        assert "docker logs --tail 50 " + name in actions[name]["message"]
+        assert stack.inspect("tracklist_service")["RestartCount"] > 0
+    finally:
+        stack.exec("postgres", *may_log_in, "alter role tracktion_user login")
+        stack.wait_healthy(8002)
+
+
+def test_what_a_person_mends_is_gone_from_the_findings(story):
+    stack = story.stack
+    stack.settings(RABBITMQ_OLD_PASSWORD=stack.password)
+    stack.compose("up", "--detach", "file_watcher")
+    stack.wait_healthy(8003)
+    mended = time.time()
+    # The tracklist service has just been restarted a few times, and its log says why.
+    docker("restart", "tracktion-tracklist_service")
+    stack.wait_healthy(8002)
+    run = story.run("diagnose", logs_since=mended)
+    assert found(run) == SET_UP, run.output
+    assert counted(run) == dict.fromkeys(AREAS, (True, 0, None))
