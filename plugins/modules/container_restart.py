@@ -116,8 +116,8 @@ containers:
     result:
       description:
         - V(restarted), and V(planned) in check mode. V(changed_meanwhile), V(just_started) and V(protected) were left alone.
-        - V(unhealthy) does not work after its restart; V(not_restartable) is paused or about to go; V(refused) by the engine; V(unknown) where the
-          engine was lost meanwhile. Each of these makes the module fail, and those that follow are V(not_reached).
+        - V(unhealthy) does not work after its restart; V(not_restartable) is paused or about to go; V(rejected) is what the engine would not restart;
+          V(unknown) where the engine was lost meanwhile. Each of these makes the module fail, and those that follow are V(not_reached).
       type: str
       returned: always
     message: {description: 'What went wrong, or null.', type: str, returned: always}
@@ -148,6 +148,14 @@ after:
   returned: as RV(containers)
   type: dict
   sample: {}
+kind:
+  description:
+    - Why nothing was done. V(no_engine) (there is no such socket), V(refused) (nobody listens there), V(permission), V(timeout), V(rejected) (the engine
+      answers, and says no), V(too_old), V(tls), V(name_resolution) or V(failed) of the engine; V(not_found), V(bad_option), V(missing_library) or
+      V(cannot_measure) of what was asked for.
+  returned: when nothing could be tried
+  type: str
+  sample: timeout
 """
 
 from functools import partial

@@ -92,8 +92,9 @@ reachable:
   sample: true
 error:
   description:
-    - Why the engine could not be asked, as C(kind) (V(no_engine), V(refused), V(permission), V(timeout), V(too_old), V(tls), V(name_resolution),
-      V(failed)), C(message) and C(cure); else null.
+    - Why the engine could not be asked, as C(kind), C(message) and C(cure); else null.
+    - C(kind) is V(no_engine) (there is no such socket), V(refused) (nobody listens there), V(permission), V(timeout), V(rejected) (it answers, and says
+      no), V(too_old), V(tls), V(name_resolution) or V(failed).
   returned: always
   type: dict
   sample: null

@@ -43,7 +43,7 @@ def recreate(options, check_mode, run):
 
     ``run`` is the method run_command of the module.
 
-    Raises CannotMeasure, CannotConnect and _docker.Refused where nothing was done yet.
+    Raises CannotMeasure and CannotConnect where nothing was done yet.
     """
     deadline = Deadline(options["deadline"])
     # How it stands when the time is over is still asked.

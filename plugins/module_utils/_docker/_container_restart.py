@@ -49,7 +49,7 @@ STATE_FIELDS = ("id", "status", "health", "started_at", "restart_count")
 def restart(options, check_mode):
     """What M(tracktion.ops.container_restart) returns, with ``failed`` and ``msg`` on failure.
 
-    Raises CannotMeasure, CannotConnect and _docker.Refused where nothing was done yet.
+    Raises CannotMeasure and CannotConnect where nothing was done yet.
     """
     if not options["services"] and not options["names"]:
         raise BadOption("services, names: only what is named is restarted", cure="Name services or containers.")
@@ -147,7 +147,7 @@ class Target:
         self.message = None
 
     def look(self):
-        """What the engine says about it now. Raises CannotConnect, Refused."""
+        """What the engine says about it now. Raises CannotConnect."""
         data = self.client.call("inspect_container", self.id)
         state = data["State"]
         stop_seconds = (data.get("Config") or {}).get("StopTimeout")
@@ -188,8 +188,8 @@ class Target:
         try:
             self.ask_for_restart(seconds)
             outlook = _docker.wait_until(self.progress, deadline)
-        except _docker.Refused as exc:
-            return self.fail("refused", "the engine refuses to restart it: %s" % exc)
+        except _docker.Rejected as exc:
+            return self.fail("rejected", "the engine does not restart it: %s" % exc.said)
         except CannotConnect as exc:
             return self.fail("unknown", "lost the engine while it was restarted: %s" % exc)
         if outlook == "works":

@@ -11,13 +11,14 @@ import os
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import ONE_OFF
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, Rejected
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import DEBIAN_PACKAGES, require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
     CannotMeasure,
     MissingLibrary,
+    cut,
 )
 
 SPEC = {
@@ -33,6 +34,8 @@ SPEC = {
 DEPENDS_ON = "com.docker.compose.depends_on"
 
 UNIX = ("unix://", "http+unix://")
+# The cause stands at the end of what the engine says.
+MAX_SAID = 1000
 # What makes the socket, where its package put it. Podman needs none, and makes one only where it is told to.
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 
@@ -41,14 +44,6 @@ class NotFound(CannotMeasure):
     """What was named is not there."""
 
     kind = "not_found"
-
-
-class Refused(Exception):
-    """The engine answered, and said no. ``status`` is HTTP's."""
-
-    def __init__(self, status, message):
-        super().__init__(message)
-        self.status = status
 
 
 class Client:
@@ -77,29 +72,36 @@ class Client:
         return self._docker.tls.TLSConfig(client_cert=certificate, ca_cert=options["ca_path"], verify=verify)
 
     def call(self, method, *arguments, **named):
-        """What the method of the SDK returns. Raises CannotConnect, or Refused where the engine says no."""
-        seconds = self._deadline.remaining(self._options["timeout"])
-        if seconds <= 0:
-            raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
-        self.api.timeout = seconds
-        return self._ask(getattr(self.api, method), *arguments, **named)
+        """What the method of the SDK returns. Raises CannotConnect; Rejected, which is one, where the engine says no."""
+        return self._in_time(getattr(self.api, method), *arguments, **named)
 
     def remove_build_cache(self, identity):
-        """Remove one entry of the build cache; the method of the SDK takes no filters before 7.1, and removes all."""
+        """Remove one entry of the build cache; the method of the SDK takes no filters before 7.1, and removes all.
+
+        Returns whether the engine did: it says nothing about an entry that it keeps.
+        """
         filters = json.dumps({"id": [identity]})
 
         def remove():
             url = self.api._url("/build/prune")
             return self.api._result(self.api._post(url, params={"all": True, "filters": filters}), True)
 
-        return self._ask(remove)
+        return identity in (self._in_time(remove).get("CachesDeleted") or [])
+
+    def _in_time(self, method, *arguments, **named):
+        seconds = self._deadline.remaining(self._options["timeout"])
+        if seconds <= 0:
+            raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
+        self.api.timeout = seconds
+        return self._ask(method, *arguments, **named)
 
     def _ask(self, method, *arguments, **named):
         errors = self._docker.errors
         try:
             return method(*arguments, **named)
         except errors.APIError as exc:
-            raise Refused(getattr(exc.response, "status_code", None), exc.explanation or str(exc)) from exc
+            said = cut(exc.explanation or str(exc), MAX_SAID)
+            raise Rejected(getattr(exc.response, "status_code", None), said) from exc
         except errors.TLSParameterError as exc:
             raise BadOption("client_cert, client_key, ca_path: %s" % exc) from exc
         except (errors.DockerException, OSError, ValueError) as exc:
@@ -112,8 +114,6 @@ def answer(module, act):
         result = act()
     except (CannotConnect, CannotMeasure) as exc:
         module.fail_json(msg="%s. %s" % (exc, exc.cure), kind=exc.kind)
-    except Refused as exc:
-        module.fail_json(msg="The Docker engine refused: %s" % exc, kind="refused")
     if not module._diff:
         result.pop("diff")
     if result.pop("failed", False):

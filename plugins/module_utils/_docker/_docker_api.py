@@ -28,11 +28,11 @@ WIRE_ERRORS = (OSError, http.client.HTTPException)
 LOOK_AT_ENGINE = "journalctl -u docker -n 50"
 
 
-class Refused(CannotConnect):
-    """The engine answered with an error: ``status`` is that of HTTP, ``said`` is what it said."""
+class Rejected(CannotConnect):
+    """The engine answered, and said no: ``status`` is that of HTTP, ``said`` is what it said."""
 
     def __init__(self, status, said):
-        super().__init__("rejected", "the Docker engine refuses: %s" % said, LOOK_AT_ENGINE)
+        super().__init__("rejected", "the Docker engine rejects it: %s" % said, LOOK_AT_ENGINE)
         self.status = status
         self.said = said
 
@@ -50,7 +50,7 @@ def socket_of(docker_host):
 class DockerApi:
     """Requests to the engine behind a socket, each within ``timeout`` and all within ``deadline``.
 
-    Whatever goes wrong is raised as CannotConnect, or as Refused, which is one, where the engine says no.
+    Whatever goes wrong is raised as CannotConnect, or as Rejected, which is one, where the engine says no.
     """
 
     def __init__(self, path, timeout, deadline=None):
@@ -94,7 +94,7 @@ class DockerApi:
             with contextlib.closing(response):
                 answer = Answer(response, self._explaining)
                 if response.status >= 400:
-                    raise Refused(response.status, _said(answer.read(MAX_REFUSAL_BYTES), response.status))
+                    raise Rejected(response.status, _said(answer.read(MAX_REFUSAL_BYTES), response.status))
                 yield answer
 
     @contextlib.contextmanager

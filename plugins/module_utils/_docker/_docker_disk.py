@@ -27,8 +27,8 @@ class DiskUse:
         try:
             client = _docker.Client(dict(self.options, timeout=seconds), Deadline(seconds))
             self.data = client.call("df")
-        except (CannotConnect, _docker.Refused) as exc:
-            if getattr(exc, "kind", None) != "timeout":
+        except CannotConnect as exc:
+            if exc.kind != "timeout":
                 self.reason = str(exc)
 
     def summary(self, seconds, unknown):

@@ -16,7 +16,7 @@ import signal
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, Refused, summary
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, Rejected, summary
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 
 # What it means that the engine does not run a command, by the status of its answer.
@@ -56,7 +56,7 @@ def run(api, identity, command, most_bytes):
     """Run ``command`` (the engine's own fields: Cmd, User, WorkingDir, Env) and wait for its end: an Exec."""
     try:
         return _run(api, identity, command, most_bytes)
-    except Refused as exc:
+    except Rejected as exc:
         raise CannotConnect(REFUSALS.get(exc.status, exc.kind), str(exc), LIST_CONTAINERS) from exc
 
 

@@ -32,7 +32,7 @@ SPEC = dict(
 def prune(options, check_mode):
     """What M(tracktion.ops.docker_prune) returns, with ``failed`` and ``msg`` on failure.
 
-    Raises CannotMeasure, CannotConnect and _docker.Refused where nothing was done yet.
+    Raises CannotMeasure and CannotConnect where nothing was done yet.
     """
     if "volumes" in options["kinds"] and not options["names"]:
         raise BadOption("names: volumes are removed by name only", cure="Name them: docker volume ls -f dangling=true")
@@ -125,10 +125,10 @@ def remove(client, item):
         else:
             client.remove_build_cache(item["id"])
         item["result"] = "removed"
-    except _docker.Refused as exc:
+    except _docker.Rejected as exc:
         # Gone already, or used again.
         item["result"] = "gone" if exc.status == 404 else "kept"
-        item["message"] = None if exc.status == 404 else str(exc)
+        item["message"] = None if exc.status == 404 else exc.said
     except CannotConnect as exc:
         item.update(result="failed", message=str(exc))
 

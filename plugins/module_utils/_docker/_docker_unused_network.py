@@ -52,7 +52,7 @@ def _remove(api, options, check):
         return _result(before, None, undo)
     try:
         api.remove("networks", options["id"])
-    except _docker_api.Refused as exc:
+    except _docker_api.Rejected as exc:
         if exc.status == NOT_FOUND:
             return _result(None, None, None, "the network is gone already")
         if exc.status in IN_USE:
@@ -67,7 +67,7 @@ def find(api, identity):
     """The network of an id as the engine describes it, null where there is none."""
     try:
         network = api.read("networks", identity)
-    except _docker_api.Refused as exc:
+    except _docker_api.Rejected as exc:
         if exc.status == NOT_FOUND:
             return None
         raise

@@ -65,8 +65,6 @@ def measure(options):
         engine = engine_facts(client, options, unknown)
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
-    except _docker.Refused as exc:
-        return unreachable(PARTS, CannotConnect("refused", str(exc), "Look at its log: journalctl -u docker"))
     containers = [described(data, options) for data in inspected]
     compose = paths = ports = None
     if _listeners.is_local(options["docker_host"]):
@@ -121,7 +119,7 @@ def inspections(client, rows, options, unknown):
     for row in rows[: options["max_containers"]]:
         try:
             found.append(client.call("inspect_container", row["Id"]))
-        except _docker.Refused as exc:
+        except _docker.Rejected as exc:
             if exc.status != 404:
                 unknown.add("containers", "%s: %s" % (_docker.name_of(row), exc))
         except CannotConnect as exc:
@@ -138,7 +136,7 @@ def state_now(client, identity):
     """The state of a container now, empty where it is gone; null where that cannot be asked any more."""
     try:
         return client.call("inspect_container", identity)["State"]
-    except _docker.Refused:
+    except _docker.Rejected:
         return {}
     except CannotConnect:
         return None
@@ -165,7 +163,7 @@ def engine_facts(client, options, unknown):
     components = [part.get("Name") or "" for part in version.get("Components") or []]
     try:
         info = client.call("info")
-    except (CannotConnect, _docker.Refused) as exc:
+    except CannotConnect as exc:
         # It asks every driver and plugin, and may wait for a broken one.
         unknown.add("engine", exc)
         info = {}
