@@ -236,7 +236,7 @@ disk:
     unused_images_bytes: {description: What they hold that no other image shares., type: int, returned: always}
     dangling_images: {description: Unused images without a name., type: int, returned: always}
     dangling_images_bytes: {description: What they hold., type: int, returned: always}
-    build_cache_bytes: {description: Build cache that is not in use., type: int, returned: always}
+    build_cache_bytes: {description: Build cache that neither a build nor an image uses., type: int, returned: always}
     stopped_containers: {description: Containers that do not run., type: int, returned: always}
     stopped_containers_bytes: {description: What they have written., type: int, returned: always}
     volumes: {description: Volumes., type: int, returned: always}

@@ -45,7 +45,7 @@ options:
     type: float
     default: 604800.0
   deny:
-    description: Names (of images, the id) of what stays.
+    description: Names (of images and of build cache, the id) of what stays.
     type: list
     elements: str
     default: []

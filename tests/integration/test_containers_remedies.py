@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from tests.integration.containers import look, own_project, sound
+from tests.integration.containers import cached, look, own_project, sdk_client, sound
 from tests.integration.modules import run_module
 from tests.integration.playbooks import LOCAL, inventory, run_remedy
 from tests.lab.engine import compose_command, docker
@@ -91,9 +91,11 @@ def test_images_without_a_name_are_told_and_go(app, images, tmp_path):
     used = images()
     app.containers.append("%s-user" % app.name)
     docker("create", "--name", app.containers[-1], "--label", "%s=containers" % LABEL, used, "sleep")
-    # Nobody else's images are at stake: those are older.
-    mine = {"containers_prune_age_seconds": 0, "containers_deny": [name[7:19] for name in others_than(image)]}
-    assert denied[7:19] in mine["containers_deny"]
+    # Nobody else's images and build cache are at stake.
+    with sdk_client() as engine:
+        others = [name[7:19] for name in others_than(image)] + list(cached(engine))
+    assert denied[7:19] in others
+    mine = {"containers_prune_age_seconds": 0, "containers_deny": others}
     found = look(app, containers_reclaimable_info=1, containers_reclaimable_warning=1, **mine)
     (finding,) = sound(found["containers.reclaimable"])
     assert finding["remedy"]["id"] == "containers.prune_images"

@@ -72,7 +72,7 @@ class Client:
         return self._docker.tls.TLSConfig(client_cert=certificate, ca_cert=options["ca_path"], verify=verify)
 
     def call(self, method, *arguments, **named):
-        """What the method of the SDK returns. Raises CannotConnect; Rejected, which is one, where the engine says no."""
+        """What the method of the SDK returns. Raises CannotConnect; Rejected, which is one, where it says no."""
         return self._in_time(getattr(self.api, method), *arguments, **named)
 
     def remove_build_cache(self, identity):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache, _docker
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
 
 
@@ -48,7 +48,7 @@ def summary(data):
     dangling = [image for image in unused if is_dangling(image)]
     stopped = [container for container in containers if container.get("State") in ("exited", "created", "dead")]
     idle = [volume for volume in volumes if (volume.get("UsageData") or {}).get("RefCount") == 0]
-    idle_cache = [entry for entry in cache if not entry.get("InUse")]
+    cache_bytes = sum(entry.get("Size") or 0 for entry, _used in _build_cache.removable(cache))
     return {
         "layers_bytes": data.get("LayersSize"),
         "images": len(images),
@@ -56,14 +56,13 @@ def summary(data):
         "unused_images_bytes": sum(own_size(image) for image in unused),
         "dangling_images": len(dangling),
         "dangling_images_bytes": sum(own_size(image) for image in dangling),
-        "build_cache_bytes": sum(entry.get("Size") or 0 for entry in idle_cache),
+        "build_cache_bytes": cache_bytes,
         "stopped_containers": len(stopped),
         "stopped_containers_bytes": sum(container.get("SizeRw") or 0 for container in stopped),
         "volumes": len(volumes),
         "unused_volumes": len(idle),
         "unused_volumes_bytes": sum(max(0, (volume.get("UsageData") or {}).get("Size") or 0) for volume in idle),
-        "reclaimable_bytes": sum(own_size(image) for image in dangling)
-        + sum(entry.get("Size") or 0 for entry in idle_cache),
+        "reclaimable_bytes": sum(own_size(image) for image in dangling) + cache_bytes,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker, _docker_disk
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache, _docker, _docker_disk
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     ONE_OFF,
     SERVICE,
@@ -90,10 +90,9 @@ def volumes(client, options):
 
 
 def build_cache(client, options):
-    """Entries of the build cache that no build uses, last used longer ago than ``older_than``."""
-    for entry in client.call("df").get("BuildCache") or []:
-        used = epoch(entry.get("LastUsedAt") or entry.get("CreatedAt"))
-        if not entry.get("InUse") and not entry.get("Shared") and is_old(used, options):
+    """Entries of the build cache that nothing holds, last used longer ago than ``older_than``."""
+    for entry, used in _build_cache.removable(client.call("df").get("BuildCache") or []):
+        if may_go(entry["ID"], {}, options) and is_old(used, options):
             yield candidate("build_cache", entry["ID"], entry["ID"], used, entry.get("Size"))
 
 
@@ -122,8 +121,9 @@ def remove(client, item):
             client.call("remove_container", item["id"], force=False, v=False)
         elif item["kind"] == "volume":
             client.call("remove_volume", item["id"], force=False)
-        else:
-            client.remove_build_cache(item["id"])
+        elif not client.remove_build_cache(item["id"]):
+            item.update(result="kept", message="it is in use, or something was built upon it")
+            return
         item["result"] = "removed"
     except _docker.Rejected as exc:
         # Gone already, or used again.

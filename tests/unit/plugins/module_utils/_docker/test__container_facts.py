@@ -121,7 +121,7 @@ def test_the_disk_is_added_up():
             ],
             "Containers": [{"State": "running", "SizeRw": 5}, {"State": "exited", "SizeRw": 7}, {"State": "created"}],
             "Volumes": [{"UsageData": {"RefCount": 0, "Size": 11}}, {"UsageData": {"RefCount": 1, "Size": 13}}, {}],
-            "BuildCache": [{"InUse": False, "Size": 17}, {"InUse": True, "Size": 19}],
+            "BuildCache": [{"ID": "free", "Size": 17}, {"ID": "held", "InUse": True, "Size": 19}],
         }
     )
     assert found == {
