@@ -60,6 +60,10 @@ options:
     description: How many entries RV(containers) and RV(paths) have at most.
     type: int
     default: 100
+  top_volumes:
+    description: How many entries RV(disk.largest_unused_volumes) has at most.
+    type: int
+    default: 10
   deadline:
     description: Seconds within which everything is over. What could not be read by then is named in RV(unknown).
     type: float
@@ -240,8 +244,16 @@ disk:
     stopped_containers: {description: Containers that do not run., type: int, returned: always}
     stopped_containers_bytes: {description: What they have written., type: int, returned: always}
     volumes: {description: Volumes., type: int, returned: always}
-    unused_volumes: {description: Volumes that no container has., type: int, returned: always}
-    unused_volumes_bytes: {description: What they hold., type: int, returned: always}
+    unused_volumes: {description: 'Volumes that no container has, running or stopped.', type: int, returned: always}
+    unused_volumes_bytes: {description: 'What they hold, as far as the engine knows.', type: int, returned: always}
+    largest_unused_volumes:
+      description:
+        - The largest of them, as C(name), C(driver), C(bytes) (null where the engine does not know), C(created_at) and C(age_seconds) (to engines as old
+          as 20.10, a volume is made anew with every change in its top directory), C(project) and C(volume), which are compose's names, or null,
+          and C(protected).
+      type: list
+      elements: dict
+      returned: always
     reclaimable_bytes: {description: Dangling images and build cache., type: int, returned: always}
   sample: {images: 2, reclaimable_bytes: 0}
 """

@@ -255,5 +255,5 @@ def test_what_is_amiss_with_the_engine_itself_is_told(app, tmp_path):
 
 def test_a_disk_that_takes_too_long_to_count_is_unknown(app):
     found = look(app, containers_disk_seconds=0.0001)
-    assert set(found) == {"containers.reclaimable", "containers.stopped_space", "containers.unused_volumes"}
+    assert set(found) == {"containers.reclaimable", "containers.stopped_space", "containers.unused_volume"}
     assert {findings[0]["status"] for findings in found.values()} == {"unknown"}

@@ -149,38 +149,6 @@ def started_by_hand(app, *options):
     return name
 
 
-@pytest.fixture
-def volumes(app):
-    """Three volumes: one that nobody uses, one that a container has, and a protected one."""
-    names = ["%s-%s" % (app.name, name) for name in ("unused", "used", "protected")]
-    for name in names:
-        protected = ["--label", "tracktion.ops.protected=true"] if name.endswith("-protected") else []
-        docker("volume", "create", "--label", "%s=containers" % LABEL, *protected, name)
-    app.run("keeper", "true", options=("--volume", "%s:/data" % names[1]))
-    yield names
-    app.remove()
-    attempt("docker", "volume", "rm", *names)
-
-
-def test_volumes_that_nobody_uses_are_told_and_go_by_name_only(app, volumes):
-    (finding,) = sound(look(app, containers_unused_volumes_info=0)["containers.unused_volumes"])
-    assert finding["remedy"] is None
-    assert "names" in run_module("docker_prune", {"kinds": ["volumes"]})["msg"]
-    named = {"kinds": ["volumes"], "names": volumes}
-    planned = run_module("docker_prune", named, check=True)
-    assert {each["name"]: each["result"] for each in planned["removed"]} == {volumes[0]: "planned", volumes[1]: "kept"}
-    assert left_of(volumes) == set(volumes)
-    done = run_module("docker_prune", named)
-    # What a container has, the engine keeps.
-    assert {each["name"]: each["result"] for each in done["removed"]} == {volumes[0]: "removed", volumes[1]: "kept"}
-    assert left_of(volumes) == set(volumes[1:])
-    assert run_module("docker_prune", named)["changed"] is False
-
-
-def left_of(names):
-    return set(docker("volume", "ls", "--format", "{{.Name}}").split()) & set(names)
-
-
 # A stack as the real one: containers with names of their own, a file of another name, a service that has done its work.
 REAL = """
 services:

@@ -23,6 +23,7 @@ MAX_BYTES = 1 << 20
 # Labels of compose.
 SERVICE = "com.docker.compose.service"
 PROJECT = "com.docker.compose.project"
+VOLUME = "com.docker.compose.volume"
 ONE_OFF = "com.docker.compose.oneoff"
 # The label of what no remedy may touch.
 PROTECTED_LABEL = "tracktion.ops.protected"

@@ -47,11 +47,15 @@ class NotFound(CannotMeasure):
 
 
 class Client:
-    """A connection to the engine; every call is bounded by ``timeout`` and by what the deadline leaves."""
+    """A connection to the engine, and every call, are bounded by ``timeout`` and by what the deadline leaves.
 
-    def __init__(self, options, deadline):
+    ``patience`` is another time limit for the calls, where the engine has to work for an answer.
+    """
+
+    def __init__(self, options, deadline, patience=None):
         self._options = options
         self._deadline = deadline
+        self._patience = options["timeout"] if patience is None else patience
         self._docker = require("docker")
         self.api = self._ask(self._connect)
 
@@ -89,7 +93,7 @@ class Client:
         return identity in (self._in_time(remove).get("CachesDeleted") or [])
 
     def _in_time(self, method, *arguments, **named):
-        seconds = self._deadline.remaining(self._options["timeout"])
+        seconds = self._deadline.remaining(self._patience)
         if seconds <= 0:
             raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
         self.api.timeout = seconds

@@ -43,6 +43,7 @@ ARGUMENT_SPEC = dict(
     max_containers={"type": "int", "default": 500},
     daemon_configuration={"type": "path", "default": DAEMON_CONFIGURATION},
     top={"type": "int", "default": 100},
+    top_volumes={"type": "int", "default": 10},
     deadline={"type": "float", "default": 10.0},
 )
 
@@ -103,7 +104,7 @@ def without_engine():
         "ports_taken": [],
         "compose": {"files": [], "missing": [], "drift": []},
         "paths": [],
-        "disk": dict.fromkeys(_docker_disk.summary({}), 0),
+        "disk": _docker_disk.summary({"LayersSize": 0}),
     }
 
 

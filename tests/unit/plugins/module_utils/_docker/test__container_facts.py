@@ -120,10 +120,20 @@ def test_the_disk_is_added_up():
                 dict(image, Containers=0, RepoTags=["a:1"], SharedSize=-1),
             ],
             "Containers": [{"State": "running", "SizeRw": 5}, {"State": "exited", "SizeRw": 7}, {"State": "created"}],
-            "Volumes": [{"UsageData": {"RefCount": 0, "Size": 11}}, {"UsageData": {"RefCount": 1, "Size": 13}}, {}],
+            "Volumes": [
+                {"Name": "remote", "UsageData": {"RefCount": 0, "Size": -1}},
+                {"Name": "idle", "UsageData": {"RefCount": 0, "Size": 11}},
+                {"Name": "used", "UsageData": {"RefCount": 1, "Size": 13}},
+                {"Name": "untold"},
+            ],
             "BuildCache": [{"ID": "free", "Size": 17}, {"ID": "held", "InUse": True, "Size": 19}],
-        }
+        },
+        top_volumes=5,
     )
+    assert [(one["name"], one["bytes"]) for one in found.pop("largest_unused_volumes")] == [
+        ("idle", 11),
+        ("remote", None),
+    ]
     assert found == {
         "layers_bytes": 500,
         "images": 3,
@@ -134,8 +144,8 @@ def test_the_disk_is_added_up():
         "build_cache_bytes": 17,
         "stopped_containers": 2,
         "stopped_containers_bytes": 7,
-        "volumes": 3,
-        "unused_volumes": 1,
+        "volumes": 4,
+        "unused_volumes": 2,
         "unused_volumes_bytes": 11,
         "reclaimable_bytes": 87,
     }
