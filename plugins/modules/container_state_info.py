@@ -36,7 +36,7 @@ options:
   compose_files:
     description:
       - The compose files to compare with. Without them, those that compose wrote in the labels of its containers.
-      - They are read with PyYAML, where this machine has it. Variables are taken from the C(.env) beside them.
+      - They are read with PyYAML, where this machine has it. Variables are taken from the files that compose noted on its containers, else from the C(.env) beside them.
     type: list
     elements: path
     default: []
@@ -141,6 +141,10 @@ containers:
     service: {description: 'Its compose service, or null.', type: str, returned: always}
     expected: {description: Whether its service is one of O(expected_services)., type: bool, returned: always}
     protected: {description: Whether it has the label C(tracktion.ops.protected=true)., type: bool, returned: always}
+    up_command:
+      description: What a person types to have its service made as the compose file says, with what compose noted on it; null where it is of none.
+      type: str
+      returned: always
     image: {description: The image it was made from., type: str, returned: always}
     status:
       description: V(running), V(created), V(restarting), V(paused), V(exited), V(removing) or V(dead).
@@ -150,6 +154,12 @@ containers:
     exit_code: {description: 'Exit code of one that does not run, else null.', type: int, returned: always}
     exit_meaning: {description: 'What that code means, or null.', type: str, returned: always}
     oom_killed: {description: Whether it ended because of its memory limit., type: bool, returned: always}
+    oom_killed_before:
+      description:
+        - Whether the engine saw the kernel kill one of its processes for want of memory in the run before this one. The kernel's own count
+          starts anew with every run. Newer engines tell of this run as well.
+      type: bool
+      returned: always
     started_at: {description: When it was last started., type: float, returned: always}
     uptime_seconds: {description: 'For how long it has been running, or null.', type: float, returned: always}
     finished_at: {description: 'When it ended, or null.', type: float, returned: always}
@@ -189,7 +199,8 @@ containers_total:
   type: int
   sample: 6
 missing_services:
-  description: O(expected_services) that have no container, each as C(project) (null for any), C(service) and C(protected) (false).
+  description: O(expected_services) that have no container, each as C(project) (null for any), C(service), C(protected) (false) and
+    C(up_command).
   returned: always
   type: list
   elements: dict
@@ -209,7 +220,8 @@ compose:
   contains:
     files: {description: 'Which were looked at, as C(project), C(files), C(error).', type: list, elements: dict, returned: always}
     missing:
-      description: Services of the files that have no container, as C(project), C(service) and C(protected) (false); null where no file could be read.
+      description: Services of the files that have no container, as C(project), C(service), C(protected) (false) and C(up_command); null where no
+        file could be read.
       type: list
       elements: dict
       returned: always
@@ -224,7 +236,7 @@ compose:
 paths:
   description:
     - Paths of the host that are mounted, as C(path), C(used_by), C(exists), C(uid), C(gid), C(mode), and C(denied), the containers whose user (where
-      it is a number) the modes keep from reading it, as C(container), C(uid), C(gids). Null for an engine on another machine.
+      it is a number) the modes and access control lists keep from reading it, as C(container), C(uid), C(gids). Null for an engine on another machine.
   returned: always
   type: list
   elements: dict

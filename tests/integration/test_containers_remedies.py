@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -220,6 +221,40 @@ def test_a_change_of_the_compose_file_is_told_and_applied(real, tmp_path):
     (finding,) = sound(found["containers.compose_missing"])
     remedy("recreate", tmp_path, evidence=finding["remedy"]["vars"], **settings)
     assert inspect(real.web)["State"]["Running"]
+
+
+def test_variables_come_from_the_file_that_compose_was_given(real, tmp_path):
+    """A project may be brought up with another file than .env, which then says nothing."""
+    real.write(limit="${LIMIT}")
+    (tmp_path / ".env").write_text("LIMIT=32m\n")
+    given = tmp_path / "production.env"
+    given.write_text("LIMIT=80m\n")
+    options = ("--project-name", real.name, "--env-file", str(given), "--file", str(tmp_path / "docker-compose.yaml"))
+    run(*compose_command(), *options, "up", "--detach")
+    assert inspect(real.web)["HostConfig"]["Memory"] == 80 << 20
+    assert "containers.compose_drift" not in look(real)
+    given.write_text("LIMIT=96m\n")
+    (finding,) = sound(look(real)["containers.compose_drift"])
+    assert "96.0 MiB" in finding["summary"]
+    arguments = {**finding["remedy"]["vars"], "compose_command": list(compose_command())}
+    assert run_module("container_recreate", arguments)["result"] == "recreated"
+    assert inspect(real.web)["HostConfig"]["Memory"] == 96 << 20
+    # Without it, nobody can tell.
+    given.unlink()
+    found = look(real)
+    assert {each["status"] for each in found["containers.compose_drift"]} == {"unknown"}
+    assert str(given) in found["containers.compose_drift"][0]["summary"]
+
+
+def test_the_command_that_is_advised_brings_a_service_back(real):
+    docker("rm", "--force", real.web)
+    missed = look(real, containers_expected_services=["web"])["containers.missing_service"]
+    (finding,) = sound(missed)
+    words = shlex.split(finding["advice"])
+    assert words[:2] == ["docker", "compose"]
+    run(*compose_command(), *words[2:])
+    assert inspect(real.web)["State"]["Running"]
+    assert "containers.missing_service" not in look(real, containers_expected_services=["web"])
 
 
 def test_what_compose_cannot_make_fails_and_says_why(real, tmp_path):

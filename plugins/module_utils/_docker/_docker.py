@@ -11,7 +11,7 @@ import os
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import ONE_OFF
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, Rejected
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, NOT_FOUND, Rejected
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import DEBIAN_PACKAGES, require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -209,6 +209,16 @@ def containers(client, *labels):
     """All containers that carry these labels, whatever their state, as the engine lists them; no throwaways of run."""
     found = client.call("containers", all=True, filters={"label": list(labels)} if labels else None)
     return [row for row in found if (row.get("Labels") or {}).get(ONE_OFF, "False") != "True"]
+
+
+def inspect(client, identity):
+    """What the engine says about a container; null where it is gone since it was listed."""
+    try:
+        return client.call("inspect_container", identity)
+    except Rejected as exc:
+        if exc.status == NOT_FOUND:
+            return None
+        raise
 
 
 def name_of(row):

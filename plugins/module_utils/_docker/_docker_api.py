@@ -24,6 +24,7 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_HOST = SCHEME + DEFAULT_SOCKET
 MAX_BYTES = 32 * 1024 * 1024
 MAX_REFUSAL_BYTES = 65536
+NOT_FOUND = 404
 WIRE_ERRORS = (OSError, http.client.HTTPException)
 LOOK_AT_ENGINE = "journalctl -u docker -n 50"
 

@@ -18,6 +18,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 
+# What the engine answers for what somebody uses.
+IN_USE = 409
 KINDS = ("images", "build_cache", "containers", "volumes")
 SPEC = dict(
     _docker.SPEC,
@@ -73,7 +75,9 @@ def containers(client, options):
         of_service = SERVICE in labels and labels.get(ONE_OFF, "False") != "True"
         if of_service or not may_go(_docker.name_of(row), labels, options):
             continue
-        data = client.call("inspect_container", row["Id"])
+        data = _docker.inspect(client, row["Id"])
+        if data is None:
+            continue
         ended = epoch(data["State"].get("FinishedAt"))
         policy = (data["HostConfig"].get("RestartPolicy") or {}).get("Name")
         if policy in (None, "", "no") and is_old(ended, options):
@@ -139,8 +143,8 @@ def remove(client, item):
         item["result"] = "removed"
     except _docker.Rejected as exc:
         # Gone already, used again, or there is something amiss with it.
-        item["result"] = {404: "gone", 409: "kept"}.get(exc.status, "failed")
-        item["message"] = None if exc.status == 404 else exc.said
+        item["result"] = {_docker.NOT_FOUND: "gone", IN_USE: "kept"}.get(exc.status, "failed")
+        item["message"] = None if exc.status == _docker.NOT_FOUND else exc.said
     except CannotConnect as exc:
         item.update(result="failed", message=str(exc))
 

@@ -17,7 +17,6 @@ ARGUMENT_SPEC = {
     "docker_host": {"type": "str", "default": _docker_api.DEFAULT_HOST},
     "timeout": {"type": "float", "default": 10.0},
 }
-NOT_FOUND = 404
 # What the engine answers for a network that got a container meanwhile, by its version.
 IN_USE = (403, 409)
 
@@ -53,7 +52,7 @@ def _remove(api, options, check):
     try:
         api.remove("networks", options["id"])
     except _docker_api.Rejected as exc:
-        if exc.status == NOT_FOUND:
+        if exc.status == _docker_api.NOT_FOUND:
             return _result(None, None, None, "the network is gone already")
         if exc.status in IN_USE:
             return _result(before, before, undo, "the engine does not let it go: %s" % exc.said)
@@ -68,7 +67,7 @@ def find(api, identity):
     try:
         network = api.read("networks", identity)
     except _docker_api.Rejected as exc:
-        if exc.status == NOT_FOUND:
+        if exc.status == _docker_api.NOT_FOUND:
             return None
         raise
     # The engine takes names and the beginnings of ids as well.
