@@ -151,6 +151,16 @@ def test_one_that_ends_at_once_is_told_with_its_exit_code(app):
     assert inspect(brief)["State"]["ExitCode"] == 3
 
 
+def test_one_that_its_restart_policy_gives_up_on_is_not_waited_for_till_the_end(app):
+    command = ("sh", "-c", "test -e /born && exit 5; touch /born; exec sleep infinity")
+    brief = app.run("hopeless", *command, options=("--restart", "on-failure:1"))
+    began = time.monotonic()
+    outcome = restart(app, names=[brief], deadline=60)
+    assert time.monotonic() - began < 20
+    assert outcome["failed"]
+    assert "ended with exit code 5" in outcome["msg"]
+
+
 def test_one_that_crashes_again_and_again_is_not_waited_for_till_the_end(app):
     command = ("sh", "-c", "test -e /born && exit 4; touch /born; exec sleep infinity")
     app.run("loop", *command, options=("--restart", "unless-stopped"))
@@ -222,10 +232,18 @@ def test_an_engine_that_is_not_there_is_named(tmp_path):
     assert said["summary"].startswith("refused: ")
 
 
-def test_an_engine_that_never_answers_is_given_up(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("container_restart", {"services": ["web"]}),
+        ("container_recreate", {"project": "lab", "service": "web"}),
+        ("docker_prune", {"kinds": ["images", "build_cache"]}),
+    ],
+)
+def test_an_engine_that_never_answers_is_given_up(tmp_path, name, options):
     with silent(tmp_path / "docker.sock") as host:
         began = time.monotonic()
-        outcome = run_module("container_restart", {"services": ["web"], "docker_host": host, "timeout": 1})
+        outcome = run_module(name, {**options, "docker_host": host, "timeout": 1})
         assert time.monotonic() - began < 4
     assert (outcome["failed"], outcome["kind"]) == (True, "timeout")
 

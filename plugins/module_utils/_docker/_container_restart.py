@@ -14,6 +14,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     SERVICE,
     epoch,
     is_protected,
+    name_of,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 
@@ -91,7 +92,7 @@ def find(client, options):
             raise _docker.NotFound(missing(service, project, rows), "docker compose up -d %s" % service)
         found += mine
     for name in options["names"]:
-        mine = [row for row in rows if _docker.name_of(row) == name or (len(name) >= 12 and row["Id"].startswith(name))]
+        mine = [row for row in rows if name_of(row) == name or (len(name) >= 12 and row["Id"].startswith(name))]
         if not mine:
             raise _docker.NotFound("there is no container %s" % name, "docker ps --all")
         found += mine
@@ -139,7 +140,7 @@ class Target:
     def __init__(self, client, row):
         self.client = client
         self.id = row["Id"]
-        self.name = _docker.name_of(row)
+        self.name = name_of(row)
         self.labels = labels(row)
         self.before = self.look()
         self.after = None
@@ -158,7 +159,6 @@ class Target:
             "started_at": epoch(state.get("StartedAt")),
             "restart_count": data.get("RestartCount"),
             "exit_code": None if state.get("Running") else state.get("ExitCode"),
-            "restarts_itself": (data["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no"),
             "stop_seconds": STOP_SECONDS if stop_seconds is None else stop_seconds,
         }
 
@@ -215,7 +215,8 @@ class Target:
             if now["health"] is not None:
                 return "works" if now["health"] == "healthy" else None
             return "works" if time.time() - now["started_at"] >= STABLE_SECONDS else None
-        if now["status"] == "exited" and not now["restarts_itself"]:
+        if now["status"] == "exited":
+            # Its restart policy has none of it, or has given up: what is to be started again is "restarting".
             return "ended with exit code %s" % now["exit_code"]
         if now["restart_count"] >= CRASHES:
             return "ends again and again, with exit code %s" % now["exit_code"]

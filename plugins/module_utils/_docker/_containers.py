@@ -35,6 +35,18 @@ def is_protected(labels):
     return labels.get(PROTECTED_LABEL, "false").lower() != "false"
 
 
+def is_one_off(labels):
+    """Whether somebody runs it by the way (docker compose run): that is no container of its service."""
+    return labels.get(ONE_OFF, "False") == "True"
+
+
+def name_of(row):
+    """The name of a container in a list of the engine. A link gives it more, with the other container's before them."""
+    names = [name.lstrip("/") for name in row.get("Names") or ()]
+    own = [name for name in names if "/" not in name]
+    return (own or names or [row["Id"][:12]])[0]
+
+
 def container_id(pid):
     """The id of the container that a process runs in, null outside of containers."""
     try:

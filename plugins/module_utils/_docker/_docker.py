@@ -10,7 +10,7 @@ import json
 import os
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import ONE_OFF
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, NOT_FOUND, Rejected
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import DEBIAN_PACKAGES, require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
@@ -208,7 +208,7 @@ def is_installed(host):
 def containers(client, *labels):
     """All containers that carry these labels, whatever their state, as the engine lists them; no throwaways of run."""
     found = client.call("containers", all=True, filters={"label": list(labels)} if labels else None)
-    return [row for row in found if (row.get("Labels") or {}).get(ONE_OFF, "False") != "True"]
+    return [row for row in found if not is_one_off(row.get("Labels") or {})]
 
 
 def inspect(client, identity):
@@ -219,12 +219,6 @@ def inspect(client, identity):
         if exc.status == NOT_FOUND:
             return None
         raise
-
-
-def name_of(row):
-    """The name of a container in a list of the engine; links give it more than one."""
-    names = [name.lstrip("/") for name in row.get("Names") or []]
-    return next((name for name in names if "/" not in name), names[0] if names else row["Id"][:12])
 
 
 def dependencies(labels):

@@ -16,7 +16,7 @@ import socket
 from urllib.parse import quote, urlencode
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE, name_of
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
 
 SCHEME = "unix://"
@@ -127,12 +127,9 @@ class Answer:
 def summary(row):
     """``id, name, service, project, state`` of a container in a list of the engine."""
     labels = row.get("Labels") or {}
-    names = [name.lstrip("/") for name in row.get("Names") or ()]
-    # A link gives a container more names, with the other container's before them.
-    own = [name for name in names if "/" not in name]
     return {
         "id": row["Id"],
-        "name": (own or names or [row["Id"][:12]])[0],
+        "name": name_of(row),
         "service": labels.get(SERVICE),
         "project": labels.get(PROJECT),
         "state": row.get("State"),

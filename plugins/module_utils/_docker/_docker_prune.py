@@ -10,11 +10,12 @@ import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache, _docker, _docker_disk
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
-    ONE_OFF,
     SERVICE,
     VOLUME,
     epoch,
+    is_one_off,
     is_protected,
+    name_of,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 
@@ -72,8 +73,8 @@ def containers(client, options):
     """Containers of no compose service and without a restart policy that ended longer ago than ``older_than``."""
     for row in client.call("containers", all=True, size=True, filters={"status": ["exited", "dead"]}):
         labels = row.get("Labels") or {}
-        of_service = SERVICE in labels and labels.get(ONE_OFF, "False") != "True"
-        if of_service or not may_go(_docker.name_of(row), labels, options):
+        of_service = SERVICE in labels and not is_one_off(labels)
+        if of_service or not may_go(name_of(row), labels, options):
             continue
         data = _docker.inspect(client, row["Id"])
         if data is None:
@@ -82,7 +83,7 @@ def containers(client, options):
         policy = (data["HostConfig"].get("RestartPolicy") or {}).get("Name")
         if policy in (None, "", "no") and is_old(ended, options):
             # The engine leaves a zero out.
-            yield candidate("container", row["Id"], _docker.name_of(row), ended, row.get("SizeRw") or 0)
+            yield candidate("container", row["Id"], name_of(row), ended, row.get("SizeRw") or 0)
 
 
 def volumes(client, options):
@@ -90,7 +91,7 @@ def volumes(client, options):
     users = {}
     for row in client.call("containers", all=True):
         for mount in row.get("Mounts") or []:
-            users.setdefault(mount.get("Name"), []).append(_docker.name_of(row))
+            users.setdefault(mount.get("Name"), []).append(name_of(row))
     for volume in client.call("volumes").get("Volumes") or []:
         name, labels, made = volume["Name"], volume.get("Labels") or {}, epoch(volume.get("CreatedAt"))
         if name not in options["names"]:

@@ -26,6 +26,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     DAEMON_CONFIGURATION,
     PROJECT,
     SERVICE,
+    name_of,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -139,11 +140,11 @@ def inspections(client, rows, options, unknown):
         try:
             data = _docker.inspect(client, row["Id"])
         except _docker.Rejected as exc:
-            unknown.add("containers", "%s: %s" % (_docker.name_of(row), exc))
+            unknown.add("containers", "%s: %s" % (name_of(row), exc))
         except CannotConnect as exc:
             if not found:
                 raise
-            unknown.add("containers", "%s, and those after it: %s" % (_docker.name_of(row), exc))
+            unknown.add("containers", "%s, and those after it: %s" % (name_of(row), exc))
             break
         else:
             found += [data] if data else []

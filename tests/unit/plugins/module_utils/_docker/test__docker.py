@@ -85,18 +85,6 @@ def test_a_library_that_does_not_fit_is_named():
     assert isinstance(_docker.explained(Exception("Not supported URL scheme http+docker"), HOST), MissingLibrary)
 
 
-@pytest.mark.parametrize(
-    ("row", "name"),
-    [
-        ({"Id": "0123456789abcdef", "Names": ["/web/store", "/store"]}, "store"),
-        ({"Id": "0123456789abcdef", "Names": ["/web"]}, "web"),
-        ({"Id": "0123456789abcdef", "Names": None}, "0123456789ab"),
-    ],
-)
-def test_a_container_has_one_name(row, name):
-    assert _docker.name_of(row) == name
-
-
 class Engine:
     """Says the same to everything."""
 
