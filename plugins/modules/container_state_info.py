@@ -166,6 +166,7 @@ containers:
     down_seconds: {description: 'For how long it has been down, or null.', type: float, returned: always}
     restarts: {description: How often its restart policy has started it again., type: int, returned: always}
     restart_policy: {description: 'V(no), V(on-failure), V(always) or V(unless-stopped).', type: str, returned: always}
+    gave_up: {description: Whether it ended with an error after all the restarts that C(on-failure) allows it., type: bool, returned: always}
     has_healthcheck: {description: Whether it has a health check., type: bool, returned: always}
     health: {description: 'V(starting), V(healthy), V(unhealthy), or null.', type: str, returned: always}
     failing_streak: {description: How often in a row its health check has failed., type: int, returned: always}

@@ -150,9 +150,21 @@ def test_a_service_that_its_restart_policy_gave_up_on_is_down(app):
     name = app.run("hopeless", "sh", "-c", "exit 4", options=("--memory", "64m", "--restart", "on-failure:2", *HEALTHY))
     wait_until(lambda: inspect(name)["RestartCount"] == 2, "two restarts", 20)
     wait_for(name, "given up", lambda state: state["Status"] == "exited")
-    (finding,) = sound(look(app)["containers.stopped"])
+    found = look(app)
+    assert set(found) == {"containers.crash_loop"}
+    (finding,) = sound(found["containers.crash_loop"])
     assert finding["status"] == "critical"
-    assert "its restart policy had started it again 2x" in finding["summary"]
+    assert "was restarted 2x by its restart policy, which has given up; exit code 4" in finding["summary"]
+    # To start it once more is no remedy.
+    assert finding["remedy"] is None
+
+
+def test_a_service_that_was_stopped_though_its_policy_would_restart_it_is_down(app):
+    name = app.run("web", options=("--memory", "64m", "--restart", "on-failure:2", *HEALTHY))
+    docker("stop", "--time", "5", name)
+    found = look(app)
+    assert set(found) == {"containers.stopped"}
+    assert [finding["status"] for finding in sound(found["containers.stopped"])] == ["critical"]
 
 
 def test_an_access_control_list_lets_in_whom_the_mode_does_not(app, tmp_path):

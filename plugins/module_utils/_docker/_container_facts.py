@@ -70,6 +70,7 @@ def facts(data, expected_services):
     # Set by any of its processes, and kept while it runs again.
     oom_seen = bool(state.get("OOMKilled"))
     service = labels.get(SERVICE)
+    policy = host.get("RestartPolicy") or {}
     return {
         "id": data["Id"],
         "name": data["Name"].lstrip("/"),
@@ -89,13 +90,22 @@ def facts(data, expected_services):
         "finished_at": None if running else finished,
         "down_seconds": None if running else age(finished),
         "restarts": data.get("RestartCount"),
-        "restart_policy": (host.get("RestartPolicy") or {}).get("Name") or "no",
+        "restart_policy": policy.get("Name") or "no",
+        "gave_up": state.get("Status") == "exited"
+        and bool(code)
+        and has_given_up(policy, data.get("RestartCount") or 0),
         "has_healthcheck": has_healthcheck(config),
         "health": health.get("Status") if running and health.get("Status") != "none" else None,
         "failing_streak": health.get("FailingStreak") if running else None,
         "memory_limit_set": host.get("Memory") or 0,
         "ports": published((data.get("NetworkSettings") or {}).get("Ports") if running else host.get("PortBindings")),
     }
+
+
+def has_given_up(policy, restarts):
+    """Whether a restart policy has used up all the restarts that it allows."""
+    allowed = policy.get("MaximumRetryCount") or 0
+    return policy.get("Name") == "on-failure" and 0 < allowed <= restarts
 
 
 def has_healthcheck(config):
