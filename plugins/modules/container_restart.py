@@ -149,10 +149,7 @@ after:
   type: dict
   sample: {}
 kind:
-  description:
-    - Why nothing was done. V(no_engine) (there is no such socket), V(refused) (nobody listens there), V(permission), V(timeout), V(rejected) (the engine
-      answers, and says no), V(too_old), V(tls), V(name_resolution) or V(failed) of the engine; V(not_found), V(bad_option), V(missing_library) or
-      V(cannot_measure) of what was asked for.
+  description: Why, of the engine, as in the notes; else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
   returned: when nothing could be tried
   type: str
   sample: timeout

@@ -95,10 +95,7 @@ reachable:
   type: bool
   sample: true
 error:
-  description:
-    - Why the engine could not be asked, as C(kind), C(message) and C(cure); else null.
-    - C(kind) is V(no_engine) (there is no such socket), V(refused) (nobody listens there), V(permission), V(timeout), V(rejected) (it answers, and says
-      no), V(too_old), V(tls), V(name_resolution) or V(failed).
+  description: Why the engine could not be asked, as C(kind) (see the notes), C(message) and C(cure); else null.
   returned: always
   type: dict
   sample: null

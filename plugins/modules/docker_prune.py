@@ -111,10 +111,7 @@ removed:
   elements: dict
   sample: [{kind: image, id: 'sha256:3f2a9c0d1e4b', name: 3f2a9c0d1e4b, since: 1795593039.0, bytes: 1024, result: removed, message: null}]
 kind:
-  description:
-    - Why nothing was done. V(no_engine) (there is no such socket), V(refused) (nobody listens there), V(permission), V(timeout), V(rejected) (the engine
-      answers, and says no), V(too_old), V(tls), V(name_resolution) or V(failed) of the engine; V(not_found), V(bad_option), V(missing_library) or
-      V(cannot_measure) of what was asked for.
+  description: Why, of the engine, as in the notes; else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
   returned: when nothing could be tried
   type: str
   sample: timeout
