@@ -36,7 +36,8 @@ options:
   compose_files:
     description:
       - The compose files to compare with. Without them, those that compose wrote in the labels of its containers.
-      - They are read with PyYAML, where this machine has it. Variables are taken from the files that compose noted on its containers, else from the C(.env) beside them.
+      - They are read with PyYAML, where this machine has it. Variables are taken from the files that compose noted on its containers, else from
+        the C(.env) beside them.
     type: list
     elements: path
     default: []

@@ -102,7 +102,8 @@ after:
   sample: {count: 0, bytes: 0}
 removed:
   description:
-    - What was removed, or would be in check mode, or was named and stays, as C(kind), C(id), C(name), C(since) (epoch seconds), C(bytes), C(result), C(message).
+    - What was removed, or would be in check mode, or was named and stays, as C(kind), C(id), C(name), C(since) (epoch seconds), C(bytes), C(result),
+      C(message).
     - C(result) is V(removed), V(planned) in check mode, V(gone) where somebody else was faster, V(kept) where it is in use. V(failed) where the
       engine was lost or could not remove it makes the module fail.
     - Of a volume that was named, C(result) may be V(protected), or V(changed_meanwhile) where it is not what O(expected) means.
