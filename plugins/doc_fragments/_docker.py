@@ -39,4 +39,6 @@ requirements:
   - docker >= 5.0 (the SDK, C(python3-docker))
 notes:
   - Tested with Docker 20.10. The version of the API is negotiated.
+  - The C(kind) of an engine that cannot be asked is V(no_engine) (there is no such socket), V(refused) (nobody listens there), V(permission),
+    V(timeout), V(rejected) (it answers, and says no), V(too_old), V(tls), V(name_resolution) or V(failed).
 """

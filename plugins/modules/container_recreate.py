@@ -110,6 +110,11 @@ after:
   returned: as RV(result)
   type: dict
   sample: {}
+kind:
+  description: Why, of the engine, as in the notes; else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
+  returned: when nothing could be tried
+  type: str
+  sample: timeout
 """
 
 from functools import partial

@@ -116,8 +116,8 @@ containers:
     result:
       description:
         - V(restarted), and V(planned) in check mode. V(changed_meanwhile), V(just_started) and V(protected) were left alone.
-        - V(unhealthy) does not work after its restart; V(not_restartable) is paused or about to go; V(refused) by the engine; V(unknown) where the
-          engine was lost meanwhile. Each of these makes the module fail, and those that follow are V(not_reached).
+        - V(unhealthy) does not work after its restart; V(not_restartable) is paused or about to go; V(rejected) is what the engine would not restart;
+          V(unknown) where the engine was lost meanwhile. Each of these makes the module fail, and those that follow are V(not_reached).
       type: str
       returned: always
     message: {description: 'What went wrong, or null.', type: str, returned: always}
@@ -148,6 +148,11 @@ after:
   returned: as RV(containers)
   type: dict
   sample: {}
+kind:
+  description: Why, of the engine, as in the notes; else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
+  returned: when nothing could be tried
+  type: str
+  sample: timeout
 """
 
 from functools import partial

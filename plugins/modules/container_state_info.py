@@ -36,7 +36,8 @@ options:
   compose_files:
     description:
       - The compose files to compare with. Without them, those that compose wrote in the labels of its containers.
-      - They are read with PyYAML, where this machine has it. Variables are taken from the C(.env) beside them.
+      - They are read with PyYAML, where this machine has it. Variables are taken from the files that compose noted on its containers, else from
+        the C(.env) beside them.
     type: list
     elements: path
     default: []
@@ -62,6 +63,10 @@ options:
     description: How many entries RV(containers) and RV(paths) have at most.
     type: int
     default: 100
+  top_volumes:
+    description: How many entries RV(disk.largest_unused_volumes) has at most.
+    type: int
+    default: 10
   deadline:
     description: Seconds within which everything is over. What could not be read by then is named in RV(unknown).
     type: float
@@ -93,9 +98,7 @@ reachable:
   type: bool
   sample: true
 error:
-  description:
-    - Why the engine could not be asked, as C(kind) (V(no_engine), V(refused), V(permission), V(timeout), V(too_old), V(tls), V(name_resolution),
-      V(failed)), C(message) and C(cure); else null.
+  description: Why the engine could not be asked, as C(kind) (see the notes), C(message) and C(cure); else null.
   returned: always
   type: dict
   sample: null
@@ -138,6 +141,10 @@ containers:
     service: {description: 'Its compose service, or null.', type: str, returned: always}
     expected: {description: Whether its service is one of O(expected_services)., type: bool, returned: always}
     protected: {description: Whether it has the label C(tracktion.ops.protected=true)., type: bool, returned: always}
+    up_command:
+      description: What a person types to have its service made as the compose file says, with what compose noted on it; null where it is of none.
+      type: str
+      returned: always
     image: {description: The image it was made from., type: str, returned: always}
     status:
       description: V(running), V(created), V(restarting), V(paused), V(exited), V(removing) or V(dead).
@@ -147,12 +154,19 @@ containers:
     exit_code: {description: 'Exit code of one that does not run, else null.', type: int, returned: always}
     exit_meaning: {description: 'What that code means, or null.', type: str, returned: always}
     oom_killed: {description: Whether it ended because of its memory limit., type: bool, returned: always}
+    oom_killed_before:
+      description:
+        - Whether the engine saw the kernel kill one of its processes for want of memory in the run before this one. The kernel's own count
+          starts anew with every run. Newer engines tell of this run as well.
+      type: bool
+      returned: always
     started_at: {description: When it was last started., type: float, returned: always}
     uptime_seconds: {description: 'For how long it has been running, or null.', type: float, returned: always}
     finished_at: {description: 'When it ended, or null.', type: float, returned: always}
     down_seconds: {description: 'For how long it has been down, or null.', type: float, returned: always}
     restarts: {description: How often its restart policy has started it again., type: int, returned: always}
     restart_policy: {description: 'V(no), V(on-failure), V(always) or V(unless-stopped).', type: str, returned: always}
+    gave_up: {description: Whether it ended with an error after all the restarts that C(on-failure) allows it., type: bool, returned: always}
     has_healthcheck: {description: Whether it has a health check., type: bool, returned: always}
     health: {description: 'V(starting), V(healthy), V(unhealthy), or null.', type: str, returned: always}
     failing_streak: {description: How often in a row its health check has failed., type: int, returned: always}
@@ -186,7 +200,8 @@ containers_total:
   type: int
   sample: 6
 missing_services:
-  description: O(expected_services) that have no container, each as C(project) (null for any), C(service) and C(protected) (false).
+  description: O(expected_services) that have no container, each as C(project) (null for any), C(service), C(protected) (false) and
+    C(up_command).
   returned: always
   type: list
   elements: dict
@@ -206,7 +221,8 @@ compose:
   contains:
     files: {description: 'Which were looked at, as C(project), C(files), C(error).', type: list, elements: dict, returned: always}
     missing:
-      description: Services of the files that have no container, as C(project), C(service) and C(protected) (false); null where no file could be read.
+      description: Services of the files that have no container, as C(project), C(service), C(protected) (false) and C(up_command); null where no
+        file could be read.
       type: list
       elements: dict
       returned: always
@@ -221,7 +237,7 @@ compose:
 paths:
   description:
     - Paths of the host that are mounted, as C(path), C(used_by), C(exists), C(uid), C(gid), C(mode), and C(denied), the containers whose user (where
-      it is a number) the modes keep from reading it, as C(container), C(uid), C(gids). Null for an engine on another machine.
+      it is a number) the modes and access control lists keep from reading it, as C(container), C(uid), C(gids). Null for an engine on another machine.
   returned: always
   type: list
   elements: dict
@@ -237,12 +253,20 @@ disk:
     unused_images_bytes: {description: What they hold that no other image shares., type: int, returned: always}
     dangling_images: {description: Unused images without a name., type: int, returned: always}
     dangling_images_bytes: {description: What they hold., type: int, returned: always}
-    build_cache_bytes: {description: Build cache that is not in use., type: int, returned: always}
+    build_cache_bytes: {description: Build cache that neither a build nor an image uses., type: int, returned: always}
     stopped_containers: {description: Containers that do not run., type: int, returned: always}
     stopped_containers_bytes: {description: What they have written., type: int, returned: always}
     volumes: {description: Volumes., type: int, returned: always}
-    unused_volumes: {description: Volumes that no container has., type: int, returned: always}
-    unused_volumes_bytes: {description: What they hold., type: int, returned: always}
+    unused_volumes: {description: 'Volumes that no container has, running or stopped.', type: int, returned: always}
+    unused_volumes_bytes: {description: 'What they hold, as far as the engine knows.', type: int, returned: always}
+    largest_unused_volumes:
+      description:
+        - The largest of them, as C(name), C(driver), C(bytes) (null where the engine does not know), C(created_at) and C(age_seconds) (to engines as old
+          as 20.10, a volume is made anew with every change in its top directory), C(project) and C(volume), which are compose's names, or null,
+          and C(protected).
+      type: list
+      elements: dict
+      returned: always
     reclaimable_bytes: {description: Dangling images and build cache., type: int, returned: always}
   sample: {images: 2, reclaimable_bytes: 0}
 """

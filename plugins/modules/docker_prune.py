@@ -40,12 +40,25 @@ options:
     type: list
     elements: str
     default: []
+  expected:
+    description:
+      - The evidence. Only these volumes are removed, if they are as they were. A volume of the same name that was made since then is another one.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Its name.
+        type: str
+        required: true
+      created_at:
+        description: Its C(created_at) in RV(tracktion.ops.container_state_info#module:disk.largest_unused_volumes).
+        type: float
   older_than:
     description: Seconds since an image was made, cache was used, or a container ended, before it goes. Volumes go at any age.
     type: float
     default: 604800.0
   deny:
-    description: Names (of images, the id) of what stays.
+    description: Names (of images and of build cache, the id; of volumes, also that in the compose file) of what stays.
     type: list
     elements: str
     default: []
@@ -78,7 +91,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 before:
-  description: What could go, as C(count) and C(bytes).
+  description: What could go, as C(count) and C(bytes). The size of volumes is not asked for, and null.
   returned: always
   type: dict
   sample: {count: 3, bytes: 1073741824}
@@ -89,13 +102,20 @@ after:
   sample: {count: 0, bytes: 0}
 removed:
   description:
-    - What was removed, or would be in check mode, as C(kind), C(id), C(name), C(since) (epoch seconds), C(bytes), C(result), C(message).
-    - C(result) is V(removed), V(planned) in check mode, V(gone) where somebody else was faster, V(kept) where the engine refused because
-      it is in use, V(failed) where the engine was lost.
+    - What was removed, or would be in check mode, or was named and stays, as C(kind), C(id), C(name), C(since) (epoch seconds), C(bytes), C(result),
+      C(message).
+    - C(result) is V(removed), V(planned) in check mode, V(gone) where somebody else was faster, V(kept) where it is in use. V(failed) where the
+      engine was lost or could not remove it makes the module fail.
+    - Of a volume that was named, C(result) may be V(protected), or V(changed_meanwhile) where it is not what O(expected) means.
   returned: always
   type: list
   elements: dict
   sample: [{kind: image, id: 'sha256:3f2a9c0d1e4b', name: 3f2a9c0d1e4b, since: 1795593039.0, bytes: 1024, result: removed, message: null}]
+kind:
+  description: Why, of the engine, as in the notes; else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
+  returned: when nothing could be tried
+  type: str
+  sample: timeout
 """
 
 from functools import partial

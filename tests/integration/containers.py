@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import socket
 
+import docker
+
 from tests.integration.areas import diagnose
 from tests.lab.throwaway import project
 
@@ -48,3 +50,18 @@ def silent(path):
         listener.bind(str(path))
         listener.listen()
         yield "unix://%s" % path
+
+
+@contextlib.contextmanager
+def sdk_client():
+    """The SDK's own client of the engine."""
+    client = docker.APIClient(version="auto")
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def cached(engine):
+    """The entries of the build cache, by id."""
+    return {entry["ID"]: entry for entry in engine.df()["BuildCache"] or []}

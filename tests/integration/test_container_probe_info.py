@@ -19,6 +19,7 @@ from tests.integration.modules import run_module
 from tests.lab.images import ensure_image
 from tests.lab.servers import LABEL
 from tests.lab.shell import wait_until
+from tests.lab.throwaway import COMPOSE
 
 
 @pytest.fixture
@@ -126,6 +127,22 @@ def test_ways_not_to_run_are_told_apart(lab, ask, tmp_path):
         assert ask("true", service=name, project="")["error"]["kind"] == "not_running"
     finally:
         lab.docker("rm", name)
+
+
+def test_what_somebody_runs_by_the_way_is_not_the_service(lab, ask):
+    name = f"{lab.project}-tracklist_service-run-lab"
+    marks = {
+        LABEL: lab.project,
+        f"{COMPOSE}.project": lab.project,
+        f"{COMPOSE}.service": "tracklist_service",
+        f"{COMPOSE}.oneoff": "True",
+    }
+    labels = [word for key, value in marks.items() for word in ("--label", f"{key}={value}")]
+    lab.docker("run", "--detach", "--init", "--name", name, *labels, ensure_image(lab.state["suite"]), "sleep", "60")
+    try:
+        assert ask("true")["container"] == lab.container("tracklist_service")
+    finally:
+        lab.docker("rm", "--force", name)
 
 
 def test_commands_run_side_by_side_and_hide_each_other_not(lab):

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _libraries
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import epoch
+from tests.integration.areas import diagnose
 from tests.integration.containers import silent
 from tests.integration.modules import run_module
 from tests.lab.engine import docker
@@ -149,6 +151,16 @@ def test_one_that_ends_at_once_is_told_with_its_exit_code(app):
     assert inspect(brief)["State"]["ExitCode"] == 3
 
 
+def test_one_that_its_restart_policy_gives_up_on_is_not_waited_for_till_the_end(app):
+    command = ("sh", "-c", "test -e /born && exit 5; touch /born; exec sleep infinity")
+    brief = app.run("hopeless", *command, options=("--restart", "on-failure:1"))
+    began = time.monotonic()
+    outcome = restart(app, names=[brief], deadline=60)
+    assert time.monotonic() - began < 20
+    assert outcome["failed"]
+    assert "ended with exit code 5" in outcome["msg"]
+
+
 def test_one_that_crashes_again_and_again_is_not_waited_for_till_the_end(app):
     command = ("sh", "-c", "test -e /born && exit 4; touch /born; exec sleep infinity")
     app.run("loop", *command, options=("--restart", "unless-stopped"))
@@ -194,17 +206,44 @@ def test_a_service_of_two_projects_needs_the_projects_name(app):
         assert (started(app.web), started(twin)) == before
 
 
+def test_what_the_engine_rejects_is_no_connection_refused(app):
+    """Two ways to hear a no, in two words."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = "127.0.0.1:%d:8000" % holder.getsockname()[1]
+        barred = app.run("barred", options=("--publish", port), verb="create")
+        outcome = restart(app, services=["barred"])
+    assert (outcome["failed"], results(outcome)) == (True, {"barred": "rejected"})
+    assert "address already in use" in outcome["msg"]
+    assert inspect(barred)["State"]["Status"] != "running"
+
+
 def test_an_engine_that_is_not_there_is_named(tmp_path):
-    nowhere = "unix://%s" % (tmp_path / "docker.sock")
-    outcome = run_module("container_restart", {"services": ["web"], "docker_host": nowhere})
+    path = tmp_path / "docker.sock"
+    nowhere = {"services": ["web"], "docker_host": "unix://%s" % path}
+    outcome = run_module("container_restart", nowhere)
     assert (outcome["failed"], outcome["kind"]) == (True, "no_engine")
     assert "docker_host" in outcome["msg"]
+    with socket.socket(socket.AF_UNIX) as nobody:
+        nobody.bind(str(path))
+        assert run_module("container_restart", nowhere)["kind"] == "refused"
+        (said,) = diagnose("containers", {"containers_docker_host": nowhere["docker_host"]})["containers.unreachable"]
+    assert said["summary"].startswith("refused: ")
 
 
-def test_an_engine_that_never_answers_is_given_up(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("container_restart", {"services": ["web"]}),
+        ("container_recreate", {"project": "lab", "service": "web"}),
+        ("docker_prune", {"kinds": ["images", "build_cache"]}),
+    ],
+)
+def test_an_engine_that_never_answers_is_given_up(tmp_path, name, options):
     with silent(tmp_path / "docker.sock") as host:
         began = time.monotonic()
-        outcome = run_module("container_restart", {"services": ["web"], "docker_host": host, "timeout": 1})
+        outcome = run_module(name, {**options, "docker_host": host, "timeout": 1})
         assert time.monotonic() - began < 4
     assert (outcome["failed"], outcome["kind"]) == (True, "timeout")
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import struct
 import sys
 import time
 
@@ -16,12 +18,14 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
 from tests.integration.areas import diagnose
 from tests.integration.containers import look, own_project, silent, sound
-from tests.integration.modules import run_module_in_container
+from tests.integration.modules import run_module, run_module_in_container
+from tests.lab.engine import docker
 from tests.lab.faults import every
 from tests.lab.faults.containers import HEALTHY, SOUND
 from tests.lab.images import ensure_image
 from tests.lab.inventory import variables
-from tests.lab.throwaway import inspect, wait_for
+from tests.lab.shell import wait_until
+from tests.lab.throwaway import healthcheck, inspect, wait_for
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "containers"}
 # What a fault brings about that is another one's business.
@@ -88,6 +92,7 @@ SERVICES = {
     "out-of-memory": "greedy",
     "paused": "frozen",
     "port-taken": "barred",
+    "restarted-out-of-memory": "risen",
     "slow-start": "late",
     "stopped-service": "file_watcher",
     "throttled": "slow",
@@ -127,6 +132,76 @@ def test_what_is_told_of_a_fault_names_the_cause(broken):
     assert "192.0 MiB" in drift["summary"]
 
 
+def test_a_worker_that_was_killed_once_is_not_why_the_service_stopped(app):
+    """The engine notes that any process was killed for want of memory, and keeps the note."""
+    command = "python3 -c 'bytearray(200 << 20)'; touch /lost; exec sleep infinity"
+    limit = ("--memory", "32m", "--memory-swap", "32m", "--restart", "unless-stopped")
+    name = app.run("forgetful", "sh", "-c", command, options=(*limit, *healthcheck("test -e /lost")))
+    wait_for(name, "over it", lambda state: state["Health"]["Status"] == "healthy")
+    docker("stop", "--time", "5", name)
+    assert inspect(name)["State"]["OOMKilled"]
+    found = look(app)
+    assert set(found) == {"containers.stopped"}
+    (finding,) = sound(found["containers.stopped"])
+    assert "exit code 143: SIGTERM: stopped on request; before, the kernel had killed" in finding["summary"]
+
+
+def test_a_service_that_its_restart_policy_gave_up_on_is_down(app):
+    name = app.run("hopeless", "sh", "-c", "exit 4", options=("--memory", "64m", "--restart", "on-failure:2", *HEALTHY))
+    wait_until(lambda: inspect(name)["RestartCount"] == 2, "two restarts", 20)
+    wait_for(name, "given up", lambda state: state["Status"] == "exited")
+    found = look(app)
+    assert set(found) == {"containers.crash_loop"}
+    (finding,) = sound(found["containers.crash_loop"])
+    assert finding["status"] == "critical"
+    assert "was restarted 2x by its restart policy, which has given up; exit code 4" in finding["summary"]
+    # To start it once more is no remedy.
+    assert finding["remedy"] is None
+
+
+def test_a_service_that_was_stopped_though_its_policy_would_restart_it_is_down(app):
+    name = app.run("web", options=("--memory", "64m", "--restart", "on-failure:2", *HEALTHY))
+    docker("stop", "--time", "5", name)
+    found = look(app)
+    assert set(found) == {"containers.stopped"}
+    assert [finding["status"] for finding in sound(found["containers.stopped"])] == ["critical"]
+
+
+def test_an_access_control_list_lets_in_whom_the_mode_does_not(app, tmp_path):
+    shared = tmp_path / "it's shared"
+    shared.mkdir(mode=0o700)
+    options = (*SOUND, *HEALTHY, "--user", "12345:12345", "--volume", "%s:/data:ro" % shared)
+    name = app.run("reader", options=options)
+    (finding,) = sound(look(app)["containers.path_denied"])
+    # The advice can be pasted, whatever the path is called.
+    command = finding["advice"].partition(": ")[2].partition(". Never")[0]
+    assert shlex.split(command) == ["setfacl", "-R", "-m", "u:12345:rX", str(shared)]
+    allow(shared, 12345)
+    docker("exec", name, "ls", "/data")
+    assert look(app) == {}
+    # For somebody else, that is no help.
+    allow(shared, 12346)
+    assert "containers.path_denied" in look(app)
+
+
+def allow(path, uid):
+    """As setfacl -m u:<uid>:rx does, which not every machine has."""
+    nobody = 0xFFFFFFFF
+    rules = [(0x01, 7, nobody), (0x02, 5, uid), (0x04, 0, nobody), (0x10, 5, nobody), (0x20, 0, nobody)]
+    packed = b"".join(struct.pack("<HHI", *rule) for rule in rules)
+    os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + packed)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("top", 0), ("top", -1), ("max_containers", 0), ("timeout", 0), ("deadline", -1), ("docker_host", "")],
+)
+def test_an_option_under_which_nothing_would_be_found_is_named(option, value):
+    said = run_module("container_state_info", {option: value})
+    assert said["failed"]
+    assert said["msg"].startswith(option + ": ")
+
+
 def test_a_port_that_another_container_holds_is_told_with_its_name(app):
     first = app.run("first", options=(*SOUND, *HEALTHY, "--publish", "127.0.0.1::8000"))
     port = inspect(first)["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostPort"]
@@ -158,6 +233,10 @@ def test_expected_services_are_missed(app):
     app.run("web", options=(*SOUND, *HEALTHY))
     found = look(app, containers_expected_services=["web", "worker"])
     assert [finding["object"] for finding in sound(found["containers.missing_service"])] == ["worker"]
+    # One that is there is not missed where fewer are looked at.
+    app.run("worker", options=(*SOUND, *HEALTHY))
+    few = look(app, containers_expected_services=["web", "worker"], containers_max_containers=1)
+    assert "containers.missing_service" not in few
 
 
 COMPOSE = """
@@ -255,5 +334,5 @@ def test_what_is_amiss_with_the_engine_itself_is_told(app, tmp_path):
 
 def test_a_disk_that_takes_too_long_to_count_is_unknown(app):
     found = look(app, containers_disk_seconds=0.0001)
-    assert set(found) == {"containers.reclaimable", "containers.stopped_space", "containers.unused_volumes"}
+    assert set(found) == {"containers.reclaimable", "containers.stopped_space", "containers.unused_volume"}
     assert {findings[0]["status"] for findings in found.values()} == {"unknown"}

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 
 import pytest
 
-from tests.integration.containers import look, own_project, sound
+from tests.integration.containers import cached, look, own_project, sdk_client, sound
 from tests.integration.modules import run_module
 from tests.integration.playbooks import LOCAL, inventory, run_remedy
 from tests.lab.engine import compose_command, docker
@@ -91,9 +92,11 @@ def test_images_without_a_name_are_told_and_go(app, images, tmp_path):
     used = images()
     app.containers.append("%s-user" % app.name)
     docker("create", "--name", app.containers[-1], "--label", "%s=containers" % LABEL, used, "sleep")
-    # Nobody else's images are at stake: those are older.
-    mine = {"containers_prune_age_seconds": 0, "containers_deny": [name[7:19] for name in others_than(image)]}
-    assert denied[7:19] in mine["containers_deny"]
+    # Nobody else's images and build cache are at stake.
+    with sdk_client() as engine:
+        others = [name[7:19] for name in others_than(image)] + list(cached(engine))
+    assert denied[7:19] in others
+    mine = {"containers_prune_age_seconds": 0, "containers_deny": others}
     found = look(app, containers_reclaimable_info=1, containers_reclaimable_warning=1, **mine)
     (finding,) = sound(found["containers.reclaimable"])
     assert finding["remedy"]["id"] == "containers.prune_images"
@@ -145,38 +148,6 @@ def started_by_hand(app, *options):
     image = inspect(app.run("model", "true"))["Config"]["Image"]
     docker("run", "--name", name, "--label", "%s=containers" % LABEL, *options, image, "true")
     return name
-
-
-@pytest.fixture
-def volumes(app):
-    """Three volumes: one that nobody uses, one that a container has, and a protected one."""
-    names = ["%s-%s" % (app.name, name) for name in ("unused", "used", "protected")]
-    for name in names:
-        protected = ["--label", "tracktion.ops.protected=true"] if name.endswith("-protected") else []
-        docker("volume", "create", "--label", "%s=containers" % LABEL, *protected, name)
-    app.run("keeper", "true", options=("--volume", "%s:/data" % names[1]))
-    yield names
-    app.remove()
-    attempt("docker", "volume", "rm", *names)
-
-
-def test_volumes_that_nobody_uses_are_told_and_go_by_name_only(app, volumes):
-    (finding,) = sound(look(app, containers_unused_volumes_info=0)["containers.unused_volumes"])
-    assert finding["remedy"] is None
-    assert "names" in run_module("docker_prune", {"kinds": ["volumes"]})["msg"]
-    named = {"kinds": ["volumes"], "names": volumes}
-    planned = run_module("docker_prune", named, check=True)
-    assert {each["name"]: each["result"] for each in planned["removed"]} == {volumes[0]: "planned", volumes[1]: "kept"}
-    assert left_of(volumes) == set(volumes)
-    done = run_module("docker_prune", named)
-    # What a container has, the engine keeps.
-    assert {each["name"]: each["result"] for each in done["removed"]} == {volumes[0]: "removed", volumes[1]: "kept"}
-    assert left_of(volumes) == set(volumes[1:])
-    assert run_module("docker_prune", named)["changed"] is False
-
-
-def left_of(names):
-    return set(docker("volume", "ls", "--format", "{{.Name}}").split()) & set(names)
 
 
 # A stack as the real one: containers with names of their own, a file of another name, a service that has done its work.
@@ -250,6 +221,40 @@ def test_a_change_of_the_compose_file_is_told_and_applied(real, tmp_path):
     (finding,) = sound(found["containers.compose_missing"])
     remedy("recreate", tmp_path, evidence=finding["remedy"]["vars"], **settings)
     assert inspect(real.web)["State"]["Running"]
+
+
+def test_variables_come_from_the_file_that_compose_was_given(real, tmp_path):
+    """A project may be brought up with another file than .env, which then says nothing."""
+    real.write(limit="${LIMIT}")
+    (tmp_path / ".env").write_text("LIMIT=32m\n")
+    given = tmp_path / "production.env"
+    given.write_text("LIMIT=80m\n")
+    options = ("--project-name", real.name, "--env-file", str(given), "--file", str(tmp_path / "docker-compose.yaml"))
+    run(*compose_command(), *options, "up", "--detach")
+    assert inspect(real.web)["HostConfig"]["Memory"] == 80 << 20
+    assert "containers.compose_drift" not in look(real)
+    given.write_text("LIMIT=96m\n")
+    (finding,) = sound(look(real)["containers.compose_drift"])
+    assert "96.0 MiB" in finding["summary"]
+    arguments = {**finding["remedy"]["vars"], "compose_command": list(compose_command())}
+    assert run_module("container_recreate", arguments)["result"] == "recreated"
+    assert inspect(real.web)["HostConfig"]["Memory"] == 96 << 20
+    # Without it, nobody can tell.
+    given.unlink()
+    found = look(real)
+    assert {each["status"] for each in found["containers.compose_drift"]} == {"unknown"}
+    assert str(given) in found["containers.compose_drift"][0]["summary"]
+
+
+def test_the_command_that_is_advised_brings_a_service_back(real):
+    docker("rm", "--force", real.web)
+    missed = look(real, containers_expected_services=["web"])["containers.missing_service"]
+    (finding,) = sound(missed)
+    words = shlex.split(finding["advice"])
+    assert words[:2] == ["docker", "compose"]
+    run(*compose_command(), *words[2:])
+    assert inspect(real.web)["State"]["Running"]
+    assert "containers.missing_service" not in look(real, containers_expected_services=["web"])
 
 
 def test_what_compose_cannot_make_fails_and_says_why(real, tmp_path):

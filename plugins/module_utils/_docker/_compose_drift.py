@@ -7,36 +7,42 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections import namedtuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_file
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
 
 FILES = "com.docker.compose.project.config_files"
 DIRECTORY = "com.docker.compose.project.working_dir"
+ENVIRONMENT_FILES = "com.docker.compose.project.environment_file"
 PARTS = ("missing", "drift")
+
+# What a project was made of.
+Source = namedtuple("Source", "project files directory environment_files")
 
 
 def compare(containers, labels_of, options, deadline, unknown):
     """``(compose, paths)``: the mapping of the measurement, and which services of the files mount which paths.
 
     ``missing`` and ``drift`` are null where no file could be read.
-    ``containers`` are facts, ``labels_of`` the labels by the container's id.
+    ``containers`` are facts, ``labels_of`` the labels of all containers, by their ids, looked at or not.
     """
     found, paths = {"files": [], "missing": [], "drift": []}, {}
-    for project, files, directory in sources(containers, labels_of, options):
-        entry = {"project": project, "files": files, "error": None}
+    for source in sources(labels_of.values(), options):
+        project = source.project
+        entry = {"project": project, "files": source.files, "error": None}
         found["files"].append(entry)
         seconds = deadline.remaining(options["timeout"])
         try:
-            services = bounded(_compose_file.load, seconds, files, directory)
+            services = bounded(load, seconds, source)
         except (OSError, _compose_file.Unreadable) as exc:
             entry["error"] = str(exc)
             unknown.add("compose", exc)
             continue
-        mine = [container for container in containers if container["project"] == project]
-        add_missing(found, project, services, mine)
-        add_drift(found, services, mine)
+        add_missing(found, source, services, labels_of.values())
+        add_drift(found, services, [container for container in containers if container["project"] == project])
         for name, service in services.items():
             for path in service["paths"]:
                 paths.setdefault(path, []).append(name)
@@ -48,29 +54,59 @@ def compare(containers, labels_of, options, deadline, unknown):
     return found, paths
 
 
-def sources(containers, labels_of, options):
-    """``project, files, directory``: what the options name, else what compose v2 wrote on its containers."""
+def sources(all_labels, options):
+    """The Source of each project: what the options name, else what compose v2 wrote on its containers."""
     if options["compose_files"]:
         files = options["compose_files"]
-        yield options["project"], files, os.path.dirname(files[0])
+        yield Source(options["project"], files, os.path.dirname(files[0]), [])
         return
     seen = set()
-    for container in containers:
-        labels = labels_of[container["id"]]
-        project, files = labels.get(PROJECT), labels.get(FILES)
-        # compose v1 wrote relative names, beside the directory.
-        directory = labels.get(DIRECTORY) or ""
-        if not project or not files or project in seen:
-            continue
-        seen.add(project)
-        paths = [os.path.join(directory, path) for path in files.split(",")]
-        yield project, paths, directory or os.path.dirname(paths[0])
+    for labels in all_labels:
+        found = source(labels)
+        if found and found.project not in seen:
+            seen.add(found.project)
+            yield found
 
 
-def add_missing(found, project, services, mine):
-    present = {container["service"] for container in mine}
+def source(labels):
+    """What compose says on a container about its origin; null where it says nothing."""
+    project, files = labels.get(PROJECT), labels.get(FILES)
+    if not project or not files:
+        return None
+    # compose v1 wrote relative names, beside the directory.
+    directory = labels.get(DIRECTORY) or ""
+    paths = [os.path.join(directory, path) for path in files.split(",")]
+    environment = [os.path.join(directory, path) for path in (labels.get(ENVIRONMENT_FILES) or "").split(",") if path]
+    return Source(project, paths, directory or os.path.dirname(paths[0]), environment)
+
+
+def load(source):
+    """The services that it wants, by name. Raises _compose_file.Unreadable."""
+    return _compose_file.load(source.files, source.directory, source.environment_files)
+
+
+def words(source):
+    """What tells compose that this project is meant, and all that it was made of."""
+    found = ["--project-name", source.project, "--project-directory", source.directory]
+    found += [word for path in source.environment_files for word in ("--env-file", path)]
+    return found + [word for path in source.files for word in ("--file", path)]
+
+
+def up_command(source, service):
+    """What a person types to have a service made as its file says; where its origin is not known, without that."""
+    known = words(source) if source else []
+    return " ".join(shlex.quote(word) for word in ["docker", "compose", *known, "up", "-d", "--no-deps", service])
+
+
+def add_missing(found, source, services, all_labels):
+    present = {labels.get(SERVICE) for labels in all_labels if labels.get(PROJECT) == source.project}
     found["missing"] += [
-        {"project": project, "service": name, "protected": False}
+        {
+            "project": source.project,
+            "service": name,
+            "protected": False,
+            "up_command": up_command(source, name),
+        }
         for name, service in sorted(services.items())
         if service["expected"] and name not in present
     ]

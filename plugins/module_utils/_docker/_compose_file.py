@@ -29,13 +29,19 @@ class Unreadable(Exception):
     """The file cannot be read or understood."""
 
 
-def load(files, directory):
-    """The services that these files want, by name. Raises Unreadable."""
+def load(files, directory, environment_files=()):
+    """The services that these files want, by name. Raises Unreadable.
+
+    Variables come from ``environment_files``, the later ones winning, and from the ``.env`` of the directory only where
+    there are none, as compose has it.
+    """
     yaml = optional("yaml")
     if yaml is None:
         raise Unreadable("PyYAML is not installed here, which reads compose files")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    environment = dotenv(os.path.join(directory, ".env"))
+    environment = {}
+    for path in environment_files or [os.path.join(directory, ".env")]:
+        environment.update(dotenv(path, required=bool(environment_files)))
     services = {}
     for path in files:
         try:
@@ -82,14 +88,19 @@ def wanted(service, environment, directory):
     }
 
 
-def dotenv(path):
-    """The variables of an .env file; none where it cannot be read."""
+def dotenv(path, required=False):
+    """The variables of an .env file; none where there need not be one, and is none.
+
+    Raises Unreadable: without it, variables would be guessed wrong.
+    """
     found = {}
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             lines = stream.read(MAX_BYTES).splitlines()
-    except OSError:
-        return found
+    except OSError as exc:
+        if isinstance(exc, FileNotFoundError) and not required:
+            return found
+        raise Unreadable("%s: %s" % (path, exc.strerror)) from exc
     for line in lines:
         name, equals, value = line.strip().partition("=")
         name = name[len("export ") :].strip() if name.startswith("export ") else name.strip()

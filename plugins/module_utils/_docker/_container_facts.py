@@ -27,8 +27,9 @@ CODES = {
     127: "its command was not found in the image",
     128: "the engine could not start it",
 }
+KILLED = 128 + signal.SIGKILL
 SIGNALS = {
-    "SIGKILL": "killed at once: by the kernel for want of memory, or by a stop that took too long",
+    "SIGKILL": "killed at once: by a stop that took too long, by somebody, or by the kernel for want of memory",
     "SIGTERM": "stopped on request",
     "SIGINT": "interrupted on request",
     "SIGSEGV": "crashed on a bad memory access",
@@ -39,12 +40,14 @@ SIGNALS = {
 }
 
 
-def explain(code, oom_killed=False):
-    """What an exit code means, as far as the code alone says so."""
+def explain(code, oom_seen=False):
+    """What an exit code means, and whether the kernel had killed one of its processes, this or another."""
     if code is None:
         return None
-    if oom_killed:
+    if oom_seen and code == KILLED:
         return "killed by the kernel, because it used more memory than it may"
+    if oom_seen:
+        return explain(code) + "; before, the kernel had killed one of its processes for want of memory"
     if code in CODES:
         return CODES[code]
     if 128 < code < 160:
@@ -64,7 +67,10 @@ def facts(data, expected_services):
     running = state.get("Status") == "running"
     started, finished = epoch(state.get("StartedAt")), epoch(state.get("FinishedAt"))
     code = None if running or started is None else state.get("ExitCode")
+    # Set by any of its processes, and kept while it runs again.
+    oom_seen = bool(state.get("OOMKilled"))
     service = labels.get(SERVICE)
+    policy = host.get("RestartPolicy") or {}
     return {
         "id": data["Id"],
         "name": data["Name"].lstrip("/"),
@@ -76,20 +82,30 @@ def facts(data, expected_services):
         "status": state.get("Status"),
         "error_message": cut(state.get("Error"), 300) or None,
         "exit_code": code,
-        "exit_meaning": explain(code, state.get("OOMKilled") and not running),
-        "oom_killed": bool(state.get("OOMKilled")) and not running,
+        "exit_meaning": explain(code, oom_seen),
+        "oom_killed": oom_seen and code == KILLED,
+        "oom_killed_before": oom_seen and running,
         "started_at": started,
         "uptime_seconds": age(started) if running else None,
         "finished_at": None if running else finished,
         "down_seconds": None if running else age(finished),
         "restarts": data.get("RestartCount"),
-        "restart_policy": (host.get("RestartPolicy") or {}).get("Name") or "no",
+        "restart_policy": policy.get("Name") or "no",
+        "gave_up": state.get("Status") == "exited"
+        and bool(code)
+        and has_given_up(policy, data.get("RestartCount") or 0),
         "has_healthcheck": has_healthcheck(config),
         "health": health.get("Status") if running and health.get("Status") != "none" else None,
         "failing_streak": health.get("FailingStreak") if running else None,
         "memory_limit_set": host.get("Memory") or 0,
         "ports": published((data.get("NetworkSettings") or {}).get("Ports") if running else host.get("PortBindings")),
     }
+
+
+def has_given_up(policy, restarts):
+    """Whether a restart policy has used up all the restarts that it allows."""
+    allowed = policy.get("MaximumRetryCount") or 0
+    return policy.get("Name") == "on-failure" and 0 < allowed <= restarts
 
 
 def has_healthcheck(config):

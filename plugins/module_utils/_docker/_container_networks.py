@@ -9,7 +9,7 @@ Read from the engine's files, so that an engine that hangs does not keep us from
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import ONE_OFF
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off
 
 SHARES = "container:"
 
@@ -23,7 +23,6 @@ class Host:
         by_id = {container.id: container for container in everyone}
         for container in everyone:
             container.join(by_id)
-        # What somebody runs by the way (docker compose run) is no container of its service.
         self.containers = [container for container in everyone if not container.one_off]
 
     def of_service(self, service, project):
@@ -49,7 +48,7 @@ class Container:
         self.service, self.project = summary["service"], summary["project"]
         self.state, self.exit_code = summary["state"], summary["exit_code"]
         data = engine.file(self.id, "config.v2.json") or {}
-        self.one_off = ((data.get("Config") or {}).get("Labels") or {}).get(ONE_OFF) == "True"
+        self.one_off = is_one_off((data.get("Config") or {}).get("Labels") or {})
         settings = data.get("NetworkSettings") or {}
         self.pid = (data.get("State") or {}).get("Pid") or None
         self.attached = settings.get("Networks") or {}

@@ -43,7 +43,7 @@ def recreate(options, check_mode, run):
 
     ``run`` is the method run_command of the module.
 
-    Raises CannotMeasure, CannotConnect and _docker.Refused where nothing was done yet.
+    Raises CannotMeasure and CannotConnect where nothing was done yet.
     """
     deadline = Deadline(options["deadline"])
     # How it stands when the time is over is still asked.
@@ -70,27 +70,28 @@ class Service:
         self.options = options
         self.name = options["service"]
         project = _docker.containers(client, "%s=%s" % (PROJECT, options["project"]))
-        labels_of = {row["Id"]: row.get("Labels") or {} for row in project}
-        marks = [{"id": row["Id"], "project": options["project"]} for row in project]
-        found = list(_compose_drift.sources(marks, labels_of, options))
+        found = list(_compose_drift.sources([row.get("Labels") or {} for row in project], options))
         if not found:
             raise _docker.NotFound(
                 "no container of the project %s says which compose file made it" % options["project"],
                 "Name the files in compose_files.",
             )
-        _project, self.files, self.directory = found[0]
+        self.source = found[0]
         try:
-            self.services = _compose_file.load(self.files, self.directory)
+            self.services = _compose_drift.load(self.source)
         except _compose_file.Unreadable as exc:
             raise CannotMeasure(str(exc), cure="Correct the file, or name others in compose_files.") from exc
         if self.name not in self.services:
-            raise BadOption("service: %s is not in %s" % (self.name, ", ".join(self.files)), cure="Check service.")
+            raise BadOption(
+                "service: %s is not in %s" % (self.name, ", ".join(self.source.files)), cure="Check service."
+            )
 
     def look(self):
         """The facts of its containers now."""
         labels = ["%s=%s" % (PROJECT, self.options["project"]), "%s=%s" % (SERVICE, self.name)]
         rows = _docker.containers(self.client, *labels)
-        return [_container_facts.facts(self.client.call("inspect_container", row["Id"]), []) for row in rows]
+        there = filter(None, (_docker.inspect(self.client, row["Id"]) for row in rows))
+        return [_container_facts.facts(data, []) for data in there]
 
     def verdict(self, containers):
         """``planned`` or why nothing is done, and what differs."""
@@ -131,13 +132,12 @@ class Service:
 
     def up(self, deadline):
         """Have compose make it; null, or what went wrong."""
-        command = [*self.compose(), "--project-name", self.options["project"], "--project-directory", self.directory]
-        command += [word for path in self.files for word in ("--file", path)]
+        command = [*self.compose(), *_compose_drift.words(self.source)]
         command += ["up", "--detach", "--no-deps", "--no-build", self.name]
         # run_command knows no time limit.
         limited = ["timeout", "%d" % max(1, deadline.remaining()), *command]
         code, said, complaints = self.run(
-            limited, cwd=self.directory, environ_update={"DOCKER_HOST": self.options["docker_host"]}
+            limited, cwd=self.source.directory, environ_update={"DOCKER_HOST": self.options["docker_host"]}
         )
         if code == TIMED_OUT:
             return "compose did not finish within %g s" % self.options["deadline"]

@@ -14,6 +14,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     SERVICE,
     epoch,
     is_protected,
+    name_of,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 
@@ -49,7 +50,7 @@ STATE_FIELDS = ("id", "status", "health", "started_at", "restart_count")
 def restart(options, check_mode):
     """What M(tracktion.ops.container_restart) returns, with ``failed`` and ``msg`` on failure.
 
-    Raises CannotMeasure, CannotConnect and _docker.Refused where nothing was done yet.
+    Raises CannotMeasure and CannotConnect where nothing was done yet.
     """
     if not options["services"] and not options["names"]:
         raise BadOption("services, names: only what is named is restarted", cure="Name services or containers.")
@@ -91,7 +92,7 @@ def find(client, options):
             raise _docker.NotFound(missing(service, project, rows), "docker compose up -d %s" % service)
         found += mine
     for name in options["names"]:
-        mine = [row for row in rows if _docker.name_of(row) == name or (len(name) >= 12 and row["Id"].startswith(name))]
+        mine = [row for row in rows if name_of(row) == name or (len(name) >= 12 and row["Id"].startswith(name))]
         if not mine:
             raise _docker.NotFound("there is no container %s" % name, "docker ps --all")
         found += mine
@@ -139,7 +140,7 @@ class Target:
     def __init__(self, client, row):
         self.client = client
         self.id = row["Id"]
-        self.name = _docker.name_of(row)
+        self.name = name_of(row)
         self.labels = labels(row)
         self.before = self.look()
         self.after = None
@@ -148,7 +149,7 @@ class Target:
         self.message = None
 
     def look(self):
-        """What the engine says about it now. Raises CannotConnect, Refused."""
+        """What the engine says about it now. Raises CannotConnect."""
         data = self.client.call("inspect_container", self.id)
         state = data["State"]
         stop_seconds = (data.get("Config") or {}).get("StopTimeout")
@@ -160,7 +161,6 @@ class Target:
             "restart_count": data.get("RestartCount"),
             # One that waits for its next start is "running" to the engine as well.
             "exit_code": None if state.get("Status") == "running" else state.get("ExitCode"),
-            "restarts_itself": (data["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no"),
             "stop_seconds": STOP_SECONDS if stop_seconds is None else stop_seconds,
         }
 
@@ -190,8 +190,8 @@ class Target:
         try:
             self.ask_for_restart(seconds)
             outlook = _docker.wait_until(self.progress, deadline)
-        except _docker.Refused as exc:
-            return self.fail("refused", "the engine refuses to restart it: %s" % exc)
+        except _docker.Rejected as exc:
+            return self.fail("rejected", "the engine does not restart it: %s" % exc.said)
         except CannotConnect as exc:
             return self.fail("unknown", "lost the engine while it was restarted: %s" % exc)
         if outlook == "works":
@@ -219,7 +219,8 @@ class Target:
             if now["health"] is not None:
                 return "works" if now["health"] == "healthy" else None
             return "works" if time.time() - now["started_at"] >= STABLE_SECONDS else None
-        if now["status"] == "exited" and not now["restarts_itself"]:
+        if now["status"] == "exited":
+            # Its restart policy has none of it, or has given up: what is to be started again is "restarting".
             return "ended with exit code %s" % now["exit_code"]
         if now["restart_count"] >= CRASHES:
             # Seen between two starts, unless each look fell into a short life.

@@ -23,6 +23,7 @@ MAX_BYTES = 1 << 20
 # Labels of compose.
 SERVICE = "com.docker.compose.service"
 PROJECT = "com.docker.compose.project"
+VOLUME = "com.docker.compose.volume"
 ONE_OFF = "com.docker.compose.oneoff"
 # The label of what no remedy may touch.
 PROTECTED_LABEL = "tracktion.ops.protected"
@@ -32,6 +33,18 @@ FIELDS = ("id", "name", "service", "project", "state", "exit_code", "restarts", 
 def is_protected(labels):
     """Whether no remedy may touch what carries these labels: by any value of the label but ``false``."""
     return labels.get(PROTECTED_LABEL, "false").lower() != "false"
+
+
+def is_one_off(labels):
+    """Whether somebody runs it by the way (docker compose run): that is no container of its service."""
+    return labels.get(ONE_OFF, "False") == "True"
+
+
+def name_of(row):
+    """The name of a container in a list of the engine. A link gives it more, with the other container's before them."""
+    names = [name.lstrip("/") for name in row.get("Names") or ()]
+    own = [name for name in names if "/" not in name]
+    return (own or names or [row["Id"][:12]])[0]
 
 
 def container_id(pid):

@@ -10,15 +10,15 @@ import json
 import os
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import ONE_OFF
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, NOT_FOUND, Rejected
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import DEBIAN_PACKAGES, require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
     CannotMeasure,
-    Failure,
     MissingLibrary,
+    cut,
 )
 
 SPEC = {
@@ -34,6 +34,8 @@ SPEC = {
 DEPENDS_ON = "com.docker.compose.depends_on"
 
 UNIX = ("unix://", "http+unix://")
+# The cause stands at the end of what the engine says.
+MAX_SAID = 1000
 # What makes the socket, where its package put it. Podman needs none, and makes one only where it is told to.
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 
@@ -44,22 +46,16 @@ class NotFound(CannotMeasure):
     kind = "not_found"
 
 
-class Refused(Failure):
-    """The engine answered, and said no. ``status`` is HTTP's."""
-
-    kind = "rejected"
-
-    def __init__(self, status, message):
-        super().__init__(message)
-        self.status = status
-
-
 class Client:
-    """A connection to the engine; every call is bounded by ``timeout`` and by what the deadline leaves."""
+    """A connection to the engine, and every call, are bounded by ``timeout`` and by what the deadline leaves.
 
-    def __init__(self, options, deadline):
+    ``patience`` is another time limit for the calls, where the engine has to work for an answer.
+    """
+
+    def __init__(self, options, deadline, patience=None):
         self._options = options
         self._deadline = deadline
+        self._patience = options["timeout"] if patience is None else patience
         self._docker = require("docker")
         self.api = self._ask(self._connect)
 
@@ -80,29 +76,36 @@ class Client:
         return self._docker.tls.TLSConfig(client_cert=certificate, ca_cert=options["ca_path"], verify=verify)
 
     def call(self, method, *arguments, **named):
-        """What the method of the SDK returns. Raises CannotConnect, or Refused where the engine says no."""
-        seconds = self._deadline.remaining(self._options["timeout"])
-        if seconds <= 0:
-            raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
-        self.api.timeout = seconds
-        return self._ask(getattr(self.api, method), *arguments, **named)
+        """What the method of the SDK returns. Raises CannotConnect; Rejected, which is one, where it says no."""
+        return self._in_time(getattr(self.api, method), *arguments, **named)
 
     def remove_build_cache(self, identity):
-        """Remove one entry of the build cache; the method of the SDK takes no filters before 7.1, and removes all."""
+        """Remove one entry of the build cache; the method of the SDK takes no filters before 7.1, and removes all.
+
+        Returns whether the engine did: it says nothing about an entry that it keeps.
+        """
         filters = json.dumps({"id": [identity]})
 
         def remove():
             url = self.api._url("/build/prune")
             return self.api._result(self.api._post(url, params={"all": True, "filters": filters}), True)
 
-        return self._ask(remove)
+        return identity in (self._in_time(remove).get("CachesDeleted") or [])
+
+    def _in_time(self, method, *arguments, **named):
+        seconds = self._deadline.remaining(self._patience)
+        if seconds <= 0:
+            raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
+        self.api.timeout = seconds
+        return self._ask(method, *arguments, **named)
 
     def _ask(self, method, *arguments, **named):
         errors = self._docker.errors
         try:
             return method(*arguments, **named)
         except errors.APIError as exc:
-            raise Refused(getattr(exc.response, "status_code", None), exc.explanation or str(exc)) from exc
+            said = cut(exc.explanation or str(exc), MAX_SAID)
+            raise Rejected(getattr(exc.response, "status_code", None), said) from exc
         except errors.TLSParameterError as exc:
             raise BadOption("client_cert, client_key, ca_path: %s" % exc) from exc
         except (errors.DockerException, OSError, ValueError) as exc:
@@ -192,13 +195,17 @@ def is_installed(host):
 def containers(client, *labels):
     """All containers that carry these labels, whatever their state, as the engine lists them; no throwaways of run."""
     found = client.call("containers", all=True, filters={"label": list(labels)} if labels else None)
-    return [row for row in found if (row.get("Labels") or {}).get(ONE_OFF, "False") != "True"]
+    return [row for row in found if not is_one_off(row.get("Labels") or {})]
 
 
-def name_of(row):
-    """The name of a container in a list of the engine; links give it more than one."""
-    names = [name.lstrip("/") for name in row.get("Names") or []]
-    return next((name for name in names if "/" not in name), names[0] if names else row["Id"][:12])
+def inspect(client, identity):
+    """What the engine says about a container; null where it is gone since it was listed."""
+    try:
+        return client.call("inspect_container", identity)
+    except Rejected as exc:
+        if exc.status == NOT_FOUND:
+            return None
+        raise
 
 
 def dependencies(labels):

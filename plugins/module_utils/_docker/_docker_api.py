@@ -16,7 +16,7 @@ import socket
 from urllib.parse import quote, urlencode
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE, name_of
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
 
 SCHEME = "unix://"
@@ -24,15 +24,16 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_HOST = SCHEME + DEFAULT_SOCKET
 MAX_BYTES = 32 * 1024 * 1024
 MAX_REFUSAL_BYTES = 65536
+NOT_FOUND = 404
 WIRE_ERRORS = (OSError, http.client.HTTPException)
 LOOK_AT_ENGINE = "journalctl -u docker -n 50"
 
 
-class Refused(CannotConnect):
-    """The engine answered with an error: ``status`` is that of HTTP, ``said`` is what it said."""
+class Rejected(CannotConnect):
+    """The engine answered, and said no: ``status`` is that of HTTP, ``said`` is what it said."""
 
     def __init__(self, status, said):
-        super().__init__("rejected", "the Docker engine refuses: %s" % said, LOOK_AT_ENGINE)
+        super().__init__("rejected", "the Docker engine rejects it: %s" % said, LOOK_AT_ENGINE)
         self.status = status
         self.said = said
 
@@ -50,7 +51,7 @@ def socket_of(docker_host):
 class DockerApi:
     """Requests to the engine behind a socket, each within ``timeout`` and all within ``deadline``.
 
-    Whatever goes wrong is raised as CannotConnect, or as Refused, which is one, where the engine says no.
+    Whatever goes wrong is raised as CannotConnect, or as Rejected, which is one, where the engine says no.
     """
 
     def __init__(self, path, timeout, deadline=None):
@@ -94,7 +95,7 @@ class DockerApi:
             with contextlib.closing(response):
                 answer = Answer(response, self._explaining)
                 if response.status >= 400:
-                    raise Refused(response.status, _said(answer.read(MAX_REFUSAL_BYTES), response.status))
+                    raise Rejected(response.status, _said(answer.read(MAX_REFUSAL_BYTES), response.status))
                 yield answer
 
     @contextlib.contextmanager
@@ -126,12 +127,9 @@ class Answer:
 def summary(row):
     """``id, name, service, project, state`` of a container in a list of the engine."""
     labels = row.get("Labels") or {}
-    names = [name.lstrip("/") for name in row.get("Names") or ()]
-    # A link gives a container more names, with the other container's before them.
-    own = [name for name in names if "/" not in name]
     return {
         "id": row["Id"],
-        "name": (own or names or [row["Id"][:12]])[0],
+        "name": name_of(row),
         "service": labels.get(SERVICE),
         "project": labels.get(PROJECT),
         "state": row.get("State"),

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import threading
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache, _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
+    PROJECT,
+    VOLUME,
+    age,
+    epoch,
+    is_protected,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
 
 
@@ -27,8 +34,8 @@ class DiskUse:
         try:
             client = _docker.Client(dict(self.options, timeout=seconds), Deadline(seconds))
             self.data = client.call("df")
-        except (CannotConnect, _docker.Refused) as exc:
-            if getattr(exc, "kind", None) != "timeout":
+        except CannotConnect as exc:
+            if exc.kind != "timeout":
                 self.reason = str(exc)
 
     def summary(self, seconds, unknown):
@@ -37,18 +44,20 @@ class DiskUse:
         if self.data is None:
             unknown.add("disk", self.reason)
             return None
-        return summary(self.data)
+        return summary(self.data, self.options["top_volumes"])
 
 
-def summary(data):
+def summary(data, top_volumes=0):
     """Sums of the engine's answer. An image that nobody uses gives back what it shares with no other."""
     images, cache = data.get("Images") or [], data.get("BuildCache") or []
     containers, volumes = data.get("Containers") or [], data.get("Volumes") or []
     unused = [image for image in images if not image.get("Containers")]
     dangling = [image for image in unused if is_dangling(image)]
     stopped = [container for container in containers if container.get("State") in ("exited", "created", "dead")]
-    idle = [volume for volume in volumes if (volume.get("UsageData") or {}).get("RefCount") == 0]
-    idle_cache = [entry for entry in cache if not entry.get("InUse")]
+    # A container that is stopped counts as well.
+    idle = [described(volume) for volume in volumes if (volume.get("UsageData") or {}).get("RefCount") == 0]
+    idle.sort(key=lambda volume: (-(volume["bytes"] or 0), volume["name"]))
+    cache_bytes = sum(entry.get("Size") or 0 for entry, _used in _build_cache.removable(cache))
     return {
         "layers_bytes": data.get("LayersSize"),
         "images": len(images),
@@ -56,14 +65,30 @@ def summary(data):
         "unused_images_bytes": sum(own_size(image) for image in unused),
         "dangling_images": len(dangling),
         "dangling_images_bytes": sum(own_size(image) for image in dangling),
-        "build_cache_bytes": sum(entry.get("Size") or 0 for entry in idle_cache),
+        "build_cache_bytes": cache_bytes,
         "stopped_containers": len(stopped),
         "stopped_containers_bytes": sum(container.get("SizeRw") or 0 for container in stopped),
         "volumes": len(volumes),
         "unused_volumes": len(idle),
-        "unused_volumes_bytes": sum(max(0, (volume.get("UsageData") or {}).get("Size") or 0) for volume in idle),
-        "reclaimable_bytes": sum(own_size(image) for image in dangling)
-        + sum(entry.get("Size") or 0 for entry in idle_cache),
+        "unused_volumes_bytes": sum(volume["bytes"] or 0 for volume in idle),
+        "largest_unused_volumes": idle[:top_volumes],
+        "reclaimable_bytes": sum(own_size(image) for image in dangling) + cache_bytes,
+    }
+
+
+def described(volume):
+    """What we tell about a volume; of one that is kept elsewhere, the engine does not know how large it is."""
+    labels, size = volume.get("Labels") or {}, (volume.get("UsageData") or {}).get("Size")
+    made = epoch(volume.get("CreatedAt"))
+    return {
+        "name": volume["Name"],
+        "driver": volume.get("Driver"),
+        "bytes": size if size is not None and size >= 0 else None,
+        "created_at": made,
+        "age_seconds": age(made),
+        "project": labels.get(PROJECT),
+        "volume": labels.get(VOLUME),
+        "protected": is_protected(labels),
     }
 
 

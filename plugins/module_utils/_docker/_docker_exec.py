@@ -15,8 +15,8 @@ import os
 import signal
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, Refused, summary
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id, is_one_off
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, Rejected, summary
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 
 # What it means that the engine does not run a command, by the status of its answer.
@@ -43,7 +43,8 @@ class Exec:
 
 def find(api, service, project):
     """The container of a compose service, or of that name, as summary() puts it; a running one before others."""
-    rows = [summary(row) for row in api.read("containers", "json", all=1)]
+    listed = api.read("containers", "json", all=1)
+    rows = [summary(row) for row in listed if not is_one_off(row.get("Labels") or {})]
     found = [
         row for row in rows if service in (row["service"], row["name"]) and (not project or row["project"] == project)
     ]
@@ -56,7 +57,7 @@ def run(api, identity, command, most_bytes):
     """Run ``command`` (the engine's own fields: Cmd, User, WorkingDir, Env) and wait for its end: an Exec."""
     try:
         return _run(api, identity, command, most_bytes)
-    except Refused as exc:
+    except Rejected as exc:
         raise CannotConnect(REFUSALS.get(exc.status, exc.kind), str(exc), LIST_CONTAINERS) from exc
 
 

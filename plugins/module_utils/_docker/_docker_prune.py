@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker, _docker_disk
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache, _docker, _docker_disk
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
-    ONE_OFF,
     SERVICE,
+    VOLUME,
     epoch,
+    is_one_off,
     is_protected,
+    name_of,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 
+# What the engine answers for what somebody uses.
+IN_USE = 409
 KINDS = ("images", "build_cache", "containers", "volumes")
 SPEC = dict(
     _docker.SPEC,
     kinds={"type": "list", "elements": "str", "choices": list(KINDS), "required": True},
     names={"type": "list", "elements": "str", "default": []},
+    expected={
+        "type": "list",
+        "elements": "dict",
+        "options": {"name": {"type": "str", "required": True}, "created_at": {"type": "float"}},
+    },
     older_than={"type": "float", "default": 604800.0},
     deny={"type": "list", "elements": "str", "default": []},
     max_items={"type": "int", "default": 100},
@@ -32,20 +41,20 @@ SPEC = dict(
 def prune(options, check_mode):
     """What M(tracktion.ops.docker_prune) returns, with ``failed`` and ``msg`` on failure.
 
-    Raises CannotMeasure, CannotConnect and _docker.Refused where nothing was done yet.
+    Raises CannotMeasure and CannotConnect where nothing was done yet.
     """
     if "volumes" in options["kinds"] and not options["names"]:
         raise BadOption("names: volumes are removed by name only", cure="Name them: docker volume ls -f dangling=true")
-    client = _docker.Client(dict(options, timeout=options["deadline"]), Deadline(options["deadline"]))
+    client = _docker.Client(options, Deadline(options["deadline"]), patience=options["deadline"])
     found = [item for kind in KINDS if kind in options["kinds"] for item in CANDIDATES[kind](client, options)]
-    planned = sorted(found, key=lambda item: item["since"] or 0)[: options["max_items"]]
+    stays = [item for item in found if item["result"]]
+    goes = sorted((item for item in found if not item["result"]), key=lambda item: item["since"] or 0)
+    planned = goes[: options["max_items"]]
     for item in planned:
-        if item["result"] == "kept":
-            continue
         item["result"] = "planned"
         if not check_mode:
             remove(client, item)
-    return outcome(found, planned)
+    return outcome(goes, planned, stays)
 
 
 def images(client, options):
@@ -64,36 +73,43 @@ def containers(client, options):
     """Containers of no compose service and without a restart policy that ended longer ago than ``older_than``."""
     for row in client.call("containers", all=True, size=True, filters={"status": ["exited", "dead"]}):
         labels = row.get("Labels") or {}
-        of_service = SERVICE in labels and labels.get(ONE_OFF, "False") != "True"
-        if of_service or not may_go(_docker.name_of(row), labels, options):
+        of_service = SERVICE in labels and not is_one_off(labels)
+        if of_service or not may_go(name_of(row), labels, options):
             continue
-        data = client.call("inspect_container", row["Id"])
+        data = _docker.inspect(client, row["Id"])
+        if data is None:
+            continue
         ended = epoch(data["State"].get("FinishedAt"))
         policy = (data["HostConfig"].get("RestartPolicy") or {}).get("Name")
         if policy in (None, "", "no") and is_old(ended, options):
-            yield candidate("container", row["Id"], _docker.name_of(row), ended, row.get("SizeRw"))
+            # The engine leaves a zero out.
+            yield candidate("container", row["Id"], name_of(row), ended, row.get("SizeRw") or 0)
 
 
 def volumes(client, options):
-    """The named volumes, at any age; one that a container has, running or not, is kept."""
+    """The named volumes, at any age. One that must stay is told with the reason: it was named."""
     users = {}
     for row in client.call("containers", all=True):
         for mount in row.get("Mounts") or []:
-            users.setdefault(mount.get("Name"), []).append(_docker.name_of(row))
+            users.setdefault(mount.get("Name"), []).append(name_of(row))
     for volume in client.call("volumes").get("Volumes") or []:
-        name = volume["Name"]
-        if name in options["names"] and may_go(name, volume.get("Labels") or {}, options):
-            found = candidate("volume", name, name, epoch(volume.get("CreatedAt")), None)
-            if name in users:
-                found.update(result="kept", message="%s uses it" % ", ".join(users[name]))
-            yield found
+        name, labels, made = volume["Name"], volume.get("Labels") or {}, epoch(volume.get("CreatedAt"))
+        if name not in options["names"]:
+            continue
+        found = candidate("volume", name, name, made, None)
+        if not may_go(name, labels, options) or labels.get(VOLUME) in options["deny"]:
+            found.update(result="protected", message="a label or the deny list protects it")
+        elif options["expected"] is not None and {"name": name, "created_at": made} not in options["expected"]:
+            found.update(result="changed_meanwhile", message="it is not the volume that was found, or not as it was")
+        elif name in users:
+            found.update(result="kept", message="%s uses it" % ", ".join(users[name]))
+        yield found
 
 
 def build_cache(client, options):
-    """Entries of the build cache that no build uses, last used longer ago than ``older_than``."""
-    for entry in client.call("df").get("BuildCache") or []:
-        used = epoch(entry.get("LastUsedAt") or entry.get("CreatedAt"))
-        if not entry.get("InUse") and not entry.get("Shared") and is_old(used, options):
+    """Entries of the build cache that nothing holds, last used longer ago than ``older_than``."""
+    for entry, used in _build_cache.removable(client.call("df").get("BuildCache") or []):
+        if may_go(entry["ID"], {}, options) and is_old(used, options):
             yield candidate("build_cache", entry["ID"], entry["ID"], used, entry.get("Size"))
 
 
@@ -122,36 +138,39 @@ def remove(client, item):
             client.call("remove_container", item["id"], force=False, v=False)
         elif item["kind"] == "volume":
             client.call("remove_volume", item["id"], force=False)
-        else:
-            client.remove_build_cache(item["id"])
+        elif not client.remove_build_cache(item["id"]):
+            item.update(result="kept", message="it is in use, something was built upon it, or it is gone")
+            return
         item["result"] = "removed"
-    except _docker.Refused as exc:
-        # Gone already, or used again.
-        item["result"] = "gone" if exc.status == 404 else "kept"
-        item["message"] = None if exc.status == 404 else str(exc)
+    except _docker.Rejected as exc:
+        # Gone already, used again, or there is something amiss with it.
+        item["result"] = {_docker.NOT_FOUND: "gone", IN_USE: "kept"}.get(exc.status, "failed")
+        item["message"] = None if exc.status == _docker.NOT_FOUND else exc.said
     except CannotConnect as exc:
         item.update(result="failed", message=str(exc))
 
 
-def outcome(found, planned):
+def outcome(goes, planned, stays):
     """``changed``, ``before``, ``after``, ``removed``, ``diff``, and ``failed`` with ``msg`` on failure."""
     gone = [item for item in planned if item["result"] in ("planned", "removed", "gone")]
-    lost = [item for item in planned if item["result"] == "failed"]
-    left = [item for item in found if item not in gone]
+    failed = [item for item in planned if item["result"] == "failed"]
+    left = [item for item in goes if item not in gone]
     result = {
         "changed": any(item["result"] in ("planned", "removed") for item in planned),
-        "before": total(found),
+        "before": total(goes),
         "after": total(left),
-        "removed": planned,
-        "diff": {"before": {"items": lines(found)}, "after": {"items": lines(left)}},
+        "removed": planned + stays,
+        "diff": {"before": {"items": lines(goes)}, "after": {"items": lines(left)}},
     }
-    if lost:
-        result.update(failed=True, msg="Lost the engine while removing %s: %s" % (lost[0]["name"], lost[0]["message"]))
+    if failed:
+        result.update(failed=True, msg="Could not remove %(kind)s %(name)s: %(message)s" % failed[0])
     return result
 
 
 def total(entries):
-    return {"count": len(entries), "bytes": sum(entry["bytes"] or 0 for entry in entries)}
+    """Their number, and what they hold; null where that of one is not known."""
+    sizes = [entry["bytes"] for entry in entries]
+    return {"count": len(entries), "bytes": None if None in sizes else sum(sizes)}
 
 
 def lines(entries):

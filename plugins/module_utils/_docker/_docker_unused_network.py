@@ -17,7 +17,6 @@ ARGUMENT_SPEC = {
     "docker_host": {"type": "str", "default": _docker_api.DEFAULT_HOST},
     "timeout": {"type": "float", "default": 10.0},
 }
-NOT_FOUND = 404
 # What the engine answers for a network that got a container meanwhile, by its version.
 IN_USE = (403, 409)
 
@@ -50,8 +49,8 @@ def _remove(api, options, check):
         return _result(before, None, undo)
     try:
         api.remove("networks", options["id"])
-    except _docker_api.Refused as exc:
-        if exc.status == NOT_FOUND:
+    except _docker_api.Rejected as exc:
+        if exc.status == _docker_api.NOT_FOUND:
             return _result(None, None, None, "the network is gone already")
         if exc.status in IN_USE:
             return _result(before, before, undo, "the engine does not let it go: %s" % exc.said)
@@ -65,8 +64,8 @@ def find(api, identity):
     """The network of an id as the engine describes it, null where there is none."""
     try:
         network = api.read("networks", identity)
-    except _docker_api.Refused as exc:
-        if exc.status == NOT_FOUND:
+    except _docker_api.Rejected as exc:
+        if exc.status == _docker_api.NOT_FOUND:
             return None
         raise
     # The engine takes names and the beginnings of ids as well.

@@ -11,8 +11,15 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+
+ACCESS_LIST = "system.posix_acl_access"
+# A version of four bytes, then an entry of tag, permissions and id for each rule (acl(5)).
+LIST_HEADER = 4
+ENTRY = struct.Struct("<HHI")
+OWNER, NAMED_USER, OWNING_GROUP, NAMED_GROUP, MASK, OTHERS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
 
 def paths(inspected, of_files, options, deadline, unknown):
@@ -30,7 +37,7 @@ def paths(inspected, of_files, options, deadline, unknown):
         entry["denied"] = []
         found.append(entry)
         try:
-            status = bounded(os.stat, deadline.remaining(options["timeout"]), path)
+            status, rules = bounded(look, deadline.remaining(options["timeout"]), path)
         except FileNotFoundError:
             entry["exists"] = False
         except OSError as exc:
@@ -38,24 +45,57 @@ def paths(inspected, of_files, options, deadline, unknown):
         else:
             entry.update(exists=True, uid=status.st_uid, gid=status.st_gid)
             entry["mode"] = "%04o" % stat.S_IMODE(status.st_mode)
-            entry["denied"] = [refusal for refusal in (denied(data, status) for data in users) if refusal]
+            entry["denied"] = [refusal for refusal in (denied(data, status, rules) for data in users) if refusal]
     return found[: options["top"]]
 
 
-def denied(data, status):
-    """Whom the modes keep from reading what it mounts; null for nobody, and for a user who is known by name only."""
+def look(path):
+    """The status of a path, and its access control list as the kernel keeps it; null where it has none."""
+    status = os.stat(path)
+    try:
+        return status, os.getxattr(path, ACCESS_LIST)
+    except OSError:
+        return status, None
+
+
+def denied(data, status, rules=None):
+    """Whom modes and access control list keep from reading what it mounts.
+
+    Null for nobody, and for a user who is known by name only.
+    """
     user, _colon, group = ((data.get("Config") or {}).get("User") or "0").partition(":")
     added = [each for each in (data.get("HostConfig") or {}).get("GroupAdd") or [] if each.isdigit()]
     if not user.isdigit() or int(user) == 0 or (group and not group.isdigit()):
         return None
     groups = {int(each) for each in ([group] if group else []) + added}
-    if may_read(int(user), groups, status):
+    if may_read(int(user), groups, status) if rules is None else is_let_in(int(user), groups, status, rules):
         return None
     return {"container": data["Name"].lstrip("/"), "uid": int(user), "gids": sorted(groups)}
+
+
+def needed(status):
+    """What it takes to read a file, or to list and enter a directory."""
+    return 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
 
 
 def may_read(uid, gids, status):
     """Whether the modes let somebody read a file, or list and enter a directory."""
     shift = 6 if uid == status.st_uid else 3 if status.st_gid in gids else 0
-    needed = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
-    return (status.st_mode >> shift) & needed == needed
+    return (status.st_mode >> shift) & needed(status) == needed(status)
+
+
+def is_let_in(uid, gids, status, rules):
+    """The same by an access control list: the owner, else who is named, else one of the groups, else all others."""
+    entries = list(ENTRY.iter_unpack(rules[LIST_HEADER:]))
+    mask = next((allowed for tag, allowed, _id in entries if tag == MASK), 0o7)
+    if uid == status.st_uid:
+        found = [allowed for tag, allowed, _id in entries if tag == OWNER]
+    else:
+        named = [allowed & mask for tag, allowed, who in entries if (tag, who) == (NAMED_USER, uid)]
+        groups = [
+            allowed & mask
+            for tag, allowed, who in entries
+            if (tag == OWNING_GROUP and status.st_gid in gids) or (tag == NAMED_GROUP and who in gids)
+        ]
+        found = named or groups or [allowed for tag, allowed, _id in entries if tag == OTHERS]
+    return any(allowed & needed(status) == needed(status) for allowed in found)

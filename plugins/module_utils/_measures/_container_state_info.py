@@ -22,8 +22,14 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _docker_disk,
     _mounted_paths,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import DAEMON_CONFIGURATION, PROJECT
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
+    DAEMON_CONFIGURATION,
+    PROJECT,
+    SERVICE,
+    name_of,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
     CannotConnect,
     Deadline,
     Unknown,
@@ -43,6 +49,7 @@ ARGUMENT_SPEC = dict(
     max_containers={"type": "int", "default": 500},
     daemon_configuration={"type": "path", "default": DAEMON_CONFIGURATION},
     top={"type": "int", "default": 100},
+    top_volumes={"type": "int", "default": 10},
     deadline={"type": "float", "default": 10.0},
 )
 
@@ -52,7 +59,8 @@ RESERVE_SECONDS = 0.3
 
 
 def measure(options):
-    """The measurement that the module tracktion.ops.container_state_info documents."""
+    """The measurement that the module tracktion.ops.container_state_info documents. Raises BadOption."""
+    refuse_useless(options)
     if not _docker.is_installed(options["docker_host"]):
         return reached(without_engine(), Unknown())
     deadline = Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS))
@@ -65,13 +73,11 @@ def measure(options):
         engine = engine_facts(client, options, unknown)
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
-    except _docker.Refused as exc:
-        return unreachable(PARTS, CannotConnect("refused", str(exc), "Look at its log: journalctl -u docker"))
+    labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
     compose = paths = ports = None
     if _listeners.is_local(options["docker_host"]):
         use = _container_use.Use(inspected)
-        labels_of = {data["Id"]: (data.get("Config") or {}).get("Labels") or {} for data in inspected}
         compose, of_files = _compose_drift.compare(containers, labels_of, options, deadline, unknown)
         paths = _mounted_paths.paths(inspected, of_files, options, deadline, unknown)
         ports = ports_taken(containers)
@@ -83,7 +89,7 @@ def measure(options):
             "engine": engine,
             "containers": worst_first(containers)[: options["top"]],
             "containers_total": len(rows),
-            "missing_services": missing_services(containers, options),
+            "missing_services": missing_services(labels_of.values(), options),
             "ports_taken": ports,
             "compose": compose,
             "paths": paths,
@@ -91,6 +97,18 @@ def measure(options):
         },
         unknown,
     )
+
+
+def refuse_useless(options):
+    """Raise BadOption for a limit under which nothing would be looked at, and so nothing be found."""
+    for name, least in (("top", 1), ("max_containers", 1), ("top_volumes", 0), ("sample_seconds", 0)):
+        if options[name] < least:
+            raise BadOption("%s: must be %d or more, not %s" % (name, least, options[name]), cure="Correct %s." % name)
+    for name in ("timeout", "deadline"):
+        if options[name] <= 0:
+            raise BadOption("%s: must be above 0 seconds" % name, cure="Correct %s." % name)
+    if not options["docker_host"]:
+        raise BadOption("docker_host: is empty", cure="Say where the engine listens, or leave docker_host out.")
 
 
 def without_engine():
@@ -105,7 +123,7 @@ def without_engine():
         "ports_taken": [],
         "compose": {"files": [], "missing": [], "drift": []},
         "paths": [],
-        "disk": dict.fromkeys(_docker_disk.summary({}), 0),
+        "disk": _docker_disk.summary({"LayersSize": 0}),
     }
 
 
@@ -120,15 +138,16 @@ def inspections(client, rows, options, unknown):
     found = []
     for row in rows[: options["max_containers"]]:
         try:
-            found.append(client.call("inspect_container", row["Id"]))
-        except _docker.Refused as exc:
-            if exc.status != 404:
-                unknown.add("containers", "%s: %s" % (_docker.name_of(row), exc))
+            data = _docker.inspect(client, row["Id"])
+        except _docker.Rejected as exc:
+            unknown.add("containers", "%s: %s" % (name_of(row), exc))
         except CannotConnect as exc:
             if not found:
                 raise
-            unknown.add("containers", "%s, and those after it: %s" % (_docker.name_of(row), exc))
+            unknown.add("containers", "%s, and those after it: %s" % (name_of(row), exc))
             break
+        else:
+            found += [data] if data else []
     if len(rows) > options["max_containers"]:
         unknown.add("containers", "only %d of %d were looked at" % (options["max_containers"], len(rows)))
     return found
@@ -137,9 +156,7 @@ def inspections(client, rows, options, unknown):
 def state_now(client, identity):
     """The state of a container now, empty where it is gone; null where that cannot be asked any more."""
     try:
-        return client.call("inspect_container", identity)["State"]
-    except _docker.Refused:
-        return {}
+        return (_docker.inspect(client, identity) or {}).get("State", {})
     except CannotConnect:
         return None
 
@@ -165,7 +182,7 @@ def engine_facts(client, options, unknown):
     components = [part.get("Name") or "" for part in version.get("Components") or []]
     try:
         info = client.call("info")
-    except (CannotConnect, _docker.Refused) as exc:
+    except CannotConnect as exc:
         # It asks every driver and plugin, and may wait for a broken one.
         unknown.add("engine", exc)
         info = {}
@@ -213,14 +230,27 @@ def described(data, options):
     """The facts of a container; what the kernel says about it is added later."""
     found = _container_facts.facts(data, options["expected_services"])
     found.update(dict.fromkeys(_container_use.FIELDS), ended_meanwhile=False)
+    found["up_command"] = None
+    if found["service"]:
+        source = _compose_drift.source((data.get("Config") or {}).get("Labels") or {})
+        found["up_command"] = _compose_drift.up_command(source, found["service"])
     return found
 
 
-def missing_services(containers, options):
-    """Services that are expected and have no container at all."""
-    present = {container["service"] for container in containers}
-    missing = [name for name in options["expected_services"] if name not in present]
-    return [{"project": options["project"] or None, "service": name, "protected": False} for name in missing]
+def missing_services(all_labels, options):
+    """Services that are expected and have no container at all, not even one that was not looked at."""
+    present = {labels.get(SERVICE) for labels in all_labels}
+    known = list(_compose_drift.sources(all_labels, options)) if options["project"] else []
+    return [
+        {
+            "project": options["project"] or None,
+            "service": name,
+            "protected": False,
+            "up_command": _compose_drift.up_command(known[0] if known else None, name),
+        }
+        for name in options["expected_services"]
+        if name not in present
+    ]
 
 
 def ports_taken(containers):

@@ -55,6 +55,18 @@ def worker_out_of_memory(lab):
         yield
 
 
+@fault(fires=["containers.oom_killed"])
+def restarted_out_of_memory(lab):
+    """A service was killed for want of memory, and its restart policy has started it again: the kernel counts anew."""
+    with beside(lab) as others:
+        limit = ("--memory", "32m", "--memory-swap", "32m", "--restart", "unless-stopped")
+        command = "test -e /born && exec sleep infinity; touch /born; exec python3 -c 'bytearray(200 << 20)'"
+        name = others.run("risen", "sh", "-c", command, options=(*limit, *HEALTHY))
+        wait_until(lambda: inspect(name)["RestartCount"] == 1, "its restart", 20)
+        wait_for(name, "healthy", lambda state: state["Health"]["Status"] == "healthy")
+        yield
+
+
 @fault(fires=["containers.memory_near_limit"])
 def memory_near_limit(lab):
     """A service uses nearly all the memory that it may."""

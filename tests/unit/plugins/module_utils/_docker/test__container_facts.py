@@ -25,8 +25,13 @@ from ansible_collections.tracktion.ops.plugins.module_utils._network import _lis
         (1, False, "its log says why"),
         (126, False, "cannot be executed"),
         (127, False, "not found in the image"),
-        (137, False, "SIGKILL: killed at once: by the kernel for want of memory, or by a stop that took too long"),
+        (
+            137,
+            False,
+            "SIGKILL: killed at once: by a stop that took too long, by somebody, or by the kernel for want of memory",
+        ),
         (137, True, "because it used more memory than it may"),
+        (143, True, "stopped on request; before, the kernel had killed one of its processes"),
         (139, False, "SIGSEGV: crashed on a bad memory access"),
         (143, False, "SIGTERM: stopped on request"),
         (158, False, "SIGPWR: ended by a signal"),
@@ -99,6 +104,23 @@ def test_modes_let_in_or_not(mode, uid, gids, expected):
     assert _mounted_paths.may_read(uid, gids, status) is expected
 
 
+def access_list(*entries):
+    return b"\x02\0\0\0" + b"".join(_mounted_paths.ENTRY.pack(*entry) for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("uid", "gids", "expected"),
+    [(1000, set(), False), (1, set(), True), (2, set(), False), (3, {200}, True), (3, {100}, False), (4, set(), False)],
+)
+def test_an_access_control_list_lets_in_or_not(uid, gids, expected):
+    """The owner may not, by its entry; user 2 only beyond the mask; group 100 owns it and may not, group 200 may."""
+    rules = access_list(
+        (0x01, 2, 0), (0x02, 5, 1), (0x02, 2, 2), (0x04, 0, 0), (0x08, 7, 200), (0x10, 5, 0), (0x20, 0, 0)
+    )
+    status = os.stat_result((0o40750, 0, 0, 1, 1000, 100, 0, 0, 0, 0))
+    assert _mounted_paths.is_let_in(uid, gids, status, rules) is expected
+
+
 @pytest.mark.parametrize(
     ("user", "expected"),
     [("", None), ("0:0", None), ("app", None), ("1:app", None), ("1000", None), ("1", {"container": "web", "uid": 1})],
@@ -120,10 +142,20 @@ def test_the_disk_is_added_up():
                 dict(image, Containers=0, RepoTags=["a:1"], SharedSize=-1),
             ],
             "Containers": [{"State": "running", "SizeRw": 5}, {"State": "exited", "SizeRw": 7}, {"State": "created"}],
-            "Volumes": [{"UsageData": {"RefCount": 0, "Size": 11}}, {"UsageData": {"RefCount": 1, "Size": 13}}, {}],
-            "BuildCache": [{"InUse": False, "Size": 17}, {"InUse": True, "Size": 19}],
-        }
+            "Volumes": [
+                {"Name": "remote", "UsageData": {"RefCount": 0, "Size": -1}},
+                {"Name": "idle", "UsageData": {"RefCount": 0, "Size": 11}},
+                {"Name": "used", "UsageData": {"RefCount": 1, "Size": 13}},
+                {"Name": "untold"},
+            ],
+            "BuildCache": [{"ID": "free", "Size": 17}, {"ID": "held", "InUse": True, "Size": 19}],
+        },
+        top_volumes=5,
     )
+    assert [(one["name"], one["bytes"]) for one in found.pop("largest_unused_volumes")] == [
+        ("idle", 11),
+        ("remote", None),
+    ]
     assert found == {
         "layers_bytes": 500,
         "images": 3,
@@ -134,8 +166,8 @@ def test_the_disk_is_added_up():
         "build_cache_bytes": 17,
         "stopped_containers": 2,
         "stopped_containers_bytes": 7,
-        "volumes": 3,
-        "unused_volumes": 1,
+        "volumes": 4,
+        "unused_volumes": 2,
         "unused_volumes_bytes": 11,
         "reclaimable_bytes": 87,
     }

@@ -112,3 +112,15 @@ def test_the_containers_of_a_service_the_running_ones_first(tmp_path):
 def test_no_engine(tmp_path):
     with pytest.raises(FileNotFoundError):
         _containers.Engine(str(tmp_path)).of_service("watcher")
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"Id": "0123456789abcdef", "Names": ["/web/store", "/store"]}, "store"),
+        ({"Id": "0123456789abcdef", "Names": ["/web"]}, "web"),
+        ({"Id": "0123456789abcdef", "Names": None}, "0123456789ab"),
+    ],
+)
+def test_a_container_has_one_name(row, name):
+    assert _containers.name_of(row) == name

@@ -85,13 +85,20 @@ def test_a_library_that_does_not_fit_is_named():
     assert isinstance(_docker.explained(Exception("Not supported URL scheme http+docker"), HOST), MissingLibrary)
 
 
-@pytest.mark.parametrize(
-    ("row", "name"),
-    [
-        ({"Id": "0123456789abcdef", "Names": ["/web/store", "/store"]}, "store"),
-        ({"Id": "0123456789abcdef", "Names": ["/web"]}, "web"),
-        ({"Id": "0123456789abcdef", "Names": None}, "0123456789ab"),
-    ],
-)
-def test_a_container_has_one_name(row, name):
-    assert _docker.name_of(row) == name
+class Engine:
+    """Says the same to everything."""
+
+    def __init__(self, status):
+        self.status = status
+
+    def call(self, _method, *_arguments):
+        if self.status is None:
+            return {"Id": "0123456789ab"}
+        raise _docker.Rejected(self.status, "no")
+
+
+def test_a_container_that_went_away_since_it_was_listed_is_no_error():
+    assert _docker.inspect(Engine(None), "0123456789ab") == {"Id": "0123456789ab"}
+    assert _docker.inspect(Engine(404), "0123456789ab") is None
+    with pytest.raises(_docker.Rejected):
+        _docker.inspect(Engine(500), "0123456789ab")

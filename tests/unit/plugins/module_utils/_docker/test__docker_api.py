@@ -73,13 +73,13 @@ def test_what_came_before_the_time_was_over_is_not_lost(path):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (b'{"message": "no such thing"}', "the Docker engine refuses: no such thing"),
-        (b"plain words", "the Docker engine refuses: plain words"),
-        (b"", "the Docker engine refuses: HTTP 404"),
+        (b'{"message": "no such thing"}', "the Docker engine rejects it: no such thing"),
+        (b"plain words", "the Docker engine rejects it: plain words"),
+        (b"", "the Docker engine rejects it: HTTP 404"),
     ],
 )
 def test_a_no_is_told_with_its_reason(path, said, message):
-    with speaking(path, b"HTTP/1.0 404 Not Found\r\n\r\n", said), pytest.raises(_docker_api.Refused) as caught:
+    with speaking(path, b"HTTP/1.0 404 Not Found\r\n\r\n", said), pytest.raises(_docker_api.Rejected) as caught:
         _docker_api.DockerApi(path, 2).read("x")
     assert (str(caught.value), caught.value.kind, caught.value.status) == (message, "rejected", 404)
 
