@@ -374,6 +374,23 @@ def test_the_beginning_of_an_answer_holds_no_secret(healthy):
     assert [mismatch["found"] for mismatch in found["body"]["mismatches"]] == ["***", '"correct-horse"']
 
 
+def test_what_was_sent_is_not_told_where_an_answer_repeats_a_part_of_it():
+    def repeat(query):
+        sent = served.requests[-1]["body"]
+        password = json.loads(sent)["password"] if sent.startswith("{") else sent.rpartition("=")[2]
+        return 401, {}, "no login of %s with %s" % (query["api_key"], password)
+
+    with serving({"/": repeat}) as served:
+        for body in ({"user": "probe", "password": "hunter2"}, "user=probe&password=hunter2"):
+            found = ask(served.url("/?api_key=correct%2Fhorse"), method="POST", body=body)
+            assert found["body"]["excerpt"] == "no login of *** with ***"
+
+
+def test_an_answer_moves_no_cursor():
+    with serving({"/": page(500, "\x1b[2J\x1b[31mbad\x1b[0m\r\nnews\x07")}) as served:
+        assert ask(served.url())["body"]["excerpt"] == "bad news\ufffd"
+
+
 # Options that cannot be used
 
 
@@ -383,6 +400,7 @@ def test_the_beginning_of_an_answer_holds_no_secret(healthy):
         ("url", "localhost:8001/health", "it: url: must begin with"),
         ("url", "http:///health", "it: url: names no host"),
         ("url", "http://u:hunter2@host:port/", "it: url: cannot be understood"),
+        ("url", "http://u:not/hunter2@host/", "it: url: cannot be understood"),
         ("headers", {"X-Key": "hunter2\r\nX-Other: 1"}, "it: headers: 'X-Key' cannot be sent"),
         ("timeout", -1, "it: timeout: must be above 0"),
         ("client_key", "/nonexistent", "it: client_key: needs client_cert"),

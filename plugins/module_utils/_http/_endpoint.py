@@ -14,10 +14,16 @@ import re
 import socket
 import ssl
 import time
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_exchange import Exchange, Stopwatch, stranger
-from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import excerpt, hide, shown_url
+from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import (
+    excerpt,
+    hide,
+    secrets_in,
+    shown_url,
+    values_in,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
@@ -25,9 +31,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     cut,
     error,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 
 EXCERPT, EXCERPT_OF = 240, 2048
-VALUE_LENGTH = 80
+VALUE_LENGTH, NAME_LENGTH = 80, 160
 # Whoever has less time than this, and than its own timeout, is not asked: no answer would say nothing.
 LEAST_SECONDS = 0.5
 MOST_MISMATCHES = 10
@@ -35,6 +42,8 @@ REDIRECTS = (301, 302, 303, 307, 308)
 DEFAULT_PORTS = {"http": 80, "https": 443}
 FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Headers that open no door.
+PLAIN_HEADERS = ("user-agent", "accept", "connection", "content-type", "host")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 SAFE = "/%:=&?~+!$,;'@()*[]"
 
@@ -88,6 +97,7 @@ class Endpoint:
             raise self._bad("client_key", "needs client_cert")
         self.headers = self._headers(wanted["headers"] or {})
         self.body = self._encoded(wanted["body"])
+        self.secrets = self._secrets()
         files = wanted["ca_cert"], wanted["client_cert"], wanted["client_key"]
         # A redirect may lead to TLS as well.
         self._contexts = functools.partial(self._load_contexts, files, wanted["validate_certs"])
@@ -128,15 +138,17 @@ class Endpoint:
             said = exc.strerror or exc.__class__.__name__
             raise self._bad("ca_cert, client_cert or client_key", "cannot be loaded: %s" % said)
 
-    @property
-    def secrets(self):
+    def _secrets(self):
         """What must not be seen wherever an answer repeats it."""
-        found = [
-            value for name, value in self.headers.items() if name.lower() not in ("user-agent", "accept", "connection")
+        in_url = secrets_in(self.target.url)
+        in_headers = [value for name, value in self.headers.items() if name.lower() not in PLAIN_HEADERS]
+        in_body = [self.body.decode("utf-8"), *values_in(self.body.decode("utf-8"))] if self.body else []
+        return [
+            *(self.target.user or "", self.target.password),
+            *(*in_url, *(unquote_plus(value) for value in in_url)),
+            *(*in_headers, *(value.partition(" ")[2] for value in in_headers)),
+            *in_body,
         ]
-        found += [value.partition(" ")[2] for value in found]
-        found += [self.target.user or "", self.target.password]
-        return found + ([self.body.decode("utf-8")] if self.body else [])
 
     # Measuring
 
@@ -369,6 +381,13 @@ def certificate(tls):
         return None
     fields = ("verified", "problem", "message", "version", "subject", "issuer", "names", "begins", "expires")
     told = {field: tls.get(field) for field in fields}
-    told["names"] = (told["names"] or [])[:10]
+    for field in ("subject", "issuer"):
+        told[field] = shown_name(told[field])
+    told["names"] = [shown_name(name) for name in (told["names"] or [])[:10]]
     told["seconds_left"] = None if told["expires"] is None else round(told["expires"] - time.time(), 1)
     return told
+
+
+def shown_name(name):
+    """A name in a certificate, which anybody may have written."""
+    return None if name is None else cut(printable(name), NAME_LENGTH)
