@@ -31,8 +31,11 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(pages, certificate=None, host="127.0.0.1"):
-    """An HTTP server, over TLS where it has a certificate. What it was asked is in ``requests``."""
+def serving(pages, certificate=None, host="127.0.0.1", clients=None, newest=None):
+    """An HTTP server, over TLS where it has a certificate. What it was asked is in ``requests``.
+
+    It takes only clients with a certificate of the authorities ``clients``, and speaks no TLS beyond ``newest``.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -68,6 +71,10 @@ def serving(pages, certificate=None, host="127.0.0.1"):
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
+        if clients:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(clients)
+            context.maximum_version = newest
         server.socket = context.wrap_socket(server.socket, server_side=True)
         served.scheme = "https"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -150,6 +157,14 @@ def drip_for_ever(connection, stop):
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while not stop.wait(0.05):
         connection.sendall(b"x")
+
+
+def answer_at_once_and_go_on(connection, stop):
+    """The beginning is there before anybody has asked; the end half a second later."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+    stop.wait(0.5)
+    connection.sendall(b"k")
+    connection.recv(65536)
 
 
 def drip_headers_for_ever(connection, stop):

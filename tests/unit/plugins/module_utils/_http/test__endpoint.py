@@ -57,6 +57,12 @@ def test_latency_is_told_by_nearest_rank():
     assert _endpoint.latency([], ["reset"], 1)["p95_seconds"] is None
 
 
+def test_the_95th_of_20_is_told_and_of_fewer_the_slowest():
+    took = [float(number) for number in range(1, 21)]
+    assert _endpoint.latency(took, [], 20)["p95_seconds"] == 19.0
+    assert _endpoint.latency(took[:19], [], 19)["p95_seconds"] == 19.0
+
+
 def test_a_path_leads_through_mappings_and_lists():
     document = {"a": [{"b": None}, {"b": 2}], "0": "zero"}
     assert _endpoint.follow(document, "a.1.b") == 2
@@ -74,11 +80,14 @@ def test_only_what_differs_is_a_mismatch():
         "x",
     ]
     assert _endpoint.mismatches("no json", {}) == []
+    # What is not there, and what nobody could read, is told as nothing.
+    assert _endpoint.mismatches(text, {"version": 2})[0]["found"] is None
+    assert _endpoint.mismatches("[" * 100000, {"version": 2})[0]["expected"] == "JSON"
 
 
 def test_a_mismatch_hides_what_its_name_calls_a_secret():
     shown = _endpoint.hidden({"path": "db.password", "expected": '"x"', "found": '"hunter2"'}, [])
-    assert shown["found"] == "***"
+    assert (shown["expected"], shown["found"]) == ("***", "***")
     shown = _endpoint.hidden({"path": "note", "expected": '"x"', "found": '"of hunter2"'}, ["hunter2"])
     assert shown["found"] == '"of ***"'
     assert _endpoint.hidden({"path": "note", "expected": "1", "found": None}, [])["found"] is None
