@@ -26,12 +26,22 @@ PROJECT = "com.docker.compose.project"
 ONE_OFF = "com.docker.compose.oneoff"
 # The label of what no remedy may touch.
 PROTECTED_LABEL = "tracktion.ops.protected"
-FIELDS = ("id", "name", "service", "project", "state", "exit_code", "restarts", "started", "finished")
+FIELDS = ("id", "name", "service", "project", "one_off", "state", "exit_code", "restarts", "started", "finished")
 
 
 def is_protected(labels):
     """Whether no remedy may touch what carries these labels: by any value of the label but ``false``."""
     return labels.get(PROTECTED_LABEL, "false").lower() != "false"
+
+
+def is_one_off(labels):
+    """Whether these are the labels of a throwaway of ``compose run``, which is called by the service it was made of."""
+    return labels.get(ONE_OFF, "False") == "True"
+
+
+def belongs(container, service):
+    """Whether a container is one of a compose service, or has that name."""
+    return container["name"] == service or (container["service"] == service and not container["one_off"])
 
 
 def container_id(pid):
@@ -57,7 +67,7 @@ class Engine:
         self._known = {}
 
     def container(self, identity):
-        """``id, name, service, project, state, exit_code, restarts, started, finished``, the unknown ones null."""
+        """The ``FIELDS``, the unknown ones null."""
         if identity is None:
             return None
         if identity not in self._known:
@@ -73,7 +83,7 @@ class Engine:
             found = self.all()
         except PermissionError:
             return None
-        found = [container for container in found if service in (container["service"], container["name"])]
+        found = [container for container in found if belongs(container, service)]
         return sorted(found, key=lambda container: (container["state"] != "running", -(container["started"] or 0)))
 
     def all(self):
@@ -103,6 +113,7 @@ def summary(data):
         "name": (data.get("Name") or "").lstrip("/") or None,
         "service": labels.get(SERVICE),
         "project": labels.get(PROJECT),
+        "one_off": is_one_off(labels),
         "state": _state(state),
         "exit_code": state.get("ExitCode"),
         "restarts": data.get("RestartCount"),

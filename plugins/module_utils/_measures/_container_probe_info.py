@@ -52,8 +52,7 @@ def measure(options):
     """What all commands came to. Raises BadOption. Without commands, nobody is asked anything."""
     if options["deadline"] <= 0:
         raise BadOption("deadline: must be above 0 seconds", cure="set deadline")
-    engine = _docker_api.socket_of(options["docker_host"])
-    commands = [Command(wanted, options, engine) for wanted in options["commands"]]
+    commands = [Command(wanted, options) for wanted in options["commands"]]
     refuse_twins("commands", commands)
     began, unknown = time.monotonic(), Unknown()
     measured = measure_all(commands, options["deadline"], unknown, "commands")
@@ -71,12 +70,12 @@ def measure(options):
 class Command:
     """One entry of the option ``commands``."""
 
-    def __init__(self, wanted, options, engine):
+    def __init__(self, wanted, options):
         self.name = wanted["name"]
         self.wanted = wanted
         self.timeout = wanted["timeout"] or options["timeout"]
         self._project = options["project"]
-        self._engine = engine
+        self._engine = _docker_api.socket_of(options["docker_host"])
         if not wanted["argv"]:
             raise BadOption("commands: %s: argv: is empty" % self.name, cure="name a program in argv of %s" % self.name)
         if self.timeout <= 0:
@@ -140,7 +139,7 @@ class Command:
         if not outcome.ended:
             message = "%s does not end within %.3g s" % (told["command"], seconds)
             if not outcome.killed:
-                message += ", and still runs: it could not be killed from here"
+                message += ", and may still run: it could not be killed from here"
             told["error"] = {"kind": "timeout", "message": message, "cure": "docker top %s" % told["container"]}
             told["ok"] = False
         else:

@@ -67,6 +67,7 @@ def test_what_is_told_of_a_container(tmp_path):
         "name": "stack-watcher-1",
         "service": "watcher",
         "project": "stack",
+        "one_off": False,
         "state": "running",
         "exit_code": 0,
         "restarts": 4,
@@ -107,6 +108,13 @@ def test_the_containers_of_a_service_the_running_ones_first(tmp_path):
     found = _containers.Engine(str(tmp_path)).of_service("watcher")
     assert [container["id"] for container in found] == [INNER, ID]
     assert _containers.Engine(str(tmp_path)).of_service("other") == []
+
+
+def test_a_throwaway_of_compose_run_is_not_the_service():
+    labels = {_containers.SERVICE: "watcher", _containers.ONE_OFF: "True"}
+    told = _containers.summary({"Name": "/stack-watcher-run-1", "Config": {"Labels": labels}})
+    assert not _containers.belongs(told, "watcher")
+    assert _containers.belongs(told, "stack-watcher-run-1")
 
 
 def test_no_engine(tmp_path):
