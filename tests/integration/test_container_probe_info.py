@@ -162,7 +162,7 @@ def test_a_throwaway_of_compose_run_is_not_the_service(lab, ask):
     ("change", "said"),
     [
         ({"argv": []}, "it: argv: is empty"),
-        ({"timeout": -1}, "it: timeout: must be above 0"),
+        ({"timeout": 0}, "it: timeout: must be above 0"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named(change, said):

@@ -459,15 +459,24 @@ def test_an_answer_moves_no_cursor():
         ("url", "http://u:not/hunter2@host/", "it: url: cannot be understood"),
         ("headers", {"X-Key": "hunter2\r\nX-Other: 1"}, "it: headers: 'X-Key' cannot be sent"),
         ("timeout", -1, "it: timeout: must be above 0"),
+        ("requests", 0, "it: requests: must be above 0"),
+        ("status", [], "it: status: is empty"),
+        ("method", "HEAD", "it: method: HEAD brings no body"),
         ("client_key", "/nonexistent", "it: client_key: needs client_cert"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named_and_its_secrets_are_not(option, value, said):
-    endpoint = {"name": "it", "url": "http://localhost/", option: value}
+    endpoint = {"name": "it", "url": "http://localhost/", "body_contains": "well", option: value}
     result = run_module("endpoint_info", {"endpoints": [endpoint]})
     assert result["failed"]
     assert said in result["msg"]
     assert "hunter2" not in json.dumps(result)
+
+
+@pytest.mark.parametrize("option", ["timeout", "deadline", "requests", "max_body_bytes"])
+def test_an_option_for_all_that_cannot_be_used_is_named(option):
+    result = run_module("endpoint_info", {"endpoints": [{"name": "it", "url": "http://localhost/"}], option: 0})
+    assert result["msg"].startswith("%s: must be above 0" % option)
 
 
 def test_two_endpoints_of_one_name_are_refused():

@@ -262,6 +262,8 @@ def test_what_was_not_asked_in_time_is_unknown():
         )
     statuses = {finding["object"]: finding["status"] for finding in findings["service_health.not_answering"]}
     assert (statuses["last"], statuses["hung 0"]) == ("unknown", "critical")
+    reasons = {finding["summary"] for finding in findings["service_health.unreachable"]}
+    assert reasons == {"not measured within the deadline"}
 
 
 # Commands in containers

@@ -41,6 +41,8 @@ LEAST_SECONDS = 0.5
 MOST_MISMATCHES = 10
 REDIRECTS = (301, 302, 303, 307, 308)
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# Options of an endpoint that stand for all of them as well.
+NUMBERS = ("timeout", "requests", "max_body_bytes")
 FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Headers that open no door.
@@ -82,16 +84,16 @@ class Endpoint:
             # The parser's own messages quote the URL.
             raise self._bad("url", exc if str(exc).startswith(("must", "names")) else "cannot be understood")
         self.wanted = wanted
-        self.timeout = wanted["timeout"] or options["timeout"]
-        self.requests = wanted["requests"] or options["requests"]
-        self.most_bytes = wanted["max_body_bytes"] or options["max_body_bytes"]
-        for name, value in (
-            ("timeout", self.timeout),
-            ("requests", self.requests),
-            ("max_body_bytes", self.most_bytes),
-        ):
-            if value <= 0:
+        self.timeout, self.requests, self.most_bytes = (
+            options[name] if wanted[name] is None else wanted[name] for name in NUMBERS
+        )
+        for name in NUMBERS:
+            if wanted[name] is not None and wanted[name] <= 0:
                 raise self._bad(name, "must be above 0")
+        if not wanted["status"]:
+            raise self._bad("status", "is empty")
+        if wanted["method"] == "HEAD" and (wanted["body_contains"] or wanted["body_json"]):
+            raise self._bad("method", "HEAD brings no body that body_contains or body_json could be about")
         if wanted["max_redirects"] < 0:
             raise self._bad("max_redirects", "must not be below 0")
         if wanted["client_key"] and not wanted["client_cert"]:

@@ -50,8 +50,9 @@ LOOKED_THROUGH = 8000
 
 def measure(options):
     """What all commands came to. Raises BadOption. Without commands, nobody is asked anything."""
-    if options["deadline"] <= 0:
-        raise BadOption("deadline: must be above 0 seconds", cure="set deadline")
+    for name in ("deadline", "timeout"):
+        if options[name] <= 0:
+            raise BadOption("%s: must be above 0 seconds" % name, cure="set %s" % name)
     commands = [Command(wanted, options) for wanted in options["commands"]]
     refuse_twins("commands", commands)
     began, unknown = time.monotonic(), Unknown()
@@ -73,7 +74,7 @@ class Command:
     def __init__(self, wanted, options):
         self.name = wanted["name"]
         self.wanted = wanted
-        self.timeout = wanted["timeout"] or options["timeout"]
+        self.timeout = options["timeout"] if wanted["timeout"] is None else wanted["timeout"]
         self._project = options["project"]
         self._engine = _docker_api.socket_of(options["docker_host"])
         if not wanted["argv"]:
