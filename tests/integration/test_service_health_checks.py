@@ -293,7 +293,8 @@ def test_a_command_in_a_container_is_judged(lab):
     assert "ends with code 3" in finding["summary"]
     assert finding["summary"].endswith(": because")
     finding = only(probe(lab, "sleep", "76.5", timeout=0.5), "command_failed", "critical")
-    assert "does not end within 0.5 s" in finding["summary"]
+    assert finding["summary"].endswith("does not end within 0.5 s, and was killed")
+    assert lab.container("tracklist_service") in finding["summary"]
     limit = {"service_health_command_slow_warning_by_name": {"it": 0.3}}
     only(probe(lab, "sleep", "0.4", settings=limit), "command_slow", "warning")
     assert probe(lab, "true", settings={"service_health_command_slow_warning_by_name": {"it": 5}}) == {}

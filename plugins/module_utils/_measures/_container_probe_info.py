@@ -138,9 +138,8 @@ class Command:
         text = outcome.output.decode("utf-8", "replace")
         told.update(ran=True, seconds=outcome.seconds, output_bytes=outcome.output_bytes, killed=outcome.killed)
         if not outcome.ended:
-            message = "%s does not end within %.3g s" % (told["command"], seconds)
-            if not outcome.killed:
-                message += ", and may still run: it could not be killed from here"
+            message = "%s in %s does not end within %.3g s" % (told["command"], told["container"], seconds)
+            message += ", and was killed" if outcome.killed else ", and may still run: it could not be killed from here"
             told["error"] = {"kind": "timeout", "message": message, "cure": "docker top %s" % told["container"]}
             told["ok"] = False
         else:
