@@ -159,14 +159,6 @@ def drip_for_ever(connection, stop):
         connection.sendall(b"x")
 
 
-def answer_at_once_and_go_on(connection, stop):
-    """The beginning is there before anybody has asked; the end half a second later."""
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
-    stop.wait(0.5)
-    connection.sendall(b"k")
-    connection.recv(65536)
-
-
 def drip_headers_for_ever(connection, stop):
     connection.recv(65536)
     connection.sendall(b"HTTP/1.1 200 OK\r\n")

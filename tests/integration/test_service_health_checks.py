@@ -12,8 +12,9 @@ from functools import partial
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
 from tests.integration import http_servers as servers
-from tests.integration.areas import diagnose
+from tests.integration.areas import diagnose, visit
 from tests.integration.http_servers import behaving, page, redirect, serving
 from tests.integration.inotify_faults import SOMEBODY, become
 from tests.integration.playbooks import run_playbook
@@ -246,10 +247,26 @@ def test_nothing_to_ask_is_a_finding():
     assert finding["status"] == "critical"
 
 
-def test_a_slow_body_is_not_put_down_to_the_connection():
-    with behaving(servers.answer_at_once_and_go_on) as served:
-        finding = only(look(served.url(), 2, {"service_health_slow_warning": 0.3}), "slow", "warning")
-    assert "The service takes the time" in finding["advice"]
+@pytest.mark.parametrize(
+    ("seconds", "advice"),
+    [
+        ((0.6, 0.01, 0.01, 0.4), "The name takes the time"),
+        ((0.0, 0.6, 0.01, 0.4), "The connection takes the time"),
+        # A far server that is slow to send: the way there is longer than the wait for the first byte, and not to blame.
+        ((0.0, 0.04, 0.03, 0.9), "The service takes the time"),
+    ],
+)
+def test_what_takes_the_time_is_named(seconds, advice):
+    slow = {"service_health_slow_warning": 0}
+    with serving({"/": page()}) as served:
+        area, outcome, settings = visit(
+            "service_health", {**slow, "service_health_endpoints": [{"name": "it", "url": served.url()}]}
+        )
+    (endpoint,) = outcome["measurement"]["http"]["endpoints"]
+    endpoint["seconds"].update(zip(("dns", "connect", "first_byte", "body"), seconds), total=sum(seconds))
+    findings, _counts = _judge.judge("service_health", _checks.load(area), "here", outcome, settings)
+    (finding,) = findings
+    assert advice in finding["advice"]
 
 
 def test_what_was_not_asked_in_time_is_unknown():
