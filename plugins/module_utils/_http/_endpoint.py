@@ -17,6 +17,7 @@ import string
 import time
 from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 
+from ansible_collections.tracktion.ops.plugins.module_utils._http._expected import hidden, mismatches
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_exchange import Exchange, Stopwatch, stranger
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import (
     excerpt,
@@ -35,7 +36,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 
 EXCERPT, EXCERPT_OF = 240, 2048
-VALUE_LENGTH, NAME_LENGTH = 80, 160
+NAME_LENGTH = 160
 # Whoever has less time than this, and than its own timeout, is not asked: no answer would say nothing.
 LEAST_SECONDS = 0.5
 MOST_MISMATCHES = 10
@@ -341,51 +342,6 @@ def latency(took, failures, wanted):
         "p95_seconds": rank(0.95),
         "max_seconds": rank(1),
     }
-
-
-def mismatches(text, expected):
-    """The paths of ``expected`` at which the JSON in ``text`` holds something else."""
-    if not expected:
-        return []
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return [{"path": "", "expected": "JSON", "found": None}]
-    found = []
-    for path, value in expected.items():
-        actual = follow(document, str(path))
-        # To Python true is 1, to JSON it is not.
-        if actual != value or isinstance(actual, bool) != isinstance(value, bool):
-            told = None if actual is None else json.dumps(actual)
-            found.append({"path": str(path), "expected": json.dumps(value), "found": told})
-    return found
-
-
-def follow(document, path):
-    """What stands at ``checks.database.healthy`` or ``tracks.0.title``; null where nothing does."""
-    for part in path.split("."):
-        if isinstance(document, dict):
-            document = document.get(part)
-        elif isinstance(document, list) and part.isdigit() and int(part) < len(document):
-            document = document[int(part)]
-        else:
-            return None
-    return document
-
-
-def hidden(mismatch, secrets):
-    """A mismatch as it may be shown."""
-    name = mismatch["path"]
-    values = {field: shown_value(name, mismatch[field], secrets) for field in ("expected", "found")}
-    return {"path": name, **values}
-
-
-def shown_value(name, value, secrets):
-    """A value is judged together with its name: ``token: "..."``."""
-    if value is None:
-        return None
-    text = hide("%s: %s" % (name, value), secrets)
-    return cut(text[len(name) + 2 :] if text.startswith(name + ": ") else text, VALUE_LENGTH)
 
 
 def certificate(tls):
