@@ -14,7 +14,6 @@ from functools import partial
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import ONE_OFF, PROJECT, SERVICE
 from tests.integration.inotify_faults import SOMEBODY, become
 from tests.integration.modules import run_module
 from tests.lab.images import ensure_image
@@ -144,18 +143,6 @@ def test_without_commands_no_engine_is_asked(tmp_path):
     for engine in ("unix://%s/none.sock" % tmp_path, "tcp://127.0.0.1:1"):
         said = run_module("container_probe_info", {"commands": [], "docker_host": engine})
         assert (said["commands"], said["unknown"]) == ([], [])
-
-
-def test_a_throwaway_of_compose_run_is_not_the_service(lab, ask):
-    name = f"{lab.project}-throwaway"
-    labels = {SERVICE: "tracklist_service", PROJECT: lab.project, ONE_OFF: "True", LABEL: lab.project}
-    words = [word for label, value in labels.items() for word in ("--label", f"{label}={value}")]
-    lab.docker("run", "--detach", "--rm", "--name", name, *words, ensure_image(lab.state["suite"]), "sleep", "60")
-    try:
-        assert ask("true")["container"] == lab.container("tracklist_service")
-        assert ask("true", service=name)["container"] == name
-    finally:
-        lab.docker("rm", "--force", name)
 
 
 @pytest.mark.parametrize(

@@ -34,16 +34,6 @@ def is_protected(labels):
     return labels.get(PROTECTED_LABEL, "false").lower() != "false"
 
 
-def is_one_off(labels):
-    """Whether these are the labels of a throwaway of ``compose run``, which is called by the service it was made of."""
-    return labels.get(ONE_OFF, "False") == "True"
-
-
-def belongs(container, service):
-    """Whether a container is one of a compose service, or has that name."""
-    return container["name"] == service or (container["service"] == service and not container["one_off"])
-
-
 def container_id(pid):
     """The id of the container that a process runs in, null outside of containers."""
     try:
@@ -75,15 +65,20 @@ class Engine:
         return self._known[identity]
 
     def of_service(self, service):
-        """The containers of a compose service, the running ones first; null where the files cannot be read.
+        """The containers of a compose service, or of that name, the running ones first; null where they cannot be read.
 
+        What somebody tries out with ``compose run`` is not the service.
         Raises FileNotFoundError where there is no engine here.
         """
         try:
             found = self.all()
         except PermissionError:
             return None
-        found = [container for container in found if belongs(container, service)]
+        found = [
+            container
+            for container in found
+            if service == container["name"] or (service == container["service"] and not container["one_off"])
+        ]
         return sorted(found, key=lambda container: (container["state"] != "running", -(container["started"] or 0)))
 
     def all(self):
@@ -113,7 +108,7 @@ def summary(data):
         "name": (data.get("Name") or "").lstrip("/") or None,
         "service": labels.get(SERVICE),
         "project": labels.get(PROJECT),
-        "one_off": is_one_off(labels),
+        "one_off": labels.get(ONE_OFF, "False") == "True",
         "state": _state(state),
         "exit_code": state.get("ExitCode"),
         "restarts": data.get("RestartCount"),

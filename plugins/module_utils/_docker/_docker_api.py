@@ -16,7 +16,7 @@ import socket
 from urllib.parse import quote, urlencode
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE, is_one_off
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
 
 SCHEME = "unix://"
@@ -124,7 +124,7 @@ class Answer:
 
 
 def summary(row):
-    """``id, name, service, project, one_off, state`` of a container in a list of the engine."""
+    """``id, name, service, project, state`` of a container in a list of the engine."""
     labels = row.get("Labels") or {}
     names = [name.lstrip("/") for name in row.get("Names") or ()]
     # A link gives a container more names, with the other container's before them.
@@ -134,7 +134,6 @@ def summary(row):
         "name": (own or names or [row["Id"][:12]])[0],
         "service": labels.get(SERVICE),
         "project": labels.get(PROJECT),
-        "one_off": is_one_off(labels),
         "state": row.get("State"),
     }
 

@@ -15,7 +15,7 @@ import os
 import signal
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import belongs, container_id
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, Refused, summary
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 
@@ -44,7 +44,9 @@ class Exec:
 def find(api, service, project):
     """The container of a compose service, or of that name, as summary() puts it; a running one before others."""
     rows = [summary(row) for row in api.read("containers", "json", all=1)]
-    found = [row for row in rows if belongs(row, service) and (not project or row["project"] == project)]
+    found = [
+        row for row in rows if service in (row["service"], row["name"]) and (not project or row["project"] == project)
+    ]
     if not found:
         raise CannotConnect("no_container", "there is no container of %s" % service, LIST_CONTAINERS)
     return min(found, key=lambda row: row["state"] != "running")

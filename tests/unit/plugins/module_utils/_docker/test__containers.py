@@ -110,11 +110,12 @@ def test_the_containers_of_a_service_the_running_ones_first(tmp_path):
     assert _containers.Engine(str(tmp_path)).of_service("other") == []
 
 
-def test_a_throwaway_of_compose_run_is_not_the_service():
+def test_a_throwaway_of_compose_run_is_not_the_service(tmp_path):
     labels = {_containers.SERVICE: "watcher", _containers.ONE_OFF: "True"}
-    told = _containers.summary({"Name": "/stack-watcher-run-1", "Config": {"Labels": labels}})
-    assert not _containers.belongs(told, "watcher")
-    assert _containers.belongs(told, "stack-watcher-run-1")
+    write(tmp_path, Name="/stack-watcher-run-1", Config={"Labels": labels})
+    engine = _containers.Engine(str(tmp_path))
+    assert engine.of_service("watcher") == []
+    assert [container["id"] for container in engine.of_service("stack-watcher-run-1")] == [ID]
 
 
 def test_no_engine(tmp_path):

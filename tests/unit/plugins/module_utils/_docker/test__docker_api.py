@@ -124,13 +124,6 @@ def test_only_a_socket_of_this_machine_will_do():
 def test_a_container_in_a_list():
     labels = {"com.docker.compose.service": "web", "com.docker.compose.project": "app"}
     row = {"Id": "1" * 64, "Names": ["/other/alias", "/app-web-1"], "Labels": labels, "State": "running"}
-    told = {
-        "id": "1" * 64,
-        "name": "app-web-1",
-        "service": "web",
-        "project": "app",
-        "one_off": False,
-        "state": "running",
-    }
+    told = {"id": "1" * 64, "name": "app-web-1", "service": "web", "project": "app", "state": "running"}
     assert _docker_api.summary(row) == told
     assert _docker_api.summary({"Id": "1" * 64, "Names": None, "Labels": None})["name"] == "1" * 12
