@@ -70,9 +70,11 @@ class ActionModule(ActionBase):
         result["path"] = path
         result["ansible_stats"] = _report_file.stats("tracktion_report", result["summary"])
         fail_at = arguments["fail_at"]
+        result["unjudged"] = _report.unjudged(report)
         result["failed_actions"] = len(_remediation.failed(remediation)) if remediation else 0
-        result["too_bad"] = fail_at != NEVER and _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(
-            fail_at
+        # Of what nobody could look at, nobody knows that it is not as bad.
+        result["too_bad"] = fail_at != NEVER and (
+            bool(result["unjudged"]) or _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(fail_at)
         )
         return result
 

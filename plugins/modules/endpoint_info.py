@@ -261,7 +261,7 @@ endpoints:
       description:
         - About the body of the answer. C(ok) is whether O(endpoints[].body_contains) and O(endpoints[].body_json) hold, C(contains) whether the
           former does.
-        - C(mismatches) are the paths that hold something else, of C(mismatch_count) in all. C(found) is null where nothing is there.
+        - C(mismatches) are the paths that hold something else, of C(mismatch_count) in all. C(found) is null where nothing, or null, is there.
         - C(excerpt) is the beginning of a wrong answer, without what looks like a secret. It is null where the answer is right.
       returned: always
       type: dict
@@ -304,6 +304,8 @@ endpoints:
     latency:
       description:
         - Seconds that right answers took, over the requests that were made of those that were C(wanted). Fewer are made where the time is over.
+        - Percentiles are by nearest rank. C(p95_seconds) is the time that one of the answers took, and that 95 of 100 did not exceed; of fewer
+          than 20 answers it is the slowest.
         - C(failed) counts the wrong or missing answers, C(failures) says what they were.
       returned: always
       type: dict

@@ -30,7 +30,7 @@ options:
       - What M(tracktion.ops.plan) returned, where actions were carried out since. Findings and actions are shown before and after.
     type: dict
   fail_at:
-    description: RV(too_bad) is true where any finding is at least this severe.
+    description: RV(too_bad) is true where any finding is at least this severe, or where nothing at all is known of an area.
     type: str
     choices: [never, critical, warning, unknown, info]
     default: never
@@ -70,8 +70,14 @@ failed_actions:
   returned: always
   type: int
   sample: 0
+unjudged:
+  description: The areas of which not one check came to a result, each with its host.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 too_bad:
-  description: Whether a finding reaches O(fail_at).
+  description: Whether a finding reaches O(fail_at), or an area is in RV(unjudged). Always false where O(fail_at) is V(never).
   returned: always
   type: bool
   sample: false

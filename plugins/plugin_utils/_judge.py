@@ -83,7 +83,7 @@ class _Case:
                 self.items += 1
                 self.counts["unknown"] += 1
                 if len(self.fired["unknown"]) < LISTED:
-                    self.fired["unknown"].append((current[0], _reason(self.check, current[0], exc), None))
+                    self.fired["unknown"].append((current[0], self.reason(current[0], exc), None))
                 feed = remembering()
 
     def look(self):
@@ -106,6 +106,16 @@ class _Case:
         if not isinstance(value, expected):
             return None, "%s is not a %s" % (".".join(self.check.path), expected.__name__), None
         return value, None, None
+
+    def reason(self, item, exc):
+        """Why an item could not be judged: in the measurement's own words, else the field that is null."""
+        if self.check.object:
+            measurement = self.outcome["measurement"][self.check.path[0]]
+            name = self.render(self.check.object, {**self.context, "item": item})
+            said = _said_of(measurement, ".".join((*self.check.path[1:], name)))
+            if said:
+                return said
+        return _reason(self.check, item, exc)
 
     def findings(self):
         for status, fired in self.fired.items():
@@ -181,6 +191,10 @@ def _why_unknown(measurement, walked):
         if path == part or path.startswith(part + ".") or part.startswith(path + "."):
             return entry["reason"]
     return "%s was not measured" % path
+
+
+def _said_of(measurement, part):
+    return next((entry["reason"] for entry in measurement.get("unknown") or [] if entry["part"] == part), None)
 
 
 def _reason(check, item, exc):

@@ -133,6 +133,16 @@ def build(hosts, findings, previous, version, started, finished, inventories, re
     }
 
 
+def unjudged(report):
+    """The areas, as ``host: area``, of which not one check came to a result: nothing at all is known of them."""
+    return [
+        "%s: %s" % (host["name"], area["name"])
+        for host in report["hosts"]
+        for area in host["areas"]
+        if area["counts"]["unknown"] == area["counts"]["items"] > 0
+    ]
+
+
 def summary(report, findings=20):
     """What goes out by set_stats: small enough for a job's artifacts."""
     return {

@@ -31,8 +31,11 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(pages, certificate=None, host="127.0.0.1"):
-    """An HTTP server, over TLS where it has a certificate. What it was asked is in ``requests``."""
+def serving(pages, certificate=None, host="127.0.0.1", clients=None, newest=None):
+    """An HTTP server, over TLS where it has a certificate. What it was asked is in ``requests``.
+
+    It takes only clients with a certificate of the authorities ``clients``, and speaks no TLS beyond ``newest``.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -68,6 +71,10 @@ def serving(pages, certificate=None, host="127.0.0.1"):
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
+        if clients:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(clients)
+            context.maximum_version = newest
         server.socket = context.wrap_socket(server.socket, server_side=True)
         served.scheme = "https"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

@@ -95,7 +95,7 @@ def test_whoever_may_not_kill_it_says_so(lab, ask):
     """A member of the group docker may run a command in a container, and may not end it."""
     told = ask("sleep", "3.21", timeout=0.5, before=partial(become_with_group, SOMEBODY))
     assert (told["error"]["kind"], told["killed"]) == ("timeout", False)
-    assert "still runs" in told["error"]["message"]
+    assert "may still run" in told["error"]["message"]
     wait_until(lambda: "3.21" not in processes(lab), "its own end", 10)
 
 
@@ -157,15 +157,16 @@ def test_commands_run_side_by_side_and_hide_each_other_not(lab):
 
 
 def test_without_commands_no_engine_is_asked(tmp_path):
-    said = run_module("container_probe_info", {"commands": [], "docker_host": "unix://%s/none.sock" % tmp_path})
-    assert (said["commands"], said["unknown"]) == ([], [])
+    for engine in ("unix://%s/none.sock" % tmp_path, "tcp://127.0.0.1:1"):
+        said = run_module("container_probe_info", {"commands": [], "docker_host": engine})
+        assert (said["commands"], said["unknown"]) == ([], [])
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"argv": []}, "it: argv: is empty"),
-        ({"timeout": -1}, "it: timeout: must be above 0"),
+        ({"timeout": 0}, "it: timeout: must be above 0"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named(change, said):
@@ -174,3 +175,9 @@ def test_an_option_that_cannot_be_used_is_named(change, said):
     assert result["failed"]
     assert said in result["msg"]
     assert "hunter2" not in json.dumps(result)
+
+
+def test_an_engine_elsewhere_is_refused():
+    command = {"name": "it", "service": "x", "argv": ["true"]}
+    result = run_module("container_probe_info", {"commands": [command], "docker_host": "tcp://127.0.0.1:1"})
+    assert "docker_host: tcp://127.0.0.1:1 is not a socket of this machine" in result["msg"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -17,9 +18,10 @@ import pytest
 
 from tests.integration import http_servers as servers
 from tests.integration.http_servers import behaving, page, redirect, serving
-from tests.integration.modules import run_module
+from tests.integration.modules import run_module, run_module_in_container
 from tests.integration.playbooks import LOCAL, ROOT, inventory
 from tests.lab.certificates import issue_server, make_certificates
+from tests.lab.images import ensure_image
 
 
 def ask(url, **options):
@@ -134,6 +136,27 @@ def test_an_address_that_refuses_is_passed_over(healthy):
     assert (found["ok"], found["address"]) == (True, "127.0.0.1")
 
 
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_nothing_listens_at_localhost_where_ipv6_is_off(suite):
+    """A container of Docker's names ::1 in its /etc/hosts and has no such address: the answer is that of 127.0.0.1."""
+    endpoint = {"name": "it", "url": "http://localhost:8001/"}
+    (found,) = run_module_in_container(ensure_image(suite), "endpoint_info", {"endpoints": [endpoint]})["endpoints"]
+    assert found["error"]["kind"] == "refused", found["error"]
+
+
+def test_proxies_of_the_environment_are_left_alone(healthy):
+    with serving({"/": page()}) as proxy:
+        names = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY")
+        proxies = dict.fromkeys(names, proxy.url())
+        said = run_module(
+            "endpoint_info",
+            {"endpoints": [{"name": "it", "url": healthy.url()}]},
+            before=lambda: os.environ.update(proxies),
+        )
+        assert said["totals"] == {"endpoints": 1, "ok": 1}
+        assert proxy.requests == []
+
+
 def test_an_address_family_can_be_chosen(healthy):
     with serving({"/": page()}, host="::1") as six:
         found = ask("http://[::1]:%d/" % six.port)
@@ -239,6 +262,13 @@ def test_redirects_are_followed_and_their_secrets_left_out():
         assert (answer["ok"], answer["redirects"]["count"]) == (True, 0)
 
 
+def test_a_redirect_goes_where_its_bytes_say():
+    """A header is bytes; browsers and curl take them as they come."""
+    pages = {"/": redirect("/caf\u00c3\u00a9"), "/caf%C3%A9": page()}
+    with serving(pages) as served:
+        assert ask(served.url())["ok"], served.requests
+
+
 def test_redirects_that_lead_nowhere():
     pages = {"/a": redirect("/b"), "/b": redirect("/a"), "/file": redirect("file:///etc/passwd"), "/no": page(302)}
     pages.update({"/%d" % number: redirect("/%d" % (number + 1)) for number in range(9)})
@@ -310,6 +340,32 @@ def test_the_wrong_scheme_is_told(authority, healthy):
     assert "https://" in found["error"]["cure"]
 
 
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_an_authority_without_formalities_is_trusted_by_every_python(suite, tmp_path):
+    """As many companies have one. curl takes it, and Python 3.13 by itself does not."""
+    make_certificates(tmp_path, "client", authority="plain_authority")
+    with serving({"/": page()}, issue_server(tmp_path, "localhost", (-1, 10))) as served:
+        ca_cert = str(tmp_path / "server/ca.pem")
+        endpoint = {"name": "it", "url": served.url("/", host="localhost"), "ca_cert": ca_cert}
+        options = ("--network", "host", "--volume", "%s:%s:ro" % (tmp_path, tmp_path))
+        said = run_module_in_container(ensure_image(suite), "endpoint_info", {"endpoints": [endpoint]}, options)
+    (found,) = said["endpoints"]
+    assert found["ok"], found["error"]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_wants_a_certificate_of_ours_is_told_of(authority, version):
+    own = {"client_cert": str(authority / "client/client.pem"), "client_key": str(authority / "client/client-key.pem")}
+    authorities = str(authority / "server/ca.pem")
+    certificate = issue_server(authority, "localhost", (-1, 10))
+    with serving({"/": page()}, certificate, clients=authorities, newest=version) as served:
+        url = served.url("/", host="localhost")
+        assert ask(url, ca_cert=authorities, **own)["ok"]
+        error = ask(url, ca_cert=authorities)["error"]
+    assert error["kind"] == "tls"
+    assert "client_cert" in error["cure"]
+
+
 def test_a_client_shows_its_certificate(authority):
     """The server takes anybody, so that it is seen that the files are loaded, and that wrong ones are refused."""
     client = authority / "client"
@@ -374,6 +430,23 @@ def test_the_beginning_of_an_answer_holds_no_secret(healthy):
     assert [mismatch["found"] for mismatch in found["body"]["mismatches"]] == ["***", '"correct-horse"']
 
 
+def test_what_was_sent_is_not_told_where_an_answer_repeats_a_part_of_it():
+    def repeat(query):
+        sent = served.requests[-1]["body"]
+        password = json.loads(sent)["password"] if sent.startswith("{") else sent.rpartition("=")[2]
+        return 401, {}, "no login of %s with %s" % (query["api_key"], password)
+
+    with serving({"/": repeat}) as served:
+        for body in ({"user": "probe", "password": "hunter2"}, "user=probe&password=hunter2"):
+            found = ask(served.url("/?api_key=correct%2Fhorse"), method="POST", body=body)
+            assert found["body"]["excerpt"] == "no login of *** with ***"
+
+
+def test_an_answer_moves_no_cursor():
+    with serving({"/": page(500, "\x1b[2J\x1b[31mbad\x1b[0m\r\nnews\x07")}) as served:
+        assert ask(served.url())["body"]["excerpt"] == "bad news\ufffd"
+
+
 # Options that cannot be used
 
 
@@ -383,17 +456,27 @@ def test_the_beginning_of_an_answer_holds_no_secret(healthy):
         ("url", "localhost:8001/health", "it: url: must begin with"),
         ("url", "http:///health", "it: url: names no host"),
         ("url", "http://u:hunter2@host:port/", "it: url: cannot be understood"),
+        ("url", "http://u:not/hunter2@host/", "it: url: cannot be understood"),
         ("headers", {"X-Key": "hunter2\r\nX-Other: 1"}, "it: headers: 'X-Key' cannot be sent"),
         ("timeout", -1, "it: timeout: must be above 0"),
+        ("requests", 0, "it: requests: must be above 0"),
+        ("status", [], "it: status: is empty"),
+        ("method", "HEAD", "it: method: HEAD brings no body"),
         ("client_key", "/nonexistent", "it: client_key: needs client_cert"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named_and_its_secrets_are_not(option, value, said):
-    endpoint = {"name": "it", "url": "http://localhost/", option: value}
+    endpoint = {"name": "it", "url": "http://localhost/", "body_contains": "well", option: value}
     result = run_module("endpoint_info", {"endpoints": [endpoint]})
     assert result["failed"]
     assert said in result["msg"]
     assert "hunter2" not in json.dumps(result)
+
+
+@pytest.mark.parametrize("option", ["timeout", "deadline", "requests", "max_body_bytes"])
+def test_an_option_for_all_that_cannot_be_used_is_named(option):
+    result = run_module("endpoint_info", {"endpoints": [{"name": "it", "url": "http://localhost/"}], option: 0})
+    assert result["msg"].startswith("%s: must be above 0" % option)
 
 
 def test_two_endpoints_of_one_name_are_refused():

@@ -84,6 +84,16 @@ def test_a_warning_fails_only_where_that_is_wanted(check):
         assert check(served.url(), "-e", "tracktion_fail_at=never", tracktion_fail_at="warning").code == 0
 
 
+def test_what_nobody_could_look_at_does_not_pass(check):
+    run = check("127.0.0.1/health")
+    assert (run.code, [row[0] for row in lines(run)]) == (2, ["UNKNOWN"]), run.output
+    assert "url: must begin with http:// or https://" in run.output
+    assert "Nothing is known of here: service_health." in run.output
+    assert check("127.0.0.1/health", tracktion_fail_at="never").code == 0
+    run = check("", "-e", '{"service_health_endpoints": []}')
+    assert (run.code, [row[0] for row in lines(run)]) == (2, ["CRITICAL"]), run.output
+
+
 def test_each_host_has_its_lines_also_one_that_cannot_be_reached(check, tmp_path):
     with serving({"/": page()}) as served:
         path = inventory(

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 from functools import partial
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
 from tests.integration import http_servers as servers
-from tests.integration.areas import diagnose
+from tests.integration.areas import diagnose, visit
 from tests.integration.http_servers import behaving, page, redirect, serving
 from tests.integration.inotify_faults import SOMEBODY, become
 from tests.integration.playbooks import run_playbook
@@ -153,6 +155,18 @@ def test_failures_now_and_then():
     assert "status 503" in finding["summary"]
 
 
+def test_it_does_not_matter_which_of_several_fails():
+    for statuses, status in (
+        ((503, 200, 200), "warning"),
+        ((200, 503, 503), "critical"),
+        ((503, 503, 200), "critical"),
+    ):
+        with serving({"/": servers.sometimes(*statuses)}) as served:
+            only(look(served.url(), requests=3), "unstable", status)
+    with serving({"/": page(503, "because")}) as served:
+        only(look(served.url(), requests=3), "wrong_status", "critical")
+
+
 def test_slowness_is_judged_by_its_threshold():
     with serving({"/": page(seconds=0.3)}) as served:
         assert look(served.url(), 2) == {}
@@ -175,10 +189,17 @@ def authority(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("days", "status", "said"),
-    [(300, None, ""), (10.1, "warning", "expires in 10 d 2 h"), (1.6, "critical", "expires in 1 d 14 h")],
+    [
+        ((-1, 300), None, ""),
+        ((-80, 10.1), "warning", "expires in 10 d 2 h"),
+        ((-80, 1.6), "critical", "expires in 1 d 14 h"),
+        # One that lives for a day is renewed when it has some hours left.
+        ((-0.6, 0.4), None, ""),
+        ((-0.9, 0.1), "critical", "expires in 2 h"),
+    ],
 )
 def test_a_certificate_that_expires(authority, days, status, said):
-    with serving({"/": page()}, issue_server(authority, "localhost", (-1, days))) as served:
+    with serving({"/": page()}, issue_server(authority, "localhost", days)) as served:
         findings = look(served.url("/", host="localhost"), 2, ca_cert=str(authority / "server/ca.pem"))
     if status is None:
         assert findings == {}
@@ -201,12 +222,51 @@ def test_a_certificate_that_is_refused(authority, name, days, trusted, said, adv
     finding = only(findings, "certificate_refused", "critical")
     assert said in finding["summary"]
     assert advice in finding["advice"]
+    # By its name, which the server may choose its certificate by.
+    assert finding["advice"].endswith("openssl s_client -connect localhost:%d -showcerts </dev/null" % served.port)
+
+
+def test_a_certificate_that_nobody_saw_is_not_made_up(authority):
+    """A server that wants ours first: the old TLS ends before it has shown its own."""
+    certificate = issue_server(authority, "localhost", (-1, 90))
+    clients = str(authority / "server/ca.pem")
+    with serving({"/": page()}, certificate, clients=clients, newest=ssl.TLSVersion.TLSv1_2) as served:
+        finding = only(look(served.url("/", host="localhost"), 2), "certificate_refused", "critical")
+    assert "certificate" in finding["summary"]
+    assert "None" not in finding["summary"]
 
 
 def test_an_expired_certificate_that_nobody_verifies_is_told_all_the_same(authority):
     with serving({"/": page()}, issue_server(authority, "localhost", (-9, -2))) as served:
         findings = look(served.url("/", host="localhost"), 2, validate_certs=False)
     assert "has expired 2 d" in only(findings, "certificate_expires", "critical")["summary"]
+
+
+def test_nothing_to_ask_is_a_finding():
+    (finding,) = diagnose("service_health", {"service_health_endpoints": []})["service_health.nothing_asked"]
+    assert finding["status"] == "critical"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "advice"),
+    [
+        ((0.6, 0.01, 0.01, 0.4), "The name takes the time"),
+        ((0.0, 0.6, 0.01, 0.4), "The connection takes the time"),
+        # A far server that is slow to send: the way there is longer than the wait for the first byte, and not to blame.
+        ((0.0, 0.04, 0.03, 0.9), "The service takes the time"),
+    ],
+)
+def test_what_takes_the_time_is_named(seconds, advice):
+    slow = {"service_health_slow_warning": 0}
+    with serving({"/": page()}) as served:
+        area, outcome, settings = visit(
+            "service_health", {**slow, "service_health_endpoints": [{"name": "it", "url": served.url()}]}
+        )
+    (endpoint,) = outcome["measurement"]["http"]["endpoints"]
+    endpoint["seconds"].update(zip(("dns", "connect", "first_byte", "body"), seconds), total=sum(seconds))
+    findings, _counts = _judge.judge("service_health", _checks.load(area), "here", outcome, settings)
+    (finding,) = findings
+    assert advice in finding["advice"]
 
 
 def test_what_was_not_asked_in_time_is_unknown():
@@ -219,6 +279,8 @@ def test_what_was_not_asked_in_time_is_unknown():
         )
     statuses = {finding["object"]: finding["status"] for finding in findings["service_health.not_answering"]}
     assert (statuses["last"], statuses["hung 0"]) == ("unknown", "critical")
+    reasons = {finding["summary"] for finding in findings["service_health.unreachable"]}
+    assert reasons == {"not measured within the deadline"}
 
 
 # Commands in containers
@@ -248,7 +310,8 @@ def test_a_command_in_a_container_is_judged(lab):
     assert "ends with code 3" in finding["summary"]
     assert finding["summary"].endswith(": because")
     finding = only(probe(lab, "sleep", "76.5", timeout=0.5), "command_failed", "critical")
-    assert "does not end within 0.5 s" in finding["summary"]
+    assert finding["summary"].endswith("does not end within 0.5 s, and was killed")
+    assert lab.container("tracklist_service") in finding["summary"]
     limit = {"service_health_command_slow_warning_by_name": {"it": 0.3}}
     only(probe(lab, "sleep", "0.4", settings=limit), "command_slow", "warning")
     assert probe(lab, "true", settings={"service_health_command_slow_warning_by_name": {"it": 5}}) == {}

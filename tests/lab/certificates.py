@@ -13,7 +13,7 @@ from pathlib import Path
 from .engine import install_programs
 from .shell import run
 
-# Python 3.13 and later refuse an authority without these key usages.
+# By itself, Python 3.13 and later refuse an authority without these key usages.
 EXTENSIONS = """
 [req]
 distinguished_name = name
@@ -22,6 +22,8 @@ distinguished_name = name
 basicConstraints = critical, CA:TRUE
 keyUsage = critical, keyCertSign, cRLSign
 subjectKeyIdentifier = hash
+[plain_authority]
+basicConstraints = CA:TRUE
 [server]
 basicConstraints = critical, CA:FALSE
 subjectAltName = {names}
@@ -46,8 +48,11 @@ class Certificates:
     client_key: Path
 
 
-def make_certificates(directory: Path, user: str, *names: str) -> Certificates:
-    """An authority, a certificate for a server on loopback (and any further names), and one for the client `user`."""
+def make_certificates(directory: Path, user: str, *names: str, authority: str = "authority") -> Certificates:
+    """An authority, a certificate for a server on loopback (and any further names), and one for the client `user`.
+
+    The authority `plain_authority` is as an old script makes one: without formalities.
+    """
     install_programs({"openssl": ("openssl",)})
     server = directory / "server"
     client = directory / "client"
@@ -84,7 +89,7 @@ def make_certificates(directory: Path, user: str, *names: str) -> Certificates:
         key.chmod(0o600)
 
     authority_key = directory / "ca-key.pem"
-    issue("authority", "Tracktion lab", server / "ca.pem", authority_key)
+    issue(authority, "Tracktion lab", server / "ca.pem", authority_key)
     signed = ("-CA", server / "ca.pem", "-CAkey", authority_key)
     issue("server", "localhost", server / "server.pem", server / "server-key.pem", *signed)
     issue("client", user, client / "client.pem", client / "client-key.pem", *signed)

@@ -27,7 +27,7 @@ VOLUME = "com.docker.compose.volume"
 ONE_OFF = "com.docker.compose.oneoff"
 # The label of what no remedy may touch.
 PROTECTED_LABEL = "tracktion.ops.protected"
-FIELDS = ("id", "name", "service", "project", "state", "exit_code", "restarts", "started", "finished")
+FIELDS = ("id", "name", "service", "project", "one_off", "state", "exit_code", "restarts", "started", "finished")
 
 
 def is_protected(labels):
@@ -70,7 +70,7 @@ class Engine:
         self._known = {}
 
     def container(self, identity):
-        """``id, name, service, project, state, exit_code, restarts, started, finished``, the unknown ones null."""
+        """The ``FIELDS``, the unknown ones null."""
         if identity is None:
             return None
         if identity not in self._known:
@@ -78,15 +78,20 @@ class Engine:
         return self._known[identity]
 
     def of_service(self, service):
-        """The containers of a compose service, the running ones first; null where the files cannot be read.
+        """The containers of a compose service, or of that name, the running ones first; null where they cannot be read.
 
+        What somebody tries out with ``compose run`` is not the service.
         Raises FileNotFoundError where there is no engine here.
         """
         try:
             found = self.all()
         except PermissionError:
             return None
-        found = [container for container in found if service in (container["service"], container["name"])]
+        found = [
+            container
+            for container in found
+            if service == container["name"] or (service == container["service"] and not container["one_off"])
+        ]
         return sorted(found, key=lambda container: (container["state"] != "running", -(container["started"] or 0)))
 
     def all(self):
@@ -116,6 +121,7 @@ def summary(data):
         "name": (data.get("Name") or "").lstrip("/") or None,
         "service": labels.get(SERVICE),
         "project": labels.get(PROJECT),
+        "one_off": labels.get(ONE_OFF, "False") == "True",
         "state": _state(state),
         "exit_code": state.get("ExitCode"),
         "restarts": data.get("RestartCount"),

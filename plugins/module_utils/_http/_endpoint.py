@@ -13,11 +13,19 @@ import math
 import re
 import socket
 import ssl
+import string
 import time
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 
+from ansible_collections.tracktion.ops.plugins.module_utils._http._expected import hidden, mismatches
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_exchange import Exchange, Stopwatch, stranger
-from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import excerpt, hide, shown_url
+from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import (
+    excerpt,
+    hide,
+    secrets_in,
+    shown_url,
+    values_in,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
@@ -25,16 +33,21 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     cut,
     error,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 
 EXCERPT, EXCERPT_OF = 240, 2048
-VALUE_LENGTH = 80
+NAME_LENGTH = 160
 # Whoever has less time than this, and than its own timeout, is not asked: no answer would say nothing.
 LEAST_SECONDS = 0.5
 MOST_MISMATCHES = 10
 REDIRECTS = (301, 302, 303, 307, 308)
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# Options of an endpoint that stand for all of them as well.
+NUMBERS = ("timeout", "requests", "max_body_bytes")
 FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Headers that open no door.
+PLAIN_HEADERS = ("user-agent", "accept", "connection", "content-type", "host")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 SAFE = "/%:=&?~+!$,;'@()*[]"
 
@@ -72,22 +85,23 @@ class Endpoint:
             # The parser's own messages quote the URL.
             raise self._bad("url", exc if str(exc).startswith(("must", "names")) else "cannot be understood")
         self.wanted = wanted
-        self.timeout = wanted["timeout"] or options["timeout"]
-        self.requests = wanted["requests"] or options["requests"]
-        self.most_bytes = wanted["max_body_bytes"] or options["max_body_bytes"]
-        for name, value in (
-            ("timeout", self.timeout),
-            ("requests", self.requests),
-            ("max_body_bytes", self.most_bytes),
-        ):
-            if value <= 0:
+        self.timeout, self.requests, self.most_bytes = (
+            options[name] if wanted[name] is None else wanted[name] for name in NUMBERS
+        )
+        for name in NUMBERS:
+            if wanted[name] is not None and wanted[name] <= 0:
                 raise self._bad(name, "must be above 0")
+        if not wanted["status"]:
+            raise self._bad("status", "is empty")
+        if wanted["method"] == "HEAD" and (wanted["body_contains"] or wanted["body_json"]):
+            raise self._bad("method", "HEAD brings no body that body_contains or body_json could be about")
         if wanted["max_redirects"] < 0:
             raise self._bad("max_redirects", "must not be below 0")
         if wanted["client_key"] and not wanted["client_cert"]:
             raise self._bad("client_key", "needs client_cert")
         self.headers = self._headers(wanted["headers"] or {})
         self.body = self._encoded(wanted["body"])
+        self.secrets = self._secrets()
         files = wanted["ca_cert"], wanted["client_cert"], wanted["client_key"]
         # A redirect may lead to TLS as well.
         self._contexts = functools.partial(self._load_contexts, files, wanted["validate_certs"])
@@ -128,15 +142,17 @@ class Endpoint:
             said = exc.strerror or exc.__class__.__name__
             raise self._bad("ca_cert, client_cert or client_key", "cannot be loaded: %s" % said)
 
-    @property
-    def secrets(self):
+    def _secrets(self):
         """What must not be seen wherever an answer repeats it."""
-        found = [
-            value for name, value in self.headers.items() if name.lower() not in ("user-agent", "accept", "connection")
+        in_url = secrets_in(self.target.url)
+        in_headers = [value for name, value in self.headers.items() if name.lower() not in PLAIN_HEADERS]
+        in_body = [self.body.decode("utf-8"), *values_in(self.body.decode("utf-8"))] if self.body else []
+        return [
+            *(self.target.user or "", self.target.password),
+            *(*in_url, *(unquote_plus(value) for value in in_url)),
+            *(*in_headers, *(value.partition(" ")[2] for value in in_headers)),
+            *in_body,
         ]
-        found += [value.partition(" ")[2] for value in found]
-        found += [self.target.user or "", self.target.password]
-        return found + ([self.body.decode("utf-8")] if self.body else [])
 
     # Measuring
 
@@ -212,26 +228,28 @@ class Answer:
                 raise CannotConnect(
                     "too_many_redirects",
                     "it redirects more than %d times" % self.wanted["max_redirects"],
-                    "see where to",
+                    "See where to.",
                 )
             if status == 303 or (method == "POST" and status in (301, 302)):
                 method, body = "HEAD" if method == "HEAD" else "GET", None
             if following.origin != target.origin:
                 if body is not None:
-                    raise CannotConnect("bad_redirect", "it redirects a body to another server", "name that url itself")
+                    raise CannotConnect("bad_redirect", "it redirects a body to another server", "Name that url.")
                 # What opens the door here is nobody else's business.
                 headers = {name: headers[name] for name in ("User-Agent", "Accept", "Connection") if name in headers}
             target = following
             if (method, target.url) in seen:
-                raise CannotConnect("redirect_loop", "it redirects in a circle", "see its configuration")
+                raise CannotConnect("redirect_loop", "it redirects in a circle", "See its configuration.")
             seen.add((method, target.url))
         self._compare()
 
     def _next(self, target):
         try:
-            return Target(urljoin(target.url, self.exchange.location or ""))
+            # The library takes the bytes of a header for Latin-1; they go back as they came.
+            location = quote(self.exchange.location or "", safe=string.punctuation, encoding="latin-1")
+            return Target(urljoin(target.url, location))
         except ValueError:
-            raise CannotConnect("bad_redirect", "it redirects to something that is no http or https url", "see its log")
+            raise CannotConnect("bad_redirect", "it redirects to what is no http or https url", "See its log.")
 
     def _compare(self):
         text = self.exchange.body.decode("utf-8", "replace")
@@ -300,6 +318,8 @@ class Answer:
 def tls_contexts(ca_cert, client_cert, client_key):
     """A context that verifies and one that does not. Reading the authorities takes 20 ms: once for all endpoints."""
     verifying, trusting = ssl.create_default_context(cafile=ca_cert), stranger()
+    # Python 3.13 and later refuse authorities that curl, browsers and older Pythons take, for lack of formalities.
+    verifying.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if client_cert:
         for context in (verifying, trusting):
             context.load_cert_chain(client_cert, client_key)
@@ -324,51 +344,19 @@ def latency(took, failures, wanted):
     }
 
 
-def mismatches(text, expected):
-    """The paths of ``expected`` at which the JSON in ``text`` holds something else."""
-    if not expected:
-        return []
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return [{"path": "", "expected": "JSON", "found": None}]
-    found = []
-    for path, value in expected.items():
-        actual = follow(document, str(path))
-        # To Python true is 1, to JSON it is not.
-        if actual != value or isinstance(actual, bool) != isinstance(value, bool):
-            found.append({"path": str(path), "expected": json.dumps(value), "found": json.dumps(actual)})
-    return found
-
-
-def follow(document, path):
-    """What stands at ``checks.database.healthy`` or ``tracks.0.title``; null where nothing does."""
-    for part in path.split("."):
-        if isinstance(document, dict):
-            document = document.get(part)
-        elif isinstance(document, list) and part.isdigit() and int(part) < len(document):
-            document = document[int(part)]
-        else:
-            return None
-    return document
-
-
-def hidden(mismatch, secrets):
-    """A mismatch as it may be shown. A value is judged together with its name: ``token: "..."``."""
-    name = mismatch["path"]
-    shown = {"path": name, "expected": cut(mismatch["expected"], VALUE_LENGTH), "found": None}
-    if mismatch["found"] is not None:
-        text = hide("%s: %s" % (name, mismatch["found"]), secrets)
-        shown["found"] = cut(text[len(name) + 2 :] if text.startswith(name + ": ") else text, VALUE_LENGTH)
-    return shown
-
-
 def certificate(tls):
     """The part ``tls``, with the time that is left."""
     if tls is None:
         return None
     fields = ("verified", "problem", "message", "version", "subject", "issuer", "names", "begins", "expires")
     told = {field: tls.get(field) for field in fields}
-    told["names"] = (told["names"] or [])[:10]
+    for field in ("subject", "issuer"):
+        told[field] = shown_name(told[field])
+    told["names"] = [shown_name(name) for name in (told["names"] or [])[:10]]
     told["seconds_left"] = None if told["expires"] is None else round(told["expires"] - time.time(), 1)
     return told
+
+
+def shown_name(name):
+    """A name in a certificate, which anybody may have written."""
+    return None if name is None else cut(printable(name), NAME_LENGTH)

@@ -41,6 +41,10 @@ CERTIFICATE_PROBLEMS = {
 }
 
 
+# What the other side does to a connection, rather than this machine.
+ANSWERS = (ConnectionRefusedError, socket.timeout)
+
+
 class Stopwatch:
     """Seconds spent in each phase; a phase that never began is null."""
 
@@ -103,7 +107,7 @@ class Exchange:
                 raise CannotConnect(
                     "speaks_tls",
                     "%s speaks TLS, and was asked without" % self.target.where,
-                    "write https:// in its url",
+                    "Write https:// in its url.",
                 )
             raise
 
@@ -128,46 +132,45 @@ class Exchange:
                 )
             except Hung:
                 raise CannotConnect(
-                    "dns", "the name %s was not resolved in time" % host, "look at the servers in /etc/resolv.conf"
+                    "dns", "the name %s was not resolved in time" % host, "Look at the servers in /etc/resolv.conf."
                 )
             except (socket.gaierror, UnicodeError) as exc:
                 said = getattr(exc, "strerror", None) or exc
                 raise CannotConnect(
                     "dns",
                     "the name %s cannot be resolved: %s" % (host, said),
-                    "check the url, and: getent hosts %s" % host,
+                    "Check the url, and: getent hosts %s" % host,
                 )
         return list(dict.fromkeys((family, address) for family, _type, _protocol, _name, address in found))
 
     def _connect(self, addresses):
-        addresses = addresses[:MOST_ADDRESSES]
+        addresses, refusals = addresses[:MOST_ADDRESSES], []
         for number, (family, address) in enumerate(addresses):
             self.address = address[0]
-            self._sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 # Behind an address that does not answer may stand another that does.
-                self._sock.settimeout(self.patience() / (len(addresses) - number))
-                self._sock.connect(address)
+                self._sock = connected(family, address, self.patience() / (len(addresses) - number))
                 return
             except OSError as exc:
-                self._sock.close()
-                refusal = exc
-        raise self._not_connected(refusal, addresses)
+                refusals.append(exc)
+        raise self._not_connected(refusals, addresses)
 
-    def _not_connected(self, exc, addresses):
+    def _not_connected(self, refusals, addresses):
         where = self.target.where
         if self.target.host not in (address[0] for _family, address in addresses):
             where += " (%s)" % ", ".join(address[0] for _family, address in addresses)
+        # That there is no way to one address (::1, where IPv6 is off) says less than what another answers.
+        exc = ([exc for exc in refusals if isinstance(exc, ANSWERS)] or refusals)[-1]
         if isinstance(exc, ConnectionRefusedError):
-            return CannotConnect("refused", "nothing listens at %s" % where, "is the service up, and at this port?")
+            return CannotConnect("refused", "nothing listens at %s" % where, "Is the service up, and at this port?")
         if isinstance(exc, socket.timeout) or exc.errno == errno.ETIMEDOUT:
             return CannotConnect(
                 "timeout",
                 "no connection to %s in time: whatever should answer is silent" % where,
-                "look at packet filters, routes, and whether the machine is up",
+                "Look at packet filters, routes, and whether the machine is up.",
             )
         return CannotConnect(
-            "unreachable", "%s cannot be reached: %s" % (where, exc.strerror or exc), "check the route"
+            "unreachable", "%s cannot be reached: %s" % (where, exc.strerror or exc), "Check the route."
         )
 
     def _secure(self):
@@ -179,16 +182,17 @@ class Exchange:
             self.tls = {"verified": False, "problem": problem, "message": exc.verify_message}
             # Once more without verifying: to go on where that is wanted, else only to see the certificate.
             self._sock.close()
-            self._open_again()
             if trusting:
+                self._open_again()
                 self._handshake(trusting)
                 return
             with contextlib.suppress(CannotConnect):
+                self._open_again()
                 self._handshake(stranger())
             raise CannotConnect(
                 "certificate",
                 "the certificate of %s is refused: %s" % (self.target.where, exc.verify_message),
-                "renew it, or name its authority in ca_cert",
+                "Try: %s" % self._look_by_hand(),
             )
 
     def _handshake(self, context):
@@ -218,13 +222,20 @@ class Exchange:
     def _no_tls(self, exc):
         if exc.reason in NOT_TLS:
             return CannotConnect(
-                "not_tls", "%s does not speak TLS" % self.target.where, "write http:// in its url, or check the port"
+                "not_tls", "%s does not speak TLS" % self.target.where, "Write http:// in its url, or check the port."
+            )
+        if "CERTIFICATE_REQUIRED" in (exc.reason or ""):
+            return CannotConnect(
+                "tls", "%s wants to see a certificate of ours" % self.target.where, "Name client_cert of the endpoint."
             )
         return CannotConnect(
             "tls",
             "no TLS with %s: %s" % (self.target.where, exc.reason or exc.strerror or exc),
-            "see what it offers: openssl s_client -connect %s" % self.target.where,
+            "Perhaps it wants to see a certificate (client_cert). Try: %s" % self._look_by_hand(),
         )
+
+    def _look_by_hand(self):
+        return "openssl s_client -connect %s -showcerts </dev/null" % self.target.where
 
     # The request
 
@@ -238,7 +249,9 @@ class Exchange:
         connection.sock = BoundedSocket(self._sock, self.patience)
         try:
             with self.watch.time("first_byte"):
-                connection.request(method, self.target.path, body, headers)
+                with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+                    # Whoever hangs up before it has heard us out may have said why.
+                    connection.request(method, self.target.path, body, headers)
                 response = http.client.HTTPResponse(connection.sock, method=method)
                 beginning = response.fp.peek(1)
                 if beginning.startswith(TLS_RECORD) or (len(beginning) >= 5 and not beginning.startswith(b"HTTP/")):
@@ -257,7 +270,7 @@ class Exchange:
             raise CannotConnect(
                 "too_large",
                 "%s sends more than %d bytes, and perhaps for ever" % (self.target.where, most),
-                "raise max_body_bytes where such an answer is right",
+                "Raise max_body_bytes where such an answer is right.",
             )
         if response.length:
             # Asked for a number of bytes, the library does not say that fewer came than were announced.
@@ -265,7 +278,8 @@ class Exchange:
         return body
 
     def _not_http(self):
-        return CannotConnect("not_http", "what %s answers is not HTTP" % self.target.where, "check the port in its url")
+        message = "what %s answers is not HTTP" % self.target.where
+        return CannotConnect("not_http", message, "Check the port in its url.")
 
     def _interrupted(self, exc):
         """Why a connection that was made came to nothing."""
@@ -273,24 +287,26 @@ class Exchange:
         if isinstance(exc, (socket.timeout, TimeoutError)):
             if phase == "body":
                 return CannotConnect(
-                    "unfinished", "the answer of %s begins and does not end in time" % where, "see where it hangs"
+                    "unfinished", "the answer of %s begins and does not end in time" % where, "See where it hangs."
                 )
             return CannotConnect(
-                "no_answer", "%s takes the connection and does not answer in time" % where, "see where it hangs"
+                "no_answer", "%s takes the connection and does not answer in time" % where, "See where it hangs."
             )
         if isinstance(exc, (ConnectionResetError, BrokenPipeError)) and not isinstance(
             exc, http.client.RemoteDisconnected
         ):
-            return CannotConnect("reset", "%s resets the connection" % where, "see its log")
+            return CannotConnect("reset", "%s resets the connection" % where, "See its log.")
         if isinstance(
             exc, (http.client.RemoteDisconnected, http.client.IncompleteRead, ConnectionError, ssl.SSLEOFError)
         ):
             # A port that Docker publishes takes connections as long as the container runs, whatever runs in it.
             part = "in the middle of the answer" if self.status else "without an answer"
-            return CannotConnect("closed", "%s closes the connection %s" % (where, part), "see its log")
+            return CannotConnect("closed", "%s closes the connection %s" % (where, part), "See its log.")
+        if isinstance(exc, ssl.SSLError):
+            return self._no_tls(exc)
         if isinstance(exc, (http.client.BadStatusLine, http.client.UnknownProtocol)):
             return self._not_http()
-        return CannotConnect("broken", "the exchange with %s failed: %s" % (where, cut(str(exc), 100)), "see its log")
+        return CannotConnect("broken", "the exchange with %s failed: %s" % (where, cut(str(exc), 100)), "See its log.")
 
     def _should_speak_tls(self):
         """Whether the port that gave no answer in plain HTTP shakes hands in TLS."""
@@ -303,6 +319,18 @@ class Exchange:
                     return True
         except (OSError, UnicodeError):
             return False
+
+
+def connected(family, address, seconds):
+    """A socket that is connected. Raises OSError, also where this machine does not speak the family."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def stranger():

@@ -14,9 +14,9 @@ import os
 import re
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_signatures
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import widen
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 RECORD = 8192
@@ -144,7 +144,7 @@ def grouped(records, begin, boot, engine, top):
 
 def _count(groups, kind, found, moment, text, killed, engine):
     named = found.groupdict()
-    name = cut(_log_signatures.printable(named["object"]), 80)
+    name = cut(printable(named["object"]), 80)
     container = _container(killed.get(named.get("pid")), engine) if kind == "oom_kill" else None
     entry = groups.setdefault(
         (kind, name, container),
@@ -155,7 +155,7 @@ def _count(groups, kind, found, moment, text, killed, engine):
             "count": 0,
             "first": None,
             "last": None,
-            "sample": cut(redact(_log_signatures.printable(text)), 300),
+            "sample": cut(redact(printable(text)), 300),
         },
     )
     entry["count"] += 1

@@ -21,9 +21,6 @@ LINE_LENGTH = 2000
 EVENT_LINES = 400
 EVENT_LENGTH = 8000
 
-ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]+")
-
 MASKS = tuple(
     (re.compile(pattern), mask)
     for pattern, mask in (
@@ -53,13 +50,6 @@ TRACE = re.compile(
 )
 BEGINS_TRACE = re.compile(r"Traceback \(most recent call last\)")
 EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?::\s|$)")
-
-
-def printable(text):
-    """A line without colours and without what a terminal would obey."""
-    if "\x1b" in text:
-        text = ANSI.sub("", text)
-    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def shortened(raw):

@@ -10,6 +10,7 @@ import json
 import re
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels, _log_signatures, _log_times
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 
 CURRENT, PREVIOUS = 0, 1
 # Kinds of events kept apart in one log; the rest is counted together.
@@ -122,7 +123,7 @@ class Tally:
         before = block.rfind(b"\n", 0, max(0, start - 1)) + 1
         if start and self.form.is_partial(block[before : start - 1]):
             return end
-        first = _log_signatures.printable(self.form.text(block[start:end]))
+        first = printable(self.form.text(block[start:end]))
         level, message = _log_levels.read(first)
         if level not in _log_levels.COUNTED:
             return end
@@ -150,7 +151,7 @@ class Tally:
         while at < len(block):
             end = _line_end(block, at)
             ends.append(end)
-            yield _log_signatures.printable(self.form.text(block[at:end].rstrip(b"\n")))
+            yield printable(self.form.text(block[at:end].rstrip(b"\n")))
             at = end
 
     def _kind(self, level, message, lines, exception):

@@ -50,10 +50,10 @@ LOOKED_THROUGH = 8000
 
 def measure(options):
     """What all commands came to. Raises BadOption. Without commands, nobody is asked anything."""
-    if options["deadline"] <= 0:
-        raise BadOption("deadline: must be above 0 seconds", cure="set deadline")
-    engine = _docker_api.socket_of(options["docker_host"])
-    commands = [Command(wanted, options, engine) for wanted in options["commands"]]
+    for name in ("deadline", "timeout"):
+        if options[name] <= 0:
+            raise BadOption("%s: must be above 0 seconds" % name, cure="set %s" % name)
+    commands = [Command(wanted, options) for wanted in options["commands"]]
     refuse_twins("commands", commands)
     began, unknown = time.monotonic(), Unknown()
     measured = measure_all(commands, options["deadline"], unknown, "commands")
@@ -71,12 +71,12 @@ def measure(options):
 class Command:
     """One entry of the option ``commands``."""
 
-    def __init__(self, wanted, options, engine):
+    def __init__(self, wanted, options):
         self.name = wanted["name"]
         self.wanted = wanted
-        self.timeout = wanted["timeout"] or options["timeout"]
+        self.timeout = options["timeout"] if wanted["timeout"] is None else wanted["timeout"]
         self._project = options["project"]
-        self._engine = engine
+        self._engine = _docker_api.socket_of(options["docker_host"])
         if not wanted["argv"]:
             raise BadOption("commands: %s: argv: is empty" % self.name, cure="name a program in argv of %s" % self.name)
         if self.timeout <= 0:
@@ -138,9 +138,8 @@ class Command:
         text = outcome.output.decode("utf-8", "replace")
         told.update(ran=True, seconds=outcome.seconds, output_bytes=outcome.output_bytes, killed=outcome.killed)
         if not outcome.ended:
-            message = "%s does not end within %.3g s" % (told["command"], seconds)
-            if not outcome.killed:
-                message += ", and still runs: it could not be killed from here"
+            message = "%s in %s does not end within %.3g s" % (told["command"], told["container"], seconds)
+            message += ", and was killed" if outcome.killed else ", and may still run: it could not be killed from here"
             told["error"] = {"kind": "timeout", "message": message, "cure": "docker top %s" % told["container"]}
             told["ok"] = False
         else:

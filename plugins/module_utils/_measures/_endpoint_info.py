@@ -10,7 +10,7 @@ import contextlib
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, age
-from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint import FAMILIES, Endpoint
+from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint import FAMILIES, NUMBERS, Endpoint
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, refuse_twins
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, reached
 
@@ -61,8 +61,9 @@ def measure(options):
 
 def read(options):
     """The endpoints of the options, nothing of which is asked before all are understood."""
-    if options["deadline"] <= 0:
-        raise BadOption("deadline: must be above 0 seconds", cure="set deadline")
+    for name in ("deadline", *NUMBERS):
+        if options[name] <= 0:
+            raise BadOption("%s: must be above 0" % name, cure="set %s" % name)
     endpoints = [Endpoint(wanted, options) for wanted in options["endpoints"]]
     refuse_twins("endpoints", endpoints)
     return endpoints

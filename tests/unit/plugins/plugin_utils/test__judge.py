@@ -44,6 +44,10 @@ def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(jud
     findings, counts = judged(outcome([{"name": "a", "ready": None}, {"name": "b", "ready": 100}]))
     assert [(finding["object"], finding["status"]) for finding in findings] == [("b", "critical"), ("a", "unknown")]
     assert findings[1]["summary"] == "ready is not known"
+    # Where the measurement says why, that is what is told.
+    unknown = [{"part": "queues.a", "reason": "locked"}]
+    (finding,), _counts = judged(outcome([{"name": "a", "ready": None}], unknown=unknown))
+    assert finding["summary"] == "locked"
     assert counts["items"] == 2
 
 

@@ -52,6 +52,12 @@ def test_the_worst_host_comes_first(report):
     assert made["counts"]["ok"] == 1
 
 
+def test_an_area_of_which_nothing_is_known_is_named(report):
+    blind = {"areas": {"queues": {"measurement": {}, "error": None, "seconds": 0.1, "settings": SETTINGS}}}
+    made = report({"blind": {**blind, "extra_checks": []}, "good": GOOD, "gone": GONE, "empty": visit([])})
+    assert _report.unjudged(made) == ["blind: queues"]
+
+
 def test_an_unreachable_host_is_a_critical_finding(report):
     (finding,) = report({"gone": GONE})["findings"]
     assert (finding["id"], finding["status"]) == ("host.unreachable", "critical")

@@ -67,6 +67,7 @@ def test_what_is_told_of_a_container(tmp_path):
         "name": "stack-watcher-1",
         "service": "watcher",
         "project": "stack",
+        "one_off": False,
         "state": "running",
         "exit_code": 0,
         "restarts": 4,
@@ -107,6 +108,14 @@ def test_the_containers_of_a_service_the_running_ones_first(tmp_path):
     found = _containers.Engine(str(tmp_path)).of_service("watcher")
     assert [container["id"] for container in found] == [INNER, ID]
     assert _containers.Engine(str(tmp_path)).of_service("other") == []
+
+
+def test_a_throwaway_of_compose_run_is_not_the_service(tmp_path):
+    labels = {_containers.SERVICE: "watcher", _containers.ONE_OFF: "True"}
+    write(tmp_path, Name="/stack-watcher-run-1", Config={"Labels": labels})
+    engine = _containers.Engine(str(tmp_path))
+    assert engine.of_service("watcher") == []
+    assert [container["id"] for container in engine.of_service("stack-watcher-run-1")] == [ID]
 
 
 def test_no_engine(tmp_path):

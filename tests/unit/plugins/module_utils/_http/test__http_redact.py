@@ -67,3 +67,38 @@ def test_a_url_keeps_its_parameters_but_not_their_secrets(url, shown, bare):
 def test_what_a_url_hides_is_known():
     assert redact.secrets_in("http://user:p%40ss@host/?a=b&token=hunter2#x") == {"user:p%40ss", "hunter2"}
     assert redact.secrets_in("http://[broken/?key=1") == set()
+
+
+def test_what_a_terminal_would_obey_is_not_shown():
+    assert redact.hide("\x1b[31mred\x1b[0m \x9b2J\x07 end\r\nnext\tline") == "red \ufffd2J\ufffd end\nnext\tline"
+    # A colour in the middle hides no secret from us.
+    assert redact.hide("password=\x1b[1mhunter2") == "password=***"
+
+
+@pytest.mark.parametrize("url", ["http://u:hun/ter2@host/", "http://u:hun#ter2@host/a@b", "http://u:hun?ter2@host:1/"])
+def test_a_password_that_cuts_its_url_short_is_known_as_a_whole(url):
+    (secret,) = redact.secrets_in(url)
+    assert secret.startswith("u:hun")
+    assert "ter2" in secret
+
+
+def test_an_at_in_a_path_is_no_login():
+    assert redact.secrets_in("http://host/@user?mail=a@example.org") == set()
+
+
+def test_a_url_can_be_pasted_between_quotes():
+    shown = redact.shown_url("http://[::1]:80/a b?title=Don't (Für)&ids[]=1&x={y}")
+    assert shown == "http://[::1]:80/a%20b?title=Don%27t%20(F%C3%BCr)&ids%5B%5D=1&x=%7By%7D"
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        ('{"user": "probe", "deep": [{"password": "hunter2"}, true, null, 4711]}', {"probe", "hunter2", "4711"}),
+        ("user=probe&password=hun%20ter2", {"probe", "hun ter2"}),
+        ("just text", set()),
+        ("[" * 100000, set()),
+    ],
+)
+def test_the_values_of_a_body_are_known_one_by_one(body, values):
+    assert set(redact.values_in(body)) == values
