@@ -13,8 +13,8 @@ description:
   - Goes the ways that compose services go, from inside their network namespaces. Resolves the name as the container's own C(resolv.conf) and
     C(hosts) say, connects, and makes an HTTP request where that is asked for. Nothing of the container's image is used, so that it needs no shell,
     no curl and no ping.
-  - Looks at what of the host stands between. The networks of the Docker engine and the routes that cross them, the rules of iptables,
-    forwarding, the configuration of the engine, the published ports and the host's own resolver.
+  - Looks at what of the host stands between. The networks of the Docker engine and the routes that cross them, the rules of iptables
+    and of nftables, forwarding, the configuration of the engine, the published ports and the host's own resolver.
   - All ways are gone at the same time, each container's by a process of its own.
   - Measure on the host, as root. What could not be read is null, and named in RV(unknown).
 author:
@@ -237,15 +237,16 @@ overlaps:
 published_ports:
   description:
     - The TCP ports that running containers of the project publish, each with a connection from the host.
-    - C(firewall) is what the rules of iptables do with connections from outside, V(accepted), V(dropped) (by C(rule)) or V(undetermined);
-      null where the port is open to the host alone, or the rules are not known.
+    - C(firewall) is what the rules of iptables and nftables do with connections from outside, V(accepted), V(dropped) (by C(rule), which
+      C(rule_command) shows with its counter) or V(undetermined); null where the port is open to the host alone, or the rules are not known.
   returned: always
   type: list
   elements: dict
   sample:
     - {host_address: 0.0.0.0, host_port: 8001, container_port: 8001, container: tracktion-analysis_service-1, service: analysis_service,
        project: tracktion, networks: [tracktion_default],
-       loopback: false, ok: true, reason: null, failure: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null}
+       loopback: false, ok: true, reason: null, failure: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null,
+       rule_command: null}
 forwarding:
   description: Whether the kernel forwards IPv4, and whether containers of the project need it.
   returned: always

@@ -83,7 +83,8 @@ class _Case:
                 self.items += 1
                 self.counts["unknown"] += 1
                 if len(self.fired["unknown"]) < LISTED:
-                    self.fired["unknown"].append((current[0], _reason(self.check, current[0], exc), None))
+                    reason = _reason(self.check, current[0], exc, self.outcome["measurement"])
+                    self.fired["unknown"].append((current[0], reason, None))
                 feed = remembering()
 
     def look(self):
@@ -183,8 +184,14 @@ def _why_unknown(measurement, walked):
     return "%s was not measured" % path
 
 
-def _reason(check, item, exc):
-    """Why an item could not be judged; mostly a field that is null."""
+def _reason(check, item, exc, measurement):
+    """Why an item could not be judged; mostly a field that is null, for which the measurement may give a reason."""
     paths = sorted({path for level in check.levels for path in check.evidence[level][0]})
     empty = [".".join(path) for path in paths if _follow(item, path) is None]
-    return "%s is not known" % ", ".join(empty) if empty else "cannot be judged: %s" % exc
+    if not empty:
+        return "cannot be judged: %s" % exc
+    parts = {".".join([*check.path[1:], field]) for field in empty}
+    for entry in (measurement.get(check.path[0]) or {}).get("unknown") or []:
+        if entry["part"] in parts:
+            return entry["reason"]
+    return "%s is not known" % ", ".join(empty)

@@ -18,6 +18,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._network import _net
 
 # Published ports that are tried at most: each takes a thread.
 MAX_PORTS = 100
+VERDICT = ("firewall", "rule", "rule_command")
+NOT_FORWARDED = "connections to it come over IPv6, or to a process of the engine: the rules for these are not read"
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 NOT_READABLE = "the files of the Docker engine cannot be read without privilege: measure with become"
@@ -66,6 +68,10 @@ class EngineOfHost:
                 where = self.root or "their place"
                 self.reason = "the files of the Docker engine are not in %s: set docker_root" % where
 
+    @property
+    def keeps_rules_in_iptables(self):
+        return self.firewall_backend in (None, "iptables", "iptables+firewalld")
+
     def describe(self):
         return {
             "present": self.present,
@@ -92,19 +98,24 @@ def packet_filter(engine, projects, seconds, unknown):
     if engine.uses_bridges(projects) is False:
         return None
     try:
-        if engine.firewall_backend not in (None, "iptables", "iptables+firewalld"):
-            raise _programs.Failed("the engine keeps its rules in %s, not in iptables" % engine.firewall_backend)
-        return _packet_filter.Filter(seconds)
+        rules = _packet_filter.Filter(seconds)
     except _programs.Failed as exc:
         cure = "" if os.geteuid() == 0 else ": measure with become"
-        unknown.add("packet_filter", "the rules of iptables cannot be read (%s)%s" % (exc, cure))
+        reason = "the rules of iptables cannot be read (%s)%s" % (exc, cure)
+        unknown.add("packet_filter", reason)
+        unknown.add("published_ports.firewall", reason)
         return None
+    if rules.unread:
+        unknown.add("published_ports.firewall", rules.unread)
+    if not engine.keeps_rules_in_iptables:
+        unknown.add("packet_filter", "the engine keeps its rules in %s, not in iptables" % engine.firewall_backend)
+    return rules
 
 
 def describe_filter(engine, projects, rules):
     """What of the rules is told; null where they are needed and not known."""
     needed = engine.uses_bridges(projects)
-    if needed is not False and rules is None:
+    if needed is not False and (rules is None or not engine.keeps_rules_in_iptables):
         return None
     return {
         "needed": needed is not False,
@@ -128,27 +139,26 @@ def published_ports(engine, projects, rules, unknown):
             entry["loopback"] = ipaddress.ip_address(port["host_address"]).is_loopback
             entry.update(_verdict(entry, container, rules, engine.networks))
             found.append(entry)
+    if any(each["firewall"] is None and not each["loopback"] for each in found):
+        # The first reason is told: where there is another, it stands before this one.
+        unknown.add("published_ports.firewall", NOT_FORWARDED)
     if len(found) > MAX_PORTS:
         unknown.add("published_ports", "%d more than %d were not tried" % (len(found) - MAX_PORTS, MAX_PORTS))
     return found[:MAX_PORTS]
 
 
 def _verdict(port, container, rules, networks):
-    """What becomes of connections from outside to a published port: ``firewall`` and ``rule``."""
+    """What becomes of connections from outside to a published port: ``firewall, rule, rule_command``."""
     address = container.address()
-    if port["loopback"]:
-        return {"firewall": None, "rule": None}
-    if address is None or ":" in port["host_address"]:
-        return {"firewall": _packet_filter.UNDETERMINED, "rule": None}
-    if rules is None:
-        return {"firewall": None, "rule": None}
+    # The rules for IPv6 are not read.
+    if port["loopback"] or rules is None or address is None or ":" in port["host_address"]:
+        return dict.fromkeys(VERDICT)
     network_id = next(each["NetworkID"] for each in container.attached.values() if each.get("IPAddress") == address)
     known = next((each for each in networks or () if each["Id"] == network_id), {"Id": network_id, "Driver": "bridge"})
     host_address = None if port["host_address"] in ANY_ADDRESS else port["host_address"]
-    verdict, rule = rules.verdict(
-        port["host_port"], port["container_port"], address, _docker_networks.bridge(known), host_address
-    )
-    return {"firewall": verdict, "rule": rule}
+    bridge = _docker_networks.bridge(known)
+    told = rules.verdict(port["host_port"], port["container_port"], address, bridge, host_address)
+    return dict(zip(VERDICT, told))
 
 
 def daemon(path, unknown):
