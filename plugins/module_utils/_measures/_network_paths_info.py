@@ -57,7 +57,7 @@ def measure(options):
     ports = _network_host.published_ports(engine, projects, rules, unknown)
     parts = {
         "engine": engine.describe(),
-        "daemon": _network_host.daemon(options["daemon_config"], unknown),
+        "daemon": _network_host.daemon(options["daemon_config"], engine, before.remaining(options["timeout"]), unknown),
         "forwarding": {"ipv4": _network_host.forwards(unknown), "needed": engine.uses_bridges(projects)},
         "packet_filter": _network_host.describe_filter(engine, projects, rules),
     }

@@ -13,6 +13,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_daemon, _docker_networks
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Host
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, error
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_routes, _packet_filter
 
@@ -37,7 +38,7 @@ class EngineOfHost:
         self.root = options["docker_root"]
         self.present = True
         self.host = self.reason = self.error = None
-        self.networks = self.users = self.firewall_backend = None
+        self.networks = self.users = self.firewall_backend = self.version = None
         # The networks and the rules of an engine without root are in a namespace of its own.
         self.rootless = False
         self._ask()
@@ -50,6 +51,7 @@ class EngineOfHost:
             about = self.api.read("info")
             self.root = self.root or about.get("DockerRootDir")
             self.rootless = any("rootless" in option for option in about.get("SecurityOptions") or ())
+            self.version = _major(about.get("ServerVersion"))
             self.firewall_backend = (about.get("FirewallBackend") or {}).get("Driver")
             self.networks = self.api.read("networks")
             self.users = _docker_networks.attached(self.api.read("containers", "json", all=1))
@@ -59,6 +61,7 @@ class EngineOfHost:
     def _read(self):
         try:
             self.host = Host(Engine(self.root))
+            self._part()
         except PermissionError:
             self.reason = NOT_READABLE
         except FileNotFoundError:
@@ -67,6 +70,13 @@ class EngineOfHost:
             if self.present:
                 where = self.root or "their place"
                 self.reason = "the files of the Docker engine are not in %s: set docker_root" % where
+
+    def _part(self):
+        """Who shares the network of a container that was started anew since is left with one that leads nowhere."""
+        for container in self.host.containers:
+            owner = container.owner
+            if owner and container.running and owner.running and _network_namespace.apart(container.pid, owner.pid):
+                container.share(None)
 
     @property
     def keeps_rules_in_iptables(self):
@@ -91,6 +101,12 @@ class EngineOfHost:
         if self.host is None:
             return None if self.present else False
         return any(container.address() for container in self.running_in(projects))
+
+
+def _major(version):
+    """The first number of a version, null where there is none."""
+    number = (version or "").split(".")[0]
+    return int(number) if number.isdigit() else None
 
 
 def packet_filter(engine, projects, seconds, unknown):
@@ -161,10 +177,10 @@ def _verdict(port, container, rules, networks):
     return dict(zip(VERDICT, told))
 
 
-def daemon(path, unknown):
+def daemon(path, engine, seconds, unknown):
     """What the engine's configuration says; null where we may not read it."""
     try:
-        return _docker_daemon.describe(path)
+        return _docker_daemon.describe(path, _docker_daemon.flags(seconds) if engine.present else {}, engine.version)
     except OSError as exc:
         unknown.add("daemon", "%s: %s" % (path, exc.strerror))
         return None
@@ -195,10 +211,22 @@ def networks(engine, projects, top, deadline, unknown):
         entry["ours"] = entry["project"] in projects
         entry["unused"] = entry["removable"] and not entry["containers"]
         described.append(entry)
-        subnets = [] if engine.rootless else _docker_networks.subnets(network)
-        overlaps += _network_routes.overlaps(entry["name"], entry["bridge"], subnets, routes)
+        # A bridge is how this machine itself reaches a network. Those of other drivers may well be the machine's own.
+        if entry["bridge"] and not engine.rootless:
+            subnets = _docker_networks.subnets(network)
+            overlaps += _network_routes.overlaps(entry["name"], entry["bridge"], subnets, routes)
+    overlaps = [_decided(overlap, described, deadline) for overlap in overlaps[:top]]
     described.sort(key=lambda entry: (not entry["ours"], not entry["unused"], entry["name"]))
     for entry in described:
         entry["containers_total"] = len(entry["containers"])
         entry["containers"] = entry["containers"][:top]
-    return {"networks": described[:top], "networks_total": len(described), "overlaps": overlaps[:top]}
+    return {"networks": described[:top], "networks_total": len(described), "overlaps": overlaps}
+
+
+def _decided(overlap, described, deadline):
+    """An overlap with who loses by what the kernel does, where it says so."""
+    device = _network_routes.device_to(overlap.pop("address"), deadline.remaining(1.0))
+    bridge = next(entry["bridge"] for entry in described if entry["name"] == overlap["network"])
+    if device in (bridge, overlap["device"]):
+        overlap["loser"] = "route" if device == bridge else "containers"
+    return overlap

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import os
 import re
 import select
 import socket
@@ -31,10 +32,11 @@ CLOSED_AT_ONCE_SECONDS = 0.05
 # A step that is given less than this says nothing.
 LEAST_SECONDS = 0.3
 RESULT = ("ok", "reason", "failure", "error", "addresses", "address")
-RESULT += ("dns_seconds", "connect_seconds", "http_status", "http_seconds")
+RESULT += ("silent_addresses", "dns_seconds", "connect_seconds", "http_status", "http_seconds")
+SILENCE = ("timeout", "no_route")
 KINDS = {
     errno.ECONNREFUSED: ("refused", "connection refused"),
-    errno.EHOSTUNREACH: ("no_route", "no such host answers in its network"),
+    errno.EHOSTUNREACH: ("no_route", "nobody has this address in its network, or a rule rejects"),
     errno.ENETUNREACH: ("no_route", "there is no route to it"),
     errno.ECONNRESET: ("reset", "the connection was reset"),
     errno.EPIPE: ("reset", "the connection was reset"),
@@ -101,7 +103,8 @@ def _go(target, configuration, seconds, result):
     finally:
         result["dns_seconds"] = elapsed(started)
     started = time.monotonic()
-    connection, result["address"] = connect(result["addresses"], target.port, Deadline(seconds()))
+    connection, result["address"], silent = connect(result["addresses"], target.port, Deadline(seconds()))
+    result["silent_addresses"] = silent
     result["connect_seconds"] = elapsed(started)
     with connection:
         if target.url is None:
@@ -126,17 +129,64 @@ def elapsed(started):
 
 
 def connect(addresses, port, deadline):
-    """An open connection to the first of the addresses that takes one, and that address. Raises CannotConnect."""
-    failure = None
+    """``connection, address, silent``: an open connection to the first of the addresses that takes one.
+
+    All are tried at once: ``silent`` are those that have a route and do not answer. Whoever meets one of these first
+    waits for his own time-out. Raises CannotConnect.
+    """
     # Addresses without a route come last, as the C library would have it.
-    ordered = sorted(addresses, key=lambda address: not has_route(address))
-    for number, address in enumerate(ordered):
-        share = max(0.001, deadline.remaining() / (len(ordered) - number))
+    ordered = sorted(dict.fromkeys(addresses), key=lambda address: not has_route(address))
+    outcomes = _try_all(ordered, port, deadline)
+    connected = [address for address in ordered if isinstance(outcomes[address], socket.socket)]
+    if not connected:
+        failure, others = outcomes[ordered[0]], len(ordered) - 1
+        if others:
+            failure = CannotConnect(
+                failure.kind, "%s (nor is there a way to its other addresses, %d)" % (failure, others)
+            )
+        raise failure
+    for address in connected[1:]:
+        outcomes[address].close()
+    outcomes[connected[0]].setblocking(True)
+    silent = [address for address in ordered if getattr(outcomes[address], "kind", None) in SILENCE]
+    return outcomes[connected[0]], connected[0], [address for address in silent if has_route(address)]
+
+
+def _try_all(addresses, port, deadline):
+    """By address, an open connection (that does not block) or the CannotConnect that came of it."""
+    seconds = deadline.remaining()
+    outcomes, waiting = {}, {}
+    for address in addresses:
         try:
-            return socket.create_connection((address, port), share), address
+            connection = socket.socket(_dns.family(address), socket.SOCK_STREAM)
         except OSError as exc:
-            failure = failure or failed(exc, "%s port %d" % (address, port), share)
-    raise failure
+            # A machine without IPv6, say.
+            outcomes[address] = failed(exc, "%s port %d" % (address, port), seconds)
+            continue
+        connection.setblocking(False)
+        waiting[connection] = address
+        _note(outcomes, waiting, connection, connection.connect_ex((address, port)), port)
+    while waiting:
+        ready = select.select([], list(waiting), [], deadline.remaining())[1]
+        if not ready:
+            break
+        for connection in ready:
+            _note(outcomes, waiting, connection, connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), port)
+    for connection, address in waiting.items():
+        connection.close()
+        outcomes[address] = failed(socket.timeout(), "%s port %d" % (address, port), seconds)
+    return outcomes
+
+
+def _note(outcomes, waiting, connection, code, port):
+    """What became of one attempt, where that is known."""
+    if code == errno.EINPROGRESS:
+        return
+    address = waiting.pop(connection)
+    outcomes[address] = connection
+    if code:
+        connection.close()
+        outcomes[address] = failed(OSError(code, os.strerror(code)), "%s port %d" % (address, port), 0)
 
 
 def has_route(address):
