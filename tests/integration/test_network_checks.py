@@ -173,7 +173,7 @@ def test_a_service_that_does_not_stay_up_is_to_be_looked_at_not_started(modes):
     def waits_long():
         # From one start to the next, the engine waits twice as long.
         found = modes.inspect("db")
-        return found["State"]["Restarting"] and found["RestartCount"] > 5
+        return found["State"]["Restarting"] and found["RestartCount"] > 4
 
     try:
         wait_until(waits_long, "a container that is restarted again and again", 30)
