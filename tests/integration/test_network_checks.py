@@ -364,6 +364,23 @@ def test_a_network_that_only_configures_others_is_never_unused(lab, settings):
 # What cannot be measured.
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("network_timeout", -1, "timeout: -1"),
+        ("network_timeout", 0, "timeout: 0"),
+        ("network_top", 0, "top: 0"),
+        ("network_external_endpoints", ["ftp://elsewhere"], "external_endpoints: 'ftp://elsewhere'"),
+        ("network_paths", [{"from": "web", "to": "postgres"}], "paths: to: 'postgres'"),
+        ("network_docker_host", "tcp://elsewhere:1", "docker_host: tcp://elsewhere:1"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named_and_nothing_is_found(settings, option, value, told):
+    findings = diagnose("network", {**settings, option: value})
+    assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
+    assert told in unknown(findings)["network.path_timeout"]
+
+
 def test_without_privilege_nothing_is_ok(settings):
     findings = diagnose("network", settings, before=partial(become, SOMEBODY))
     reasons = unknown(findings)

@@ -47,31 +47,35 @@ KINDS = {
 
 
 class Target:
-    """Where a path leads: ``host``, ``port`` and, where a request is to be made, ``url``."""
+    """Where a path leads: ``host``, ``port`` and, where a request is to be made, ``url``.
 
-    def __init__(self, to, method="GET", validate_certs=True):
-        self.to, self.method, self.validate_certs = to, method, validate_certs
+    ``option`` is the one that it comes from. Raises BadOption.
+    """
+
+    def __init__(self, to, method="GET", validate_certs=True, option="paths: to"):
+        self.to, self.method, self.validate_certs, self._option = to, method, validate_certs, option
         self.scheme, self.url = "tcp", None
         if "://" in to:
             self._read_url(to)
         else:
             match = HOST_AND_PORT.match(to)
             if not match:
-                raise BadOption("to: %r is neither host:port nor a URL of http or https" % to)
+                raise BadOption("%s: %r is neither host:port nor a URL of http or https" % (self._option, to))
             self.host, self.port = match.group(1) or match.group(2), int(match.group(3))
         if not 0 < self.port < 65536:
-            raise BadOption("to: %r has no port between 1 and 65535" % to)
+            raise BadOption("%s: %r has no port between 1 and 65535" % (self._option, to))
 
     def _read_url(self, to):
         try:
             parts = urlsplit(to)
             self.scheme, self.host, self.port = parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme, 0)
         except ValueError as exc:
-            raise BadOption("to: %r: %s" % (to, exc)) from exc
+            raise BadOption("%s: %r: %s" % (self._option, to, exc)) from exc
         if self.scheme not in PORTS or not self.host:
-            raise BadOption("to: %r is neither host:port nor a URL of http or https" % to)
+            raise BadOption("%s: %r is neither host:port nor a URL of http or https" % (self._option, to))
         if parts.username is not None:
-            raise BadOption("to: a URL with a user or a password in it is not accepted; ask a path that needs no login")
+            said = "a URL with a user or a password in it is not accepted; ask a path that needs no login"
+            raise BadOption("%s: %s" % (self._option, said))
         self.url = (parts.path or "/") + ("?" + parts.query if parts.query else "")
         self.to = "%s://%s%s" % (self.scheme, parts.netloc, parts.path)
 
