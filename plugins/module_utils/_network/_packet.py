@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from ansible_collections.tracktion.ops.plugins.module_utils._network._network_routes import ENGINES_BRIDGE
+
 YES, NO, MAYBE = True, False, None
 ACCEPTED, DROPPED, UNDETERMINED = "accepted", "dropped", "undetermined"
 DROPS = ("DROP", "REJECT")
@@ -36,8 +38,10 @@ class Packet:
         return is_device(self.bridge, pattern, wildcard) if self.bridge else MAYBE
 
     def came_by(self, pattern, wildcard):
-        """From outside: neither from the bridge it goes to, nor from ourselves."""
-        return NO if pattern == "lo" or (self.bridge and is_device(self.bridge, pattern, wildcard)) else MAYBE
+        """From outside: neither from a bridge of the engine, nor from ourselves."""
+        if pattern == "lo" or ENGINES_BRIDGE.match(pattern):
+            return NO
+        return NO if self.bridge and is_device(self.bridge, pattern, wildcard) else MAYBE
 
 
 def is_device(name, pattern, wildcard):

@@ -81,12 +81,12 @@ class Filter:
             packet = {"prerouting": arriving if early else translated, "forward": routed}.get(hook)
             if packet and not self._is_saved(table, chain):
                 found.append((self.nft, *self.nft.verdict(table, chain, packet)))
-        for wanted in (DROPPED, UNDETERMINED):
-            for rules, verdict, rule in found:
-                if verdict == wanted:
-                    told = self._told(rules, rule) if rule else (None, None)
-                    return (None if self.unread and verdict != DROPPED else verdict, *told)
-        return None if self.unread else ACCEPTED, None, None
+        dropping = next(((rules, rule) for rules, verdict, rule in found if verdict == DROPPED), None)
+        if dropping:
+            return (DROPPED, *self._told(*dropping))
+        if self.unread:
+            return None, None, None
+        return UNDETERMINED if UNDETERMINED in [verdict for _rules, verdict, _rule in found] else ACCEPTED, None, None
 
     def _is_saved(self, table, chain):
         """Whether a chain of nftables is one that iptables has told of."""

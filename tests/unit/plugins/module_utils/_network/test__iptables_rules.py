@@ -97,6 +97,8 @@ def test_a_rule_that_surely_matches_drops(rule):
         "-m conntrack --ctstate INVALID -j DROP",
         "! -o br-6d1aff69ed8c -j DROP",
         "-i br-6d1aff69ed8c -j DROP",
+        "-i br-0123456789ab -j DROP",
+        "-i docker0 -j DROP",
         "-p tcp -m conntrack --ctorigdstport 30002 -j DROP",
         "-j LOG --log-prefix DROP",
     ],
