@@ -10,12 +10,14 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
 from tests.integration.inotify_faults import call, libc, private_mounts
 from tests.lab.engine import docker
@@ -67,6 +69,15 @@ def named_dockerd(*flags):
     """A process of that name, with these flags, that ends by itself soon."""
     words = ["dockerd", "-c", "import time; time.sleep(10)", *flags]
     subprocess.Popen(words, executable=sys.executable)
+
+
+def without_nft(folder):
+    """A host with a table of nftables that no program can tell of."""
+    rules("-P FORWARD ACCEPT")
+    program("nft", "add", "table", "inet", "mine")
+    for name in ("iptables-nft-save", "ip"):
+        (folder / name).symlink_to(shutil.which(name, path=SEARCH_PATH))
+    _programs.SEARCH_PATH = str(folder)
 
 
 class Containers:

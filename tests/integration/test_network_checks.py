@@ -21,7 +21,7 @@ from tests.integration import network_faults as faults
 from tests.integration.areas import diagnose, fired
 from tests.integration.inotify_faults import SOMEBODY, become, call, libc
 from tests.integration.playbooks import ROOT, run_playbook
-from tests.lab.engine import docker
+from tests.lab.engine import docker, install_programs
 from tests.lab.faults import every
 from tests.lab.faults.network import addresses
 from tests.lab.inventory import variables
@@ -272,6 +272,13 @@ def test_without_privilege_nothing_is_ok(settings):
         assert "become" in reasons["network." + check_id], reasons
     assert "become" in reasons["network.published_port_not_answering"]
     assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
+
+
+def test_rules_that_no_program_can_tell_of_are_unknown_with_their_cure(lab, settings, tmp_path):
+    install_programs({"nft": ("nftables",)})
+    with lab.fault("published-port-dead"):
+        findings = diagnose("network", settings, before=partial(faults.without_nft, tmp_path))
+    assert "apt-get install nftables" in unknown(findings)["network.published_port_dropped"]
 
 
 def test_root_that_may_not_enter_namespaces_is_told_where_to_measure(settings):
