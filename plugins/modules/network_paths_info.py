@@ -13,8 +13,8 @@ description:
   - Goes the ways that compose services go, from inside their network namespaces. Resolves the name as the container's own C(resolv.conf) and
     C(hosts) say, connects, and makes an HTTP request where that is asked for. Nothing of the container's image is used, so that it needs no shell,
     no curl and no ping.
-  - Looks at what of the host stands between. The networks of the Docker engine and the routes that cross them, the rules of iptables,
-    forwarding, the configuration of the engine, the published ports and the host's own resolver.
+  - Looks at what of the host stands between. The networks of the Docker engine and the routes that cross them, the rules of iptables
+    and of nftables, forwarding, the configuration of the engine, the published ports and the host's own resolver.
   - All ways are gone at the same time, each container's by a process of its own.
   - Measure on the host, as root. What could not be read is null, and named in RV(unknown).
 author:
@@ -162,29 +162,44 @@ paths:
     error: {description: 'The same as C(kind), C(message) and C(cure).', type: dict, returned: always}
     addresses: {description: What the name resolved to., type: list, elements: str, returned: always}
     address: {description: The address that took the connection., type: str, returned: always}
+    silent_addresses:
+      description: Those of the addresses that have a route and do not answer, where another one took the connection; else null.
+      type: list
+      elements: str
+      returned: always
     dns_seconds: {description: How long the name took., type: float, returned: always}
     connect_seconds: {description: How long the connection took., type: float, returned: always}
     http_status: {description: The status of the answer., type: int, returned: always}
     http_seconds: {description: How long the answer took., type: float, returned: always}
     repeats:
-      description: Whether the failure of the DNS server that another way of this container met already stopped this one.
+      description: Whether the failure of the DNS server, or the lack of any network, that another way of this container met already stopped this one.
       type: bool
       returned: always
     also_unresolved: {description: What else the container could not resolve then., type: list, elements: str, returned: always}
     networks: {description: The container's networks., type: list, elements: str, returned: always}
+    network_mode:
+      description:
+        - V(networks) of its own, V(host), V(none), V(shared) (with C(network_owner), another container) or V(orphaned) (it shares one
+          that leads nowhere, as its container is gone or was started anew).
+      type: str
+      returned: always
+    network_owner: {description: 'The container whose network it shares, else null.', type: str, returned: always}
     target_container: {description: 'The container that the name means, null where it means none.', type: str, returned: always}
     target_state: {description: Its state., type: str, returned: always}
     target_networks: {description: The networks of the running containers that the name means., type: list, elements: str, returned: always}
+    target_network_mode: {description: The same as C(network_mode) of the container that the name means., type: str, returned: always}
+    target_network_owner: {description: The same as C(network_owner) of the container that the name means., type: str, returned: always}
     common_network:
-      description: Whether both share a network; null where the name means no running container.
+      description: Whether both share a network; null where the name means no running container, or one of both is on the network of the host.
       type: bool
       returned: always
   sample:
     - {service: analysis_service, container: tracktion-analysis_service-1, project: tracktion, to: "postgres:5432", host: postgres, port: 5432,
        measured: true, reason: null, ok: true, failure: null, error: null, repeats: false, also_unresolved: [],
-       addresses: [172.20.1.3], address: 172.20.1.3, dns_seconds: 0.0012,
+       addresses: [172.20.1.3], address: 172.20.1.3, silent_addresses: [], dns_seconds: 0.0012,
        connect_seconds: 0.0001, http_status: null, http_seconds: null, networks: [tracktion_default],
-       target_container: tracktion-postgres-1, target_state: running, target_networks: [tracktion_default], common_network: true}
+       network_mode: networks, network_owner: null, target_container: tracktion-postgres-1, target_state: running,
+       target_networks: [tracktion_default], target_network_mode: networks, target_network_owner: null, common_network: true}
 sources:
   description: The services that the ways start from, whether all ways of theirs were gone, and if not, why. Null where RV(paths) is.
   returned: always
@@ -200,7 +215,7 @@ external:
   elements: dict
   sample:
     - {to: "https://api.example.com/health", host: api.example.com, port: 443, reason: null, ok: true, failure: null, error: null, addresses: [192.0.2.7],
-       address: 192.0.2.7, dns_seconds: 0.02, connect_seconds: 0.011, http_status: 200, http_seconds: 0.05}
+       address: 192.0.2.7, silent_addresses: [], dns_seconds: 0.02, connect_seconds: 0.011, http_status: 200, http_seconds: 0.05}
 resolver:
   description: What the DNS servers of the host answer, in the order in which they are asked; C(checked) alone where that was not wanted.
   returned: always
@@ -237,15 +252,16 @@ overlaps:
 published_ports:
   description:
     - The TCP ports that running containers of the project publish, each with a connection from the host.
-    - C(firewall) is what the rules of iptables do with connections from outside, V(accepted), V(dropped) (by C(rule)) or V(undetermined);
-      null where the port is open to the host alone, or the rules are not known.
+    - C(firewall) is what the rules of iptables and nftables do with connections from outside, V(accepted), V(dropped) (by C(rule), which
+      C(rule_command) shows with its counter) or V(undetermined); null where the port is open to the host alone, or the rules are not known.
   returned: always
   type: list
   elements: dict
   sample:
     - {host_address: 0.0.0.0, host_port: 8001, container_port: 8001, container: tracktion-analysis_service-1, service: analysis_service,
        project: tracktion, networks: [tracktion_default],
-       loopback: false, ok: true, reason: null, failure: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null}
+       loopback: false, ok: true, reason: null, failure: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null,
+       rule_command: null}
 forwarding:
   description: Whether the kernel forwards IPv4, and whether containers of the project need it.
   returned: always
@@ -259,11 +275,13 @@ packet_filter:
   type: dict
   sample: {needed: true, forward_policy: DROP, docker_forward: true, docker_nat: true, managers: []}
 daemon:
-  description: Whether the configuration of the engine can be parsed, and what it says about the network.
+  description:
+    - Whether the engine can start with its configuration file, and what that (or a flag that it was started with) says about the network.
+    - C(conflicts) are settings of the file that the engine, which runs or that its unit would start, is given as flags too. It refuses to start then.
   returned: always
   type: dict
   sample:
-    {path: /etc/docker/daemon.json, exists: true, valid: true, problem: null, iptables: null, ip_forward: null, userland_proxy: null,
+    {path: /etc/docker/daemon.json, exists: true, valid: true, problem: null, conflicts: [], iptables: null, ip_forward: null, userland_proxy: null,
      bridge: null, dns: [192.0.2.53], address_pools: null, firewall_backend: null}
 """
 

@@ -108,14 +108,15 @@ class _Case:
         return value, None, None
 
     def reason(self, item, exc):
-        """Why an item could not be judged: in the measurement's own words, else the field that is null."""
-        if self.check.object:
-            measurement = self.outcome["measurement"][self.check.path[0]]
-            name = self.render(self.check.object, {**self.context, "item": item})
-            said = _said_of(measurement, ".".join((*self.check.path[1:], name)))
+        """Why an item could not be judged: what the measurement says of it or of a field, else what is null."""
+        name = self.render(self.check.object, {**self.context, "item": item}) if self.check.object else None
+        empty = _empty(self.check, item)
+        measurement = self.outcome["measurement"][self.check.path[0]]
+        for part in filter(None, [name, *empty]):
+            said = _said_of(measurement, ".".join([*self.check.path[1:], part]))
             if said:
                 return said
-        return _reason(self.check, item, exc)
+        return "%s is not known" % ", ".join(empty) if empty else "cannot be judged: %s" % exc
 
     def findings(self):
         for status, fired in self.fired.items():
@@ -197,8 +198,7 @@ def _said_of(measurement, part):
     return next((entry["reason"] for entry in measurement.get("unknown") or [] if entry["part"] == part), None)
 
 
-def _reason(check, item, exc):
-    """Why an item could not be judged; mostly a field that is null."""
+def _empty(check, item):
+    """The fields of an item that a check needs, and that are null."""
     paths = sorted({path for level in check.levels for path in check.evidence[level][0]})
-    empty = [".".join(path) for path in paths if _follow(item, path) is None]
-    return "%s is not known" % ", ".join(empty) if empty else "cannot be judged: %s" % exc
+    return [".".join(path) for path in paths if _follow(item, path) is None]

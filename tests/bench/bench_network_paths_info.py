@@ -33,7 +33,7 @@ CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.ar
 REQUEST = "import urllib.request, sys; urllib.request.urlopen(sys.argv[1], timeout=3).read()"
 ALONE = (
     "import json, sys; sys.path.insert(0, %r); "
-    "from ansible_collections.tracktion.ops.plugins.module_utils import _network_paths_info as m; "
+    "from ansible_collections.tracktion.ops.plugins.module_utils._measures import _network_paths_info as m; "
     "m.measure(json.loads(sys.argv[1]))"
 ) % str(ROOT / "playbooks" / "collections")
 

@@ -7,11 +7,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import json
 import os
+import shutil
+import struct
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
 from tests.integration.inotify_faults import call, libc, private_mounts
 from tests.lab.engine import docker
@@ -21,6 +27,9 @@ from tests.lab.shell import SEARCH_PATH, attempt
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 MS_BIND = 0x1000
+CAPABILITY_VERSION = 0x20080522
+CAP_SYS_ADMIN = 21
+CLONE_NEWUSER = 0x10000000
 
 
 def program(*words):
@@ -46,6 +55,74 @@ def rules(*lines):
         program("iptables", *line.split())
 
 
+def without_capability(number):
+    """Root that lacks one capability, as it does in a container."""
+    header, data = struct.pack("=Ii", CAPABILITY_VERSION, 0), ctypes.create_string_buffer(24)
+    call(libc.capget, header, data)
+    words = list(struct.unpack("=6I", data.raw))
+    # Effective, permitted, inheritable: of the first 32, then of the others.
+    words[:3] = [word & ~(1 << number) for word in words[:3]]
+    call(libc.capset, header, struct.pack("=6I", *words))
+
+
+def named_dockerd(*flags):
+    """A process of that name, with these flags, that ends by itself soon."""
+    words = ["dockerd", "-c", "import time; time.sleep(10)", *flags]
+    subprocess.Popen(words, executable=sys.executable)
+
+
+def without_nft(folder):
+    """A host with a table of nftables that no program can tell of."""
+    rules("-P FORWARD ACCEPT")
+    program("nft", "add", "table", "inet", "mine")
+    for name in ("iptables-nft-save", "ip"):
+        (folder / name).symlink_to(shutil.which(name, path=SEARCH_PATH))
+    _programs.SEARCH_PATH = str(folder)
+
+
+class Containers:
+    """Containers of a project by the names of their services, some of which answer on port 8000."""
+
+    SERVING = ("db", "web")
+
+    def __init__(self, project, networks):
+        """``networks`` are ``default``, the engine's own, or ``container:<service>``."""
+        self.project, self.networks = project, networks
+        self.default = "%s_default" % project
+        self.labels = ["--label", "%s=test" % LABEL, "--label", "com.docker.compose.project=%s" % project]
+
+    def __enter__(self):
+        docker("network", "create", *self.labels, self.default)
+        for service in self.networks:
+            self.make(service)
+        return self
+
+    def __exit__(self, *_raised):
+        for service in self.networks:
+            attempt("docker", "rm", "--force", self.name(service))
+        attempt("docker", "network", "rm", self.default)
+
+    def name(self, service):
+        return "%s-%s-1" % (self.project, service)
+
+    def inspect(self, service):
+        (found,) = json.loads(docker("inspect", self.name(service)))
+        return found
+
+    def make(self, service):
+        """Make a container, anew where there is one."""
+        network = self.networks[service]
+        mode, _colon, other = network.partition(":")
+        options = ["--network", "container:" + self.name(other) if other else mode]
+        if mode == "default":
+            # Nobody but the engine's own DNS server is to be asked.
+            options = ["--network", self.default, "--network-alias", service, "--dns", "127.0.0.9"]
+        options += [*self.labels, "--label", "com.docker.compose.service=%s" % service, "--name", self.name(service)]
+        command = ["python3", "-m", "http.server", "8000"] if service in self.SERVING else ["sleep", "infinity"]
+        attempt("docker", "rm", "--force", self.name(service))
+        docker("run", "--detach", "--init", *options, ensure_image("bookworm"), *command)
+
+
 def resolv_conf(text, pid=None):
     """A host with these DNS servers, or a process that sees the network as another one does."""
     if pid:
@@ -55,6 +132,14 @@ def resolv_conf(text, pid=None):
         file.write(text)
         file.flush()
         call(libc.mount, file.name.encode(), b"/etc/resolv.conf", None, MS_BIND, None)
+
+
+def no_resolv_conf():
+    """A host whose resolv.conf leads nowhere, as the link of a service that was removed."""
+    private_mounts()
+    empty = tempfile.mkdtemp(dir="/dev/shm")
+    call(libc.mount, empty.encode(), b"/etc", None, MS_BIND, None)
+    os.rmdir(empty)
 
 
 @contextlib.contextmanager

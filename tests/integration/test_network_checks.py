@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -18,12 +19,14 @@ import pytest
 
 from tests.integration import network_faults as faults
 from tests.integration.areas import diagnose, fired
-from tests.integration.inotify_faults import SOMEBODY, become
+from tests.integration.inotify_faults import SOMEBODY, become, call, libc
 from tests.integration.playbooks import ROOT, run_playbook
+from tests.lab.engine import docker, install_programs
 from tests.lab.faults import every
+from tests.lab.faults.network import addresses
 from tests.lab.inventory import variables
 from tests.lab.ports import free_ports
-from tests.lab.shell import succeeds
+from tests.lab.shell import attempt, run, succeeds
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "network"}
 # A host on which nothing of the stack is looked for.
@@ -142,6 +145,20 @@ def test_the_only_dns_server_is_dead():
     assert "127.0.0.9" in finding["summary"]
 
 
+@pytest.mark.parametrize(("text", "told"), [("", "/etc/resolv.conf names no server"), (None, "cannot be read")])
+def test_a_host_whose_resolv_conf_says_nothing(text, told):
+    def before():
+        faults.private_network()
+        if text is None:
+            faults.no_resolv_conf()
+        else:
+            faults.resolv_conf(text)
+
+    findings = diagnose("network", {**ALONE, "network_check_resolver": True}, before=before)
+    (finding,) = fired(findings, "network.resolver_broken", "critical")
+    assert told in finding["summary"]
+
+
 @pytest.fixture
 def resolver():
     """The process of a container with a network of its own, whose DNS server knows nobody beyond."""
@@ -180,7 +197,72 @@ def test_a_configuration_of_the_engine_that_cannot_be_parsed(tmp_path):
     assert diagnose("network", mine) == {}
 
 
+def test_a_setting_that_is_a_flag_as_well(settings, tmp_path):
+    file = tmp_path / "daemon.json"
+    file.write_text('{"log-level": "info", "labels": ["a=b"]}')
+    mine = {**ALONE, "network_daemon_config": str(file)}
+    assert diagnose("network", mine) == {}
+
+    def before(*flags):
+        faults.rules("-P FORWARD DROP")
+        faults.named_dockerd(*flags)
+
+    found = diagnose("network", mine, before=partial(before, "-H", "fd://", "--label", "c=d"))
+    (finding,) = fired(found, "network.daemon_json_invalid", "warning")
+    assert "dockerd, which it refuses: labels" in finding["summary"]
+    # Flags tell of the rules too.
+    left = {**settings, "network_daemon_config": str(file)}
+    assert not fired(
+        diagnose("network", left, before=partial(before, "--iptables=false")), "network.docker_rules_missing"
+    )
+
+
+def test_a_route_of_another_table_is_judged_by_what_the_kernel_does(lab, settings):
+    """As VPNs have it: a table that may be asked before the main one."""
+    subnet = addresses(lab)
+    table = str(4200 + os.getpid() % 1000)
+    rule = ["pref", table, "to", str(list(subnet.subnets(new_prefix=25))[1]), "lookup", table]
+    expected = "%s %s" % (lab.network, subnet)
+    try:
+        run("ip", "route", "add", str(subnet), "dev", "lo", "table", table)
+        (finding,) = fired(diagnose("network", settings), "network.subnet_overlap", "warning")
+        assert finding["object"] == expected
+        # For addresses that no container has.
+        run("ip", "rule", "add", *rule)
+        (finding,) = fired(diagnose("network", settings), "network.subnet_overlap", "critical")
+        assert finding["object"] == expected
+    finally:
+        attempt("ip", "rule", "del", *rule)
+        attempt("ip", "route", "del", str(subnet), "dev", "lo", "table", table)
+
+
+def test_a_network_that_only_configures_others_is_never_unused(lab, settings):
+    name = "%s_configuring" % lab.project
+    docker("network", "create", "--config-only", "--label", "com.docker.compose.project=%s" % lab.project, name)
+    try:
+        assert diagnose("network", settings) == {}
+    finally:
+        docker("network", "rm", name)
+
+
 # What cannot be measured.
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("network_timeout", -1, "timeout: -1"),
+        ("network_timeout", 0, "timeout: 0"),
+        ("network_top", 0, "top: 0"),
+        ("network_external_endpoints", ["ftp://elsewhere"], "external_endpoints: 'ftp://elsewhere'"),
+        ("network_paths", [{"from": "web", "to": "postgres"}], "paths: to: 'postgres'"),
+        ("network_docker_host", "tcp://elsewhere:1", "docker_host: tcp://elsewhere:1"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named_and_nothing_is_found(settings, option, value, told):
+    findings = diagnose("network", {**settings, option: value})
+    assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
+    assert told in unknown(findings)["network.path_timeout"]
 
 
 def test_without_privilege_nothing_is_ok(settings):
@@ -189,6 +271,28 @@ def test_without_privilege_nothing_is_ok(settings):
     for check_id in ("path_dns", "path_refused", "path_timeout", "path_http", "not_on_common_network"):
         assert "become" in reasons["network." + check_id], reasons
     assert "become" in reasons["network.published_port_not_answering"]
+    assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
+
+
+def test_rules_that_no_program_can_tell_of_are_unknown_with_their_cure(lab, settings, tmp_path):
+    install_programs({"nft": ("nftables",)})
+    with lab.fault("published-port-dead"):
+        findings = diagnose("network", settings, before=partial(faults.without_nft, tmp_path))
+    assert "apt-get install nftables" in unknown(findings)["network.published_port_dropped"]
+
+
+def test_root_that_may_not_enter_namespaces_is_told_where_to_measure(settings):
+    mine = {**settings, "network_external_endpoints": []}
+    findings = diagnose("network", mine, before=partial(faults.without_capability, faults.CAP_SYS_ADMIN))
+    reasons = unknown(findings)
+    for check_id in ("path_dns", "path_refused", "path_timeout", "path_http", "not_on_common_network"):
+        assert "measure on the host itself" in reasons["network." + check_id], reasons
+    assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
+
+
+def test_a_user_namespace_of_our_own_does_not_reach_those_of_containers(settings):
+    findings = diagnose("network", settings, before=partial(call, libc.unshare, faults.CLONE_NEWUSER))
+    assert "measure" in unknown(findings)["network.path_dns"]
     assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off
 
 SHARES = "container:"
+# The engine's names for the network of the host and for none at all.
+NOT_NETWORKS = ("host", "none")
 
 
 class Host:
@@ -54,13 +56,26 @@ class Container:
         self.attached = settings.get("Networks") or {}
         wanted = engine.file(self.id, "hostconfig.json") or {}
         self.mode = wanted.get("NetworkMode") or ""
+        # The container whose network it shares.
+        self.owner = None
         # What is published now, and what should be: a container that lost its network has no ports any more.
         self.ports = list(published({**(wanted.get("PortBindings") or {}), **(settings.get("Ports") or {})}))
 
     def join(self, by_id):
         """Where it shares the network of another container, it is where that one is."""
         if self.mode.startswith(SHARES):
-            self.attached = getattr(by_id.get(self.mode[len(SHARES) :]), "attached", {})
+            self.share(by_id.get(self.mode[len(SHARES) :]))
+
+    def share(self, owner):
+        """It is on the networks of another container, on none where that one is null."""
+        self.owner, self.attached = owner, owner.attached if owner else {}
+
+    @property
+    def network_mode(self):
+        """``networks`` of its own, ``host``, ``none``, ``shared``, or ``orphaned``: the one it shared with is gone."""
+        if self.mode.startswith(SHARES):
+            return "shared" if self.owner else "orphaned"
+        return self.mode if self.mode in NOT_NETWORKS else "networks"
 
     @property
     def running(self):
@@ -69,13 +84,15 @@ class Container:
     @property
     def networks(self):
         """The names of its networks."""
-        return sorted(self.attached)
+        return sorted(set(self.attached).difference(NOT_NETWORKS))
 
     def is_called(self, name):
         return name in (self.service, self.name)
 
     def aliases(self, networks):
-        """The names it has on these networks."""
+        """The names it has on these networks: none, where they are those of another container."""
+        if self.mode.startswith(SHARES):
+            return set()
         return {alias for name in networks for alias in (self.attached.get(name) or {}).get("Aliases") or ()}
 
     def address(self, network_id=None):

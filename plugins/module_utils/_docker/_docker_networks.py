@@ -50,8 +50,14 @@ def describe(network, users):
         "containers": sorted(on_it),
         "age_seconds": age(epoch(network.get("Created"))),
         "protected": is_protected(labels),
-        "removable": network["Name"] not in PREDEFINED and network.get("Scope") == "local",
+        "removable": is_removable(network),
     }
+
+
+def is_removable(network):
+    """Whether it is a network of this host alone that a person made, and that containers can be attached to."""
+    # One that only configures others has no containers ever.
+    return network["Name"] not in PREDEFINED and network.get("Scope") == "local" and not network.get("ConfigOnly")
 
 
 def bridge(network):

@@ -7,26 +7,60 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import threading
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _containers
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _network_path
 
 CLONE_NEWNET = 0x40000000
+# ioctl_ns(2): the user namespace that a namespace belongs to, where it is one that we may see.
+GET_USER_NAMESPACE = 0xB701
+GONE = "its process %d is gone, or hidden from here"
 # What resolv.conf and hosts have at most; a container may put anything there.
 MAX_BYTES = 1 << 18
 
 
-def why_not(pid):
-    """Why the network namespace of a process is not ours to enter; null where it is."""
+class Forbidden(Exception):
+    """The network namespaces of containers are not ours to enter. The message says what would let us in."""
+
+
+class Gone(Exception):
+    """The process is not there, or it is none of this container."""
+
+
+def look(pid, container):
+    """Raises Forbidden or Gone where the network of a container cannot be seen through this process of it."""
+    if not _may_enter():
+        raise Forbidden(_cure())
     try:
-        os.close(os.open("/proc/%d/ns/net" % pid, os.O_RDONLY))
-        return None if _may_enter() else "entering the network namespaces of containers takes root: measure with become"
-    except PermissionError:
-        return "the network namespaces of containers can be seen by root only: measure with become"
+        namespace = os.open("/proc/%d/ns/net" % pid, os.O_RDONLY)
+    except PermissionError as exc:
+        raise Forbidden(_cure()) from exc
     except OSError as exc:
-        return "its process %d is gone (%s)" % (pid, exc.strerror)
+        raise Gone(GONE % pid) from exc
+    try:
+        os.close(fcntl.ioctl(namespace, GET_USER_NAMESPACE))
+    except PermissionError as exc:
+        raise Forbidden("its network belongs to a user namespace outside of ours: measure on the host itself") from exc
+    except OSError:
+        # A kernel before 4.9: we shall see.
+        pass
+    finally:
+        os.close(namespace)
+    # After a crash of the machine, the files of the engine name processes of before: others have their numbers now.
+    if _containers.container_id(pid) != container:
+        raise Gone(GONE % pid)
+
+
+def apart(pid, other):
+    """Whether two processes surely see different networks."""
+    try:
+        return os.readlink("/proc/%d/ns/net" % pid) != os.readlink("/proc/%d/ns/net" % other)
+    except OSError:
+        return False
 
 
 def _may_enter():
@@ -36,26 +70,41 @@ def _may_enter():
     return bool(held >> 21 & 1 and held >> 18 & 1)
 
 
+def _cure():
+    if os.geteuid():
+        return "the network namespaces of containers can be entered by root only: measure with become"
+    return "this root may not enter the network namespaces of containers (CAP_SYS_ADMIN): measure on the host itself"
+
+
 def follow_from(pid, targets, timeout, deadline):
     """What comes of each way to ``targets`` from where a process is.
 
     Changes the namespace of the process that calls: call it in one of its own.
     """
-    configuration = read_configuration("/proc/%d/root" % pid)
-    enter(pid)
-    return follow_all(targets, configuration, timeout, deadline)
+    try:
+        configuration = read_configuration("/proc/%d/root" % pid)
+        enter(pid)
+    except OSError as exc:
+        return _not_gone(targets, "its network could not be entered: %s" % (exc.strerror or exc))
+    results = follow_all(targets, configuration, timeout, deadline)
+    if not os.path.exists("/proc/%d" % pid):
+        return _not_gone(targets, "it ended while we looked")
+    return results
+
+
+def _not_gone(targets, reason):
+    return [dict(dict.fromkeys(_network_path.RESULT), reason=reason) for _target in targets]
 
 
 def follow_all(targets, configuration, timeout, deadline):
     """All ways side by side: a thread has the network namespace of the one that started it."""
-    nothing = dict(dict.fromkeys(_network_path.RESULT), reason="it did not end in time")
-    results = [nothing] * len(targets)
+    results = _not_gone(targets, "it did not end in time")
 
     def follow(number, target):
         try:
             results[number] = _network_path.follow(target, configuration, timeout, deadline)
         except Exception as exc:  # pylint: disable=broad-except
-            results[number] = dict(nothing, reason="%s: %s" % (type(exc).__name__, exc))
+            (results[number],) = _not_gone([target], "%s: %s" % (type(exc).__name__, exc))
 
     threads = [
         threading.Thread(target=follow, args=(number, target), daemon=True) for number, target in enumerate(targets)
@@ -90,7 +139,8 @@ def read_configuration(root="/"):
         if root != "/":
             os.chroot(root)
             os.chdir("/")
-        return _dns.Configuration(_read("/etc/resolv.conf"), _read("/etc/hosts"))
+        (text, unread), (hosts, _unread) = _read("/etc/resolv.conf"), _read("/etc/hosts")
+        return _dns.Configuration(text, hosts, unread)
     finally:
         if root != "/":
             os.fchdir(ours)
@@ -99,10 +149,10 @@ def read_configuration(root="/"):
 
 
 def _read(path):
-    """The text of a file, empty where there is none. A pipe in its place does not hold us up."""
+    """``text, reason``: what a file holds, and why it cannot be read, else null. A pipe does not hold us up."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(fd, encoding="utf-8", errors="replace") as stream:
-            return stream.read(MAX_BYTES)
-    except OSError:
-        return ""
+            return stream.read(MAX_BYTES), None
+    except OSError as exc:
+        return "", "%s cannot be read (%s)" % (path, exc.strerror)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import DAEMON_CONFIGURATION
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown, reached
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_host, _network_paths
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import Target
 
@@ -45,7 +45,11 @@ RESERVE_SECONDS = 0.5
 def measure(options):
     """The measurement that the module tracktion.ops.network_paths_info documents."""
     wanted = [(path["from"], Target(path["to"], path["method"], path["validate_certs"])) for path in options["paths"]]
-    external = [Target(to) for to in options["external_endpoints"]]
+    external = [Target(to, option="external_endpoints") for to in options["external_endpoints"]]
+    for option in ("timeout", "top"):
+        if options[option] <= 0:
+            # Nothing would be found out, and all of it would look like a fault, or like none.
+            raise BadOption("%s: %s is not above 0" % (option, options[option]))
     deadline = Deadline(max(0.2, options["deadline"] - RESERVE_SECONDS))
     # An engine or a program that hangs must leave the ways their time.
     before = Deadline(deadline.remaining() / 2)
@@ -57,7 +61,7 @@ def measure(options):
     ports = _network_host.published_ports(engine, projects, rules, unknown)
     parts = {
         "engine": engine.describe(),
-        "daemon": _network_host.daemon(options["daemon_config"], unknown),
+        "daemon": _network_host.daemon(options["daemon_config"], engine, before.remaining(options["timeout"]), unknown),
         "forwarding": {"ipv4": _network_host.forwards(unknown), "needed": engine.uses_bridges(projects)},
         "packet_filter": _network_host.describe_filter(engine, projects, rules),
     }

@@ -29,9 +29,12 @@ MAX_ADDRESSES = 16
 
 
 class Configuration:
-    """How names are resolved somewhere: the text of its resolv.conf and of its hosts."""
+    """How names are resolved somewhere: the text of its resolv.conf and of its hosts.
 
-    def __init__(self, resolv_conf="", hosts=""):
+    ``unread`` says why there is no resolv.conf: the C library asks its own machine then, as where one names no server.
+    """
+
+    def __init__(self, resolv_conf="", hosts="", unread=None):
         servers, self.search, self.ndots = [], [], 1
         for line in resolv_conf.splitlines():
             words = line.split("#")[0].split(";")[0].split()
@@ -44,6 +47,7 @@ class Configuration:
             elif words[0] == "options":
                 self.ndots = next((int(word[6:]) for word in words if _is_ndots(word)), self.ndots)
         self.servers = tuple(servers[:MAX_SERVERS]) or NO_SERVERS
+        self.problem = None if servers else unread or "/etc/resolv.conf names no server"
         self.hosts = parse_hosts(hosts)
 
     def candidates(self, name):
@@ -53,6 +57,12 @@ class Configuration:
         longer = ["%s.%s" % (name, domain.strip(".")) for domain in self.search if domain.strip(".")]
         names = [name, *longer] if name.count(".") >= self.ndots else [*longer, name]
         return names[:MAX_CANDIDATES]
+
+    def explained(self, exc):
+        """A failure of a server, with why it was asked at all."""
+        if self.problem is None or exc.kind in ("nxdomain", "no_address"):
+            return exc
+        return CannotConnect(exc.kind, "%s, and so this machine itself is asked: %s" % (self.problem, exc))
 
 
 def _is_ndots(word):
@@ -88,7 +98,8 @@ def family(text):
 def resolve(name, configuration, deadline):
     """The addresses of ``name``. Raises CannotConnect with the kind of failure.
 
-    Like the C library: hosts first, then each candidate; a server that is silent or fails is left for the next one.
+    Like the C library: hosts first, then each candidate, also after one that servers fail to answer for (SERVFAIL); a
+    server that is silent or fails is left for the next one.
     """
     if is_address(name):
         return [name]
@@ -105,9 +116,9 @@ def resolve(name, configuration, deadline):
             # That one of the names has no address says more than that another does not exist.
             if failure is None or failure.kind == "nxdomain":
                 failure = exc
-            if exc.kind not in ("nxdomain", "no_address"):
+            if exc.kind not in ("nxdomain", "no_address", "servfail"):
                 break
-    raise failure
+    raise configuration.explained(failure)
 
 
 def _ask_servers(name, servers, deadline):

@@ -13,11 +13,14 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_daemon, _docker_networks
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Host
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, error
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_routes, _packet_filter
 
 # Published ports that are tried at most: each takes a thread.
 MAX_PORTS = 100
+VERDICT = ("firewall", "rule", "rule_command")
+NOT_FORWARDED = "connections to it come over IPv6, or to a process of the engine: the rules for these are not read"
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 NOT_READABLE = "the files of the Docker engine cannot be read without privilege: measure with become"
@@ -35,7 +38,7 @@ class EngineOfHost:
         self.root = options["docker_root"]
         self.present = True
         self.host = self.reason = self.error = None
-        self.networks = self.users = self.firewall_backend = None
+        self.networks = self.users = self.firewall_backend = self.version = None
         # The networks and the rules of an engine without root are in a namespace of its own.
         self.rootless = False
         self._ask()
@@ -48,6 +51,7 @@ class EngineOfHost:
             about = self.api.read("info")
             self.root = self.root or about.get("DockerRootDir")
             self.rootless = any("rootless" in option for option in about.get("SecurityOptions") or ())
+            self.version = _major(about.get("ServerVersion"))
             self.firewall_backend = (about.get("FirewallBackend") or {}).get("Driver")
             self.networks = self.api.read("networks")
             self.users = _docker_networks.attached(self.api.read("containers", "json", all=1))
@@ -57,6 +61,7 @@ class EngineOfHost:
     def _read(self):
         try:
             self.host = Host(Engine(self.root))
+            self._part()
         except PermissionError:
             self.reason = NOT_READABLE
         except FileNotFoundError:
@@ -65,6 +70,17 @@ class EngineOfHost:
             if self.present:
                 where = self.root or "their place"
                 self.reason = "the files of the Docker engine are not in %s: set docker_root" % where
+
+    def _part(self):
+        """Who shares the network of a container that was started anew since is left with one that leads nowhere."""
+        for container in self.host.containers:
+            owner = container.owner
+            if owner and container.running and owner.running and _network_namespace.apart(container.pid, owner.pid):
+                container.share(None)
+
+    @property
+    def keeps_rules_in_iptables(self):
+        return self.firewall_backend in (None, "iptables", "iptables+firewalld")
 
     def describe(self):
         return {
@@ -87,24 +103,35 @@ class EngineOfHost:
         return any(container.address() for container in self.running_in(projects))
 
 
+def _major(version):
+    """The first number of a version, null where there is none."""
+    number = (version or "").split(".")[0]
+    return int(number) if number.isdigit() else None
+
+
 def packet_filter(engine, projects, seconds, unknown):
     """The rules of the machine, where containers depend on them and they can be read; else null."""
     if engine.uses_bridges(projects) is False:
         return None
     try:
-        if engine.firewall_backend not in (None, "iptables", "iptables+firewalld"):
-            raise _programs.Failed("the engine keeps its rules in %s, not in iptables" % engine.firewall_backend)
-        return _packet_filter.Filter(seconds)
+        rules = _packet_filter.Filter(seconds)
     except _programs.Failed as exc:
         cure = "" if os.geteuid() == 0 else ": measure with become"
-        unknown.add("packet_filter", "the rules of iptables cannot be read (%s)%s" % (exc, cure))
+        reason = "the rules of iptables cannot be read (%s)%s" % (exc, cure)
+        unknown.add("packet_filter", reason)
+        unknown.add("published_ports.firewall", reason)
         return None
+    if rules.unread:
+        unknown.add("published_ports.firewall", rules.unread)
+    if not engine.keeps_rules_in_iptables:
+        unknown.add("packet_filter", "the engine keeps its rules in %s, not in iptables" % engine.firewall_backend)
+    return rules
 
 
 def describe_filter(engine, projects, rules):
     """What of the rules is told; null where they are needed and not known."""
     needed = engine.uses_bridges(projects)
-    if needed is not False and rules is None:
+    if needed is not False and (rules is None or not engine.keeps_rules_in_iptables):
         return None
     return {
         "needed": needed is not False,
@@ -128,33 +155,32 @@ def published_ports(engine, projects, rules, unknown):
             entry["loopback"] = ipaddress.ip_address(port["host_address"]).is_loopback
             entry.update(_verdict(entry, container, rules, engine.networks))
             found.append(entry)
+    if any(each["firewall"] is None and not each["loopback"] for each in found):
+        # The first reason is told: where there is another, it stands before this one.
+        unknown.add("published_ports.firewall", NOT_FORWARDED)
     if len(found) > MAX_PORTS:
         unknown.add("published_ports", "%d more than %d were not tried" % (len(found) - MAX_PORTS, MAX_PORTS))
     return found[:MAX_PORTS]
 
 
 def _verdict(port, container, rules, networks):
-    """What becomes of connections from outside to a published port: ``firewall`` and ``rule``."""
+    """What becomes of connections from outside to a published port: ``firewall, rule, rule_command``."""
     address = container.address()
-    if port["loopback"]:
-        return {"firewall": None, "rule": None}
-    if address is None or ":" in port["host_address"]:
-        return {"firewall": _packet_filter.UNDETERMINED, "rule": None}
-    if rules is None:
-        return {"firewall": None, "rule": None}
+    # The rules for IPv6 are not read.
+    if port["loopback"] or rules is None or address is None or ":" in port["host_address"]:
+        return dict.fromkeys(VERDICT)
     network_id = next(each["NetworkID"] for each in container.attached.values() if each.get("IPAddress") == address)
     known = next((each for each in networks or () if each["Id"] == network_id), {"Id": network_id, "Driver": "bridge"})
     host_address = None if port["host_address"] in ANY_ADDRESS else port["host_address"]
-    verdict, rule = rules.verdict(
-        port["host_port"], port["container_port"], address, _docker_networks.bridge(known), host_address
-    )
-    return {"firewall": verdict, "rule": rule}
+    bridge = _docker_networks.bridge(known)
+    told = rules.verdict(port["host_port"], port["container_port"], address, bridge, host_address)
+    return dict(zip(VERDICT, told))
 
 
-def daemon(path, unknown):
+def daemon(path, engine, seconds, unknown):
     """What the engine's configuration says; null where we may not read it."""
     try:
-        return _docker_daemon.describe(path)
+        return _docker_daemon.describe(path, _docker_daemon.flags(seconds) if engine.present else {}, engine.version)
     except OSError as exc:
         unknown.add("daemon", "%s: %s" % (path, exc.strerror))
         return None
@@ -185,10 +211,22 @@ def networks(engine, projects, top, deadline, unknown):
         entry["ours"] = entry["project"] in projects
         entry["unused"] = entry["removable"] and not entry["containers"]
         described.append(entry)
-        subnets = [] if engine.rootless else _docker_networks.subnets(network)
-        overlaps += _network_routes.overlaps(entry["name"], entry["bridge"], subnets, routes)
+        # A bridge is how this machine itself reaches a network. Those of other drivers may well be the machine's own.
+        if entry["bridge"] and not engine.rootless:
+            subnets = _docker_networks.subnets(network)
+            overlaps += _network_routes.overlaps(entry["name"], entry["bridge"], subnets, routes)
+    overlaps = [_decided(overlap, described, deadline) for overlap in overlaps[:top]]
     described.sort(key=lambda entry: (not entry["ours"], not entry["unused"], entry["name"]))
     for entry in described:
         entry["containers_total"] = len(entry["containers"])
         entry["containers"] = entry["containers"][:top]
-    return {"networks": described[:top], "networks_total": len(described), "overlaps": overlaps[:top]}
+    return {"networks": described[:top], "networks_total": len(described), "overlaps": overlaps}
+
+
+def _decided(overlap, described, deadline):
+    """An overlap with who loses by what the kernel does, where it says so."""
+    device = _network_routes.device_to(overlap.pop("address"), deadline.remaining(1.0))
+    bridge = next(entry["bridge"] for entry in described if entry["name"] == overlap["network"])
+    if device in (bridge, overlap["device"]):
+        overlap["loser"] = "route" if device == bridge else "containers"
+    return overlap

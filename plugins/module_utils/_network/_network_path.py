@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import os
 import re
 import select
 import socket
@@ -31,10 +32,11 @@ CLOSED_AT_ONCE_SECONDS = 0.05
 # A step that is given less than this says nothing.
 LEAST_SECONDS = 0.3
 RESULT = ("ok", "reason", "failure", "error", "addresses", "address")
-RESULT += ("dns_seconds", "connect_seconds", "http_status", "http_seconds")
+RESULT += ("silent_addresses", "dns_seconds", "connect_seconds", "http_status", "http_seconds")
+SILENCE = ("timeout", "no_route")
 KINDS = {
     errno.ECONNREFUSED: ("refused", "connection refused"),
-    errno.EHOSTUNREACH: ("no_route", "no such host answers in its network"),
+    errno.EHOSTUNREACH: ("no_route", "nobody has this address in its network, or a rule rejects"),
     errno.ENETUNREACH: ("no_route", "there is no route to it"),
     errno.ECONNRESET: ("reset", "the connection was reset"),
     errno.EPIPE: ("reset", "the connection was reset"),
@@ -45,31 +47,35 @@ KINDS = {
 
 
 class Target:
-    """Where a path leads: ``host``, ``port`` and, where a request is to be made, ``url``."""
+    """Where a path leads: ``host``, ``port`` and, where a request is to be made, ``url``.
 
-    def __init__(self, to, method="GET", validate_certs=True):
-        self.to, self.method, self.validate_certs = to, method, validate_certs
+    ``option`` is the one that it comes from. Raises BadOption.
+    """
+
+    def __init__(self, to, method="GET", validate_certs=True, option="paths: to"):
+        self.to, self.method, self.validate_certs, self._option = to, method, validate_certs, option
         self.scheme, self.url = "tcp", None
         if "://" in to:
             self._read_url(to)
         else:
             match = HOST_AND_PORT.match(to)
             if not match:
-                raise BadOption("to: %r is neither host:port nor a URL of http or https" % to)
+                raise BadOption("%s: %r is neither host:port nor a URL of http or https" % (self._option, to))
             self.host, self.port = match.group(1) or match.group(2), int(match.group(3))
         if not 0 < self.port < 65536:
-            raise BadOption("to: %r has no port between 1 and 65535" % to)
+            raise BadOption("%s: %r has no port between 1 and 65535" % (self._option, to))
 
     def _read_url(self, to):
         try:
             parts = urlsplit(to)
             self.scheme, self.host, self.port = parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme, 0)
         except ValueError as exc:
-            raise BadOption("to: %r: %s" % (to, exc)) from exc
+            raise BadOption("%s: %r: %s" % (self._option, to, exc)) from exc
         if self.scheme not in PORTS or not self.host:
-            raise BadOption("to: %r is neither host:port nor a URL of http or https" % to)
+            raise BadOption("%s: %r is neither host:port nor a URL of http or https" % (self._option, to))
         if parts.username is not None:
-            raise BadOption("to: a URL with a user or a password in it is not accepted; ask a path that needs no login")
+            said = "a URL with a user or a password in it is not accepted; ask a path that needs no login"
+            raise BadOption("%s: %s" % (self._option, said))
         self.url = (parts.path or "/") + ("?" + parts.query if parts.query else "")
         self.to = "%s://%s%s" % (self.scheme, parts.netloc, parts.path)
 
@@ -101,7 +107,8 @@ def _go(target, configuration, seconds, result):
     finally:
         result["dns_seconds"] = elapsed(started)
     started = time.monotonic()
-    connection, result["address"] = connect(result["addresses"], target.port, Deadline(seconds()))
+    connection, result["address"], silent = connect(result["addresses"], target.port, Deadline(seconds()))
+    result["silent_addresses"] = silent
     result["connect_seconds"] = elapsed(started)
     with connection:
         if target.url is None:
@@ -126,17 +133,64 @@ def elapsed(started):
 
 
 def connect(addresses, port, deadline):
-    """An open connection to the first of the addresses that takes one, and that address. Raises CannotConnect."""
-    failure = None
+    """``connection, address, silent``: an open connection to the first of the addresses that takes one.
+
+    All are tried at once: ``silent`` are those that have a route and do not answer. Whoever meets one of these first
+    waits for his own time-out. Raises CannotConnect.
+    """
     # Addresses without a route come last, as the C library would have it.
-    ordered = sorted(addresses, key=lambda address: not has_route(address))
-    for number, address in enumerate(ordered):
-        share = max(0.001, deadline.remaining() / (len(ordered) - number))
+    ordered = sorted(dict.fromkeys(addresses), key=lambda address: not has_route(address))
+    outcomes = _try_all(ordered, port, deadline)
+    connected = [address for address in ordered if isinstance(outcomes[address], socket.socket)]
+    if not connected:
+        failure, others = outcomes[ordered[0]], len(ordered) - 1
+        if others:
+            failure = CannotConnect(
+                failure.kind, "%s (nor is there a way to its other addresses, %d)" % (failure, others)
+            )
+        raise failure
+    for address in connected[1:]:
+        outcomes[address].close()
+    outcomes[connected[0]].setblocking(True)
+    silent = [address for address in ordered if getattr(outcomes[address], "kind", None) in SILENCE]
+    return outcomes[connected[0]], connected[0], [address for address in silent if has_route(address)]
+
+
+def _try_all(addresses, port, deadline):
+    """By address, an open connection (that does not block) or the CannotConnect that came of it."""
+    seconds = deadline.remaining()
+    outcomes, waiting = {}, {}
+    for address in addresses:
         try:
-            return socket.create_connection((address, port), share), address
+            connection = socket.socket(_dns.family(address), socket.SOCK_STREAM)
         except OSError as exc:
-            failure = failure or failed(exc, "%s port %d" % (address, port), share)
-    raise failure
+            # A machine without IPv6, say.
+            outcomes[address] = failed(exc, "%s port %d" % (address, port), seconds)
+            continue
+        connection.setblocking(False)
+        waiting[connection] = address
+        _note(outcomes, waiting, connection, connection.connect_ex((address, port)), port)
+    while waiting:
+        ready = select.select([], list(waiting), [], deadline.remaining())[1]
+        if not ready:
+            break
+        for connection in ready:
+            _note(outcomes, waiting, connection, connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), port)
+    for connection, address in waiting.items():
+        connection.close()
+        outcomes[address] = failed(socket.timeout(), "%s port %d" % (address, port), seconds)
+    return outcomes
+
+
+def _note(outcomes, waiting, connection, code, port):
+    """What became of one attempt, where that is known."""
+    if code == errno.EINPROGRESS:
+        return
+    address = waiting.pop(connection)
+    outcomes[address] = connection
+    if code:
+        connection.close()
+        outcomes[address] = failed(OSError(code, os.strerror(code)), "%s port %d" % (address, port), 0)
 
 
 def has_route(address):

@@ -23,9 +23,11 @@ MAX_CONTAINERS = 40
 # What a process gets beyond the deadline, to bring home what it has found.
 GRACE_SECONDS = 0.25
 HERE, RESOLVER = "here", "resolver"
-# A name that every resolver knows, or knows that it does not exist, without asking anybody.
 # Failures of a DNS server, whatever it was asked for.
 SERVER_FAILURES = ("servfail", "dns_timeout", "dns_refused", "dns_denied", "dns_no_route")
+# Network modes that lead to nobody.
+NOWHERE = ("none", "orphaned")
+# A name that every resolver knows, or knows that it does not exist, without asking anybody.
 HARMLESS_NAME = "localhost."
 ANSWERS = (None, "nxdomain", "no_address", "servfail", "dns_denied")
 
@@ -63,10 +65,18 @@ class Paths:
         elif container.id not in self.by_container and len(self.by_container) >= MAX_CONTAINERS:
             entry["reason"] = "more than %d containers are not looked from" % MAX_CONTAINERS
         else:
-            why_not = _network_namespace.why_not(container.pid)
-            if why_not and self.known:
-                self._give_up(why_not, unknown)
-            self.by_container.setdefault(container.id, (container.pid, []))[1].append((entry, target))
+            self._look_from(container, entry, target, unknown)
+
+    def _look_from(self, container, entry, target, unknown):
+        try:
+            _network_namespace.look(container.pid, container.id)
+        except _network_namespace.Gone as exc:
+            entry["reason"] = "%s cannot be looked from: %s" % (container.name, exc)
+            return
+        except _network_namespace.Forbidden as exc:
+            if self.known:
+                self._give_up(str(exc), unknown)
+        self.by_container.setdefault(container.id, (container.pid, []))[1].append((entry, target))
 
     def _give_up(self, reason, unknown):
         """Nothing is known of any way."""
@@ -85,12 +95,16 @@ class Paths:
         for number, (entry, _target) in enumerate(self.by_container[identity][1]):
             entry.update(results[number] if results else {"reason": reason})
             entry["measured"] = entry["ok"] is not None
+        entries = [entry for entry, _target in self.by_container[identity][1]]
+        # Who has no network at all has one trouble, wherever it goes.
+        nowhere = [entry for entry in entries if entry["network_mode"] in NOWHERE and entry["ok"] is False]
+        for entry in nowhere[1:]:
+            entry["repeats"] = True
         # A server that fails is one trouble, however many names it is asked for.
-        unresolved = [entry for entry, _target in self.by_container[identity][1] if entry["failure"] in SERVER_FAILURES]
+        unresolved = [entry for entry in entries if entry["failure"] in SERVER_FAILURES]
         for number, entry in enumerate(unresolved):
-            entry.update(
-                repeats=number > 0, also_unresolved=[other["host"] for other in unresolved if other is not entry]
-            )
+            entry["repeats"] = entry["repeats"] or number > 0
+            entry["also_unresolved"] = [other["host"] for other in unresolved if other is not entry]
 
     def sources(self):
         """The services that ways start from: whether all their ways were gone, and why not."""
@@ -110,15 +124,26 @@ def _neighbours(name, container, host):
     found = host.behind(name, container) if container else []
     running = [each for each in found if each.running]
     common = None
-    if running and container.running:
+    # On the host's network there are no names of containers, yet ways to all of them.
+    if running and container.running and "host" not in {each.network_mode for each in [container, *running]}:
         common = any(set(each.networks) & set(container.networks) for each in running)
+    target = (running or found or [None])[0]
     return {
         "networks": container.networks if container else [],
-        "target_container": (running or found)[0].name if found else None,
-        "target_state": (running or found)[0].state if found else None,
+        "network_mode": container and container.network_mode,
+        "network_owner": _owner(container),
+        "target_container": target and target.name,
+        "target_state": target and target.state,
         "target_networks": sorted({name for each in running for name in each.networks}),
+        "target_network_mode": target and target.network_mode,
+        "target_network_owner": _owner(target),
         "common_network": common,
     }
+
+
+def _owner(container):
+    """The name of the container whose network it shares."""
+    return container.owner.name if container and container.owner else None
 
 
 def go(paths, external, ports, options, deadline, unknown):
@@ -183,7 +208,7 @@ def _ask_resolvers(deadline):
         try:
             _dns.ask(HARMLESS_NAME, server, started / (len(configuration.servers) - number))
         except CannotConnect as exc:
-            problem = exc
+            problem = configuration.explained(exc)
         kind = problem.kind if problem else None
         servers.append(
             {

@@ -89,9 +89,10 @@ def _route(destination, device):
 
 
 def overlaps(name, bridge, subnets, routes):
-    """Where routes claim addresses of a container network, as ``network, subnet, route, device, table, loser``.
+    """Where routes claim addresses of a bridge's network, as ``network, subnet, route, device, table, loser, address``.
 
-    ``loser`` is whoever does not get the packets for the common addresses, as the longer prefix wins.
+    ``loser`` is whoever does not get the packets for the common addresses, as the longer prefix wins: within one table,
+    and others may be asked first. ``address`` is one of them.
     """
     found = []
     for subnet in subnets:
@@ -101,6 +102,7 @@ def overlaps(name, bridge, subnets, routes):
                 continue
             if other.version != subnet.version or not other.overlaps(subnet):
                 continue
+            common = max(subnet, other, key=lambda each: each.prefixlen)
             found.append(
                 {
                     "network": name,
@@ -109,6 +111,16 @@ def overlaps(name, bridge, subnets, routes):
                     "device": route["device"],
                     "table": route["table"],
                     "loser": "route" if subnet.prefixlen > other.prefixlen else "containers",
+                    "address": str(common[common.num_addresses // 2]),
                 }
             )
     return found
+
+
+def device_to(address, seconds):
+    """The device by which the kernel sends packets to an address; null where it does not say."""
+    try:
+        found = json.loads(_programs.output(["ip", "-json", "route", "get", address], seconds))
+        return found[0].get("dev")
+    except (_programs.Failed, ValueError, IndexError):
+        return None

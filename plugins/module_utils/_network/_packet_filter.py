@@ -2,274 +2,153 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rules of iptables, and what they do with a packet of which not all is known. Private to this collection."""
+"""What the rules of this machine, iptables' and nftables', do with packets. Private to this collection.
+
+The tables that iptables itself keeps in nftables are read in its words, since nft cannot tell of its modules.
+"""
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import re
 import shlex
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _iptables_rules, _nft_rules, _nft_tables
+from ansible_collections.tracktion.ops.plugins.module_utils._network._packet import (
+    ACCEPTED,
+    DROPPED,
+    UNDETERMINED,
+    Packet,
+)
 
-YES, NO, MAYBE = True, False, None
-ACCEPTED, DROPPED, UNDETERMINED = "accepted", "dropped", "undetermined"
-DROPS = ("DROP", "REJECT")
-# Targets after which the next rule is looked at.
-GOES_ON = {"LOG", "NFLOG", "ULOG", "MARK", "CONNMARK", "CONNSECMARK", "SECMARK", "CT", "TCPMSS", "TTL", "DSCP", "TOS"}
-GOES_ON |= {"CLASSIFY", "AUDIT", "TRACE", "SET", "NOTRACK", "CHECKSUM", "TPROXY", "RATEEST"}
-# Modules whose every option is understood below; whether another one matches is never certain.
-MODULES = {"tcp", "conntrack", "state", "comment", "multiport"}
-COUNTED = re.compile(r"^\[(\d+):\d+\] ")
-DEPTH = 32
 LEGACY_TABLES = "/proc/net/ip_tables_names"
-
-
-class Packet:
-    """The first packet of a connection. What is null may be anything."""
-
-    def __init__(self, port, original_port, address=None, bridge=None, never=None):
-        self.port, self.original_port = port, original_port
-        self.address = ipaddress.ip_address(address) if address else None
-        # An address that it is surely not for: that of the container, as long as it has the host's.
-        self.never = ipaddress.ip_network(never) if never else None
-        # It goes out to this bridge, and came in by another device; neither is known before it is routed.
-        self.bridge = bridge
-
-
-class Rule:
-    """One rule: ``conditions`` are ``(option, values, negated)``."""
-
-    def __init__(self, text, packets=None):
-        self.text, self.packets = text, packets
-        self.conditions = []
-        self.target, self.is_goto = None, False
-        words = shlex.split(text)
-        self.chain = words[1]
-        at, negated = 2, False
-        while at < len(words):
-            word = words[at]
-            end = at + 1
-            while end < len(words) and not words[end].startswith("-") and words[end] != "!":
-                end += 1
-            if word == "!":
-                negated, at = True, at + 1
-                continue
-            values = words[at + 1 : end]
-            if word in ("-j", "-g"):
-                self.target, self.is_goto = values[0], word == "-g"
-                # What follows are the target's own options.
-                return
-            self.conditions.append((word, values, negated))
-            at, negated = end, False
-
-    def matches(self, packet):
-        """Whether the packet is one that the rule is about; null where that depends on what is not known."""
-        outcome = YES
-        for option, values, negated in self.conditions:
-            met = _met(option, values, packet)
-            if met is MAYBE:
-                outcome = MAYBE
-            elif met is negated:
-                return NO
-        return outcome
-
-
-def _met(option, values, packet):
-    value = values[0] if values else ""
-    if option == "-m":
-        return YES if value in MODULES else MAYBE
-    if option in ("--comment", "--syn"):
-        return YES
-    if option == "-p":
-        return value in ("tcp", "6", "all")
-    if option == "-d":
-        return _is_for(packet, ipaddress.ip_network(value, strict=False))
-    if option == "-o":
-        return is_device(packet.bridge, value) if packet.bridge else MAYBE
-    if option == "-i":
-        # From outside: neither from the bridge it goes to, nor from ourselves.
-        return NO if value == "lo" or (packet.bridge and is_device(packet.bridge, value)) else MAYBE
-    if option in ("--dport", "--dports"):
-        return has_port(value, packet.port)
-    if option == "--ctorigdstport":
-        return has_port(value, packet.original_port)
-    if option in ("--ctstate", "--state"):
-        return "NEW" in value.split(",")
-    if option == "--ctdir":
-        return value == "ORIGINAL"
-    return MAYBE
-
-
-def _is_for(packet, network):
-    if packet.address:
-        return packet.address in network
-    # Nobody outside can send anything to our loopback addresses.
-    return NO if network == packet.never or network.is_loopback else MAYBE
-
-
-def is_device(name, pattern):
-    return name.startswith(pattern[:-1]) if pattern.endswith("+") else name == pattern
-
-
-def has_port(values, port):
-    """Whether a port is among ``80,443,8000:8010``."""
-    for value in values.split(","):
-        least, colon, most = value.partition(":")
-        if int(least or 0) <= port <= int((most or 65535) if colon else least):
-            return True
-    return False
-
-
-class Rules:
-    """What ``iptables-save -c`` prints: ``policies`` and ``rules`` by table and chain."""
-
-    def __init__(self, text):
-        self.policies, self.rules = {}, {}
-        table = None
-        for line in text.splitlines():
-            if line.startswith("*"):
-                table = line[1:].strip()
-            elif line.startswith(":"):
-                chain, policy = line[1:].split()[:2]
-                self.rules[table, chain] = []
-                if policy != "-":
-                    self.policies[table, chain] = policy
-            else:
-                self._add(table, line)
-
-    def _add(self, table, line):
-        counted = COUNTED.match(line)
-        text = line[counted.end() :] if counted else line
-        if text.startswith("-A "):
-            rule = Rule(text, int(counted.group(1)) if counted else None)
-            self.rules.setdefault((table, rule.chain), []).append(rule)
-
-    def jumps(self, table, chain, prefix):
-        """Whether a chain hands packets to a chain whose name starts so."""
-        return any((rule.target or "").startswith(prefix) for rule in self.rules.get((table, chain), ()))
-
-    def chains(self):
-        return {chain for _table, chain in self.rules}
-
-    def verdict(self, table, chain, packet):
-        """``(accepted | dropped | undetermined, text of a rule that drops)``."""
-        outcomes = self._walk(table, chain, packet, {}, DEPTH)
-        drops = [rule for verdict, rule in outcomes if verdict == "drop"]
-        if not drops:
-            return UNDETERMINED if any(verdict == "?" for verdict, _rule in outcomes) else ACCEPTED, None
-        certain = all(verdict == "drop" for verdict, _rule in outcomes)
-        return DROPPED if certain else UNDETERMINED, drops[0]
-
-    def _walk(self, table, chain, packet, known, depth):
-        """What may become of the packet in a chain: a list of ``(accept | drop | return | ?, rule)``."""
-        if chain in known or not depth:
-            return known.get(chain, [("?", None)])
-        outcomes = []
-        for rule in self.rules.get((table, chain), ()):
-            met = rule.matches(packet)
-            if met is NO or rule.target is None or rule.target in GOES_ON:
-                continue
-            here = self._effect(table, rule, packet, known, depth - 1)
-            outcomes += [outcome for outcome in here if outcome[0] != "next"]
-            if met is YES and all(outcome[0] != "next" for outcome in here):
-                break
-        else:
-            policy = self.policies.get((table, chain))
-            text = "-P %s %s" % (chain, policy)
-            outcomes.append(("drop", text) if policy == "DROP" else ("accept" if policy else "return", None))
-        known[chain] = outcomes
-        return outcomes
-
-    def _effect(self, table, rule, packet, known, depth):
-        if rule.target == "ACCEPT":
-            return [("accept", None)]
-        if rule.target in DROPS:
-            return [("drop", rule.text)]
-        if rule.target == "RETURN":
-            return self._returned(table, rule)
-        if (table, rule.target) not in self.rules:
-            return [("?", None), ("next", None)]
-        within = self._walk(table, rule.target, packet, known, depth)
-        after = "return" if rule.is_goto else "next"
-        return [(after, text) if verdict == "return" else (verdict, text) for verdict, text in within]
-
-    def _returned(self, table, rule):
-        """In a chain of the kernel's own, what returns meets the policy."""
-        policy = self.policies.get((table, rule.chain))
-        if policy is None:
-            return [("return", None)]
-        return [("drop", rule.text)] if policy == "DROP" else [("accept", None)]
+OVER_NFT, LEGACY, EITHER = "iptables-nft", "iptables-legacy", "iptables"
+# The tables of iptables for IPv4, where it keeps them in nftables.
+OWN_TABLES = tuple("ip " + table for table in ("raw", "mangle", "nat", "filter", "security"))
 
 
 class Filter:
-    """All rules of this machine that could be read. Raises _programs.Failed where none could."""
+    """All rules of this machine. Raises _programs.Failed where those of iptables cannot be read.
+
+    ``unread`` says why those of nftables are not known, and is null where they are, or where there are none.
+    """
 
     def __init__(self, seconds):
-        deadline = Deadline(seconds)
-        self.rules = [Rules(_programs.output([program, "-c"], deadline.remaining())) for program in _savers()]
-        self.foreign = _foreign(deadline)
-        chains = set().union(*(rules.chains() for rules in self.rules))
+        self._deadline = Deadline(seconds)
+        self.saved = _saved(self._deadline)
+        self.nft, self.unread = _of_nft(self.saved, self._deadline)
+        chains = set().union(*(rules.names() for rules in self.saved))
         self.managers = [
             name
             for name, prefix in (("ufw", "ufw-"), ("firewalld", "FWD"))
             if any(chain.startswith(prefix) for chain in chains)
         ]
-        if any(name.split()[1] == "firewalld" for name in self.foreign or ()):
+        if any(table == "inet firewalld" for table, _chain in self.nft.rules) and "firewalld" not in self.managers:
             self.managers.append("firewalld")
 
     @property
     def forward_policy(self):
         """DROP where the rules of any kind say so."""
-        policies = {rules.policies.get(("filter", "FORWARD"), "ACCEPT") for rules in self.rules}
+        policies = {rules.policies.get(("filter", "FORWARD")) for rules in self.saved}
+        policies.add(self.nft.policies.get(("ip filter", "FORWARD")))
         return "DROP" if "DROP" in policies else "ACCEPT"
 
     def jumps(self, table, chain, prefix):
-        return any(rules.jumps(table, chain, prefix) for rules in self.rules)
+        """Whether a chain of iptables hands packets to a chain whose name starts so."""
+        found = any(rules.jumps(table, chain, prefix) for rules in self.saved)
+        return found or self.nft.jumps("ip " + table, chain, prefix)
 
     def verdict(self, host_port, port, address, bridge, host_address=None):
-        """What becomes of a connection from outside to a published port: before and after its address is translated."""
+        """``firewall, rule, rule_command``: what becomes of a connection from outside to a published port.
+
+        It is followed as it arrives, and once its address is translated.
+        """
         arriving = Packet(host_port, host_port, host_address, never=address)
+        translated = Packet(port, host_port, address)
         routed = Packet(port, host_port, address, bridge)
-        hooks = [("raw", "PREROUTING", arriving), ("mangle", "PREROUTING", arriving)]
-        hooks += [("mangle", "FORWARD", routed), ("filter", "FORWARD", routed)]
-        found = [rules.verdict(table, chain, packet) for rules in self.rules for table, chain, packet in hooks]
-        for wanted in (DROPPED, UNDETERMINED):
-            for verdict, rule in found:
-                if verdict == wanted:
-                    return verdict, rule
-        return (UNDETERMINED if self.foreign else ACCEPTED), None
+        found = []
+        for rules in self.saved:
+            for table, chain, packet in (
+                ("raw", "PREROUTING", arriving),
+                ("mangle", "PREROUTING", arriving),
+                ("mangle", "FORWARD", routed),
+                ("filter", "FORWARD", routed),
+            ):
+                found.append((rules, *rules.verdict(table, chain, packet)))
+        for hook, priority, table, chain in self.nft.hooks:
+            early = priority < _nft_rules.DNAT_PRIORITY
+            packet = {"prerouting": arriving if early else translated, "forward": routed}.get(hook)
+            if packet and not self._is_saved(table, chain):
+                found.append((self.nft, *self.nft.verdict(table, chain, packet)))
+        dropping = next(((rules, rule) for rules, verdict, rule in found if verdict == DROPPED), None)
+        if dropping:
+            return (DROPPED, *self._told(*dropping))
+        if self.unread:
+            return None, None, None
+        return UNDETERMINED if UNDETERMINED in [verdict for _rules, verdict, _rule in found] else ACCEPTED, None, None
+
+    def _is_saved(self, table, chain):
+        """Whether a chain of nftables is one that iptables has told of."""
+        family, name = table.split(" ", 1)
+        known = any((name, chain) in rules.policies for rules in self.saved if rules.command == OVER_NFT)
+        return family == "ip" and known
+
+    def _told(self, rules, rule):
+        """``rule, rule_command``: a rule in words, and the command that shows it with its counter."""
+        if rules is not self.nft:
+            return rules.tell(rule)
+        words = ["nft", "-a", "list", "chain", *rule.table.split(" ", 1), rule.chain]
+        try:
+            listing = _programs.output(words, self._deadline.remaining())
+        except _programs.Failed:
+            listing = ""
+        said = "%s %s: %s" % (rule.table, rule.chain, _nft_rules.in_words(rule, listing))
+        return said, " ".join(shlex.quote(word) for word in words)
 
 
-def _savers():
-    """The programs that print the rules. Packets meet those of both kinds, where both are in use."""
+def _saved(deadline):
+    """What the variants of iptables tell. Packets meet the rules of both, where both are in use."""
+    variants = [variant for variant in (OVER_NFT, LEGACY) if _programs.find(variant + "-save")]
+    legacy = _legacy_in_use()
+    if LEGACY in variants and not legacy:
+        variants.remove(LEGACY)
+    found, failure = [], None
+    for variant in variants or [EITHER]:
+        try:
+            text = _programs.output([variant + "-save", "-c"], deadline.remaining())
+            found.append(_iptables_rules.Rules(text, variant))
+        except _programs.Failed as exc:
+            # A kernel without nftables has the other kind alone.
+            failure = failure or exc
+    if failure and not (found and legacy):
+        raise failure
+    return found
+
+
+def _legacy_in_use():
     try:
         with open(LEGACY_TABLES, encoding="utf-8") as stream:
-            legacy = bool(stream.read().strip())
+            return bool(stream.read().strip())
     except OSError:
-        legacy = False
-    both = ("iptables-nft-save", "iptables-legacy-save")
-    return both if legacy and all(_programs.find(name) for name in both) else ("iptables-save",)
+        return False
 
 
-def _foreign(deadline):
-    """Chains of nftables, beside those of iptables, that forwarded packets go through; null where that is not known."""
+def _of_nft(saved, deadline):
+    """The rules of nftables, and why they are not known, else null."""
+    nothing = _nft_rules.Rules({})
+    left_out = {"ip " + table for rules in saved for table in rules.left_out}
     try:
-        text = _programs.output(["nft", "-j", "list", "chains"], deadline.remaining())
-        return foreign_chains(json.loads(text))
-    except (_programs.Failed, ValueError):
-        return None
-
-
-def foreign_chains(listing):
-    """``family table chain`` of the forward chains that are none of iptables."""
-    chains = [entry["chain"] for entry in listing.get("nftables", ()) if "chain" in entry]
-    return [
-        "%(family)s %(table)s %(name)s" % chain
-        for chain in chains
-        if chain.get("hook") == "forward"
-        and chain["family"] in ("ip", "inet")
-        and not (chain["family"] == "ip" and chain["table"] in ("filter", "mangle", "security"))
-    ]
+        tables = _nft_tables.read(deadline.remaining())
+        if not tables:
+            return nothing, None
+        text = _programs.output(["nft", "-j", "list", "ruleset"], deadline.remaining())
+        return _nft_rules.Rules(json.loads(text)), None
+    except _programs.Absent:
+        # Without nft, who would have made rules beside those of iptables? Still, ask.
+        unread = sorted(left_out.union(tables).difference(set(OWN_TABLES) - left_out))
+        reason = "nft is not installed, and the kernel has rules in %s: apt-get install nftables"
+        relevant = [table for table in unread if table.split(" ", 1)[0] in _nft_rules.FAMILIES]
+        return nothing, reason % ", ".join(relevant) if relevant else None
+    except (_programs.Failed, OSError, ValueError, KeyError, TypeError) as exc:
+        return nothing, "the rules of nftables cannot be read: %s" % exc

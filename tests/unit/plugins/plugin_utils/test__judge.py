@@ -72,6 +72,16 @@ def test_a_part_that_could_not_be_read_is_unknown_with_the_measurements_reason(j
     assert counts["unknown"] == 1
 
 
+def test_a_field_that_is_null_has_the_measurements_reason_where_it_gives_one(judged):
+    visited = outcome([{"name": "a", "ready": None}])
+    visited["measurement"]["broker"]["unknown"] = [
+        {"part": "queues", "reason": "another trouble"},
+        {"part": "queues.ready", "reason": "not for this user: log in as another"},
+    ]
+    (finding,), _counts = judged(visited)
+    assert (finding["object"], finding["summary"]) == ("a", "not for this user: log in as another")
+
+
 def test_a_probe_cut_at_the_deadline_is_unknown(judged):
     visited = {"measurement": {}, "error": {"kind": "deadline", "message": "not finished after 5 s", "cure": None}}
     (finding,), _counts = judged(visited)

@@ -78,10 +78,29 @@ def test_a_name_means_a_service_of_the_project_or_an_alias_on_a_common_network(f
 
 
 def test_a_container_that_shares_anothers_network_is_where_that_one_is(files):
-    owner = files.add(1, "stack-web-1", "web", {"front": endpoint("172.20.3.2")})
+    owner = files.add(1, "stack-web-1", "web", {"front": endpoint("172.20.3.2", "web")})
     files.add(2, "stack-log-1", "log", mode="container:" + owner)
     (shipper,) = files.host().of_service("log", None)
     assert (shipper.networks, shipper.address()) == (["front"], "172.20.3.2")
+    assert (shipper.network_mode, shipper.owner.name) == ("shared", "stack-web-1")
+    # The names there are the other's.
+    assert shipper.aliases(["front"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("stack", "networks"),
+        ("default", "networks"),
+        ("host", "host"),
+        ("none", "none"),
+        ("container:gone", "orphaned"),
+    ],
+)
+def test_the_network_mode_of_a_container(files, mode, expected):
+    files.add(1, "stack-web-1", "web", {mode: endpoint("")} if mode in ("host", "none") else None, mode=mode)
+    (web,) = files.host().of_service("web", None)
+    assert (web.network_mode, web.networks) == (expected, [])
 
 
 def test_published_ports_each_once_and_those_that_should_be(files):
@@ -164,5 +183,5 @@ def test_who_uses_a_network(container, used):
 
 
 def test_what_the_engine_made_by_itself_is_not_removable():
-    for changes in ({"Name": "bridge"}, {"Scope": "swarm"}):
+    for changes in ({"Name": "bridge"}, {"Scope": "swarm"}, {"ConfigOnly": True}):
         assert not _docker_networks.describe({**NETWORK, **changes}, {})["removable"]

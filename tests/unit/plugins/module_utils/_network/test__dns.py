@@ -175,6 +175,38 @@ def test_without_resolv_conf_the_machine_asks_itself():
     assert _dns.Configuration("").servers == ("127.0.0.1",)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [({"resolv_conf": "search example\n"}, "names no server"), ({"unread": "no such file"}, "no such file")],
+)
+def test_a_machine_that_asks_itself_says_why(monkeypatch, arguments, why):
+    monkeypatch.setattr(_dns, "NO_SERVERS", ("127.0.0.9",))
+    with pytest.raises(CannotConnect) as raised:
+        _dns.resolve("redis", _dns.Configuration(**arguments), Deadline(0.5))
+    assert raised.value.kind == "dns_refused"
+    assert why in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [({"redis.broken": 2}, None), ({"redis.broken": 2, "redis": 3}, "servfail")]
+)
+def test_a_search_domain_that_fails_does_not_end_the_search(monkeypatch, codes, expected):
+    def answer(query, _over):
+        name = query[12:-5].replace(b"\x05", b".").replace(b"\x06", b".").strip(b".\0").decode()
+        return [reply(query, code=codes[name])] if name in codes else [reply(query, ADDRESS)]
+
+    configuration = _dns.Configuration("nameserver 127.0.0.1\nsearch broken\noptions ndots:5\n")
+    ask = _dns.ask
+    port = Server(answer).port
+    monkeypatch.setattr(_dns, "ask", lambda name, server, seconds: ask(name, server, seconds, port))
+    if expected is None:
+        assert _dns.resolve("redis", configuration, Deadline(2)) == ["172.20.3.4"]
+        return
+    with pytest.raises(CannotConnect) as raised:
+        _dns.resolve("redis", configuration, Deadline(2))
+    assert raised.value.kind == expected
+
+
 def test_hosts_come_first_and_addresses_need_nobody():
     configuration = _dns.Configuration(
         "nameserver 127.0.0.9", "172.20.3.7  Redis cache # ours\nnonsense redis\n::1 redis\n"

@@ -98,6 +98,34 @@ def test_the_next_address_is_tried():
     assert (result["ok"], result["address"]) == (True, "127.0.0.1")
 
 
+@pytest.fixture
+def silent():
+    """A port of 127.0.0.2 that answers nobody: as many wait for its server as may."""
+    with socket.create_server(("127.0.0.2", 0), backlog=0) as listening, contextlib.ExitStack() as waiting:
+        for _number in range(3):
+            connection = waiting.enter_context(socket.socket())
+            connection.setblocking(False)
+            connection.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+def test_an_address_that_gives_no_answer_is_told_of_beside_one_that_does(silent):
+    both = Configuration("", "127.0.0.2 here\n127.0.0.1 here\n")
+    with socket.create_server(("127.0.0.1", silent)):
+        result = follow("here:%d" % silent, timeout=0.4, configuration=both)
+    assert (result["ok"], result["address"], result["silent_addresses"]) == (True, "127.0.0.1", ["127.0.0.2"])
+    # One that refuses makes nobody wait.
+    result = follow("here:%d" % silent, timeout=0.4, configuration=both)
+    assert (result["ok"], result["failure"], result["silent_addresses"]) == (False, "timeout", None)
+    assert "other addresses, 1" in result["error"]["message"]
+
+
+def test_an_address_that_is_named_twice_is_one():
+    with server(waits) as port:
+        result = follow("here:%d" % port, configuration=Configuration("", "127.0.0.1 here\n127.0.0.1 here\n"))
+    assert (result["ok"], result["silent_addresses"]) == (True, [])
+
+
 def test_without_time_nothing_is_said():
     result = follow("here:1", seconds=0.1)
     assert (result["ok"], result["error"]) == (None, None)

@@ -44,7 +44,7 @@ def paths(*containers, wanted=(("web", "db:5432"),), project="", reason=None):
 
 @pytest.fixture
 def mayenter(monkeypatch):
-    monkeypatch.setattr(_network_namespace, "why_not", lambda pid: None)
+    monkeypatch.setattr(_network_namespace, "look", lambda pid, container: None)
 
 
 @pytest.mark.usefixtures("mayenter")
@@ -78,7 +78,10 @@ def test_a_way_that_cannot_be_gone_says_why_and_is_not_measured():
 
 
 def test_what_may_not_be_entered_is_unknown_and_not_tried(monkeypatch):
-    monkeypatch.setattr(_network_namespace, "why_not", lambda pid: "measure with become")
+    def look(_pid, _container):
+        raise _network_namespace.Forbidden("measure with become")
+
+    monkeypatch.setattr(_network_namespace, "look", look)
     found, unknown = paths(("stack-web-1", "web", "stack", "running"))
     assert not found.known
     assert list(found.jobs(1, Deadline(1))) == []

@@ -34,6 +34,10 @@ def overlaps(*routes):
 def test_the_longer_prefix_wins(destination, loser):
     (overlap,) = overlaps({"dst": destination, "dev": "tun0", "table": "main"})
     assert (overlap["network"], overlap["device"], overlap["loser"]) == ("stack_default", "tun0", loser)
+    # What both have, for the kernel to say who gets its packets.
+    common = ipaddress.ip_address(overlap["address"])
+    assert common in SUBNET
+    assert common in ipaddress.ip_network(destination)
 
 
 @pytest.mark.parametrize(

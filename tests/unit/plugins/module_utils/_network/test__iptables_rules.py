@@ -2,21 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What rules do with a packet, concluded only where it is certain."""
+"""What rules of iptables do with a packet, concluded only where it is certain."""
 
 from __future__ import annotations
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._network._packet_filter import (
+from ansible_collections.tracktion.ops.plugins.module_utils._network._iptables_rules import Rule, Rules, has_port
+from ansible_collections.tracktion.ops.plugins.module_utils._network._packet import (
     ACCEPTED,
     DROPPED,
     UNDETERMINED,
     Packet,
-    Rule,
-    Rules,
-    foreign_chains,
-    has_port,
 )
 
 PACKET = Packet(8001, 30001, "172.20.3.7", "br-6d1aff69ed8c")
@@ -52,9 +49,15 @@ COMMIT
 """
 
 
+def words(rules, table, chain, packet):
+    """A verdict, with the rule in the words of iptables."""
+    found, rule = rules.verdict(table, chain, packet)
+    return found, rule and rules.tell(rule)[0]
+
+
 def verdict(*user_rules, packet=PACKET):
     text = DOCKER % "".join("[0:0] -A DOCKER-USER %s\n" % rule for rule in user_rules)
-    return Rules(text).verdict("filter", "FORWARD", packet)
+    return words(Rules(text), "filter", "FORWARD", packet)
 
 
 def test_docker_lets_its_published_port_in():
@@ -76,6 +79,7 @@ def test_a_port_without_a_rule_of_docker_meets_the_policy():
         "! -d 10.0.0.0/8 -m conntrack --ctstate NEW -j DROP",
         '-o br-+ -m comment --comment "nobody\'s business" -j DROP',
         "! -i lo -j DROP",
+        "-m conntrack --ctstate DNAT -j DROP",
     ],
 )
 def test_a_rule_that_surely_matches_drops(rule):
@@ -93,6 +97,8 @@ def test_a_rule_that_surely_matches_drops(rule):
         "-m conntrack --ctstate INVALID -j DROP",
         "! -o br-6d1aff69ed8c -j DROP",
         "-i br-6d1aff69ed8c -j DROP",
+        "-i br-0123456789ab -j DROP",
+        "-i docker0 -j DROP",
         "-p tcp -m conntrack --ctorigdstport 30002 -j DROP",
         "-j LOG --log-prefix DROP",
     ],
@@ -126,7 +132,7 @@ def test_a_sure_accept_ends_it():
 
 def test_goto_returns_to_the_caller_of_its_chain():
     text = "*filter\n:FORWARD DROP [0:0]\n:A - [0:0]\n:B - [0:0]\n-A FORWARD -j A\n-A A -g B\n-A A -j ACCEPT\nCOMMIT\n"
-    assert Rules(text).verdict("filter", "FORWARD", PACKET) == (DROPPED, "-P FORWARD DROP")
+    assert words(Rules(text), "filter", "FORWARD", PACKET) == (DROPPED, "-P FORWARD DROP")
 
 
 def test_a_table_that_is_not_there_drops_nothing():
@@ -156,9 +162,21 @@ def test_who_calls_dockers_chains():
     assert rules.policies["filter", "FORWARD"] == "DROP"
 
 
-def test_counters_and_quotes():
-    rule = Rule('-A DOCKER-USER -m comment --comment "a -j DROP" -j ACCEPT', 7)
-    assert (rule.chain, rule.target, rule.packets) == ("DOCKER-USER", "ACCEPT", 7)
+def test_quotes():
+    rule = Rule('-A DOCKER-USER -m comment --comment "a -j DROP" -j ACCEPT')
+    assert (rule.chain, rule.target) == ("DOCKER-USER", "ACCEPT")
+
+
+def test_the_command_that_shows_a_rule():
+    rules = Rules("*raw\n:PREROUTING DROP [0:0]\nCOMMIT\n", "iptables-legacy")
+    _verdict, rule = rules.verdict("raw", "PREROUTING", PACKET)
+    assert rules.tell(rule) == ("-P PREROUTING DROP", "iptables-legacy -t raw -nvL PREROUTING --line-numbers")
+
+
+def test_a_table_that_iptables_has_no_words_for():
+    assert Rules("# Table `filter' is incompatible, use 'nft' tool.\n").left_out == {"filter"}
+    other = "# Table `filter' contains incompatible base-chains, use 'nft' tool to list them.\n*filter\nCOMMIT\n"
+    assert Rules(other).left_out == set()
 
 
 @pytest.mark.parametrize(
@@ -166,13 +184,3 @@ def test_counters_and_quotes():
 )
 def test_ports(values, port, expected):
     assert has_port(values, port) is expected
-
-
-def test_forward_chains_that_are_not_those_of_iptables():
-    chains = [
-        {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward"}},
-        {"chain": {"family": "inet", "table": "firewalld", "name": "filter_FORWARD", "hook": "forward"}},
-        {"chain": {"family": "inet", "table": "firewalld", "name": "filter_INPUT", "hook": "input"}},
-        {"chain": {"family": "inet", "table": "firewalld", "name": "helper"}},
-    ]
-    assert foreign_chains({"nftables": [{"metainfo": {}}, *chains]}) == ["inet firewalld filter_FORWARD"]

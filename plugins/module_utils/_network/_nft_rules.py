@@ -1,0 +1,243 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rules of nftables, as ``nft -j list ruleset`` prints them. Private to this collection.
+
+A table is named by its family and its name, ``inet filter``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from ansible_collections.tracktion.ops.plugins.module_utils._network._packet import (
+    MAYBE,
+    NO,
+    YES,
+    Chains,
+    Policy,
+    every,
+    some,
+)
+
+FAMILIES = ("ip", "inet")
+VERDICTS = {"accept": "ACCEPT", "drop": "DROP", "reject": "REJECT", "return": "RETURN"}
+JUMPS = ("jump", "goto")
+# Statements after which the next one is looked at.
+GOES_ON = {"counter", "log", "mangle", "ct helper", "ct timeout", "ct expectation", "notrack", "meter", "dup", "flow"}
+GOES_ON |= {"continue", "set", "map", "last", "secmark"}
+# Another protocol than our packet's: whatever is compared with, there is nothing to compare.
+FOREIGN = {"udp", "udplite", "icmp", "icmpv6", "ip6", "arp", "sctp", "dccp", "igmp", "esp", "ah", "comp"}
+ANY_DEVICE, ANYTHING = "*", "*"
+COUNTER = re.compile(r"counter packets \d+ bytes \d+ ")
+# Where packets have their addresses translated.
+DNAT_PRIORITY = -100
+
+
+class Rule:
+    """One rule, or one line of a verdict map in it: ``conditions`` are functions of the packet."""
+
+    def __init__(self, place, handle, conditions, target, is_goto=False):
+        self.table, self.chain = place
+        self.handle, self.conditions, self.target, self.is_goto = handle, conditions, target, is_goto
+
+    def matches(self, packet):
+        """Whether the packet is one that the rule is about; null where that depends on what is not known."""
+        return every(condition(packet) for condition in self.conditions)
+
+
+class Rules(Chains):
+    """All rules. ``hooks`` are ``(hook, priority, table, chain)`` of the chains that packets of IPv4 come to."""
+
+    def __init__(self, listing):
+        super().__init__()
+        self.hooks, self._sets = [], {}
+        entries = listing.get("nftables", ())
+        for entry in entries:
+            for kind in ("set", "map"):
+                if kind in entry:
+                    found = entry[kind]
+                    self._sets[_table(found), "@" + found["name"]] = found.get("elem") or []
+            if "chain" in entry:
+                self._add_chain(entry["chain"])
+        for entry in entries:
+            if "rule" in entry:
+                self._add_rule(entry["rule"])
+
+    def _add_chain(self, chain):
+        place = (_table(chain), chain["name"])
+        self.rules[place] = []
+        if "hook" in chain:
+            self.policies[place] = chain.get("policy", "accept").upper()
+            if chain["family"] in FAMILIES and chain.get("type") == "filter":
+                self.hooks.append((chain["hook"], chain.get("prio", 0), *place))
+
+    def _add_rule(self, entry):
+        place = (_table(entry), entry["chain"])
+        conditions = []
+        for statement in entry.get("expr", ()):
+            # What nft has no JSON for, it prints as text.
+            kind, value = next(iter(statement.items())) if isinstance(statement, dict) else ("?", statement)
+            if kind == "match":
+                conditions.append(self._condition(place[0], value))
+            elif kind == "vmap":
+                self._add_map(place, entry["handle"], conditions, value)
+                return
+            elif kind in VERDICTS or kind in JUMPS:
+                self.rules[place].append(Rule(place, entry["handle"], conditions, *_target(statement)))
+                return
+            elif kind == "limit" or (kind == "xt" and value.get("type") == "match"):
+                conditions.append(_unsure)
+            elif kind not in GOES_ON:
+                # It may end the way of the packet, in a manner that is not known.
+                self.rules[place].append(Rule(place, entry["handle"], list(conditions), kind))
+
+    def _add_map(self, place, handle, conditions, vmap):
+        """A verdict by a value: a rule for each line of the map."""
+        elements = vmap["data"]["set"] if isinstance(vmap["data"], dict) else None
+        if elements is None:
+            elements = self._sets.get((place[0], vmap["data"]), [])
+        for key, verdict in elements:
+            condition = self._condition(place[0], {"op": "==", "left": vmap["key"], "right": _bare(key)})
+            self.rules[place].append(Rule(place, handle, [*conditions, condition], *_target(verdict)))
+
+    def _condition(self, table, match):
+        left, right = match["left"], match["right"]
+        if isinstance(right, str) and right.startswith("@"):
+            right = {"set": self._sets.get((table, right), [])}
+        return lambda packet: _met(match["op"], left, right, packet)
+
+
+def in_words(rule, listing):
+    """A rule (or a policy) as nft writes it, out of what ``nft -a list chain`` prints."""
+    if isinstance(rule, Policy):
+        return "policy %s" % rule.policy.lower()
+    ending = " # handle %d" % rule.handle
+    lines = (COUNTER.sub("", line.strip()) for line in listing.splitlines() if line.endswith(ending))
+    return next((line[: -len(ending)] for line in lines), "handle %d" % rule.handle)
+
+
+def _table(entry):
+    return "%s %s" % (entry["family"], entry.get("table") or entry["name"])
+
+
+def _target(verdict):
+    """``(target, is_goto)`` of a verdict."""
+    ((kind, value),) = verdict.items()
+    return (value["target"], kind == "goto") if kind in JUMPS else (VERDICTS.get(kind), False)
+
+
+def _bare(element):
+    """An element of a set, without its counter and time-out."""
+    return element["elem"]["val"] if isinstance(element, dict) and "elem" in element else element
+
+
+def _unsure(_packet):
+    return MAYBE
+
+
+def _met(operator, left, right, packet):
+    """Whether a comparison is true for the packet."""
+    if _protocol(left) in FOREIGN:
+        return NO
+    values = right if isinstance(right, list) else right["set"] if _holds(right, "set") else [right]
+    if operator in ("==", "in", "!="):
+        met = some(_equals(left, _bare(value), packet) for value in values)
+        return met if met is MAYBE or operator != "!=" else not met
+    number = _port(left, packet)
+    if number is None or not isinstance(right, int):
+        return MAYBE
+    return {"<": number < right, ">": number > right, "<=": number <= right, ">=": number >= right}.get(operator)
+
+
+def _holds(value, name):
+    return isinstance(value, dict) and name in value
+
+
+def _protocol(left):
+    return left["payload"].get("protocol") if _holds(left, "payload") else None
+
+
+def _port(left, packet):
+    """The port of the packet that an expression means; null for any other expression."""
+    if left in ({"payload": {"protocol": "tcp", "field": "dport"}}, {"payload": {"protocol": "th", "field": "dport"}}):
+        return packet.port
+    if _holds(left, "ct") and left["ct"] == {"key": "proto-dst", "dir": "original"}:
+        return packet.original_port
+    return None
+
+
+def _equals(left, value, packet):
+    """Whether an expression has one value (or a value of one range) for the packet."""
+    if value == ANYTHING and not isinstance(left, str):
+        return YES
+    if _holds(left, "concat"):
+        parts = value.get("concat", ()) if isinstance(value, dict) else ()
+        return every(_equals(each, part, packet) for each, part in zip(left["concat"], parts)) if parts else MAYBE
+    if _port(left, packet) is not None:
+        return _within(_port(left, packet), value)
+    for kind, compare in (("payload", _payload), ("meta", _meta), ("ct", _tracked), ("fib", _routed)):
+        if _holds(left, kind):
+            return compare(left[kind], value, packet)
+    return MAYBE
+
+
+def _within(number, value):
+    if isinstance(value, int):
+        return number == value
+    if _holds(value, "range"):
+        least, most = value["range"]
+        return least <= number <= most if isinstance(least, int) and isinstance(most, int) else MAYBE
+    return MAYBE
+
+
+def _payload(payload, value, packet):
+    field = (payload.get("protocol"), payload.get("field"))
+    if field == ("ip", "daddr"):
+        return _is_for(value, packet)
+    if field == ("ip", "protocol"):
+        return value in ("tcp", 6)
+    # The first packet of a connection has this flag, and no other.
+    return value == "syn" if field == ("tcp", "flags") else MAYBE
+
+
+def _is_for(value, packet):
+    try:
+        if _holds(value, "range"):
+            least, most = (ipaddress.ip_address(address) for address in value["range"])
+            return least <= packet.address <= most if packet.address else MAYBE
+        text = "%(addr)s/%(len)d" % value["prefix"] if _holds(value, "prefix") else value
+        return packet.is_for(ipaddress.ip_network(text, strict=False))
+    except (ValueError, TypeError):
+        return MAYBE
+
+
+def _meta(meta, value, packet):
+    key = meta.get("key")
+    if not isinstance(value, (str, int)):
+        return MAYBE
+    if key in ("iifname", "iif"):
+        return packet.came_by(str(value), ANY_DEVICE)
+    if key in ("oifname", "oif"):
+        return packet.leaves_by(str(value), ANY_DEVICE)
+    known = {"l4proto": ("tcp", 6), "nfproto": ("ipv4", 2), "protocol": ("ip", 2048)}
+    return value in known[key] if key in known else MAYBE
+
+
+def _tracked(tracked, value, packet):
+    key = tracked.get("key")
+    if key == "state":
+        return value == "new"
+    if key == "direction":
+        return value == "original"
+    # It has the container's address by now, which is not the one that it came with.
+    return YES if key == "status" and value == "dnat" and packet.address else MAYBE
+
+
+def _routed(fib, value, packet):
+    """What the kernel would do with its destination: ours as long as it has the host's address."""
+    if fib.get("result") != "type" or fib.get("flags") != ["daddr"]:
+        return MAYBE
+    return value == ("unicast" if packet.address else "local")
