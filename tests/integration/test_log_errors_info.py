@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_sources
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _log_errors_info
 from tests.integration import inotify_faults
@@ -148,7 +149,7 @@ def test_a_driver_that_keeps_nothing_is_named(container, driver):
 
 def test_a_container_that_is_removed_between_two_looks(container):
     name = container("print('ERROR')")
-    options = {"project": "", "services": [name], "exclude": [], "docker_socket": "/var/run/docker.sock"}
+    options = {"project": "", "services": [name], "exclude": [], "docker_host": DEFAULT_HOST, "docker_root": None}
     (log,) = _log_sources.containers(Engine(), options)
     docker("rm", name)
     with pytest.raises(_log_sources.Unreadable, match="removed meanwhile"):
@@ -185,7 +186,7 @@ def test_an_engine_that_hangs_costs_its_timeout_and_is_named(tmp_path):
         result = measure(
             containers=True,
             docker_root=str(tmp_path),
-            docker_socket=path,
+            docker_host="unix://" + path,
             files=[str(tmp_path / "*.log")],
             timeout=0.5,
         )
@@ -195,8 +196,19 @@ def test_an_engine_that_hangs_costs_its_timeout_and_is_named(tmp_path):
     assert services["containers"]["errors"] is None
     assert result["unknown"][0]["part"] == "services.containers"
     # Nobody listens any more.
-    result = measure(containers=True, docker_root=str(tmp_path), docker_socket=path)
+    result = measure(containers=True, docker_root=str(tmp_path), docker_host="unix://" + path)
     assert "no Docker engine answers" in by_name(result)["containers"]["error"]
+
+
+def test_an_engine_that_was_named_is_asked_and_no_other(container, tmp_path):
+    """As one without root, or Podman: its files are not where those of the usual engine are."""
+    name = container("print('ERROR')")
+    path = tmp_path / "docker.sock"
+    path.symlink_to("/var/run/docker.sock")
+    entry = of_container(name, docker_host="unix://%s" % path)
+    assert (entry["error"], entry["errors"], entry["path"]) == (None, 1, None)
+    (entry,) = measure(containers=True, docker_host="unix://%s/none.sock" % tmp_path)["services"]
+    assert (entry["name"], entry["error"]) == ("containers", "there is no Docker engine at %s/none.sock" % tmp_path)
 
 
 def test_without_privilege_containers_are_unknown():
@@ -385,6 +397,7 @@ def test_a_journal(tmp_path):
         ({"progress": {"a": "("}}, "progress: a"),
         ({"known": [{"id": "x", "pattern": "("}]}, "known: x"),
         ({"own": [{"pattern": "x"}]}, "known: each entry needs id and pattern"),
+        ({"docker_host": "tcp://10.0.0.1:2376"}, "docker_host: tcp://10.0.0.1:2376 is not a socket of this machine"),
     ],
 )
 def test_a_bad_option_is_named(options, named):

@@ -15,6 +15,7 @@ import json
 import os
 import re
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, socket_of
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import File, Memory, newest, shifted
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
@@ -67,12 +68,12 @@ class Missing(Log):
 class ContainerLog(Log):
     """The log of a container, by the files of the engine."""
 
-    def __init__(self, engine, container, options):
+    def __init__(self, engine, container, socket):
         super().__init__(
             container["service"] or container["name"] or container["id"][:12], "container", _log_tally.Engine
         )
         self.container = container
-        self.socket = options["docker_socket"]
+        self.socket = socket
         self.folder = os.path.join(engine.root, container["id"])
         driver, settings = _driver(self.folder)
         # The engine deletes the oldest file once there are so many.
@@ -119,10 +120,10 @@ class ContainerLog(Log):
 class EngineLog(Log):
     """The log of a container by the engine's API, where its files may not be read."""
 
-    def __init__(self, row, options):
+    def __init__(self, row, socket):
         super().__init__(row["service"] or row["name"], "container", _log_tally.Stamped)
         self.row = row
-        self.socket = options["docker_socket"]
+        self.socket = socket
         self.about.update(container=row["name"], project=row["project"], state=row["state"])
 
     def open(self, begin, budget, seconds):
@@ -215,29 +216,32 @@ def zone_offset(piece):
 
 
 def containers(engine, options):
-    """The logs of the containers that are wanted."""
-    try:
-        names = [name for name in os.listdir(engine.root) if len(name) == 64]
-    except FileNotFoundError:
-        # No engine, or one whose files are elsewhere.
-        names = []
-    except PermissionError:
-        names = None
+    """The logs of the containers that are wanted. Raises BadOption."""
+    socket = socket_of(options["docker_host"])
+    names, hidden = [], None
+    # Another engine has its files elsewhere, and this root is not its own.
+    if options["docker_host"] == DEFAULT_HOST or options["docker_root"]:
+        try:
+            names = [name for name in os.listdir(engine.root) if len(name) == 64]
+        except FileNotFoundError:
+            pass
+        except PermissionError:
+            hidden = "the engine's files cannot be read without privilege (measure with become)"
     if not names:
-        return _by_engine(options, names)
+        return _by_engine(socket, options, hidden)
     rows = [engine.container(name) for name in names]
-    return [ContainerLog(engine, row, options) for row in rows if wanted(row, options)] + absent(rows, options)
+    return [ContainerLog(engine, row, socket) for row in rows if wanted(row, options)] + absent(rows, options)
 
 
-def _by_engine(options, names):
-    hidden = "the engine's files cannot be read without privilege (measure with become)"
-    if not os.path.exists(options["docker_socket"]):
-        return [Missing("containers", "container", hidden)] if names is None else []
+def _by_engine(socket, options, hidden):
+    """The same, of what the engine tells; ``hidden`` is why its files do not tell it."""
     try:
-        rows = _log_engine.containers(options["docker_socket"], options["timeout"])
+        rows = _log_engine.containers(socket, options["timeout"])
     except CannotConnect as exc:
-        return [Missing("containers", "container", "%s, and %s" % (hidden, exc) if names is None else str(exc))]
-    return [EngineLog(row, options) for row in rows if wanted(row, options)] + absent(rows, options)
+        if exc.kind == "no_engine" and options["docker_host"] == DEFAULT_HOST:
+            return [Missing("containers", "container", hidden)] if hidden else []
+        return [Missing("containers", "container", "%s, and %s" % (hidden, exc) if hidden else str(exc))]
+    return [EngineLog(row, socket) for row in rows if wanted(row, options)] + absent(rows, options)
 
 
 def absent(rows, options):
