@@ -86,23 +86,36 @@ def test_not_all_of_a_log_was_read(lab, settings):
     assert not unknown(findings, "error_burst")
 
 
-def test_a_burst_is_critical_when_it_is_large_and_none_when_it_was_like_that_before(tmp_path):
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (1, 300, {"error_burst": "critical"}),
+        (1, 30, {"error_burst": "warning"}),
+        (0, 30, {"error_burst": "warning"}),
+        # As it was before.
+        (29, 30, {"errors": "warning"}),
+        (290, 300, {"errors": "warning"}),
+        (1, 5, {}),
+    ],
+)
+def test_many_errors_are_a_burst_or_as_ever_and_never_both(tmp_path, before, after, found):
     """Lines of a file, with the times that the test gives them."""
     now = time.time()
+    times = [now - 230 + 100 * number / max(1, before) for number in range(before)]
+    times += [now - 110 + 109 * number / after for number in range(after)]
+    (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % moment for moment in times))
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_minutes": 2, "logs_kernel_log": ""}
+    findings = diagnose("logs", mine)
+    checks = ("errors", "error_burst")
+    assert {check: finding["status"] for check in checks for finding in fired(findings, check)} == found
 
-    def errors(before, after):
-        times = [now - 180 + 60 * number / before for number in range(before)]
-        times += [now - 60 + 59 * number / after for number in range(after)]
-        (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % moment for moment in times))
-        mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_minutes": 2}
-        return diagnose("logs", {**mine, "logs_kernel_log": ""})
 
-    assert fired(errors(1, 300), "error_burst", status="critical")
-    assert fired(errors(1, 30), "error_burst", status="warning")
-    assert not fired(errors(29, 30), "error_burst")
-    assert not fired(errors(290, 300), "error_burst")
-    assert fired(errors(290, 300), "errors", status="warning")
-    assert not fired(errors(1, 5), "errors")
+def test_an_error_a_moment_after_a_repair_is_no_burst(tmp_path):
+    """Two errors in ten seconds are twelve a minute."""
+    now = time.time()
+    (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % (now - age) for age in (20, 9, 2)))
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_kernel_log": ""}
+    assert diagnose("logs", {**mine, "logs_since": now - 10}) == {}
 
 
 def test_a_service_that_stops_completing(lab, settings):
@@ -208,5 +221,5 @@ def test_a_playbook_run_shows_no_secret(lab, tmp_path):
     with lab.fault("secrets-in-log"):
         run = run_playbook("diagnose", lab.inventory, tmp_path, "-vvv", extra={"tracktion_areas": ["logs"]})
         assert "s3cr3t-one" in attempt("docker", "logs", "%s-gossiping_service-1" % lab.project).stdout
-    assert run.findings("logs.errors", object="gossiping_service")
+    assert run.findings("logs.error_burst", object="gossiping_service")
     assert "s3cr3t" not in run.output + json.dumps(run.report)

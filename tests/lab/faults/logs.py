@@ -81,21 +81,21 @@ def talker(lab, service, script, *options):
         attempt(*remove)
 
 
-@fault(fires=["logs.error_burst", "logs.errors", "logs.new_error_signature"])
+@fault(fires=["logs.error_burst", "logs.new_error_signature"])
 def errors_burst(lab):
     """A service logs hundreds of errors within a moment, between lines that tell of "0 errors"."""
     with talker(lab, "bursting_service", BURST):
         yield
 
 
-@fault(fires=["logs.errors", "logs.known_signature"])
+@fault(fires=["logs.error_burst", "logs.known_signature"])
 def traceback_flood(lab):
     """A service logs tracebacks of many lines, because the database has no connection left for it."""
     with talker(lab, "tracing_service", TRACEBACKS):
         yield
 
 
-@fault(fires=["logs.errors"])
+@fault(fires=["logs.error_burst"])
 def secrets_in_log(lab):
     """A service logs passwords, tokens and keys."""
     lines = [f"ERROR {text}" for text in SECRETS for _time in range(6)]
@@ -103,7 +103,7 @@ def secrets_in_log(lab):
         yield
 
 
-@fault(fires=["logs.errors"])
+@fault(fires=["logs.error_burst"])
 def unreadable_bytes(lab):
     """A service logs a line of 1 MiB, colours and bytes that are no text."""
     with talker(lab, "garbling_service", BAD_BYTES):
