@@ -80,7 +80,7 @@ class Look:
             budget = int((self.budget - sum(reader.done for reader in self.readers)) * share)
             if number == CURRENT:
                 budget = max(budget, self.budget - sum(span.size for span in self.chains[PREVIOUS]))
-            reader = Reader(budget, Deadline(mine.remaining() * share), self.tally.joins)
+            reader = Reader(budget, Deadline(mine.remaining() * share), self.tally.joins, self.log.form.is_partial)
             self.readers.append(reader)
             try:
                 for block in reader.blocks(chain):

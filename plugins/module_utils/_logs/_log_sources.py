@@ -140,7 +140,8 @@ class FileLog(Log):
     """A file that a program writes, with those it was rotated to."""
 
     def __init__(self, path):
-        super().__init__(path, "file", _log_tally.Text)
+        # One of the engine's own may be given as well.
+        super().__init__(path, "file", _log_tally.Engine if path.endswith("-json.log") else _log_tally.Text)
         self.about["path"] = path
 
     def open(self, begin, budget, seconds):

@@ -180,14 +180,16 @@ class Reader:
     """Reads spans backwards by blocks of whole events, within a budget of bytes and until a deadline.
 
     ``joins(line)`` says whether a line goes on from the one before it: a block does not begin with such a line.
+    ``is_partial(line)`` says whether the line after it is the rest of it, by how it ends.
     ``done`` counts what of the spans is behind us, ``read`` what was read for it: the head of a block that belongs to
     the block before is read twice.
     """
 
-    def __init__(self, budget, deadline, joins):
+    def __init__(self, budget, deadline, joins, is_partial=lambda line: False):
         self.budget = budget
         self.deadline = deadline
         self.joins = joins
+        self.is_partial = is_partial
         self.block = 1 << 16
         self.read = 0
         self.done = 0
@@ -229,13 +231,14 @@ class Reader:
 
     def _first_event(self, block):
         """Where the first event of a block begins, null for nowhere. What is before it belongs to the block before."""
-        first = None
+        first, before = None, 0
         at = block.find(b"\n", 0, len(block) - 1) + 1
         for _line in range(300):
             if not at:
                 break
-            if not self.joins(block[at : at + 300]):
-                return at
-            first = first or at
-            at = block.find(b"\n", at, len(block) - 1) + 1
+            if not self.is_partial(block[before : at - 1]):
+                if not self.joins(block[at : at + 300]):
+                    return at
+                first = first or at
+            before, at = at, block.find(b"\n", at, len(block) - 1) + 1
         return first
