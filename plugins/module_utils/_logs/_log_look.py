@@ -150,7 +150,7 @@ class Look:
             reached = found[1] if found else end
         elif not self.reaches_back and (self.log.left_out or self.log.may_have_lost(len(self.pieces))):
             # What was there before is gone, or was not given to us.
-            found = dated(self.pieces[-1], 0, self.pieces[-1].size)
+            found = dated(self.pieces[-1], self.pieces[-1].first, self.pieces[-1].size)
             reached = found[1] if found else end
         if reached is None or reached <= end - seconds:
             return seconds

@@ -25,6 +25,7 @@ ZONE_STEP = 900
 # Rotated files that are looked at, and files that a pattern may find.
 MOST_ROTATED = 20
 MOST_FILES = 50
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 ROTATED = re.compile(r"[.-](\d+|\d{4}-?\d\d-?\d\d(?:-\d+)?)$")
 
 
@@ -176,7 +177,7 @@ def chain(path, time_of, begin, log):
         try:
             if os.stat(older).st_mtime < begin:
                 break
-            if older.endswith((".gz", ".bz2", ".xz", ".zst")):
+            if older.endswith(COMPRESSED):
                 log.left_out = "%s is compressed" % os.path.basename(older)
                 log.left_out_bytes = os.stat(older).st_size
                 break
@@ -272,8 +273,9 @@ def files(options, begin):
     found, logs = [], []
     for pattern in options["files"]:
         paths = sorted(glob.glob(pattern, recursive=True))
-        if not paths:
-            logs.append(Missing(pattern, "file", "no such file"))
+        reason = _no_log(pattern, paths)
+        if reason:
+            logs.append(Missing(pattern, "file", reason))
         for path in paths:
             try:
                 if os.path.isfile(path) and not _is_rotated(path) and os.stat(path).st_mtime >= begin:
@@ -285,6 +287,25 @@ def files(options, begin):
         reason = "%d files match, of which only %d are read" % (len(found), MOST_FILES)
         logs.append(Missing("%s and more" % options["files"][0], "file", reason))
     return logs + [FileLog(path) for path in found[:MOST_FILES]]
+
+
+def _no_log(pattern, paths):
+    """Why what a pattern finds is no log at all; null where there is one."""
+    if any(os.path.isfile(path) and not path.endswith(COMPRESSED) for path in paths):
+        return None
+    # It may have been rotated since.
+    paths = [path for path in paths if os.path.lexists(path)]
+    if paths and all(os.path.isdir(path) for path in paths):
+        return "it is a directory: name its files, as in %s" % os.path.join(paths[0], "*.log")
+    if paths:
+        return "it is compressed" if any(path.endswith(COMPRESSED) for path in paths) else "it is no regular file"
+    folder = os.path.dirname(re.split(r"[*?[]", pattern)[0]) or "."
+    # What lies in a directory that is closed to us is not there, as far as we are told.
+    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder) or "."
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return "the directory %s may not be read (measure with become)" % folder
+    return "no such file"
 
 
 def _is_rotated(path):

@@ -29,6 +29,8 @@ MOST_UNDATED = 4 << 20
 class Memory:
     """A piece that is held in memory."""
 
+    first = 0
+
     def __init__(self, data, time_of):
         self.data = data
         self.size = len(data)
@@ -51,7 +53,15 @@ class File:
         status = os.fstat(self.descriptor)
         self.size = status.st_size
         self.modified = status.st_mtime
+        self.first = self._first()
         self.identity = (status.st_dev, status.st_ino)
+
+    def _first(self):
+        """Where its data begins: one that was truncated while a program went on writing begins with a hole."""
+        try:
+            return os.lseek(self.descriptor, 0, os.SEEK_DATA)
+        except OSError:
+            return 0
 
     def read(self, start, end):
         """The bytes from start to end; fewer where the file was truncated meanwhile."""
@@ -108,11 +118,11 @@ def since(piece, moment):
     ``size`` where there is none, null where no line says its time.
     Lines are taken to be in the order of their times.
     """
-    first = dated(piece, 0, piece.size)
+    first = dated(piece, piece.first, piece.size)
     if first is None:
         return None if piece.size else 0
     if first[1] >= moment:
-        return 0
+        return piece.first
     low, high = first[0], piece.size
     while high - low > 1:
         middle = (low + high) // 2
@@ -162,12 +172,12 @@ def spans(pieces, previous, current):
         if begin is None:
             raise Undated("its lines say no time that is understood")
         now.append(Span(piece, begin, piece.size))
-        if begin == 0:
-            earlier = 0
+        if begin <= piece.first:
+            earlier = piece.first
         else:
             earlier = since(piece, previous)
             before.append(Span(piece, earlier, begin))
-        if earlier > 0:
+        if earlier > piece.first:
             return now, before, True
     return now, before, False
 

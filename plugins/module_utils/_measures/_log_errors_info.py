@@ -116,6 +116,8 @@ def compiled(options):
     """The options that are patterns: ``(known, progress by service)``. Raises BadOption."""
     if options["minutes"] <= 0:
         raise BadOption("minutes: must be more than 0")
+    if "" in options["files"]:
+        raise BadOption("files: one of them is empty")
     known, progress = [], {}
     for row in options["own"] + options["known"]:
         if not isinstance(row.get("pattern"), str) or not row.get("id"):
