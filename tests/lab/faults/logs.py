@@ -20,6 +20,12 @@ SECRETS = (
     'config {"user": "bob", "password": "s3cr3t three"}',
     "AWS_SECRET_ACCESS_KEY=s3cr3t-four was refused",
     "ALTER USER bob IDENTIFIED BY 's3cr3t-five'",
+    "lost amqp://tracktion:s3cr3t-six@rabbitmq:5672/",
+    "cannot connect: host=postgres dbname=tracktion password=s3cr3t-seven sslmode=require",
+    "request with Cookie: session=s3cr3t-eight; theme=dark",
+    "Authorization: Basic s3cr3t9OmFiYw== was denied",
+    "no account of s3cr3t.bob@example.org",
+    "cannot load -----BEGIN PRIVATE KEY-----s3cr3tTen-----END PRIVATE KEY-----",
 )
 
 TRACEBACKS = """
