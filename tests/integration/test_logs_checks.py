@@ -110,6 +110,29 @@ def test_many_errors_are_a_burst_or_as_ever_and_never_both(tmp_path, before, aft
     assert {check: finding["status"] for check in checks for finding in fired(findings, check)} == found
 
 
+def test_an_error_that_was_not_there_before(tmp_path):
+    """Among others that were; where all are new, the burst says so."""
+    now = time.time()
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_minutes": 1, "logs_kernel_log": ""}
+
+    def findings(*events):
+        lines = ("%.3f ERROR %s\n" % (now - age, text) for age, text in events)
+        (tmp_path / "app.log").write_text("".join(lines))
+        return diagnose("logs", mine)
+
+    before = [(90 - number, "lost the broker") for number in range(10)]
+    after = [(50 - number, "lost the broker") for number in range(15)]
+    new = [(30 - number, "no space left") for number in range(6)]
+    (finding,) = fired(findings(*before, *after, *new), "new_error_signature", status="info")
+    assert finding["object"] == "%s: no space left" % (tmp_path / "app.log")
+    assert not fired(findings(*before, *after, *new[:4]), "new_error_signature")
+    all_new = findings(*after, *new)
+    assert not fired(all_new, "new_error_signature")
+    (burst,) = fired(all_new, "error_burst")
+    assert "Most often (15 times): lost the broker" in burst["summary"]
+    assert "6 times: no space left." in burst["advice"]
+
+
 def test_an_error_a_moment_after_a_repair_is_no_burst(tmp_path):
     """Two errors in ten seconds are twelve a minute."""
     now = time.time()

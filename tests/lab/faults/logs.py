@@ -87,7 +87,7 @@ def talker(lab, service, script, *options):
         attempt(*remove)
 
 
-@fault(fires=["logs.error_burst", "logs.new_error_signature"])
+@fault(fires=["logs.error_burst"])
 def errors_burst(lab):
     """A service logs hundreds of errors within a moment, between lines that tell of "0 errors"."""
     with talker(lab, "bursting_service", BURST):
