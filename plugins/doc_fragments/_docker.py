@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Connection options of the modules that ask a Docker engine. Private to this collection."""
+"""How the modules of this collection reach a Docker engine. Private to this collection.
+
+Those that need the SDK take all of it; those that need no more than the engine's socket take ``_docker.socket``.
+"""
 
 from __future__ import annotations
 
@@ -41,4 +44,11 @@ notes:
   - Tested with Docker 20.10. The version of the API is negotiated.
   - The C(kind) of an engine that cannot be asked is V(no_engine) (there is no such socket), V(refused) (nobody listens there), V(permission),
     V(timeout), V(rejected) (it answers, and says no), V(too_old), V(tls), V(name_resolution) or V(failed).
+"""
+    SOCKET = r"""
+options:
+  docker_host:
+    description: The socket of the engine, which has to be on this machine. C(unix:///run/user/1000/docker.sock), or one of Podman.
+    type: str
+    default: unix:///var/run/docker.sock
 """

@@ -21,15 +21,27 @@ PASSWORD = re.compile(r"""(\bpassword\s*(?:=|\bto\b)?\s*)(?:e?'(?:[^']|'')*(?:'|
 NAMES = (
     r"passw(?:or)?d|passphrase|passcode|pwd|\bpass\b|_pass\b|secret|token|credential|cookie|"
     r"(?:api|access|private|secret|auth|account|encryption|signing|shared)[_.\- ]?key|"
-    r"session[_-]?id|\bsession(?=\\*[\"']|=)|\bsid\b|csrf|signature|\bsig\b|\bdsn_pw"
+    r"bearer|sess(?:ion)?[_-]?id|\bsession(?=\\*[\"']|=)|\bsid\b|csrf|signature|\bsig\b|\bdsn_pw"
 )
 # Bounded, as everything here that repeats: a line may be made of nothing but such names.
 NAME = r"(?:%s)[\w.\-]{0,40}" % NAMES
 # A quote may be escaped, several times over: JSON in JSON. One that is not closed runs to the end.
 QUOTED = r"""[bu]?(\\*")(?:(?!(?<!\\)\3).)*(?:\3|$)|[bu]?(\\*')(?:(?!(?<!\\)\4).)*(?:\4|$)"""
 BARE = r"""[^\s,;&"'<>(){}\[\]\\][^\s,;&"'<>]*"""
+# A list or a mapping of secrets goes as a whole, as far as the first bracket that closes.
+BRACKETED = r"""\[[^\]]*(?:\]|$)|\{[^}]*(?:\}|$)|\([^)]*(?:\)|$)"""
+# A phrase without quotes, where nothing but words follows the colon: up to a mark, or a name with its value.
+PHRASE = r"""[^\s,;&"'<>(){}\[\]\\|=]+(?:[ \t]+[^\s,;&"'<>(){}\[\]\\|=]+(?![=\w]))*"""
 # A run of these characters that has digits, small and capital letters.
 MIXED = r"(?={0}*[0-9])(?={0}*[a-z])(?={0}*[A-Z]){0}"
+
+
+def _card(found):
+    """What a number like that of a credit card is shown as: the last digit of a true one follows from the others."""
+    digits = [int(digit) for digit in reversed(found.group()) if digit.isdigit()]
+    total = sum(digits[0::2]) + sum(2 * digit - 9 * (digit > 4) for digit in digits[1::2])
+    return found.group() if total % 10 else HIDDEN
+
 
 # In this order: each rule sees what those before it have left.
 RULES = tuple(
@@ -38,11 +50,12 @@ RULES = tuple(
         # Keys and certificates in PEM, also where the end is missing or line ends are escaped.
         (r"-----BEGIN ([A-Z0-9 ]+)-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.S, r"-----BEGIN \1----- " + HIDDEN),
         # scheme://user:password@host, up to the last @ of the word; and a long user that is a token.
-        (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:@"'<>]*:)[^\s"'<>]+@""", re.I, r"\1" + HIDDEN + "@"),
+        (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:"'<>]*:)[^\s"'<>]+@""", re.I, r"\1" + HIDDEN + "@"),
         # The same cut off before the @, where it is no port.
         (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:@"'<>]*:)(?!\d+\Z)[^\s"'<>@/]+\Z""", re.I, r"\1" + HIDDEN),
         (r"""(\b[a-z][a-z0-9+.\-]{0,20}://)[^\s/:@"'<>]{20,}@""", re.I, r"\1" + HIDDEN + "@"),
-        # HTTP's headers.
+        # HTTP's headers. Digest has quotes among its values.
+        (r"""(authorization\\*["']?\s*[:=,]\s*\\*["']?digest\s)[^\r\n]+""", re.I, r"\1" + HIDDEN),
         (
             r"""(authorization\\*["']?\s*[:=,]\s*\\*["']?)((?:basic|bearer|digest|negotiate|token|apikey|aws4-[\w-]+)\s+)?"""
             r"""[^\r\n"'\\]+""",
@@ -58,15 +71,45 @@ RULES = tuple(
             re.I,
             r"\1'" + HIDDEN + "'",
         ),
-        # name=value, name: value, "name": "value", ('name', 'value'), name => value, name%3Dvalue, --name value.
-        (r"""({}\\*["']\s*,\s*)({})""".format(NAME, QUOTED), re.I | re.S, r"\1" + HIDDEN),
+        # {"name": "PASSWORD", "value": "..."}, <add key="password" value="..."/>, <password>...</password>
         (
-            r"""({}\\*["']?\s*(?:=>|:=|==?|:|%3[da])\s*)({}|{})""".format(NAME, QUOTED, BARE),
+            r"""(\b(?:name|key|id)\\*["']?\s*[=:]\s*\\*["'][\w.\-]{{0,40}}?{}\\*["']\s*,?\s*\\*["']?value\\*["']?\s*[=:]\s*)"""
+            r"""({}|{})""".format(NAME, QUOTED, BARE),
             re.I | re.S,
             r"\1" + HIDDEN,
         ),
+        (r"""(<[\w:.\-]{{0,40}}?{}(?:\s[^<>]{{0,100}})?>)[^<]+(?=</|\Z)""".format(NAME), re.I, r"\1" + HIDDEN),
+        # password: some words
+        (r"""((?:passw(?:or)?d|passphrase)\\*["']?\s*:[ \t]+)(?:%s)""" % PHRASE, re.I, r"\1" + HIDDEN),
+        # name=value, name: value, "name": "value", ('name', 'value'), name => value, name%3Dvalue, name("value"),
+        # --name value
+        (r"""({}\\*["']\s*,\s*)({})""".format(NAME, QUOTED), re.I | re.S, r"\1" + HIDDEN),
+        (
+            r"""({}\\*["']?\s*(?:=>|->|\u2192|:=|==?|:|%3[da])\s*)({}|{}|{})""".format(NAME, QUOTED, BRACKETED, BARE),
+            re.I | re.S,
+            r"\1" + HIDDEN,
+        ),
+        (r"""({}\(\s*)({})""".format(NAME, QUOTED), re.I | re.S, r"\1" + HIDDEN),
         (r"""((?<![\w\-])--?[\w\-]{{0,40}}?{}\s+)({}|{})""".format(NAME, QUOTED, BARE), re.I | re.S, r"\1" + HIDDEN),
-        (r"""(\b(?:password|passphrase|secret|token)\s+(?:is|was|of|to)\s+)(\S+)""", re.I, r"\1" + HIDDEN),
+        # password is x, password "x", token x9
+        (r"""(\b(?:password|passphrase|secret|token)\s+(?:is|was|of|to):?\s+)(\S+)""", re.I, r"\1" + HIDDEN),
+        (
+            r"""(\b(?:password|passphrase|secret|token)\s+)("[^"]*(?:"|$)|`[^`]*(?:`|$)|'(?:[^']|'')*(?:'|$))""",
+            re.I,
+            r"\1" + HIDDEN,
+        ),
+        (r"""(\b(?:password|passphrase|token|api[ _\-]?key)\s+)(?=\S*\d)[^\s"'<>]{6,}""", re.I, r"\1" + HIDDEN),
+        # Redis
+        (
+            r"""(\bAUTH["']?(?:\s+["']?\w{1,40}["']?)?\s+)("[^"]*(?:"|$)|'[^']*(?:'|$)|(?=\S*\d)[^\s"'<>]+)""",
+            0,
+            r"\1" + HIDDEN,
+        ),
+        (r"""(\b(?:requirepass|masterauth)\\*["']?\s+)\S+""", re.I, r"\1" + HIDDEN),
+        # Programs whose options are letters: curl -u user:x, redis-cli -a x, mysql -px
+        (r"""((?<!\S)(?:-u|--user|--proxy-user)[ =]?["']?[^\s:"'/]{1,64}:)[^\s"']+""", 0, r"\1" + HIDDEN),
+        (r"(\bredis-cli\b[^\n|;]{0,200}?\s-a\s{0,3})\S+", 0, r"\1" + HIDDEN),
+        (r"(\b(?:mysql\w*|mariadb|sshpass|docker login)\b[^\n|;]{0,200}?\s-p\s{0,3})\S+", 0, r"\1" + HIDDEN),
         # Tokens that show by their shape whose they are.
         (r"\beyJ[\w\-]{6,}\.[\w\-]+(?:\.[\w\-]*)?", 0, HIDDEN),
         (r"\b(?:AKIA|ASIA|AGPA|AROA|AIDA)[0-9A-Z]{12,}\b", 0, HIDDEN),
@@ -78,10 +121,16 @@ RULES = tuple(
             re.I,
             r"\1" + HIDDEN,
         ),
+        (r"\bSCRAM-SHA-\d+\$\S+", 0, HIDDEN),
         # People.
-        (r"[\w.+%\-]{1,64}@[\w\-]{1,64}(?:\.[\w\-]{1,64})+", 0, HIDDEN + "@" + HIDDEN),
+        (r"[\w.+%\-]{1,64}(?:@|%40)[\w\-]{1,64}(?:\.[\w\-]{1,64})+", 0, HIDDEN + "@" + HIDDEN),
+        (
+            r"(?<![\w.\-])(?:[4-6]\d{3}(?:([ \-]?)\d{4})(?:\1\d{4}){2}|3[47]\d\d([ \-]?)\d{6}\2\d{5})(?![\w\-])",
+            0,
+            _card,
+        ),
         # Whatever else is long and looks random: hexadecimal, base64.
-        (r"(?<![0-9A-Za-z])(?:0x)?[0-9a-fA-F]{32,}(?![0-9A-Za-z])", 0, HIDDEN),
+        (r"(?<![0-9A-Za-z])(?:0x|md5)?[0-9a-fA-F]{32,}(?![0-9A-Za-z])", 0, HIDDEN),
         (r"(?<![\w+/\-])" + MIXED.format(r"[\w+\-]") + r"{32,}={0,2}", 0, HIDDEN),
         (r"(?<![\w+/.\-])" + MIXED.format("[A-Za-z0-9+/]") + r"{40,}={0,2}", 0, HIDDEN),
     )

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
+  - tracktion.ops._docker.socket
 options:
   commands:
     description: What is run, and where. Without any, the engine is not asked either.
@@ -70,10 +71,6 @@ options:
   project:
     description: The compose project of the services, where the machine runs several.
     type: str
-  docker_host:
-    description: The socket of the engine. It has to be on this machine.
-    type: str
-    default: unix:///var/run/docker.sock
   timeout:
     description: Seconds that each command may take.
     type: float

@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
+  - tracktion.ops._docker.socket
 attributes:
   check_mode:
     support: full
@@ -42,10 +43,6 @@ options:
     description: The compose project that it belongs to.
     type: str
     required: true
-  docker_host:
-    description: The socket of the Docker engine of this host.
-    type: str
-    default: unix:///var/run/docker.sock
   timeout:
     description: Seconds for each question to the engine.
     type: float

@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
+  - tracktion.ops._docker.socket
 options:
   containers:
     description: Whether the logs of containers are read.
@@ -105,12 +106,9 @@ options:
   docker_root:
     description:
       - The data directory of the Docker engine.
-      - Without it, what C(/etc/docker/daemon.json) says, else C(/var/lib/docker).
+      - Without it, what C(/etc/docker/daemon.json) says, else C(/var/lib/docker). That is where the engine of the default O(docker_host) has
+        it; without this option, another engine is asked for its logs, which takes longer.
     type: path
-  docker_socket:
-    description: The socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
   top:
     description: How many entries each list of the result has at most.
     type: int

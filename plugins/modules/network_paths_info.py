@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
+  - tracktion.ops._docker.socket
 options:
   paths:
     description: The ways that services go. From every running container of the service.
@@ -62,10 +63,6 @@ options:
       - Without it, those projects that have a service named in O(paths).
     type: str
     default: ""
-  docker_host:
-    description: The socket of the Docker engine of this host, which tells of networks.
-    type: str
-    default: unix:///var/run/docker.sock
   docker_root:
     description: The data directory of the Docker engine. Without it, the one that the engine names.
     type: path

@@ -86,25 +86,59 @@ def test_not_all_of_a_log_was_read(lab, settings):
     assert not unknown(findings, "error_burst")
 
 
-def test_a_burst_is_critical_when_it_is_large_and_none_when_it_was_like_that_before(tmp_path):
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (1, 300, {"error_burst": "critical"}),
+        (1, 30, {"error_burst": "warning"}),
+        (0, 30, {"error_burst": "warning"}),
+        # As it was before.
+        (29, 30, {"errors": "warning"}),
+        (290, 300, {"errors": "warning"}),
+        (1, 5, {}),
+    ],
+)
+def test_many_errors_are_a_burst_or_as_ever_and_never_both(tmp_path, before, after, found):
     """Lines of a file, with the times that the test gives them."""
     now = time.time()
+    times = [now - 230 + 100 * number / max(1, before) for number in range(before)]
+    times += [now - 110 + 109 * number / after for number in range(after)]
+    (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % moment for moment in times))
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_minutes": 2, "logs_kernel_log": ""}
+    findings = diagnose("logs", mine)
+    checks = ("errors", "error_burst")
+    assert {check: finding["status"] for check in checks for finding in fired(findings, check)} == found
 
-    def errors(before, after, **settings):
-        times = [now - 180 + 60 * number / before for number in range(before)]
-        times += [now - 60 + 59 * number / after for number in range(after)]
-        (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % moment for moment in times))
-        mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_minutes": 2}
-        return diagnose("logs", {**mine, "logs_kernel_log": "", **settings})
 
-    assert fired(errors(1, 300), "error_burst", status="critical")
-    assert fired(errors(1, 30), "error_burst", status="warning")
-    assert not fired(errors(29, 30), "error_burst")
-    assert not fired(errors(290, 300), "error_burst")
-    # One a second, in a window of a few seconds.
-    assert not fired(errors(1, 60, logs_since=now - 5), "error_burst")
-    assert fired(errors(290, 300), "errors", status="warning")
-    assert not fired(errors(1, 5), "errors")
+def test_an_error_that_was_not_there_before(tmp_path):
+    """Among others that were; where all are new, the burst says so."""
+    now = time.time()
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_minutes": 1, "logs_kernel_log": ""}
+
+    def findings(*events):
+        lines = ("%.3f ERROR %s\n" % (now - age, text) for age, text in events)
+        (tmp_path / "app.log").write_text("".join(lines))
+        return diagnose("logs", mine)
+
+    before = [(90 - number, "lost the broker") for number in range(10)]
+    after = [(50 - number, "lost the broker") for number in range(15)]
+    new = [(30 - number, "no space left") for number in range(6)]
+    (finding,) = fired(findings(*before, *after, *new), "new_error_signature", status="info")
+    assert finding["object"] == "%s: no space left" % (tmp_path / "app.log")
+    assert not fired(findings(*before, *after, *new[:4]), "new_error_signature")
+    all_new = findings(*after, *new)
+    assert not fired(all_new, "new_error_signature")
+    (burst,) = fired(all_new, "error_burst")
+    assert "Most often (15 times): lost the broker" in burst["summary"]
+    assert "6 times: no space left." in burst["advice"]
+
+
+def test_an_error_a_moment_after_a_repair_is_no_burst(tmp_path):
+    """Two errors in ten seconds are twelve a minute."""
+    now = time.time()
+    (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % (now - age) for age in (20, 9, 2)))
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_kernel_log": ""}
+    assert diagnose("logs", {**mine, "logs_since": now - 10}) == {}
 
 
 def test_a_service_that_stops_completing(lab, settings):
@@ -210,5 +244,5 @@ def test_a_playbook_run_shows_no_secret(lab, tmp_path):
     with lab.fault("secrets-in-log"):
         run = run_playbook("diagnose", lab.inventory, tmp_path, "-vvv", extra={"tracktion_areas": ["logs"]})
         assert "s3cr3t-one" in attempt("docker", "logs", "%s-gossiping_service-1" % lab.project).stdout
-    assert run.findings("logs.errors", object="gossiping_service")
+    assert run.findings("logs.error_burst", object="gossiping_service")
     assert "s3cr3t" not in run.output + json.dumps(run.report)

@@ -20,6 +20,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._printable import pr
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 RECORD = 8192
+# Characters of a record that are looked at; the kernel's own have no more.
+LONGEST = 1024
 # More than the largest ring that kernels are configured with.
 MOST_BYTES = 64 << 20
 
@@ -108,7 +110,7 @@ def parse(record):
         return None
     if int(fields[0]) >> 3:
         return None
-    return int(fields[2]) / 1e6, _unescaped(text)
+    return int(fields[2]) / 1e6, _unescaped(text[:LONGEST])
 
 
 def _unescaped(text):

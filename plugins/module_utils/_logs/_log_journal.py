@@ -13,7 +13,7 @@ import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, cut
 
 FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,_TRANSPORT,CONTAINER_NAME"
 # A unit pattern that means all of them.
@@ -37,6 +37,7 @@ def read(options, begin, seconds):
 
     The newest entries come first, until ``max_bytes`` or ``seconds`` are used up.
     """
+    began = time.monotonic()
     try:
         process = _programs.start(command(options, begin))
     except _programs.Failed as exc:
@@ -52,7 +53,12 @@ def read(options, begin, seconds):
         return {}, None, cut(said.decode("utf-8", "replace").strip(), 200) or "journalctl failed"
     if not data and not left_out and not has_files(options):
         return {}, None, "there are no journal files, or they may not be read"
-    return by_unit(data.split(b"\n")), left_out, None
+    rows = data.split(b"\n")
+    # A backlog takes its time to be taken apart, too.
+    units, taken = by_unit(rows, Deadline(max(0.2, seconds - (time.monotonic() - began)) + seconds / 8))
+    if taken < len(rows):
+        left_out = "the journal took more than %.1f s" % seconds
+    return units, left_out, None
 
 
 def has_files(options):
@@ -81,10 +87,16 @@ def _collect(process, most, seconds):
     return b"".join(parts), "there is more than %d bytes" % most
 
 
-def by_unit(rows):
-    """The lines of each unit with their time before them, the oldest first, out of entries with the newest first."""
-    units = {}
+def by_unit(rows, deadline):
+    """``(the lines of each unit with their time before them, how many entries were looked at)``.
+
+    The entries are the newest first, the lines of a unit the oldest first.
+    """
+    units, taken = {}, 0
     for row in rows:
+        if deadline.expired():
+            break
+        taken += 1
         try:
             entry = json.loads(row.decode("utf-8", "replace"))
             moment = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
@@ -98,7 +110,7 @@ def by_unit(rows):
         text = _message(entry)
         lines = b"".join(b"%.6f %s\n" % (moment, line) for line in text.split(b"\n"))
         units.setdefault(str(unit), []).append(lines)
-    return {unit: b"".join(reversed(found)) for unit, found in units.items()}
+    return {unit: b"".join(reversed(found)) for unit, found in units.items()}, taken
 
 
 def _message(entry):

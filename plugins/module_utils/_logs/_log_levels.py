@@ -8,7 +8,7 @@ The rules are data, read from top to bottom; the first that fits decides:
 
 1. A JSON line says its level in a field (``JSON_LEVELS``), a logfmt line in ``level=``.
 2. An answer of HTTP with a status of 5xx is an error, whatever level the line has.
-3. A program's own way to write levels (``FORMATS``): PostgreSQL, RabbitMQ, Redis, nginx, Python's logging.
+3. A program's own way to write levels (``FORMATS``): PostgreSQL, RabbitMQ, Redis, nginx, Python's logging, syslog.
 4. Anything else is judged by its words (``WORDS``), once those phrases are taken out that only mention them
    (``HARMLESS``): "0 errors", "error_count=0", "no error", "error.log".
 """
@@ -51,11 +51,29 @@ NAMES = {
     "statement": CONTEXT,
     "query": CONTEXT,
     "location": CONTEXT,
+    # Loguru
+    "success": INFO,
+    # Erlang
+    "crash": ERROR,
+    # PostgreSQL in other languages (lc_messages). Whatever else it writes there belongs to the line before it.
+    "hinweis": INFO,
+    "warnung": WARNING,
+    "fehler": ERROR,
+    "panik": CRITICAL,
+    "attention": WARNING,
+    "erreur": ERROR,
+    "advertencia": WARNING,
+    "attenzione": WARNING,
+    "errore": ERROR,
+    "fatale": CRITICAL,
+    "aviso": WARNING,
+    "erro": ERROR,
 }
 # syslog's numbers, of a journal's PRIORITY and of GELF.
 SYSLOG = {0: CRITICAL, 1: CRITICAL, 2: CRITICAL, 3: ERROR, 4: WARNING, 5: INFO, 6: INFO, 7: DEBUG}
 
-JSON_LEVELS = ("level", "severity", "levelname", "log.level", "log_level", "loglevel", "lvl", "@level", "priority")
+# In small letters. Python's "level" beside a "levelname" is a number of its own.
+JSON_LEVELS = ("levelname", "level", "severity", "log.level", "log_level", "loglevel", "lvl", "@level", "priority")
 JSON_MESSAGES = ("message", "msg", "event", "@message", "text", "log", "error", "err")
 JSON_EXCEPTIONS = ("exc_info", "exception", "exc_text", "stack_trace", "traceback", "stack", "error", "err")
 
@@ -71,17 +89,26 @@ FORMATS = tuple(
         # PostgreSQL: 2026-11-25 08:24:07.693 UTC [29] tracktion@tracktion ERROR:  ...
         r"^.{0,120}?\b(DEBUG|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC|"
         r"DETAIL|HINT|CONTEXT|STATEMENT|QUERY|LOCATION)[1-5]?:  ",
-        # RabbitMQ, nginx, Apache: [error] <0.1.0> ...
-        r"^.{0,80}?\[(?:\w+:)?(debug|info|notice|warn|warning|error|crit|critical|alert|emerg|emergency)\]",
+        # The same in the language of the server: ... [29] tracktion@tracktion FEHLER:  ...
+        r"^\d{4}-\d\d-\d\d [\d:.]{8,15} \S{1,10} \[\d+\] (?:\S{1,100} )?([^\W\d_]{2,20}) ?:  ",
+        # RabbitMQ, nginx, Apache, structlog: [error] <0.1.0> ...
+        r"^.{0,80}?[\[<](?:\w+:)?(debug|info|notice|warn|warning|error|crit|critical|alert|emerg|emergency) *[\]>]",
         # Python's logging, log4j, uvicorn, tracing and most others: a word in capitals.
         r"^.{0,120}?(?<![\w./=-])\[?"
-        r"(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|CRIT|FATAL|PANIC|ALERT|EMERG)\]?(?=[\s:|\]-]|$)",
+        r"(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|CRIT|FATAL|PANIC|ALERT|EMERG|SUCCESS)"
+        r"\]?(?=[\s:|\]/-]|$)",
+        # A date and a word: 2026-11-25 08:24:16 error: ..., [2026-11-25 08:24:16] app.ERROR: ..., daemon.err of syslog
+        r"^[\[\d][\d\s:.,TZ+/\]-]{7,40}(?:\w{1,20}\.)?(?i:(debug|info|notice|warn|warning|error|critical|alert|emergency|fatal)):",
+        r"^.{15,80}? (?:kern|user|mail|daemon|auth|authpriv|syslog|cron|local[0-7])\."
+        r"(debug|info|notice|warn|warning|err|error|crit|alert|emerg) ",
         # Erlang
         r"^=(INFO|WARNING|ERROR|CRASH) REPORT=",
         # Python's warnings: file.py:12: DeprecationWarning: ...
         r"^\S+:\d+: \w*(Warning): ",
     )
 )
+# syslog's own number before the line, facility and severity in one; systemd's is the severity alone.
+PRIORITY = re.compile(r"^<(\d{1,3})>(?=\S)")
 # Redis: 7:M 25 Nov 2026 08:24:07.310 # ... The mark # is its warning, which its banner has too: words decide there.
 REDIS = re.compile(r"^\d+:[XCSM] \d\d \w{3} (?:\d{4} )?\d\d:\d\d:\d\d\.\d+ ([.\-*#]) (.*)", re.S)
 
@@ -90,10 +117,10 @@ HARMLESS = re.compile(
     "|".join(
         (
             r"\b(?:0|no|zero|without|any|if|on|ignore|ignoring|ignored|clear(?:ed|ing)?|not an)\s+(?:\w+\s+)?"
-            r"(?:errors?|failures?|failed|exceptions?|warnings?|panics?)\b",
-            r"\b\w{0,30}(?:errors?|failures?|failed|exceptions?|warnings?)\w{0,30}(?: (?:rate|count|ratio|total))?"
-            r"[\"']?\s*(?:[=:]|is|are)\s*[\"']?"
-            r"(?:0(?:\.0+)?%?|none|null|nil|false|no|\[\]|\{\})(?![\w.])",
+            r"(?:errors?|failures?|failed|exceptions?|warnings?|panics?)\b|\b0\s+(?:\w+\s+)?denied\b",
+            r"\b\w{0,30}(?:errors?|failures?|failed|exceptions?|warnings?|denied)\w{0,30}"
+            r"(?: (?:rate|count|ratio|total))?"
+            r"[\"']?\s*(?:[=:]|is|are)\s*(?:\"\"|''|[\"']?(?:0(?:\.0+)?%?|none|null|nil|false|no|\[\]|\{\})(?![\w.]))",
             r"\b(?:errors?|failures?|exceptions?|warnings?)"
             r"(?:[_.-](?:count|rate|total|logs?|handler|page|code|budget|reporting)|level)\w*",
             # Names, unless they are those of a code in capitals, as PRECONDITION_FAILED.
@@ -101,17 +128,24 @@ HARMLESS = re.compile(
             r"/(?:errors?|failed|failures?|exceptions?)(?=[/\s?\"])",
             r"\b[\w-]{0,30}(?:error|fail|exception|warning)[\w-]{0,30}\.(?:log|css|js|html?|txt|json|png|svg|php|py|go)\b(?!:)",
             r"\b(?:fail|error)[-_ ]?(?:over|safe|fast|tolerant|resistant|free)\b",
-            r"\b(?:errors?|warnings?) (?:handling|reporting|logging|handler|log)\b",
+            r"\b(?:errors?|warnings?|exceptions?|failures?) "
+            r"(?:handling|reporting|logging|handler|log|events?|detect(?:or|ion))\b",
+            r"\bcritical section|\bnon-critical\b",
+            # The name of a piece of music may say anything.
+            r"/[\w.-]{1,60}/(?:(?!: )[^\n\"'|]){0,200}?\.(?:mp3|flac|wav|m4a|ogg|opus|aac|aiff?|wma)\b",
         )
     ),
     re.I,
 )
+# A level that is only talked about.
+LEVEL_TALK = re.compile(r"\blog(?:ging)?[-_ ]?level\W{1,4}(?:(?:is|was|set|to|now|changed)\W{1,3}){0,3}\w+", re.I)
 WORDS = (
     (CRITICAL, re.compile(r"\b(?:fatal|panic(?:ked)?|critical|segmentation fault|segfault|core dumped)\b", re.I)),
     (
         ERROR,
         re.compile(
-            r"\b(?:errors?|err|exception|traceback|failed|failure|fails|failing|unhandled|uncaught|aborted|denied)\b|"
+            r"\b(?:errors?|err|exception|traceback|failed|failure|fails|failing|unhandled|uncaught|aborted|denied|"
+            r"crash(?:ed|ing)|fail(?= to ))\b|"
             r"\w(?:Error|Exception)\b|\bexceptions\.\w|(?-i:[A-Z]_(?:FAILED|ERROR|REFUSED|TIMEOUT))\b|"
             r"\b(?:cannot|could not|can't|unable to) (?!find any)",
             re.I,
@@ -121,21 +155,24 @@ WORDS = (
 )
 
 # What a line has to hold so that it is worth a closer look; everything else is only counted. Read by the block, in
-# bytes and small letters, in two passes: this shape of patterns goes ten times as fast as one of all.
+# bytes and small letters, in several passes: this shape of patterns goes ten times as fast as one of all.
 LOOK_CLOSER = (
-    r"e(?:rr(?:or|[ :\]])|xcept|merg)|f(?:ail|atal)|c(?:rit|annot |ould not |an't |rash|ore dumped)|panic|warn|trace|"
-    r"de(?:nied|prec)|a(?:lert|borted)|un(?:handled|caught|able to )|se(?:gfault|gmentation f|vere)",
+    r"e(?:rr(?:o|eur|[ :!\]])|xcept|merg)|f(?:ail|atal|ehler)|c(?:rit|annot |ould not |an't |rash|ore dumped)|panic|"
+    r"warn|trace|de(?:nied|prec)|a(?:lert|borted|dvertencia|ttenzione)|un(?:handled|caught|able to )|"
+    r"se(?:gfault|gmentation f|vere)",
     # A status of HTTP, a level in tens.
     r"\" 5\d\d|\":\s?[456]0\b",
+    # syslog's number, which the engine escapes.
+    r"<\d{1,3}>",
+    r"\\u003c\d{1,3}\\u003e",
 )
 
 
 def read(text):
     """``(level, message)`` of a line without its line end."""
-    if text[:1] == "{" and text.rstrip()[-1:] == "}":
-        structured = _from_json(text)
-        if structured:
-            return structured
+    structured = _structured(text)
+    if structured:
+        return structured
     found = LOGFMT.search(text, 0, 400)
     if found and found.group(1).lower() in NAMES:
         message = LOGFMT_MESSAGE.search(text)
@@ -145,7 +182,18 @@ def read(text):
     redis = REDIS.match(text)
     if redis:
         return (by_words(redis.group(2)) if redis.group(1) == "#" else INFO), redis.group(2)
-    return by_format(text) or by_words(text), text
+    priority = PRIORITY.match(text)
+    if priority:
+        return SYSLOG[int(priority.group(1)) & 7], text[priority.end() :]
+    spoken = LEVEL_TALK.sub(" ", text)
+    return by_format(spoken) or by_words(spoken), text
+
+
+def says_level(text):
+    """Whether a line says its level itself, in one way or another."""
+    if _structured(text) or LOGFMT.search(text, 0, 400) or REDIS.match(text) or PRIORITY.match(text):
+        return True
+    return by_format(text) is not None
 
 
 def by_format(text):
@@ -154,7 +202,7 @@ def by_format(text):
     for pattern in FORMATS:
         found = pattern.search(text)
         if found and found.start(1) < first:
-            first, level = found.start(1), NAMES.get(found.group(1).lower(), ERROR)
+            first, level = found.start(1), NAMES.get(found.group(1).lower(), CONTEXT)
     return level
 
 
@@ -167,11 +215,22 @@ def by_words(text):
     return INFO
 
 
+def _structured(text):
+    """The level and the message of a line in JSON, with at most its time before it; null for any other."""
+    start = text.find("{", 0, 60)
+    if start < 0 or text.rstrip()[-1:] != "}" or (start and by_format(text[:start])):
+        return None
+    return _from_json(text[start:])
+
+
 def _from_json(text):
     try:
-        fields = json.loads(text)
+        fields = {name.lower(): value for name, value in json.loads(text).items()}
     except (ValueError, RecursionError):
         return None
+    if isinstance(fields.get("log"), dict):
+        # As Elastic has it: {"log": {"level": ...}}
+        fields["log.level"] = fields.pop("log").get("level")
     level = None
     for name in JSON_LEVELS:
         if name in fields:

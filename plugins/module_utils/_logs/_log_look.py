@@ -80,7 +80,7 @@ class Look:
             budget = int((self.budget - sum(reader.done for reader in self.readers)) * share)
             if number == CURRENT:
                 budget = max(budget, self.budget - sum(span.size for span in self.chains[PREVIOUS]))
-            reader = Reader(budget, Deadline(mine.remaining() * share), self.tally.joins)
+            reader = Reader(budget, Deadline(mine.remaining() * share), self.tally.joins, self.log.form.is_partial)
             self.readers.append(reader)
             try:
                 for block in reader.blocks(chain):
@@ -150,7 +150,7 @@ class Look:
             reached = found[1] if found else end
         elif not self.reaches_back and (self.log.left_out or self.log.may_have_lost(len(self.pieces))):
             # What was there before is gone, or was not given to us.
-            found = dated(self.pieces[-1], 0, self.pieces[-1].size)
+            found = dated(self.pieces[-1], self.pieces[-1].first, self.pieces[-1].size)
             reached = found[1] if found else end
         if reached is None or reached <= end - seconds:
             return seconds

@@ -20,6 +20,8 @@ SIGNATURE_LENGTH = 160
 LINE_LENGTH = 2000
 EVENT_LINES = 400
 EVENT_LENGTH = 8000
+# Lines of one event that nothing but their place tells to be of it.
+BARE_LINES = 30
 
 MASKS = tuple(
     (re.compile(pattern), mask)
@@ -39,17 +41,23 @@ MASKS = tuple(
 )
 # What stands before a message: its time, level, process and the like.
 PREFIX = re.compile(
-    r"^(?:<time>|<n>|<ip>|<pid>|\*\*\*|\[\w+\]|[\s,|:\[\]()-]|"
+    r"^(?:<time>|<n>|<ip>|<pid>|\*\*\*|\[\w+ *\]|[\s,|:\[\]()-]|"
     r"(?:UTC|TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|CRIT|FATAL|PANIC|ALERT)(?=[\s:|\]<-]))+"
 )
 
 TRACE = re.compile(
     r"^\s*(?:\+ )?(?:Exception Group )?Traceback \(most recent call last\)|^During handling of the above exception|"
     r"^The above exception was the direct cause|^Caused by: |^goroutine \d+ \[|^\s+at |^\s+\.\.\. \d+ more|"
-    r"^stack backtrace:"
+    r"^stack backtrace:|"
+    # RabbitMQ writes its time and level before each line of an event.
+    r"^[\d-]{10} [\d:.+]+ \[\w+\] <\d+\.\d+\.\d+>(?:  |\s*$)"
 )
+# Go and Rust, before they trace.
+PANIC = re.compile(r"(?:panic|fatal error): |thread '")
 BEGINS_TRACE = re.compile(r"Traceback \(most recent call last\)")
-EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?::\s|$)")
+CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
+# Of a group of exceptions it stands behind a bar.
+EXCEPTION = re.compile(r"^(?:\s+\| )?(?P<name>[A-Za-z_][\w.]*(?::\s.*)?$)", re.S)
 
 
 def shortened(raw):
@@ -68,29 +76,66 @@ def joins(text):
     return text[:1] in (" ", "\t") or bool(TRACE.match(text)) or not text.strip()
 
 
-def fold(first, following):
+def fold(first, following, headed):
     """``(lines of the event that begins with first, the line that names its exception or null)``.
 
-    ``following`` gives the lines after it.
+    ``following`` gives the lines after it. ``headed(line)`` says whether a line begins an event for sure, as it says
+    its time or its level: where the first does, or the event has a trace, a line that does not goes on from it.
     """
-    lines, size, exception = [first], len(first), None
-    tracing = bool(BEGINS_TRACE.search(first))
+    event = _Event(first, headed)
     for line in following:
-        if TRACE.match(line):
-            # Go and Java name what happened before they trace.
-            if BEGINS_TRACE.search(line) or "above exception" in line:
-                tracing, exception = True, exception if "above exception" in line else None
-        elif tracing and exception is None and EXCEPTION.match(line) and lines[-1][:1] in (" ", "\t"):
-            exception = line
-        elif line.strip() and line[:1] not in (" ", "\t"):
+        if not event.goes_on_with(line):
             break
-        elif not line.strip() and not tracing:
+        event.add(line)
+        if len(event.lines) >= EVENT_LINES or event.size >= EVENT_LENGTH:
             break
-        lines.append(line)
-        size += len(line)
-        if len(lines) >= EVENT_LINES or size >= EVENT_LENGTH:
-            break
-    return lines, exception
+    return event.lines, event.exception
+
+
+class _Event:
+    """An event as its lines come in."""
+
+    def __init__(self, first, headed):
+        self.lines = [first]
+        self.size = len(first)
+        self.exception = None
+        self.headed = headed
+        # Whether its tracebacks are Python's, whose last line names the exception.
+        self.python = bool(BEGINS_TRACE.search(first))
+        self.loose = self.under_head = headed(first) or bool(PANIC.match(first))
+        self.bare = 0
+
+    def goes_on_with(self, line):
+        if not line.strip():
+            return self.python or self.under_head
+        if BEGINS_TRACE.search(line) and TRACE.match(line):
+            # One that nothing links to the one before is another event.
+            return self.exception is None or any(CHAINED.search(earlier) for earlier in self.lines[-3:])
+        if line[:1] in (" ", "\t") or TRACE.match(line):
+            return True
+        if self._names_exception(line):
+            return True
+        return self.loose and self.bare < BARE_LINES and not self.headed(line)
+
+    def add(self, line):
+        traced = bool(TRACE.match(line))
+        if traced and BEGINS_TRACE.search(line):
+            self.python, self.exception = True, None
+        elif self._names_exception(line):
+            self.exception = EXCEPTION.match(line).group("name")
+        # After an empty line, only what is under a head goes on.
+        self.loose = self.under_head or traced or self.exception is not None or (self.loose and bool(line.strip()))
+        self.bare += line[:1] not in (" ", "\t")
+        self.lines.append(line)
+        self.size += len(line)
+
+    def _names_exception(self, line):
+        return (
+            self.python
+            and self.exception is None
+            and self.lines[-1][:1] in (" ", "\t")
+            and EXCEPTION.match(line) is not None
+        )
 
 
 def signature(message):

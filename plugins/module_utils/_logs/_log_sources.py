@@ -15,6 +15,7 @@ import json
 import os
 import re
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, socket_of
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import File, Memory, newest, shifted
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
@@ -24,6 +25,7 @@ ZONE_STEP = 900
 # Rotated files that are looked at, and files that a pattern may find.
 MOST_ROTATED = 20
 MOST_FILES = 50
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 ROTATED = re.compile(r"[.-](\d+|\d{4}-?\d\d-?\d\d(?:-\d+)?)$")
 
 
@@ -67,12 +69,12 @@ class Missing(Log):
 class ContainerLog(Log):
     """The log of a container, by the files of the engine."""
 
-    def __init__(self, engine, container, options):
+    def __init__(self, engine, container, socket):
         super().__init__(
             container["service"] or container["name"] or container["id"][:12], "container", _log_tally.Engine
         )
         self.container = container
-        self.socket = options["docker_socket"]
+        self.socket = socket
         self.folder = os.path.join(engine.root, container["id"])
         driver, settings = _driver(self.folder)
         # The engine deletes the oldest file once there are so many.
@@ -119,10 +121,10 @@ class ContainerLog(Log):
 class EngineLog(Log):
     """The log of a container by the engine's API, where its files may not be read."""
 
-    def __init__(self, row, options):
+    def __init__(self, row, socket):
         super().__init__(row["service"] or row["name"], "container", _log_tally.Stamped)
         self.row = row
-        self.socket = options["docker_socket"]
+        self.socket = socket
         self.about.update(container=row["name"], project=row["project"], state=row["state"])
 
     def open(self, begin, budget, seconds):
@@ -139,7 +141,8 @@ class FileLog(Log):
     """A file that a program writes, with those it was rotated to."""
 
     def __init__(self, path):
-        super().__init__(path, "file", _log_tally.Text)
+        # One of the engine's own may be given as well.
+        super().__init__(path, "file", _log_tally.Engine if path.endswith("-json.log") else _log_tally.Text)
         self.about["path"] = path
 
     def open(self, begin, budget, seconds):
@@ -174,7 +177,7 @@ def chain(path, time_of, begin, log):
         try:
             if os.stat(older).st_mtime < begin:
                 break
-            if older.endswith((".gz", ".bz2", ".xz", ".zst")):
+            if older.endswith(COMPRESSED):
                 log.left_out = "%s is compressed" % os.path.basename(older)
                 log.left_out_bytes = os.stat(older).st_size
                 break
@@ -215,29 +218,32 @@ def zone_offset(piece):
 
 
 def containers(engine, options):
-    """The logs of the containers that are wanted."""
-    try:
-        names = [name for name in os.listdir(engine.root) if len(name) == 64]
-    except FileNotFoundError:
-        # No engine, or one whose files are elsewhere.
-        names = []
-    except PermissionError:
-        names = None
+    """The logs of the containers that are wanted. Raises BadOption."""
+    socket = socket_of(options["docker_host"])
+    names, hidden = [], None
+    # Another engine has its files elsewhere, and this root is not its own.
+    if options["docker_host"] == DEFAULT_HOST or options["docker_root"]:
+        try:
+            names = [name for name in os.listdir(engine.root) if len(name) == 64]
+        except FileNotFoundError:
+            pass
+        except PermissionError:
+            hidden = "the engine's files cannot be read without privilege (measure with become)"
     if not names:
-        return _by_engine(options, names)
+        return _by_engine(socket, options, hidden)
     rows = [engine.container(name) for name in names]
-    return [ContainerLog(engine, row, options) for row in rows if wanted(row, options)] + absent(rows, options)
+    return [ContainerLog(engine, row, socket) for row in rows if wanted(row, options)] + absent(rows, options)
 
 
-def _by_engine(options, names):
-    hidden = "the engine's files cannot be read without privilege (measure with become)"
-    if not os.path.exists(options["docker_socket"]):
-        return [Missing("containers", "container", hidden)] if names is None else []
+def _by_engine(socket, options, hidden):
+    """The same, of what the engine tells; ``hidden`` is why its files do not tell it."""
     try:
-        rows = _log_engine.containers(options["docker_socket"], options["timeout"])
+        rows = _log_engine.containers(socket, options["timeout"])
     except CannotConnect as exc:
-        return [Missing("containers", "container", "%s, and %s" % (hidden, exc) if names is None else str(exc))]
-    return [EngineLog(row, options) for row in rows if wanted(row, options)] + absent(rows, options)
+        if exc.kind == "no_engine" and options["docker_host"] == DEFAULT_HOST:
+            return [Missing("containers", "container", hidden)] if hidden else []
+        return [Missing("containers", "container", "%s, and %s" % (hidden, exc) if hidden else str(exc))]
+    return [EngineLog(row, socket) for row in rows if wanted(row, options)] + absent(rows, options)
 
 
 def absent(rows, options):
@@ -267,8 +273,9 @@ def files(options, begin):
     found, logs = [], []
     for pattern in options["files"]:
         paths = sorted(glob.glob(pattern, recursive=True))
-        if not paths:
-            logs.append(Missing(pattern, "file", "no such file"))
+        reason = _no_log(pattern, paths)
+        if reason:
+            logs.append(Missing(pattern, "file", reason))
         for path in paths:
             try:
                 if os.path.isfile(path) and not _is_rotated(path) and os.stat(path).st_mtime >= begin:
@@ -280,6 +287,25 @@ def files(options, begin):
         reason = "%d files match, of which only %d are read" % (len(found), MOST_FILES)
         logs.append(Missing("%s and more" % options["files"][0], "file", reason))
     return logs + [FileLog(path) for path in found[:MOST_FILES]]
+
+
+def _no_log(pattern, paths):
+    """Why what a pattern finds is no log at all; null where there is one."""
+    if any(os.path.isfile(path) and not path.endswith(COMPRESSED) for path in paths):
+        return None
+    # It may have been rotated since.
+    paths = [path for path in paths if os.path.lexists(path)]
+    if paths and all(os.path.isdir(path) for path in paths):
+        return "it is a directory: name its files, as in %s" % os.path.join(paths[0], "*.log")
+    if paths:
+        return "it is compressed" if any(path.endswith(COMPRESSED) for path in paths) else "it is no regular file"
+    folder = os.path.dirname(re.split(r"[*?[]", pattern)[0]) or "."
+    # What lies in a directory that is closed to us is not there, as far as we are told.
+    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder) or "."
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return "the directory %s may not be read (measure with become)" % folder
+    return "no such file"
 
 
 def _is_rotated(path):

@@ -41,7 +41,9 @@ class Engine:
 
     @staticmethod
     def count(block):
-        return block.count(ENDS)
+        # The rest of a long line may lie beyond.
+        last = block[block.rfind(b"\n", 0, len(block) - 1) + 1 :]
+        return block.count(ENDS) + Engine.is_partial(last)
 
     @staticmethod
     def is_partial(raw):
@@ -125,16 +127,16 @@ class Tally:
             return end
         first = printable(self.form.text(block[start:end]))
         level, message = _log_levels.read(first)
-        if level not in _log_levels.COUNTED:
+        if level not in _log_levels.COUNTED or (first[:1] in (" ", "\t") and self._has_head(block, start)):
             return end
         ends = [end]
-        lines, exception = _log_signatures.fold(first, self._following(block, ends))
+        lines, exception = _log_signatures.fold(first, self._following(block, ends), headed)
         # The generator is one line ahead of what belongs to the event.
         taken = ends[len(lines) - 1]
         if "\n" in message:
             # A structured line carries its traceback in a field.
             lines = message.split("\n")[: _log_signatures.EVENT_LINES]
-            lines, exception = _log_signatures.fold(lines[0], iter(lines[1:]))
+            lines, exception = _log_signatures.fold(lines[0], iter(lines[1:]), headed)
         moment = self._time(block, start)
         self.levels[window][level] += 1
         group, number = self._kind(level, exception or message, lines, exception)
@@ -145,6 +147,20 @@ class Tally:
                 self.known[number]["count"] += 1
                 widen(self.known[number], moment)
         return taken
+
+    def _has_head(self, block, start):
+        """Whether the line that begins at ``start``, which is indented, goes on from one that says its level.
+
+        That one has been counted, or is none that counts, as PostgreSQL's STATEMENT.
+        """
+        for _line in range(LOOK_BACK):
+            if not start:
+                return False
+            start = block.rfind(b"\n", 0, start - 1) + 1
+            line = printable(self.form.text(block[start : _line_end(block, start)]))
+            if line[:1] not in (" ", "\t"):
+                return _log_levels.says_level(line)
+        return False
 
     def _following(self, block, ends):
         at = ends[0]
@@ -187,6 +203,12 @@ class Tally:
                 return moment
             start = block.rfind(b"\n", 0, start - 1) + 1
         return None
+
+
+def headed(line):
+    """Whether a line says its level or its time, and so begins an event."""
+    # Most lines say their time, and that is found at once.
+    return _log_times.is_dated(line) or _log_levels.says_level(line)
 
 
 def widen(entry, moment):

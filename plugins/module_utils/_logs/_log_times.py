@@ -16,6 +16,7 @@ import time
 MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 # How far into a line its time is looked for.
 WITHIN = 400
+NEAR = 60
 
 # A line of the engine's json-file driver ends in its time, in UTC.
 ENGINE = re.compile(rb'"time":"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z"\}\s*$')
@@ -56,6 +57,11 @@ def of_text(line):
         return _epoch(found)
     except (ValueError, OverflowError, KeyError):
         return None
+
+
+def is_dated(text):
+    """Whether a line, as text, says its time near its start, without asking which."""
+    return bool(FORMS.search(text[:NEAR].encode("utf-8", "replace")))
 
 
 def _epoch(found):

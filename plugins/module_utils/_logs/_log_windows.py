@@ -29,6 +29,8 @@ MOST_UNDATED = 4 << 20
 class Memory:
     """A piece that is held in memory."""
 
+    first = 0
+
     def __init__(self, data, time_of):
         self.data = data
         self.size = len(data)
@@ -51,7 +53,15 @@ class File:
         status = os.fstat(self.descriptor)
         self.size = status.st_size
         self.modified = status.st_mtime
+        self.first = self._first()
         self.identity = (status.st_dev, status.st_ino)
+
+    def _first(self):
+        """Where its data begins: one that was truncated while a program went on writing begins with a hole."""
+        try:
+            return os.lseek(self.descriptor, 0, os.SEEK_DATA)
+        except OSError:
+            return 0
 
     def read(self, start, end):
         """The bytes from start to end; fewer where the file was truncated meanwhile."""
@@ -108,11 +118,11 @@ def since(piece, moment):
     ``size`` where there is none, null where no line says its time.
     Lines are taken to be in the order of their times.
     """
-    first = dated(piece, 0, piece.size)
+    first = dated(piece, piece.first, piece.size)
     if first is None:
         return None if piece.size else 0
     if first[1] >= moment:
-        return 0
+        return piece.first
     low, high = first[0], piece.size
     while high - low > 1:
         middle = (low + high) // 2
@@ -162,12 +172,12 @@ def spans(pieces, previous, current):
         if begin is None:
             raise Undated("its lines say no time that is understood")
         now.append(Span(piece, begin, piece.size))
-        if begin == 0:
-            earlier = 0
+        if begin <= piece.first:
+            earlier = piece.first
         else:
             earlier = since(piece, previous)
             before.append(Span(piece, earlier, begin))
-        if earlier > 0:
+        if earlier > piece.first:
             return now, before, True
     return now, before, False
 
@@ -180,14 +190,16 @@ class Reader:
     """Reads spans backwards by blocks of whole events, within a budget of bytes and until a deadline.
 
     ``joins(line)`` says whether a line goes on from the one before it: a block does not begin with such a line.
+    ``is_partial(line)`` says whether the line after it is the rest of it, by how it ends.
     ``done`` counts what of the spans is behind us, ``read`` what was read for it: the head of a block that belongs to
     the block before is read twice.
     """
 
-    def __init__(self, budget, deadline, joins):
+    def __init__(self, budget, deadline, joins, is_partial=lambda line: False):
         self.budget = budget
         self.deadline = deadline
         self.joins = joins
+        self.is_partial = is_partial
         self.block = 1 << 16
         self.read = 0
         self.done = 0
@@ -229,13 +241,14 @@ class Reader:
 
     def _first_event(self, block):
         """Where the first event of a block begins, null for nowhere. What is before it belongs to the block before."""
-        first = None
+        first, before = None, 0
         at = block.find(b"\n", 0, len(block) - 1) + 1
         for _line in range(300):
             if not at:
                 break
-            if not self.joins(block[at : at + 300]):
-                return at
-            first = first or at
-            at = block.find(b"\n", at, len(block) - 1) + 1
+            if not self.is_partial(block[before : at - 1]):
+                if not self.joins(block[at : at + 300]):
+                    return at
+                first = first or at
+            before, at = at, block.find(b"\n", at, len(block) - 1) + 1
         return first

@@ -18,7 +18,7 @@ import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_SOCKET
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log, _log_sources
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_look import Look
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
@@ -41,7 +41,7 @@ ARGUMENT_SPEC = {
     "max_total_bytes": {"type": "int", "default": 128 << 20},
     "sample_length": {"type": "int", "default": 300},
     "docker_root": {"type": "path"},
-    "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},
+    "docker_host": {"type": "str", "default": DEFAULT_HOST},
     "top": {"type": "int", "default": 20},
     "timeout": {"type": "float", "default": 5.0},
     "deadline": {"type": "float", "default": 15.0},
@@ -116,6 +116,8 @@ def compiled(options):
     """The options that are patterns: ``(known, progress by service)``. Raises BadOption."""
     if options["minutes"] <= 0:
         raise BadOption("minutes: must be more than 0")
+    if "" in options["files"]:
+        raise BadOption("files: one of them is empty")
     known, progress = [], {}
     for row in options["own"] + options["known"]:
         if not isinstance(row.get("pattern"), str) or not row.get("id"):

@@ -21,6 +21,12 @@ SECRETS = (
     'config {"user": "bob", "password": "s3cr3t three"}',
     "AWS_SECRET_ACCESS_KEY=s3cr3t-four was refused",
     "ALTER USER bob IDENTIFIED BY 's3cr3t-five'",
+    "lost amqp://tracktion:s3cr3t-six@rabbitmq:5672/",
+    "cannot connect: host=postgres dbname=tracktion password=s3cr3t-seven sslmode=require",
+    "request with Cookie: session=s3cr3t-eight; theme=dark",
+    "Authorization: Basic s3cr3t9OmFiYw== was denied",
+    "no account of s3cr3t.bob@example.org",
+    "cannot load -----BEGIN PRIVATE KEY-----s3cr3tTen-----END PRIVATE KEY-----",
 )
 
 TRACEBACKS = """
@@ -84,21 +90,21 @@ def talker(lab, service, script, *options):
         attempt(*remove)
 
 
-@fault(fires=["logs.error_burst", "logs.errors", "logs.new_error_signature"])
+@fault(fires=["logs.error_burst"])
 def errors_burst(lab):
     """A service logs hundreds of errors within a moment, between lines that tell of "0 errors"."""
     with talker(lab, "bursting_service", BURST):
         yield
 
 
-@fault(fires=["logs.errors", "logs.known_signature"])
+@fault(fires=["logs.error_burst", "logs.known_signature"])
 def traceback_flood(lab):
     """A service logs tracebacks of many lines, because the database has no connection left for it."""
     with talker(lab, "tracing_service", TRACEBACKS):
         yield
 
 
-@fault(fires=["logs.errors"])
+@fault(fires=["logs.error_burst"])
 def secrets_in_log(lab):
     """A service logs passwords, tokens and keys."""
     lines = [f"ERROR {text}" for text in SECRETS for _time in range(6)]
@@ -106,7 +112,7 @@ def secrets_in_log(lab):
         yield
 
 
-@fault(fires=["logs.errors"])
+@fault(fires=["logs.error_burst"])
 def unreadable_bytes(lab):
     """A service logs a line of 1 MiB, colours and bytes that are no text."""
     with talker(lab, "garbling_service", BAD_BYTES):

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log
@@ -87,3 +89,10 @@ def test_what_is_older_does_not_count_and_a_ring_that_lost_some_says_so():
 
 def test_escaped_bytes_are_read():
     assert _kernel_log.parse("3,1,1000000,-;a\\x0ab\\x5c") == (1.0, "a\nb\\")
+
+
+@pytest.mark.parametrize("text", ["[", "traps: ", "XFS (a): ", "INFO: task "])
+def test_no_record_takes_long(text):
+    began = time.process_time()
+    grouped("3,1,1000000,-;" + text * 100000)
+    assert time.process_time() - began < 0.5

@@ -10,6 +10,7 @@ import json
 import struct
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._log_errors_info import shares
 
 
@@ -28,12 +29,21 @@ def test_entries_of_the_journal_become_lines_of_their_units():
         entry("of a container", CONTAINER_NAME="c"),
         '{"cut in tw',
     ]
-    assert _log_journal.by_unit([row.encode() for row in rows]) == {
+    units, taken = _log_journal.by_unit([row.encode() for row in rows], Deadline(60))
+    assert taken == len(rows)
+    assert units == {
         "a.service": b"1.000000 first\n1.000000 more\n2.000000 second\n",
         "cron": b"1.000000 [error] hi\xef\xbf\xbd\n",
         "(no unit)": b"1.000000 [warning] \n",
         "b.service": b"1.000000 2026 ERROR x\n",
     }
+
+
+def test_a_backlog_is_taken_apart_from_its_newest_entry_on_and_no_longer_than_it_may():
+    ticks = iter(range(100))
+    rows = [entry("%d" % number, 1000 - number, _SYSTEMD_UNIT="a.service").encode() for number in range(50)]
+    units, taken = _log_journal.by_unit(rows, Deadline(4, clock=lambda: next(ticks)))
+    assert (units, taken) == ({"a.service": b"998.000000 2\n999.000000 1\n1000.000000 0\n"}, 3)
 
 
 def frame(kind, text):

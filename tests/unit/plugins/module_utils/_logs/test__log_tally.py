@@ -43,6 +43,158 @@ Caused by: java.io.IOException: disk
 \tat a.D.e(D.java:7)
 """
 
+# One event each, of many lines: its level, its signature, and the lines as programs write them.
+EVENTS = {
+    "python plain": (
+        "error",
+        "ValueError: bad",
+        """\
+Traceback (most recent call last):
+  File "/a.py", line 3, in <module>
+    main()
+    ^^^^^^
+  File "/a.py", line 2, in main
+    raise ValueError("bad\\nfailed second line")
+ValueError: bad
+failed second line
+""",
+    ),
+    "python group": (
+        "error",
+        "ExceptionGroup: unhandled errors in a TaskGroup (<n> sub-exceptions)",
+        """\
+  + Exception Group Traceback (most recent call last):
+  |   File "/a.py", line 3, in <module>
+  | ExceptionGroup: unhandled errors in a TaskGroup (2 sub-exceptions)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/a.py", line 9, in f
+    | ValueError: one
+    +---------------- 2 ----------------
+    | Traceback (most recent call last):
+    |   File "/a.py", line 9, in f
+    | TypeError: two
+    +------------------------------------
+2026-11-25 08:24:16,614 INFO next
+""",
+    ),
+    "java": (
+        "error",
+        "o.s.Boot : Application run failed",
+        """\
+2026-11-25 08:24:16.614 ERROR 1 --- [main] o.s.Boot : Application run failed
+
+org.springframework.beans.factory.BeanCreationException: Error creating bean with name 'x'
+\tat a.B.c(B.java:12) ~[x.jar:1]
+\t... 30 common frames omitted
+Caused by: org.postgresql.util.PSQLException: FATAL: password authentication failed
+\tat a.D.e(D.java:7)
+\tSuppressed: java.io.IOException: error
+\t\tat a.b
+2026-11-25 08:24:17.614  INFO 1 --- [main] next
+""",
+    ),
+    "go panic": (
+        "critical",
+        "panic: runtime error: invalid memory address or nil pointer dereference",
+        """\
+panic: runtime error: invalid memory address or nil pointer dereference
+[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x48f5a6]
+
+goroutine 1 [running]:
+main.fail(0x0, {0xc000, 0x1})
+\t/app/main.go:12 +0x66
+main.main()
+\t/app/main.go:8 +0x1d
+exit status 2
+""",
+    ),
+    "go panic recovered": (
+        "critical",
+        "http: panic serving <ip>: boom error",
+        """\
+2026/11/25 08:24:16 http: panic serving 10.0.0.1:5: boom error
+goroutine 19 [running]:
+net/http.(*conn).serve.func1()
+\t/usr/local/go/src/net/http/server.go:1850 +0xbf
+panic({0x6a5b20, 0x77e3f0})
+\t/usr/local/go/src/runtime/panic.go:890 +0x262
+main.failed.func1({0x77, 0x1}, 0x3)
+\t/app/main.go:12 +0x66
+created by net/http.(*Server).Serve
+\t/usr/local/go/src/net/http/server.go:3089 +0x5ed
+2026/11/25 08:24:17 next
+""",
+    ),
+    "rust": (
+        "critical",
+        "thread 'main' panicked at src/main.rs:<n>:<n>:",
+        """\
+thread 'main' panicked at src/main.rs:2:5:
+called `Result::unwrap()` on an `Err` value: Error { kind: NotFound }
+stack backtrace:
+   0: rust_begin_unwind
+             at /rustc/x/library/std/src/panicking.rs:597:5
+   1: core::panicking::panic_fmt
+note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+""",
+    ),
+    "pg": (
+        "error",
+        'a@b ERROR: duplicate key value violates unique constraint "tracks_pkey"',
+        """\
+2026-11-25 08:24:08.114 UTC [29] a@b ERROR:  duplicate key value violates unique constraint "tracks_pkey"
+2026-11-25 08:24:08.114 UTC [29] a@b DETAIL:  Key (name)=(fatal error) already exists.
+2026-11-25 08:24:08.114 UTC [29] a@b STATEMENT:  INSERT INTO tracks
+\tVALUES ('fatal error',
+\t'x')
+2026-11-25 08:24:08.115 UTC [29] a@b LOG:  fine
+""",
+    ),
+    "pg de": (
+        "error",
+        "CET [<n>] a@b FEHLER: doppelter Schlüsselwert verletzt Unique-Constraint »tracks_pkey«",
+        """\
+2026-11-25 08:24:08.114 CET [29] a@b FEHLER:  doppelter Schlüsselwert verletzt Unique-Constraint »tracks_pkey«
+2026-11-25 08:24:08.114 CET [29] a@b DETAIL:  Schlüssel »(name)=(fatal error)« existiert bereits.
+2026-11-25 08:24:08.114 CET [29] a@b ANWEISUNG:  INSERT INTO tracks error
+2026-11-25 08:24:08.115 CET [29] a@b LOG:  fine
+""",
+    ),
+    "rabbit": (
+        "error",
+        "Error on AMQP connection <pid> (<ip>), channel <n>:",
+        """\
+2026-11-25 08:24:08.114022+00:00 [error] <0.9.0> Error on AMQP connection <0.9.0> (10.0.0.1:5), channel 1:
+2026-11-25 08:24:08.114022+00:00 [error] <0.9.0>  operation basic.publish caused a channel exception not_found
+2026-11-25 08:24:08.114022+00:00 [error] <0.9.0> \n\
+2026-11-25 08:24:09.114022+00:00 [info] <0.9.0> closing
+""",
+    ),
+    "celery": (
+        "error",
+        "ValueError: x",
+        """\
+[2026-11-25 08:24:16,614: ERROR/ForkPoolWorker-1] Task x[7] raised unexpected: ValueError('x')
+Traceback (most recent call last):
+  File "/a.py", line 3, in <module>
+ValueError: x
+[2026-11-25 08:24:16,614: INFO/MainProcess] Task x error-free
+""",
+    ),
+    "structlog rich": (
+        "error",
+        "request failed [app] path=<path>",
+        """\
+2026-11-25 08:24:16 [error    ] request failed                 [app] path=/x
+╭─────────────── Traceback (most recent call last) ───────────────╮
+│ /a.py:3 in <module>  error                                        │
+╰──────────────────────────────────────────────────────────────────╯
+ValueError: x
+""",
+    ),
+}
+
 
 def engine(*texts, stream="stdout"):
     entries = [
@@ -91,6 +243,18 @@ def test_a_traceback_of_java_is_one_event():
     counted = tally(engine(*JAVA.splitlines()))
     (group,) = list(counted.groups.values())
     assert group["signature"] == 'Exception in thread "main" java.lang.IllegalStateException: no'
+
+
+@pytest.mark.parametrize(("level", "signature", "text"), EVENTS.values(), ids=list(EVENTS))
+def test_many_lines_are_one_event(level, signature, text):
+    counted = tally(engine(*text.splitlines()))
+    assert [(group["level"], group["signature"]) for group in counted.groups.values()] == [(level, signature)]
+    assert counted.levels[CURRENT][level] == 1
+
+
+def test_a_program_that_crashes_again_and_again_is_counted():
+    counted = tally(engine(*CHAINED.splitlines()[1:5] * 30))
+    assert counted.levels[CURRENT]["error"] == 30
 
 
 def test_a_traceback_without_a_line_before_it():

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_sources, _log_times
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import Engine, Stamped
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import CURRENT, Engine, Stamped, Tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import (
     BLOCK,
     File,
@@ -153,6 +153,20 @@ def test_a_line_longer_than_a_block_gives_only_its_start():
     assert reader.done == len(data)
     # Nothing but one line, without an end.
     assert sum(map(len, read(b"1.0 " + b"x" * (3 * BLOCK))[0])) <= BLOCK
+
+
+def test_a_long_line_in_many_entries_is_one_event():
+    """As the engine keeps a line of 1 MB: in entries of 16 KiB, of which only the last has the end of the line."""
+    entry = b'{"log":"%s%s","stream":"stdout","time":"2026-11-25T08:24:14Z"}\n'
+    long = entry % (b"ERROR " + b"x error " * 2000, b"") + entry % (b"an error " * 1800, b"") * 70
+    long += entry % (b"failed", b"\\n")
+    data = entry % (b"INFO a", b"\\n") + long + entry % (b"ERROR b", b"\\n") + long
+    piece = Memory(data, Engine.time_of)
+    tally = Tally(Engine)
+    reader = Reader(1 << 30, Deadline(60), tally.joins, Engine.is_partial)
+    for block in reader.blocks(spans([piece], 0, 0)[0]):
+        tally.feed(block, CURRENT)
+    assert (tally.lines[CURRENT], tally.levels[CURRENT]["error"]) == (4, 3)
 
 
 def test_no_time_left_reads_nothing():
