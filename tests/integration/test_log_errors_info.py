@@ -459,6 +459,12 @@ def test_a_journal(tmp_path):
     ("options", "named"),
     [
         ({"minutes": 0}, "minutes"),
+        ({"minutes": "nan"}, "minutes: must be more than 0"),
+        ({"timeout": 0}, "timeout: must be more than 0"),
+        ({"deadline": -1}, "deadline: must be more than 0"),
+        ({"top": -1}, "top: must be 1 or more"),
+        ({"max_bytes": 0}, "max_bytes: must be 1 or more"),
+        ({"sample_length": -5}, "sample_length: must be 1 or more"),
         ({"files": [""]}, "files: one of them is empty"),
         ({"progress": {"a": "("}}, "progress: a"),
         ({"known": [{"id": "x", "pattern": "("}]}, "known: x"),

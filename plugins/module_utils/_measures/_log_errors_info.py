@@ -67,6 +67,7 @@ class Window:
 
 def measure(options):
     """The measurement that the module tracktion.ops.log_errors_info documents."""
+    refuse_absurd(options)
     patterns = compiled(options)
     deadline = Deadline(max(0.2, options["deadline"] - RESERVE_SECONDS))
     window = Window(options, time.time())
@@ -112,10 +113,18 @@ def measure(options):
     )
 
 
+def refuse_absurd(options):
+    """Raises BadOption for an amount that leaves nothing to look at."""
+    for name in ("minutes", "timeout", "deadline"):
+        if not 0 < options[name] < float("inf"):
+            raise BadOption("%s: must be more than 0" % name)
+    for name in ("max_bytes", "max_total_bytes", "sample_length", "top"):
+        if options[name] < 1:
+            raise BadOption("%s: must be 1 or more" % name)
+
+
 def compiled(options):
     """The options that are patterns: ``(known, progress by service)``. Raises BadOption."""
-    if options["minutes"] <= 0:
-        raise BadOption("minutes: must be more than 0")
     if "" in options["files"]:
         raise BadOption("files: one of them is empty")
     known, progress = [], {}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
@@ -318,3 +319,15 @@ def test_the_last_line_may_have_no_end():
     counted = Tally(Stamped)
     counted.feed(b"1.0 ERROR a\n2.0 ERROR b", CURRENT)
     assert (counted.lines[CURRENT], counted.levels[CURRENT]["error"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["error ", "error-", "[error", "0 errors ", "/a/", "E", '{"', "\\", "  at ", "panic: ", "log level ", "<1>"]
+)
+def test_no_line_of_1_mb_takes_long(text):
+    line = b"1795595054.0 " + (text * (1 << 20))[: 1 << 20].encode()
+    began = time.process_time()
+    counted = Tally(Stamped)
+    counted.feed(line + b"\n1795595055.0 ERROR next\n", CURRENT)
+    assert time.process_time() - began < 1
+    assert counted.levels[CURRENT]["error"] >= 1
