@@ -83,8 +83,17 @@ class _Case:
                 self.items += 1
                 self.counts["unknown"] += 1
                 if len(self.fired["unknown"]) < LISTED:
-                    self.fired["unknown"].append((current[0], _reason(self.check, current[0], exc), None))
+                    self.fired["unknown"].append((current[0], self.why_unknown(current[0], exc), None))
                 feed = remembering()
+
+    def why_unknown(self, item, exc):
+        """Why an item could not be judged, with what the measurement says of a part of all such items."""
+        reason = _reason(self.check, item, exc)
+        probe, below = self.check.path[0], ".".join(self.check.path[1:]) + "."
+        for entry in self.outcome["measurement"][probe].get("unknown") or []:
+            if entry["part"].startswith(below):
+                return "%s: %s" % (reason, entry["reason"])
+        return reason
 
     def look(self):
         """``(value, None, None)`` where there is something to judge, else ``(None, reason, cure)``."""

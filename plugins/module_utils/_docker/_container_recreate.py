@@ -33,6 +33,7 @@ SPEC = dict(
     deadline={"type": "float", "default": 180.0},
 )
 
+VERSION = "com.docker.compose.version"
 ENGINE_SAID = re.compile(r"Error response from daemon: (.+)")
 # What the program timeout exits with where it had to end a command.
 TIMED_OUT = 124
@@ -79,6 +80,9 @@ class Service:
                 "Name the files in compose_files.",
             )
         _project, self.files, self.directory = found[0]
+        # compose v1 joins the parts of a name in another way.
+        old = any(labels.get(VERSION, "").startswith("1.") for labels in labels_of.values())
+        self.joint = "_" if old else "-"
         try:
             self.services = _compose_file.load(self.files, self.directory)
         except _compose_file.Unreadable as exc:
@@ -117,7 +121,7 @@ class Service:
         )
 
     def foreseen(self, containers):
-        """What they would be, as far as the file tells; a missing one is named as compose does by default."""
+        """What they would be, as far as the file tells; a missing one is named as compose did with the others."""
         wanted = self.services[self.name]
         known = {
             "image": wanted["image"],
@@ -126,7 +130,7 @@ class Service:
             "id": None,
         }
         known = {name: value for name, value in known.items() if value is not None or name == "id"}
-        made = containers or [dict(EMPTY, name="%s-%s-1" % (self.options["project"], self.name))]
+        made = containers or [dict(EMPTY, name=self.joint.join((self.options["project"], self.name, "1")))]
         return [dict(container, **known) for container in made]
 
     def up(self, deadline):

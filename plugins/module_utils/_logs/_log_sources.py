@@ -15,6 +15,7 @@ import json
 import os
 import re
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import may_be_there
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import File, Memory, newest, shifted
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
@@ -231,7 +232,7 @@ def containers(engine, options):
 
 def _by_engine(options, names):
     hidden = "the engine's files cannot be read without privilege (measure with become)"
-    if not os.path.exists(options["docker_socket"]):
+    if not may_be_there(options["docker_socket"]):
         return [Missing("containers", "container", hidden)] if names is None else []
     try:
         rows = _log_engine.containers(options["docker_socket"], options["timeout"])
