@@ -14,6 +14,8 @@ from functools import partial
 import docker as sdk
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from tests.integration import areas
 from tests.integration.containers import sound
 from tests.integration.inotify_faults import SOMEBODY, become
@@ -21,14 +23,19 @@ from tests.integration.modules import run_module, run_module_in_container
 from tests.lab.engine import compose_command, docker
 from tests.lab.images import ensure_image, ensure_image_with
 from tests.lab.podman import IMAGE, SOMEBODY_ELSE, podman, remove_containers
-from tests.lab.servers import LABEL
+from tests.lab.servers import LABEL, PROCESS_LABEL, this_process
 from tests.lab.shell import attempt, run, wait_until
 from tests.lab.throwaway import inspect
 
 SOCKET = "/var/run/docker.sock"
 COMPOSE = "com.docker.compose"
 # Nothing in here is about what happens between two looks at the kernel's counters, or about an engine that is slow.
-CALM = {"tracktion_sample_seconds": 0.1, "containers_disk_seconds": 20, "containers_timeout": 20, "containers_deadline": 60}
+CALM = {
+    "tracktion_sample_seconds": 0.1,
+    "containers_disk_seconds": 20,
+    "containers_timeout": 20,
+    "containers_deadline": 60,
+}
 
 
 def visit(name, settings):
@@ -304,6 +311,34 @@ def test_a_stack_that_compose_v2_has_made_in_podman_is_told_and_made_anew(engine
     assert run_module("container_recreate", wanted)["result"] == "as_wanted"
 
 
+def test_the_network_is_looked_at_from_where_a_container_of_podman_is(engine, app):
+    engine.start("web", labels=of(app, "web"))
+    settings = {"network_docker_host": engine.host, "network_compose_project": app[COMPOSE + ".project"]}
+    settings.update(network_check_resolver=False, network_paths=[{"from": "web", "to": "127.0.0.1:1"}])
+    found = diagnose("network", settings)
+    # Inside of it nobody listens; and Docker's rules are not missed for an engine that has its own.
+    assert list(found) == ["network.path_refused"]
+    assert sound(found["network.path_refused"])[0]["object"].startswith("web")
+    gone = dict(settings, network_paths=[{"from": "other", "to": "127.0.0.1:1"}])
+    assert list(diagnose("network", gone)) == ["network.service_not_looked_from"]
+
+
+def test_a_command_is_run_in_a_container_of_podman(engine, app):
+    engine.start("web", labels=of(app, "web"))
+    commands = [
+        {"name": "well", "service": "web", "argv": ["echo", "hello"], "output_contains": "hello"},
+        {"name": "wrong", "service": "web", "argv": ["sh", "-c", "exit 7"]},
+        {"name": "long", "service": "web", "argv": ["sleep", "60"], "timeout": 1},
+    ]
+    found = run_module("container_probe_info", {"docker_host": engine.host, "commands": commands})
+    said = {each["name"]: each for each in found["commands"]}
+    assert (said["well"]["ok"], said["wrong"]["exit_code"]) == (True, 7)
+    assert (said["long"]["ok"], said["long"]["killed"]) == (False, True)
+    # It is gone, and nothing else is.
+    assert "sleep 60" not in engine.run("top", "web", "args")
+    assert engine.inspect("web", ".State.Status") == "running"
+
+
 TALK = "while :; do echo ERROR no database; sleep 0.1; done"
 
 
@@ -384,3 +419,53 @@ def test_a_socket_that_is_not_for_us_is_told_with_whom_it_is_for(rootless):
         logs = {"logs_docker_root": "/nonexistent", "logs_docker_socket": host[len("unix://") :]}
         (finding,) = diagnose("logs", logs, before=nobody)["logs.unreadable"]
         assert "may not speak" in finding["summary"]
+
+
+# Engines that speak other versions of the API
+
+
+@pytest.fixture(scope="module")
+def demanding(tmp_path_factory):
+    """A newer Docker, without containers, that takes no version of the API as old as that of the machine's own."""
+    directory = tmp_path_factory.mktemp("demanding")
+    name = "tracktion-lab-%s" % secrets.token_hex(4)
+    may = ("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE")
+    may += tuple("--security-opt=%s=unconfined" % each for each in ("seccomp", "systempaths", "apparmor"))
+    sees = ("--volume", "%s:/run/outside" % directory, "--volume", "/var/lib/docker")
+    labels = ("--label", "%s=containers" % LABEL, "--label", "%s=%s" % (PROCESS_LABEL, this_process()))
+    command = ("dockerd", "--host", "unix:///run/outside/docker.sock", "--bridge=none", "--iptables=false")
+    try:
+        docker(
+            *("run", "--detach", "--name", name, "--network", "none", *may, *sees, *labels),
+            *("--env", "DOCKER_MIN_API_VERSION=1.44", ensure_image_with("trixie", "docker.io")),
+            *(*command, "--ip6tables=false", "--storage-driver=vfs"),
+        )
+        host = "unix://%s" % (directory / "docker.sock")
+        wait_until(lambda: attempt("docker", "--host", host, "version").returncode == 0, "a newer engine", 30)
+        yield directory / "docker.sock"
+    finally:
+        attempt("docker", "rm", "--force", "--volumes", name)
+
+
+def test_an_engine_that_takes_newer_versions_only_is_spoken_to_in_the_oldest_of_them(demanding):
+    refusal = run("curl", "--silent", "--unix-socket", str(demanding), "http://docker/v1.41/info")
+    assert "client version 1.41 is too old" in refusal
+    host = "unix://%s" % demanding
+    state = visit("containers", {"containers_docker_host": host})["state"]
+    assert (state["reachable"], state["unknown"], state["containers"]) == (True, [], [])
+    assert int(state["engine"]["version"].split(".")[0]) > 20
+    assert _docker.Client(_options(host), Deadline(20)).api.api_version == "1.44"
+    # The library of the oldest Debian that is supported is older than both.
+    seen = ("--volume", "%s:%s" % (demanding, SOCKET))
+    found = run_module_in_container(ensure_image("bookworm"), "container_state_info", {}, seen)
+    assert (found["reachable"], found["engine"]["version"]) == (True, state["engine"]["version"])
+
+
+def test_the_engine_of_the_machine_is_spoken_to_in_the_version_that_is_known():
+    api = _docker.Client(_options("unix://%s" % SOCKET), Deadline(20)).api
+    assert api.api_version == _docker.KNOWN_API
+
+
+def _options(host):
+    options = {name: spec.get("default") for name, spec in _docker.SPEC.items()}
+    return dict(options, docker_host=host, timeout=20.0)
