@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 from functools import partial
@@ -20,7 +21,7 @@ from tests.integration import areas
 from tests.integration.containers import sound
 from tests.integration.inotify_faults import SOMEBODY, become
 from tests.integration.modules import run_module, run_module_in_container
-from tests.lab.engine import compose_command, docker
+from tests.lab.engine import compose_command, docker, install_programs
 from tests.lab.images import ensure_image, ensure_image_with
 from tests.lab.podman import IMAGE, SOMEBODY_ELSE, podman, remove_containers
 from tests.lab.servers import LABEL, PROCESS_LABEL, this_process
@@ -337,6 +338,31 @@ def test_a_command_is_run_in_a_container_of_podman(engine, app):
     # It is gone, and nothing else is.
     assert "sleep 60" not in engine.run("top", "web", "args")
     assert engine.inspect("web", ".State.Status") == "running"
+
+
+def test_a_stack_of_podman_compose_is_told_and_left_to_it(engine, app, tmp_path):
+    install_programs({"podman-compose": ("podman-compose",), "unshare": ("util-linux",)})
+    name, path = app[COMPOSE + ".project"], tmp_path / "compose.yaml"
+    service = {"image": IMAGE, "restart": "always", "mem_limit": "64m"}
+    path.write_text(json.dumps({"services": {"web": service}}))
+    # Its bridge and its rules are in a network of their own, and go with it.
+    command = ("unshare", "--net", "env", "--chdir=%s" % tmp_path, "podman-compose", "--project-name", name)
+    try:
+        run(*command, "up", "-d", env=engine.environment)
+        web = "%s_web_1" % name
+        settings = {"containers_docker_host": engine.host, "containers_project": name}
+        settings["containers_expected_services"] = ["web"]
+        lacks = {"no_healthcheck": [web]}
+        assert told(diagnose("containers", settings)) == lacks
+        path.write_text(json.dumps({"services": {"web": {**service, "mem_limit": "32m"}}}))
+        found = diagnose("containers", settings)
+        assert told(found) == {"compose_drift": ["%s memory_limit_bytes" % web], **lacks}
+        wanted = dict(found["containers.compose_drift"][0]["remedy"]["vars"], docker_host=engine.host)
+        refused = run_module("container_recreate", wanted)
+        assert "podman-compose up -d web" in refused["msg"]
+        assert engine.inspect(web, ".State.Status") == "running"
+    finally:
+        attempt(*command, "down", "-t", "0", env=engine.environment)
 
 
 TALK = "while :; do echo ERROR no database; sleep 0.1; done"

@@ -34,6 +34,7 @@ SPEC = dict(
 )
 
 VERSION = "com.docker.compose.version"
+PODMAN_COMPOSE = "io.podman.compose.project"
 ENGINE_SAID = re.compile(r"Error response from daemon: (.+)")
 # What the program timeout exits with where it had to end a command.
 TIMED_OUT = 124
@@ -73,6 +74,12 @@ class Service:
         project = _docker.containers(client, "%s=%s" % (PROJECT, options["project"]))
         labels_of = {row["Id"]: row.get("Labels") or {} for row in project}
         marks = [{"id": row["Id"], "project": options["project"]} for row in project]
+        if any(PODMAN_COMPOSE in labels for labels in labels_of.values()):
+            # Compose does not know these containers for its own, and would make others beside them.
+            raise CannotMeasure(
+                "%s was made by podman-compose, which cannot be told to make one service anew" % options["project"],
+                cure="By hand, where its file is: podman-compose up -d %s" % self.name,
+            )
         found = list(_compose_drift.sources(marks, labels_of, options))
         if not found:
             raise _docker.NotFound(
