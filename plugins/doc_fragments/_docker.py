@@ -38,5 +38,6 @@ options:
 requirements:
   - docker >= 5.0 (the SDK, C(python3-docker))
 notes:
-  - Tested with Docker 20.10. The version of the API is negotiated.
+  - Tested with Docker 20.10 and 26.1 and with Podman 4.3, the latter as root and without. The version of the API is 1.41, that of Docker 20.10, or the
+    nearest to it that the engine takes.
 """

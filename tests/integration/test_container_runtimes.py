@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import secrets
 from functools import partial
 
@@ -17,92 +15,26 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
-from tests.integration import areas
 from tests.integration.containers import sound
 from tests.integration.inotify_faults import SOMEBODY, become
 from tests.integration.modules import run_module, run_module_in_container
+from tests.integration.runtimes import (
+    COMPOSE,
+    SOCKET,
+    OldProject,
+    as_of_a_user,
+    demanding_engine,
+    diagnose,
+    told,
+    visit,
+)
 from tests.lab.engine import compose_command, docker, install_programs
-from tests.lab.images import ensure_image, ensure_image_with
+from tests.lab.images import ensure_image
 from tests.lab.podman import IMAGE, SOMEBODY_ELSE, podman, remove_containers
-from tests.lab.servers import LABEL, PROCESS_LABEL, this_process
 from tests.lab.shell import attempt, run, wait_until
 from tests.lab.throwaway import inspect
 
-SOCKET = "/var/run/docker.sock"
-COMPOSE = "com.docker.compose"
-# Nothing in here is about what happens between two looks at the kernel's counters, or about an engine that is slow.
-CALM = {
-    "tracktion_sample_seconds": 0.1,
-    "containers_disk_seconds": 20,
-    "containers_timeout": 20,
-    "containers_deadline": 60,
-}
-
-
-def visit(name, settings):
-    """What a visit measures of an area."""
-    _area, outcome, _settings = areas.visit(name, {**CALM, **settings})
-    return outcome["measurement"]
-
-
-def diagnose(name, settings, **arguments):
-    return areas.diagnose(name, {**CALM, **settings}, **arguments)
-
-
-def told(found):
-    """The objects of the findings by their check."""
-    return {check.removeprefix("containers."): sorted(each["object"] for each in found[check]) for check in found}
-
-
 # Compose v1
-
-OLD_FILE = """
-version: "2.4"
-services:
-  web: &service
-    image: {image}
-    command: [sleep, infinity]
-    init: true
-    restart: always
-    mem_limit: {limit}
-    depends_on: [db]
-    labels: {{{label}: containers}}
-  db: {{<<: *service, depends_on: []}}
-  migration: {{image: {image}, command: ["true"], labels: {{{label}: containers}}}}
-"""
-
-
-class OldProject:
-    """A project on a host that has nothing but compose v1 to make it with."""
-
-    def __init__(self, home):
-        self.name = "tracktion-lab-%s" % secrets.token_hex(4)
-        self.home = home
-        self.host = ensure_image_with("bookworm", "docker-compose")
-        self.seen = ("--volume", "%s:%s" % (SOCKET, SOCKET), "--volume", "%s:%s" % (home, home))
-        (home / "deploy").mkdir()
-
-    def write(self, limit="64m"):
-        text = OLD_FILE.format(image=ensure_image("bookworm"), limit=limit, label=LABEL)
-        (self.home / "deploy" / "docker-compose.yml").write_text(text)
-
-    def compose(self, *words):
-        # From above, so that the file's name in the labels is a relative one.
-        old = ("docker-compose", "--project-name", self.name, "--file", "deploy/docker-compose.yml")
-        return docker("run", "--rm", *self.seen, "--workdir", str(self.home), self.host, *old, *words)
-
-    def look(self):
-        settings = {"containers_project": self.name, "containers_expected_services": ["web", "db"]}
-        return diagnose("containers", settings)
-
-    def recreate(self, check=False, **arguments):
-        wanted = {"project": self.name, "service": "web", "_ansible_check_mode": check, **arguments}
-        return run_module_in_container(self.host, "container_recreate", wanted, self.seen)
-
-    def remove(self):
-        mine = ("--quiet", "--filter", "label=%s.project=%s" % (COMPOSE, self.name))
-        attempt("docker", "rm", "--force", "--volumes", *docker("ps", "--all", *mine).split())
-        attempt("docker", "network", "rm", *docker("network", "ls", *mine).split())
 
 
 @pytest.fixture
@@ -396,9 +328,6 @@ def test_what_the_kernel_does_not_count_of_an_engine_without_root_is_unknown(roo
     assert (state["engine"]["kind"], state["engine"]["rootless"]) == ("podman", True)
     (facts,) = state["containers"]
     assert (facts["status"], facts["service"]) == ("running", "web")
-    if state["engine"]["cgroup_version"] == 2:
-        # Delegation is the matter of systemd, which gives it to those who are logged in.
-        pytest.fail("this machine counts for users, too: expect numbers here")
     assert {facts[name] for name in ("memory_bytes", "memory_ratio", "cpu_ratio", "pids", "oom_kills")} == {None}
     found = look(rootless)
     unknown = {check: findings for check, findings in found.items() if findings[0]["status"] == "unknown"}
@@ -410,20 +339,6 @@ def test_what_the_kernel_does_not_count_of_an_engine_without_root_is_unknown(roo
         "no_healthcheck": ["web"],
         "no_memory_limit": ["web"],
     }
-
-
-@contextlib.contextmanager
-def as_of_a_user(socket):
-    """The same socket as a rootless engine has it: in a directory of its user alone, by its user's number."""
-    directory = "/run/user/%d" % os.stat(socket).st_uid
-    assert not os.path.exists(directory), "somebody uses %s" % directory
-    os.makedirs(directory, mode=0o700)
-    try:
-        os.symlink(socket, directory + "/podman.sock")
-        yield "unix://%s/podman.sock" % directory
-    finally:
-        os.unlink(directory + "/podman.sock")
-        os.rmdir(directory)
 
 
 def test_a_socket_that_is_not_for_us_is_told_with_whom_it_is_for(rootless):
@@ -452,25 +367,8 @@ def test_a_socket_that_is_not_for_us_is_told_with_whom_it_is_for(rootless):
 
 @pytest.fixture(scope="module")
 def demanding(tmp_path_factory):
-    """A newer Docker, without containers, that takes no version of the API as old as that of the machine's own."""
-    directory = tmp_path_factory.mktemp("demanding")
-    name = "tracktion-lab-%s" % secrets.token_hex(4)
-    may = ("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE")
-    may += tuple("--security-opt=%s=unconfined" % each for each in ("seccomp", "systempaths", "apparmor"))
-    sees = ("--volume", "%s:/run/outside" % directory, "--volume", "/var/lib/docker")
-    labels = ("--label", "%s=containers" % LABEL, "--label", "%s=%s" % (PROCESS_LABEL, this_process()))
-    command = ("dockerd", "--host", "unix:///run/outside/docker.sock", "--bridge=none", "--iptables=false")
-    try:
-        docker(
-            *("run", "--detach", "--name", name, "--network", "none", *may, *sees, *labels),
-            *("--env", "DOCKER_MIN_API_VERSION=1.44", ensure_image_with("trixie", "docker.io")),
-            *(*command, "--ip6tables=false", "--storage-driver=vfs"),
-        )
-        host = "unix://%s" % (directory / "docker.sock")
-        wait_until(lambda: attempt("docker", "--host", host, "version").returncode == 0, "a newer engine", 30)
-        yield directory / "docker.sock"
-    finally:
-        attempt("docker", "rm", "--force", "--volumes", name)
+    with demanding_engine(tmp_path_factory.mktemp("demanding")) as socket:
+        yield socket
 
 
 def test_an_engine_that_takes_newer_versions_only_is_spoken_to_in_the_oldest_of_them(demanding):

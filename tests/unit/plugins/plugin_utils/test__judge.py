@@ -47,6 +47,16 @@ def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(jud
     assert counts["items"] == 2
 
 
+def test_a_null_is_told_with_what_the_measurement_says_of_the_part(judged):
+    measured = outcome([{"name": "a", "ready": None}])
+    (probe,) = measured["measurement"].values()
+    probe["unknown"] = [{"part": "other", "reason": "nothing to do with it"}, {"part": "items", "reason": "cut off"}]
+    path = "%s.counts" % CHECK["each"].partition(".")[2]
+    assert judged(measured)[0][0]["summary"] == "ready is not known"
+    probe["unknown"].append({"part": path, "reason": "nobody counts"})
+    assert judged(measured)[0][0]["summary"] == "ready is not known: nobody counts"
+
+
 def test_a_yes_or_no_that_is_null_is_unknown_when_the_row_asks_whether_it_is_known(judged):
     row = {**CHECK, "warning": "not (item.running | known)", "critical": "false"}
     queues = [{"name": "yes", "running": True}, {"name": "no", "running": False}, {"name": "null", "running": None}]

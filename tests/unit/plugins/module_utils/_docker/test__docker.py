@@ -86,6 +86,24 @@ def test_a_library_that_does_not_fit_is_named():
 
 
 @pytest.mark.parametrize(
+    ("oldest", "newest", "of_sdk", "expected"),
+    [
+        ("1.12", "1.41", "1.24", "1.41"),
+        ("1.24", "1.45", "1.24", "1.41"),
+        ("1.44", "1.52", "1.24", "1.44"),
+        ("1.24", "1.52", "1.44", "1.44"),
+        ("1.24", "1.40", "1.24", "1.40"),
+        # The SDK says that it is too old.
+        (None, "1.20", "1.24", "1.20"),
+        (None, None, "1.24", "1.41"),
+        ("1.9", "1.100", "1.24", "1.41"),
+    ],
+)
+def test_the_version_that_is_spoken_is_the_one_we_know_or_the_nearest(oldest, newest, of_sdk, expected):
+    assert _docker.spoken({"MinAPIVersion": oldest, "ApiVersion": newest}, of_sdk) == expected
+
+
+@pytest.mark.parametrize(
     ("row", "name"),
     [
         ({"Id": "0123456789abcdef", "Names": ["/web/store", "/store"]}, "store"),
