@@ -126,6 +126,8 @@ def podman(user: str | None = None) -> Iterator[Podman]:
             yield engine
     finally:
         remove_containers(engine)
+        # Without root, a process holds the user's namespace open; this ends it.
+        engine.attempt("system", "migrate")
         shutil.rmtree(home)
 
 
