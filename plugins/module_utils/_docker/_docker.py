@@ -13,6 +13,7 @@ import time
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import ONE_OFF
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import (
     DEFAULT_HOST,
+    OF_A_USER,
     may_be_there,
     who_may,
 )
@@ -165,7 +166,8 @@ def explained(exc, host):
         )
     for kind, message, cure, matches in REASONS:
         if any(matches(link) for link in chain):
-            return CannotConnect(kind, message % (path or host), cure or who_may(path or ""))
+            cure = cure.format(unit=unit(host)) if cure else who_may(path or "")
+            return CannotConnect(kind, message % (path or host), cure)
     return CannotConnect("failed", "%s: %s" % (host, text), "Check docker_host (%s)." % host)
 
 
@@ -173,7 +175,7 @@ REASONS = (
     (
         "no_engine",
         "there is no socket %s",
-        "Is Docker installed here, and does it run (systemctl status docker)? Check docker_host.",
+        "Is the engine installed here, and does it run (systemctl status {unit})? Check docker_host.",
         lambda link: isinstance(link, FileNotFoundError),
     ),
     (
@@ -186,7 +188,7 @@ REASONS = (
     (
         "refused",
         "nobody listens at %s",
-        "Start the engine: systemctl start docker. Why it stopped: journalctl -u docker --since -1h",
+        "Start the engine: systemctl start {unit}. Why it stopped: journalctl -u {unit} --since -1h",
         lambda link: isinstance(link, ConnectionRefusedError),
     ),
     (
@@ -202,6 +204,12 @@ REASONS = (
         lambda link: "SSL" in type(link).__name__ or "CERTIFICATE" in str(link),
     ),
 )
+
+
+def unit(host):
+    """What systemctl calls the engine behind a socket: that of a user, and Podman's, by other names than Docker's."""
+    name = "podman" if "podman" in host else "docker"
+    return "%s --user" % name if OF_A_USER.search(host) else name
 
 
 def causes(exc):

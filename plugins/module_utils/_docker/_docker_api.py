@@ -29,6 +29,8 @@ DEFAULT_HOST = SCHEME + DEFAULT_SOCKET
 MAX_BYTES = 32 * 1024 * 1024
 MAX_REFUSAL_BYTES = 65536
 WIRE_ERRORS = (OSError, http.client.HTTPException)
+# Where the socket of an engine is that a user has for himself.
+OF_A_USER = re.compile(r"/run/user/(\d+)/")
 LOOK_AT_ENGINE = "journalctl -u docker -n 50"
 
 
@@ -196,9 +198,6 @@ def may_be_there(path):
     except OSError as exc:
         return isinstance(exc, PermissionError)
     return True
-
-
-OF_A_USER = re.compile(r"/run/user/(\d+)/")
 
 
 def who_may(path):
