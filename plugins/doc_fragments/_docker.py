@@ -41,7 +41,8 @@ options:
 requirements:
   - docker >= 5.0 (the SDK, C(python3-docker))
 notes:
-  - Tested with Docker 20.10. The version of the API is negotiated.
+  - Tested with Docker 20.10 and 26.1 and with Podman 4.3, the latter as root and without. The version of the API is 1.41, that of Docker 20.10, or the
+    nearest to it that the engine takes.
   - The C(kind) of an engine that cannot be asked is V(no_engine) (there is no such socket), V(refused) (nobody listens there), V(permission),
     V(timeout), V(rejected) (it answers, and says no), V(too_old), V(tls), V(name_resolution) or V(failed).
 """

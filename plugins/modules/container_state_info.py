@@ -115,6 +115,8 @@ engine:
   contains:
     installed: {description: Whether this machine has one., type: bool, returned: always}
     kind: {description: V(docker) or V(podman)., type: str, returned: always}
+    rootless: {description: Whether it runs without root; null where it was not told., type: bool, returned: always}
+    command: {description: 'The words with which a person speaks to it, such as C(docker).', type: str, returned: always}
     version: {description: Its version., type: str, returned: always}
     major_version: {description: The first part of it., type: int, returned: always}
     api_version: {description: The newest version of the API that it speaks., type: str, returned: always}

@@ -108,11 +108,11 @@ class _Case:
         return value, None, None
 
     def reason(self, item, exc):
-        """Why an item could not be judged: what the measurement says of it or of a field, else what is null."""
+        """Why an item could not be judged: what the measurement says of it, of a field, or of any such item."""
         name = self.render(self.check.object, {**self.context, "item": item}) if self.check.object else None
         empty = _empty(self.check, item)
         measurement = self.outcome["measurement"][self.check.path[0]]
-        for part in filter(None, [name, *empty]):
+        for part in filter(None, [name, *empty, "*"]):
             said = _said_of(measurement, ".".join([*self.check.path[1:], part]))
             if said:
                 return said

@@ -24,8 +24,8 @@ from tests.lab.inventory import pid_1_is_hidden
 from tests.lab.shell import attempt
 
 EXAMPLE = ROOT / "examples" / "tracktion.yml"
-# This machine: root already, with other stacks beside ours, and whose kernel and resolver are nobody's concern here. A stack
-# that has just begun has no errors of before: whether those since are a burst depends on how fast the machine is.
+# This machine: root already, with other stacks beside ours, and whose kernel and resolver are nobody's concern here.
+# Whether the errors of a stack that has just begun are a burst depends on how fast the machine is.
 MACHINE = {
     "ansible_connection": "local",
     "ansible_python_interpreter": sys.executable,

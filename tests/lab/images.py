@@ -83,6 +83,21 @@ def ensure_image(suite: str) -> str:
     return name
 
 
+def ensure_image_with(suite: str, *packages: str) -> str:
+    """Leave behind the suite's image with more Debian packages in it, and return its name."""
+    base = ensure_image(suite)
+    name = f"{base}-{'-'.join(packages)}"
+    with locked(MACHINE / f"image-{suite}.lock"):
+        if not present(name):
+            with step(f"building {name}"):
+                install = f"apt-get update && apt-get install --yes --no-install-recommends {' '.join(packages)}"
+                recipe = f"FROM {base}\nRUN {install} && rm -rf /var/lib/apt/lists/*\n"
+                # The builder of old knows the engine's images, and needs no plugin.
+                quiet = ("--quiet", "--tag", name)
+                run("docker", "build", *quiet, "-", stdin=recipe, timeout=300, env={"DOCKER_BUILDKIT": "0"})
+    return name
+
+
 def present(name: str) -> bool:
     """Whether the engine has this image."""
     return succeeds("docker", "image", "inspect", name)

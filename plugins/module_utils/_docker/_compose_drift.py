@@ -73,11 +73,22 @@ def source(labels):
     project, files = labels.get(PROJECT), labels.get(FILES)
     if not project or not files:
         return None
-    # compose v1 wrote relative names, beside the directory.
     directory = labels.get(DIRECTORY) or ""
-    paths = [os.path.join(directory, path) for path in files.split(",")]
+    paths = located(files.split(","), directory)
     environment = [os.path.join(directory, path) for path in (labels.get(ENVIRONMENT_FILES) or "").split(",") if path]
     return Source(project, paths, directory or os.path.dirname(paths[0]), environment)
+
+
+def located(files, directory):
+    """Absolute paths of the files that compose noted.
+
+    compose v1 noted them as they were given to it, and not where that was: above the directory of the project, where
+    the first one leads down to it.
+    """
+    called_from, below = directory, "/" + os.path.dirname(files[0])
+    if len(below) > 1 and directory.endswith(below):
+        called_from = directory[: -len(below)] or "/"
+    return [os.path.normpath(os.path.join(called_from, path)) for path in files]
 
 
 def load(source):
@@ -112,6 +123,17 @@ def add_missing(found, source, services, all_labels):
     ]
 
 
+def differs(what, file, running):
+    """Whether a value of the file is another than that of the container."""
+    if what != "image":
+        return file != running
+    file, running = _compose_file.full_name(file), _compose_file.full_name(running or "")
+    # Podman calls an image by the registry that it has found it in, Docker by its id once the tag has moved on.
+    registry, _slash, found_there = running.partition("/")
+    is_there = ("." in registry or ":" in registry) and found_there == file
+    return not (running == file or is_there or running.startswith("sha256:"))
+
+
 def add_drift(found, services, mine):
     """What was changed in the file and never applied: ``restart`` does not, only ``up -d`` does."""
     for container in mine:
@@ -119,8 +141,7 @@ def add_drift(found, services, mine):
         if service is None:
             continue
         for what, running in (("image", container["image"]), ("memory_limit_bytes", container["memory_limit_set"])):
-            # The engine calls an image whose tag moved on by its id.
-            if service[what] not in (None, running) and not str(running).startswith("sha256:"):
+            if service[what] is not None and differs(what, service[what], running):
                 found["drift"].append(
                     {
                         "project": container["project"],

@@ -42,7 +42,7 @@ def load(files, directory, environment_files=()):
     environment = {}
     for path in environment_files or [os.path.join(directory, ".env")]:
         environment.update(dotenv(path, required=bool(environment_files)))
-    services = {}
+    services, has_services = {}, False
     for path in files:
         try:
             with open(path, encoding="utf-8") as stream:
@@ -56,8 +56,12 @@ def load(files, directory, environment_files=()):
             raise Unreadable("%s%s: %s" % (path, where, getattr(exc, "problem", None) or "it is not YAML")) from exc
         if not isinstance(document, dict) or not isinstance(document.get("services", {}), dict):
             raise Unreadable("%s: has no services" % path)
+        has_services = has_services or "services" in document
         for name, service in (document.get("services") or {}).items():
             services.setdefault(str(name), []).append(service or {})
+    if not has_services:
+        # As in the first format of compose, where they stand at the top, or where another file is included.
+        raise Unreadable("%s: has no services" % ", ".join(files))
     try:
         return {name: wanted(merged(layers), environment, directory) for name, layers in services.items()}
     except (AttributeError, TypeError, ValueError) as exc:
@@ -133,6 +137,15 @@ def interpolated(text, environment):
 
     filled = VARIABLE.sub(value, text)
     return None if unknown else filled
+
+
+def full_name(image):
+    """The name of an image with its tag, and without the registry where that is the one that is meant anyway."""
+    for registry in ("docker.io/library/", "docker.io/", "localhost/"):
+        if image.startswith(registry):
+            image = image[len(registry) :]
+            break
+    return image if "@" in image or ":" in image.rpartition("/")[2] else image + ":latest"
 
 
 def size(value, environment):

@@ -40,6 +40,12 @@ SIGNALS = {
 }
 
 
+# States that Podman tells of, by the words of Docker: what it has still to clean up, and what it has not begun with.
+SAME_AS = {"stopped": "exited", "configured": "created", "initialized": "created"}
+# Seconds within which Podman starts a container again, if at all; Docker waits no longer than a minute either.
+SOON_SECONDS = 60
+
+
 def explain(code, oom_seen=False):
     """What an exit code means, and whether the kernel had killed one of its processes, this or another."""
     if code is None:
@@ -63,7 +69,6 @@ def facts(data, expected_services):
     """The facts of one container, out of what the engine's inspection returned."""
     state, config, host = data["State"], data.get("Config") or {}, data.get("HostConfig") or {}
     labels = config.get("Labels") or {}
-    health = state.get("Health") or {}
     running = state.get("Status") == "running"
     started, finished = epoch(state.get("StartedAt")), epoch(state.get("FinishedAt"))
     code = None if running or started is None else state.get("ExitCode")
@@ -79,7 +84,7 @@ def facts(data, expected_services):
         "expected": service in expected_services,
         "protected": is_protected(labels),
         "image": config.get("Image"),
-        "status": state.get("Status"),
+        "status": status(data),
         "error_message": cut(state.get("Error"), 300) or None,
         "exit_code": code,
         "exit_meaning": explain(code, oom_seen),
@@ -95,8 +100,8 @@ def facts(data, expected_services):
         and bool(code)
         and has_given_up(policy, data.get("RestartCount") or 0),
         "has_healthcheck": has_healthcheck(config),
-        "health": health.get("Status") if running and health.get("Status") != "none" else None,
-        "failing_streak": health.get("FailingStreak") if running else None,
+        "health": health(state) if running else None,
+        "failing_streak": (state.get("Health") or {}).get("FailingStreak") if running else None,
         "memory_limit_set": host.get("Memory") or 0,
         "ports": published((data.get("NetworkSettings") or {}).get("Ports") if running else host.get("PortBindings")),
     }
@@ -106,6 +111,23 @@ def has_given_up(policy, restarts):
     """Whether a restart policy has used up all the restarts that it allows."""
     allowed = policy.get("MaximumRetryCount") or 0
     return policy.get("Name") == "on-failure" and 0 < allowed <= restarts
+
+
+def status(data):
+    """The state of a container, in the words of Docker."""
+    state = data["State"]
+    found = SAME_AS.get(state.get("Status"), state.get("Status"))
+    # Podman has no word for one that it is about to start once more.
+    ended = age(epoch(state.get("FinishedAt")))
+    if state.get("Status") == "stopped" and data.get("RestartCount") and ended is not None and ended < SOON_SECONDS:
+        return "restarting"
+    return found
+
+
+def health(state):
+    """What the health check says; null where there is none, for which Podman has an empty word."""
+    status = (state.get("Health") or {}).get("Status")
+    return None if status in (None, "", "none") else status
 
 
 def has_healthcheck(config):

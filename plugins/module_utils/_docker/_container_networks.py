@@ -4,16 +4,33 @@
 
 """What containers have of the network: their addresses, names and published ports. Private to this collection.
 
-Read from the engine's files, so that an engine that hangs does not keep us from looking.
+Read from the engine's files, so that an engine that hangs does not keep us from looking. Podman has no such files and
+is asked.
 """
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off, summary
 
 SHARES = "container:"
 # The engine's names for the network of the host and for none at all.
 NOT_NETWORKS = ("host", "none")
+
+
+class AskedEngine:
+    """What the files of an engine would say, by what it answers."""
+
+    def __init__(self, api):
+        """Raises CannotConnect."""
+        rows = api.read("containers", "json", all=1)
+        self._inspected = {row["Id"]: api.read("containers", row["Id"], "json") for row in rows}
+
+    def all(self):
+        return [summary(dict(data, ID=identity)) for identity, data in self._inspected.items()]
+
+    def file(self, identity, name):
+        data = self._inspected[identity]
+        return data.get("HostConfig") if name == "hostconfig.json" else data
 
 
 class Host:

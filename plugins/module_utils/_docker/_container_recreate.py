@@ -33,6 +33,8 @@ SPEC = dict(
     deadline={"type": "float", "default": 180.0},
 )
 
+VERSION = "com.docker.compose.version"
+PODMAN_COMPOSE = "io.podman.compose.project"
 ENGINE_SAID = re.compile(r"Error response from daemon: (.+)")
 # What the program timeout exits with where it had to end a command.
 TIMED_OUT = 124
@@ -70,13 +72,22 @@ class Service:
         self.options = options
         self.name = options["service"]
         project = _docker.containers(client, "%s=%s" % (PROJECT, options["project"]))
-        found = list(_compose_drift.sources([row.get("Labels") or {} for row in project], options))
+        marks = [row.get("Labels") or {} for row in project]
+        if any(PODMAN_COMPOSE in labels for labels in marks):
+            # Compose does not know these containers for its own, and would make others beside them.
+            raise CannotMeasure(
+                "%s was made by podman-compose, which cannot be told to make one service anew" % options["project"],
+                cure="By hand, where its file is: podman-compose up -d %s" % self.name,
+            )
+        found = list(_compose_drift.sources(marks, options))
         if not found:
             raise _docker.NotFound(
                 "no container of the project %s says which compose file made it" % options["project"],
                 "Name the files in compose_files.",
             )
         self.source = found[0]
+        # compose v1 joins the parts of a name in another way.
+        self.joint = "_" if any(labels.get(VERSION, "").startswith("1.") for labels in marks) else "-"
         try:
             self.services = _compose_drift.load(self.source)
         except _compose_file.Unreadable as exc:
@@ -118,7 +129,7 @@ class Service:
         )
 
     def foreseen(self, containers):
-        """What they would be, as far as the file tells; a missing one is named as compose does by default."""
+        """What they would be, as far as the file tells; a missing one is named as compose did with the others."""
         wanted = self.services[self.name]
         known = {
             "image": wanted["image"],
@@ -127,7 +138,7 @@ class Service:
             "id": None,
         }
         known = {name: value for name, value in known.items() if value is not None or name == "id"}
-        made = containers or [dict(EMPTY, name="%s-%s-1" % (self.options["project"], self.name))]
+        made = containers or [dict(EMPTY, name=self.joint.join((self.options["project"], self.name, "1")))]
         return [dict(container, **known) for container in made]
 
     def up(self, deadline):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_facts, _docker
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     SERVICE,
@@ -155,8 +155,8 @@ class Target:
         stop_seconds = (data.get("Config") or {}).get("StopTimeout")
         return {
             "id": data["Id"],
-            "status": state.get("Status"),
-            "health": (state.get("Health") or {}).get("Status"),
+            "status": _container_facts.status(data),
+            "health": _container_facts.health(state),
             "started_at": epoch(state.get("StartedAt")),
             "restart_count": data.get("RestartCount"),
             # One that waits for its next start is "running" to the engine as well.

@@ -10,6 +10,11 @@ import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _cgroup
 
+# Why there may be no control groups to read, where the engine runs without root.
+WITHOUT_ROOT = (
+    "an engine without root makes them only with version 2 of cgroups, delegated to its user"
+    " (systemctl edit user@.service: Delegate=yes)"
+)
 # States in which a container has processes.
 ALIVE = ("running", "paused")
 CHANGES = ("cpu_ratio", "throttled_ratio", "sampled_periods", "new_oom_kills")
@@ -29,7 +34,7 @@ class Use:
     def read(self):
         return {name: self.hierarchies.read(pid, name) if pid else None for name, pid in self.pids.items()}
 
-    def finish(self, containers, sample_seconds, deadline, unknown, state_now):
+    def finish(self, containers, sample_seconds, deadline, unknown, state_now, rootless=False):
         """Add ``FIELDS`` to the facts of those that were read; ``state_now`` tells the state of one now."""
         if self.pids:
             time.sleep(deadline.remaining(max(0.0, self.began + sample_seconds - time.monotonic())))
@@ -47,7 +52,10 @@ class Use:
                 if not container["ended_meanwhile"]:
                     unread.append(container["name"])
         if unread:
-            unknown.add("containers.use", "the control groups cannot be read from here: %s" % ", ".join(unread[:5]))
+            why = "; " + WITHOUT_ROOT if rootless else ""
+            unknown.add(
+                "containers.*", "the control groups cannot be read from here: %s%s" % (", ".join(unread[:5]), why)
+            )
 
     def has_ended(self, state, name):
         """Whether the process that was to be read is over, as in a container that ends again and again."""

@@ -16,7 +16,8 @@ import os
 import re
 import time
 
-ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?:$|/)", re.MULTILINE)
+# The group of Podman's own process beside a container (libpod-conmon-<id>) is none of the container's.
+ID = re.compile(r"(?:^|[/-])(?<!-conmon-)([0-9a-f]{64})(?:\.scope)?(?:$|/)", re.MULTILINE)
 DEFAULT_ROOT = "/var/lib/docker"
 DAEMON_CONFIGURATION = "/etc/docker/daemon.json"
 MAX_BYTES = 1 << 20
@@ -121,7 +122,7 @@ def summary(data):
         "name": (data.get("Name") or "").lstrip("/") or None,
         "service": labels.get(SERVICE),
         "project": labels.get(PROJECT),
-        "one_off": labels.get(ONE_OFF, "False") == "True",
+        "one_off": is_one_off(labels),
         "state": _state(state),
         "exit_code": state.get("ExitCode"),
         "restarts": data.get("RestartCount"),

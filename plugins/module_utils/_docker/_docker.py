@@ -11,7 +11,14 @@ import os
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, NOT_FOUND, Rejected
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import (
+    DEFAULT_HOST,
+    NOT_FOUND,
+    OF_A_USER,
+    Rejected,
+    may_be_there,
+    who_may,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import DEBIAN_PACKAGES, require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -33,6 +40,10 @@ SPEC = {
 
 DEPENDS_ON = "com.docker.compose.depends_on"
 
+# The newest version of the API that this collection was tested with, Docker 20.10's.
+KNOWN_API = "1.41"
+# Where Podman listens for root, as its package has it.
+PODMAN_HOST = "unix:///run/podman/podman.sock"
 UNIX = ("unix://", "http+unix://")
 # The cause stands at the end of what the engine says.
 MAX_SAID = 1000
@@ -44,6 +55,20 @@ class NotFound(CannotMeasure):
     """What was named is not there."""
 
     kind = "not_found"
+
+
+def spoken(engine, oldest_of_sdk):
+    """The version of the API to speak, by what the engine says about itself and the oldest one that the SDK speaks.
+
+    The one that we know, or the nearest that both of them take: answers in a later one may be made up in another way.
+    """
+    oldest, newest = engine.get("MinAPIVersion") or KNOWN_API, engine.get("ApiVersion") or KNOWN_API
+    wanted = max(KNOWN_API, oldest, oldest_of_sdk, key=number_of)
+    return min(wanted, newest, key=number_of)
+
+
+def number_of(version):
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 class Client:
@@ -64,9 +89,11 @@ class Client:
         seconds = self._deadline.remaining(options["timeout"])
         if seconds <= 0:
             raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
-        return self._docker.APIClient(
-            base_url=options["docker_host"], version="auto", timeout=seconds, tls=self._tls(options)
-        )
+        ours = {"base_url": options["docker_host"], "timeout": seconds, "tls": self._tls(options)}
+        constants = self._docker.constants
+        client = self._docker.APIClient(version=constants.DEFAULT_DOCKER_API_VERSION, **ours)
+        version = spoken(client.version(api_version=False), constants.MINIMUM_DOCKER_API_VERSION)
+        return self._docker.APIClient(version=version, **ours)
 
     def _tls(self, options):
         if not options["tls"]:
@@ -132,6 +159,7 @@ def explained(exc, host):
         )
     for kind, message, cure, matches in REASONS:
         if any(matches(link) for link in chain):
+            cure = cure.format(unit=unit(host)) if cure else who_may(path or "")
             return CannotConnect(kind, message % (path or host), cure)
     return CannotConnect("failed", "%s: %s" % (host, text), "Check docker_host (%s)." % host)
 
@@ -140,19 +168,20 @@ REASONS = (
     (
         "no_engine",
         "there is no socket %s",
-        "Is Docker installed here, and does it run (systemctl status docker)? Check docker_host.",
+        "Is the engine installed here, and does it run (systemctl status {unit})? Check docker_host.",
         lambda link: isinstance(link, FileNotFoundError),
     ),
     (
         "permission",
         "not allowed to use %s",
-        "Measure with become, or as a user of the group docker.",
+        # Who may, depends on the socket.
+        None,
         lambda link: isinstance(link, PermissionError),
     ),
     (
         "refused",
         "nobody listens at %s",
-        "Start the engine: systemctl start docker. Why it stopped: journalctl -u docker --since -1h",
+        "Start the engine: systemctl start {unit}. Why it stopped: journalctl -u {unit} --since -1h",
         lambda link: isinstance(link, ConnectionRefusedError),
     ),
     (
@@ -168,6 +197,12 @@ REASONS = (
         lambda link: "SSL" in type(link).__name__ or "CERTIFICATE" in str(link),
     ),
 )
+
+
+def unit(host):
+    """What systemctl calls the engine behind a socket: that of a user, and Podman's, by other names than Docker's."""
+    name = "podman" if "podman" in host else "docker"
+    return "%s --user" % name if OF_A_USER.search(host) else name
 
 
 def causes(exc):
@@ -187,9 +222,7 @@ def causes(exc):
 def is_installed(host):
     """Whether there may be an engine: a remote one, a socket, or traces of one that has stopped."""
     path = next((host[len(prefix) :] for prefix in UNIX if host.startswith(prefix)), None)
-    if path is None or os.path.exists(path):
-        return True
-    return any(os.path.exists(program) for program in PROGRAMS)
+    return path is None or may_be_there(path) or any(os.path.exists(program) for program in PROGRAMS)
 
 
 def containers(client, *labels):

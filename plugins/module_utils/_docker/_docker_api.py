@@ -10,8 +10,12 @@ Every step on the wire is held to a deadline: an engine that hangs costs no more
 from __future__ import annotations
 
 import contextlib
+import grp
 import http.client
 import json
+import os
+import pwd
+import re
 import socket
 from urllib.parse import quote, urlencode
 
@@ -26,6 +30,8 @@ MAX_BYTES = 32 * 1024 * 1024
 MAX_REFUSAL_BYTES = 65536
 NOT_FOUND = 404
 WIRE_ERRORS = (OSError, http.client.HTTPException)
+# Where the socket of an engine is that a user has for himself.
+OF_A_USER = re.compile(r"/run/user/(\d+)/")
 LOOK_AT_ENGINE = "journalctl -u docker -n 50"
 
 
@@ -156,7 +162,8 @@ REASONS = (
         PermissionError,
         "permission",
         "we may not speak to the Docker engine at %s",
-        "Measure with become, or as a user of the group docker",
+        # Who may, depends on the socket.
+        None,
     ),
     (FileNotFoundError, "no_engine", "there is no Docker engine at %s", "systemctl status docker; or set docker_host"),
     (
@@ -173,5 +180,32 @@ def cannot_connect(exc, path):
     """The CannotConnect that an error of the socket at ``path`` means."""
     for kind_of_error, kind, message, cure in REASONS:
         if isinstance(exc, kind_of_error):
-            return CannotConnect(kind, message % path, cure)
+            return CannotConnect(kind, message % path, cure or who_may(path))
     return CannotConnect("failed", "the Docker engine at %s: %s" % (path, exc), LOOK_AT_ENGINE)
+
+
+def is_rootless(info):
+    """Whether an engine runs without root, by what it says about itself."""
+    return bool(info.get("Rootless")) or any("rootless" in option for option in info.get("SecurityOptions") or ())
+
+
+def may_be_there(path):
+    """Whether there is such a socket, or may be, behind a directory that is not ours to enter."""
+    try:
+        os.stat(path)
+    except OSError as exc:
+        return isinstance(exc, PermissionError)
+    return True
+
+
+def who_may(path):
+    """The cure where a socket is not for us: who is let in."""
+    of_user = OF_A_USER.search(path)
+    with contextlib.suppress(OSError, KeyError):
+        if of_user:
+            owner = pwd.getpwuid(int(of_user.group(1))).pw_name
+            return "Measure with become, or as the user of this rootless engine (become_user: %s)." % owner
+        status = os.stat(path)
+        if status.st_gid and status.st_mode & 0o060 == 0o060:
+            return "Measure with become, or as a user of the group %s." % grp.getgrgid(status.st_gid).gr_name
+    return "Measure with become."

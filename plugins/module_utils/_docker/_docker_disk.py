@@ -18,6 +18,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
 
+# States of containers without processes; Podman has a word of its own for one that it has still to clean up.
+STOPPED = ("exited", "stopped", "created", "dead")
+
 
 class DiskUse:
     """Asks in a thread, with a connection of its own: the engine may count for minutes, and nobody waits for it."""
@@ -33,10 +36,14 @@ class DiskUse:
         seconds = self.options["disk_seconds"]
         try:
             client = _docker.Client(dict(self.options, timeout=seconds), Deadline(seconds))
-            self.data = client.call("df")
+            found = client.call("df")
         except CannotConnect as exc:
             if exc.kind != "timeout":
                 self.reason = str(exc)
+        else:
+            # What is not told is not nothing.
+            self.data = found if "Images" in found else None
+            self.reason = "the engine does not tell what its images take"
 
     def summary(self, seconds, unknown):
         """The part ``disk``; null, and named in ``unknown``, where it took longer than ``seconds``."""
@@ -53,7 +60,7 @@ def summary(data, top_volumes=0):
     containers, volumes = data.get("Containers") or [], data.get("Volumes") or []
     unused = [image for image in images if not image.get("Containers")]
     dangling = [image for image in unused if is_dangling(image)]
-    stopped = [container for container in containers if container.get("State") in ("exited", "created", "dead")]
+    stopped = [container for container in containers if container.get("State") in STOPPED]
     # A container that is stopped counts as well.
     idle = [described(volume) for volume in volumes if (volume.get("UsageData") or {}).get("RefCount") == 0]
     idle.sort(key=lambda volume: (-(volume["bytes"] or 0), volume["name"]))
@@ -93,7 +100,8 @@ def described(volume):
 
 
 def is_dangling(image):
-    tags = [tag for tag in image.get("RepoTags") or [] if tag != "<none>:<none>"]
+    # Podman tells of the tag alone.
+    tags = [tag for tag in image.get("RepoTags") or [] if tag not in ("<none>:<none>", "<none>")]
     digests = [digest for digest in image.get("RepoDigests") or [] if not digest.startswith("<none>")]
     return not tags and not digests
 

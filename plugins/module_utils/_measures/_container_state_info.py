@@ -11,6 +11,7 @@ a second each, are not asked for.
 from __future__ import annotations
 
 import json
+import shlex
 from functools import partial
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
@@ -28,6 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     SERVICE,
     name_of,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import is_rootless
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
@@ -81,9 +83,10 @@ def measure(options):
         compose, of_files = _compose_drift.compare(containers, labels_of, options, deadline, unknown)
         paths = _mounted_paths.paths(inspected, of_files, options, deadline, unknown)
         ports = ports_taken(containers)
-        use.finish(containers, options["sample_seconds"], deadline, unknown, partial(state_now, client))
+        now = partial(state_now, client)
+        use.finish(containers, options["sample_seconds"], deadline, unknown, now, engine["rootless"])
     else:
-        unknown.add("containers.use", "the engine is on another machine, whose kernel cannot be asked from here")
+        unknown.add("containers.*", "the engine is on another machine, whose kernel cannot be asked from here")
     return reached(
         {
             "engine": engine,
@@ -164,6 +167,8 @@ def state_now(client, identity):
 ENGINE_FIELDS = (
     "installed",
     "kind",
+    "rootless",
+    "command",
     "version",
     "major_version",
     "api_version",
@@ -188,9 +193,12 @@ def engine_facts(client, options, unknown):
         info = {}
     number = version.get("Version") or ""
     major = number.split(".", 1)[0]
+    kind = "podman" if any("Podman" in name for name in components) else "docker"
     return {
         "installed": True,
-        "kind": "podman" if any("Podman" in name for name in components) else "docker",
+        "kind": kind,
+        "rootless": is_rootless(info) if info else None,
+        "command": command(kind, options["docker_host"]),
         "version": number,
         "major_version": int(major) if major.isdigit() else None,
         "api_version": version.get("ApiVersion"),
@@ -202,6 +210,13 @@ def engine_facts(client, options, unknown):
         "warnings": [cut(warning, 300) for warning in info.get("Warnings") or []],
         "daemon_configuration": daemon_configuration(options),
     }
+
+
+def command(kind, host):
+    """The words with which a person speaks to this engine."""
+    if host in (_docker.DEFAULT_HOST, _docker.PODMAN_HOST):
+        return kind
+    return " ".join((kind, "--url" if kind == "podman" else "--host", shlex.quote(host)))
 
 
 def daemon_configuration(options):

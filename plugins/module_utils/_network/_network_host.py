@@ -11,7 +11,7 @@ import os
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_daemon, _docker_networks
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Host
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import AskedEngine, Host
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, error
@@ -41,6 +41,7 @@ class EngineOfHost:
         self.networks = self.users = self.firewall_backend = self.version = None
         # The networks and the rules of an engine without root are in a namespace of its own.
         self.rootless = False
+        self.is_podman = False
         self._ask()
         self._read()
         if self.present and self.error:
@@ -50,8 +51,9 @@ class EngineOfHost:
         try:
             about = self.api.read("info")
             self.root = self.root or about.get("DockerRootDir")
-            self.rootless = any("rootless" in option for option in about.get("SecurityOptions") or ())
+            self.rootless = _docker_api.is_rootless(about)
             self.version = _major(about.get("ServerVersion"))
+            self.is_podman = "BuildahVersion" in about
             self.firewall_backend = (about.get("FirewallBackend") or {}).get("Driver")
             self.networks = self.api.read("networks")
             self.users = _docker_networks.attached(self.api.read("containers", "json", all=1))
@@ -60,8 +62,10 @@ class EngineOfHost:
 
     def _read(self):
         try:
-            self.host = Host(Engine(self.root))
+            self.host = Host(AskedEngine(self.api) if self.is_podman else Engine(self.root))
             self._part()
+        except CannotConnect as exc:
+            self.reason = str(exc)
         except PermissionError:
             self.reason = NOT_READABLE
         except FileNotFoundError:
@@ -95,8 +99,8 @@ class EngineOfHost:
         return [container for container in containers if container.running and container.project in projects]
 
     def uses_bridges(self, projects):
-        """Whether containers of ours have addresses in networks of this machine; null where that is not known."""
-        if self.rootless:
+        """Whether containers of ours depend on Docker's rules of this machine; null where that is not known."""
+        if self.rootless or self.is_podman:
             return False
         if self.host is None:
             return None if self.present else False

@@ -51,6 +51,16 @@ def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(jud
     assert counts["items"] == 2
 
 
+def test_a_null_is_told_with_what_the_measurement_says_of_all_such_items(judged):
+    measured = outcome([{"name": "a", "ready": None}])
+    (probe,) = measured["measurement"].values()
+    # Of something else, of another item, and of the list, which was read.
+    probe["unknown"] = [{"part": part, "reason": "not of this"} for part in ("other", "queues.b", "queues")]
+    assert judged(measured)[0][0]["summary"] == "ready is not known"
+    probe["unknown"].append({"part": "queues.*", "reason": "nobody counts"})
+    assert judged(measured)[0][0]["summary"] == "nobody counts"
+
+
 def test_a_yes_or_no_that_is_null_is_unknown_when_the_row_asks_whether_it_is_known(judged):
     row = {**CHECK, "warning": "not (item.running | known)", "critical": "false"}
     queues = [{"name": "yes", "running": True}, {"name": "no", "running": False}, {"name": "null", "running": None}]

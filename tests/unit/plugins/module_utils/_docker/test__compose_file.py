@@ -107,6 +107,8 @@ def test_later_files_win_and_add_volumes(tmp_path):
         "services: []",
         "services: {web: {volumes: 1}}",
         "services: {web: {deploy: 1}}",
+        # The first format of compose.
+        "web: {image: a}",
         "services: !!python/object/apply:os.getcwd []",
     ],
 )

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -45,6 +46,40 @@ def test_an_exit_code_is_explained(code, oom_killed, said):
 
 def test_no_exit_code_has_no_meaning():
     assert _container_facts.explain(None) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "restarts", "ago", "expected"),
+    [
+        ("running", 3, None, "running"),
+        ("exited", 3, 1, "exited"),
+        ("configured", 0, None, "created"),
+        ("initialized", 0, None, "created"),
+        ("stopped", 0, 1, "exited"),
+        ("stopped", 3, 1, "restarting"),
+        ("stopped", 3, 3600, "exited"),
+        ("stopped", 3, None, "exited"),
+    ],
+)
+def test_a_state_of_podman_is_told_in_the_words_of_docker(said, restarts, ago, expected):
+    stamp = "%Y-%m-%dT%H:%M:%SZ"
+    ended = "0001-01-01T00:00:00Z" if ago is None else time.strftime(stamp, time.gmtime(time.time() - ago))
+    data = {"State": {"Status": said, "FinishedAt": ended}, "RestartCount": restarts}
+    assert _container_facts.status(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ({}, None),
+        ({"Health": None}, None),
+        ({"Health": {"Status": "none"}}, None),
+        ({"Health": {"Status": ""}}, None),
+        ({"Health": {"Status": "starting"}}, "starting"),
+    ],
+)
+def test_no_health_check_says_nothing(state, expected):
+    assert _container_facts.health(state) == expected
 
 
 def test_ports_of_an_inspection():
@@ -139,9 +174,16 @@ def test_the_disk_is_added_up():
             "Images": [
                 dict(image, Containers=0),
                 dict(image, Containers=1),
+                # As Podman has it.
+                dict(image, Containers=0, RepoTags=["<none>"], RepoDigests=None, Size=1, SharedSize=0),
                 dict(image, Containers=0, RepoTags=["a:1"], SharedSize=-1),
             ],
-            "Containers": [{"State": "running", "SizeRw": 5}, {"State": "exited", "SizeRw": 7}, {"State": "created"}],
+            "Containers": [
+                {"State": "running", "SizeRw": 5},
+                {"State": "exited", "SizeRw": 7},
+                {"State": "stopped"},
+                {"State": "created"},
+            ],
             "Volumes": [
                 {"Name": "remote", "UsageData": {"RefCount": 0, "Size": -1}},
                 {"Name": "idle", "UsageData": {"RefCount": 0, "Size": 11}},
@@ -158,16 +200,16 @@ def test_the_disk_is_added_up():
     ]
     assert found == {
         "layers_bytes": 500,
-        "images": 3,
-        "unused_images": 2,
-        "unused_images_bytes": 170,
-        "dangling_images": 1,
-        "dangling_images_bytes": 70,
+        "images": 4,
+        "unused_images": 3,
+        "unused_images_bytes": 171,
+        "dangling_images": 2,
+        "dangling_images_bytes": 71,
         "build_cache_bytes": 17,
-        "stopped_containers": 2,
+        "stopped_containers": 3,
         "stopped_containers_bytes": 7,
         "volumes": 4,
         "unused_volumes": 2,
         "unused_volumes_bytes": 11,
-        "reclaimable_bytes": 87,
+        "reclaimable_bytes": 88,
     }

@@ -131,6 +131,7 @@ def test_an_engine_without_root_has_no_networks_in_this_machines_namespace():
     engine = object.__new__(_network_host.EngineOfHost)
     web = SimpleNamespace(running=True, project="stack", address=lambda: "172.20.3.2")
     engine.host, engine.present, engine.rootless = SimpleNamespace(containers=[web]), True, False
+    engine.is_podman = False
     assert engine.uses_bridges({"stack"})
     assert not engine.uses_bridges({"other"})
     engine.rootless = True

@@ -14,6 +14,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import _cont
 
 ID = "8dfafdbc3a40" + "0" * 52
 INNER = "1" * 64
+# Podman's own process beside a container.
+CONMON = "0::/machine.slice/libpod-conmon-%s.scope\n" % ID
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,7 @@ def test_the_innermost_container_counts():
     assert _containers.id_in("0::/docker/%s/docker/%s\n" % (ID, INNER)) == INNER
 
 
-@pytest.mark.parametrize("cgroup", ["0::/\n", "0::/system.slice/ssh.service\n", "0::/docker/%s\n" % ID[:12]])
+@pytest.mark.parametrize("cgroup", ["0::/\n", "0::/system.slice/ssh.service\n", "0::/docker/%s\n" % ID[:12], CONMON])
 def test_no_container(cgroup):
     assert _containers.id_in(cgroup) is None
 

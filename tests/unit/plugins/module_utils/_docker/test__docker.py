@@ -10,7 +10,7 @@ import socket
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _containers, _docker
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import MissingLibrary
 
 HOST = "unix:///run/docker.sock"
@@ -81,6 +81,20 @@ def test_a_failure_is_told_by_what_is_deep_inside_it(error, kind):
     assert found.cure
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        (HOST, "systemctl start docker. "),
+        ("unix:///run/user/1000/docker.sock", "systemctl start docker --user. "),
+        ("unix:///run/podman/podman.sock", "systemctl start podman. "),
+        ("unix:///run/user/1000/podman/podman.sock", "systemctl start podman --user. "),
+        ("tcp://elsewhere:2376", "systemctl start docker. "),
+    ],
+)
+def test_an_engine_is_started_by_its_name(host, expected):
+    assert expected in _docker.explained(raised(ConnectionRefusedError(111, "refused")), host).cure
+
+
 def test_a_library_that_does_not_fit_is_named():
     assert isinstance(_docker.explained(Exception("Not supported URL scheme http+docker"), HOST), MissingLibrary)
 
@@ -102,3 +116,33 @@ def test_a_container_that_went_away_since_it_was_listed_is_no_error():
     assert _docker.inspect(Engine(404), "0123456789ab") is None
     with pytest.raises(_docker.Rejected):
         _docker.inspect(Engine(500), "0123456789ab")
+
+
+@pytest.mark.parametrize(
+    ("oldest", "newest", "of_sdk", "expected"),
+    [
+        ("1.12", "1.41", "1.24", "1.41"),
+        ("1.24", "1.45", "1.24", "1.41"),
+        ("1.44", "1.52", "1.24", "1.44"),
+        ("1.24", "1.52", "1.44", "1.44"),
+        ("1.24", "1.40", "1.24", "1.40"),
+        # The SDK says that it is too old.
+        (None, "1.20", "1.24", "1.20"),
+        (None, None, "1.24", "1.41"),
+        ("1.9", "1.100", "1.24", "1.41"),
+    ],
+)
+def test_the_version_that_is_spoken_is_the_one_we_know_or_the_nearest(oldest, newest, of_sdk, expected):
+    assert _docker.spoken({"MinAPIVersion": oldest, "ApiVersion": newest}, of_sdk) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"Id": "0123456789abcdef", "Names": ["/web/store", "/store"]}, "store"),
+        ({"Id": "0123456789abcdef", "Names": ["/web"]}, "web"),
+        ({"Id": "0123456789abcdef", "Names": None}, "0123456789ab"),
+    ],
+)
+def test_a_container_has_one_name(row, name):
+    assert _containers.name_of(row) == name

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import http.client
+import os
 import socket
 import threading
 import time
@@ -112,6 +114,34 @@ def test_an_answer_without_end_is_refused(path, monkeypatch):
 def test_an_error_of_the_socket_is_told_with_its_cure(exc, kind, cure):
     told = _docker_api.cannot_connect(exc, "/s")
     assert (told.kind, cure in told.cure, "/s" in str(told)) == (kind, True, True)
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}, True),
+        ({"SecurityOptions": ["name=seccomp,profile=default"], "Rootless": True}, True),
+        ({"SecurityOptions": None, "Rootless": False}, False),
+        ({}, False),
+    ],
+)
+def test_an_engine_without_root_says_so(info, expected):
+    assert _docker_api.is_rootless(info) is expected
+
+
+def test_whose_socket_it_is_is_told(tmp_path):
+    path = tmp_path / "docker.sock"
+    assert _docker_api.who_may(str(path)) == "Measure with become."
+    path.touch()
+    # Our own, or any where we may choose.
+    group = grp.getgrgid(os.getgid()) if os.getgid() else grp.getgrall()[-1]
+    os.chown(path, -1, group.gr_gid)
+    path.chmod(0o660)
+    assert _docker_api.who_may(str(path)).endswith("of the group %s." % group.gr_name)
+    path.chmod(0o600)
+    assert _docker_api.who_may(str(path)) == "Measure with become."
+    assert "become_user: root" in _docker_api.who_may("/run/user/0/podman/podman.sock")
+    assert _docker_api.who_may("/run/user/4000000000/podman/podman.sock") == "Measure with become."
 
 
 def test_only_a_socket_of_this_machine_will_do():

@@ -1,0 +1,131 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Engines and projects of other kinds than the lab's own, and what is said about them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+
+from tests.integration import areas
+from tests.integration.modules import run_module_in_container
+from tests.lab.engine import docker
+from tests.lab.images import ensure_image, ensure_image_with
+from tests.lab.servers import LABEL, PROCESS_LABEL, this_process
+from tests.lab.shell import attempt, wait_until
+
+SOCKET = "/var/run/docker.sock"
+COMPOSE = "com.docker.compose"
+# Nothing in here is about what happens between two looks at the kernel's counters, or about an engine that is slow.
+CALM = {
+    "tracktion_sample_seconds": 0.1,
+    "containers_disk_seconds": 20,
+    "containers_timeout": 20,
+    "containers_deadline": 60,
+}
+
+
+def visit(name, settings):
+    """What a visit measures of an area."""
+    _area, outcome, _settings = areas.visit(name, {**CALM, **settings})
+    return outcome["measurement"]
+
+
+def diagnose(name, settings, **arguments):
+    return areas.diagnose(name, {**CALM, **settings}, **arguments)
+
+
+def told(found):
+    """The objects of the findings by their check."""
+    return {check.removeprefix("containers."): sorted(each["object"] for each in found[check]) for check in found}
+
+
+OLD_FILE = """
+version: "2.4"
+services:
+  web: &service
+    image: {image}
+    command: [sleep, infinity]
+    init: true
+    restart: always
+    mem_limit: {limit}
+    depends_on: [db]
+    labels: {{{label}: containers}}
+  db: {{<<: *service, depends_on: []}}
+  migration: {{image: {image}, command: ["true"], labels: {{{label}: containers}}}}
+"""
+
+
+class OldProject:
+    """A project on a host that has nothing but compose v1 to make it with."""
+
+    def __init__(self, home):
+        self.name = "tracktion-lab-%s" % secrets.token_hex(4)
+        self.home = home
+        self.host = ensure_image_with("bookworm", "docker-compose")
+        self.seen = ("--volume", "%s:%s" % (SOCKET, SOCKET), "--volume", "%s:%s" % (home, home))
+        (home / "deploy").mkdir()
+
+    def write(self, limit="64m"):
+        text = OLD_FILE.format(image=ensure_image("bookworm"), limit=limit, label=LABEL)
+        (self.home / "deploy" / "docker-compose.yml").write_text(text)
+
+    def compose(self, *words):
+        # From above, so that the file's name in the labels is a relative one.
+        old = ("docker-compose", "--project-name", self.name, "--file", "deploy/docker-compose.yml")
+        return docker("run", "--rm", *self.seen, "--workdir", str(self.home), self.host, *old, *words)
+
+    def look(self):
+        settings = {"containers_project": self.name, "containers_expected_services": ["web", "db"]}
+        return diagnose("containers", settings)
+
+    def recreate(self, check=False, **arguments):
+        wanted = {"project": self.name, "service": "web", "_ansible_check_mode": check, **arguments}
+        return run_module_in_container(self.host, "container_recreate", wanted, self.seen)
+
+    def remove(self):
+        mine = ("--quiet", "--filter", "label=%s.project=%s" % (COMPOSE, self.name))
+        attempt("docker", "rm", "--force", "--volumes", *docker("ps", "--all", *mine).split())
+        attempt("docker", "network", "rm", *docker("network", "ls", *mine).split())
+
+
+@contextlib.contextmanager
+def demanding_engine(directory):
+    """A newer Docker, without containers, that takes no version of the API as old as that of the machine's own.
+
+    Yields its socket.
+    """
+    name = "tracktion-lab-%s" % secrets.token_hex(4)
+    may = ("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE")
+    may += tuple("--security-opt=%s=unconfined" % each for each in ("seccomp", "systempaths", "apparmor"))
+    sees = ("--volume", "%s:/run/outside" % directory, "--volume", "/var/lib/docker")
+    labels = ("--label", "%s=containers" % LABEL, "--label", "%s=%s" % (PROCESS_LABEL, this_process()))
+    command = ("dockerd", "--host", "unix:///run/outside/docker.sock", "--bridge=none", "--iptables=false")
+    try:
+        docker(
+            *("run", "--detach", "--name", name, "--network", "none", *may, *sees, *labels),
+            *("--env", "DOCKER_MIN_API_VERSION=1.44", ensure_image_with("trixie", "docker.io")),
+            *(*command, "--ip6tables=false", "--storage-driver=vfs"),
+        )
+        host = "unix://%s" % (directory / "docker.sock")
+        wait_until(lambda: attempt("docker", "--host", host, "version").returncode == 0, "a newer engine", 30)
+        yield directory / "docker.sock"
+    finally:
+        attempt("docker", "rm", "--force", "--volumes", name)
+
+
+@contextlib.contextmanager
+def as_of_a_user(socket):
+    """The same socket as a rootless engine has it: in a directory of its user alone, by its user's number."""
+    directory = "/run/user/%d" % os.stat(socket).st_uid
+    assert not os.path.exists(directory), "somebody uses %s" % directory
+    os.makedirs(directory, mode=0o700)
+    try:
+        os.symlink(socket, directory + "/podman.sock")
+        yield "unix://%s/podman.sock" % directory
+    finally:
+        os.unlink(directory + "/podman.sock")
+        os.rmdir(directory)

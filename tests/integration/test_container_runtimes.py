@@ -1,0 +1,395 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is said and done about containers that other runtimes have made: compose v1, Podman, engines without root."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from functools import partial
+
+import docker as sdk
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
+from tests.integration.containers import sound
+from tests.integration.inotify_faults import SOMEBODY, become
+from tests.integration.modules import run_module, run_module_in_container
+from tests.integration.runtimes import (
+    COMPOSE,
+    SOCKET,
+    OldProject,
+    as_of_a_user,
+    demanding_engine,
+    diagnose,
+    told,
+    visit,
+)
+from tests.lab.engine import compose_command, docker, install_programs
+from tests.lab.images import ensure_image
+from tests.lab.podman import IMAGE, SOMEBODY_ELSE, podman, remove_containers
+from tests.lab.shell import attempt, run, wait_until
+from tests.lab.throwaway import inspect
+
+# Compose v1
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A project that compose v1 has brought up."""
+    project = OldProject(tmp_path)
+    project.write()
+    try:
+        project.compose("up", "--detach")
+        yield project
+    finally:
+        project.remove()
+
+
+def test_a_stack_of_compose_v1_is_told_and_made_anew_by_compose_v1(old):
+    web, db = ("%s_%s_1" % (old.name, service) for service in ("web", "db"))
+    labels = inspect(web)["Config"]["Labels"]
+    assert labels[COMPOSE + ".version"].startswith("1.")
+    assert labels[COMPOSE + ".project.config_files"] == "deploy/docker-compose.yml"
+    # What somebody runs by the way is no container of the service.
+    old.compose("run", "--detach", "web", "sleep", "infinity")
+    lacks = {"no_healthcheck": [db, web]}
+    assert told(old.look()) == lacks
+    # A change that was not applied is found, and what would be done is said and not done.
+    old.write(limit="96m")
+    found = old.look()
+    assert told(found) == {"compose_drift": ["%s memory_limit_bytes" % each for each in (db, web)], **lacks}
+    remedies = {each["remedy"]["target"]: each["remedy"] for each in sound(found["containers.compose_drift"])}
+    remedy = remedies["%s web" % old.name]
+    assert remedy["id"] == "containers.recreate"
+    before = {name: inspect(name)["Id"] for name in (web, db)}
+    planned = old.recreate(check=True, **remedy["vars"])
+    assert (planned["changed"], planned["result"]) == (True, "planned")
+    assert planned["after"][web]["memory_limit_set"] == 96 << 20
+    assert {name: inspect(name)["Id"] for name in (web, db)} == before
+    # It is done by the only compose that this host has, to this service alone.
+    done = old.recreate(**remedy["vars"])
+    assert (done["changed"], done["result"]) == (True, "recreated"), done
+    after = inspect(web)
+    assert after["Config"]["Labels"][COMPOSE + ".version"].startswith("1.")
+    assert after["HostConfig"]["Memory"] == 96 << 20
+    assert inspect(db)["Id"] == before[db]
+    assert told(old.look()) == {"compose_drift": ["%s memory_limit_bytes" % db], **lacks}
+    # And once only.
+    for check in (True, False):
+        again = old.recreate(check=check)
+        assert (again["changed"], again["result"]) == (False, "as_wanted")
+    assert old.recreate(**remedy["vars"])["result"] == "changed_meanwhile"
+    assert inspect(web)["Id"] == after["Id"]
+    # What is missing is foreseen under the name that it gets.
+    docker("rm", "--force", web)
+    assert list(old.recreate(check=True)["after"]) == [web]
+    assert old.recreate()["result"] == "recreated"
+    assert inspect(web)["State"]["Running"]
+
+
+# Podman
+
+SOUND = ("--memory", "64m", "--restart", "unless-stopped")
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """A Podman of root."""
+    with podman() as found:
+        yield found
+
+
+@pytest.fixture
+def app(engine):
+    """Labels of a project whose containers are gone after the test."""
+    name = "app-%s" % secrets.token_hex(4)
+    yield {COMPOSE + ".project": name}
+    remove_containers(engine)
+
+
+def of(app, service):
+    return {**app, COMPOSE + ".service": service}
+
+
+def look(engine, **settings):
+    """The findings about all containers of an engine, but those about the compose file, which nobody has named."""
+    everything = {"containers_docker_host": engine.host, "containers_expected_services": [], **settings}
+    found = diagnose("containers", everything)
+    return {check: findings for check, findings in found.items() if ".compose_" not in check}
+
+
+def test_containers_of_podman_that_are_well_are_quiet_and_measured(engine, app):
+    engine.start("well", options=(*SOUND, "--health-cmd", "true"), labels=of(app, "web"))
+    engine.run("healthcheck", "run", "well")
+    engine.start("done", "true", labels=of(app, "migration"))
+    assert look(engine) == {}
+    state = visit("containers", {"containers_docker_host": engine.host})["state"]
+    assert (state["engine"]["kind"], state["engine"]["rootless"]) == ("podman", False)
+    facts = {each["name"]: each for each in state["containers"]}
+    assert facts["well"]["health"] == "healthy"
+    assert facts["well"]["memory_limit_bytes"] == 64 << 20
+    assert 0 < facts["well"]["memory_bytes"] < 64 << 20
+    assert facts["well"]["pids"] == 1
+    assert (facts["done"]["health"], facts["done"]["exit_code"]) == (None, 0)
+
+
+def test_what_is_amiss_with_containers_of_podman_is_told(engine, app):
+    healthy = ("--health-cmd", "true")
+    engine.start("failed", "sh", "-c", "exit 3", labels=of(app, "failed"))
+    engine.start("crashing", "sh", "-c", "exit 4", options=(*SOUND, *healthy), labels=of(app, "crashing"))
+    engine.start("frozen", options=(*SOUND, *healthy), labels=of(app, "frozen"))
+    engine.run("pause", "frozen")
+    engine.start("sick", options=(*SOUND, "--health-cmd", "false", "--health-retries", "1"), labels=of(app, "sick"))
+    assert engine.attempt("healthcheck", "run", "sick").returncode == 1
+    engine.start("bare", labels=of(app, "bare"))
+    # What is in there is memory.
+    hold = "dd if=/dev/zero of=/dev/shm/held bs=1M count=29 && echo held; sleep infinity"
+    engine.start("full", "sh", "-c", hold, options=("--memory", "31m", *SOUND[2:], *healthy), labels=of(app, "full"))
+    wait_until(lambda: "held" in engine.run("logs", "full"), "full memory", 10)
+    wait_until(lambda: int(engine.inspect("crashing", ".RestartCount")) >= 4, "four restarts", 20)
+    found = look(engine, containers_starting_seconds_warning=3600)
+    said = told(found)
+    assert said == {
+        "stopped": ["failed"],
+        "crash_loop": ["crashing"],
+        "paused": ["frozen"],
+        "unhealthy": ["sick"],
+        "memory_near_limit": ["full"],
+        "no_healthcheck": ["bare"],
+        "no_restart_policy": ["bare"],
+        "no_memory_limit": ["bare"],
+    }
+    for findings in found.values():
+        sound(findings)
+    (stopped,) = (each for each in found["containers.stopped"] if each["object"] == "failed")
+    assert "exit code 3" in stopped["summary"]
+    # The next step is one that this engine understands.
+    command = "podman --url %s logs --tail 50 failed" % engine.host
+    assert command in stopped["advice"]
+    assert engine.attempt(*command.split()[1:]).returncode == 0
+
+
+def test_a_health_check_that_nobody_makes_is_told_with_how_podman_makes_it(engine, app):
+    engine.start("waiting", options=(*SOUND, "--health-cmd", "true"), labels=of(app, "web"))
+    (finding,) = sound(look(engine, containers_starting_seconds_warning=0)["containers.starting_long"])
+    assert "timers of systemd" in finding["advice"]
+
+
+def test_a_container_of_podman_without_a_health_check_works_once_it_stays_up(engine, app):
+    name = engine.start("web", options=SOUND, labels=of(app, "web"))
+    before = engine.inspect(name, ".State.StartedAt")
+    wanted = {"docker_host": engine.host, "names": [name], "deadline": 20}
+    assert run_module("container_restart", wanted, check=True)["containers"][0]["result"] == "planned"
+    assert engine.inspect(name, ".State.StartedAt") == before
+    done = run_module("container_restart", wanted)
+    assert (done["changed"], done["containers"][0]["result"]) == (True, "restarted"), done
+    assert engine.inspect(name, ".State.StartedAt") != before
+
+
+def test_what_podman_keeps_for_nobody_is_told_and_goes(engine, app):
+    engine.run("import", str(engine.home / "box.tar"))
+    engine.start("stray", "true")
+    kept = engine.start("kept", "true", labels={"tracktion.ops.protected": "true"})
+    wait_until(lambda: engine.inspect(kept, ".State.Status") == "exited", "the end of it", 10)
+    found = look(engine, containers_reclaimable_info=1, containers_stopped_bytes_info=0)
+    assert told(found) == {"reclaimable": [None], "stopped_space": [None]}
+    wanted = {"docker_host": engine.host, "kinds": ["images", "containers"], "older_than": 0}
+    planned = run_module("docker_prune", wanted, check=True)
+    assert sorted(each["kind"] for each in planned["removed"]) == ["container", "image"]
+    done = run_module("docker_prune", wanted)
+    assert [each["result"] for each in done["removed"]] == ["removed", "removed"], done
+    assert engine.run("ps", "--all", "--format", "{{.Names}}").split() == [kept]
+    assert engine.run("images", "--filter", "dangling=true", "--quiet") == ""
+    assert run_module("docker_prune", wanted)["changed"] is False
+
+
+NEW_FILE = """
+services:
+  web:
+    image: {image}
+    network_mode: none
+    restart: always
+    stop_signal: SIGKILL
+    mem_limit: {limit}
+"""
+
+
+def test_a_stack_that_compose_v2_has_made_in_podman_is_told_and_made_anew(engine, app, tmp_path):
+    name, path = app[COMPOSE + ".project"], tmp_path / "compose.yaml"
+    path.write_text(NEW_FILE.format(image=IMAGE, limit="64m"))
+    up = (*compose_command(), "--project-name", name, "--file", str(path), "up", "--detach")
+    run(*up, env={"DOCKER_HOST": engine.host})
+    settings = {"containers_docker_host": engine.host, "containers_expected_services": ["web"]}
+    settings["containers_project"] = name
+    # Podman calls the image by another name than the file does.
+    assert engine.inspect("%s-web-1" % name, ".ImageName") != IMAGE
+    lacks = {"no_healthcheck": ["%s-web-1" % name]}
+    assert told(diagnose("containers", settings)) == lacks
+    path.write_text(NEW_FILE.format(image=IMAGE, limit="32m"))
+    found = diagnose("containers", settings)
+    assert told(found) == {"compose_drift": ["%s-web-1 memory_limit_bytes" % name], **lacks}
+    wanted = dict(found["containers.compose_drift"][0]["remedy"]["vars"], docker_host=engine.host)
+    wanted["compose_command"] = list(compose_command())
+    before = engine.inspect("%s-web-1" % name, ".Id")
+    assert run_module("container_recreate", wanted, check=True)["result"] == "planned"
+    assert engine.inspect("%s-web-1" % name, ".Id") == before
+    assert run_module("container_recreate", wanted)["result"] == "recreated"
+    assert engine.inspect("%s-web-1" % name, ".HostConfig.Memory") == str(32 << 20)
+    assert told(diagnose("containers", settings)) == lacks
+    wanted["expected"] = None
+    assert run_module("container_recreate", wanted)["result"] == "as_wanted"
+
+
+def test_the_network_is_looked_at_from_where_a_container_of_podman_is(engine, app):
+    engine.start("web", labels=of(app, "web"))
+    settings = {"network_docker_host": engine.host, "network_compose_project": app[COMPOSE + ".project"]}
+    settings.update(network_check_resolver=False, network_paths=[{"from": "web", "to": "127.0.0.1:1"}])
+    found = diagnose("network", settings)
+    # Inside of it nobody listens; and Docker's rules are not missed for an engine that has its own.
+    assert list(found) == ["network.path_refused"]
+    assert sound(found["network.path_refused"])[0]["object"].startswith("web")
+    gone = dict(settings, network_paths=[{"from": "other", "to": "127.0.0.1:1"}])
+    assert list(diagnose("network", gone)) == ["network.service_not_looked_from"]
+
+
+def test_a_command_is_run_in_a_container_of_podman(engine, app):
+    engine.start("web", labels=of(app, "web"))
+    commands = [
+        {"name": "well", "service": "web", "argv": ["echo", "hello"], "output_contains": "hello"},
+        {"name": "wrong", "service": "web", "argv": ["sh", "-c", "exit 7"]},
+        {"name": "long", "service": "web", "argv": ["sleep", "60"], "timeout": 1},
+    ]
+    found = run_module("container_probe_info", {"docker_host": engine.host, "commands": commands})
+    said = {each["name"]: each for each in found["commands"]}
+    assert (said["well"]["ok"], said["wrong"]["exit_code"]) == (True, 7)
+    assert (said["long"]["ok"], said["long"]["killed"]) == (False, True)
+    # It is gone, and nothing else is.
+    assert "sleep 60" not in engine.run("top", "web", "args")
+    assert engine.inspect("web", ".State.Status") == "running"
+
+
+def test_a_stack_of_podman_compose_is_told_and_left_to_it(engine, app, tmp_path):
+    install_programs({"podman-compose": ("podman-compose",), "unshare": ("util-linux",)})
+    name, path = app[COMPOSE + ".project"], tmp_path / "compose.yaml"
+    service = {"image": IMAGE, "restart": "always", "mem_limit": "64m"}
+    path.write_text(json.dumps({"services": {"web": service}}))
+    # Its bridge and its rules are in a network of their own, and go with it.
+    command = ("unshare", "--net", "env", "--chdir=%s" % tmp_path, "podman-compose", "--project-name", name)
+    try:
+        run(*command, "up", "-d", env=engine.environment)
+        web = "%s_web_1" % name
+        settings = {"containers_docker_host": engine.host, "containers_project": name}
+        settings["containers_expected_services"] = ["web"]
+        lacks = {"no_healthcheck": [web]}
+        assert told(diagnose("containers", settings)) == lacks
+        path.write_text(json.dumps({"services": {"web": {**service, "mem_limit": "32m"}}}))
+        found = diagnose("containers", settings)
+        assert told(found) == {"compose_drift": ["%s memory_limit_bytes" % web], **lacks}
+        wanted = dict(found["containers.compose_drift"][0]["remedy"]["vars"], docker_host=engine.host)
+        refused = run_module("container_recreate", wanted)
+        assert "podman-compose up -d web" in refused["msg"]
+        assert engine.inspect(web, ".State.Status") == "running"
+    finally:
+        attempt(*command, "down", "-t", "0", env=engine.environment)
+
+
+TALK = "while :; do echo ERROR no database; sleep 0.1; done"
+
+
+@pytest.mark.parametrize("user", [None, SOMEBODY_ELSE])
+def test_the_logs_of_podman_are_read(user):
+    with podman(user) as engine:
+        engine.start("talking", "sh", "-c", TALK, labels=of({COMPOSE + ".project": "app"}, "web"))
+        settings = {"logs_docker_root": "/nonexistent", "logs_docker_socket": str(engine.socket), "logs_project": "app"}
+        settings.update(logs_new_signature_info=3, logs_kernel_log="")
+        wait_until(lambda: "logs.new_error_signature" in diagnose("logs", settings), "three errors", 10)
+        (finding,) = diagnose("logs", settings)["logs.new_error_signature"]
+        assert "no database" in finding["summary"]
+        assert finding["object"].startswith("web")
+
+
+# Without root
+
+
+@pytest.fixture(scope="module")
+def rootless():
+    """A Podman of a user without privileges, with one service in it."""
+    with podman(SOMEBODY_ELSE) as found:
+        found.start("web", options=("--restart", "always"), labels=of({COMPOSE + ".project": "app"}, "web"))
+        yield found
+
+
+def test_what_the_kernel_does_not_count_of_an_engine_without_root_is_unknown(rootless):
+    state = visit("containers", {"containers_docker_host": rootless.host})["state"]
+    assert (state["engine"]["kind"], state["engine"]["rootless"]) == ("podman", True)
+    (facts,) = state["containers"]
+    assert (facts["status"], facts["service"]) == ("running", "web")
+    assert {facts[name] for name in ("memory_bytes", "memory_ratio", "cpu_ratio", "pids", "oom_kills")} == {None}
+    found = look(rootless)
+    unknown = {check: findings for check, findings in found.items() if findings[0]["status"] == "unknown"}
+    assert set(unknown) == {"containers.cpu_throttled", "containers.pids_near_limit"}
+    for (finding,) in unknown.values():
+        assert "without root" in finding["summary"]
+        assert "Delegate=yes" in finding["summary"]
+    assert told({check: found[check] for check in set(found) - set(unknown)}) == {
+        "no_healthcheck": ["web"],
+        "no_memory_limit": ["web"],
+    }
+
+
+def test_a_socket_that_is_not_for_us_is_told_with_whom_it_is_for(rootless):
+    # Its libraries are where only root may read.
+    assert sdk.__version__
+    nobody = partial(become, SOMEBODY)
+    with as_of_a_user(rootless.socket) as host:
+        cures = {
+            host: "become_user: %s" % SOMEBODY_ELSE,
+            "unix://" + SOCKET: "group docker",
+        }
+        for docker_host, cure in cures.items():
+            found = diagnose("containers", {"containers_docker_host": docker_host}, before=nobody)
+            (finding,) = sound(found.pop("containers.unreachable"))
+            assert "permission" in finding["summary"]
+            assert cure in finding["advice"]
+            # And of the rest nothing is known.
+            assert {each["status"] for findings in found.values() for each in findings} == {"unknown"}
+        logs = {"logs_docker_root": "/nonexistent", "logs_docker_socket": host[len("unix://") :]}
+        (finding,) = diagnose("logs", logs, before=nobody)["logs.unreadable"]
+        assert "may not speak" in finding["summary"]
+
+
+# Engines that speak other versions of the API
+
+
+@pytest.fixture(scope="module")
+def demanding(tmp_path_factory):
+    with demanding_engine(tmp_path_factory.mktemp("demanding")) as socket:
+        yield socket
+
+
+def test_an_engine_that_takes_newer_versions_only_is_spoken_to_in_the_oldest_of_them(demanding):
+    refusal = run("curl", "--silent", "--unix-socket", str(demanding), "http://docker/v1.41/info")
+    assert "client version 1.41 is too old" in refusal
+    host = "unix://%s" % demanding
+    state = visit("containers", {"containers_docker_host": host})["state"]
+    assert (state["reachable"], state["unknown"], state["containers"]) == (True, [], [])
+    assert int(state["engine"]["version"].split(".")[0]) > 20
+    assert _docker.Client(_options(host), Deadline(20)).api.api_version == "1.44"
+    # The library of the oldest Debian that is supported is older than both.
+    seen = ("--volume", "%s:%s" % (demanding, SOCKET))
+    found = run_module_in_container(ensure_image("bookworm"), "container_state_info", {}, seen)
+    assert (found["reachable"], found["engine"]["version"]) == (True, state["engine"]["version"])
+
+
+def test_the_engine_of_the_machine_is_spoken_to_in_the_version_that_is_known():
+    api = _docker.Client(_options("unix://%s" % SOCKET), Deadline(20)).api
+    assert api.api_version == _docker.KNOWN_API
+
+
+def _options(host):
+    options = {name: spec.get("default") for name, spec in _docker.SPEC.items()}
+    return dict(options, docker_host=host, timeout=20.0)
