@@ -304,7 +304,7 @@ TALK = "while :; do echo ERROR no database; sleep 0.1; done"
 def test_the_logs_of_podman_are_read(user):
     with podman(user) as engine:
         engine.start("talking", "sh", "-c", TALK, labels=of({COMPOSE + ".project": "app"}, "web"))
-        settings = {"logs_docker_root": "/nonexistent", "logs_docker_socket": str(engine.socket), "logs_project": "app"}
+        settings = {"logs_docker_host": engine.host, "logs_project": "app"}
         settings.update(logs_new_signature_info=3, logs_kernel_log="")
         wait_until(lambda: "logs.new_error_signature" in diagnose("logs", settings), "three errors", 10)
         (finding,) = diagnose("logs", settings)["logs.new_error_signature"]
@@ -357,7 +357,7 @@ def test_a_socket_that_is_not_for_us_is_told_with_whom_it_is_for(rootless):
             assert cure in finding["advice"]
             # And of the rest nothing is known.
             assert {each["status"] for findings in found.values() for each in findings} == {"unknown"}
-        logs = {"logs_docker_root": "/nonexistent", "logs_docker_socket": host[len("unix://") :]}
+        logs = {"logs_docker_host": host}
         (finding,) = diagnose("logs", logs, before=nobody)["logs.unreadable"]
         assert "may not speak" in finding["summary"]
 
