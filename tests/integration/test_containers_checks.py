@@ -144,6 +144,7 @@ def test_a_worker_that_was_killed_once_is_not_why_the_service_stopped(app):
     assert set(found) == {"containers.stopped"}
     (finding,) = sound(found["containers.stopped"])
     assert "exit code 143: SIGTERM: stopped on request; before, the kernel had killed" in finding["summary"]
+    assert "Somebody stopped it" in finding["advice"]
 
 
 def test_a_service_that_its_restart_policy_gave_up_on_is_down(app):
@@ -164,7 +165,9 @@ def test_a_service_that_was_stopped_though_its_policy_would_restart_it_is_down(a
     docker("stop", "--time", "5", name)
     found = look(app)
     assert set(found) == {"containers.stopped"}
-    assert [finding["status"] for finding in sound(found["containers.stopped"])] == ["critical"]
+    (finding,) = sound(found["containers.stopped"])
+    assert finding["status"] == "critical"
+    assert "Somebody stopped it" not in finding["advice"]
 
 
 def test_an_access_control_list_lets_in_whom_the_mode_does_not(app, tmp_path):

@@ -181,7 +181,7 @@ def test_one_that_has_ended_is_missed_only_where_it_is_said_to_have_to_run(story
     settings = {"tracktion_compose_project": story.stack.project, "containers_expected_services": ["migrations"]}
     (finding,) = fired(diagnose("containers", settings), "containers.stopped", "critical")
     assert finding["object"] == "tracktion-migrations"
-    assert "exit code 0: it ended by itself" in finding["summary"]
+    assert "exit code 0: it ended without an error" in finding["summary"]
 
 
 def test_the_watched_directory_is_found_inside_the_container(measured):

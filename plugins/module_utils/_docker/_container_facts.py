@@ -19,7 +19,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _listeners
 
 CODES = {
-    0: "it ended by itself, without an error",
+    0: "it ended without an error: it was done, or was told to stop",
     1: "the program failed; its log says why",
     2: "the program refused its arguments or its configuration",
     125: "the engine could not start it",
