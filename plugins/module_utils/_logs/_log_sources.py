@@ -14,6 +14,7 @@ import glob
 import json
 import os
 import re
+import stat
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, socket_of
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
@@ -291,14 +292,15 @@ def files(options, begin):
 
 def _no_log(pattern, paths):
     """Why what a pattern finds is no log at all; null where there is one."""
-    if any(os.path.isfile(path) and not path.endswith(COMPRESSED) for path in paths):
+    # Each is looked at once: it may be rotated away, and there again, at any moment.
+    modes = {path: mode for path, mode in ((path, _mode(path)) for path in paths) if mode is not None}
+    compressed = [path for path in modes if path.endswith(COMPRESSED)]
+    if any(stat.S_ISREG(mode) for path, mode in modes.items() if path not in compressed):
         return None
-    # It may have been rotated since.
-    paths = [path for path in paths if os.path.lexists(path)]
-    if paths and all(os.path.isdir(path) for path in paths):
-        return "it is a directory: name its files, as in %s" % os.path.join(paths[0], "*.log")
-    if paths:
-        return "it is compressed" if any(path.endswith(COMPRESSED) for path in paths) else "it is no regular file"
+    if modes and all(stat.S_ISDIR(mode) for mode in modes.values()):
+        return "it is a directory: name its files, as in %s" % os.path.join(next(iter(modes)), "*.log")
+    if modes:
+        return "it is compressed" if compressed else "it is no regular file"
     folder = os.path.dirname(re.split(r"[*?[]", pattern)[0]) or "."
     # What lies in a directory that is closed to us is not there, as far as we are told.
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
@@ -306,6 +308,16 @@ def _no_log(pattern, paths):
     if not os.access(folder, os.R_OK | os.X_OK):
         return "the directory %s may not be read (measure with become)" % folder
     return "no such file"
+
+
+def _mode(path):
+    """What kind of file it is, null where there is none; 0 for a link that leads nowhere, and where that is not told."""
+    try:
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return 0 if os.path.islink(path) else None
+    except OSError:
+        return 0
 
 
 def _is_rotated(path):
