@@ -311,7 +311,7 @@ def _no_log(pattern, paths):
 
 
 def _mode(path):
-    """What kind of file it is, null where there is none; 0 for a link that leads nowhere, and where that is not told."""
+    """What kind of file it is, null where there is none; 0 where a link leads nowhere, or nobody tells."""
     try:
         return os.stat(path).st_mode
     except FileNotFoundError:
