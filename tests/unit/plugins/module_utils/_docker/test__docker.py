@@ -10,7 +10,7 @@ import socket
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _containers, _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import MissingLibrary
 
 HOST = "unix:///run/docker.sock"
@@ -134,15 +134,3 @@ def test_a_container_that_went_away_since_it_was_listed_is_no_error():
 )
 def test_the_version_that_is_spoken_is_the_one_we_know_or_the_nearest(oldest, newest, of_sdk, expected):
     assert _docker.spoken({"MinAPIVersion": oldest, "ApiVersion": newest}, of_sdk) == expected
-
-
-@pytest.mark.parametrize(
-    ("row", "name"),
-    [
-        ({"Id": "0123456789abcdef", "Names": ["/web/store", "/store"]}, "store"),
-        ({"Id": "0123456789abcdef", "Names": ["/web"]}, "web"),
-        ({"Id": "0123456789abcdef", "Names": None}, "0123456789ab"),
-    ],
-)
-def test_a_container_has_one_name(row, name):
-    assert _containers.name_of(row) == name
