@@ -86,13 +86,13 @@ class Client:
 
     def _connect(self):
         options = self._options
-        seconds = self._deadline.remaining(options["timeout"])
-        if seconds <= 0:
-            raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
+        seconds = self._seconds(options["timeout"])
         ours = {"base_url": options["docker_host"], "timeout": seconds, "tls": self._tls(options)}
         constants = self._docker.constants
         client = self._docker.APIClient(version=constants.DEFAULT_DOCKER_API_VERSION, **ours)
-        version = spoken(client.version(api_version=False), constants.MINIMUM_DOCKER_API_VERSION)
+        # What the engine says about itself, whatever version of the API is spoken.
+        self.version = client.version(api_version=False)
+        version = spoken(self.version, constants.MINIMUM_DOCKER_API_VERSION)
         return self._docker.APIClient(version=version, **ours)
 
     def _tls(self, options):
@@ -120,11 +120,15 @@ class Client:
         return identity in (self._in_time(remove).get("CachesDeleted") or [])
 
     def _in_time(self, method, *arguments, **named):
-        seconds = self._deadline.remaining(self._patience)
+        self.api.timeout = self._seconds(self._patience)
+        return self._ask(method, *arguments, **named)
+
+    def _seconds(self, at_most):
+        """What is left of the deadline for one step. Raises CannotConnect where that is nothing."""
+        seconds = self._deadline.remaining(at_most)
         if seconds <= 0:
             raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
-        self.api.timeout = seconds
-        return self._ask(method, *arguments, **named)
+        return seconds
 
     def _ask(self, method, *arguments, **named):
         errors = self._docker.errors

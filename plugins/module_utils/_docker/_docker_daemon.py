@@ -24,13 +24,28 @@ SETTINGS = {
     "firewall_backend": "firewall-backend",
 }
 # Flags whose name in the file is another one.
-IN_FILE = {"host": "hosts", "label": "labels", "log-opt": "log-opts", "storage-opt": "storage-opts"}
-IN_FILE.update({"exec-opt": "exec-opts", "default-ulimit": "default-ulimits", "dns-opt": "dns-opts"})
-IN_FILE.update({"insecure-registry": "insecure-registries", "registry-mirror": "registry-mirrors"})
-IN_FILE.update({"default-address-pool": "default-address-pools", "authorization-plugin": "authorization-plugins"})
-IN_FILE.update({"node-generic-resource": "node-generic-resources", "cdi-spec-dir": "cdi-spec-dirs"})
-IN_FILE.update({"H": "hosts", "D": "debug", "G": "group", "b": "bridge", "l": "log-level"})
-IN_FILE.update({"p": "pidfile", "s": "storage-driver"})
+IN_FILE = {
+    "host": "hosts",
+    "label": "labels",
+    "log-opt": "log-opts",
+    "storage-opt": "storage-opts",
+    "exec-opt": "exec-opts",
+    "default-ulimit": "default-ulimits",
+    "dns-opt": "dns-opts",
+    "insecure-registry": "insecure-registries",
+    "registry-mirror": "registry-mirrors",
+    "default-address-pool": "default-address-pools",
+    "authorization-plugin": "authorization-plugins",
+    "node-generic-resource": "node-generic-resources",
+    "cdi-spec-dir": "cdi-spec-dirs",
+    "H": "hosts",
+    "D": "debug",
+    "G": "group",
+    "b": "bridge",
+    "l": "log-level",
+    "p": "pidfile",
+    "s": "storage-driver",
+}
 FLAG = re.compile(r"--([a-z0-9-]+)(?:=(.*))?$|-([A-Za-z])")
 UNIT = ["systemctl", "show", "--property=ExecStart", "docker.service"]
 UNITS_COMMAND = re.compile(r"argv\[\]=(.*?) ;")

@@ -183,7 +183,7 @@ ENGINE_FIELDS = (
 
 
 def engine_facts(client, options, unknown):
-    version = client.call("version")
+    version = client.version
     components = [part.get("Name") or "" for part in version.get("Components") or []]
     try:
         info = client.call("info")
