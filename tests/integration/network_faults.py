@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_namespace
 from tests.integration.inotify_faults import call, libc, private_mounts
 from tests.lab.engine import docker
 from tests.lab.images import ensure_image

@@ -15,8 +15,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     epoch,
     is_protected,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _listeners
 
 CODES = {
     0: "it ended without an error: it was done, or was told to stop",

@@ -11,7 +11,7 @@ import os
 import re
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace, _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 
 # What of it bears on the network, by our names.
 SETTINGS = {
@@ -61,7 +61,7 @@ def flags(seconds):
     """
     for pid in _processes.pids():
         words = _processes.arguments(pid)
-        if words and os.path.basename(words[0]) == "dockerd" and not _network_namespace.apart(os.getpid(), pid):
+        if words and os.path.basename(words[0]) == "dockerd" and not _processes.networks_differ(os.getpid(), pid):
             return parsed(words)
     try:
         command = UNITS_COMMAND.search(_programs.output(UNIT, seconds))

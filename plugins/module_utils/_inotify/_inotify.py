@@ -35,9 +35,6 @@ WATCH = b"inotify wd:"
 INODE = re.compile(rb"^inotify wd:\S+ ino:([0-9a-f]+) sdev:([0-9a-f]+) ", re.MULTILINE)
 CHUNK = 1 << 20
 
-# The inodes of the initial namespaces (include/linux/proc_ns.h).
-INITIAL_USER_NAMESPACE = 0xEFFFFFFD
-INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 NS_GET_PARENT = 0xB702
 NS_GET_OWNER_UID = 0xB704
 
@@ -153,10 +150,6 @@ def namespace_limit(name):
         return None
 
 
-def in_initial_user_namespace(pid="self"):
-    return _namespace(pid, "user") == INITIAL_USER_NAMESPACE
-
-
 def queued_bytes(instance):
     """Bytes of events that wait to be read from an instance, null where we may not look.
 
@@ -243,7 +236,7 @@ def charged_uid(pid):
 
     Raises PermissionError where the namespace of the process is not ours to look at.
     """
-    if _namespace(pid, "user") == INITIAL_USER_NAMESPACE:
+    if _processes.in_initial_user_namespace(pid):
         return _processes.effective_uid(_processes.status(pid))
     namespace = os.open("/proc/%d/ns/user" % pid, os.O_RDONLY)
     try:
@@ -253,22 +246,18 @@ def charged_uid(pid):
             parent = fcntl.ioctl(namespace, NS_GET_PARENT)
             os.close(namespace)
             namespace = parent
-            if os.fstat(parent).st_ino == INITIAL_USER_NAMESPACE:
+            if os.fstat(parent).st_ino == _processes.INITIAL_USER_NAMESPACE:
                 return struct.unpack("I", owner)[0]
     finally:
         os.close(namespace)
 
 
-def _namespace(pid, kind):
-    return os.stat("/proc/%s/ns/%s" % (pid, kind)).st_ino
-
-
 def what_hides_processes():
     """Why this view of /proc is not the whole machine's, null where it is."""
     try:
-        if _namespace("self", "pid") != INITIAL_PID_NAMESPACE:
+        if not _processes.in_initial_pid_namespace():
             return "this runs inside a container, which sees only its own processes: measure on the host"
-        if not in_initial_user_namespace():
+        if not _processes.in_initial_user_namespace():
             return "this runs inside a user namespace, which does not see the uids of the machine: measure on the host"
     except OSError as exc:
         return "namespaces cannot be told apart: %s" % exc

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify, _inotify_probe
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify_probe
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _mounts, _processes
 
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
@@ -69,7 +69,7 @@ def readable_by(pid, real, root):
     status = _processes.status(pid)
     if int(status.get("CapEff", "0"), 16) & (1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH):
         # Only over files of its own user namespace.
-        return True if _inotify.in_initial_user_namespace(pid) else None
+        return True if _processes.in_initial_user_namespace(pid) else None
     uid = _processes.effective_uid(status)
     groups = {int(group) for group in status.get("Groups", "").split()} | {int(status["Gid"].split()[1])}
     names = [name for name in real[len(root) :].split("/") if name]

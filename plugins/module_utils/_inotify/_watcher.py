@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-import struct
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import age, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._linux._listeners import readable_address, sockets_of
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, cut
 
 ESTABLISHED, SYN_SENT = "01", "02"
-SOCKET = re.compile(r"socket:\[(\d+)\]$")
 # An event is 16 bytes and its name, filled up to the next 16. Names of up to 15 bytes make 32; longer ones fewer events
 # of the same bytes, so that this errs on the side of too many.
 EVENT_BYTES = 32
@@ -199,19 +197,6 @@ def describe_broker(port, first, second):
     }
 
 
-def sockets_of(pid):
-    """The inodes of the sockets that a process has open."""
-    found = set()
-    for name in os.listdir("/proc/%d/fd" % pid):
-        try:
-            match = SOCKET.match(os.readlink("/proc/%d/fd/%s" % (pid, name)))
-        except FileNotFoundError:
-            continue
-        if match:
-            found.add(match.group(1))
-    return found
-
-
 def connections(table, port):
     """``(state, inode, remote address)`` of what is connected, or tries to be, to ``port``, out of /proc/net/tcp."""
     for line in table.splitlines()[1:]:
@@ -219,12 +204,6 @@ def connections(table, port):
         address, _colon, remote_port = fields[2].partition(":")
         if fields[3] in (ESTABLISHED, SYN_SENT) and int(remote_port, 16) == port:
             yield fields[3], fields[9], readable_address(address)
-
-
-def readable_address(text):
-    """An address as the kernel prints it (words of 32 bits in the machine's own order), as people write it."""
-    packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
 def directory(pids, names):

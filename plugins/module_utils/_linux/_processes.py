@@ -14,6 +14,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 # Programs whose first argument says more than their own name does.
 INTERPRETER = re.compile(r"^(python|pypy|node|nodejs|ruby|perl|php|bash|sh|dash|java|uvicorn|gunicorn)[0-9.]*$")
 COMMAND_LENGTH = 100
+# The inodes of the initial namespaces (include/linux/proc_ns.h).
+INITIAL_USER_NAMESPACE = 0xEFFFFFFD
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 
 
 def pids():
@@ -76,6 +79,24 @@ def started(pid):
     except (OSError, ValueError, IndexError, StopIteration):
         return None
     return round(boot + ticks / os.sysconf("SC_CLK_TCK"), 2)
+
+
+def in_initial_user_namespace(pid="self"):
+    """Raises OSError where that process is gone, or not ours to look at."""
+    return os.stat("/proc/%s/ns/user" % pid).st_ino == INITIAL_USER_NAMESPACE
+
+
+def in_initial_pid_namespace():
+    """Whether this process is; raises OSError where that cannot be told."""
+    return os.stat("/proc/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE
+
+
+def networks_differ(pid, other):
+    """Whether two processes surely see different networks."""
+    try:
+        return os.readlink("/proc/%d/ns/net" % pid) != os.readlink("/proc/%d/ns/net" % other)
+    except OSError:
+        return False
 
 
 def user_names(path="/etc/passwd"):

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _kernel_parameters as kernel
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes, _sysctl
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure
 
 GREATEST = (1 << 63) - 1
@@ -252,7 +251,7 @@ def named_floors(asked):
 def belongs_to_the_host(keys):
     """Why root of a user namespace cannot raise these, null where that is not the matter."""
     foreign = next((key for key in keys if not kernel.writable(key)), None)
-    if foreign and os.geteuid() == 0 and not _inotify.in_initial_user_namespace():
+    if foreign and os.geteuid() == 0 and not _processes.in_initial_user_namespace():
         return NAMESPACE % foreign
     return None
 

@@ -30,6 +30,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     name_of,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import is_rootless
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
@@ -39,7 +40,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
     unreachable,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _listeners
 
 ARGUMENT_SPEC = dict(
     _docker.SPEC,

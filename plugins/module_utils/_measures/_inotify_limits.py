@@ -69,7 +69,7 @@ def measure(options):
             "broken_lines": configuration.broken[:top],
             "broken_lines_total": len(configuration.broken),
             "namespace": {
-                "initial": _inotify.in_initial_user_namespace(),
+                "initial": _processes.in_initial_user_namespace(),
                 "max_inotify_watches": _inotify.namespace_limit("max_inotify_watches"),
                 "max_inotify_instances": _inotify.namespace_limit("max_inotify_instances"),
             },

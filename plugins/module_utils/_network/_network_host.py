@@ -13,7 +13,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_daemon, _docker_networks
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import AskedEngine, Host
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, error
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_routes, _packet_filter
 
@@ -79,7 +79,7 @@ class EngineOfHost:
         """Who shares the network of a container that was started anew since is left with one that leads nowhere."""
         for container in self.host.containers:
             owner = container.owner
-            if owner and container.running and owner.running and _network_namespace.apart(container.pid, owner.pid):
+            if owner and container.running and owner.running and _processes.networks_differ(container.pid, owner.pid):
                 container.share(None)
 
     @property

@@ -12,9 +12,8 @@ from __future__ import annotations
 from functools import partial
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, error
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _network_namespace
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_host import ANY_ADDRESS
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import RESULT, Target
 

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, bounded
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _directory_tree, _watcher
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _mounts, _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners, _mounts, _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _file_events_info
 
@@ -144,8 +144,8 @@ def test_connections_to_a_port():
 
 
 def test_addresses_of_both_kinds():
-    assert _watcher.readable_address("0100007F") == "127.0.0.1"
-    assert _watcher.readable_address("0000000000000000FFFF0000040014AC") == "::ffff:172.20.0.4"
+    assert _listeners.readable_address("0100007F") == "127.0.0.1"
+    assert _listeners.readable_address("0000000000000000FFFF0000040014AC") == "::ffff:172.20.0.4"
 
 
 STAYS, GONE, DIALS = ("01", "111", "10.0.0.1"), ("01", "222", "10.0.0.1"), ("02", "333", "10.0.0.1")

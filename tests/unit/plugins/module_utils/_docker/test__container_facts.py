@@ -16,7 +16,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _docker_disk,
     _mounted_paths,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _listeners
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Host
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _network_namespace
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_paths
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_namespace, _network_paths
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import Target
 
 

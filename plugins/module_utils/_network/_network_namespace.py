@@ -55,14 +55,6 @@ def look(pid, container):
         raise Gone(GONE % pid)
 
 
-def apart(pid, other):
-    """Whether two processes surely see different networks."""
-    try:
-        return os.readlink("/proc/%d/ns/net" % pid) != os.readlink("/proc/%d/ns/net" % other)
-    except OSError:
-        return False
-
-
 def _may_enter():
     """Whether we have the capabilities for it, CAP_SYS_ADMIN and CAP_SYS_CHROOT."""
     with open("/proc/self/status", encoding="utf-8") as stream:

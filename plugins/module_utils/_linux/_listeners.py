@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
+import socket
+import struct
 
-from ansible_collections.tracktion.ops.plugins.module_utils._inotify._watcher import readable_address, sockets_of
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 
+SOCKET = re.compile(r"socket:\[(\d+)\]$")
 LISTEN, CLOSED = "0A", "07"
 ANY_IPV4 = str(ipaddress.IPv4Address(0))
 ANY = (ANY_IPV4, str(ipaddress.IPv6Address(0)))
@@ -106,3 +110,22 @@ def publishes(container, wanted):
 def is_local(docker_host):
     """Whether the engine is on this machine: its containers' processes and ports are ours to look at."""
     return docker_host.split("://", 1)[0] in ("unix", "http+unix")
+
+
+def sockets_of(pid):
+    """The inodes of the sockets that a process has open."""
+    found = set()
+    for name in os.listdir("/proc/%d/fd" % pid):
+        try:
+            match = SOCKET.match(os.readlink("/proc/%d/fd/%s" % (pid, name)))
+        except FileNotFoundError:
+            continue
+        if match:
+            found.add(match.group(1))
+    return found
+
+
+def readable_address(text):
+    """An address as the kernel prints it (words of 32 bits in the machine's own order), as people write it."""
+    packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
