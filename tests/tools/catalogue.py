@@ -26,8 +26,8 @@ RIGHTS_PAGE = ROOT / "docs" / "rights.md"
 RIGHTS_HEAD = """\
 # Rights
 
-Made by `make docs` from `tests/rights`. The integration tests take each of these rights away on a real server: exactly the named
-checks become `unknown`, and their hint names the right.
+Made by `make docs` from `tests/rights`. The integration tests take each of these rights away on a real server: exactly
+the named checks become `unknown`, and their hint names the right.
 """
 
 
