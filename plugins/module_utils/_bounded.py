@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import threading
 
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LEAST_SECONDS, OutOfTime
+
 
 class Hung(OSError):
     """A call did not come back in time. It goes on in a thread that dies with the process."""
 
 
+class NotCalled(OSError):
+    """No time was left for a call. This says nothing about what it would have found."""
+
+
 def bounded(function, seconds, *arguments):
-    """What ``function`` returns or raises, or Hung after ``seconds``."""
+    """What ``function`` returns or raises, or Hung after ``seconds``; NotCalled where too few are left."""
+    if seconds < LEAST_SECONDS:
+        raise NotCalled(str(OutOfTime(max(0.0, seconds))))
     outcome = {}
 
     def work():

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import time
 
+# With less time than this, silence proves nothing.
+LEAST_SECONDS = 0.1
+
 
 class Failure(Exception):
     """Why something was not done. ``kind`` is a stable word for it, ``cure`` the next step for a person, or null."""
@@ -28,6 +31,14 @@ class CannotConnect(Failure):
     def __init__(self, kind, message, cure=None):
         super().__init__(message, cure)
         self.kind = kind
+
+
+class OutOfTime(CannotConnect):
+    """No time was left to ask. This says nothing about the service."""
+
+    def __init__(self, left=0.0, what=""):
+        message = "%snot measured (%.1f s of the deadline left)" % (what and what + ": ", left)
+        super().__init__("deadline", message, "Raise the deadline of the area, if the host is not overloaded.")
 
 
 class CannotMeasure(Failure):
@@ -62,6 +73,13 @@ class Deadline:
         left = max(0.0, self._end - self._clock())
         return left if at_most is None else min(left, at_most)
 
+    def step(self, at_most=None):
+        """Seconds for the next connection attempt, query or read. Raises OutOfTime where too few are left for an answer."""
+        left = self.remaining(at_most)
+        if left < LEAST_SECONDS and (at_most is None or left < at_most):
+            raise OutOfTime(left)
+        return left
+
     def expired(self):
         return self.remaining() == 0.0
 
@@ -84,9 +102,12 @@ def error(exc):
 
 
 def unreachable(parts, exc):
-    """The measurement of a service that cannot be reached: every part null, the reason in ``error``."""
+    """The measurement of a service that cannot be reached: every part null, the reason in ``error``.
+
+    ``reachable`` is null where no time was left to find out.
+    """
     measurement = dict.fromkeys(parts)
-    measurement.update(reachable=False, error=error(exc), unknown=[])
+    measurement.update(reachable=None if isinstance(exc, OutOfTime) else False, error=error(exc), unknown=[])
     return measurement
 
 

@@ -205,7 +205,7 @@ class Target:
             self.client.call("restart", self.id, timeout=seconds)
         except CannotConnect as exc:
             # An engine that needs longer to answer is at work on it all the same.
-            if exc.kind != "timeout":
+            if exc.kind not in ("timeout", "deadline"):
                 raise
 
     def progress(self):

@@ -124,11 +124,8 @@ class Client:
         return self._ask(method, *arguments, **named)
 
     def _seconds(self, at_most):
-        """What is left of the deadline for one step. Raises CannotConnect where that is nothing."""
-        seconds = self._deadline.remaining(at_most)
-        if seconds <= 0:
-            raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
-        return seconds
+        """What is left of the deadline for one step. Raises OutOfTime where that is too little."""
+        return self._deadline.step(at_most)
 
     def _ask(self, method, *arguments, **named):
         errors = self._docker.errors

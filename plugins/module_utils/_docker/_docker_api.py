@@ -87,7 +87,7 @@ class DockerApi:
     @contextlib.contextmanager
     def stream(self, method, *parts, body=None, **query):
         """The open Answer to a request, whose end may be long in coming. Values of ``query`` may be mappings."""
-        whole = Deadline(self.deadline.remaining(self.timeout))
+        whole = Deadline(self.deadline.step(self.timeout))
         with socket.socket(socket.AF_UNIX) as connection:
             with self._explaining():
                 connection.settimeout(patience(whole))

@@ -38,7 +38,7 @@ class DiskUse:
             client = _docker.Client(dict(self.options, timeout=seconds), Deadline(seconds))
             found = client.call("df")
         except CannotConnect as exc:
-            if exc.kind != "timeout":
+            if exc.kind not in ("timeout", "deadline"):
                 self.reason = str(exc)
         else:
             # What is not told is not nothing.

@@ -69,7 +69,7 @@ def _run(api, identity, command, most_bytes):
         _follow(api, started, outcome, most_bytes)
         outcome.ended = True
     except CannotConnect as exc:
-        if exc.kind != "timeout":
+        if exc.kind not in ("timeout", "deadline"):
             raise
         outcome.ended = False
     outcome.seconds = round(time.monotonic() - began, 4)

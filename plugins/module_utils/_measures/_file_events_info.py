@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, bounded
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, NotCalled, bounded
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import (
     _directory_tree,
@@ -191,6 +191,10 @@ class Directory:
 
     def _fail(self, exc, unknown):
         kind, message = "failed", exc.strerror or str(exc)
+        if isinstance(exc, NotCalled):
+            # Not a fault of the directory: all that is known of it stays unknown.
+            unknown.add("directories.%s" % self.data["path"], message)
+            return
         if isinstance(exc, Hung):
             kind = "hung"
             mount = _mounts.mount_of(self.path, _mounts.mounts(self.pid if self.root else "self"))

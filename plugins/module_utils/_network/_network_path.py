@@ -124,7 +124,7 @@ def _go(target, configuration, seconds, result):
 def _seconds(timeout, deadline):
     left = deadline.remaining(timeout)
     if left < min(timeout, LEAST_SECONDS):
-        raise OutOfTime("the deadline was over before this could be found out: give the area more time")
+        raise OutOfTime("not measured (%.1f s of the deadline left)" % left)
     return left
 
 

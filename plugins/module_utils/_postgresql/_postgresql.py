@@ -13,7 +13,13 @@ import socket
 import threading
 
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    Deadline,
+    Failure,
+    OutOfTime,
+    cut,
+)
 
 APPLICATION_NAME = "tracktion.ops"
 
@@ -159,7 +165,8 @@ def connect(options):
             kept = Client(_open(options, deadline), options)
         except CannotConnect as exc:
             kept = exc
-        _kept[key] = kept
+        if not isinstance(kept, OutOfTime):
+            _kept[key] = kept
     if isinstance(kept, CannotConnect):
         raise kept
     if kept.connection.closed:
@@ -190,9 +197,10 @@ class Client:
 
     def rows(self, sql, parameters=None):
         """All rows of ``sql`` as dictionaries. Raises QueryFailed."""
-        seconds = self.deadline.remaining(at_most=self.timeout)
-        if seconds <= 0:
-            raise QueryFailed("the deadline of this measurement was over before it was read")
+        try:
+            seconds = self.deadline.step(self.timeout)
+        except OutOfTime as exc:
+            raise QueryFailed(str(exc)) from exc
         settings = SETTINGS % (max(1, seconds * 1000), LOCK_TIMEOUT_MS)
         cursor = self._execute(settings + _marked(sql), parameters, seconds)
         names = [column[0] for column in cursor.description]
@@ -286,7 +294,7 @@ def _open(options, deadline):
     psycopg2 = require("psycopg2")
     where = options["login_unix_socket"] or options["login_host"]
     port = options["login_port"]
-    seconds = deadline.remaining(at_most=options["timeout"])
+    seconds = deadline.step(options["timeout"])
     attempt = Deadline(seconds)
     addresses = [] if where.startswith("/") or not where else _resolve(where, port, attempt)
     arguments = {

@@ -17,8 +17,14 @@ import socket
 import ssl
 from urllib.parse import quote, urlencode
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    Deadline,
+    OutOfTime,
+    cut,
+)
 
 CONNECTION_SPEC = {
     "login_host": {"type": "str", "default": "localhost"},
@@ -78,8 +84,8 @@ class Management:
         }
 
     def patience(self):
-        """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
-        return patience(self.deadline, None if self._patient else self._options["timeout"])
+        """Seconds the next step on the wire may take. Raises OutOfTime where too few are left."""
+        return self.deadline.step(None if self._patient else self._options["timeout"])
 
     def get(self, *path, **query):
         """The JSON reply to ``GET /api/<path>``; every element of ``path`` is percent-encoded."""
@@ -92,6 +98,9 @@ class Management:
             if exc.kind == "too_large":
                 # What has not been read would be taken for the next reply.
                 self.close()
+            raise
+        except OutOfTime:
+            self.close()
             raise
         except (OSError, http.client.HTTPException) as exc:
             self.close()

@@ -56,9 +56,7 @@ class Amqp:
             raise _failures[key]
         # Without a handler, pika's log lines would end up on a module's standard error.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
-        patience = self._deadline.remaining(self._options["timeout"])
-        if patience <= 0:
-            raise explain(socket.timeout("timed out"), self._options, "amqp_port")
+        patience = self._deadline.step(self._options["timeout"])
         try:
             self._connection = self.pika.BlockingConnection(self._parameters(patience))
         except (self.pika.exceptions.AMQPError, OSError, _workflow_error(self.pika)) as exc:

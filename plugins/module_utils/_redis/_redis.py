@@ -18,7 +18,12 @@ import threading
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    Deadline,
+    OutOfTime,
+)
 
 CONNECTION_SPEC = {
     "login_host": {"type": "str", "default": "localhost"},
@@ -117,6 +122,7 @@ class Client:
         return b"".join(self._connection.pack_commands(encoded))
 
     def send(self, packed):
+        self._ask_in_time()
         self._wait()
         try:
             self._socket.sendall(packed)
@@ -166,6 +172,14 @@ class Client:
             raise self._break(cannot_connect(socket.timeout(), self._address, self._timeout))
         self._socket.settimeout(left)
 
+    def _ask_in_time(self):
+        """Before a command is sent: what is asked too late says nothing about the server."""
+        if not self.broken:
+            try:
+                self.deadline.step(self._timeout)
+            except OutOfTime as exc:
+                raise self._break(exc)
+
     def _break(self, reason):
         self.broken = reason
         self.close()
@@ -186,6 +200,8 @@ def connect(options):
     if key not in _kept:
         try:
             _kept[key] = _log_in(options)
+        except OutOfTime:
+            raise
         except CannotConnect as exc:
             _kept[key] = exc
     client = _kept[key]
@@ -201,7 +217,7 @@ def _log_in(options):
     redis, hiredis = require("redis"), require("hiredis")
     timeout = options["timeout"]
     address = "%s:%d" % (options["login_host"], options["login_port"])
-    deadline = Deadline(min(timeout, options["deadline"]))
+    deadline = Deadline(Deadline(options["deadline"]).step(timeout))
     if options["tls"]:
         _check_files(options)
     try:
