@@ -179,6 +179,12 @@ def of_module(module: str) -> Check:
 
 
 @functools.cache
+def of_part(module: str, name: str) -> Check:
+    """The check of one mapping that a module of this collection returns."""
+    return _mapping(documented(module)[name]["contains"])
+
+
+@functools.cache
 def _base() -> Check:
     return _mapping(BASE)
 

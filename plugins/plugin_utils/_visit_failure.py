@@ -85,7 +85,7 @@ CAUSES = (
            "the name of the host cannot be resolved",
            "Correct `ansible_host` of {place}, or add the name to DNS or /etc/hosts. Test: `getent hosts {host}`",
            UNREACHABLE),
-    _Cause("host_key_changed", r"host key for \S+ has changed|remote host identification has changed",
+    _Cause("host_key_changed", r"host key for \S+ has changed|remote host identification has changed(?!(?s:.*)host key for)",
            "the host key is not the one that the controller knows",
            "Compare the fingerprint with the host's own. If the host was installed anew, remove the old key: "
            "`ssh-keygen{known_hosts} -R {known_name}`, then `ssh{port} {target} true`",
