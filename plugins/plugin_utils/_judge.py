@@ -24,8 +24,8 @@ def judge(area, checks, host, outcome, settings, starved=None, covered=None):
     ``checks`` is what ``_checks.load()`` returned, ``outcome`` the area's entry in the result of
     M(tracktion.ops.measure): ``measurement``, ``error``.
     ``settings`` maps the role's variables to their values on this host.
-    ``starved`` says why durations measured on the host prove nothing, else it is null: what a check with ``timing`` finds is
-    unknown then, and the check's id is added to the list ``covered``.
+    ``starved`` says why durations measured on the host prove nothing, else it is null: what a check with ``timing``
+    finds is unknown then, and the check's id is added to the list ``covered``.
     Returns ``(findings, counts)``: a list of dicts, and ``{checks, items, ok, info, unknown, warning, critical}``.
     """
     findings = []

@@ -53,8 +53,8 @@ class Judges:
 def host_report(name, results, judges, coerce, inventories=()):
     """``(host, findings)`` of one host from the results of its visits, one per place.
 
-    ``coerce(argument_spec, settings)`` returns the settings in the types that the role's argument_specs give. Whatever goes
-    wrong with one area of one host makes that area unknown.
+    ``coerce(argument_spec, settings)`` returns the settings in the types that the role's argument_specs give. Whatever
+    goes wrong with one area of one host makes that area unknown.
     """
     findings, areas, reachable = [], [], True
     for visit in results:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hosts that fail in one way each, over ssh, in one run: what the report says about each of them, and what is left there."""
+"""Hosts that fail in one way each, in one run over ssh: what the report says of them, and what is left on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ CAUSES = {
     "host_key": ("host.unreachable", "host_key_changed", "Host key for", "`ssh-keygen -f "),
     "wrong_user": ("host.unreachable", "authentication", "nobody_here@", "`ssh-copy-id nobody_here@"),
     "closing": ("host.unreachable", "connection_lost", "ended before the result", "`journalctl -u ssh -n 50`"),
-    "not_allowed": ("host.visit_failed", "become_not_allowed", "not in the sudoers file", "`not_allowed ALL=(root) ALL`"),
+    "not_allowed": (
+        "host.visit_failed",
+        "become_not_allowed",
+        "not in the sudoers file",
+        "`not_allowed ALL=(root) ALL`",
+    ),
     "no_password": ("host.visit_failed", "become_password_missing", "sudo asks for a password", "--ask-become-pass"),
     "wrong_password": ("host.visit_failed", "become_password_wrong", "sudo rejects", "`ansible_become_password`"),
     "requiretty": ("host.visit_failed", "become_requiretty", "must have a tty", "`Defaults:requiretty !requiretty`"),
@@ -40,7 +45,12 @@ CAUSES = {
     "banner": ("host.visit_failed", "output_before_result", "{ Welcome to users }", "must print nothing"),
     "hung": ("host.visit_failed", "timeout", "time limit", "tracktion_visit_timeout"),
     "readonly": ("host.visit_failed", "temporary_unwritable", "No usable temporary directory", "/proc/mounts"),
-    "readonly_unpipelined": ("host.visit_failed", "temporary_unwritable", "Read-only file system", "`ansible_remote_tmp`"),
+    "readonly_unpipelined": (
+        "host.visit_failed",
+        "temporary_unwritable",
+        "Read-only file system",
+        "`ansible_remote_tmp`",
+    ),
     "full": ("host.visit_failed", "temporary_full", "No space left on device", "df -i"),
 }
 # A flood ends with the time limit or with the limit of memory, whichever comes first.
@@ -83,7 +93,10 @@ def run(hosts, endpoint, tmp_path_factory):
         service_health_slow_critical=1000,
     )
     extra = {"tracktion_areas": ["service_health"]}
-    found = run_playbook("diagnose", path, folder / "reports", "-f", "30", extra=extra)
+    temporary = folder / "temporary"
+    environment = {"ANSIBLE_LOCAL_TEMP": str(temporary)}
+    found = run_playbook("diagnose", path, folder / "reports", "-f", "30", extra=extra, environment=environment)
+    found.temporary = temporary
     found.ended = time.monotonic()
     found.inventory = str(path)
     return found
@@ -123,6 +136,11 @@ def test_ansible_itself_prints_no_errors(run):
     assert "[ERROR]" not in run.output
     assert "fatal:" not in run.output
     assert "UNREACHABLE!" not in run.output
+
+
+def test_what_was_measured_is_gone_from_the_controller(run):
+    assert run.temporary.is_dir()
+    assert list(run.temporary.iterdir()) == []
 
 
 def test_no_process_is_left_on_a_host(run, hosts):
