@@ -233,7 +233,7 @@ def _give_up(area, kind, message):
 
 def _reap(area):
     """Collect the exit status, without waiting for a process the kernel does not let go of."""
-    for _attempt in range(50):
+    for _attempt in range(250):
         pid, status = os.waitpid(area.pid, os.WNOHANG)
         if pid:
             if status and area.error is None:

@@ -169,7 +169,8 @@ def test_keys_that_are_not_documented_are_named():
 # What a host may send in the place of anything.
 ODD = (
     None, True, False, 0, -1, 10**30, 10**400, 0.5, float("inf"), float("-inf"), float("nan"), "", "x", "\udcf6",
-    "\ud800", "{{ 7 * 7 }}", "\x1b[31m\x9b", "x" * 20000, [], [None], ["x"], [[]], [{}], {}, {"keys": 1, "items": [], "get": {}},
+    "\ud800", "{{ 7 * 7 }}", "\x1b[31m\x9b", "x" * 20000, [], [None], ["x"],
+    [[]], [{}], {}, {"keys": 1, "items": [], "get": {}},
     {"part": 1, "reason": None}, {"kind": [], "message": {}, "cure": 1},
 )  # fmt: skip
 
