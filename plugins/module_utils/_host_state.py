@@ -12,10 +12,10 @@ import time
 
 # CPU time of one calibration, and of one whose first result is high: a single preemption must not decide.
 CALIBRATION_SECONDS = 0.02
-CONFIRMATION_SECONDS = 0.06
+CONFIRMATION_SECONDS = 0.04
 CONFIRM_AT = 3.0
 # A host this slow is slow enough.
-MOST_SECONDS = 2.0
+MOST_SECONDS = 1.0
 PRESSURE = {"cpu_some": ("cpu", "some"), "memory_full": ("memory", "full"), "io_full": ("io", "full")}
 
 

@@ -3,13 +3,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The judge: 10,000 items by 10 check rows, against a template rendered item by item as a playbook loop would.
+"""Validation and the judge: 10,000 items, by 10 check rows, against a template rendered item by item as a playbook loop would.
 
 python tests/bench/bench_judge.py
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -22,10 +23,12 @@ sys.path.insert(0, str(ROOT / "playbooks" / "collections"))
 
 from ansible.parsing.dataloader import DataLoader  # noqa: E402
 from ansible.template import Templar, trust_as_template  # noqa: E402
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _shape  # noqa: E402
 
 ITEMS, ROWS = 10_000, 10
 SAMPLE = 200
+# The module whose items have the most fields.
+MODULE, LIST = "container_state_info", "containers"
 
 
 def area(folder):
@@ -54,10 +57,25 @@ def area(folder):
     return _areas.Area("tracktion.ops.queues", folder)
 
 
+def measurement():
+    """A measurement as a host sends it, with so many items, and how many fields an item has."""
+    contains = _shape.documented(MODULE)
+    values = {"int": 5, "str": "abc", "bool": True, "float": 0.5, "list": [], "dict": {}}
+    item = {name: values[field["type"]] for name, field in contains[LIST]["contains"].items()}
+    found = {**dict.fromkeys(contains), "reachable": True, "error": None, "unknown": [], LIST: [item] * ITEMS}
+    return json.dumps(found), len(item)
+
+
 def main():
     queues = [{"name": "q%d" % number, "ready": number % 1000, "state": "running"} for number in range(ITEMS)]
     outcome = {"measurement": {"broker": {"reachable": True, "error": None, "unknown": [], "queues": queues}}}
     settings = {"queues_warning": 900, "queues_critical": 990}
+    sent, fields = measurement()
+    reading = time.perf_counter()
+    document = _shape.Document(sent)
+    validating = time.perf_counter()
+    _shape.checked(document.value, MODULE, document.is_plain)
+    validated = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         checks = _checks.load(area(Path(folder)))
@@ -75,6 +93,8 @@ def main():
     per_item = (time.perf_counter() - templating) / SAMPLE
 
     print("%-56s %10s" % ("%d items x %d rows" % (ITEMS, ROWS), "seconds"))
+    print("%-56s %10.3f" % ("read %.1f MB of JSON" % (len(sent) / 1e6), validating - reading))
+    print("%-56s %10.3f" % ("validate %d items of %d fields" % (ITEMS, fields), validated - validating))
     print("%-56s %10.3f" % ("read and compile the rows", loaded - started))
     print("%-56s %10.3f" % ("judge", judged - loaded))
     print("%-56s %10.3f" % ("templated item by item (from %d evaluations)" % SAMPLE, per_item * ITEMS * ROWS))
