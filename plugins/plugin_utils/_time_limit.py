@@ -38,7 +38,7 @@ def limited(seconds: float, max_bytes: int = MAX_BYTES) -> Iterator[None]:
         if time.monotonic() >= end:
             raise LimitExceeded("Timed out after %g second(s)." % seconds)
         if _resident() > most:
-            raise LimitExceeded("The answer has more than %d MiB." % (max_bytes >> 20))
+            raise LimitExceeded("The answer takes more than %d MiB of memory." % (max_bytes >> 20))
 
     before = signal.signal(signal.SIGALRM, tick)
     try:

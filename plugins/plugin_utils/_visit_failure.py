@@ -79,7 +79,7 @@ CAUSES = (
            "the visit was not finished within its time limit",
            "Look what keeps the host busy: `{raw} 'uptime; ps -eo stat,etime,args --sort=-etime | head -n 20'`. "
            "A slow host needs a larger tracktion_visit_timeout"),
-    _Cause("too_large", r"^The answer has more than",
+    _Cause("too_large", r"^The answer (?:has|takes) more than",
            "the host sent more than a measurement can hold",
            "Check what prints on the host when a command runs: `{raw} true | head -c 2000`"),
     # ssh

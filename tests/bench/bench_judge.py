@@ -71,28 +71,28 @@ def main():
     outcome = {"measurement": {"broker": {"reachable": True, "error": None, "unknown": [], "queues": queues}}}
     settings = {"queues_warning": 900, "queues_critical": 990}
     sent, fields = measurement()
-    reading = time.perf_counter()
+    reading = time.process_time()
     document = _shape.Document(sent)
-    validating = time.perf_counter()
+    validating = time.process_time()
     _shape.checked(document.value, MODULE, document.is_plain)
-    validated = time.perf_counter()
+    validated = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        started = time.process_time()
         checks = _checks.load(area(Path(folder)))
-        loaded = time.perf_counter()
+        loaded = time.process_time()
         _findings, counts = _judge.judge("queues", checks, "host", outcome, settings)
-        judged = time.perf_counter()
+        judged = time.process_time()
     expected = {"critical": 100 * ROWS, "warning": 900 * ROWS, "ok": 9000 * ROWS}
     if {status: counts[status] for status in expected} != expected:
         sys.exit("wrong counts: %s" % counts)
 
     expression = trust_as_template("{{ item.ready >= queues_critical or item.ready >= queues_warning }}")
-    templating = time.perf_counter()
+    templating = time.process_time()
     for queue in queues[:SAMPLE]:
         Templar(loader=DataLoader(), variables={**settings, "item": queue}).template(expression)
-    per_item = (time.perf_counter() - templating) / SAMPLE
+    per_item = (time.process_time() - templating) / SAMPLE
 
-    print("%-56s %10s" % ("%d items x %d rows" % (ITEMS, ROWS), "seconds"))
+    print("%-56s %11s" % ("%d items x %d rows" % (ITEMS, ROWS), "CPU seconds"))
     print("%-56s %10.3f" % ("read %.1f MB of JSON" % (len(sent) / 1e6), validating - reading))
     print("%-56s %10.3f" % ("validate %d items of %d fields" % (ITEMS, fields), validated - validating))
     print("%-56s %10.3f" % ("read and compile the rows", loaded - started))
