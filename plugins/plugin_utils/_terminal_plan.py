@@ -9,6 +9,7 @@ from __future__ import annotations
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome
 from ansible_collections.tracktion.ops.plugins.plugin_utils._remediation import CHANGES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import labelled
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 
 # Words at the beginning of a line, and their colours.
 COLOURS = {
@@ -27,6 +28,7 @@ MOST = 30
 
 def plan(actions, unfinished, limits, check_mode, approved, written):
     """The plan before it is carried out."""
+    actions, unfinished, written = cleaned(actions), cleaned(unfinished), clean(written or "")
     planned = [action for action in actions if action["status"] == "planned"]
     refused = [action for action in actions if action["status"] == "refused"]
     lines = [
@@ -53,6 +55,7 @@ def plan(actions, unfinished, limits, check_mode, approved, written):
 
 def outcome(remediation):
     """What a remediation came to: each action, then each finding before and after."""
+    remediation = cleaned(remediation)
     run = remediation["run"]
     if remediation["check_mode"]:
         lines = ["Remediation %s, in check mode: nothing was changed" % run]
