@@ -22,6 +22,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _terminal_plan,
     _verdict,
 )
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 
 SPEC = {
     "risk": {"type": "str", "choices": list(_remedies.RISKS), "default": "safe"},
@@ -43,6 +44,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(SPEC)

@@ -10,6 +10,8 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _runs
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
 
 # The longest wait for measurements to show what was done.
 SETTLE_MOST = 60.0
@@ -21,6 +23,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         arguments = self._task.args
@@ -68,10 +71,10 @@ class ActionModule(ActionBase):
         try:
             self._audit(arguments, entry, "outcome")
         except OSError as exc:
-            self._display.warning("%s: the outcome is missing: %s" % (arguments["audit_path"], exc.strerror))
+            self._display.warning(clean("%s: the outcome is missing: %s" % (arguments["audit_path"], exc.strerror)))
         answer = self._on_host({**arguments, "entry": entry}, task_vars)
         if answer.get("failed"):
-            self._display.warning("the outcome is missing in the log of the host: %s" % answer.get("msg"))
+            self._display.warning(clean("the outcome is missing in the log of the host: %s" % answer.get("msg")))
         return {"changed": False, "error": answer.get("error")}
 
     def _audit(self, arguments, entry, event):

@@ -14,19 +14,21 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
+    _fleet,
     _judge,
     _lines,
     _remediation,
     _report,
     _report_file,
     _runs,
-    _terminal,
     _terminal_plan,
     _verdict,
 )
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import cleaned
 
 NEVER = "never"
-FORMATS = {"full": _terminal.render, "lines": _lines.render}
+FORMATS = {"full": _fleet.render, "lines": _lines.render}
 
 
 class ActionModule(ActionBase):
@@ -35,6 +37,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(
@@ -61,7 +64,7 @@ class ActionModule(ActionBase):
             inventories,
             remediation,
         )
-        result = {"changed": False, "summary": _report.summary(report)}
+        result = {"changed": False, "summary": cleaned(_report.summary(report))}
         path = _report_file.keep(report, path, self._display)
         colour = bool(ANSIBLE_COLOR)
         self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=path))
@@ -70,7 +73,7 @@ class ActionModule(ActionBase):
         result["path"] = path
         result["ansible_stats"] = _report_file.stats("tracktion_report", result["summary"])
         fail_at = arguments["fail_at"]
-        result["unjudged"] = _report.unjudged(report)
+        result["unjudged"] = cleaned(_report.unjudged(report))
         result["failed_actions"] = len(_remediation.failed(remediation)) if remediation else 0
         # Of what nobody could look at, nobody knows that it is not as bad.
         result["too_bad"] = fail_at != NEVER and (

@@ -12,6 +12,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _measuring_code, _visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 
 # Settings go back to the judge and on into reports. What opens a door does not.
 PRIVATE = re.compile(r"_login_|passw|secret|token|_key$|_endpoints$|_commands$")
@@ -26,6 +27,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(

@@ -67,7 +67,9 @@ def _hosts(hosts: list[dict], paint: Paint) -> list[str]:
     lines = []
     for (status, bad, measured), names in unwell[:HOST_LINES]:
         worst = sorted(bad, key=lambda area: -STATUSES.index(area[1]))
-        areas = _text.few(["%s %s" % (name, paint(each, each)) for name, each in worst]) if measured else "not diagnosed"
+        areas = (
+            _text.few(["%s %s" % (name, paint(each, each)) for name, each in worst]) if measured else "not diagnosed"
+        )
         lines.append("%s  %s: %s" % (paint(status, "%-8s" % status.upper()), _counted(names), areas))
     more = [(key[0], len(names)) for key, names in unwell[HOST_LINES:]]
     if more:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
-from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned  # noqa: F401
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 
 WIDTH = 110
 COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "info": "36", "ok": "32"}
@@ -116,7 +116,8 @@ def unknown_block(finding, ids, paint, hosts=""):
 
 def labelled(label, text):
     """The lines of clean text behind a label; commands between backticks are not broken."""
-    first, rest = ("      %-7s" % label, " " * 13) if label else (" " * 6, " " * 6)
+    # No line of a text begins where a label does.
+    first, rest = ("      %-7s" % label, " " * 13) if label else (" " * 6, " " * 8)
     return _text.wrap(text, WIDTH, first, rest)
 
 

@@ -194,7 +194,7 @@ def _group(hosts, status, paint):
 
 
 def _wrapped(text):
-    return _text.wrap(text, WIDTH, "      ", "      ")
+    return _text.wrap(text, WIDTH, " " * 6, " " * 8)
 
 
 def _painter(colour):

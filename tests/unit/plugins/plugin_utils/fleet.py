@@ -48,9 +48,8 @@ class Fleet:
         for area in self.areas:
             measured = own.get(area.name) or things(("one", 1), ("two", 2))
             settings = {"%s_warning" % area.name: 10, "%s_critical" % area.name: 100}
-            areas[area.name] = {
-                "role": area.role, "measurement": {"main": measured}, "error": None, "seconds": 0.1, "settings": settings,
-            }  # fmt: skip
+            outcome = {"measurement": {"main": measured}, "error": None, "seconds": 0.1}
+            areas[area.name] = {"role": area.role, "settings": settings, **outcome}
         return {"areas": areas, "extra_checks": []}
 
 
@@ -70,10 +69,10 @@ def all_different(hosts: list[str], findings: int = 5) -> dict:
     """Hosts of which each has findings of its own in every area."""
     return {
         host: {
-            area: things(*(("job_%d" % (number * findings + each), 20 + each) for each in range(findings)), check="slow")
+            area: things(*(("job_%d" % (first + each), 20 + each) for each in range(findings)), check="slow")
             for area in AREAS
         }
-        for number, host in enumerate(hosts)
+        for host, first in zip(hosts, range(0, findings * len(hosts), findings), strict=True)
     }
 
 
@@ -88,7 +87,7 @@ def _area(path: Path, name: str, checks: tuple) -> _areas.Area:
             "warning": "item.value >= %s_warning" % name,
             "critical": "item.value >= %s_critical" % name,
             "summary": "{{ item.name }}: %s by {{ item.value }} requests" % check,
-            "advice": "Look at `journalctl --unit %s`, and then at what calls it: half of the time it is called too often." % name,
+            "advice": "Look at `journalctl --unit %s`, and then: what calls it often?" % name,
             "remedy": "%s.empty" % name,
             "guide": "g",
             "why": "The service answers later than its clients wait for it, and they try again.",
