@@ -25,6 +25,8 @@ HOST_LINES = 8
 TABLE_LINES = 16
 # Hosts that the command of a remedy names; for more, --limit is left out and tracktion_only selects the findings.
 LIMIT_HOSTS = 10
+# Columns of a summary and of the name of an object.
+SUMMARY, OBJECT = 3 * WIDTH, 70
 # A word of a shell command, with its quotes.
 SHELL_WORD = re.compile(r"""(?:\$'(?:\\.|[^'\\])*'|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")
 
@@ -86,8 +88,13 @@ def _counted(names: list[str]) -> str:
 
 
 def _block(group: Group, paint: Paint, shown: dict[str, str]) -> list[str]:
-    """A group in full."""
+    """A group in full; texts of hosts are cut, what the rows say is not."""
     worst = group.worst
+    worst = {
+        **worst,
+        "summary": _text.cut(worst["summary"], SUMMARY),
+        "object": _text.cut(worst["object"] or "", OBJECT),
+    }
     if group.status == "unknown":
         return _terminal.unknown_block(worst, group.ids, paint, _where(group))
     several = len(group.findings) > 1
