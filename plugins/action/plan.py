@@ -19,6 +19,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _remedies,
     _report_file,
     _runs,
+    _shared,
     _terminal_plan,
     _verdict,
 )
@@ -73,6 +74,8 @@ class ActionModule(ActionBase):
         known = {host["name"] for host in verdict.hosts}
         hosts = [action["host"] for action in planned] + [entry["host"] for entry in left if entry["host"] in known]
         hosts = list(dict.fromkeys(hosts))
+        # What was done to a shared service shows on all of its hosts.
+        revisited = _shared.sharing(hosts, verdict.findings)
         result = {
             "changed": False,
             "run": run,
@@ -86,7 +89,7 @@ class ActionModule(ActionBase):
             # For the plays that act and that measure again: their hosts can be told by a fact, not by a register.
             "ansible_facts": {
                 "tracktion_hosts_to_act": hosts,
-                "tracktion_hosts_to_revisit": [] if check_mode else hosts,
+                "tracktion_hosts_to_revisit": [] if check_mode else revisited,
             },
         }
         if check_mode:

@@ -11,9 +11,9 @@ import re
 import shlex
 from datetime import UTC, datetime
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _remediation
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _remediation, _shared
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TEMPLATE = re.compile(r"\{[{%#]")
 REMEDY_FIELDS = ("id", "title", "risk", "data_loss", "does", "target", "vars", "evidence")
 COUNTS = ("checks", "items") + _judge.STATUSES
@@ -60,6 +60,7 @@ def host_report(name, results, judges, coerce):
                 {
                     "name": area,
                     "status": _judge.worst(finding["status"] for finding in found),
+                    "identity": _shared.identity(outcome["measurement"]),
                     "counts": counts,
                     "seconds": outcome["seconds"],
                     "error": outcome["error"],
@@ -105,17 +106,14 @@ def build(hosts, findings, previous, version, started, finished, inventories, re
     """The report, as it stands in report.json (``docs/report.schema.json``)."""
     seen = {finding["fingerprint"]: finding.get("first_seen") for finding in (previous or {}).get("findings", [])}
     now = _iso(finished)
+    findings = _shared.merge(findings, hosts)
     for finding in findings:
-        finding["first_seen"] = seen.get(finding["fingerprint"]) or now
+        finding["first_seen"] = _first_seen(finding, seen) or now
         if finding["remedy"]:
             finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], inventories)
     findings.sort(key=worst_first)
     hosts.sort(key=lambda host: (-_judge.STATUSES.index(host["status"]), host["name"]))
-    counts = dict.fromkeys(COUNTS, 0)
-    for host in hosts:
-        for area in host["areas"]:
-            for key in COUNTS:
-                counts[key] += area["counts"][key]
+    counts = _shared.counts(hosts, findings, COUNTS)
     for finding in findings:
         if finding["area"] == "host":
             counts[finding["status"]] += 1
@@ -131,6 +129,12 @@ def build(hosts, findings, previous, version, started, finished, inventories, re
         "findings": findings,
         "remediation": remediation,
     }
+
+
+def _first_seen(finding, seen):
+    """When an earlier report saw the finding first, under any of its hosts; null where none did."""
+    names = [_judge.fingerprint(finding["id"], host, finding["object"]) for host in finding["hosts"]]
+    return min(filter(None, map(seen.get, names)), default=None)
 
 
 def unjudged(report):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
 from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 
@@ -22,7 +23,7 @@ def render(report, colour=False, path=None, most=30):
     lines = [headline(report, paint), ""]
     for host in report["hosts"]:
         lines.append("%s  %s  %s" % (host["name"], paint(host["status"], host["status"].upper()), _areas(host, paint)))
-        own = [finding for finding in report["findings"] if finding["host"] == host["name"]]
+        own = [finding for finding in report["findings"] if host["name"] in hosts_of(finding)]
         known = [finding for finding in own if finding["status"] != "unknown"]
         shown = {}
         for finding in known[:most]:

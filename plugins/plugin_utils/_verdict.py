@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _shared, _visit
 
 
 @dataclass
@@ -45,6 +45,7 @@ def judge(task_vars):
         hosts.append(host)
         findings.extend(found)
         places.update({(name, area): visit["place"] for visit in own for area in visit["areas"]})
+    findings = _shared.merge(findings, hosts)
     return Verdict(hosts, findings, places, min(result.get("started") or time.time() for result in results), judges)
 
 
