@@ -34,7 +34,7 @@ def mixed(make):
 
 @pytest.fixture(scope="module")
 def different(make):
-    return make(fleet.all_different(NAMES, 3))
+    return make(fleet.all_different(NAMES, 2))
 
 
 def blocks(text):
@@ -53,8 +53,7 @@ def test_300_hosts_fit_two_screens(request, kind):
     text = _fleet.render(report, path="/reports/report.json")
     assert len(text.splitlines()) <= _fleet.LINES
     assert sum(len(line) > 140 for line in text.splitlines()) == 0
-    # Without grouping, it is so many.
-    assert len(_terminal.render(report).splitlines()) > 5000
+    assert len(report["findings"]) > 1000
 
 
 def test_hosts_that_are_equally_unwell_share_a_line(mixed):
@@ -153,7 +152,7 @@ def test_lines_have_every_failure_and_equal_ones_once(mixed, different):
     assert len(lines) < 120
     # Where none is equal to another, each has its line.
     warnings = [line for line in _lines.render(different).splitlines() if line.startswith("WARNING")]
-    assert len(warnings) == len(different["findings"]) == 300 * 8 * 3
+    assert len(warnings) == len(different["findings"]) == 300 * 8 * 2
 
 
 @pytest.mark.parametrize(
