@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _visit_failure
 from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
 
 # A number with its unit: "1.5 KiB", "98 %", "3", "2026-01-01T00:00:00Z".
 NUMBER = re.compile(r"\d[\d.,:]*(?:[-T:]\d[\d.,:]*)*Z?(?: ?(?:[KMGT]iB|B|ms|s|min|h|d|%)(?!\w))?")
 SEVERAL = re.compile(r"#(?:[ ,]*#)+")
 PLURAL = re.compile(r"# (\w+)s\b")
-# The areas of findings about the visit itself.
-HOST = "host"
+# Findings that a visit gave no measurement.
+FAILED_VISITS = (_visit_failure.UNREACHABLE, _visit_failure.FAILED)
 
 
 @dataclass
@@ -78,9 +79,9 @@ def _key(finding: dict) -> tuple:
     summary = shape(finding["summary"], host)
     if status == "unknown":
         return status, finding["area"], summary, shape(finding["advice"] or "", host)
-    if finding["area"] == HOST:
-        # "Failed to connect to the host via ssh: ssh: connect to host web1 port 22: Connection refused"
-        return status, finding["id"], summary.rpartition(": ")[2], shape(finding["advice"] or "", host)
+    if finding["id"] in FAILED_VISITS:
+        # The cause, in a sentence of ours; what the host or ssh said follows, with addresses in it.
+        return status, finding["id"], summary.partition(". ")[0]
     return status, finding["id"], (finding["object"] or "").replace(host, "@"), summary
 
 

@@ -11,7 +11,16 @@ import re
 import shlex
 from datetime import UTC, datetime
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _remediation, _shared
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _areas,
+    _checks,
+    _host_findings,
+    _judge,
+    _remediation,
+    _shared,
+    _visit_failure,
+)
 
 SCHEMA_VERSION = 2
 TEMPLATE = re.compile(r"\{[{%#]")
@@ -42,19 +51,23 @@ class Judges:
         return {row.id for checks in self._checks.values() for row in (*checks, *checks.remedies.values())}
 
 
-def host_report(name, results, judges, coerce):
-    """``(host, findings)`` of one host from the registered results of its visits, one per place.
+def host_report(name, results, judges, coerce, inventories=()):
+    """``(host, findings)`` of one host from the results of its visits, one per place.
 
-    ``coerce(argument_spec, settings)`` returns the settings in the types that the role's argument_specs give.
+    ``coerce(argument_spec, settings)`` returns the settings in the types that the role's argument_specs give. Whatever goes
+    wrong with one area of one host makes that area unknown.
     """
-    findings, areas = [], []
+    findings, areas, reachable = [], [], True
     for visit in results:
-        problem = _visit_problem(visit)
-        if problem:
-            findings.append(_host_finding(name, visit.get("place") or name, *problem))
+        place = visit.get("place") or visit.get("tracktion_place") or name
+        failure = _failure(visit, place, inventories)
+        if failure:
+            reachable = False
+            findings.append(_host_findings.not_diagnosed(name, place, failure))
+        starved = _host_findings.starved(visit.get("host"), visit.get("limits"))
+        covered = []
         for area, outcome in visit["areas"].items():
-            settings = coerce(judges.argument_spec(area), outcome["settings"])
-            found, counts = _judge.judge(area, judges.checks(area, visit["extra_checks"]), name, outcome, settings)
+            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], judges, coerce, starved, covered)
             findings.extend(found)
             areas.append(
                 {
@@ -66,40 +79,40 @@ def host_report(name, results, judges, coerce):
                     "error": outcome["error"],
                 }
             )
-    reachable = not any(finding["area"] == "host" for finding in findings)
+        findings += _host_findings.findings(
+            name, place, visit.get("host"), visit.get("limits"), sorted(set(covered)), inventories
+        )
     status = _judge.worst(finding["status"] for finding in findings)
     areas.sort(key=lambda area: area["name"])
     return {"name": name, "reachable": reachable, "status": status, "areas": areas}, findings
 
 
-def _visit_problem(visit):
-    """Why a visit brought no measurement home: ``(id, summary)``, or None where it did."""
-    if visit.get("unreachable"):
-        return "host.unreachable", "Ansible cannot reach the host: %s" % visit.get("msg", "")
-    if not visit["areas"] and visit.get("msg"):
-        said = (visit.get("module_stderr") or visit.get("module_stdout") or "").strip()
-        return "host.visit_failed", "The visit failed: %s. %s" % (visit["msg"], said)
-    return None
+def _evaluated(name, area, outcome, extra_checks, judges, coerce, starved, covered):
+    """The findings and counts of one area on one host."""
+    checks = judges.checks(area, extra_checks)
+    try:
+        settings = coerce(judges.argument_spec(area), outcome["settings"])
+        return _judge.judge(area, checks, name, outcome, settings, starved, covered)
+    except Exception as exc:  # pylint: disable=broad-except
+        # No host and no area may cost the report of the others.
+        message = cut("cannot be evaluated: %s" % (" ".join(str(exc).split()) or type(exc).__name__), 500)
+        error = {"kind": "not_evaluated", "message": message, "cure": None}
+        outcome["error"] = outcome["error"] or error
+        return _judge.judge(area, checks, name, {"measurement": {}, "error": error}, {})
 
 
-def _host_finding(host, place, check_id, summary):
-    name = place if place != host else None
-    return {
-        "id": check_id,
-        "area": "host",
-        "host": host,
-        "object": name,
-        "title": "Host not diagnosed",
-        "status": "critical",
-        "summary": " ".join(summary.split())[:500],
-        "observed": {},
-        "threshold": {},
-        "why": "Nothing is known about the services on this host.",
-        "guide": "Quick Diagnostic Commands",
-        "advice": "ansible %s -m ansible.builtin.ping -vvv shows where the connection ends" % shlex.quote(place),
-        "remedy": None,
-        "fingerprint": _judge.fingerprint(check_id, host, name),
-    }
+def _failure(visit, place, inventories):
+    """Why a visit gave no measurement, or None where it did. ``visit`` may be what Ansible itself registered."""
+    failed = visit.get("failure")
+    if not failed:
+        if visit["areas"] or visit.get("skipped") or not visit.get("msg"):
+            return None
+        failed = visit
+    try:
+        connection = _visit_failure.Connection(**(failed.get("connection") or {}))
+    except TypeError:
+        connection = None
+    return _visit_failure.classify(failed, place, connection, inventories)
 
 
 def build(hosts, findings, previous, version, started, finished, inventories, remediation=None):

@@ -68,7 +68,8 @@ def body(finding, shown, worst=None, command=None):
     ``shown`` maps the command lines printed so far to the finding they stand under. ``worst`` names the host that the
     numbers are from where other hosts have the finding as well, ``command`` is the command line for all of them.
     """
-    lines = labelled("worst" if worst else "", ("%s: " % worst if worst else "") + finding["summary"])
+    label = "worst" if any(isinstance(value, (int, float)) for value in finding["observed"].values()) else "e.g."
+    lines = labelled(label if worst else "", ("%s: " % worst if worst else "") + finding["summary"])
     numbers = _numbers(finding["observed"])
     limits = _numbers(finding["threshold"])
     if numbers:

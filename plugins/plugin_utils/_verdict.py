@@ -39,9 +39,10 @@ def judge(task_vars):
     results = [result for results in visits.values() for result in results]
     roles = sorted({outcome["role"] for result in results for outcome in result["areas"].values()})
     judges = _report.Judges(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
+    inventories = task_vars.get("ansible_inventory_sources") or []
     hosts, findings, places = [], [], {}
     for name, own in visits.items():
-        host, found = _report.host_report(name, own, judges, _coerce)
+        host, found = _report.host_report(name, own, judges, _coerce, inventories)
         hosts.append(host)
         findings.extend(found)
         places.update({(name, area): visit["place"] for visit in own for area in visit["areas"]})
