@@ -7,17 +7,18 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _measuring_code, _visit
-
-# Settings go back to the judge and on into reports. What opens a door does not.
-PRIVATE = re.compile(r"_login_|passw|secret|token|_key$|_endpoints$|_commands$")
-# Variables of all areas: how long rates are watched for, in seconds.
-SHARED = {"tracktion_sample_seconds": 1}
-NAME_ONLY = re.compile(r"\{\{ (\w+) \}\}")
+from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _answers,
+    _areas,
+    _checks,
+    _measuring_code,
+    _settings,
+    _variables,
+    _visit,
+)
 
 
 class ActionModule(ActionBase):
@@ -29,11 +30,13 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(
-            {"areas": {"type": "list", "elements": "str", "default": []}, "place": {"type": "str"}}
+            {"areas": {"type": "raw", "default": []}, "place": {"type": "str"}}
         )
         host = task_vars["inventory_hostname"]
         place = arguments["place"] or host
-        areas = _areas.find(arguments["areas"], task_vars.get("playbook_dir", "."))
+        areas = _areas.find(_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
+        prefixes = (_settings.PREFIX, *("%s_" % area.name for area in areas))
+        task_vars = _variables.without_empty_answers(task_vars, self._templar, prefixes, self._task)
         # Read raw: its rows are templates for the judge, not for Ansible.
         extra_checks = task_vars.get("tracktion_extra_checks") or []
         if extra_checks:
@@ -43,17 +46,17 @@ class ActionModule(ActionBase):
         visited = {}
         plan = {}
         for area in areas:
-            settings, probes = self._fill_in(area, task_vars)
+            settings, probes, error = self._fill_in(area, task_vars)
             if (settings.get("%s_probe_host" % area.name) or host) != place:
                 continue
-            own = {name: probe for name, probe in probes.items() if "." not in probe["module"]}
+            own = {name: probe for name, probe in probes.items() if _settings.is_own(probe)}
             if own:
-                plan[area.name] = {"deadline": float(settings["%s_deadline" % area.name]), "probes": own}
+                plan[area.name] = {"deadline": settings["%s_deadline" % area.name], "probes": own}
             visited[area.name] = {
                 "role": area.role,
-                "settings": {name: value for name, value in settings.items() if not PRIVATE.search(name)},
+                "settings": {name: value for name, value in settings.items() if name in area.public},
                 "measurement": {},
-                "error": None,
+                "error": error,
                 "seconds": 0.0,
             }
             for name, probe in probes.items():
@@ -78,16 +81,15 @@ class ActionModule(ActionBase):
         return _visit.result(place, {**earlier, **visited}, extra_checks, started, python)
 
     def _fill_in(self, area, task_vars):
-        """The role's variables on this host, and its probes with them filled in.
+        """The role's variables on this host, its probes with them filled in, and why there are none.
 
         The role's defaults stand below everything the host has, as in a play that lists the role.
         """
-        defaults = area.defaults()
-        variables = {**SHARED, **defaults, **task_vars}
+        variables = {**_settings.shared_defaults(), **area.defaults, **task_vars}
         templar = self._templar.copy_with_new_env(available_variables=variables)
-        settings = _fill(templar, {name: variables[name] for name in defaults})
-        shared = _fill(templar, {name: variables[name] for name in SHARED})
-        return settings, _fill(templar, area.probes(), {**shared, **settings})
+        settings = _settings.of_area(area, variables, templar)
+        probes, error = _settings.probes(area, settings, _settings.shared(variables, templar), templar)
+        return settings.values, probes or {}, error
 
     def _ask(self, probe, task_vars):
         """Measure with a module from outside this collection: a task of its own."""
@@ -101,18 +103,3 @@ class ActionModule(ActionBase):
 def _modules(plan):
     return sorted({probe["module"] for area in plan.values() for probe in area["probes"].values()})
 
-
-def _fill(templar, value, settings=None):
-    """``value`` with its templates filled in.
-
-    Most values have none, and most options of a probe only name one of the ``settings``: the templar, which takes
-    0.3 ms for each, on every host, is left the rest.
-    """
-    if isinstance(value, dict):
-        return {key: _fill(templar, inner, settings) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_fill(templar, inner, settings) for inner in value]
-    if not isinstance(value, str) or "{" not in value:
-        return value
-    match = NAME_ONLY.fullmatch(value)
-    return settings[match.group(1)] if settings and match and match.group(1) in settings else templar.template(value)

@@ -34,27 +34,21 @@ class Judges:
             self._checks[key] = _checks.load(area, rows)
         return self._checks[key]
 
-    def argument_spec(self, name):
-        return self._areas[name].argument_spec
-
     def ids(self):
         """The ids of the checks that have judged, and of the remedies that may answer them."""
         return {row.id for checks in self._checks.values() for row in (*checks, *checks.remedies.values())}
 
 
-def host_report(name, results, judges, coerce):
-    """``(host, findings)`` of one host from the registered results of its visits, one per place.
-
-    ``coerce(argument_spec, settings)`` returns the settings in the types that the role's argument_specs give.
-    """
+def host_report(name, results, judges):
+    """``(host, findings)`` of one host from the registered results of its visits, one per place."""
     findings, areas = [], []
     for visit in results:
         problem = _visit_problem(visit)
         if problem:
             findings.append(_host_finding(name, visit.get("place") or name, *problem))
         for area, outcome in visit["areas"].items():
-            settings = coerce(judges.argument_spec(area), outcome["settings"])
-            found, counts = _judge.judge(area, judges.checks(area, visit["extra_checks"]), name, outcome, settings)
+            checks = judges.checks(area, visit["extra_checks"])
+            found, counts = _judge.judge(area, checks, name, outcome, outcome["settings"])
             findings.extend(found)
             areas.append(
                 {

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 
 from ansible.errors import AnsibleActionFail
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _visit
 
 
@@ -41,7 +40,7 @@ def judge(task_vars):
     judges = _report.Judges(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
     hosts, findings, places = [], [], {}
     for name, own in visits.items():
-        host, found = _report.host_report(name, own, judges, _coerce)
+        host, found = _report.host_report(name, own, judges)
         hosts.append(host)
         findings.extend(found)
         places.update({(name, area): visit["place"] for visit in own for area in visit["areas"]})
@@ -56,16 +55,3 @@ def _visits(hostvars):
         if results:
             visits[name] = results
     return visits
-
-
-def _coerce(argument_spec, settings):
-    """The settings in the types of the role's argument_specs: -e and surveys hand over text."""
-    spec = {name: _option(option) for name, option in argument_spec.items() if name in settings}
-    validated = ArgumentSpecValidator(spec).validate(settings)
-    if validated.error_messages:
-        raise AnsibleActionFail("; ".join(validated.error_messages))
-    return validated.validated_parameters
-
-
-def _option(option):
-    return {key: option[key] for key in ("type", "elements", "choices") if key in option}

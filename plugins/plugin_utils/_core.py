@@ -1,0 +1,46 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rejects a version of ansible-core that is too old, when it is imported. Private to this collection.
+
+Every action and lookup plugin imports it before anything that only newer versions have.
+"""
+
+from __future__ import annotations
+
+import os
+
+import ansible
+from ansible.errors import AnsibleError
+from ansible.release import __version__ as installed
+
+# As ``requires_ansible`` in meta/runtime.yml, of which Ansible itself makes only a warning.
+OLDEST = (2, 19)
+
+
+def reason_to_reject(version: str, where: str, in_awx: bool) -> str | None:
+    """Return why this version of ansible-core cannot run the collection, or None if it can."""
+    if tuple(int(part) for part in version.split(".")[:2]) >= OLDEST:
+        return None
+    if in_awx:
+        cure = "Select an execution environment with a newer one in the job template: docs/awx.md of the collection."
+    else:
+        cure = "Install a newer one on the controller: `pip install 'ansible-core>=%d.%d'`." % OLDEST
+    return "tracktion.ops needs ansible-core %d.%d or later; this is %s (%s%s). %s" % (
+        *OLDEST,
+        version,
+        "execution environment, " if in_awx else "",
+        where,
+        cure,
+    )
+
+
+def _in_awx() -> bool:
+    """Whether ansible-runner started this process for a job of AWX."""
+    return any(name in os.environ for name in ("AWX_PRIVATE_DATA_DIR", "AWX_ISOLATED_DATA_DIR"))
+
+
+_REASON = reason_to_reject(installed, os.path.dirname(ansible.__file__), _in_awx())
+if _REASON:
+    raise AnsibleError(_REASON)
