@@ -74,8 +74,10 @@ class ActionModule(ActionBase):
                 # Failed before it measured (no Python, a full disk, ...): the report says so for the host.
                 return {**measured, "changed": False, "place": place, "visited": None}
             python = measured["python"]
+            by_name = {area.name: area for area in areas}
             for name, outcome in json.loads(measured["measured"]).items():
                 visited[name]["measurement"].update(outcome["measurement"])
+                _settings.name_variables(by_name[name], visited[name]["measurement"])
                 visited[name].update(error=outcome["error"], seconds=outcome["seconds"])
         earlier = _visit.areas_measured_at(place, task_vars.get("tracktion_visit"))
         return _visit.result(place, {**earlier, **visited}, extra_checks, started, python)
@@ -102,4 +104,3 @@ class ActionModule(ActionBase):
 
 def _modules(plan):
     return sorted({probe["module"] for area in plan.values() for probe in area["probes"].values()})
-

@@ -39,11 +39,9 @@ def listed(value: Any) -> list:
 
 def structured(text: str) -> Any:
     """The value that a text holds as JSON, or as Python prints it (``-e "areas=['a', 'b']"``). Raises ValueError."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        pass
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, TypeError, MemoryError, RecursionError) as exc:
-        raise ValueError("neither JSON nor a Python literal") from exc
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    raise ValueError("neither JSON nor a Python literal")

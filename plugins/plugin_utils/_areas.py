@@ -15,11 +15,8 @@ import yaml
 
 from ansible import constants as C
 from ansible.errors import AnsibleError
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _core, _options, _row_cache
-
-# Its import rejects an ansible-core without it, with a message that helps.
-assert _core
-from ansible.template import trust_as_template
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _options, _row_cache
+from ansible_collections.tracktion.ops.plugins.plugin_utils._core import trust_as_template
 
 COLLECTION = "tracktion.ops"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

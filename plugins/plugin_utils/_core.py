@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rejects a version of ansible-core that is too old, when it is imported. Private to this collection.
+"""What this collection needs of ansible-core that older versions lack. Private to this collection.
 
-Every action and lookup plugin imports it before anything that only newer versions have.
+Importing it fails on such a version, with a message that says which one is needed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 
 import ansible
 from ansible.errors import AnsibleError
-from ansible.release import __version__ as installed
+from ansible.release import __version__
 
 # As ``requires_ansible`` in meta/runtime.yml, of which Ansible itself makes only a warning.
 OLDEST = (2, 19)
@@ -41,6 +41,7 @@ def _in_awx() -> bool:
     return any(name in os.environ for name in ("AWX_PRIVATE_DATA_DIR", "AWX_ISOLATED_DATA_DIR"))
 
 
-_REASON = reason_to_reject(installed, os.path.dirname(ansible.__file__), _in_awx())
-if _REASON:
-    raise AnsibleError(_REASON)
+try:
+    from ansible.template import trust_as_template as trust_as_template
+except ImportError as exc:
+    raise AnsibleError(reason_to_reject(__version__, os.path.dirname(ansible.__file__), _in_awx()) or str(exc)) from exc

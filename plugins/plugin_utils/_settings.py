@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The variables of roles on one host: resolved, in their types, and what is wrong with them. Private to this collection."""
+"""The variables of roles on one host, resolved and in their types, and what is wrong with them.
+
+Private to this collection.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def read(specs: Mapping, defaults: Mapping, variables: Mapping, templar: Any, le
     settings = Settings()
     for name in {**specs, **defaults}:
         try:
-            settings.values[name] = _one(name, specs.get(name), defaults, variables, templar, least)
+            settings.values[name] = _one(name, specs.get(name) or RAW, (variables, defaults), templar, least)
         except _options.BadValue as exc:
             settings.problems[name] = (str(exc), "Correct %s." % name)
         except _variables.Unresolved as exc:
@@ -57,9 +60,9 @@ def read(specs: Mapping, defaults: Mapping, variables: Mapping, templar: Any, le
     return settings
 
 
-def _one(name: str, option: dict | None, defaults: Mapping, variables: Mapping, templar: Any, least: float | None) -> Any:
-    option = option or RAW
-    for source in (variables, defaults):
+def _one(name: str, option: dict, sources: tuple, templar: Any, least: float | None) -> Any:
+    """The value from the first of the sources that gives one; None where none does."""
+    for source in sources:
         value = _value(source.get(name), templar)
         if _is_given(value, option):
             return _options.checked(name, value, option, least)
@@ -126,6 +129,28 @@ def probes(area: _areas.Area, settings: Settings, common: Settings, templar: Any
     except (_variables.Unresolved, _variables.Omitted) as exc:
         message = "%s: a probe cannot be filled in: %s" % (area.probes_file, exc)
         return None, {"kind": "bad_option", "message": message, "cure": None}
+
+
+def name_variables(area: _areas.Area, measurement: Mapping) -> None:
+    """Where a module rejects an option, let the area's measurement name the role's variable instead."""
+    for name, probe in area.probes().items():
+        error = (measurement.get(name) or {}).get("error")
+        if error and error.get("kind") == "bad_option":
+            _rename(error, {"deadline": "%s_deadline" % area.name, **_variables_by_option(probe)})
+
+
+def _variables_by_option(probe: Mapping) -> dict:
+    matches = {option: NAME_ONLY.fullmatch(str(value)) for option, value in probe["options"].items()}
+    return {option: match.group(1) for option, match in matches.items() if match}
+
+
+def _rename(error: dict, names: dict) -> None:
+    options = "|".join(map(re.escape, names))
+    # At the start, where a module names its option, or quoted, where Ansible does.
+    leading = re.compile(r"^(%s)(?=[:.\[])|(?<=')(%s)(?=')" % (options, options))
+    error["message"] = leading.sub(lambda found: names[found.group()], error["message"])
+    if error.get("cure"):
+        error["cure"] = re.sub(r"\b(%s)\b" % options, lambda found: names[found.group()], error["cure"])
 
 
 def is_own(probe: Mapping) -> bool:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Values of Ansible's variables as plain data, and without the extra variables that are empty. Private to this collection."""
+"""Ansible's variables as plain data, and without the extra variables that are empty. Private to this collection."""
 
 from __future__ import annotations
 
