@@ -15,10 +15,6 @@ from tests.unit.plugins.plugin_utils.conftest import SETTINGS, outcome
 NOW = 1795400000.0
 
 
-def as_is(_spec, settings):
-    return settings
-
-
 @pytest.fixture
 def report(make_area):
     """A function that reports the visits of these hosts."""
@@ -27,7 +23,7 @@ def report(make_area):
     def build(visits, previous=None):
         hosts, findings = [], []
         for name, result in visits.items():
-            host, found = _report.host_report(name, [result], judges, as_is)
+            host, found = _report.host_report(name, [result], judges)
             hosts.append(host)
             findings.extend(found)
         return _report.build(hosts, findings, previous, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
@@ -156,7 +152,7 @@ def test_colour_only_on_request(report):
 
 def test_an_area_measured_from_another_host_counts_even_where_the_host_itself_is_gone(make_area):
     judges = _report.Judges([make_area()])
-    host, findings = _report.host_report("web", [GONE, {**BAD, "place": "probe1"}], judges, as_is)
+    host, findings = _report.host_report("web", [GONE, {**BAD, "place": "probe1"}], judges)
     assert [finding["id"] for finding in findings] == ["host.unreachable", "queues.backlog"]
     assert not host["reachable"]
     assert [area["name"] for area in host["areas"]] == ["queues"]
