@@ -367,7 +367,7 @@ def act(params, check_mode):
         result["diff"] = {"before": done["before"], "after": done["after"]}
     elif params["state"] == "deleted":
         done = delete_keys(
-            connect(params), params["delete"], params["prefix_separator"], params["show_key_names"], check_mode
+            connect(params), params["delete"], params["prefix_separator"] or ":", params["show_key_names"], check_mode
         )
         result.update(changed=done.pop("changed"), deletion=done)
         result["diff"] = {"before": {"keys": done["names"]}, "after": {"keys": []}}
