@@ -127,9 +127,9 @@ def _sampled(client, options, parts, unknown):
 def _ask_the_rest(client, info, first, options, parts, unknown):
     now = service.server_time(info)
     settings = _settings(client, unknown)
-    _slow_log(client, now, settings, options, parts, unknown)
+    own = _slow_log(client, now, settings, options, parts, unknown)
     try:
-        parts["latency"] = service.latency(client.ask("LATENCY", "LATEST"), settings, now)
+        parts["latency"] = service.latency(client.ask("LATENCY", "LATEST"), settings, now, own)
         if now is None:
             _note_ages(client, "latency.events", unknown)
     except ReplyError as exc:
@@ -148,7 +148,7 @@ def _settings(client, unknown):
         reply = client.ask("CONFIG", "GET", *names)
     except ReplyError as exc:
         hint = client.hint(exc, "CONFIG", "GET")
-        for part in ("settings", "slow_log.threshold_seconds", "latency.threshold_seconds", "persistence.rdb.enabled"):
+        for part in ("slow_log.threshold_seconds", "latency.threshold_seconds", "persistence.rdb.*"):
             unknown.add(part, exc, hint)
         return {}
     words = [word.decode("utf-8", "replace") for word in reply]
@@ -156,13 +156,14 @@ def _settings(client, unknown):
 
 
 def _slow_log(client, now, settings, options, parts, unknown):
+    """Fill in the part ``slow_log``. Returns the entries that are ours."""
     try:
         entries = client.ask("SLOWLOG", "GET", SLOW_ENTRIES)
         if len(entries) == SLOW_ENTRIES and all(service.is_own(entry) for entry in entries):
             entries = client.ask("SLOWLOG", "GET", SLOW_ENTRIES_MOST)
     except ReplyError as exc:
         unknown.add("slow_log", exc, client.hint(exc, "SLOWLOG", "GET"))
-        return
+        return []
     length = None
     try:
         length = client.ask("SLOWLOG", "LEN")
@@ -179,6 +180,7 @@ def _slow_log(client, now, settings, options, parts, unknown):
             "CONFIG", "SET", "slowlog-log-slower-than", 10000, "slowlog-max-len", 128
         )
         unknown.add("slow_log.commands", "the slow log is off", hint)
+    return [entry for entry in entries if service.is_own(entry)]
 
 
 def _note_ages(client, part, unknown):

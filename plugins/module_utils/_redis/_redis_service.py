@@ -258,8 +258,13 @@ def slow_entry(entry, now, show):
     }
 
 
-def latency(reply, settings, now):
-    """The latest and worst of each latency event. ``threshold_seconds`` is null where the monitor is off."""
+def latency(reply, settings, now, own=()):
+    """The latest and worst of each latency event. ``threshold_seconds`` is null where the monitor is off.
+
+    ``own`` are our entries of the slow log. A command of ours that the monitor has noted is left out: what an earlier
+    one of others was is not known then.
+    """
+    ours = {(entry[1], entry[2] // 1000) for entry in own}
     millis = integer(settings, "latency-monitor-threshold")
     events = [
         {
@@ -270,6 +275,7 @@ def latency(reply, settings, now):
             "worst_seconds": each[3] / 1000.0,
         }
         for each in reply
+        if not (each[0] in (b"command", b"fast-command") and (each[1], each[2]) in ours)
     ]
     events.sort(key=lambda event: -event["worst_seconds"])
     # Without the server's clock there are no ages: INFO has it.

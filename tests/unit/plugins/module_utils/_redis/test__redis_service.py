@@ -103,6 +103,12 @@ def test_what_we_send_between_the_readings_is_taken_off():
     assert (row["calls"], row["seconds"]) == (1, 0.0004)
 
 
+def test_a_command_of_ours_is_no_latency_event():
+    reply = [[b"command", 1005, 120, 120], [b"fork", 1005, 120, 250], [b"fast-command", 1006, 110, 110]]
+    own = [[10, 1005, 120900, [b"INFO"], b"10.0.0.9:5", b"tracktion-ops"]]
+    assert [event["event"] for event in service.latency(reply, {}, 1010.0, own)["events"]] == ["fork", "fast-command"]
+
+
 def test_the_interval_is_measured_by_the_servers_clock():
     first, later = {"server_time_usec": "1000000"}, {"server_time_usec": "1500000"}
     assert service.between(first, later, 0.7) == 0.5
