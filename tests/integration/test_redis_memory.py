@@ -374,10 +374,15 @@ def test_a_key_that_is_written_to_at_the_last_moment_stays(redis8, monkeypatch):
 
 def test_a_list_that_cannot_be_written_stops_it_before_anything_goes(redis8, tmp_path):
     with album_keys(redis8) as client:
-        delete = {"pattern": "album:*", "idle_seconds": 0, "list_path": str(tmp_path / "none" / "list")}
-        result = redis8.memory(state="deleted", delete=delete)
-        assert "delete.list_path" in result["msg"]
-        assert client.dbsize() == 6
+        (tmp_path / "target").write_text("")
+        (tmp_path / "link").symlink_to(tmp_path / "target")
+        os.mkfifo(tmp_path / "fifo")
+        for path in ("none/list", "link", "fifo"):
+            delete = {"pattern": "album:*", "idle_seconds": 0, "list_path": str(tmp_path / path)}
+            result = redis8.memory(state="deleted", delete=delete)
+            assert "delete.list_path" in result["msg"]
+            assert client.dbsize() == 6
+        assert (tmp_path / "target").read_text() == ""
 
 
 def test_a_server_that_is_not_there_is_data_when_measuring_and_a_failure_when_acting(redis8):

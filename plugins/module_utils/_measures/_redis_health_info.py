@@ -71,6 +71,8 @@ OF_INFO = (
 
 # The counters that are sampled twice, in one command: the server counts what we send as well.
 SAMPLE = ("INFO", "default", "commandstats", "errorstats")
+# The same for a server that takes one section only.
+SAMPLE_OF_OLD = ("INFO", "all")
 
 
 def measure(options):
@@ -103,10 +105,10 @@ def _measure(client, options):
 def _sampled(client, options, parts, unknown):
     """Fill in the parts that are read from INFO. Returns its two readings, empty where it is refused."""
     try:
-        first = parse_info(client.ask(*SAMPLE))
+        first, sample = _first_sample(client)
         started = time.monotonic()
         time.sleep(min(options["sample_seconds"], client.deadline.remaining() / 2))
-        info = parse_info(client.ask(*SAMPLE))
+        info = parse_info(client.ask(*sample))
     except ReplyError as exc:
         for part in OF_INFO:
             unknown.add(part, exc, client.hint(exc, "INFO"))
@@ -122,6 +124,16 @@ def _sampled(client, options, parts, unknown):
     parts["errors"] = service.errors(first, info, seconds, top)
     parts["host"] = service.host(process.kernel() if process.local_pid(client, info) else None)
     return first, info
+
+
+def _first_sample(client):
+    """The counters, and the command that reads them."""
+    try:
+        return parse_info(client.ask(*SAMPLE)), SAMPLE
+    except ReplyError as exc:
+        if exc.code != "ERR":
+            raise
+        return parse_info(client.ask(*SAMPLE_OF_OLD)), SAMPLE_OF_OLD
 
 
 def _ask_the_rest(client, info, first, options, parts, unknown):

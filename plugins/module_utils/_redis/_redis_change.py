@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
@@ -294,13 +295,21 @@ def _unlink(client, batch, delete):
 
 
 def _listing(path):
-    """The file that takes the names of what went, opened before anything goes."""
+    """The file that takes the names of what went, opened before anything goes.
+
+    Others may be able to write to its directory: a link is not followed, and nothing but a regular file is written.
+    """
+    if not path:
+        return open(os.devnull, "w", encoding="utf-8")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.fdopen(
-            os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8"
-        )
+        descriptor = os.open(path, flags, 0o600)
     except OSError as exc:
         raise BadOption("delete.list_path: %s cannot be written: %s" % (path, exc))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadOption("delete.list_path: %s is not a regular file" % path)
+    return os.fdopen(descriptor, "w", encoding="utf-8")
 
 
 def _entry(name, size, database):
