@@ -40,6 +40,7 @@ ARGUMENT_SPEC = {
     "timeout": {"type": "float", "default": 5.0},
     "deadline": {"type": "float", "default": 15.0},
     "max_body_bytes": {"type": "int", "default": 1 << 20},
+    "show_bodies": {"type": "bool", "default": True},
     "project": {"type": "str"},
     "docker_root": {"type": "path"},
 }
@@ -77,8 +78,8 @@ def find_containers(failing, options, unknown):
             with contextlib.suppress(FileNotFoundError):
                 containers = engine.of_service(found["service"])
                 if containers is None:
-                    reason = "the files of the Docker engine cannot be read without privilege: measure with become"
-                    unknown.add("endpoints.%s.container" % found["name"], reason)
+                    reason = "the files of the Docker engine cannot be read without privilege"
+                    unknown.add("endpoints.%s.container" % found["name"], reason, "Measure with become: `--become`")
                 found["container"] = described(containers or [], options["project"])
 
 
