@@ -13,6 +13,7 @@ import base64
 import errno
 import http.client
 import json
+import re
 import socket
 import ssl
 from urllib.parse import quote, urlencode
@@ -86,7 +87,6 @@ class Management:
         self.options = options
         self._connection = None
         self._patient = False
-        self._granted = 0.0
         self._remembered = {}
         self.deadline = None
         self.tags = frozenset()
@@ -99,8 +99,7 @@ class Management:
 
     def patience(self):
         """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
-        self._granted = self.deadline.remaining(None if self._patient else self.options["timeout"])
-        return patience(self.deadline, self._granted)
+        return patience(self.deadline, None if self._patient else self.options["timeout"])
 
     @property
     def monitors(self):
@@ -114,8 +113,9 @@ class Management:
 
     def get(self, *path, **query):
         """The JSON reply to ``GET /api/<path>``; every element of ``path`` is percent-encoded."""
-        if self.deadline.expired():
-            raise OutOfTime(0.0)
+        granted = self.deadline.remaining()
+        if granted <= 0:
+            raise OutOfTime(granted)
         target = "/api/" + "/".join(quote(element, safe="") for element in path)
         if query:
             target += "?" + urlencode(query)
@@ -128,8 +128,8 @@ class Management:
             raise
         except (OSError, http.client.HTTPException) as exc:
             self.close()
-            if is_timeout(exc) and self._granted < fair_seconds(self.options):
-                raise OutOfTime(self._granted)
+            if is_timeout(exc) and granted < fair_seconds(self.options):
+                raise OutOfTime(granted)
             raise explain(exc, self.options)
 
     def get_long(self, *path, **query):
@@ -306,7 +306,7 @@ def explain(exc, options, port_option="login_port"):
 _CURES = {
     "authentication": "Check login_user and login_password; the users are listed by `rabbitmqctl list_users`",
     "loopback_only": "Create another user and set login_user: guest may log in from the broker's own machine only",
-    "permission": "Give the user the tag: `rabbitmqctl set_user_tags -- %(user)s%(tags)s monitoring`",
+    "permission": "Give the user the tag: `%(rabbitmqctl)s set_user_tags -- %(user)s%(tags)s monitoring`",
     "server_error": "Look at the broker's log; it may be starting",
     "protocol": "Check login_host and login_port (the management API listens at 15672)",
     "too_large": "Check login_port: this is not RabbitMQ's management API",
@@ -318,7 +318,8 @@ _CURES = {
 def cure(kind, options, tags=()):
     """The hint for a kind of failure. ``tags`` are those that the user has, which a new list of tags must keep."""
     kept = "".join(" " + shell_quote(tag) for tag in sorted(tags))
-    return _CURES[kind] % {"user": shell_quote(options["login_user"]), "tags": kept}
+    user = options["login_user"] or ""
+    return _CURES[kind] % {"rabbitmqctl": rabbitmqctl(user, *tags), "user": shell_quote(user), "tags": kept}
 
 
 def hint(exc, options):
@@ -335,6 +336,8 @@ def needs_tag(client, options):
     )
 
 
+# What a shell evaluates between double quotes, and what the script above loses.
+EVALUATED = re.compile(r"[$`\\\n]")
 # Vhosts named in one hint.
 MOST_NAMED = 5
 
@@ -353,8 +356,17 @@ def needs_permissions(vhosts, options):
 
 def grant(vhost, options):
     """The command that lets the user look into a vhost and change nothing there."""
-    words = (shell_quote(vhost), shell_quote(options["login_user"]))
-    return "rabbitmqctl set_permissions --vhost=%s -- %s '^$' '^$' '^$'" % words
+    user = options["login_user"] or ""
+    words = (rabbitmqctl(vhost, user), shell_quote(vhost), shell_quote(user))
+    return "%s set_permissions --vhost=%s -- %s '^$' '^$' '^$'" % words
+
+
+def rabbitmqctl(*names):
+    """How to call rabbitmqctl with these names among its arguments.
+
+    As root, the script of Debian's and RabbitMQ's packages hands them to a second shell, between double quotes.
+    """
+    return "runuser -u rabbitmq -- rabbitmqctl" if any(EVALUATED.search(name) for name in names) else "rabbitmqctl"
 
 
 # A process measures one area: its modules share the connection, or the news that there is none.

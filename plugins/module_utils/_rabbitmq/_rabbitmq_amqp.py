@@ -25,6 +25,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
     fair_seconds,
     grant,
     is_timeout,
+    rabbitmqctl,
     tls_context,
 )
 
@@ -175,7 +176,7 @@ class Amqp:
         if isinstance(exc, (errors.ProbableAuthenticationError, errors.AuthenticationError)):
             return CannotConnect("authentication", said, cure("authentication", self._options))
         if said.endswith('is down"'):
-            restart = "rabbitmqctl restart_vhost --vhost=%s" % shell_quote(self.vhost)
+            restart = "%s restart_vhost --vhost=%s" % (rabbitmqctl(self.vhost), shell_quote(self.vhost))
             return CannotConnect("vhost_down", said, "Look at the broker's log, then: `%s`" % restart)
         if isinstance(exc, errors.ProbableAccessDeniedError) or "NOT_ALLOWED" in said:
             if "not found" in said:
