@@ -30,13 +30,6 @@ class CannotConnect(Failure):
         self.kind = kind
 
 
-class OutOfTime(CannotConnect):
-    """The deadline left no time for a fair attempt: says nothing about the service, which is ``unknown``."""
-
-    def __init__(self, left):
-        super().__init__("not_measured", "not measured (%.1f s of the deadline left)" % left)
-
-
 class CannotMeasure(Failure):
     """The measurement cannot run here at all: a missing library, a bad option."""
 
@@ -91,12 +84,9 @@ def error(exc):
 
 
 def unreachable(parts, exc):
-    """The measurement of a service that cannot be reached: every part null, the reason in ``error``.
-
-    ``reachable`` is null where the deadline left no time to find out.
-    """
+    """The measurement of a service that cannot be reached: every part null, the reason in ``error``."""
     measurement = dict.fromkeys(parts)
-    measurement.update(reachable=None if isinstance(exc, OutOfTime) else False, error=error(exc), unknown=[])
+    measurement.update(reachable=False, error=error(exc), unknown=[])
     return measurement
 
 

@@ -53,20 +53,10 @@ class _Case:
     def hear(self, scan):
         value, reason, cure = self.look()
         if reason:
-            self.unknown(reason, cure)
+            self.items += 1
+            self.counts["unknown"] += 1
+            self.fired["unknown"].append((None, reason, cure))
             return
-        self.hear_items(scan, value)
-        hidden = _entry_for(self.outcome["measurement"][self.check.path[0]], ".".join([*self.check.path[1:], "?"]))
-        if self.check.each and hidden:
-            self.unknown(hidden["reason"], hidden.get("hint"))
-
-    def unknown(self, reason, hint):
-        """Count the check as a whole, or the items that it does not see, as unknown."""
-        self.items += 1
-        self.counts["unknown"] += 1
-        self.fired["unknown"].append((None, reason, hint))
-
-    def hear_items(self, scan, value):
         items = iter(value if self.check.each else [value])
         current = [None]
 
