@@ -62,7 +62,7 @@ error:
   sample: null
 unknown:
   description: Parts that could not be read, each with C(part), C(reason) and, where there is one, C(hint) (the command that grants the right).
-    A list that lacks what O(login_user) may not see is named as C(vhosts.?).
+    A list that lacks what O(login_user) may not see is named as C(vhosts[...]).
   returned: always
   type: list
   elements: dict

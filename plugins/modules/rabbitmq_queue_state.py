@@ -165,7 +165,7 @@ error:
   sample: {kind: refused, message: nothing listens at localhost port 15672, cure: check login_host and login_port}
 unknown:
   description: Parts that could not be read, each with C(part), C(reason) and, where there is one, C(hint) (the command that grants the right).
-    C(queues.?) says that RV(queues) lacks those that O(login_user) may not see.
+    C(queues[...]) says that RV(queues) lacks those that O(login_user) may not see.
   returned: O(state=measured)
   type: list
   elements: dict

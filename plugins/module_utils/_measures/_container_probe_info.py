@@ -43,6 +43,8 @@ ARGUMENT_SPEC = {
     "deadline": {"type": "float", "default": 15.0},
 }
 
+# With less time than this, and than its own timeout, a command is not started.
+LEAST_SECONDS = 1.0
 MAX_OUTPUT_BYTES = 65536
 EXCERPT, SHOWN = 240, 4000
 # More than is shown is looked through for secrets, a key in PEM for one: what stands before one tells that it is one.
@@ -60,7 +62,7 @@ def measure(options):
     measured = measure_all(commands, options["deadline"], unknown, "commands")
     for told in measured:
         if told["error"] and not told["ran"]:
-            unknown.add("commands.%s" % told["name"], told["error"]["message"])
+            unknown.add("commands.%s" % told["name"], told["error"]["message"], told["error"]["cure"])
     parts = {
         "commands": measured,
         "totals": {"commands": len(measured), "ok": sum(1 for told in measured if told["ok"])},
@@ -86,8 +88,10 @@ class Command:
             )
 
     def measure(self, deadline):
-        """Everything that is told about it."""
+        """Everything that is told about it; null where there is no time left to run it in earnest."""
         told, seconds = self.unmeasured(), deadline.remaining(self.timeout)
+        if seconds < min(self.timeout, LEAST_SECONDS):
+            return None
         api = _docker_api.DockerApi(self._engine, seconds, Deadline(seconds))
         try:
             container = _docker_exec.find(api, self.wanted["service"], self._project)

@@ -114,13 +114,15 @@ def _note_hidden(client, vhosts, options, unknown):
     if not client.monitors:
         # Nor are their names shown.
         for part in ("vhosts", *BY_VHOST):
-            unknown.add(part + ".?", *needs_tag(client, options))
+            unknown.add(part + "[...]", *needs_tag(client, options))
         return
     visible = _rabbitmq_topology.visible_vhosts(client)
     hidden = None if vhosts is None else sorted({entry["name"] for entry in vhosts} - visible)
     if hidden is None or hidden:
         for part in BY_VHOST:
-            unknown.add(part + ".?", *(needs_permissions(hidden, options) if hidden else ["the vhosts are not known"]))
+            unknown.add(
+                part + "[...]", *(needs_permissions(hidden, options) if hidden else ["the vhosts are not known"])
+            )
 
 
 def _why_no_login(client, names, options):

@@ -129,7 +129,7 @@ class _Vhosts:
             why = needs_tag(client, options)
         except (CannotConnect, ReplyError) as exc:
             why = exc, hint(exc, options)
-        for part in ("queues.?", "hidden_vhosts"):
+        for part in ("queues[...]", "hidden_vhosts"):
             unknown.add(part, *why)
 
     def _find_hidden(self, options, unknown):
@@ -137,7 +137,7 @@ class _Vhosts:
         hidden = sorted(set(wanted) - self.visible)
         self.hidden = [{"name": name} for name in hidden]
         if hidden:
-            unknown.add("queues.?", *needs_permissions(hidden, options))
+            unknown.add("queues[...]", *needs_permissions(hidden, options))
 
 
 def _may_be_declared(client, options, items, names):
@@ -287,7 +287,7 @@ def _by_amqp_alone(options, deadline, expected, overview, cause):
     for entry in not_found:
         unknown.add(*entry)
     if items:
-        unknown.add("queues.?", "only the expected queues are known, by AMQP; %s" % why, cure)
+        unknown.add("queues[...]", "only the expected queues are known, by AMQP; %s" % why, cure)
     for part in ("queues", "rates_mode", "totals", "hidden_vhosts"):
         if parts[part] is None:
             unknown.add(part, why, cure)

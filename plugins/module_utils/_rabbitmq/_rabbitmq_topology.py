@@ -88,7 +88,7 @@ class Exchanges:
         except ReplyError as exc:
             if exc.kind == "permission":
                 self._closed_vhosts.add(vhost)
-                self._unknown.add("exchanges.without_binding.?", *needs_permissions([vhost], self._client.options))
+                self._unknown.add("exchanges.without_binding[...]", *needs_permissions([vhost], self._client.options))
             elif exc.kind != "not_found":
                 raise
             return None
