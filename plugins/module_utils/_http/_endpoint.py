@@ -39,7 +39,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._printable import pr
 EXCERPT, EXCERPT_OF = 240, 2048
 NAME_LENGTH = 160
 # Whoever has less time than this, and than its own timeout, is not asked: no answer would say nothing.
-LEAST_SECONDS = 1.0
+LEAST_SECONDS = 0.5
 MOST_MISMATCHES = 10
 REDIRECTS = (301, 302, 303, 307, 308)
 DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -87,7 +87,7 @@ def hide(text, secrets=()):
         if bare != text and redact(bare) != bare and redact(text) == text:
             text = bare
     for secret in sorted(spellings(secrets), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
+        text = re.sub(r"\s+".join(map(re.escape, secret.split())), HIDDEN, text)
     for pattern in APART:
         text = pattern.sub(r"\1" + HIDDEN, text)
     text = redact(text)
@@ -120,10 +120,10 @@ def spellings(secrets):
     for secret in secrets:
         if len(secret) >= SHORTEST:
             raw = secret.encode("utf-8", "surrogatepass")
-            found.update((secret, plain(secret), " ".join(secret.split()), raw.hex()))
+            found.update((secret, plain(secret), json.dumps(secret)[1:-1], raw.hex()))
             found.add(base64.b64encode(raw).decode("ascii").rstrip("="))
             found.add(base64.urlsafe_b64encode(raw).decode("ascii").rstrip("="))
-    return {spelling for spelling in found if len(spelling) >= SHORTEST}
+    return {spelling for spelling in found if len(spelling.strip()) >= SHORTEST}
 
 
 def _without_secret_word(found):

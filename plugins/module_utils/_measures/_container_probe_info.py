@@ -44,7 +44,7 @@ ARGUMENT_SPEC = {
 }
 
 # With less time than this, and than its own timeout, a command is not started.
-LEAST_SECONDS = 1.0
+LEAST_SECONDS = 0.5
 MAX_OUTPUT_BYTES = 65536
 EXCERPT, SHOWN = 240, 4000
 # More than is shown is looked through for secrets, a key in PEM for one: what stands before one tells that it is one.

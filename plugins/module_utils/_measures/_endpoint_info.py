@@ -14,6 +14,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint impo
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, refuse_twins
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, reached
 
+BECOME = "Measure with become: `ansible-playbook tracktion.ops.diagnose --become`"
 ENDPOINT_SPEC = {
     "name": {"type": "str", "required": True},
     "url": {"type": "str", "required": True},
@@ -79,7 +80,7 @@ def find_containers(failing, options, unknown):
                 containers = engine.of_service(found["service"])
                 if containers is None:
                     reason = "the files of the Docker engine cannot be read without privilege"
-                    unknown.add("endpoints.%s.container" % found["name"], reason, "Measure with become: `--become`")
+                    unknown.add("endpoints.%s.container" % found["name"], reason, BECOME)
                 found["container"] = described(containers or [], options["project"])
 
 
