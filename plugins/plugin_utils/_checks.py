@@ -40,6 +40,7 @@ class Check(Row):
         "why": str,
         "timing": (bool, str),
         "vars": dict,
+        "timing": bool,
     }
     REQUIRED = ("id", "title", "summary", "guide", "why")
 
