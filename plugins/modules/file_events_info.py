@@ -222,6 +222,10 @@ directories:
   elements: dict
   contains:
     path: {description: The path., type: str, returned: always}
+    answers:
+      description: Whether it can be looked at; false with an RV(directories[].error), null where there was no time or no right to find out.
+      type: bool
+      returned: always
     error:
       description: Why nothing is known of it, as C(kind) (V(hung) or V(failed)), C(message), C(cure); else null.
       type: dict
@@ -252,7 +256,8 @@ directories:
       description: Whether the watcher has a watch on it; whether anybody has, where no watcher was named. Null where nobody knows.
       type: bool
       returned: always
-    instances: {description: Inotify instances with a watch on it that were seen., type: int, returned: always}
+    instances: {description: Inotify instances with a watch on it. Null where some processes are hidden., type: int, returned: always}
+    instances_at_least: {description: Those that were seen., type: int, returned: always}
     watcher_instances: {description: Those of the watcher., type: int, returned: always}
     watchers:
       description: Who holds them, as C(pid), C(user), C(command), C(container), C(service), C(is_watcher).
@@ -268,6 +273,7 @@ directories:
       returned: always
   sample:
     - path: /srv/music
+      answers: true
       error: null
       exists: true
       is_directory: true
@@ -280,6 +286,7 @@ directories:
       event: {trigger: open, arrived: true, seconds: 0.0001, error: null}
       watched: true
       instances: 1
+      instances_at_least: 1
       watcher_instances: 1
       watchers: [{pid: 4711, user: tracktion, command: python3 -m file_watcher, container: tracktion-file-watcher,
         service: file_watcher, is_watcher: true}]

@@ -128,7 +128,7 @@ engine:
   description:
     - Whether this host has a Docker engine, whether it answers, and if not, why (C(kind), C(message), C(cure)).
     - C(kind) is V(permission), V(no_engine) (its files are there, its socket is not), V(refused) (nobody listens there), V(timeout),
-      V(rejected) (it says no) or V(failed).
+      V(rejected) (it says no), V(deadline) (there was no time left to ask) or V(failed).
   returned: always
   type: dict
   sample: {present: true, answers: true, error: null}
@@ -144,7 +144,7 @@ paths:
     to: {description: 'Where it leads, a URL without its query.', type: str, returned: always}
     host: {description: The name that was resolved., type: str, returned: always}
     port: {description: The port., type: int, returned: always}
-    measured: {description: Whether the way was gone., type: bool, returned: always}
+    measured: {description: Whether the way was gone; null where there was no time for it., type: bool, returned: always}
     reason: {description: 'Why it was not, else null.', type: str, returned: always}
     ok: {description: Whether its end was reached; null where it was not gone., type: bool, returned: always}
     failure:

@@ -76,7 +76,7 @@ class _Case:
         while True:
             try:
                 scan(self.check, self.context, feed, found)
-                return
+                break
             except CANNOT_EVALUATE as exc:
                 # One item that cannot be judged is unknown; the template goes on with the next one, as the
                 # iterator stands just behind it.
@@ -85,6 +85,16 @@ class _Case:
                 if len(self.fired["unknown"]) < LISTED:
                     self.fired["unknown"].append((current[0], *self.reason(current[0], exc)))
                 feed = remembering()
+        self.hear_missing()
+
+    def hear_missing(self):
+        """Count items that are missing from the list as one more that is unknown."""
+        measurement = self.outcome["measurement"][self.check.path[0]]
+        entry = _entry_for(measurement, ".".join(self.check.path[1:]) + "[...]")
+        if entry and self.check.each:
+            self.items += 1
+            self.counts["unknown"] += 1
+            self.fired["unknown"].append((None, entry["reason"], entry.get("hint")))
 
     def look(self):
         """``(value, None, None)`` where there is something to judge, else ``(None, reason, cure)``."""
@@ -189,6 +199,7 @@ def _why_unknown(measurement, walked):
     path = ".".join(walked)
     for entry in measurement.get("unknown") or []:
         part = entry["part"]
+        part = part.removesuffix(".*").removesuffix("[...]")
         if path == part or path.startswith(part + ".") or part.startswith(path + "."):
             return entry["reason"], entry.get("hint")
     return "%s was not measured" % path, None

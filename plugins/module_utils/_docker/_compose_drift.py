@@ -10,7 +10,8 @@ import os
 import shlex
 from collections import namedtuple
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_file
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
 
@@ -34,12 +35,13 @@ def compare(containers, labels_of, options, deadline, unknown):
         project = source.project
         entry = {"project": project, "files": source.files, "error": None}
         found["files"].append(entry)
-        seconds = deadline.remaining(options["timeout"])
         try:
-            services = bounded(load, seconds, source)
+            services = within(deadline, options["timeout"], load, source)
         except (OSError, _compose_file.Unreadable) as exc:
             entry["error"] = str(exc)
-            unknown.add("compose", exc)
+            cause = exc.__cause__ if isinstance(exc, _compose_file.Unreadable) else exc
+            for part in PARTS:
+                unknown.add("compose.%s[...]" % part, exc, _rights.hint_of(cause) if cause else None)
             continue
         add_missing(found, source, services, labels_of.values())
         add_drift(found, services, [container for container in containers if container["project"] == project])

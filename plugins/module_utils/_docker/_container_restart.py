@@ -16,7 +16,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     is_protected,
     name_of,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, BadOption, CannotConnect, Deadline
 
 SPEC = dict(
     _docker.SPEC,
@@ -205,7 +205,7 @@ class Target:
             self.client.call("restart", self.id, timeout=seconds)
         except CannotConnect as exc:
             # An engine that needs longer to answer is at work on it all the same.
-            if exc.kind != "timeout":
+            if exc.kind not in LATE:
                 raise
 
     def progress(self):

@@ -16,7 +16,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     epoch,
     is_protected,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect, Deadline
 
 # States of containers without processes; Podman has a word of its own for one that it has still to clean up.
 STOPPED = ("exited", "stopped", "created", "dead")
@@ -38,7 +38,7 @@ class DiskUse:
             client = _docker.Client(dict(self.options, timeout=seconds), Deadline(seconds))
             found = client.call("df")
         except CannotConnect as exc:
-            if exc.kind != "timeout":
+            if exc.kind not in LATE:
                 self.reason = str(exc)
         else:
             # What is not told is not nothing.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 
 # inotify lives in the kernel that makes the change. These hold changes that another kernel, or another layer, makes.
 REMOTE = "changes made by other machines give no events here"
@@ -108,7 +108,7 @@ def inode_use(table, timeout, deadline, unknown, top):
             continue
         seen.add(mount.device)
         try:
-            numbers = bounded(os.statvfs, deadline.remaining(timeout), mount.point)
+            numbers = within(deadline, timeout, os.statvfs, mount.point)
         except OSError as exc:
             unknown.add("file_systems", "%s (%s): %s" % (printable(mount.point), mount.type, exc.strerror or exc))
             continue

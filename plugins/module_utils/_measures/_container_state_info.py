@@ -14,7 +14,8 @@ import json
 import shlex
 from functools import partial
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _compose_drift,
     _container_facts,
@@ -29,7 +30,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     SERVICE,
     name_of,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import is_rootless
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import is_rootless, unless_forbidden
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -72,9 +73,9 @@ def measure(options):
         rows = listed(client, options)
         disk = _docker_disk.DiskUse(options) if options["disk_seconds"] > 0 else None
         inspected = inspections(client, rows, options, unknown)
-        engine = engine_facts(client, options, unknown)
+        engine = engine_facts(client, options, deadline, unknown)
     except CannotConnect as exc:
-        return unreachable(PARTS, exc)
+        return unreachable(PARTS, unless_forbidden(exc))
     labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
     compose = paths = ports = None
@@ -143,16 +144,17 @@ def inspections(client, rows, options, unknown):
         try:
             data = _docker.inspect(client, row["Id"])
         except _docker.Rejected as exc:
-            unknown.add("containers", "%s: %s" % (name_of(row), exc))
+            unknown.add("containers[...]", "%s: %s" % (name_of(row), exc), exc.cure)
         except CannotConnect as exc:
             if not found:
                 raise
-            unknown.add("containers", "%s, and those after it: %s" % (name_of(row), exc))
+            unknown.add("containers[...]", "%s, and those after it: %s" % (name_of(row), exc), exc.cure)
             break
         else:
             found += [data] if data else []
     if len(rows) > options["max_containers"]:
-        unknown.add("containers", "only %d of %d were looked at" % (options["max_containers"], len(rows)))
+        left = "only %d of %d were looked at" % (options["max_containers"], len(rows))
+        unknown.add("containers[...]", left, "Raise `containers_max_containers`")
     return found
 
 
@@ -182,14 +184,14 @@ ENGINE_FIELDS = (
 )
 
 
-def engine_facts(client, options, unknown):
+def engine_facts(client, options, deadline, unknown):
     version = client.version
     components = [part.get("Name") or "" for part in version.get("Components") or []]
     try:
         info = client.call("info")
     except CannotConnect as exc:
         # It asks every driver and plugin, and may wait for a broken one.
-        unknown.add("engine", exc)
+        unknown.add("engine.*", exc)
         info = {}
     number = version.get("Version") or ""
     major = number.split(".", 1)[0]
@@ -208,7 +210,7 @@ def engine_facts(client, options, unknown):
         "live_restore": info.get("LiveRestoreEnabled"),
         "data_root": info.get("DockerRootDir"),
         "warnings": [cut(warning, 300) for warning in info.get("Warnings") or []],
-        "daemon_configuration": daemon_configuration(options),
+        "daemon_configuration": daemon_configuration(options, deadline, unknown),
     }
 
 
@@ -219,15 +221,17 @@ def command(kind, host):
     return " ".join((kind, "--url" if kind == "podman" else "--host", shlex.quote(host)))
 
 
-def daemon_configuration(options):
+def daemon_configuration(options, deadline, unknown):
     """Whether the engine's configuration can be read, as it will have to be at its next start."""
     path = options["daemon_configuration"]
     found = {"path": path, "exists": True, "valid": None, "error": None}
     try:
-        content = bounded(_content, options["timeout"], path)
+        content = within(deadline, options["timeout"], _content, path)
     except FileNotFoundError:
         return dict(found, exists=False)
     except OSError as exc:
+        reason = "%s: %s" % (path, exc.strerror or exc)
+        unknown.add("engine.daemon_configuration.valid", reason, _rights.hint_of(exc))
         return dict(found, exists=None, error=exc.strerror or str(exc))
     try:
         valid = isinstance(json.loads(content or "{}"), dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify, _inotify_sizing
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify_sizing import (
@@ -47,7 +48,8 @@ def measure(options):
         return unreachable(PARTS, exc)
     configuration = read_configuration(options)
     for entry in configuration.unreadable:
-        unknown.add("limits", "%s cannot be read: %s" % (entry["file"], entry["reason"]))
+        reason = "%s cannot be read: %s" % (entry["file"], entry["reason"])
+        unknown.add("limits.*", reason, _rights.hint("CAP_DAC_READ_SEARCH"))
     memory = total_memory()
     scan = _inotify.scan(deadline)
     names = _processes.user_names()
@@ -58,9 +60,9 @@ def measure(options):
     floors = _inotify_sizing.floors(options, runtime, memory, users)
     limits = [describe_limit(name, runtime[name], floors.get(name), configuration, memory) for name in runtime]
     if not scan.complete:
-        unknown.add("users", scan.reason)
+        unknown.add("users.*", scan.reason, scan.hint)
     if scan.unreadable:
-        unknown.add("users", why_unreadable(scan))
+        unknown.add("users.*", why_unreadable(scan), _rights.hint("CAP_SYS_PTRACE"))
     top = options["top"]
     return reached(
         {
@@ -84,10 +86,17 @@ def measure(options):
     )
 
 
+def hint_to_see(scan) -> str | None:
+    """Return how to see all processes; null where all were seen."""
+    if scan.reason:
+        return scan.hint
+    return _rights.hint("CAP_SYS_PTRACE") if scan.unreadable else None
+
+
 def why_unreadable(scan):
     pids = sorted(pid for mine in scan.unreadable.values() for pid in mine)
     if os.geteuid():
-        return "the descriptors of %d processes cannot be read without privilege: measure with become" % len(pids)
+        return "the descriptors of %d processes cannot be read without privilege" % len(pids)
     return "the descriptors of some processes cannot be read, not even by root: %s" % ", ".join(map(str, pids[:10]))
 
 
@@ -217,6 +226,7 @@ def describe_scan(scan, hidden):
     return {
         "complete": scan.complete and not scan.unreadable,
         "reason": scan.reason or (why_unreadable(scan) if scan.unreadable else None),
+        "hint": hint_to_see(scan),
         "processes": scan.processes,
         "unreadable_processes": hidden,
         "vanished_processes": scan.vanished,
