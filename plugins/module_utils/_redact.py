@@ -149,3 +149,11 @@ def redact(text):
     for pattern, replacement in RULES:
         text = pattern.sub(replacement, text)
     return hide_passwords(text)
+
+
+def redact_setting(name: str, value: str | None) -> str | None:
+    """Return the value of the variable ``name`` as ``redact`` shows it after this name."""
+    if value is None:
+        return None
+    head, shown = name + "=", redact("%s=%s" % (name, value))
+    return shown[len(head) :] if shown.startswith(head) else HIDDEN

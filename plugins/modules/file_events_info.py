@@ -221,7 +221,8 @@ directories:
   type: list
   elements: dict
   contains:
-    path: {description: The path., type: str, returned: always}
+    path: {description: 'The path; C(\\xf6) stands for a byte that is not UTF-8.', type: str, returned: always}
+    path_hex: {description: 'Its bytes, in hexadecimal, where it is not UTF-8; else null.', type: str, returned: always}
     answers:
       description: Whether it can be looked at; false with an RV(directories[].error), null where there was no time or no right to find out.
       type: bool
@@ -273,6 +274,7 @@ directories:
       returned: always
   sample:
     - path: /srv/music
+      path_hex: null
       answers: true
       error: null
       exists: true

@@ -39,6 +39,7 @@ class Check(Row):
         "guide": str,
         "why": str,
         "vars": dict,
+        "timing": bool,
     }
     REQUIRED = ("id", "title", "summary", "guide", "why")
 

@@ -161,7 +161,7 @@ def test_rules_of_iptables(router, variant, name):
     if rule:
         # The command works, and shows the rule.
         assert command.startswith(variant)
-        shown = router.router.run(*command.split())
+        shown = router.router.run(*command)
         assert "DROP" in shown or "REJECT" in shown
 
 
@@ -274,7 +274,7 @@ def test_rules_of_nftables(router, name):
     assert router.lets_in() is (expected == "accepted")
     assert bool(rule) is (expected == "dropped")
     if rule:
-        assert rule.split(": ", 1)[1] in COUNTER.sub("", router.router.run(*command.split()))
+        assert rule.split(": ", 1)[1] in COUNTER.sub("", router.router.run(*command))
 
 
 @pytest.mark.parametrize("rule", ["ip saddr 198.51.100.2 drop", 'iifname "up0" drop', "meta mark 0 drop"])

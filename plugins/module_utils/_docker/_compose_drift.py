@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import namedtuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
@@ -105,12 +104,6 @@ def words(source):
     return found + [word for path in source.files for word in ("--file", path)]
 
 
-def up_command(source, service):
-    """What a person types to have a service made as its file says; where its origin is not known, without that."""
-    known = words(source) if source else []
-    return " ".join(shlex.quote(word) for word in ["docker", "compose", *known, "up", "-d", "--no-deps", service])
-
-
 def add_missing(found, source, services, all_labels):
     present = {labels.get(SERVICE) for labels in all_labels if labels.get(PROJECT) == source.project}
     found["missing"] += [
@@ -118,7 +111,7 @@ def add_missing(found, source, services, all_labels):
             "project": source.project,
             "service": name,
             "protected": False,
-            "up_command": up_command(source, name),
+            "compose_options": words(source),
         }
         for name, service in sorted(services.items())
         if service["expected"] and name not in present

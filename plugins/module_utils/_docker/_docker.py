@@ -45,7 +45,6 @@ DEPENDS_ON = "com.docker.compose.depends_on"
 # The newest version of the API that this collection was tested with, Docker 20.10's.
 KNOWN_API = "1.41"
 # Where Podman listens for root, as its package has it.
-PODMAN_HOST = "unix:///run/podman/podman.sock"
 UNIX = ("unix://", "http+unix://")
 # The cause stands at the end of what the engine says.
 MAX_SAID = 1000

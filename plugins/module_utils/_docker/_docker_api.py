@@ -35,6 +35,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 SCHEME = "unix://"
 DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_HOST = SCHEME + DEFAULT_SOCKET
+PODMAN_HOST = "unix:///run/podman/podman.sock"
 MAX_BYTES = 32 * 1024 * 1024
 MAX_REFUSAL_BYTES = 65536
 NOT_FOUND, FORBIDDEN = 404, 403

@@ -87,8 +87,8 @@ class Scan:
     """What one pass over /proc found.
 
     ``complete`` is false where the deadline came first or where the view of /proc is not that of the whole machine;
-    ``reason`` says why, ``hint`` how to see more. ``unreadable`` has the ids of the processes whose descriptors could not
-    be read, by uid.
+    ``reason`` says why, ``hint`` how to see more. ``unreadable`` has the ids of the processes whose descriptors could
+    not be read, by uid.
     """
 
     def __init__(self):

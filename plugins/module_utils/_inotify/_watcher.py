@@ -15,6 +15,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _ino
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._linux._listeners import readable_address, sockets_of
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact_setting
 
 ESTABLISHED, SYN_SENT = "01", "02"
 # An event is 16 bytes and its name, filled up to the next 16. Names of up to 15 bytes make 32; longer ones fewer events
@@ -130,7 +132,10 @@ def describe(watcher, scan, options, names, unknown):
         "instances": len(instances) if readable else None,
         "queues": queues(instances, top) if readable or watcher.running is False else None,
         "broker": None,
-        "settings": settings(watcher.pids, options["watcher_settings"]),
+        "settings": {
+            name: redact_setting(name, None if value is None else shown(value))
+            for name, value in settings(watcher.pids, options["watcher_settings"]).items()
+        },
     }
 
 

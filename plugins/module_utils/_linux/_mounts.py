@@ -10,6 +10,8 @@ import os
 import re
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 # inotify lives in the kernel that makes the change. These hold changes that another kernel, or another layer, makes.
 REMOTE = "changes made by other machines give no events here"
@@ -131,5 +133,5 @@ def describe(mount, numbers):
 
 
 def printable(path):
-    """A path as text that can be shown and sent: bytes that are not UTF-8 become question marks."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """A path or a source as text that can be shown and sent; a source may have a password in it."""
+    return redact(shown(path))

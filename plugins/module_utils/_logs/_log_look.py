@@ -109,7 +109,7 @@ class Look:
                 self.error = out_of_time(self.too_short)
         if self.error:
             unknown.add("services.%s" % self.name, self.error)
-        entry = {"name": self.name, "source": self.log.source, **self.log.about, "error": self.error}
+        entry = {"name": self.name, "source": self.log.source, **self.log.about, "error": self.error, "hint": self.hint}
         done = self.finished and self.error is None
         entry.update(self._window(CURRENT, self.window.seconds) if done else dict.fromkeys(COUNTS))
         before = self._window(PREVIOUS, self.window.begin - self.window.previous) if done else dict.fromkeys(COUNTS)

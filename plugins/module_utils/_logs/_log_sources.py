@@ -22,6 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import File, Memory, newest, shifted
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, NotAllowed
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import raw, shown
 
 # Whole quarters of an hour that the newest line may lie off the time of its file: a program in another time zone.
 ZONE_STEP = 900
@@ -53,7 +54,7 @@ class Log:
         self.name = name
         self.source = source
         self.form = form
-        self.about = {"container": None, "project": None, "state": None, "driver": None, "path": None}
+        self.about = dict.fromkeys(("container", "project", "state", "driver", "path", "path_hex"))
         # What was left out before any reading, as text; null for nothing.
         self.left_out = None
         # Bytes that were left out and are of the windows, as far as that is known.
@@ -72,7 +73,7 @@ class Missing(Log):
     """What should be there and is not."""
 
     def __init__(self, name, source, reason, hint=None):
-        super().__init__(name, source, None)
+        super().__init__(shown(name), source, None)
         self.reason = reason
         self.hint = hint
 
@@ -106,7 +107,7 @@ class ContainerLog(Log):
             raise Unreadable("its log driver none keeps nothing")
         if driver == "json-file":
             path = os.path.join(self.folder, "%s-json.log" % self.container["id"])
-            self.about["path"] = path
+            self.about.update(path=shown(path), path_hex=raw(path))
             return self._files(path, begin)
         self.form = _log_tally.Stamped
         try:
@@ -124,7 +125,7 @@ class ContainerLog(Log):
                 return []
             raise Unreadable("the container was removed meanwhile") from exc
         except OSError as exc:
-            raise Unreadable("%s: %s" % (path, exc.strerror), _rights.hint_of(exc)) from exc
+            raise Unreadable("%s: %s" % (shown(path), exc.strerror), _rights.hint_of(exc)) from exc
         # A file is cut in the middle of a line while the engine writes it.
         for piece in pieces[:1]:
             tail = piece.read(max(0, piece.size - (1 << 16)), piece.size)
@@ -156,12 +157,13 @@ class FileLog(Log):
 
     def __init__(self, path):
         # One of the engine's own may be given as well.
-        super().__init__(path, "file", _log_tally.Engine if path.endswith("-json.log") else _log_tally.Text)
-        self.about["path"] = path
+        super().__init__(shown(path), "file", _log_tally.Engine if path.endswith("-json.log") else _log_tally.Text)
+        self.file = path
+        self.about.update(path=shown(path), path_hex=raw(path))
 
     def open(self, begin, budget, seconds):
         try:
-            pieces = chain(self.name, self.form.time_of, begin, self)
+            pieces = chain(self.file, self.form.time_of, begin, self)
         except OSError as exc:
             raise Unreadable(exc.strerror or str(exc), _rights.hint_of(exc)) from exc
         if pieces:
@@ -192,7 +194,7 @@ def chain(path, time_of, begin, log):
             if os.stat(older).st_mtime < begin:
                 break
             if older.endswith(COMPRESSED):
-                log.left_out = "%s is compressed" % os.path.basename(older)
+                log.left_out = "%s is compressed" % shown(os.path.basename(older))
                 log.left_out_bytes = os.stat(older).st_size
                 break
             piece = File(older, time_of)
@@ -312,7 +314,7 @@ def _no_log(pattern, paths):
     if any(stat.S_ISREG(mode) for path, mode in modes.items() if path not in compressed):
         return None
     if modes and all(stat.S_ISDIR(mode) for mode in modes.values()):
-        return "it is a directory: name its files, as in %s" % os.path.join(next(iter(modes)), "*.log"), None
+        return "it is a directory: name its files, as in %s" % shown(os.path.join(next(iter(modes)), "*.log")), None
     if modes:
         return ("it is compressed" if compressed else "it is no regular file"), None
     folder = os.path.dirname(re.split(r"[*?[]", pattern)[0]) or "."
@@ -320,7 +322,7 @@ def _no_log(pattern, paths):
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder) or "."
     if not os.access(folder, os.R_OK | os.X_OK):
-        return "the directory %s may not be read" % folder, _rights.hint("CAP_DAC_READ_SEARCH")
+        return "the directory %s may not be read" % shown(folder), _rights.hint("CAP_DAC_READ_SEARCH")
     return "no such file", None
 
 

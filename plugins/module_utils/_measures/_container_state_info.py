@@ -11,7 +11,6 @@ a second each, are not asked for.
 from __future__ import annotations
 
 import json
-import shlex
 from functools import partial
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
@@ -170,7 +169,6 @@ ENGINE_FIELDS = (
     "installed",
     "kind",
     "rootless",
-    "command",
     "version",
     "major_version",
     "api_version",
@@ -200,7 +198,6 @@ def engine_facts(client, options, deadline, unknown):
         "installed": True,
         "kind": kind,
         "rootless": is_rootless(info) if info else None,
-        "command": command(kind, options["docker_host"]),
         "version": number,
         "major_version": int(major) if major.isdigit() else None,
         "api_version": version.get("ApiVersion"),
@@ -212,13 +209,6 @@ def engine_facts(client, options, deadline, unknown):
         "warnings": [cut(warning, 300) for warning in info.get("Warnings") or []],
         "daemon_configuration": daemon_configuration(options, deadline, unknown),
     }
-
-
-def command(kind, host):
-    """The words with which a person speaks to this engine."""
-    if host in (_docker.DEFAULT_HOST, _docker.PODMAN_HOST):
-        return kind
-    return " ".join((kind, "--url" if kind == "podman" else "--host", shlex.quote(host)))
 
 
 def daemon_configuration(options, deadline, unknown):
@@ -249,10 +239,8 @@ def described(data, options):
     """The facts of a container; what the kernel says about it is added later."""
     found = _container_facts.facts(data, options["expected_services"])
     found.update(dict.fromkeys(_container_use.FIELDS), ended_meanwhile=False)
-    found["up_command"] = None
-    if found["service"]:
-        source = _compose_drift.source((data.get("Config") or {}).get("Labels") or {})
-        found["up_command"] = _compose_drift.up_command(source, found["service"])
+    source = _compose_drift.source((data.get("Config") or {}).get("Labels") or {})
+    found["compose_options"] = _compose_drift.words(source) if source else []
     return found
 
 
@@ -265,7 +253,7 @@ def missing_services(all_labels, options):
             "project": options["project"] or None,
             "service": name,
             "protected": False,
-            "up_command": _compose_drift.up_command(known[0] if known else None, name),
+            "compose_options": _compose_drift.words(known[0]) if known else [],
         }
         for name in options["expected_services"]
         if name not in present

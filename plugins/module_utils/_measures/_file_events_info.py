@@ -35,6 +35,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measures._inotify_l
     no_inotify,
     why_unreadable,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import raw, shown
 
 ARGUMENT_SPEC = {
     "directories": {"type": "list", "elements": "path", "default": []},
@@ -132,7 +133,8 @@ class Directory:
         self.root = "/proc/%d/root" % pid if self.inside and pid else ""
         self.data = dict.fromkeys(_watched_directory.FACTS)
         self.data.update(
-            path=_mounts.printable(self.path),
+            path=shown(self.path),
+            path_hex=raw(self.path),
             answers=None,
             error=None,
             watcher_readable=None,
@@ -205,7 +207,7 @@ class Directory:
 
     def _shown(self, path):
         """A path as it is called where the directory is configured."""
-        return _mounts.printable(path[len(self.root) :])
+        return shown(path[len(self.root) :])
 
     def _fail(self, exc, unknown):
         """Note why nothing, or not all, is known; what is due to us (time, rights) is no fault of the directory."""

@@ -89,9 +89,10 @@ def measure(options):
     side_by_side([look.read for look in opened], deadline, deadline)
     services = [look.described(unknown) for look in looks]
     # What may not be read is not known, and so is whether anything is missing from the lists.
-    for look in looks:
-        for part in ("services", "signatures", "known") if look.hint else ():
-            unknown.add(part + "[...]", "%s: %s" % (look.name, look.error), look.hint)
+    hidden = [look for look in looks if look.hint]
+    for part in ("services", "signatures", "known") if hidden else ():
+        more = ", and %d more" % (len(hidden) - 1) if len(hidden) > 1 else ""
+        unknown.add(part + "[...]", "%s: %s%s" % (hidden[0].name, hidden[0].error, more), hidden[0].hint)
     # A thread that was given up may come to its end while we look.
     read = [look for look, entry in zip(looks, services) if entry["error"] is None]
     services.sort(key=lambda entry: (entry["error"] is None, entry["progress"] is None, -(entry["errors"] or 0)))

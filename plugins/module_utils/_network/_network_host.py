@@ -164,6 +164,7 @@ def published_ports(engine, projects, rules, unknown):
         for port in container.ports:
             entry = dict(port, container=container.name, service=container.service, project=container.project)
             entry["networks"] = container.networks
+            entry["compose_options"] = container.compose_options
             entry["loopback"] = ipaddress.ip_address(port["host_address"]).is_loopback
             entry.update(_verdict(entry, container, rules, engine.networks))
             found.append(entry)

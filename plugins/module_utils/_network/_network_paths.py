@@ -60,6 +60,7 @@ class Paths:
         entry.update(repeats=False, also_unresolved=[])
         entry.update(measured=False, service=service, to=target.to, host=target.host, port=target.port)
         entry.update(container=container and container.name, project=container and container.project)
+        entry["compose_options"] = container.compose_options if container else []
         entry.update(_neighbours(target.host, container, host))
         self.entries.append(entry)
         if container is None:
