@@ -142,8 +142,8 @@ RULES = tuple(
             r"\1" + HIDDEN,
         ),
         (
-            r"""(\b(?:password|passphrase|secret|token|(?:api|master|licen[cs]e)[ _\-]?key|(?:verification|pin)[ _\-]code)\s+)"""
-            r"""(?=\S*\d)[^\s"'<>]{6,}""",
+            r"""(\b(?:password|passphrase|secret|token|(?:api|master|licen[cs]e)[ _\-]?key|"""
+            r"""(?:verification|pin)[ _\-]code)\s+)(?=\S*\d)[^\s"'<>]{6,}""",
             re.I,
             r"\1" + HIDDEN,
         ),
@@ -159,7 +159,8 @@ RULES = tuple(
         (r"""((?<!\S)(?:-u|--user|--proxy-user)[ =]?["']?[^\s:"'/]{1,64}:)[^\s"']+""", 0, r"\1" + HIDDEN),
         (r"(\bredis-cli\b[^\n|;]{0,200}?\s-a\s{0,3})\S+", 0, r"\1" + HIDDEN),
         (
-            r"(\b(?:mysql\w*|mariadb[\w\-]*|mongo(?:sh|dump|restore|export|import)?|sshpass|7za?|(?:docker|podman) login)\b[^\n|;]{0,200}?\s-p\s{0,3})\S+",
+            r"(\b(?:mysql\w*|mariadb[\w\-]*|mongo(?:sh|dump|restore|export|import)?|sshpass|7za?|(?:docker|podman) login)\b"
+            r"[^\n|;]{0,200}?\s-p\s{0,3})\S+",
             0,
             r"\1" + HIDDEN,
         ),
@@ -175,7 +176,8 @@ RULES = tuple(
             r"\1" + HIDDEN,
         ),
         (
-            r"(\b(?:echo|printf)\s)[^\n|]{1,200}(?=\|[^\n|]{0,200}?(?:--password-stdin|\bchpasswd\b|\bpasswd --stdin|\bsudo -S))",
+            r"(\b(?:echo|printf)\s)[^\n|]{1,200}"
+            r"(?=\|[^\n|]{0,200}?(?:--password-stdin|\bchpasswd\b|\bpasswd --stdin|\bsudo -S))",
             0,
             r"\1" + HIDDEN + " ",
         ),

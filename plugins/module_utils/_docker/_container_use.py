@@ -14,7 +14,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._linux import _cgrou
 # Why there may be no control groups to read, where the engine runs without root.
 WITHOUT_ROOT = (
     "an engine without root makes them only with version 2 of cgroups, delegated to its user"
-    " (systemctl edit user@.service: Delegate=yes)"
+    " (Delegate=yes by `systemctl edit user@.service`)"
 )
 # States in which a container has processes.
 ALIVE = ("running", "paused")

@@ -29,6 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     OutOfTime,
     cut,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 SPEC = {
     "docker_host": {"type": "str", "default": DEFAULT_HOST},
@@ -139,7 +140,7 @@ class Client:
         try:
             return method(*arguments, **named)
         except errors.APIError as exc:
-            said = cut(exc.explanation or str(exc), MAX_SAID)
+            said = cut(redact(exc.explanation or str(exc)), MAX_SAID)
             request = getattr(exc.response, "request", None)
             asked = "%s %s" % (request.method, request.path_url.partition("?")[0]) if request else None
             raise Rejected(getattr(exc.response, "status_code", None), said, asked) from exc

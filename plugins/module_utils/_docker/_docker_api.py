@@ -31,6 +31,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     OutOfTime,
     cut,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 SCHEME = "unix://"
 DEFAULT_SOCKET = "/var/run/docker.sock"
@@ -182,7 +183,7 @@ def _said(text, status):
         said = json.loads(text)["message"]
     except (ValueError, KeyError, TypeError):
         said = text.decode("utf-8", "replace").strip() or "HTTP %d" % status
-    return cut(said, 200)
+    return cut(redact(str(said)), 200)
 
 
 # What an error of the socket means, and what to do about it.

@@ -21,7 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 
 # What it means that the engine does not run a command, by the status of its answer.
 REFUSALS = {404: "no_container", 409: "not_running"}
-LIST_CONTAINERS = "docker compose ps --all"
+LIST_CONTAINERS = "See which there are: `docker ps --all`"
 # Seconds beyond its deadline in which a command that has not ended is looked up, to be killed.
 FOR_KILLING = 0.5
 

@@ -15,6 +15,8 @@ import time
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,_TRANSPORT,CONTAINER_NAME"
 # A unit pattern that means all of them.
@@ -52,7 +54,7 @@ def read(options, begin, seconds):
         process.kill()
         process.communicate()
     if process.returncode and left_out is None:
-        return {}, None, cut(said.decode("utf-8", "replace").strip(), 200) or "journalctl failed"
+        return {}, None, cut(printable(redact(said.decode("utf-8", "replace").strip())), 200) or "journalctl failed"
     if not data and not left_out and not has_files(options):
         return {}, None, "there are no journal files, or they may not be read"
     rows = data.split(b"\n")

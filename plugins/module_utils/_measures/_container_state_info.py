@@ -40,6 +40,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
     unreachable,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 ARGUMENT_SPEC = dict(
     _docker.SPEC,
@@ -206,7 +207,7 @@ def engine_facts(client, options, deadline, unknown):
         "storage_driver": info.get("Driver"),
         "live_restore": info.get("LiveRestoreEnabled"),
         "data_root": info.get("DockerRootDir"),
-        "warnings": [cut(warning, 300) for warning in info.get("Warnings") or []],
+        "warnings": [cut(redact(warning), 300) for warning in info.get("Warnings") or []],
         "daemon_configuration": daemon_configuration(options, deadline, unknown),
     }
 

@@ -24,6 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
     unreachable,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 ARGUMENT_SPEC = {
     **_inotify_sizing.ARGUMENT_SPEC,
@@ -68,7 +69,7 @@ def measure(options):
         {
             "limits": limits,
             "boot_reader": _sysctl.boot_reader(options["sysctl_root"]),
-            "broken_lines": configuration.broken[:top],
+            "broken_lines": [dict(line, text=redact(line["text"])) for line in configuration.broken[:top]],
             "broken_lines_total": len(configuration.broken),
             "namespace": {
                 "initial": _processes.in_initial_user_namespace(),
