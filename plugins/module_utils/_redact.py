@@ -159,8 +159,8 @@ RULES = tuple(
         (r"""((?<!\S)(?:-u|--user|--proxy-user)[ =]?["']?[^\s:"'/]{1,64}:)[^\s"']+""", 0, r"\1" + HIDDEN),
         (r"(\bredis-cli\b[^\n|;]{0,200}?\s-a\s{0,3})\S+", 0, r"\1" + HIDDEN),
         (
-            r"(\b(?:mysql\w*|mariadb[\w\-]*|mongo(?:sh|dump|restore|export|import)?|sshpass|7za?|(?:docker|podman) login)\b"
-            r"[^\n|;]{0,200}?\s-p\s{0,3})\S+",
+            r"(\b(?:mysql\w*|mariadb[\w\-]*|mongo(?:sh|dump|restore|export|import)?|sshpass|7za?|"
+            r"(?:docker|podman) login)\b[^\n|;]{0,200}?\s-p\s{0,3})\S+",
             0,
             r"\1" + HIDDEN,
         ),
