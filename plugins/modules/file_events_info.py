@@ -303,7 +303,7 @@ directories:
 forecast:
   description:
     - Whether the watches that are left to the watcher's user are enough. One entry, or none where no watcher runs or no
-      directory could be counted.
+      directory could be counted; null where the processes of the watcher are hidden.
   returned: always
   type: list
   elements: dict

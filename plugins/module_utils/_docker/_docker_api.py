@@ -42,6 +42,7 @@ MAX_REFUSAL_BYTES = 65536
 NOT_FOUND, FORBIDDEN = 404, 403
 WIRE_ERRORS = (OSError, http.client.HTTPException)
 # Where the socket of an engine is that a user has for himself.
+CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
 OF_A_USER = re.compile(r"/run/user/(\d+)/")
 LOOK_AT_ENGINE = "Look at the log of the engine: `journalctl -u docker -n 50`"
 ALLOW_REQUEST = (
@@ -57,7 +58,8 @@ class Rejected(CannotConnect):
     """
 
     def __init__(self, status, said, asked=None):
-        message = "the Docker engine rejects %s: %s" % (asked or "it", said)
+        asked = CONTAINER_ID.sub("ID", asked or "it")
+        message = "the Docker engine rejects %s: %s" % (asked, said)
         super().__init__("rejected", message, ALLOW_REQUEST if status == FORBIDDEN else LOOK_AT_ENGINE)
         self.status = status
         self.said = said

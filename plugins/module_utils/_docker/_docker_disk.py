@@ -39,7 +39,7 @@ class DiskUse:
             found = client.call("df")
         except CannotConnect as exc:
             if exc.kind not in LATE:
-                self.reason = str(exc)
+                self.reason = exc
         else:
             # What is not told is not nothing.
             self.data = found if "Images" in found else None

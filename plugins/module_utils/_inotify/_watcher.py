@@ -130,7 +130,7 @@ def describe(watcher, scan, options, names, unknown):
         "uptime_seconds": age(started) if watcher.running else None,
         "watches": sum(instance.watches for instance in instances) if readable else None,
         "instances": len(instances) if readable else None,
-        "queues": queues(instances, top) if readable or watcher.running is False else None,
+        "queues": queues(instances, top) if readable or watcher.running is False or not watcher.configured else None,
         "broker": None,
         "settings": {
             name: redact_setting(name, None if value is None else shown(value))

@@ -108,7 +108,7 @@ class Look:
             if self.too_short is not None:
                 self.error = out_of_time(self.too_short)
         if self.error:
-            unknown.add("services.%s" % self.name, self.error)
+            unknown.add("services.%s" % self.name, self.error, self.hint)
         entry = {"name": self.name, "source": self.log.source, **self.log.about, "error": self.error, "hint": self.hint}
         done = self.finished and self.error is None
         entry.update(self._window(CURRENT, self.window.seconds) if done else dict.fromkeys(COUNTS))

@@ -144,18 +144,25 @@ def inspections(client, rows, options, unknown):
         try:
             data = _docker.inspect(client, row["Id"])
         except _docker.Rejected as exc:
-            unknown.add("containers[...]", "%s: %s" % (name_of(row), exc), exc.cure)
+            incomplete(unknown, "%s: %s" % (name_of(row), exc), exc.cure)
         except CannotConnect as exc:
             if not found:
                 raise
-            unknown.add("containers[...]", "%s, and those after it: %s" % (name_of(row), exc), exc.cure)
+            incomplete(unknown, "%s, and those after it: %s" % (name_of(row), exc), exc.cure)
             break
         else:
             found += [data] if data else []
     if len(rows) > options["max_containers"]:
         left = "only %d of %d were looked at" % (options["max_containers"], len(rows))
-        unknown.add("containers[...]", left, "Raise `containers_max_containers`")
+        incomplete(unknown, left, "Raise `containers_max_containers`")
     return found
+
+
+def incomplete(unknown, reason, hint):
+    """Note that containers are missing from the measurement, and so from all that is worked out of them."""
+    if not any(entry["part"] == "containers[...]" for entry in unknown.parts):
+        for part in ("containers", "ports_taken", "paths", "compose.drift"):
+            unknown.add(part + "[...]", reason, hint)
 
 
 def state_now(client, identity):

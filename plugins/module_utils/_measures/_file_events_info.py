@@ -95,7 +95,7 @@ def measure(options):
             "watcher": described,
             "file_systems": file_systems,
             "directories": [directory.data for directory in directories],
-            "forecast": forecast(directories, main, scan, limit, names, unknown),
+            "forecast": forecast(directories, watcher, scan, limit, names, unknown),
         },
         unknown,
     )
@@ -275,16 +275,24 @@ def walk(directories, watcher, scan, deadline, unknown, most):
         directory.walk(deadline, deadline.remaining() / (len(waiting) - number), most, known, unknown)
 
 
-def forecast(directories, main, scan, limit, names, unknown):
+def forecast(directories, watcher, scan, limit, names, unknown):
     """Whether the watches that are left are enough for the directories that have none yet.
 
     A list of one entry; none where no directory could be walked or no watcher runs, as the budget is that of its user.
+    Null where its processes are hidden.
     """
+    main = watcher.main(scan)
+    if main is None and watcher.configured and watcher.running is None and directories:
+        unknown.add("forecast", watcher.reason, watcher.hint)
+        return None
     trees = [directory for directory in directories if directory.tree]
     if not trees or main is None:
         return []
     try:
         uid = _inotify.charged_uid(main)
+    except PermissionError as exc:
+        unknown.add("forecast", "its user namespace is not ours to look at", _rights.hint_of(exc))
+        return None
     except OSError:
         return []
     held = sum(instance.watches for instance in scan.instances if instance.uid == uid)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
@@ -122,7 +123,15 @@ def key_of(name):
 
 
 def read_configuration(options, instead=None):
-    return _sysctl.read([key_of(name) for name in _inotify.LIMITS], options["sysctl_root"], instead=instead)
+    root = options["sysctl_root"]
+    found = _sysctl.read([key_of(name) for name in _inotify.LIMITS], root, instead=instead)
+    for directory in _sysctl.DIRECTORIES:
+        path = _sysctl.below(root, directory)
+        if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+            found.unreadable.append(
+                {"file": directory, "line": None, "text": None, "reason": os.strerror(errno.EACCES)}
+            )
+    return found
 
 
 def describe_limit(name, runtime, floor, configuration, memory):
