@@ -248,11 +248,16 @@ def _follow(item, path):
 def _why_unknown(measurement, walked):
     """The reason and the hint, or null, that the measurement itself gives for a part it could not read."""
     path = ".".join(walked)
-    for entry in measurement.get("unknown") or []:
-        part = entry["part"]
-        part = part.removesuffix(".*").removesuffix("[...]")
-        if path == part or path.startswith(part + ".") or part.startswith(path + "."):
-            return entry["reason"], entry.get("hint")
+    entries = measurement.get("unknown") or []
+    # What is said of this very part, of one around it, of one in it.
+    for fits in (
+        str.__eq__,
+        lambda part, path: path.startswith(part + "."),
+        lambda part, path: part.startswith(path + "."),
+    ):
+        for entry in entries:
+            if fits(entry["part"].removesuffix(".*").removesuffix("[...]"), path):
+                return entry["reason"], entry.get("hint")
     return "%s was not measured" % path, None
 
 
