@@ -18,6 +18,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
     _checks,
+    _claims,
     _host_findings,
     _measuring_code,
     _shape,
@@ -77,11 +78,15 @@ class ActionModule(ActionBase):
             for area, rows in zip(areas, _checks.extra_rows_by_area(extra_checks, areas).values()):
                 _checks.load(area, rows)
 
-        visited, plan, foreign = {}, {}, []
+        visited, plan, foreign, shareable = {}, {}, [], {}
         for area in areas:
             settings, probes = self._fill_in(area, task_vars)
-            if (settings.get("%s_probe_host" % area.name) or host) != place:
+            probe_host = settings.get("%s_probe_host" % area.name)
+            if (probe_host or host) != place:
                 continue
+            if probe_host:
+                wanted = {"probes": probes, "deadline": settings["%s_deadline" % area.name]}
+                shareable[area.name] = _claims.key(self._task._uuid, place, area.role, wanted)
             own = {name: probe for name, probe in probes.items() if "." not in probe["module"]}
             if own:
                 plan[area.name] = {"deadline": float(settings["%s_deadline" % area.name]), "probes": own}
@@ -105,10 +110,16 @@ class ActionModule(ActionBase):
             "failure": None,
         }
         about_host = None
+        # Claimed last, as no other host measures what is claimed.
+        claimed = _claims.take_all(shareable, visited)
+        for area in set(shareable) - set(claimed):
+            plan.pop(area, None)
         self._end = time.monotonic() + arguments["timeout"]
         try:
             with _time_limit.limited(arguments["timeout"]):
                 for area, name, probe in foreign:
+                    if visited[area].get("shared"):
+                        continue
                     visited[area]["measurement"][name] = self._ask(probe, task_vars)
                 if plan:
                     result["python"], about_host = self._measure(plan, visited, task_vars)
@@ -124,6 +135,7 @@ class ActionModule(ActionBase):
                 "limits": limits,
             }
             result["visited"] = _visit.put(document)
+        _claims.publish_all(claimed, visited, about_host, result["failure"])
         return result
 
     def cleanup(self, force=False):

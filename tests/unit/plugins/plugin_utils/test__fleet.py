@@ -163,6 +163,9 @@ def test_lines_have_every_failure_and_equal_ones_once(mixed, different):
         ("for 1 h 2 min", "for 3 s", True),
         ("since 2026-01-01T10:00:00Z", "since 2026-11-05T09:08:07Z", True),
         ("refused by web1", "refused by web2", True),
+        ("web10 answers", "web2 answers", False),
+        ("api-web1 is down", "api-web2 is down", True),
+        ("refused by redis", "refused by queue", False),
         ("permission denied", "connection refused", False),
     ],
 )
