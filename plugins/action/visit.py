@@ -18,6 +18,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _answers,
     _areas,
     _checks,
+    _claims,
     _host_findings,
     _measuring_code,
     _settings,
@@ -76,11 +77,15 @@ class ActionModule(ActionBase):
             for area, rows in zip(areas, _checks.extra_rows_by_area(extra_checks, areas).values()):
                 _checks.load(area, rows)
 
-        visited, plan, foreign = {}, {}, []
+        visited, plan, foreign, shareable = {}, {}, [], {}
         for area in areas:
             settings, probes, error = self._fill_in(area, task_vars)
-            if (settings.get("%s_probe_host" % area.name) or host) != place:
+            probe_host = settings.get("%s_probe_host" % area.name)
+            if (probe_host or host) != place:
                 continue
+            if probe_host and not error:
+                wanted = {"probes": probes, "deadline": settings["%s_deadline" % area.name]}
+                shareable[area.name] = _claims.key(self._task._uuid, place, area.role, wanted)
             own = {name: probe for name, probe in probes.items() if _settings.is_own(probe)}
             if own:
                 plan[area.name] = {"deadline": settings["%s_deadline" % area.name], "probes": own}
@@ -104,6 +109,10 @@ class ActionModule(ActionBase):
             "failure": None,
         }
         about_host = None
+        # Claimed last, as no other host measures what is claimed.
+        claimed = _claims.take_all(shareable, visited)
+        plan = {area: wanted for area, wanted in plan.items() if not visited[area]["shared"]}
+        foreign = [entry for entry in foreign if not visited[entry[0]]["shared"]]
         self._end = time.monotonic() + arguments["timeout"]
         try:
             with _time_limit.limited(arguments["timeout"]):
@@ -123,6 +132,7 @@ class ActionModule(ActionBase):
                 "limits": limits,
             }
             result["visited"] = _visit.put(document)
+        _claims.publish_all(claimed, visited, about_host, result["failure"])
         return result
 
     def cleanup(self, force=False):

@@ -40,7 +40,6 @@ class Check(Row):
         "why": str,
         "timing": (bool, str),
         "vars": dict,
-        "timing": bool,
     }
     REQUIRED = ("id", "title", "summary", "guide", "why")
 

@@ -82,13 +82,20 @@ def _key(finding: dict) -> tuple:
     if finding["id"] in FAILED_VISITS:
         # The cause, in a sentence of ours; what the host or ssh said follows, with addresses in it.
         return status, finding["id"], summary.partition(". ")[0]
-    return status, finding["id"], (finding["object"] or "").replace(host, "@"), summary
+    return status, finding["id"], _without(finding["object"] or "", host), summary
 
 
 def shape(text: str, host: str) -> str:
     """Return ``text`` without its numbers and without the name of its host: what equal texts of hosts share."""
-    text = NUMBER.sub("#", text.replace(host, "@"))
+    text = NUMBER.sub("#", _without(text, host))
     return PLURAL.sub(r"# \1", SEVERAL.sub("#", text))
+
+
+def _without(text: str, host: str) -> str:
+    """``text`` with ``@`` for the name of its host, where that is a word; a short name may be any word."""
+    if len(host) < 3 or host not in text:
+        return text
+    return re.sub(r"(?<![\w-])%s(?![\w-])" % re.escape(host), "@", text)
 
 
 def _badness(finding: dict) -> list[float]:

@@ -4,13 +4,16 @@
 
 """Findings about a service that several hosts share: one finding each, counted once. Pure. Private to this collection.
 
-A service is the same where the probes of an area returned the same ``identity``. A service that could not be measured
-has none: what depends on where it is measured from stays with its host.
+A service is the same where the probes of an area returned the same ``identity``, or where it was measured once for
+several hosts (``_claims.py``). A service that could not be measured has no identity: what depends on where it is
+measured from stays with its host.
 """
 
 from __future__ import annotations
 
 IDENTITY_LENGTH = 256
+# The identity of an area that was measured from another host, which is all that is known of the service.
+PROBE_HOST = "probe_host:"
 
 
 def identity(measurement: dict) -> str | None:
@@ -20,6 +23,27 @@ def identity(measurement: dict) -> str | None:
         if isinstance(found, str) and found:
             return found[:IDENTITY_LENGTH]
     return None
+
+
+def name_measurements(hosts: list[dict], claims: dict[tuple[str, str], tuple[str, str]]) -> None:
+    """Give an identity to areas without one that were measured once for several hosts, in place.
+
+    ``claims`` maps host and area to the host it was measured from and the name of the claim. That name is a hash of
+    passwords and useless after the run: in the report, different measurements from one host are numbered.
+    """
+    names: dict[tuple, str] = {}
+    numbers: dict[tuple, int] = {}
+    for host in hosts:
+        for area in host["areas"]:
+            claim = claims.get((host["name"], area["name"]))
+            if area["identity"] or not claim:
+                continue
+            key = (area["name"], *claim)
+            if key not in names:
+                place = (area["name"], claim[0])
+                numbers[place] = numbers.get(place, 0) + 1
+                names[key] = PROBE_HOST + claim[0] + (" %d" % numbers[place] if numbers[place] > 1 else "")
+            area["identity"] = names[key]
 
 
 def merge(findings: list[dict], hosts: list[dict]) -> list[dict]:

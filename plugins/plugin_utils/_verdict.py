@@ -45,6 +45,14 @@ def judge(task_vars):
         hosts.append(host)
         findings.extend(found)
         places.update({(name, area): visit["place"] for visit in own for area in visit["areas"]})
+    claims = {
+        (name, area): (visit["place"], outcome["claim"])
+        for name, own in visits.items()
+        for visit in own
+        for area, outcome in visit["areas"].items()
+        if outcome.get("claim")
+    }
+    _shared.name_measurements(hosts, claims)
     findings = _shared.merge(findings, hosts)
     return Verdict(hosts, findings, places, min(result.get("started") or time.time() for result in results), judges)
 

@@ -19,7 +19,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     Failure,
     OutOfTime,
     cut,
-    out_of_time,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 

@@ -318,8 +318,6 @@ def connect(options):
     if key not in _kept:
         try:
             _kept[key] = _log_in(options)
-        except OutOfTime:
-            raise
         except CannotConnect as exc:
             _kept[key] = exc
     client = _kept[key]

@@ -70,6 +70,15 @@ def test_what_could_not_be_measured_stays_with_its_host(make):
     assert len(report["findings"]) == 9
 
 
+def test_what_was_measured_once_for_several_hosts_is_one_service_without_an_identity_too():
+    areas = [{"name": "cache", "identity": None}, {"name": "database", "identity": SAME}]
+    hosts = [{"name": name, "areas": [dict(area) for area in areas]} for name in HOSTS]
+    claims = {(name, "cache"): ("probe", "one") for name in HOSTS[:2]} | {("web1", "database"): ("probe", "two")}
+    _shared.name_measurements(hosts, claims | {("web3", "cache"): ("probe", "other")})
+    found = [[area["identity"] for area in host["areas"]] for host in hosts]
+    assert found == [["probe_host:probe", SAME], ["probe_host:probe", SAME], ["probe_host:probe 2", SAME]]
+
+
 def test_merging_twice_changes_nothing(make):
     report = make(fleet.shared_database(HOSTS, 3, SAME))
     assert _shared.merge(report["findings"], report["hosts"]) == report["findings"]
