@@ -83,9 +83,9 @@ class ActionModule(ActionBase):
             probe_host = settings.get("%s_probe_host" % area.name)
             if (probe_host or host) != place:
                 continue
-            if probe_host and not error:
-                wanted = {"probes": probes, "deadline": settings["%s_deadline" % area.name]}
-                shareable[area.name] = _claims.key(self._task._uuid, place, area.role, wanted)
+            wanted = {"probes": probes, "deadline": settings.get("%s_deadline" % area.name)}
+            is_shareable = probe_host and not error
+            shareable[area.name] = _claims.key(self._task._uuid, place, area.role, wanted) if is_shareable else None
             own = {name: probe for name, probe in probes.items() if _settings.is_own(probe)}
             if own:
                 plan[area.name] = {"deadline": settings["%s_deadline" % area.name], "probes": own}

@@ -26,6 +26,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     BadOption,
     CannotConnect,
     Deadline,
+    OutOfTime,
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
@@ -108,15 +109,11 @@ class ReplyError(Exception):
         return self.code == "NOPERM" and " access " in str(self)
 
 
-class DeadlineSpent(CannotConnect):
+class DeadlineSpent(OutOfTime):
     """Our own time is over. This says nothing about the server."""
 
     def __init__(self, detail: str = ""):
-        super().__init__(
-            "deadline",
-            "not measured (0.0 s of the deadline left)%s" % detail,
-            "Raise deadline (cache_deadline in the role), or find out what slows this host down",
-        )
+        super().__init__(0.0, detail)
 
 
 def not_reached(parts, exc: CannotConnect) -> dict:
@@ -295,7 +292,7 @@ class Client:
 
     def _failure(self, exc: OSError) -> CannotConnect:
         if isinstance(exc, socket.timeout) and self.deadline.expired():
-            return DeadlineSpent(": %s did not answer by then" % self._address)
+            return DeadlineSpent(self._address)
         return cannot_connect(exc, self._address, self._timeout)
 
     def _break(self, reason):
@@ -318,6 +315,8 @@ def connect(options):
     if key not in _kept:
         try:
             _kept[key] = _log_in(options)
+        except OutOfTime:
+            raise
         except CannotConnect as exc:
             _kept[key] = exc
     client = _kept[key]
@@ -346,7 +345,7 @@ def _log_in(options):
         raise cannot_connect(ssl.SSLError(str(exc)), address, timeout)
     except OSError as exc:
         if ours.expired() and isinstance(exc, (socket.timeout, socket.gaierror)):
-            raise DeadlineSpent(": no connection to %s by then" % address)
+            raise DeadlineSpent(address)
         raise cannot_connect(exc, address, timeout)
     client.deadline = ours if options["deadline"] < timeout else deadline
     started = time.monotonic()
