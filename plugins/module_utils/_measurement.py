@@ -72,8 +72,10 @@ class Unknown:
     def __init__(self):
         self.parts = []
 
-    def add(self, part, reason):
-        self.parts.append({"part": part, "reason": cut(" ".join(str(reason).split()), 300)})
+    def add(self, part, reason, hint=None):
+        """Note that ``part`` could not be read. ``hint``: what to do so that it can be, such as a GRANT."""
+        entry = {"part": part, "reason": cut(" ".join(str(reason).split()), 300)}
+        self.parts.append(dict(entry, hint=hint) if hint else entry)
 
 
 def error(exc):

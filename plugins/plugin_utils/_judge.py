@@ -83,7 +83,7 @@ class _Case:
                 self.items += 1
                 self.counts["unknown"] += 1
                 if len(self.fired["unknown"]) < LISTED:
-                    self.fired["unknown"].append((current[0], self.reason(current[0], exc), None))
+                    self.fired["unknown"].append((current[0], *self.reason(current[0], exc)))
                 feed = remembering()
 
     def look(self):
@@ -101,22 +101,22 @@ class _Case:
             walked.append(part)
             value = value.get(part) if isinstance(value, dict) else None
             if value is None:
-                return None, _why_unknown(measurement, walked), None
+                return (None, *_why_unknown(measurement, walked))
         expected = list if self.check.each else dict
         if not isinstance(value, expected):
             return None, "%s is not a %s" % (".".join(self.check.path), expected.__name__), None
         return value, None, None
 
     def reason(self, item, exc):
-        """Why an item could not be judged: what the measurement says of it, of a field, or of any such item."""
+        """Why an item could not be evaluated, and a hint or null, as the measurement has it."""
         name = self.render(self.check.object, {**self.context, "item": item}) if self.check.object else None
         empty = _empty(self.check, item)
         measurement = self.outcome["measurement"][self.check.path[0]]
         for part in filter(None, [name, *empty, "*"]):
-            said = _said_of(measurement, ".".join([*self.check.path[1:], part]))
-            if said:
-                return said
-        return "%s is not known" % ", ".join(empty) if empty else "cannot be judged: %s" % exc
+            entry = _entry_for(measurement, ".".join([*self.check.path[1:], part]))
+            if entry:
+                return entry["reason"], entry.get("hint")
+        return "%s is not known" % ", ".join(empty) if empty else "cannot be judged: %s" % exc, None
 
     def findings(self):
         for status, fired in self.fired.items():
@@ -185,17 +185,17 @@ def _follow(item, path):
 
 
 def _why_unknown(measurement, walked):
-    """The reason that the measurement itself gives for a part it could not read."""
+    """The reason and the hint, or null, that the measurement itself gives for a part it could not read."""
     path = ".".join(walked)
     for entry in measurement.get("unknown") or []:
         part = entry["part"]
         if path == part or path.startswith(part + ".") or part.startswith(path + "."):
-            return entry["reason"]
-    return "%s was not measured" % path
+            return entry["reason"], entry.get("hint")
+    return "%s was not measured" % path, None
 
 
-def _said_of(measurement, part):
-    return next((entry["reason"] for entry in measurement.get("unknown") or [] if entry["part"] == part), None)
+def _entry_for(measurement, part):
+    return next((entry for entry in measurement.get("unknown") or [] if entry["part"] == part), None)
 
 
 def _empty(check, item):

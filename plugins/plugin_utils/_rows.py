@@ -10,6 +10,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateError, 
 from jinja2.meta import find_undeclared_variables
 
 from ansible.errors import AnsibleError
+from ansible_collections.tracktion.ops.plugins.module_utils import _quoting
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache, _units
 
 # What an expression of a finding may name besides the variables of its role.
@@ -43,6 +44,8 @@ class Expressions(Environment):
             bytecode_cache=_row_cache.Bytecode(),
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
+        quoting = (_quoting.shell_quote, _quoting.sql_identifier, _quoting.sql_literal)
+        self.filters.update({quote.__name__: quote for quote in quoting})
 
     def getattr(self, obj, attribute):
         if isinstance(obj, dict):

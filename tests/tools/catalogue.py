@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writes docs/checks.md from the rows of the area roles: python -m tests.tools.catalogue"""
+"""Writes docs/checks.md and docs/rights.md: python -m tests.tools.catalogue"""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "playbooks" / "collections"))
+sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks  # noqa: E402
+from tests import rights  # noqa: E402
 
 PAGE = ROOT / "docs" / "checks.md"
 HEAD = """\
@@ -20,6 +21,13 @@ HEAD = """\
 
 Made by `make docs` from the rows of the roles, which also hold what each finding says. A variable in a condition is a
 default of its role, so that it can be overridden anywhere Ansible has variables.
+"""
+RIGHTS_PAGE = ROOT / "docs" / "rights.md"
+RIGHTS_HEAD = """\
+# Rights
+
+Made by `make docs` from `tests/rights`. The integration tests take each of these rights away on a real server: exactly
+the named checks become `unknown`, and their hint names the right.
 """
 
 
@@ -63,5 +71,16 @@ def catalogue():
     return HEAD + "".join(section(area) for area in _areas.find())
 
 
+def rights_page():
+    rows = {}
+    for right in rights.every():
+        names = ", ".join("`%s`" % name for name in sorted(right.unknown))
+        rows.setdefault(right.area, []).append(["`%s`" % right.name, names])
+    return RIGHTS_HEAD + "".join(
+        "\n## %s\n\n%s" % (area, table(["without", "these checks are unknown"], lines)) for area, lines in rows.items()
+    )
+
+
 if __name__ == "__main__":
     PAGE.write_text(catalogue(), encoding="utf-8")
+    RIGHTS_PAGE.write_text(rights_page(), encoding="utf-8")

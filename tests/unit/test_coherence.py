@@ -15,6 +15,7 @@ import yaml
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks
+from tests import rights
 from tests.lab import faults
 from tests.tools import catalogue
 
@@ -164,6 +165,16 @@ def test_a_fault_fires_checks_that_exist():
 
 def test_the_catalogue_of_checks_is_up_to_date():
     assert catalogue.PAGE.read_text(encoding="utf-8") == catalogue.catalogue(), "make docs"
+    assert catalogue.RIGHTS_PAGE.read_text(encoding="utf-8") == catalogue.rights_page(), "make docs"
+
+
+def test_the_readme_names_every_right_that_an_area_needs():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\w+) \| (.*) \|$", text.partition("## What a diagnosis needs")[2], re.MULTILINE))
+    ids = {row["id"] for area in AREAS for row in area.rows("checks")}
+    for right in rights.every():
+        assert right.checks <= ids, right
+        assert "`%s`" % right.name in rows[right.area], right
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, **by_name)
