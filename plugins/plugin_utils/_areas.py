@@ -157,6 +157,18 @@ def _collection_path(collection):
     return Path(package.__path__[0])
 
 
+def playbook(name: str) -> str:
+    """What to call a playbook of this collection by: its name, or its file where Ansible only finds that one.
+
+    A clone that is not installed is found from its own playbooks alone.
+    """
+    root = _collection_path(COLLECTION)
+    if any(root.is_relative_to(os.path.abspath(os.path.expanduser(path))) for path in C.COLLECTIONS_PATHS):
+        return "%s.%s" % (COLLECTION, name)
+    path = os.path.realpath(root / "playbooks" / ("%s.yml" % name))
+    return min(path, os.path.relpath(path), key=len)
+
+
 def version():
     """The version of this collection, as in its galaxy.yml or, once installed, in its MANIFEST.json."""
     root = _collection_path(COLLECTION)

@@ -183,7 +183,7 @@ def worst_first(finding):
 
 def _with_command(remedy, host, fingerprint, inventories):
     """The remedy with the exact command line that carries it out; as printed it only shows what it would do."""
-    words = ["ansible-playbook", "%s.remediate" % _areas.COLLECTION]
+    words = ["ansible-playbook", _areas.playbook("remediate")]
     for inventory in inventories:
         words += ["-i", inventory]
     words += ["--limit", host, "-e", "tracktion_only=%s" % fingerprint]

@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _report_file, _terminal
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _report_file, _terminal
 from tests.unit.plugins.plugin_utils.conftest import SETTINGS, outcome
 
 NOW = 1795400000.0
@@ -77,7 +77,7 @@ def test_first_seen_is_kept_over_runs(report):
 def test_the_command_of_a_remedy_is_one_shell_line_that_only_shows(report):
     (finding,) = report({"bad": BAD})["findings"]
     words = shlex.split(finding["remedy"]["command"])
-    assert words[:2] == ["ansible-playbook", "tracktion.ops.remediate"]
+    assert words[:2] == ["ansible-playbook", _areas.playbook("remediate")]
     assert words[words.index("-i") + 1] == "/inv/hosts.yml"
     assert words[words.index("--limit") + 1] == "bad"
     assert words[words.index("-e") + 1] == "tracktion_only=" + finding["fingerprint"]
