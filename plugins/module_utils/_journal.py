@@ -158,6 +158,9 @@ class Journal:
             lines = directory.tail(AUDIT, TAIL_BYTES).split(b"\n")
         except FileNotFoundError:
             return []
+        if lines == [b""] and directory.size(AUDIT):
+            # The end of one huge line.
+            lines = [b"{"]
         read = [_journal_entries.entry(_journal_entries.parsed(line)) for line in lines if line.strip()]
         entries = [entry for entry in read if entry]
         if len(entries) < len(read):
