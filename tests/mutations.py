@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 
 ODD = (
-    None, True, False, 0, -1, 1e300, float("inf"), float("nan"), 10**400, "", "x", "\ud800", "\x1b[31m", "{{ 1 }}", [], {},
-    [[]], {"a": None},
+    None, True, False, 0, -1, 1e300, float("inf"), float("nan"), 10**400, "", "x", "\ud800", "\x1b[31m", "{{ 1 }}", [],
+    {}, [[]], {"a": None},
 )  # fmt: skip
 
 

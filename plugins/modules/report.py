@@ -70,6 +70,13 @@ failed_actions:
   returned: always
   type: int
   sample: 0
+all_refused:
+  description:
+    - Whether actions of O(plan) were approved and all of them were refused. Those that are no longer needed do not count. Always false in
+      check mode.
+  returned: always
+  type: bool
+  sample: false
 unjudged:
   description: The areas of which not one check came to a result, each with its host.
   returned: always

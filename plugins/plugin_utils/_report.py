@@ -11,7 +11,7 @@ import re
 import shlex
 from datetime import UTC, datetime
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _remediation
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge, _launch, _remediation
 
 SCHEMA_VERSION = 1
 TEMPLATE = re.compile(r"\{[{%#]")
@@ -101,14 +101,18 @@ def _host_finding(host, place, check_id, summary):
     }
 
 
-def build(hosts, findings, previous, version, started, finished, inventories, remediation=None):
-    """The report, as it stands in report.json (``docs/report.schema.json``)."""
+def build(hosts, findings, previous, version, started, finished, inventories, remediation=None, launch=None):
+    """The report, as it stands in report.json (``docs/report.schema.json``).
+
+    ``launch`` is how the run was started; without it, with the inventories and nothing else.
+    """
+    launch = launch or _launch.Launch(tuple(inventories))
     seen = {finding["fingerprint"]: finding.get("first_seen") for finding in (previous or {}).get("findings", [])}
     now = _iso(finished)
     for finding in findings:
         finding["first_seen"] = seen.get(finding["fingerprint"]) or now
         if finding["remedy"]:
-            finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], inventories)
+            finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], launch)
     findings.sort(key=worst_first)
     hosts.sort(key=lambda host: (-_judge.STATUSES.index(host["status"]), host["name"]))
     counts = dict.fromkeys(COUNTS, 0)
@@ -169,19 +173,14 @@ def worst_first(finding):
     )
 
 
-def _with_command(remedy, host, fingerprint, inventories):
-    """The remedy with the exact command line that carries it out; as printed it only shows what it would do."""
-    words = ["ansible-playbook", "%s.remediate" % _areas.COLLECTION]
-    for inventory in inventories:
-        words += ["-i", inventory]
-    words += ["--limit", host, "-e", "tracktion_only=%s" % fingerprint]
+def _with_command(remedy, host, fingerprint, launch):
+    """The remedy's fields for the report, with how it is carried out for this finding, in check mode first."""
+    extra = {"tracktion_only": fingerprint}
     if remedy["risk"] != "safe":
-        words += ["-e", "tracktion_remediate_risk=%s" % remedy["risk"]]
+        extra["tracktion_remediate_risk"] = remedy["risk"]
     if remedy["risk"] == "destructive":
-        words += ["-e", json.dumps({"tracktion_confirm": [confirmation(remedy)]}, ensure_ascii=False)]
-    words += ["--check", "--diff"]
-    kept = {key: remedy[key] for key in REMEDY_FIELDS}
-    return {**kept, "command": " ".join(shlex.quote(word) for word in words)}
+        extra["tracktion_confirm"] = [confirmation(remedy)]
+    return {**{key: remedy[key] for key in REMEDY_FIELDS}, "command": launch.command(host, extra)}
 
 
 def confirmation(remedy):
