@@ -170,6 +170,11 @@ class Directory:
             os.close(descriptor)
             raise
 
+    def check(self, name: str) -> None:
+        """Raise Unsafe where something is in the place of a file that is not a regular file of ours."""
+        with contextlib.suppress(FileNotFoundError):
+            self._check_file(name, os.stat(name, dir_fd=self.descriptor, follow_symlinks=False))
+
     def _check_file(self, name: str, info: os.stat_result) -> None:
         path = self.file(name)
         away = "mv -T %s %s" % (shell_quote(path), shell_quote(path + ".moved"))
@@ -326,6 +331,25 @@ def linked(path: str, **how) -> tuple:
             raise
         directory.close()
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def check_place(path: str, follow: bool = False, **how) -> None:
+    """Raise Unsafe where a file could not be written safely. Nothing is created.
+
+    ``follow``: a symbolic link of ours in its place is followed. ``how`` are arguments of Directory.
+    """
+    existing = os.path.dirname(os.path.abspath(path))
+    if os.path.lexists(existing):
+        # A dangling link leads to a directory that will be created.
+        with contextlib.suppress(FileNotFoundError):
+            directory, name = linked(path, **how) if follow else beside(path, **how)
+            with directory:
+                directory.check(name)
+        return
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    with contextlib.suppress(FileNotFoundError):
+        Directory(existing, **dict(how, sticky=True)).close()
 
 
 def read_regular(path: str, most: int) -> bytes:

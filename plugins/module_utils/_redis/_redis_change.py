@@ -10,6 +10,7 @@ import json
 import os
 import re
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
@@ -287,9 +288,12 @@ def _unlink(client, batch, delete):
 def _listing(path):
     """The file that takes the names of what went, opened before anything goes."""
     try:
-        return os.fdopen(
-            os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8"
-        )
+        if not path:
+            return open(os.devnull, "w", encoding="utf-8")
+        directory, name = _safe_files.beside(path, sticky=True)
+        with directory:
+            descriptor = directory.open(name, _safe_files.WRITE | os.O_CREAT | os.O_APPEND)
+        return os.fdopen(descriptor, "w", encoding="utf-8")
     except OSError as exc:
         raise BadOption("delete.list_path: %s cannot be written: %s" % (path, exc))
 
