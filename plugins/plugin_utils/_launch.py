@@ -87,7 +87,13 @@ def limit(host: str) -> str:
     """Return a host pattern that matches this host and no other."""
     if not PATTERN.search(host):
         return host
-    return "~^%s$" % "".join("\\x%02x" % ord(c) if c in ",:" else re.escape(c) for c in host)
+    return "~^%s$" % PATTERN.sub(_pattern_escape, host)
+
+
+def _pattern_escape(match: re.Match) -> str:
+    # Not re.escape(): Ansible splits a pattern at white space, commas and colons, escaped or not.
+    code = ord(match.group())
+    return "\\x%02x" % code if code < 0x100 else "\\U%08x" % code
 
 
 def of_run(task_vars: Mapping, loader, specs: Iterable[Mapping]) -> Launch:
