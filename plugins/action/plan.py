@@ -23,9 +23,12 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _remedies,
     _report_file,
     _runs,
+    _shared,
     _terminal_plan,
     _verdict,
 )
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
 
 SPEC = {
     "risk": {"type": "str", "choices": list(_remedies.RISKS), "default": "safe"},
@@ -49,6 +52,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(SPEC)
@@ -80,6 +84,8 @@ class ActionModule(ActionBase):
         known = {host["name"] for host in verdict.hosts}
         hosts = [action["host"] for action in planned] + [entry["host"] for entry in left if entry["host"] in known]
         hosts = list(dict.fromkeys(hosts))
+        # What was done to a shared service shows on all of its hosts.
+        revisited = _shared.sharing(hosts, verdict.findings)
         result = {
             "changed": False,
             "run": run,
@@ -93,7 +99,7 @@ class ActionModule(ActionBase):
             # For the plays that act and that measure again: their hosts can be told by a fact, not by a register.
             "ansible_facts": {
                 "tracktion_hosts_to_act": hosts,
-                "tracktion_hosts_to_revisit": [] if check_mode else hosts,
+                "tracktion_hosts_to_revisit": [] if check_mode else revisited,
             },
         }
         if check_mode:
@@ -107,7 +113,7 @@ class ActionModule(ActionBase):
             return key()
         except _plan_seal.NoKey as exc:
             if any(action["status"] == "planned" for action in made):
-                self._display.warning("No run can carry out this plan: %s" % exc)
+                self._display.warning(clean("No run can carry out this plan: %s" % exc))
             return None
 
     def _approved(self, arguments, now, key):

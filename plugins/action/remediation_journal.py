@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _journals, _outcome, _runs
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
 
 # The longest wait for measurements to show what was done.
 SETTLE_MOST = 60.0
@@ -23,6 +25,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         arguments = self._task.args
@@ -70,7 +73,7 @@ class ActionModule(ActionBase):
         try:
             _runs.note_outcome(outcome)
         except OSError as exc:
-            self._display.warning("ANSIBLE_LOCAL_TEMP: the report will lack an outcome: %s" % exc.strerror)
+            self._display.warning(clean("ANSIBLE_LOCAL_TEMP: the report will lack an outcome: %s" % exc.strerror))
 
     def _end(self, arguments, task_vars):
         action, result = arguments["action"], arguments.get("result")
@@ -83,10 +86,10 @@ class ActionModule(ActionBase):
         try:
             self._audit(arguments, entry, "outcome")
         except OSError as exc:
-            self._display.warning("%s: the outcome is missing: %s" % (arguments["audit_path"], exc.strerror))
+            self._display.warning(clean("%s: the outcome is missing: %s" % (arguments["audit_path"], exc.strerror)))
         answer = self._on_host({**arguments, "entry": entry}, task_vars)
         if answer.get("failed"):
-            self._display.warning("the outcome is missing in the log of the host: %s" % answer.get("msg"))
+            self._display.warning(clean("the outcome is missing in the log of the host: %s" % answer.get("msg")))
         return {"changed": False, "error": answer.get("error")}
 
     def _audit(self, arguments, entry, event):

@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
+    _fleet,
     _judge,
     _launch,
     _lines,
@@ -21,13 +22,14 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _report,
     _report_file,
     _runs,
-    _terminal,
     _terminal_plan,
     _verdict,
 )
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 
 NEVER = "never"
-FORMATS = {"full": _terminal.render, "lines": _lines.render}
+FORMATS = {"full": _fleet.render, "lines": _lines.render}
 
 
 class ActionModule(ActionBase):
@@ -36,6 +38,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(
@@ -65,7 +68,7 @@ class ActionModule(ActionBase):
             remediation,
             launch,
         )
-        result = {"changed": False, "summary": _report.summary(report)}
+        result = {"changed": False, "summary": cleaned(_report.summary(report))}
         path = _report_file.keep(report, path, self._display)
         colour = bool(ANSIBLE_COLOR)
         # In a job of AWX the file is gone when anybody reads this.
@@ -76,7 +79,7 @@ class ActionModule(ActionBase):
         result["path"] = path
         result["ansible_stats"] = _report_file.stats("tracktion_report", result["summary"])
         fail_at = arguments["fail_at"]
-        result["unjudged"] = _report.unjudged(report)
+        result["unjudged"] = cleaned(_report.unjudged(report))
         result["failed_actions"] = len(_remediation.failed(remediation)) if remediation else 0
         result["all_refused"] = all_refused
         # Of what nobody could look at, nobody knows that it is not as bad.
@@ -91,7 +94,7 @@ class ActionModule(ActionBase):
         try:
             outcomes = _runs.outcomes(self._display.warning)
         except OSError as exc:
-            self._display.warning("ANSIBLE_LOCAL_TEMP: the outcomes cannot be read: %s" % exc.strerror)
+            self._display.warning(clean("ANSIBLE_LOCAL_TEMP: the outcomes cannot be read: %s" % exc.strerror))
             outcomes = []
         check_mode = self._task.check_mode
         section = _remediation.section(

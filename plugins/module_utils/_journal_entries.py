@@ -17,6 +17,8 @@ EVENTS = ("intent", "outcome", "abandoned")
 # Fields that are kept of a line. All others of a line, such as variables and results, are for people who read the log.
 TEXTS = ("action", "remedy", "who", "target", "does", "outcome")
 LENGTH = 1000
+# Python neither prints nor reads whole numbers of more than 4300 digits.
+MOST_BITS = 14000
 # The year 9999, the last that times can be printed of.
 LAST_SECOND = 253402300799
 NEEDED = {
@@ -77,7 +79,9 @@ def plain(value: object, depth: int = 50) -> object:
         return [plain(inner, depth - 1) for inner in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if value.bit_length() < MOST_BITS else None
+    if value is None or isinstance(value, (bool, str)):
         return value
     # Not its text: that of an encrypted value is the secret.
     return "(%s)" % type(value).__name__

@@ -38,6 +38,7 @@ options:
     description:
       - How the report is shown. V(full) shows each finding with its numbers and what to do about it.
       - V(lines) shows a line for each thing that is wrong, and for each area that is well.
+      - Equal findings of several hosts are shown once. With several hosts, V(full) takes about 100 lines, and counts what does not fit.
     type: str
     choices: [full, lines]
     default: full

@@ -138,6 +138,11 @@ def _collection_path(collection):
     return Path(package.__path__[0])
 
 
+def defaults_of(role):
+    """The variables of a role of this collection that is no area, as it ships them."""
+    return _trusted(read_yaml(_collection_path(COLLECTION) / "roles" / role / "defaults" / "main.yml") or {})
+
+
 def version():
     """The version of this collection, as in its galaxy.yml or, once installed, in its MANIFEST.json."""
     root = _collection_path(COLLECTION)

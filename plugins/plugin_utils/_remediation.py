@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
+from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES, fingerprint
 
 # How a finding has fared, from good news to bad.
 CHANGES = ("fixed", "better", "still there", "unknown", "worse", "new")
@@ -67,8 +68,18 @@ def _action(action, outcome, by_fingerprint):
 
 def changes(before, after, hosts):
     """How the findings of the hosts that were visited again have fared: one entry a finding, the worst news first."""
-    then = {finding["fingerprint"]: finding for finding in before if finding["host"] in hosts}
-    now = {finding["fingerprint"]: finding for finding in after if finding["host"] in hosts}
+    then = {finding["fingerprint"]: finding for finding in before if hosts.intersection(hosts_of(finding))}
+    # A finding about a service that several hosts share may stand under another one of them now.
+    names = {
+        fingerprint(finding["id"], host, finding["object"]): finding["fingerprint"]
+        for finding in then.values()
+        for host in hosts_of(finding)
+    }
+    now = {
+        names.get(finding["fingerprint"], finding["fingerprint"]): finding
+        for finding in after
+        if hosts.intersection(hosts_of(finding))
+    }
     # What could not be looked at again has not been fixed by that.
     silent = {(finding["host"], finding["id"]) for finding in now.values() if finding["status"] == "unknown"}
     lost = {finding["host"] for finding in now.values() if finding["area"] == "host"}
@@ -81,7 +92,8 @@ def changes(before, after, hosts):
             change = "unknown"
         made.append(
             {
-                **{name: finding[name] for name in ("id", "host", "object", "fingerprint", "summary")},
+                **{name: finding[name] for name in ("id", "host", "object", "summary")},
+                "fingerprint": key,
                 "before": old["status"] if old else "ok",
                 "after": new["status"] if new else "unknown" if change == "unknown" else "ok",
                 "change": change,

@@ -10,6 +10,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shel
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _launch, _outcome
 from ansible_collections.tracktion.ops.plugins.plugin_utils._remediation import CHANGES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import labelled
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 
 # Words at the beginning of a line, and their colours.
 COLOURS = {
@@ -31,6 +32,7 @@ def plan(actions, unfinished, limits, check_mode, approved, written, awx=False):
 
     ``written``: the file it was written to, or null. ``awx``: this is a job of AWX, whose files are gone with it.
     """
+    actions, unfinished = cleaned(actions), cleaned(unfinished)
     planned = [action for action in actions if action["status"] == "planned"]
     refused = [action for action in actions if action["status"] == "refused"]
     lines = [
@@ -51,12 +53,14 @@ def plan(actions, unfinished, limits, check_mode, approved, written, awx=False):
         lines += ["", "The plan is the artifact tracktion_plan: a job that is handed it carries it out."]
     elif written:
         argument = shell_quote(_launch.assignment("tracktion_plan_file", written))
-        lines += ["", "Plan written to %s; `-e %s` without --check carries it out." % (shell_quote(written), argument)]
+        line = "Plan written to %s; `-e %s` without --check carries it out." % (shell_quote(written), argument)
+        lines += ["", clean(line)]
     return lines
 
 
 def outcome(remediation):
     """What a remediation came to: each action, then each finding before and after."""
+    remediation = cleaned(remediation)
     run = remediation["run"]
     if remediation["check_mode"]:
         lines = ["Remediation %s, in check mode: nothing was changed" % run]

