@@ -78,7 +78,12 @@ class ActionModule(ActionBase):
     def _end(self, arguments, task_vars):
         action, result = arguments["action"], arguments.get("result")
         result = result if isinstance(result, Mapping) else {}
-        entry = _outcome.entry(arguments["run"], action, result, self._task.check_mode)
+        try:
+            entry = _outcome.entry(arguments["run"], action, result, self._task.check_mode)
+        except (RecursionError, ArithmeticError, LookupError, TypeError, ValueError) as exc:
+            # It comes from a host. The other hosts are still to be acted on, so this task must not fail.
+            malformed = {"failed": True, "changed": True, "msg": "the result is malformed: %s" % exc}
+            entry = _outcome.entry(arguments["run"], {**action, "result": [], "undo": None}, malformed)
         self._note({**entry, "time": time.time()})
         if self._task.check_mode:
             return {"changed": False, "failed": False}

@@ -28,6 +28,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shel
 # Modes that a file of ours may keep. Any other mode is set to the first one.
 PRIVATE_MODES = (0o600, 0o640)
 LINKS_MOST = 40
+ELSE = "`%s`, or use another directory"
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -43,14 +44,14 @@ KINDS = (
 class Unsafe(OSError):
     """A path that another user can change, or something that is not a file of ours.
 
-    ``strerror`` and ``str()`` are one text: the path, the reason and the command that fixes it. ``oversized``: it is
-    only too large to be one of ours.
+    ``strerror`` and ``str()`` are one text: the path, the reason and the command that fixes it, between backticks.
+    ``oversized``: it is only too large to be one of ours.
     """
 
     def __init__(self, path: str, reason: str, command: str = "", oversized: bool = False) -> None:
         self.oversized = oversized
         text = "%s %s" % (shell_quote(path), reason)
-        super().__init__(errno.EPERM, "%s. Run `%s`" % (text, command) if command else text, path)
+        super().__init__(errno.EPERM, "%s. Run %s" % (text, command) if command else text, path)
 
     def __str__(self) -> str:
         return self.strerror
@@ -136,15 +137,16 @@ class Directory:
         if info.st_mode & stat.S_ISVTX and (self._sticky or not last):
             return
         if info.st_mode & 0o002:
-            raise Unsafe(path, "can be written by every user", "chmod o-w %s" % shell_quote(path))
+            raise Unsafe(path, "can be written by every user", ELSE % ("chmod o-w %s" % shell_quote(path)))
         if info.st_mode & 0o020 and not _private_group(info):
             group = _name(grp.getgrgid, info.st_gid)
-            raise Unsafe(path, "can be written by the group %s" % group, "chmod g-w %s" % shell_quote(path))
+            command = ELSE % ("chmod g-w %s" % shell_quote(path))
+            raise Unsafe(path, "can be written by the group %s" % group, command)
 
     def _check_owner(self, path: str, info: os.stat_result, reason: str) -> None:
         if info.st_uid not in self._trusted:
-            me = _name(pwd.getpwuid, os.geteuid())
-            raise Unsafe(path, reason % _name(pwd.getpwuid, info.st_uid), "chown -h %s %s" % (me, shell_quote(path)))
+            command = "chown -h %s %s" % (_name(pwd.getpwuid, os.geteuid()), shell_quote(path))
+            raise Unsafe(path, reason % _name(pwd.getpwuid, info.st_uid), ELSE % command)
 
     def file(self, name: str) -> str:
         """Return the path of a file in the directory, for messages."""
@@ -177,7 +179,7 @@ class Directory:
 
     def _check_file(self, name: str, info: os.stat_result) -> None:
         path = self.file(name)
-        away = "mv -T %s %s" % (shell_quote(path), shell_quote(path + ".moved"))
+        away = "`mv -T %s %s`" % (shell_quote(path), shell_quote(path + ".moved"))
         if not stat.S_ISREG(info.st_mode):
             kind = next((kind for matches, kind in KINDS if matches(info.st_mode)), "a device")
             raise Unsafe(path, "is %s, not a regular file" % kind, away)
@@ -190,7 +192,7 @@ class Directory:
         """Reject what other users can have written, whoever owns the file."""
         if info.st_mode & 0o002 or (info.st_mode & 0o020 and not _private_group(info)):
             path = self.file(name)
-            raise Unsafe(path, "can be written by other users", "chmod go-w %s" % shell_quote(path))
+            raise Unsafe(path, "can be written by other users", "`chmod go-w %s`" % shell_quote(path))
 
     def read(self, name: str, most: int) -> bytes:
         """Return what a file holds. Raises Unsafe where it is larger than ``most`` bytes."""

@@ -10,10 +10,10 @@ Private to this collection.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _terminal, _text
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _launch, _terminal, _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
 from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import WIDTH
@@ -121,7 +121,7 @@ def _command(group: Group) -> str | None:
     for position, words in enumerate(zip(*lines, strict=False)):
         before = lines[0][position - 1] if position else ""
         if before == "--limit":
-            made.append(shlex.quote(",".join(hosts)))
+            made.append(shell_quote(",".join(map(_launch.limit, hosts))))
         elif words[0].startswith("tracktion_only="):
             made.append("tracktion_only=%s" % group.worst["id"])
         elif len(set(words)) > 1:
