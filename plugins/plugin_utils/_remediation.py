@@ -36,7 +36,7 @@ def section(plan, outcomes, before, after, hosts, check_mode):
         "actions": [_action(action, by_action.get(action["action"]), by_fingerprint) for action in plan["proposed"]],
         "changes": changed,
         "measured_again": sorted(hosts),
-        "not_measured_again": sum(finding["host"] not in hosts for finding in before),
+        "not_measured_again": sum(not hosts.intersection(hosts_of(finding)) for finding in before),
         "unfinished": [
             {key: entry.get(key) for key in ("run", "who", "host", "time", "remedy", "target", "does")}
             for entry in plan["unfinished"]
