@@ -30,6 +30,8 @@ TAIL_BYTES = 1 << 20
 ROTATE_BYTES = 8 << 20
 # Entries handed out of each list.
 MOST = 50
+# How far two clocks, or one before and after it was set, may differ.
+CLOCK_SECONDS = 300
 # The guard is held for a few file accesses; longer than this means that a disk hangs.
 GUARD_SECONDS = 10.0
 
@@ -85,7 +87,7 @@ class Journal:
             lock, now = state["lock"], self._clock()
             if lock and lock["run"] not in (run["run"], break_run) and not lock["stale"]:
                 return {"go": False, "reason": "locked", "lock": lock, "until": None}
-            until = cooling_until(state["done"], entry, cooldown)
+            until = cooling_until(state["done"], entry, cooldown, now)
             if until and until > now:
                 return {"go": False, "reason": "cooling", "lock": None, "until": until}
             if directory:
@@ -203,13 +205,15 @@ def append_to(directory, name, entries):
     directory.append(name, text.encode("utf-8"))
 
 
-def cooling_until(done, action, cooldown):
+def cooling_until(done, action, cooldown, now):
     """Until when the remedy of ``action`` rests for its target, in epoch seconds; null where it has not acted on it.
 
-    ``done`` are outcomes. Several hosts of an inventory may be measured, and mended, from one place.
+    ``done`` are outcomes; those of the future, by a clock that was wrong, do not count. Several hosts of an inventory may
+    be measured, and mended, from one place.
     """
     names = ("host", "remedy", "target")
-    times = [entry["time"] for entry in done if all(entry[name] == action[name] for name in names)]
+    past = [entry for entry in done if entry["time"] <= now + CLOCK_SECONDS]
+    times = [entry["time"] for entry in past if all(entry[name] == action[name] for name in names)]
     return max(times) + cooldown if times and cooldown else None
 
 

@@ -17,6 +17,8 @@ EVENTS = ("intent", "outcome", "abandoned")
 # Fields that are kept of a line. All others of a line, such as variables and results, are for people who read the log.
 TEXTS = ("action", "remedy", "who", "target", "does", "outcome")
 LENGTH = 1000
+# No run holds a lock for a year.
+LEASE_MOST = 366 * 86400
 # Python neither prints nor reads whole numbers of more than 4300 digits.
 MOST_BITS = 14000
 # The year 9999, the last that times can be printed of.
@@ -42,7 +44,9 @@ def lock(value: object) -> dict | None:
     made = {name: text(value.get(name)) for name in ("run", "who", "boot_id", "controller")}
     made.update({name: epoch(value.get(name)) for name in ("since", "until")})
     made.update({name: _number(value.get(name)) for name in ("pid", "pid_start")})
-    return None if _lacks(made, "lock") else made
+    if _lacks(made, "lock") or made["until"] - made["since"] > LEASE_MOST:
+        return None
+    return made
 
 
 def entry(value: object) -> dict | None:

@@ -13,14 +13,12 @@ import re
 from dataclasses import dataclass, field
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries
-from ansible_collections.tracktion.ops.plugins.module_utils._journal import cooling_until
+from ansible_collections.tracktion.ops.plugins.module_utils._journal import CLOCK_SECONDS, cooling_until
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _plan_seal, _plan_shape, _remedies
 from ansible_collections.tracktion.ops.plugins.plugin_utils._report import confirmation, worst_first
 
 SCHEMA = "tracktion.ops/plan"
 SCHEMA_VERSION = 2
-# A controller's clock may be behind that of the one that made a plan.
-CLOCK_SECONDS = 300
 # Fields of a remedy's proposal that an action takes over.
 OF_PROPOSAL = (
     "title", "position", "risk", "data_loss", "role", "tasks", "does", "vars", "target", "evidence", "cooldown",
@@ -135,7 +133,7 @@ def _objection(action, limits, journal, now, taken):
         return journal["error"]
     if journal["lock"]:
         return _outcome.locked(journal["lock"])
-    until = cooling_until(journal["done"], action, action["cooldown"])
+    until = cooling_until(journal["done"], action, action["cooldown"], now)
     if until and until > now:
         return _outcome.cooling(action, until)
     if taken.get((action["host"], action["remedy"]), 0) >= action["cap"]:

@@ -252,7 +252,8 @@ LOCKED = {**ONE, "since": 990.0, "until": 2000.0, "boot_id": _journal.boot_id(),
 BAD_LOCKS = [
     b"", b"null", b"[]", b"\xff", b"[" * 100000, b'{"run": Infinity}',
     *(json.dumps({**LOCKED, **wrong}).encode() for wrong in (
-        {"until": "soon"}, {"until": 1e300}, {"until": None}, {"until": True}, {"since": []}, {"run": {}}, {"run": ""},
+        {"until": "soon"}, {"until": 1e300}, {"until": 2e11}, {"until": None}, {"until": True},
+        {"since": []}, {"run": {}}, {"run": ""},
         {"who": 5}, {"boot_id": None},
     )),
     *(json.dumps({key: value for key, value in LOCKED.items() if key != missing}).encode()
@@ -354,3 +355,13 @@ def killed_at(step, work):
             os._exit(0)
     _pid, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status)
+
+
+def test_an_outcome_of_the_future_does_not_stop_a_remedy_for_ever(journal, clock):
+    clock.now = 200000.0
+    begin(journal, ONE)
+    journal.end(ONE, {**ONE, **ENTRY, "changed": True}, 60)
+    clock.now = 100.0
+    assert begin(journal, ONE, cooldown=3600)["go"]
+    clock.now = 200001.0
+    assert begin(journal, ONE, cooldown=3600)["reason"] == "cooling"

@@ -15,7 +15,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _journal
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _journals, _outcome, _runs
 from tests.mutations import mutated
 
-LOCK = {"run": "one", "who": "a@b", "since": 900.0, "until": 2e9, "boot_id": "", "controller": "c", "pid": 5,
+LOCK = {"run": "one", "who": "a@b", "since": 900.0, "until": 2e6, "boot_id": "", "controller": "c", "pid": 5,
         "pid_start": 7, "stale": None}  # fmt: skip
 ENTRY = {"event": "outcome", "run": "one", "who": "a@b", "action": "1", "remedy": "queues.purge", "target": "a",
          "host": "web", "time": 900.0, "changed": True, "does": "empties a"}  # fmt: skip
@@ -64,7 +64,7 @@ def test_no_mutation_of_an_answer_stops_a_plan():
             _outcome.clock(entry["time"])
         if journal["lock"]:
             _outcome.locked(journal["lock"])
-        _journal.cooling_until(journal["done"], ENTRY, 60)
+        _journal.cooling_until(journal["done"], ENTRY, 60, 1000.0)
         answer = mutated({"go": False, "reason": "locked", "lock": LOCK, "until": None}, chance)
         refusal = _journals.refusal(answer) if isinstance(answer, dict) else None
         if refusal:
