@@ -208,8 +208,8 @@ def append_to(directory, name, entries):
 def cooling_until(done, action, cooldown, now):
     """Until when the remedy of ``action`` rests for its target, in epoch seconds; null where it has not acted on it.
 
-    ``done`` are outcomes; those of the future, by a clock that was wrong, do not count. Several hosts of an inventory may
-    be measured, and mended, from one place.
+    ``done`` are outcomes; those of the future, by a clock that was wrong, do not count. Several hosts may be measured,
+    and mended, from one place.
     """
     names = ("host", "remedy", "target")
     past = [entry for entry in done if entry["time"] <= now + CLOCK_SECONDS]
