@@ -26,7 +26,8 @@ def section(plan, outcomes, before, after, hosts, check_mode):
     ``after``: findings; ``hosts``: the hosts that were visited again, all others have no after.
     """
     by_action = {entry["action"]: entry for entry in outcomes}
-    changed = [] if check_mode else changes(before, after, hosts)
+    hosts = set() if check_mode else hosts
+    changed = changes(before, after, hosts)
     by_fingerprint = {change["fingerprint"]: change for change in changed}
     return {
         "run": plan["run"]["run"],
@@ -34,6 +35,8 @@ def section(plan, outcomes, before, after, hosts, check_mode):
         "check_mode": check_mode,
         "actions": [_action(action, by_action.get(action["action"]), by_fingerprint) for action in plan["proposed"]],
         "changes": changed,
+        "measured_again": sorted(hosts),
+        "not_measured_again": sum(not hosts.intersection(hosts_of(finding)) for finding in before),
         "unfinished": [
             {key: entry.get(key) for key in ("run", "who", "host", "time", "remedy", "target", "does")}
             for entry in plan["unfinished"]
@@ -116,6 +119,15 @@ def failed(remediation):
     return [action for action in remediation["actions"] if action["outcome"] in FAILED or action["blocked"]]
 
 
+def all_refused(plan, outcomes, check_mode):
+    """Whether actions were approved and none of them was begun. Those that are no longer needed do not count."""
+    if check_mode:
+        return False
+    refused = {entry["action"] for entry in outcomes if entry["outcome"] == "refused"}
+    approved = [action for action in plan["proposed"] if action["approved"]]
+    return bool(approved) and all(action["status"] == "refused" or action["action"] in refused for action in approved)
+
+
 def summary(remediation, most=20):
     """What goes out by set_stats."""
     if remediation is None:
@@ -129,5 +141,6 @@ def summary(remediation, most=20):
         "check_mode": remediation["check_mode"],
         "actions": [{key: action[key] for key in keys} for action in remediation["actions"][:most]],
         "actions_left_out": max(0, len(remediation["actions"]) - most),
+        "not_measured_again": remediation["not_measured_again"],
         "changes": news,
     }

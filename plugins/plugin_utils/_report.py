@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from datetime import UTC, datetime
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
-    _areas,
     _checks,
     _host_findings,
     _judge,
+    _launch,
     _remediation,
     _shared,
     _visit_failure,
@@ -110,15 +109,19 @@ def _failure(visit, place, inventories):
     return _visit_failure.classify(failed, place, connection, inventories)
 
 
-def build(hosts, findings, previous, version, started, finished, inventories, remediation=None):
-    """The report, as it stands in report.json (``docs/report.schema.json``)."""
+def build(hosts, findings, previous, version, started, finished, inventories, remediation=None, launch=None):
+    """The report, as it stands in report.json (``docs/report.schema.json``).
+
+    ``launch`` is how the run was started; without it, with the inventories and nothing else.
+    """
+    launch = launch or _launch.Launch(tuple(inventories))
     seen = {finding["fingerprint"]: finding.get("first_seen") for finding in (previous or {}).get("findings", [])}
     now = _iso(finished)
     findings = _shared.merge(findings, hosts)
     for finding in findings:
         finding["first_seen"] = _first_seen(finding, seen) or now
         if finding["remedy"]:
-            finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], inventories)
+            finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], launch)
     findings.sort(key=worst_first)
     hosts.sort(key=lambda host: (-_judge.STATUSES.index(host["status"]), host["name"]))
     counts = _shared.counts(hosts, findings, COUNTS)
@@ -181,19 +184,14 @@ def worst_first(finding):
     )
 
 
-def _with_command(remedy, host, fingerprint, inventories):
-    """The remedy with the exact command line that carries it out; as printed it only shows what it would do."""
-    words = ["ansible-playbook", _areas.playbook("remediate")]
-    for inventory in inventories:
-        words += ["-i", inventory]
-    words += ["--limit", host, "-e", "tracktion_only=%s" % fingerprint]
+def _with_command(remedy, host, fingerprint, launch):
+    """The remedy's fields for the report, with how it is carried out for this finding, in check mode first."""
+    extra = {"tracktion_only": fingerprint}
     if remedy["risk"] != "safe":
-        words += ["-e", "tracktion_remediate_risk=%s" % remedy["risk"]]
+        extra["tracktion_remediate_risk"] = remedy["risk"]
     if remedy["risk"] == "destructive":
-        words += ["-e", json.dumps({"tracktion_confirm": [confirmation(remedy)]}, ensure_ascii=False)]
-    words += ["--check", "--diff"]
-    kept = {key: remedy[key] for key in REMEDY_FIELDS}
-    return {**kept, "command": " ".join(shlex.quote(word) for word in words)}
+        extra["tracktion_confirm"] = [confirmation(remedy)]
+    return {**{key: remedy[key] for key in REMEDY_FIELDS}, "command": launch.command(host, extra)}
 
 
 def confirmation(remedy):

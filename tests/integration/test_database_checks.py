@@ -187,7 +187,7 @@ def test_a_role_is_told_what_it_may_not_see(pg17):
     with contextlib.closing(pg17.postgres(superuser=True)):
         assert fired(pg17.judge(role="operator"), "database.insufficient_privilege", None) == []
         (finding,) = fired(pg17.judge(role="application"), "database.insufficient_privilege", None)
-        assert "`GRANT pg_monitor TO \"tracktion_user\";`" in finding["advice"]
+        assert '`GRANT pg_monitor TO "tracktion_user";`' in finding["advice"]
         hidden = pg17.measure(role="application")["activity"]
         assert hidden["sessions_hidden"] > 0
         assert hidden["connections"]["used"] is None

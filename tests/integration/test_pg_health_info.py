@@ -173,7 +173,7 @@ def test_a_role_without_privileges_is_told_what_it_does_not_see(pg17):
     found = measure(_pg_health_info, pg17.login("application"))
     assert found["reachable"]
     assert {entry["part"] for entry in found["unknown"]} >= {"slowest_statements.*", "pending_restart[...]"}
-    assert all("`GRANT pg_monitor TO \"tracktion_user\";`" in entry["hint"] for entry in found["unknown"])
+    assert all('`GRANT pg_monitor TO "tracktion_user";`' in entry["hint"] for entry in found["unknown"])
     assert found["tables"]
 
 

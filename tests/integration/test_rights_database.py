@@ -195,4 +195,6 @@ def test_a_block_by_a_hidden_session_tells_what_is_visible(broken):
     with without(broken, "pg_monitor"):
         found = findings(broken)["database.blocked_sessions"]
     (blocked,) = [finding for finding in found if "lab blocker" in finding["summary"]]
-    assert re.search(r"3 sessions wait for up to \d+ s behind pid \d+ \(tracktion_user, lab blocker\)", blocked["summary"])
+    assert re.search(
+        r"3 sessions wait for up to \d+ s behind pid \d+ \(tracktion_user, lab blocker\)", blocked["summary"]
+    )

@@ -26,7 +26,12 @@ CAUSES = {
     "host_key": ("host.unreachable", "host_key_changed", "Host key for", "`ssh-keygen -f "),
     "wrong_user": ("host.unreachable", "authentication", "nobody_here@", "`ssh-copy-id nobody_here@"),
     "closing": ("host.unreachable", "connection_lost", "ended before the result", "`journalctl -u ssh -n 50`"),
-    "not_allowed": ("host.visit_failed", "become_not_allowed", "not in the sudoers file", "`not_allowed ALL=(root) ALL`"),
+    "not_allowed": (
+        "host.visit_failed",
+        "become_not_allowed",
+        "not in the sudoers file",
+        "`not_allowed ALL=(root) ALL`",
+    ),
     "no_password": ("host.visit_failed", "become_password_missing", "sudo asks for a password", "--ask-become-pass"),
     "wrong_password": ("host.visit_failed", "become_password_wrong", "sudo rejects", "`ansible_become_password`"),
     "requiretty": ("host.visit_failed", "become_requiretty", "must have a tty", "`Defaults:requiretty !requiretty`"),
@@ -40,7 +45,12 @@ CAUSES = {
     "banner": ("host.visit_failed", "output_before_result", "{ Welcome to users }", "must print nothing"),
     "hung": ("host.visit_failed", "timeout", "time limit", "tracktion_visit_timeout"),
     "readonly": ("host.visit_failed", "temporary_unwritable", "No usable temporary directory", "/proc/mounts"),
-    "readonly_unpipelined": ("host.visit_failed", "temporary_unwritable", "Read-only file system", "`ansible_remote_tmp`"),
+    "readonly_unpipelined": (
+        "host.visit_failed",
+        "temporary_unwritable",
+        "Read-only file system",
+        "`ansible_remote_tmp`",
+    ),
     "full": ("host.visit_failed", "temporary_full", "No space left on device", "df -i"),
 }
 # A flood ends with the time limit or with the limit of memory, whichever comes first.

@@ -62,7 +62,9 @@ class Denied:
 
     def hint(self, sql: str) -> str | None:
         """Return the commands that permit ``sql``, or null if it is permitted."""
-        wanted = {("EXECUTE ON FUNCTION", each) for name in FUNCTION.findall(sql) for each in self.functions.get(name, ())}
+        wanted = {
+            ("EXECUTE ON FUNCTION", each) for name in FUNCTION.findall(sql) for each in self.functions.get(name, ())
+        }
         wanted |= {each for name in RELATION.findall(sql) for each in self.relations.get(name, ())}
         commands = []
         for privilege in sorted({privilege for privilege, _denied in wanted}):

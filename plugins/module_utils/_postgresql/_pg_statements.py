@@ -121,8 +121,8 @@ def first_hidden(rows):
     seen = set()
     return [
         row for row in rows
-        if not row["hidden"] or (row["database"], row["user"]) not in seen
-        and not seen.add((row["database"], row["user"]))
+        if not row["hidden"] or ((row["database"], row["user"]) not in seen
+        and not seen.add((row["database"], row["user"])))
     ]  # fmt: skip
 
 

@@ -44,7 +44,10 @@ def test_what_this_machine_measures_of_itself_has_the_documented_shape():
     ("changes", "reason"),
     [
         ({"slowdown": 8.5}, "short of CPU: a computation took 8.5 times its CPU time"),
-        ({"waited_seconds": 6.0, "waited_of_seconds": 10.0}, "short of CPU: a process that measured waited 6.0 s of 10 s"),
+        (
+            {"waited_seconds": 6.0, "waited_of_seconds": 10.0},
+            "short of CPU: a process that measured waited 6.0 s of 10 s",
+        ),
         ({"pressure": {"cpu_some": 0, "memory_full": 0.7, "io_full": 0}}, "short of memory"),
         ({"pressure": {"cpu_some": 0, "memory_full": 0, "io_full": 0.7}}, "short of disks"),
     ],
@@ -75,7 +78,8 @@ def test_a_slow_way_to_the_host_is_no_wrong_clock():
 
 
 @pytest.mark.parametrize(
-    "measured", [None, [], "x", {}, {**QUIET, "load": "x"}, {**QUIET, "started": None}, {**QUIET, "slowdown": float("inf")}]
+    "measured",
+    [None, [], "x", {}, {**QUIET, "load": "x"}, {**QUIET, "started": None}, {**QUIET, "slowdown": float("inf")}],
 )
 def test_a_malformed_state_is_no_state(measured):
     assert _host_findings.state(copy.deepcopy(measured), 0.0, 1.0) is None

@@ -97,6 +97,8 @@ def test_plans_and_outcomes_are_inert(colour):
         "run": "r",
         "who": "w",
         "check_mode": False,
+        "measured_again": ["web"],
+        "not_measured_again": 1,
         "actions": [dict(ACTION, outcome="failed", message="m", undo="redis-cli set x"), refused],
         "changes": [{**changed, "before": "critical", "after": "ok", "change": "fixed"}],
         "unfinished": [UNFINISHED],

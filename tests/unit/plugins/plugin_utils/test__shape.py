@@ -195,7 +195,9 @@ def mutated(rng, value):
         container[key] = copy.deepcopy(rng.choice(ODD))
 
 
-@pytest.mark.parametrize("name", ["containers", "database", "cache", "message_queue", "logs", "network", "service_health"])
+@pytest.mark.parametrize(
+    "name", ["containers", "database", "cache", "message_queue", "logs", "network", "service_health"]
+)
 def test_whatever_a_host_sends_is_judged(name):
     """Random mutations of a measurement: each gives findings, and a report that is valid JSON and Unicode."""
     rng = random.Random("tracktion " + name)

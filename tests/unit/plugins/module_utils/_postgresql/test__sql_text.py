@@ -112,7 +112,9 @@ def test_an_option_shows_constants_but_no_password():
     assert _sql_text.shown(text, 300, True) == "alter role a password '***' valid until 'infinity'"
 
 
-@pytest.mark.parametrize("piece", ["'", "''", "\\'", "$", "$a$", "/*", "*/", "--", '"', "e'", "1e+", "set a=", ";", "(a\\"])
+@pytest.mark.parametrize(
+    "piece", ["'", "''", "\\'", "$", "$a$", "/*", "*/", "--", '"', "e'", "1e+", "set a=", ";", "(a\\"]
+)
 def test_no_text_takes_long(piece):
     started = time.monotonic()
     _sql_text.without_literals((piece * _sql_text.FETCHED)[: _sql_text.FETCHED])
