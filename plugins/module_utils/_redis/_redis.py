@@ -113,7 +113,8 @@ class DeadlineSpent(OutOfTime):
     """Our own time is over. This says nothing about the server."""
 
     def __init__(self, detail: str = ""):
-        super().__init__(0.0, detail)
+        super().__init__(0.0)
+        self.args = (self.args[0] + detail,)
 
 
 def not_reached(parts, exc: CannotConnect) -> dict:
@@ -292,7 +293,7 @@ class Client:
 
     def _failure(self, exc: OSError) -> CannotConnect:
         if isinstance(exc, socket.timeout) and self.deadline.expired():
-            return DeadlineSpent(self._address)
+            return DeadlineSpent(": %s did not answer by then" % self._address)
         return cannot_connect(exc, self._address, self._timeout)
 
     def _break(self, reason):
@@ -345,7 +346,7 @@ def _log_in(options):
         raise cannot_connect(ssl.SSLError(str(exc)), address, timeout)
     except OSError as exc:
         if ours.expired() and isinstance(exc, (socket.timeout, socket.gaierror)):
-            raise DeadlineSpent(address)
+            raise DeadlineSpent(": no connection to %s by then" % address)
         raise cannot_connect(exc, address, timeout)
     client.deadline = ours if options["deadline"] < timeout else deadline
     started = time.monotonic()
