@@ -33,12 +33,27 @@ class CannotConnect(Failure):
         self.kind = kind
 
 
+# A step that had this share of its timeout and got no answer has failed; with less, nothing is known.
+ENOUGH = 0.5
+
+
+# Kinds of a failure in which no answer came: within the timeout of the step, or of the whole measurement.
+LATE = ("timeout", "deadline")
+
+
 class OutOfTime(CannotConnect):
-    """No time was left to ask. This says nothing about the service."""
+    """The deadline left less time than a step may take. It says nothing about the service."""
 
     def __init__(self, left=0.0, what=""):
-        message = "%snot measured (%.1f s of the deadline left)" % (what and what + ": ", left)
-        super().__init__("deadline", message, "Raise the deadline of the area, if the host is not overloaded.")
+        cure = "Raise the deadline of the area, or measure when the host is less busy."
+        super().__init__("deadline", (what and what + ": ") + out_of_time(left), cure)
+
+
+class NotAllowed(CannotConnect):
+    """The account may not speak to the service. It says nothing about the service."""
+
+    def __init__(self, message, cure):
+        super().__init__("permission", message, cure)
 
 
 class CannotMeasure(Failure):
@@ -83,6 +98,10 @@ class Deadline:
     def expired(self):
         return self.remaining() == 0.0
 
+    def too_short(self, timeout: float) -> bool:
+        """Return whether so little is left that a step which gets no answer until the end proves nothing."""
+        return self.remaining() < timeout * ENOUGH
+
 
 class Unknown:
     """Collects the parts of a measurement that could not be read, and why."""
@@ -91,7 +110,12 @@ class Unknown:
         self.parts = []
 
     def add(self, part, reason, hint=None):
-        """Note that ``part`` could not be read. ``hint``: what to do so that it can be, such as a GRANT."""
+        """Note that ``part`` could not be read. ``hint``: what to do so that it can be, such as a GRANT.
+
+        ``<list>.*`` means all items of a list or fields of a mapping, ``<list>[...]`` items that are missing from it. A
+        Failure as the ``reason`` brings its own hint.
+        """
+        hint = hint or getattr(reason, "cure", None)
         entry = {"part": part, "reason": cut(" ".join(str(reason).split()), 300)}
         self.parts.append(dict(entry, hint=hint) if hint else entry)
 
@@ -104,10 +128,12 @@ def error(exc):
 def unreachable(parts, exc):
     """The measurement of a service that cannot be reached: every part null, the reason in ``error``.
 
-    ``reachable`` is null where no time was left to find out.
+    ``reachable`` is null if there was no time, or no right, to find out.
     """
     measurement = dict.fromkeys(parts)
-    measurement.update(reachable=None if isinstance(exc, OutOfTime) else False, error=error(exc), unknown=[])
+    measurement.update(
+        reachable=None if isinstance(exc, (NotAllowed, OutOfTime)) else False, error=error(exc), unknown=[]
+    )
     return measurement
 
 
@@ -116,6 +142,11 @@ def reached(parts, unknown):
     measurement = dict(parts)
     measurement.update(reachable=True, error=None, unknown=unknown.parts)
     return measurement
+
+
+def out_of_time(left: float) -> str:
+    """Return why something was not measured, if ``left`` seconds were too few for it."""
+    return "not measured (%.1f s of the deadline left)" % left
 
 
 def cut(text, limit):

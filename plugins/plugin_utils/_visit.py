@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from ansible import constants as C
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _shape
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _claims, _shape
 
 PREFIX = "tracktion-visit-"
 
@@ -41,6 +41,10 @@ def results(registered: object) -> list[dict]:
     # While a task loops, ansible-core 2.21 keeps the register's name for an expression that is not worked out yet.
     if not isinstance(registered, Mapping):
         return []
+    return [_claims.resolve(each) for each in _documents(registered)]
+
+
+def _documents(registered: Mapping) -> list[dict]:
     return [_with_document(each) for each in registered.get("results") or [registered]]
 
 
@@ -62,7 +66,8 @@ def _with_document(each: Mapping) -> dict:
 def areas_measured_at(place: str, registered: object) -> dict:
     """What an earlier visit has measured there, so that roles listed one after the other end in one report."""
     areas = {}
-    for each in results(registered):
+    # What they refer to stays referred to: another host may still be measuring it.
+    for each in _documents(registered) if isinstance(registered, Mapping) else []:
         if each.get("place") == place:
             areas.update(each["areas"])
     return areas

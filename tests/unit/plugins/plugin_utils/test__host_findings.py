@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils import _host_state
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _host_findings
 
-LIMITS = {name: float(_areas.defaults_of("visit")[name]) for name in _host_findings.LIMITS}
+LIMITS = {name: float(_areas.own_role("visit").defaults[name]) for name in _host_findings.LIMITS}
 QUIET = {
     "started": 1000.4, "finished": 1002.4, "cores": 2, "load": [0.1, 0.1, 0.1], "slowdown": 1.02, "waited_seconds": 0.1,
     "waited_of_seconds": 2.0, "pressure": {"cpu_some": 0.9, "memory_full": 0.0, "io_full": None},

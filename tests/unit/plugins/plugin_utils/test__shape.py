@@ -205,7 +205,7 @@ def test_whatever_a_host_sends_is_judged(name):
     (area,) = _areas.find([name])
     probes = {probe: row["module"] for probe, row in area.probes().items()}
     checks = _checks.load(area)
-    settings = {key: value for key, value in area.defaults().items() if not (isinstance(value, str) and "{" in value)}
+    settings = {key: value for key, value in area.defaults.items() if not (isinstance(value, str) and "{" in value)}
     good = {
         probe: {**example(_shape.documented(module)), "reachable": True, "error": None, "unknown": []}
         for probe, module in probes.items()
