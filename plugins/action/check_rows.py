@@ -9,6 +9,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers, _areas, _checks, _settings, _variables
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 
 
 class ActionModule(ActionBase):
@@ -17,6 +18,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(

@@ -111,6 +111,11 @@ def own_roles() -> list:
     return [Area("%s.%s" % (COLLECTION, path.name), path) for path in sorted(roles.iterdir())]
 
 
+def own_role(name: str) -> Area:
+    """The role of this collection with this name."""
+    return next(role for role in own_roles() if role.name == name)
+
+
 def find(names=None, playbook_dir="."):
     """The areas of these role names; without names, every area role of this collection."""
     if not names:

@@ -133,7 +133,7 @@ def test_the_terminal_says_what_why_and_what_to_do(report):
 
 def test_the_terminal_says_one_reason_for_many_unknowns_once(report):
     text = _terminal.render(report({"web": visit([{"name": name, "ready": None} for name in "abc"])}))
-    assert text.count("ready is not known") == 1
+    assert text.count("ready was not measured") == 1
     assert "1 check could not run" in text
 
 
