@@ -15,7 +15,7 @@ STATUSES = ("ok", "info", "unknown", "warning", "critical")
 # Findings listed per check and host; the rest is counted. A table of ten thousand bad items helps nobody.
 LISTED = 20
 # Kinds of errors that say no more than that the time was over.
-OUT_OF_TIME = ("timeout", "deadline", "ended")
+OUT_OF_TIME = ("timeout", "no_answer", "deadline", "ended")
 
 
 def judge(area, checks, host, outcome, settings, starved=None, covered=None):
@@ -24,8 +24,8 @@ def judge(area, checks, host, outcome, settings, starved=None, covered=None):
     ``checks`` is what ``_checks.load()`` returned, ``outcome`` the area's entry in the result of
     M(tracktion.ops.measure): ``measurement``, ``error``.
     ``settings`` maps the role's variables to their values on this host.
-    ``starved`` says why durations measured on the host prove nothing, else it is null: what a check with ``timing`` finds is
-    unknown then, and the check's id is added to the list ``covered``.
+    ``starved`` says why durations measured on the host prove nothing, else it is null: what a check with ``timing``
+    finds is unknown then, and the check's id is added to the list ``covered``.
     Returns ``(findings, counts)``: a list of dicts, and ``{checks, items, ok, info, unknown, warning, critical}``.
     """
     findings = []
@@ -129,10 +129,10 @@ class _Case:
         measurement = self.outcome["measurement"].get(probe)
         if measurement is None:
             error = self.outcome.get("error") or {"message": "the probe %s did not run" % probe}
-            return None, self.said(error), error.get("cure")
+            return (None, *self.said(error))
         problem = measurement.get("error")
         if problem and (parts or measurement.get("reachable") is None):
-            return None, self.said(problem), problem.get("cure")
+            return (None, *self.said(problem))
         value, walked = measurement, []
         for part in parts:
             walked.append(part)
@@ -145,10 +145,10 @@ class _Case:
         return value, None, None
 
     def said(self, error):
-        """The message of an error; on a starved host, that it ran out of time says nothing else."""
+        """The message and the hint of an error. That time ran out on a starved host says nothing of the service."""
         if self.starved and error.get("kind") in OUT_OF_TIME:
-            return "not measured: the host was %s" % self.starved
-        return error["message"]
+            return "not measured: the host was %s" % self.starved, None
+        return error["message"], error.get("cure")
 
     def reason(self, item):
         """Why an item could not be evaluated, and a hint or null, as the measurement has it."""
