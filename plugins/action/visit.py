@@ -84,9 +84,8 @@ class ActionModule(ActionBase):
             probe_host = settings.get("%s_probe_host" % area.name)
             if (probe_host or host) != place:
                 continue
-            if probe_host:
-                wanted = {"probes": probes, "deadline": settings["%s_deadline" % area.name]}
-                shareable[area.name] = _claims.key(self._task._uuid, place, area.role, wanted)
+            wanted = {"probes": probes, "deadline": settings["%s_deadline" % area.name]}
+            shareable[area.name] = probe_host and _claims.key(self._task._uuid, place, area.role, wanted)
             own = {name: probe for name, probe in probes.items() if "." not in probe["module"]}
             if own:
                 plan[area.name] = {"deadline": float(settings["%s_deadline" % area.name]), "probes": own}
@@ -112,14 +111,12 @@ class ActionModule(ActionBase):
         about_host = None
         # Claimed last, as no other host measures what is claimed.
         claimed = _claims.take_all(shareable, visited)
-        for area in set(shareable) - set(claimed):
-            plan.pop(area, None)
+        plan = {area: wanted for area, wanted in plan.items() if not visited[area]["shared"]}
+        foreign = [entry for entry in foreign if not visited[entry[0]]["shared"]]
         self._end = time.monotonic() + arguments["timeout"]
         try:
             with _time_limit.limited(arguments["timeout"]):
                 for area, name, probe in foreign:
-                    if visited[area].get("shared"):
-                        continue
                     visited[area]["measurement"][name] = self._ask(probe, task_vars)
                 if plan:
                     result["python"], about_host = self._measure(plan, visited, task_vars)

@@ -52,13 +52,16 @@ def publish(name: str, measured: dict) -> None:
         os.replace(temporary, path)
 
 
-def take_all(names: dict[str, str], visited: dict[str, dict]) -> dict[str, str]:
-    """Claim measurements, area -> name, and return those that are ours. The areas in ``visited`` name their claim."""
+def take_all(names: dict[str, str | None], visited: dict[str, dict]) -> dict[str, str]:
+    """Claim measurements, area -> name, and return those that are ours. The areas in ``visited`` name their claim.
+
+    An area without a name is not shared with other hosts.
+    """
     claimed = {}
     for area, name in names.items():
-        visited[area]["claim"] = name
-        visited[area]["shared"] = not take(name)
-        if not visited[area]["shared"]:
+        shared = bool(name) and not take(name)
+        visited[area].update(claim=name or None, shared=shared)
+        if name and not shared:
             claimed[area] = name
     return claimed
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _launch, _terminal, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _terminal, _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
 from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import WIDTH
@@ -27,6 +26,8 @@ TABLE_LINES = 16
 LIMIT_HOSTS = 10
 # Columns of a summary and of the name of an object.
 SUMMARY, OBJECT = 3 * WIDTH, 70
+# A name that is one word of a shell and one pattern of Ansible.
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # A word of a shell command, with its quotes.
 SHELL_WORD = re.compile(r"""(?:\$'(?:\\.|[^'\\])*'|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")
 
@@ -113,25 +114,34 @@ def _where(group: Group) -> str:
 def _command(group: Group) -> str | None:
     """The command line of the worst finding's remedy, for all hosts of its group; null where it fits only one.
 
-    The lines of the findings differ in ``--limit`` and ``tracktion_only``; the words keep their quotes.
+    The lines of the findings differ in the host and in the fingerprint; all other words are kept with their quotes.
     """
-    lines = [SHELL_WORD.findall(finding["remedy"]["command"]) for finding in group.findings if finding["remedy"]]
-    hosts = [finding["host"] for finding in group.findings]
+    findings = [finding for finding in group.findings if finding["remedy"]]
+    lines = [SHELL_WORD.findall(finding["remedy"]["command"]) for finding in findings]
+    hosts = [finding["host"] for finding in findings]
+    if len({len(line) for line in lines}) > 1 or not all(map(PLAIN_NAME.fullmatch, hosts)):
+        return None
     made = []
-    for position, words in enumerate(zip(*lines, strict=False)):
-        before = lines[0][position - 1] if position else ""
-        if before == "--limit":
-            made.append(shell_quote(",".join(map(_launch.limit, hosts))))
-        elif words[0].startswith("tracktion_only="):
-            made.append("tracktion_only=%s" % group.worst["id"])
-        elif len(set(words)) > 1:
+    for words in zip(*lines, strict=True):
+        general = {
+            word.replace(finding["fingerprint"], group.worst["id"])
+            for word, finding in zip(words, findings, strict=True)
+        }
+        if len(general) > 1:
+            general = {
+                word.replace(host, ",".join(hosts))
+                for word, host in zip(words, hosts, strict=True)
+                if word.strip("`") == host
+            }
+        if len(general) > 1 or not general:
             return None
-        else:
-            made.append(words[0])
-    if len(hosts) > LIMIT_HOSTS and "--limit" in made:
+        made.append(general.pop())
+    if len(hosts) > LIMIT_HOSTS:
+        if "--limit" not in made:
+            return None
         position = made.index("--limit")
         del made[position : position + 2]
-    return " ".join(made) if len({len(line) for line in lines}) == 1 else None
+    return " ".join(made)
 
 
 def _table(groups: list[Group], paint: Paint) -> list[str]:

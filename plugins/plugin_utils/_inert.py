@@ -12,8 +12,8 @@ from collections.abc import Callable
 from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.module_utils._clean import clean_lines
 
-# Fields of a result that Ansible prints as text, not as JSON.
-TEXTS = ("msg", "reason", "module_stdout", "module_stderr")
+# Fields of a result that hold what a host or a program said. Ansible prints text as it is, and JSON beyond ASCII too.
+TEXTS = ("msg", "reason", "module_stdout", "module_stderr", "failure")
 
 
 def inert(run: Callable) -> Callable:
@@ -27,10 +27,14 @@ def inert(run: Callable) -> Callable:
             # The text includes the causes, which Ansible would append once more, uncleaned.
             exc.message, exc.__cause__ = clean_lines(str(exc)), None
             raise
-        # Tracebacks and the like keep their lines.
-        for name in TEXTS:
-            if isinstance(result.get(name), str):
-                result[name] = clean_lines(result[name])
+        result.update({name: _clean(result[name]) for name in TEXTS if result.get(name)})
         return result
 
     return wrapped
+
+
+def _clean(value: object) -> object:
+    """Tracebacks and the like keep their lines."""
+    if isinstance(value, dict):
+        return {key: _clean(inner) for key, inner in value.items()}
+    return clean_lines(value) if isinstance(value, str) else value

@@ -5,8 +5,8 @@
 """Findings about a service that several hosts share: one finding each, counted once. Pure. Private to this collection.
 
 A service is the same where the probes of an area returned the same ``identity``, or where it was measured once for
-several hosts (``_claims.py``). A service that could not be measured has no identity: what depends on where it is measured
-from stays with its host.
+several hosts (``_claims.py``). A service that could not be measured has no identity: what depends on where it is
+measured from stays with its host.
 """
 
 from __future__ import annotations

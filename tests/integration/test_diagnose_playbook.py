@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import time
 
 import jsonschema
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from tests.integration.playbooks import LOCAL, ROOT, inventory, run_playbook
+from tests.unit.plugins.hostile import FORGED, unsafe
 
 CHECKS = [
     {
@@ -122,6 +124,15 @@ def test_a_fault_is_found_shown_and_written_down(diagnose):
     assert "CRITICAL  backups.missing" in run.output
     assert "What is lost now stays lost." in run.output
     assert "changed=0" in run.output
+
+
+def test_hostile_text_reaches_no_terminal(diagnose):
+    name = "/nonexistent/\x1b]0;title\x07\x9b31m\u202e\u2028\ufeff\n%s\r%s\x7f" % (FORGED, FORGED)
+    hosts = {"web": LOCAL, "other": LOCAL, "gone": {"ansible_host": "192.0.2.1\x1b[31m\u202e"}}
+    run = diagnose(hosts, "-v", extra={"backups_file": name})
+    assert len(run.findings("backups.missing")) == 2
+    assert not unsafe(run.output), run.output
+    assert not re.search("^ {0,7}%s" % FORGED, run.output, re.MULTILINE)
 
 
 def test_a_healthy_host_has_no_finding(diagnose, dump):

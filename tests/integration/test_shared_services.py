@@ -45,7 +45,7 @@ def shared(redis, connections, tmp_path_factory):
         folder / "hosts.yml",
         {
             **hosts,
-            HOSTS[-1]: {**LOCAL, "cache_memory_used_warning": 0, "cache_memory_used_critical": 0},
+            HOSTS[-1]: {**LOCAL, "cache_clients_floor": 0, "cache_clients_warning": 0},
             "probe": LOCAL,
             "dead": {"ansible_host": "192.0.2.1", "ansible_ssh_executable": str(ssh)},
         },
@@ -80,7 +80,7 @@ def test_each_host_has_the_measurement_and_its_own_limits(shared):
     areas = {host["name"]: [area["name"] for area in host["areas"]] for host in run.report["hosts"]}
     assert areas == {name: ["cache"] for name in (*HOSTS, "probe", "dead")}
     assert {area["counts"]["items"] > 5 for host in run.report["hosts"] for area in host["areas"]} == {True}
-    assert [finding["hosts"] for finding in run.findings("cache.memory_used")] == [[HOSTS[-1]]], str(run.findings("cache.memory_used"))[:900]
+    assert [finding["hosts"] for finding in run.findings("cache.clients_used")] == [[HOSTS[-1]]]
     assert not run.findings("cache.unreachable")
     # What all of them find, they find together.
     others = [

@@ -135,6 +135,46 @@ def test_the_command_of_one_host_is_its_own(make):
     assert " ".join(command(_fleet.render(report))) == report["findings"][0]["remedy"]["command"]
 
 
+def group_command(*lines):
+    findings = [
+        {
+            "id": "c.full",
+            "host": host,
+            "fingerprint": mark,
+            "observed": {},
+            "threshold": {},
+            "remedy": {"command": line},
+        }
+        for host, mark, line in lines
+    ]
+    return _fleet._command(_groups.Group(findings))
+
+
+@pytest.mark.parametrize(
+    ("line", "hosts", "expected"),
+    [
+        ("a --limit %s -e tracktion_only=%s --check", ("w1", "w2"), "a --limit w1,w2 -e tracktion_only=c.full --check"),
+        (
+            "a -i $'it\\'s  here' --limit %s -e 'x=\"a  b\"' -e tracktion_only=%s",
+            ("w1", "w2"),
+            "a -i $'it\\'s  here' --limit w1,w2 -e 'x=\"a  b\"' -e tracktion_only=c.full",
+        ),
+        (
+            'Launch the job with limit `%s` and extra variables `{"tracktion_only": "%s"}`',
+            ("w1", "w2"),
+            'Launch the job with limit `w1,w2` and extra variables `{"tracktion_only": "c.full"}`',
+        ),
+        ("a --limit %s -e tracktion_only=%s", ("w1", "w 2"), None),
+        ("a --limit %s -e tracktion_only=%s -e x=%%s", ("w1", "w2"), None),
+    ],
+)
+def test_the_command_keeps_all_other_words(line, hosts, expected):
+    lines = [(host, mark, line % (host, mark)) for host, mark in zip(hosts, ("ab12", "cd34"), strict=True)]
+    if "%s" in lines[0][2]:
+        lines = [(host, mark, text % number) for number, (host, mark, text) in enumerate(lines)]
+    assert group_command(*lines) == expected
+
+
 def test_one_host_is_shown_in_detail(make):
     report = make(fleet.all_different(["web1"]))
     assert _fleet.render(report, colour=True, path="/r") == _terminal.render(report, colour=True, path="/r")
