@@ -9,35 +9,32 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
 import shlex
 import time
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _answers,
     _areas,
     _checks,
     _claims,
     _host_findings,
     _measuring_code,
+    _settings,
     _shape,
     _time_limit,
+    _variables,
     _visit,
     _visit_failure,
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 
-# Settings go back to the judge and on into reports. What opens a door does not.
-PRIVATE = re.compile(r"_login_|passw|secret|token|_key$|_endpoints$|_commands$")
-# Variables of all areas: how long rates are watched for, in seconds.
-SHARED = {"tracktion_sample_seconds": 1}
 # Runs a command with a time limit, where the host has timeout(1).
 GUARD = 'set --; command -v timeout >/dev/null 2>&1 && set -- timeout -k 2 %d; "$@" /bin/sh -c %s'
 CLEANUP_SECONDS = 5
 # Characters of an answer. An area is bounded on the host; a host may send anything all the same.
 MAX_ANSWER = 64 * 1024 * 1024
-NAME_ONLY = re.compile(r"\{\{ (\w+) \}\}")
 
 
 class _NotMeasured(Exception):
@@ -64,14 +61,16 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(
             {
-                "areas": {"type": "list", "elements": "str", "default": []},
+                "areas": {"type": "raw", "default": []},
                 "place": {"type": "str"},
                 "timeout": {"type": "float", "default": 60.0},
             }
         )
         host = task_vars["inventory_hostname"]
         place = arguments["place"] or host
-        areas = _areas.find(arguments["areas"], task_vars.get("playbook_dir", "."))
+        areas = _areas.find(_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
+        prefixes = (_settings.PREFIX, *("%s_" % area.name for area in areas))
+        task_vars = _variables.without_empty_answers(task_vars, self._templar, prefixes, self._task)
         # Read raw: its rows are templates for the judge, not for Ansible.
         extra_checks = task_vars.get("tracktion_extra_checks") or []
         if extra_checks:
@@ -80,20 +79,21 @@ class ActionModule(ActionBase):
 
         visited, plan, foreign, shareable = {}, {}, [], {}
         for area in areas:
-            settings, probes = self._fill_in(area, task_vars)
+            settings, probes, error = self._fill_in(area, task_vars)
             probe_host = settings.get("%s_probe_host" % area.name)
             if (probe_host or host) != place:
                 continue
-            wanted = {"probes": probes, "deadline": settings["%s_deadline" % area.name]}
-            shareable[area.name] = probe_host and _claims.key(self._task._uuid, place, area.role, wanted)
-            own = {name: probe for name, probe in probes.items() if "." not in probe["module"]}
+            wanted = {"probes": probes, "deadline": settings.get("%s_deadline" % area.name)}
+            is_shareable = probe_host and not error
+            shareable[area.name] = _claims.key(self._task._uuid, place, area.role, wanted) if is_shareable else None
+            own = {name: probe for name, probe in probes.items() if _settings.is_own(probe)}
             if own:
-                plan[area.name] = {"deadline": float(settings["%s_deadline" % area.name]), "probes": own}
+                plan[area.name] = {"deadline": settings["%s_deadline" % area.name], "probes": own}
             visited[area.name] = {
                 "role": area.role,
-                "settings": {name: value for name, value in settings.items() if not PRIVATE.search(name)},
+                "settings": {name: value for name, value in settings.items() if name in area.public},
                 "measurement": {},
-                "error": None,
+                "error": error,
                 "seconds": 0.0,
             }
             foreign += [(area.name, name, probe) for name, probe in probes.items() if name not in own]
@@ -119,7 +119,7 @@ class ActionModule(ActionBase):
                 for area, name, probe in foreign:
                     visited[area]["measurement"][name] = self._ask(probe, task_vars)
                 if plan:
-                    result["python"], about_host = self._measure(plan, visited, task_vars)
+                    result["python"], about_host = self._measure(plan, visited, areas, task_vars)
         except (_NotMeasured, _time_limit.LimitExceeded, Exception) as exc:  # pylint: disable=broad-except
             # Whatever it is, it concerns this host alone, and the report says so.
             result["failure"] = self._failure(exc, task_vars)
@@ -145,7 +145,7 @@ class ActionModule(ActionBase):
         except (_time_limit.LimitExceeded, AnsibleError):
             pass
 
-    def _measure(self, plan, visited, task_vars):
+    def _measure(self, plan, visited, areas, task_vars):
         """Measure on the host, into ``visited``; the interpreter, and what is known of the host itself."""
         sent = time.time()
         answer = self._execute_module(
@@ -166,8 +166,10 @@ class ActionModule(ActionBase):
             document = _shape.Document(measured)
         except _shape.Malformed as exc:
             raise _NotMeasured({"msg": "the measurement %s" % exc}) from exc
-        for area, wanted in plan.items():
-            _visit.take(visited[area], document, area, wanted["probes"])
+        by_name = {area.name: area for area in areas}
+        for name, wanted in plan.items():
+            _visit.take(visited[name], document, name, wanted["probes"])
+            _settings.name_variables(by_name[name], visited[name]["measurement"])
         return _shape.text(str(answer.get("python"))), _host_findings.state(answer.get("host"), sent, received)
 
     def _failure(self, exc, task_vars):
@@ -195,15 +197,13 @@ class ActionModule(ActionBase):
 
     def _limits(self, task_vars):
         """The variables of the role visit that the findings about the host are held against."""
-        defaults = _areas.defaults_of("visit")
-        limits = {}
-        for name in _host_findings.LIMITS:
-            value = task_vars.get(name, defaults[name])
-            try:
-                limits[name] = float(self._templar.template(value))
-            except (TypeError, ValueError) as exc:
-                raise AnsibleActionFail("%s: %r is not a number" % (name, value)) from exc
-        return limits
+        role = _areas.own_role("visit")
+        specs = {name: role.argument_spec[name] for name in _host_findings.LIMITS}
+        defaults = {name: role.defaults[name] for name in _host_findings.LIMITS}
+        limits = _settings.read(specs, defaults, task_vars, self._templar, least=0)
+        if limits.problems:
+            raise AnsibleActionFail(limits.error()["message"])
+        return limits.values
 
     def _remaining(self):
         return max(0.1, self._end - time.monotonic())
@@ -222,16 +222,15 @@ class ActionModule(ActionBase):
         return result
 
     def _fill_in(self, area, task_vars):
-        """The role's variables on this host, and its probes with them filled in.
+        """The role's variables on this host, its probes with them filled in, and why there are none.
 
         The role's defaults stand below everything the host has, as in a play that lists the role.
         """
-        defaults = area.defaults()
-        variables = {**SHARED, **defaults, **task_vars}
+        variables = {**_settings.shared_defaults(), **area.defaults, **task_vars}
         templar = self._templar.copy_with_new_env(available_variables=variables)
-        settings = _fill(templar, {name: variables[name] for name in defaults})
-        shared = _fill(templar, {name: variables[name] for name in SHARED})
-        return settings, _fill(templar, area.probes(), {**shared, **settings})
+        settings = _settings.of_area(area, variables, templar)
+        probes, error = _settings.probes(area, settings, _settings.shared(variables, templar), templar)
+        return settings.values, probes or {}, error
 
     def _ask(self, probe, task_vars):
         """Measure with a module from outside this collection: a task of its own."""
@@ -244,19 +243,3 @@ class ActionModule(ActionBase):
 
 def _modules(plan):
     return sorted({probe["module"] for area in plan.values() for probe in area["probes"].values()})
-
-
-def _fill(templar, value, settings=None):
-    """``value`` with its templates filled in.
-
-    Most values have none, and most options of a probe only name one of the ``settings``: the templar, which takes
-    0.3 ms for each, on every host, is left the rest.
-    """
-    if isinstance(value, dict):
-        return {key: _fill(templar, inner, settings) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_fill(templar, inner, settings) for inner in value]
-    if not isinstance(value, str) or "{" not in value:
-        return value
-    match = NAME_ONLY.fullmatch(value)
-    return settings[match.group(1)] if settings and match and match.group(1) in settings else templar.template(value)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._clean import clean, clean_lines
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Failure
 
@@ -22,6 +23,8 @@ def answer(module, work):
     except Failure as exc:
         told = "%s. Cure: %s" % (str(exc).rstrip("."), exc.cure) if exc.cure else str(exc)
         module.fail_json(msg=clean(told), kind=exc.kind, cure=exc.cure and clean(exc.cure))
+    finally:
+        _at_end.run()
     diff = result.pop("diff", None)
     if module._diff and diff:
         result["diff"] = _inert(diff)

@@ -18,7 +18,7 @@ import selectors
 import signal
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _host_state
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end, _host_state
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure, cut, error
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -175,6 +175,7 @@ def _be_the_area(pipe, probes):
         before = _host_state.run_delay()
         for name, measure in probes.items():
             _write(pipe, _record(name, _measured(measure)) + b"\n")
+        _at_end.run()
         after = _host_state.run_delay()
         if before is not None and after is not None:
             _write(pipe, json.dumps({"waited": round(after - before, 3)}).encode() + b"\n")

@@ -98,7 +98,12 @@ from functools import partial
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.tracktion.ops.plugins.module_utils import _host_state, _measures, _side_by_side
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    Deadline,
+    OutOfTime,
+    error,
+)
 
 # What an area's probes leave of its deadline, to bring their measurements home.
 SHARE = 0.9
@@ -120,7 +125,11 @@ def probes_of(wanted):
 def run_probe(probe, module, options, deadline, sharers):
     """Measure with one measuring module, its options validated as if it had been called by itself."""
     measuring = _measures.load(module)
-    options = {"deadline": deadline.remaining() / sharers, **options}
+    try:
+        options = {"deadline": deadline.step() / sharers, **options}
+    except OutOfTime as exc:
+        # Of the probes that hung before it, this one knows nothing.
+        return {"reachable": None, "error": error(exc), "unknown": []}
     validated = ArgumentSpecValidator(measuring.ARGUMENT_SPEC).validate(options)
     if validated.error_messages:
         raise BadOption("probe %s (%s): %s" % (probe, module, "; ".join(validated.error_messages)))

@@ -26,11 +26,13 @@ def state(measured: object, sent: float, received: float) -> dict | None:
     ``sent`` and ``received`` are the controller's clock before and after. The skew lies within ``skew_uncertainty``: half
     of the time that the answer and the way to it took.
     """
+    if not isinstance(measured, dict):
+        return None
     try:
-        found = _shape.of_module("measure")({"measured": "", "python": "", "host": measured}, 0, False)["host"]
+        found = _shape.of_part("measure", "host")(measured, 0, False)
     except (_shape.Malformed, RecursionError):
         return None
-    if not found or None in (found["started"], found["finished"]):
+    if None in (found["started"], found["finished"]):
         return None
     round_trip = (received - sent) - (found["finished"] - found["started"])
     skew = ((found["started"] - sent) + (found["finished"] - received)) / 2

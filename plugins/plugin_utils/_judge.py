@@ -94,7 +94,7 @@ class _Case:
         while True:
             try:
                 scan(self.check, self.context, feed, found)
-                return
+                break
             except Exception:  # pylint: disable=broad-except
                 # One item that cannot be judged is unknown; the template goes on with the next one, as the
                 # iterator stands just behind it.
@@ -103,6 +103,16 @@ class _Case:
                 if len(self.fired["unknown"]) < LISTED:
                     self.fired["unknown"].append((current[0], *self.reason(current[0])))
                 feed = remembering()
+        self.hear_missing()
+
+    def hear_missing(self):
+        """Count items that are missing from the list as one more that is unknown."""
+        measurement = self.outcome["measurement"][self.check.path[0]]
+        entry = _entry_for(measurement, ".".join(self.check.path[1:]) + "[...]")
+        if entry and self.check.each:
+            self.items += 1
+            self.counts["unknown"] += 1
+            self.fired["unknown"].append((None, entry["reason"], entry.get("hint")))
 
     def is_timing(self, item):
         """Whether what fires of an item depends on how long something took."""
@@ -238,10 +248,16 @@ def _follow(item, path):
 def _why_unknown(measurement, walked):
     """The reason and the hint, or null, that the measurement itself gives for a part it could not read."""
     path = ".".join(walked)
-    for entry in measurement.get("unknown") or []:
-        part = entry["part"]
-        if path == part or path.startswith(part + ".") or part.startswith(path + "."):
-            return entry["reason"], entry.get("hint")
+    entries = measurement.get("unknown") or []
+    # What is said of this very part, of one around it, of one in it.
+    for fits in (
+        str.__eq__,
+        lambda part, path: path.startswith(part + "."),
+        lambda part, path: part.startswith(path + "."),
+    ):
+        for entry in entries:
+            if fits(entry["part"].removesuffix(".*").removesuffix("[...]"), path):
+                return entry["reason"], entry.get("hint")
     return "%s was not measured" % path, None
 
 

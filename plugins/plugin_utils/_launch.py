@@ -22,9 +22,8 @@ from ansible.parsing.splitter import parse_kv
 from ansible_collections.tracktion.ops.plugins.module_utils import _redact
 from ansible_collections.tracktion.ops.plugins.module_utils._journal_entries import plain
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _runs
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _runs
 
-PLAYBOOK = "tracktion.ops.remediate"
 # Set anew by every command, or of no use to one.
 NOT_REPEATED = re.compile(
     r"tracktion_(?:only|skip|confirm|remediate_risk|plan(?:_\w+)?|fail_\w+|report_format)|(?:awx|tower)_\w+"
@@ -63,7 +62,7 @@ class Launch:
                 limit(host),
                 extra,
             )
-        words = ["ansible-playbook", PLAYBOOK]
+        words = ["ansible-playbook", _areas.playbook("remediate")]
         for inventory in self.inventories:
             words += ["-i", inventory]
         words += [*self.options, "--limit", limit(host)]

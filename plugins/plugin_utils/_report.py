@@ -42,19 +42,15 @@ class Judges:
             self._checks[key] = _checks.load(area, rows)
         return self._checks[key]
 
-    def argument_spec(self, name):
-        return self._areas[name].argument_spec
-
     def ids(self):
         """The ids of the checks that have judged, and of the remedies that may answer them."""
         return {row.id for checks in self._checks.values() for row in (*checks, *checks.remedies.values())}
 
 
-def host_report(name, results, judges, coerce, inventories=()):
+def host_report(name, results, judges, inventories=()):
     """``(host, findings)`` of one host from the results of its visits, one per place.
 
-    ``coerce(argument_spec, settings)`` returns the settings in the types that the role's argument_specs give. Whatever goes
-    wrong with one area of one host makes that area unknown.
+    Whatever goes wrong with one area of one host makes that area unknown.
     """
     findings, areas, reachable = [], [], True
     for visit in results:
@@ -66,7 +62,7 @@ def host_report(name, results, judges, coerce, inventories=()):
         starved = _host_findings.starved(visit.get("host"), visit.get("limits"))
         covered = []
         for area, outcome in visit["areas"].items():
-            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], judges, coerce, starved, covered)
+            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], judges, starved, covered)
             findings.extend(found)
             areas.append(
                 {
@@ -86,12 +82,11 @@ def host_report(name, results, judges, coerce, inventories=()):
     return {"name": name, "reachable": reachable, "status": status, "areas": areas}, findings
 
 
-def _evaluated(name, area, outcome, extra_checks, judges, coerce, starved, covered):
+def _evaluated(name, area, outcome, extra_checks, judges, starved, covered):
     """The findings and counts of one area on one host."""
     checks = judges.checks(area, extra_checks)
     try:
-        settings = coerce(judges.argument_spec(area), outcome["settings"])
-        return _judge.judge(area, checks, name, outcome, settings, starved, covered)
+        return _judge.judge(area, checks, name, outcome, outcome["settings"], starved, covered)
     except Exception as exc:  # pylint: disable=broad-except
         # No host and no area may cost the report of the others.
         message = cut("cannot be evaluated: %s" % (" ".join(str(exc).split()) or type(exc).__name__), 500)

@@ -13,6 +13,7 @@ from jinja2.meta import find_undeclared_variables
 
 from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.module_utils import _quoting
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache, _units
 
 # What an expression of a finding may name besides the variables of its role.
@@ -35,6 +36,19 @@ def known(value):
     return value
 
 
+def shell_path(path: str, raw: str | None) -> str:
+    """Return a path quoted for the shell; ``raw`` has its bytes in hexadecimal if it is not UTF-8, else it is null."""
+    return _quoting.shell_quote(bytes.fromhex(raw).decode("utf-8", "surrogateescape") if raw else path)
+
+
+def engine_command(kind: str, host: str) -> str:
+    """Return how a command to a container engine begins, such as ``docker``; quoted for the shell."""
+    is_podman = kind == "podman"
+    if host in (_docker_api.DEFAULT_HOST, _docker_api.PODMAN_HOST):
+        return "podman" if is_podman else "docker"
+    return "%s %s" % ("podman --url" if is_podman else "docker --host", _quoting.shell_quote(host))
+
+
 class Expressions(Environment):
     """Jinja for check rows: fields of measurements are never mistaken for methods, and nothing undefined passes."""
 
@@ -47,7 +61,9 @@ class Expressions(Environment):
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
         quoting = (_quoting.shell_quote, _quoting.sql_identifier, _quoting.sql_literal)
-        self.filters.update({quote.__name__: quote for quote in quoting})
+        self.filters.update(
+            {quote.__name__: quote for quote in quoting}, engine_command=engine_command, shell_path=shell_path
+        )
 
     def getattr(self, obj, attribute):
         if isinstance(obj, dict):

@@ -179,6 +179,12 @@ def of_module(module: str) -> Check:
 
 
 @functools.cache
+def of_part(module: str, name: str) -> Check:
+    """The check of one mapping that a module of this collection returns."""
+    return _mapping(documented(module)[name]["contains"])
+
+
+@functools.cache
 def _base() -> Check:
     return _mapping(BASE)
 
@@ -332,7 +338,8 @@ def _visible(found: re.Match) -> str:
 
 def _is_required(field: dict) -> bool:
     # A module of several states documents what it measures as returned in that state.
-    return field.get("returned") in ("always", "O(state=measured)", "success")
+    returned = field.get("returned") or ""
+    return returned in ("always", "success") or "state=measured" in returned
 
 
 def _names(kinds: frozenset) -> str:

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 
 from ansible.errors import AnsibleActionFail
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _shared, _visit
 
 
@@ -42,7 +41,7 @@ def judge(task_vars):
     inventories = task_vars.get("ansible_inventory_sources") or []
     hosts, findings, places = [], [], {}
     for name, own in visits.items():
-        host, found = _report.host_report(name, own, judges, _coerce, inventories)
+        host, found = _report.host_report(name, own, judges, inventories)
         hosts.append(host)
         findings.extend(found)
         places.update({(name, area): visit["place"] for visit in own for area in visit["areas"]})
@@ -66,16 +65,3 @@ def _visits(hostvars):
         if results:
             visits[name] = results
     return visits
-
-
-def _coerce(argument_spec, settings):
-    """The settings in the types of the role's argument_specs: -e and surveys hand over text."""
-    spec = {name: _option(option) for name, option in argument_spec.items() if name in settings}
-    validated = ArgumentSpecValidator(spec).validate(settings)
-    if validated.error_messages:
-        raise AnsibleActionFail("; ".join(validated.error_messages))
-    return validated.validated_parameters
-
-
-def _option(option):
-    return {key: option[key] for key in ("type", "elements", "choices") if key in option}

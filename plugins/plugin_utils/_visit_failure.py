@@ -85,7 +85,7 @@ CAUSES = (
            "the name of the host cannot be resolved",
            "Correct `ansible_host` of {place}, or add the name to DNS or /etc/hosts. Test: `getent hosts {host}`",
            UNREACHABLE),
-    _Cause("host_key_changed", r"host key for \S+ has changed|remote host identification has changed",
+    _Cause("host_key_changed", r"host key for \S+ has changed|remote host identification has changed(?!(?s:.*)host key for)",
            "the host key is not the one that the controller knows",
            "Compare the fingerprint with the host's own. If the host was installed anew, remove the old key: "
            "`ssh-keygen{known_hosts} -R {known_name}`, then `ssh{port} {target} true`",
@@ -168,6 +168,11 @@ CAUSES = (
            "the connection ended before the result was there",
            "Look why: the log of sshd on the host (`journalctl -u ssh -n 50`), memory and limits of the session. "
            "Test: `{ping}`", UNREACHABLE),
+    _Cause("plugin", r"connection plugin .* was not found|invalid become method|become plugin .* not found|"
+           r"could not find matching plugin",
+           "a plugin that the inventory names does not exist",
+           "Correct `ansible_connection` or `ansible_become_method` of {place}. All of the host: `{inventory_host}`. What there "
+           "is: `ansible-doc -t connection -l`, `ansible-doc -t become -l`"),
     _Cause("variables", r"is undefined|undefined variable|recursive loop detected|error while resolving value|"
            r"could not be (?:found|resolved)|templat(?:e|ing)",
            "a variable of the host cannot be resolved",

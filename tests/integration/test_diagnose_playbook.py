@@ -69,7 +69,12 @@ def roles(tmp_path):
             "defaults/main.yml": DEFAULTS,
             "meta/argument_specs.yml": {
                 "argument_specs": {
-                    "main": {"options": {key: {"type": types[type(value)]} for key, value in DEFAULTS.items()}}
+                    "main": {
+                        "options": {
+                            key: {"type": types[type(value)], "no_log": key == "backups_login_password"}
+                            for key, value in DEFAULTS.items()
+                        }
+                    }
                 }
             },
             "vars/main/probes.yml": {
@@ -156,9 +161,14 @@ def test_variables_keep_ansibles_precedence_and_text_becomes_a_number(diagnose, 
     assert [finding["threshold"] for finding in run.findings("backups.small")] == [{"backups_size_warning": 7000}] * 2
 
 
-def test_a_setting_that_is_no_number_is_named(diagnose, dump):
-    run = diagnose(None, "-e", "backups_size_warning=many", backups_file=dump)
-    assert "backups_size_warning" in run.output
+def test_a_setting_that_is_no_number_costs_its_area_on_its_host_and_is_named(diagnose, dump):
+    hosts = {"web": LOCAL, "bad": {**LOCAL, "backups_size_warning": "many"}}
+    run = diagnose(hosts, backups_file=dump)
+    assert run.code == 0, run.output
+    assert {finding["host"] for finding in run.findings()} == {"bad"}
+    assert {finding["summary"] for finding in run.findings(status="unknown")} == {
+        "backups_size_warning: must be a whole number"
+    }
 
 
 def test_a_password_never_leaves_the_host(diagnose, tmp_path):

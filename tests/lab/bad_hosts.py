@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from .engine import docker, install_programs
@@ -23,8 +22,8 @@ from .images import ensure_image
 from .servers import LABEL, PROCESS_LABEL, this_process
 from .shell import attempt, run, wait_until
 
-# An address of TEST-NET-1 (RFC 5737) within the range for which the lab's engine has no route.
-SSH = "-o ControlMaster=auto -o ControlPersist=20s -o ConnectTimeout=3 -o LogLevel=ERROR"
+SSH = "-o ControlMaster=auto -o ControlPersist=20s -o ConnectTimeout=20 -o LogLevel=ERROR"
+IMPATIENT = SSH.replace("ConnectTimeout=20", "ConnectTimeout=2")
 ACCEPT_ANY_KEY = " -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
 
 # Python interpreters that fail. Each is /opt/<name>/python3.
@@ -44,7 +43,10 @@ PYTHONS = {
     'echo "ImportError: cannot import name zlib from zipimport" >&2; exit 1',
     # The module, and a line behind what it prints.
     "chatty": '/usr/bin/python3 "$@"; echo goodbye',
+    # A clock that is two minutes late, for Python.
+    "skewed": 'PYTHONPATH=/opt/skewed exec /usr/bin/python3 "$@"',
 }
+WORKING = ("chatty", "skewed")
 SUDOERS = """\
 Defaults !lecture
 wrong_password ALL=(ALL) ALL
@@ -68,6 +70,7 @@ def _setup() -> str:
     for name, script in PYTHONS.items():
         lines += [f"mkdir -p /opt/{name}", f"cat >/opt/{name}/python3 <<'END'", f"#!/bin/bash\n{script}", "END"]
     lines += [
+        'echo "import time; now = time.time; time.time = lambda: now() - 120" >/opt/skewed/sitecustomize.py',
         "chmod 755 /opt/*/python3",
         # A brace opens a JSON object for Ansible, which skips only lines before it.
         """echo "echo '{ Welcome to $(hostname) }'" | cat - /home/banner/.bashrc >/tmp/rc; mv /tmp/rc /home/banner/.bashrc""",
@@ -91,12 +94,34 @@ CONTAINERS = {
         ROOT_ONLY.format(first=""),
     ),
     "noexec": (("--tmpfs", "/tmp:noexec"), ROOT_ONLY.format(first="")),
+    # A tenth of one CPU.
+    "starved": (("--cpus", "0.1"), ROOT_ONLY.format(first="")),
 }
 
 
+@dataclass
+class BadHosts:
+    """Inventory variables of the hosts by name, and the names of their containers by kind."""
+
+    variables: dict[str, dict[str, object]]
+    containers: dict[str, str]
+
+    @property
+    def gateway(self) -> str:
+        """The address of this machine as the containers see it."""
+        name = next(iter(self.containers.values()))
+        return docker("inspect", "--format", "{{.NetworkSettings.Gateway}}", name).strip()
+
+    def processes(self, kind: str) -> list[str]:
+        """The command lines in a container, but for those that belong to its sshd."""
+        own = ("ps ", "sshd", "/usr/sbin/sshd", "/sbin/docker-init")
+        lines = docker("exec", self.containers[kind], "ps", "-eo", "args=").splitlines()
+        return [line for line in lines if not line.startswith(own)]
+
+
 @contextlib.contextmanager
-def bad_hosts(owner: str, containers: tuple[str, ...] = tuple(CONTAINERS)) -> Iterator[dict[str, dict[str, object]]]:
-    """Inventory variables of the hosts, by name; the containers are gone when the context is left."""
+def bad_hosts(owner: str, containers: tuple[str, ...] = tuple(CONTAINERS)) -> Iterator[BadHosts]:
+    """The hosts; their containers are gone when the context is left."""
     install_programs({"ssh-keygen": ("openssh-client",)})
     prefix = f"tracktion-lab-{owner}-{secrets.token_hex(3)}"
     with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +131,8 @@ def bad_hosts(owner: str, containers: tuple[str, ...] = tuple(CONTAINERS)) -> It
             with ThreadPoolExecutor(len(containers)) as pool:
                 addresses = dict(zip(containers, pool.map(lambda name: _start(prefix, owner, name, key), containers)))
             with _silent_server() as silent:
-                yield _variables(addresses, key, Path(folder), silent)
+                names = {name: f"{prefix}-{name}" for name in containers}
+                yield BadHosts(_variables(addresses, key, Path(folder), silent), names)
         finally:
             attempt("docker", "rm", "--force", "--volumes", *(f"{prefix}-{name}" for name in containers))
 
@@ -140,6 +166,8 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
             "ansible_ssh_private_key_file": str(key),
             "ansible_ssh_args": SSH + ACCEPT_ANY_KEY,
             "ansible_python_interpreter": "/usr/bin/python3",
+            # How long to wait for the prompt of sudo.
+            "ansible_ssh_timeout": 30,
             **own,
         }
 
@@ -153,7 +181,7 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
         return user("closing" if name == "closing" else "plain", ansible_python_interpreter=f"/opt/{name}/python3")
 
     found: dict[str, dict[str, object]] = {}
-    local = {"ansible_host": "127.0.0.1", "ansible_user": "root", "ansible_ssh_args": SSH + ACCEPT_ANY_KEY}
+    local = {"ansible_host": "127.0.0.1", "ansible_user": "root", "ansible_ssh_args": IMPATIENT + ACCEPT_ANY_KEY}
     found["refused"] = {**local, "ansible_port": 1}
     found["silent"] = {**local, "ansible_port": silent}
     found["unresolved"] = {**local, "ansible_host": "nosuchhost.invalid"}
@@ -164,7 +192,7 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
         found |= {
             "good": user("plain"),
             "motd": user("motd"),
-            "chatty": python("chatty"),
+            **{name: python(name) for name in PYTHONS},
             "host_key": user(
                 "plain",
                 ansible_ssh_args=f"{SSH} -o StrictHostKeyChecking=yes -o UserKnownHostsFile={changed} -o ControlPath=none",
@@ -176,12 +204,13 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
             "requiretty": sudo("requiretty"),
             "banner": user("banner"),
             "wrong_interpreter": user("plain", ansible_python_interpreter="/usr/bin/python9.9"),
-            **{name: python(name) for name in PYTHONS if name != "chatty"},
         }
     if "nopython" in addresses:
         nopython = host("nopython")
         del nopython["ansible_python_interpreter"]
         found["no_python"] = nopython
+    if "starved" in addresses:
+        found["starved"] = host("starved")
     for name in ("readonly", "full", "noexec"):
         if name in addresses:
             found[name] = host(name)
@@ -192,7 +221,7 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
 def main() -> None:
     """Hold the hosts until standard input ends, their inventory on standard output: for trying things by hand."""
     with bad_hosts("by-hand") as hosts:
-        print(json.dumps({"all": {"hosts": hosts}}, indent=1), flush=True)
+        print(json.dumps({"all": {"hosts": hosts.variables}}, indent=1), flush=True)
         with contextlib.suppress(EOFError):
             input()
 

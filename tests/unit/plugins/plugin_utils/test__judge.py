@@ -51,6 +51,16 @@ def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(jud
     assert counts["items"] == 2
 
 
+def test_rows_that_the_account_may_not_see_are_unknown_beside_those_it_sees(judged):
+    hidden = [{"part": "queues[...]", "reason": "vhost b is hidden", "hint": "Grant it"}]
+    findings, counts = judged(outcome([{"name": "a", "ready": 100}, {"name": "c", "ready": 1}], unknown=hidden))
+    found = [(finding["object"], finding["status"], finding["summary"], finding["advice"]) for finding in findings]
+    assert found[1] == (None, "unknown", "vhost b is hidden", "Grant it")
+    assert found[0][:2] == ("a", "critical")
+    assert (counts["ok"], counts["unknown"], counts["critical"]) == (1, 1, 1)
+    assert judged(outcome([], unknown=hidden))[0][0]["status"] == "unknown"
+
+
 def test_a_null_is_told_with_what_the_measurement_says_of_all_such_items(judged):
     measured = outcome([{"name": "a", "ready": None}])
     (probe,) = measured["measurement"].values()

@@ -63,7 +63,7 @@ def test_a_command_repeats_what_the_run_was_started_with():
         vault_password_files=("/vault.sh",),
     )
     found = words(launch, tracktion_only="0123456789abcdef")
-    assert found[:4] == ["ansible-playbook", "tracktion.ops.remediate", "-i", "/inv/a b.yml"]
+    assert found[:4] == ["ansible-playbook", "playbooks/remediate.yml", "-i", "/inv/a b.yml"]
     assert " -b -u ann --vault-password-file /vault.sh --limit web -e @/vars.yml " in " ".join(found)
     assert extra(found) == {
         "queues_names": "a",
