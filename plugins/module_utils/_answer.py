@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Failure
 
 
@@ -20,6 +21,8 @@ def answer(module, work):
     except Failure as exc:
         told = "%s. Cure: %s" % (str(exc).rstrip("."), exc.cure) if exc.cure else str(exc)
         module.fail_json(msg=told, kind=exc.kind, cure=exc.cure)
+    finally:
+        _at_end.run()
     if not module._diff:
         result.pop("diff", None)
     if result.pop("failed", False):

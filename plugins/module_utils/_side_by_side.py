@@ -16,6 +16,7 @@ import selectors
 import signal
 import time
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure, cut, error
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -92,6 +93,7 @@ def _be_the_area(pipe, probes):
         for name, measure in probes.items():
             record = {"probe": name, "measurement": _measured(measure)}
             _write(pipe, json.dumps(record).encode("utf-8", "backslashreplace") + b"\n")
+        _at_end.run()
         os._exit(0)
     finally:
         os._exit(1)

@@ -161,7 +161,10 @@ def old_transaction(client, relation, seconds):
 
 def left_behind(client, relation):
     """The invalid indexes of the table that an unfinished REINDEX has left behind, quoted."""
-    return [_qualified(row["schema"], row["name"]) for row in client.rows(LEFT_BEHIND_INDEXES, {"oid": relation["table_oid"]})]
+    return [
+        _qualified(row["schema"], row["name"])
+        for row in client.rows(LEFT_BEHIND_INDEXES, {"oid": relation["table_oid"]})
+    ]
 
 
 def has_duplicates(client, relation):

@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
@@ -35,7 +36,12 @@ LOCK_TIMEOUT_MS = 50
 # Compiling a query over the catalogs of 15,000 indexes takes 0.7 s, running it 0.1 s.
 SETTINGS = "".join(
     "SET %s %s; " % (MARK, setting)
-    for setting in ("TRANSACTION READ ONLY", "LOCAL jit = off", "LOCAL statement_timeout = %d", "LOCAL lock_timeout = %d")
+    for setting in (
+        "TRANSACTION READ ONLY",
+        "LOCAL jit = off",
+        "LOCAL statement_timeout = %d",
+        "LOCAL lock_timeout = %d",
+    )
 )
 
 # SQLSTATE classes whose messages name objects and settings of the server. All others may quote data.
@@ -169,6 +175,7 @@ def connect(options):
     if kept is None or isinstance(kept, OutOfTime):
         try:
             kept = Client(_open(options, deadline), options)
+            _at_end.at_end(kept.connection.close)
         except CannotConnect as exc:
             kept = exc
         _kept[key] = kept
@@ -261,9 +268,7 @@ class Client:
             self.connection.close()
             raise QueryFailed("the server stopped answering (waited %.1f s); connection given up" % seconds)
         except psycopg2.Error as exc:
-            raise QueryFailed(
-                _reason(exc, seconds), exc.pgcode, message_of(exc), _hint_for(exc.pgcode, self.role)
-            )
+            raise QueryFailed(_reason(exc, seconds), exc.pgcode, message_of(exc), _hint_for(exc.pgcode, self.role))
 
 
 def read(unknown, parts, function, *arguments):
@@ -300,7 +305,7 @@ def message_of(exc):
     """What a psycopg2.Error says, without values of rows: its first line, or only its name."""
     kind = (exc.pgcode or "")[:2]
     # What has a context comes from a function, which may raise anything.
-    if exc.pgcode and (kind not in WITHOUT_DATA or kind in ("23", "42") and exc.diag.context):
+    if exc.pgcode and (kind not in WITHOUT_DATA or (kind in ("23", "42") and exc.diag.context)):
         name = type(exc).__name__
         return "%s (SQLSTATE %s; the message in the server's log may quote data)" % (name, exc.pgcode)
     return str(exc).strip().split("\n", 1)[0]

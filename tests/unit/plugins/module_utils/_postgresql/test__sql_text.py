@@ -62,7 +62,8 @@ SECRET = "hunter2"
         ("SET LOCAL app.key TO \"hunter2\"", "SET LOCAL app.key TO ?"),
         ('alter role "a;b" in database c set app.key = hunter2', 'alter role "a;b" in database c set app.key = ?'),
         ("alter system set app.key to hunter2", "alter system set app.key to ?"),
-        ("create function f() returns int set app.key = hunter2 as 'x'", "create function f() returns int set app.key = ?"),
+        ("create function f() returns int set app.key = hunter2 as 'x'",
+         "create function f() returns int set app.key = ?"),
         ("update t set a = b, c = 'hunter2'", "update t set a = b, c = ?"),
         ("alter table t alter c set default 5", "alter table t alter c set default ?"),
         ("create table t (password text, a int)", "create table t (password text, a int)"),
@@ -112,7 +113,9 @@ def test_an_option_shows_constants_but_no_password():
     assert _sql_text.shown(text, 300, True) == "alter role a password '***' valid until 'infinity'"
 
 
-@pytest.mark.parametrize("piece", ["'", "''", "\\'", "$", "$a$", "/*", "*/", "--", '"', "e'", "1e+", "set a=", ";", "(a\\"])
+@pytest.mark.parametrize(
+    "piece", ["'", "''", "\\'", "$", "$a$", "/*", "*/", "--", '"', "e'", "1e+", "set a=", ";", "(a\\"]
+)
 def test_no_text_takes_long(piece):
     started = time.monotonic()
     _sql_text.without_literals((piece * _sql_text.FETCHED)[: _sql_text.FETCHED])
