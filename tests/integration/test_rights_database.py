@@ -111,14 +111,14 @@ def without(pg, right):
     elif right == "SELECT ON SEQUENCE":
         pg.psql("revoke %s from %s" % (SEQUENCES, QUOTED))
     elif right:
-        pg.psql("revoke %s from public" % right)
+        pg.psql("revoke %s from public" % rights.REVOKED[right][0])
     try:
         yield
     finally:
         pg.psql("revoke pg_monitor from %s" % QUOTED)
         if right in rights.REVOKED:
-            pg.psql("revoke %s from %s" % (right, QUOTED))
-            pg.psql("grant %s to public" % right)
+            pg.psql("revoke %s from %s" % (rights.REVOKED[right][0], QUOTED))
+            pg.psql("grant %s to public" % rights.REVOKED[right][0])
 
 
 def findings(pg):

@@ -20,7 +20,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     Failure,
     OutOfTime,
     cut,
-    out_of_time,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 
@@ -178,7 +177,8 @@ def connect(options):
             _at_end.at_end(kept.connection.close)
         except CannotConnect as exc:
             kept = exc
-        _kept[key] = kept
+        if not isinstance(kept, OutOfTime):
+            _kept[key] = kept
     if isinstance(kept, CannotConnect):
         raise kept
     if kept.connection.closed:
@@ -227,9 +227,10 @@ class Client:
         return self._read(sql, parameters)
 
     def _read(self, sql, parameters=None):
-        seconds = self.deadline.remaining(at_most=self.timeout)
-        if seconds <= 0:
-            raise QueryFailed(out_of_time(0.0))
+        try:
+            seconds = self.deadline.step(self.timeout)
+        except OutOfTime as exc:
+            raise QueryFailed(str(exc)) from exc
         settings = SETTINGS % (max(1, seconds * 1000), LOCK_TIMEOUT_MS)
         cursor = self._execute(settings + _marked(sql), parameters, seconds)
         names = [column[0] for column in cursor.description]
@@ -332,10 +333,8 @@ def _open(options, deadline):
     psycopg2 = require("psycopg2")
     where = options["login_unix_socket"] or options["login_host"]
     port = options["login_port"]
-    if deadline.expired():
-        raise OutOfTime(0.0)
     hurried = deadline.too_short(options["timeout"])
-    seconds = deadline.remaining(at_most=options["timeout"])
+    seconds = deadline.step(options["timeout"])
     attempt = Deadline(seconds)
     addresses = [] if where.startswith("/") or not where else _resolve(where, port, attempt, hurried)
     arguments = {
