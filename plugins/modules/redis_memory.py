@@ -336,7 +336,7 @@ configuration:
     - What O(state=configured) did; else null. RV(configuration.before) and RV(configuration.after) have C(maxmemory) in bytes and C(maxmemory_policy).
     - C(persisted) says whether the settings outlive a restart, null where that cannot be known. C(persist_advice) says what to change by hand
       where they may not, else it is null.
-  returned: always
+  returned: when O(state=configured); null in O(state=deleted)
   type: dict
   contains:
     before:
@@ -376,7 +376,7 @@ deletion:
     - What O(state=deleted) deleted, or would delete in check mode; else null.
     - C(kept_count) are keys that were to go, but were used or written to in between. C(complete) is false where O(delete.max_count) or
       O(deadline) was reached first. C(names) are the first 1000.
-  returned: always
+  returned: when O(state=deleted); null in O(state=configured)
   type: dict
   sample: {database: 0, pattern: "cache:album:*", matched_count: 310, deleted_count: 2, deleted_bytes: 1808, kept_count: 0, complete: true,
     names: ["cache:album:1", "cache:album:2"], list_path: null}
