@@ -386,6 +386,9 @@ def _open(redis, options, deadline):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(deadline.remaining() + GRACE_SECONDS)
+    if isinstance(state["error"], socket.timeout):
+        # A host without CPU time to spare is late with the reason.
+        thread.join(1.0)
     if state["error"]:
         raise state["error"]
     return state["connection"]
