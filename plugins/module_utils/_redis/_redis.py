@@ -30,6 +30,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import HIDDEN, redact
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import readable
 
 CONNECTION_SPEC = {
     "login_host": {"type": "str", "default": "localhost"},
@@ -222,10 +223,10 @@ class Client:
             return 0.0
 
     def _reply_error(self, text: str) -> ReplyError:
-        """A server may quote the arguments of a command that it does not know."""
+        """A server may quote the arguments of a command that it does not know, and names that others chose."""
         if self._password:
             text = text.replace(self._password, HIDDEN)
-        return ReplyError(redact(text))
+        return ReplyError(redact(readable(text.encode("utf-8", "surrogateescape"))))
 
     def select(self, database):
         if database != self.database:
