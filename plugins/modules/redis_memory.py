@@ -324,7 +324,8 @@ distribution:
     explained_ratio: 0.938433
     confidence: 0.95
     prefixes:
-      - {database: 0, readable: true, prefix: track, pattern: "track:*", type: string, seen_count: 12362, key_count: 403816, key_count_low: 398440, key_count_high: 409265,
+      - {database: 0, readable: true, prefix: track, pattern: "track:*", type: string, seen_count: 12362, key_count: 403816,
+         key_count_low: 398440, key_count_high: 409265,
          bytes: 73226480, bytes_low: 72177129, bytes_high: 74291087, mean_bytes: 181, without_ttl_count: 403816, without_ttl_bytes: 73226480,
          ttl_ratio: 0.0, mean_ttl_seconds: null}
     prefixes_total: 6
