@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import time
 
+# With less time than this, silence proves nothing.
+LEAST_SECONDS = 0.1
+
 
 class Failure(Exception):
     """Why something was not done. ``kind`` is a stable word for it, ``cure`` the next step for a person, or null."""
@@ -28,6 +31,29 @@ class CannotConnect(Failure):
     def __init__(self, kind, message, cure=None):
         super().__init__(message, cure)
         self.kind = kind
+
+
+# A step that had this share of its timeout and got no answer has failed; with less, nothing is known.
+ENOUGH = 0.5
+
+
+# Kinds of a failure in which no answer came: within the timeout of the step, or of the whole measurement.
+LATE = ("timeout", "deadline")
+
+
+class OutOfTime(CannotConnect):
+    """The deadline left less time than a step may take. It says nothing about the service."""
+
+    def __init__(self, left=0.0, what=""):
+        cure = "Raise the deadline of the area, or measure when the host is less busy."
+        super().__init__("deadline", (what and what + ": ") + out_of_time(left), cure)
+
+
+class NotAllowed(CannotConnect):
+    """The account may not speak to the service. It says nothing about the service."""
+
+    def __init__(self, message, cure):
+        super().__init__("permission", message, cure)
 
 
 class CannotMeasure(Failure):
@@ -62,8 +88,19 @@ class Deadline:
         left = max(0.0, self._end - self._clock())
         return left if at_most is None else min(left, at_most)
 
+    def step(self, at_most=None):
+        """Seconds for the next connection attempt, query or read. Raises OutOfTime where too few are left for an answer."""
+        left = self.remaining(at_most)
+        if left < LEAST_SECONDS and (at_most is None or left < at_most):
+            raise OutOfTime(left)
+        return left
+
     def expired(self):
         return self.remaining() == 0.0
+
+    def too_short(self, timeout: float) -> bool:
+        """Return whether so little is left that a step which gets no answer until the end proves nothing."""
+        return self.remaining() < timeout * ENOUGH
 
 
 class Unknown:
@@ -73,7 +110,12 @@ class Unknown:
         self.parts = []
 
     def add(self, part, reason, hint=None):
-        """Note that ``part`` could not be read. ``hint``: what to do so that it can be, such as a GRANT."""
+        """Note that ``part`` could not be read. ``hint``: what to do so that it can be, such as a GRANT.
+
+        ``<list>.*`` means all items of a list or fields of a mapping, ``<list>[...]`` items that are missing from it. A
+        Failure as the ``reason`` brings its own hint.
+        """
+        hint = hint or getattr(reason, "cure", None)
         entry = {"part": part, "reason": cut(" ".join(str(reason).split()), 300)}
         self.parts.append(dict(entry, hint=hint) if hint else entry)
 
@@ -84,9 +126,14 @@ def error(exc):
 
 
 def unreachable(parts, exc):
-    """The measurement of a service that cannot be reached: every part null, the reason in ``error``."""
+    """The measurement of a service that cannot be reached: every part null, the reason in ``error``.
+
+    ``reachable`` is null if there was no time, or no right, to find out.
+    """
     measurement = dict.fromkeys(parts)
-    measurement.update(reachable=False, error=error(exc), unknown=[])
+    measurement.update(
+        reachable=None if isinstance(exc, (NotAllowed, OutOfTime)) else False, error=error(exc), unknown=[]
+    )
     return measurement
 
 
@@ -95,6 +142,11 @@ def reached(parts, unknown):
     measurement = dict(parts)
     measurement.update(reachable=True, error=None, unknown=unknown.parts)
     return measurement
+
+
+def out_of_time(left: float) -> str:
+    """Return why something was not measured, if ``left`` seconds were too few for it."""
+    return "not measured (%.1f s of the deadline left)" % left
 
 
 def cut(text, limit):

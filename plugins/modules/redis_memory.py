@@ -103,7 +103,8 @@ options:
         type: int
         default: 1000
       list_path:
-        description: File on the host, made with mode 0600, to append a line of JSON to for each key that went.
+        description:
+          - File on the host, made with mode 0600, to append a line of JSON to for each key that went. A link is not followed.
         type: path
   distribution:
     description:

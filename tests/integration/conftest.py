@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.postgresql import database
+from tests.integration.rabbitmq import broker
 from tests.integration.redis_lab import cache
 from tests.lab.stack import Stack
 
@@ -49,6 +50,20 @@ def redis7():
 def redis8():
     """Redis 8.0, with a configuration file."""
     with cache("trixie") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def rabbitmq310():
+    """RabbitMQ 3.10, which counts every second."""
+    with broker("bookworm") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def rabbitmq40():
+    """RabbitMQ 4.0, which counts every second."""
+    with broker("trixie") as found:
         yield found
 
 

@@ -28,10 +28,9 @@ from tests.lab.shell import wait_until
 NAME = "lab/sp ace é.%s"
 
 
-@pytest.fixture(scope="module", params=("bookworm", "trixie"))
+@pytest.fixture(scope="module", params=("rabbitmq310", "rabbitmq40"))
 def lab(request):
-    with broker(request.param) as found:
-        yield found
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +364,7 @@ def test_an_exclusive_queue_exists_though_nobody_may_ask_it(lab):
         assert [found["exists"] for found in said["expected"]] == [True, False]
         assert said["expected"][0]["error"]["kind"] == "exclusive"
         assert said["totals"] is None
-        assert {entry["part"] for entry in said["unknown"]} == {"rates_mode", "totals", "queues", "hidden_vhosts"}
+        assert {entry["part"] for entry in said["unknown"]} == {"rates_mode", "totals", "queues[...]", "hidden_vhosts"}
 
 
 def test_growth_is_sampled_where_the_api_does_not_know_it(one):

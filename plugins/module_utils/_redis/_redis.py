@@ -26,6 +26,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     BadOption,
     CannotConnect,
     Deadline,
+    OutOfTime,
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
@@ -109,15 +110,12 @@ class ReplyError(Exception):
         return self.code == "NOPERM" and " access " in str(self)
 
 
-class DeadlineSpent(CannotConnect):
+class DeadlineSpent(OutOfTime):
     """Our own time is over. This says nothing about the server."""
 
     def __init__(self, detail: str = ""):
-        super().__init__(
-            "deadline",
-            "not measured (0.0 s of the deadline left)%s" % detail,
-            "Raise deadline (cache_deadline in the role), or find out what slows this host down",
-        )
+        super().__init__(0.0)
+        self.args = (self.args[0] + detail,)
 
 
 def not_reached(parts, exc: CannotConnect) -> dict:
@@ -319,6 +317,8 @@ def connect(options):
     if key not in _kept:
         try:
             _kept[key] = _log_in(options)
+        except OutOfTime:
+            raise
         except CannotConnect as exc:
             _kept[key] = exc
     client = _kept[key]

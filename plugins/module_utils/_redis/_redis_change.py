@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
@@ -295,21 +295,16 @@ def _unlink(client, batch, delete):
 
 
 def _listing(path):
-    """The file that takes the names of what went, opened before anything goes.
-
-    Others may be able to write to its directory: a link is not followed, and nothing but a regular file is written.
-    """
-    if not path:
-        return open(os.devnull, "w", encoding="utf-8")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    """The file that takes the names of what went, opened before anything goes."""
     try:
-        descriptor = os.open(path, flags, 0o600)
+        if not path:
+            return open(os.devnull, "w", encoding="utf-8")
+        directory, name = _safe_files.beside(path, sticky=True)
+        with directory:
+            descriptor = directory.open(name, _safe_files.WRITE | os.O_CREAT | os.O_APPEND)
+        return os.fdopen(descriptor, "w", encoding="utf-8")
     except OSError as exc:
         raise BadOption("delete.list_path: %s cannot be written: %s" % (path, exc))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise BadOption("delete.list_path: %s is not a regular file" % path)
-    return os.fdopen(descriptor, "w", encoding="utf-8")
 
 
 def _entry(name, size, database):

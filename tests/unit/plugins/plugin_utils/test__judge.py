@@ -43,7 +43,7 @@ def test_a_finding_says_what_was_seen_and_which_limit_it_met(judged):
 def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(judged):
     findings, counts = judged(outcome([{"name": "a", "ready": None}, {"name": "b", "ready": 100}]))
     assert [(finding["object"], finding["status"]) for finding in findings] == [("b", "critical"), ("a", "unknown")]
-    assert findings[1]["summary"] == "ready is not known"
+    assert findings[1]["summary"] == "ready was not measured"
     # Where the measurement says why, that is what is told.
     unknown = [{"part": "queues.a", "reason": "locked"}]
     (finding,), _counts = judged(outcome([{"name": "a", "ready": None}], unknown=unknown))
@@ -51,12 +51,22 @@ def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(jud
     assert counts["items"] == 2
 
 
+def test_rows_that_the_account_may_not_see_are_unknown_beside_those_it_sees(judged):
+    hidden = [{"part": "queues[...]", "reason": "vhost b is hidden", "hint": "Grant it"}]
+    findings, counts = judged(outcome([{"name": "a", "ready": 100}, {"name": "c", "ready": 1}], unknown=hidden))
+    found = [(finding["object"], finding["status"], finding["summary"], finding["advice"]) for finding in findings]
+    assert found[1] == (None, "unknown", "vhost b is hidden", "Grant it")
+    assert found[0][:2] == ("a", "critical")
+    assert (counts["ok"], counts["unknown"], counts["critical"]) == (1, 1, 1)
+    assert judged(outcome([], unknown=hidden))[0][0]["status"] == "unknown"
+
+
 def test_a_null_is_told_with_what_the_measurement_says_of_all_such_items(judged):
     measured = outcome([{"name": "a", "ready": None}])
     (probe,) = measured["measurement"].values()
     # Of something else, of another item, and of the list, which was read.
     probe["unknown"] = [{"part": part, "reason": "not of this"} for part in ("other", "queues.b", "queues")]
-    assert judged(measured)[0][0]["summary"] == "ready is not known"
+    assert judged(measured)[0][0]["summary"] == "ready was not measured"
     probe["unknown"].append({"part": "queues.*", "reason": "nobody counts"})
     assert judged(measured)[0][0]["summary"] == "nobody counts"
 
