@@ -276,9 +276,9 @@ class Client:
             chunk = self._socket.recv(CHUNK)
             if not chunk:
                 raise ConnectionResetError("the server closed the connection")
-        except DeadlineSpent as exc:
+        except DeadlineSpent:
             # A reply is still to come.
-            raise self._break(exc)
+            raise self._break(self._failure(socket.timeout()))
         except OSError as exc:
             raise self._break(self._failure(exc))
         self._reader.feed(chunk)
