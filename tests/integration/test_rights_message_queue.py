@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_node_info
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
 from tests.integration import areas
 from tests.integration.rabbitmq import forget_connections
@@ -209,7 +211,7 @@ def test_hints_are_safe_to_paste_whatever_the_names(rabbitmq40):
         assert {finding["advice"].partition(": ")[2] for finding in found["message_queue.vhost_hidden"]} == {
             "`%s`" % command for command in commands(hint)
         }
-        assert len(commands(hint)) == len(HOSTILE)
+        assert len(commands(hint)) == len(one.rabbitmq_api("GET", "/vhosts")) - 1
         run(one, commands(hint))
         assert diagnose(one, settings)[1] == set()
         assert run(one, ["ls /tmp/pwned || echo no"]).strip() == "no"
@@ -235,3 +237,32 @@ def test_our_connections_are_in_none_of_our_lists(one):
         forget_connections()
         listed = one.run("rabbitmq_node_info")["connections"]
         assert (listed["total"], [entry["client"] for entry in listed["most_channels"]]) == (1, ["lab"])
+        cluster = one.rabbitmq_api("GET", "/overview")["cluster_name"]
+        seen = {tag: identities(one, tag) for tag in ("administrator", "monitoring", "management")}
+        assert seen["administrator"][0].startswith("rabbitmq:%s/rabbitmq-cluster-id-" % cluster)
+        assert re.fullmatch("rabbitmq:%s/[0-9a-f]{16}" % re.escape(cluster), seen["monitoring"][0])
+        assert seen["management"][0] is None
+        assert all(first == second for first, second in seen.values())
+
+
+def identities(one, tag):
+    """What two measurements by a user with this tag say that the broker is."""
+    with user(one, tag, {"/": "^$"}):
+        login = {"login_user": "lab.user", "login_password": "lab"}
+        return [one.run("rabbitmq_node_info", **login)["identity"] for _time in range(2)]
+
+
+def test_brokers_of_one_name_are_told_apart():
+    def told(connected_at, name):
+        client = SimpleNamespace(overview={"cluster_name": "rabbit@rabbitmq"}, tags=frozenset(["monitoring"]))
+        entries = [{"connected_at": connected_at + later, "name": name} for later in (5000, 0)]
+        return _rabbitmq_node_info.identity(client, entries)
+
+    assert told(1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672") == told(
+        1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672"
+    )
+    assert told(1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672") != told(
+        1790000000002, "172.18.0.5:41306 -> 172.18.0.2:5672"
+    )
+    silent = SimpleNamespace(overview={"cluster_name": "rabbit@rabbitmq"}, tags=frozenset(["monitoring"]))
+    assert _rabbitmq_node_info.identity(silent, []) is None
