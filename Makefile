@@ -15,6 +15,8 @@ PYTEST_ARGS ?=
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# By name, too, the collection is this checkout.
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/playbooks/collections:$(HOME)/.ansible/collections:/usr/share/ansible/collections
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 

@@ -8,13 +8,35 @@ from __future__ import annotations
 
 import threading
 
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, out_of_time
+
 
 class Hung(OSError):
     """A call did not come back in time. It goes on in a thread that dies with the process."""
 
 
+class NotMeasured(OSError):
+    """The deadline left less time than the call may take. It says nothing about what was called."""
+
+
+def within(deadline: Deadline, timeout: float, function, *arguments):
+    """Return what ``function`` returns, or raise what it raises.
+
+    Raises Hung after ``timeout`` seconds, NotMeasured if the deadline comes long before that.
+    """
+    left, too_short = deadline.remaining(), deadline.too_short(timeout)
+    try:
+        return bounded(function, min(left, timeout), *arguments)
+    except Hung as exc:
+        if too_short:
+            raise NotMeasured(out_of_time(left)) from exc
+        raise
+
+
 def bounded(function, seconds, *arguments):
-    """What ``function`` returns or raises, or Hung after ``seconds``."""
+    """What ``function`` returns or raises; Hung after ``seconds``, and NotMeasured where these are none."""
+    if seconds <= 0:
+        raise NotMeasured(out_of_time(0.0))
     outcome = {}
 
     def work():

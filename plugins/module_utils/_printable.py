@@ -17,3 +17,22 @@ def printable(text):
     if "\x1b" in text:
         text = ANSI.sub("", text)
     return UNPRINTABLE.sub("\ufffd", text)
+
+
+def shown(path: str) -> str:
+    """Return a path as Unicode that can be sent: a byte that is not UTF-8 becomes ``\\xf6``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def raw(path: str) -> str | None:
+    """Return the bytes of a path in hexadecimal if ``shown`` loses some of them; else null."""
+    data = path.encode("utf-8", "surrogateescape")
+    return None if path.isascii() or _is_utf8(data) else data.hex()
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

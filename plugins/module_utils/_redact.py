@@ -19,15 +19,22 @@ PASSWORD = re.compile(r"""(\bpassword\s*(?:=|\bto\b)?\s*)(?:e?'(?:[^']|'')*(?:'|
 
 # Names whose value is a secret, wherever in a longer name (PGPASSWORD, X-Api-Key, aws_secret_access_key).
 NAMES = (
-    r"passw(?:or)?d|passphrase|passcode|pwd|\bpass\b|_pass\b|secret|token|credential|cookie|"
-    r"(?:api|access|private|secret|auth|account|encryption|signing|shared)[_.\- ]?key|"
-    r"bearer|sess(?:ion)?[_-]?id|\bsession(?=\\*[\"']|=)|\bsid\b|csrf|signature|\bsig\b|\bdsn_pw"
+    r"passw(?:or)?[dt]|passphrase|passcode|pwd|\bpass\b|_pass\b|\bpw\b|_pw\b|secret|token|credential|cookie|"
+    r"kennwort|contrase\xf1a|mot de passe|\bsalt\b|\bjwt\b|\botp\b|(?:verification|one[ \-]time|pin)[ _\-]code|"
+    r"(?:api|access|private|secret|auth|account|encryption|signing|shared|app|master|licen[cs]e)[_.\- ]?key|"
+    r"bearer|sess(?:ion)?[_-]?id|\bsession(?=\\*[\"']|=)|\bsid\b|csrf|signature|\bsig\b|\bdsn_pw|"
+    r"web_?hook[_-]?url|auth(?=\\*[\"']?\s*(?:=(?!=)|:\s*[\[({]))"
 )
 # Bounded, as everything here that repeats: a line may be made of nothing but such names.
 NAME = r"(?:%s)[\w.\-]{0,40}" % NAMES
 # A quote may be escaped, several times over: JSON in JSON. One that is not closed runs to the end.
 QUOTED = r"""[bu]?(\\*")(?:(?!(?<!\\)\3).)*(?:\3|$)|[bu]?(\\*')(?:(?!(?<!\\)\4).)*(?:\4|$)"""
-BARE = r"""[^\s,;&"'<>(){}\[\]\\][^\s,;&"'<>]*"""
+# A comma and the like ends a value, unless what follows is no name with a value.
+BARE = r"""[^\s,;&"'<>(){}\[\]\\](?:[^\s,;&"'<>]|[,;&](?=[^\s,;&="'<>:]{1,100}(?:[\s,;&]|\Z)))*"""
+# What a shell, or SQL, reads as a part of the quoted value before it.
+ADJACENT = r"""(?:'[^']*(?:'|$)|"[^"]*(?:"|$))*"""
+# A value in the brackets of a constructor: SecretStr('x').
+CALL = r"""[A-Za-z_][\w.]{0,40}\([^)]*(?:\)|$)"""
 # A list or a mapping of secrets goes as a whole, as far as the first bracket that closes.
 BRACKETED = r"""\[[^\]]*(?:\]|$)|\{[^}]*(?:\}|$)|\([^)]*(?:\)|$)"""
 # A phrase without quotes, where nothing but words follows the colon: up to a mark, or a name with its value.
@@ -49,11 +56,20 @@ RULES = tuple(
     for pattern, flags, replacement in (
         # Keys and certificates in PEM, also where the end is missing or line ends are escaped.
         (r"-----BEGIN ([A-Z0-9 ]+)-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.S, r"-----BEGIN \1----- " + HIDDEN),
+        (r"(\bBEGIN [A-Z ]{0,30}PRIVATE KEY-----)(?! \*\*\*).*", re.S, r"\1 " + HIDDEN),
+        # A user that is a token, as its password says.
+        (r"""(://)[^\s/:@"'<>]{1,200}(?=:(?:x-oauth-basic)?@)""", 0, r"\1" + HIDDEN),
         # scheme://user:password@host, up to the last @ of the word; and a long user that is a token.
-        (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:"'<>]*:)[^\s"'<>]+@""", re.I, r"\1" + HIDDEN + "@"),
+        (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:"'<>]{0,200}:)[^\s"'<>]{1,500}@""", re.I, r"\1" + HIDDEN + "@"),
+        # user:password@host without a scheme, where a port, a path or a bracket follows.
+        (
+            r"""((?<![\w.\-/:@%])(?://)?[\w.\-]{1,64}:)[^\s:/@"'<>(){}]{1,100}@(?=[\w.\-]{1,100}[:/(])""",
+            0,
+            r"\1" + HIDDEN + "@",
+        ),
         # The same cut off before the @, where it is no port.
-        (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:@"'<>]*:)(?!\d+\Z)[^\s"'<>@/]+\Z""", re.I, r"\1" + HIDDEN),
-        (r"""(\b[a-z][a-z0-9+.\-]{0,20}://)[^\s/:@"'<>]{20,}@""", re.I, r"\1" + HIDDEN + "@"),
+        (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:@"'<>]{0,200}:)(?!\d+\Z)[^\s"'<>@/]{1,500}\Z""", re.I, r"\1" + HIDDEN),
+        (r"""(\b[a-z][a-z0-9+.\-]{0,20}://)[^\s/:@"'<>]{20,500}@""", re.I, r"\1" + HIDDEN + "@"),
         # HTTP's headers. Digest has quotes among its values.
         (r"""(authorization\\*["']?\s*[:=,]\s*\\*["']?digest\s)[^\r\n]+""", re.I, r"\1" + HIDDEN),
         (
@@ -65,7 +81,22 @@ RULES = tuple(
         (r"""(\b(?:set-)?cookie\\*["']?\s*[:=]\s*\\*["']?)[^\r\n"'\\]+""", re.I, r"\1" + HIDDEN),
         (r"(\b[Bb](?:earer|EARER) )[\w.~+/\-]{6,}=*", 0, r"\1" + HIDDEN),
         (r"(\b[Bb](?:asic|ASIC) )(?=\S*(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9+/]{6,}=*", 0, r"\1" + HIDDEN),
-        # SQL. PASSWORD '...' is hide_passwords().
+        (r"(\b(?:HTTP)?(?:Basic|Digest)Auth\()[^)]+", 0, r"\1" + HIDDEN),
+        (r"(\bset\s+password\s+for\s[^=\n]{1,100}=\s*)'(?:[^']|'')*(?:'|$)", re.I, r"\1'" + HIDDEN + "'"),
+        # SQL. PASSWORD '...' is hide_passwords(). What PostgreSQL quotes of a row, or of the parameters of a statement.
+        (r"(Failing row contains )\(.*", re.S, r"\1(" + HIDDEN + ")"),
+        (r"(\$\d{1,4} = )'(?:[^']|'')*(?:'|$)", 0, r"\1'" + HIDDEN + "'"),
+        (
+            r"(\binsert\s+into\b[^()]{0,200}\((?=[^()]{0,500}(?:%s))[^()]{0,1000}\)\s*values\s*)\(.*" % NAMES,
+            re.I | re.S,
+            r"\1(" + HIDDEN + ")",
+        ),
+        (
+            r"(\b(?:crypt|pgp_\w{1,30}|encrypt|decrypt|hmac)\s{0,3}\(\s{0,3})[^)]{1,500}(?:\)|$)",
+            re.I,
+            r"\1" + HIDDEN + ")",
+        ),
+        (r"({}\)\s*=\s*)\([^)]*(?:\)|$)".format(NAME), re.I, r"\1(" + HIDDEN + ")"),
         (
             r"""(\bidentified\s+(?:with\s+\S+\s+)?(?:by|as)\s+(?:password\s+)?)('[^']*(?:'|$)|"[^"]*(?:"|$)|\S+)""",
             re.I,
@@ -73,49 +104,90 @@ RULES = tuple(
         ),
         # {"name": "PASSWORD", "value": "..."}, <add key="password" value="..."/>, <password>...</password>
         (
-            r"""(\b(?:name|key|id)\\*["']?\s*[=:]\s*\\*["'][\w.\-]{{0,40}}?{}\\*["']\s*,?\s*\\*["']?value\\*["']?\s*[=:]\s*)"""
+            r"""(\b(?:name|key|id|type)\\*["']?\s*[=:]\s*\\*["']?[\w.\-]{{0,40}}?{}\\*["']?\s*(?:,|\\+n)?\s*\\*["']?value\\*["']?\s*[=:]\s*)"""
             r"""({}|{})""".format(NAME, QUOTED, BARE),
             re.I | re.S,
             r"\1" + HIDDEN,
         ),
         (r"""(<[\w:.\-]{{0,40}}?{}(?:\s[^<>]{{0,100}})?>)[^<]+(?=</|\Z)""".format(NAME), re.I, r"\1" + HIDDEN),
+        (r"""(<\w{{1,40}}\s[^<>]{{0,100}}?{}["'][^<>]{{0,100}}>)[^<]+(?=</|\Z)""".format(NAME), re.I, r"\1" + HIDDEN),
+        (r"""(\bname=\\*["'][\w.\-]{{0,40}}?{}\\*["'](?:\\+[rn]|\s){{2,16}})\S+""".format(NAME), re.I, r"\1" + HIDDEN),
         # password: some words
         (r"""((?:passw(?:or)?d|passphrase)\\*["']?\s*:[ \t]+)(?:%s)""" % PHRASE, re.I, r"\1" + HIDDEN),
         # name=value, name: value, "name": "value", ('name', 'value'), name => value, name%3Dvalue, name("value"),
         # --name value
         (r"""({}\\*["']\s*,\s*)({})""".format(NAME, QUOTED), re.I | re.S, r"\1" + HIDDEN),
         (
-            r"""({}\\*["']?\s*(?:=>|->|\u2192|:=|==?|:|%3[da])\s*)({}|{}|{})""".format(NAME, QUOTED, BRACKETED, BARE),
+            r"""({}(?:\[\])?\]?\\*["']?\s*(?:=>|->|\u2192|:=|==?|:|%(?:25)*3[da]|[\u2013\u2014\uff1a\uff1d\uff5e])\s*)"""
+            r"""((?:{}){}|{}|{}|{})""".format(NAME, QUOTED, ADJACENT, BRACKETED, CALL, BARE),
             re.I | re.S,
             r"\1" + HIDDEN,
         ),
         (r"""({}\(\s*)({})""".format(NAME, QUOTED), re.I | re.S, r"\1" + HIDDEN),
         (r"""((?<![\w\-])--?[\w\-]{{0,40}}?{}\s+)({}|{})""".format(NAME, QUOTED, BARE), re.I | re.S, r"\1" + HIDDEN),
         # password is x, password "x", token x9
-        (r"""(\b(?:password|passphrase|secret|token)\s+(?:is|was|of|to):?\s+)(\S+)""", re.I, r"\1" + HIDDEN),
         (
-            r"""(\b(?:password|passphrase|secret|token)\s+)("[^"]*(?:"|$)|`[^`]*(?:`|$)|'(?:[^']|'')*(?:'|$))""",
+            r"(\b(?:passw(?:or)?d|passphrase)\s+(?:is generated )?for\s[^\n]{1,80}?(?::\s+|\s+is\s+))\S+",
             re.I,
             r"\1" + HIDDEN,
         ),
-        (r"""(\b(?:password|passphrase|token|api[ _\-]?key)\s+)(?=\S*\d)[^\s"'<>]{6,}""", re.I, r"\1" + HIDDEN),
+        (
+            r"""(\b(?:password|passphrase|secret|token)\s+(?:is|was|of|to|(?:set|changed) to):?\s+)(\S+)""",
+            re.I,
+            r"\1" + HIDDEN,
+        ),
+        (
+            r"""(\b(?:password|passphrase|secret|token)\s+)("[^"]*(?:"|$)|`[^`]*(?:`|$)|<[^<>\s]{1,100}>|'(?:[^']|'')*(?:'|$))""",
+            re.I,
+            r"\1" + HIDDEN,
+        ),
+        (
+            r"""(\b(?:password|passphrase|secret|token|(?:api|master|licen[cs]e)[ _\-]?key|"""
+            r"""(?:verification|pin)[ _\-]code)\s+)(?=\S*\d)[^\s"'<>]{6,}""",
+            re.I,
+            r"\1" + HIDDEN,
+        ),
         # Redis
         (
-            r"""(\bAUTH["']?(?:\s+["']?\w{1,40}["']?)?\s+)("[^"]*(?:"|$)|'[^']*(?:'|$)|(?=\S*\d)[^\s"'<>]+)""",
+            r"""(\bAUTH["']?(?:\s+\d\))?(?:\s+["']?\w{1,40}["']?(?:\s+\d\))?)?\s+)("[^"]*(?:"|$)|'[^']*(?:'|$)|(?=\S*\d)[^\s"'<>]+)""",
             0,
             r"\1" + HIDDEN,
         ),
+        (r"(\bSETUSER\s[^\n]{0,200}?\s[\"']?>)[^\s\"']+", re.I, r"\1" + HIDDEN),
         (r"""(\b(?:requirepass|masterauth)\\*["']?\s+)\S+""", re.I, r"\1" + HIDDEN),
         # Programs whose options are letters: curl -u user:x, redis-cli -a x, mysql -px
         (r"""((?<!\S)(?:-u|--user|--proxy-user)[ =]?["']?[^\s:"'/]{1,64}:)[^\s"']+""", 0, r"\1" + HIDDEN),
         (r"(\bredis-cli\b[^\n|;]{0,200}?\s-a\s{0,3})\S+", 0, r"\1" + HIDDEN),
-        (r"(\b(?:mysql\w*|mariadb|sshpass|docker login)\b[^\n|;]{0,200}?\s-p\s{0,3})\S+", 0, r"\1" + HIDDEN),
+        (
+            r"(\b(?:mysql\w*|mariadb[\w\-]*|mongo(?:sh|dump|restore|export|import)?|sshpass|7za?|"
+            r"(?:docker|podman) login)\b[^\n|;]{0,200}?\s-p\s{0,3})\S+",
+            0,
+            r"\1" + HIDDEN,
+        ),
+        (r"(\b(?:zip|unzip|sqlcmd)\b[^\n|;]{0,200}?\s-P\s{0,3})\S+", 0, r"\1" + HIDDEN),
+        (r"(\bldap\w{1,20}\b[^\n|;]{0,200}?\s-w\s{0,3})\S+", 0, r"\1" + HIDDEN),
+        (r"(\bopenssl\b[^\n|;]{0,200}?\s-k\s{0,3})\S+", 0, r"\1" + HIDDEN),
+        (r"(\bsnmp\w{1,20}\b[^\n|;]{0,200}?\s-[cAX]\s{0,3})\S+", 0, r"\1" + HIDDEN),
+        (r"(\bhtpasswd\s+-\w{0,8}b\w{0,8}\s+\S{1,200}\s+\S{1,200}\s+)\S+", 0, r"\1" + HIDDEN),
+        (r"(\bvault login\s+)(?!-)\S+", 0, r"\1" + HIDDEN),
+        (
+            r"(\brabbitmqctl\b[^\n|;]{0,200}?\s(?:add_user|change_password|authenticate_user)\s+\S{1,200}\s+)\S+",
+            0,
+            r"\1" + HIDDEN,
+        ),
+        (
+            r"(\b(?:echo|printf)\s)[^\n|]{1,200}"
+            r"(?=\|[^\n|]{0,200}?(?:--password-stdin|\bchpasswd\b|\bpasswd --stdin|\bsudo -S))",
+            0,
+            r"\1" + HIDDEN + " ",
+        ),
         # Tokens that show by their shape whose they are.
         (r"\beyJ[\w\-]{6,}\.[\w\-]+(?:\.[\w\-]*)?", 0, HIDDEN),
         (r"\b(?:AKIA|ASIA|AGPA|AROA|AIDA)[0-9A-Z]{12,}\b", 0, HIDDEN),
         (r"\b(?:gh[pousr]_|github_pat_|glpat-|npm_|pypi-|dop_v1_|hv[sb]\.|xox[abeprs]-|xapp-)[\w\-]{10,}", 0, HIDDEN),
         (r"\b(?:sk|pk|rk)[_\-](?:live_|test_|ant-|proj-)?[\w\-]{16,}", 0, HIDDEN),
         (r"\bAIza[\w\-]{30,}|\bya29\.[\w\-]{10,}|\bSG\.[\w\-]{10,}\.[\w\-]{10,}", 0, HIDDEN),
+        (r"""([?&](?:key|code|auth)=)[^\s&"'<>]{6,}""", re.I, r"\1" + HIDDEN),
         (
             r"(hooks\.slack\.com/services/|discord(?:app)?\.com/api/webhooks/|api\.telegram\.org/bot)[^\s\"']+",
             re.I,
@@ -149,3 +221,11 @@ def redact(text):
     for pattern, replacement in RULES:
         text = pattern.sub(replacement, text)
     return hide_passwords(text)
+
+
+def redact_setting(name: str, value: str | None) -> str | None:
+    """Return the value of the variable ``name`` as ``redact`` shows it after this name."""
+    if value is None:
+        return None
+    head, shown = name + "=", redact("%s=%s" % (name, value))
+    return shown[len(head) :] if shown.startswith(head) else HIDDEN

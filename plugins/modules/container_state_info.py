@@ -116,7 +116,6 @@ engine:
     installed: {description: Whether this machine has one., type: bool, returned: always}
     kind: {description: V(docker) or V(podman)., type: str, returned: always}
     rootless: {description: Whether it runs without root; null where it was not told., type: bool, returned: always}
-    command: {description: 'The words with which a person speaks to it, such as C(docker).', type: str, returned: always}
     version: {description: Its version., type: str, returned: always}
     major_version: {description: The first part of it., type: int, returned: always}
     api_version: {description: The newest version of the API that it speaks., type: str, returned: always}
@@ -143,9 +142,10 @@ containers:
     service: {description: 'Its compose service, or null.', type: str, returned: always}
     expected: {description: Whether its service is one of O(expected_services)., type: bool, returned: always}
     protected: {description: Whether it has the label C(tracktion.ops.protected=true)., type: bool, returned: always}
-    up_command:
-      description: What a person types to have its service made as the compose file says, with what compose noted on it; null where it is of none.
-      type: str
+    compose_options:
+      description: The options of C(docker compose) that name its project and files, as compose noted them on it; empty where it noted none.
+      type: list
+      elements: str
       returned: always
     image: {description: The image it was made from., type: str, returned: always}
     status:
@@ -203,7 +203,7 @@ containers_total:
   sample: 6
 missing_services:
   description: O(expected_services) that have no container, each as C(project) (null for any), C(service), C(protected) (false) and
-    C(up_command).
+    C(compose_options).
   returned: always
   type: list
   elements: dict
@@ -223,7 +223,7 @@ compose:
   contains:
     files: {description: 'Which were looked at, as C(project), C(files), C(error).', type: list, elements: dict, returned: always}
     missing:
-      description: Services of the files that have no container, as C(project), C(service), C(protected) (false) and C(up_command); null where no
+      description: Services of the files that have no container, as C(project), C(service), C(protected) (false) and C(compose_options); null where no
         file could be read.
       type: list
       elements: dict
@@ -239,7 +239,8 @@ compose:
 paths:
   description:
     - Paths of the host that are mounted, as C(path), C(used_by), C(exists), C(uid), C(gid), C(mode), and C(denied), the containers whose user (where
-      it is a number) the modes and access control lists keep from reading it, as C(container), C(uid), C(gids). Null for an engine on another machine.
+      it is a number) the modes and access control lists keep from reading it, as C(container), C(uid), C(gids), null where that is not known. Null
+      for an engine on another machine.
   returned: always
   type: list
   elements: dict

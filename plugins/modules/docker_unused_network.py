@@ -83,7 +83,13 @@ undo:
   description: The command that makes such a network again, with its driver, subnets, options and labels. Null where it was gone already.
   returned: always
   type: str
-  sample: docker network create --driver bridge --subnet 172.20.9.0/24 --label com.docker.compose.project=tracktion tracktion_old
+  sample: docker network create --driver bridge --subnet 172.20.9.0/24 --label com.docker.compose.project=tracktion -- tracktion_old
+undo_options:
+  description: The words of this command after C(docker network create).
+  returned: always
+  type: list
+  elements: str
+  sample: [--driver, bridge, --subnet, 172.20.9.0/24, --label, com.docker.compose.project=tracktion, --, tracktion_old]
 """
 
 from functools import partial

@@ -221,7 +221,12 @@ directories:
   type: list
   elements: dict
   contains:
-    path: {description: The path., type: str, returned: always}
+    path: {description: 'The path; C(\\xf6) stands for a byte that is not UTF-8.', type: str, returned: always}
+    path_hex: {description: 'Its bytes, in hexadecimal, where it is not UTF-8; else null.', type: str, returned: always}
+    answers:
+      description: Whether it can be looked at; false with an RV(directories[].error), null where there was no time or no right to find out.
+      type: bool
+      returned: always
     error:
       description: Why nothing is known of it, as C(kind) (V(hung) or V(failed)), C(message), C(cure); else null.
       type: dict
@@ -252,7 +257,8 @@ directories:
       description: Whether the watcher has a watch on it; whether anybody has, where no watcher was named. Null where nobody knows.
       type: bool
       returned: always
-    instances: {description: Inotify instances with a watch on it that were seen., type: int, returned: always}
+    instances: {description: Inotify instances with a watch on it. Null where some processes are hidden., type: int, returned: always}
+    instances_at_least: {description: Those that were seen., type: int, returned: always}
     watcher_instances: {description: Those of the watcher., type: int, returned: always}
     watchers:
       description: Who holds them, as C(pid), C(user), C(command), C(container), C(service), C(is_watcher).
@@ -268,6 +274,8 @@ directories:
       returned: always
   sample:
     - path: /srv/music
+      path_hex: null
+      answers: true
       error: null
       exists: true
       is_directory: true
@@ -280,6 +288,7 @@ directories:
       event: {trigger: open, arrived: true, seconds: 0.0001, error: null}
       watched: true
       instances: 1
+      instances_at_least: 1
       watcher_instances: 1
       watchers: [{pid: 4711, user: tracktion, command: python3 -m file_watcher, container: tracktion-file-watcher,
         service: file_watcher, is_watcher: true}]
@@ -294,7 +303,7 @@ directories:
 forecast:
   description:
     - Whether the watches that are left to the watcher's user are enough. One entry, or none where no watcher runs or no
-      directory could be counted.
+      directory could be counted; null where the processes of the watcher are hidden.
   returned: always
   type: list
   elements: dict

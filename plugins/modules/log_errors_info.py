@@ -190,8 +190,10 @@ services:
     project: {description: Its compose project., type: str, returned: always}
     state: {description: "Its state, such as V(running).", type: str, returned: always}
     driver: {description: Its log driver., type: str, returned: always}
-    path: {description: The file that is read., type: str, returned: always}
+    path: {description: 'The file that is read; C(\\xf6) stands for a byte that is not UTF-8.', type: str, returned: always}
+    path_hex: {description: 'The bytes of its path, in hexadecimal, where it is not UTF-8; else null.', type: str, returned: always}
     error: {description: Why it could not be read; null where it was. The numbers are null then., type: str, returned: always}
+    hint: {description: "How to get the right to read it, where that is missing; else null.", type: str, returned: always}
     lines: {description: Lines in the window., type: int, returned: always}
     errors: {description: Events of the levels error and worse., type: int, returned: always}
     warnings: {description: Events of the level warning., type: int, returned: always}
@@ -215,7 +217,9 @@ services:
       state: running
       driver: json-file
       path: /var/lib/docker/containers/ID/ID-json.log
+      path_hex: null
       error: null
+      hint: null
       lines: 1200
       errors: 90
       warnings: 2

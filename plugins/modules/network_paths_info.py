@@ -128,7 +128,7 @@ engine:
   description:
     - Whether this host has a Docker engine, whether it answers, and if not, why (C(kind), C(message), C(cure)).
     - C(kind) is V(permission), V(no_engine) (its files are there, its socket is not), V(refused) (nobody listens there), V(timeout),
-      V(rejected) (it says no) or V(failed).
+      V(rejected) (it says no), V(deadline) (there was no time left to ask) or V(failed).
   returned: always
   type: dict
   sample: {present: true, answers: true, error: null}
@@ -141,10 +141,15 @@ paths:
     service: {description: The service it starts from., type: str, returned: always}
     container: {description: Its container., type: str, returned: always}
     project: {description: Its compose project., type: str, returned: always}
+    compose_options:
+      description: The options of C(docker compose) that name its project and files; empty where there is no container, or compose noted none on it.
+      type: list
+      elements: str
+      returned: always
     to: {description: 'Where it leads, a URL without its query.', type: str, returned: always}
     host: {description: The name that was resolved., type: str, returned: always}
     port: {description: The port., type: int, returned: always}
-    measured: {description: Whether the way was gone., type: bool, returned: always}
+    measured: {description: Whether the way was gone; null where there was no time for it., type: bool, returned: always}
     reason: {description: 'Why it was not, else null.', type: str, returned: always}
     ok: {description: Whether its end was reached; null where it was not gone., type: bool, returned: always}
     failure:
@@ -250,7 +255,7 @@ published_ports:
   description:
     - The TCP ports that running containers of the project publish, each with a connection from the host.
     - C(firewall) is what the rules of iptables and nftables do with connections from outside, V(accepted), V(dropped) (by C(rule), which
-      C(rule_command) shows with its counter) or V(undetermined); null where the port is open to the host alone, or the rules are not known.
+      C(rule_command), a list of words, shows with its counter) or V(undetermined); null where the port is open to the host alone, or the rules are not known.
   returned: always
   type: list
   elements: dict

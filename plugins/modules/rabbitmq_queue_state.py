@@ -95,10 +95,13 @@ options:
     type: float
     default: 0.1
   export_directory:
-    description: Directory on the host for the exported messages. It is made, for its owner only, where it does not exist.
+    description:
+      - Directory on the host for the exported messages. It is made, for its owner only, where it does not exist.
+      - It and the directories above it must belong to root or to the user of the task and must not be writable by others.
     type: path
   export_path:
-    description: The file to replay.
+    description:
+      - The file to replay. It must belong to root or to the user of the task, and no other user may be able to replace it.
     type: path
   max_messages:
     description: A queue or a file with more messages is refused.

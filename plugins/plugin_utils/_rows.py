@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateError, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
 
 from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.module_utils import _quoting
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache, _units
 
 # What an expression of a finding may name besides the variables of its role.
@@ -33,6 +36,19 @@ def known(value):
     return value
 
 
+def shell_path(path: str, raw: str | None) -> str:
+    """Return a path quoted for the shell; ``raw`` has its bytes in hexadecimal if it is not UTF-8, else it is null."""
+    return _quoting.shell_quote(bytes.fromhex(raw).decode("utf-8", "surrogateescape") if raw else path)
+
+
+def engine_command(kind: str, host: str) -> str:
+    """Return how a command to a container engine begins, such as ``docker``; quoted for the shell."""
+    is_podman = kind == "podman"
+    if host in (_docker_api.DEFAULT_HOST, _docker_api.PODMAN_HOST):
+        return "podman" if is_podman else "docker"
+    return "%s %s" % ("podman --url" if is_podman else "docker --host", _quoting.shell_quote(host))
+
+
 class Expressions(Environment):
     """Jinja for check rows: fields of measurements are never mistaken for methods, and nothing undefined passes."""
 
@@ -45,7 +61,9 @@ class Expressions(Environment):
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
         quoting = (_quoting.shell_quote, _quoting.sql_identifier, _quoting.sql_literal)
-        self.filters.update({quote.__name__: quote for quote in quoting})
+        self.filters.update(
+            {quote.__name__: quote for quote in quoting}, engine_command=engine_command, shell_path=shell_path
+        )
 
     def getattr(self, obj, attribute):
         if isinstance(obj, dict):
@@ -117,7 +135,18 @@ class Row:
 
 def render(text, context):
     """A template as one line of text. Raises one of CANNOT_EVALUATE."""
-    return " ".join(EXPRESSIONS.from_string(text).render(context).split())
+    return " ".join(_template(text).render(context).split())
+
+
+@lru_cache(maxsize=4096)
+def _template(text):
+    """A compiled template: the same ones are rendered for each finding of each host."""
+    return EXPRESSIONS.from_string(text)
+
+
+@lru_cache(maxsize=4096)
+def _compiled_expression(text):
+    return EXPRESSIONS.compile_expression(text, undefined_to_none=True)
 
 
 def evaluate(value, context):
@@ -130,7 +159,7 @@ def evaluate(value, context):
 
 def expression(text, context):
     """The value of a Jinja expression, null where it is undefined. Raises one of CANNOT_EVALUATE."""
-    return EXPRESSIONS.compile_expression(text, undefined_to_none=True)(**context)
+    return _compiled_expression(text)(**context)
 
 
 def _type_names(kind):

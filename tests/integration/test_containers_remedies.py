@@ -250,7 +250,7 @@ def test_the_command_that_is_advised_brings_a_service_back(real):
     docker("rm", "--force", real.web)
     missed = look(real, containers_expected_services=["web"])["containers.missing_service"]
     (finding,) = sound(missed)
-    words = shlex.split(finding["advice"])
+    words = shlex.split(finding["advice"].split("`")[1])
     assert words[:2] == ["docker", "compose"]
     run(*compose_command(), *words[2:])
     assert inspect(real.web)["State"]["Running"]

@@ -218,7 +218,7 @@ def test_an_engine_that_was_named_is_asked_and_no_other(container, tmp_path):
 def test_without_privilege_containers_are_unknown():
     result = measure(before=partial(inotify_faults.become, inotify_faults.SOMEBODY), containers=True)
     (entry,) = result["services"]
-    assert "measure with become" in entry["error"]
+    assert "--become" in entry["hint"]
 
 
 def test_a_dead_mount_costs_only_itself(tmp_path):
@@ -378,7 +378,7 @@ def test_files_that_may_not_be_read_are_unknown():
         os.chmod(closed, 0o700)
         somebody = partial(inotify_faults.become, inotify_faults.SOMEBODY)
         result = measure(before=somebody, files=[mine, closed + "/*.log", closed + "/in/x.log", folder + "/none.log"])
-    refused = "the directory %s may not be read (measure with become)" % closed
+    refused = "the directory %s may not be read" % closed
     assert {entry["name"]: entry["error"] for entry in result["services"]} == {
         mine: "Permission denied",
         closed + "/*.log": refused,

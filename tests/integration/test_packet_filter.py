@@ -160,8 +160,8 @@ def test_rules_of_iptables(router, variant, name):
     assert bool(rule) is (expected == "dropped")
     if rule:
         # The command works, and shows the rule.
-        assert command.startswith(variant)
-        shown = router.router.run(*command.split())
+        assert command[0].startswith(variant)
+        shown = router.router.run(*command)
         assert "DROP" in shown or "REJECT" in shown
 
 
@@ -274,7 +274,7 @@ def test_rules_of_nftables(router, name):
     assert router.lets_in() is (expected == "accepted")
     assert bool(rule) is (expected == "dropped")
     if rule:
-        assert rule.split(": ", 1)[1] in COUNTER.sub("", router.router.run(*command.split()))
+        assert rule.split(": ", 1)[1] in COUNTER.sub("", router.router.run(*command))
 
 
 @pytest.mark.parametrize("rule", ["ip saddr 198.51.100.2 drop", 'iifname "up0" drop', "meta mark 0 drop"])
@@ -294,7 +294,7 @@ def test_a_rule_of_nft_among_those_of_iptables(router):
     router.nft("insert rule ip filter FORWARD tcp dport { 80, 8001 } drop")
     firewall, rule, command, _unread = router.concluded()
     assert (firewall, rule) == ("dropped", "ip filter FORWARD: tcp dport { 80, 8001 } drop")
-    assert command == "nft -a list chain ip filter FORWARD"
+    assert command == ["nft", "-a", "list", "chain", "ip", "filter", "FORWARD"]
     assert not router.lets_in()
 
 

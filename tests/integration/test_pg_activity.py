@@ -269,6 +269,9 @@ def test_a_query_is_cut_and_holds_no_password(pg17):
     secret = "alter role tracktion_user password '%s'" % pg17.passwords["application"]
     with session(pg17, secret + " valid until 'infinity'", superuser=True, application_name="secret"):
         (found,) = [each for each in activity(pg17)["idle_in_transaction"] if each["application"] == "secret"]
+        assert found["query"] == "alter role tracktion_user password ? valid until ?"
+        shown = activity(pg17, show_literals=True)["idle_in_transaction"]
+        (found,) = [each for each in shown if each["application"] == "secret"]
         assert found["query"] == "alter role tracktion_user password '***' valid until 'infinity'"
         (found,) = [
             each for each in activity(pg17, query_length=10)["idle_in_transaction"] if each["application"] == "secret"

@@ -332,11 +332,11 @@ def test_each_missing_privilege_is_named_with_what_grants_it(pg, keeper, action)
             assert (failed["failed"], failed["changed"], only(failed)["result"]) == (True, False, "not_permitted")
         for _each in range(2):
             message = only(maintain(pg, action, named, **keeper))["message"]
-            granted.append(re.search(r"GRANT .*? TO \w+;", message).group())
+            granted.append(re.search(r'GRANT .*? TO "\w+";', message).group())
             pg.psql(granted[-1])
         assert granted[0].startswith("GRANT USAGE ON SCHEMA")
         assert granted[1].startswith(
-            "GRANT MAINTAIN ON" if pg.connection.server_version >= 170000 else "GRANT tracktion_user TO"
+            "GRANT MAINTAIN ON" if pg.connection.server_version >= 170000 else 'GRANT "tracktion_user" TO'
         )
         assert only(maintain(pg, action, named, **keeper))["result"] == "done"
 
@@ -395,7 +395,7 @@ def test_a_unique_index_that_rows_contradict_is_not_begun(pg):
         for check in (True, False):
             failed = maintain(pg, "reindex", {"name": "lab_invalid"}, check=check)
             assert (failed["failed"], failed["changed"], only(failed)["result"]) == (True, False, "duplicates")
-            assert "DROP INDEX CONCURRENTLY public.lab_invalid;" in failed["msg"]
+            assert 'DROP INDEX CONCURRENTLY "public"."lab_invalid";' in failed["msg"]
         assert indexes(pg, "lab_twice") == before
         pg.psql("delete from lab_twice where ctid = '(0,1)'")
         assert only(maintain(pg, "reindex", {"name": "lab_invalid"}))["result"] == "done"
@@ -431,7 +431,7 @@ def test_duplicates_that_cannot_be_found_beforehand_are_told_with_what_they_leav
         failed = maintain(pg, "reindex", {"name": "lab_partial_n"})
         assert (failed["failed"], failed["changed"], only(failed)["result"]) == (True, True, "duplicates")
         assert only(failed)["left_behind"] == ["public.lab_partial_n_ccnew"]
-        assert "DROP INDEX CONCURRENTLY public.lab_partial_n_ccnew;" in failed["msg"]
+        assert 'DROP INDEX CONCURRENTLY "public"."lab_partial_n_ccnew";' in failed["msg"]
         assert indexes(pg, "lab_partial") == {"lab_partial_n": False, "lab_partial_n_ccnew": False}
     finally:
         pg.psql("drop table lab_partial")

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import namedtuple
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_file
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
 
@@ -34,12 +34,13 @@ def compare(containers, labels_of, options, deadline, unknown):
         project = source.project
         entry = {"project": project, "files": source.files, "error": None}
         found["files"].append(entry)
-        seconds = deadline.remaining(options["timeout"])
         try:
-            services = bounded(load, seconds, source)
+            services = within(deadline, options["timeout"], load, source)
         except (OSError, _compose_file.Unreadable) as exc:
             entry["error"] = str(exc)
-            unknown.add("compose", exc)
+            cause = exc.__cause__ if isinstance(exc, _compose_file.Unreadable) else exc
+            for part in PARTS:
+                unknown.add("compose.%s[...]" % part, exc, _rights.hint_of(cause) if cause else None)
             continue
         add_missing(found, source, services, labels_of.values())
         add_drift(found, services, [container for container in containers if container["project"] == project])
@@ -103,12 +104,6 @@ def words(source):
     return found + [word for path in source.files for word in ("--file", path)]
 
 
-def up_command(source, service):
-    """What a person types to have a service made as its file says; where its origin is not known, without that."""
-    known = words(source) if source else []
-    return " ".join(shlex.quote(word) for word in ["docker", "compose", *known, "up", "-d", "--no-deps", service])
-
-
 def add_missing(found, source, services, all_labels):
     present = {labels.get(SERVICE) for labels in all_labels if labels.get(PROJECT) == source.project}
     found["missing"] += [
@@ -116,7 +111,7 @@ def add_missing(found, source, services, all_labels):
             "project": source.project,
             "service": name,
             "protected": False,
-            "up_command": up_command(source, name),
+            "compose_options": words(source),
         }
         for name, service in sorted(services.items())
         if service["expected"] and name not in present

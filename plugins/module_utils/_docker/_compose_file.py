@@ -22,6 +22,8 @@ VARIABLE = re.compile(
     r"|\{(?P<braced>[A-Za-z_]\w*)(?:(?P<operator>:?[-?+])(?P<default>[^{}]*))?\})"
 )
 SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*$", re.IGNORECASE)
+# What the parser quotes of the file, but for the names of its own tokens.
+QUOTED = re.compile(r"(['\"])(?!<)[^'\"]*\1")
 UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -53,7 +55,8 @@ def load(files, directory, environment_files=()):
             # The whole message quotes the line, which may hold a password.
             mark = getattr(exc, "problem_mark", None)
             where = ", line %d" % (mark.line + 1) if mark else ""
-            raise Unreadable("%s%s: %s" % (path, where, getattr(exc, "problem", None) or "it is not YAML")) from exc
+            problem = QUOTED.sub("'...'", getattr(exc, "problem", None) or "it is not YAML")
+            raise Unreadable("%s%s: %s" % (path, where, problem)) from exc
         if not isinstance(document, dict) or not isinstance(document.get("services", {}), dict):
             raise Unreadable("%s: has no services" % path)
         has_services = has_services or "services" in document

@@ -17,6 +17,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 CODES = {
     0: "it ended without an error: it was done, or was told to stop",
@@ -85,7 +87,7 @@ def facts(data, expected_services):
         "protected": is_protected(labels),
         "image": config.get("Image"),
         "status": status(data),
-        "error_message": cut(state.get("Error"), 300) or None,
+        "error_message": cut(redact(printable(state.get("Error") or "")), 300) or None,
         "exit_code": code,
         "exit_meaning": explain(code, oom_seen),
         "oom_killed": oom_seen and code == KILLED,

@@ -10,6 +10,7 @@ is asked.
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_drift
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off, summary
 
 SHARES = "container:"
@@ -67,7 +68,11 @@ class Container:
         self.service, self.project = summary["service"], summary["project"]
         self.state, self.exit_code = summary["state"], summary["exit_code"]
         data = engine.file(self.id, "config.v2.json") or {}
-        self.one_off = is_one_off((data.get("Config") or {}).get("Labels") or {})
+        labels = (data.get("Config") or {}).get("Labels") or {}
+        self.one_off = is_one_off(labels)
+        source = _compose_drift.source(labels)
+        # What tells docker compose which project and files made it; empty where compose noted none.
+        self.compose_options = _compose_drift.words(source) if source else []
         settings = data.get("NetworkSettings") or {}
         self.pid = (data.get("State") or {}).get("Pid") or None
         self.attached = settings.get("Networks") or {}

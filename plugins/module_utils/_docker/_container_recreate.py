@@ -21,6 +21,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure, Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 SPEC = dict(
     _docker.SPEC,
@@ -77,7 +79,7 @@ class Service:
             # Compose does not know these containers for its own, and would make others beside them.
             raise CannotMeasure(
                 "%s was made by podman-compose, which cannot be told to make one service anew" % options["project"],
-                cure="By hand, where its file is: podman-compose up -d %s" % self.name,
+                cure="By hand, where its file is: `podman-compose up -d %s`" % shell_quote(self.name),
             )
         found = list(_compose_drift.sources(marks, options))
         if not found:
@@ -144,7 +146,7 @@ class Service:
     def up(self, deadline):
         """Have compose make it; null, or what went wrong."""
         command = [*self.compose(), *_compose_drift.words(self.source)]
-        command += ["up", "--detach", "--no-deps", "--no-build", self.name]
+        command += ["up", "--detach", "--no-deps", "--no-build", "--", self.name]
         # run_command knows no time limit.
         limited = ["timeout", "%d" % max(1, deadline.remaining()), *command]
         code, said, complaints = self.run(
@@ -155,7 +157,11 @@ class Service:
         if code:
             # What compose says by itself may quote the file, with its passwords; what the engine says does not.
             found = ENGINE_SAID.search(said + complaints)
-            reason = cut(found.group(1), 300) if found else "look at it on the host: %s" % " ".join(command)
+            reason = (
+                cut(redact(found.group(1)), 300)
+                if found
+                else "see why on the host: `%s`" % " ".join(map(shell_quote, command))
+            )
             return "compose failed with exit code %d: %s" % (code, reason)
         return None
 

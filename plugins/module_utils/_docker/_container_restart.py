@@ -16,7 +16,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     is_protected,
     name_of,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, BadOption, CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
 SPEC = dict(
     _docker.SPEC,
@@ -39,6 +40,7 @@ SPEC = dict(
 STOP_SECONDS = 10
 # One without a health check works when it has been running for so long.
 STABLE_SECONDS = 2.0
+MAKE = "Make it, in the directory of its compose file: `docker compose up -d -- %s`"
 # A container that ended so often since it was restarted will not stay.
 CRASHES = 3
 # How far two readings of one start may lie apart after a way through JSON.
@@ -89,12 +91,12 @@ def find(client, options):
         if len(projects) > 1:
             raise BadOption("project: the service %s is in %s" % (service, ", ".join(projects)), cure="Say which.")
         if not mine:
-            raise _docker.NotFound(missing(service, project, rows), "docker compose up -d %s" % service)
+            raise _docker.NotFound(missing(service, project, rows), MAKE % shell_quote(service))
         found += mine
     for name in options["names"]:
         mine = [row for row in rows if name_of(row) == name or (len(name) >= 12 and row["Id"].startswith(name))]
         if not mine:
-            raise _docker.NotFound("there is no container %s" % name, "docker ps --all")
+            raise _docker.NotFound("there is no container %s" % name, "See which there are: `docker ps --all`")
         found += mine
     return list({row["Id"]: row for row in found}.values())
 
@@ -205,7 +207,7 @@ class Target:
             self.client.call("restart", self.id, timeout=seconds)
         except CannotConnect as exc:
             # An engine that needs longer to answer is at work on it all the same.
-            if exc.kind != "timeout":
+            if exc.kind not in LATE:
                 raise
 
     def progress(self):
@@ -272,6 +274,7 @@ def outcome(plan, trouble, check_mode):
         "diff": {"before": before, "after": after},
     }
     if trouble:
-        logs = "docker logs --tail 50 %s" % next(entry["name"] for entry in told if entry["message"])
+        name = next(entry["name"] for entry in told if entry["message"])
+        logs = "`docker logs --tail 50 %s`" % shell_quote(name)
         result.update(failed=True, msg="%s. Look at its log: %s" % (trouble, logs))
     return result

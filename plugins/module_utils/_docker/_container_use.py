@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _cgroup
 
 # Why there may be no control groups to read, where the engine runs without root.
 WITHOUT_ROOT = (
     "an engine without root makes them only with version 2 of cgroups, delegated to its user"
-    " (systemctl edit user@.service: Delegate=yes)"
+    " (Delegate=yes by `systemctl edit user@.service`)"
 )
 # States in which a container has processes.
 ALIVE = ("running", "paused")
@@ -53,9 +54,8 @@ class Use:
                     unread.append(container["name"])
         if unread:
             why = "; " + WITHOUT_ROOT if rootless else ""
-            unknown.add(
-                "containers.*", "the control groups cannot be read from here: %s%s" % (", ".join(unread[:5]), why)
-            )
+            reason = "the control groups cannot be read from here: %s%s" % (", ".join(unread[:5]), why)
+            unknown.add("containers.*", reason, None if rootless else _rights.hint("view of the processes of the host"))
 
     def has_ended(self, state, name):
         """Whether the process that was to be read is over, as in a container that ends again and again."""

@@ -25,8 +25,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     CannotConnect,
     CannotMeasure,
     MissingLibrary,
+    NotAllowed,
+    OutOfTime,
     cut,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 SPEC = {
     "docker_host": {"type": "str", "default": DEFAULT_HOST},
@@ -43,7 +46,6 @@ DEPENDS_ON = "com.docker.compose.depends_on"
 # The newest version of the API that this collection was tested with, Docker 20.10's.
 KNOWN_API = "1.41"
 # Where Podman listens for root, as its package has it.
-PODMAN_HOST = "unix:///run/podman/podman.sock"
 UNIX = ("unix://", "http+unix://")
 # The cause stands at the end of what the engine says.
 MAX_SAID = 1000
@@ -81,6 +83,8 @@ class Client:
         self._options = options
         self._deadline = deadline
         self._patience = options["timeout"] if patience is None else patience
+        # The seconds that a step got, if they are too few to call an engine without an answer hung.
+        self._too_short = None
         self._docker = require("docker")
         self.api = self._ask(self._connect)
 
@@ -124,23 +128,27 @@ class Client:
         return self._ask(method, *arguments, **named)
 
     def _seconds(self, at_most):
-        """What is left of the deadline for one step. Raises CannotConnect where that is nothing."""
-        seconds = self._deadline.remaining(at_most)
-        if seconds <= 0:
-            raise CannotConnect("timeout", "no time was left to ask the Docker engine", "Raise the deadline.")
-        return seconds
+        """What is left of the deadline for one step. Raises OutOfTime where that is too little."""
+        left = self._deadline.step(at_most)
+        self._too_short = left if self._deadline.too_short(at_most) else None
+        return left
 
     def _ask(self, method, *arguments, **named):
         errors = self._docker.errors
         try:
             return method(*arguments, **named)
         except errors.APIError as exc:
-            said = cut(exc.explanation or str(exc), MAX_SAID)
-            raise Rejected(getattr(exc.response, "status_code", None), said) from exc
+            said = cut(redact(exc.explanation or str(exc)), MAX_SAID)
+            request = getattr(exc.response, "request", None)
+            asked = "%s %s" % (request.method, request.path_url.partition("?")[0]) if request else None
+            raise Rejected(getattr(exc.response, "status_code", None), said, asked) from exc
         except errors.TLSParameterError as exc:
             raise BadOption("client_cert, client_key, ca_path: %s" % exc) from exc
         except (errors.DockerException, OSError, ValueError) as exc:
-            raise explained(exc, self._options["docker_host"]) from exc
+            failure = explained(exc, self._options["docker_host"])
+            if failure.kind == "timeout" and self._too_short is not None:
+                failure = OutOfTime(self._too_short)
+            raise failure from exc
 
 
 def explained(exc, host):
@@ -159,12 +167,13 @@ def explained(exc, host):
         return CannotConnect(
             "timeout",
             "%s accepts connections and does not answer" % host if path else "%s does not answer in time" % host,
-            "Look at the engine: journalctl -u docker --since -15min; what runs goes on without it.",
+            "Look at the engine: `journalctl -u docker --since -15min`. What runs goes on without it.",
         )
     for kind, message, cure, matches in REASONS:
         if any(matches(link) for link in chain):
-            cure = cure.format(unit=unit(host)) if cure else who_may(path or "")
-            return CannotConnect(kind, message % (path or host), cure)
+            if cure is None:
+                return NotAllowed(message % (path or host), who_may(path or ""))
+            return CannotConnect(kind, message % (path or host), cure.format(unit=unit(host)))
     return CannotConnect("failed", "%s: %s" % (host, text), "Check docker_host (%s)." % host)
 
 
@@ -172,7 +181,7 @@ REASONS = (
     (
         "no_engine",
         "there is no socket %s",
-        "Is the engine installed here, and does it run (systemctl status {unit})? Check docker_host.",
+        "See whether the engine is installed here and runs: `systemctl status {unit}`. Check docker_host.",
         lambda link: isinstance(link, FileNotFoundError),
     ),
     (
@@ -185,7 +194,7 @@ REASONS = (
     (
         "refused",
         "nobody listens at %s",
-        "Start the engine: systemctl start {unit}. Why it stopped: journalctl -u {unit} --since -1h",
+        "Start the engine: `systemctl start {unit}`. Why it stopped: `journalctl -u {unit} --since -1h`",
         lambda link: isinstance(link, ConnectionRefusedError),
     ),
     (

@@ -17,31 +17,57 @@ import os
 import pwd
 import re
 import socket
+from functools import partial
 from urllib.parse import quote, urlencode
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE, name_of
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    Deadline,
+    NotAllowed,
+    OutOfTime,
+    cut,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 SCHEME = "unix://"
 DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_HOST = SCHEME + DEFAULT_SOCKET
+PODMAN_HOST = "unix:///run/podman/podman.sock"
 MAX_BYTES = 32 * 1024 * 1024
 MAX_REFUSAL_BYTES = 65536
-NOT_FOUND = 404
+NOT_FOUND, FORBIDDEN = 404, 403
 WIRE_ERRORS = (OSError, http.client.HTTPException)
 # Where the socket of an engine is that a user has for himself.
+CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
 OF_A_USER = re.compile(r"/run/user/(\d+)/")
-LOOK_AT_ENGINE = "journalctl -u docker -n 50"
+LOOK_AT_ENGINE = "Look at the log of the engine: `journalctl -u docker -n 50`"
+ALLOW_REQUEST = (
+    "Allow this request in the proxy or plugin that filters requests to the engine (GET below /containers, /networks,"
+    " /info, /version and /system/df), or measure by the engine's own socket (docker_host)"
+)
 
 
 class Rejected(CannotConnect):
-    """The engine answered, and said no: ``status`` is that of HTTP, ``said`` is what it said."""
+    """The engine answered, and said no: ``status`` is that of HTTP, ``said`` is what it said.
 
-    def __init__(self, status, said):
-        super().__init__("rejected", "the Docker engine rejects it: %s" % said, LOOK_AT_ENGINE)
+    ``asked`` is the request, as ``GET /info``.
+    """
+
+    def __init__(self, status, said, asked=None):
+        asked = CONTAINER_ID.sub("ID", asked or "it")
+        message = "the Docker engine rejects %s: %s" % (asked, said)
+        super().__init__("rejected", message, ALLOW_REQUEST if status == FORBIDDEN else LOOK_AT_ENGINE)
         self.status = status
         self.said = said
+
+
+def unless_forbidden(exc):
+    """Return ``exc``; as NotAllowed if it is a Rejected because of a missing right."""
+    return NotAllowed(str(exc), exc.cure) if getattr(exc, "status", None) == FORBIDDEN else exc
 
 
 def socket_of(docker_host):
@@ -87,9 +113,11 @@ class DockerApi:
     @contextlib.contextmanager
     def stream(self, method, *parts, body=None, **query):
         """The open Answer to a request, whose end may be long in coming. Values of ``query`` may be mappings."""
-        whole = Deadline(self.deadline.remaining(self.timeout))
+        left, too_short = self.deadline.step(self.timeout), self.deadline.too_short(self.timeout)
+        whole = Deadline(left)
+        explaining = partial(self._explaining, left if too_short else None)
         with socket.socket(socket.AF_UNIX) as connection:
-            with self._explaining():
+            with explaining():
                 connection.settimeout(patience(whole))
                 connection.connect(self.path)
                 client = http.client.HTTPConnection("docker")
@@ -99,15 +127,19 @@ class DockerApi:
                 client.request(method, _target(parts, query), text, headers)
                 response = client.getresponse()
             with contextlib.closing(response):
-                answer = Answer(response, self._explaining)
+                answer = Answer(response, explaining)
                 if response.status >= 400:
-                    raise Rejected(response.status, _said(answer.read(MAX_REFUSAL_BYTES), response.status))
+                    said = _said(answer.read(MAX_REFUSAL_BYTES), response.status)
+                    raise Rejected(response.status, said, "%s %s" % (method, _target(parts, {})))
                 yield answer
 
     @contextlib.contextmanager
-    def _explaining(self):
+    def _explaining(self, left):
+        """``left``: the seconds of the deadline, if they are too few to call an engine without an answer hung."""
         try:
             yield
+        except socket.timeout as exc:
+            raise (cannot_connect(exc, self.path) if left is None else OutOfTime(left)) from exc
         except WIRE_ERRORS as exc:
             raise cannot_connect(exc, self.path) from exc
 
@@ -153,7 +185,7 @@ def _said(text, status):
         said = json.loads(text)["message"]
     except (ValueError, KeyError, TypeError):
         said = text.decode("utf-8", "replace").strip() or "HTTP %d" % status
-    return cut(said, 200)
+    return cut(redact(str(said)), 200)
 
 
 # What an error of the socket means, and what to do about it.
@@ -165,12 +197,17 @@ REASONS = (
         # Who may, depends on the socket.
         None,
     ),
-    (FileNotFoundError, "no_engine", "there is no Docker engine at %s", "systemctl status docker; or set docker_host"),
+    (
+        FileNotFoundError,
+        "no_engine",
+        "there is no Docker engine at %s",
+        "Look whether it runs: `systemctl status docker`. Else set docker_host",
+    ),
     (
         ConnectionRefusedError,
         "refused",
         "no Docker engine answers at %s",
-        "systemctl start docker; journalctl -u docker -n 50",
+        "Start it: `systemctl start docker`. Why it stopped: `journalctl -u docker -n 50`",
     ),
     (socket.timeout, "timeout", "the Docker engine at %s does not answer in time", LOOK_AT_ENGINE),
 )
@@ -180,7 +217,7 @@ def cannot_connect(exc, path):
     """The CannotConnect that an error of the socket at ``path`` means."""
     for kind_of_error, kind, message, cure in REASONS:
         if isinstance(exc, kind_of_error):
-            return CannotConnect(kind, message % path, cure or who_may(path))
+            return CannotConnect(kind, message % path, cure) if cure else NotAllowed(message % path, who_may(path))
     return CannotConnect("failed", "the Docker engine at %s: %s" % (path, exc), LOOK_AT_ENGINE)
 
 
@@ -204,8 +241,9 @@ def who_may(path):
     with contextlib.suppress(OSError, KeyError):
         if of_user:
             owner = pwd.getpwuid(int(of_user.group(1))).pw_name
-            return "Measure with become, or as the user of this rootless engine (become_user: %s)." % owner
+            return "%s (the user of this rootless engine)" % _rights.become_user(owner)
         status = os.stat(path)
         if status.st_gid and status.st_mode & 0o060 == 0o060:
-            return "Measure with become, or as a user of the group %s." % grp.getgrgid(status.st_gid).gr_name
-    return "Measure with become."
+            name = grp.getgrgid(status.st_gid).gr_name
+            return "%s, or as an account of the group %s, which has the same power as root" % (_rights.BECOME, name)
+    return _rights.BECOME

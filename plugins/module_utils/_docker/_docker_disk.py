@@ -16,7 +16,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     epoch,
     is_protected,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect, Deadline
 
 # States of containers without processes; Podman has a word of its own for one that it has still to clean up.
 STOPPED = ("exited", "stopped", "created", "dead")
@@ -38,8 +38,8 @@ class DiskUse:
             client = _docker.Client(dict(self.options, timeout=seconds), Deadline(seconds))
             found = client.call("df")
         except CannotConnect as exc:
-            if exc.kind != "timeout":
-                self.reason = str(exc)
+            if exc.kind not in LATE:
+                self.reason = exc
         else:
             # What is not told is not nothing.
             self.data = found if "Images" in found else None

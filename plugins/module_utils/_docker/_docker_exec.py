@@ -17,11 +17,11 @@ import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id, is_one_off
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, Rejected, summary
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect
 
 # What it means that the engine does not run a command, by the status of its answer.
 REFUSALS = {404: "no_container", 409: "not_running"}
-LIST_CONTAINERS = "docker compose ps --all"
+LIST_CONTAINERS = "See which there are: `docker ps --all`"
 # Seconds beyond its deadline in which a command that has not ended is looked up, to be killed.
 FOR_KILLING = 0.5
 
@@ -69,7 +69,7 @@ def _run(api, identity, command, most_bytes):
         _follow(api, started, outcome, most_bytes)
         outcome.ended = True
     except CannotConnect as exc:
-        if exc.kind != "timeout":
+        if exc.kind not in LATE:
             raise
         outcome.ended = False
     outcome.seconds = round(time.monotonic() - began, 4)

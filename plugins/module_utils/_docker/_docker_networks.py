@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import ipaddress
-import shlex
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, age, epoch, is_protected
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import summary
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
 # The engine makes these by itself, and again when they are gone.
 PREDEFINED = ("bridge", "host", "none", "docker_gwbridge", "ingress")
@@ -78,9 +78,9 @@ def subnets(network):
     return found
 
 
-def create_command(network):
-    """The command that makes a network like this one again."""
-    words = ["docker", "network", "create", "--driver", network.get("Driver") or "bridge"]
+def create_options(network):
+    """What follows ``docker network create`` to make a network like this one again: a list of words."""
+    words = ["--driver", network.get("Driver") or "bridge"]
     ipam = network.get("IPAM") or {}
     if ipam.get("Driver") not in (None, "", "default"):
         words += ["--ipam-driver", ipam["Driver"]]
@@ -99,4 +99,9 @@ def create_command(network):
         words += ["--opt", "%s=%s" % (name, value)]
     for name, value in sorted((network.get("Labels") or {}).items()):
         words += ["--label", "%s=%s" % (name, value)]
-    return " ".join(shlex.quote(word) for word in [*words, network["Name"]])
+    return [*words, "--", network["Name"]]
+
+
+def create_command(network):
+    """The command that makes a network like this one again."""
+    return " ".join(["docker", "network", "create", *map(shell_quote, create_options(network))])

@@ -44,7 +44,9 @@ def prune(options, check_mode):
     Raises CannotMeasure and CannotConnect where nothing was done yet.
     """
     if "volumes" in options["kinds"] and not options["names"]:
-        raise BadOption("names: volumes are removed by name only", cure="Name them: docker volume ls -f dangling=true")
+        raise BadOption(
+            "names: volumes are removed by name only", cure="Name them: `docker volume ls --filter dangling=true`"
+        )
     client = _docker.Client(options, Deadline(options["deadline"]), patience=options["deadline"])
     found = [item for kind in KINDS if kind in options["kinds"] for item in CANDIDATES[kind](client, options)]
     stays = [item for item in found if item["result"]]

@@ -42,22 +42,21 @@ def _remove(api, options, check):
         return _result(None, None, None, "the network is gone already")
     refuse(network, options)
     before = look(api, network)
-    undo = _docker_networks.create_command(network)
     if before["containers"]:
-        return _result(before, before, undo, "it is in use by %s" % ", ".join(before["containers"][:5]))
+        return _result(before, before, network, "it is in use by %s" % ", ".join(before["containers"][:5]))
     if check:
-        return _result(before, None, undo)
+        return _result(before, None, network)
     try:
         api.remove("networks", options["id"])
     except _docker_api.Rejected as exc:
         if exc.status == _docker_api.NOT_FOUND:
             return _result(None, None, None, "the network is gone already")
         if exc.status in IN_USE:
-            return _result(before, before, undo, "the engine does not let it go: %s" % exc.said)
+            return _result(before, before, network, "the engine does not let it go: %s" % exc.said)
         raise
     if find(api, options["id"]):
         raise CannotRemove("The Docker engine accepted the removal of %s, and still has it" % options["name"])
-    return _result(before, None, undo)
+    return _result(before, None, network)
 
 
 def find(api, identity):
@@ -92,13 +91,16 @@ def look(api, network):
     return _docker_networks.describe(network, users)
 
 
-def _result(before, after, undo, skipped_reason=None):
+def _result(before, after, network, skipped_reason=None):
+    """``network``: what the undo command would make again, as the engine describes it; null for none."""
     changed = before is not None and after is None
+    undo = _docker_networks.create_command(network) if network else None
     return {
         "changed": changed,
         "before": before,
         "after": after,
         "undo": undo,
+        "undo_options": _docker_networks.create_options(network) if network else None,
         "skipped_reason": skipped_reason,
         "diff": {"before": "%s\n" % undo if before else "", "after": "%s\n" % undo if after else ""},
     }

@@ -13,7 +13,8 @@ import os
 import stat
 import struct
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 
 ACCESS_LIST = "system.posix_acl_access"
 # A version of four bytes, then an entry of tag, permissions and id for each rule (acl(5)).
@@ -34,14 +35,14 @@ def paths(inspected, of_files, options, deadline, unknown):
         users = mounted.get(path, [])
         names = {data["Name"].lstrip("/") for data in users} or set(of_files[path])
         entry = {"path": path, "used_by": sorted(names), "exists": None, "uid": None, "gid": None, "mode": None}
-        entry["denied"] = []
+        entry["denied"] = None
         found.append(entry)
         try:
-            status, rules = bounded(look, deadline.remaining(options["timeout"]), path)
+            status, rules = within(deadline, options["timeout"], look, path)
         except FileNotFoundError:
-            entry["exists"] = False
+            entry.update(exists=False, denied=[])
         except OSError as exc:
-            unknown.add("paths", "%s: %s" % (path, exc.strerror or exc))
+            unknown.add("paths.%s" % path, exc.strerror or exc, _rights.hint_of(exc))
         else:
             entry.update(exists=True, uid=status.st_uid, gid=status.st_gid)
             entry["mode"] = "%04o" % stat.S_IMODE(status.st_mode)

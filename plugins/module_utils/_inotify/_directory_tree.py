@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 
-from ansible_collections.tracktion.ops.plugins.module_utils._linux._mounts import printable
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
 
 # Directories between two looks at the clock.
 STRIDE = 64
@@ -50,7 +50,7 @@ def walk(root, deadline, most, watched=None, examples=5, top=5):
         if watched is not None and inode not in watched:
             tree.not_watched += 1
             if len(tree.not_watched_examples) < examples:
-                tree.not_watched_examples.append(printable(path))
+                tree.not_watched_examples.append(shown(path))
         entries = _read(path, waiting)
         if entries is None:
             tree.unreadable += 1

@@ -17,6 +17,7 @@ What the kernel does, checked on Linux 6.18:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -25,6 +26,7 @@ import struct
 import time
 from bisect import bisect_left
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 
 LIMITS_DIRECTORY = "/proc/sys/fs/inotify"
@@ -47,6 +49,8 @@ FIONREAD = 0x541B
 
 # Seconds for which a scan of one measuring module serves the next one of the same process.
 KEPT = 5.0
+ON_THE_HOST = "Measure on the host: set `file_watching_probe_host` to it"
+RAISE_DEADLINE = "Raise `file_watching_deadline`"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _kept = None
@@ -83,7 +87,8 @@ class Scan:
     """What one pass over /proc found.
 
     ``complete`` is false where the deadline came first or where the view of /proc is not that of the whole machine;
-    ``reason`` says why. ``unreadable`` has the ids of the processes whose descriptors could not be read, by uid.
+    ``reason`` says why, ``hint`` how to see more. ``unreadable`` has the ids of the processes whose descriptors could
+    not be read, by uid.
     """
 
     def __init__(self):
@@ -95,10 +100,12 @@ class Scan:
         self.unreadable = {}
         self.complete = True
         self.reason = None
+        self.hint = None
 
-    def incomplete(self, reason):
+    def incomplete(self, reason, hint=None):
         self.complete = False
-        self.reason = self.reason or reason
+        if self.reason is None:
+            self.reason, self.hint = reason, hint
 
 
 def scan(deadline):
@@ -107,11 +114,11 @@ def scan(deadline):
     found = Scan()
     blind = what_hides_processes()
     if blind:
-        found.incomplete(blind)
+        found.incomplete(*blind)
     same = _SameFile()
     for pid in _processes.pids():
         if deadline.expired():
-            found.incomplete("the deadline came after %d processes" % found.processes)
+            found.incomplete("the deadline came after %d processes" % found.processes, RAISE_DEADLINE)
             break
         found.processes += 1
         try:
@@ -225,6 +232,11 @@ def _count_unreadable(pid, found):
     except (FileNotFoundError, ProcessLookupError):
         found.vanished += 1
         return
+    except PermissionError:
+        # /proc is mounted with hidepid=1: no more than the owner is shown, kernel threads included.
+        with contextlib.suppress(OSError):
+            found.unreadable.setdefault(os.stat("/proc/%d" % pid).st_uid, []).append(pid)
+        return
     # Kernel threads and zombies have no memory and no descriptors.
     if "VmSize" in status:
         uid = _processes.effective_uid(status)
@@ -253,16 +265,16 @@ def charged_uid(pid):
 
 
 def what_hides_processes():
-    """Why this view of /proc is not the whole machine's, null where it is."""
+    """Why this view of /proc is not the whole machine's, and what to do about it; null where it is."""
     try:
         if not _processes.in_initial_pid_namespace():
-            return "this runs inside a container, which sees only its own processes: measure on the host"
+            return "this runs inside a container, which sees only its own processes", ON_THE_HOST
         if not _processes.in_initial_user_namespace():
-            return "this runs inside a user namespace, which does not see the uids of the machine: measure on the host"
+            return "this runs inside a user namespace, which does not see the uids of the machine", ON_THE_HOST
     except OSError as exc:
-        return "namespaces cannot be told apart: %s" % exc
-    if not os.path.isdir("/proc/1"):
-        return "/proc hides the processes of others (hidepid): measure with become"
+        return "namespaces cannot be told apart: %s" % exc, _rights.hint("CAP_SYS_PTRACE")
+    if not os.access("/proc/1/status", os.R_OK):
+        return "/proc hides the processes of others (hidepid)", _rights.hint("CAP_SYS_PTRACE")
     return None
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import re
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import age, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._linux._listeners import readable_address, sockets_of
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact_setting
 
 ESTABLISHED, SYN_SENT = "01", "02"
 # An event is 16 bytes and its name, filled up to the next 16. Names of up to 15 bytes make 32; longer ones fewer events
@@ -28,14 +31,18 @@ class Watcher:
     def __init__(self, options, engine):
         command, service = options["watcher_command"], options["watcher_service"]
         self.containers = []
-        self.reason = None
+        self.reason = self.hint = None
         if service:
             service = self._find_containers(service, options["watcher_project"], engine)
         # Where there is no engine, no compose service is expected.
         self.configured = bool(command or service)
         ids = {container["id"] for container in self.containers}
         self.pids = sorted(_find_processes(_compiled(command), ids))
-        self.reason = None if self.pids else self.reason or _inotify.what_hides_processes()
+        blind = None if self.pids else _inotify.what_hides_processes()
+        if self.pids:
+            self.reason = self.hint = None
+        elif blind and not self.reason:
+            self.reason, self.hint = blind
         running = [container for container in self.containers if container["state"] == "running"]
         self.container = (running or self.containers or [None])[0]
 
@@ -46,7 +53,8 @@ class Watcher:
         except FileNotFoundError:
             return False
         if found is None:
-            self.reason = "the files of the Docker engine cannot be read without privilege: measure with become"
+            self.reason = "the files of the Docker engine cannot be read without privilege"
+            self.hint = _rights.hint("CAP_DAC_READ_SEARCH")
         self.containers = [container for container in found or [] if not project or container["project"] == project]
         return True
 
@@ -101,9 +109,10 @@ def describe(watcher, scan, options, names, unknown):
         started = _processes.started(watcher.pids[0])
     readable = watcher.readable(scan)
     if watcher.reason:
-        unknown.add("watcher", watcher.reason)
+        unknown.add("watcher.*", watcher.reason, watcher.hint)
     elif watcher.pids and not readable:
-        unknown.add("watcher", "the descriptors of its processes cannot be read: measure with become")
+        reason = "the descriptors of its processes cannot be read"
+        unknown.add("watcher.*", reason, _rights.hint("CAP_SYS_PTRACE"))
     instances = watcher.instances(scan)
     top = options["top"]
     return {
@@ -121,9 +130,12 @@ def describe(watcher, scan, options, names, unknown):
         "uptime_seconds": age(started) if watcher.running else None,
         "watches": sum(instance.watches for instance in instances) if readable else None,
         "instances": len(instances) if readable else None,
-        "queues": queues(instances, top) if readable or watcher.running is False else None,
+        "queues": queues(instances, top) if readable or watcher.running is False or not watcher.configured else None,
         "broker": None,
-        "settings": settings(watcher.pids, options["watcher_settings"]),
+        "settings": {
+            name: redact_setting(name, None if value is None else shown(value))
+            for name, value in settings(watcher.pids, options["watcher_settings"]).items()
+        },
     }
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 # inotify lives in the kernel that makes the change. These hold changes that another kernel, or another layer, makes.
 REMOTE = "changes made by other machines give no events here"
@@ -108,7 +110,7 @@ def inode_use(table, timeout, deadline, unknown, top):
             continue
         seen.add(mount.device)
         try:
-            numbers = bounded(os.statvfs, deadline.remaining(timeout), mount.point)
+            numbers = within(deadline, timeout, os.statvfs, mount.point)
         except OSError as exc:
             unknown.add("file_systems", "%s (%s): %s" % (printable(mount.point), mount.type, exc.strerror or exc))
             continue
@@ -131,5 +133,5 @@ def describe(mount, numbers):
 
 
 def printable(path):
-    """A path as text that can be shown and sent: bytes that are not UTF-8 become question marks."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """A path or a source as text that can be shown and sent; a source may have a password in it."""
+    return redact(shown(path))

@@ -10,6 +10,7 @@ import os
 import re
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 # Programs whose first argument says more than their own name does.
 INTERPRETER = re.compile(r"^(python|pypy|node|nodejs|ruby|perl|php|bash|sh|dash|java|uvicorn|gunicorn)[0-9.]*$")
@@ -53,7 +54,7 @@ def label(words):
         script = _script(words[1:])
         if script:
             program = "%s %s" % (program, script)
-    return cut(program, COMMAND_LENGTH)
+    return cut(redact(program), COMMAND_LENGTH)
 
 
 def _script(words):

@@ -53,7 +53,12 @@ CONTAINER = re.compile(r"([0-9a-f]{64})")
 
 
 class Unreadable(Exception):
-    """The kernel's log cannot be read; the message says why."""
+    """The kernel's log cannot be read; the message says why, and ``cure`` what helps, if not more rights."""
+
+    def __init__(self, path, exc):
+        super().__init__("%s: %s" % (path, exc.strerror))
+        missing = "Name the log of the kernel, or none (logs_kernel_log)"
+        self.cure = None if isinstance(exc, PermissionError) else missing
 
 
 def measure(path, begin, engine, top):
@@ -71,11 +76,11 @@ def records_of(path):
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
-        raise Unreadable("%s: %s" % (path, exc.strerror)) from exc
+        raise Unreadable(path, exc) from exc
     try:
         data = _drain(descriptor)
     except OSError as exc:
-        raise Unreadable("%s: %s" % (path, exc.strerror)) from exc
+        raise Unreadable(path, exc) from exc
     finally:
         os.close(descriptor)
     return [line for line in data.decode("utf-8", "replace").split("\n") if line and line[:1] != " "]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import selectors
@@ -14,10 +15,13 @@ import time
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,_TRANSPORT,CONTAINER_NAME"
 # A unit pattern that means all of them.
 ALL = "*"
+JOURNALS = ("/var/log/journal", "/run/log/journal")
 # What a program that writes no level itself meant by the priority of its entry.
 TAGS = {0: "[critical] ", 1: "[critical] ", 2: "[critical] ", 3: "[error] ", 4: "[warning] "}
 
@@ -50,7 +54,7 @@ def read(options, begin, seconds):
         process.kill()
         process.communicate()
     if process.returncode and left_out is None:
-        return {}, None, cut(said.decode("utf-8", "replace").strip(), 200) or "journalctl failed"
+        return {}, None, cut(printable(redact(said.decode("utf-8", "replace").strip())), 200) or "journalctl failed"
     if not data and not left_out and not has_files(options):
         return {}, None, "there are no journal files, or they may not be read"
     rows = data.split(b"\n")
@@ -59,6 +63,21 @@ def read(options, begin, seconds):
     if taken < len(rows):
         left_out = "the journal took more than %.1f s" % seconds
     return units, left_out, None
+
+
+def is_hidden(options: dict) -> bool:
+    """Return whether there are files of the system's journal that we may not read.
+
+    Without the right, journalctl shows the entries of our own account alone, and does not fail.
+    """
+    roots = [options["journal_directory"]] if options["journal_directory"] else JOURNALS
+    found = [
+        path
+        for root in roots
+        for path in glob.glob(os.path.join(glob.escape(root), "**", "system.journal"), recursive=True)
+    ]
+    closed = [root for root in roots if os.path.isdir(root) and not os.access(root, os.R_OK | os.X_OK)]
+    return bool(closed) or any(not os.access(path, os.R_OK) for path in found)
 
 
 def has_files(options):

@@ -15,7 +15,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows i
     newest,
     spans,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, out_of_time
 
 # Of the bytes and the time for a log, what the window that is asked about may take before the one before it.
 CURRENT_SHARE = 0.75
@@ -46,10 +46,14 @@ class Look:
         self.patterns, progress = patterns
         self.progress = next((progress[name] for name in (log.name, log.about["container"]) if name in progress), None)
         self.error = None
+        # How to get the right to read it, if that is missing.
+        self.hint = None
         self.ready = False
         self.finished = False
         self.budget = 0
         self.size = 0
+        # The seconds that its first step had, if they are too few to call a log without an answer hung.
+        self.too_short = 0.0
         self.pieces = []
         self.chains = ([], [])
         self.reaches_back = True
@@ -58,11 +62,12 @@ class Look:
 
     def open(self, limit):
         """Find where its windows lie."""
+        self.too_short = limit.remaining() if limit.too_short(self.options["timeout"]) else None
         try:
             self.pieces = self.log.open(self.window.previous, self.most, limit.remaining())
             current, previous, self.reaches_back = spans(self.pieces, self.window.previous, self.window.begin)
         except (Unreadable, Undated) as exc:
-            self.error = str(exc)
+            self.error, self.hint = str(exc), getattr(exc, "hint", None)
             return
         except Exception as exc:  # pylint: disable=broad-except
             self.error = "%s: %s" % (type(exc).__name__, exc)
@@ -100,9 +105,11 @@ class Look:
         """Its entry in ``services``."""
         if not self.finished and self.error is None:
             self.error = "it did not answer in time, as on a mount whose server is gone or with an engine that hangs"
+            if self.too_short is not None:
+                self.error = out_of_time(self.too_short)
         if self.error:
-            unknown.add("services.%s" % self.name, self.error)
-        entry = {"name": self.name, "source": self.log.source, **self.log.about, "error": self.error}
+            unknown.add("services.%s" % self.name, self.error, self.hint)
+        entry = {"name": self.name, "source": self.log.source, **self.log.about, "error": self.error, "hint": self.hint}
         done = self.finished and self.error is None
         entry.update(self._window(CURRENT, self.window.seconds) if done else dict.fromkeys(COUNTS))
         before = self._window(PREVIOUS, self.window.begin - self.window.previous) if done else dict.fromkeys(COUNTS)

@@ -16,22 +16,35 @@ import os
 import re
 import stat
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, socket_of
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import File, Memory, newest, shifted
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, NotAllowed
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import raw, shown
 
 # Whole quarters of an hour that the newest line may lie off the time of its file: a program in another time zone.
 ZONE_STEP = 900
 # Rotated files that are looked at, and files that a pattern may find.
 MOST_ROTATED = 20
 MOST_FILES = 50
+JOURNAL_RIGHT = "%s, or as an account of the group systemd-journal" % _rights.BECOME
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 ROTATED = re.compile(r"[.-](\d+|\d{4}-?\d\d-?\d\d(?:-\d+)?)$")
 
 
+def right_to(exc):
+    """The hint of a failure to ask the engine, if a right is missing."""
+    return exc.cure if isinstance(_docker_api.unless_forbidden(exc), NotAllowed) else None
+
+
 class Unreadable(Exception):
-    """A log that cannot be read; the message says why."""
+    """A log that cannot be read; the message says why, ``hint`` how to get the right to read it, if that is missing."""
+
+    def __init__(self, reason, hint=None):
+        super().__init__(reason)
+        self.hint = hint
 
 
 class Log:
@@ -41,7 +54,7 @@ class Log:
         self.name = name
         self.source = source
         self.form = form
-        self.about = {"container": None, "project": None, "state": None, "driver": None, "path": None}
+        self.about = dict.fromkeys(("container", "project", "state", "driver", "path", "path_hex"))
         # What was left out before any reading, as text; null for nothing.
         self.left_out = None
         # Bytes that were left out and are of the windows, as far as that is known.
@@ -59,12 +72,13 @@ class Log:
 class Missing(Log):
     """What should be there and is not."""
 
-    def __init__(self, name, source, reason):
-        super().__init__(name, source, None)
+    def __init__(self, name, source, reason, hint=None):
+        super().__init__(shown(name), source, None)
         self.reason = reason
+        self.hint = hint
 
     def open(self, begin, budget, seconds):
-        raise Unreadable(self.reason)
+        raise Unreadable(self.reason, self.hint)
 
 
 class ContainerLog(Log):
@@ -93,13 +107,13 @@ class ContainerLog(Log):
             raise Unreadable("its log driver none keeps nothing")
         if driver == "json-file":
             path = os.path.join(self.folder, "%s-json.log" % self.container["id"])
-            self.about["path"] = path
+            self.about.update(path=shown(path), path_hex=raw(path))
             return self._files(path, begin)
         self.form = _log_tally.Stamped
         try:
             data, self.left_out = _log_engine.read(self.socket, self.container["id"], begin, budget, seconds)
         except CannotConnect as exc:
-            raise Unreadable("its log driver %s: %s" % (driver or "is not known", exc)) from exc
+            raise Unreadable("its log driver %s: %s" % (driver or "is not known", exc), right_to(exc)) from exc
         return [Memory(data, self.form.time_of)]
 
     def _files(self, path, begin):
@@ -111,7 +125,7 @@ class ContainerLog(Log):
                 return []
             raise Unreadable("the container was removed meanwhile") from exc
         except OSError as exc:
-            raise Unreadable("%s: %s" % (path, exc.strerror)) from exc
+            raise Unreadable("%s: %s" % (shown(path), exc.strerror), _rights.hint_of(exc)) from exc
         # A file is cut in the middle of a line while the engine writes it.
         for piece in pieces[:1]:
             tail = piece.read(max(0, piece.size - (1 << 16)), piece.size)
@@ -134,7 +148,7 @@ class EngineLog(Log):
             data, self.left_out = _log_engine.read(self.socket, self.row["id"], begin, budget, seconds)
         except CannotConnect as exc:
             driver = self.about["driver"]
-            raise Unreadable("%s%s" % ("its log driver %s: " % driver if driver else "", exc)) from exc
+            raise Unreadable("%s%s" % ("its log driver %s: " % driver if driver else "", exc), right_to(exc)) from exc
         return [Memory(data, self.form.time_of)]
 
 
@@ -143,14 +157,15 @@ class FileLog(Log):
 
     def __init__(self, path):
         # One of the engine's own may be given as well.
-        super().__init__(path, "file", _log_tally.Engine if path.endswith("-json.log") else _log_tally.Text)
-        self.about["path"] = path
+        super().__init__(shown(path), "file", _log_tally.Engine if path.endswith("-json.log") else _log_tally.Text)
+        self.file = path
+        self.about.update(path=shown(path), path_hex=raw(path))
 
     def open(self, begin, budget, seconds):
         try:
-            pieces = chain(self.name, self.form.time_of, begin, self)
+            pieces = chain(self.file, self.form.time_of, begin, self)
         except OSError as exc:
-            raise Unreadable(exc.strerror or str(exc)) from exc
+            raise Unreadable(exc.strerror or str(exc), _rights.hint_of(exc)) from exc
         if pieces:
             offset = zone_offset(pieces[0])
             for piece in pieces:
@@ -179,7 +194,7 @@ def chain(path, time_of, begin, log):
             if os.stat(older).st_mtime < begin:
                 break
             if older.endswith(COMPRESSED):
-                log.left_out = "%s is compressed" % os.path.basename(older)
+                log.left_out = "%s is compressed" % shown(os.path.basename(older))
                 log.left_out_bytes = os.stat(older).st_size
                 break
             piece = File(older, time_of)
@@ -229,7 +244,7 @@ def containers(engine, options):
         except FileNotFoundError:
             pass
         except PermissionError:
-            hidden = "the engine's files cannot be read without privilege (measure with become)"
+            hidden = "the engine's files cannot be read without privilege"
     if not names:
         return _by_engine(socket, options, hidden)
     rows = [engine.container(name) for name in names]
@@ -242,8 +257,9 @@ def _by_engine(socket, options, hidden):
         rows = _log_engine.containers(socket, options["timeout"])
     except CannotConnect as exc:
         if exc.kind == "no_engine" and options["docker_host"] == DEFAULT_HOST:
-            return [Missing("containers", "container", hidden)] if hidden else []
-        return [Missing("containers", "container", "%s, and %s" % (hidden, exc) if hidden else str(exc))]
+            return [Missing("containers", "container", hidden, _rights.BECOME)] if hidden else []
+        reason = "%s, and %s" % (hidden, exc) if hidden else str(exc)
+        return [Missing("containers", "container", reason, right_to(exc) or (_rights.BECOME if hidden else None))]
     return [EngineLog(row, socket) for row in rows if wanted(row, options)] + absent(rows, options)
 
 
@@ -276,13 +292,13 @@ def files(options, begin):
         paths = sorted(glob.glob(pattern, recursive=True))
         reason = _no_log(pattern, paths)
         if reason:
-            logs.append(Missing(pattern, "file", reason))
+            logs.append(Missing(pattern, "file", *reason))
         for path in paths:
             try:
                 if os.path.isfile(path) and not _is_rotated(path) and os.stat(path).st_mtime >= begin:
                     found.append(path)
             except OSError as exc:
-                logs.append(Missing(path, "file", exc.strerror))
+                logs.append(Missing(path, "file", exc.strerror, _rights.hint_of(exc)))
     found = list(dict.fromkeys(found))
     if len(found) > MOST_FILES:
         reason = "%d files match, of which only %d are read" % (len(found), MOST_FILES)
@@ -291,23 +307,23 @@ def files(options, begin):
 
 
 def _no_log(pattern, paths):
-    """Why what a pattern finds is no log at all; null where there is one."""
+    """Why what a pattern finds is no log at all, as ``(reason, hint or null)``; null where there is one."""
     # Each is looked at once: it may be rotated away, and there again, at any moment.
     modes = {path: mode for path, mode in ((path, _mode(path)) for path in paths) if mode is not None}
     compressed = [path for path in modes if path.endswith(COMPRESSED)]
     if any(stat.S_ISREG(mode) for path, mode in modes.items() if path not in compressed):
         return None
     if modes and all(stat.S_ISDIR(mode) for mode in modes.values()):
-        return "it is a directory: name its files, as in %s" % os.path.join(next(iter(modes)), "*.log")
+        return "it is a directory: name its files, as in %s" % shown(os.path.join(next(iter(modes)), "*.log")), None
     if modes:
-        return "it is compressed" if compressed else "it is no regular file"
+        return ("it is compressed" if compressed else "it is no regular file"), None
     folder = os.path.dirname(re.split(r"[*?[]", pattern)[0]) or "."
     # What lies in a directory that is closed to us is not there, as far as we are told.
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder) or "."
     if not os.access(folder, os.R_OK | os.X_OK):
-        return "the directory %s may not be read (measure with become)" % folder
-    return "no such file"
+        return "the directory %s may not be read" % shown(folder), _rights.hint("CAP_DAC_READ_SEARCH")
+    return "no such file", None
 
 
 def _mode(path):
@@ -330,8 +346,10 @@ def _is_rotated(path):
 def journal(options, begin, seconds):
     """The logs of the journal's units."""
     units, left_out, error = _log_journal.read(options, begin, seconds)
-    if error:
-        return [Missing("journal", "journal", error)]
+    hidden = _log_journal.is_hidden(options)
+    if error or hidden:
+        reason = error or "the journal of the system may not be read"
+        return [Missing("journal", "journal", reason, JOURNAL_RIGHT if hidden else None)]
     return [JournalLog(unit, text, left_out) for unit, text in units.items()]
 
 

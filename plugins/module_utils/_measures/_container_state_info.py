@@ -11,10 +11,10 @@ a second each, are not asked for.
 from __future__ import annotations
 
 import json
-import shlex
 from functools import partial
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _compose_drift,
     _container_facts,
@@ -29,7 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     SERVICE,
     name_of,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import is_rootless
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import is_rootless, unless_forbidden
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -40,6 +40,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
     unreachable,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 ARGUMENT_SPEC = dict(
     _docker.SPEC,
@@ -72,9 +73,9 @@ def measure(options):
         rows = listed(client, options)
         disk = _docker_disk.DiskUse(options) if options["disk_seconds"] > 0 else None
         inspected = inspections(client, rows, options, unknown)
-        engine = engine_facts(client, options, unknown)
+        engine = engine_facts(client, options, deadline, unknown)
     except CannotConnect as exc:
-        return unreachable(PARTS, exc)
+        return unreachable(PARTS, unless_forbidden(exc))
     labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
     compose = paths = ports = None
@@ -143,17 +144,25 @@ def inspections(client, rows, options, unknown):
         try:
             data = _docker.inspect(client, row["Id"])
         except _docker.Rejected as exc:
-            unknown.add("containers", "%s: %s" % (name_of(row), exc))
+            incomplete(unknown, "%s: %s" % (name_of(row), exc), exc.cure)
         except CannotConnect as exc:
             if not found:
                 raise
-            unknown.add("containers", "%s, and those after it: %s" % (name_of(row), exc))
+            incomplete(unknown, "%s, and those after it: %s" % (name_of(row), exc), exc.cure)
             break
         else:
             found += [data] if data else []
     if len(rows) > options["max_containers"]:
-        unknown.add("containers", "only %d of %d were looked at" % (options["max_containers"], len(rows)))
+        left = "only %d of %d were looked at" % (options["max_containers"], len(rows))
+        incomplete(unknown, left, "Raise `containers_max_containers`")
     return found
+
+
+def incomplete(unknown, reason, hint):
+    """Note that containers are missing from the measurement, and so from all that is worked out of them."""
+    if not any(entry["part"] == "containers[...]" for entry in unknown.parts):
+        for part in ("containers", "ports_taken", "paths", "compose.drift"):
+            unknown.add(part + "[...]", reason, hint)
 
 
 def state_now(client, identity):
@@ -168,7 +177,6 @@ ENGINE_FIELDS = (
     "installed",
     "kind",
     "rootless",
-    "command",
     "version",
     "major_version",
     "api_version",
@@ -182,14 +190,14 @@ ENGINE_FIELDS = (
 )
 
 
-def engine_facts(client, options, unknown):
+def engine_facts(client, options, deadline, unknown):
     version = client.version
     components = [part.get("Name") or "" for part in version.get("Components") or []]
     try:
         info = client.call("info")
     except CannotConnect as exc:
         # It asks every driver and plugin, and may wait for a broken one.
-        unknown.add("engine", exc)
+        unknown.add("engine.*", exc)
         info = {}
     number = version.get("Version") or ""
     major = number.split(".", 1)[0]
@@ -198,7 +206,6 @@ def engine_facts(client, options, unknown):
         "installed": True,
         "kind": kind,
         "rootless": is_rootless(info) if info else None,
-        "command": command(kind, options["docker_host"]),
         "version": number,
         "major_version": int(major) if major.isdigit() else None,
         "api_version": version.get("ApiVersion"),
@@ -207,27 +214,22 @@ def engine_facts(client, options, unknown):
         "storage_driver": info.get("Driver"),
         "live_restore": info.get("LiveRestoreEnabled"),
         "data_root": info.get("DockerRootDir"),
-        "warnings": [cut(warning, 300) for warning in info.get("Warnings") or []],
-        "daemon_configuration": daemon_configuration(options),
+        "warnings": [cut(redact(warning), 300) for warning in info.get("Warnings") or []],
+        "daemon_configuration": daemon_configuration(options, deadline, unknown),
     }
 
 
-def command(kind, host):
-    """The words with which a person speaks to this engine."""
-    if host in (_docker.DEFAULT_HOST, _docker.PODMAN_HOST):
-        return kind
-    return " ".join((kind, "--url" if kind == "podman" else "--host", shlex.quote(host)))
-
-
-def daemon_configuration(options):
+def daemon_configuration(options, deadline, unknown):
     """Whether the engine's configuration can be read, as it will have to be at its next start."""
     path = options["daemon_configuration"]
     found = {"path": path, "exists": True, "valid": None, "error": None}
     try:
-        content = bounded(_content, options["timeout"], path)
+        content = within(deadline, options["timeout"], _content, path)
     except FileNotFoundError:
         return dict(found, exists=False)
     except OSError as exc:
+        reason = "%s: %s" % (path, exc.strerror or exc)
+        unknown.add("engine.daemon_configuration.valid", reason, _rights.hint_of(exc))
         return dict(found, exists=None, error=exc.strerror or str(exc))
     try:
         valid = isinstance(json.loads(content or "{}"), dict)
@@ -245,10 +247,8 @@ def described(data, options):
     """The facts of a container; what the kernel says about it is added later."""
     found = _container_facts.facts(data, options["expected_services"])
     found.update(dict.fromkeys(_container_use.FIELDS), ended_meanwhile=False)
-    found["up_command"] = None
-    if found["service"]:
-        source = _compose_drift.source((data.get("Config") or {}).get("Labels") or {})
-        found["up_command"] = _compose_drift.up_command(source, found["service"])
+    source = _compose_drift.source((data.get("Config") or {}).get("Labels") or {})
+    found["compose_options"] = _compose_drift.words(source) if source else []
     return found
 
 
@@ -261,7 +261,7 @@ def missing_services(all_labels, options):
             "project": options["project"] or None,
             "service": name,
             "protected": False,
-            "up_command": _compose_drift.up_command(known[0] if known else None, name),
+            "compose_options": _compose_drift.words(known[0]) if known else [],
         }
         for name in options["expected_services"]
         if name not in present

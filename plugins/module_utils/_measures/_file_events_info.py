@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, bounded
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, NotMeasured, bounded, within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import (
     _directory_tree,
@@ -21,13 +22,20 @@ from ansible_collections.tracktion.ops.plugins.module_utils._inotify import (
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _mounts, _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    ENOUGH,
     BadOption,
     Deadline,
     Unknown,
+    out_of_time,
     reached,
     unreachable,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measures._inotify_limits import no_inotify, why_unreadable
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._inotify_limits import (
+    hint_to_see,
+    no_inotify,
+    why_unreadable,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import raw, shown
 
 ARGUMENT_SPEC = {
     "directories": {"type": "list", "elements": "path", "default": []},
@@ -87,7 +95,7 @@ def measure(options):
             "watcher": described,
             "file_systems": file_systems,
             "directories": [directory.data for directory in directories],
-            "forecast": forecast(directories, main, scan, limit, names),
+            "forecast": forecast(directories, watcher, scan, limit, names, unknown),
         },
         unknown,
     )
@@ -125,11 +133,14 @@ class Directory:
         self.root = "/proc/%d/root" % pid if self.inside and pid else ""
         self.data = dict.fromkeys(_watched_directory.FACTS)
         self.data.update(
-            path=_mounts.printable(self.path),
+            path=shown(self.path),
+            path_hex=raw(self.path),
+            answers=None,
             error=None,
             watcher_readable=None,
             watched=None,
             instances=None,
+            instances_at_least=None,
             watcher_instances=None,
             watchers=None,
             tree=None,
@@ -140,13 +151,18 @@ class Directory:
         try:
             if self.inside and not self.root:
                 raise OSError("seen_by=watcher: the watcher does not run, and so sees nothing")
-            seconds = deadline.remaining(self.options["timeout"])
-            facts = bounded(self._facts, seconds)
+            facts = within(deadline, self.options["timeout"], self._facts)
         except OSError as exc:
             self._fail(exc, unknown)
             return
         self.real, self.inode = facts.pop("real"), facts.pop("inode")
-        self.data.update(facts)
+        self.data.update(facts, answers=True)
+        if facts["is_directory"] and not facts["readable"]:
+            unknown.add(
+                "directories.%s" % self.data["path"],
+                "this account may not list it",
+                _rights.hint("CAP_DAC_READ_SEARCH"),
+            )
 
     def _facts(self):
         trigger = "create" if self.options["prove"] else "open"
@@ -168,11 +184,15 @@ class Directory:
         try:
             self.tree = bounded(_directory_tree.walk, seconds + RESERVE_SECONDS / 2, self.real, walking, most, watched)
         except OSError as exc:
+            if isinstance(exc, Hung) and seconds < self.options["timeout"] * ENOUGH:
+                exc = NotMeasured(out_of_time(seconds))
             self._fail(exc, unknown)
             return
         tree = self.tree
         if not tree.complete:
-            unknown.add("directories", "%s: not all of it was walked" % self.data["path"])
+            unknown.add(
+                "directories.%s" % self.data["path"], "not all of it was walked", "Raise `file_watching_deadline`"
+            )
         self.data["tree"] = {
             "directories": tree.directories,
             "entries": tree.entries,
@@ -187,14 +207,23 @@ class Directory:
 
     def _shown(self, path):
         """A path as it is called where the directory is configured."""
-        return _mounts.printable(path[len(self.root) :])
+        return shown(path[len(self.root) :])
 
     def _fail(self, exc, unknown):
+        """Note why nothing, or not all, is known; what is due to us (time, rights) is no fault of the directory."""
         kind, message = "failed", exc.strerror or str(exc)
+        part = "directories.%s" % self.data["path"]
+        if isinstance(exc, NotMeasured):
+            unknown.add(part, message)
+            return
+        if isinstance(exc, PermissionError):
+            unknown.add(part, message, _rights.hint_of(exc))
+            return
         if isinstance(exc, Hung):
             kind = "hung"
             mount = _mounts.mount_of(self.path, _mounts.mounts(self.pid if self.root else "self"))
             message += " (%s, %s from %s)" % tuple(map(_mounts.printable, (mount.point, mount.type, mount.source)))
+        self.data["answers"] = False
         self.data["error"] = {"kind": kind, "message": message, "cure": None}
         unknown.add("directories", "%s: %s" % (self.data["path"], message))
 
@@ -204,14 +233,14 @@ def find_holders(directories, watcher, scan, names, engine, unknown, top):
     found = _watched_directory.holders({directory.inode for directory in directories if directory.inode}, scan)
     hidden = None if scan.complete and not scan.unreadable else scan.reason or why_unreadable(scan)
     if hidden and found:
-        unknown.add("directories.watchers", hidden)
+        unknown.add("directories.*", hidden, hint_to_see(scan))
     own = set(watcher.instances(scan))
     for directory in directories:
         if not directory.inode:
             continue
         instances = found[directory.inode]
         mine = [instance for instance in instances if instance in own]
-        directory.data["instances"] = len(instances)
+        directory.data.update(instances=None if hidden else len(instances), instances_at_least=len(instances))
         directory.data["watchers"] = [holder(instance, mine, names, engine) for instance in instances[:top]]
         if watcher.readable(scan):
             directory.data.update(watched=bool(mine), watcher_instances=len(mine))
@@ -246,16 +275,24 @@ def walk(directories, watcher, scan, deadline, unknown, most):
         directory.walk(deadline, deadline.remaining() / (len(waiting) - number), most, known, unknown)
 
 
-def forecast(directories, main, scan, limit, names):
+def forecast(directories, watcher, scan, limit, names, unknown):
     """Whether the watches that are left are enough for the directories that have none yet.
 
     A list of one entry; none where no directory could be walked or no watcher runs, as the budget is that of its user.
+    Null where its processes are hidden.
     """
+    main = watcher.main(scan)
+    if main is None and watcher.configured and watcher.running is None and directories:
+        unknown.add("forecast", watcher.reason, watcher.hint)
+        return None
     trees = [directory for directory in directories if directory.tree]
     if not trees or main is None:
         return []
     try:
         uid = _inotify.charged_uid(main)
+    except PermissionError as exc:
+        unknown.add("forecast", "its user namespace is not ours to look at", _rights.hint_of(exc))
+        return None
     except OSError:
         return []
     held = sum(instance.watches for instance in scan.instances if instance.uid == uid)
@@ -282,6 +319,8 @@ def forecast(directories, main, scan, limit, names):
         "directories_left": left - needed if left is not None and needed is not None and complete else None,
         "fits": fits(left, at_most, needed, complete),
     }
+    if not known:
+        unknown.add("forecast.*", scan.reason or why_unreadable(scan), hint_to_see(scan))
     return [entry]
 
 

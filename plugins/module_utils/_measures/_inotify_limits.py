@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify, _inotify_sizing
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify_sizing import (
@@ -23,6 +25,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
     unreachable,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 ARGUMENT_SPEC = {
     **_inotify_sizing.ARGUMENT_SPEC,
@@ -47,7 +50,8 @@ def measure(options):
         return unreachable(PARTS, exc)
     configuration = read_configuration(options)
     for entry in configuration.unreadable:
-        unknown.add("limits", "%s cannot be read: %s" % (entry["file"], entry["reason"]))
+        reason = "%s cannot be read: %s" % (entry["file"], entry["reason"])
+        unknown.add("limits.*", reason, _rights.hint("CAP_DAC_READ_SEARCH"))
     memory = total_memory()
     scan = _inotify.scan(deadline)
     names = _processes.user_names()
@@ -58,15 +62,15 @@ def measure(options):
     floors = _inotify_sizing.floors(options, runtime, memory, users)
     limits = [describe_limit(name, runtime[name], floors.get(name), configuration, memory) for name in runtime]
     if not scan.complete:
-        unknown.add("users", scan.reason)
+        unknown.add("users.*", scan.reason, scan.hint)
     if scan.unreadable:
-        unknown.add("users", why_unreadable(scan))
+        unknown.add("users.*", why_unreadable(scan), _rights.hint("CAP_SYS_PTRACE"))
     top = options["top"]
     return reached(
         {
             "limits": limits,
             "boot_reader": _sysctl.boot_reader(options["sysctl_root"]),
-            "broken_lines": configuration.broken[:top],
+            "broken_lines": [dict(line, text=redact(line["text"])) for line in configuration.broken[:top]],
             "broken_lines_total": len(configuration.broken),
             "namespace": {
                 "initial": _processes.in_initial_user_namespace(),
@@ -84,10 +88,17 @@ def measure(options):
     )
 
 
+def hint_to_see(scan) -> str | None:
+    """Return how to see all processes; null where all were seen."""
+    if scan.reason:
+        return scan.hint
+    return _rights.hint("CAP_SYS_PTRACE") if scan.unreadable else None
+
+
 def why_unreadable(scan):
     pids = sorted(pid for mine in scan.unreadable.values() for pid in mine)
     if os.geteuid():
-        return "the descriptors of %d processes cannot be read without privilege: measure with become" % len(pids)
+        return "the descriptors of %d processes cannot be read without privilege" % len(pids)
     return "the descriptors of some processes cannot be read, not even by root: %s" % ", ".join(map(str, pids[:10]))
 
 
@@ -112,7 +123,15 @@ def key_of(name):
 
 
 def read_configuration(options, instead=None):
-    return _sysctl.read([key_of(name) for name in _inotify.LIMITS], options["sysctl_root"], instead=instead)
+    root = options["sysctl_root"]
+    found = _sysctl.read([key_of(name) for name in _inotify.LIMITS], root, instead=instead)
+    for directory in _sysctl.DIRECTORIES:
+        path = _sysctl.below(root, directory)
+        if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+            found.unreadable.append(
+                {"file": directory, "line": None, "text": None, "reason": os.strerror(errno.EACCES)}
+            )
+    return found
 
 
 def describe_limit(name, runtime, floor, configuration, memory):
@@ -217,6 +236,7 @@ def describe_scan(scan, hidden):
     return {
         "complete": scan.complete and not scan.unreadable,
         "reason": scan.reason or (why_unreadable(scan) if scan.unreadable else None),
+        "hint": hint_to_see(scan),
         "processes": scan.processes,
         "unreadable_processes": hidden,
         "vanished_processes": scan.vanished,

@@ -16,7 +16,8 @@ import resource
 import threading
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import bounded
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log, _log_sources
@@ -73,7 +74,7 @@ def measure(options):
     window = Window(options, time.time())
     unknown = Unknown()
     engine = Engine(options["docker_root"])
-    kernel = kernel_log(options, window, engine, unknown)
+    kernel = kernel_log(options, window, engine, deadline, unknown)
     allow_many_files()
     logs = find(options, window, engine, deadline)
     # What is held in memory, as an engine has told it, is bounded over all logs.
@@ -87,6 +88,11 @@ def measure(options):
         look.budget = share
     side_by_side([look.read for look in opened], deadline, deadline)
     services = [look.described(unknown) for look in looks]
+    # What may not be read is not known, and so is whether anything is missing from the lists.
+    hidden = [look for look in looks if look.hint]
+    for part in ("services", "signatures", "known") if hidden else ():
+        more = ", and %d more" % (len(hidden) - 1) if len(hidden) > 1 else ""
+        unknown.add(part + "[...]", "%s: %s%s" % (hidden[0].name, hidden[0].error, more), hidden[0].hint)
     # A thread that was given up may come to its end while we look.
     read = [look for look, entry in zip(looks, services) if entry["error"] is None]
     services.sort(key=lambda entry: (entry["error"] is None, entry["progress"] is None, -(entry["errors"] or 0)))
@@ -144,18 +150,24 @@ def _pattern(pattern, option, flags=0):
         raise BadOption("%s: not a regular expression: %s" % (option, exc)) from exc
 
 
-def kernel_log(options, window, engine, unknown):
+def kernel_log(options, window, engine, deadline, unknown):
     """The part ``kernel``: null where it may not be read; none is wanted where ``kernel_log`` is empty."""
     if not options["kernel_log"]:
         return {"complete": True, "oldest": None, "groups": [], "groups_total": 0}
     try:
-        return bounded(
-            _kernel_log.measure, options["timeout"], options["kernel_log"], window.begin, engine, options["top"]
+        return within(
+            deadline,
+            options["timeout"],
+            _kernel_log.measure,
+            options["kernel_log"],
+            window.begin,
+            engine,
+            options["top"],
         )
     except OSError as exc:
         unknown.add("kernel", exc.strerror or exc)
     except _kernel_log.Unreadable as exc:
-        unknown.add("kernel", "%s; reading it takes root (measure with become) or CAP_SYSLOG" % exc)
+        unknown.add("kernel", exc, exc.cure or _rights.hint("CAP_SYSLOG"))
     return None
 
 
@@ -172,9 +184,9 @@ def find(options, window, engine, deadline):
     logs = []
     for name, source, step, arguments in steps:
         try:
-            logs += bounded(step, deadline.remaining(options["timeout"]), *arguments)
+            logs += within(deadline, options["timeout"], step, *arguments)
         except OSError as exc:
-            logs.append(_log_sources.Missing(name, source, exc.strerror or str(exc)))
+            logs.append(_log_sources.Missing(name, source, exc.strerror or str(exc), _rights.hint_of(exc)))
     return logs
 
 

@@ -65,6 +65,8 @@ def measure(options):
         "forwarding": {"ipv4": _network_host.forwards(unknown), "needed": engine.uses_bridges(projects)},
         "packet_filter": _network_host.describe_filter(engine, projects, rules),
     }
+    if parts["forwarding"]["needed"] is None:
+        unknown.add("forwarding.needed", engine.reason, engine.hint)
     parts.update(_network_host.networks(engine, projects, options["top"], before, unknown))
     parts.update(_network_paths.go(paths, external, ports, options, deadline, unknown))
     return reached(parts, unknown)

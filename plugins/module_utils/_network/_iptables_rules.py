@@ -127,6 +127,6 @@ class Rules(Chains):
             self.rules.setdefault((table, rule.chain), []).append(rule)
 
     def tell(self, rule):
-        """``rule, rule_command``: the rule in the words of iptables, and what shows it with its counter."""
-        command = "%s -t %s -nvL %s --line-numbers" % (self.command, rule.table, rule.chain)
+        """``rule, rule_command``: the rule as iptables writes it, and the words of what shows its counter."""
+        command = [self.command, "-t", rule.table, "-nvL", rule.chain, "--line-numbers"]
         return getattr(rule, "text", None) or "-P %s DROP" % rule.chain, command

@@ -7,14 +7,18 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _programs
+from ansible_collections.tracktion.ops.plugins.module_utils import _programs, _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_daemon, _docker_networks
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import AskedEngine, Host
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, error
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    NotAllowed,
+    OutOfTime,
+    error,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_routes, _packet_filter
 
 # Published ports that are tried at most: each takes a thread.
@@ -23,7 +27,7 @@ VERDICT = ("firewall", "rule", "rule_command")
 NOT_FORWARDED = "connections to it come over IPv6, or to a process of the engine: the rules for these are not read"
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-NOT_READABLE = "the files of the Docker engine cannot be read without privilege: measure with become"
+NOT_READABLE = "the files of the Docker engine cannot be read without privilege"
 
 
 class EngineOfHost:
@@ -37,7 +41,7 @@ class EngineOfHost:
         self.api = _docker_api.DockerApi(_docker_api.socket_of(options["docker_host"]), options["timeout"], deadline)
         self.root = options["docker_root"]
         self.present = True
-        self.host = self.reason = self.error = None
+        self.host = self.reason = self.hint = self.error = None
         self.networks = self.users = self.firewall_backend = self.version = None
         # The networks and the rules of an engine without root are in a namespace of its own.
         self.rootless = False
@@ -45,7 +49,8 @@ class EngineOfHost:
         self._ask()
         self._read()
         if self.present and self.error:
-            unknown.add("networks", "%s. %s" % (self.error, self.error.cure or ""))
+            for part in ("networks", "overlaps"):
+                unknown.add(part, self.error)
 
     def _ask(self):
         try:
@@ -58,16 +63,16 @@ class EngineOfHost:
             self.networks = self.api.read("networks")
             self.users = _docker_networks.attached(self.api.read("containers", "json", all=1))
         except CannotConnect as exc:
-            self.error = exc
+            self.error = _docker_api.unless_forbidden(exc)
 
     def _read(self):
         try:
             self.host = Host(AskedEngine(self.api) if self.is_podman else Engine(self.root))
             self._part()
         except CannotConnect as exc:
-            self.reason = str(exc)
-        except PermissionError:
-            self.reason = NOT_READABLE
+            self.reason, self.hint = str(exc), exc.cure
+        except PermissionError as exc:
+            self.reason, self.hint = NOT_READABLE, _rights.hint_of(exc)
         except FileNotFoundError:
             self.present = self.error is None or self.error.kind != "no_engine"
             self.reason = "there is no Docker engine on this machine: measure where the services run, or name no paths"
@@ -89,9 +94,13 @@ class EngineOfHost:
     def describe(self):
         return {
             "present": self.present,
-            "answers": self.error is None if self.present else None,
+            "answers": self._answers() if self.present else None,
             "error": error(self.error) if self.present and self.error else None,
         }
+
+    def _answers(self):
+        """Whether it answers; null where there was no right, or no time, to find out."""
+        return None if isinstance(self.error, (NotAllowed, OutOfTime)) else self.error is None
 
     def running_in(self, projects):
         """The running containers of these projects; none where the containers are not known."""
@@ -120,10 +129,9 @@ def packet_filter(engine, projects, seconds, unknown):
     try:
         rules = _packet_filter.Filter(seconds)
     except _programs.Failed as exc:
-        cure = "" if os.geteuid() == 0 else ": measure with become"
-        reason = "the rules of iptables cannot be read (%s)%s" % (exc, cure)
-        unknown.add("packet_filter", reason)
-        unknown.add("published_ports.firewall", reason)
+        hint = None if isinstance(exc, _programs.Absent) else _rights.hint("CAP_NET_ADMIN")
+        for part in ("packet_filter", "published_ports.firewall"):
+            unknown.add(part, "the rules of iptables cannot be read (%s)" % exc, hint)
         return None
     if rules.unread:
         unknown.add("published_ports.firewall", rules.unread)
@@ -149,13 +157,14 @@ def describe_filter(engine, projects, rules):
 def published_ports(engine, projects, rules, unknown):
     """What the running containers of our projects publish, and whether rules let it in; null where not known."""
     if engine.host is None and engine.present:
-        unknown.add("published_ports", engine.reason)
+        unknown.add("published_ports", engine.reason, engine.hint)
         return None
     found = []
     for container in engine.running_in(projects):
         for port in container.ports:
             entry = dict(port, container=container.name, service=container.service, project=container.project)
             entry["networks"] = container.networks
+            entry["compose_options"] = container.compose_options
             entry["loopback"] = ipaddress.ip_address(port["host_address"]).is_loopback
             entry.update(_verdict(entry, container, rules, engine.networks))
             found.append(entry)
@@ -186,7 +195,7 @@ def daemon(path, engine, seconds, unknown):
     try:
         return _docker_daemon.describe(path, _docker_daemon.flags(seconds) if engine.present else {}, engine.version)
     except OSError as exc:
-        unknown.add("daemon", "%s: %s" % (path, exc.strerror))
+        unknown.add("daemon", "%s: %s" % (path, exc.strerror), _rights.hint_of(exc))
         return None
 
 

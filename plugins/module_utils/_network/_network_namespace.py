@@ -11,6 +11,7 @@ import fcntl
 import os
 import threading
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _containers
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _network_path
@@ -24,7 +25,11 @@ MAX_BYTES = 1 << 18
 
 
 class Forbidden(Exception):
-    """The network namespaces of containers are not ours to enter. The message says what would let us in."""
+    """The network namespaces of containers are not ours to enter; ``hint`` says what would let us in."""
+
+    def __init__(self, message, hint=None):
+        super().__init__(message)
+        self.hint = hint or _rights.hint("CAP_SYS_ADMIN")
 
 
 class Gone(Exception):
@@ -44,7 +49,7 @@ def look(pid, container):
     try:
         os.close(fcntl.ioctl(namespace, GET_USER_NAMESPACE))
     except PermissionError as exc:
-        raise Forbidden("its network belongs to a user namespace outside of ours: measure on the host itself") from exc
+        raise Forbidden("its network belongs to a user namespace outside of ours") from exc
     except OSError:
         # A kernel before 4.9: we shall see.
         pass
@@ -64,8 +69,8 @@ def _may_enter():
 
 def _cure():
     if os.geteuid():
-        return "the network namespaces of containers can be entered by root only: measure with become"
-    return "this root may not enter the network namespaces of containers (CAP_SYS_ADMIN): measure on the host itself"
+        return "the network namespaces of containers can be entered by root only"
+    return "this root may not enter the network namespaces of containers"
 
 
 def follow_from(pid, targets, timeout, deadline):
@@ -77,15 +82,17 @@ def follow_from(pid, targets, timeout, deadline):
         configuration = read_configuration("/proc/%d/root" % pid)
         enter(pid)
     except OSError as exc:
-        return _not_gone(targets, "its network could not be entered: %s" % (exc.strerror or exc))
+        ended = isinstance(exc, (FileNotFoundError, ProcessLookupError))
+        return _not_gone(targets, "its network could not be entered: %s" % (exc.strerror or exc), ended)
     results = follow_all(targets, configuration, timeout, deadline)
     if not os.path.exists("/proc/%d" % pid):
-        return _not_gone(targets, "it ended while we looked")
+        return _not_gone(targets, "it ended while we looked", True)
     return results
 
 
-def _not_gone(targets, reason):
-    return [dict(dict.fromkeys(_network_path.RESULT), reason=reason) for _target in targets]
+def _not_gone(targets, reason, ended=False):
+    """``ended``: whether there is nothing to look from any more, which is not the same as not knowing."""
+    return [dict(dict.fromkeys(_network_path.RESULT), reason=reason, ended=ended) for _target in targets]
 
 
 def follow_all(targets, configuration, timeout, deadline):

@@ -20,8 +20,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     BadOption,
     CannotConnect,
     Deadline,
+    OutOfTime,
     cut,
     error,
+    out_of_time,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns
 
@@ -34,6 +36,7 @@ LEAST_SECONDS = 0.3
 RESULT = ("ok", "reason", "failure", "error", "addresses", "address")
 RESULT += ("silent_addresses", "dns_seconds", "connect_seconds", "http_status", "http_seconds")
 SILENCE = ("timeout", "no_route")
+NO_ANSWER = ("timeout", "dns_timeout", "http_timeout")
 KINDS = {
     errno.ECONNREFUSED: ("refused", "connection refused"),
     errno.EHOSTUNREACH: ("no_route", "nobody has this address in its network, or a rule rejects"),
@@ -80,8 +83,22 @@ class Target:
         self.to = "%s://%s%s" % (self.scheme, parts.netloc, parts.path)
 
 
-class OutOfTime(Exception):
-    """The deadline came before the end of the way."""
+class Seconds:
+    """The seconds that each step gets: ``timeout``, and no more than the deadline leaves."""
+
+    def __init__(self, timeout, deadline):
+        self._timeout = timeout
+        self._deadline = deadline
+        # What the last step got, if it is too little to call a target without an answer silent.
+        self.too_short = None
+
+    def next(self):
+        """Return the seconds of the next step. Raises OutOfTime."""
+        left = self._deadline.remaining()
+        if left < min(self._timeout, LEAST_SECONDS):
+            raise OutOfTime(left)
+        self.too_short = left if self._deadline.too_short(self._timeout) else None
+        return min(left, self._timeout)
 
 
 def follow(target, configuration, timeout, deadline):
@@ -89,43 +106,40 @@ def follow(target, configuration, timeout, deadline):
 
     ``ok`` is null, with a ``reason``, where there was no time to find out.
     """
-    result = dict.fromkeys(RESULT)
+    result, seconds = dict.fromkeys(RESULT), Seconds(timeout, deadline)
     try:
-        _go(target, configuration, lambda: _seconds(timeout, deadline), result)
+        _go(target, configuration, seconds, result)
         result["ok"] = True
-    except CannotConnect as exc:
-        result.update(ok=False, failure=exc.kind, error=error(exc))
     except OutOfTime as exc:
         result["reason"] = str(exc)
+    except CannotConnect as exc:
+        if exc.kind in NO_ANSWER and seconds.too_short is not None:
+            result["reason"] = out_of_time(seconds.too_short)
+        else:
+            result.update(ok=False, failure=exc.kind, error=error(exc))
     return result
 
 
 def _go(target, configuration, seconds, result):
     started = time.monotonic()
     try:
-        result["addresses"] = _dns.resolve(target.host, configuration, Deadline(seconds()))
+        result["addresses"] = _dns.resolve(target.host, configuration, Deadline(seconds.next()))
     finally:
         result["dns_seconds"] = elapsed(started)
     started = time.monotonic()
-    connection, result["address"], silent = connect(result["addresses"], target.port, Deadline(seconds()))
-    result["silent_addresses"] = silent
+    connection, result["address"], silent = connect(result["addresses"], target.port, Deadline(seconds.next()))
+    # An address that had too little time for an answer is not a silent one.
+    result["silent_addresses"] = None if silent and seconds.too_short is not None else silent
     result["connect_seconds"] = elapsed(started)
     with connection:
         if target.url is None:
             stays_open(connection, "%s port %d" % (result["address"], target.port))
             return
         started = time.monotonic()
-        result["http_status"] = request(connection, target, seconds())
+        result["http_status"] = request(connection, target, seconds.next())
         result["http_seconds"] = elapsed(started)
     if result["http_status"] >= 400:
         raise CannotConnect("http_status", "%s answers HTTP %d" % (target.to, result["http_status"]))
-
-
-def _seconds(timeout, deadline):
-    left = deadline.remaining(timeout)
-    if left < min(timeout, LEAST_SECONDS):
-        raise OutOfTime("the deadline was over before this could be found out: give the area more time")
-    return left
 
 
 def elapsed(started):

@@ -12,7 +12,12 @@ from __future__ import annotations
 from functools import partial
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, error
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    Deadline,
+    error,
+    out_of_time,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _network_namespace
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_host import ANY_ADDRESS
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import RESULT, Target
@@ -26,6 +31,7 @@ HERE, RESOLVER = "here", "resolver"
 SERVER_FAILURES = ("servfail", "dns_timeout", "dns_refused", "dns_denied", "dns_no_route")
 # Network modes that lead to nobody.
 NOWHERE = ("none", "orphaned")
+NOT_MEASURED = "it could not be measured"
 # A name that every resolver knows, or knows that it does not exist, without asking anybody.
 HARMLESS_NAME = "localhost."
 ANSWERS = (None, "nxdomain", "no_address", "servfail", "dns_denied")
@@ -39,7 +45,7 @@ class Paths:
         self.known = True
         containers = set()
         if wanted and engine.host is None:
-            self._give_up(engine.reason, unknown)
+            self._give_up(engine.reason, engine.hint, unknown)
             wanted = []
         for service, target in wanted:
             found = engine.host.of_service(service, project or None)
@@ -54,6 +60,7 @@ class Paths:
         entry.update(repeats=False, also_unresolved=[])
         entry.update(measured=False, service=service, to=target.to, host=target.host, port=target.port)
         entry.update(container=container and container.name, project=container and container.project)
+        entry["compose_options"] = container.compose_options if container else []
         entry.update(_neighbours(target.host, container, host))
         self.entries.append(entry)
         if container is None:
@@ -74,14 +81,14 @@ class Paths:
             return
         except _network_namespace.Forbidden as exc:
             if self.known:
-                self._give_up(str(exc), unknown)
+                self._give_up(str(exc), exc.hint, unknown)
         self.by_container.setdefault(container.id, (container.pid, []))[1].append((entry, target))
 
-    def _give_up(self, reason, unknown):
+    def _give_up(self, reason, hint, unknown):
         """Nothing is known of any way."""
         self.known = False
         for part in ("paths", "sources"):
-            unknown.add(part, reason)
+            unknown.add(part, reason, hint)
 
     def jobs(self, timeout, deadline):
         """One per container: what to run in a process of its own."""
@@ -92,8 +99,10 @@ class Paths:
     def take(self, identity, results, reason):
         """Note what came of the ways of one container."""
         for number, (entry, _target) in enumerate(self.by_container[identity][1]):
-            entry.update(results[number] if results else {"reason": reason})
-            entry["measured"] = entry["ok"] is not None
+            result = dict(results[number]) if results and results[number] else {"reason": reason or NOT_MEASURED}
+            ended = result.pop("ended", False)
+            entry.update(result)
+            entry["measured"] = True if entry["ok"] is not None else False if ended else None
         entries = [entry for entry, _target in self.by_container[identity][1]]
         # Who has no network at all has one trouble, wherever it goes.
         nowhere = [entry for entry in entries if entry["network_mode"] in NOWHERE and entry["ok"] is False]
@@ -105,16 +114,19 @@ class Paths:
             entry["repeats"] = entry["repeats"] or number > 0
             entry["also_unresolved"] = [other["host"] for other in unresolved if other is not entry]
 
-    def sources(self):
+    def sources(self, unknown):
         """The services that ways start from: whether all their ways were gone, and why not."""
         found = {}
         for entry in self.entries:
             source = found.setdefault(entry["service"], {"measured": True, "targets": [], "reason": None})
             if entry["to"] not in source["targets"]:
                 source["targets"].append(entry["to"])
-            if source["measured"] and not entry["measured"]:
-                source.update(measured=False, reason=entry["reason"])
+            if source["measured"] is not False and not entry["measured"]:
+                source.update(measured=entry["measured"], reason=entry["reason"])
             source.update(container=entry["container"], project=entry["project"])
+        for service, source in found.items():
+            if source["measured"] is None:
+                unknown.add("sources.%s" % service, source["reason"])
         return [dict(source, service=service) for service, source in found.items()]
 
 
@@ -152,7 +164,10 @@ def go(paths, external, ports, options, deadline, unknown):
     tried = [Target(_dialled(port)) for port in ports or ()]
     if external or tried:
         jobs[HERE] = partial(_from_here, external + tried, timeout, deadline)
-    if options["check_resolver"]:
+    has_resolver = options["check_resolver"] and not deadline.too_short(timeout)
+    if options["check_resolver"] and not has_resolver:
+        unknown.add("resolver", out_of_time(deadline.remaining()))
+    if has_resolver:
         jobs[RESOLVER] = partial(_ask_resolvers, Deadline(deadline.remaining(timeout)))
     seconds = deadline.remaining() + GRACE_SECONDS
     outcomes = _side_by_side.run({name: (seconds, {"results": job}) for name, job in jobs.items()})
@@ -161,15 +176,22 @@ def go(paths, external, ports, options, deadline, unknown):
         paths.take(identity, *found[identity])
     here, reason = found.get(HERE, ([], None))
     empty = dict(dict.fromkeys(RESULT), reason=reason)
-    gone = [here[number] if here else empty for number in range(len(external) + len(tried))]
+    gone = [(here[number] if here else None) or empty for number in range(len(external) + len(tried))]
+    gone = [{name: result[name] for name in RESULT} for result in gone]
+    for target, result in zip(external, gone):
+        if result["ok"] is None:
+            unknown.add("external.%s" % target.to, result["reason"] or NOT_MEASURED)
     for port, result in zip(ports or (), gone[len(external) :]):
         port.update({name: result[name] for name in ("ok", "reason", "failure", "error", "connect_seconds")})
+        if port["ok"] is None:
+            part = "published_ports.%s %d" % (port["container"], port["host_port"])
+            unknown.add(part, port["reason"] or NOT_MEASURED)
     resolver, why = found.get(RESOLVER, (None, None))
     if why:
         unknown.add("resolver", why)
     return {
         "paths": paths.entries if paths.known else None,
-        "sources": paths.sources() if paths.known else None,
+        "sources": paths.sources(unknown) if paths.known else None,
         "external": [
             dict(result, to=target.to, host=target.host, port=target.port) for target, result in zip(external, gone)
         ],
@@ -189,7 +211,7 @@ def _results(outcome):
     if isinstance(results, dict) and results.get("reachable", True) is None:
         return None, results["error"]["message"]
     if results is None:
-        return None, (outcome["error"] or {}).get("message") or "it could not be measured"
+        return None, (outcome["error"] or {}).get("message") or NOT_MEASURED
     return results, None
 
 

@@ -10,7 +10,7 @@ The tables that iptables itself keeps in nftables are read in its words, since n
 from __future__ import annotations
 
 import json
-import shlex
+import re
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
@@ -23,6 +23,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._network._packet imp
 )
 
 LEGACY_TABLES = "/proc/net/ip_tables_names"
+NFT_NAME = re.compile(r"[A-Za-z_][\w./\\-]*", re.ASCII)
 OVER_NFT, LEGACY, EITHER = "iptables-nft", "iptables-legacy", "iptables"
 # The tables of iptables for IPv4, where it keeps them in nftables.
 OWN_TABLES = tuple("ip " + table for table in ("raw", "mangle", "nat", "filter", "security"))
@@ -95,16 +96,20 @@ class Filter:
         return family == "ip" and known
 
     def _told(self, rules, rule):
-        """``rule, rule_command``: a rule in words, and the command that shows it with its counter."""
+        """``rule, rule_command``: a rule in words, and the words of the command that shows it with its counter."""
         if rules is not self.nft:
             return rules.tell(rule)
-        words = ["nft", "-a", "list", "chain", *rule.table.split(" ", 1), rule.chain]
+        names = [*rule.table.split(" ", 1), rule.chain]
+        if not all(NFT_NAME.fullmatch(name) for name in names):
+            # nft reads its arguments as one text of its own language: such a name could be more than a name.
+            return "%s %s" % (rule.table, rule.chain), ["nft", "-a", "list", "ruleset"]
+        words = ["nft", "-a", "list", "chain", *names]
         try:
             listing = _programs.output(words, self._deadline.remaining())
         except _programs.Failed:
             listing = ""
         said = "%s %s: %s" % (rule.table, rule.chain, _nft_rules.in_words(rule, listing))
-        return said, " ".join(shlex.quote(word) for word in words)
+        return said, words
 
 
 def _saved(deadline):

@@ -126,6 +126,9 @@ class Management:
                 # What has not been read would be taken for the next reply.
                 self.close()
             raise
+        except OutOfTime:
+            self.close()
+            raise
         except (OSError, http.client.HTTPException) as exc:
             self.close()
             if is_timeout(exc) and granted < fair_seconds(self.options):

@@ -68,9 +68,7 @@ class Amqp:
             raise _failures[key]
         # Without a handler, pika's log lines would end up on a module's standard error.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
-        self._granted = self._deadline.remaining(self._options["timeout"])
-        if self._granted <= 0:
-            raise OutOfTime(0.0)
+        self._granted = self._deadline.step(self._options["timeout"])
         try:
             self._connection = self.pika.BlockingConnection(self._parameters(self._granted))
         except (self.pika.exceptions.AMQPError, OSError, _workflow_error(self.pika)) as exc:

@@ -101,7 +101,15 @@ def packets_dropped(lab):
         yield
 
 
-@fault(fires=["network.path_http"])
+@fault(fires=["network.path_no_route", "network.published_port_not_answering"])
+def packets_rejected(lab):
+    """A rule in the broker's container says that the host is not there."""
+    rejected = ("--jump", "REJECT", "--reject-with", "icmp-host-unreachable")
+    with rule(*new_connections(5672), *rejected, inside=pid(lab, "rabbitmq")):
+        yield
+
+
+@fault(fires=["network.path_http_timeout"])
 def answer_overdue(lab):
     """A service takes connections, and never answers."""
     docker("pause", lab.container("tracklist_service"))

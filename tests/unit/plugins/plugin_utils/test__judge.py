@@ -43,7 +43,7 @@ def test_a_finding_says_what_was_seen_and_which_limit_it_met(judged):
 def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(judged):
     findings, counts = judged(outcome([{"name": "a", "ready": None}, {"name": "b", "ready": 100}]))
     assert [(finding["object"], finding["status"]) for finding in findings] == [("b", "critical"), ("a", "unknown")]
-    assert findings[1]["summary"] == "ready is not known"
+    assert findings[1]["summary"] == "ready was not measured"
     # Where the measurement says why, that is what is told.
     unknown = [{"part": "queues.a", "reason": "locked"}]
     (finding,), _counts = judged(outcome([{"name": "a", "ready": None}], unknown=unknown))
@@ -66,7 +66,7 @@ def test_a_null_is_told_with_what_the_measurement_says_of_all_such_items(judged)
     (probe,) = measured["measurement"].values()
     # Of something else, of another item, and of the list, which was read.
     probe["unknown"] = [{"part": part, "reason": "not of this"} for part in ("other", "queues.b", "queues")]
-    assert judged(measured)[0][0]["summary"] == "ready is not known"
+    assert judged(measured)[0][0]["summary"] == "ready was not measured"
     probe["unknown"].append({"part": "queues.*", "reason": "nobody counts"})
     assert judged(measured)[0][0]["summary"] == "nobody counts"
 

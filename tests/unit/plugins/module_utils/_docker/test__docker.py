@@ -84,11 +84,11 @@ def test_a_failure_is_told_by_what_is_deep_inside_it(error, kind):
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
-        (HOST, "systemctl start docker. "),
-        ("unix:///run/user/1000/docker.sock", "systemctl start docker --user. "),
-        ("unix:///run/podman/podman.sock", "systemctl start podman. "),
-        ("unix:///run/user/1000/podman/podman.sock", "systemctl start podman --user. "),
-        ("tcp://elsewhere:2376", "systemctl start docker. "),
+        (HOST, "`systemctl start docker`. "),
+        ("unix:///run/user/1000/docker.sock", "`systemctl start docker --user`. "),
+        ("unix:///run/podman/podman.sock", "`systemctl start podman`. "),
+        ("unix:///run/user/1000/podman/podman.sock", "`systemctl start podman --user`. "),
+        ("tcp://elsewhere:2376", "`systemctl start docker`. "),
     ],
 )
 def test_an_engine_is_started_by_its_name(host, expected):

@@ -170,7 +170,8 @@ def test_quotes():
 def test_the_command_that_shows_a_rule():
     rules = Rules("*raw\n:PREROUTING DROP [0:0]\nCOMMIT\n", "iptables-legacy")
     _verdict, rule = rules.verdict("raw", "PREROUTING", PACKET)
-    assert rules.tell(rule) == ("-P PREROUTING DROP", "iptables-legacy -t raw -nvL PREROUTING --line-numbers")
+    words = ["iptables-legacy", "-t", "raw", "-nvL", "PREROUTING", "--line-numbers"]
+    assert rules.tell(rule) == ("-P PREROUTING DROP", words)
 
 
 def test_a_table_that_iptables_has_no_words_for():

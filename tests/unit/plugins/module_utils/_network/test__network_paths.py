@@ -36,7 +36,7 @@ class Engine:
 def paths(*containers, wanted=(("web", "db:5432"),), project="", reason=None):
     host = None if reason else Host(Engine(*containers))
     unknown = Unknown()
-    engine = SimpleNamespace(host=host, reason=reason)
+    engine = SimpleNamespace(host=host, reason=reason, hint=None)
     found = _network_paths.Paths([(service, Target(to)) for service, to in wanted], engine, project, unknown)
     return found, unknown.parts
 
@@ -69,7 +69,7 @@ def test_without_a_project_all_that_have_the_service_are_meant():
 def test_a_way_that_cannot_be_gone_says_why_and_is_not_measured():
     found, unknown = paths(("stack-web-1", "web", "stack", "exited"), wanted=[("web", "db:1"), ("gone", "db:1")])
     assert [entry["measured"] for entry in found.entries] == [False, False]
-    assert [(source["service"], source["measured"], source["reason"]) for source in found.sources()] == [
+    assert [(source["service"], source["measured"], source["reason"]) for source in found.sources(Unknown())] == [
         ("web", False, "stack-web-1 does not run (exited, exit code 137)"),
         ("gone", False, "this host has no container of gone"),
     ]
@@ -78,13 +78,15 @@ def test_a_way_that_cannot_be_gone_says_why_and_is_not_measured():
 
 def test_what_may_not_be_entered_is_unknown_and_not_tried(monkeypatch):
     def look(_pid, _container):
-        raise _network_namespace.Forbidden("measure with become")
+        raise _network_namespace.Forbidden("closed", "Measure with become")
 
     monkeypatch.setattr(_network_namespace, "look", look)
     found, unknown = paths(("stack-web-1", "web", "stack", "running"))
     assert not found.known
     assert list(found.jobs(1, Deadline(1))) == []
-    assert unknown == [{"part": part, "reason": "measure with become"} for part in ("paths", "sources")]
+    assert unknown == [
+        {"part": part, "reason": "closed", "hint": "Measure with become"} for part in ("paths", "sources")
+    ]
 
 
 def test_without_an_engine_nothing_is_known_unless_nothing_was_asked():
@@ -97,9 +99,17 @@ def test_without_an_engine_nothing_is_known_unless_nothing_was_asked():
 def test_what_a_process_brings_home_and_what_it_does_not():
     found, _unknown = paths(("stack-web-1", "web", "stack", "running"), wanted=[("web", "db:1"), ("web", "db:2")])
     found.take("stack-web-1", [{"ok": True}, {"ok": None, "reason": "too late"}], None)
-    assert [(entry["measured"], entry["reason"]) for entry in found.entries] == [(True, None), (False, "too late")]
-    (source,) = found.sources()
-    assert (source["measured"], source["reason"], source["targets"]) == (False, "too late", ["db:1", "db:2"])
+    assert [(entry["measured"], entry["reason"]) for entry in found.entries] == [(True, None), (None, "too late")]
+    unknown = Unknown()
+    (source,) = found.sources(unknown)
+    assert (source["measured"], source["reason"], source["targets"]) == (None, "too late", ["db:1", "db:2"])
+    assert unknown.parts == [{"part": "sources.web", "reason": "too late"}]
+
+    found.take("stack-web-1", [{"ok": None, "reason": "it ended", "ended": True}, None], None)
+    assert [(entry["measured"], entry["reason"]) for entry in found.entries] == [
+        (False, "it ended"),
+        (None, "it could not be measured"),
+    ]
 
     found.take("stack-web-1", None, "the process died")
     assert [entry["reason"] for entry in found.entries] == ["the process died"] * 2
