@@ -38,8 +38,8 @@ class Check(Row):
         "advice": str,
         "guide": str,
         "why": str,
+        "timing": (bool, str),
         "vars": dict,
-        "timing": bool,
     }
     REQUIRED = ("id", "title", "summary", "guide", "why")
 
@@ -61,6 +61,8 @@ class Check(Row):
 
     def templates(self):
         expressions = {field: getattr(self, field) for field in ("when", *self.levels)}
+        if isinstance(self.timing, str):
+            expressions["timing"] = self.timing
         texts = {field: getattr(self, field) for field in ("object", "summary", "advice")}
         wrapped = {field: "{{ %s }}" % text for field, text in expressions.items() if text}
         return {**wrapped, **{field: text for field, text in texts.items() if text}}
@@ -84,6 +86,21 @@ class Check(Row):
     def evidence(self):
         """By level, what its expression names: ``(paths into item, variables)``."""
         return {level: _named(EXPRESSIONS.parse("{{ %s }}" % getattr(self, level))) for level in self.levels}
+
+    @cached_property
+    def named(self):
+        """What its expressions name, ``when`` included: ``(paths into item, variables)``."""
+        found = [
+            _named(EXPRESSIONS.parse("{{ %s }}" % getattr(self, field)))
+            for field in ("when", *self.levels)
+            if getattr(self, field)
+        ]
+        return tuple(sorted({each for one in found for each in one[place]}) for place in (0, 1))
+
+    @cached_property
+    def timing_expression(self):
+        """The expression of ``timing``, compiled."""
+        return EXPRESSIONS.compile_expression(self.timing, undefined_to_none=True)
 
 
 class Checks(list):
