@@ -25,7 +25,8 @@ COMMAND = re.compile(
         (?:exec|inspect|logs|ls|ps|prune|restart|rm|run|start|stop|top|unpause|up|update)\b
     |docker-compose\ +\w|psql\ +-|rabbitmqctl\ +\w|rabbitmq-\w+\ +\w|redis-cli\ +\w|tail\ +-
     |journalctl\ +-|systemctl\ +\w|nft\ +(?:add|delete|list)|iptables\ +-|ip\ +(?:addr|link|route|netns)\b|findmnt\ +-
-    |setfacl\ +-|ss\ +-|ps\ +-\w|ls\ +-|chown\ +-|chmod\ +\d|sysctl\ +-|ansible(?:-playbook)?\ +\w|python3?\ +-|curl\ +-|lsof\ +-|kill\ +-?\d
+    |setfacl\ +-|ss\ +-|ps\ +-\w|ls\ +-|chown\ +-|chmod\ +\d|sysctl\ +-
+    |ansible(?:-playbook)?\ +\w|python3?\ +-|curl\ +-|lsof\ +-|kill\ +-?\d
     |SELECT\ +\w+\(|ALTER\ +(?:TABLE|SYSTEM|SEQUENCE|ROLE|DATABASE)\b|CREATE\ +(?:INDEX|EXTENSION)\b|DROP\ +INDEX\b
     |GRANT\ +\w+\ +(?:ON|TO)\b|VACUUM\ +\(|REINDEX\ +(?:INDEX|TABLE)\b|(?:COMMIT|ROLLBACK)\ +PREPARED\b|CONFIG\ +SET\b
     |CLIENT\ +KILL\b)""",
