@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import CANNOT_EVALUATE, render
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import CANNOT_EVALUATE, prose, render
 
 # From quiet to loud. An unknown is louder than an info: nobody knows what hides behind it.
 STATUSES = ("ok", "info", "unknown", "warning", "critical")
@@ -195,11 +195,11 @@ class _Case:
             found = self.base(status, name, reason)
             found["advice"] = cure
             return found
-        found = self.base(status, name, self.render(check.summary, context))
+        found = self.base(status, name, self.render(check.summary, context, prose))
         paths, variables = check.evidence[status]
         found["observed"] = {".".join(path): _follow(item, path) for path in paths}
         found["threshold"] = {variable: self.context.get(variable) for variable in variables}
-        found["advice"] = self.render(check.advice, context) if check.advice else None
+        found["advice"] = self.render(check.advice, context, prose) if check.advice else None
         if check.remedy:
             found["remedy"] = check.remedy.proposal(context, found)
         return found
@@ -222,9 +222,9 @@ class _Case:
             "fingerprint": fingerprint(self.check.id, self.host, name),
         }
 
-    def render(self, text, context):
+    def render(self, text, context, make=render):
         try:
-            return render(text, context)
+            return make(text, context)
         except Exception:  # pylint: disable=broad-except
             # The finding stands without its wording: what fired is in ``observed``.
             return "%s (some of its values were not measured)" % self.check.title

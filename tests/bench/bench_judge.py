@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validation and the judge: 10,000 items, by 10 check rows, against a template rendered item by item as a playbook loop would.
+"""Validation and evaluation: 10,000 items, by 10 check rows, against a template rendered item by item.
 
 python tests/bench/bench_judge.py
 """

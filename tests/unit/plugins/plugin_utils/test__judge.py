@@ -249,3 +249,31 @@ def test_on_a_starved_host_a_probe_that_ran_out_of_time_says_no_more_than_that(m
 def test_a_wrong_timing_is_refused(make_area):
     with pytest.raises(BadRow, match="timing: "):
         _checks.load(make_area([{**CHECK, "timing": "item.name =="}]))
+
+
+def test_items_that_are_missing_from_a_list_are_unknown_beside_those_that_are_there(judged):
+    entry = {"part": "queues[...]", "reason": "vhost b is hidden", "hint": "Give the tag"}
+    findings, counts = judged(outcome([{"name": "a", "ready": 100}], unknown=[entry]))
+    assert [(finding["object"], finding["status"]) for finding in findings] == [("a", "critical"), (None, "unknown")]
+    assert (findings[1]["summary"], findings[1]["advice"]) == ("vhost b is hidden", "Give the tag")
+    assert (counts["items"], counts["critical"], counts["unknown"]) == (2, 1, 1)
+    # Nothing of another list.
+    entry = {"part": "others[...]", "reason": "x"}
+    assert judged(outcome([{"name": "a", "ready": 1}], unknown=[entry]))[0] == []
+
+
+@pytest.mark.parametrize("part", ["queues", "queues.*", "queues[...]"])
+def test_what_is_said_of_a_part_itself_goes_before_what_is_said_of_one_in_it(judged, part):
+    unknown = [{"part": "queues.ready", "reason": "of a field"}, {"part": part, "reason": "of the list"}]
+    (finding,), _counts = judged(outcome(None, unknown=unknown))
+    assert finding["summary"] == "of the list"
+
+
+def test_a_value_cannot_make_a_command_of_prose(judged):
+    row = {**CHECK, "advice": "Look at {{ item.name }}: `show {{ item.name | shell_quote }}`"}
+    (finding,), _counts = judged(outcome([{"name": "`rm x`", "ready": 100}]), row)
+    assert finding["summary"] == "'rm x' holds 100 messages"
+    assert finding["advice"] == "Look at 'rm x': `show $'\\x60rm x\\x60'`"
+    # What it acts on is called as it is.
+    assert finding["object"] == "`rm x`"
+    assert finding["remedy"]["vars"] == {"queues_names": ["`rm x`"]}
