@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import out_of_time
+
 # A user that logs in without a shell of its own lacks the directories of the administrator.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
@@ -47,6 +49,8 @@ def start(command):
 
 def output(command, seconds):
     """What a program prints. Raises Failed."""
+    if seconds <= 0:
+        raise Failed(out_of_time(0.0))
     with start(command) as process:
         try:
             printed, complaints = process.communicate(timeout=max(0.001, seconds))
