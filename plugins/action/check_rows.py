@@ -2,12 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Refuses wrong check and remedy rows before any host is touched."""
+"""Rejects wrong rows, and wrong options of the run, before any host is touched."""
 
 from __future__ import annotations
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers, _areas, _checks, _settings, _variables
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 
 
 class ActionModule(ActionBase):
@@ -16,12 +18,26 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(
-            {"areas": {"type": "list", "elements": "str", "default": []}}
+            {"areas": {"type": "raw", "default": []}, "roles": {"type": "list", "elements": "str", "default": []}}
         )
-        areas = _areas.find(arguments["areas"], task_vars.get("playbook_dir", "."))
+        self._reject_bad_options(arguments["roles"], task_vars)
+        areas = _areas.find(_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
         extra = _checks.extra_rows_by_area(task_vars.get("tracktion_extra_checks") or [], areas)
         checks = {area.name: [check.id for check in _checks.load(area, extra[area.name])] for area in areas}
         return {"changed": False, "checks": checks}
+
+    def _reject_bad_options(self, roles, task_vars):
+        """The options of the run itself; those of an area are checked by the visit, for each host."""
+        variables = _variables.without_empty_answers(task_vars, self._templar, (_settings.PREFIX,), self._task)
+        for role in _areas.own_roles():
+            if role.role.rpartition(".")[2] not in roles:
+                continue
+            known = {**role.defaults, **variables}
+            templar = self._templar.copy_with_new_env(available_variables=known)
+            error = _settings.of_area(role, known, templar).error()
+            if error:
+                raise AnsibleActionFail("%s: %s" % (task_vars["inventory_hostname"], error["message"]))

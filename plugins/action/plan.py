@@ -10,18 +10,25 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
+from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _journals,
     _plan,
+    _plan_seal,
     _remedies,
     _report_file,
     _runs,
+    _shared,
     _terminal_plan,
     _verdict,
 )
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
 
 SPEC = {
     "risk": {"type": "str", "choices": list(_remedies.RISKS), "default": "safe"},
@@ -33,8 +40,10 @@ SPEC = {
     "plan_file": {"type": "path"},
     "plan": {"type": "str"},
     "plan_max_age": {"type": "int", "default": 86400},
+    "plan_key": {"type": "str", "no_log": True},
     "audit_path": {"type": "path", "required": True},
 }
+PLAN_BYTES = 16 << 20
 
 
 class ActionModule(ActionBase):
@@ -43,34 +52,40 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(SPEC)
-        now, check_mode = time.time(), self._task.check_mode
+        now, check_mode, awx = time.time(), self._task.check_mode, _runs.in_awx(task_vars)
+        key = partial(_plan_seal.key, arguments["plan_key"], awx)
         limits = _plan.Limits(
             **{name: arguments[name] for name in ("risk", "confirm", "only", "skip", "max_actions", "cooldown")}
         )
         try:
-            approved = None if check_mode else self._approved(arguments, now)
+            approved = None if check_mode else self._approved(arguments, now, key)
         except _plan.BadPlan as exc:
             raise AnsibleActionFail(str(exc)) from exc
         verdict = _verdict.judge(task_vars)
         self._refuse_strangers(limits, verdict)
-        journals = _journals(task_vars["hostvars"])
+        journals = _read_journals(task_vars["hostvars"])
         made = _plan.actions(verdict.findings, limits, verdict.places, journals, now, approved)
         run = _runs.start(task_vars)
-        left = _left_unfinished(journals)
+        left = _journals.left_unfinished(journals, verdict.places)
         if not check_mode:
             self._open_audit(arguments["audit_path"])
 
-        document = _plan.document(run, made, now, limits)
-        written = self._write(document, arguments["plan_file"]) if check_mode else None
-        text = _terminal_plan.plan(made, left, limits, check_mode, approved is not None, written)
+        written = document = None
+        if check_mode:
+            document = _plan.document(run, made, now, limits, self._key_to_seal(key, made))
+            written = self._write(document, arguments["plan_file"])
+        text = _terminal_plan.plan(made, left, limits, check_mode, approved is not None, written, awx)
         self._display.display("\n" + _terminal_plan.painted(text, bool(ANSIBLE_COLOR)))
         planned = [action for action in made if action["status"] == "planned"]
         known = {host["name"] for host in verdict.hosts}
         hosts = [action["host"] for action in planned] + [entry["host"] for entry in left if entry["host"] in known]
         hosts = list(dict.fromkeys(hosts))
+        # What was done to a shared service shows on all of its hosts.
+        revisited = _shared.sharing(hosts, verdict.findings)
         result = {
             "changed": False,
             "run": run,
@@ -84,30 +99,41 @@ class ActionModule(ActionBase):
             # For the plays that act and that measure again: their hosts can be told by a fact, not by a register.
             "ansible_facts": {
                 "tracktion_hosts_to_act": hosts,
-                "tracktion_hosts_to_revisit": [] if check_mode else hosts,
+                "tracktion_hosts_to_revisit": [] if check_mode else revisited,
             },
         }
         if check_mode:
-            stats = {"tracktion_plan": _plan.as_text(document)}
+            stats = {"tracktion_plan": _plan.as_text(document), "tracktion_plan_summary": _plan.summary(made)}
             result["ansible_stats"] = {"data": stats, "per_host": False, "aggregate": False}
         return result
 
-    def _approved(self, arguments, now):
+    def _key_to_seal(self, key, made):
+        """The key of a new plan; null where there is none, which only matters where there is something to carry out."""
+        try:
+            return key()
+        except _plan_seal.NoKey as exc:
+            if any(action["status"] == "planned" for action in made):
+                self._display.warning(clean("No run can carry out this plan: %s" % exc))
+            return None
+
+    def _approved(self, arguments, now, key):
         """The plan that this run carries out, or null where it makes its own."""
         plan, source = arguments["plan"], "tracktion_plan"
         if not plan and arguments["plan_file"]:
             source = "tracktion_plan_file"
             try:
-                with open(arguments["plan_file"], encoding="utf-8") as stream:
-                    plan = stream.read()
+                # Whoever owns it: the seal tells whether it is a plan of ours.
+                plan = _safe_files.read_regular(arguments["plan_file"], PLAN_BYTES).decode("utf-8")
             except OSError as exc:
                 raise _plan.BadPlan(
                     "tracktion_plan_file: %s cannot be read: %s. A run with --check writes it"
                     % (arguments["plan_file"], exc.strerror)
                 ) from exc
+            except UnicodeDecodeError as exc:
+                raise _plan.BadPlan("tracktion_plan_file: is not a plan: it is not UTF-8") from exc
         if not plan:
             return None
-        return _plan.checked(_plan.from_text(plan, source), now, arguments["plan_max_age"], source)
+        return _plan.checked(_plan.from_text(plan, source), now, arguments["plan_max_age"], source, key)
 
     def _refuse_strangers(self, limits, verdict):
         ids = verdict.judges.ids()
@@ -128,8 +154,6 @@ class ActionModule(ActionBase):
         """Fail before anything is done where nothing could be written down."""
         try:
             _runs.audit(path, [])
-            with open(path, "a", encoding="utf-8"):
-                pass
         except OSError as exc:
             raise AnsibleActionFail(
                 "tracktion_audit_file: the audit log cannot be written to %s: %s. Nothing was done"
@@ -140,7 +164,7 @@ class ActionModule(ActionBase):
         if not path:
             return None
         try:
-            _report_file.write(document, os.path.abspath(path))
+            _report_file.write(document, os.path.abspath(path), sticky=True)
         except OSError as exc:
             raise AnsibleActionFail(
                 "tracktion_plan_file: the plan cannot be written to %s: %s" % (path, exc.strerror)
@@ -148,31 +172,12 @@ class ActionModule(ActionBase):
         return path
 
 
-def _journals(hostvars):
+def _read_journals(hostvars):
     """By place, what its journal holds: ``{lock, done, unfinished, error}``; the lock only where it counts."""
     journals = {}
     for name in hostvars:
         registered = hostvars.raw_get(name).get("tracktion_journal")
         if isinstance(registered, Mapping):
             for answer in registered.get("results") or []:
-                journals[answer["tracktion_place"]] = _journal(answer)
+                journals[answer["tracktion_place"]] = _journals.of_place(answer)
     return journals
-
-
-def _journal(answer):
-    if "done" not in answer:
-        error = "its audit log cannot be read: %s" % answer.get("msg", "it did not answer")
-        return {"lock": None, "done": [], "unfinished": [], "error": error}
-    lock = answer["lock"]
-    counts = lock and not lock["stale"] and not _runs.is_dead(lock)
-    return {**{name: answer[name] for name in ("done", "unfinished", "error")}, "lock": lock if counts else None}
-
-
-def _left_unfinished(journals):
-    """Intents of runs that are over, whose outcome nobody knows."""
-    return [
-        entry
-        for journal in journals.values()
-        for entry in journal["unfinished"]
-        if not journal["lock"] or journal["lock"]["run"] != entry["run"]
-    ]

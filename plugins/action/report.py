@@ -14,19 +14,22 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
+    _fleet,
     _judge,
+    _launch,
     _lines,
     _remediation,
     _report,
     _report_file,
     _runs,
-    _terminal,
     _terminal_plan,
     _verdict,
 )
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 
 NEVER = "never"
-FORMATS = {"full": _terminal.render, "lines": _lines.render}
+FORMATS = {"full": _fleet.render, "lines": _lines.render}
 
 
 class ActionModule(ActionBase):
@@ -35,6 +38,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(
@@ -47,31 +51,37 @@ class ActionModule(ActionBase):
         )
         verdict = _verdict.judge(task_vars)
         plan = arguments["plan"]
-        remediation = self._remediation(plan, verdict.findings) if plan else None
+        remediation, all_refused = self._remediation(plan, verdict.findings) if plan else (None, False)
+        areas = {area["name"] for host in verdict.hosts for area in host["areas"]}
+        launch = _launch.of_run(task_vars, self._loader, [verdict.judges.argument_spec(name) for name in sorted(areas)])
 
         path = os.path.abspath(os.path.join(arguments["directory"], "report.json"))
         inventories = task_vars.get("ansible_inventory_sources") or []
         report = _report.build(
             verdict.hosts,
             verdict.findings,
-            _report_file.previous(path, _report.SCHEMA_VERSION),
+            _report_file.previous(path, _report.SCHEMA_VERSION, self._display.warning),
             _areas.version(),
             verdict.started,
             time.time(),
             inventories,
             remediation,
+            launch,
         )
-        result = {"changed": False, "summary": _report.summary(report)}
+        result = {"changed": False, "summary": cleaned(_report.summary(report))}
         path = _report_file.keep(report, path, self._display)
         colour = bool(ANSIBLE_COLOR)
-        self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=path))
+        # In a job of AWX the file is gone when anybody reads this.
+        shown = None if _runs.in_awx(task_vars) else path
+        self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=shown))
         if remediation:
             self._display.display("\n" + _terminal_plan.painted(_terminal_plan.outcome(remediation), colour))
         result["path"] = path
         result["ansible_stats"] = _report_file.stats("tracktion_report", result["summary"])
         fail_at = arguments["fail_at"]
-        result["unjudged"] = _report.unjudged(report)
+        result["unjudged"] = cleaned(_report.unjudged(report))
         result["failed_actions"] = len(_remediation.failed(remediation)) if remediation else 0
+        result["all_refused"] = all_refused
         # Of what nobody could look at, nobody knows that it is not as bad.
         result["too_bad"] = fail_at != NEVER and (
             bool(result["unjudged"]) or _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(fail_at)
@@ -79,12 +89,15 @@ class ActionModule(ActionBase):
         return result
 
     def _remediation(self, plan, after):
+        """The part ``remediation`` of the report, and whether everything that was approved was refused."""
         known = {"run": plan["run"], "proposed": json.loads(plan["proposed"]), "unfinished": plan["unfinished"]}
-        return _remediation.section(
-            known,
-            _runs.outcomes(),
-            json.loads(plan["before"]),
-            after,
-            set(plan["hosts"]),
-            self._task.check_mode,
+        try:
+            outcomes = _runs.outcomes(self._display.warning)
+        except OSError as exc:
+            self._display.warning(clean("ANSIBLE_LOCAL_TEMP: the outcomes cannot be read: %s" % exc.strerror))
+            outcomes = []
+        check_mode = self._task.check_mode
+        section = _remediation.section(
+            known, outcomes, json.loads(plan["before"]), after, set(plan["hosts"]), check_mode
         )
+        return section, _remediation.all_refused(known, outcomes, check_mode)

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report_file, _tuning
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report_file, _runs, _tuning
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import cleaned
 
 FILE = "tune_inotify.json"
 WRONG = ("failed", "unreachable")
@@ -24,6 +26,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    @inert
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(
@@ -54,8 +57,10 @@ class ActionModule(ActionBase):
         )
         path = os.path.abspath(os.path.join(arguments["directory"], FILE))
         path = _report_file.keep(report, path, self._display)
-        self._display.display("\n" + _tuning.render(report, colour=bool(ANSIBLE_COLOR), path=path))
-        result.update(path=path, summary=_tuning.summary(report))
+        # In a job of AWX the file is gone when anybody reads this.
+        shown = None if _runs.in_awx(task_vars) else path
+        self._display.display("\n" + _tuning.render(report, colour=bool(ANSIBLE_COLOR), path=shown))
+        result.update(path=path, summary=cleaned(_tuning.summary(report)))
         result["ansible_stats"] = _report_file.stats("tracktion_tuned", result["summary"])
         return result
 

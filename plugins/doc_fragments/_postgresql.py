@@ -75,4 +75,5 @@ options:
 notes:
   - Every query runs in a read-only transaction with a C(statement_timeout) and a C(lock_timeout) of 50 ms, under the
     C(application_name) V(tracktion.ops). No query waits for a lock on a table.
+  - What the role may not read is not asked for, so that the server's log has no errors of a measurement.
 """

@@ -58,5 +58,7 @@ requirements:
   - hiredis >= 1.0
 notes:
   - Tested with Redis 7.0 and 8.0.
-  - Commands that the user's ACL forbids are no failure of a measurement. What they would have told is null and named in C(unknown).
+  - Commands that the user's ACL forbids are no failure of a measurement. What they would have told is null and named in C(unknown), with the
+    command that allows it. A forbidden command is sent once, as the server notes each refusal in its ACL LOG.
+  - The connection is named C(tracktion-ops).
 """

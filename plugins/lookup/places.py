@@ -33,6 +33,7 @@ _raw:
 """
 
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers, _settings, _variables
 
 ENDING = "_probe_host"
 
@@ -40,5 +41,17 @@ ENDING = "_probe_host"
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, **kwargs):
         self.set_options(var_options=variables, direct=kwargs)
-        named = [self._templar.template(value) for name, value in variables.items() if name.endswith(ENDING)]
+        wanted = tuple(name for name in variables if name.endswith(ENDING))
+        task = _variables.current_task()
+        variables = _variables.without_empty_answers(variables, self._templar, (_settings.PREFIX, *wanted), task)
+        templar = self._templar.copy_with_new_env(available_variables=variables)
+        named = [self._named(variables[name], templar) for name in wanted if name in variables]
         return list(dict.fromkeys([variables["inventory_hostname"], *filter(None, named)]))
+
+    def _named(self, value, templar):
+        """The host that a variable names; None where there is none, or the visit reports what is wrong with it."""
+        try:
+            name = _variables.resolve(templar, value)
+        except (_variables.Unresolved, _variables.Omitted):
+            return None
+        return name if isinstance(name, str) and not _answers.is_empty(name) else None

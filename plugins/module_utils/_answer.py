@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
+from ansible_collections.tracktion.ops.plugins.module_utils._clean import clean, clean_lines
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Failure
 
 
@@ -14,14 +16,27 @@ def answer(module, work):
 
     Of the result, ``diff`` is shown to those who asked for one, and ``failed`` makes the task fail with all the rest.
     A Failure is told in one line, with its cure; ``kind`` and ``cure`` are there for who reads it by program.
+    Ansible prints messages and differences as they are: they are cleaned here.
     """
     try:
         result = dict({"changed": False}, **work())
     except Failure as exc:
         told = "%s. Cure: %s" % (str(exc).rstrip("."), exc.cure) if exc.cure else str(exc)
-        module.fail_json(msg=told, kind=exc.kind, cure=exc.cure)
-    if not module._diff:
-        result.pop("diff", None)
+        module.fail_json(msg=clean(told), kind=exc.kind, cure=exc.cure and clean(exc.cure))
+    finally:
+        _at_end.run()
+    diff = result.pop("diff", None)
+    if module._diff and diff:
+        result["diff"] = _inert(diff)
+    if isinstance(result.get("msg"), str):
+        result["msg"] = clean_lines(result["msg"])
     if result.pop("failed", False):
         module.fail_json(**result)
     module.exit_json(**result)
+
+
+def _inert(diff):
+    """Text only: what is a mapping or a list, Ansible shows as JSON in ASCII."""
+    if isinstance(diff, list):
+        return [_inert(each) for each in diff]
+    return {key: clean_lines(value) if isinstance(value, str) else value for key, value in diff.items()}

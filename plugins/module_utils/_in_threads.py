@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, OutOfTime
 
 SIDE_BY_SIDE = 64
 # What the measurements leave of the deadline, to tell of themselves.
@@ -52,11 +52,13 @@ def measure_all(subjects, seconds, unknown, part):
         while len(found) < len(subjects):
             number, result = done.get(timeout=deadline.remaining())
             found[number] = result
-    return [_told(subject, found.get(number), unknown, part) for number, subject in enumerate(subjects)]
+    # A subject that found too little time left says so by returning nothing.
+    missed = OutOfTime(own.remaining())
+    return [_told(subject, found.get(number) or missed, unknown, part) for number, subject in enumerate(subjects)]
 
 
 def _told(subject, result, unknown, part):
     if isinstance(result, dict):
         return result
-    unknown.add("%s.%s" % (part, subject.name), result or "not measured within the deadline")
+    unknown.add("%s.%s" % (part, subject.name), result)
     return subject.unmeasured()

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import time
 
+# With less time than this, silence proves nothing.
+LEAST_SECONDS = 0.1
+
 
 class Failure(Exception):
     """Why something was not done. ``kind`` is a stable word for it, ``cure`` the next step for a person, or null."""
@@ -41,9 +44,9 @@ LATE = ("timeout", "deadline")
 class OutOfTime(CannotConnect):
     """The deadline left less time than a step may take. It says nothing about the service."""
 
-    def __init__(self, left):
+    def __init__(self, left=0.0, what=""):
         cure = "Raise the deadline of the area, or measure when the host is less busy."
-        super().__init__("deadline", out_of_time(left), cure)
+        super().__init__("deadline", (what and what + ": ") + out_of_time(left), cure)
 
 
 class NotAllowed(CannotConnect):
@@ -84,6 +87,13 @@ class Deadline:
     def remaining(self, at_most=None):
         left = max(0.0, self._end - self._clock())
         return left if at_most is None else min(left, at_most)
+
+    def step(self, at_most=None):
+        """Seconds for the next connection, query or read. Raises OutOfTime where too few are left for an answer."""
+        left = self.remaining(at_most)
+        if left < LEAST_SECONDS and (at_most is None or left < at_most):
+            raise OutOfTime(left)
+        return left
 
     def expired(self):
         return self.remaining() == 0.0

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import out_of_time
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LEAST_SECONDS
 
 # A user that logs in without a shell of its own lacks the directories of the administrator.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
@@ -49,8 +49,8 @@ def start(command):
 
 def output(command, seconds):
     """What a program prints. Raises Failed."""
-    if seconds <= 0:
-        raise Failed(out_of_time(0.0))
+    if seconds < LEAST_SECONDS:
+        raise Failed("%s was not run (%.1f s of the deadline left)" % (command[0], max(0.0, seconds)))
     with start(command) as process:
         try:
             printed, complaints = process.communicate(timeout=max(0.001, seconds))

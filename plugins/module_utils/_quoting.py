@@ -59,7 +59,8 @@ def _shell_escape(code: int) -> str:
     # A byte of a file name that is not UTF-8, as Python's surrogateescape keeps it.
     if 0xDC80 <= code <= 0xDCFF:
         return "\\x%02x" % (code - 0xDC00)
-    return "\\x%02x" % code if code < 0x80 else _literal_escape(code)
+    # As bytes: Bash leaves ``\u202e`` as it is in a locale without that character.
+    return "".join("\\x%02x" % byte for byte in chr(code).encode("utf-8", "surrogatepass"))
 
 
 def _literal_escape(code: int) -> str:

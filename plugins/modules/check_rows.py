@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: check_rows
-short_description: Refuse wrong check and remedy rows before any host is touched
+short_description: Reject wrong rows and options before any host is touched
 version_added: "0.1.0"
 description:
   - Reads the rows of the area roles and of C(tracktion_extra_checks), on the controller.
@@ -27,10 +27,18 @@ options:
     type: list
     elements: str
     default: []
+  roles:
+    description:
+      - Roles of this collection whose options are checked against their C(meta/argument_specs.yml), such as V(report). The message
+        names the option. Options of an area are checked by M(tracktion.ops.visit), which reports a wrong one with the host it is
+        wrong for.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
-- name: Refuse wrong rows
+- name: Reject wrong rows
   tracktion.ops.check_rows:
   run_once: true
 """

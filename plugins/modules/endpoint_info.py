@@ -115,6 +115,13 @@ options:
     description: Bytes of an answer that are read at most. A longer one is an error.
     type: int
     default: 1048576
+  show_bodies:
+    description:
+      - Whether the beginning of a wrong answer, and the values found in it, are returned after redaction.
+      - Redaction resolves the escapes of JSON, URLs and HTML, hides values whose name speaks of a secret, everything that was sent, Base64 and
+        what looks random. It cannot know a secret that is an ordinary word without such a name. Set V(false) where answers may hold any.
+    type: bool
+    default: true
   project:
     description: The compose project of the services, where the machine runs several.
     type: str
@@ -162,7 +169,7 @@ error:
   type: dict
   sample: null
 unknown:
-  description: The parts that could not be measured, as C(part) and C(reason).
+  description: The parts that could not be measured, as C(part), C(reason) and, where there is one, C(hint).
   returned: always
   type: list
   elements: dict
@@ -262,7 +269,8 @@ endpoints:
         - About the body of the answer. C(ok) is whether O(endpoints[].body_contains) and O(endpoints[].body_json) hold, C(contains) whether the
           former does.
         - C(mismatches) are the paths that hold something else, of C(mismatch_count) in all. C(found) is null where nothing, or null, is there.
-        - C(excerpt) is the beginning of a wrong answer, without what looks like a secret. It is null where the answer is right.
+        - C(excerpt) is the beginning of a wrong answer, without what looks like a secret. It is null where the answer is right, or O(show_bodies)
+          is V(false). Of an answer that is not UTF-8, compressed for one, it says only that.
       returned: always
       type: dict
       sample:

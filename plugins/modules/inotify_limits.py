@@ -70,6 +70,7 @@ options:
       - The file that keeps the floors over a reboot. Only the lines of the three limits in it are changed.
       - A limit that another file, or the kernel by itself, brings to its floor or above at boot is not written. What is written is never below the value
         that holds in the running kernel.
+      - The file has mode 0644. It is rejected where another user could replace it or a directory on its path.
     type: path
     default: /etc/sysctl.d/60-tracktion-inotify.conf
   hidden_processes_accepted:

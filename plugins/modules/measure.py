@@ -27,6 +27,10 @@ options:
         every place in the result that happens to read like one of them.
     type: str
     required: true
+  seconds:
+    description:
+      - Seconds after which all areas are ended, whatever their deadlines are. Without it, only the deadlines count.
+    type: float
   code:
     description:
       - The code of the measuring modules that the plan names, packed by the visit. Without it, they have to be importable.
@@ -56,16 +60,50 @@ python:
   returned: always
   type: str
   sample: /usr/bin/python3.11
+host:
+  description: How busy the host was while it was measured, and what its clock says.
+  returned: always
+  type: dict
+  contains:
+    started: {description: 'When the measurement began, by the clock of the host, in epoch seconds.', type: float, returned: always}
+    finished: {description: When it ended., type: float, returned: always}
+    cores: {description: CPUs that the measurement may use., type: int, returned: always}
+    load: {description: 'The load averages of 1, 5 and 15 minutes; null where there are none.', type: list, elements: float, returned: always}
+    pressure:
+      description: Shares of the last ten seconds in which tasks waited, from C(/proc/pressure); null where the kernel does not count them.
+      type: dict
+      returned: always
+      contains:
+        cpu_some: {description: Some tasks waited for the CPU., type: float, returned: always}
+        memory_full: {description: All tasks waited for memory., type: float, returned: always}
+        io_full: {description: All tasks waited for a disk., type: float, returned: always}
+    slowdown:
+      description: Wall time of a fixed computation as a multiple of its CPU time, the worse of two, before and after the measurement.
+      type: float
+      returned: always
+    waited_seconds:
+      description: For how long the measuring process that waited most was ready to run and had no CPU; null where that is not counted.
+      type: float
+      returned: always
+    waited_of_seconds: {description: For how long that process lived., type: float, returned: always}
+  sample: {started: 1795400000.0, finished: 1795400001.2, cores: 2, load: [0.4, 0.3, 0.3], slowdown: 1.02,
+    pressure: {cpu_some: 0.01, memory_full: 0.0, io_full: 0.0}, waited_seconds: 0.1, waited_of_seconds: 1.1}
 """
 
 import json
+import signal
 import sys
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils import _host_state, _measures, _side_by_side
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    Deadline,
+    OutOfTime,
+    error,
+)
 
 # What an area's probes leave of its deadline, to bring their measurements home.
 SHARE = 0.9
@@ -87,17 +125,28 @@ def probes_of(wanted):
 def run_probe(probe, module, options, deadline, sharers):
     """Measure with one measuring module, its options validated as if it had been called by itself."""
     measuring = _measures.load(module)
-    options = {"deadline": deadline.remaining() / sharers, **options}
+    try:
+        options = {"deadline": deadline.step() / sharers, **options}
+    except OutOfTime as exc:
+        # Of the probes that hung before it, this one knows nothing.
+        return {"reachable": None, "error": error(exc), "unknown": []}
     validated = ArgumentSpecValidator(measuring.ARGUMENT_SPEC).validate(options)
     if validated.error_messages:
         raise BadOption("probe %s (%s): %s" % (probe, module, "; ".join(validated.error_messages)))
     return measuring.measure(validated.validated_parameters)
 
 
+def end_with_signals():
+    """Let a signal end this process by an exception, so that its areas and its temporary files go with it."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
             "plan": {"type": "str", "required": True, "no_log": True},
+            "seconds": {"type": "float"},
             # No secret; but nobody wants to read it in a log.
             "code": {"type": "str", "no_log": True},
         },
@@ -110,8 +159,13 @@ def main():
         module.fail_json(msg="plan: not valid JSON")
     if module.params["code"]:
         _measures.receive(module.params["code"])
+    end_with_signals()
+    state, waited = _host_state.at_start(), []
     areas = {area: (wanted["deadline"], probes_of(wanted)) for area, wanted in plan.items()}
-    module.exit_json(changed=False, measured=json.dumps(_side_by_side.run(areas)), python=sys.executable)
+    measured = _side_by_side.run(areas, module.params["seconds"], sys.stdout.fileno(), waited)
+    module.exit_json(
+        changed=False, measured=json.dumps(measured), python=sys.executable, host=_host_state.at_end(state, waited)
+    )
 
 
 if __name__ == "__main__":

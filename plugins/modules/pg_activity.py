@@ -40,9 +40,16 @@ options:
     choices: [measured, ended]
     default: measured
   query_length:
-    description: How many characters of a query's text are returned. V(0) returns none. Passwords in it are blotted out.
+    description: How many characters of a query's text are returned. V(0) returns none. It is cut after its constants are replaced.
     type: int
     default: 300
+  show_literals:
+    description:
+      - Whether the constants and comments of SQL statements are returned. Otherwise each constant is replaced by C(?), and comments are left out,
+        as they may hold secrets or personal data.
+      - Passwords that follow the word C(PASSWORD) are never returned.
+    type: bool
+    default: false
   pools:
     description: The connection pools of the services, to find out whether they can ask for more connections than there are.
     type: list
@@ -184,7 +191,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the server let us in. Where it did not, every part below is null.
+  description: Whether the server let us in. Where it did not, every part below is null. Null where there was no time to find out.
   returned: when O(state=measured)
   type: bool
   sample: true
@@ -192,7 +199,7 @@ error:
   description:
     - Why the server did not let us in, or null.
     - RV(error.kind) is one of V(refused), V(timeout), V(no_answer), V(no_route), V(name), V(closed), V(protocol), V(tls), V(authentication),
-      V(no_hba_entry), V(no_database), V(starting_up), V(too_many_clients) and V(failed).
+      V(no_hba_entry), V(no_database), V(starting_up), V(too_many_clients), V(failed) and V(deadline), which says nothing about the server.
   returned: when O(state=measured)
   type: dict
   contains:
@@ -216,14 +223,25 @@ unknown:
   elements: dict
   contains:
     part:
-      description: Name of the part.
+      description: Name of the part. C([...]) behind it stands for rows that are missing from a list, C(.*) for fields of its rows.
       type: str
       returned: always
     reason:
-      description: Why it could not be read, and what grants it.
+      description: Why it could not be read.
       type: str
       returned: always
+    hint:
+      description: What to do so that it can be read, such as the GRANT that is missing.
+      type: str
+      returned: where there is something to do
   sample: []
+identity:
+  description:
+    - What tells this server from all others, however it is reached. C(postgresql:) with its system identifier and, for a standby, with the time of its
+      start. Null where it cannot be read.
+  returned: when O(state=measured)
+  type: str
+  sample: postgresql:7713304088322195483
 server:
   description: The server, and the role that looks at it.
   returned: when O(state=measured)
@@ -257,7 +275,17 @@ server:
       description: Whether the role may see the sessions of all others (C(pg_read_all_stats), a part of C(pg_monitor)).
       type: bool
       returned: always
-  sample: {version: "17.6", version_num: 170006, in_recovery: false, started: 1763900000.5, role: monitor, database: tracktion, sees_all: true}
+    sees_settings:
+      description: Whether the role may see all settings (C(pg_read_all_settings), a part of C(pg_monitor)).
+      type: bool
+      returned: always
+    hint:
+      description: The command that shows the role the rest. Null if it sees both.
+      type: str
+      returned: always
+  sample:
+    {version: "17.6", version_num: 170006, in_recovery: false, started: 1763900000.5, role: monitor, database: tracktion, sees_all: true,
+     sees_settings: true, hint: null}
 connections:
   description: The use of the connections that an ordinary role may open.
   returned: when O(state=measured)
@@ -280,7 +308,7 @@ connections:
       type: int
       returned: always
     used:
-      description: Sessions of clients, without our own. Null where sessions are hidden from the role.
+      description: Sessions of clients, without those of this collection. Null where sessions are hidden from the role.
       type: int
       returned: always
     ratio:
@@ -348,7 +376,7 @@ pools:
       returned: always
   sample: {services: [{service: analysis_service, openable: 150}], openable: 150, limit: 97, ratio: 1.546}
 sessions_by_state:
-  description: Sessions counted by kind of process, state and application, largest first. Our own is not among them.
+  description: Sessions counted by kind of process, state and application, largest first. Those of this collection are in none of the lists.
   returned: when O(state=measured)
   type: list
   elements: dict
@@ -381,7 +409,7 @@ sessions_total:
   type: int
   sample: 17
 sessions_hidden:
-  description: How many sessions the role may not see. What they do is missing everywhere below.
+  description: How many of them are hidden from the role, processes of the server included. RV(unknown) names what is missing below.
   returned: when O(state=measured)
   type: int
   sample: 0
@@ -424,11 +452,11 @@ active_queries:
       type: str
       returned: always
     backend_type:
-      description: Kind of process.
+      description: Kind of process. Null where it is hidden from the role.
       type: str
       returned: always
     state:
-      description: State of the session.
+      description: State of the session. Null where it is hidden from the role.
       type: str
       returned: always
     wait_event_type:
@@ -452,7 +480,7 @@ active_queries:
       type: float
       returned: always
     query:
-      description: Its query, or the last one it ran, cut to O(query_length). Null for sessions that are idle.
+      description: Its query, or the last one it ran, without constants, cut to O(query_length). Null for sessions that are idle or hidden.
       type: str
       returned: always
     muted:
@@ -510,6 +538,7 @@ blocking:
   description:
     - The sessions at the root of every wait for a lock, those first that hold up most others. They wait for no lock themselves.
     - The fields of RV(active_queries), and those below. The blockers are those that C(pg_blocking_pids()) names.
+    - Who waits for whom is visible to every role. Of a blocker that is hidden from the role, its role and application are.
     - A RV(blocking[].pid) of V(0) stands for a prepared transaction, which has none of the other fields of a session.
   returned: when O(state=measured)
   type: list
@@ -525,7 +554,7 @@ blocking:
       type: int
       returned: always
     longest_wait_seconds:
-      description: For how long the first of them has been waiting.
+      description: For how long the first of them has been waiting. Null where that is hidden from the role (before PostgreSQL 14).
       type: float
       returned: always
     in_circle:
@@ -541,7 +570,7 @@ blocking:
       description:
         - What frees the others with the least harm. V(cancel) the query; V(terminate) the session, as it runs nothing that could be cancelled;
           V(resolve) the prepared transaction, by committing it or rolling it back; V(wait), as it is a process of the server or of a replica;
-          V(unknown) where the role may not see the session.
+          V(unknown) where the session is hidden from the role, or gone.
       type: str
       returned: always
     waiters:
@@ -552,7 +581,7 @@ blocking:
       contains:
         <<: *session
         wait_seconds:
-          description: For how long it has been waiting (before PostgreSQL 14, since its query began).
+          description: For how long it has been waiting (before PostgreSQL 14, since its query began). Null where that is hidden from the role.
           type: float
           returned: always
         lock_type:
@@ -709,7 +738,7 @@ sessions:
       client: 172.18.0.5
       state: idle in transaction
       seconds: 1215.4
-      query: UPDATE tracks SET title = 'x'
+      query: UPDATE tracks SET title = ?
       signal: terminate
       result: ended
       message: null

@@ -23,9 +23,16 @@ extends_documentation_fragment:
   - tracktion.ops._postgresql.measuring
 options:
   query_length:
-    description: How many characters of a statement's text are returned. V(0) returns none. Passwords in it are blotted out.
+    description: How many characters of a statement's text are returned. V(0) returns none. It is cut after its constants are replaced.
     type: int
     default: 300
+  show_literals:
+    description:
+      - Whether the constants and comments of SQL statements are returned. Otherwise each constant is replaced by C(?), and comments are left out,
+        as they may hold secrets or personal data.
+      - Passwords that follow the word C(PASSWORD) are never returned.
+    type: bool
+    default: false
   statement_min_calls:
     description: How often a statement must have been called to be among RV(slowest_statements).
     type: int
@@ -58,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the server let us in. Where it did not, every part below is null.
+  description: Whether the server let us in. Where it did not, every part below is null. Null where there was no time to find out.
   returned: always
   type: bool
   sample: true
@@ -87,13 +94,17 @@ unknown:
   elements: dict
   contains:
     part:
-      description: Name of the part.
+      description: Name of the part. C([...]) behind it stands for rows that are missing from a list, C(.*) for fields of its rows.
       type: str
       returned: always
     reason:
-      description: Why it could not be read, and what grants it.
+      description: Why it could not be read.
       type: str
       returned: always
+    hint:
+      description: What to do so that it can be read, such as the GRANT that is missing.
+      type: str
+      returned: where there is something to do
   sample: []
 server:
   description: The server, and the role that looks at it.
@@ -128,7 +139,17 @@ server:
       description: Whether the role may see what all others do (C(pg_read_all_stats), a part of C(pg_monitor)).
       type: bool
       returned: always
-  sample: {version: "17.6", version_num: 170006, in_recovery: false, started: 1763900000.5, role: monitor, database: tracktion, sees_all: true}
+    sees_settings:
+      description: Whether the role may see all settings (C(pg_read_all_settings), a part of C(pg_monitor)).
+      type: bool
+      returned: always
+    hint:
+      description: The command that shows the role the rest. Null if it sees both.
+      type: str
+      returned: always
+  sample:
+    {version: "17.6", version_num: 170006, in_recovery: false, started: 1763900000.5, role: monitor, database: tracktion, sees_all: true,
+     sees_settings: true, hint: null}
 statements:
   description: Whether C(pg_stat_statements) collects, and over which time.
   returned: always
@@ -139,30 +160,31 @@ statements:
       type: str
       returned: always
     loaded:
-      description: Whether the library is among the preloaded ones. Null where the role may not see that.
+      description: Whether the library was loaded when the server started.
       type: bool
       returned: always
     preloaded_libraries:
       description: The setting C(shared_preload_libraries). Null where the role may not see it.
-      type: str
+      type: list
+      elements: str
       returned: always
     version:
       description: Version of the extension, or null.
       type: str
       returned: always
     total:
-      description: How many different statements it knows.
+      description: How many different statements it knows, without those of this collection. Null if V(on) and the role may not read them.
       type: int
       returned: always
     total_seconds:
-      description: The time that all of them have taken.
+      description: The time that all of them have taken. Null likewise.
       type: float
       returned: always
     since_seconds:
       description: For how long it has been counting. Null before PostgreSQL 14.
       type: float
       returned: always
-  sample: {state: "on", loaded: true, preloaded_libraries: pg_stat_statements, version: "1.11", total: 412, total_seconds: 8123.5, since_seconds: 86400.0}
+  sample: {state: "on", loaded: true, preloaded_libraries: [pg_stat_statements], version: "1.11", total: 412, total_seconds: 8123.5, since_seconds: 86400.0}
 slowest_statements:
   description: Statements with at least O(statement_min_calls) calls, those first that take longest on average.
   returned: always
@@ -170,7 +192,9 @@ slowest_statements:
   elements: dict
   contains: &statement
     id:
-      description: C(queryid) of the statement, as text, since it does not fit into a number of JSON.
+      description:
+        - C(queryid) of the statement, as text, since it does not fit into a number of JSON. Null where the statement is hidden from the role. Of those,
+          only the first of each database and role is listed.
       type: str
       returned: always
     database:
@@ -182,7 +206,7 @@ slowest_statements:
       type: str
       returned: always
     query:
-      description: Its normalized text, cut to O(query_length).
+      description: Its text without constants, cut to O(query_length). Null where it is hidden from the role.
       type: str
       returned: always
     calls:
@@ -358,7 +382,8 @@ unused_indexes:
       returned: always
     columns:
       description: Its columns, in their order.
-      type: str
+      type: list
+      elements: str
       returned: always
     bytes:
       description: Its size at the last vacuum or analyze.
@@ -378,6 +403,10 @@ unused_indexes:
       returned: always
     left_behind:
       description: Whether it bears the name (C(_ccnew), C(_ccold)) of what an unfinished REINDEX CONCURRENTLY leaves behind.
+      type: bool
+      returned: always
+    building:
+      description: V(false), or null for an index of RV(invalid_indexes) that may be just being built by a session that is hidden from the role.
       type: bool
       returned: always
   sample: []
@@ -430,7 +459,12 @@ foreign_keys_without_index:
       returned: always
     columns:
       description: Its columns.
-      type: str
+      type: list
+      elements: str
+      returned: always
+    partitioned:
+      description: Whether the referring table is a partitioned one, on which no index can be built C(CONCURRENTLY).
+      type: bool
       returned: always
     referenced:
       description: The table it refers to, with its schema.
@@ -464,6 +498,10 @@ sequences:
       description: Name of the sequence.
       type: str
       returned: always
+    table_schema:
+      description: The schema of that table, or null.
+      type: str
+      returned: always
     table:
       description: The table whose column it fills, or null.
       type: str
@@ -471,6 +509,14 @@ sequences:
     column:
       description: The column that it fills, or null.
       type: str
+      returned: always
+    narrow_column:
+      description: Whether the type of that column holds smaller numbers than C(bigint). Null without a column.
+      type: bool
+      returned: always
+    ascends:
+      description: Whether it counts upwards.
+      type: bool
       returned: always
     last:
       description: The last value it gave.
@@ -499,6 +545,12 @@ sequences_hidden:
   returned: always
   type: int
   sample: 0
+sequences_hidden_in:
+  description: The schemas of these, at most O(top).
+  returned: always
+  type: list
+  elements: str
+  sample: []
 databases:
   description: Databases, those first that lag behind most.
   returned: always
@@ -553,6 +605,10 @@ xmin_holders:
       description: Role and application of a session, else the name of the slot or prepared transaction.
       type: str
       returned: always
+    database:
+      description: Database of a session, prepared transaction or logical slot, or null.
+      type: str
+      returned: always
     pid:
       description: Process ID of a session, else null.
       type: int
@@ -574,7 +630,7 @@ xmin_holders:
       type: float
       returned: always
     state:
-      description: State of the session or slot.
+      description: State of the session or slot. Null where it is hidden from the role.
       type: str
       returned: always
     backend_type:
@@ -691,7 +747,7 @@ replicas:
       type: str
       returned: always
     state:
-      description: State of the sender.
+      description: State of the sender. Null, as all below, where it is hidden from the role.
       type: str
       returned: always
     sync_state:
@@ -699,7 +755,7 @@ replicas:
       type: str
       returned: always
     lag_bytes:
-      description: How far behind it is (in replaying or, where it replays nothing, in receiving).
+      description: How far behind it is (in replaying or, where it replays nothing, in receiving). Null for a base backup.
       type: float
       returned: always
     lag_seconds:
@@ -831,7 +887,7 @@ pending_restart:
       type: str
       returned: always
     file:
-      description: The file that holds the new one, or null where the role may not see it.
+      description: The file that holds the value in force. Null where none does, or where the role may not see it.
       type: str
       returned: always
   sample: []

@@ -43,7 +43,7 @@ options:
     choices: [analyze, vacuum, reindex]
     required: true
   tables:
-    description: The tables and materialized views to analyze or to vacuum. Their names are taken as they are, and quoted where that is needed.
+    description: The tables and materialized views to analyze or to vacuum. Their names are taken as they are, and quoted.
     type: list
     elements: dict
     default: []
@@ -292,7 +292,7 @@ objects:
       result: done
       message: null
       need: 24000 rows are dead
-      command: VACUUM (ANALYZE, SKIP_LOCKED, TRUNCATE false) public.tracks
+      command: VACUUM (ANALYZE, SKIP_LOCKED, TRUNCATE false) "public"."tracks"
       changed: true
       seconds: 3.41
       progress: {phase: vacuuming heap, ratio: 1.0}

@@ -15,8 +15,10 @@ description:
   - An action is refused where it is more than O(risk) allows, loses data and is not named in O(confirm), is protected by a deny list of
     its role, has been done too recently, or is one too many; and where another run is at work on the host. The reason names the
     variable to set.
-  - In check mode the plan is written to O(plan_file) and handed to C(set_stats) as C(tracktion_plan). Outside of it, a plan that is given is
-    carried out, and nothing else; an action whose evidence is gone or has changed is refused.
+  - In check mode the plan is written to O(plan_file) and handed to C(set_stats) as C(tracktion_plan), with C(tracktion_plan_summary) for
+    people beside it. Outside of it, a plan that is given is carried out, and nothing else; an action whose evidence is gone or has changed
+    is refused.
+  - A plan has a seal that is made with O(plan_key). A plan without a seal, or with one that cannot be verified, is rejected.
   - Runs on the controller, changes nothing, and needs C(run_once). The role P(tracktion.ops.remediate#role) wraps it.
 author:
   - The tracktion.ops maintainers (@tracktion)
@@ -63,6 +65,12 @@ options:
     description: Seconds after which a plan is too old to be carried out.
     type: int
     default: 86400
+  plan_key:
+    description:
+      - The key of the seal, at least 16 characters. The run that makes a plan and the run that carries it out need the same.
+      - Without it, the key is the file C(tracktion_ops/plan.key) in C(ANSIBLE_HOME), which is created when it is first needed. A job of
+        AWX has no files that outlive it and needs O(plan_key).
+    type: str
   audit_path:
     description: The audit log on the controller. Outside check mode it is tried before anything is done.
     type: path
@@ -117,6 +125,7 @@ actions:
         remedy: cache.set_maxmemory
         risk: safe
         target: maxmemory
+        approved: true
         vars: {maxmemory: 402653184}
 proposed:
   description: All actions, the refused ones with their C(reason), as JSON text.

@@ -51,7 +51,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the broker answered, over AMQP or on its management API.
+  description: Whether the broker answered, over AMQP or on its management API. Null where O(deadline) left no time to find out.
   returned: always
   type: bool
   sample: true
@@ -61,13 +61,24 @@ error:
   type: dict
   sample: null
 unknown:
-  description: Parts that could not be read, each with C(part) and C(reason).
+  description: Parts that could not be read, each with C(part), C(reason) and, where there is one, C(hint) (the command that grants the right).
+    A list that lacks what O(login_user) may not see is named as C(vhosts[...]).
   returned: always
   type: list
   elements: dict
   sample: []
+identity:
+  description:
+    - A text that names the broker, the same from whichever host it is measured. For users with the tag C(administrator) or C(policymaker), the name of
+      the cluster and its permanent id. For those with the tag C(monitoring), the name of the cluster and a hash of its oldest connection, as long as that lasts.
+    - Null where the broker cannot be told apart from others of the same name.
+  returned: always
+  type: str
+  sample: rabbitmq:rabbit@mq/rabbitmq-cluster-id-UM0S2HYVW_JFPPh5aruNcQ
 amqp:
-  description: Whether O(login_user) can log in to O(vhost) over AMQP. Null where the library for it is missing.
+  description:
+    - Whether O(login_user) can log in to O(vhost) over AMQP. Null where the library for it is missing, or O(deadline) left no time.
+    - Where the management API tells that the vhost does not exist, or that the user has no permissions in it, no login is tried.
   returned: always
   type: dict
   contains:
@@ -90,7 +101,7 @@ management:
   type: dict
   contains:
     reachable:
-      description: Whether it does.
+      description: Whether it does. Null where O(deadline) left no time to find out.
       type: bool
       returned: always
     seconds:
@@ -103,12 +114,12 @@ management:
       returned: always
   sample: {reachable: true, seconds: 0.012, error: null}
 server:
-  description: Who answered, as C(version), C(erlang_version), C(cluster_name), C(rates_mode) and C(statistics) (whether the broker keeps any).
+  description: Null where the management API does not answer. Who answered, as C(version), C(erlang_version), C(cluster_name), C(rates_mode) and C(statistics) (whether the broker keeps any).
   returned: always
   type: dict
   sample: {version: 4.0.5, erlang_version: 27.3.4, cluster_name: rabbit@mq, rates_mode: basic, statistics: true}
 nodes:
-  description: The nodes of the cluster.
+  description: The nodes of the cluster. Null without the tag C(monitoring).
   returned: always
   type: list
   elements: dict
@@ -176,19 +187,19 @@ nodes:
        disk: {alarm: false, free_bytes: 82304929792, limit_bytes: 50000000}, files: {used: 50, limit: 65536, ratio: 0.0008}, sockets: null,
        processes: {used: 446, limit: 1048576, ratio: 0.0004}, run_queue: 0, processors: 2}
 listeners:
-  description: Where the nodes listen, each as C(node), C(protocol), C(address) and C(port).
+  description: Null without the tag C(monitoring). Where the nodes listen, each as C(node), C(protocol), C(address) and C(port).
   returned: always
   type: list
   elements: dict
   sample: [{node: rabbit@mq, protocol: amqp, address: "::", port: 5672}]
 vhosts:
-  description: The vhosts, each as C(name) and C(down_on) (the nodes on which it does not run).
+  description: The vhosts (without the tag C(monitoring), those in which the user has permissions; null where they could not be read), each as C(name) and C(down_on) (the nodes on which it does not run).
   returned: always
   type: list
   elements: dict
   sample: [{name: /, down_on: []}]
 connections:
-  description: Who is connected.
+  description: Who is connected. Connections with the name C(tracktion-ops) are left out. Null without the tag C(monitoring).
   returned: always
   type: dict
   contains:
@@ -231,12 +242,12 @@ connections:
          node: rabbit@mq, state: running, channels: 2, channel_max: 2047}
 unroutable:
   description: Messages that reached no queue, as C(dropped) and C(returned) within the last C(window_seconds), and C(dropped_total) and C(returned_total)
-    since the start. Null where the broker keeps no rates.
+    since the start. Each is null where the broker keeps no rates, all of it without the tag C(monitoring).
   returned: always
   type: dict
   sample: {window_seconds: 300, dropped: 0, returned: 0, dropped_total: 4, returned_total: 0}
 exchanges:
-  description: Exchanges that lead nowhere.
+  description: Exchanges that lead nowhere, of the vhosts in which the user has permissions. Null where they could not be read.
   returned: always
   type: dict
   contains:
@@ -265,7 +276,7 @@ exchanges:
       - {vhost: /, name: tracktion.old, type: topic, internal: false, alternate_exchange: null, policy: null, published: 12}
     without_binding_total: 1
 dead_letters:
-  description: Where rejected and expired messages go.
+  description: Where rejected and expired messages go, in the vhosts in which the user has permissions. Null where that could not be read.
   returned: always
   type: dict
   contains:

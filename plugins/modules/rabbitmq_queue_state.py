@@ -95,10 +95,13 @@ options:
     type: float
     default: 0.1
   export_directory:
-    description: Directory on the host for the exported messages. It is made, for its owner only, where it does not exist.
+    description:
+      - Directory on the host for the exported messages. It is made, for its owner only, where it does not exist.
+      - It and the directories above it must belong to root or to the user of the task and must not be writable by others.
     type: path
   export_path:
-    description: The file to replay.
+    description:
+      - The file to replay. It must belong to root or to the user of the task, and no other user may be able to replace it.
     type: path
   max_messages:
     description: A queue or a file with more messages is refused.
@@ -154,7 +157,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the broker answered, on its management API or over AMQP.
+  description: Whether the broker answered, on its management API or over AMQP. Null where O(deadline) left no time to find out.
   returned: O(state=measured)
   type: bool
   sample: true
@@ -164,7 +167,8 @@ error:
   type: dict
   sample: {kind: refused, message: nothing listens at localhost port 15672, cure: check login_host and login_port}
 unknown:
-  description: Parts that could not be read, each with C(part) and C(reason).
+  description: Parts that could not be read, each with C(part), C(reason) and, where there is one, C(hint) (the command that grants the right).
+    C(queues[...]) says that RV(queues) lacks those that O(login_user) may not see.
   returned: O(state=measured)
   type: list
   elements: dict
@@ -401,7 +405,7 @@ expected:
       type: str
       returned: always
     exists:
-      description: Whether it exists. Null where nobody could tell.
+      description: Whether it exists. Null where that could not be found out, with the reason in RV(unknown).
       type: bool
       returned: always
     ready:
@@ -422,7 +426,8 @@ expected:
       returned: always
   sample: [{vhost: /, name: file.events, exists: true, ready: 0, consumers: 1, min_consumers: 1, error: null}]
 hidden_vhosts:
-  description: Vhosts whose queues the broker does not tell O(login_user), each as C(name). Empty where there are none.
+  description: Vhosts of O(vhosts) whose queues the broker does not tell O(login_user), each as C(name). Empty where there are none, null without the
+    tag C(monitoring).
   returned: O(state=measured)
   type: list
   elements: dict

@@ -27,7 +27,7 @@ options:
     type: float
     default: 1.0
   show_key_names:
-    description: Whether the slow log shows the arguments of commands. If V(false), only their number.
+    description: Whether the slow log shows names of keys. If V(false), only the number of a command's arguments. Values are never shown.
     type: bool
     default: true
 seealso:
@@ -50,7 +50,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the server let us in.
+  description: Whether the server let us in. Null if O(deadline) was over before, which says nothing about the server.
   returned: always
   type: bool
   sample: true
@@ -58,20 +58,35 @@ error:
   description:
     - Why the server cannot be reached, as C(kind), C(message) and C(cure); else null.
     - C(kind) is one of V(refused), V(timeout), V(name), V(network), V(closed), V(tls), V(certificate), V(not_redis), V(no_password),
-      V(wrong_password), V(protected_mode), V(max_clients), V(busy), V(error).
+      V(wrong_password), V(protected_mode), V(max_clients), V(busy), V(error), V(deadline).
   returned: always
   type: dict
   sample: null
 unknown:
-  description: The parts that could not be read, as C(part) and C(reason).
+  description:
+    - The parts that could not be read, as C(part) and C(reason). C(hint), where there is one, is the command that allows it.
+    - 'C(PART.*) is about entries of a list, or fields of a mapping, that are null.'
   returned: always
   type: list
   elements: dict
   sample: []
+identity:
+  description: What tells the server from all others, V(redis:) and its C(run_id). Null where it cannot be read.
+  returned: always
+  type: str
+  sample: redis:6d20629e7cbd8db3007d3fba8b8098825ba1612a
+redis_cli:
+  description:
+    - The words of a command line that reaches the server. It takes the password from the environment variable E(REDISCLI_AUTH).
+    - Null where the server cannot be reached.
+  returned: always
+  type: list
+  elements: str
+  sample: [redis-cli, -h, redis.example.org]
 ping:
   description:
-    - What the server answered to PING after the log-in.
-    - C(status) is V(ok), V(loading), V(misconf), V(replica_without_primary), V(too_few_replicas) or V(no_permission).
+    - What the server answered to PING after the log-in. Null where the user may not run PING.
+    - C(status) is V(ok), V(loading), V(misconf), V(replica_without_primary) or V(too_few_replicas).
       C(message) is the error reply, else null. C(seconds) is how long log-in and PING took.
   returned: always
   type: dict
@@ -93,7 +108,7 @@ load:
 lookups:
   description:
     - Look-ups of keys in the interval and since the start of the counters.
-    - The look-ups that TYPE, PTTL and OBJECT IDLETIME make are taken off. They read no value, and M(tracktion.ops.redis_memory) makes many.
+    - The look-ups that TYPE, PTTL and OBJECT IDLETIME make are taken off. They read no value, and M(tracktion.ops.redis_memory) makes them.
   returned: always
   type: dict
   contains:
@@ -115,7 +130,8 @@ evictions:
   sample: {evicted_count: 0, evicted_in_interval: 0, evicted_per_second: 0.0, expired_count: 12, expired_per_second: 0.0, policy: allkeys-lru}
 commands:
   description:
-    - Command statistics. C(top) are the commands that took the server most time in the interval, then since the start; C(total) counts all.
+    - Command statistics, without the command of this module that falls into the interval. C(top) are the commands that took the server most time
+      in the interval, then since the start; C(total) counts all.
     - C(busy_ratio) is the share of the interval the server spent in the command.
   returned: always
   type: dict
@@ -133,19 +149,26 @@ errors:
   sample: [{error: OOM, count: 12, in_interval: 2, per_second: 1.996}]
 slow_log:
   description:
-    - The newest entries of the slow log. C(threshold_seconds) is null where the log is off or CONFIG GET is refused. C(length) counts all entries.
-    - C(line) is the command with its arguments, escaped and cut. C(commands) are the newest 128 entries by command, the slowest first.
+    - The newest entries of the slow log, without those of this collection, which C(own_count) counts. C(threshold_seconds) is null where the log
+      is off or CONFIG GET is refused. C(length) counts all entries, and is null where SLOWLOG LEN is refused.
+    - C(line) is the command with names of keys, and the number and size of its other arguments; values are not shown. It is escaped and cut, and
+      what looks like a secret in a name is hidden.
+    - C(commands) are the newest 128 entries by command, the slowest first. It is null where their age is not known, and where there are no entries
+      because the log is off or may be off.
   returned: always
   type: dict
   sample:
     threshold_seconds: 0.01
     length: 3
+    own_count: 0
     entries:
       - {id: 2, at: 1767225600.0, age_seconds: 12.1, seconds: 0.212, command: SMEMBERS, line: SMEMBERS artists, client: "10.0.0.7:51122", client_name: null}
     commands:
       - {command: SMEMBERS, entry_count: 3, latest_age_seconds: 12.1, worst_seconds: 0.212, worst_line: SMEMBERS artists}
 latency:
-  description: Events of the latency monitor, worst first. C(threshold_seconds) is null where the monitor is off, which is its default.
+  description:
+    - Events of the latency monitor, worst first, without those that commands of this collection made. Null where the server's clock is not known.
+    - C(threshold_seconds) is null where the monitor is off, which is its default, or CONFIG GET is refused.
   returned: always
   type: dict
   sample: {threshold_seconds: 0.1, events: [{event: command, at: 1767225600.0, age_seconds: 12.1, latest_seconds: 0.212, worst_seconds: 0.4}]}
@@ -163,7 +186,8 @@ persistence:
 clients:
   description:
     - Connections against maxclients, refused and blocked ones.
-    - C(buffers) are the clients that take most memory, null where there are more than 5000 clients or CLIENT LIST is refused.
+    - C(buffers) are the clients that take most memory, without those of this collection. It is null, as is C(longest_blocked_seconds), where there
+      are more than 5000 clients or CLIENT LIST is refused.
       C(kind) is V(normal), V(pubsub), V(replica) or V(primary).
   returned: always
   type: dict
@@ -195,10 +219,12 @@ replication:
     primary: null
     replicas: [{address: "10.0.0.8:6379", state: online, lag_seconds: 0, lag_bytes: 0}]
 host:
-  description: Settings of the kernel that bear on Redis, null where the server's process is not on the host the module runs on.
+  description:
+    - Settings of the kernel that bear on Redis. They are null where the server's process is not on the host the module runs on, which C(local) says.
+    - Null where INFO is refused.
   returned: always
   type: dict
-  sample: {transparent_hugepage: madvise, overcommit_memory: 1}
+  sample: {transparent_hugepage: madvise, overcommit_memory: 1, local: true}
 """
 
 from functools import partial

@@ -15,7 +15,9 @@ description:
   - Ensures O(maxmemory) and O(maxmemory_policy), without evicting keys unless told to.
   - Deletes keys that are named by a pattern, never all keys.
   - Never runs KEYS or MONITOR. Keys are read by SCAN, MEMORY USAGE (with its default of 5 samples), PTTL and TYPE, in pipelines that the
-    server works off in pieces. The number of keys of a step is adapted so that one takes about 20 ms at most.
+    server works off in pieces. None of these touches the idle time or the frequency of a key. The number of keys of a step is adapted so that
+    one takes about 20 ms at most, after each step comes a pause, and reading ends early if the server is busy.
+  - Keys that expire or are deleted meanwhile are left out.
   - When measuring, a server that cannot be reached is reported in RV(error), and the task does not fail. When acting, it fails.
 author:
   - The tracktion.ops maintainers (@tracktion)
@@ -101,23 +103,38 @@ options:
         type: int
         default: 1000
       list_path:
-        description: File on the host, made with mode 0600, to append a line of JSON to for each key that went.
+        description:
+          - File on the host, made with mode 0600, to append a line of JSON to for each key that went. A link is not followed.
         type: path
   distribution:
     description:
-      - V(sampled) looks at about 30,000 keys and at all keys of small databases. The interval in which the true value lies with a probability
-        of 95 % is returned with each value. A rare big key is likely not in the sample. RV(distribution.explained_ratio) shows it.
-      - V(whole) looks at every key, as far as O(deadline) allows. 1,000,000 keys took 3 to 8 s.
+      - V(sampled) looks at as many keys as O(max_calls) allows, and at all keys of small databases. The interval in which the true value lies
+        with a probability of 95 % is returned with each value. A rare big key is likely not in the sample. RV(distribution.explained_ratio) shows
+        it.
+      - V(whole) looks at every key, as far as O(deadline) allows. For 1,000,000 keys it sends 3,000,000 commands, which take the
+        server some 10 s.
       - V(none) looks at no key.
     type: str
     choices: [sampled, whole, none]
     default: sampled
+  max_calls:
+    description:
+      - The most commands that a sample sends. For each key these are MEMORY USAGE, PTTL (where keys expire) and TYPE.
+      - It is at least 100.
+    type: int
+    default: 3000
+  max_load:
+    description: The share of the server's time that looking at keys may take, above 0 and at most 1. It pauses after each step accordingly.
+    type: float
+    default: 0.25
   prefix_separator:
     description: What ends the prefix of a key. The prefix of V(track:12:bpm) is V(track). Names without it have an empty prefix.
     type: str
     default: ":"
   show_key_names:
-    description: Whether to return names of keys. If V(false), the prefix and a part of the SHA-256 hash of the name. Prefixes are always returned.
+    description:
+      - Whether to return names of keys. If V(false), the prefix and a part of the SHA-256 hash of the name. Prefixes are always returned.
+      - What looks like a secret in a name is always hidden.
     type: bool
     default: true
 seealso:
@@ -149,7 +166,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the server let us in.
+  description: Whether the server let us in. Null if O(deadline) was over before, which says nothing about the server.
   returned: always
   type: bool
   sample: true
@@ -161,7 +178,9 @@ error:
   type: dict
   sample: null
 unknown:
-  description: The parts that could not be read, as C(part) and C(reason).
+  description:
+    - The parts that could not be read, as C(part) and C(reason). C(hint), where there is one, is the command that allows it.
+    - 'C(PART.*) is about entries of a list, or fields of a mapping, that are null.'
   returned: always
   type: list
   elements: dict
@@ -202,7 +221,7 @@ databases:
   elements: dict
   sample: [{database: 0, key_count: 1000001, expiring_count: 200000, average_ttl_seconds: 85955.77}]
 distribution:
-  description: What keys take, by prefix and type, over all databases.
+  description: What keys take, by prefix and type, over all databases. Null where keys cannot be read, or the server is too busy.
   returned: always
   type: dict
   contains:
@@ -211,9 +230,13 @@ distribution:
       returned: always
       type: str
     complete:
-      description: Whether every key was looked at.
+      description: Whether every key was looked at, and its size and time to live could be read.
       returned: always
       type: bool
+    ended:
+      description: Why reading ended early, V(busy) for a busy server and V(deadline); else null.
+      returned: always
+      type: str
     seconds:
       description: How long it took.
       returned: always
@@ -222,8 +245,16 @@ distribution:
       description: The longest time between sending one step and having its replies. A stall of the server by us is shorter.
       returned: always
       type: float
+    call_count:
+      description: Commands that were sent for it.
+      returned: always
+      type: int
     seen_count:
       description: Keys that were looked at.
+      returned: always
+      type: int
+    unread_count:
+      description: Keys that the user may not read, estimated where not all keys were listed.
       returned: always
       type: int
     key_count:
@@ -231,7 +262,7 @@ distribution:
       returned: always
       type: int
     bytes:
-      description: What all keys take, by MEMORY USAGE, estimated where not RV(distribution.complete).
+      description: What all keys take, by MEMORY USAGE, estimated where not RV(distribution.complete). Null where it is refused.
       returned: always
       type: int
     keyspace_bytes:
@@ -239,7 +270,9 @@ distribution:
       returned: always
       type: int
     explained_ratio:
-      description: RV(distribution.bytes) / RV(distribution.keyspace_bytes). About 0.95 if all is seen, less where rare big keys are not in the sample.
+      description:
+        - RV(distribution.bytes) / RV(distribution.keyspace_bytes). About 0.95 if all is seen, less where rare big keys are not in the sample.
+        - Null where either is null, and where there are keys that the user may not read.
       returned: always
       type: float
     confidence:
@@ -252,6 +285,8 @@ distribution:
         - C(prefix) is empty for names without O(prefix_separator), and null for what is left after 20,000 prefixes.
         - C(pattern) is the pattern of SCAN that names the keys of the prefix, null where text cannot name them.
         - C(ttl_ratio) is the share of the keys that expire by themselves, C(mean_ttl_seconds) the mean time these have to live.
+        - For the keys of a database that the user may not read there is one row, in which C(readable) is false and all but their number is null.
+        - Null where MEMORY USAGE or PTTL is refused.
       returned: always
       type: list
       elements: dict
@@ -265,34 +300,46 @@ distribution:
       type: list
       elements: dict
     biggest_keys:
-      description: The biggest keys that were looked at. C(ttl_seconds) is null for a key that does not expire.
+      description:
+        - The biggest keys that were looked at. C(expires) says whether they expire, and is null where PTTL is refused; C(ttl_seconds) is null for
+          a key that does not.
+        - C(is_exact) says whether C(name) is the name as it is, not escaped, cut or hidden. C(printf_format) is the format with which C(printf) of
+          a shell writes any other name, null where it must not be shown.
+        - For the keys of a database that the user may not read there is one entry, in which C(readable) is false and all else is null.
+        - Null where MEMORY USAGE is refused.
       returned: always
       type: list
       elements: dict
   sample:
     mode: sampled
     complete: false
+    ended: null
     seconds: 0.145042
     longest_step_seconds: 0.005758
+    call_count: 90000
     seen_count: 30613
+    unread_count: 0
     key_count: 1000001
     bytes: 188704595
     keyspace_bytes: 201084824
     explained_ratio: 0.938433
     confidence: 0.95
     prefixes:
-      - {database: 0, prefix: track, pattern: "track:*", type: string, seen_count: 12362, key_count: 403816, key_count_low: 398440, key_count_high: 409265,
+      - {database: 0, readable: true, prefix: track, pattern: "track:*", type: string, seen_count: 12362, key_count: 403816,
+         key_count_low: 398440, key_count_high: 409265,
          bytes: 73226480, bytes_low: 72177129, bytes_high: 74291087, mean_bytes: 181, without_ttl_count: 403816, without_ttl_bytes: 73226480,
          ttl_ratio: 0.0, mean_ttl_seconds: null}
     prefixes_total: 6
     types: [{type: string, key_count: 699671, bytes: 150876445, without_ttl_count: 502663, without_ttl_bytes: 115074887}]
-    biggest_keys: [{database: 0, name: "analysis:677", type: string, bytes: 696, ttl_seconds: null}]
+    biggest_keys:
+      - {database: 0, readable: true, name: "analysis:677", is_exact: true, printf_format: null, type: string, bytes: 696, expires: false,
+         ttl_seconds: null}
 configuration:
   description:
     - What O(state=configured) did; else null. RV(configuration.before) and RV(configuration.after) have C(maxmemory) in bytes and C(maxmemory_policy).
     - C(persisted) says whether the settings outlive a restart, null where that cannot be known. C(persist_advice) says what to change by hand
       where they may not, else it is null.
-  returned: always
+  returned: when O(state=configured); null in O(state=deleted)
   type: dict
   contains:
     before:
@@ -307,6 +354,11 @@ configuration:
       description: The server's configuration file, null where it was started without one.
       returned: always
       type: str
+    redis_cli:
+      description: The words of a command line that reaches the server. It takes the password from the environment variable E(REDISCLI_AUTH).
+      returned: always
+      type: list
+      elements: str
     persisted:
       description: Whether the settings outlive a restart.
       returned: always
@@ -319,6 +371,7 @@ configuration:
     before: {maxmemory: 0, maxmemory_policy: noeviction}
     after: {maxmemory: 1073741824, maxmemory_policy: allkeys-lru}
     config_file: /etc/redis/redis.conf
+    redis_cli: [redis-cli]
     persisted: true
     persist_advice: null
 deletion:
@@ -326,7 +379,7 @@ deletion:
     - What O(state=deleted) deleted, or would delete in check mode; else null.
     - C(kept_count) are keys that were to go, but were used or written to in between. C(complete) is false where O(delete.max_count) or
       O(deadline) was reached first. C(names) are the first 1000.
-  returned: always
+  returned: when O(state=deleted); null in O(state=configured)
   type: dict
   sample: {database: 0, pattern: "cache:album:*", matched_count: 310, deleted_count: 2, deleted_bytes: 1808, kept_count: 0, complete: true,
     names: ["cache:album:1", "cache:album:2"], list_path: null}
@@ -367,7 +420,7 @@ def act(params, check_mode):
         result["diff"] = {"before": done["before"], "after": done["after"]}
     elif params["state"] == "deleted":
         done = delete_keys(
-            connect(params), params["delete"], params["prefix_separator"], params["show_key_names"], check_mode
+            connect(params), params["delete"], params["prefix_separator"] or ":", params["show_key_names"], check_mode
         )
         result.update(changed=done.pop("changed"), deletion=done)
         result["diff"] = {"before": {"keys": done["names"]}, "after": {"keys": []}}

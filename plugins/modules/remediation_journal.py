@@ -40,7 +40,10 @@ options:
     choices: [read, begun, ended, released]
     required: true
   directory:
-    description: Directory on the host for the lock and the audit log. It is made where it is missing.
+    description:
+      - Directory on the host for the lock and the audit log. It is made where it is missing.
+      - It and the directories above it must belong to root or to the user of the task and must not be writable by others; symbolic
+        links in the place of its files are rejected.
     type: path
     required: true
   run:
@@ -128,15 +131,20 @@ reason:
   returned: with O(state=begun)
   type: str
   sample: null
+until:
+  description: With RV(reason=cooling), the epoch second until which the action is not repeated.
+  returned: with O(state=begun)
+  type: float
+  sample: null
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import CannotKeep, Journal
 
 
-def step(params, check_mode):
+def step(journal, params, check_mode):
     """What the state asks for. Raises CannotKeep."""
-    journal, run = Journal(params["directory"]), params["run"]
+    run = params["run"]
     if params["state"] == "read":
         return journal.read()
     if params["state"] == "begun":
@@ -175,12 +183,15 @@ def main():
         ],
         supports_check_mode=True,
     )
+    journal = Journal(module.params["directory"])
     try:
-        result = step(module.params, module.check_mode)
+        result = step(journal, module.params, module.check_mode)
     except CannotKeep as exc:
         if module.params["state"] == "read":
             module.exit_json(changed=False, error=str(exc), lock=None, unfinished=[], done=[])
         module.fail_json(msg=str(exc), error=str(exc))
+    for problem in journal.problems:
+        module.warn(problem)
     module.exit_json(changed=False, error=None, **result)
 
 

@@ -22,7 +22,10 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.action
 options:
   directory:
-    description: Directory on the controller for C(report.json). It is made where it is missing.
+    description:
+      - Directory on the controller for C(report.json). It is made where it is missing.
+      - It and the directories above it must belong to root or to the user of the run and must not be writable by others. Otherwise the
+        report is not written, and a warning names the command that corrects it.
     type: path
     required: true
   plan:
@@ -38,6 +41,7 @@ options:
     description:
       - How the report is shown. V(full) shows each finding with its numbers and what to do about it.
       - V(lines) shows a line for each thing that is wrong, and for each area that is well.
+      - Equal findings of several hosts are shown once. With several hosts, V(full) takes about 100 lines, and counts what does not fit.
     type: str
     choices: [full, lines]
     default: full
@@ -70,6 +74,13 @@ failed_actions:
   returned: always
   type: int
   sample: 0
+all_refused:
+  description:
+    - Whether actions of O(plan) were approved and all of them were refused. Those that are no longer needed do not count. Always false in
+      check mode.
+  returned: always
+  type: bool
+  sample: false
 unjudged:
   description: The areas of which not one check came to a result, each with its host.
   returned: always

@@ -40,6 +40,7 @@ options:
       - The file that keeps the floors over a reboot. Only the lines of the named parameters in it are changed.
       - A parameter that another file brings to its floor or above at boot is not written. One that no file sets is written, as what
         the kernel will do by itself is not known; what is written is never below the value that holds in the running kernel.
+      - The file has mode 0644. It is rejected where another user could replace it or a directory on its path.
     type: path
     default: /etc/sysctl.d/60-tracktion-sysctl.conf
   sysctl_root:

@@ -22,7 +22,10 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.action
 options:
   directory:
-    description: Directory on the controller for C(tune_inotify.json). It is made where it is missing.
+    description:
+      - Directory on the controller for C(tune_inotify.json). It is made where it is missing.
+      - It and the directories above it must belong to root or to the user of the run and must not be writable by others. Otherwise the
+        report is not written, and a warning names the command that corrects it.
     type: path
     required: true
   hosts:

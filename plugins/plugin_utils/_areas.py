@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import importlib
 import os
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import yaml
 
 from ansible import constants as C
 from ansible.errors import AnsibleError
-from ansible.template import trust_as_template
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _options, _row_cache
+from ansible_collections.tracktion.ops.plugins.plugin_utils._core import trust_as_template
 
 COLLECTION = "tracktion.ops"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -48,6 +48,7 @@ class Area:
     def remedies_file(self):
         return self.file("vars", "main", "remedies.yml")
 
+    @cached_property
     def defaults(self):
         """The role's variables as it ships them, their templates ready for Ansible to fill in."""
         return _trusted(read_yaml(self.file("defaults", "main.yml")) or {})
@@ -75,7 +76,13 @@ class Area:
     @cached_property
     def argument_spec(self):
         """The options of the role's entry point ``main``, as in its ``meta/argument_specs.yml``."""
-        return read_yaml(self.file("meta", "argument_specs.yml"))["argument_specs"]["main"]["options"]
+        main = read_yaml(self.file("meta", "argument_specs.yml"))["argument_specs"]["main"]
+        return main.get("options") or {}
+
+    @cached_property
+    def public(self) -> frozenset:
+        """The options that rows and reports may show: all but those marked ``no_log``."""
+        return frozenset(name for name, option in self.argument_spec.items() if not _options.is_private(option))
 
 
 def read_yaml(path):
@@ -95,6 +102,18 @@ def _trusted(value):
     if isinstance(value, list):
         return [_trusted(inner) for inner in value]
     return trust_as_template(value) if isinstance(value, str) and "{" in value else value
+
+
+@cache
+def own_roles() -> list:
+    """Every role of this collection, whether it diagnoses an area or not."""
+    roles = _collection_path(COLLECTION) / "roles"
+    return [Area("%s.%s" % (COLLECTION, path.name), path) for path in sorted(roles.iterdir())]
+
+
+def own_role(name: str) -> Area:
+    """The role of this collection with this name."""
+    return next(role for role in own_roles() if role.name == name)
 
 
 def find(names=None, playbook_dir="."):
@@ -136,6 +155,18 @@ def _collection_path(collection):
     except ImportError:
         return None
     return Path(package.__path__[0])
+
+
+def playbook(name: str) -> str:
+    """What to call a playbook of this collection by: its name, or its file where Ansible only finds that one.
+
+    A clone that is not installed is found from its own playbooks alone.
+    """
+    root = _collection_path(COLLECTION)
+    if any(root.is_relative_to(os.path.abspath(os.path.expanduser(path))) for path in C.COLLECTIONS_PATHS):
+        return "%s.%s" % (COLLECTION, name)
+    path = os.path.realpath(root / "playbooks" / ("%s.yml" % name))
+    return min(path, os.path.relpath(path), key=len)
 
 
 def version():

@@ -129,8 +129,11 @@ class Checks(list):
 
 
 def load(area, extra_rows=()):
-    """The checks of an area role, with a user's own rows for it; raises BadRow for the first wrong one."""
-    variables = set(area.argument_spec)
+    """The checks of an area role, with a user's own rows for it; raises BadRow for the first wrong one.
+
+    Rows may name the role's public options only: what they say goes into reports.
+    """
+    variables = set(area.public)
     rows = {kind: area.rows(kind) for kind in ("checks", "remedies")}
     remedies = {}
     for position, row in enumerate(rows["remedies"]):

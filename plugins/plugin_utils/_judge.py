@@ -14,23 +14,34 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import CANNOT_
 STATUSES = ("ok", "info", "unknown", "warning", "critical")
 # Findings listed per check and host; the rest is counted. A table of ten thousand bad items helps nobody.
 LISTED = 20
+# Kinds of errors that say no more than that the time was over.
+OUT_OF_TIME = ("timeout", "no_answer", "deadline", "ended")
 
 
-def judge(area, checks, host, outcome, settings):
+def judge(area, checks, host, outcome, settings, starved=None, covered=None):
     """Judge what was measured of one area on one host.
 
     ``checks`` is what ``_checks.load()`` returned, ``outcome`` the area's entry in the result of
     M(tracktion.ops.measure): ``measurement``, ``error``.
     ``settings`` maps the role's variables to their values on this host.
+    ``starved`` says why durations measured on the host prove nothing, else it is null: what a check with ``timing``
+    finds is unknown then, and the check's id is added to the list ``covered``.
     Returns ``(findings, counts)``: a list of dicts, and ``{checks, items, ok, info, unknown, warning, critical}``.
     """
     findings = []
     counts = dict.fromkeys(STATUSES, 0)
     counts.update(checks=len(checks), items=0)
     for check in checks:
-        case = _Case(area, check, host, outcome, {**settings, **check.vars})
-        case.hear(checks.scan)
-        findings.extend(case.findings())
+        case = _Case(area, check, host, outcome, {**settings, **check.vars}, starved)
+        try:
+            case.hear(checks.scan)
+            found = list(case.findings())
+        except Exception:  # pylint: disable=broad-except
+            # Whatever a measurement makes of one check, the others are evaluated.
+            found = case.failed()
+        findings.extend(found)
+        if case.covered and covered is not None:
+            covered.append(check.id)
         counts["items"] += case.items
         for status, number in case.counts.items():
             counts[status] += number
@@ -40,7 +51,7 @@ def judge(area, checks, host, outcome, settings):
 class _Case:
     """One check on one host."""
 
-    def __init__(self, area, check, host, outcome, settings):
+    def __init__(self, area, check, host, outcome, settings, starved=None):
         self.area = area
         self.check = check
         self.host = host
@@ -49,6 +60,9 @@ class _Case:
         self.fired = {status: [] for status in ("critical", "warning", "unknown", "info")}
         self.counts = dict.fromkeys(STATUSES, 0)
         self.items = 0
+        self.starved = starved
+        # Items that fired, or could not be measured, for want of time on a starved host.
+        self.covered = 0
 
     def hear(self, scan):
         value, reason, cure = self.look()
@@ -67,6 +81,10 @@ class _Case:
 
         def found(status, item):
             self.items += 1
+            if status != "ok" and self.starved and self.is_timing(item):
+                self.covered += 1
+                self.counts["unknown"] += 1
+                return ""
             self.counts[status] += 1
             if status != "ok" and len(self.fired[status]) < LISTED:
                 self.fired[status].append((item, None, None))
@@ -77,13 +95,13 @@ class _Case:
             try:
                 scan(self.check, self.context, feed, found)
                 break
-            except CANNOT_EVALUATE as exc:
+            except Exception:  # pylint: disable=broad-except
                 # One item that cannot be judged is unknown; the template goes on with the next one, as the
                 # iterator stands just behind it.
                 self.items += 1
                 self.counts["unknown"] += 1
                 if len(self.fired["unknown"]) < LISTED:
-                    self.fired["unknown"].append((current[0], *self.reason(current[0], exc)))
+                    self.fired["unknown"].append((current[0], *self.reason(current[0])))
                 feed = remembering()
         self.hear_missing()
 
@@ -96,16 +114,25 @@ class _Case:
             self.counts["unknown"] += 1
             self.fired["unknown"].append((None, entry["reason"], entry.get("hint")))
 
+    def is_timing(self, item):
+        """Whether what fires of an item depends on how long something took."""
+        if not isinstance(self.check.timing, str):
+            return bool(self.check.timing)
+        try:
+            return bool(self.check.timing_expression(**{**self.context, "item": item}))
+        except CANNOT_EVALUATE:
+            return False
+
     def look(self):
         """``(value, None, None)`` where there is something to judge, else ``(None, reason, cure)``."""
         probe, parts = self.check.path[0], self.check.path[1:]
         measurement = self.outcome["measurement"].get(probe)
         if measurement is None:
             error = self.outcome.get("error") or {"message": "the probe %s did not run" % probe}
-            return None, error["message"], error.get("cure")
+            return (None, *self.said(error))
         problem = measurement.get("error")
         if problem and (parts or measurement.get("reachable") is None):
-            return None, problem["message"], problem.get("cure")
+            return (None, *self.said(problem))
         value, walked = measurement, []
         for part in parts:
             walked.append(part)
@@ -117,24 +144,48 @@ class _Case:
             return None, "%s is not a %s" % (".".join(self.check.path), expected.__name__), None
         return value, None, None
 
-    def reason(self, item, exc):
+    def said(self, error):
+        """The message and the hint of an error. That time ran out on a starved host says nothing of the service."""
+        if self.starved and error.get("kind") in OUT_OF_TIME:
+            return "not measured: the host was %s" % self.starved, None
+        return error["message"], error.get("cure")
+
+    def reason(self, item):
         """Why an item could not be evaluated, and a hint or null, as the measurement has it."""
+        if not isinstance(item, dict):
+            return "%s holds something that is not a mapping" % ".".join(self.check.path), None
         name = self.render(self.check.object, {**self.context, "item": item}) if self.check.object else None
-        empty = _empty(self.check, item)
+        paths, variables = self.check.named
+        empty = [".".join(path) for path in paths if _follow(item, path) is None]
         measurement = self.outcome["measurement"][self.check.path[0]]
         for part in filter(None, [name, *empty, "*"]):
             entry = _entry_for(measurement, ".".join([*self.check.path[1:], part]))
             if entry:
                 return entry["reason"], entry.get("hint")
-        return "%s is not known" % ", ".join(empty) if empty else "cannot be judged: %s" % exc, None
+        if empty:
+            return "%s was not measured" % ", ".join(empty), None
+        unset = [variable for variable in variables if self.context.get(variable) is None]
+        if unset:
+            return "not evaluated: %s has no value" % ", ".join(unset), None
+        kinds = ["%s (%s)" % (".".join(path), _kind(_follow(item, path))) for path in paths]
+        return "not evaluated: the check cannot use the values of %s" % (", ".join(kinds) or "the item"), None
 
     def findings(self):
         for status, fired in self.fired.items():
             for item, reason, cure in fired:
                 yield self.finding(status, item, reason, cure)
-            more = self.counts[status] - len(fired)
+            more = self.counts[status] - len(fired) - (self.covered if status == "unknown" else 0)
             if more > 0:
                 yield self.base(status, "(%d more)" % more, "%d more like these are not listed" % more)
+        if self.covered:
+            yield self.base("unknown", None, "not evaluated: the host was %s" % self.starved)
+
+    def failed(self):
+        """The findings of a check that cannot be evaluated at all."""
+        self.fired = {status: [] for status in self.fired}
+        self.counts = dict.fromkeys(STATUSES, 0)
+        self.counts["unknown"] = self.items = 1
+        return [self.base("unknown", None, "not evaluated: the check cannot use what was measured")]
 
     def finding(self, status, item, reason, cure):
         check = self.check
@@ -174,9 +225,9 @@ class _Case:
     def render(self, text, context, make=render):
         try:
             return make(text, context)
-        except CANNOT_EVALUATE as exc:
+        except Exception:  # pylint: disable=broad-except
             # The finding stands without its wording: what fired is in ``observed``.
-            return "%s (%s)" % (self.check.title, exc)
+            return "%s (some of its values were not measured)" % self.check.title
 
 
 def fingerprint(check_id, host, name):
@@ -214,7 +265,6 @@ def _entry_for(measurement, part):
     return next((entry for entry in measurement.get("unknown") or [] if entry["part"] == part), None)
 
 
-def _empty(check, item):
-    """The fields of an item that a check needs, and that are null."""
-    paths = sorted({path for level in check.levels for path in check.evidence[level][0]})
-    return [".".join(path) for path in paths if _follow(item, path) is None]
+def _kind(value):
+    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    return names.get(type(value), type(value).__name__)

@@ -9,57 +9,66 @@ Every line stands for itself, so that it can be searched, mailed and counted. Pr
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _terminal
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _terminal, _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
 
 SUMMARY_LENGTH = 200
 # Checks that could not run for one reason are named up to this number, then counted.
 NAMED = 3
+# Hosts with equal failures are named up to this number, then counted.
+NAMED_HOSTS = 5
 
 
 def render(report, colour=False, path=None):
-    """All failures, whatever their number: what is left out of a health check is taken to be well."""
+    """All failures, whatever their number: what is left out of a health check is taken to be well.
+
+    Equal failures of several hosts are one line, as are the areas that are well on several hosts.
+    """
     paint = _terminal.painter(colour)
-    rows = [row for host in report["hosts"] for row in _rows_of_host(host, report["findings"])]
-    widths = [max([len(row[column]) for row in rows], default=0) for column in (1, 2)]
+    report = _text.cleaned(report)
+    rows = [_failure(group) for group in _groups.equal(report["findings"]) if group.status != "info"]
+    rows += _well(report["hosts"])
+    rows.sort(key=lambda row: -STATUSES.index(row[0]))
+    widths = [max([_text.columns(row[column]) for row in rows], default=0) for column in (1, 2)]
     lines = [
-        "%s  %-*s  %-*s  %s" % (paint(status, "%-8s" % status.upper()), widths[0], host, widths[1], area, text)
+        "%s  %s  %s  %s"
+        % (paint(status, "%-8s" % status.upper()), _text.pad(host, widths[0]), _text.pad(area, widths[1]), text)
         for status, host, area, text in rows
     ]
-    return "\n".join([*lines, _terminal.headline(report, paint), *(["Report: %s" % path] if path else [])])
+    lines.append(_terminal.headline(report, paint))
+    return "\n".join([*lines, *(["Report: %s" % _text.clean(path)] if path else [])])
 
 
-def _rows_of_host(host, findings):
-    """``(status, host, area, text)`` for each line, the worst first."""
-    own = [finding for finding in findings if finding["host"] == host["name"]]
-    rows = [
-        (finding["status"], host["name"], finding["area"], _text(finding))
-        for finding in own
-        if finding["status"] in ("critical", "warning")
-    ]
-    unknown = [finding for finding in own if finding["status"] == "unknown"]
-    for (area, reason, _advice), same in _terminal.by_reason(unknown).items():
-        names = sorted({finding["id"].partition(".")[2] for finding in same})
+def _failure(group):
+    """``(status, hosts, area, text)`` of the line for equal failures."""
+    finding, hosts = group.worst, group.hosts
+    if group.status == "unknown":
+        names = [check_id.partition(".")[2] for check_id in group.ids]
         who = ", ".join(names) if len(names) <= NAMED else "%d checks" % len(names)
-        rows.append(("unknown", host["name"], area, _cut("%s could not run: %s" % (who, reason))))
-    # What is only worth a remark is counted with what is well.
-    rows += [
-        ("ok", host["name"], area["name"], _well(area)) for area in host["areas"] if area["status"] in ("ok", "info")
-    ]
-    return sorted(rows, key=lambda row: -STATUSES.index(row[0]))
+        text = "%s could not run: %s" % (who, finding["summary"])
+    else:
+        name = finding["id"].partition(".")[2] + (" [%s]" % finding["object"] if finding["object"] else "")
+        text = "%s: %s" % (name, finding["summary"])
+    return group.status, _hosts(hosts), finding["area"], _text.cut(text, SUMMARY_LENGTH) + _named(hosts)
 
 
-def _text(finding):
-    name = finding["id"].partition(".")[2] + (" [%s]" % finding["object"] if finding["object"] else "")
-    return _cut("%s: %s" % (name, finding["summary"]))
+def _well(hosts):
+    """The lines of areas that are well. What is only worth a remark is counted with it."""
+    by_area = {}
+    for host in hosts:
+        for area in host["areas"]:
+            if area["status"] in ("ok", "info"):
+                by_area.setdefault(area["name"], []).append((host["name"], area["counts"]))
+    for name, entries in by_area.items():
+        counts = {key: sum(each[key] for _host, each in entries) for key in ("checks", "items", "info")}
+        remarks = ", %d remark%s" % (counts["info"], "" if counts["info"] == 1 else "s") if counts["info"] else ""
+        text = "%d checks over %d items%s" % (counts["checks"], counts["items"], remarks)
+        yield "ok", _hosts([host for host, _counts in entries]), name, text
 
 
-def _well(area):
-    counts = area["counts"]
-    remarks = ", %d remark%s" % (counts["info"], "" if counts["info"] == 1 else "s") if counts["info"] else ""
-    return "%d checks over %d items%s" % (counts["checks"], counts["items"], remarks)
+def _hosts(names):
+    return names[0] if len(names) == 1 else "%d hosts" % len(names)
 
 
-def _cut(text):
-    text = " ".join(text.split())
-    return text if len(text) <= SUMMARY_LENGTH else text[: SUMMARY_LENGTH - 1] + "\u2026"
+def _named(names):
+    return " (%s)" % _text.few(names, NAMED_HOSTS) if len(names) > 1 else ""

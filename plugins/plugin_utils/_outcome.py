@@ -81,11 +81,9 @@ def reason_to_stop(action, outcomes, max_failures):
     return None
 
 
-def why_not(answer, action):
-    """In words, why the host's journal says no."""
-    if answer["reason"] == "locked":
-        return locked(answer["lock"])
-    return cooling(action, answer["until"])
+def why_not(reason, about, action):
+    """In words, why the host's journal says no: ``locked`` by a lock, or ``cooling`` until a time."""
+    return locked(about) if reason == "locked" else cooling(action, about)
 
 
 def locked(lock):

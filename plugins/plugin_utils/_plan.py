@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import base64
 import fnmatch
-import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 
-from ansible_collections.tracktion.ops.plugins.module_utils._journal import cooling_until
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _remedies
+from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries
+from ansible_collections.tracktion.ops.plugins.module_utils._journal import CLOCK_SECONDS, cooling_until
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _plan_seal, _plan_shape, _remedies
 from ansible_collections.tracktion.ops.plugins.plugin_utils._report import confirmation, worst_first
 
 SCHEMA = "tracktion.ops/plan"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Fields of a remedy's proposal that an action takes over.
 OF_PROPOSAL = (
     "title", "position", "risk", "data_loss", "role", "tasks", "does", "vars", "target", "evidence", "cooldown",
@@ -50,7 +51,8 @@ def actions(findings, limits, places, journals, now, approved=None):
     ``places`` maps host and area to the host that it is measured from, and mended from; ``journals`` maps such a place
     to what its journal holds (``lock``, ``done``, ``error``). ``approved`` is a plan: only what it holds, and what
     still is as it was then, is done, and as it was planned.
-    An action has ``status``: ``planned``, or ``refused`` with a ``reason``; ``blocked`` where the host is at fault.
+    An action has ``status``: ``planned``, or ``refused`` with a ``reason``; ``blocked`` where the host is at fault;
+    ``approved`` where the operator has allowed it, by the plan or by risk and confirmation, and it is still needed.
     """
     found = [finding for finding in findings if finding["remedy"] and _selected(finding, limits)]
     found.sort(key=worst_first)
@@ -62,8 +64,10 @@ def actions(findings, limits, places, journals, now, approved=None):
     taken = {}
     for action in made:
         journal = journals.get(action["place"]) or {"error": "its audit log was not read"}
+        unpermitted = None if approved else _unpermitted(action, limits)
+        action["approved"] = action.pop("needed", True) and not unpermitted
         if action["reason"] is None:
-            action["reason"] = _objection(action, limits, journal, now, approved, taken)
+            action["reason"] = unpermitted or _objection(action, limits, journal, now, taken)
         action["blocked"] = bool(journal["error"]) and action["reason"] == journal["error"]
         action["status"] = "refused" if action["reason"] else "planned"
         if action["status"] == "planned":
@@ -99,27 +103,37 @@ def _merged(findings, places):
     return made.values()
 
 
-def _objection(action, limits, journal, now, approved, taken):
-    """Why an action may not be carried out; null where it may. What it says is what a person has to change."""
+def _unpermitted(action, limits):
+    """Why the operator has not allowed an action; null where they have. It says what a person has to change."""
     if action["denied"]:
-        return "a deny list of the role %s protects it" % action["role"].rpartition(".")[2]
-    if not approved:
-        if _remedies.RISKS.index(action["risk"]) > _remedies.RISKS.index(limits.risk):
-            return "it is %s: set tracktion_remediate_risk: %s%s" % (
-                action["risk"],
-                action["risk"],
-                _also(action, limits),
-            )
-        if action["risk"] == "destructive" and confirmation_of(action) not in limits.confirm:
-            return "it loses data (%s) and is not confirmed: set tracktion_confirm: ['%s']" % (
-                action["data_loss"],
-                confirmation_of(action),
-            )
+        return _denied(action)
+    if _remedies.RISKS.index(action["risk"]) > _remedies.RISKS.index(limits.risk):
+        return "it is %s: set tracktion_remediate_risk: %s%s" % (
+            action["risk"],
+            action["risk"],
+            _also(action, limits),
+        )
+    if action["risk"] == "destructive" and confirmation_of(action) not in limits.confirm:
+        return "it loses data (%s) and is not confirmed: set tracktion_confirm: [%s]" % (
+            action["data_loss"],
+            yaml_word(confirmation_of(action)),
+        )
+    return None
+
+
+def _denied(action):
+    return "a deny list of the role %s protects it" % action["role"].rpartition(".")[2]
+
+
+def _objection(action, limits, journal, now, taken):
+    """Why an action that is allowed may not be carried out now; null where it may."""
+    if action["denied"]:
+        return _denied(action)
     if journal["error"]:
         return journal["error"]
     if journal["lock"]:
         return _outcome.locked(journal["lock"])
-    until = cooling_until(journal["done"], action, action["cooldown"])
+    until = cooling_until(journal["done"], action, action["cooldown"], now)
     if until and until > now:
         return _outcome.cooling(action, until)
     if taken.get((action["host"], action["remedy"]), 0) >= action["cap"]:
@@ -131,12 +145,20 @@ def _objection(action, limits, journal, now, approved, taken):
 
 def _also(action, limits):
     if action["risk"] == "destructive" and confirmation_of(action) not in limits.confirm:
-        return ", and tracktion_confirm: ['%s']" % confirmation_of(action)
+        return ", and tracktion_confirm: [%s]" % yaml_word(confirmation_of(action))
     return ""
 
 
 def confirmation_of(action):
     return confirmation({"id": action["remedy"], "target": action["target"], "evidence": action["evidence"]})
+
+
+def yaml_word(text):
+    """A text as one entry of a list in YAML, on a line that is safe to copy."""
+    if text.isprintable():
+        return "'%s'" % text.replace("'", "''")
+    # The escapes of JSON are those of YAML.
+    return json.dumps(text)
 
 
 def _selected(finding, limits):
@@ -158,7 +180,11 @@ def _is_fingerprint(text):
 
 
 def _as_approved(made, approved, limits):
-    """The actions of a plan, where their evidence is still there, and as they were planned; else with the reason."""
+    """The actions of a plan, where their evidence is still there; else with the reason.
+
+    An action is that of the finding of now: its target, its text and its variables are not taken from the plan, except
+    for numbers, against which its module looks once more.
+    """
     now = {action["action"]: action for action in made}
     result = []
     for planned in approved["actions"]:
@@ -166,25 +192,51 @@ def _as_approved(made, approved, limits):
             continue
         current = now.get(planned["action"])
         if current is None:
-            result.append(
-                {**planned, "undo": None, "reason": "its evidence is no longer there: nothing is wrong any more"}
-            )
-        elif current["evidence"] != planned["evidence"]:
+            reason = "its evidence is no longer there: nothing is wrong any more"
+            result.append({**planned, "undo": None, "reason": reason, "needed": False})
+            continue
+        values = _approved_vars(planned, current)
+        if values is None:
             result.append({**current, "reason": "its evidence has changed since the plan was made: plan again"})
         else:
-            # What was approved is what is done: with the numbers of then, against which its module looks once more.
-            result.append({**current, "vars": planned["vars"], "does": planned["does"]})
+            result.append({**current, "vars": values, "does": _as_done(current, values)})
     return result
+
+
+def _approved_vars(planned, current):
+    """The variables of an action that was approved; None where it is not the same case any more.
+
+    They are those of now, with the numbers of the plan. Where the evidence is the variables, not even these differ.
+    """
+    theirs, ours = planned["vars"], _journal_entries.plain(current["vars"])
+    if planned["evidence"] != current["evidence"] or theirs.keys() != ours.keys():
+        return None
+    whole = _remedies.digest(current["remedy"], current["host"], current["target"], current["vars"])
+    for name, value in theirs.items():
+        if value != ours[name] and (whole == current["evidence"] or not (_is_number(value) and _is_number(ours[name]))):
+            return None
+    return {name: theirs[name] if _is_number(value) else value for name, value in current["vars"].items()}
+
+
+def _as_done(current, values):
+    """What the action does, with the approved numbers where they are not those of now."""
+    approved = ["%s %s" % (name, value) for name, value in values.items() if value != current["vars"][name]]
+    return "%s (as approved: %s)" % (current["does"], ", ".join(approved)) if approved else current["does"]
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _chosen(planned, limits):
     return any(_selected({**about, "remedy": {"id": planned["remedy"]}}, limits) for about in planned["findings"])
 
 
-def document(run, made, now, limits):
-    """A plan as it is kept: what was found, what would be done about it, and a seal.
+def document(run, made, now, limits, key=None):
+    """A plan as it is kept: what was found, what would be done about it, and a seal made with ``key``.
 
-    The way back is not in it: its template is that of the row, also when the plan is carried out.
+    Without a key it has no seal, and cannot be carried out. The way back is not in it: its template is that of the
+    row, also when the plan is carried out.
     """
     plan = {
         "schema": SCHEMA,
@@ -194,9 +246,11 @@ def document(run, made, now, limits):
         "made": now,
         "risk": limits.risk,
         "confirm": limits.confirm,
-        "actions": [{key: value for key, value in action.items() if key != "undo"} for action in made],
+        "key": _plan_seal.name_of(key) if key else None,
+        "actions": [{name: value for name, value in action.items() if name != "undo"} for action in made],
     }
-    return {**plan, "seal": seal(plan)}
+    plan = _journal_entries.plain(plan)
+    return {**plan, "seal": _plan_seal.seal(plan, key) if key else None}
 
 
 def as_text(plan):
@@ -207,25 +261,70 @@ def as_text(plan):
 def from_text(text, source):
     """The data of a plan as a file holds it or as one word. Raises BadPlan naming ``source``."""
     try:
-        return json.loads(text if text.lstrip().startswith("{") else base64.b64decode(text, validate=True))
+        content = text if text.lstrip().startswith("{") else base64.b64decode(text.strip(), validate=True)
+        return json.loads(content, parse_constant=_no_constant)
+    except RecursionError as exc:
+        raise BadPlan("%s: is not a plan: it is nested too deeply" % source) from exc
     except ValueError as exc:
         raise BadPlan("%s: is not a plan: %s" % (source, exc)) from exc
 
 
-def checked(plan, now, max_age, source):
-    """The plan, where it is whole, as it was made, and young enough. Raises BadPlan naming ``source``."""
+def _no_constant(name):
+    raise ValueError("%s is not JSON" % name)
+
+
+def checked(plan, now, max_age, source, key):
+    """The plan, where it is whole, as it was made, and young enough. Raises BadPlan naming ``source``.
+
+    ``key()`` returns the key of the seal, or raises _plan_seal.NoKey.
+    """
     if not isinstance(plan, dict) or plan.get("schema") != SCHEMA or plan.get("schema_version") != SCHEMA_VERSION:
         raise BadPlan("%s: is not a plan of this version of tracktion.ops" % source)
-    if plan.get("seal") != seal({key: value for key, value in plan.items() if key != "seal"}):
+    if not isinstance(plan.get("seal"), str):
+        raise BadPlan("%s: has no seal, because it was made without a key: %s" % (source, _plan_seal.HOW_TO))
+    try:
+        secret = key()
+    except _plan_seal.NoKey as exc:
+        raise BadPlan("%s: its seal cannot be verified: %s" % (source, exc)) from exc
+    if not _plan_seal.fits(plan, secret):
+        if plan.get("key") != _plan_seal.name_of(secret):
+            reason = "was changed after it was made, or sealed with another key; make it again with --check, and %s"
+            raise BadPlan("%s: %s" % (source, reason % _plan_seal.HOW_TO))
         raise BadPlan("%s: was changed after it was made; make it again with --check" % source)
+    problem = _plan_shape.problem(plan)
+    if problem:
+        raise BadPlan("%s: %s; make it again with --check" % (source, problem))
     if now - plan["made"] > max_age:
         raise BadPlan(
             "%s: was made at %s, longer ago than tracktion_plan_max_age (%d s); make it again with --check"
             % (source, _outcome.clock(plan["made"]), max_age)
         )
+    if plan["made"] - now > CLOCK_SECONDS:
+        raise BadPlan(
+            "%s: was made at %s, which is in the future: compare the clocks of the controllers"
+            % (source, _outcome.clock(plan["made"]))
+        )
     return plan
 
 
-def seal(plan):
-    """Tells a plan that was edited or cut off from the one that was made. No protection against a forger."""
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+def summary(made, most=20, length=200):
+    """What a person reads beside the plan in a job's artifacts. No text in it is a template for Ansible."""
+    planned = [action for action in made if action["status"] == "planned"]
+    return {
+        "planned": len(planned),
+        "refused": len(made) - len(planned),
+        "actions": [
+            {name: inert(action[name], length) for name in ("host", "remedy", "target", "does", "risk")}
+            for action in planned[:most]
+        ],
+        "actions_left_out": max(0, len(planned) - most),
+    }
+
+
+def inert(text, length):
+    """A text, cut, as neither Ansible nor a terminal takes it for anything else."""
+    if text is None:
+        return None
+    text = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
+    text = re.sub(r"\{(?=[{%#])|(?<=[}%#])\}", lambda brace: "{ " if brace.group() == "{" else " }", text)
+    return text if len(text) <= length else text[: length - 1] + "\u2026"

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
+from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES, fingerprint
 
 # How a finding has fared, from good news to bad.
 CHANGES = ("fixed", "better", "still there", "unknown", "worse", "new")
@@ -25,7 +26,8 @@ def section(plan, outcomes, before, after, hosts, check_mode):
     ``after``: findings; ``hosts``: the hosts that were visited again, all others have no after.
     """
     by_action = {entry["action"]: entry for entry in outcomes}
-    changed = [] if check_mode else changes(before, after, hosts)
+    hosts = set() if check_mode else hosts
+    changed = changes(before, after, hosts)
     by_fingerprint = {change["fingerprint"]: change for change in changed}
     return {
         "run": plan["run"]["run"],
@@ -33,6 +35,8 @@ def section(plan, outcomes, before, after, hosts, check_mode):
         "check_mode": check_mode,
         "actions": [_action(action, by_action.get(action["action"]), by_fingerprint) for action in plan["proposed"]],
         "changes": changed,
+        "measured_again": sorted(hosts),
+        "not_measured_again": sum(not hosts.intersection(hosts_of(finding)) for finding in before),
         "unfinished": [
             {key: entry.get(key) for key in ("run", "who", "host", "time", "remedy", "target", "does")}
             for entry in plan["unfinished"]
@@ -64,8 +68,18 @@ def _action(action, outcome, by_fingerprint):
 
 def changes(before, after, hosts):
     """How the findings of the hosts that were visited again have fared: one entry a finding, the worst news first."""
-    then = {finding["fingerprint"]: finding for finding in before if finding["host"] in hosts}
-    now = {finding["fingerprint"]: finding for finding in after if finding["host"] in hosts}
+    then = {finding["fingerprint"]: finding for finding in before if hosts.intersection(hosts_of(finding))}
+    # A finding about a service that several hosts share may stand under another one of them now.
+    names = {
+        fingerprint(finding["id"], host, finding["object"]): finding["fingerprint"]
+        for finding in then.values()
+        for host in hosts_of(finding)
+    }
+    now = {
+        names.get(finding["fingerprint"], finding["fingerprint"]): finding
+        for finding in after
+        if hosts.intersection(hosts_of(finding))
+    }
     # What could not be looked at again has not been fixed by that.
     silent = {(finding["host"], finding["id"]) for finding in now.values() if finding["status"] == "unknown"}
     lost = {finding["host"] for finding in now.values() if finding["area"] == "host"}
@@ -78,7 +92,8 @@ def changes(before, after, hosts):
             change = "unknown"
         made.append(
             {
-                **{name: finding[name] for name in ("id", "host", "object", "fingerprint", "summary")},
+                **{name: finding[name] for name in ("id", "host", "object", "summary")},
+                "fingerprint": key,
                 "before": old["status"] if old else "ok",
                 "after": new["status"] if new else "unknown" if change == "unknown" else "ok",
                 "change": change,
@@ -104,6 +119,15 @@ def failed(remediation):
     return [action for action in remediation["actions"] if action["outcome"] in FAILED or action["blocked"]]
 
 
+def all_refused(plan, outcomes, check_mode):
+    """Whether actions were approved and none of them was begun. Those that are no longer needed do not count."""
+    if check_mode:
+        return False
+    refused = {entry["action"] for entry in outcomes if entry["outcome"] == "refused"}
+    approved = [action for action in plan["proposed"] if action["approved"]]
+    return bool(approved) and all(action["status"] == "refused" or action["action"] in refused for action in approved)
+
+
 def summary(remediation, most=20):
     """What goes out by set_stats."""
     if remediation is None:
@@ -117,5 +141,6 @@ def summary(remediation, most=20):
         "check_mode": remediation["check_mode"],
         "actions": [{key: action[key] for key in keys} for action in remediation["actions"][:most]],
         "actions_left_out": max(0, len(remediation["actions"]) - most),
+        "not_measured_again": remediation["not_measured_again"],
         "changes": news,
     }

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from datetime import UTC, datetime
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _remediation
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _checks,
+    _host_findings,
+    _judge,
+    _launch,
+    _remediation,
+    _shared,
+    _visit_failure,
+)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TEMPLATE = re.compile(r"\{[{%#]")
 REMEDY_FIELDS = ("id", "title", "risk", "data_loss", "does", "target", "vars", "evidence")
 COUNTS = ("checks", "items") + _judge.STATUSES
@@ -34,88 +42,89 @@ class Judges:
             self._checks[key] = _checks.load(area, rows)
         return self._checks[key]
 
-    def argument_spec(self, name):
-        return self._areas[name].argument_spec
-
     def ids(self):
         """The ids of the checks that have judged, and of the remedies that may answer them."""
         return {row.id for checks in self._checks.values() for row in (*checks, *checks.remedies.values())}
 
 
-def host_report(name, results, judges, coerce):
-    """``(host, findings)`` of one host from the registered results of its visits, one per place.
+def host_report(name, results, judges, inventories=()):
+    """``(host, findings)`` of one host from the results of its visits, one per place.
 
-    ``coerce(argument_spec, settings)`` returns the settings in the types that the role's argument_specs give.
+    Whatever goes wrong with one area of one host makes that area unknown.
     """
-    findings, areas = [], []
+    findings, areas, reachable = [], [], True
     for visit in results:
-        problem = _visit_problem(visit)
-        if problem:
-            findings.append(_host_finding(name, visit.get("place") or name, *problem))
+        place = visit.get("place") or visit.get("tracktion_place") or name
+        failure = _failure(visit, place, inventories)
+        if failure:
+            reachable = False
+            findings.append(_host_findings.not_diagnosed(name, place, failure))
+        starved = _host_findings.starved(visit.get("host"), visit.get("limits"))
+        covered = []
         for area, outcome in visit["areas"].items():
-            settings = coerce(judges.argument_spec(area), outcome["settings"])
-            found, counts = _judge.judge(area, judges.checks(area, visit["extra_checks"]), name, outcome, settings)
+            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], judges, starved, covered)
             findings.extend(found)
             areas.append(
                 {
                     "name": area,
                     "status": _judge.worst(finding["status"] for finding in found),
+                    "identity": _shared.identity(outcome["measurement"]),
                     "counts": counts,
                     "seconds": outcome["seconds"],
                     "error": outcome["error"],
                 }
             )
-    reachable = not any(finding["area"] == "host" for finding in findings)
+        findings += _host_findings.findings(
+            name, place, visit.get("host"), visit.get("limits"), sorted(set(covered)), inventories
+        )
     status = _judge.worst(finding["status"] for finding in findings)
     areas.sort(key=lambda area: area["name"])
     return {"name": name, "reachable": reachable, "status": status, "areas": areas}, findings
 
 
-def _visit_problem(visit):
-    """Why a visit brought no measurement home: ``(id, summary)``, or None where it did."""
-    if visit.get("unreachable"):
-        return "host.unreachable", "Ansible cannot reach the host: %s" % visit.get("msg", "")
-    if not visit["areas"] and visit.get("msg"):
-        said = (visit.get("module_stderr") or visit.get("module_stdout") or "").strip()
-        return "host.visit_failed", "The visit failed: %s. %s" % (visit["msg"], said)
-    return None
+def _evaluated(name, area, outcome, extra_checks, judges, starved, covered):
+    """The findings and counts of one area on one host."""
+    checks = judges.checks(area, extra_checks)
+    try:
+        return _judge.judge(area, checks, name, outcome, outcome["settings"], starved, covered)
+    except Exception as exc:  # pylint: disable=broad-except
+        # No host and no area may cost the report of the others.
+        message = cut("cannot be evaluated: %s" % (" ".join(str(exc).split()) or type(exc).__name__), 500)
+        error = {"kind": "not_evaluated", "message": message, "cure": None}
+        outcome["error"] = outcome["error"] or error
+        return _judge.judge(area, checks, name, {"measurement": {}, "error": error}, {})
 
 
-def _host_finding(host, place, check_id, summary):
-    name = place if place != host else None
-    return {
-        "id": check_id,
-        "area": "host",
-        "host": host,
-        "object": name,
-        "title": "Host not diagnosed",
-        "status": "critical",
-        "summary": " ".join(summary.split())[:500],
-        "observed": {},
-        "threshold": {},
-        "why": "Nothing is known about the services on this host.",
-        "guide": "Quick Diagnostic Commands",
-        "advice": "ansible %s -m ansible.builtin.ping -vvv shows where the connection ends" % shlex.quote(place),
-        "remedy": None,
-        "fingerprint": _judge.fingerprint(check_id, host, name),
-    }
+def _failure(visit, place, inventories):
+    """Why a visit gave no measurement, or None where it did. ``visit`` may be what Ansible itself registered."""
+    failed = visit.get("failure")
+    if not failed:
+        if visit["areas"] or visit.get("skipped") or not visit.get("msg"):
+            return None
+        failed = visit
+    try:
+        connection = _visit_failure.Connection(**(failed.get("connection") or {}))
+    except TypeError:
+        connection = None
+    return _visit_failure.classify(failed, place, connection, inventories)
 
 
-def build(hosts, findings, previous, version, started, finished, inventories, remediation=None):
-    """The report, as it stands in report.json (``docs/report.schema.json``)."""
+def build(hosts, findings, previous, version, started, finished, inventories, remediation=None, launch=None):
+    """The report, as it stands in report.json (``docs/report.schema.json``).
+
+    ``launch`` is how the run was started; without it, with the inventories and nothing else.
+    """
+    launch = launch or _launch.Launch(tuple(inventories))
     seen = {finding["fingerprint"]: finding.get("first_seen") for finding in (previous or {}).get("findings", [])}
     now = _iso(finished)
+    findings = _shared.merge(findings, hosts)
     for finding in findings:
-        finding["first_seen"] = seen.get(finding["fingerprint"]) or now
+        finding["first_seen"] = _first_seen(finding, seen) or now
         if finding["remedy"]:
-            finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], inventories)
+            finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], launch)
     findings.sort(key=worst_first)
     hosts.sort(key=lambda host: (-_judge.STATUSES.index(host["status"]), host["name"]))
-    counts = dict.fromkeys(COUNTS, 0)
-    for host in hosts:
-        for area in host["areas"]:
-            for key in COUNTS:
-                counts[key] += area["counts"][key]
+    counts = _shared.counts(hosts, findings, COUNTS)
     for finding in findings:
         if finding["area"] == "host":
             counts[finding["status"]] += 1
@@ -131,6 +140,12 @@ def build(hosts, findings, previous, version, started, finished, inventories, re
         "findings": findings,
         "remediation": remediation,
     }
+
+
+def _first_seen(finding, seen):
+    """When an earlier report saw the finding first, under any of its hosts; null where none did."""
+    names = [_judge.fingerprint(finding["id"], host, finding["object"]) for host in finding["hosts"]]
+    return min(filter(None, map(seen.get, names)), default=None)
 
 
 def unjudged(report):
@@ -169,19 +184,14 @@ def worst_first(finding):
     )
 
 
-def _with_command(remedy, host, fingerprint, inventories):
-    """The remedy with the exact command line that carries it out; as printed it only shows what it would do."""
-    words = ["ansible-playbook", "%s.remediate" % _areas.COLLECTION]
-    for inventory in inventories:
-        words += ["-i", inventory]
-    words += ["--limit", host, "-e", "tracktion_only=%s" % fingerprint]
+def _with_command(remedy, host, fingerprint, launch):
+    """The remedy's fields for the report, with how it is carried out for this finding, in check mode first."""
+    extra = {"tracktion_only": fingerprint}
     if remedy["risk"] != "safe":
-        words += ["-e", "tracktion_remediate_risk=%s" % remedy["risk"]]
+        extra["tracktion_remediate_risk"] = remedy["risk"]
     if remedy["risk"] == "destructive":
-        words += ["-e", json.dumps({"tracktion_confirm": [confirmation(remedy)]}, ensure_ascii=False)]
-    words += ["--check", "--diff"]
-    kept = {key: remedy[key] for key in REMEDY_FIELDS}
-    return {**kept, "command": " ".join(shlex.quote(word) for word in words)}
+        extra["tracktion_confirm"] = [confirmation(remedy)]
+    return {**{key: remedy[key] for key in REMEDY_FIELDS}, "command": launch.command(host, extra)}
 
 
 def confirmation(remedy):

@@ -181,7 +181,18 @@ class Row:
 
 def render(text, context):
     """A template as one line of text. Raises one of CANNOT_EVALUATE."""
-    return " ".join(EXPRESSIONS.from_string(text).render(context).split())
+    return " ".join(_template(text).render(context).split())
+
+
+@lru_cache(maxsize=4096)
+def _template(text):
+    """A compiled template: the same ones are rendered for each finding of each host."""
+    return EXPRESSIONS.from_string(text)
+
+
+@lru_cache(maxsize=4096)
+def _compiled_expression(text):
+    return EXPRESSIONS.compile_expression(text, undefined_to_none=True)
 
 
 def prose(text, context):
@@ -204,7 +215,7 @@ def evaluate(value, context):
 
 def expression(text, context):
     """The value of a Jinja expression, null where it is undefined. Raises one of CANNOT_EVALUATE."""
-    return EXPRESSIONS.compile_expression(text, undefined_to_none=True)(**context)
+    return _compiled_expression(text)(**context)
 
 
 def _type_names(kind):

@@ -10,17 +10,19 @@ and the tasks of a run share nothing else that is written as it goes.
 
 from __future__ import annotations
 
-import fcntl
 import getpass
-import json
 import os
 import secrets
 import time
 
 from ansible import constants as C
-from ansible_collections.tracktion.ops.plugins.module_utils._journal import append, boot_id
+from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries, _safe_files
+from ansible_collections.tracktion.ops.plugins.module_utils._journal import GUARD_SECONDS, append_to, boot_id
 
 OUTCOMES = "tracktion-outcomes.jsonl"
+# Larger than what the actions of any run can write.
+OUTCOMES_BYTES = 64 << 20
+AWX = ("awx", "tower")
 
 
 def start(task_vars):
@@ -39,7 +41,7 @@ def start(task_vars):
 
 def who(task_vars):
     """Who started the run: the user of AWX and its job, or the user at the shell."""
-    for prefix in ("awx", "tower"):
+    for prefix in AWX:
         job = task_vars.get(prefix + "_job_id")
         if job:
             return "%s (job %s)" % (task_vars.get(prefix + "_user_name") or "schedule", job)
@@ -77,26 +79,51 @@ def is_dead(lock):
     return started != lock.get("pid_start") if lock.get("pid_start") else started is None
 
 
+def in_awx(task_vars):
+    """Whether this is a job of AWX, whose file system is gone with it."""
+    return any(task_vars.get(prefix + "_job_id") for prefix in AWX)
+
+
 def audit(path, entries):
-    """Add entries to the audit log of the controller. Raises OSError."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(os.path.abspath(path) + ".guard", "w", encoding="ascii") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        append(path, entries)
+    """Add entries to the audit log of the controller; without entries, only try whether that works. Raises OSError."""
+    directory, name = _safe_files.beside(path, make=True, trusted=_safe_files.behind_sudo())
+    with directory, directory.locked(name + ".guard", GUARD_SECONDS):
+        append_to(directory, name, entries)
+        if not entries:
+            directory.append(name, b"")
 
 
-def outcomes():
-    """What came of the actions of this run so far, as entries."""
+def outcomes(warn=lambda text: None):
+    """What came of the actions of this run so far, as entries. Raises OSError."""
     try:
-        with open(_outcomes_path(), encoding="utf-8") as handle:
-            return [json.loads(line) for line in handle]
+        with _outcomes_directory() as directory:
+            lines = directory.read(OUTCOMES, OUTCOMES_BYTES).splitlines()
     except FileNotFoundError:
         return []
+    read = [_journal_entries.parsed(line) for line in lines]
+    entries = [entry for entry in read if _is_outcome(entry)]
+    if len(entries) < len(read):
+        warn("Lines of %s that are not outcomes were passed over" % OUTCOMES)
+    return entries
 
 
 def note_outcome(entry):
-    append(_outcomes_path(), [entry])
+    """Add the outcome of an action. Raises OSError."""
+    with _outcomes_directory() as directory:
+        append_to(directory, OUTCOMES, [entry])
 
 
-def _outcomes_path():
-    return os.path.join(C.DEFAULT_LOCAL_TMP, OUTCOMES)
+def _outcomes_directory():
+    # Made by Ansible for this run, which runs code from there: what is above it, is Ansible's to judge.
+    return _safe_files.Directory(C.DEFAULT_LOCAL_TMP, ancestors=False)
+
+
+def _is_outcome(entry):
+    """Whether an entry has what the report and the limits on failures read of it."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("action", "outcome")):
+        return False
+    if entry["outcome"] == "refused":
+        return isinstance(entry.get("reason"), str)
+    return isinstance(entry.get("host"), str) and all(
+        _journal_entries.epoch(entry.get(name)) is not None for name in ("time", "settle")
+    )

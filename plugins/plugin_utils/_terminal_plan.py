@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _launch, _outcome
 from ansible_collections.tracktion.ops.plugins.plugin_utils._remediation import CHANGES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import labelled
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 
 # Words at the beginning of a line, and their colours.
 COLOURS = {
@@ -25,8 +27,12 @@ SHOWN = {
 MOST = 30
 
 
-def plan(actions, unfinished, limits, check_mode, approved, written):
-    """The plan before it is carried out."""
+def plan(actions, unfinished, limits, check_mode, approved, written, awx=False):
+    """The plan before it is carried out.
+
+    ``written``: the file it was written to, or null. ``awx``: this is a job of AWX, whose files are gone with it.
+    """
+    actions, unfinished = cleaned(actions), cleaned(unfinished)
     planned = [action for action in actions if action["status"] == "planned"]
     refused = [action for action in actions if action["status"] == "refused"]
     lines = [
@@ -43,16 +49,18 @@ def plan(actions, unfinished, limits, check_mode, approved, written):
     for action in refused[:MOST]:
         lines += _action("NOT DONE", action)
     lines += _more(len(actions), min(len(planned), MOST) + min(len(refused), MOST))
-    if written:
-        lines += [
-            "",
-            "Plan written to %s; -e tracktion_plan_file=%s without --check carries it out." % (written, written),
-        ]
+    if awx and check_mode and planned:
+        lines += ["", "The plan is the artifact tracktion_plan: a job that is handed it carries it out."]
+    elif written:
+        argument = shell_quote(_launch.assignment("tracktion_plan_file", written))
+        line = "Plan written to %s; `-e %s` without --check carries it out." % (shell_quote(written), argument)
+        lines += ["", clean(line)]
     return lines
 
 
 def outcome(remediation):
     """What a remediation came to: each action, then each finding before and after."""
+    remediation = cleaned(remediation)
     run = remediation["run"]
     if remediation["check_mode"]:
         lines = ["Remediation %s, in check mode: nothing was changed" % run]
@@ -68,7 +76,7 @@ def outcome(remediation):
             lines += labelled("back", action["undo"])
     lines += _more(len(remediation["actions"]), MOST)
     if not remediation["check_mode"]:
-        lines += _changes(remediation["changes"])
+        lines += _changes(remediation)
     return lines
 
 
@@ -112,9 +120,13 @@ def _unfinished(entries):
     return lines
 
 
-def _changes(changes):
+def _changes(remediation):
+    changes, left = remediation["changes"], _not_measured_again(remediation)
     if not changes:
-        return ["", "Nothing was found before, nor after."]
+        if remediation["measured_again"]:
+            measured = _count(len(remediation["measured_again"]), "host")
+            return ["", "Nothing was found before or after on the %s measured again." % measured, *left]
+        return ["", *(left or ["Nothing was found, and nothing was done."])]
     counts = {change: sum(1 for entry in changes if entry["change"] == change) for change in CHANGES}
     lines = ["", "Before and after: " + ", ".join("%d %s" % (counts[each], each) for each in CHANGES if counts[each])]
     # Worst news first in the data; a person reads them together, so the good ones end the table.
@@ -123,7 +135,22 @@ def _changes(changes):
         lines.append(
             "  %-11s  %-8s -> %-8s  %s" % (entry["change"], entry["before"], entry["after"], _name(entry).ljust(width))
         )
-    return [line.rstrip() for line in lines] + _more(len(changes), MOST)
+    lines = [line.rstrip() for line in lines] + _more(len(changes), MOST)
+    return lines + (["", *left] if left else [])
+
+
+def _not_measured_again(remediation):
+    """What is true of the findings of hosts that were not acted on."""
+    number = remediation["not_measured_again"]
+    if not number:
+        return []
+    if not remediation["measured_again"]:
+        return ["No host was acted on, and none was measured again: the %s above still stand%s." % _stand(number)]
+    return ["The other hosts were not measured again: their %s still stand%s." % _stand(number)]
+
+
+def _stand(number):
+    return _count(number, "finding"), "s" if number == 1 else ""
 
 
 def _name(entry):

@@ -9,8 +9,9 @@ Built from named fields of the modules' results only.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _text
 
 SCHEMA_VERSION = 1
 # Worst first.
@@ -19,6 +20,8 @@ STATUSES = ("failed", "unreachable", "not_visited", "changed", "skipped", "ok")
 REGISTERED = {"tune_inotify_limits_raised": "fs.inotify.", "tune_inotify_sysctls_raised": ""}
 REASON_LENGTH = 500
 WIDTH = 120
+# Hosts of one status and reason that are named before the rest is counted.
+NAMED = 20
 COLOURS = {"failed": "31", "unreachable": "31", "not_visited": "35", "changed": "33", "skipped": "36", "ok": "32"}
 HEADINGS = ("host", "parameter", "now", "next boot", "file")
 
@@ -120,16 +123,17 @@ def summary(report, most=50):
     }
 
 
-def render(report, colour=False, path=None, most=200):
+def render(report, colour=False, path=None, most=60):
     """The report for a terminal: a table of what changed where, in ``most`` lines, and who was left alone why."""
     paint = _painter(colour)
+    report = _text.cleaned(report)
     counts = report["counts"]
     said = [
         paint(status, "%d %s" % (counts[status], status.replace("_", " "))) for status in STATUSES if counts[status]
     ]
     total = len(report["hosts"])
     lines = ["%d host%s: %s" % (total, "" if total == 1 else "s", ", ".join(said))]
-    rows = [row for each in report["hosts"] for row in _rows(each)]
+    rows = _rows(report["hosts"])
     if rows:
         lines += ["", "What would change:" if report["check_mode"] else "What has changed:", *_table(rows[:most])]
     if len(rows) > most:
@@ -137,22 +141,26 @@ def render(report, colour=False, path=None, most=200):
     for status in STATUSES:
         lines += _group([each for each in report["hosts"] if each["status"] == status], status, paint)
     if path:
-        lines += ["", "Report: %s" % path]
+        lines += ["", "Report: %s" % _text.clean(path)]
     return "\n".join(lines)
 
 
-def _rows(each):
-    return [
-        (
-            each["name"],
-            entry["key"],
-            _step(entry["before"], entry["after"]),
-            _step(entry["persisted_before"], entry["persisted_after"]),
-            entry["file"] or "",
+def _rows(hosts):
+    """The cells of the table; hosts on which the same has changed share their lines."""
+    names_by_change = {}
+    for each in hosts:
+        change = tuple(
+            (
+                entry["key"],
+                _step(entry["before"], entry["after"]),
+                _step(entry["persisted_before"], entry["persisted_after"]),
+                entry["file"] or "",
+            )
+            for entry in each["parameters"]
+            if moved(entry)
         )
-        for entry in each["parameters"]
-        if moved(entry)
-    ]
+        names_by_change.setdefault(change, []).append(each["name"])
+    return [(_text.few(names), *row) for change, names in names_by_change.items() for row in change]
 
 
 def _step(before, after):
@@ -161,13 +169,13 @@ def _step(before, after):
 
 
 def _table(rows):
-    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
+    widths = [max(map(_text.columns, column)) for column in zip(HEADINGS, *rows, strict=True)]
     lines, last = [], None
     for row in (HEADINGS, *rows):
         # A host is named in the first of its lines.
         cells = row if row[0] != last else ("", *row[1:])
         last = row[0]
-        lines.append("  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+        lines.append("  " + "  ".join(map(_text.pad, cells, widths)).rstrip())
     return lines
 
 
@@ -179,23 +187,14 @@ def _group(hosts, status, paint):
             names_by_reason.setdefault(each["reason"], []).append(each["name"])
     lines = []
     for reason, names in names_by_reason.items():
-        lines += [
-            "",
-            "  %s  %s" % (paint(status, status.replace("_", " ").upper()), _wrapped(", ".join(names)).strip()),
-        ]
-        lines += [_wrapped(reason)] if reason else []
+        listed = "\n".join(_wrapped(_text.few(names, NAMED))).strip()
+        lines += ["", "  %s  %s" % (paint(status, status.replace("_", " ").upper()), listed)]
+        lines += _wrapped(reason) if reason else []
     return lines
 
 
 def _wrapped(text):
-    return textwrap.fill(
-        text,
-        WIDTH,
-        initial_indent="      ",
-        subsequent_indent="      ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return _text.wrap(text, WIDTH, " " * 6, " " * 8)
 
 
 def _painter(colour):

@@ -10,8 +10,7 @@ import time
 from dataclasses import dataclass
 
 from ansible.errors import AnsibleActionFail
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _shared, _visit
 
 
 @dataclass
@@ -39,12 +38,22 @@ def judge(task_vars):
     results = [result for results in visits.values() for result in results]
     roles = sorted({outcome["role"] for result in results for outcome in result["areas"].values()})
     judges = _report.Judges(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
+    inventories = task_vars.get("ansible_inventory_sources") or []
     hosts, findings, places = [], [], {}
     for name, own in visits.items():
-        host, found = _report.host_report(name, own, judges, _coerce)
+        host, found = _report.host_report(name, own, judges, inventories)
         hosts.append(host)
         findings.extend(found)
         places.update({(name, area): visit["place"] for visit in own for area in visit["areas"]})
+    claims = {
+        (name, area): (visit["place"], outcome["claim"])
+        for name, own in visits.items()
+        for visit in own
+        for area, outcome in visit["areas"].items()
+        if outcome.get("claim")
+    }
+    _shared.name_measurements(hosts, claims)
+    findings = _shared.merge(findings, hosts)
     return Verdict(hosts, findings, places, min(result.get("started") or time.time() for result in results), judges)
 
 
@@ -56,16 +65,3 @@ def _visits(hostvars):
         if results:
             visits[name] = results
     return visits
-
-
-def _coerce(argument_spec, settings):
-    """The settings in the types of the role's argument_specs: -e and surveys hand over text."""
-    spec = {name: _option(option) for name, option in argument_spec.items() if name in settings}
-    validated = ArgumentSpecValidator(spec).validate(settings)
-    if validated.error_messages:
-        raise AnsibleActionFail("; ".join(validated.error_messages))
-    return validated.validated_parameters
-
-
-def _option(option):
-    return {key: option[key] for key in ("type", "elements", "choices") if key in option}

@@ -7,6 +7,9 @@
 
     python tests/bench/bench_redis_memory.py [--keys 1000000] [--rounds 3] [--suite bookworm]
 
+`polite` is a sample with the defaults of max_calls and max_load, `sampled` one of 30,000 keys without pauses, `whole`
+all keys without pauses. The last lines say how many commands a key costs, and how busy they kept the server.
+
 The rounds of what is compared are interleaved, so that a noisy minute meets all of them. Each is run twice: for the
 time it takes, and once more while another process sends a PING every millisecond. That takes a share of the cores, and
 it keeps them awake, which helps whoever waits for a reply for each ten keys, as redis-cli does: so `with pings` is a
@@ -72,9 +75,39 @@ def connected(login):
     return _redis.connect(options(login))
 
 
-def measure(login, mode):
+def measure(login, mode, **changed):
     _redis._kept.clear()
-    return _redis_memory.measure(options(login, distribution=mode))["distribution"]
+    return _redis_memory.measure(options(login, distribution=mode, **changed))["distribution"]
+
+
+# Ways to look at the keys: options of redis_memory.
+WAYS = {
+    "polite": {"mode": "sampled"},
+    "sampled": {"mode": "sampled", "max_calls": 90000, "max_load": 1.0},
+    "whole": {"mode": "whole", "max_load": 1.0},
+}
+INSPECTING = ("scan", "memory|usage", "pttl", "type")
+
+
+def cost(client, login, keys):
+    """Print how many commands each way sends, and the share of the time in which they kept the server busy."""
+    for way, chosen in WAYS.items():
+        client.config_resetstat()
+        found = measure(login, **chosen)
+        statistics = client.info("commandstats")
+        rows = [statistics["cmdstat_" + name] for name in INSPECTING if "cmdstat_" + name in statistics]
+        calls = sum(row["calls"] for row in rows)
+        print(
+            "%-8s %8d commands, %.3f for each of %d keys; %.2f s, %.0f %% of them in commands"
+            % (
+                way,
+                calls,
+                calls / keys,
+                keys,
+                found["seconds"],
+                sum(row["usec"] for row in rows) / 1e4 / found["seconds"],
+            )
+        )
 
 
 def main():
@@ -106,8 +139,7 @@ def bench(found, arguments):
     results = {}
     ways = {
         "nothing": lambda: time.sleep(2),
-        "sampled": lambda: results.setdefault("sampled", []).append(measure(login, "sampled")),
-        "whole": lambda: results.__setitem__("whole", measure(login, "whole")),
+        **{way: lambda way=way: results.setdefault(way, []).append(measure(login, **WAYS[way])) for way in WAYS},
         "redis-cli --memkeys": lambda: server.exec(
             "sh", "-c", "REDISCLI_AUTH=%s redis-cli --memkeys >/dev/null" % server.password, timeout=300
         ),
@@ -147,15 +179,16 @@ def bench(found, arguments):
         for times in (seconds, pinged)
     )
     print("whole is %.1f times as fast as redis-cli --memkeys, %.1f times with pings" % ratios)
-    accuracy(results)
+    for way in ("polite", "sampled"):
+        accuracy(way, results[way], results["whole"][-1])
+    cost(client, login, arguments.keys)
 
 
-def accuracy(results):
+def accuracy(way, samples, whole):
     """The samples against the whole: how far off, and whether their intervals held."""
-    whole = results["whole"]
     truth = {(row["prefix"], row["type"]): row["bytes"] for row in whole["prefixes"]}
     off, held, rows = [], 0, 0
-    for sample in results["sampled"]:
+    for sample in samples:
         for row in sample["prefixes"]:
             size = truth[row["prefix"], row["type"]]
             if size > whole["bytes"] / 100:
@@ -163,9 +196,8 @@ def accuracy(results):
             held += row["bytes_low"] <= size <= row["bytes_high"]
             rows += 1
     print(
-        "sampled: %d keys looked at; bytes of prefixes with 1 %% and more at most %.1f %% off (%s); "
-        "%d of %d intervals (95 %%) held"
-        % (results["sampled"][0]["seen_count"], max(off)[0] * 100, max(off)[1], held, rows)
+        "%s: %d keys looked at; bytes of prefixes with 1 %% and more at most %.1f %% off (%s); "
+        "%d of %d intervals (95 %%) held" % (way, samples[0]["seen_count"], max(off)[0] * 100, max(off)[1], held, rows)
     )
 
 

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
 from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _shape
 
 
 def visit(name, settings=None, before=None):
@@ -39,7 +40,18 @@ def visit(name, settings=None, before=None):
     if before:
         first = next(iter(callables))
         callables[first] = partial(_after, before, callables[first])
-    return area, _side_by_side.run({name: (deadline, callables)})[name], settings
+    outcome = _side_by_side.run({name: (deadline, callables)})[name]
+    return area, validated(outcome, probes), settings
+
+
+def validated(outcome, probes):
+    """The outcome as the controller takes it. Fails where a measurement is not what its module documents."""
+    received = _shape.Document(json.dumps(outcome["measurement"])).value
+    for name, measurement in received.items():
+        module = probes[name]["module"]
+        _shape.checked(measurement, module)
+        assert not _shape.undeclared(measurement, module), "%s: RETURN does not document these" % module
+    return {**outcome, "measurement": received}
 
 
 def _after(before, measure):

@@ -81,7 +81,7 @@ def test_every_check_has_a_fault():
 def test_a_server_that_is_not_there_is_one_finding_and_no_all_clear(redis8):
     found = redis8.findings(cache_login_port=1)
     assert found.pop("cache.unreachable")[0]["status"] == "critical"
-    assert set(found) == CHECKS - {"cache.unreachable", "cache.transparent_hugepages"}
+    assert set(found) == CHECKS - {"cache.unreachable"}
     assert {finding["status"] for findings in found.values() for finding in findings} == {"unknown"}
 
 

@@ -187,20 +187,30 @@ def test_a_role_is_told_what_it_may_not_see(pg17):
     with contextlib.closing(pg17.postgres(superuser=True)):
         assert fired(pg17.judge(role="operator"), "database.insufficient_privilege", None) == []
         (finding,) = fired(pg17.judge(role="application"), "database.insufficient_privilege", None)
-        assert "GRANT pg_monitor TO tracktion_user" in finding["advice"]
+        assert '`GRANT pg_monitor TO "tracktion_user";`' in finding["advice"]
         hidden = pg17.measure(role="application")["activity"]
         assert hidden["sessions_hidden"] > 0
         assert hidden["connections"]["used"] is None
-        assert [entry["part"] for entry in hidden["unknown"]] == ["sessions"]
+        assert [entry["part"] for entry in hidden["unknown"]] == [
+            "active_queries[...]",
+            "transactions[...]",
+            "idle_in_transaction[...]",
+            "connections.used",
+            "connection_limits.*",
+        ]
         # What nobody can count is not ok.
         (connections,) = fired(pg17.judge(role="application"), "database.connections_used", None)
         assert connections["status"] == "unknown"
 
 
 def test_a_monitoring_role_sees_everything_but_sequences(pg17):
+    pg17.psql("select pg_stat_reset()")
     assert fired(pg17.judge(role="operator"), "database.sequences_hidden", None) == []
     findings = pg17.judge(role="monitor")
-    assert [finding["id"] for finding in findings] == ["database.sequences_hidden"]
+    assert [(finding["id"], finding["status"]) for finding in findings] == [
+        ("database.sequence_exhaustion", "unknown"),
+        ("database.sequences_hidden", "info"),
+    ]
 
 
 def test_an_unreachable_server_is_one_finding_with_its_cure_and_otherwise_unknown(pg17):
@@ -244,6 +254,9 @@ def test_a_standby_that_does_not_keep_up_is_seen_from_both_ends(pg17, standby):
             5,
         )
         assert "paused" in findings[0]["summary"]
+        # It has the system identifier of its primary, and must not be taken for it.
+        identities = [pg17.measure(**each)["activity"]["identity"] for each in ({}, {**role, **standby})]
+        assert identities[1].startswith(identities[0] + ":standby:")
         assert "pg_wal_replay_resume" in findings[0]["advice"]
         (replica,) = pg17.measure()["health"]["replicas"]
         assert replica["lag_bytes"] > 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import time
 
 import jsonschema
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from tests.integration.playbooks import LOCAL, ROOT, inventory, run_playbook
+from tests.unit.plugins.hostile import FORGED, unsafe
 
 CHECKS = [
     {
@@ -67,7 +69,12 @@ def roles(tmp_path):
             "defaults/main.yml": DEFAULTS,
             "meta/argument_specs.yml": {
                 "argument_specs": {
-                    "main": {"options": {key: {"type": types[type(value)]} for key, value in DEFAULTS.items()}}
+                    "main": {
+                        "options": {
+                            key: {"type": types[type(value)], "no_log": key == "backups_login_password"}
+                            for key, value in DEFAULTS.items()
+                        }
+                    }
                 }
             },
             "vars/main/probes.yml": {
@@ -124,6 +131,15 @@ def test_a_fault_is_found_shown_and_written_down(diagnose):
     assert "changed=0" in run.output
 
 
+def test_hostile_text_reaches_no_terminal(diagnose):
+    name = "/nonexistent/\x1b]0;title\x07\x9b31m\u202e\u2028\ufeff\n%s\r%s\x7f" % (FORGED, FORGED)
+    hosts = {"web": LOCAL, "other": LOCAL, "gone": {"ansible_host": "192.0.2.1\x1b[31m\u202e"}}
+    run = diagnose(hosts, "-v", extra={"backups_file": name})
+    assert len(run.findings("backups.missing")) == 2
+    assert not unsafe(run.output), run.output
+    assert not re.search("^ {0,7}%s" % FORGED, run.output, re.MULTILINE)
+
+
 def test_a_healthy_host_has_no_finding(diagnose, dump):
     run = diagnose(backups_file=dump)
     assert run.report["findings"] == []
@@ -145,10 +161,14 @@ def test_variables_keep_ansibles_precedence_and_text_becomes_a_number(diagnose, 
     assert [finding["threshold"] for finding in run.findings("backups.small")] == [{"backups_size_warning": 7000}] * 2
 
 
-def test_a_setting_that_is_no_number_is_named(diagnose, dump):
-    run = diagnose(None, "-e", "backups_size_warning=many", backups_file=dump)
-    assert run.code != 0
-    assert "backups_size_warning" in run.output
+def test_a_setting_that_is_no_number_costs_its_area_on_its_host_and_is_named(diagnose, dump):
+    hosts = {"web": LOCAL, "bad": {**LOCAL, "backups_size_warning": "many"}}
+    run = diagnose(hosts, backups_file=dump)
+    assert run.code == 0, run.output
+    assert {finding["host"] for finding in run.findings()} == {"bad"}
+    assert {finding["summary"] for finding in run.findings(status="unknown")} == {
+        "backups_size_warning: must be a whole number"
+    }
 
 
 def test_a_password_never_leaves_the_host(diagnose, tmp_path):

@@ -89,25 +89,24 @@ def test_a_built_and_installed_collection_diagnoses_by_name(clone, arguments, tm
     assert "file_watching" in output
 
 
-def test_as_a_project_awx_installs_it_from_its_own_checkout(clone, arguments, tmp_path):
-    """What a project sync runs, and then a job: the collections path is AWX's, the playbook a file of the project."""
-    code, output = run(
-        "ansible-galaxy",
-        "collection",
-        "install",
-        "-r",
-        "collections/requirements.yml",
-        "-p",
-        tmp_path / "staged",
-        cwd=clone,
-    )
+def test_a_plain_clone_can_be_installed(clone, tmp_path):
+    """Also by its own ansible.cfg; the collection in the clone is not taken for an installed one."""
+    code, output = run("ansible-galaxy", "collection", "install", ".", cwd=clone, HOME=str(tmp_path))
     assert code == 0, output
+    assert "tracktion.ops:0.1.0 was installed successfully" in output
+    installed = tmp_path / ".ansible" / "collections" / "ansible_collections" / "tracktion" / "ops"
+    assert (installed / "playbooks" / "diagnose.yml").is_file()
+    assert not installed.is_symlink()
+
+
+def test_as_a_project_of_awx_the_playbook_finds_the_collection_beside_it(clone, arguments, tmp_path):
+    """What a job runs: the collections path is AWX's, the playbook a file of the project."""
     code, output = run(
         "ansible-playbook",
         "playbooks/diagnose.yml",
         *arguments,
         cwd=clone,
-        ANSIBLE_COLLECTIONS_PATH=str(tmp_path / "staged"),
+        ANSIBLE_COLLECTIONS_PATH=str(tmp_path / "requirements_collections"),
     )
     assert code == 0, output
     assert "file_watching" in output

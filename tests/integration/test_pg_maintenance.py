@@ -332,11 +332,11 @@ def test_each_missing_privilege_is_named_with_what_grants_it(pg, keeper, action)
             assert (failed["failed"], failed["changed"], only(failed)["result"]) == (True, False, "not_permitted")
         for _each in range(2):
             message = only(maintain(pg, action, named, **keeper))["message"]
-            granted.append(re.search(r"GRANT .*? TO \w+;", message).group())
+            granted.append(re.search(r'GRANT .*? TO "\w+";', message).group())
             pg.psql(granted[-1])
         assert granted[0].startswith("GRANT USAGE ON SCHEMA")
         assert granted[1].startswith(
-            "GRANT MAINTAIN ON" if pg.connection.server_version >= 170000 else "GRANT tracktion_user TO"
+            "GRANT MAINTAIN ON" if pg.connection.server_version >= 170000 else 'GRANT "tracktion_user" TO'
         )
         assert only(maintain(pg, action, named, **keeper))["result"] == "done"
 
@@ -395,7 +395,7 @@ def test_a_unique_index_that_rows_contradict_is_not_begun(pg):
         for check in (True, False):
             failed = maintain(pg, "reindex", {"name": "lab_invalid"}, check=check)
             assert (failed["failed"], failed["changed"], only(failed)["result"]) == (True, False, "duplicates")
-            assert "DROP INDEX CONCURRENTLY public.lab_invalid;" in failed["msg"]
+            assert 'DROP INDEX CONCURRENTLY "public"."lab_invalid";' in failed["msg"]
         assert indexes(pg, "lab_twice") == before
         pg.psql("delete from lab_twice where ctid = '(0,1)'")
         assert only(maintain(pg, "reindex", {"name": "lab_invalid"}))["result"] == "done"
@@ -431,7 +431,7 @@ def test_duplicates_that_cannot_be_found_beforehand_are_told_with_what_they_leav
         failed = maintain(pg, "reindex", {"name": "lab_partial_n"})
         assert (failed["failed"], failed["changed"], only(failed)["result"]) == (True, True, "duplicates")
         assert only(failed)["left_behind"] == ["public.lab_partial_n_ccnew"]
-        assert "DROP INDEX CONCURRENTLY public.lab_partial_n_ccnew;" in failed["msg"]
+        assert 'DROP INDEX CONCURRENTLY "public"."lab_partial_n_ccnew";' in failed["msg"]
         assert indexes(pg, "lab_partial") == {"lab_partial_n": False, "lab_partial_n_ccnew": False}
     finally:
         pg.psql("drop table lab_partial")
@@ -483,3 +483,21 @@ def test_the_result_is_what_is_documented(pg17):
                 assert set(each) == set(documented)
                 for state in ("before", "after", "progress"):
                     assert each[state] is None or set(each[state]) == set(documented[state]["contains"])
+
+
+def test_an_error_does_not_quote_the_values_of_rows(pg17):
+    """What a function of an index raises holds the row that it is about."""
+    pg17.psql(
+        "create function lab_picky(text) returns int immutable language plpgsql as $$ begin"
+        " if current_setting('lab.picky', true) = '' then return 1; end if; raise 'no number: %', $1; end $$"
+    )
+    try:
+        pg17.psql("set lab.picky = ''; create table lab_secret (t text) with (autovacuum_enabled = off)")
+        pg17.psql("create index on lab_secret (lab_picky(t)); insert into lab_secret values ('hunter2')")
+        flushed(pg17, "set lab.picky = ''; insert into lab_secret values ('hunter2')")
+        failed = maintain(pg17, "analyze", {"name": "lab_secret"}, role="superuser", min_changed_rows=0)
+    finally:
+        pg17.psql("reset lab.picky; drop table lab_secret; drop function lab_picky")
+    assert (failed["failed"], only(failed)["result"]) == (True, "failed")
+    assert "RaiseException (SQLSTATE P0001" in failed["msg"]
+    assert "hunter2" not in str(failed)

@@ -246,7 +246,7 @@ def test_the_exported_messages_are_all_there(story):
     export = story.action("run", "message_queue.purge")["result"]["export_path"]
     assert len(Path(export).read_text().splitlines()) == 1100
     assert story.action("run", "message_queue.purge")["undo"].endswith(
-        json.dumps({"tracktion_remedy": {"export_path": export}}) + "'"
+        json.dumps({"tracktion_remedy": {"export_path": export}}) + "'`"
     )
 
 

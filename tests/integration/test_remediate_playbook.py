@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import jsonschema
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _runs
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _runs
 from tests.integration import dumps_role
 from tests.integration.playbooks import LOCAL, ROOT, inventory, playbook_command, run_playbook
 
@@ -235,6 +236,9 @@ def test_a_plan_that_was_edited_or_is_old_is_refused(dumps):
     assert "longer ago than tracktion_plan_max_age" in run.output
     plan = json.loads(path.read_text())
     plan["actions"][0]["vars"]["path"] = "/etc/passwd"
+    # A forger knows every part of a seal but its key.
+    del plan["seal"]
+    plan["seal"] = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps(plan))
     edited = dumps.run(tracktion_plan_file=str(path))
     assert "was changed after it was made" in edited.output
@@ -243,14 +247,70 @@ def test_a_plan_that_was_edited_or_is_old_is_refused(dumps):
 
 
 def test_a_plan_travels_by_set_stats_as_in_a_workflow_of_awx(dumps, monkeypatch):
+    key = "0123456789abcdef0123456789abcdef"
     monkeypatch.setenv("ANSIBLE_SHOW_CUSTOM_STATS", "1")
+    monkeypatch.setenv("TRACKTION_PLAN_KEY", key)
     dumps.empty("a.disruptive")
-    planned = dumps.run("--check", tracktion_remediate_risk="disruptive")
-    stats = planned.output.partition("CUSTOM STATS")[2]
-    plan = json.loads(stats[stats.index("{") :].partition("\n")[0])["tracktion_plan"]
-    run = dumps.run(tracktion_plan=plan)
+    file = dumps.tmp_path / "plan.json"
+    planned = dumps.run(
+        "--check", "-vvv", awx_job_id=7, tracktion_remediate_risk="disruptive", tracktion_plan_file=str(file)
+    )
+    stats = json.loads(planned.output.partition("CUSTOM STATS")[2].partition("RUN: ")[2].partition("\n")[0])
+    summary = stats["tracktion_plan_summary"]
+    assert (summary["planned"], summary["actions"][0]["target"]) == (1, "a.disruptive")
+    assert summary["actions"][0]["does"] == "fills %s" % (dumps.directory / "a.disruptive")
+    # Nothing of what is printed leads into the container of the job, which is gone when it is read.
+    assert "Report: " not in planned.output
+    assert "tracktion_plan_file" not in planned.output.partition("Plan: ")[2].partition("TASK")[0]
+    (finding,) = planned.findings("dumps.empty_disruptive")
+    assert finding["remedy"]["command"] == (
+        "Launch the remediation job template with job type Check, limit `web` and extra variables "
+        '`{"tracktion_areas": ["dumps"], "tracktion_only": "%s", "tracktion_remediate_risk": "disruptive"}`'
+        % finding["fingerprint"]
+    )
+    monkeypatch.delenv("TRACKTION_PLAN_KEY")
+    without = dumps.run(awx_job_id=8, tracktion_plan=stats["tracktion_plan"])
+    assert without.code == 2
+    assert "its seal cannot be verified: no tracktion_plan_key is set" in without.output
+    assert dumps.contents() == {"a.disruptive": ""}
+    monkeypatch.setenv("TRACKTION_PLAN_KEY", key)
+    run = dumps.run("-vvv", awx_job_id=8, tracktion_plan=stats["tracktion_plan"])
     assert run.code == 0, run.output
     assert dumps.contents() == {"a.disruptive": "full"}
+    assert key not in planned.output + run.output + file.read_text() + json.dumps([stats, run.report, dumps.log()])
+
+
+def test_what_earlier_runs_and_other_users_left_costs_only_its_host(dumps):
+    """One host has a state directory that every user can write; the files of the other one are damaged."""
+    dumps.empty("a.safe")
+    evil = dumps.tmp_path / "evil"
+    for folder, bits in ((evil, 0o777), (dumps.state, 0o755), (dumps.reports, 0o755)):
+        folder.mkdir()
+        folder.chmod(bits)
+    (evil / "audit.jsonl").symlink_to(dumps.tmp_path / "cron.d")
+    (dumps.state / "remediation.lock").write_text('{"run": {}, "until": "soon"}')
+    (dumps.state / "audit.jsonl").write_text('[]\n{"event": "outcome", "changed": true, "time": "x", "action": []}\n')
+    report = {"schema_version": _report.SCHEMA_VERSION, "findings": [{"fingerprint": ["x"]}, None, 5]}
+    (dumps.reports / "report.json").write_text(json.dumps(report))
+    for path in (dumps.state / "audit.jsonl", dumps.reports / "report.json"):
+        path.chmod(0o664)
+    umask = os.umask(0)
+    try:
+        run = dumps.run(hosts={"web": LOCAL, "evil": {**LOCAL, "tracktion_state_dir": str(evil)}})
+    finally:
+        os.umask(umask)
+    # That nothing could be done for one host is a failure; the other one was mended.
+    assert run.code == 2
+    (done,), (refused,) = actions(run, host="web"), actions(run, host="evil")
+    assert (done["outcome"], refused["blocked"]) == ("changed", True)
+    assert "%s can be written by every user. Run `chmod o-w %s`" % (evil, evil) in refused["reason"]
+    assert dumps.contents() == {"a.safe": "full"}
+    assert not (dumps.tmp_path / "cron.d").exists()
+    for text in ("it is not a lock", "not entries of an audit log", "that are not findings were passed over"):
+        assert text in " ".join(run.output.split())
+    files = [dumps.state / "audit.jsonl", dumps.audit, dumps.audit.with_name("audit.jsonl.guard")]
+    assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
+    assert (dumps.reports / "report.json").stat().st_mode & 0o777 == 0o640
 
 
 def test_both_logs_tell_who_did_what_and_why(dumps):
@@ -321,7 +381,10 @@ def test_a_host_that_another_run_is_at_work_on_is_left_alone(dumps):
     dumps.empty("a.safe")
     entry = {"action": "1", "remedy": "dumps.fill", "target": "other", "host": "web", "does": "fills"}
     dumps.journal().begin({**OTHER_RUN}, {**OTHER_RUN, **entry}, lease=60, cooldown=0)
-    run = dumps.run()
+    run = dumps.run(tracktion_fail_if_refused=True)
+    assert run.code == 2
+    assert "Everything that was approved was refused (tracktion_fail_if_refused)" in run.output
+    assert "No host was acted on, and none was measured again: the 1 finding above still stands." in run.output
     (refused,) = actions(run)
     assert "another run is at work on this host: %s of somebody@elsewhere" % OTHER_RUN["run"] in refused["reason"]
     assert dumps.contents() == {"a.safe": ""}

@@ -177,6 +177,34 @@ def test_the_run_stops_at_the_first_host_that_fails_and_names_the_unvisited(flee
     assert '"tracktion_tuned"' in stats
 
 
+FIRST = {
+    "a read-only file system": ("mount -t tmpfs -o ro none {root}/etc", {}, "read-only file system"),
+    "a directory of another user": ("chown 65534 {root}/etc/sysctl.d", {}, "belongs to nobody, who can"),
+    "a link of another user": (
+        "ln -sf /etc/passwd {root}/etc/sysctl.d/%s && chown -h 65534 {root}/etc/sysctl.d/%s" % (DROP_IN, DROP_IN),
+        {},
+        "is a symbolic link of nobody",
+    ),
+    "a value that the kernel refuses": ("true", {BACKLOG: 1 << 40}, "The kernel refused %s" % BACKLOG),
+}
+
+
+@pytest.mark.parametrize("fault", FIRST)
+def test_where_the_first_host_fails_no_other_is_touched(fleet, tune, fault):
+    before, floors, reason = FIRST[fault]
+    made = fleet("web-1", "web-2", "web-3", **{"web-1": before})
+    hosts = {name: variables for name, (_mine, variables) in made.items()}
+    if floors:
+        hosts["web-1"]["tune_inotify_sysctls"] = floors
+    run = tune(hosts)
+    assert run.code == 2
+    assert statuses(run) == {"web-1": "failed", "web-2": "not_visited", "web-3": "not_visited"}
+    assert reason in run.report["hosts"][0]["reason"]
+    assert {name: mine.get(BACKLOG) for name, (mine, _variables) in made.items()} == dict.fromkeys(made, 4096)
+    assert [state(made[name][0])[1] for name in ("web-2", "web-3")] == [{}, {}]
+    assert "NOT VISITED  web-2, web-3" in run.output
+
+
 def test_a_host_that_cannot_be_reached_stops_the_run(fleet, tune):
     ((mine, variables),) = fleet("web").values()
     run = tune({"down": UNREACHABLE, "web": variables})

@@ -128,12 +128,10 @@ class Client:
         return self._ask(method, *arguments, **named)
 
     def _seconds(self, at_most):
-        """What is left of the deadline for one step. Raises OutOfTime where that is nothing."""
-        left = self._deadline.remaining()
-        if left <= 0:
-            raise OutOfTime(0.0)
+        """What is left of the deadline for one step. Raises OutOfTime where that is too little."""
+        left = self._deadline.step(at_most)
         self._too_short = left if self._deadline.too_short(at_most) else None
-        return min(left, at_most)
+        return left
 
     def _ask(self, method, *arguments, **named):
         errors = self._docker.errors

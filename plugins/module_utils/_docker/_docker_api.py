@@ -113,8 +113,8 @@ class DockerApi:
     @contextlib.contextmanager
     def stream(self, method, *parts, body=None, **query):
         """The open Answer to a request, whose end may be long in coming. Values of ``query`` may be mappings."""
-        left, too_short = self.deadline.remaining(), self.deadline.too_short(self.timeout)
-        whole = Deadline(min(left, self.timeout))
+        left, too_short = self.deadline.step(self.timeout), self.deadline.too_short(self.timeout)
+        whole = Deadline(left)
         explaining = partial(self._explaining, left if too_short else None)
         with socket.socket(socket.AF_UNIX) as connection:
             with explaining():

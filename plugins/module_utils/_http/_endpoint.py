@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 from ansible_collections.tracktion.ops.plugins.module_utils._http._expected import hidden, mismatches
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_exchange import Exchange, Stopwatch, stranger
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import (
+    decoded,
     excerpt,
     hide,
     secrets_in,
@@ -85,6 +86,7 @@ class Endpoint:
             # The parser's own messages quote the URL.
             raise self._bad("url", exc if str(exc).startswith(("must", "names")) else "cannot be understood")
         self.wanted = wanted
+        self.shows_body = options["show_bodies"]
         self.timeout, self.requests, self.most_bytes = (
             options[name] if wanted[name] is None else wanted[name] for name in NUMBERS
         )
@@ -284,7 +286,7 @@ class Answer:
     def described(self):
         endpoint, exchange, secrets = self.endpoint, self.exchange, self.endpoint.secrets
         body = exchange.body if exchange else b""
-        wrong = self.answered and not self.ok
+        shown = self.answered and not self.ok and endpoint.shows_body
         return {
             "name": endpoint.name,
             "url": shown_url(endpoint.target.url),
@@ -303,9 +305,11 @@ class Answer:
                 "bytes": len(body) if self.answered else None,
                 "ok": self.body_ok,
                 "contains": self.contains,
-                "mismatches": [hidden(mismatch, secrets) for mismatch in self.mismatches[:MOST_MISMATCHES]],
+                "mismatches": [
+                    hidden(mismatch, secrets, endpoint.shows_body) for mismatch in self.mismatches[:MOST_MISMATCHES]
+                ],
                 "mismatch_count": len(self.mismatches),
-                "excerpt": excerpt(body[:EXCERPT_OF].decode("utf-8", "replace"), secrets, EXCERPT) if wrong else None,
+                "excerpt": excerpt(decoded(body[:EXCERPT_OF]), secrets, EXCERPT) if shown else None,
             },
             "seconds": {**self.watch.seconds, "total": self.took},
             "redirects": {"count": len(self.redirects), "urls": self.redirects[: self.wanted["max_redirects"] + 1]},

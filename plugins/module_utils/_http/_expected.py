@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import hide
+from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import HIDDEN, conceal, hide
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 
 VALUE_LENGTH = 80
@@ -44,16 +44,15 @@ def follow(document, path):
     return document
 
 
-def hidden(mismatch, secrets):
-    """A mismatch as it may be shown."""
-    name = mismatch["path"]
-    values = {field: shown_value(name, mismatch[field], secrets) for field in ("expected", "found")}
-    return {"path": name, **values}
+def hidden(mismatch, secrets, shows_body=True):
+    """A mismatch as it may be shown: without the value that was found, where the body may not be shown."""
+    name, found = mismatch["path"], mismatch["found"]
+    if found is not None:
+        found = shown_value(name, found, secrets, conceal) if shows_body else HIDDEN
+    return {"path": name, "expected": shown_value(name, mismatch["expected"], secrets, hide), "found": found}
 
 
-def shown_value(name, value, secrets):
+def shown_value(name, value, secrets, redacted):
     """A value is judged together with its name: ``token: "..."``."""
-    if value is None:
-        return None
-    text = hide("%s: %s" % (name, value), secrets)
+    text = redacted("%s: %s" % (name, value), secrets)
     return cut(text[len(name) + 2 :] if text.startswith(name + ": ") else text, VALUE_LENGTH)

@@ -21,6 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
 from ansible_collections.tracktion.ops.plugins.module_utils._http import _certificate
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
 # Addresses of one name that are tried.
 MOST_ADDRESSES = 6
@@ -139,7 +140,8 @@ class Exchange:
                 raise CannotConnect(
                     "dns",
                     "the name %s cannot be resolved: %s" % (host, said),
-                    "Check the url, and: getent hosts %s" % host,
+                    "Check the url, and: `getent hosts %s%s`"
+                    % ("-- " if host.startswith("-") else "", shell_quote(host)),
                 )
         return list(dict.fromkeys((family, address) for family, _type, _protocol, _name, address in found))
 
@@ -235,7 +237,7 @@ class Exchange:
         )
 
     def _look_by_hand(self):
-        return "openssl s_client -connect %s -showcerts </dev/null" % self.target.where
+        return "`openssl s_client -connect %s -showcerts </dev/null`" % shell_quote(self.target.where)
 
     # The request
 

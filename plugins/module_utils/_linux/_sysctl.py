@@ -16,6 +16,7 @@ import errno
 import fnmatch
 import os
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 
 DIRECTORIES = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
@@ -166,9 +167,11 @@ def below(root, path):
 
 
 def text_of(path):
-    """The text of a file; bytes that are not UTF-8 survive a rewrite."""
-    with open(path, "rb") as stream:
-        return stream.read(MAX_BYTES).decode("utf-8", "surrogateescape")
+    """The text of a file; bytes that are not UTF-8 survive a rewrite. Raises OSError, also for what is no file."""
+    # A link to it masks a file of the same name.
+    if os.path.realpath(path) == os.devnull:
+        return ""
+    return _safe_files.read_regular(path, MAX_BYTES).decode("utf-8", "surrogateescape")
 
 
 def dotted(key):

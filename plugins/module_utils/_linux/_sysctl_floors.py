@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _kernel_parameters as kernel
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes, _sysctl
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure
@@ -129,6 +130,14 @@ class Plan:
             raise CannotRaise("path: %s is on a read-only file system: name a file that can be written." % folder)
         if not os.access(folder, os.W_OK):
             raise CannotRaise("path: %s is not writable for us: run this task with become: true." % folder)
+        self._check_safe()
+
+    def _check_safe(self):
+        """Raise CannotRaise where another user could redirect what is written."""
+        try:
+            _safe_files.check_place(_sysctl.below(self.root, self.path), follow=True)
+        except OSError as exc:
+            raise CannotRaise("path: %s" % (exc.strerror or exc))
 
     @property
     def target(self):
@@ -165,20 +174,23 @@ class Plan:
 
     def _write_drop_in(self, replace):
         """Write the new text beside the drop-in and hand both names to ``replace(source, destination)``."""
-        folder, name = os.path.split(self.target)
-        os.makedirs(folder, mode=0o755, exist_ok=True)
-        # Hidden and without .conf: no boot reads it if we die in between.
-        temporary = os.path.join(folder, ".%s.%d" % (name, os.getpid()))
-        try:
-            with open(temporary, "wb") as stream:
-                stream.write(self.text.encode("utf-8", "surrogateescape"))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(temporary, 0o644)
-            replace(temporary, self.target)
-        finally:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
+        directory, name = _safe_files.linked(_sysctl.below(self.root, self.path), make=True, mode=0o755)
+        with directory:
+            # Hidden and without .conf: no boot reads it if we die in between.
+            temporary = ".%s.%d" % (name, os.getpid())
+            directory.check(name)
+            directory.remove(temporary)
+            try:
+                with os.fdopen(directory.create(temporary, 0o644), "wb") as stream:
+                    stream.write(self.text.encode("utf-8", "surrogateescape"))
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                # Ansible's own way to do it keeps what SELinux says of the file; no other user can change these paths.
+                replace(directory.file(temporary), directory.file(name))
+                # It goes by the umask, and by the mode of the file that was there.
+                os.chmod(name, 0o644, dir_fd=directory.descriptor)
+            finally:
+                directory.remove(temporary)
 
     def current(self, key):
         """What the kernel says now; null for what a container does not have."""

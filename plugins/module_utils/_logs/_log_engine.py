@@ -50,7 +50,7 @@ def read(path, identity, begin, budget, seconds):
                     left_out = "there is more than %d bytes" % budget
         except CannotConnect as exc:
             # What came until then counts.
-            left_out = "the engine took more than %.1f s" % seconds if exc.kind == "timeout" else str(exc)
+            left_out = "the engine took more than %.1f s" % seconds if exc.kind in ("timeout", "deadline") else str(exc)
     # Where the start was dropped, what is kept may begin in the middle of a frame.
     lines = stamped(unframed(b"".join(kept)))
     if left_out is None and lines.count(b"\n") >= most:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_exec
-from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import hide
+from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import UNREADABLE, conceal, decoded, hide
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, refuse_twins
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
@@ -21,6 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     error,
     reached,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
 COMMAND_SPEC = {
     "name": {"type": "str", "required": True},
@@ -42,10 +43,12 @@ ARGUMENT_SPEC = {
     "deadline": {"type": "float", "default": 15.0},
 }
 
+# With less time than this, and than its own timeout, a command is not started.
+LEAST_SECONDS = 0.5
 MAX_OUTPUT_BYTES = 65536
 EXCERPT, SHOWN = 240, 4000
-# More than is shown is looked through for secrets: what stands before one tells that it is one.
-LOOKED_THROUGH = 8000
+# More than is shown is looked through for secrets, a key in PEM for one: what stands before one tells that it is one.
+LOOKED_THROUGH = 16384
 
 
 def measure(options):
@@ -59,7 +62,7 @@ def measure(options):
     measured = measure_all(commands, options["deadline"], unknown, "commands")
     for told in measured:
         if told["error"] and not told["ran"]:
-            unknown.add("commands.%s" % told["name"], told["error"]["message"])
+            unknown.add("commands.%s" % told["name"], told["error"]["message"], told["error"]["cure"])
     parts = {
         "commands": measured,
         "totals": {"commands": len(measured), "ok": sum(1 for told in measured if told["ok"])},
@@ -85,8 +88,10 @@ class Command:
             )
 
     def measure(self, deadline):
-        """Everything that is told about it."""
+        """Everything that is told about it; null where there is no time left to run it in earnest."""
         told, seconds = self.unmeasured(), deadline.remaining(self.timeout)
+        if seconds < min(self.timeout, LEAST_SECONDS):
+            return None
         api = _docker_api.DockerApi(self._engine, seconds, Deadline(seconds))
         try:
             container = _docker_exec.find(api, self.wanted["service"], self._project)
@@ -95,11 +100,12 @@ class Command:
                 raise CannotConnect(
                     "not_running",
                     "the container %s is %s" % (container["name"], container["state"]),
-                    "docker logs --tail 50 %s" % container["name"],
+                    "See why: `docker logs --tail 50 %s`" % shell_quote(container["name"]),
                 )
             outcome = _docker_exec.run(api, container["id"], self._command(), MAX_OUTPUT_BYTES)
         except CannotConnect as exc:
             told["error"] = error(exc)
+            told["error"]["message"] = hide(told["error"]["message"], self._secrets())
             return told
         return self._told(told, outcome, seconds)
 
@@ -140,17 +146,21 @@ class Command:
         if not outcome.ended:
             message = "%s in %s does not end within %.3g s" % (told["command"], told["container"], seconds)
             message += ", and was killed" if outcome.killed else ", and may still run: it could not be killed from here"
-            told["error"] = {"kind": "timeout", "message": message, "cure": "docker top %s" % told["container"]}
+            told["error"] = {"kind": "timeout", "message": message, "cure": None}
+            told["error"]["cure"] = "See whether it still runs: `docker top %s`" % shell_quote(told["container"])
             told["ok"] = False
         else:
             told["exit_code"] = outcome.exit_code
             if self.wanted["output_contains"] is not None:
                 told["contains"] = self.wanted["output_contains"] in text
             told["ok"] = outcome.exit_code in self.wanted["exit_codes"] and told["contains"] is not False
-        secrets = [str(value) for value in (self.wanted["environment"] or {}).values()]
-        if self.wanted["show_output"]:
-            told["output"] = cut(hide(text[:LOOKED_THROUGH], secrets), SHOWN)
-        elif not told["ok"]:
+        if self.wanted["show_output"] or not told["ok"]:
             # Errors come last.
-            told["output"] = " ".join(hide(text[-LOOKED_THROUGH:], secrets).split())[-EXCERPT:]
+            part = text[:LOOKED_THROUGH] if self.wanted["show_output"] else text[-LOOKED_THROUGH:]
+            shown = UNREADABLE if decoded(outcome.output) == UNREADABLE else conceal(part, self._secrets())
+            told["output"] = cut(shown, SHOWN) if self.wanted["show_output"] else " ".join(shown.split())[-EXCERPT:]
         return told
+
+    def _secrets(self):
+        """What must not be seen wherever the output repeats it."""
+        return [str(value) for value in (self.wanted["environment"] or {}).values()]

@@ -14,6 +14,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint impo
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, refuse_twins
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, reached
 
+BECOME = "Measure with become: `ansible-playbook tracktion.ops.diagnose --become`"
 ENDPOINT_SPEC = {
     "name": {"type": "str", "required": True},
     "url": {"type": "str", "required": True},
@@ -40,6 +41,7 @@ ARGUMENT_SPEC = {
     "timeout": {"type": "float", "default": 5.0},
     "deadline": {"type": "float", "default": 15.0},
     "max_body_bytes": {"type": "int", "default": 1 << 20},
+    "show_bodies": {"type": "bool", "default": True},
     "project": {"type": "str"},
     "docker_root": {"type": "path"},
 }
@@ -77,8 +79,8 @@ def find_containers(failing, options, unknown):
             with contextlib.suppress(FileNotFoundError):
                 containers = engine.of_service(found["service"])
                 if containers is None:
-                    reason = "the files of the Docker engine cannot be read without privilege: measure with become"
-                    unknown.add("endpoints.%s.container" % found["name"], reason)
+                    reason = "the files of the Docker engine cannot be read without privilege"
+                    unknown.add("endpoints.%s.container" % found["name"], reason, BECOME)
                 found["container"] = described(containers or [], options["project"])
 
 

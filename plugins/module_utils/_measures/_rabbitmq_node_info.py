@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     MissingLibrary,
+    OutOfTime,
     Unknown,
     cut,
     error,
@@ -24,21 +26,40 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
     _rabbitmq_topology,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
+    CLIENT_NAME,
     CONNECTION_SPEC,
     OVERVIEW,
     ReplyError,
+    hint,
     management,
-    reason,
+    needs_permissions,
+    needs_tag,
     started,
 )
 
 ARGUMENT_SPEC = dict(CONNECTION_SPEC, memory_limit_bytes={"type": "int", "default": 0})
 
 # Read by the management API, each null where it does not answer.
-API_PARTS = ("server", "nodes", "listeners", "vhosts", "connections", "unroutable", "exchanges", "dead_letters")
+API_PARTS = (
+    "identity",
+    "server",
+    "nodes",
+    "listeners",
+    "vhosts",
+    "connections",
+    "unroutable",
+    "exchanges",
+    "dead_letters",
+)
+
+# What the management API tells only a user who may look at the whole broker.
+FOR_MONITORS = ("nodes", "listeners", "connections", "unroutable")
+# Lists that lack what belongs to vhosts which the user may not see.
+BY_VHOST = ("exchanges.without_binding", "dead_letters.queues", "dead_letters.lost")
 
 CONNECTION_COLUMNS = (
-    "name,user,user_provided_name,vhost,peer_host,node,state,channels,channel_max,client_properties.connection_name"
+    "name,user,user_provided_name,vhost,peer_host,node,state,channels,channel_max,connected_at,"
+    "client_properties.connection_name"
 )
 HELD_BACK = ("blocked", "blocking")
 
@@ -47,63 +68,136 @@ def measure(options):
     """The broker, as documented in the module rabbitmq_node_info."""
     deadline = started(options)
     unknown = Unknown()
-    amqp = _amqp(options, deadline, unknown)
     began = time.monotonic()
     try:
         client = management(options, deadline)
     except CannotConnect as exc:
-        return _without_management(amqp, exc, unknown)
+        return _without_management(_amqp(options, deadline, unknown), exc, unknown)
     api = {"reachable": True, "seconds": round(time.monotonic() - began, 4), "error": None}
-    parts = {
-        "amqp": amqp,
-        "management": api,
-        "server": server(client.overview),
-        "unroutable": unroutable(client.overview),
-        "listeners": [listener(entry) for entry in client.overview.get("listeners") or []],
-    }
+    parts = dict.fromkeys(API_PARTS)
+    parts.update(management=api, server=server(client.overview))
 
     def read(part, function):
+        if part in FOR_MONITORS and not client.monitors:
+            # Asking all the same would leave a warning in the broker's log.
+            unknown.add(part, *needs_tag(client, options))
+            return None
         try:
             parts[part] = function()
         except (CannotConnect, ReplyError) as exc:
             parts[part] = None
-            unknown.add(part, reason(exc))
+            unknown.add(part, exc, hint(exc, options))
         return parts[part]
 
+    read("unroutable", lambda: unroutable(client.overview))
+    read("listeners", lambda: [listener(entry) for entry in client.overview.get("listeners") or []])
     read("nodes", lambda: [node(entry, options["memory_limit_bytes"]) for entry in client.get("nodes")])
     read("vhosts", lambda: [vhost(entry) for entry in client.get("vhosts", columns="name,cluster_state")])
-    read("connections", lambda: connections(client.get_long("connections", columns=CONNECTION_COLUMNS), options["top"]))
+    entries = read("connections", lambda: client.get_long("connections", columns=CONNECTION_COLUMNS))
+    if entries is not None:
+        entries = [entry for entry in entries if not is_ours(entry)]
+        parts["connections"] = connections(entries, options["top"])
+    read("identity", lambda: identity(client, entries))
     topology = read("exchanges", lambda: _Topology(client, options, unknown))
+    if topology:
+        _note_hidden(client, parts["vhosts"], options, unknown)
     read("exchanges", lambda: topology and topology.exchanges_without_binding())
     read("dead_letters", lambda: topology and topology.dead_letters())
+    names = parts["vhosts"] and [entry["name"] for entry in parts["vhosts"]]
+    exc = _why_no_login(client, names, options)
+    parts["amqp"] = _not_let_in(exc) if exc else _amqp(options, deadline, unknown)
     return reached(parts, unknown)
+
+
+def _note_hidden(client, vhosts, options, unknown):
+    """Note which parts lack what belongs to vhosts that the user may not see."""
+    if not client.monitors:
+        # Nor are their names shown.
+        for part in ("vhosts", *BY_VHOST):
+            unknown.add(part + "[...]", *needs_tag(client, options))
+        return
+    visible = _rabbitmq_topology.visible_vhosts(client)
+    hidden = None if vhosts is None else sorted({entry["name"] for entry in vhosts} - visible)
+    if hidden is None or hidden:
+        for part in BY_VHOST:
+            unknown.add(
+                part + "[...]", *(needs_permissions(hidden, options) if hidden else ["the vhosts are not known"])
+            )
+
+
+def _why_no_login(client, names, options):
+    """The failure of a login that the management API says cannot succeed, else null: the broker would log an error.
+
+    ``names`` are the vhosts that there are, null where they are not known.
+    """
+    name = options["vhost"]
+    if client.monitors and names is not None and name not in names:
+        return _rabbitmq_amqp.no_such_vhost("vhost %s not found" % name)
+    try:
+        may_enter = _rabbitmq_topology.open_vhosts(client, options)
+    except (CannotConnect, ReplyError):
+        return None
+    if may_enter is None or name in may_enter:
+        return None
+    said = "the user %s has no permissions in vhost %s" % (options["login_user"], name)
+    return _rabbitmq_amqp.no_permission(options, name, said)
+
+
+def _not_let_in(exc):
+    return {"reachable": False, "seconds": None, "error": error(exc)}
+
+
+def identity(client, entries):
+    """A text that several hosts read of one broker, and that no other broker has; null where there is none.
+
+    The cluster's own id is shown to administrators and policymakers only. The default name of a cluster is that of its
+    first host, which containers often share, so it is completed with the oldest connection: its time in milliseconds
+    and its client's port. It lasts as long as that connection.
+    """
+    name = client.overview.get("cluster_name")
+    if client.tags & {"administrator", "policymaker"}:
+        for entry in client.get("global-parameters"):
+            if entry.get("name") == "internal_cluster_id":
+                return "rabbitmq:%s/%s" % (name, entry["value"])
+    known = [(entry["connected_at"], entry["name"]) for entry in entries or () if entry.get("connected_at")]
+    if not known:
+        return None
+    return "rabbitmq:%s/%s" % (name, hashlib.sha256(repr(min(known)).encode("utf-8")).hexdigest()[:16])
+
+
+def is_ours(entry):
+    """Whether a connection is one of this collection's own."""
+    return _client_name(entry) == CLIENT_NAME
 
 
 def _amqp(options, deadline, unknown):
     """The part ``amqp``: can a client log in? ``seconds`` is what connecting and login took."""
     began = time.monotonic()
     try:
-        with _rabbitmq_amqp.Amqp(options, deadline):
-            return {"reachable": True, "seconds": round(time.monotonic() - began, 4), "error": None}
+        _rabbitmq_amqp.session(options, deadline)
+        return {"reachable": True, "seconds": round(time.monotonic() - began, 4), "error": None}
+    except OutOfTime as exc:
+        unknown.add("amqp.reachable", exc)
     except CannotConnect as exc:
-        return {"reachable": False, "seconds": None, "error": error(exc)}
+        return _not_let_in(exc)
     except MissingLibrary as exc:
-        unknown.add("amqp", "%s. Cure: %s" % (exc, exc.cure))
-        return None
+        unknown.add("amqp.reachable", exc, exc.cure)
+    return None
 
 
 def _without_management(amqp, exc, unknown):
     """What is known without the management API: whether the broker lets clients in."""
-    management_part = {"reachable": False, "seconds": None, "error": error(exc)}
+    reachable = None if isinstance(exc, OutOfTime) else False
+    management_part = {"reachable": reachable, "seconds": None, "error": error(exc)}
     if amqp is not None and amqp["reachable"]:
         for part in API_PARTS:
-            unknown.add(part, "the management API does not answer: %s" % exc)
+            unknown.add(part, "the management API does not answer: %s" % exc, exc.cure)
         return reached(dict(dict.fromkeys(API_PARTS), amqp=amqp, management=management_part), unknown)
     measurement = unreachable(API_PARTS, exc)
     measurement.update(amqp=amqp, management=management_part, unknown=unknown.parts)
     if amqp is not None:
         # The broker itself is what people ask for; its API is reported beside it.
-        measurement["error"] = amqp["error"]
+        measurement.update(reachable=False, error=amqp["error"])
     return measurement
 
 
@@ -247,11 +341,15 @@ def connections(entries, top):
     }
 
 
-def connection(entry):
+def _client_name(entry):
     properties = entry.get("client_properties")
-    name = entry.get("user_provided_name") or (
+    return entry.get("user_provided_name") or (
         properties.get("connection_name") if isinstance(properties, dict) else None
     )
+
+
+def connection(entry):
+    name = _client_name(entry)
     return {
         "name": cut(str(entry.get("name")), 120),
         "client": cut(name, 80) if isinstance(name, str) else None,

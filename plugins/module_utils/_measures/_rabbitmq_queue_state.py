@@ -12,18 +12,24 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     CannotConnect,
     MissingLibrary,
     Unknown,
+    cut,
     reached,
     unreachable,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_amqp, _rabbitmq_queues
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
+    _rabbitmq_amqp,
+    _rabbitmq_queues,
+    _rabbitmq_topology,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
     CONNECTION_SPEC,
     ReplyError,
+    hint,
     management,
-    reason,
+    needs_permissions,
+    needs_tag,
     started,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_topology import no_access
 
 ARGUMENT_SPEC = dict(
     CONNECTION_SPEC,
@@ -72,57 +78,78 @@ def measure(options):
     by_name = {(queue["vhost"], queue["name"]): queue for queue in listed}
     shown = {(queue["vhost"], queue["name"]): queue for queue in _rabbitmq_queues.worst(looked_at, options["top"])}
     shown.update((name, by_name[name]) for name in expected if name in by_name)
-    items = _details(client, list(shown.values()), unknown)
+    items = _details(client, list(shown.values()), options, unknown)
     _ages(client, items, options["top"], unknown)
 
+    vhosts = _Vhosts(client, options, unknown)
     young = [
         name for name, item in items.items() if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
     ][:MOST_DECLARED]
     # The broker's statistics are up to five seconds old. Of the queues that matter most, the queue itself is asked.
-    asked = young + [name for name in expected if name not in young and not _broken(items.get(name))]
+    asked = _may_be_declared(client, options, items, {**dict.fromkeys(young), **expected})
     declared, failure = _declare(options, deadline, asked)
     for name in young:
         if name in declared:
             _add_declared(items, name, declared[name])
     if failure is not None and young:
         unknown.add("queues.consumers", "queues too young for statistics could not be asked over AMQP: %s" % failure)
-    _sample(options, deadline, items)
+    _sample(options, deadline, items, _may_be_declared(client, options, items, items))
     for item in items.values():
         _rabbitmq_queues.settle_timeout(item, options["ack_timeout_seconds"])
+    found, not_found = _expected(expected, items, declared, _absent_by_api(client, vhosts, options))
+    for entry in not_found:
+        unknown.add(*entry)
     return reached(
         {
             "rates_mode": client.overview.get("rates_mode"),
             "totals": totals(looked_at, items, vanished=len(shown) - len(items)),
             "queues": sorted(items.values(), key=lambda item: (-(item["total"] or 0), item["vhost"], item["name"])),
-            "expected": _expected(expected, items, declared, failure),
-            "hidden_vhosts": _hidden_vhosts(client, listed, unknown),
+            "expected": found,
+            "hidden_vhosts": vhosts.hidden,
         },
         unknown,
     )
 
 
-def _hidden_vhosts(client, listed, unknown):
-    """Vhosts whose queues the API leaves out of its lists, because the user has no permission in them.
+class _Vhosts:
+    """Which vhosts there are, and whose queues the API lists.
 
-    Looked for only where the broker has more queues than it listed. Null where that cannot be found out.
+    ``visible`` and ``all`` are sets of names, null where they are not known; ``hidden`` lists ``{"name"}`` of the
+    wanted vhosts whose queues are not shown. Notes that the list of queues lacks theirs.
     """
-    known = (client.overview.get("object_totals") or {}).get("queues")
-    if known is not None and known <= len(listed):
-        return []
-    seen = {queue["vhost"] for queue in listed}
-    hidden = []
-    try:
-        for vhost in [entry["name"] for entry in client.get("vhosts", columns="name")][:MOST_DECLARED]:
-            try:
-                if vhost not in seen:
-                    client.get("queues", vhost, page=1, page_size=1, disable_stats="true", columns="name")
-            except ReplyError as exc:
-                if exc.kind == "permission":
-                    hidden.append({"name": vhost})
-    except (CannotConnect, ReplyError) as exc:
-        unknown.add("hidden_vhosts", reason(exc))
-        return None
-    return hidden
+
+    def __init__(self, client, options, unknown):
+        self.visible = self.all = self.hidden = None
+        try:
+            self.visible = _rabbitmq_topology.visible_vhosts(client)
+            if client.monitors:
+                self.all = {entry["name"] for entry in client.get("vhosts", columns="name")}
+                self._find_hidden(options, unknown)
+                return
+            why = needs_tag(client, options)
+        except (CannotConnect, ReplyError) as exc:
+            why = exc, hint(exc, options)
+        for part in ("queues[...]", "hidden_vhosts"):
+            unknown.add(part, *why)
+
+    def _find_hidden(self, options, unknown):
+        wanted = [name for name in self.all if not options["vhosts"] or name in options["vhosts"]]
+        hidden = sorted(set(wanted) - self.visible)
+        self.hidden = [{"name": name} for name in hidden]
+        if hidden:
+            unknown.add("queues[...]", *needs_permissions(hidden, options))
+
+
+def _may_be_declared(client, options, items, names):
+    """The queues of which a passive declare succeeds: the broker logs an error for each that it rejects."""
+    open_vhosts = _rabbitmq_topology.open_vhosts(client, options)
+    return [
+        name
+        for name in names
+        if name in items
+        and not (items[name]["exclusive"] or _rabbitmq_queues.out_of_order(items[name]))
+        and (open_vhosts is None or name[0] in open_vhosts)
+    ]
 
 
 def expectations(options):
@@ -148,7 +175,7 @@ def totals(looked_at, items, vanished):
     }
 
 
-def _details(client, queues, unknown):
+def _details(client, queues, options, unknown):
     """``{(vhost, name): item}``; a queue that has gone since the list was read is left out."""
     with_rates = client.overview.get("rates_mode") != "none"
     items = {}
@@ -164,13 +191,13 @@ def _details(client, queues, unknown):
         except ReplyError as exc:
             if exc.kind == "not_found":
                 continue
-            closed_vhosts[name[0]] = no_access(name[0], exc)
+            closed_vhosts[name[0]] = (exc, *needs_permissions([name[0]], options)[1:])
         except CannotConnect as exc:
             # The broker has stopped answering: no use in waiting for it once per queue.
-            closed_vhosts[None] = str(exc)
+            closed_vhosts[None] = (exc,)
         items[name] = _rabbitmq_queues.described(queue, detail, time.time(), with_rates)
     for why in closed_vhosts.values():
-        unknown.add("queues.details", why)
+        unknown.add("queues.details", *why)
     return items
 
 
@@ -211,10 +238,6 @@ def _declare(options, deadline, names):
         return {}, exc
 
 
-def _broken(item):
-    return item is not None and _rabbitmq_queues.out_of_order(item)
-
-
 def _add_declared(items, name, answer):
     if answer["error"] and answer["error"]["kind"] == "not_found":
         del items[name]
@@ -222,11 +245,10 @@ def _add_declared(items, name, answer):
     items[name].update(_rabbitmq_queues.declared_by_amqp(answer))
 
 
-def _sample(options, deadline, items):
-    """Adds growth, from two passive declares, to the queues whose growth the API does not know (yet)."""
-    names = [name for name, item in items.items() if item["growth_rate"] is None and item["ready"] is not None][
-        :MOST_DECLARED
-    ]
+def _sample(options, deadline, items, names):
+    """Adds growth, from two passive declares, to the queues ``names`` whose growth the API does not know (yet)."""
+    names = [name for name in names if items[name]["growth_rate"] is None and items[name]["ready"] is not None]
+    names = names[:MOST_DECLARED]
     seconds = options["sample_seconds"]
     if not names or seconds <= 0 or deadline.remaining() <= seconds:
         return
@@ -252,19 +274,23 @@ def _by_amqp_alone(options, deadline, expected, overview, cause):
     unknown = Unknown()
     items = {}
     for name, answer in answers.items():
-        if not answer["error"] or answer["error"]["kind"] != "not_found":
+        if not answer["error"] or answer["error"]["kind"] in ("exclusive", "down"):
             items[name] = _rabbitmq_queues.from_amqp(name[0], name[1], answer)
             _rabbitmq_queues.settle_timeout(items[name], options["ack_timeout_seconds"])
-    _sample(options, deadline, items)
+    _sample(options, deadline, items, list(items))
     parts = dict.fromkeys(PARTS)
-    parts.update(expected=_expected(expected, items, answers, failure), queues=list(items.values()) or None)
+    parts["queues"] = list(items.values()) or None
     if overview is not None:
         parts.update(rates_mode=overview.get("rates_mode"), totals=totals_of_overview(overview, len(items)))
-    why = "the list of queues cannot be read: %s" % reason(cause)
-    unknown.add("queues", "only the expected queues are known, by AMQP; %s" % why if items else why)
-    for part in ("rates_mode", "totals", "hidden_vhosts"):
+    why, cure = "the list of queues cannot be read: %s" % cause, hint(cause, options)
+    parts["expected"], not_found = _expected(expected, items, answers, _absent_by_amqp(options, failure))
+    for entry in not_found:
+        unknown.add(*entry)
+    if items:
+        unknown.add("queues[...]", "only the expected queues are known, by AMQP; %s" % why, cure)
+    for part in ("queues", "rates_mode", "totals", "hidden_vhosts"):
         if parts[part] is None:
-            unknown.add(part, why)
+            unknown.add(part, why, cure)
     return reached(parts, unknown)
 
 
@@ -285,24 +311,30 @@ def totals_of_overview(overview, shown):
     }
 
 
-def _expected(expected, items, declared, failure):
-    """What became of the queues that must exist; ``exists`` is null where nobody could tell."""
-    result = []
+def _expected(expected, items, declared, absent):
+    """What became of the queues that must exist, and why that of some is not known.
+
+    ``absent(vhost, name, problem)`` says of a queue that was not found ``(exists, problem, hint)``. Returns
+    ``(result, unknown)``: the part ``expected``, and ``(part, reason, hint)`` of each whose ``exists`` is null.
+    """
+    result, unknown = [], []
     for (vhost, name), min_consumers in expected.items():
         item = items.get((vhost, name))
         answer = declared.get((vhost, name)) or {}
         problem = answer.get("error")
         now = answer if answer and not problem else item
-        exists = None
-        if problem and problem["kind"] == "not_found":
+        exists, cure = item is not None or None, None
+        if problem and problem["kind"] in ("not_found", "no_such_vhost"):
             exists = False
-        elif item is not None or (problem and problem["kind"] == "exclusive"):
+        elif problem and problem["kind"] == "exclusive":
             exists = True
-            if now is item and problem and problem["kind"] != "exclusive":
-                # The API has told what AMQP may not.
-                problem = None
-        elif problem is None and failure is not None:
-            problem = {"kind": getattr(failure, "kind", "failed"), "message": str(failure)}
+        elif item is None:
+            exists, problem, cure = absent(vhost, name, problem)
+        else:
+            # The API has told what AMQP may not.
+            problem = None
+        if exists is None:
+            unknown.append(("expected.%s %s" % (vhost, name), problem["message"], cure))
         result.append(
             {
                 "vhost": vhost,
@@ -314,4 +346,40 @@ def _expected(expected, items, declared, failure):
                 "error": problem,
             }
         )
-    return result
+    return result, unknown
+
+
+def _absent_by_api(client, vhosts, options):
+    """Of a queue that is not in the list: whether it is missing. Asked once more, as it may be new."""
+
+    def absent(vhost, name, problem):
+        if vhosts.all is not None and vhost not in vhosts.all:
+            return False, _problem("no_such_vhost", "there is no vhost %s" % vhost), None
+        if vhosts.visible is not None and vhost not in vhosts.visible:
+            why, cure = needs_permissions([vhost], options)
+            return None, _problem("permission", why), cure
+        try:
+            client.get("queues", vhost, name, disable_stats="true", columns="name")
+            return True, None, None
+        except ReplyError as exc:
+            missing = exc.kind == "not_found"
+            return False if missing else None, _problem(exc.kind, exc), hint(exc, options)
+        except CannotConnect as exc:
+            return None, _problem(exc.kind, exc), exc.cure
+
+    return absent
+
+
+def _absent_by_amqp(options, failure):
+    """Of a queue that AMQP does not tell of: why."""
+
+    def absent(vhost, _name, problem):
+        if problem:
+            return None, problem, needs_permissions([vhost], options)[1] if problem["kind"] == "permission" else None
+        return None, _problem(getattr(failure, "kind", "failed"), failure), getattr(failure, "cure", None)
+
+    return absent
+
+
+def _problem(kind, message):
+    return {"kind": kind, "message": cut(str(message), 300)}

@@ -9,14 +9,20 @@ from __future__ import annotations
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
     CannotConnect,
     Deadline,
     Unknown,
     reached,
-    unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import CONNECTION_SPEC, ReplyError, connect
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import (
+    CONNECTION_SPEC,
+    ReplyError,
+    connect,
+    not_reached,
+    permission,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import (
     databases,
     decimal,
@@ -24,19 +30,32 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info i
     parse_info,
     ratio,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import distribution, survey
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import distribution
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_survey import (
+    BUSY,
+    DEADLINE,
+    QUESTIONS,
+    Limits,
+    survey,
+)
 
 ARGUMENT_SPEC = dict(
     CONNECTION_SPEC,
     distribution={"type": "str", "choices": ["sampled", "whole", "none"], "default": "sampled"},
     prefix_separator={"type": "str", "default": ":"},
     show_key_names={"type": "bool", "default": True},
+    max_calls={"type": "int", "default": 3000},
+    max_load={"type": "float", "default": 0.25},
 )
 
 PARTS = ("server", "memory", "fragmentation", "databases", "distribution")
 
 # What is left of the deadline for anything but reading keys.
 RESERVE_SECONDS = 1.0
+
+SEPARATOR = ":"
+# A sample of fewer commands than this tells nothing.
+CALLS_LEAST = 100
 
 # Sizes of Redis' own tables: a pointer for each slot, a node for each key that expires.
 SLOT_BYTES = 8
@@ -49,7 +68,7 @@ def measure(options):
         client = connect(options)
         return _measure(client, options)
     except CannotConnect as exc:
-        return unreachable(PARTS, exc)
+        return not_reached(PARTS, exc)
 
 
 def _measure(client, options):
@@ -59,30 +78,68 @@ def _measure(client, options):
         info = parse_info(client.ask("INFO"))
     except ReplyError as exc:
         for part in PARTS:
-            unknown.add(part, exc)
+            unknown.add(part, exc, client.hint(exc, "INFO"))
         return reached(parts, unknown)
-    pid = process.find(client, info)
+    pid = process.local_pid(client, info)
     parts["databases"] = databases(info)
     parts["server"] = server(info, pid)
     parts["memory"] = memory(info, parts["databases"], process.memory_limit(pid) if pid else None)
     parts["fragmentation"] = fragmentation(info)
     try:
         parts["distribution"] = _distribution(client, info, parts["databases"], options, unknown)
-    except (ReplyError, CannotConnect) as exc:
+    except ReplyError as exc:
+        unknown.add("distribution", exc, client.hint(exc, "SCAN"))
+    except CannotConnect as exc:
         unknown.add("distribution", exc)
     return reached(parts, unknown)
 
 
 def _distribution(client, info, found, options, unknown):
     started = time.monotonic()
+    _check(options)
+    separator = options["prefix_separator"] or SEPARATOR
     whole = options["distribution"] == "whole"
     wanted = found if options["distribution"] != "none" else []
     left = client.deadline.remaining()
-    deadline = Deadline(max(left / 2, left - RESERVE_SECONDS))
-    result = survey(client, wanted, whole, options["prefix_separator"], options["top"], deadline)
-    for column, reason in result.denied.items():
-        unknown.add("distribution.%s" % column, reason)
+    limits = Limits(
+        None if whole else options["max_calls"], options["max_load"], Deadline(max(left / 2, left - RESERVE_SECONDS))
+    )
+    result = survey(client, wanted, whole, separator, options["top"], limits)
+    if len(result.whole) < len(wanted) and not any(result.seen.values()) and not result.denied:
+        reasons = {
+            BUSY: "the server or this host is busy: a step of a few keys took %.1f s" % result.longest_step,
+            DEADLINE: "not measured (0.0 s of the deadline left)",
+        }
+        unknown.add("distribution", reasons.get(result.ended, "no key was found with %d commands" % result.calls))
+        return None
+    _note_denied(client, result, unknown)
+    options = dict(options, prefix_separator=separator)
     return distribution(result, found, keyspace_bytes(info, found), options, time.monotonic() - started)
+
+
+def _check(options):
+    """Raise BadOption for limits with which nothing can be read."""
+    if options["max_calls"] < CALLS_LEAST:
+        raise BadOption("max_calls: %d is less than %d" % (options["max_calls"], CALLS_LEAST))
+    if not 0 < options["max_load"] <= 1:
+        raise BadOption("max_load: %s is not above 0 and at most 1" % options["max_load"])
+
+
+def _note_denied(client, result, unknown):
+    """Name the parts of the distribution that lack what the user may not do, with one hint for all of it."""
+    rules = {"select": "+select", "keys": "%R~*"}
+    rules.update({column: "+" + permission(words) for column, words in QUESTIONS.items()})
+    hint = client.grant(*[rules[name] for name in rules if name in result.denied])
+    parts = {
+        "bytes": ("distribution.prefixes", "distribution.biggest_keys", "distribution.*", "distribution.bytes"),
+        "ttl": ("distribution.prefixes", "distribution.ttl"),
+        "type": ("distribution.type",),
+        "keys": ("distribution.prefixes.*", "distribution.biggest_keys.*", "distribution.*"),
+        "select": ("distribution.prefixes.*", "distribution.biggest_keys.*", "distribution.*"),
+    }
+    for name, exc in result.denied.items():
+        for part in parts[name]:
+            unknown.add(part, exc, hint)
 
 
 def server(info, pid):

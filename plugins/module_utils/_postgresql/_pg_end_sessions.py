@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
-from ansible_collections.tracktion.ops.plugins.module_utils._redact import hide_passwords
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _sql_text as sql_text
 
 STATES = [
     "active",
@@ -153,11 +154,11 @@ def check_criteria(options):
 
 def matching(client, options):
     """The sessions that the criteria fit now, longest first. Raises QueryFailed."""
-    found = client.rows(MATCHING, dict(criteria(options), query_length=options["query_length"]))
+    found = client.rows(MATCHING, dict(criteria(options), query_length=sql_text.FETCHED))
     if options["pids"]:
         found = [session for session in found if named_by(session, options)]
     for session in found:
-        session["query"] = hide_passwords(session["query"])
+        session["query"] = sql_text.shown(session["query"], options["query_length"], options["show_literals"])
     return found
 
 
@@ -269,8 +270,8 @@ def _signal(client, session, options):
             raise
         session.update(
             result="not_permitted",
-            message="%s (login_user needs pg_signal_backend or the same role; a superuser's session, a superuser)"
-            % exc,
+            message="%s. %s For a session of a superuser, set login_user to a superuser"
+            % (exc, pg_rights.SUPERUSER % ("`%s`" % pg_rights.grant("pg_signal_backend", client.role))),
         )
         return False
     if not any(row["sent"] for row in sent):

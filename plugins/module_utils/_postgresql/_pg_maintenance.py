@@ -204,7 +204,7 @@ def result(entries):
 
 def told_of(entry):
     """Its message and, where a REINDEX was cut off, what has to be cleared away."""
-    drops = ["DROP INDEX CONCURRENTLY %s;" % name for name in entry["left_behind"]]
+    drops = ["`DROP INDEX CONCURRENTLY %s;`" % name for name in entry["left_behind"]]
     return " ".join([entry["message"] or ""] + (["left behind:"] + drops if drops else []))
 
 

@@ -148,7 +148,7 @@ class Reindex(Action):
         if found["left_behind"]:
             return (
                 "unsuitable",
-                "its name says that a REINDEX CONCURRENTLY left it behind: DROP INDEX CONCURRENTLY %s;"
+                "its name says that a REINDEX CONCURRENTLY left it behind: `DROP INDEX CONCURRENTLY %s;`"
                 % (found["quoted"]),
             )
         if found["excludes"]:
@@ -198,7 +198,7 @@ def failure(exc, action, found, before_deadline):
 
 def duplicates_of(found):
     return (
-        "rows of %(quoted_table)s contradict this unique index: remove them, or DROP INDEX CONCURRENTLY %(quoted)s;"
+        "rows of %(quoted_table)s contradict this unique index: remove them, or `DROP INDEX CONCURRENTLY %(quoted)s;`"
         % (found)
     )
 
@@ -206,16 +206,17 @@ def duplicates_of(found):
 def missing_privilege(action, found):
     """What would permit it, or null where it is permitted."""
     if not found["reaches_schema"]:
-        return "GRANT USAGE ON SCHEMA %(quoted_schema)s TO %(role)s;" % found
+        return "`GRANT USAGE ON SCHEMA %(quoted_schema)s TO %(role)s;`" % found
     if found["permitted"]:
         return None
     if action.client.connection.server_version >= 170000:
         return (
-            "GRANT MAINTAIN ON %(quoted_table)s TO %(role)s; or, for all tables: GRANT pg_maintain TO %(role)s;" % found
+            "`GRANT MAINTAIN ON %(quoted_table)s TO %(role)s;`"
+            " or, for all tables: `GRANT pg_maintain TO %(role)s;`" % found
         )
     if found["superuser_owns"]:
         return "only its owner %(owner)s may, a superuser: set login_user to that role" % found
-    return "only its owner %(owner)s may: GRANT %(owner)s TO %(role)s; or set login_user to that role" % found
+    return "only its owner %(owner)s may: `GRANT %(owner)s TO %(role)s;` or set login_user to that role" % found
 
 
 def in_use(holder, complaint=None):

@@ -11,6 +11,8 @@ Private to this collection.
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
+
 USER_SCHEMA = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'"
 
 # REINDEX CONCURRENTLY names what it builds, and what it replaces, in this way: an unfinished one leaves it behind.
@@ -28,9 +30,7 @@ WITH settings AS (
            current_setting('autovacuum_analyze_threshold')::float8 AS analyze_threshold,
            current_setting('autovacuum_analyze_scale_factor')::float8 AS analyze_scale
 ), tables AS MATERIALIZED (
-    SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name,
-           format('%%I.%%I', n.nspname, c.relname) AS quoted,
-           c.relpages * s.block_size AS bytes,
+    SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relpages * s.block_size AS bytes,
            greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::float8 AS rows,
            pg_stat_get_live_tuples(c.oid) AS live_rows,
            pg_stat_get_dead_tuples(c.oid) AS dead_rows,
@@ -70,12 +70,14 @@ WITH settings AS (
            ) AS place
     FROM tables
 )
-SELECT schema, name, quoted, bytes::float8 AS bytes, rows, live_rows, dead_rows,
+SELECT schema, name, bytes::float8 AS bytes, rows, live_rows, dead_rows,
        dead_rows / greatest(live_rows + dead_rows, 1)::float8 AS dead_ratio,
        changed_rows, autovacuum, vacuum_threshold, analyze_threshold, xid_age, multixact_age,
        extract(epoch FROM vacuumed)::float8 AS vacuumed, extract(epoch FROM analyzed)::float8 AS analyzed,
-       greatest(0, extract(epoch FROM clock_timestamp() - vacuumed))::float8 AS vacuumed_seconds,
-       greatest(0, extract(epoch FROM clock_timestamp() - analyzed))::float8 AS analyzed_seconds,
+       CASE WHEN vacuumed IS NOT NULL THEN greatest(0, extract(epoch FROM clock_timestamp() - vacuumed)) END::float8
+           AS vacuumed_seconds,
+       CASE WHEN analyzed IS NOT NULL THEN greatest(0, extract(epoch FROM clock_timestamp() - analyzed)) END::float8
+           AS analyzed_seconds,
        sequential_scans, sequential_rows,
        (SELECT coalesce(sum(pg_stat_get_numscans(i.indexrelid)), 0)::float8 FROM pg_index i
         WHERE i.indrelid = ranked.oid) AS index_scans,
@@ -85,12 +87,12 @@ WHERE place <= %(top)s
 ORDER BY bytes DESC, schema, name
 """
 
+# Which index a session builds is hidden from a role without pg_read_all_stats. It holds a lock on the table.
 # Two indexes are the same when all that makes up their definition is. Stored expressions carry their position in the
 # text of the command, which is no part of what they mean. Of the same ones, that is kept which something depends on.
 INDEXES = """
 WITH indexes AS MATERIALIZED (
-    SELECT i.indexrelid, n.nspname::text AS schema, c.relname::text AS name,
-           format('%%I.%%I', n.nspname, c.relname) AS quoted, t.relname::text AS "table",
+    SELECT i.indexrelid, i.indrelid, n.nspname::text AS schema, c.relname::text AS name, t.relname::text AS "table",
            c.relpages * current_setting('block_size')::bigint AS bytes,
            pg_stat_get_numscans(i.indexrelid) AS scans,
            i.indisvalid AS valid, i.indisunique AS is_unique, c.relname ~ '{left_behind}' AS left_behind,
@@ -112,17 +114,23 @@ WITH indexes AS MATERIALIZED (
     FROM indexes
     WHERE valid
     WINDOW kept AS (PARTITION BY definition ORDER BY is_primary DESC, needed DESC, scans DESC, indexrelid)
+), hidden_builds AS MATERIALIZED (
+    SELECT l.relation
+    FROM pg_stat_progress_create_index p JOIN pg_locks l ON l.pid = p.pid
+    WHERE p.index_relid IS NULL AND l.locktype = 'relation' AND l.relation IS NOT NULL
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
 ), found AS (
-    SELECT 'unused' AS kind, schema, name, quoted, "table", bytes, scans, NULL AS duplicate_of, is_unique, left_behind,
-           indexrelid
+    SELECT 'unused' AS kind, schema, name, "table", bytes, scans, NULL AS duplicate_of, is_unique, left_behind,
+           false AS building, indexrelid
     FROM indexes
     WHERE valid AND scans = 0 AND NOT needed AND NOT of_partition
     UNION ALL
-    SELECT 'duplicate', schema, name, quoted, "table", bytes, scans, duplicate_of, is_unique, left_behind, indexrelid
+    SELECT 'duplicate', schema, name, "table", bytes, scans, duplicate_of, is_unique, left_behind, false, indexrelid
     FROM same
     WHERE place > 1 AND NOT needed AND NOT of_partition
     UNION ALL
-    SELECT 'invalid', schema, name, quoted, "table", bytes, scans, NULL, is_unique, left_behind, indexrelid
+    SELECT 'invalid', schema, name, "table", bytes, scans, NULL, is_unique, left_behind,
+           CASE WHEN indrelid NOT IN (SELECT relation FROM hidden_builds) THEN false END, indexrelid
     FROM indexes
     WHERE NOT valid AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = indexrelid)
 ), ranked AS (
@@ -130,8 +138,9 @@ WITH indexes AS MATERIALIZED (
            row_number() OVER (PARTITION BY kind ORDER BY bytes DESC, schema, name) AS place
     FROM found
 )
-SELECT kind, schema, name, quoted, "table", bytes::float8 AS bytes, scans, duplicate_of, is_unique, left_behind, total,
-       (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = indexrelid)
+SELECT kind, schema, name, "table", bytes::float8 AS bytes, scans, duplicate_of, is_unique, left_behind, building,
+       total,
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = indexrelid)
            AS columns
 FROM ranked
 WHERE place <= %(top)s
@@ -141,7 +150,8 @@ ORDER BY kind, place
 # Any order of the columns serves, as long as they are the first of the index. A partial one on "IS NOT NULL" does too.
 FOREIGN_KEYS = """
 SELECT n.nspname::text AS schema, c.relname::text AS "table", con.conname::text AS name,
-       (SELECT string_agg(a.attname, ', ' ORDER BY k.place)
+       c.relkind = 'p' AS partitioned,
+       (SELECT array_agg(a.attname::text ORDER BY k.place)
         FROM unnest(con.conkey) WITH ORDINALITY k (attnum, place)
         JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum) AS columns,
        rn.nspname || '.' || r.relname AS referenced,
@@ -166,7 +176,8 @@ LIMIT %(top)s
 # A sequence ends at its own limit or, sooner, at that of the column that it fills.
 SEQUENCES = """
 WITH sequences AS (
-    SELECT n.nspname::text AS schema, c.relname::text AS name, o."table", o."column", s.seqincrement > 0 AS ascends,
+    SELECT n.nspname::text AS schema, c.relname::text AS name, o.table_schema, o."table", o."column",
+           o.type IN ('int2'::regtype, 'int4'::regtype) AS narrow_column, s.seqincrement > 0 AS ascends,
            s.seqcycle AS cycles, s.seqmin::numeric AS lowest,
            least(s.seqmax, CASE o.type WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END)
                ::numeric AS highest,
@@ -176,22 +187,25 @@ WITH sequences AS (
     JOIN pg_class c ON c.oid = s.seqrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN LATERAL (
-        SELECT a.atttypid AS type, a.attname::text AS "column", t.relname::text AS "table"
+        SELECT a.atttypid AS type, a.attname::text AS "column", t.relname::text AS "table",
+               tn.nspname::text AS table_schema
         FROM pg_depend d
         JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
         JOIN pg_class t ON t.oid = d.refobjid
+        JOIN pg_namespace tn ON tn.oid = t.relnamespace
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
           AND d.deptype IN ('a', 'i')
         LIMIT 1
     ) o ON true
     WHERE {user_schema} AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
 )
-SELECT schema, name, "table", "column", last, cycles,
+SELECT schema, name, table_schema, "table", "column", narrow_column, last, ascends, cycles,
        (CASE WHEN ascends THEN highest ELSE lowest END)::float8 AS "limit",
        coalesce(CASE WHEN ascends THEN (last - lowest) / greatest(highest - lowest, 1)
             ELSE (highest - last) / greatest(highest - lowest, 1) END, 0)::float8 AS ratio,
        count(*) OVER () AS total,
-       count(*) FILTER (WHERE NOT readable) OVER () AS hidden
+       count(*) FILTER (WHERE NOT readable) OVER () AS hidden,
+       (SELECT array_agg(DISTINCT schema ORDER BY schema) FROM sequences WHERE NOT readable) AS hidden_in
 FROM sequences
 ORDER BY readable DESC, ratio DESC, schema, name
 LIMIT %(top)s
@@ -205,7 +219,7 @@ def tables(client, top):
         "tables_total": found[0]["total"] if found else 0,
         "tables_bytes": found[0]["total_bytes"] if found else 0.0,
     }
-    return dict(whole, tables=_without(found, "total", "total_bytes"))
+    return dict(whole, tables=_quoted(_without(found, "total", "total_bytes")))
 
 
 def indexes(client, top):
@@ -214,7 +228,7 @@ def indexes(client, top):
     parts = {}
     for kind in ("unused", "duplicate", "invalid"):
         of_kind = [row for row in found if row["kind"] == kind]
-        parts["%s_indexes" % kind] = _without(of_kind, "kind", "total")
+        parts["%s_indexes" % kind] = _quoted(_without(of_kind, "kind", "total"))
         parts["%s_indexes_total" % kind] = of_kind[0]["total"] if of_kind else 0
     return parts
 
@@ -229,15 +243,20 @@ def foreign_keys(client, top):
 
 
 def sequences(client, top):
-    """``sequences``, ``sequences_total``, ``sequences_hidden``."""
+    """``sequences``, ``sequences_total``, ``sequences_hidden``, ``sequences_hidden_in``."""
     found = client.rows(SEQUENCES.format(user_schema=USER_SCHEMA), {"top": top})
     hidden = found[0]["hidden"] if found else 0
     readable = [row for row in found if row["last"] is not None]
     return {
-        "sequences": _without(readable, "total", "hidden"),
+        "sequences": _without(readable, "total", "hidden", "hidden_in"),
         "sequences_total": found[0]["total"] if found else 0,
         "sequences_hidden": hidden,
+        "sequences_hidden_in": (found[0]["hidden_in"] or [])[:top] if found else [],
     }
+
+
+def _quoted(rows):
+    return [dict(row, quoted="%s.%s" % (sql_identifier(row["schema"]), sql_identifier(row["name"]))) for row in rows]
 
 
 def _without(rows, *fields):

@@ -9,6 +9,8 @@ Private to this collection.
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import APPLICATION_NAME
+
 # Transaction IDs are compared in a circle of 2^32, so that 2^31 of them is as far as one may lag behind.
 AGES = """
 SELECT datname::text AS name, age(datfrozenxid) AS xid_age, age(datfrozenxid) / 2147483648.0::float8 AS xid_ratio,
@@ -24,23 +26,24 @@ LIMIT %(top)s
 # Whoever needs old row versions keeps VACUUM from removing them, in every table.
 XMIN_HOLDERS = """
 WITH holders AS (
-    SELECT CASE backend_type WHEN 'walsender' THEN 'standby' ELSE 'session' END AS kind,
+    SELECT CASE WHEN pid IN (SELECT r.pid FROM pg_stat_replication r) THEN 'standby' ELSE 'session' END AS kind,
            pid, extract(epoch FROM backend_start)::float8 AS backend_start,
            extract(epoch FROM xact_start)::float8 AS transaction_start,
            concat_ws(' ', usename, nullif(application_name, '')) AS name,
            greatest(age(backend_xmin), age(backend_xid)) AS xid_age,
-           greatest(0, extract(epoch FROM clock_timestamp() - xact_start))::float8 AS seconds,
-           state, backend_type
+           CASE WHEN xact_start IS NOT NULL
+                THEN greatest(0, extract(epoch FROM clock_timestamp() - xact_start)) END::float8 AS seconds,
+           state, backend_type, datname::text AS database
     FROM pg_stat_activity
-    WHERE pid <> pg_backend_pid() AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+    WHERE application_name IS DISTINCT FROM %(own)s AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
     UNION ALL
     SELECT 'slot', NULL, NULL, NULL, slot_name::text, greatest(age(xmin), age(catalog_xmin)), NULL,
-           CASE WHEN active THEN 'active' ELSE 'inactive' END, NULL
+           CASE WHEN active THEN 'active' ELSE 'inactive' END, NULL, database::text
     FROM pg_replication_slots
     WHERE xmin IS NOT NULL OR catalog_xmin IS NOT NULL
     UNION ALL
     SELECT 'prepared transaction', NULL, NULL, NULL, gid, age(transaction),
-           extract(epoch FROM clock_timestamp() - prepared)::float8, 'prepared', NULL
+           extract(epoch FROM clock_timestamp() - prepared)::float8, 'prepared', NULL, database::text
     FROM pg_prepared_xacts
 )
 SELECT holders.*, count(*) OVER () AS total FROM holders ORDER BY xid_age DESC, kind, name LIMIT %(top)s
@@ -145,7 +148,7 @@ def ages(client, top):
 
 def xmin_holders(client, top):
     """``xmin_holders`` and its ``_total``."""
-    return _listed("xmin_holders", client.rows(XMIN_HOLDERS, {"top": top}), top)
+    return _listed("xmin_holders", client.rows(XMIN_HOLDERS, {"top": top, "own": APPLICATION_NAME}), top)
 
 
 def counters(client):
@@ -159,9 +162,18 @@ def checkpoints(client, version_num):
     return {"checkpoints": client.row(CHECKPOINTS.format(**names))}
 
 
-def replication(client, top):
-    """``replicas`` and its ``_total``, ``standby``."""
-    return dict(_listed("replicas", client.rows(REPLICAS), top), standby=client.row(STANDBY))
+def replication(client, top, unknown, hint):
+    """``replicas`` and its ``_total``. What the role may not see of them is named in ``unknown``, with the ``hint``."""
+    parts = _listed("replicas", client.rows(REPLICAS), top)
+    hidden = sum(row["state"] is None for row in parts["replicas"])
+    if hidden:
+        unknown.add("replicas.*", "the positions of %d replicas are hidden from %s" % (hidden, client.role), hint)
+    return parts
+
+
+def standby(client):
+    """``standby``."""
+    return {"standby": client.row(STANDBY)}
 
 
 def slots(client, version_num, top):

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.module_utils._redact import hide_passwords
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _sql_text as sql_text
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import APPLICATION_NAME
 
 # What a client may write into a query that is meant to take long, in a comment of SQL: /* no-alert */ or -- no-alert.
 MUTE_PATTERN = r"(/\*(?:(?!\*/).)*no-alert.*?\*/|--[^\n]*no-alert)"
@@ -18,11 +20,22 @@ SELECT current_setting('server_version') AS version,
        extract(epoch FROM pg_postmaster_start_time())::float8 AS started,
        current_user::text AS role,
        current_database()::text AS database,
-       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_all
+       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_all,
+       pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') AS sees_settings,
+       pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS member
+"""
+
+# A standby has the identifier of its primary, and is another server all the same.
+IDENTITY_OF_SERVER = """
+SELECT 'postgresql:' || system_identifier
+       || CASE WHEN pg_is_in_recovery() THEN ':standby:' || extract(epoch FROM pg_postmaster_start_time()) ELSE '' END
+       AS identity
+FROM pg_control_system()
 """
 
 # pg_blocking_pids() takes the lock manager for itself for a moment, so it is asked about waiting sessions only.
 # Ages are taken from the clock, not from the start of this transaction.
+# Of a session that is hidden from the role, its role, database and application are visible, and so are its locks.
 SESSIONS = """
 WITH waiting AS (
     SELECT DISTINCT ON (l.pid) l.pid, l.locktype, l.mode, {waitstart} AS waitstart,
@@ -46,15 +59,21 @@ SELECT a.pid,
        a.wait_event_type,
        a.wait_event,
        extract(epoch FROM a.xact_start)::float8 AS transaction_start,
-       greatest(0, extract(epoch FROM t.now - a.xact_start))::float8 AS transaction_seconds,
+       CASE WHEN a.xact_start IS NOT NULL THEN greatest(0, extract(epoch FROM t.now - a.xact_start)) END::float8
+           AS transaction_seconds,
        CASE WHEN a.state = 'active' THEN greatest(0, extract(epoch FROM t.now - a.query_start)) END::float8
            AS query_seconds,
        extract(epoch FROM a.state_change)::float8 AS state_start,
-       greatest(0, extract(epoch FROM t.now - a.state_change))::float8 AS state_seconds,
-       CASE WHEN a.state <> 'idle' OR a.state IS NULL THEN left(a.query, %(query_length)s) END AS query,
+       CASE WHEN a.state_change IS NOT NULL THEN greatest(0, extract(epoch FROM t.now - a.state_change)) END::float8
+           AS state_seconds,
+       CASE WHEN a.backend_type IS NOT NULL AND (a.state <> 'idle' OR a.state IS NULL)
+            THEN left(a.query, %(query_length)s) END AS query,
        coalesce(a.query ~ %(mute)s, false) AS muted,
-       CASE WHEN a.wait_event_type = 'Lock' THEN pg_blocking_pids(a.pid) ELSE '{{}}' END AS blocked_by,
-       CASE WHEN a.wait_event_type = 'Lock'
+       a.application_name IS NOT DISTINCT FROM %(own)s AS own,
+       CASE WHEN a.wait_event_type = 'Lock' OR a.backend_type IS NULL AND w.pid IS NOT NULL
+            THEN pg_blocking_pids(a.pid) ELSE '{{}}' END AS blocked_by,
+       CASE WHEN (a.wait_event_type = 'Lock' OR a.backend_type IS NULL)
+                 AND coalesce(w.waitstart, a.query_start) IS NOT NULL
             THEN greatest(0, extract(epoch FROM t.now - coalesce(w.waitstart, a.query_start))) END::float8
            AS wait_seconds,
        w.locktype AS lock_type,
@@ -83,21 +102,38 @@ IDENTITY = (
 
 
 def server(client):
-    """Version, role and database of the connection."""
-    return client.row(SERVER)
+    """Version, role and database of the connection, and the ``hint`` for what is hidden from the role, or null."""
+    found = client.row(SERVER)
+    member = found.pop("member")
+    complete = found["sees_all"] and found["sees_settings"]
+    hint = None if complete else pg_rights.monitoring_hint(found["role"], member, found["version_num"])
+    return dict(found, hint=hint)
 
 
-def sessions(client, version_num, query_length):
-    """Every session but our own, with whom it waits for."""
+def identity(client):
+    """What tells this server from all others."""
+    return client.row(IDENTITY_OF_SERVER)["identity"]
+
+
+def sessions(client, version_num, query_length, show_literals=False):
+    """Every session but this one, with whom it waits for. ``own``: it is another one of this collection."""
     sql = SESSIONS.format(
         # 14 notes when a wait began; before, the start of the query stands for it: never too short a wait.
         waitstart="l.waitstart" if version_num >= 140000 else "NULL::timestamptz",
         leader_pid="a.leader_pid" if version_num >= 130000 else "NULL::int",
     )
-    found = client.rows(sql, {"query_length": query_length, "mute": MUTE_PATTERN})
+    parameters = {"query_length": sql_text.FETCHED, "mute": MUTE_PATTERN, "own": APPLICATION_NAME}
+    found = client.rows(sql, parameters)
     for session in found:
-        session["query"] = hide_passwords(session["query"])
+        # That of an autovacuum is no SQL: the server writes it, without quotes around names.
+        shows = show_literals or session["backend_type"] == "autovacuum worker"
+        session["query"] = sql_text.shown(session["query"], query_length, shows)
     return found
+
+
+def is_hidden(session):
+    """Whether it is a session of a client, for all that the role may see, whose state is hidden from the role."""
+    return session["backend_type"] is None and session["user"] is not None and session["database"] is not None
 
 
 def described(session, *more):
@@ -117,6 +153,8 @@ def blocking(found, prepared, top):
     # A parallel worker waits in the name of its leader.
     blockers = {}
     for session in found:
+        if session.get("own"):
+            continue
         for pid in session["blocked_by"]:
             blockers.setdefault(session["leader_pid"] or session["pid"], set()).add(pid)
     behind = {}
@@ -124,7 +162,7 @@ def blocking(found, prepared, top):
         for root in _roots(pid, blockers, by_pid):
             behind.setdefault(root, set()).add(pid)
     trees = [_tree(root, waiting - {root}, blockers, by_pid, prepared, top) for root, waiting in behind.items()]
-    return sorted(trees, key=lambda tree: (-tree["waiting"], -tree["longest_wait_seconds"], tree["pid"]))
+    return sorted(trees, key=lambda tree: (-tree["waiting"], -(tree["longest_wait_seconds"] or 0.0), tree["pid"]))
 
 
 def _roots(pid, blockers, by_pid):
@@ -142,6 +180,12 @@ def _waited(by_pid, pid):
     return (by_pid.get(pid) or {}).get("wait_seconds") or 0.0
 
 
+def _longest_wait(waiting, by_pid):
+    """The longest wait in seconds; null where that of a session is hidden from the role."""
+    hidden = any(pid in by_pid and is_hidden(by_pid[pid]) and by_pid[pid]["wait_seconds"] is None for pid in waiting)
+    return None if hidden else max([_waited(by_pid, pid) for pid in waiting] or [0.0])
+
+
 def _tree(root, waiting, blockers, by_pid, prepared, top):
     session = by_pid.get(root)
     tree = described(session) if session else dict.fromkeys(IDENTITY)
@@ -150,7 +194,7 @@ def _tree(root, waiting, blockers, by_pid, prepared, top):
     tree.update(
         waiting=len(waiting),
         waiting_directly=sum(root in blockers[pid] for pid in waiting),
-        longest_wait_seconds=max([_waited(by_pid, pid) for pid in waiting] or [0.0]),
+        longest_wait_seconds=_longest_wait(waiting, by_pid),
         in_circle=root in blockers,
         prepared_gids=[row["gid"] for row in prepared or []][:top] if root == 0 else [],
         safe_action=safe_action(root, session),

@@ -6,16 +6,29 @@
 
 from __future__ import annotations
 
+import re
+
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _sql_text as sql_text
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import MARK, QueryFailed
-from ansible_collections.tracktion.ops.plugins.module_utils._redact import hide_passwords
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
 
 # The extension's columns, not the server's version, decide: after pg_upgrade an old extension lives on a new server.
+# A library that is loaded when the server starts defines its settings, which every role may see.
 EXTENSION = """
 SELECT (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries') AS preloaded,
+       EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max') AS loaded,
        e.extversion AS version, n.nspname::text AS schema, quote_ident(n.nspname) AS quoted_schema,
        (SELECT array_agg(a.attname::text) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
         WHERE c.relnamespace = n.oid AND c.relname = 'pg_stat_statements' AND a.attnum > 0) AS columns,
-       EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'pg_stat_statements_info') AS has_info
+       EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'pg_stat_statements_info')
+           AS has_info,
+       has_schema_privilege(n.oid, 'USAGE') AS reaches_schema,
+       (SELECT has_table_privilege(c.oid, 'SELECT') FROM pg_class c
+        WHERE c.relnamespace = n.oid AND c.relname = 'pg_stat_statements') AS reads_view,
+       (SELECT array_agg(p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')') FROM pg_proc p
+        WHERE p.pronamespace = n.oid AND p.proname IN ('pg_stat_statements', 'pg_stat_statements_info')
+          AND NOT has_function_privilege(p.oid, 'EXECUTE')) AS denied_functions
 FROM (SELECT) nothing
 LEFT JOIN pg_extension e ON e.extname = 'pg_stat_statements'
 LEFT JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -29,8 +42,8 @@ WITH statements AS MATERIALIZED (
     FROM {schema}.pg_stat_statements s
     WHERE s.query IS NULL OR position(%(mark)s IN s.query) = 0
 )
-SELECT s.queryid::text AS id, d.datname::text AS database, r.rolname::text AS "user",
-       left(s.query, %(query_length)s) AS query, s.calls,
+SELECT s.queryid::text AS id, s.queryid IS NULL AS hidden, d.datname::text AS database, r.rolname::text AS "user",
+       CASE WHEN s.queryid IS NOT NULL THEN left(s.query, %(query_length)s) END AS query, s.calls,
        ({mean} / 1000)::float8 AS mean_seconds, ({longest} / 1000)::float8 AS max_seconds,
        ({total} / 1000)::float8 AS total_seconds, ({total} / greatest(s.whole, 0.001))::float8 AS share,
        s.rows, s.shared_blks_hit AS blocks_hit, s.shared_blks_read AS blocks_read,
@@ -48,24 +61,21 @@ SELECT greatest(0, extract(epoch FROM clock_timestamp() - stats_reset))::float8 
 FROM {schema}.pg_stat_statements_info()
 """
 
-NOT_LOADED = "55000"
+# One entry of a list of names, with or without quotes.
+LIBRARY = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 
-def statements(client, top, min_calls, query_length):
+def statements(client, top, min_calls, query_length, show_literals, unknown, hint):
     """``statements``, ``slowest_statements``, ``heaviest_statements``.
 
-    ``statements.state``: ``on``; ``not_created`` (the library may or may not be loaded, see ``loaded``: null where the
-    role may not see it); ``not_loaded`` (the extension is there, its library is not).
+    ``statements.state``: ``on``; ``not_created`` (the library may or may not be loaded, see ``loaded``); ``not_loaded``
+    (the extension is there, its library is not). What the role may not see is named in ``unknown``, with the ``hint``.
     """
     extension = client.row(EXTENSION)
-    loaded = None
-    if extension["preloaded"] is not None:
-        names = [name.strip(' "').rpartition("/")[2] for name in extension["preloaded"].split(",")]
-        loaded = "pg_stat_statements" in names
     summary = {
         "state": "not_created",
-        "loaded": loaded,
-        "preloaded_libraries": extension["preloaded"],
+        "loaded": extension["loaded"],
+        "preloaded_libraries": libraries(extension["preloaded"]),
         "version": extension["version"],
         "total": None,
         "total_seconds": None,
@@ -74,23 +84,25 @@ def statements(client, top, min_calls, query_length):
     parts = {"statements": summary, "slowest_statements": [], "heaviest_statements": []}
     if extension["version"] is None:
         return parts
-    if loaded is False:
+    if not extension["loaded"]:
         # To ask it all the same would be an error in the server's log, at each diagnosis.
         summary["state"] = "not_loaded"
         return parts
+    summary["state"] = "on"
     try:
+        missing = missing_rights(extension, client.role)
+        if missing:
+            raise QueryFailed("the role %s may not read pg_stat_statements" % client.role, cure=missing)
         found = client.rows(
             STATEMENTS.format(schema=extension["quoted_schema"], **column_names(extension["columns"])),
-            {"top": top, "min_calls": min_calls, "query_length": query_length, "mark": MARK},
+            {"top": top, "min_calls": min_calls, "query_length": sql_text.FETCHED, "mark": MARK},
         )
     except QueryFailed as exc:
-        if exc.sqlstate != NOT_LOADED:
-            raise
-        summary.update(state="not_loaded", loaded=False)
+        for part in ("slowest_statements", "heaviest_statements"):
+            parts[part] = None
+            unknown.add(part, exc, exc.cure)
         return parts
     summary.update(
-        state="on",
-        loaded=True,
         total=found[0]["number"] if found else 0,
         total_seconds=found[0]["whole_seconds"] if found else 0.0,
     )
@@ -98,9 +110,45 @@ def statements(client, top, min_calls, query_length):
         summary["since_seconds"] = client.row(SINCE.format(schema=extension["quoted_schema"]))["seconds"]
     slowest = sorted((row for row in found if row["calls"] >= min_calls), key=lambda row: row["slow"])[:top]
     heaviest = sorted(found, key=lambda row: row["heavy"])[:top]
-    parts["slowest_statements"] = [_described(row) for row in slowest]
-    parts["heaviest_statements"] = [_described(row) for row in heaviest]
+    for part, rows in (("slowest_statements", slowest), ("heaviest_statements", heaviest)):
+        if any(row["hidden"] for row in rows):
+            unknown.add(part + ".*", "the texts of statements of other roles are hidden from %s" % client.role, hint)
+        parts[part] = [_described(row, query_length, show_literals) for row in first_hidden(rows)]
     return parts
+
+
+def first_hidden(rows):
+    """``rows`` with only the first hidden one of each database and role: nothing else tells hidden ones apart."""
+    kept, seen = [], set()
+    for row in rows:
+        key = (row["database"], row["user"])
+        if not row["hidden"] or key not in seen:
+            kept.append(row)
+        if row["hidden"]:
+            seen.add(key)
+    return kept
+
+
+def libraries(setting):
+    """The names in the setting shared_preload_libraries; null where it is null."""
+    if setting is None:
+        return None
+    return [quoted.replace('""', '"') or plain for quoted, plain in LIBRARY.findall(setting)]
+
+
+def missing_rights(extension, role):
+    """The hint for what keeps ``role`` from reading the view, or null."""
+    schema = sql_identifier(extension["schema"])
+    wanted = []
+    if not extension["reaches_schema"]:
+        wanted.append("USAGE ON SCHEMA %s" % schema)
+    if not extension["reads_view"]:
+        wanted.append("SELECT ON %s.pg_stat_statements" % schema)
+    if extension["denied_functions"]:
+        names = ["%s.%s" % (schema, signature) for signature in sorted(extension["denied_functions"])]
+        wanted.append("EXECUTE ON FUNCTION %s" % ", ".join(names))
+    commands = ["`%s`" % pg_rights.grant(each, role) for each in wanted]
+    return pg_rights.SUPERUSER % " and ".join(commands) if commands else None
 
 
 def column_names(columns):
@@ -118,7 +166,8 @@ def column_names(columns):
     }
 
 
-def _described(row):
-    shown = {name: value for name, value in row.items() if name not in ("heavy", "slow", "number", "whole_seconds")}
-    shown["query"] = hide_passwords(shown["query"])
+def _described(row, query_length, show_literals):
+    dropped = ("hidden", "heavy", "slow", "number", "whole_seconds")
+    shown = {name: value for name, value in row.items() if name not in dropped}
+    shown["query"] = sql_text.shown(shown["query"], query_length, show_literals)
     return shown

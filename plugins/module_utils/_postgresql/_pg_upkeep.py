@@ -10,6 +10,7 @@ Private to this collection.
 from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._pg_relations import LEFT_BEHIND
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
 
 # Locks that do not go together with the one that VACUUM, ANALYZE and REINDEX CONCURRENTLY take.
 CONFLICTING = [
@@ -27,9 +28,9 @@ SIZE = """
 """
 
 WHOSE = """
-       quote_ident(n.nspname) AS quoted_schema, quote_ident(pg_get_userbyid(t.relowner)) AS owner,
+       n.nspname::text AS schema, pg_get_userbyid(t.relowner)::text AS owner,
        (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = t.relowner) AS superuser_owns,
-       quote_ident(current_user) AS role, has_schema_privilege(n.oid, 'USAGE') AS reaches_schema
+       current_user::text AS role, has_schema_privilege(n.oid, 'USAGE') AS reaches_schema
 """
 
 # Before PostgreSQL 17 there is no privilege that can be granted. Only REINDEX is not for the owner of the database.
@@ -40,8 +41,7 @@ NOT t.relisshared AND (SELECT pg_has_role(d.datdba, 'USAGE') FROM pg_database d 
 
 TABLE = """
 SELECT t.oid AS table_oid, t.oid, t.relname::text AS "table", t.relkind::text AS kind,
-       t.relpersistence = 't' AS temporary, format('%%I.%%I', n.nspname, t.relname) AS quoted_table,
-       format('%%I.%%I', n.nspname, t.relname) AS quoted,
+       t.relpersistence = 't' AS temporary, t.relname::text AS name,
        {whose}, {maintains} OR {owns_database} AS permitted,
        t.reltoastrelid AS toast_oid, {size},
        pg_stat_get_live_tuples(t.oid) AS live_rows, pg_stat_get_dead_tuples(t.oid) AS dead_rows,
@@ -58,13 +58,13 @@ WHERE n.nspname = %(schema)s AND t.relname = %(name)s
 # What could tell before a REINDEX that it is in vain: plain columns alone, whose functions are the server's own.
 INDEX = """
 SELECT t.oid AS table_oid, c.oid, t.relname::text AS "table", c.relkind::text AS kind,
-       c.relpersistence = 't' AS temporary, format('%%I.%%I', n.nspname, t.relname) AS quoted_table,
-       format('%%I.%%I', n.nspname, c.relname) AS quoted,
+       c.relpersistence = 't' AS temporary, c.relname::text AS name,
        {whose}, {maintains} AS permitted,
        {size}, i.indisvalid AS valid, i.indisexclusion AS excludes,
        c.relname ~ '{left_behind}' AS left_behind,
        CASE WHEN i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND has_table_privilege(t.oid, 'SELECT')
-           THEN (SELECT array_agg(quote_ident(a.attname) ORDER BY k.place)
+               AND NOT row_security_active(t.oid)
+           THEN (SELECT array_agg(a.attname::text ORDER BY k.place)
                  FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
                  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum
                  WHERE k.place <= i.indnkeyatts) END AS unique_columns,
@@ -116,12 +116,12 @@ LIMIT 1
 
 # Invalid ones that bear such a name, of one table.
 LEFT_BEHIND_INDEXES = """
-SELECT format('%%I.%%I', n.nspname, c.relname) AS quoted
+SELECT n.nspname::text AS schema, c.relname::text AS name
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indrelid = %(oid)s AND NOT i.indisvalid AND c.relname ~ '{left_behind}'
-ORDER BY 1
+ORDER BY 1, 2
 """.format(left_behind=LEFT_BEHIND)
 
 DUPLICATES = "SELECT EXISTS (SELECT FROM {table} {known} GROUP BY {columns} HAVING count(*) > 1) AS found"
@@ -130,7 +130,7 @@ DUPLICATES = "SELECT EXISTS (SELECT FROM {table} {known} GROUP BY {columns} HAVI
 def table(client, named):
     """The table ``named``, or null where there is none. Raises QueryFailed."""
     sql = TABLE.format(whose=WHOSE, maintains=_maintains(client), owns_database=OWNS_DATABASE, size=SIZE.format(c="t"))
-    return _one(client.rows(sql, _names(named)))
+    return _quoted(_one(client.rows(sql, _names(named))))
 
 
 def index(client, named):
@@ -142,7 +142,7 @@ def index(client, named):
         left_behind=LEFT_BEHIND,
         nulls_equal="i.indnullsnotdistinct" if client.connection.server_version >= 150000 else "false",
     )
-    return _one(client.rows(sql, _names(named)))
+    return _quoted(_one(client.rows(sql, _names(named))))
 
 
 def in_the_way(client, relation):
@@ -161,14 +161,17 @@ def old_transaction(client, relation, seconds):
 
 def left_behind(client, relation):
     """The invalid indexes of the table that an unfinished REINDEX has left behind, quoted."""
-    return [row["quoted"] for row in client.rows(LEFT_BEHIND_INDEXES, {"oid": relation["table_oid"]})]
+    return [
+        _qualified(row["schema"], row["name"])
+        for row in client.rows(LEFT_BEHIND_INDEXES, {"oid": relation["table_oid"]})
+    ]
 
 
 def has_duplicates(client, relation):
     """Whether rows of the table contradict its unique index; null where that cannot be found out beforehand."""
-    columns = relation["unique_columns"]
-    if not columns:
+    if not relation["unique_columns"]:
         return None
+    columns = [sql_identifier(name) for name in relation["unique_columns"]]
     known = "" if relation["nulls_equal"] else "WHERE %s" % " AND ".join("%s IS NOT NULL" % each for each in columns)
     sql = DUPLICATES.format(table=relation["quoted_table"], known=known, columns=", ".join(columns))
     return client.row(sql)["found"]
@@ -180,6 +183,24 @@ def _maintains(client):
 
 def _names(named):
     return {"schema": named["schema"], "name": named["name"]}
+
+
+def _quoted(found):
+    """``found`` with all names as SQL has them, but for those of the table and the object alone; null for null."""
+    if found is None:
+        return None
+    return dict(
+        found,
+        quoted=_qualified(found["schema"], found["name"]),
+        quoted_schema=sql_identifier(found["schema"]),
+        quoted_table=_qualified(found["schema"], found["table"]),
+        owner=sql_identifier(found["owner"]),
+        role=sql_identifier(found["role"]),
+    )
+
+
+def _qualified(schema, name):
+    return "%s.%s" % (sql_identifier(schema), sql_identifier(name))
 
 
 def _one(rows):

@@ -12,12 +12,20 @@ import select
 import socket
 import threading
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    Deadline,
+    Failure,
+    OutOfTime,
+    cut,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 
 APPLICATION_NAME = "tracktion.ops"
 
-# Stands in every query that measures, so that statistics of statements can leave our own out.
+# In every statement of this collection, so that statistics of statements can leave it out.
 MARK = "/* tracktion.ops */"
 
 # A diagnosis must not queue behind the lock it is there to find (nor make others queue behind it).
@@ -25,9 +33,18 @@ LOCK_TIMEOUT_MS = 50
 
 # Sent in one message with the query: LOCAL leaves nothing behind in a session that a pooler hands on to others.
 # Compiling a query over the catalogs of 15,000 indexes takes 0.7 s, running it 0.1 s.
-SETTINGS = (
-    "SET TRANSACTION READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = %d; SET LOCAL lock_timeout = %d; "
+SETTINGS = "".join(
+    "SET %s %s; " % (MARK, setting)
+    for setting in (
+        "TRANSACTION READ ONLY",
+        "LOCAL jit = off",
+        "LOCAL statement_timeout = %d",
+        "LOCAL lock_timeout = %d",
+    )
 )
+
+# SQLSTATE classes whose messages name objects and settings of the server. All others may quote data.
+WITHOUT_DATA = ("08", "0A", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
 
 # How often a command that takes its time is watched.
 WATCH_SECONDS = 1.0
@@ -135,8 +152,8 @@ class QueryFailed(Failure):
 
     kind = "query_failed"
 
-    def __init__(self, message, sqlstate=None, said=None):
-        super().__init__(message)
+    def __init__(self, message, sqlstate=None, said=None, cure=None):
+        super().__init__(message, cure)
         self.sqlstate = sqlstate
         self.said = said
 
@@ -154,12 +171,14 @@ def connect(options):
     key = tuple(options[name] for name in CONNECTION_SPEC if name not in ("timeout", "deadline"))
     deadline = Deadline(options["deadline"])
     kept = _kept.get(key)
-    if kept is None:
+    if kept is None or isinstance(kept, OutOfTime):
         try:
             kept = Client(_open(options, deadline), options)
+            _at_end.at_end(kept.connection.close)
         except CannotConnect as exc:
             kept = exc
-        _kept[key] = kept
+        if not isinstance(kept, OutOfTime):
+            _kept[key] = kept
     if isinstance(kept, CannotConnect):
         raise kept
     if kept.connection.closed:
@@ -183,16 +202,35 @@ class Client:
 
     def __init__(self, connection, options):
         self.connection = connection
-        self.login_user = options["login_user"]
+        # The role in force, once a query has been sent.
+        self.role = options["login_user"]
         # Both of the call that is being served: connect() sets them anew each time.
         self.timeout = options["timeout"]
         self.deadline = None
+        self._denied = None
 
     def rows(self, sql, parameters=None):
-        """All rows of ``sql`` as dictionaries. Raises QueryFailed."""
-        seconds = self.deadline.remaining(at_most=self.timeout)
-        if seconds <= 0:
-            raise QueryFailed("the deadline of this measurement was over before it was read")
+        """All rows of ``sql`` as dictionaries. Raises QueryFailed.
+
+        What the role may not use of the system catalog is not sent to the server.
+        """
+        if self._denied is None:
+            # The query for what is denied needs no right beyond that of any other.
+            self._denied = pg_rights.Denied(self.role, [])
+            self.role = self._read("SELECT current_user::text AS role")[0]["role"]
+            self._denied = pg_rights.Denied(self.role, self._read(pg_rights.DENIED))
+            if self._denied.pattern:
+                self._denied.add_views(self._read(pg_rights.VIEWS, {"functions": self._denied.pattern}))
+        hint = self._denied.hint(sql)
+        if hint:
+            raise QueryFailed("the role %s may not read it" % self.role, cure=hint)
+        return self._read(sql, parameters)
+
+    def _read(self, sql, parameters=None):
+        try:
+            seconds = self.deadline.step(self.timeout)
+        except OutOfTime as exc:
+            raise QueryFailed(str(exc)) from exc
         settings = SETTINGS % (max(1, seconds * 1000), LOCK_TIMEOUT_MS)
         cursor = self._execute(settings + _marked(sql), parameters, seconds)
         names = [column[0] for column in cursor.description]
@@ -216,7 +254,8 @@ class Client:
         self._execute(_marked("SELECT " + assignments), None, self.timeout)
         del self.connection.notices[:]
         self._execute(_marked(sql), None, seconds, watch)
-        return [notice.strip() for notice in self.connection.notices]
+        # Any other may be a function's, and quote data.
+        return [notice.strip() for notice in self.connection.notices if "skipping" in notice]
 
     def _execute(self, sql, parameters, seconds, watch=None):
         """The cursor that has run ``sql``. Raises QueryFailed."""
@@ -230,7 +269,7 @@ class Client:
             self.connection.close()
             raise QueryFailed("the server stopped answering (waited %.1f s); connection given up" % seconds)
         except psycopg2.Error as exc:
-            raise QueryFailed(_reason(exc, self.login_user, seconds), exc.pgcode, _first_line(exc))
+            raise QueryFailed(_reason(exc, seconds), exc.pgcode, message_of(exc), _hint_for(exc.pgcode, self.role))
 
 
 def read(unknown, parts, function, *arguments):
@@ -239,7 +278,7 @@ def read(unknown, parts, function, *arguments):
         return function(*arguments)
     except QueryFailed as exc:
         for part in parts:
-            unknown.add(part, exc)
+            unknown.add(part, exc, exc.cure)
         return None
 
 
@@ -263,18 +302,26 @@ def _cure(kind):
     return next(cure for name, unused, cure in CAUSES if name == kind)
 
 
-def _reason(exc, login_user, seconds):
-    if exc.pgcode == "42501":
-        return "%s (GRANT pg_monitor TO %s)" % (_first_line(exc), login_user)
-    if exc.pgcode == "55P03":
-        return "behind a lock that someone else holds: %s" % _first_line(exc)
-    if exc.pgcode == "57014":
-        return "not answered within %.1f s: %s" % (seconds, _first_line(exc))
-    return _first_line(exc) or type(exc).__name__
-
-
-def _first_line(exc):
+def message_of(exc):
+    """What a psycopg2.Error says, without values of rows: its first line, or only its name."""
+    kind = (exc.pgcode or "")[:2]
+    # What has a context comes from a function, which may raise anything.
+    if exc.pgcode and (kind not in WITHOUT_DATA or (kind in ("23", "42") and exc.diag.context)):
+        name = type(exc).__name__
+        return "%s (SQLSTATE %s; the message in the server's log may quote data)" % (name, exc.pgcode)
     return str(exc).strip().split("\n", 1)[0]
+
+
+def _reason(exc, seconds):
+    if exc.pgcode == "55P03":
+        return "behind a lock that someone else holds: %s" % message_of(exc)
+    if exc.pgcode == "57014":
+        return "not answered within %.1f s: %s" % (seconds, message_of(exc))
+    return message_of(exc) or type(exc).__name__
+
+
+def _hint_for(sqlstate, role):
+    return pg_rights.SUPERUSER % ("`%s`" % pg_rights.grant("pg_monitor", role)) if sqlstate == "42501" else None
 
 
 def _open(options, deadline):
@@ -286,9 +333,10 @@ def _open(options, deadline):
     psycopg2 = require("psycopg2")
     where = options["login_unix_socket"] or options["login_host"]
     port = options["login_port"]
-    seconds = deadline.remaining(at_most=options["timeout"])
+    hurried = deadline.too_short(options["timeout"])
+    seconds = deadline.step(options["timeout"])
     attempt = Deadline(seconds)
-    addresses = [] if where.startswith("/") or not where else _resolve(where, port, attempt)
+    addresses = [] if where.startswith("/") or not where else _resolve(where, port, attempt, hurried)
     arguments = {
         "host": ",".join([where] * max(1, len(addresses))),
         "hostaddr": ",".join(addresses),
@@ -311,6 +359,9 @@ def _open(options, deadline):
     except _NoAnswer:
         established = _established(connection)
         connection.close()
+        if hurried:
+            # The deadline has cut the attempt short: a busy host is no outage of the server.
+            raise OutOfTime(seconds)
         if established:
             raise CannotConnect(
                 "no_answer",
@@ -360,7 +411,7 @@ def _established(connection):
         return False
 
 
-def _resolve(host, port, deadline):
+def _resolve(host, port, deadline, hurried):
     """The addresses of ``host``. In a thread, because name resolution takes no timeout of its own."""
     found = []
 
@@ -373,6 +424,8 @@ def _resolve(host, port, deadline):
     thread = threading.Thread(target=resolve, daemon=True)
     thread.start()
     thread.join(deadline.remaining())
+    if not found and hurried:
+        raise OutOfTime(deadline.remaining())
     outcome = found[0] if found else "name resolution did not answer in time"
     if not isinstance(outcome, list):
         raise CannotConnect("name", cut("%s: %s" % (host, outcome), 200), _cure("name"))

@@ -13,12 +13,21 @@ import base64
 import errno
 import http.client
 import json
+import re
 import socket
 import ssl
 from urllib.parse import quote, urlencode
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    Deadline,
+    OutOfTime,
+    cut,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
 CONNECTION_SPEC = {
     "login_host": {"type": "str", "default": "localhost"},
@@ -38,6 +47,15 @@ CONNECTION_SPEC = {
     "top": {"type": "int", "default": 20},
     "max_queues": {"type": "int", "default": 20000},
 }
+
+# The name of our connections. They are left out of every list and count.
+CLIENT_NAME = "tracktion-ops"
+
+# That a service did not answer within less than this, or than ``timeout``, says nothing about the service.
+LEAST_SECONDS = 1.0
+
+# With one of these tags a user sees the nodes, all connections and the names of all vhosts.
+SEES_ALL = ("monitoring", "administrator")
 
 # The list of 100,000 queues with the columns we ask for is about 10 MiB. A reply beyond this bound is cut off unread.
 MAX_REPLY_BYTES = 32 * 1024 * 1024
@@ -66,23 +84,38 @@ class Management:
     """
 
     def __init__(self, options):
-        self._options = options
+        self.options = options
         self._connection = None
         self._patient = False
         self._remembered = {}
         self.deadline = None
+        self.tags = frozenset()
         credentials = "%s:%s" % (options["login_user"] or "", options["login_password"] or "")
         self._headers = {
             "Accept": "application/json",
+            "User-Agent": CLIENT_NAME,
             "Authorization": "Basic " + base64.b64encode(credentials.encode("utf-8")).decode("ascii"),
         }
 
     def patience(self):
         """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
-        return patience(self.deadline, None if self._patient else self._options["timeout"])
+        return patience(self.deadline, None if self._patient else self.options["timeout"])
+
+    @property
+    def monitors(self):
+        """Whether the user sees what belongs to the whole broker, and not only its own vhosts and connections."""
+        return not self.tags.isdisjoint(SEES_ALL)
+
+    @property
+    def administers(self):
+        """Whether the user sees everything in every vhost, whatever its permissions."""
+        return "administrator" in self.tags
 
     def get(self, *path, **query):
         """The JSON reply to ``GET /api/<path>``; every element of ``path`` is percent-encoded."""
+        granted = self.deadline.remaining()
+        if granted <= 0:
+            raise OutOfTime(granted)
         target = "/api/" + "/".join(quote(element, safe="") for element in path)
         if query:
             target += "?" + urlencode(query)
@@ -93,9 +126,14 @@ class Management:
                 # What has not been read would be taken for the next reply.
                 self.close()
             raise
+        except OutOfTime:
+            self.close()
+            raise
         except (OSError, http.client.HTTPException) as exc:
             self.close()
-            raise explain(exc, self._options)
+            if is_timeout(exc) and granted < fair_seconds(self.options):
+                raise OutOfTime(granted)
+            raise explain(exc, self.options)
 
     def get_long(self, *path, **query):
         """As get(), for the lists that take a big broker seconds: only the deadline bounds it."""
@@ -125,7 +163,7 @@ class Management:
         for attempt in (1, 2):
             reused = self._connection is not None
             if not reused:
-                self._connection = _connection(self._options, self)
+                self._connection = _connection(self.options, self)
             try:
                 self._connection.request("GET", target, headers=self._headers)
                 response = self._connection.getresponse()
@@ -207,12 +245,22 @@ def tls_context(options):
     return context
 
 
+def is_timeout(exc):
+    """Whether an exception means that nothing came in time."""
+    return isinstance(exc, (socket.timeout, TimeoutError)) or getattr(exc, "errno", None) == errno.ETIMEDOUT
+
+
+def fair_seconds(options):
+    """Seconds that a step must have been granted for its timeout to say something about the service."""
+    return min(LEAST_SECONDS, options["timeout"])
+
+
 def explain(exc, options, port_option="login_port"):
     """The CannotConnect for a failure on the wire: what happened, which options to look at, the next step."""
     where = "%s port %d" % (options["login_host"], options[port_option])
     amqp = port_option == "amqp_port"
     service = "AMQP" if amqp else "the management API"
-    serve = "is the broker up?" if amqp else "is its plugin on (rabbitmq-plugins enable rabbitmq_management)?"
+    serve = "is the broker up?" if amqp else "is its plugin on (`rabbitmq-plugins enable rabbitmq_management`)?"
 
     def cannot(kind, message, cure):
         return CannotConnect(kind, message, cure)
@@ -231,7 +279,7 @@ def explain(exc, options, port_option="login_port"):
             "check %s and %s, ca_cert (which must name the server's CA), client_cert and validate_certs"
             % (port_option, tls),
         )
-    if isinstance(exc, (socket.timeout, TimeoutError)) or getattr(exc, "errno", None) == errno.ETIMEDOUT:
+    if is_timeout(exc):
         return cannot(
             "timeout",
             "%s at %s did not answer in time (timeout %g s, deadline %g s)"
@@ -259,21 +307,69 @@ def explain(exc, options, port_option="login_port"):
 
 
 _CURES = {
-    "authentication": "check login_user and login_password",
-    "loopback_only": "the user guest may log in from the broker's own machine only: create a user and set login_user",
-    "permission": "give the user the tag: rabbitmqctl set_user_tags <login_user> monitoring",
-    "server_error": "look at the broker's log; it may be starting",
-    "protocol": "check login_host and login_port (the management API listens at 15672)",
-    "too_large": "check login_port: this is not RabbitMQ's management API",
-    "not_found": "check login_port: this is not RabbitMQ's management API",
-    "too_many": "raise max_queues, and timeout and deadline with it",
+    "authentication": "Check login_user and login_password; the users are listed by `rabbitmqctl list_users`",
+    "loopback_only": "Create another user and set login_user: guest may log in from the broker's own machine only",
+    "permission": "Give the user the tag: `%(rabbitmqctl)s set_user_tags -- %(user)s%(tags)s monitoring`",
+    "server_error": "Look at the broker's log; it may be starting",
+    "protocol": "Check login_host and login_port (the management API listens at 15672)",
+    "too_large": "Check login_port: this is not RabbitMQ's management API",
+    "not_found": "Check login_port: this is not RabbitMQ's management API",
+    "too_many": "Raise max_queues, and timeout and deadline with it",
 }
 
 
-def reason(exc):
-    """Why a part could not be read, with the cure where there is one."""
-    cure = _CURES.get(exc.kind) if isinstance(exc, ReplyError) else exc.cure
-    return "%s. Cure: %s" % (exc, cure) if cure else str(exc)
+def cure(kind, options, tags=()):
+    """The hint for a kind of failure. ``tags`` are those that the user has, which a new list of tags must keep."""
+    kept = "".join(" " + shell_quote(tag) for tag in sorted(tags))
+    user = options["login_user"] or ""
+    return _CURES[kind] % {"rabbitmqctl": rabbitmqctl(user, *tags), "user": shell_quote(user), "tags": kept}
+
+
+def hint(exc, options):
+    """The hint for a failed request, or null."""
+    return cure(exc.kind, options) if isinstance(exc, ReplyError) else exc.cure
+
+
+def needs_tag(client, options):
+    """``(reason, hint)`` for what only a user with the tag ``monitoring`` is told."""
+    tags = ", ".join(sorted(client.tags)) or "none"
+    return (
+        "the user %s does not have the tag monitoring (its tags: %s)" % (options["login_user"], tags),
+        cure("permission", options, client.tags),
+    )
+
+
+# What a shell evaluates between double quotes, and what the script above loses.
+EVALUATED = re.compile(r"[$`\\\n]")
+# Vhosts named in one hint.
+MOST_NAMED = 5
+
+
+def needs_permissions(vhosts, options):
+    """``(reason, hint)`` for what is hidden in these vhosts. Permissions that match nothing are enough to look."""
+    named = ["`%s`" % grant(vhost, options) for vhost in vhosts[:MOST_NAMED]]
+    more = len(vhosts) - len(named)
+    names = ", ".join(cut(vhost, 40) for vhost in vhosts[:MOST_NAMED]) + (" and %d more" % more if more else "")
+    return (
+        "the user %s has no permissions in vhost %s" % (options["login_user"], names),
+        "Grant permissions that match nothing: %s%s"
+        % (", ".join(named), ", and so on for %d more vhosts" % more if more else ""),
+    )
+
+
+def grant(vhost, options):
+    """The command that lets the user look into a vhost and change nothing there."""
+    user = options["login_user"] or ""
+    words = (rabbitmqctl(vhost, user), shell_quote(vhost), shell_quote(user))
+    return "%s set_permissions --vhost=%s -- %s '^$' '^$' '^$'" % words
+
+
+def rabbitmqctl(*names):
+    """How to call rabbitmqctl with these names among its arguments.
+
+    As root, the script of Debian's and RabbitMQ's packages hands them to a second shell, between double quotes.
+    """
+    return "runuser -u rabbitmq -- rabbitmqctl" if any(EVALUATED.search(name) for name in names) else "rabbitmqctl"
 
 
 # A process measures one area: its modules share the connection, or the news that there is none.
@@ -287,7 +383,9 @@ def management(options, deadline):
     )
     known = _sessions.get(key)
     if known is None:
-        known = _sessions[key] = _connect(options, deadline)
+        known = _connect(options, deadline)
+        if not isinstance(known, OutOfTime):
+            _sessions[key] = known
     if isinstance(known, CannotConnect):
         raise known
     known.deadline = deadline
@@ -297,19 +395,29 @@ def management(options, deadline):
 def _connect(options, deadline):
     client = Management(options)
     client.deadline = deadline
+    _at_end.at_end(client.close)
     try:
         client.overview = client.get("overview", **OVERVIEW)
         if not isinstance(client.overview, dict) or "management_version" not in client.overview:
             raise ReplyError("protocol", "the reply to /api/overview is not RabbitMQ's")
+        client.tags = _tags(client.get("whoami"))
         return client
     except ReplyError as exc:
         return CannotConnect(
             exc.kind,
             "the management API at %s port %d: %s" % (options["login_host"], options["login_port"], exc),
-            _CURES[exc.kind],
+            hint(exc, options),
         )
     except CannotConnect as exc:
         return exc
+
+
+def _tags(reply):
+    """The tags in the reply to /api/whoami: a list, or a text with commas before RabbitMQ 3.9."""
+    tags = reply.get("tags") if isinstance(reply, dict) else None
+    if isinstance(tags, str):
+        tags = tags.split(",")
+    return frozenset(str(tag) for tag in tags or () if tag)
 
 
 def check_options(options):

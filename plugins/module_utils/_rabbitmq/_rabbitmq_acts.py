@@ -17,6 +17,7 @@ import os
 import secrets
 import time
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries, _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_messages, _rabbitmq_queues
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import ReplyError, management, started
@@ -28,6 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_
 
 # Confirmed messages between two notes of how far a replay has come.
 NOTE_EVERY = 500
+NOTE_BYTES = 4096
 
 
 class Refused(Failure):
@@ -75,7 +77,7 @@ def purge(options, check_mode):
         result.update(exported_messages=export.messages, exported_bytes=export.bytes, export_path=path)
         if tag is None:
             # Somebody else has emptied the queue meanwhile.
-            os.unlink(path)
+            _remove(path)
             result.update(changed=False, export_path=None, exported_bytes=0)
         else:
             _drop(amqp, tag, path)
@@ -101,6 +103,13 @@ def _still_expected(ready, options):
 
 def _writable(directory):
     """Refuse early, in check mode too, where an export could not be written."""
+    try:
+        _safe_files.check_place(os.path.join(directory, "export"))
+    except OSError as exc:
+        raise Refused(
+            "nothing was purged: export_directory: %s" % (exc.strerror or exc),
+            "or set export_directory to an absolute path that no other user can change",
+        )
     existing = directory
     while existing and not os.path.exists(existing):
         existing = os.path.dirname(existing)
@@ -173,7 +182,7 @@ def replay(options, check_mode):
 def _publish(amqp, options, name, path, done, total):
     confirmed = done
     try:
-        with _own_exchange(amqp, name) as (channel, exchange), open(path, "rb") as handle:
+        with _own_exchange(amqp, name) as (channel, exchange), _rabbitmq_messages.opened(path) as handle:
             for number, line in enumerate(handle, 1):
                 if number > done:
                     _publish_one(amqp, channel, exchange, line, number, options)
@@ -222,30 +231,35 @@ def _publish_one(amqp, channel, exchange, line, number, options):
         )
 
 
+def _remove(path):
+    directory, name = _safe_files.beside(path)
+    with directory:
+        directory.remove(name)
+
+
 def _note_path(path):
     return path + ".replayed"
 
 
 def _noted(path, total):
     """How many messages of the file are back already."""
-    try:
-        with open(_note_path(path), encoding="utf-8") as handle:
-            noted = json.load(handle)
-    except FileNotFoundError:
-        return 0
-    if not isinstance(noted, dict) or noted.get("total") != total:
+    directory, name = _safe_files.beside(_note_path(path), sticky=True)
+    with directory:
+        try:
+            noted = _journal_entries.parsed(directory.read(name, NOTE_BYTES))
+        except FileNotFoundError:
+            return 0
+    replayed = noted.get("replayed") if isinstance(noted, dict) and noted.get("total") == total else None
+    if isinstance(replayed, bool) or not isinstance(replayed, int) or not 0 <= replayed <= total:
         raise ValueError("%s is not the note of this export" % _note_path(path))
-    return noted["replayed"]
+    return replayed
 
 
 def _note(path, confirmed, total):
-    temporary = _note_path(path) + ".new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        json.dump({"replayed": confirmed, "total": total, "at": round(time.time(), 3)}, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, _note_path(path))
+    directory, name = _safe_files.beside(_note_path(path), sticky=True)
+    text = json.dumps({"replayed": confirmed, "total": total, "at": round(time.time(), 3)})
+    with directory:
+        directory.replace(name, text.encode("ascii"), temporary=name + ".new")
 
 
 def _depth(amqp, options, deadline, name):

@@ -14,9 +14,20 @@ import logging
 import socket
 import struct
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, cut
-from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import explain, tls_context
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, OutOfTime, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
+    CLIENT_NAME,
+    cure,
+    explain,
+    fair_seconds,
+    grant,
+    is_timeout,
+    rabbitmqctl,
+    tls_context,
+)
 
 # pika answers heartbeats only while it is called: long enough for a file to be written and synced between two calls.
 HEARTBEAT_SECONDS = 60
@@ -26,6 +37,8 @@ _REFUSED = {403: "permission", 404: "not_found", 405: "exclusive", 406: "precond
 
 # The first failure to connect, by options: the second module of an area does not wait for it again.
 _failures = {}
+# The open connections that the modules of an area share, by options. One connection leads to one vhost.
+_sessions = {}
 
 
 class QueueError(Exception):
@@ -46,24 +59,32 @@ class Amqp:
         self.pika = require("pika")
         self._connection = None
         self._channel = None
+        self._granted = 0.0
 
     def open(self):
         """Connect and log in. Raises CannotConnect; at once where the same has failed before in this process."""
-        key = (self.vhost,) + tuple(
-            self._options[name] for name in ("login_host", "amqp_port", "amqp_tls", "login_user", "login_password")
-        )
+        key = _key(self._options, self.vhost)
         if key in _failures:
             raise _failures[key]
         # Without a handler, pika's log lines would end up on a module's standard error.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
-        patience = self._deadline.remaining(self._options["timeout"])
-        if patience <= 0:
-            raise explain(socket.timeout("timed out"), self._options, "amqp_port")
+        self._granted = self._deadline.step(self._options["timeout"])
         try:
-            self._connection = self.pika.BlockingConnection(self._parameters(patience))
+            self._connection = self.pika.BlockingConnection(self._parameters(self._granted))
         except (self.pika.exceptions.AMQPError, OSError, _workflow_error(self.pika)) as exc:
-            _failures[key] = self._explained(exc)
-            raise _failures[key]
+            failure = self._explained(exc)
+            if not isinstance(failure, OutOfTime):
+                _failures[key] = failure
+            raise failure
+        return self
+
+    @property
+    def is_open(self):
+        return self._connection is not None and self._connection.is_open
+
+    def go_on(self, deadline):
+        """Use the connection in another measurement, which has a deadline of its own."""
+        self._deadline = deadline
         return self
 
     def _parameters(self, patience):
@@ -81,7 +102,7 @@ class Amqp:
             stack_timeout=patience,
             blocked_connection_timeout=options["timeout"],
             heartbeat=HEARTBEAT_SECONDS,
-            client_properties={"connection_name": "tracktion.ops"},
+            client_properties={"connection_name": CLIENT_NAME},
         )
 
     @contextlib.contextmanager
@@ -90,13 +111,18 @@ class Amqp:
 
         pika's blocking calls have no timeout of their own, but they run its loop, where a timer can end them.
         """
+        self._granted = self._deadline.remaining(seconds)
+        if self._granted <= 0:
+            raise OutOfTime(0.0)
         loop = self._connection._impl.ioloop
-        timer = loop.call_later(self._deadline.remaining(seconds), _time_is_up)
+        timer = loop.call_later(self._granted, _time_is_up)
         try:
             yield
         except self.pika.exceptions.ChannelClosedByBroker as exc:
             self._channel = None
-            raise QueueError(_REFUSED.get(exc.reply_code, "refused"), exc.reply_text)
+            # A durable queue whose node is away is "not found" as well.
+            kind = "down" if "down or inaccessible" in exc.reply_text else _REFUSED.get(exc.reply_code, "refused")
+            raise QueueError(kind, exc.reply_text)
         except (self.pika.exceptions.AMQPError, OSError) as exc:
             raise self._explained(exc)
         finally:
@@ -118,8 +144,10 @@ class Amqp:
 
     def close(self):
         """Say goodbye, so that the broker's log does not complain about a client that vanished."""
-        if self._connection is not None and self._connection.is_open:
-            with contextlib.suppress(CannotConnect, QueueError), self.bounded(1.0):
+        if self.is_open:
+            # Also where the deadline is spent.
+            self._deadline = Deadline(1.0)
+            with contextlib.suppress(CannotConnect, QueueError), self.bounded():
                 self._connection.close()
 
     def __enter__(self):
@@ -134,30 +162,59 @@ class Amqp:
         on_the_wire = _operating_system_error(exc)
         if isinstance(exc, errors.ConnectionBlockedTimeout):
             return CannotConnect(
-                "blocked", "the broker blocks publishers", "clear the memory or disk alarm first (rabbitmqctl status)"
+                "blocked", "the broker blocks publishers", "clear the memory or disk alarm first (`rabbitmqctl status`)"
             )
         if isinstance(exc, (errors.NackError, errors.UnroutableError)):
             return CannotConnect(
                 "rejected", "the queue did not take a message", "look at max-length and overflow of the queue"
             )
         if on_the_wire is not None:
-            return explain(on_the_wire, self._options, "amqp_port")
+            return self._on_the_wire(on_the_wire)
         said = cut(" ".join(str(arg) for arg in exc.args) or type(exc).__name__, 300)
         if isinstance(exc, (errors.ProbableAuthenticationError, errors.AuthenticationError)):
-            return CannotConnect("authentication", said, "check login_user and login_password")
+            return CannotConnect("authentication", said, cure("authentication", self._options))
         if said.endswith('is down"'):
-            return CannotConnect("vhost_down", said, "rabbitmqctl restart_vhost -p <vhost>, after a look at the log")
+            restart = "%s restart_vhost --vhost=%s" % (rabbitmqctl(self.vhost), shell_quote(self.vhost))
+            return CannotConnect("vhost_down", said, "Look at the broker's log, then: `%s`" % restart)
         if isinstance(exc, errors.ProbableAccessDeniedError) or "NOT_ALLOWED" in said:
             if "not found" in said:
-                return CannotConnect("no_such_vhost", said, "check vhost (rabbitmqctl list_vhosts)")
-            return CannotConnect(
-                "permission", said, "rabbitmqctl set_permissions -p <vhost> <login_user> <configure> <write> <read>"
-            )
+                return no_such_vhost(said)
+            return no_permission(self._options, self.vhost, said)
         if "Timeout" in type(exc).__name__:
-            return explain(socket.timeout("timed out"), self._options, "amqp_port")
+            return self._on_the_wire(socket.timeout("timed out"))
         if isinstance(exc, (errors.IncompatibleProtocolError, errors.StreamLostError, errors.ConnectionClosed)):
-            return explain(ConnectionResetError(said), self._options, "amqp_port")
+            return self._on_the_wire(ConnectionResetError(said))
         return CannotConnect("failed", said, "look at the broker's log")
+
+    def _on_the_wire(self, exc):
+        if is_timeout(exc) and self._granted < fair_seconds(self._options):
+            return OutOfTime(self._granted)
+        return explain(exc, self._options, "amqp_port")
+
+
+def no_such_vhost(said):
+    """The failure to enter a vhost that does not exist."""
+    return CannotConnect("no_such_vhost", said, "check vhost; the vhosts are listed by `rabbitmqctl list_vhosts`")
+
+
+def no_permission(options, vhost, said):
+    """The failure to enter a vhost without permissions in it; those that match nothing are enough."""
+    return CannotConnect("permission", said, "Grant permissions in it: `%s`" % grant(vhost, options))
+
+
+def _key(options, vhost):
+    names = ("login_host", "amqp_port", "amqp_tls", "login_user", "login_password")
+    return (vhost, *(options[name] for name in names))
+
+
+def session(options, deadline, vhost=None):
+    """The connection to a vhost that the modules of this process share. Raises CannotConnect, MissingLibrary."""
+    vhost = options["vhost"] if vhost is None else vhost
+    key = _key(options, vhost)
+    if key not in _sessions or not _sessions[key].is_open:
+        _sessions[key] = Amqp(options, deadline, vhost).open()
+        _at_end.at_end(_sessions[key].close)
+    return _sessions[key].go_on(deadline)
 
 
 @contextlib.contextmanager
@@ -223,9 +280,9 @@ def declare_passive(options, deadline, wanted):
     for vhost in sorted({vhost for vhost, _name in wanted}):
         names = [name for its_vhost, name in wanted if its_vhost == vhost]
         try:
-            with Amqp(options, deadline, vhost) as amqp:
-                for name in names:
-                    found[(vhost, name)] = _declared(amqp, name)
+            amqp = session(options, deadline, vhost)
+            for name in names:
+                found[(vhost, name)] = _declared(amqp, name)
         except CannotConnect as exc:
             if exc.kind not in ("permission", "no_such_vhost", "vhost_down"):
                 raise

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import calendar
+import contextlib
 import datetime
 import decimal
 import hashlib
@@ -22,6 +23,8 @@ import json
 import os
 import time
 from urllib.parse import quote
+
+from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import READ, beside
 
 PROPERTIES = (
     "content_type",
@@ -114,13 +117,20 @@ def from_line(line, number):
         raise BadExport("line %d is not a message: %s" % (number, exc))
 
 
+def opened(path):
+    """An export, open for reading, if no other user can have written it. Raises OSError."""
+    directory, name = beside(path, sticky=True)
+    with directory:
+        return os.fdopen(directory.open(name, READ), "rb")
+
+
 def read_export(path, most_messages, most_bytes):
     """``(vhost, queue, number of messages)`` of a whole export. Raises BadExport, OSError."""
-    size = os.stat(path).st_size
-    if size > most_bytes:
-        raise BadExport("the file has %d bytes, more than max_bytes (%d)" % (size, most_bytes))
     number, name = 0, None
-    with open(path, "rb") as handle:
+    with opened(path) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        if size > most_bytes:
+            raise BadExport("the file has %d bytes, more than max_bytes (%d)" % (size, most_bytes))
         for number, line in enumerate(handle, 1):
             record = from_line(line, number)[0]
             name = name or (record["vhost"], record["queue"])
@@ -149,10 +159,12 @@ class ExportFile:
         self.bytes = 0
         self._most_bytes = most_bytes
         self._kept = False
-        directory = os.path.dirname(path)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        self._handle = os.fdopen(os.open(path, flags, 0o600), "wb")
+        self._directory, self._name = beside(path, make=True)
+        try:
+            self._handle = os.fdopen(self._directory.create(self._name), "wb")
+        except BaseException:
+            self._directory.close()
+            raise
 
     def write(self, line):
         if self.bytes + len(line) > self._most_bytes:
@@ -166,12 +178,8 @@ class ExportFile:
         self._handle.flush()
         os.fsync(self._handle.fileno())
         self._handle.close()
-        directory = os.open(os.path.dirname(self.path), os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-        if os.stat(self.path).st_size != self.bytes:
+        self._directory.sync()
+        if self._directory.size(self._name) != self.bytes:
             raise OSError("%s has another size than was written" % self.path)
         self._kept = True
 
@@ -179,11 +187,9 @@ class ExportFile:
         return self
 
     def __exit__(self, *exc_info):
-        if self._kept:
-            return
-        try:
+        # What is still in the buffer may not fit on the disk; it is not wanted any more.
+        with contextlib.suppress(OSError):
             self._handle.close()
-        except OSError:
-            # What is still in the buffer does not fit on the disk; it is not wanted any more.
-            pass
-        os.unlink(self.path)
+        if not self._kept:
+            self._directory.remove(self._name)
+        self._directory.close()

@@ -12,12 +12,43 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import ReplyError, needs_permissions
 
 # Requests of about 1 ms each. Exchanges beyond are counted, not looked at; those that publish most come first.
 MOST_EXCHANGES = 200
 
 EXCHANGE_COLUMNS = "vhost,name,type,internal,arguments,policy,message_stats.publish_in,message_stats.publish_out"
+
+
+def all_exchanges(client):
+    """The exchanges of the vhosts that the user may see, read once."""
+    return client.remember("exchanges", lambda: client.get_long("exchanges", columns=EXCHANGE_COLUMNS))
+
+
+def visible_vhosts(client):
+    """The names of the vhosts whose queues and exchanges the user is shown: each has the default exchange.
+
+    Asking for one that is hidden would leave a warning in the broker's log.
+    """
+    return {entry["vhost"] for entry in all_exchanges(client)}
+
+
+def open_vhosts(client, options):
+    """The names of the vhosts that the user may enter over AMQP; null where they are not known.
+
+    An administrator sees all vhosts, and may enter none. The permissions of users of LDAP and the like are not listed.
+    """
+    if not client.administers:
+        return visible_vhosts(client)
+
+    def read():
+        try:
+            granted = client.get("users", options["login_user"], "permissions", columns="vhost")
+        except ReplyError:
+            return None
+        return {entry["vhost"] for entry in granted}
+
+    return client.remember("open_vhosts", read)
 
 
 class Exchanges:
@@ -38,7 +69,7 @@ class Exchanges:
                 "policy": entry.get("policy") or None,
                 "published": _published(entry),
             }
-            for entry in client.get_long("exchanges", columns=EXCHANGE_COLUMNS)
+            for entry in all_exchanges(client)
         }
 
     def bindings(self, vhost, name):
@@ -57,7 +88,7 @@ class Exchanges:
         except ReplyError as exc:
             if exc.kind == "permission":
                 self._closed_vhosts.add(vhost)
-                self._unknown.add("exchanges.vhost", no_access(vhost, exc))
+                self._unknown.add("exchanges.without_binding[...]", *needs_permissions([vhost], self._client.options))
             elif exc.kind != "not_found":
                 raise
             return None
@@ -104,11 +135,6 @@ class Exchanges:
                 else:
                     queues |= self.destinations(vhost, binding["destination"], routing_key, (*seen, name)) or set()
         return queues
-
-
-def no_access(vhost, exc):
-    """Why a part of a vhost is not known, and the cure: permissions that match nothing are enough to look."""
-    return "vhost %s: %s; cure: rabbitmqctl set_permissions -p '%s' <login_user> '^$' '^$' '^$'" % (vhost, exc, vhost)
 
 
 def _published(entry):

@@ -8,17 +8,30 @@ redis-py connects, over TLS too, and packs commands; hiredis parses replies. The
 own client, for that takes microseconds for each reply, hangs up where the server is loading, cuts the first word off
 an error, limits each address of a name by itself and the name service not at all, and sends commands at log-in that a
 restricted user may not run.
+
+The connection has a name, so that what it sends can be left out of the slow log and of the list of clients. HELLO sets
+it while it authenticates: like AUTH, HELLO needs no permission.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import threading
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotConnect,
+    Deadline,
+    OutOfTime,
+    unreachable,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import HIDDEN, redact
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import readable
 
 CONNECTION_SPEC = {
     "login_host": {"type": "str", "default": "localhost"},
@@ -37,6 +50,19 @@ CONNECTION_SPEC = {
 
 CHUNK = 262144
 
+# The name of our connections (CLIENT LIST, SLOWLOG GET).
+CLIENT_NAME = "tracktion-ops"
+
+# Where redis-cli connects to without options.
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
+PORT = 6379
+
+# Commands whose subcommands each have a permission of their own.
+CONTAINERS = ("acl", "client", "config", "latency", "memory", "object", "slowlog")
+
+# Where the kernel's struct tcp_info keeps the smoothed round trip time, in microseconds.
+TCP_RTT_OFFSET, TCP_INFO_BYTES = 68, 104
+
 # How much later than redis-py's own time limits, which say more, the limit on all of them ends a connecting.
 GRACE_SECONDS = 0.2
 
@@ -48,17 +74,20 @@ PING_STATUS = {
     "MISCONF": "misconf",
     "MASTERDOWN": "replica_without_primary",
     "NOREPLICAS": "too_few_replicas",
-    "NOPERM": "no_permission",
 }
 
-# Error replies after which this connection can do nothing: first word -> kind, cure.
+# Error replies after which this connection can do nothing: first word -> kind, hint. ``{}``: redis-cli's command.
 REFUSALS = {
     "NOAUTH": ("no_password", "Set login_password, and login_user for an ACL user other than default"),
-    "WRONGPASS": ("wrong_password", "Correct login_user and login_password; the user may also be disabled (ACL LIST)"),
+    "WRONGPASS": (
+        "wrong_password",
+        "Correct login_user and login_password; the user may also be disabled: `{} ACL LIST`",
+    ),
     "DENIED": ("protected_mode", "Give the server a password or a bind address, or set login_host to its loopback one"),
     "BUSY": (
         "busy",
-        "A script or function blocks the server: SCRIPT KILL or FUNCTION KILL ends one that has not written",
+        "End the script or function that blocks the server, unless it has written: `{0} SCRIPT KILL` or "
+        "`{0} FUNCTION KILL`",
     ),
 }
 
@@ -70,6 +99,56 @@ class ReplyError(Exception):
         super().__init__(text)
         self.code = text.split(" ", 1)[0]
 
+    @property
+    def denied_command(self) -> bool:
+        """Whether the ACL forbids the command itself, whatever its keys."""
+        return self.code == "NOPERM" and " access " not in str(self)
+
+    @property
+    def denied_key(self) -> bool:
+        """Whether the ACL forbids access to the key, not the command."""
+        return self.code == "NOPERM" and " access " in str(self)
+
+
+class DeadlineSpent(OutOfTime):
+    """Our own time is over. This says nothing about the server."""
+
+    def __init__(self, detail: str = ""):
+        super().__init__(0.0)
+        self.args = (self.args[0] + detail,)
+
+
+def not_reached(parts, exc: CannotConnect) -> dict:
+    """Return the measurement without a connection. ``reachable`` is null if only our own time was over."""
+    measurement = unreachable(parts, exc)
+    if isinstance(exc, DeadlineSpent):
+        measurement["reachable"] = None
+    return measurement
+
+
+def permission(words) -> str:
+    """Return the ACL rule of a command without its sign: ``info``, ``config|get``."""
+    name = str(words[0]).lower()
+    return "%s|%s" % (name, str(words[1]).lower()) if name in CONTAINERS else name
+
+
+def redis_cli(options: dict) -> list:
+    """Return the words of a command line that reaches the server; the password comes from REDISCLI_AUTH."""
+    words = ["redis-cli"]
+    if options["login_host"] not in LOCAL_HOSTS:
+        words += ["-h", options["login_host"]]
+    if options["login_port"] != PORT:
+        words += ["-p", str(options["login_port"])]
+    if options["tls"]:
+        words.append("--tls")
+        named = (("--cacert", "ca_certs"), ("--cert", "client_cert_file"), ("--key", "client_key_file"))
+        for flag, option in named:
+            if options[option]:
+                words += [flag, options[option]]
+        if not options["validate_certs"]:
+            words.append("--insecure")
+    return words
+
 
 class Client:
     """A connection of redis-py. Every wait is bounded by ``timeout`` and by the deadline set last.
@@ -78,18 +157,27 @@ class Client:
     every further call raises the same CannotConnect at once.
     """
 
-    def __init__(self, connection, hiredis, timeout, address):
+    def __init__(self, connection, hiredis, timeout, address, options=None):
         self._connection = connection
         # redis-py's own parsers take it from there: it has no public name in the versions of Debian.
         self._socket = connection._sock
-        self._reader = hiredis.Reader(replyError=ReplyError)
+        self._reader = hiredis.Reader(replyError=self._reply_error)
         self._protocol_error = hiredis.ProtocolError
         self._timeout = timeout
         self._address = address
+        self._password = (options or {}).get("login_password")
+        # Permission -> the error reply: each forbidden command is sent once, as the server notes it each time.
+        self._forbidden = {}
+        self.user = (options or {}).get("login_user") or "default"
+        self.redis_cli = redis_cli(options) if options else ["redis-cli"]
         self.deadline = Deadline(timeout)
         self.broken = None
         self.ping = None
         self.database = 0
+        # The number of the connection in CLIENT LIST; null where the server does not know HELLO.
+        self.client_id = None
+        # What is read once for the process: see _redis_process.
+        self.local_pid = None
 
     def ask(self, *words):
         """The reply to one command; raises ReplyError where the server answers with an error."""
@@ -100,8 +188,43 @@ class Client:
 
     def ask_all(self, commands):
         """The replies to many commands sent at once: bytes, int, None, a list, or a ReplyError."""
-        self.send(self.pack(commands))
-        return self.read(len(commands))
+        rules = [permission(words) for words in commands]
+        wanted = [words for words, rule in zip(commands, rules) if rule not in self._forbidden]
+        self.send(self.pack(wanted))
+        replies = iter(self.read(len(wanted)))
+        answers = [self._forbidden[rule] if rule in self._forbidden else next(replies) for rule in rules]
+        for rule, answer in zip(rules, answers):
+            if isinstance(answer, ReplyError) and answer.denied_command:
+                self._forbidden[rule] = answer
+        return answers
+
+    def command(self, *words) -> str:
+        """Return a command as a person types it into a shell."""
+        return " ".join(shell_quote(word) for word in [*self.redis_cli, *words])
+
+    def grant(self, *rules) -> str:
+        """Return the hint that gives our user these ACL rules."""
+        return "Allow it: `%s`" % self.command("ACL", "SETUSER", self.user, *rules)
+
+    def hint(self, exc: ReplyError, *words):
+        """Return the hint for the refusal of the command ``words``; null where no ACL rule is in the way."""
+        if exc.denied_key:
+            return self.grant("%R~*")
+        return self.grant("+" + permission(words)) if exc.denied_command else None
+
+    def network_seconds(self) -> float:
+        """Return the network's round trip time by the kernel's measure, however busy the server is; 0 if unknown."""
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+            return struct.unpack_from("I", info, TCP_RTT_OFFSET)[0] / 1e6
+        except (AttributeError, OSError, struct.error):
+            return 0.0
+
+    def _reply_error(self, text: str) -> ReplyError:
+        """A server may quote the arguments of a command that it does not know, and names that others chose."""
+        if self._password:
+            text = text.replace(self._password, HIDDEN)
+        return ReplyError(redact(readable(text.encode("utf-8", "surrogateescape"))))
 
     def select(self, database):
         if database != self.database:
@@ -121,7 +244,7 @@ class Client:
         try:
             self._socket.sendall(packed)
         except OSError as exc:
-            raise self._break(cannot_connect(exc, self._address, self._timeout))
+            raise self._break(self._failure(exc))
 
     def read(self, count):
         """The next ``count`` replies. An error reply is a ReplyError in its place."""
@@ -148,13 +271,16 @@ class Client:
         self._connection.disconnect()
 
     def _receive(self):
-        self._wait()
         try:
+            self._wait()
             chunk = self._socket.recv(CHUNK)
             if not chunk:
                 raise ConnectionResetError("the server closed the connection")
+        except DeadlineSpent:
+            # A reply is still to come.
+            raise self._break(self._failure(socket.timeout()))
         except OSError as exc:
-            raise self._break(cannot_connect(exc, self._address, self._timeout))
+            raise self._break(self._failure(exc))
         self._reader.feed(chunk)
 
     def _wait(self):
@@ -163,8 +289,13 @@ class Client:
             raise self.broken
         left = self.deadline.remaining(self._timeout)
         if left <= 0:
-            raise self._break(cannot_connect(socket.timeout(), self._address, self._timeout))
+            raise DeadlineSpent()
         self._socket.settimeout(left)
+
+    def _failure(self, exc: OSError) -> CannotConnect:
+        if isinstance(exc, socket.timeout) and self.deadline.expired():
+            return DeadlineSpent(": %s did not answer by then" % self._address)
+        return cannot_connect(exc, self._address, self._timeout)
 
     def _break(self, reason):
         self.broken = reason
@@ -186,6 +317,8 @@ def connect(options):
     if key not in _kept:
         try:
             _kept[key] = _log_in(options)
+        except OutOfTime:
+            raise
         except CannotConnect as exc:
             _kept[key] = exc
     client = _kept[key]
@@ -201,22 +334,30 @@ def _log_in(options):
     redis, hiredis = require("redis"), require("hiredis")
     timeout = options["timeout"]
     address = "%s:%d" % (options["login_host"], options["login_port"])
+    ours = Deadline(options["deadline"])
     deadline = Deadline(min(timeout, options["deadline"]))
+    if ours.expired():
+        raise DeadlineSpent()
     if options["tls"]:
         _check_files(options)
     try:
-        client = Client(_open(redis, options, deadline), hiredis, timeout, address)
+        client = Client(_open(redis, options, deadline), hiredis, timeout, address, options)
     except ConnectionResetError as exc:
         # Nothing but a handshake is answered so far.
         raise cannot_connect(ssl.SSLError(str(exc)), address, timeout)
     except OSError as exc:
+        if ours.expired() and isinstance(exc, (socket.timeout, socket.gaierror)):
+            raise DeadlineSpent(": no connection to %s by then" % address)
         raise cannot_connect(exc, address, timeout)
-    client.deadline = deadline
+    client.deadline = ours if options["deadline"] < timeout else deadline
     started = time.monotonic()
     try:
-        if options["login_user"] or options["login_password"]:
-            _authenticate(client, options)
+        _greet(client, options)
         client.ping = _ping(client)
+    except DeadlineSpent as exc:
+        client.close()
+        # Within the deadline the time-out has been reached, which is the server's fault.
+        raise exc if client.deadline is ours else cannot_connect(socket.timeout(), address, timeout)
     except CannotConnect:
         client.close()
         raise
@@ -246,6 +387,9 @@ def _open(redis, options, deadline):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(deadline.remaining() + GRACE_SECONDS)
+    if isinstance(state["error"], socket.timeout):
+        # A host without CPU time to spare is late with the reason.
+        thread.join(1.0)
     if state["error"]:
         raise state["error"]
     return state["connection"]
@@ -287,6 +431,21 @@ def _check_files(options):
             raise BadOption("%s: %s cannot be used: %s" % (", ".join(names), files[0], exc))
 
 
+def _greet(client, options):
+    """Log in and name the connection, with one command. Raises CannotConnect."""
+    named = bool(options["login_user"] or options["login_password"])
+    login = ["AUTH", client.user, options["login_password"] or ""] if named else []
+    try:
+        fields = client.ask("HELLO", 2, *login, "SETNAME", CLIENT_NAME)
+        client.client_id = dict(zip(fields[::2], fields[1::2])).get(b"id")
+    except ReplyError as exc:
+        if exc.code in REFUSALS or "max number of clients" in str(exc):
+            raise refusal(exc, client)
+        # A proxy, or a server without HELLO.
+        if named:
+            _authenticate(client, options)
+
+
 def _authenticate(client, options):
     user = [options["login_user"]] if options["login_user"] else []
     try:
@@ -294,25 +453,32 @@ def _authenticate(client, options):
     except ReplyError as exc:
         # The server has no password: we are in already.
         if "without any password configured" not in str(exc):
-            raise refusal(exc)
+            raise refusal(exc, client)
 
 
 def _ping(client):
+    """What the server answers to PING. ``status`` is null where the ACL forbids it."""
     try:
         client.ask("PING")
     except ReplyError as exc:
+        if exc.denied_command:
+            return {"status": None, "message": str(exc)}
         if exc.code in PING_STATUS:
             return {"status": PING_STATUS[exc.code], "message": str(exc)}
-        raise refusal(exc)
+        raise refusal(exc, client)
     return {"status": "ok", "message": None}
 
 
-def refusal(exc):
+def refusal(exc, client=None):
     """The CannotConnect for an error reply after which the connection is of no use."""
+    cli = client.command() if client else "redis-cli"
     if exc.code in REFUSALS:
-        return CannotConnect(REFUSALS[exc.code][0], str(exc), REFUSALS[exc.code][1])
+        # (The server's own text for NOAUTH explains the command HELLO.)
+        message = "NOAUTH Authentication required" if exc.code == "NOAUTH" else str(exc)
+        return CannotConnect(REFUSALS[exc.code][0], message, REFUSALS[exc.code][1].format(cli))
     if "max number of clients" in str(exc):
-        return CannotConnect("max_clients", str(exc), "Raise maxclients, or end clients that leak (CLIENT LIST)")
+        cure = "Raise maxclients, or end the clients that leak: `%s CLIENT LIST`" % cli
+        return CannotConnect("max_clients", str(exc), cure)
     return CannotConnect("error", str(exc), "Look at the log of the Redis server")
 
 

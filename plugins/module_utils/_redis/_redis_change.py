@@ -10,7 +10,9 @@ import json
 import os
 import re
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import (
@@ -19,7 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info i
     parse_info,
     readable,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import key_name
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names import key_name
 
 SETTINGS = ("maxmemory", "maxmemory-policy")
 
@@ -68,7 +70,7 @@ def configure(client, wanted, allow_eviction, persist, check_mode):
     after = dict(before, **wanted)
     if after != before:
         refuse_eviction(before, after, info, allow_eviction)
-    pid = process.find(client, info)
+    pid = process.local_pid(client, info)
     file = info.get("config_file") or None
     kept = is_persisted(process.configured(pid, file) if pid else None, after)
     rewrite = persist and bool(file) and (after != before or kept is False)
@@ -78,6 +80,7 @@ def configure(client, wanted, allow_eviction, persist, check_mode):
         "before": _shown(before),
         "after": _shown(after),
         "config_file": file,
+        "redis_cli": client.redis_cli,
         "persisted": kept,
         "persist_advice": None,
         "changed": after != before or rewrite,
@@ -141,7 +144,7 @@ def _set(client, before, after):
             client.ask_all([("CONFIG", "SET", name, before[name])])
         raise CannotChange(
             "CONFIG SET failed: %s. In force now: %s" % (exc, _shown(current(client))),
-            cure="Give the user +config|set, or correct maxmemory and maxmemory_policy",
+            cure="%s; or correct maxmemory and maxmemory_policy" % client.grant("+config|set"),
         )
 
 
@@ -171,11 +174,15 @@ def advice(persisted, file, after, failure):
     """What a person has to change so that the settings outlive a restart; null where they do."""
     if persisted:
         return None
+    flags = "--maxmemory %s --maxmemory-policy %s" % (
+        shell_quote(after["maxmemory"]),
+        shell_quote(after["maxmemory-policy"]),
+    )
     lines = "maxmemory %s, maxmemory-policy %s" % (after["maxmemory"], after["maxmemory-policy"])
     if not file:
         return (
-            "The server was started without a configuration file: add --maxmemory %s --maxmemory-policy %s to its "
-            "command (in compose: command: redis-server ...)" % (after["maxmemory"], after["maxmemory-policy"])
+            "The server was started without a configuration file: add `%s` to its command (in compose: command: "
+            "redis-server ...)" % flags
         )
     if failure:
         return "The server cannot rewrite %s (%s): set there %s" % (file, failure, lines)
@@ -256,14 +263,15 @@ def _eligible(client, names, delete):
     replies = client.ask_all(questions)
     for name, ttl, idle, size in zip(names, replies[0::3], replies[1::3], replies[2::3]):
         if isinstance(ttl, ReplyError):
-            raise CannotChange("PTTL is refused: %s" % ttl, cure="Give the user +pttl on these keys")
+            raise CannotChange("PTTL is refused: %s" % ttl, cure=client.hint(ttl, "PTTL"))
         if ttl == -2 or (delete["only_without_ttl"] and ttl >= 0):
             continue
         if delete["idle_seconds"] > 0:
             if isinstance(idle, ReplyError):
                 raise CannotChange(
                     "The idle time of keys cannot be read: %s" % idle,
-                    cure="Set delete.idle_seconds: 0 to go without it (an LFU policy does not keep it)",
+                    cure=client.hint(idle, "OBJECT", "IDLETIME")
+                    or "Set delete.idle_seconds: 0 to go without it (an LFU policy does not keep it)",
                 )
             if idle is None or idle < delete["idle_seconds"]:
                 continue
@@ -280,16 +288,21 @@ def _unlink(client, batch, delete):
     replies = client.ask_all([("MULTI",), ["UNLINK"] + [name for name, _size in still], ("EXEC",)])
     for reply in replies:
         if isinstance(reply, ReplyError):
-            raise CannotChange("UNLINK failed: %s" % reply, cure="Give the user +unlink, +watch, +multi and +exec")
+            raise CannotChange(
+                "UNLINK failed: %s" % reply, cure=client.grant("~*", "+unlink", "+watch", "+unwatch", "+multi", "+exec")
+            )
     return still if replies[2] is not None else []
 
 
 def _listing(path):
     """The file that takes the names of what went, opened before anything goes."""
     try:
-        return os.fdopen(
-            os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8"
-        )
+        if not path:
+            return open(os.devnull, "w", encoding="utf-8")
+        directory, name = _safe_files.beside(path, sticky=True)
+        with directory:
+            descriptor = directory.open(name, _safe_files.WRITE | os.O_CREAT | os.O_APPEND)
+        return os.fdopen(descriptor, "w", encoding="utf-8")
     except OSError as exc:
         raise BadOption("delete.list_path: %s cannot be written: %s" % (path, exc))
 
@@ -302,5 +315,4 @@ def _ask(client, *words):
     try:
         return client.ask(*words)
     except ReplyError as exc:
-        command = "|".join(words[:2] if words[0] == "CONFIG" else words[:1]).lower()
-        raise CannotChange("%s is refused: %s" % (" ".join(map(str, words[:2])), exc), "Give the user +%s" % command)
+        raise CannotChange("%s is refused: %s" % (" ".join(map(str, words[:2])), exc), client.hint(exc, *words))

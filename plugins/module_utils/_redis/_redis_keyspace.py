@@ -2,40 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the keys of a Redis server take: by prefix and type, whole or by sample. Private to this collection.
+"""What the keys of a Redis server take: by prefix and type, from all of them or a sample. Private to this collection.
 
-Both ways read the keyspace with SCAN, never with KEYS, and ask MEMORY USAGE (with its default of 5 samples, so that
-a huge value costs no more than a small one), PTTL and TYPE for each name in one pipeline. None of these touches the
-idle time of a key. A server works off a pipeline in pieces of 16 KiB and serves its other clients in between; COUNT
-is adapted so that a step stays short on a slow server too.
-
-A sample is a run of SCAN from a random cursor. A table's place for a key is a keyed hash of its name, so such a run
-is a simple random sample without replacement of the keys, at a fiftieth of the cost of RANDOMKEY. Like every sample
-it misses the rare big key; ``keyspace_bytes`` (what the server says all keys take) shows how much is missing.
+Like every sample it misses the rare big key; ``keyspace_bytes`` (what the server says all keys take) shows how much is
+missing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import itertools
 import math
-import random
 import re
-import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import ratio, readable
-
-# Keys of a sample, over all databases. A prefix with 5 % of the keys is then known to about 5 % (95 % interval) where
-# its keys are of much the same size.
-SAMPLE = 30000
-# No database goes without a look, however small its share.
-SAMPLE_PER_DATABASE = 500
-
-COUNT_FIRST, COUNT_LEAST, COUNT_MOST = 100, 10, 1000
-# A step that took longer halves COUNT; one that took less than a quarter of it doubles COUNT.
-STEP_SECONDS = 0.02
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names import (
+    is_plain,
+    key_name,
+    printf_format,
+    shown,
+)
 
 # Different prefixes that are kept apart; a keyspace without real prefixes must not fill the memory of the host.
 GROUPS_MOST = 20000
@@ -47,9 +33,6 @@ ONE_VARIATION = 2.0
 
 # PTTL of a key that does not expire.
 NO_TTL = -1
-
-# What is asked about each key: column -> the command up to the name of the key.
-_QUESTIONS = {"bytes": ("MEMORY", "USAGE"), "ttl": ("PTTL",), "type": ("TYPE",)}
 
 
 class Group:
@@ -76,26 +59,52 @@ class Survey:
         self.top = top
         self.groups = {}
         self.biggest = []
+        # By database: names that SCAN gave; those of them that were looked at; those that may not be read.
+        self.drawn = {}
         self.seen = {}
+        self.unread = {}
+        # Databases of which every key was looked at.
         self.whole = set()
+        # What the server refused: a column, ``keys`` or ``select`` -> its error reply.
         self.denied = {}
+        self.calls = 0
+        self.ended = None
         self.longest_step = 0.0
 
     def add(self, database, names, answers):
-        """Takes in the names of one step and the answers about them, as ``_answers`` returns them."""
-        self.seen[database] = self.seen.get(database, 0) + len(names)
-        # Loops in C wherever there is one: this runs while the server works on the next step.
-        separator, by_group = self.separator, {}
-        columns = [answers.get(column, itertools.repeat(None)) for column in _QUESTIONS]
-        for name, size, ttl, kind in zip(names, *columns):
+        """Take in names and the answers about them (column -> one for each name). Those that are gone do not count."""
+        self.drawn[database] = self.drawn.get(database, 0) + len(names)
+        # Loops in C wherever there is one: there may be millions of names.
+        separator, by_group, gone = self.separator, {}, 0
+        none = itertools.repeat(None)
+        sized = "bytes" in answers
+        for name, size, ttl, kind in zip(names, *(answers.get(column, none) for column in ("bytes", "ttl", "type"))):
+            if ttl == -2 or kind == b"none" or (sized and size is None):
+                # It has expired, or was deleted, since SCAN named it.
+                gone += 1
+                continue
             head, found, _rest = name.partition(separator)
             key = (head if found else b"", kind)
             try:
                 by_group[key].append((size, ttl, name))
             except KeyError:
                 by_group[key] = [(size, ttl, name)]
+        self.seen[database] = self.seen.get(database, 0) + len(names) - gone
         for (prefix, kind), rows in by_group.items():
             self._add_group(database, prefix, kind, rows)
+
+    def skip(self, database, count):
+        """Count names that the user may not read."""
+        if count:
+            self.drawn[database] = self.drawn.get(database, 0) + count
+            self.unread[database] = self.unread.get(database, 0) + count
+
+    def drop(self, database, is_shut):
+        """Take the prefixes of a database for which ``is_shut(prefix)`` is true for unread."""
+        for key in [key for key in self.groups if key[0] == database and is_shut(key[1])]:
+            count = self.groups.pop(key).seen
+            self.seen[database] -= count
+            self.unread[database] = self.unread.get(database, 0) + count
 
     def _add_group(self, database, prefix, kind, rows):
         group = self._group((database, prefix, kind))
@@ -106,8 +115,7 @@ class Survey:
         group.bytes += sum(sizes)
         group.squares += sum([size * size for size in sizes])
         group.lasting_bytes += sum([size for size, ttl, _name in sized if ttl == NO_TTL])
-        # (-2 is a key that has expired since SCAN named it.)
-        ttls = [ttl for _size, ttl, _name in rows if ttl is not None and ttl != -2]
+        ttls = [ttl for _size, ttl, _name in rows if ttl is not None]
         lasting = ttls.count(NO_TTL)
         group.lasting += lasting
         group.ttl_known += len(ttls)
@@ -133,103 +141,6 @@ class Survey:
         if not self.top:
             return math.inf
         return self.biggest[0][0] if len(self.biggest) == self.top else -1
-
-
-def survey(client, databases, whole, separator, top, deadline, chance=random):
-    """Reads the keyspace, or a sample of it, until ``deadline``. Returns a Survey.
-
-    ``databases`` is what ``_redis_info.databases`` returned. Raises ReplyError where SCAN or SELECT is refused, and
-    CannotConnect where the connection is lost.
-    """
-    result = Survey(separator, top)
-    total = sum(each["key_count"] for each in databases)
-    for each in databases:
-        share = max(SAMPLE_PER_DATABASE, SAMPLE * each["key_count"] // max(1, total))
-        # More than half of a database is not sampled but read: a run of SCAN must not meet its own start.
-        limit = None if whole or each["key_count"] <= 2 * share else share
-        client.select(each["database"])
-        if _read(client, each, limit, result, deadline, chance):
-            result.whole.add(each["database"])
-    return result
-
-
-def _read(client, database, limit, result, deadline, chance):
-    """Reads one database, or ``limit`` keys of it. Whether every key was read."""
-    number = database["database"]
-    # Where no key expires, none need be asked.
-    known = {} if database["expiring_count"] else {"ttl": itertools.repeat(NO_TTL)}
-    columns = [column for column in _QUESTIONS if column not in known]
-    cursor = 0 if limit is None else chance.getrandbits(48)
-    count, seen, laps = COUNT_FIRST, 0, 0
-    client.send(client.pack([("SCAN", cursor, "COUNT", count)]))
-    asked = ([], columns)
-    while True:
-        started = time.monotonic()
-        (reply,) = client.read(1)
-        if isinstance(reply, ReplyError):
-            # The answers to what was asked come after it: whoever asks next must not take them for its own.
-            client.read(len(asked[0]) * len(asked[1]))
-            raise reply
-        cursor, names = int(reply[0]), reply[1]
-        seen += len(names)
-        laps += cursor == 0
-        # The run starts anywhere, so it goes round the end of the table once.
-        over = (laps == 1 if limit is None else laps == 2 or seen >= limit) or deadline.expired()
-        # One message: the next step, and the questions about these names. Its first reply comes while the server works
-        # on the questions, so the next message is there before it is through with this one.
-        step = b"" if over else client.pack([("SCAN", cursor, "COUNT", count)])
-        client.send(step + _questions(client, columns, names))
-        answered = _take(client, number, asked, known, result)
-        asked = (names, columns)
-        columns = [column for column in columns if column in answered]
-        if over:
-            _take(client, number, asked, known, result)
-            return limit is None and cursor == 0
-        seconds = time.monotonic() - started
-        result.longest_step = max(result.longest_step, seconds)
-        if seconds > STEP_SECONDS:
-            count = max(COUNT_LEAST, count // 2)
-        elif seconds < STEP_SECONDS / 4:
-            count = min(COUNT_MOST, count * 2)
-
-
-def _take(client, database, asked, known, result):
-    """Takes in what was asked about some names, with what is known of all; returns the answers."""
-    names, columns = asked
-    answers = _answers(columns, client.read(len(names) * len(columns)), result)
-    result.add(database, names, dict(known, **answers))
-    return answers
-
-
-def _questions(client, columns, names):
-    """The questions of ``columns`` about each name, as they are sent."""
-    frames, packed = {}, []
-    for name in names:
-        frame = frames.get(len(name))
-        if frame is None:
-            # Packing takes longer than the server's answer. What is packed for one name serves all of its length.
-            mark = b"\0" * len(name)
-            frame = client.pack([_QUESTIONS[column] + (mark,) for column in columns])
-            frame = frames[len(name)] = frame.split(mark) if mark else [frame]
-        packed.append(name.join(frame))
-    return b"".join(packed)
-
-
-def _answers(columns, replies, result):
-    """The replies about the names of one step: column -> one for each name, null where it is refused.
-
-    A column that is refused for every name is left out, and so not asked again.
-    """
-    answers = {}
-    for at, column in enumerate(columns):
-        found = replies[at :: len(columns)]
-        refused = [reply for reply in found if isinstance(reply, ReplyError)]
-        if refused:
-            result.denied.setdefault(column, str(refused[0]))
-            found = [None if isinstance(reply, ReplyError) else reply for reply in found]
-        if not found or len(refused) < len(found):
-            answers[column] = found
-    return answers
 
 
 def interval(estimate, observed, seen, sampled, total, variation):
@@ -266,22 +177,34 @@ def variation_of(group, mean):
 
 def pattern_of(prefix, separator):
     """The pattern of SCAN that names the keys of a prefix; null where text cannot name them."""
-    if not prefix or prefix == OTHER or readable(prefix) != prefix.replace(b"\\", b"\\\\").decode("utf-8", "replace"):
+    if not prefix or prefix == OTHER or not is_plain(prefix.replace(b"\\", b"")):
         return None
     return re.sub(r"([\\*?\[\]])", r"\\\1", prefix.decode("utf-8") + separator) + "*"
 
 
 def group_row(key, group, sampled, total, complete, separator=":"):
     """One group as a row of the measurement. ``sampled`` and ``total`` are the keys of its database."""
-    database, prefix, kind = key
+    return named(sums(key, group, sampled, total, complete), key, separator)
+
+
+def named(row, key, separator):
+    """The row with its prefix and pattern as they may be shown."""
+    prefix = key[1]
+    return dict(row, prefix=None if prefix == OTHER else shown(prefix), pattern=pattern_of(prefix, separator))
+
+
+def sums(key, group, sampled, total, complete):
+    """The row of a group without its names, which take time to make."""
+    database, _prefix, kind = key
     scale = 1.0 if complete or not sampled else max(1.0, total / sampled)
     left = sampled if complete else total
     count = int(round(group.seen * scale))
-    count_low, count_high = interval(count, group.seen, group.seen, sampled, left, 0.0)
+    count_low, count_high = interval(count, group.seen, group.seen, sampled, left, 0.0) if group.seen else (0, 0)
     row = {
         "database": database,
-        "prefix": None if prefix == OTHER else readable(prefix),
-        "pattern": pattern_of(prefix, separator),
+        "readable": True,
+        "prefix": None,
+        "pattern": None,
         "type": readable(kind) if kind else None,
         "seen_count": group.seen,
         "key_count": count,
@@ -326,52 +249,80 @@ def by_type(rows):
     return sorted(types.values(), key=lambda each: -each["bytes"])
 
 
-def key_name(name, separator, show):
-    """A key as it may be shown: escaped, or its prefix and a hash where names are to be hidden."""
-    if show:
-        return readable(name)
-    head, found, _rest = name.partition(separator)
-    digest = hashlib.sha256(name).hexdigest()[:12]
-    return "%s#%s" % (readable(head + found) if found else "", digest)
+def unread_row(database, count):
+    """The row for the keys of a database that the user may not read: their number, the rest null."""
+    row = dict.fromkeys(sums((database, b"", None), Group(), 0, 0, True))
+    row.update(database=database, readable=False, seen_count=0, key_count=count)
+    row.update(key_count_low=count, key_count_high=count)
+    return row
 
 
 def big_key_row(entry, separator, show):
     size, database, name, kind, ttl = entry
     return {
         "database": database,
+        "readable": True,
         "name": key_name(name, separator, show),
+        "is_exact": show and is_plain(name),
+        "printf_format": printf_format(name, show),
         "type": readable(kind) if kind else None,
         "bytes": size,
+        "expires": None if ttl is None else ttl >= 0,
         "ttl_seconds": None if ttl is None or ttl < 0 else ttl / 1000.0,
     }
+
+
+def unread_key(database):
+    """The entry of the biggest keys that stands for the keys that the user may not read."""
+    row = dict.fromkeys(big_key_row((0, database, b"", None, None), b":", False))
+    row.update(database=database, readable=False)
+    return row
 
 
 def distribution(result, databases, keyspace_bytes, options, seconds):
     """The part ``distribution`` of the measurement, from a finished Survey."""
     totals = {each["database"]: each["key_count"] for each in databases}
-    rows = [
-        group_row(key, group, result.seen[key[0]], totals[key[0]], key[0] in result.whole, options["prefix_separator"])
+    ranked = [
+        (sums(key, group, result.drawn[key[0]], totals[key[0]], key[0] in result.whole), key)
         for key, group in result.groups.items()
     ]
-    rows.sort(key=lambda row: (-(row["bytes"] or 0), -row["key_count"], str(row["prefix"])))
+    ranked.sort(key=lambda each: (-(each[0]["bytes"] or 0), -each[0]["key_count"], each[1][1]))
+    rows = [row for row, _key in ranked]
     sized = any(row["bytes"] is not None for row in rows)
     total_bytes = sum(row["bytes"] or 0 for row in rows) if sized else None
+    unread = {
+        database: int(round(count * max(1.0, totals[database] / (result.drawn.get(database) or count))))
+        for database, count in sorted(result.unread.items())
+        if count
+    }
+    # Without sizes or times to live the rows can tell nothing of what they are for.
+    blind = [column for column in ("bytes", "ttl") if column in result.denied]
+    room = max(0, options["top"] - len(unread))
     return {
         "mode": options["distribution"],
-        "complete": all(database in result.whole for database in totals),
+        "complete": all(database in result.whole for database in totals) and not blind,
+        "ended": result.ended,
         "seconds": round(seconds, 6),
         "longest_step_seconds": round(result.longest_step, 6),
+        "call_count": result.calls,
         "seen_count": sum(result.seen.values()),
+        "unread_count": sum(unread.values()),
         "key_count": sum(totals.values()),
         "bytes": total_bytes,
         "keyspace_bytes": keyspace_bytes,
-        "explained_ratio": ratio(total_bytes, keyspace_bytes),
+        "explained_ratio": None if unread else ratio(total_bytes, keyspace_bytes),
         "confidence": 0.95,
-        "prefixes": rows[: options["top"]],
+        "prefixes": None
+        if blind
+        else [named(*each, options["prefix_separator"]) for each in ranked[:room]]
+        + [unread_row(*each) for each in unread.items()],
         "prefixes_total": len(rows),
         "types": by_type(rows),
-        "biggest_keys": [
+        "biggest_keys": None
+        if "bytes" in blind
+        else [
             big_key_row(entry, result.separator, options["show_key_names"])
-            for entry in sorted(result.biggest, reverse=True)
-        ],
+            for entry in sorted(result.biggest, key=lambda entry: -entry[0])
+        ]
+        + [unread_key(database) for database in unread],
     }

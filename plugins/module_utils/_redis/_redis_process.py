@@ -38,10 +38,20 @@ def find(client, info, root="/"):
     return found[0] if len(found) == 1 else None
 
 
+def local_pid(client, info):
+    """The process id as ``find`` returns it, looked up once for a connection."""
+    if client.local_pid is None:
+        client.local_pid = (find(client, info),)
+    return client.local_pid[0]
+
+
 def _ends(client):
     """Our connection as the server sees it: (its address and port, ours); null where it does not tell."""
+    if client.client_id is None:
+        return None
     try:
-        fields = dict(part.partition("=")[::2] for part in client.ask("CLIENT", "INFO").decode().split())
+        line = client.ask("CLIENT", "LIST", "ID", client.client_id)
+        fields = dict(part.partition("=")[::2] for part in line.decode("utf-8", "replace").split(" "))
         return _address(fields["laddr"]), _address(fields["addr"])
     except (ReplyError, KeyError, ValueError, OSError):
         return None

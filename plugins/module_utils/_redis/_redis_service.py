@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import CLIENT_NAME
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_command_line import command_line
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import (
     decimal,
     difference,
@@ -15,19 +16,28 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info i
     ratio,
     readable,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names import shown
 
 # Commands that look a key up without reading its value, as redis_memory does for each key it looks at. The server
 # counts them as hits (seen on Redis 7.0 and 8.0); they are taken off again.
 INSPECTING = ("cmdstat_type", "cmdstat_pttl", "cmdstat_object|idletime")
 
-ARGUMENT_LENGTH = 64
-COMMAND_LENGTH = 200
+# What we send between the two readings of the counters: the second reading counts the first.
+OWN_CALLS = {"info": 1}
+
+CLIENT_LENGTH = 100
 
 
 def server_time(info):
     """The server's clock, epoch seconds; null where unknown."""
     micros = integer(info, "server_time_usec")
     return None if micros is None else micros / 1e6
+
+
+def between(first, info, seconds):
+    """The seconds between two readings by the server's clock; ``seconds``, as measured here, where it does not tell."""
+    micros = difference(integer(info, "server_time_usec"), integer(first, "server_time_usec"))
+    return micros / 1e6 if micros else seconds
 
 
 def age(now, moment):
@@ -37,6 +47,17 @@ def age(now, moment):
 def nothing_yet(value):
     """Null for the -1 with which Redis says that there has been none."""
     return None if value is None or value < 0 else value
+
+
+def identity(info) -> str | None:
+    """What tells this server from all others, until it is started again; null where it does not tell."""
+    return "redis:%s" % info["run_id"] if info.get("run_id") else None
+
+
+def host(kernel):
+    """The settings of the kernel, null where the server's process is not on this host (``kernel`` is null)."""
+    settings = kernel or {"transparent_hugepage": None, "overcommit_memory": None}
+    return dict(settings, local=kernel is not None)
 
 
 def server(info):
@@ -68,6 +89,8 @@ def load(first, info, seconds):
             cpu = round(sum(parts) / seconds, 4)
             break
     calls = difference(integer(info, "total_commands_processed"), integer(first, "total_commands_processed"))
+    if calls is not None:
+        calls = max(0, calls - sum(OWN_CALLS.values()))
     fork = integer(info, "latest_fork_usec")
     return {
         "interval_seconds": round(seconds, 3),
@@ -123,12 +146,16 @@ def commands(first, info, seconds, top):
         later, earlier = pairs(value), pairs(first.get(name))
         calls = difference(int(later.get("calls", 0)), int(earlier.get("calls", 0)))
         spent = difference(int(later.get("usec", 0)), int(earlier.get("usec", 0))) / 1e6
+        command = name[len("cmdstat_") :]
+        others = max(0, calls - OWN_CALLS.get(command, 0))
+        # The time of our calls among those of others is taken to be the same.
+        calls, spent = others, spent * others / calls if calls else 0.0
         rows.append(
             {
-                "command": name[len("cmdstat_") :],
+                "command": command,
                 "calls": calls,
                 "calls_per_second": round(calls / seconds, 3),
-                "seconds": spent,
+                "seconds": round(spent, 6),
                 "seconds_per_call": round(spent / calls, 9) if calls else None,
                 "busy_ratio": round(spent / seconds, 6),
                 "failed_calls": difference(int(later.get("failed_calls", 0)), int(earlier.get("failed_calls", 0))),
@@ -149,7 +176,8 @@ def errors(first, info, seconds, top):
             before = int(pairs(first.get(name)).get("count", 0))
             rows.append(
                 {
-                    "error": name[len("errorstat_") :],
+                    # (The first word of what a script says is in its author's hands.)
+                    "error": shown(name[len("errorstat_") :].encode("utf-8"), CLIENT_LENGTH),
                     "count": count,
                     "in_interval": difference(count, before),
                     "per_second": round(max(0, count - before) / seconds, 3),
@@ -160,15 +188,34 @@ def errors(first, info, seconds, top):
 
 
 def slow_log(entries, length, settings, now, show, top):
-    """The newest entries of the slow log. A negative threshold means that it is off: ``threshold_seconds`` is null."""
+    """The newest entries of the slow log that are not ours.
+
+    A negative threshold means that it is off: ``threshold_seconds`` is null. ``commands`` is null where their age is
+    not known, or where there are no entries and the log is off, or may be.
+    """
     micros = integer(settings, "slowlog-log-slower-than")
-    rows = [slow_entry(entry, now, show) for entry in entries]
+    rows = [slow_entry(entry, now, show) for entry in entries if not is_own(entry)]
+    known = now is not None and (bool(entries) or is_on(settings) is True)
     return {
         "threshold_seconds": None if micros is None or micros < 0 else micros / 1e6,
         "length": length,
+        "own_count": len(entries) - len(rows),
         "entries": rows[:top],
-        "commands": slow_commands(rows)[:top],
+        "commands": slow_commands(rows)[:top] if known else None,
     }
+
+
+def is_on(settings) -> bool | None:
+    """Whether the slow log is kept; null where the settings are not known."""
+    micros = integer(settings, "slowlog-log-slower-than")
+    if micros is None:
+        return None
+    return micros >= 0 and integer(settings, "slowlog-max-len") != 0
+
+
+def is_own(entry) -> bool:
+    """Whether an entry of the slow log comes from this collection, in this run or an earlier one."""
+    return len(entry) > 5 and entry[5] == CLIENT_NAME.encode("ascii")
 
 
 def slow_commands(rows):
@@ -204,25 +251,20 @@ def slow_entry(entry, now, show):
         "at": float(entry[1]),
         "age_seconds": age(now, entry[1]),
         "seconds": entry[2] / 1e6,
-        "command": readable(words[0]).upper() if words else "",
+        "command": shown(words[0], CLIENT_LENGTH).upper() if words else "",
         "line": command_line(words, show),
         "client": readable(entry[4]) if len(entry) > 4 else None,
-        "client_name": (readable(entry[5]) or None) if len(entry) > 5 else None,
+        "client_name": (shown(entry[5], CLIENT_LENGTH) or None) if len(entry) > 5 else None,
     }
 
 
-def command_line(words, show):
-    """A command cut to a length a person reads; where names are to be hidden, only how many arguments it had."""
-    if not words:
-        return ""
-    if not show:
-        return "%s (%d arguments)" % (readable(words[0]).upper(), len(words) - 1)
-    shown = [cut(readable(word[: 4 * ARGUMENT_LENGTH]), ARGUMENT_LENGTH) for word in words[:COMMAND_LENGTH]]
-    return cut(" ".join(shown), COMMAND_LENGTH)
+def latency(reply, settings, now, own=()):
+    """The latest and worst of each latency event. ``threshold_seconds`` is null where the monitor is off.
 
-
-def latency(reply, settings, now):
-    """The latest and worst of each latency event. ``threshold_seconds`` is null where the monitor is off."""
+    ``own`` are our entries of the slow log. A command of ours that the monitor has noted is left out: what an earlier
+    one of others was is not known then.
+    """
+    ours = {(entry[1], entry[2] // 1000) for entry in own}
     millis = integer(settings, "latency-monitor-threshold")
     events = [
         {
@@ -233,9 +275,11 @@ def latency(reply, settings, now):
             "worst_seconds": each[3] / 1000.0,
         }
         for each in reply
+        if not (each[0] in (b"command", b"fast-command") and (each[1], each[2]) in ours)
     ]
     events.sort(key=lambda event: -event["worst_seconds"])
-    return {"threshold_seconds": millis / 1000.0 if millis else None, "events": events}
+    # Without the server's clock there are no ages: INFO has it.
+    return {"threshold_seconds": millis / 1000.0 if millis else None, "events": None if now is None else events}
 
 
 def persistence(info, settings, now):
@@ -278,7 +322,7 @@ def clients(first, info, listing, top):
     """
     connected, most = integer(info, "connected_clients"), integer(info, "maxclients")
     refused = integer(info, "rejected_connections")
-    rows = None if listing is None else [client_row(line) for line in listing.decode("utf-8", "replace").splitlines()]
+    rows = None if listing is None else client_rows(listing)
     blocked = integer(info, "blocked_clients")
     return {
         "connected_count": connected,
@@ -286,34 +330,56 @@ def clients(first, info, listing, top):
         "use_ratio": ratio(connected, most),
         "blocked_count": blocked,
         "blocked_ratio": ratio(blocked, connected),
-        "longest_blocked_seconds": (
-            None if rows is None else max([row["idle_seconds"] or 0 for row in rows if row["blocked"]], default=0)
-        ),
+        "longest_blocked_seconds": None if rows is None else max(map(_blocked_seconds, rows), default=0),
         "rejected_count": refused,
         "rejected_in_interval": difference(refused, integer(first, "rejected_connections")),
         "evicted_count": integer(info, "evicted_clients"),
-        "buffers": None if rows is None else sorted(rows, key=lambda row: -(row["total_bytes"] or 0))[:top],
+        "buffers": None if rows is None else [client_row(row) for row in sorted(rows, key=_total_bytes)[-top:][::-1]],
     }
 
 
-def client_row(line):
-    fields = dict(part.partition("=")[::2] for part in line.split(" ") if "=" in part)
-    flags = fields.get("flags", "")
+def client_rows(listing: bytes):
+    """The fields of each client in a reply to CLIENT LIST, without the clients of this collection."""
+    # (A name has no spaces and no line feeds; it may have other characters that text.splitlines() ends a line at.)
+    lines = [line for line in listing.split(b"\n") if line]
+    own = b" name=%s " % CLIENT_NAME.encode("ascii")
+    return [_fields(line) for line in lines if own not in line]
+
+
+def _fields(line: bytes):
+    parts = [part.partition(b"=") for part in line.split(b" ")]
+    return {name.decode("ascii", "replace"): value for name, _equals, value in parts}
+
+
+def _total_bytes(fields):
+    return integer(fields, "tot-mem") or 0
+
+
+def _blocked_seconds(fields):
+    return (integer(fields, "idle") or 0) if b"b" in fields.get("flags", b"") else 0
+
+
+def client_row(fields):
+    flags = _text(fields, "flags") or ""
     kind = "replica" if "S" in flags else "primary" if "M" in flags else "pubsub" if "P" in flags else "normal"
     return {
         "id": integer(fields, "id"),
-        "address": fields.get("addr"),
-        "client_name": fields.get("name") or None,
-        "user": fields.get("user"),
+        "address": _text(fields, "addr"),
+        "client_name": _text(fields, "name") or None,
+        "user": _text(fields, "user"),
         "kind": kind,
         "blocked": "b" in flags,
-        "command": fields.get("cmd"),
+        "command": _text(fields, "cmd"),
         "age_seconds": integer(fields, "age"),
         "idle_seconds": integer(fields, "idle"),
         "output_bytes": integer(fields, "omem"),
         "query_bytes": integer(fields, "qbuf"),
         "total_bytes": integer(fields, "tot-mem"),
     }
+
+
+def _text(fields, name):
+    return None if name not in fields else shown(fields[name], CLIENT_LENGTH)
 
 
 def replication(info):

@@ -6,11 +6,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import threading
+import time
 
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal
+from tests.mutations import damaged, mutated
+from tests.users import as_nobody, shared_directory
 
 ONE = {"run": "one", "who": "a@b"}
 TWO = {"run": "two", "who": "c@d"}
@@ -156,3 +161,207 @@ def test_runs_that_begin_at_one_moment_see_each_other(tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(answers) == [False] * 7 + [True]
+
+
+PLANTED = {
+    "link": lambda path, victim: path.symlink_to(victim),
+    "dangling link": lambda path, victim: path.symlink_to(victim.with_name("cron.d")),
+    "hard link": lambda path, victim: os.link(victim, path),
+    "FIFO": lambda path, victim: os.mkfifo(path),
+    "directory": lambda path, victim: path.mkdir(),
+}
+FILES = [_journal.LOCK, _journal.AUDIT, _journal.GUARD, _journal.AUDIT + ".1", _journal.LOCK + ".new"]
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_planted_in_the_directory_is_never_written_to(tmp_path, clock, monkeypatch, name, kind):
+    monkeypatch.setattr(_journal, "ROTATE_BYTES", 200)
+    victim, state = tmp_path / "victim", tmp_path / "state"
+    victim.write_text("untouched")
+    state.mkdir()
+    PLANTED[kind](state / name, victim)
+    journal = _journal.Journal(str(state), clock)
+    try:
+        for _turn in range(3):
+            assert begin(journal, ONE)["go"]
+            journal.end(ONE, {**ONE, **ENTRY, "changed": True}, 60)
+        journal.release(ONE)
+        said = None
+    except _journal.CannotKeep as exc:
+        said = str(exc)
+    # A name that is replaced in one step is not followed; only a directory is in its way.
+    if kind == "directory" or not name.endswith((".1", ".new")):
+        assert "tracktion_state_dir" in said
+        assert "Run `mv -T %s" % (state / name) in said
+    else:
+        assert said is None
+    assert victim.read_text() == "untouched"
+    assert not (tmp_path / "cron.d").exists()
+
+
+@pytest.mark.parametrize("state", ["read", "begin", "release"])
+def test_a_directory_that_another_user_can_write_is_rejected(state):
+    with shared_directory(0o777) as shared:
+        as_nobody(lambda: (shared / "audit.jsonl").symlink_to("/etc/passwd"))
+        journal = _journal.Journal(str(shared))
+        steps = {"read": journal.read, "begin": lambda: begin(journal, ONE), "release": lambda: journal.release(ONE)}
+        with pytest.raises(_journal.CannotKeep, match=r"every user\. Run `chmod o-w .*tracktion_state_dir"):
+            steps[state]()
+        assert [path.name for path in shared.iterdir()] == ["audit.jsonl"]
+
+
+def test_huge_files_cost_neither_time_nor_a_run(journal, tmp_path):
+    (tmp_path / "state").mkdir(mode=0o700)
+    for name, size in ((_journal.AUDIT, 10 << 30), (_journal.LOCK, 1 << 30)):
+        with open(tmp_path / "state" / name, "wb") as stream:
+            stream.truncate(size)
+    began = time.monotonic()
+    assert journal.read() == {"lock": None, "unfinished": [], "done": []}
+    assert begin(journal, ONE)["go"]
+    assert time.monotonic() - began < 2
+    assert len(journal.problems) == 2
+    assert journal.read()["lock"]["run"] == "one"
+
+
+LINE = {**ONE, **ENTRY, "event": "outcome", "time": 900.0, "changed": True}
+BAD_LINES = [
+    b"null", b"[]", b'"text"', b"1", b"{", b"\xff\xfe{}", b"[" * 100000, b'{"a":' * 100000,
+    b'{"event": "outcome", "time": Infinity}', b"9" * 10000, b"{}", b"\0" * 1000,
+    *(json.dumps({**LINE, **wrong}).encode() for wrong in (
+        {"time": "x"}, {"time": None}, {"time": True}, {"time": 1e300}, {"time": -1}, {"time": []}, {"host": None},
+        {"host": {}}, {"action": []}, {"run": {}}, {"remedy": 5}, {"target": ["a"]}, {"event": []}, {"event": "other"},
+    )),
+    *(json.dumps({key: value for key, value in LINE.items() if key != missing}).encode()
+      for missing in ("time", "host", "action", "run", "remedy", "event", "who")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=lambda line: repr(line[:40]))
+def test_a_bad_line_costs_only_itself(journal, tmp_path, line):
+    (tmp_path / "state").mkdir(mode=0o700)
+    good = json.dumps({**LINE, "target": "b"}).encode()
+    (tmp_path / "state" / _journal.AUDIT).write_bytes(b"\n".join([good, line, good, b""]))
+    state = journal.read()
+    assert [entry["target"] for entry in state["done"]] == ["b", "b"]
+    assert len(journal.problems) == 1
+    assert begin(journal, ONE, cooldown=300)["go"]
+
+
+LOCKED = {**ONE, "since": 990.0, "until": 2000.0, "boot_id": _journal.boot_id(), "controller": "c", "pid": 4711}
+BAD_LOCKS = [
+    b"", b"null", b"[]", b"\xff", b"[" * 100000, b'{"run": Infinity}',
+    *(json.dumps({**LOCKED, **wrong}).encode() for wrong in (
+        {"until": "soon"}, {"until": 1e300}, {"until": 2e11}, {"until": None}, {"until": True},
+        {"since": []}, {"run": {}}, {"run": ""},
+        {"who": 5}, {"boot_id": None},
+    )),
+    *(json.dumps({key: value for key, value in LOCKED.items() if key != missing}).encode()
+      for missing in ("run", "who", "since", "until", "boot_id")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BAD_LOCKS, ids=lambda content: repr(content[:60]))
+def test_what_is_no_lock_holds_nothing_back(journal, tmp_path, content):
+    (tmp_path / "state").mkdir(mode=0o700)
+    path = tmp_path / "state" / _journal.LOCK
+    path.write_bytes(content)
+    assert journal.read()["lock"] is None
+    assert journal.problems == ["%s: it is not a lock and was passed over" % path]
+    assert begin(journal, ONE)["go"]
+    assert journal.read()["lock"]["run"] == "one"
+
+
+def test_a_lock_of_known_fields_holds(journal, tmp_path):
+    (tmp_path / "state").mkdir(mode=0o700)
+    lock = {**LOCKED, "pid": "4711", "pid_start": -1, "surplus": 1}
+    (tmp_path / "state" / _journal.LOCK).write_text(json.dumps(lock))
+    found = journal.read()["lock"]
+    assert (found["run"], found["pid"], found["pid_start"], "surplus" in found) == ("one", None, None, False)
+    assert begin(journal, TWO)["reason"] == "locked"
+
+
+def test_no_mutation_of_the_files_stops_a_run(tmp_path):
+    """Random damage: bytes, values and keys. A run still begins, unless a lock that is well formed says no."""
+    chance = random.Random(20261128)
+    state = tmp_path / "state"
+    journal = _journal.Journal(str(state), Clock())
+    for _turn in range(300):
+        state.mkdir(mode=0o700, exist_ok=True)
+        (state / _journal.LOCK).write_bytes(damaged(json.dumps(mutated(LOCKED, chance)).encode(), chance))
+        lines = [damaged(json.dumps(mutated(LINE, chance)).encode(), chance) for _line in range(8)]
+        (state / _journal.AUDIT).write_bytes(b"\n".join(lines))
+        found = journal.read()
+        json.dumps(found, allow_nan=False)
+        answer = begin(journal, TWO, cooldown=10)
+        assert answer["go"] is (answer["reason"] is None)
+        journal.end(TWO, {**TWO, **ENTRY, "changed": True}, 60)
+        journal.release(TWO, break_run=found["lock"] and found["lock"]["run"])
+
+
+def test_every_step_can_be_the_last(tmp_path):
+    """A run is killed at each of its system calls on files in turn; the next one goes on, and knows what was begun."""
+    step, killed, told = 0, True, 0
+    while killed:
+        step += 1
+        state = str(tmp_path / str(step))
+        killed = killed_at(step, lambda state=state: whole_run(state))
+        journal = _journal.Journal(state)
+        found = journal.read()
+        assert journal.problems == []
+        told += len(found["unfinished"])
+        assert found["lock"] is None or found["lock"]["run"] == "one"
+        done = os.path.exists(state + ".acted")
+        # What has been done was written down before, and is known as done or as begun.
+        assert not done or found["unfinished"] or found["done"]
+        assert begin(journal, TWO, break_run="one")["go"]
+        journal.end(TWO, {**TWO, **ENTRY, "changed": True}, 60)
+        assert [entry["run"] for entry in journal.release(TWO)] == [entry["run"] for entry in found["unfinished"]]
+        assert journal.read()["unfinished"] == []
+        assert set(os.listdir(state)) <= {_journal.GUARD, _journal.AUDIT}
+    assert step > 25
+    assert told > 5
+
+
+def whole_run(state):
+    journal = _journal.Journal(state)
+    begin(journal, ONE)
+    with open(state + ".acted", "w"):
+        pass
+    journal.end(ONE, {**ONE, **ENTRY, "changed": True}, 60)
+    journal.release(ONE)
+
+
+def killed_at(step, work):
+    """Whether ``work()``, in a process of its own, was killed before its system call number ``step``."""
+    child = os.fork()
+    if child == 0:
+        left = [step]
+
+        def counted(call):
+            def counting(*args, **options):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*args, **options)
+
+            return counting
+
+        for name in ("open", "mkdir", "write", "fsync", "rename", "unlink", "fchmod"):
+            setattr(os, name, counted(getattr(os, name)))
+        try:
+            work()
+        finally:
+            os._exit(0)
+    _pid, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def test_an_outcome_of_the_future_does_not_stop_a_remedy_for_ever(journal, clock):
+    clock.now = 200000.0
+    begin(journal, ONE)
+    journal.end(ONE, {**ONE, **ENTRY, "changed": True}, 60)
+    clock.now = 100.0
+    assert begin(journal, ONE, cooldown=3600)["go"]
+    clock.now = 200001.0
+    assert begin(journal, ONE, cooldown=3600)["reason"] == "cooling"

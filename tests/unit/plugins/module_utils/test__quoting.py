@@ -31,13 +31,14 @@ HOSTILE = (
 )
 
 
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_a_shell_reads_back_what_was_quoted(text):
+def test_a_shell_reads_back_what_was_quoted(text, locale):
     printed = subprocess.run(
         ["bash", "-c", "printf %s " + shell_quote(text)],
         capture_output=True,
         check=True,
-        env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+        env={"LC_ALL": locale, "PATH": "/usr/bin:/bin"},
     )
     assert printed.stdout.decode() == text
 

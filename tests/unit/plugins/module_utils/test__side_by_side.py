@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -129,3 +131,72 @@ def test_no_process_is_left_behind():
     _side_by_side.run({name: (5, {"x": measured(1)}) for name in "abc"})
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+# Runs an area that starts a program and hangs, as the module does, and says which processes there are.
+MODULE = """
+import subprocess, sys, time
+sys.path.insert(0, %r)
+from ansible_collections.tracktion.ops.plugins.modules import measure
+from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
+
+def hang():
+    program = subprocess.Popen(["sleep", "60"])
+    with open(sys.argv[1], "w") as handle:
+        handle.write(str(program.pid))
+    time.sleep(60)
+
+measure.end_with_signals()
+print(_side_by_side.run({"area": (30, {"hang": hang})}, result=1))
+""" % str(Path(__file__).parents[4] / "playbooks" / "collections")
+
+
+def is_running(pid):
+    try:
+        return Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A module in a process of its own, and the program that its area has started."""
+    pid_file = tmp_path / "pid"
+    module = subprocess.Popen([sys.executable, "-c", MODULE, str(pid_file)], stdout=subprocess.PIPE)
+    wait_for(lambda: pid_file.exists() and pid_file.read_text())
+    yield module, int(pid_file.read_text())
+    module.kill()
+    module.wait()
+    module.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_whatever_ends_the_module_ends_all_that_it_has_started(hanging, number):
+    module, program = hanging
+    module.send_signal(number)
+    module.wait(10)
+    wait_for(lambda: not is_running(program))
+
+
+def test_the_module_ends_when_nobody_reads_its_result_any_more(hanging):
+    module, program = hanging
+    module.stdout.close()
+    assert module.wait(10) == 1
+    wait_for(lambda: not is_running(program))
+
+
+def test_the_seconds_of_the_visit_bound_every_deadline():
+    started = time.monotonic()
+    waited = []
+    result = _side_by_side.run({"slow": (30, {"first": measured(1), "hang": hang})}, seconds=0.3, waited=waited)
+    assert time.monotonic() - started < 5
+    assert result["slow"]["measurement"] == {"first": {"value": 1}}
+    assert result["slow"]["error"]["message"] == "not finished after 0.3 s"
+    assert all(0 <= waiting <= lived for waiting, lived in waited)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import BadRow
 from tests.unit.plugins.plugin_utils.conftest import CHECK, SETTINGS, outcome
 
 
@@ -43,7 +44,7 @@ def test_a_finding_says_what_was_seen_and_which_limit_it_met(judged):
 def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(judged):
     findings, counts = judged(outcome([{"name": "a", "ready": None}, {"name": "b", "ready": 100}]))
     assert [(finding["object"], finding["status"]) for finding in findings] == [("b", "critical"), ("a", "unknown")]
-    assert findings[1]["summary"] == "ready is not known"
+    assert findings[1]["summary"] == "ready was not measured"
     # Where the measurement says why, that is what is told.
     unknown = [{"part": "queues.a", "reason": "locked"}]
     (finding,), _counts = judged(outcome([{"name": "a", "ready": None}], unknown=unknown))
@@ -51,12 +52,22 @@ def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(jud
     assert counts["items"] == 2
 
 
+def test_rows_that_the_account_may_not_see_are_unknown_beside_those_it_sees(judged):
+    hidden = [{"part": "queues[...]", "reason": "vhost b is hidden", "hint": "Grant it"}]
+    findings, counts = judged(outcome([{"name": "a", "ready": 100}, {"name": "c", "ready": 1}], unknown=hidden))
+    found = [(finding["object"], finding["status"], finding["summary"], finding["advice"]) for finding in findings]
+    assert found[1] == (None, "unknown", "vhost b is hidden", "Grant it")
+    assert found[0][:2] == ("a", "critical")
+    assert (counts["ok"], counts["unknown"], counts["critical"]) == (1, 1, 1)
+    assert judged(outcome([], unknown=hidden))[0][0]["status"] == "unknown"
+
+
 def test_a_null_is_told_with_what_the_measurement_says_of_all_such_items(judged):
     measured = outcome([{"name": "a", "ready": None}])
     (probe,) = measured["measurement"].values()
     # Of something else, of another item, and of the list, which was read.
     probe["unknown"] = [{"part": part, "reason": "not of this"} for part in ("other", "queues.b", "queues")]
-    assert judged(measured)[0][0]["summary"] == "ready is not known"
+    assert judged(measured)[0][0]["summary"] == "ready was not measured"
     probe["unknown"].append({"part": "queues.*", "reason": "nobody counts"})
     assert judged(measured)[0][0]["summary"] == "nobody counts"
 
@@ -155,6 +166,89 @@ def test_the_fingerprint_is_of_check_host_and_object_only(judged):
     (second,), _counts = judged(outcome([{"name": "a", "ready": 700}]))
     (other,), _counts = judged(outcome([{"name": "b", "ready": 100}]))
     assert first["fingerprint"] == second["fingerprint"] != other["fingerprint"]
+
+
+def test_an_item_that_is_no_mapping_is_unknown_and_the_others_are_judged(judged):
+    findings, counts = judged(outcome(["x", {"name": "b", "ready": 100}]))
+    assert {finding["status"] for finding in findings} == {"critical", "unknown"}
+    assert counts["items"] == 2
+
+
+@pytest.mark.parametrize("ready", ["many", [], {}, {"items": 1}])
+def test_a_value_that_cannot_be_compared_is_named_without_pythons_words(judged, ready):
+    (finding,), _counts = judged(outcome([{"name": "a", "ready": ready}]))
+    assert finding["status"] == "unknown"
+    assert finding["summary"].startswith("not evaluated: the check cannot use the values of ready (")
+    assert "supported" not in finding["summary"]
+
+
+def test_a_limit_without_a_value_is_named(make_area):
+    checks = _checks.load(make_area())
+    settings = {**SETTINGS, "queues_ready_warning": None}
+    (finding,), _counts = _judge.judge("queues", checks, "web", outcome([{"name": "a", "ready": 5}]), settings)
+    assert finding["summary"] == "not evaluated: queues_ready_warning has no value"
+
+
+class Hostile(dict):
+    """A mapping that raises whatever it is asked."""
+
+    def get(self, *_arguments):
+        raise AttributeError("hostile")
+
+    def __getitem__(self, _key):
+        raise RecursionError("hostile")
+
+
+def test_a_check_that_raises_anything_is_unknown_alone(make_area):
+    rows = [CHECK, {**CHECK, "id": "queues.other", "each": "broker.others", "object": "{{ item.name }}"}]
+    checks = _checks.load(make_area(rows))
+    measured = outcome([Hostile(name="a", ready=1)], others=[{"name": "b", "ready": 100}])
+    findings, counts = _judge.judge("queues", checks, "web", measured, SETTINGS)
+    assert [(finding["id"], finding["status"]) for finding in findings] == [
+        ("queues.backlog", "unknown"),
+        ("queues.other", "critical"),
+    ]
+    assert (counts["unknown"], counts["critical"]) == (1, 1)
+
+
+STARVED = "short of CPU"
+QUEUES = [{"name": "a", "ready": 100}, {"name": "b", "ready": 20}, {"name": "c", "ready": 1}]
+
+
+@pytest.mark.parametrize(
+    ("timing", "expected"),
+    [
+        (True, {"unknown": 2, "ok": 1, "critical": 0, "warning": 0}),
+        ("item.name == 'a'", {"unknown": 1, "ok": 1, "critical": 0, "warning": 1}),
+        ("item.nosuch == 'a'", {"unknown": 0, "ok": 1, "critical": 1, "warning": 1}),
+        (None, {"unknown": 0, "ok": 1, "critical": 1, "warning": 1}),
+    ],
+)
+def test_on_a_starved_host_what_depends_on_time_is_unknown_for_one_reason(make_area, timing, expected):
+    checks = _checks.load(make_area([{**CHECK, **({"timing": timing} if timing else {})}]))
+    covered = []
+    findings, counts = _judge.judge("queues", checks, "web", outcome(QUEUES), SETTINGS, STARVED, covered)
+    assert {status: counts[status] for status in expected} == expected
+    unknown = [finding["summary"] for finding in findings if finding["status"] == "unknown"]
+    assert unknown == (["not evaluated: the host was short of CPU"] if expected["unknown"] else [])
+    assert covered == (["queues.backlog"] if expected["unknown"] else [])
+    findings, counts = _judge.judge("queues", checks, "web", outcome(QUEUES), SETTINGS, None, covered)
+    assert (counts["critical"], counts["warning"], counts["unknown"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(("kind", "is_covered"), [("timeout", True), ("deadline", True), ("refused", False)])
+def test_on_a_starved_host_a_probe_that_ran_out_of_time_says_no_more_than_that(make_area, kind, is_covered):
+    checks = _checks.load(make_area())
+    error = {"kind": kind, "message": "no answer within 0.1 s", "cure": None}
+    measured = {"measurement": {"broker": {"reachable": False, "error": error, "unknown": []}}, "error": None}
+    (finding,), _counts = _judge.judge("queues", checks, "web", measured, SETTINGS, STARVED, [])
+    assert finding["status"] == "unknown"
+    assert ("short of CPU" in finding["summary"]) == is_covered
+
+
+def test_a_wrong_timing_is_refused(make_area):
+    with pytest.raises(BadRow, match="timing: "):
+        _checks.load(make_area([{**CHECK, "timing": "item.name =="}]))
 
 
 def test_items_that_are_missing_from_a_list_are_unknown_beside_those_that_are_there(judged):

@@ -23,6 +23,8 @@ def finding(host, check_id, status, summary, name=None):
         "object": name,
         "status": status,
         "summary": summary,
+        "observed": {},
+        "threshold": {},
         "advice": None,
     }
 

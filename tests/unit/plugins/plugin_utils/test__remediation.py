@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _remediation, _runs
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _remediation, _runs, _terminal_plan
 
 ACTION = {
     "action": "1",
@@ -152,3 +152,86 @@ def test_an_action_that_the_run_did_not_come_to_is_a_failure():
 def test_times_are_told_in_utc():
     assert _outcome.clock(0) == "1970-01-01T00:00:00Z"
     assert _outcome.clock(time.time()).endswith("Z")
+
+
+def remediation(before=(), after=(), hosts=(), check_mode=False, proposed=()):
+    plan = {"run": RUN, "proposed": list(proposed), "unfinished": []}
+    return _remediation.section(plan, [], list(before), list(after), set(hosts), check_mode)
+
+
+def last_lines(made):
+    return "\n".join(_terminal_plan.outcome(made)[1:]).strip()
+
+
+BAD = finding("q.a", "critical")
+OTHER = finding("q.b", "warning", host="db")
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (remediation(), "Nothing was found, and nothing was done."),
+        (
+            remediation([BAD, OTHER], [BAD, OTHER]),
+            "No host was acted on, and none was measured again: the 2 findings above still stand.",
+        ),
+        (
+            remediation([BAD], [BAD]),
+            "No host was acted on, and none was measured again: the 1 finding above still stands.",
+        ),
+        (remediation(hosts=["web"]), "Nothing was found before or after on the 1 host measured again."),
+        (
+            remediation([OTHER], [OTHER], hosts=["web"]),
+            "Nothing was found before or after on the 1 host measured again.\n"
+            "The other hosts were not measured again: their 1 finding still stands.",
+        ),
+        (remediation([BAD], [], check_mode=True, hosts=["web"]), ""),
+    ],
+)
+def test_what_is_said_of_before_and_after_is_true(made, said):
+    assert last_lines(made) == said
+
+
+def test_hosts_that_were_not_acted_on_are_named_beside_the_table():
+    text = last_lines(remediation([BAD, OTHER], [OTHER], hosts=["web"]))
+    assert text.startswith("Before and after: 1 fixed")
+    assert text.endswith("The other hosts were not measured again: their 1 finding still stands.")
+
+
+@pytest.mark.parametrize(
+    ("actions", "outcomes", "refused"),
+    [
+        ([], [], False),
+        ([("refused", True)], [], True),
+        ([("refused", False)], [], False),
+        ([("refused", True), ("refused", False)], [], True),
+        ([("refused", True), ("planned", True)], [], False),
+        ([("planned", True)], [("0", "refused")], True),
+        ([("planned", True), ("planned", True)], [("0", "refused"), ("1", "failed")], False),
+        ([("planned", True)], [("0", "changed")], False),
+    ],
+)
+def test_whether_everything_that_was_approved_was_refused(actions, outcomes, refused):
+    proposed = [
+        {"action": str(number), "status": status, "approved": approved}
+        for number, (status, approved) in enumerate(actions)
+    ]
+    entries = [{"action": action, "outcome": word} for action, word in outcomes]
+    assert _remediation.all_refused({"proposed": proposed}, entries, check_mode=False) is refused
+    assert not _remediation.all_refused({"proposed": proposed}, entries, check_mode=True)
+
+
+def test_a_plan_is_named_as_it_can_be_handed_over():
+    planned = {**ACTION, "status": "planned", "reason": None}
+
+    def last(**options):
+        return _terminal_plan.plan([planned], [], None, True, True, **options)[-1]
+
+    assert last(written="/p/plan.json") == (
+        "Plan written to /p/plan.json; `-e tracktion_plan_file=/p/plan.json` without --check carries it out."
+    )
+    odd = last(written="/a b/$(x).json")
+    assert "'/a b/$(x).json'" in odd
+    assert """`-e '{"tracktion_plan_file": "/a b/$(x).json"}'`""" in odd
+    awx = last(written="/runner/project/plan.json", awx=True)
+    assert awx == "The plan is the artifact tracktion_plan: a job that is handed it carries it out."

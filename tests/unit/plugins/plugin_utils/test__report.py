@@ -9,14 +9,10 @@ import shlex
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _report_file, _terminal
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _report_file, _terminal
 from tests.unit.plugins.plugin_utils.conftest import SETTINGS, outcome
 
 NOW = 1795400000.0
-
-
-def as_is(_spec, settings):
-    return settings
 
 
 @pytest.fixture
@@ -27,7 +23,7 @@ def report(make_area):
     def build(visits, previous=None):
         hosts, findings = [], []
         for name, result in visits.items():
-            host, found = _report.host_report(name, [result], judges, as_is)
+            host, found = _report.host_report(name, [result], judges)
             hosts.append(host)
             findings.extend(found)
         return _report.build(hosts, findings, previous, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
@@ -81,7 +77,7 @@ def test_first_seen_is_kept_over_runs(report):
 def test_the_command_of_a_remedy_is_one_shell_line_that_only_shows(report):
     (finding,) = report({"bad": BAD})["findings"]
     words = shlex.split(finding["remedy"]["command"])
-    assert words[:2] == ["ansible-playbook", "tracktion.ops.remediate"]
+    assert words[:2] == ["ansible-playbook", _areas.playbook("remediate")]
     assert words[words.index("-i") + 1] == "/inv/hosts.yml"
     assert words[words.index("--limit") + 1] == "bad"
     assert words[words.index("-e") + 1] == "tracktion_only=" + finding["fingerprint"]
@@ -137,7 +133,7 @@ def test_the_terminal_says_what_why_and_what_to_do(report):
 
 def test_the_terminal_says_one_reason_for_many_unknowns_once(report):
     text = _terminal.render(report({"web": visit([{"name": name, "ready": None} for name in "abc"])}))
-    assert text.count("ready is not known") == 1
+    assert text.count("ready was not measured") == 1
     assert "1 check could not run" in text
 
 
@@ -156,7 +152,7 @@ def test_colour_only_on_request(report):
 
 def test_an_area_measured_from_another_host_counts_even_where_the_host_itself_is_gone(make_area):
     judges = _report.Judges([make_area()])
-    host, findings = _report.host_report("web", [GONE, {**BAD, "place": "probe1"}], judges, as_is)
+    host, findings = _report.host_report("web", [GONE, {**BAD, "place": "probe1"}], judges)
     assert [finding["id"] for finding in findings] == ["host.unreachable", "queues.backlog"]
     assert not host["reachable"]
     assert [area["name"] for area in host["areas"]] == ["queues"]

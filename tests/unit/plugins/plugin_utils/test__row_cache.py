@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import datetime
+import marshal
 import os
 import time
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _row_cache
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _row_cache, _rows
 from tests.unit.plugins.plugin_utils.conftest import CHECK, SETTINGS
+from tests.users import NOBODY, shared_directory
 
 
 @pytest.fixture
@@ -79,3 +81,54 @@ def test_what_nobody_used_for_a_month_goes(cache):
     _row_cache.remember("new")
     assert not _row_cache.is_right("old")
     assert _row_cache.is_right("new")
+
+
+def test_what_another_user_can_have_written_is_not_read(monkeypatch):
+    """It is code: marshal and byte code run what they are given."""
+    with shared_directory(0o777) as shared:
+        monkeypatch.setattr(_row_cache, "directory", lambda: shared)
+        (shared / ("data-" + _row_cache.fingerprint("one"))).write_bytes(marshal.dumps("forged"))
+        (shared / "right-one").touch()
+        assert _row_cache.parsed("one", str.upper) == "ONE"
+        assert not _row_cache.is_right("one")
+        assert not _row_cache.is_right("two"), "nothing is written there either"
+
+
+@pytest.mark.parametrize("what", ["owner", "mode", "link", "fifo"])
+def test_a_file_that_another_user_has_left_behind_is_not_read(cache, tmp_path, what):
+    _row_cache.parsed("one", str.upper)
+    (path,) = cache.iterdir()
+    forged = marshal.dumps("forged")
+    path.write_bytes(forged)
+    if what == "owner":
+        os.chown(path, NOBODY, NOBODY)
+    elif what == "mode":
+        path.chmod(0o666)
+    else:
+        path.unlink()
+        (tmp_path / "forged").write_bytes(forged)
+        os.mkfifo(path) if what == "fifo" else path.symlink_to(tmp_path / "forged")
+    assert _row_cache.parsed("one", str.upper) == "ONE"
+    assert path.is_file(), "and it is replaced"
+    assert (tmp_path / "forged").exists() is (what in ("link", "fifo"))
+
+
+def test_compiled_scans_of_another_user_are_not_run(cache):
+    source = "{{ 20 + 3 }}"
+    assert _rows.Expressions().compiled(source).render() == "23"
+    (path,) = cache.iterdir()
+    forged = path.read_bytes().replace(b"23", b"66")
+    path.write_bytes(forged)
+    assert _rows.Expressions().compiled(source).render() == "66", "what is read back is run"
+    os.chown(path, NOBODY, NOBODY)
+    assert _rows.Expressions().compiled(source).render() == "23"
+    assert path.stat().st_uid == 0
+
+
+def test_the_key_of_plans_is_not_part_of_the_cache(cache):
+    _row_cache.remember("old")
+    long_ago = time.time() - _row_cache.KEPT_SECONDS - 10
+    (cache / "plan.key").write_text("key")
+    os.utime(cache / "plan.key", (long_ago, long_ago))
+    _row_cache.remember("new")
+    assert (cache / "plan.key").exists()

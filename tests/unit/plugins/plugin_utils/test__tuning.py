@@ -133,8 +133,17 @@ def test_hosts_that_share_a_reason_share_a_paragraph():
 
 
 def test_a_long_table_is_cut_and_says_so():
-    hosts = [host("web-%03d" % number, CHANGED) for number in range(30)]
+    hosts = [host("web-%03d" % number, result(True, number, 5000)) for number in range(30)]
     text = _tuning.render(report(*hosts), most=20)
     assert "web-019" in text
     assert "web-020" not in text
     assert "... and 10 more in the report" in text
+
+
+def test_hosts_on_which_the_same_changed_share_a_line():
+    hosts = [host("web-%03d" % number, CHANGED) for number in range(300)]
+    skipped = [host("db-%03d" % number, result(skipped_reason="read-only")) for number in range(100)]
+    lines = _tuning.render(report(*hosts, *skipped)).splitlines()
+    assert len(lines) < 20
+    assert any(line.startswith("  web-000, web-001, web-002 and 297 more  fs.inotify.somaxconn") for line in lines)
+    assert any("db-019 and 80 more" in line for line in lines)

@@ -4,21 +4,71 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _visit
+import json
+
+import pytest
+
+from ansible import constants as C
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _shape, _visit
 
 DATABASE = {"database": {"measurement": {"activity": {"reachable": True}}}}
 CACHE = {"cache": {"measurement": {}}}
+PROBES = {"limits": {"module": "inotify_limits"}}
+ERROR = {"kind": "refused", "message": "no", "cure": None}
+DOWN = {"reachable": False, "error": ERROR, "unknown": []}
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path, monkeypatch):
+    """The run's own temporary directory."""
+    monkeypatch.setattr(C, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    return tmp_path
+
+
+def result(place, areas, extra_checks=()):
+    document = {"areas": areas, "extra_checks": list(extra_checks), "host": None, "limits": {}}
+    return {
+        "place": place,
+        "started": 5.0,
+        "python": "/usr/bin/python3",
+        "visited": _visit.put(document),
+        "failure": None,
+    }
 
 
 def test_what_a_visit_registers_is_read_back():
-    (visit,) = _visit.results(_visit.result("web", DATABASE, [{"id": "database.mine"}], 5.0, "/usr/bin/python3"))
+    (visit,) = _visit.results(result("web", DATABASE, [{"id": "database.mine"}]))
     assert visit["areas"] == DATABASE
     assert visit["extra_checks"] == [{"id": "database.mine"}]
     assert (visit["place"], visit["started"], visit["python"]) == ("web", 5.0, "/usr/bin/python3")
 
 
+def test_what_is_registered_is_small_and_what_was_measured_is_private(directory):
+    big = {"database": {"measurement": {"activity": {"names": ["x" * 100] * 1000}}}}
+    registered = result("web", big)
+    assert len(json.dumps(registered)) < 400
+    (file,) = directory.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert registered["visited"]["bytes"] == file.stat().st_size
+
+
+def test_a_file_that_is_gone_is_a_failed_visit_of_that_host(directory):
+    registered = result("web", DATABASE)
+    (file,) = directory.iterdir()
+    file.unlink()
+    (visit,) = _visit.results(registered)
+    assert (visit["areas"], "cannot be read" in visit["failure"]["msg"]) == ({}, True)
+
+
+def test_a_reference_names_no_file_elsewhere(directory):
+    (directory / "elsewhere").mkdir()
+    (directory / "elsewhere" / "forged").write_text(json.dumps({"areas": {"forged": {}}}))
+    registered = {"visited": {"file": "elsewhere/forged"}}
+    assert _visit.results(registered)[0]["areas"] == {}
+
+
 def test_a_visit_of_several_places_has_a_result_for_each():
-    looped = {"results": [_visit.result(place, DATABASE, [], 5.0, None) for place in ("web", "probe")]}
+    looped = {"results": [result(place, DATABASE) for place in ("web", "probe")]}
     assert [visit["place"] for visit in _visit.results(looped)] == ["web", "probe"]
 
 
@@ -29,7 +79,35 @@ def test_a_visit_that_brought_nothing_home_has_no_areas():
 
 
 def test_visits_of_the_same_place_add_up():
-    looped = {"results": [_visit.result("web", DATABASE, [], 5.0, None), _visit.result("probe", CACHE, [], 5.0, None)]}
+    looped = {"results": [result("web", DATABASE), result("probe", CACHE)]}
     assert _visit.areas_measured_at("web", looped) == DATABASE
     assert _visit.areas_measured_at("probe", looped) == CACHE
     assert _visit.areas_measured_at("other", looped) == {}
+
+
+def taken(measured):
+    """The outcome of the area ``files`` after the host sent ``measured``."""
+    visited = {"measurement": {}, "error": None, "seconds": 0.0}
+    _visit.take(visited, _shape.Document(json.dumps({"files": measured})), "files", PROBES)
+    return visited
+
+
+def test_a_malformed_probe_is_an_error_of_its_own():
+    outcome = taken({"measurement": {"limits": {**DOWN, "unknown": ["x"]}}, "error": None, "seconds": 0.2})
+    assert outcome["measurement"]["limits"]["reachable"] is None
+    assert outcome["measurement"]["limits"]["error"]["kind"] == "malformed"
+    assert "unknown must hold only a mapping, not text" in outcome["measurement"]["limits"]["error"]["message"]
+    assert outcome["seconds"] == 0.2
+
+
+@pytest.mark.parametrize("measured", [None, [], {}, {"measurement": []}, "x"])
+def test_an_area_without_a_measurement_says_so(measured):
+    assert taken(measured)["error"]["kind"] == "malformed"
+
+
+@pytest.mark.parametrize("error", ["x", [], {}, {"kind": 1, "message": "x"}])
+def test_a_malformed_error_of_an_area_is_an_error_all_the_same(error):
+    outcome = taken({"measurement": {"limits": DOWN}, "error": error, "seconds": float("nan")})
+    assert outcome["error"]["kind"] == "malformed"
+    assert outcome["measurement"]["limits"] == DOWN
+    assert outcome["seconds"] == 0.0

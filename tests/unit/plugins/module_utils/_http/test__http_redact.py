@@ -6,7 +6,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import html
+import json
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -35,6 +40,91 @@ def test_a_known_secret_is_hidden_wherever_it_stands():
     assert redact.hide("a 1 b", ["1", ""]) == "a 1 b"
 
 
+SECRET = "hunter2secret"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"\u0070assword": "hunter2secret"}',
+        r'{"dsn": "postgres:\/\/app:hunter2secret@db\/x"}',
+        json.dumps({"body": json.dumps({"password": SECRET})}),
+        r"\x70assword=hunter2secret",
+        r"\160assword=hunter2secret",
+        r"\u{70}assword=hunter2secret",
+        "%70assword%3Dhunter2secret",
+        "%2570assword%253Dhunter2secret",
+        "%u0070assword=hunter2secret",
+        "&#112;assword=hunter2secret",
+        "&quot;token&quot;: &quot;hunter2secret&quot;",
+        "<b>pass</b>word=hunter2secret",
+        "pass<!-- -->word=hunter2secret",
+        '<input value="hunter2secret" type="hidden" name="csrf_token">',
+        "<password><![CDATA[hunter2secret]]></password>",
+        'Content-Disposition: form-data; name="password"\r\n\r\nhunter2secret\r\n--x',
+        "password:\n   hunter2secret",
+        "password: >\n  hunter2secret\n  hunter2secret",
+        "pass\u200bword=hunter2secret",
+        "pass&shy;word=hunter2secret",
+        "p\x01assword=hunter2secret",
+        "\uff50\uff41\uff53\uff53word=hunter2secret",
+        "\ufeffpassword=hunter2secret",
+        base64.b64encode(b"password=hunter2secret").decode(),
+        "value " + base64.urlsafe_b64encode(SECRET.encode()).decode(),
+        "password=hunter2sec",
+    ],
+    ids=ascii,
+)
+def test_a_secret_cannot_hide_in_a_body(text):
+    shown = redact.excerpt(text, [], 240)
+    assert "hunter2" not in shown
+    assert base64.b64encode(SECRET.encode()).decode()[:12] not in shown
+
+
+@pytest.mark.parametrize(
+    "body", [text.encode(code) for text in ("password=hunter2secret",) for code in ("utf-16", "utf-16-be", "utf-32")]
+)
+def test_what_is_no_utf_8_is_not_shown(body):
+    assert redact.decoded(body) == redact.UNREADABLE
+    assert redact.decoded(gzip.compress(body)) == redact.UNREADABLE
+
+
+def test_a_body_may_be_cut_inside_a_character():
+    assert redact.decoded("caf\u00e9".encode()[:-1]) == "caf"
+
+
+@pytest.mark.parametrize("secret", ["correct horse", "corr\u00e9ct/horse", 'corr"ect'])
+def test_a_known_secret_is_hidden_however_it_is_written(secret):
+    raw = secret.encode()
+    echoes = [
+        json.dumps(secret)[1:-1],
+        quote(secret, safe=""),
+        html.escape(secret),
+        raw.hex(),
+        base64.b64encode(raw).decode(),
+        secret.replace(" ", "\n"),
+    ]
+    for echo in echoes:
+        assert redact.excerpt("it was " + echo, [secret], 99) in ("it was ***", "it was ***=", "it was ***=="), echo
+
+
+def test_what_is_no_secret_is_shown():
+    for text in (
+        "OperationalError: could not connect to server: Connection refused",
+        'File "/usr/lib/python3.11/site-packages/psycopg2/__init__.py", line 122, in connect',
+        "<html><head><title>502 Bad Gateway</title></head>",
+        '{"status": "unhealthy", "checks": {"database": {"healthy": false}}, "at": "2026-11-28T19:25:37Z"}',
+    ):
+        assert redact.excerpt(text, [], 240) == text
+
+
+@pytest.mark.parametrize(
+    "path", ["/reset/eyJhbGciOi.eyJzdWIi.c2ln/", "/a;jsessionid=0815/x", "/x%70assword=hunter2", "/t/A1b2C3d4E5"]
+)
+def test_the_path_of_a_redirect_that_may_hold_a_secret_is_hidden(path):
+    assert redact.shown_url("https://u:p@host:1%s?a=b" % path, whole_query=False) == "https://host:1/***?a=***"
+
+
 def test_an_excerpt_is_one_short_line():
     assert redact.excerpt("a\n  b\tc", [], 10) == "a b c"
     # A header is over where its line is.
@@ -44,7 +134,15 @@ def test_an_excerpt_is_one_short_line():
 
 def test_a_long_answer_does_not_take_long():
     started = time.monotonic()
-    for text in ("token" * 400, "a" * 2048, "://" * 680, '"secret":"' * 200):
+    for text in (
+        "token" * 400,
+        "a" * 2048,
+        "://" * 680,
+        '"secret":"' * 200,
+        "%70" * 680,
+        "&#112;" * 340,
+        'value="' * 290,
+    ):
         redact.hide(text)
     assert time.monotonic() - started < 1
 

@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _kernel_parameters, _sysctl_floors
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
+from tests.users import NOBODY
 
 PATH = "/etc/sysctl.d/60-tracktion.conf"
 KEY = "vm.max_map_count"
@@ -184,3 +188,73 @@ def test_one_parameter_in_two_spellings_is_refused():
 def test_no_floor_at_all():
     with pytest.raises(BadOption, match="names no parameter"):
         _sysctl_floors.named_floors({})
+
+
+def move(source, destination):
+    os.replace(source, destination)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077], ids=oct)
+@pytest.mark.parametrize("before", [None, 0o666])
+def test_the_drop_in_can_be_read_by_all_and_written_by_root(plan, tmp_path, umask, before):
+    made = plan({OTHER: 64, KEY: 50}, {PATH: "# ours\n"} if before else {}, now=10)
+    if before:
+        (tmp_path / PATH.lstrip("/")).chmod(before)
+    old = os.umask(umask)
+    try:
+        made._write_drop_in(move)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / PATH.lstrip("/")).stat().st_mode) == 0o644
+    assert [path.name for path in (tmp_path / "etc/sysctl.d").iterdir()] == ["60-tracktion.conf"]
+
+
+@pytest.mark.parametrize("what", ["directory", "link", "linked directory", "temporary", "hard link", "above"])
+def test_a_drop_in_that_another_user_could_redirect_is_rejected(plan, tmp_path, what):
+    folder, victim = tmp_path / "etc/sysctl.d", tmp_path / "victim"
+    folder.mkdir(parents=True)
+    victim.write_text(KEY + " = 1\n")
+    path = folder / "60-tracktion.conf"
+    if what == "directory":
+        folder.chmod(0o777)
+    elif what == "above":
+        folder.parent.chmod(0o777)
+    elif what == "link":
+        path.symlink_to(victim)
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    elif what == "linked directory":
+        folder.rmdir()
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to(tmp_path / "elsewhere")
+        os.chown(folder, NOBODY, NOBODY, follow_symlinks=False)
+    elif what == "hard link":
+        os.link(victim, path)
+    else:
+        (folder / (".60-tracktion.conf.%d" % os.getpid())).symlink_to(victim)
+    made = plan({KEY: 500})
+    if what == "temporary":
+        made.check_possible()
+        made._write_drop_in(move)
+        assert path.read_text().endswith(KEY + " = 500\n")
+    else:
+        for step in (made.check_possible, lambda: made._write_drop_in(move)):
+            with pytest.raises((_sysctl_floors.CannotRaise, OSError), match=r"Run `(chmod o-w|chown -h root|mv -T) "):
+                step()
+    assert victim.read_text() == KEY + " = 1\n"
+
+
+def test_what_would_block_a_reader_is_told_and_passed_over(plan, tmp_path):
+    (tmp_path / "etc/sysctl.d").mkdir(parents=True)
+    os.mkfifo(tmp_path / "etc/sysctl.d/10-fifo.conf")
+    made = plan({KEY: 500})
+    assert made.text is not None
+    os.mkfifo(tmp_path / "etc/sysctl.d/60-tracktion.conf")
+    with pytest.raises(BadOption, match=r"path: /etc/sysctl\.d/60-tracktion\.conf cannot be read: .*regular file"):
+        plan({KEY: 500})
+
+
+def test_a_link_to_the_null_device_still_masks_a_file(plan, tmp_path):
+    (tmp_path / "etc/sysctl.d").mkdir(parents=True)
+    (tmp_path / "etc/sysctl.d/90-other.conf").symlink_to("/dev/null")
+    made = plan({KEY: 500}, {"/usr/lib/sysctl.d/90-other.conf": KEY + " = 5\n"})
+    assert made.overridden == []

@@ -30,7 +30,16 @@ def test_what_cannot_be_counted_is_null():
     for sessions in (None, [CLIENT, HIDDEN]):
         found = _pg_activity.connections(LIMITS, sessions)
         assert (found["used"], found["ratio"]) == (None, None)
-        assert {row["used"] for row in _pg_activity.connection_limits(LIMITS, found, sessions)} == {None}
+        limits = {row["name"]: row["used"] for row in _pg_activity.connection_limits(LIMITS, found, sessions)}
+        # Of a role none of whose sessions is hidden, all are counted.
+        counted = {"app": None, "nobody": None} if sessions is None else {"app": 1, "nobody": 0}
+        assert limits == {"server": None, "tracktion": None, **counted}
+
+
+def test_hidden_processes_of_the_server_are_no_connections():
+    launcher = {"backend_type": None, "user": "postgres", "database": None}
+    autovacuum = {"backend_type": None, "user": None, "database": "tracktion"}
+    assert _pg_activity.connections(LIMITS, [CLIENT, launcher, autovacuum])["used"] == 1
 
 
 def test_limits_of_roles_and_databases():

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _redact
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_sessions
 
 
@@ -104,7 +105,7 @@ def test_the_least_harm_that_frees_the_others(fields, action):
     ],
 )
 def test_passwords_are_blotted_out(query, shown):
-    assert _pg_sessions.hide_passwords(query) == shown
+    assert _redact.hide_passwords(query) == shown
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_acts as acts
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_messages as messages
+from tests.users import as_nobody, shared_directory
 
 METHOD = SimpleNamespace(exchange="x", routing_key="ké.y", redelivered=True, delivery_tag=1)
 
@@ -126,3 +128,56 @@ def test_an_export_has_a_name_that_any_file_system_takes():
     assert name.isascii()
     assert name.endswith("-19700101T000000Z.jsonl")
     assert path != messages.export_path("/exports", "other", "a/b ü" * 51, 0)
+
+
+def test_an_export_is_private_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        with messages.ExportFile(str(tmp_path / "below" / "export"), 100) as export:
+            export.keep()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(tmp_path / "below").st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(tmp_path / "below" / "export").st_mode) == 0o600
+
+
+def test_an_export_is_not_written_where_another_user_can_change_it(tmp_path):
+    with shared_directory(0o777) as shared:
+        as_nobody(lambda: (shared / "exports").symlink_to("/etc"))
+        for path in (shared / "export", shared / "exports" / "export", shared / "new" / "export"):
+            with pytest.raises(OSError, match=r"chmod o-w|chown -h root"), messages.ExportFile(str(path), 100):
+                pass
+        assert [path.name for path in shared.iterdir()] == ["exports"]
+    assert not os.path.exists("/etc/export")
+
+
+def test_an_export_of_another_user_is_not_read(tmp_path):
+    with shared_directory(0o1777) as shared:
+        path = shared / "export"
+        as_nobody(lambda: path.write_bytes(line(1)))
+        with pytest.raises(OSError, match="belongs to nobody"):
+            messages.read_export(str(path), 2, 1000)
+        as_nobody(lambda: (path.unlink(), os.mkfifo(path)))
+        with pytest.raises(OSError, match="is a FIFO, not a regular file"):
+            messages.read_export(str(path), 2, 1000)
+
+
+@pytest.mark.parametrize(
+    "noted", ["null", "[]", "{", '{"total": 2}', '{"total": 2, "replayed": "1"}', '{"total": 2, "replayed": 3}',
+              '{"total": 2, "replayed": -1}', '{"total": 2, "replayed": true}', '{"total": 3, "replayed": 1}'],
+)  # fmt: skip
+def test_a_note_that_is_none_stops_a_replay(tmp_path, noted):
+    """Else messages would be lost, or come twice."""
+    (tmp_path / "export.replayed").write_text(noted)
+    with pytest.raises(ValueError, match=r"export\.replayed is not the note of this export"):
+        acts._noted(str(tmp_path / "export"), 2)
+
+
+def test_a_note_is_kept_over_what_is_planted(tmp_path):
+    path, victim = tmp_path / "export", tmp_path / "victim"
+    victim.write_text("untouched")
+    for name in ("export.replayed", "export.replayed.new"):
+        (tmp_path / name).symlink_to(victim)
+    acts._note(str(path), 1, 2)
+    assert acts._noted(str(path), 2) == 1
+    assert victim.read_text() == "untouched"

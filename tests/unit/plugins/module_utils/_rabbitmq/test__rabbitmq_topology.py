@@ -16,11 +16,16 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
 class Api:
     """The management API as far as the topology asks it: exchanges with their bindings, counted."""
 
+    options = {"login_user": "monitor"}
+
     def __init__(self, exchanges, bindings, closed=()):
         self.exchanges = exchanges
         self.all_bindings = bindings
         self.closed = closed
         self.asked = []
+
+    def remember(self, _name, read):
+        return read()
 
     def get_long(self, *_path, **_query):
         return self.exchanges
@@ -124,8 +129,9 @@ def test_a_vhost_that_is_closed_to_us_is_unknown_and_asked_once():
     assert found.unbound([], 10)[0] == []
     assert found.destinations("v", "a", "x") is None
     assert len(api.asked) == 1
-    (reason,) = unknown.parts
-    assert "set_permissions -p 'v'" in reason["reason"]
+    (entry,) = unknown.parts
+    assert entry["part"] == "exchanges.without_binding[...]"
+    assert "`rabbitmqctl set_permissions --vhost=v -- monitor '^$' '^$' '^$'`" in entry["hint"]
 
 
 def test_the_policy_with_the_highest_priority_applies():

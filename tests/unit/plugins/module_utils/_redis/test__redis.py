@@ -213,20 +213,99 @@ def serve(listener, replies):
     return thread, asked
 
 
-def test_a_log_in_sends_nothing_but_the_log_in_and_a_ping(listener, nothing_kept):
-    thread, asked = serve(listener, [b"+OK\r\n", b"+PONG\r\n"])
+HELLO = b"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$2\r\nid\r\n:7\r\n"
+
+
+def test_a_log_in_sends_nothing_but_the_log_in_with_a_name_and_a_ping(listener, nothing_kept):
+    thread, asked = serve(listener, [HELLO, b"+PONG\r\n"])
     client = _redis.connect(
         options(login_port=listener.getsockname()[1], login_user="someone", login_password="secret")
     )
     assert client.ping["status"] == "ok"
+    assert client.client_id == 7
     client.close()
     thread.join(5)
-    auth = b"*3\r\n$4\r\nAUTH\r\n$7\r\nsomeone\r\n$6\r\nsecret\r\n"
-    assert asked == [auth, b"*1\r\n$4\r\nPING\r\n", b""]
+    login = b"$4\r\nAUTH\r\n$7\r\nsomeone\r\n$6\r\nsecret\r\n"
+    hello = b"*7\r\n$5\r\nHELLO\r\n$1\r\n2\r\n" + login + b"$7\r\nSETNAME\r\n$13\r\ntracktion-ops\r\n"
+    assert asked == [hello, b"*1\r\n$4\r\nPING\r\n", b""]
+
+
+def test_where_hello_is_not_known_auth_logs_in_and_no_password_is_quoted(listener, nothing_kept):
+    quoting = b"-ERR unknown command `%s`, with args beginning with: `2`, `AUTH`, `default`, `hunter2!`\r\n"
+    thread, asked = serve(listener, [quoting % b"HELLO", b"+OK\r\n", b"+PONG\r\n", quoting % b"INFO"])
+    client = _redis.connect(options(login_port=listener.getsockname()[1], login_password="hunter2!"))
+    with pytest.raises(_redis.ReplyError) as caught:
+        client.ask("INFO")
+    assert "hunter2" not in str(caught.value)
+    client.close()
+    thread.join(5)
+    assert asked[1] == b"*2\r\n$4\r\nAUTH\r\n$8\r\nhunter2!\r\n"
+
+
+def test_a_forbidden_command_is_sent_once(pair):
+    client, server = pair
+    denial = b"-NOPERM User x has no permissions to run the 'info' command\r\n"
+    server.sendall(denial + b":1\r\n")
+    for _time in range(2):
+        with pytest.raises(_redis.ReplyError, match="'info' command") as caught:
+            client.ask("INFO", "default")
+        assert client.hint(caught.value, "INFO") == "Allow it: `redis-cli ACL SETUSER default +info`"
+    assert client.ask("DBSIZE") == 1
+
+
+def test_an_error_with_names_in_it_is_inert(pair):
+    client, server = pair
+    server.sendall(b"-NOPERM User a\xff\x1b[2J\xe2\x80\xae has no permissions to run the 'info' command\r\n")
+    with pytest.raises(_redis.ReplyError) as caught:
+        client.ask("INFO")
+    assert str(caught.value).isprintable()
+    assert "\\x1b[2J\\u202e has no" in str(caught.value)
+
+
+def test_a_denied_key_does_not_forbid_the_command(pair):
+    client, server = pair
+    server.sendall(b"-NOPERM No permissions to access a key\r\n+string\r\n")
+    denied, kind = client.ask_all([("TYPE", "a"), ("TYPE", "b")])
+    assert (denied.denied_key, denied.denied_command, kind) == (True, False, b"string")
+    assert client.hint(denied, "TYPE") == "Allow it: `redis-cli ACL SETUSER default '%R~*'`"
+
+
+@pytest.mark.parametrize(
+    ("changed", "command"),
+    [
+        ({}, "redis-cli -h 127.0.0.2 PING"),
+        ({"login_host": "localhost", "login_port": 6380}, "redis-cli -p 6380 PING"),
+        (
+            {"login_host": "a b;c", "tls": True, "ca_certs": "/tmp/c a", "validate_certs": False},
+            "redis-cli -h 'a b;c' --tls --cacert '/tmp/c a' --insecure PING",
+        ),
+    ],
+)
+def test_a_command_line_reaches_the_server_and_is_quoted(pair, changed, command):
+    client, _server = pair
+    client.redis_cli = _redis.redis_cli(options(**{"login_host": "127.0.0.2", **changed}))
+    assert client.command("PING") == command
+
+
+def test_a_spent_deadline_says_nothing_about_the_server(pair, nothing_kept):
+    client, _server = pair
+    client.deadline = Deadline(0.0)
+    with pytest.raises(_redis.DeadlineSpent, match=r"not measured \(0.0 s of the deadline left\)") as caught:
+        client.ask("PING")
+    assert _redis.not_reached(["ping"], caught.value)["reachable"] is None
+    # (Nothing was sent: another probe may use the connection.)
+    assert client.broken is None
+    with pytest.raises(_redis.DeadlineSpent):
+        _redis.connect(options(login_port=1, deadline=0.0))
+
+
+def test_a_server_that_does_not_answer_in_what_is_left_is_not_unreachable(listener, nothing_kept):
+    with pytest.raises(_redis.DeadlineSpent):
+        _redis.connect(options(login_port=listener.getsockname()[1], timeout=3.0, deadline=0.2))
 
 
 def test_a_server_that_is_loading_is_connected_to(listener, nothing_kept):
-    thread, _asked = serve(listener, [b"-LOADING Redis is loading the dataset in memory\r\n", b":1\r\n"])
+    thread, _asked = serve(listener, [HELLO, b"-LOADING Redis is loading the dataset in memory\r\n", b":1\r\n"])
     client = _redis.connect(options(login_port=listener.getsockname()[1]))
     assert client.ping["status"] == "loading"
     assert client.ping["message"].startswith("LOADING Redis")

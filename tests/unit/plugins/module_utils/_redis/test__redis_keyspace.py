@@ -8,9 +8,7 @@ import random
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_keyspace as keyspace
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
 
 
 def answers(*rows):
@@ -42,10 +40,11 @@ def test_keys_are_summed_up_by_prefix_and_type():
     assert [entry[0] for entry in sorted(result.biggest, reverse=True)] == [300, 100]
 
 
-def test_a_key_that_expired_meanwhile_counts_for_nothing_but_itself():
-    result = survey_of([b"a:1"], answers((None, -2, b"none")))
-    group = next(iter(result.groups.values()))
-    assert (group.seen, group.sized, group.ttl_known, result.biggest) == (1, 0, 0, [])
+@pytest.mark.parametrize("gone", [(None, -2, b"none"), (50, -2, b"none"), (50, 10, b"none"), (None, -1, b"string")])
+def test_a_key_that_is_gone_meanwhile_is_left_out(gone):
+    result = survey_of([b"a:1"], answers(gone))
+    assert (result.groups, result.biggest) == ({}, [])
+    assert (result.drawn, result.seen) == ({0: 1}, {0: 0})
 
 
 def test_a_refused_column_leaves_its_fields_null():
@@ -54,43 +53,6 @@ def test_a_refused_column_leaves_its_fields_null():
     row = keyspace.group_row(key, group, 1, 1, True)
     assert row["bytes"] is row["bytes_low"] is row["without_ttl_bytes"] is None
     assert row["without_ttl_count"] == 1
-
-
-def test_a_column_is_dropped_where_it_is_refused_for_every_key():
-    result = keyspace.Survey(":", 1)
-    replies = [ReplyError("NOPERM no"), -1, ReplyError("NOPERM no"), ReplyError("NOPERM here")]
-    assert keyspace._answers(["bytes", "ttl"], replies, result) == {"ttl": [-1, None]}
-    assert keyspace._answers(["bytes"], [], result) == {"bytes": []}
-    assert keyspace._answers(["bytes"], [None], result) == {"bytes": [None]}
-    assert result.denied == {"bytes": "NOPERM no", "ttl": "NOPERM here"}
-
-
-class Scripted:
-    """A client whose server gives these replies, in this order."""
-
-    def __init__(self, *replies):
-        self.replies = list(replies)
-
-    def select(self, database):
-        pass
-
-    def pack(self, commands):
-        return b"x" * len(commands)
-
-    def send(self, packed):
-        pass
-
-    def read(self, count):
-        taken, self.replies = self.replies[:count], self.replies[count:]
-        return taken
-
-
-def test_a_refusal_on_the_way_leaves_no_answers_behind():
-    database = {"database": 0, "key_count": 9, "expiring_count": 1}
-    client = Scripted([b"5", [b"a:1", b"a:2"]], ReplyError("LOADING now"), *[10, -1, b"string"] * 2)
-    with pytest.raises(ReplyError):
-        keyspace.survey(client, [database], True, ":", 5, Deadline(5))
-    assert client.replies == []
 
 
 def test_a_keyspace_without_prefixes_does_not_fill_the_memory(monkeypatch):
@@ -174,3 +136,22 @@ def test_rows_are_added_up_by_type():
         ("hash", 1, 50),
         ("string", 3, 5),
     ]
+
+
+def test_prefixes_with_a_key_that_may_not_be_read_are_taken_out():
+    result = survey_of([b"a:1", b"b:1", b"b:2"], answers(*[(10, -1, b"string")] * 3))
+    result.skip(0, 1)
+    result.drop(0, lambda prefix: prefix == b"b")
+    found = keyspace.distribution(
+        result,
+        [{"database": 0, "key_count": 8}],
+        100,
+        {"distribution": "sampled", "prefix_separator": ":", "top": 2, "show_key_names": True},
+        0.1,
+    )
+    assert [(row["prefix"], row["readable"], row["key_count"]) for row in found["prefixes"]] == [
+        ("a", True, 2),
+        (None, False, 6),
+    ]
+    assert found["biggest_keys"][-1]["bytes"] is found["explained_ratio"] is None
+    assert found["biggest_keys"][-1]["readable"] is found["complete"] is False

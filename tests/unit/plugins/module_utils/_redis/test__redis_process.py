@@ -43,13 +43,15 @@ def test_the_server_is_found_in_its_own_pid_namespace(root):
 
 
 class Server:
-    """Answers CLIENT INFO, and nothing else."""
+    """Answers CLIENT LIST about us, and nothing else."""
+
+    client_id = 3
 
     def __init__(self, reply):
         self.reply = reply
 
     def ask(self, *words):
-        assert words == ("CLIENT", "INFO")
+        assert words == ("CLIENT", "LIST", "ID", 3)
         if isinstance(self.reply, Exception):
             raise self.reply
         return self.reply

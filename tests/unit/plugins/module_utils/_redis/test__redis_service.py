@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_service as service
 
 
@@ -61,12 +63,56 @@ def test_slow_entries_are_cut_escaped_and_counted_by_command():
     assert found["length"] == 12
     assert len(found["entries"]) == 2
     assert found["entries"][0]["line"].startswith("GET user:\\xffx")
-    assert len(found["entries"][0]["line"]) <= service.COMMAND_LENGTH
+    assert len(found["entries"][0]["line"]) <= 200
     assert found["entries"][1]["client_name"] is None
     assert found["commands"] == [
         {"command": "GET", "entry_count": 2, "latest_age_seconds": 10.0, "worst_seconds": 0.9, "worst_line": "get b"},
         {"command": "KEYS", "entry_count": 1, "latest_age_seconds": 30.0, "worst_seconds": 0.3, "worst_line": "KEYS *"},
     ]
+
+
+def test_our_own_entries_are_left_out_of_the_slow_log():
+    own = [[10, 1005, 500, [b"MEMORY", b"USAGE", b"a"], b"10.0.0.9:5", b"tracktion-ops"]]
+    on = {"slowlog-log-slower-than": "0", "slowlog-max-len": "128"}
+    found = service.slow_log(own + ENTRIES, 4, on, 1010.0, True, 5)
+    assert (found["own_count"], [row["id"] for row in found["entries"]]) == (1, [9, 8, 7])
+    assert service.slow_log(own, 1, on, 1010.0, True, 5)["commands"] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "commands"),
+    [
+        ({"slowlog-log-slower-than": "10000", "slowlog-max-len": "128"}, []),
+        ({"slowlog-log-slower-than": "-1", "slowlog-max-len": "128"}, None),
+        ({"slowlog-log-slower-than": "10000", "slowlog-max-len": "0"}, None),
+        ({}, None),
+    ],
+)
+def test_an_empty_slow_log_tells_something_only_where_it_is_on(settings, commands):
+    assert service.slow_log([], 0, settings, 1010.0, True, 5)["commands"] == commands
+
+
+def test_what_we_send_between_the_readings_is_taken_off():
+    first = {"cmdstat_info": "calls=10,usec=1000", "total_commands_processed": "100"}
+    alone = {"cmdstat_info": "calls=11,usec=1500", "total_commands_processed": "101"}
+    (row,) = service.commands(first, alone, 1.0, 5)["top"]
+    assert (row["calls"], row["seconds"], row["busy_ratio"]) == (0, 0.0, 0.0)
+    assert service.load(first, alone, 1.0)["operations_per_second"] == 0.0
+    with_another = {"cmdstat_info": "calls=12,usec=1800", "total_commands_processed": "102"}
+    (row,) = service.commands(first, with_another, 1.0, 5)["top"]
+    assert (row["calls"], row["seconds"]) == (1, 0.0004)
+
+
+def test_a_command_of_ours_is_no_latency_event():
+    reply = [[b"command", 1005, 120, 120], [b"fork", 1005, 120, 250], [b"fast-command", 1006, 110, 110]]
+    own = [[10, 1005, 120900, [b"INFO"], b"10.0.0.9:5", b"tracktion-ops"]]
+    assert [event["event"] for event in service.latency(reply, {}, 1010.0, own)["events"]] == ["fork", "fast-command"]
+
+
+def test_the_interval_is_measured_by_the_servers_clock():
+    first, later = {"server_time_usec": "1000000"}, {"server_time_usec": "1500000"}
+    assert service.between(first, later, 0.7) == 0.5
+    assert service.between({}, {}, 0.7) == 0.7
 
 
 def test_hidden_arguments_are_only_counted():
@@ -100,6 +146,17 @@ def test_clients_are_ordered_by_what_they_take():
     assert found["longest_blocked_seconds"] == 4
     assert [(row["id"], row["kind"], row["output_bytes"]) for row in found["buffers"]] == [(4, "replica", 99)]
     assert service.clients({}, info, None, 1)["buffers"] is None
+
+
+def test_our_own_clients_are_left_out_and_names_of_others_are_inert():
+    listing = (
+        b"id=3 addr=10.0.0.9:5 name=tracktion-ops age=9 idle=4 flags=b qbuf=0 omem=0 tot-mem=999999 cmd=info user=m\n"
+        b"id=4 addr=10.0.0.2:5 name=bob@example.org age=9 idle=0 flags=N omem=9 tot-mem=2 cmd=get user=a\x1c\x1b[2J=\n"
+    )
+    found = service.clients({}, {"connected_clients": "2"}, listing, 5)
+    (row,) = found["buffers"]
+    assert (row["id"], row["client_name"], row["user"]) == (4, "***@***", "a\\x1c\\x1b[2J=")
+    assert found["longest_blocked_seconds"] == 0
 
 
 def test_a_replica_and_a_primary_tell_of_their_link():

@@ -1,0 +1,90 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rights that a role needs to measure, and the commands that grant them. Private to this collection.
+
+Nothing is tried that the server would reject: each attempt would be an ERROR in its log.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
+
+SUPERUSER = "Run as a superuser: %s"
+
+# What this role may not use of the system catalog. ``revoked``: it is not so from the start.
+DENIED = """
+SELECT p.proname::text AS name, 'function' AS kind, 'pg_catalog.' || p.oid::regprocedure AS denied,
+       NOT EXISTS (SELECT FROM pg_init_privs i WHERE i.objoid = p.oid AND i.classoid = 'pg_proc'::regclass) AS revoked
+FROM pg_proc p
+WHERE p.proacl IS NOT NULL AND p.pronamespace = 'pg_catalog'::regnamespace
+  AND NOT has_function_privilege(p.oid, 'EXECUTE')
+UNION ALL
+SELECT c.relname::text, 'relation', 'pg_catalog.' || quote_ident(c.relname), true
+FROM pg_class c
+WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind IN ('r', 'v')
+  AND CASE WHEN c.relacl::text ~ '[{,]=[a-z]*r' THEN false ELSE NOT has_table_privilege(c.oid, 'SELECT') END
+"""
+
+# A view runs its functions as the role that reads it. Functions that are restricted from the start are of no concern:
+# only restricted views use them.
+VIEWS = """
+SELECT viewname::text AS name, definition FROM pg_views WHERE schemaname = 'pg_catalog' AND definition ~ %(functions)s
+"""
+
+FUNCTION = re.compile(r"\b([a-z]\w+)\s*\(")
+RELATION = re.compile(r"\b(pg_\w+)\b(?!\s*[(.])")
+
+
+class Denied:
+    """What a role may not use of the system catalog. ``rows`` are those of DENIED."""
+
+    def __init__(self, role: str, rows: list[dict]) -> None:
+        self.role = role
+        self.functions: dict[str, list[str]] = {}
+        self.relations: dict[str, list[tuple[str, str]]] = {}
+        for row in rows:
+            if row["kind"] == "function":
+                self.functions.setdefault(row["name"], []).append(row["denied"])
+            else:
+                self.relations.setdefault(row["name"], []).append(("SELECT ON", row["denied"]))
+        names = {row["name"] for row in rows if row["kind"] == "function" and row["revoked"]}
+        # Matches the definition of a view that needs one of the revoked functions; null without any.
+        self.pattern = r"\m(%s)\(" % "|".join(sorted(names)) if names else None
+
+    def add_views(self, rows: list[dict]) -> None:
+        """Add the views that need a denied function. ``rows`` are those of VIEWS."""
+        for row in rows:
+            for name in set(FUNCTION.findall(row["definition"])) & set(self.functions):
+                denied = [("EXECUTE ON FUNCTION", each) for each in self.functions[name]]
+                self.relations.setdefault(row["name"], []).extend(denied)
+
+    def hint(self, sql: str) -> str | None:
+        """Return the commands that permit ``sql``, or null if it is permitted."""
+        functions = [each for name in FUNCTION.findall(sql) for each in self.functions.get(name, ())]
+        wanted = {("EXECUTE ON FUNCTION", each) for each in functions}
+        wanted |= {each for name in RELATION.findall(sql) for each in self.relations.get(name, ())}
+        commands = []
+        for privilege in sorted({privilege for privilege, _denied in wanted}):
+            names = ", ".join(sorted(denied for each, denied in wanted if each == privilege))
+            commands.append("`%s`" % grant("%s %s" % (privilege, names), self.role))
+        return SUPERUSER % " and ".join(commands) if commands else None
+
+
+def grant(what: str, role: str) -> str:
+    """Return the statement that grants ``what`` to ``role``."""
+    return "GRANT %s TO %s;" % (what, sql_identifier(role))
+
+
+def monitoring_hint(role: str, member: bool, version_num: int) -> str:
+    """Return the hint for what members of ``pg_monitor`` see. ``member``: the role is one that does not inherit."""
+    if not member:
+        command = grant("pg_monitor", role)
+    elif version_num >= 160000:
+        command = "GRANT pg_monitor TO %s WITH INHERIT TRUE;" % sql_identifier(role)
+    else:
+        command = "ALTER ROLE %s INHERIT;" % sql_identifier(role)
+    return SUPERUSER % ("`%s`" % command)

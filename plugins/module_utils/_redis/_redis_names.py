@@ -1,0 +1,52 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names of keys, users and clients as they may be shown. Pure functions. Private to this collection."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import readable
+
+# A name of a key may have 512 MB.
+NAME_LENGTH = 200
+
+
+def shown(name: bytes, length: int = NAME_LENGTH) -> str:
+    """Return a name as text: escaped where it is not printable, cut, and without secrets."""
+    return cut(redact(readable(name[: 4 * length])), length)
+
+
+def key_name(name: bytes, separator: bytes, show: bool) -> str:
+    """Return a key as it may be shown: as text, or its prefix and a hash where names are to be hidden."""
+    if show:
+        return shown(name)
+    head, found, _rest = name.partition(separator)
+    digest = hashlib.sha256(name).hexdigest()[:12]
+    return "%s#%s" % (shown(head + found) if found else "", digest)
+
+
+def is_plain(name: bytes) -> bool:
+    """Return whether the name as it is shown is the name itself."""
+    try:
+        return shown(name) == name.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
+def printf_format(name: bytes, show: bool) -> str | None:
+    """Return the format with which ``printf`` of any shell writes a name that is not plain.
+
+    Null for a plain name, and for one that must not be shown: hidden, too long, or with a secret in it.
+    """
+    if not show or is_plain(name) or len(name) > NAME_LENGTH or redact(readable(name)) != readable(name):
+        return None
+    return "".join(chr(byte) if _is_word(byte) else "\\%03o" % byte for byte in name)
+
+
+def _is_word(byte: int) -> bool:
+    return byte < 0x80 and (chr(byte).isalnum() or chr(byte) in "_:.-/")

@@ -1,0 +1,171 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The report of several hosts for a terminal: equal findings once, within a number of lines.
+
+Private to this collection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _terminal, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
+from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import WIDTH
+
+# Two screens.
+LINES = 100
+# Lines for the hosts that are not well, and for the checks whose findings are only counted.
+HOST_LINES = 8
+TABLE_LINES = 16
+# Hosts that the command of a remedy names; for more, --limit is left out and tracktion_only selects the findings.
+LIMIT_HOSTS = 10
+# Columns of a summary and of the name of an object.
+SUMMARY, OBJECT = 3 * WIDTH, 70
+# A name that is one word of a shell and one pattern of Ansible.
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# A word of a shell command, with its quotes.
+SHELL_WORD = re.compile(r"""(?:\$'(?:\\.|[^'\\])*'|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")
+
+Paint = Callable[[str, str], str]
+
+
+def render(report: dict, colour: bool = False, path: str | None = None, most: int = LINES) -> str:
+    """The terminal summary: one host in detail, several in about ``most`` lines."""
+    if len(report["hosts"]) == 1:
+        return _terminal.render(report, colour, path)
+    paint = _terminal.painter(colour)
+    report = _text.cleaned(report)
+    lines = [_terminal.headline(report, paint), "", *_hosts(report["hosts"], paint)]
+    groups = _groups.equal(report["findings"])
+    left = most - len(lines) - 2
+    shown: dict[str, str] = {}
+    for number, group in enumerate(groups):
+        block = ["", *_block(group, paint, shown)]
+        rest = _table(groups[number + 1 :], paint)
+        # The worst one is shown in any case.
+        if number and _height(block) + len(rest) > left:
+            lines += _table(groups[number:], paint)
+            break
+        lines += block
+        left -= _height(block)
+    if path:
+        lines += ["", "Report: %s" % _text.clean(path)]
+    return "\n".join(lines)
+
+
+def _hosts(hosts: list[dict], paint: Paint) -> list[str]:
+    """A line for hosts that are equally unwell, the worst first, and one for all that are well."""
+    alike: dict[tuple, list[str]] = {}
+    for host in hosts:
+        bad = tuple((area["name"], area["status"]) for area in host["areas"] if area["status"] != "ok")
+        alike.setdefault((host["status"], bad, bool(host["areas"])), []).append(host["name"])
+    well = [names for (status, _bad, _any), names in alike.items() if status == "ok"]
+    unwell = [(key, names) for key, names in alike.items() if key[0] != "ok"]
+    unwell.sort(key=lambda entry: (-STATUSES.index(entry[0][0]), -len(entry[1])))
+    lines = []
+    for (status, bad, measured), names in unwell[:HOST_LINES]:
+        worst = sorted(bad, key=lambda area: -STATUSES.index(area[1]))
+        areas = (
+            _text.few(["%s %s" % (name, paint(each, each)) for name, each in worst]) if measured else "not diagnosed"
+        )
+        lines.append("%s  %s: %s" % (paint(status, "%-8s" % status.upper()), _counted(names), areas))
+    more = [(key[0], len(names)) for key, names in unwell[HOST_LINES:]]
+    if more:
+        counts = {status: sum(number for each, number in more if each == status) for status in _terminal.LOUD_FIRST}
+        said = ", ".join("%d %s" % (number, status) for status, number in counts.items() if number)
+        lines.append("          %d more hosts: %s" % (sum(counts.values()), said))
+    if well:
+        lines.append("%s  %s" % (paint("ok", "OK      "), _counted([name for names in well for name in names])))
+    return lines
+
+
+def _counted(names: list[str]) -> str:
+    return _text.few(names) if len(names) == 1 else "%d hosts (%s)" % (len(names), _text.few(names))
+
+
+def _block(group: Group, paint: Paint, shown: dict[str, str]) -> list[str]:
+    """A group in full; texts of hosts are cut, what the rows say is not."""
+    worst = group.worst
+    worst = {
+        **worst,
+        "summary": _text.cut(worst["summary"], SUMMARY),
+        "object": _text.cut(worst["object"] or "", OBJECT),
+    }
+    if group.status == "unknown":
+        return _terminal.unknown_block(worst, group.ids, paint, _where(group))
+    several = len(group.findings) > 1
+    lines = [_terminal.heading(worst, paint, _where(group))]
+    command = _command(group) if several and worst["remedy"] else None
+    return lines + _terminal.body(worst, shown, worst["host"] if several else None, command)
+
+
+def _where(group: Group) -> str:
+    hosts = group.hosts
+    if len(group.findings) == 1 and len(hosts) > 1:
+        return "one service of %s" % _counted(hosts)
+    return "on %s" % _counted(hosts)
+
+
+def _command(group: Group) -> str | None:
+    """The command line of the worst finding's remedy, for all hosts of its group; null where it fits only one.
+
+    The lines of the findings differ in the host and in the fingerprint; all other words are kept with their quotes.
+    """
+    findings = [finding for finding in group.findings if finding["remedy"]]
+    lines = [SHELL_WORD.findall(finding["remedy"]["command"]) for finding in findings]
+    hosts = [finding["host"] for finding in findings]
+    if len({len(line) for line in lines}) > 1 or not all(map(PLAIN_NAME.fullmatch, hosts)):
+        return None
+    made = []
+    for words in zip(*lines, strict=True):
+        general = {
+            word.replace(finding["fingerprint"], group.worst["id"])
+            for word, finding in zip(words, findings, strict=True)
+        }
+        if len(general) > 1:
+            general = {
+                word.replace(host, ",".join(hosts))
+                for word, host in zip(words, hosts, strict=True)
+                if word.strip("`") == host
+            }
+        if len(general) > 1 or not general:
+            return None
+        made.append(general.pop())
+    if len(hosts) > LIMIT_HOSTS:
+        if "--limit" not in made:
+            return None
+        position = made.index("--limit")
+        del made[position : position + 2]
+    return " ".join(made)
+
+
+def _table(groups: list[Group], paint: Paint) -> list[str]:
+    """What is not shown in full: a line for each check, or for what silenced checks of an area."""
+    if not groups:
+        return []
+    rows: dict[tuple, Group] = {}
+    for group in groups:
+        name = group.findings[0]["area"] if group.status == "unknown" else group.ids[0]
+        rows.setdefault((group.status, name), Group()).findings.extend(group.findings)
+    width = max(len(name) for _status, name in rows)
+    lines = ["", "  Also found:"]
+    for (status, name), group in list(rows.items())[:TABLE_LINES]:
+        hosts = group.hosts
+        where = hosts[0] if len(hosts) == 1 else "%d hosts" % len(hosts)
+        worst = group.worst
+        example = " [%s]" % worst["object"] if worst["object"] else ""
+        what = "%d on %s, such as%s %s" % (len(group.findings), where, example, worst["summary"])
+        line = "%s  %s" % (_text.pad(name, width), what)
+        lines.append("  %s  %s" % (paint(status, "%-8s" % status.upper()), _text.cut(line, WIDTH - 12)))
+    left_out = sum(len(group.findings) for group in list(rows.values())[TABLE_LINES:])
+    return lines + (["  ... and %d more findings in the report" % left_out] if left_out else [])
+
+
+def _height(lines: list[str]) -> int:
+    """How many rows of a terminal the lines take; a command line is not wrapped by us."""
+    return sum(1 + max(0, _text.columns(line) - 1) // (WIDTH + 10) for line in lines)

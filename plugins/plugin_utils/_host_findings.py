@@ -1,0 +1,155 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Findings about a visited host itself, in the area ``host``. Pure. Private to this collection."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _judge, _shape, _units, _visit_failure
+
+# Variables of the role visit: defaults in roles/visit/defaults/main.yml.
+LIMITS = ("tracktion_starved_slowdown", "tracktion_starved_pressure", "tracktion_clock_skew_warning")
+SLOWDOWN, PRESSURE, CLOCK_SKEW = LIMITS
+# A process that lived for less may have waited for the other areas alone.
+WAITED_AT_LEAST = 5.0
+WAITED_SHARE = 0.5
+GUIDE = "Quick Diagnostic Commands"
+
+
+def state(measured: object, sent: float, received: float) -> dict | None:
+    """What a visit tells of the host, with the skew of its clock; null where that is malformed.
+
+    ``sent`` and ``received`` are the controller's clock before and after. The skew lies within ``skew_uncertainty``:
+    half of the time that the answer and the way to it took.
+    """
+    if not isinstance(measured, dict):
+        return None
+    try:
+        found = _shape.of_part("measure", "host")(measured, 0, False)
+    except (_shape.Malformed, RecursionError):
+        return None
+    if None in (found["started"], found["finished"]):
+        return None
+    round_trip = (received - sent) - (found["finished"] - found["started"])
+    skew = ((found["started"] - sent) + (found["finished"] - received)) / 2
+    return {**found, "skew": round(skew, 3), "skew_uncertainty": round(max(0.0, round_trip) / 2, 3)}
+
+
+def starved(host: Mapping | None, limits: Mapping) -> str | None:
+    """Why durations measured on the host prove nothing; null where it had the CPU and memory it needed."""
+    if not host:
+        return None
+    slowdown, waited, lived = host["slowdown"], host["waited_seconds"], host["waited_of_seconds"]
+    if slowdown is not None and slowdown >= limits[SLOWDOWN]:
+        return "short of CPU: a computation took %.3g times its CPU time" % slowdown
+    if waited is not None and lived and lived >= WAITED_AT_LEAST and waited >= WAITED_SHARE * lived:
+        return "short of CPU: a process that measured waited %s of %s for it" % (
+            _units.duration(waited),
+            _units.duration(lived),
+        )
+    for name, what in (("memory_full", "memory"), ("io_full", "disks")):
+        share = (host["pressure"] or {}).get(name)
+        if share is not None and share >= limits[PRESSURE]:
+            return "short of %s: all tasks waited for it in %s of the last 10 s" % (what, _units.percent(share))
+    return None
+
+
+def findings(
+    name: str, place: str, host: Mapping | None, limits: Mapping, covered: Sequence[str], inventories: Sequence[str]
+) -> list[dict]:
+    """The findings about the host that was visited.
+
+    ``covered`` are the ids of the checks that its starvation made unknown.
+    """
+    found = []
+    if not host:
+        return found
+    ansible = shlex.join(["ansible", place, *_visit_failure.given(inventories), "-m", "ansible.builtin.raw", "-a"])
+    reason = starved(host, limits)
+    if reason:
+        load = ", load %s on %d cores" % (host["load"][0], host["cores"]) if host["load"] and host["cores"] else ""
+        unknown = "; unknown because of it: %s" % ", ".join(covered) if covered else ""
+        found.append(
+            finding(
+                name,
+                place,
+                "host.starved",
+                "Host starved while it was measured",
+                "warning",
+                "The host was %s%s%s" % (reason, load, unknown),
+                "Services that share the host are as slow. Durations and timeouts measured now say nothing about them.",
+                "Find what uses the host: `%s 'uptime; ps -eo pcpu,pmem,stat,pid,args --sort=-pcpu | head -n 15'`, "
+                "then repeat the diagnosis" % ansible,
+                {
+                    "slowdown": host["slowdown"],
+                    "load": host["load"],
+                    "cores": host["cores"],
+                    "pressure": host["pressure"],
+                    "waited_seconds": host["waited_seconds"],
+                    "checks": list(covered),
+                },
+                {limit: limits[limit] for limit in (SLOWDOWN, PRESSURE)},
+            )
+        )
+    if abs(host["skew"]) - host["skew_uncertainty"] > limits[CLOCK_SKEW]:
+        found.append(
+            finding(
+                name,
+                place,
+                "host.clock_skew",
+                "Clock differs from the controller's",
+                "warning",
+                "The clock of the host is %s %s the controller's (\u00b1 %s)"
+                % (
+                    _units.duration(abs(host["skew"])),
+                    "ahead of" if host["skew"] > 0 else "behind",
+                    _units.duration(host["skew_uncertainty"]),
+                ),
+                "Times in logs do not match between hosts; certificates, tokens and expiry times fail early or late.",
+                "Compare both clocks with a time server: `%s 'date -u; timedatectl; chronyc tracking'`. If all hosts "
+                "differ alike, the controller's clock is wrong: `timedatectl`" % ansible,
+                {"skew": host["skew"], "skew_uncertainty": host["skew_uncertainty"]},
+                {CLOCK_SKEW: limits[CLOCK_SKEW]},
+            )
+        )
+    return found
+
+
+def not_diagnosed(name: str, place: str, failure: _visit_failure.Failure) -> dict:
+    """The finding for a host that gave no measurement."""
+    return finding(
+        name,
+        place,
+        failure.check_id,
+        "Host not diagnosed",
+        "critical",
+        failure.summary,
+        "Nothing is known about the services on this host.",
+        failure.hint,
+        {"cause": failure.kind},
+        {},
+    )
+
+
+def finding(name, place, check_id, title, status, summary, why, hint, observed, threshold) -> dict:
+    subject = place if place != name else None
+    return {
+        "id": check_id,
+        "area": "host",
+        "host": name,
+        "object": subject,
+        "title": title,
+        "status": status,
+        "summary": " ".join(summary.split()),
+        "observed": observed,
+        "threshold": threshold,
+        "why": why,
+        "guide": GUIDE,
+        "advice": hint,
+        "remedy": None,
+        "fingerprint": _judge.fingerprint(check_id, name, subject),
+    }

@@ -1,0 +1,135 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Values of options against their argument_specs, before anything is measured. Pure. Private to this collection.
+
+A message names the option and what is wanted, never the value: it goes into reports.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers
+
+ABOVE_ZERO = re.compile(r"_(deadline|timeout|lock_seconds|sample_seconds)$")
+PORT = re.compile(r"_port$")
+BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "on", "1", "t", "y"), True),
+    **dict.fromkeys(("false", "no", "off", "0", "f", "n"), False),
+}
+NUMBERS = {"int": "a whole number", "float": "a number"}
+
+
+class BadValue(ValueError):
+    """An option has a value that cannot be used. The message names the option."""
+
+
+def is_private(option: dict) -> bool:
+    """Whether an option, or any option inside of it, is marked ``no_log``."""
+    return bool(option.get("no_log")) or any(is_private(inner) for inner in (option.get("options") or {}).values())
+
+
+def checked(name: str, value: Any, option: dict, least: float | None = None) -> Any:
+    """Return ``value`` in the type that ``option``, an entry of argument_specs, asks for.
+
+    ``least`` is the smallest number allowed; options for durations and ports have limits of their own.
+    Raises BadValue.
+    """
+    kind = option.get("type") or "str"
+    if kind in NUMBERS:
+        value = _number(name, value, kind, least)
+    else:
+        value = CONVERSIONS.get(kind, _as_it_is)(name, value, option)
+    choices = option.get("choices")
+    if choices and any(each not in choices for each in (value if isinstance(value, list) else [value])):
+        raise BadValue("%s: must be one of %s" % (name, ", ".join(str(choice) for choice in choices)))
+    return value
+
+
+def _number(name: str, value: Any, kind: str, least: float | None) -> float:
+    words, allowed = _limits(name, least)
+    number = _finite(value)
+    if number is None or not allowed(number) or (kind == "int" and number != int(number)):
+        raise BadValue("%s: must be %s%s" % (name, NUMBERS[kind], words))
+    return int(number) if kind == "int" else number
+
+
+def _finite(value: Any) -> float | None:
+    """The number that a value is or spells, None for anything else; ``true`` is no number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        if isinstance(value, str):
+            value = int(value) if value.strip().lstrip("+-").isdigit() else float(value)
+        return value if math.isfinite(value) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _limits(name: str, least: float | None) -> tuple:
+    """The limits of a number in words, and as a test."""
+    if PORT.search(name):
+        return " between 1 and 65535", lambda number: 1 <= number <= 65535
+    if ABOVE_ZERO.search(name):
+        return " of seconds above 0", lambda number: number > 0
+    if least is None:
+        return "", lambda _number: True
+    return " of %g or more" % least, lambda number: number >= least
+
+
+def _text(name: str, value: Any, _option: dict) -> str:
+    if isinstance(value, (dict, list, tuple, set)):
+        raise BadValue("%s: must be a text" % name)
+    return value if isinstance(value, str) else str(value)
+
+
+def _bool(name: str, value: Any, _option: dict) -> bool:
+    if isinstance(value, bool):
+        return value
+    try:
+        return BOOLEANS[str(value).strip().lower()]
+    except KeyError:
+        raise BadValue("%s: must be true or false" % name) from None
+
+
+def _list(name: str, value: Any, option: dict) -> list:
+    if isinstance(value, dict):
+        raise BadValue("%s: must be a list" % name)
+    try:
+        items = _answers.listed(value)
+    except ValueError:
+        raise BadValue("%s: must be a list, or text separated by commas or newlines" % name) from None
+    if not option.get("elements"):
+        return items
+    inner = {"type": option["elements"], "options": option.get("options")}
+    return [checked("%s[%d]" % (name, index), item, inner) for index, item in enumerate(items)]
+
+
+def _dict(name: str, value: Any, option: dict) -> dict:
+    if isinstance(value, str):
+        try:
+            value = _answers.structured(value.strip())
+        except ValueError:
+            value = None
+    if not isinstance(value, dict):
+        raise BadValue("%s: must be a mapping" % name)
+    inner = option.get("options") or {}
+    for key, each in inner.items():
+        if each.get("required") and value.get(key) is None:
+            raise BadValue("%s.%s: is required" % (name, key))
+    return {
+        key: checked("%s.%s" % (name, key), each, inner[key]) if key in inner and each is not None else each
+        for key, each in value.items()
+    }
+
+
+def _as_it_is(_name: str, value: Any, _option: dict) -> Any:
+    return value
+
+
+# A path is one of the managed host: its ~ and $HOME are not the controller's.
+CONVERSIONS = {"str": _text, "path": _text, "bool": _bool, "list": _list, "dict": _dict}

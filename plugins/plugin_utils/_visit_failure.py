@@ -1,0 +1,353 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Why a visit gave no measurement: its cause, and the next step for it. Pure. Private to this collection."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ansible.module_utils import basic
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
+
+UNREACHABLE, FAILED = "host.unreachable", "host.visit_failed"
+# Characters of a host's own text that a finding quotes.
+QUOTED = 300
+# Characters at each end of a text that are searched for a cause: a host may send any amount.
+SEARCHED = 8000
+# The oldest Python that modules of this ansible-core run with.
+NEEDED = ".".join(map(str, getattr(basic, "_PY_MIN", (3, 8))))
+# The module's own result, somewhere in what was printed.
+RESULT = re.compile(r'\{"(?:changed|measured|host|python)": ')
+# What Ansible says in front of what a program said.
+OPENING = re.compile(
+    r"^(?:Task failed: |Failed to connect to the host via \w+: |ssh: |"
+    r"Data could not be sent to remote host \S+ Make sure this host can be reached over ssh: ?)*"
+)
+PATH = re.compile(r"Offending \S+ key in (.+?):\d+")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How the controller connects. What is not known is empty."""
+
+    plugin: str = ""
+    host: str = ""
+    port: str = ""
+    user: str = ""
+    become_method: str = ""
+    become_user: str = ""
+    # The interpreter as it was called, and whether the inventory names it.
+    python: str = ""
+    python_configured: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """``kind`` is a stable word for the cause, ``check_id`` the finding's id."""
+
+    kind: str
+    check_id: str
+    summary: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class _Cause:
+    """A cause and the texts that show it, in ``msg`` and standard error, or also in standard output."""
+
+    kind: str
+    pattern: str
+    says: str
+    hint: str
+    check_id: str = FAILED
+    output: bool = False
+    compiled: re.Pattern = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "compiled", re.compile(self.pattern, re.IGNORECASE))
+
+
+# In the order in which they are tried: the more exact first. Hints are filled in with the words of _Words.
+CAUSES = (
+    _Cause("timeout", r"^Timed out after|Task failed: Timed out after",
+           "the visit was not finished within its time limit",
+           "Look what keeps the host busy: `{raw} 'uptime; ps -eo stat,etime,args --sort=-etime | head -n 20'`. "
+           "A slow host needs a larger tracktion_visit_timeout"),
+    _Cause("too_large", r"^The answer (?:has|takes) more than",
+           "the host sent more than a measurement can hold",
+           "Check what prints on the host when a command runs: `{raw} true | head -c 2000`"),
+    # ssh
+    _Cause("unresolved", r"could not resolve hostname|name or service not known|temporary failure in name resolution|"
+           r"nodename nor servname",
+           "the name of the host cannot be resolved",
+           "Correct `ansible_host` of {place}, or add the name to DNS or /etc/hosts. Test: `getent hosts {host}`",
+           UNREACHABLE),
+    _Cause("host_key_changed", r"host key for \S+ has changed|"
+           r"remote host identification has changed(?!(?s:.*)host key for)",
+           "the host key is not the one that the controller knows",
+           "Compare the fingerprint with the host's own. If the host was installed anew, remove the old key: "
+           "`ssh-keygen{known_hosts} -R {known_name}`, then `ssh{port} {target} true`",
+           UNREACHABLE),
+    _Cause("host_key_unknown", r"host key verification failed|authenticity of host .* can't be established|"
+           r"no \S+ host key is known",
+           "the controller does not know the host key",
+           "Connect once, compare the fingerprint and accept the key: `ssh{port} {target} true`", UNREACHABLE),
+    _Cause("key_permissions", r"unprotected private key file|bad permissions",
+           "ssh ignores a private key that others can read",
+           "Take the key away from others: `chmod 600 KEYFILE`, with the file named above", UNREACHABLE),
+    _Cause("authentication", r"permission denied \(|permission denied, please try again|"
+           r"too many authentication failures|invalid/incorrect password|"
+           r"no more authentication methods|authentication failed",
+           "the host rejects the login",
+           "Correct `ansible_user` and the key or password of {place}. Install the key: `ssh-copy-id{port} {target}`",
+           UNREACHABLE),
+    _Cause("sshpass", r"install the sshpass program",
+           "ssh with a password needs the program sshpass on the controller",
+           "Install it: `apt-get install sshpass`, or use a key: `ssh-copy-id{port} {target}`", UNREACHABLE),
+    _Cause("refused", r"connection refused",
+           "the connection was refused: no ssh server listens on this address and port",
+           "Start the ssh server on the host, or correct `ansible_host` and `ansible_port` of {place}. "
+           "Test: `ssh{port} {target} true`", UNREACHABLE),
+    _Cause("no_route", r"no route to host|network is unreachable|host is down",
+           "there is no route to the host",
+           "Check that the host is up, and the network between: `ping -c 3 {host}`, `ip route get {host}`",
+           UNREACHABLE),
+    _Cause("connection_timeout", r"timed out during banner exchange|connection timed out|operation timed out|"
+           r"timed out during (?:opening|authentication)|connect to host .* timed out",
+           "the host does not answer",
+           "Check that the host is up and that no firewall drops the packets: `ping -c 3 {host}`, "
+           "`ssh -v{port} {target} true`", UNREACHABLE),
+    # Privilege escalation
+    _Cause("become_password_missing", r"missing \S+ password|a password is required|no password was provided|"
+           r"a terminal is required to (?:read|authenticate)|interactive authentication is required",
+           "{become} asks for a password, and none was given",
+           "Repeat with `--ask-become-pass`, or set `ansible_become_password` from a vault. Test: `{ping_password}`"),
+    _Cause("become_password_wrong", r"incorrect \S+ password|incorrect password attempt|sorry, try again|"
+           r"su: authentication failure|duplicate become password prompt",
+           "{become} rejects the password",
+           "Correct `ansible_become_password` of {place}. Test: `{ping_password}`"),
+    _Cause("become_requiretty", r"you must have a tty|no tty present",
+           "{become} needs a terminal (requiretty), which a pipelined module does not have",
+           "On the host, add the line `Defaults:{user} !requiretty` with `visudo -f /etc/sudoers.d/tracktion`; "
+           "or set `ansible_pipelining: false` for {place}"),
+    _Cause("become_not_allowed", r"is not in the sudoers file|is not allowed to (?:execute|run)|may not run sudo|"
+           r"not permitted to|operation not permitted by doas|doas: operation not permitted|not authorized",
+           "{user} may not become {become_user}",
+           "On the host, add the line `{user} ALL=({become_user}) ALL` with `visudo -f /etc/sudoers.d/tracktion`; "
+           "or run without become. Test: `{ping_password}`"),
+    _Cause("become_missing", r"(?:sudo|su|doas|pbrun|pfexec): (?:command )?not found",
+           "the host has no {become}",
+           "Install it, or set another `ansible_become_method`. Without become: `{raw} 'command -v sudo su doas'`"),
+    _Cause("become_timeout", r"waiting for privilege escalation prompt|privilege output closed",
+           "{become} did not answer",
+           "Test on the host whether {become} hangs (DNS, LDAP, a broken PAM module): "
+           "`ssh{port} {target} time sudo -n true`"),
+    # The host's disks
+    _Cause("temporary_full", r"no space left on device|disk quota exceeded",
+           "no space is left for temporary files",
+           "Free space or inodes: `{raw} 'df -h /tmp /var/tmp ~; df -i /tmp /var/tmp ~'`", output=True),
+    _Cause("temporary_unwritable", r"read-only file system|no usable temporary directory|"
+           r"failed to create temporary directory|cannot create (?:temporary )?directory",
+           "no temporary directory of the host can be written (full, read-only or without permission)",
+           "Look at the file systems: `{raw} 'df -h /tmp /var/tmp ~; grep -w ro /proc/mounts'`. Make one of them "
+           "writable, or name a writable one: `ansible_remote_tmp` for {place}", output=True),
+    # Python
+    _Cause("python_old", r"future feature annotations is not defined|requires a minimum of Python|"
+           r"no module named ['\"]?ansible.module_utils.six.moves|SyntaxError: invalid syntax",
+           "the Python of the host is too old for this ansible-core",
+           "Install Python {needed} or later, then set `ansible_python_interpreter` of {place}. "
+           "What there is: `{raw} 'ls /usr/bin/python3* /usr/local/bin/python3*'`", output=True),
+    _Cause("python_path", r"module interpreter .* was not found|no such file or directory: .*python|"
+           r"python[\d.]*: (?:command )?not found|python[\d.]*: no such file|no python interpreters? found|"
+           r"/python[\w.]*: permission denied|can't open file .*python",
+           "the Python interpreter {python} cannot be started",
+           "{python_hint}", output=True),
+    # The connection
+    _Cause("connection_lost", r"connection (?:to \S+ )?closed|shared connection|connection reset|broken pipe|"
+           r"client_loop: send disconnect|lost connection|connection aborted|mux_client|"
+           r"data could not be sent to remote host|failed to connect to the host via",
+           "the connection ended before the result was there",
+           "Look why: the log of sshd on the host (`journalctl -u ssh -n 50`), memory and limits of the session. "
+           "Test: `{ping}`", UNREACHABLE),
+    _Cause("plugin", r"connection plugin .* was not found|invalid become method|become plugin .* not found|"
+           r"could not find matching plugin",
+           "a plugin that the inventory names does not exist",
+           "Correct `ansible_connection` or `ansible_become_method` of {place}. All of the host: `{inventory_host}`. "
+           "What there is: `ansible-doc -t connection -l`, `ansible-doc -t become -l`"),
+    _Cause("variables", r"is undefined|undefined variable|recursive loop detected|error while resolving value|"
+           r"could not be (?:found|resolved)|templat(?:e|ing)",
+           "a variable of the host cannot be resolved",
+           "Correct the variable named above. All of the host: `{inventory_host}`"),
+)  # fmt: skip
+KILLED = _Cause(
+    "killed", "", "the interpreter was killed (signal {signal})",
+    "Look for a lack of memory: `{raw_become} 'dmesg | grep -i -e oom -e killed | tail; free -m'`")  # fmt: skip
+OUTPUT_BEFORE = _Cause(
+    "output_before_result", "", "the login prints text that hides the module's result",
+    "Make the shell's start files (~/.bashrc, /etc/profile.d) print nothing without a terminal. "
+    "`ssh{port} {target} true` must print nothing")  # fmt: skip
+GARBAGE = _Cause("no_result", "", "the interpreter {python} printed no result",
+                 "See what it prints: `{ping}`, and by itself: `{raw} '{python} -V'`")  # fmt: skip
+CRASHED = _Cause("crashed", "", "the module ended with an error", "See the whole error: `{ping}`")
+OTHER = _Cause("other", "", "the visit failed", "See where it ends: `{ping}`")
+CORRECT_PYTHON = "Correct `ansible_python_interpreter` of {0}. What there is: `{1} 'ls /usr/bin/python3*'`"
+INSTALL_PYTHON = (
+    "Install Python {3} or later: `{2} 'apt-get install --yes python3'`; where it is installed, "
+    "name it with `ansible_python_interpreter` for {0}: `{1} 'ls /usr/bin/python3* /usr/local/bin/python3*'`"
+)
+# What a shell reports of a command that a signal ended, less 128.
+SIGNALS = {
+    4: "ILL",
+    6: "ABRT",
+    7: "BUS",
+    8: "FPE",
+    9: "KILL",
+    11: "SEGV",
+    15: "TERM",
+    24: "XCPU",
+    25: "XFSZ",
+    31: "SYS",
+}
+
+
+def classify(
+    result: Mapping, place: str, connection: Connection | None = None, inventories: Sequence[str] = ()
+) -> Failure:
+    """The cause of a failed visit and a hint that fits it.
+
+    ``result`` is what Ansible registers: ``msg``, ``rc``, ``module_stdout``, ``module_stderr``, ``unreachable``,
+    ``exception``, each of them optional and of any type.
+    """
+    connection = connection or Connection()
+    message = _text(result, "msg") or _text(result, "exception")
+    errors, output = _text(result, "module_stderr"), _text(result, "module_stdout")
+    cause, quoted = _cause(message, errors, output, _signal(result.get("rc"), errors), bool(result.get("unreachable")))
+    words = _words(place, connection, inventories, _signal(result.get("rc"), errors), message + "\n" + errors)
+    said = cause.says.format(**words)
+    if cause is OUTPUT_BEFORE:
+        # The rest is the measurement, which is not for the report.
+        quoted = RESULT.split(output)[0]
+    # What ssh says comes of the controller, and names only what the inventory holds.
+    quoted = _quoted(quoted if cause.check_id == UNREACHABLE else redact(quoted))
+    opening = "Ansible cannot reach the host" if cause.check_id == UNREACHABLE else "The visit failed"
+    summary = "%s: %s%s" % (opening, said, ". %s" % quoted if quoted else "")
+    return Failure(cause.kind, cause.check_id, summary, cause.hint.format(**words))
+
+
+def bounded(result: Mapping) -> dict:
+    """The fields of a failed result that ``classify`` reads, their texts cut in the middle."""
+    texts = {name: _text(result, name) for name in ("msg", "module_stdout", "module_stderr") if name in result}
+    code = result.get("rc")
+    return {**texts, **({"rc": code} if isinstance(code, int) else {})}
+
+
+def _cause(message: str, errors: str, output: str, signal: str, unreachable: bool) -> tuple[_Cause, str]:
+    """The cause, and the text that shows it."""
+    if RESULT.search(output):
+        return OUTPUT_BEFORE, output
+    for cause in CAUSES:
+        for text in (errors, message, *([output] if cause.output else [])):
+            found = cause.compiled.search(text)
+            if found:
+                return cause, _line_of(text, found.start())
+    if signal:
+        return KILLED, _last_line(errors)
+    if "Traceback (most recent call last)" in errors or _last_line(errors):
+        return CRASHED, _last_line(errors)
+    if "deserialization failed" in message.lower() or "MODULE FAILURE" in message:
+        return GARBAGE, _last_line(output)
+    if unreachable:
+        return _Cause("unreachable", "", "no connection", OTHER.hint, UNREACHABLE), _last_line(message)
+    return OTHER, message
+
+
+def _signal(code: object, errors: str) -> str:
+    """The name of the signal that ended the interpreter, or nothing."""
+    if isinstance(code, int) and not isinstance(code, bool):
+        number = code - 128 if code > 128 else -code
+        if number in SIGNALS:
+            return SIGNALS[number]
+    last = _last_line(errors)
+    return {"Killed": "KILL", "Segmentation fault": "SEGV", "Aborted": "ABRT"}.get(last.partition(" (core")[0], "")
+
+
+def _text(result: Mapping, name: str) -> str:
+    """A text of the result, valid and bounded at both ends: causes stand in the first or in the last lines."""
+    value = result.get(name)
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else str(value)
+    if len(text) > 2 * SEARCHED:
+        text = "%s\n%s" % (text[:SEARCHED], text[-SEARCHED:])
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _line_of(text: str, position: int) -> str:
+    """The line around a position; of Ansible's own long lines, from a little before the position."""
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
+    line = OPENING.sub("", text[start : end if end >= 0 else len(text)])
+    return line if position - start < QUOTED - 100 or len(line) < QUOTED else "\u2026" + line[position - start - 20 :]
+
+
+def _last_line(text: str) -> str:
+    """The last line that says something: of a traceback, the exception."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Printed by ssh itself where two hosts share one address.
+    lines = [line for line in lines if not line.startswith("ControlSocket ")]
+    return lines[-1] if lines else ""
+
+
+def _quoted(text: str) -> str:
+    text = OPENING.sub("", " ".join(printable(text).split()))
+    return text if len(text) <= QUOTED else text[: QUOTED - 1] + "\u2026"
+
+
+def given(inventories: Sequence[str]) -> list[str]:
+    """The inventories as words of a command line."""
+    return [word for inventory in inventories for word in ("-i", inventory)]
+
+
+def _words(place: str, connection: Connection, inventories: Sequence[str], signal: str, errors: str) -> dict[str, str]:
+    """What the hints are filled in with; each of it fit for a shell."""
+    host = connection.host or place
+    user = connection.user or "USER"
+    target = "%s@%s" % (connection.user, host) if connection.user else host
+    port = connection.port if connection.port and connection.port != "22" else ""
+    become = ["--become"]
+    if connection.become_method and connection.become_method != "sudo":
+        become += ["--become-method", connection.become_method]
+    if connection.become_user and connection.become_user != "root":
+        become += ["--become-user", connection.become_user]
+    ansible = ["ansible", place, *given(inventories)]
+    own = become if connection.become_method else []
+    known_hosts = PATH.search(errors)
+    raw = ["-m", "ansible.builtin.raw", "-a"]
+    python_hint = CORRECT_PYTHON if connection.python_configured else INSTALL_PYTHON
+    raw_line, raw_become = shlex.join([*ansible, *raw]), shlex.join([*ansible, "--become", *raw])
+    return {
+        "place": place,
+        "host": shlex.quote(host),
+        "user": user,
+        "target": shlex.quote(target),
+        "port": " -p %s" % shlex.quote(port) if port else "",
+        "known_hosts": " -f %s" % shlex.quote(known_hosts.group(1)) if known_hosts else "",
+        "known_name": shlex.quote("[%s]:%s" % (host, port) if port else host),
+        "become": connection.become_method or "become",
+        "become_user": connection.become_user or "root",
+        "python": connection.python or "python3",
+        "python_hint": python_hint.format(place, raw_line, raw_become, NEEDED),
+        "needed": NEEDED,
+        "signal": signal,
+        "ping": shlex.join([*ansible, *own, "-m", "ansible.builtin.ping", "-vvv"]),
+        "ping_password": shlex.join([*ansible, *become, "--ask-become-pass", "-m", "ansible.builtin.ping"]),
+        "raw": raw_line,
+        "raw_become": raw_become,
+        "inventory_host": shlex.join(["ansible-inventory", *given(inventories), "--host", place]),
+    }

@@ -1,0 +1,89 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rights of an ACL user of Redis: without each, exactly its checks are unknown, with the ACL rule as the hint."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.rights.cache import OF_KEYS, RIGHTS
+
+README = Path(__file__).resolve().parents[2] / "roles/cache/README.md"
+USER = "tracktion-monitor"
+# No finding is left out for a small server.
+SETTINGS = {
+    "cache_memory_floor_bytes": 0,
+    "tracktion_sample_seconds": 0.02,
+    "cache_max_calls": 900,
+    "cache_max_load": 1.0,
+}
+EVERYTHING = [right.name for right in RIGHTS]
+
+
+@pytest.fixture
+def with_keys(each_redis):
+    """A server that has keys with and without prefixes, in two databases, more of them than a sample looks at."""
+    client = each_redis.redis()
+    client.mset({"track:%d" % number: "x" * 100 for number in range(800)})
+    client.mset({"plain%d" % number: "x" for number in range(20)})
+    client.set("track:expires", "x", ex=3600)
+    each_redis.redis(db=3).set("other:1", "x")
+    client.acl_log_reset()
+    return each_redis
+
+
+def unknown(findings):
+    """The unknown findings, by the id of their check."""
+    return {
+        check: found
+        for check, each in findings.items()
+        if (found := [finding for finding in each if finding["status"] == "unknown"])
+    }
+
+
+def diagnosed(server, *rules, user=USER):
+    with server.user(user, *rules) as login:
+        return server.findings(**SETTINGS, **{"cache_" + name: value for name, value in login.items()})
+
+
+def test_without_a_right_exactly_its_checks_are_unknown(with_keys):
+    assert unknown(diagnosed(with_keys, *EVERYTHING)) == {}
+    assert with_keys.redis().acl_log() == []
+    for right in RIGHTS:
+        with_keys.redis().acl_log_reset()
+        found = unknown(diagnosed(with_keys, *[name for name in EVERYTHING if name != right.name]))
+        assert set(found) == right.checks, right.name
+        for findings in found.values():
+            for finding in findings:
+                assert right.grant in finding["advice"], (right.name, finding)
+                assert "ACL SETUSER " + USER in finding["advice"]
+        # The server notes each refusal: one for a command, and few for keys.
+        noted = with_keys.redis().acl_log()
+        assert len(noted) <= (4 if right.name == "%R~*" else 1), (right.name, noted)
+        assert sum(int(entry["count"]) for entry in noted) <= (10 if right.name == "%R~*" else 1)
+
+
+def test_keys_that_may_not_be_read_hide_nothing_about_the_others(with_keys):
+    with_keys.redis().mset({"plain%d" % number: "x" for number in range(500)})
+    rules = [name for name in EVERYTHING if name != "%R~*"]
+    with with_keys.user(USER, "%R~track:*", *rules) as login:
+        login = {"cache_" + name: value for name, value in login.items()}
+        found = with_keys.findings(**SETTINGS, **login, cache_without_ttl_bytes=1, cache_big_key_info_bytes=1)
+    assert set(unknown(found)) == {"cache." + name for name in OF_KEYS}
+    assert "db0 track (string)" in {finding["object"] for finding in found["cache.keys_without_ttl"]}
+    assert "db0 keys that may not be read" in {finding["object"] for finding in found["cache.unnamed_keys_without_ttl"]}
+    assert {finding["status"] for finding in found["cache.big_key"]} == {"info", "unknown"}
+    assert sum(int(entry["count"]) for entry in with_keys.redis().acl_log()) <= 30
+
+
+def test_the_readmes_user_has_these_rights_and_no_others():
+    """What the role's README gives to the user is what the tests above take away."""
+    lines = README.read_text(encoding="utf-8").splitlines()
+    line = next(line for line in lines if line.startswith("redis-cli ACL SETUSER"))
+    words = shlex.split(line)[3:]
+    assert [word for word in words if word[0] in "+%~&@"] == ["%R~*", *(name for name in EVERYTHING if name[0] == "+")]

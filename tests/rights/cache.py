@@ -1,0 +1,59 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ACL rules that the area cache needs."""
+
+from __future__ import annotations
+
+from tests.rights import Right
+
+OF_KEYS = ("big_key", "distribution_partial", "keys_without_ttl", "unnamed_keys_without_ttl")
+
+
+def right(name: str, *unknown: str) -> Right:
+    """Return a rule of the ACL; the hint quotes it for the shell where that is needed."""
+    return Right("cache", name, grant=name, unknown=unknown)
+
+
+RIGHTS = [
+    right("%R~*", *OF_KEYS),
+    right("+ping", "not_serving"),
+    right(
+        "+info",
+        *OF_KEYS,
+        "aof_failed",
+        "blocked_clients",
+        "client_buffers",
+        "clients_used",
+        "command_busy",
+        "cpu",
+        "error_replies",
+        "eviction_impossible",
+        "evictions",
+        "fragmentation",
+        "hit_ratio",
+        "latency_events",
+        "maxmemory_above_limit",
+        "maxmemory_unset",
+        "memory_used",
+        "peak_memory",
+        "rdb_save_failed",
+        "rdb_save_old",
+        "rejected_connections",
+        "replica_lag",
+        "replication_link_down",
+        "slow_commands",
+        "transparent_hugepages",
+    ),
+    right("+config|get", "rdb_save_old", "slow_commands"),
+    right("+slowlog|get", "slow_commands"),
+    right("+slowlog|len"),
+    right("+latency|latest", "latency_events"),
+    right("+client|list", "client_buffers"),
+    right("+select", *OF_KEYS),
+    right("+scan", *OF_KEYS),
+    right("+memory|usage", *OF_KEYS),
+    right("+pttl", "keys_without_ttl", "unnamed_keys_without_ttl"),
+    right("+type"),
+]

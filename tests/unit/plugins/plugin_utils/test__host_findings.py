@@ -1,0 +1,91 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _host_state
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _host_findings
+
+LIMITS = {name: float(_areas.own_role("visit").defaults[name]) for name in _host_findings.LIMITS}
+QUIET = {
+    "started": 1000.4, "finished": 1002.4, "cores": 2, "load": [0.1, 0.1, 0.1], "slowdown": 1.02, "waited_seconds": 0.1,
+    "waited_of_seconds": 2.0, "pressure": {"cpu_some": 0.9, "memory_full": 0.0, "io_full": None},
+}  # fmt: skip
+
+
+def state(sent=1000.0, received=1002.6, **changes):
+    return _host_findings.state({**copy.deepcopy(QUIET), **changes}, sent, received)
+
+
+def findings(host, covered=()):
+    return {each["id"]: each for each in _host_findings.findings("web", "web", host, LIMITS, covered, ["/inv"])}
+
+
+def test_a_quiet_host_has_no_finding():
+    assert findings(state()) == {}
+    assert findings(None) == {}
+
+
+def test_what_this_machine_measures_of_itself_has_the_documented_shape():
+    measured = _host_state.at_end(_host_state.at_start(), [(0.1, 2.0), (0.5, 1.0)])
+    host = _host_findings.state(measured, measured["started"], measured["finished"])
+    assert host["skew"] == 0
+    assert (host["waited_seconds"], host["waited_of_seconds"]) == (0.5, 1.0)
+    assert host["slowdown"] >= 1
+    assert _host_findings.state(_host_state.at_end(_host_state.at_start(), []), 0, 0) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"slowdown": 8.5}, "short of CPU: a computation took 8.5 times its CPU time"),
+        (
+            {"waited_seconds": 6.0, "waited_of_seconds": 10.0},
+            "short of CPU: a process that measured waited 6.0 s of 10 s",
+        ),
+        ({"pressure": {"cpu_some": 0, "memory_full": 0.7, "io_full": 0}}, "short of memory"),
+        ({"pressure": {"cpu_some": 0, "memory_full": 0, "io_full": 0.7}}, "short of disks"),
+    ],
+)
+def test_a_starved_host_is_one_warning_that_names_what_it_covers(changes, reason):
+    (finding,) = findings(state(**changes), ["service_health.slow"]).values()
+    assert (finding["id"], finding["status"], finding["object"]) == ("host.starved", "warning", None)
+    assert reason in finding["summary"]
+    assert "service_health.slow" in finding["summary"]
+    assert "`ansible web -i /inv -m ansible.builtin.raw -a 'uptime;" in finding["advice"]
+
+
+def test_areas_that_wait_for_each_other_are_no_starvation():
+    assert findings(state(waited_seconds=1.8, waited_of_seconds=2.0)) == {}
+
+
+@pytest.mark.parametrize("skew", [-3600.0, -6.0, 6.0, 3600.0])
+def test_a_wrong_clock_is_a_warning(skew):
+    (finding,) = findings(state(started=1000.4 + skew, finished=1002.4 + skew)).values()
+    assert (finding["id"], finding["status"]) == ("host.clock_skew", "warning")
+    assert finding["observed"]["skew"] == pytest.approx(skew, abs=0.2)
+    assert ("ahead of" if skew > 0 else "behind") in finding["summary"]
+
+
+def test_a_slow_way_to_the_host_is_no_wrong_clock():
+    # Started late, and answered at once: the middle of what is possible is off by half of the way.
+    assert findings(state(sent=980.0, received=1002.4)) == {}
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [None, [], "x", {}, {**QUIET, "load": "x"}, {**QUIET, "started": None}, {**QUIET, "slowdown": float("inf")}],
+)
+def test_a_malformed_state_is_no_state(measured):
+    assert _host_findings.state(copy.deepcopy(measured), 0.0, 1.0) is None
+
+
+def test_a_host_that_does_not_count_waiting_is_judged_by_the_rest():
+    nothing = {"waited_seconds": None, "waited_of_seconds": None, "load": None, "cores": None, "pressure": None}
+    assert findings(state(**nothing)) == {}
+    assert list(findings(state(**nothing, slowdown=9.0))) == ["host.starved"]
