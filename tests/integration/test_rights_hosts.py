@@ -57,7 +57,7 @@ def without(*capabilities):
         without_capability(number)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(lab):
     lab.wait_healthy()
     return {**variables(lab), **CALM}

@@ -30,7 +30,7 @@ OF_DIRECTORY = (
 
 PROCESSES = Right("file_watching", "root", "--become", (*OF_OTHERS, *OF_WATCHER))
 HIDDEN = Right("file_watching", "hidepid", "--become", (*OF_OTHERS, *OF_WATCHER))
-DESCRIPTORS = Right("file_watching", "CAP_SYS_PTRACE", "as this root has no CAP_", OF_OTHERS)
+DESCRIPTORS = Right("file_watching", "CAP_SYS_PTRACE", "has no CAP_SYS_PTRACE", OF_OTHERS)
 DIRECTORIES = Right("file_watching", "CAP_DAC_READ_SEARCH", "has no CAP_DAC_READ_SEARCH", OF_DIRECTORY)
 SYSCTL = Right("file_watching", "sysctl.d", "--become", ("limits_not_persisted", "limit_overridden_by_file"))
 

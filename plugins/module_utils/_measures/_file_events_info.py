@@ -290,8 +290,8 @@ def forecast(directories, watcher, scan, limit, names, unknown):
         return []
     try:
         uid = _inotify.charged_uid(main)
-    except PermissionError as exc:
-        unknown.add("forecast", "its user namespace is not ours to look at", _rights.hint_of(exc))
+    except PermissionError:
+        unknown.add("forecast", "its user namespace is not ours to look at", _rights.hint("CAP_SYS_PTRACE"))
         return None
     except OSError:
         return []
