@@ -43,3 +43,9 @@ def test_no_value_begins_or_ends_a_command(text, expected):
 
 def test_other_texts_keep_what_a_value_is():
     assert render("{{ item.name }}", {"item": ITEM}) == "`rm x`"
+
+
+def test_the_hint_of_a_module_keeps_its_commands():
+    error = {"message": "`a`", "cure": "Grant it: `b`"}
+    text = "{{ item.error.message }} {{ item.error.cure | replace('it', 'this') }}"
+    assert prose(text, {"item": {"error": error}}) == "'a' Grant this: `b`"
