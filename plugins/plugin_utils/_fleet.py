@@ -101,7 +101,8 @@ def _block(group: Group, paint: Paint, shown: dict[str, str]) -> list[str]:
     several = len(group.findings) > 1
     lines = [_terminal.heading(worst, paint, _where(group))]
     command = _command(group) if several and worst["remedy"] else None
-    return lines + _terminal.body(worst, shown, worst["host"] if several else None, command)
+    differ = len({finding["summary"] for finding in group.findings}) > 1
+    return lines + _terminal.body(worst, shown, worst["host"] if differ else None, command)
 
 
 def _where(group: Group) -> str:
