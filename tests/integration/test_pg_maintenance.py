@@ -430,7 +430,7 @@ def test_duplicates_that_cannot_be_found_beforehand_are_told_with_what_they_leav
             flushed(pg, "create unique index concurrently lab_partial_n on lab_partial (n) where n > 0")
         failed = maintain(pg, "reindex", {"name": "lab_partial_n"})
         assert (failed["failed"], failed["changed"], only(failed)["result"]) == (True, True, "duplicates")
-        assert only(failed)["left_behind"] == ["public.lab_partial_n_ccnew"]
+        assert only(failed)["left_behind"] == ['"public"."lab_partial_n_ccnew"']
         assert 'DROP INDEX CONCURRENTLY "public"."lab_partial_n_ccnew";' in failed["msg"]
         assert indexes(pg, "lab_partial") == {"lab_partial_n": False, "lab_partial_n_ccnew": False}
     finally:
@@ -463,7 +463,7 @@ def test_what_a_reindex_that_was_cut_off_leaves_behind(pg17):
         assert (cut["failed"], cut["changed"], only(cut)["result"]) == (True, True, "locked")
         assert "max_wait" in cut["msg"]
         assert only(cut)["progress"]["phase"].startswith("waiting for writers")
-        assert only(cut)["left_behind"] == ["public.lab_interrupted_id_ccnew"]
+        assert only(cut)["left_behind"] == ['"public"."lab_interrupted_id_ccnew"']
         assert indexes(pg17, "lab_interrupted") == {name["name"]: False for name in (named, left_behind)}
         failed = maintain(pg17, "reindex", left_behind)
         assert (failed["changed"], only(failed)["result"]) == (False, "unsuitable")
