@@ -123,8 +123,9 @@ class ActionModule(ActionBase):
         except (_NotMeasured, _time_limit.LimitExceeded, Exception) as exc:  # pylint: disable=broad-except
             # Whatever it is, it concerns this host alone, and the report says so.
             result["failure"] = self._failure(exc, task_vars)
-        else:
-            earlier = _visit.areas_measured_at(place, task_vars.get("tracktion_visit"))
+            visited = {}
+        earlier = _visit.areas_measured_at(place, task_vars.get("tracktion_visit"))
+        if earlier or not result["failure"]:
             document = {
                 "areas": {**earlier, **visited},
                 "extra_checks": extra_checks,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How busy the host is while it is measured: what is slow then may be slow because of the host. Private to this collection."""
+"""How busy the host is while it is measured: what is slow may be slow because of it. Private to this collection."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import time
 
 # CPU time of one calibration, and of one whose first result is high: a single preemption must not decide.
 CALIBRATION_SECONDS = 0.02
-CONFIRMATION_SECONDS = 0.06
+CONFIRMATION_SECONDS = 0.04
 CONFIRM_AT = 3.0
 # A host this slow is slow enough.
-MOST_SECONDS = 2.0
+MOST_SECONDS = 1.0
 PRESSURE = {"cpu_some": ("cpu", "some"), "memory_full": ("memory", "full"), "io_full": ("io", "full")}
 
 
@@ -46,7 +46,7 @@ def at_end(state, waited):
 
 
 def slowdown():
-    """Wall time of a fixed computation as a multiple of its CPU time: 1 on an idle host, more where others want the CPU."""
+    """Wall time of a fixed computation as a multiple of its CPU time: 1 on an idle host, more on a busy one."""
     found = _stretch(CALIBRATION_SECONDS)
     return found if found < CONFIRM_AT else _stretch(CONFIRMATION_SECONDS)
 
@@ -84,10 +84,12 @@ def _load():
 
 def _pressure(resource, kind):
     """The share of the last ten seconds in which some, or all, tasks waited for a resource; null where not counted."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    try:
         with open("/proc/pressure/%s" % resource, encoding="ascii") as handle:
             for line in handle:
                 words = line.split()
                 if words[0] == kind:
                     return round(float(words[1].partition("=")[2]) / 100, 4)
+    except (OSError, ValueError, IndexError):
+        pass
     return None

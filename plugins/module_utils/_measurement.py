@@ -89,7 +89,7 @@ class Deadline:
         return left if at_most is None else min(left, at_most)
 
     def step(self, at_most=None):
-        """Seconds for the next connection attempt, query or read. Raises OutOfTime where too few are left for an answer."""
+        """Seconds for the next connection, query or read. Raises OutOfTime where too few are left for an answer."""
         left = self.remaining(at_most)
         if left < LEAST_SECONDS and (at_most is None or left < at_most):
             raise OutOfTime(left)

@@ -65,8 +65,8 @@ def run(areas, seconds=None, result=None, waited=None):
     ended and Gone is raised once no process reads from it. To the list ``waited`` are added, by area, the seconds that
     its process waited for the CPU and those that it lived.
 
-    No process outlives this one, however it ends. Only what the kernel keeps in an uninterruptible wait (state D, as on a
-    dead network mount) ends no earlier than that wait.
+    No process outlives this one, however it ends. Only what the kernel keeps in an uninterruptible wait (state D, as
+    on a dead network mount) ends no earlier than that wait.
     """
     started = time.monotonic()
     running = []
@@ -145,7 +145,7 @@ def _collect(running, result):
 
 
 def _is_abandoned(descriptor):
-    """Whether the other end of a pipe or socket is closed, as that of standard output is once the connection is gone."""
+    """Whether the other end of a pipe or socket is closed, as that of standard output is once ssh is gone."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _descriptor, event in poll.poll(0))
@@ -234,7 +234,7 @@ def _give_up(area, kind, message):
 
 def _reap(area):
     """Collect the exit status, without waiting for a process the kernel does not let go of."""
-    for _attempt in range(50):
+    for _attempt in range(250):
         pid, status = os.waitpid(area.pid, os.WNOHANG)
         if pid:
             if status and area.error is None:

@@ -36,7 +36,9 @@ options:
         type: str
         required: true
       to:
-        description: Where it goes, as C(host:port), or as a URL of C(http) or C(https) without user and password.
+        description:
+          - Where it goes, as C(host:port), as C(tls://host:port), or as a URL of C(http) or C(https) without user and password.
+          - Use C(tls://) for a port that speaks TLS. Servers such as Redis log a connection without a handshake as an error.
         type: str
         required: true
       method:

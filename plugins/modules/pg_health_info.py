@@ -887,7 +887,7 @@ pending_restart:
       type: str
       returned: always
     file:
-      description: The file that holds the new one, or null where the role may not see it.
+      description: The file that holds the value in force. Null where none does, or where the role may not see it.
       type: str
       returned: always
   sample: []

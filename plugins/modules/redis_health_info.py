@@ -130,7 +130,8 @@ evictions:
   sample: {evicted_count: 0, evicted_in_interval: 0, evicted_per_second: 0.0, expired_count: 12, expired_per_second: 0.0, policy: allkeys-lru}
 commands:
   description:
-    - Command statistics, without the command of this module that falls into the interval. C(top) are the commands that took the server most time in the interval, then since the start; C(total) counts all.
+    - Command statistics, without the command of this module that falls into the interval. C(top) are the commands that took the server most time
+      in the interval, then since the start; C(total) counts all.
     - C(busy_ratio) is the share of the interval the server spent in the command.
   returned: always
   type: dict

@@ -23,8 +23,8 @@ GUIDE = "Quick Diagnostic Commands"
 def state(measured: object, sent: float, received: float) -> dict | None:
     """What a visit tells of the host, with the skew of its clock; null where that is malformed.
 
-    ``sent`` and ``received`` are the controller's clock before and after. The skew lies within ``skew_uncertainty``: half
-    of the time that the answer and the way to it took.
+    ``sent`` and ``received`` are the controller's clock before and after. The skew lies within ``skew_uncertainty``:
+    half of the time that the answer and the way to it took.
     """
     if not isinstance(measured, dict):
         return None
@@ -40,7 +40,7 @@ def state(measured: object, sent: float, received: float) -> dict | None:
 
 
 def starved(host: Mapping | None, limits: Mapping) -> str | None:
-    """Why nothing can be concluded from durations measured on the host; null where it had the CPU and memory it needed."""
+    """Why durations measured on the host prove nothing; null where it had the CPU and memory it needed."""
     if not host:
         return None
     slowdown, waited, lived = host["slowdown"], host["waited_seconds"], host["waited_of_seconds"]
@@ -61,7 +61,10 @@ def starved(host: Mapping | None, limits: Mapping) -> str | None:
 def findings(
     name: str, place: str, host: Mapping | None, limits: Mapping, covered: Sequence[str], inventories: Sequence[str]
 ) -> list[dict]:
-    """The findings about the host that was visited. ``covered`` are the ids of the checks that its starvation made unknown."""
+    """The findings about the host that was visited.
+
+    ``covered`` are the ids of the checks that its starvation made unknown.
+    """
     found = []
     if not host:
         return found
@@ -107,8 +110,8 @@ def findings(
                     _units.duration(host["skew_uncertainty"]),
                 ),
                 "Times in logs do not match between hosts; certificates, tokens and expiry times fail early or late.",
-                "Compare both clocks with a time server: `%s 'date -u; timedatectl; chronyc tracking'`. If all hosts differ "
-                "alike, the controller's clock is wrong: `timedatectl`" % ansible,
+                "Compare both clocks with a time server: `%s 'date -u; timedatectl; chronyc tracking'`. If all hosts "
+                "differ alike, the controller's clock is wrong: `timedatectl`" % ansible,
                 {"skew": host["skew"], "skew_uncertainty": host["skew_uncertainty"]},
                 {CLOCK_SKEW: limits[CLOCK_SKEW]},
             )

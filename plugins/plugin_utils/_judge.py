@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import CANNOT_EVALUATE, render
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import CANNOT_EVALUATE, prose, render
 
 # From quiet to loud. An unknown is louder than an info: nobody knows what hides behind it.
 STATUSES = ("ok", "info", "unknown", "warning", "critical")
 # Findings listed per check and host; the rest is counted. A table of ten thousand bad items helps nobody.
 LISTED = 20
 # Kinds of errors that say no more than that the time was over.
-OUT_OF_TIME = ("timeout", "deadline", "ended")
+OUT_OF_TIME = ("timeout", "no_answer", "deadline", "ended")
 
 
 def judge(area, checks, host, outcome, settings, starved=None, covered=None):
@@ -24,8 +24,8 @@ def judge(area, checks, host, outcome, settings, starved=None, covered=None):
     ``checks`` is what ``_checks.load()`` returned, ``outcome`` the area's entry in the result of
     M(tracktion.ops.measure): ``measurement``, ``error``.
     ``settings`` maps the role's variables to their values on this host.
-    ``starved`` says why durations measured on the host prove nothing, else it is null: what a check with ``timing`` finds is
-    unknown then, and the check's id is added to the list ``covered``.
+    ``starved`` says why durations measured on the host prove nothing, else it is null: what a check with ``timing``
+    finds is unknown then, and the check's id is added to the list ``covered``.
     Returns ``(findings, counts)``: a list of dicts, and ``{checks, items, ok, info, unknown, warning, critical}``.
     """
     findings = []
@@ -129,10 +129,10 @@ class _Case:
         measurement = self.outcome["measurement"].get(probe)
         if measurement is None:
             error = self.outcome.get("error") or {"message": "the probe %s did not run" % probe}
-            return None, self.said(error), error.get("cure")
+            return (None, *self.said(error))
         problem = measurement.get("error")
         if problem and (parts or measurement.get("reachable") is None):
-            return None, self.said(problem), problem.get("cure")
+            return (None, *self.said(problem))
         value, walked = measurement, []
         for part in parts:
             walked.append(part)
@@ -145,10 +145,10 @@ class _Case:
         return value, None, None
 
     def said(self, error):
-        """The message of an error; on a starved host, that it ran out of time says nothing else."""
+        """The message and the hint of an error. That time ran out on a starved host says nothing of the service."""
         if self.starved and error.get("kind") in OUT_OF_TIME:
-            return "not measured: the host was %s" % self.starved
-        return error["message"]
+            return "not measured: the host was %s" % self.starved, None
+        return error["message"], error.get("cure")
 
     def reason(self, item):
         """Why an item could not be evaluated, and a hint or null, as the measurement has it."""
@@ -195,11 +195,11 @@ class _Case:
             found = self.base(status, name, reason)
             found["advice"] = cure
             return found
-        found = self.base(status, name, self.render(check.summary, context))
+        found = self.base(status, name, self.render(check.summary, context, prose))
         paths, variables = check.evidence[status]
         found["observed"] = {".".join(path): _follow(item, path) for path in paths}
         found["threshold"] = {variable: self.context.get(variable) for variable in variables}
-        found["advice"] = self.render(check.advice, context) if check.advice else None
+        found["advice"] = self.render(check.advice, context, prose) if check.advice else None
         if check.remedy:
             found["remedy"] = check.remedy.proposal(context, found)
         return found
@@ -222,9 +222,9 @@ class _Case:
             "fingerprint": fingerprint(self.check.id, self.host, name),
         }
 
-    def render(self, text, context):
+    def render(self, text, context, make=render):
         try:
-            return render(text, context)
+            return make(text, context)
         except Exception:  # pylint: disable=broad-except
             # The finding stands without its wording: what fired is in ``observed``.
             return "%s (some of its values were not measured)" % self.check.title

@@ -14,6 +14,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import (
     Row,
     evaluate,
     expression,
+    prose,
     render,
 )
 
@@ -91,7 +92,7 @@ class Remedy(Row):
         proposal.update(largest=bool(self.largest), result=self.result or [], undo=self.undo)
         proposal.update(evidence=None, problem=None, denied=False, cap=CAP, cooldown=COOLDOWN, settle=0)
         try:
-            proposal["does"] = render(self.does, context)
+            proposal["does"] = prose(self.does, context)
             proposal["vars"] = {name: evaluate(value, context) for name, value in self.vars.items()}
             if self.target:
                 proposal["target"] = render(self.target, context)
@@ -117,7 +118,7 @@ def way_back(undo, host, variables, result):
     if not undo:
         return None
     try:
-        return render(undo, {"host": host, "vars": variables, "result": result})
+        return prose(undo, {"host": host, "vars": variables, "result": result})
     except CANNOT_EVALUATE as exc:
         return "the way back cannot be told: %s" % exc
 

@@ -49,6 +49,13 @@ def engine_command(kind: str, host: str) -> str:
     return "%s %s" % ("podman --url" if is_podman else "docker --host", _quoting.shell_quote(host))
 
 
+# Filters that make a value safe in a command.
+QUOTING = {
+    quote.__name__: quote
+    for quote in (_quoting.shell_quote, _quoting.sql_identifier, _quoting.sql_literal, engine_command, shell_path)
+}
+
+
 class Expressions(Environment):
     """Jinja for check rows: fields of measurements are never mistaken for methods, and nothing undefined passes."""
 
@@ -60,10 +67,7 @@ class Expressions(Environment):
             bytecode_cache=_row_cache.Bytecode(),
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
-        quoting = (_quoting.shell_quote, _quoting.sql_identifier, _quoting.sql_literal)
-        self.filters.update(
-            {quote.__name__: quote for quote in quoting}, engine_command=engine_command, shell_path=shell_path
-        )
+        self.filters.update(QUOTING)
 
     def getattr(self, obj, attribute):
         if isinstance(obj, dict):
@@ -78,6 +82,48 @@ class Expressions(Environment):
 
 
 EXPRESSIONS = Expressions()
+
+
+class Prose(Expressions):
+    """Jinja for texts with commands between backticks: a value cannot begin a command, or end one.
+
+    A backtick in a value is a private character until the text is made: the filters that quote read it as what it is,
+    and in prose it becomes an apostrophe.
+    """
+
+    BACKTICK = "\ufdd0"
+
+    def __init__(self):
+        super().__init__()
+        for name in QUOTING:
+            self.filters[name] = _reading_backticks(self.filters[name])
+
+    def getattr(self, obj, attribute):
+        return _without_backticks(super().getattr(obj, attribute))
+
+    def getitem(self, obj, argument):
+        return _without_backticks(super().getitem(obj, argument))
+
+
+def _without_backticks(value):
+    """A text, or the texts in a list or a mapping, with the private character for each backtick."""
+    if isinstance(value, str):
+        return value.replace("`", Prose.BACKTICK)
+    if isinstance(value, list):
+        return [_without_backticks(each) for each in value] if any(isinstance(each, str) for each in value) else value
+    if isinstance(value, dict) and any(isinstance(each, str) and "`" in each for each in value.values()):
+        return {key: _without_backticks(each) for key, each in value.items()}
+    return value
+
+
+def _reading_backticks(quote):
+    def quoted(*values):
+        return quote(*(value.replace(Prose.BACKTICK, "`") if isinstance(value, str) else value for value in values))
+
+    return quoted
+
+
+PROSE = Prose()
 
 
 class Row:
@@ -147,6 +193,16 @@ def _template(text):
 @lru_cache(maxsize=4096)
 def _compiled_expression(text):
     return EXPRESSIONS.compile_expression(text, undefined_to_none=True)
+
+
+def prose(text, context):
+    """A template with commands between backticks as one line of text. Raises one of CANNOT_EVALUATE."""
+    return " ".join(_prose_template(text).render(context).split()).replace(Prose.BACKTICK, "'")
+
+
+@lru_cache(maxsize=4096)
+def _prose_template(text):
+    return PROSE.from_string(text)
 
 
 def evaluate(value, context):

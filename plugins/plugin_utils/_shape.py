@@ -4,8 +4,8 @@
 
 """Validates what a host sent against the shape that the measuring module documents. Pure. Private to this collection.
 
-The shape is the module's own RETURN documentation. Null is allowed anywhere; a key that is documented as returned always
-must be there; keys that are not documented are kept. Numbers are finite, text is valid Unicode, depth is bounded.
+The shape is the module's own RETURN documentation. Null is allowed anywhere; a key that is documented as returned
+always must be there; other keys are kept. Numbers are finite, text is valid Unicode, depth is bounded.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _kept(fields: dict) -> dict:
 def _mapping(contains: dict) -> Check:
     """Checks a mapping with these fields.
 
-    Items of a list have the same keys and types almost always: a combination that was found right is not looked at again.
+    Items of a list have the same keys and types almost always: a combination that was right is not looked at again.
     """
     fields = {name: (TYPES[field.get("type", "raw")], _is_required(field)) for name, field in contains.items()}
     inner = {name: check for name, check in ((name, _inner(field)) for name, field in contains.items()) if check}

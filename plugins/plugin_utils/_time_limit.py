@@ -26,8 +26,8 @@ class LimitExceeded(BaseException):
 def limited(seconds: float, max_bytes: int = MAX_BYTES) -> Iterator[None]:
     """Run the body within ``seconds`` and ``max_bytes`` of additional memory. Raises LimitExceeded.
 
-    Where the process cannot have a timer of its own (a task with ``timeout``, a strategy that uses threads), the body runs
-    without a limit.
+    Where the process cannot have a timer of its own (a task with ``timeout``, a strategy that uses threads), the body
+    runs without a limit.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
@@ -38,7 +38,7 @@ def limited(seconds: float, max_bytes: int = MAX_BYTES) -> Iterator[None]:
         if time.monotonic() >= end:
             raise LimitExceeded("Timed out after %g second(s)." % seconds)
         if _resident() > most:
-            raise LimitExceeded("The answer has more than %d MiB." % (max_bytes >> 20))
+            raise LimitExceeded("The answer takes more than %d MiB of memory." % (max_bytes >> 20))
 
     before = signal.signal(signal.SIGALRM, tick)
     try:

@@ -4,9 +4,9 @@
 
 """What visits measured: handed over in files of this run, referred to by what is registered as ``tracktion_visit``.
 
-Private to this collection. A result of a task is copied several times, walked value by value, and sent to every callback
-twice where the task loops. A measurement has some hundred kilobytes, so that it goes by a file in the run's own temporary
-directory, which Ansible makes for its user alone and removes at the end of the run.
+Private to this collection. A result of a task is copied several times, walked value by value, and sent to every
+callback twice where the task loops. A measurement has some hundred kilobytes, so that it goes by a file in the run's
+own temporary directory, which Ansible makes for its user alone and removes at the end of the run.
 """
 
 from __future__ import annotations

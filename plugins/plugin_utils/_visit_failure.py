@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ansible.module_utils import basic
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
@@ -19,12 +20,14 @@ UNREACHABLE, FAILED = "host.unreachable", "host.visit_failed"
 QUOTED = 300
 # Characters at each end of a text that are searched for a cause: a host may send any amount.
 SEARCHED = 8000
+# The oldest Python that modules of this ansible-core run with.
+NEEDED = ".".join(map(str, getattr(basic, "_PY_MIN", (3, 8))))
 # The module's own result, somewhere in what was printed.
 RESULT = re.compile(r'\{"(?:changed|measured|host|python)": ')
 # What Ansible says in front of what a program said.
 OPENING = re.compile(
-    r"^(?:Task failed: |Failed to connect to the host via \w+: |ssh: |Data could not be sent to remote host \S+ Make sure this "
-    r"host can be reached over ssh: ?)*"
+    r"^(?:Task failed: |Failed to connect to the host via \w+: |ssh: |"
+    r"Data could not be sent to remote host \S+ Make sure this host can be reached over ssh: ?)*"
 )
 PATH = re.compile(r"Offending \S+ key in (.+?):\d+")
 
@@ -76,7 +79,7 @@ CAUSES = (
            "the visit was not finished within its time limit",
            "Look what keeps the host busy: `{raw} 'uptime; ps -eo stat,etime,args --sort=-etime | head -n 20'`. "
            "A slow host needs a larger tracktion_visit_timeout"),
-    _Cause("too_large", r"^The answer has more than",
+    _Cause("too_large", r"^The answer (?:has|takes) more than",
            "the host sent more than a measurement can hold",
            "Check what prints on the host when a command runs: `{raw} true | head -c 2000`"),
     # ssh
@@ -85,7 +88,8 @@ CAUSES = (
            "the name of the host cannot be resolved",
            "Correct `ansible_host` of {place}, or add the name to DNS or /etc/hosts. Test: `getent hosts {host}`",
            UNREACHABLE),
-    _Cause("host_key_changed", r"host key for \S+ has changed|remote host identification has changed(?!(?s:.*)host key for)",
+    _Cause("host_key_changed", r"host key for \S+ has changed|"
+           r"remote host identification has changed(?!(?s:.*)host key for)",
            "the host key is not the one that the controller knows",
            "Compare the fingerprint with the host's own. If the host was installed anew, remove the old key: "
            "`ssh-keygen{known_hosts} -R {known_name}`, then `ssh{port} {target} true`",
@@ -97,8 +101,9 @@ CAUSES = (
     _Cause("key_permissions", r"unprotected private key file|bad permissions",
            "ssh ignores a private key that others can read",
            "Take the key away from others: `chmod 600 KEYFILE`, with the file named above", UNREACHABLE),
-    _Cause("authentication", r"permission denied \(|permission denied, please try again|too many authentication failures|"
-           r"invalid/incorrect password|no more authentication methods|authentication failed",
+    _Cause("authentication", r"permission denied \(|permission denied, please try again|"
+           r"too many authentication failures|invalid/incorrect password|"
+           r"no more authentication methods|authentication failed",
            "the host rejects the login",
            "Correct `ansible_user` and the key or password of {place}. Install the key: `ssh-copy-id{port} {target}`",
            UNREACHABLE),
@@ -111,7 +116,8 @@ CAUSES = (
            "Test: `ssh{port} {target} true`", UNREACHABLE),
     _Cause("no_route", r"no route to host|network is unreachable|host is down",
            "there is no route to the host",
-           "Check that the host is up, and the network between: `ping -c 3 {host}`, `ip route get {host}`", UNREACHABLE),
+           "Check that the host is up, and the network between: `ping -c 3 {host}`, `ip route get {host}`",
+           UNREACHABLE),
     _Cause("connection_timeout", r"timed out during banner exchange|connection timed out|operation timed out|"
            r"timed out during (?:opening|authentication)|connect to host .* timed out",
            "the host does not answer",
@@ -140,21 +146,22 @@ CAUSES = (
            "Install it, or set another `ansible_become_method`. Without become: `{raw} 'command -v sudo su doas'`"),
     _Cause("become_timeout", r"waiting for privilege escalation prompt|privilege output closed",
            "{become} did not answer",
-           "Test on the host whether {become} hangs (DNS, LDAP, a broken PAM module): `ssh{port} {target} time sudo -n true`"),
+           "Test on the host whether {become} hangs (DNS, LDAP, a broken PAM module): "
+           "`ssh{port} {target} time sudo -n true`"),
     # The host's disks
     _Cause("temporary_full", r"no space left on device|disk quota exceeded",
            "no space is left for temporary files",
            "Free space or inodes: `{raw} 'df -h /tmp /var/tmp ~; df -i /tmp /var/tmp ~'`", output=True),
-    _Cause("temporary_unwritable", r"read-only file system|no usable temporary directory|failed to create temporary directory|"
-           r"cannot create (?:temporary )?directory",
+    _Cause("temporary_unwritable", r"read-only file system|no usable temporary directory|"
+           r"failed to create temporary directory|cannot create (?:temporary )?directory",
            "no temporary directory of the host can be written (full, read-only or without permission)",
-           "Look at the file systems: `{raw} 'df -h /tmp /var/tmp ~; grep -w ro /proc/mounts'`. Make one of them writable, "
-           "or name a writable one: `ansible_remote_tmp` for {place}", output=True),
+           "Look at the file systems: `{raw} 'df -h /tmp /var/tmp ~; grep -w ro /proc/mounts'`. Make one of them "
+           "writable, or name a writable one: `ansible_remote_tmp` for {place}", output=True),
     # Python
     _Cause("python_old", r"future feature annotations is not defined|requires a minimum of Python|"
            r"no module named ['\"]?ansible.module_utils.six.moves|SyntaxError: invalid syntax",
            "the Python of the host is too old for this ansible-core",
-           "Install Python 3.8 or later, then set `ansible_python_interpreter` of {place}. "
+           "Install Python {needed} or later, then set `ansible_python_interpreter` of {place}. "
            "What there is: `{raw} 'ls /usr/bin/python3* /usr/local/bin/python3*'`", output=True),
     _Cause("python_path", r"module interpreter .* was not found|no such file or directory: .*python|"
            r"python[\d.]*: (?:command )?not found|python[\d.]*: no such file|no python interpreters? found|"
@@ -171,15 +178,16 @@ CAUSES = (
     _Cause("plugin", r"connection plugin .* was not found|invalid become method|become plugin .* not found|"
            r"could not find matching plugin",
            "a plugin that the inventory names does not exist",
-           "Correct `ansible_connection` or `ansible_become_method` of {place}. All of the host: `{inventory_host}`. What there "
-           "is: `ansible-doc -t connection -l`, `ansible-doc -t become -l`"),
+           "Correct `ansible_connection` or `ansible_become_method` of {place}. All of the host: `{inventory_host}`. "
+           "What there is: `ansible-doc -t connection -l`, `ansible-doc -t become -l`"),
     _Cause("variables", r"is undefined|undefined variable|recursive loop detected|error while resolving value|"
            r"could not be (?:found|resolved)|templat(?:e|ing)",
            "a variable of the host cannot be resolved",
            "Correct the variable named above. All of the host: `{inventory_host}`"),
 )  # fmt: skip
-KILLED = _Cause("killed", "", "the interpreter was killed (signal {signal})",
-                "Look for a lack of memory: `{raw_become} 'dmesg | grep -i -e oom -e killed | tail; free -m'`")  # fmt: skip
+KILLED = _Cause(
+    "killed", "", "the interpreter was killed (signal {signal})",
+    "Look for a lack of memory: `{raw_become} 'dmesg | grep -i -e oom -e killed | tail; free -m'`")  # fmt: skip
 OUTPUT_BEFORE = _Cause(
     "output_before_result", "", "the login prints text that hides the module's result",
     "Make the shell's start files (~/.bashrc, /etc/profile.d) print nothing without a terminal. "
@@ -188,6 +196,11 @@ GARBAGE = _Cause("no_result", "", "the interpreter {python} printed no result",
                  "See what it prints: `{ping}`, and by itself: `{raw} '{python} -V'`")  # fmt: skip
 CRASHED = _Cause("crashed", "", "the module ended with an error", "See the whole error: `{ping}`")
 OTHER = _Cause("other", "", "the visit failed", "See where it ends: `{ping}`")
+CORRECT_PYTHON = "Correct `ansible_python_interpreter` of {0}. What there is: `{1} 'ls /usr/bin/python3*'`"
+INSTALL_PYTHON = (
+    "Install Python {3} or later: `{2} 'apt-get install --yes python3'`; where it is installed, "
+    "name it with `ansible_python_interpreter` for {0}: `{1} 'ls /usr/bin/python3* /usr/local/bin/python3*'`"
+)
 # What a shell reports of a command that a signal ended, less 128.
 SIGNALS = {
     4: "ILL",
@@ -316,11 +329,7 @@ def _words(place: str, connection: Connection, inventories: Sequence[str], signa
     own = become if connection.become_method else []
     known_hosts = PATH.search(errors)
     raw = ["-m", "ansible.builtin.raw", "-a"]
-    configured = connection.python_configured
-    python_hint = "Correct `ansible_python_interpreter` of {0}. What there is: `{1} 'ls /usr/bin/python3*'`" if configured else (
-        "Install Python 3.8 or later: `{2} 'apt-get install --yes python3'`; where it is installed, "
-        "name it with `ansible_python_interpreter` for {0}: `{1} 'ls /usr/bin/python3* /usr/local/bin/python3*'`"
-    )  # fmt: skip
+    python_hint = CORRECT_PYTHON if connection.python_configured else INSTALL_PYTHON
     raw_line, raw_become = shlex.join([*ansible, *raw]), shlex.join([*ansible, "--become", *raw])
     return {
         "place": place,
@@ -333,7 +342,8 @@ def _words(place: str, connection: Connection, inventories: Sequence[str], signa
         "become": connection.become_method or "become",
         "become_user": connection.become_user or "root",
         "python": connection.python or "python3",
-        "python_hint": python_hint.format(place, raw_line, raw_become),
+        "python_hint": python_hint.format(place, raw_line, raw_become, NEEDED),
+        "needed": NEEDED,
         "signal": signal,
         "ping": shlex.join([*ansible, *own, "-m", "ansible.builtin.ping", "-vvv"]),
         "ping_password": shlex.join([*ansible, *become, "--ask-become-pass", "-m", "ansible.builtin.ping"]),

@@ -6,12 +6,28 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.integration.postgresql import database
 from tests.integration.rabbitmq import broker
 from tests.integration.redis_lab import cache
 from tests.lab.stack import Stack
+
+# Files of one group run in one process, one after the other. These use the stack, change what the whole kernel has
+# once (limits of inotify), or ask the engine for all that it has; each other file is a group of its own.
+ONE_AT_A_TIME = re.compile(
+    r"test_(?:container|docker|file_|health_check|inotify|logs_checks|network|packet_filter|planted|rabbitmq|remediate_lab"
+    r"|rights_hosts|service_health|sysctl|tracktion|tune)"
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Give each test its group for ``--dist loadgroup``."""
+    for item in items:
+        group = "lab" if ONE_AT_A_TIME.match(item.path.name) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -92,13 +92,6 @@ def test_a_sample_costs_a_bounded_number_of_commands_and_touches_no_key(each_red
     assert (found["ended"], found["complete"]) == (None, False)
 
 
-def test_a_step_is_followed_by_a_pause_in_proportion(redis8):
-    redis8.redis().flushall()
-    redis8.redis().mset({"track:%d" % number: "x" * 100 for number in range(3000)})
-    seconds = [redis8.memory(max_load=load, max_calls=2000)["distribution"]["seconds"] for load in (1.0, 0.05)]
-    assert seconds[1] > 3 * seconds[0]
-
-
 def test_keys_that_go_while_they_are_read_are_left_out(each_redis):
     client = each_redis.redis()
     numbers = iter(range(10**9))
@@ -119,7 +112,7 @@ def test_keys_that_go_while_they_are_read_are_left_out(each_redis):
 
 
 def test_a_busy_server_is_left_alone(redis8):
-    script = "local n = 0 for i = 1, 2e7 do n = n + i end return n"
+    script = "local n = 0 for i = 1, 5e7 do n = n + i end return n"
     client = redis8.redis()
     client.flushall()
     client.mset({"track:%d" % number: "x" * 100 for number in range(3000)})

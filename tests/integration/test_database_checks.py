@@ -204,6 +204,7 @@ def test_a_role_is_told_what_it_may_not_see(pg17):
 
 
 def test_a_monitoring_role_sees_everything_but_sequences(pg17):
+    pg17.psql("select pg_stat_reset()")
     assert fired(pg17.judge(role="operator"), "database.sequences_hidden", None) == []
     findings = pg17.judge(role="monitor")
     assert [(finding["id"], finding["status"]) for finding in findings] == [
@@ -253,6 +254,9 @@ def test_a_standby_that_does_not_keep_up_is_seen_from_both_ends(pg17, standby):
             5,
         )
         assert "paused" in findings[0]["summary"]
+        # It has the system identifier of its primary, and must not be taken for it.
+        identities = [pg17.measure(**each)["activity"]["identity"] for each in ({}, {**role, **standby})]
+        assert identities[1].startswith(identities[0] + ":standby:")
         assert "pg_wal_replay_resume" in findings[0]["advice"]
         (replica,) = pg17.measure()["health"]["replicas"]
         assert replica["lag_bytes"] > 0

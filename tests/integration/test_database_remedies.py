@@ -108,6 +108,7 @@ def test_what_each_would_do_and_how_far_it_may_go(pg17):
 
 
 def test_what_a_reindex_left_behind_is_not_built_anew(pg17):
+    pg17.psql("select pg_stat_reset()")
     with pg17.fault("interrupted-reindex"):
         (finding,) = [found for found in pg17.judge() if found["id"] == "database.left_behind_index"]
         assert not [found for found in pg17.judge() if found["id"] == "database.invalid_index"]

@@ -174,7 +174,9 @@ def test_the_size_of_a_tree(music):
 def test_a_big_tree_is_cut_and_says_so(music):
     result, found = look([music], max_directories=2)
     assert (found["tree"]["directories"], found["tree"]["complete"]) == (2, False)
-    assert any(music in entry["reason"] for entry in result["unknown"])
+    assert {"directories.%s" % music: "not all of it was walked"}.items() <= {
+        entry["part"]: entry["reason"] for entry in result["unknown"]
+    }.items()
 
 
 # Watchers
@@ -184,7 +186,7 @@ def test_who_watches(music, watcher):
     pid = watcher(music)
     result, found = look([music], watcher_command=MARK, watcher_settings=["WATCH_EXTENSIONS", "IGNORE_PATTERNS"])
     assert found["watched"] is True
-    assert (found["instances"], found["watcher_instances"]) == (1, 1)
+    assert (found["instances_at_least"], found["watcher_instances"]) == (1, 1)
     assert [(holder["pid"], holder["command"], holder["is_watcher"]) for holder in found["watchers"]] == [
         (pid, "python3 -c", True)
     ]
@@ -200,7 +202,7 @@ def test_a_watch_of_somebody_else_is_not_the_watchers(music, watcher):
     watcher(music + "/incoming")
     with faults.watching([music], SOMEBODY + 1):
         _result, found = look([music], watcher_command=MARK)
-    assert (found["watched"], found["instances"], found["watcher_instances"]) == (False, 1, 0)
+    assert (found["watched"], found["instances_at_least"], found["watcher_instances"]) == (False, 1, 0)
 
 
 def test_directories_that_came_without_a_watch(music, watcher):
@@ -292,8 +294,8 @@ def test_without_privilege_nothing_is_made_up(music, watcher):
     assert result["watcher"]["watches"] is result["watcher"]["queues"] is None
     assert result["watcher"]["broker"]["connected"] is None
     assert found["watched"] is None
-    assert [entry["fits"] for entry in result["forecast"]] in ([], [None])
-    assert "watcher" in {entry["part"] for entry in result["unknown"]}
+    assert [entry["fits"] for entry in result["forecast"] or ()] in ([], [None])
+    assert "watcher.*" in {entry["part"] for entry in result["unknown"]}
 
 
 def test_in_a_container_no_watcher_can_be_missed():

@@ -145,7 +145,7 @@ def test_without_privilege_the_numbers_of_others_are_unknown_and_never_low(folde
     assert others["watches_left"] is None
     assert others["unreadable_processes"] > 0
     assert result["memory"]["bytes"] is None
-    assert "become" in result["unknown"][0]["reason"]
+    assert "--become" in result["unknown"][0]["hint"]
 
 
 def test_in_a_container_nobodys_numbers_are_known():

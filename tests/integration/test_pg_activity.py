@@ -279,6 +279,47 @@ def test_a_query_is_cut_and_holds_no_password(pg17):
         assert found["query"] == "alter role"
 
 
+def test_a_spent_deadline_says_nothing_about_the_server(pg17):
+    found = activity(pg17, deadline=0)
+    assert (found["reachable"], found["error"]["kind"]) == (None, "deadline")
+    assert found["error"]["message"] == "not measured (0.0 s of the deadline left)"
+    # The next probe has time of its own.
+    assert activity(pg17, keep=True)["reachable"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = activity(pg17, login_port=silent.getsockname()[1], timeout=3, deadline=0.2)
+    assert (found["reachable"], found["error"]["kind"]) == (None, "deadline")
+
+
+def test_the_identity_of_a_server_is_that_of_its_data(pg15, pg17):
+    for pg in (pg15, pg17):
+        identifier = pg.psql("select system_identifier from pg_control_system()")
+        for role in ("superuser", "application"):
+            assert activity(pg, role=role)["identity"] == "postgresql:" + identifier
+
+
+def test_sessions_of_this_collection_are_in_none_of_the_lists(pg17):
+    before = activity(pg17)
+    with (
+        running(pg17, "select pg_sleep(60)", "tracktion.ops", "wait_event = 'PgSleep'"),
+        session(pg17, "select pg_advisory_xact_lock(4712) from generate_series(1, 5)", application_name="lab other"),
+        session(pg17, "select txid_current()", application_name="tracktion.ops"),
+        running(pg17, "select pg_advisory_xact_lock(4712)", "tracktion.ops", "wait_event_type = 'Lock'"),
+    ):
+        found = activity(pg17)
+    assert found["connections"]["used"] == before["connections"]["used"] + 1
+    assert [each["application"] for each in found["idle_in_transaction"]] == ["lab other"]
+    assert found["active_queries"] == found["blocking"] == []
+    assert (found["blocked_sessions_total"], found["sessions_total"]) == (0, before["sessions_total"] + 1)
+    assert "tracktion.ops" not in [each["application"] for each in found["sessions_by_state"]]
+    # One that others wait for is a remedy at work, and no measurement: it is shown.
+    with (
+        session(pg17, "select pg_advisory_xact_lock(4712)", application_name="tracktion.ops"),
+        running(pg17, "select pg_advisory_xact_lock(4712)", "lab other", "wait_event_type = 'Lock'"),
+    ):
+        (root,) = activity(pg17)["blocking"]
+    assert (root["application"], root["waiting"]) == ("tracktion.ops", 1)
+
+
 # Whom it may end
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity, _pg_health_info
 from tests.integration.modules import run_module
-from tests.integration.postgresql import documentation_of, forget, measure
+from tests.integration.postgresql import documentation_of, forget, measure, running, session
 
 
 def health(pg, **login):
@@ -188,3 +188,40 @@ def test_statements_of_a_diagnosis_are_no_finding_of_the_next_one(server, reques
     assert any("somebody_elses" in query for query in queries)
     assert not any("pg_stat_statements s" in query or "pg_locks" in query for query in queries)
     assert pg.psql("select count(*) > 5 from pg_stat_statements where query like '%/* tracktion.ops */%'") == "True"
+    # Not one of them is without the mark.
+    unmarked = (
+        "select string_agg(query, '; ') from pg_stat_statements s join pg_roles r on r.oid = s.userid"
+        " where r.rolname = 'tracktion_operator' and position('/* tracktion.ops */' in query) = 0"
+    )
+    assert pg.psql(unmarked) == "None"
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize("server", ["pg15", "pg17"])
+def test_no_constant_of_a_statement_is_in_a_measurement(server, request):
+    pg = request.getfixturevalue(server)
+    pg.psql("select pg_stat_statements_reset()")
+    pg.psql("create role lab_secret password '%s'; alter role lab_secret set application_name = %s" % (SECRET, SECRET))
+    pg.psql("drop role lab_secret")
+    idle = "select set_config('lab.key', '%s', true), $t$%s$t$ as shown /* %s */" % (SECRET, SECRET, SECRET)
+    update = "update artists set name = name || left('%s', 0) where id = 1"
+    with (
+        session(pg, idle, update % "hunter2", application_name="lab blocker"),
+        running(pg, update % "hunter2", "lab waiter", "wait_event_type = 'Lock'"),
+    ):
+        measured = {
+            shown: pg.measure({"database_show_literals": shown, "database_top": 1000}) for shown in (False, True)
+        }
+    assert SECRET not in json.dumps(measured[False])
+    (blocker,) = measured[False]["activity"]["blocking"]
+    assert (
+        blocker["query"]
+        == blocker["waiters"][0]["query"]
+        == "update artists set name = name || left(?, ?) where id = ?"
+    )
+    assert measured[True]["activity"]["blocking"][0]["query"] == update % SECRET
+    statements = [row["query"] for row in measured[False]["health"]["heaviest_statements"]]
+    assert "create role lab_secret password ?" in statements
+    assert "alter role lab_secret set application_name = ?" in statements

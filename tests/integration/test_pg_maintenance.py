@@ -483,3 +483,21 @@ def test_the_result_is_what_is_documented(pg17):
                 assert set(each) == set(documented)
                 for state in ("before", "after", "progress"):
                     assert each[state] is None or set(each[state]) == set(documented[state]["contains"])
+
+
+def test_an_error_does_not_quote_the_values_of_rows(pg17):
+    """What a function of an index raises holds the row that it is about."""
+    pg17.psql(
+        "create function lab_picky(text) returns int immutable language plpgsql as $$ begin"
+        " if current_setting('lab.picky', true) = '' then return 1; end if; raise 'no number: %', $1; end $$"
+    )
+    try:
+        pg17.psql("set lab.picky = ''; create table lab_secret (t text) with (autovacuum_enabled = off)")
+        pg17.psql("create index on lab_secret (lab_picky(t)); insert into lab_secret values ('hunter2')")
+        flushed(pg17, "set lab.picky = ''; insert into lab_secret values ('hunter2')")
+        failed = maintain(pg17, "analyze", {"name": "lab_secret"}, role="superuser", min_changed_rows=0)
+    finally:
+        pg17.psql("reset lab.picky; drop table lab_secret; drop function lab_picky")
+    assert (failed["failed"], only(failed)["result"]) == (True, "failed")
+    assert "RaiseException (SQLSTATE P0001" in failed["msg"]
+    assert "hunter2" not in str(failed)

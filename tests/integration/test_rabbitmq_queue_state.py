@@ -11,6 +11,8 @@ import datetime
 import decimal
 import json
 import os
+import re
+import shlex
 import socket
 import stat
 import subprocess
@@ -21,11 +23,15 @@ from urllib.parse import quote
 import pika
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _remedies
 from tests.integration.rabbitmq import broker
 from tests.lab.faults.message_queue import queue
 from tests.lab.shell import wait_until
 
-NAME = "lab/sp ace é.%s"
+# What a shell, a terminal, a template or a path could take for its own. The broker drops newlines from names of queues.
+NAME = "lab/ sp ace é '; touch x; $(x)`x` {{ x }}\x1b[31m\u202e../.%s "
+ALL = ("configure", "write", "read")
+VHOST = "-p'; $(x)\n{{ x }}"
 
 
 @pytest.fixture(scope="module", params=("rabbitmq310", "rabbitmq40"))
@@ -152,6 +158,30 @@ def test_purge_and_replay_in_four_beats_each(lab, name, kind, tmp_path):
     assert take(lab, name) == before
     exchanges = {entry["name"] for entry in lab.rabbitmq_api("GET", "/exchanges")}
     assert not [entry for entry in exchanges if entry.startswith("tracktion.ops.replay")]
+
+
+def test_purge_and_replay_in_a_vhost_with_a_hostile_name(lab, name, tmp_path):
+    path = quote(VHOST, safe="")
+    lab.rabbitmq_api("PUT", "/vhosts/" + path, {})
+    lab.rabbitmq_api("PUT", "/permissions/%s/%s" % (path, lab.server.user), dict.fromkeys(ALL, ".*"))
+    with lab.amqp(virtual_host=VHOST) as connection:
+        connection.channel().queue_declare(name, durable=True)
+        connection.channel().basic_publish("", name, b"{}")
+    said = purge(lab, name, tmp_path, 1, vhost=VHOST)
+    assert (said["exported_messages"], lab.ready(name, VHOST)) == (1, 0)
+    (export,) = tmp_path.iterdir()
+    assert str(export) == said["export_path"]
+    # The undo command of the remedy, as a shell takes it apart.
+    (row,) = [row for row in _areas.find(["message_queue"])[0].rows("remedies") if row["id"].endswith(".purge")]
+    result = {"export_path": "/exports/'; touch x; '$(x)/" + export.name}
+    undo = _remedies.way_back(row["undo"], "web 1", {}, result)
+    assert (undo[0], undo[-1]) == ("`", "`")
+    words = shlex.split(undo[1:-1])
+    assert words[:2] == ["ansible", "web 1"]
+    assert json.loads(words[-1]) == {"tracktion_remedy": result}
+    assert lab.run(state="replayed", export_path=said["export_path"])["replayed_messages"] == 1
+    assert lab.ready(name, VHOST) == 1
+    lab.rabbitmq_api("DELETE", "/vhosts/" + path)
 
 
 def test_headers_that_the_library_can_read_but_not_write_come_back_too(lab, name, tmp_path):
@@ -457,6 +487,19 @@ ANSWERS = {
     "another protocol": (banner, "protocol"),
     "a slammed door": (lambda connection: connection.close(), "closed"),
 }
+
+
+@pytest.mark.parametrize("module", ["rabbitmq_node_info", "rabbitmq_queue_state"])
+def test_a_spent_deadline_says_nothing_about_the_broker(lab, module):
+    said = lab.run(module, deadline=1e-9)
+    assert (said["reachable"], said["error"]["kind"]) == (None, "deadline")
+    assert said["error"]["message"] == "not measured (0.0 s of the deadline left)"
+    # Nor does a broker that had no fair chance to answer.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        said = lab.run(module, deadline=0.3, login_port=port, amqp_port=port)
+    assert said["reachable"] is None
+    assert re.fullmatch(r"not measured \(0\.\d s of the deadline left\)", said["error"]["message"])
 
 
 @pytest.mark.parametrize("answer", ANSWERS)

@@ -16,6 +16,7 @@ import pytest
 from tests.integration.redis_lab import cache
 from tests.lab.certificates import make_certificates
 from tests.lab.shell import wait_until
+from tests.rights.cache import RIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +111,8 @@ def test_what_acl_forbids_is_unknown_and_the_rest_is_there(each_redis):
 
 
 def test_the_readmes_user_sees_everything(each_redis):
-    rules = (
-        "%R~* resetchannels +ping +info +config|get +slowlog|get +slowlog|len +latency|latest +client|list "
-        "+client|info +select +scan +memory|usage +pttl +type"
-    )
     each_redis.redis().set("a:1", "x")
-    with each_redis.user("monitor", *rules.split()) as login:
+    with each_redis.user("monitor", *(right.name for right in RIGHTS)) as login:
         assert each_redis.health(**login)["unknown"] == []
         found = each_redis.memory(**login)
     assert found["unknown"] == []

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _runs
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _runs
 from tests.integration import dumps_role
 from tests.integration.playbooks import LOCAL, ROOT, inventory, playbook_command, run_playbook
 
@@ -290,7 +290,7 @@ def test_what_earlier_runs_and_other_users_left_costs_only_its_host(dumps):
     (evil / "audit.jsonl").symlink_to(dumps.tmp_path / "cron.d")
     (dumps.state / "remediation.lock").write_text('{"run": {}, "until": "soon"}')
     (dumps.state / "audit.jsonl").write_text('[]\n{"event": "outcome", "changed": true, "time": "x", "action": []}\n')
-    report = {"schema_version": 1, "findings": [{"fingerprint": ["x"]}, None, 5]}
+    report = {"schema_version": _report.SCHEMA_VERSION, "findings": [{"fingerprint": ["x"]}, None, 5]}
     (dumps.reports / "report.json").write_text(json.dumps(report))
     for path in (dumps.state / "audit.jsonl", dumps.reports / "report.json"):
         path.chmod(0o664)

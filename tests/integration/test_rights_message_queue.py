@@ -9,10 +9,14 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_node_info
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
+from tests.integration import areas
 from tests.integration.rabbitmq import forget_connections
 from tests.lab.shell import wait_until
 from tests.rights import message_queue as rights
@@ -191,30 +195,36 @@ def test_with_amqp_alone_the_hidden_queues_are_unknown(one):
         assert unknown == rights.ANY_TAG.checks | {"message_queue.missing_queue", "message_queue.too_few_consumers"}
 
 
-# Names that end a quotation, a command or a line, or that a program takes for an option.
-HOSTILE = (
-    "v'; touch /tmp/pwned; '",
-    "-p",
-    "  two  spaces ",
-    "new\nline",
-    "\x1b[31m\u202e`touch /tmp/pwned` $(touch /tmp/pwned)",
-)
+# Names that end a quotation, a command or a line, that a second shell evaluates, or that a program takes for an option.
+HOSTILE = ("v'; touch /tmp/pwned; ' \\\\", "-p", "  new\nline\x1b[31m\u202e`touch /tmp/pwned`$(touch /tmp/pwned)")
 
 
-def test_hints_are_safe_to_paste_whatever_the_names(one):
-    name = "-u'; touch /tmp/pwned; \n\""
-    with vhosts(one, *HOSTILE), user(one, "monitoring", EVERYWHERE, name) as settings:
+def test_hints_are_safe_to_paste_whatever_the_names(rabbitmq40):
+    one, name = rabbitmq40, "-u'; touch /tmp/pwned; \n\""
+    with vhosts(one, *HOSTILE), user(one, "management", {"/": "^$"}, name) as settings:
+        settings["message_queue_expected_queues"] = []
+        (hint,) = hints(diagnose(one, settings)[0])
+        run(one, commands(hint))
         found, unknown, _logged = diagnose(one, settings)
         assert unknown == {"message_queue." + check for check in rights.IN_VHOSTS}
         (hint,) = hints(found)
-        assert len(commands(hint)) == len(HOSTILE)
-        run(one, commands(hint))
-        assert diagnose(one, settings)[1] == set()
-        one.rabbitmq_api("PUT", "/users/" + quote(name, safe=""), {"password": "lab", "tags": "management"})
-        (hint,) = hints(diagnose(one, settings)[0])
+        assert {finding["advice"].partition(": ")[2] for finding in found["message_queue.vhost_hidden"]} == {
+            "`%s`" % command for command in commands(hint)
+        }
+        assert len(commands(hint)) == len(one.rabbitmq_api("GET", "/vhosts")) - 1
         run(one, commands(hint))
         assert diagnose(one, settings)[1] == set()
         assert run(one, ["ls /tmp/pwned || echo no"]).strip() == "no"
+
+
+def test_the_hint_for_a_vhost_that_is_down_is_safe_to_paste(rabbitmq40):
+    with vhosts(rabbitmq40, HOSTILE[2]):
+        area, outcome, settings = areas.visit("message_queue", rabbitmq40.settings())
+        for vhost in outcome["measurement"]["node"]["vhosts"]:
+            vhost["down_on"] = ["rabbit@localhost"] if vhost["name"] == HOSTILE[2] else []
+        findings, _counts = _judge.judge("message_queue", _checks.load(area), "here", outcome, settings)
+        (finding,) = [each for each in findings if each["id"] == "message_queue.vhost_down"]
+        assert "already running" in run(rabbitmq40, [*commands(finding["advice"]), "test ! -e /tmp/pwned"])
 
 
 def test_our_connections_are_in_none_of_our_lists(one):
@@ -227,3 +237,32 @@ def test_our_connections_are_in_none_of_our_lists(one):
         forget_connections()
         listed = one.run("rabbitmq_node_info")["connections"]
         assert (listed["total"], [entry["client"] for entry in listed["most_channels"]]) == (1, ["lab"])
+        cluster = one.rabbitmq_api("GET", "/overview")["cluster_name"]
+        seen = {tag: identities(one, tag) for tag in ("administrator", "monitoring", "management")}
+        assert seen["administrator"][0].startswith("rabbitmq:%s/rabbitmq-cluster-id-" % cluster)
+        assert re.fullmatch("rabbitmq:%s/[0-9a-f]{16}" % re.escape(cluster), seen["monitoring"][0])
+        assert seen["management"][0] is None
+        assert all(first == second for first, second in seen.values())
+
+
+def identities(one, tag):
+    """What two measurements by a user with this tag say that the broker is."""
+    with user(one, tag, {"/": "^$"}):
+        login = {"login_user": "lab.user", "login_password": "lab"}
+        return [one.run("rabbitmq_node_info", **login)["identity"] for _time in range(2)]
+
+
+def test_brokers_of_one_name_are_told_apart():
+    def told(connected_at, name):
+        client = SimpleNamespace(overview={"cluster_name": "rabbit@rabbitmq"}, tags=frozenset(["monitoring"]))
+        entries = [{"connected_at": connected_at + later, "name": name} for later in (5000, 0)]
+        return _rabbitmq_node_info.identity(client, entries)
+
+    assert told(1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672") == told(
+        1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672"
+    )
+    assert told(1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672") != told(
+        1790000000002, "172.18.0.5:41306 -> 172.18.0.2:5672"
+    )
+    silent = SimpleNamespace(overview={"cluster_name": "rabbit@rabbitmq"}, tags=frozenset(["monitoring"]))
+    assert _rabbitmq_node_info.identity(silent, []) is None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hosts that fail in one way each, over ssh, in one run: what the report says about each of them, and what is left there."""
+"""Hosts that fail in one way each, in one run over ssh: what the report says of them, and what is left on them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,10 @@ def run(hosts, endpoint, tmp_path_factory):
         service_health_slow_critical=1000,
     )
     extra = {"tracktion_areas": ["service_health"]}
-    found = run_playbook("diagnose", path, folder / "reports", "-f", "30", extra=extra)
+    temporary = folder / "temporary"
+    environment = {"ANSIBLE_LOCAL_TEMP": str(temporary)}
+    found = run_playbook("diagnose", path, folder / "reports", "-f", "30", extra=extra, environment=environment)
+    found.temporary = temporary
     found.ended = time.monotonic()
     found.inventory = str(path)
     return found
@@ -133,6 +136,11 @@ def test_ansible_itself_prints_no_errors(run):
     assert "[ERROR]" not in run.output
     assert "fatal:" not in run.output
     assert "UNREACHABLE!" not in run.output
+
+
+def test_what_was_measured_is_gone_from_the_controller(run):
+    assert run.temporary.is_dir()
+    assert list(run.temporary.iterdir()) == []
 
 
 def test_no_process_is_left_on_a_host(run, hosts):

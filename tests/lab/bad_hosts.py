@@ -73,7 +73,8 @@ def _setup() -> str:
         'echo "import time; now = time.time; time.time = lambda: now() - 120" >/opt/skewed/sitecustomize.py',
         "chmod 755 /opt/*/python3",
         # A brace opens a JSON object for Ansible, which skips only lines before it.
-        """echo "echo '{ Welcome to $(hostname) }'" | cat - /home/banner/.bashrc >/tmp/rc; mv /tmp/rc /home/banner/.bashrc""",
+        """echo "echo '{ Welcome to $(hostname) }'" | cat - /home/banner/.bashrc >/tmp/rc""",
+        "mv /tmp/rc /home/banner/.bashrc",
         "echo 'echo Last login: yesterday' | cat - /home/motd/.bashrc >/tmp/rc; mv /tmp/rc /home/motd/.bashrc",
         "exec /usr/sbin/sshd -D -e -o UseDNS=no -o MaxStartups=200 -o MaxSessions=50",
     ]
@@ -81,7 +82,8 @@ def _setup() -> str:
 
 
 ROOT_ONLY = (
-    "set -eu; mkdir -p /run/sshd; install -d -m 700 /root/.ssh; install -m 600 /authorized_key /root/.ssh/authorized_keys; "
+    "set -eu; mkdir -p /run/sshd; install -d -m 700 /root/.ssh; "
+    "install -m 600 /authorized_key /root/.ssh/authorized_keys; "
     "{first} exec /usr/sbin/sshd -D -e -o UseDNS=no -o MaxStartups=100"
 )
 CONTAINERS = {
@@ -189,14 +191,12 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
     if "users" in addresses:
         changed = folder / "known_hosts"
         changed.write_text(f"{addresses['users']} {key.with_suffix('.pub').read_text()}")
+        strict = f"-o StrictHostKeyChecking=yes -o UserKnownHostsFile={changed} -o ControlPath=none"
         found |= {
             "good": user("plain"),
             "motd": user("motd"),
             **{name: python(name) for name in PYTHONS},
-            "host_key": user(
-                "plain",
-                ansible_ssh_args=f"{SSH} -o StrictHostKeyChecking=yes -o UserKnownHostsFile={changed} -o ControlPath=none",
-            ),
+            "host_key": user("plain", ansible_ssh_args=f"{SSH} {strict}"),
             "wrong_user": user("nobody_here"),
             "not_allowed": sudo("not_allowed", ansible_become_password="right"),
             "wrong_password": sudo("wrong_password", ansible_become_password="wrong"),

@@ -15,25 +15,30 @@ STATEMENTS = ("slow_statement", "heavy_statement")
 OF_OTHERS = (*OF_SESSIONS, *BLOCKING, *STATEMENTS, "replication_lag", "invalid_index", "left_behind_index")
 INDEXES = ("unused_index", "duplicate_index", "invalid_index", "left_behind_index")
 
-# What follows GRANT in the hint, and the checks that need it.
+# By name: what follows GRANT in the hint, and the checks that need it.
 REVOKED = {
-    "SELECT ON pg_catalog.pg_stat_activity": (*OF_SESSIONS, *BLOCKING, "locks_used", "xmin_held"),
-    "EXECUTE ON FUNCTION pg_catalog.pg_stat_get_activity(integer)": (
-        *OF_SESSIONS, *BLOCKING, "locks_used", "xmin_held", "replication_lag",
+    "pg_stat_activity": ("SELECT ON pg_catalog.pg_stat_activity", (*OF_SESSIONS, *BLOCKING, "locks_used", "xmin_held")),
+    "pg_stat_get_activity()": (
+        "EXECUTE ON FUNCTION pg_catalog.pg_stat_get_activity(integer)",
+        (*OF_SESSIONS, *BLOCKING, "locks_used", "xmin_held", "replication_lag"),
     ),
-    "EXECUTE ON FUNCTION pg_catalog.pg_blocking_pids(integer)": (*OF_SESSIONS, *BLOCKING),
-    "SELECT ON pg_catalog.pg_locks": (*OF_SESSIONS, *BLOCKING, "locks_used", *INDEXES),
-    "SELECT ON pg_catalog.pg_prepared_xacts": ("prepared_transaction_old", "xmin_held"),
-    "SELECT ON pg_catalog.pg_stat_replication": ("replication_lag", "xmin_held"),
-    "SELECT ON pg_catalog.pg_replication_slots": ("inactive_slot", "slot_wal_retained", "xmin_held"),
-    "SELECT ON pg_catalog.pg_stat_archiver": ("archive_failures",),
-    "SELECT ON pg_catalog.pg_settings": ("pending_restart", "statements_off", *STATEMENTS),
-    "SELECT ON pg_catalog.pg_stat_progress_create_index": INDEXES,
-    "EXECUTE ON FUNCTION pg_catalog.pg_sequence_last_value(regclass)": ("sequence_exhaustion", "sequences_hidden"),
-    'SELECT ON "public".pg_stat_statements': STATEMENTS,
+    "pg_blocking_pids()": ("EXECUTE ON FUNCTION pg_catalog.pg_blocking_pids(integer)", (*OF_SESSIONS, *BLOCKING)),
+    "pg_locks": ("SELECT ON pg_catalog.pg_locks", (*OF_SESSIONS, *BLOCKING, "locks_used", *INDEXES)),
+    "pg_prepared_xacts": ("SELECT ON pg_catalog.pg_prepared_xacts", ("prepared_transaction_old", "xmin_held")),
+    "pg_stat_replication": ("SELECT ON pg_catalog.pg_stat_replication", ("replication_lag", "xmin_held")),
+    "pg_replication_slots": (
+        "SELECT ON pg_catalog.pg_replication_slots", ("inactive_slot", "slot_wal_retained", "xmin_held"),
+    ),
+    "pg_stat_archiver": ("SELECT ON pg_catalog.pg_stat_archiver", ("archive_failures",)),
+    "pg_settings": ("SELECT ON pg_catalog.pg_settings", ("pending_restart", "statements_off", *STATEMENTS)),
+    "pg_stat_progress_create_index": ("SELECT ON pg_catalog.pg_stat_progress_create_index", INDEXES),
+    "pg_sequence_last_value()": (
+        "EXECUTE ON FUNCTION pg_catalog.pg_sequence_last_value(regclass)", ("sequence_exhaustion", "sequences_hidden"),
+    ),
+    "pg_stat_statements": ('SELECT ON "public".pg_stat_statements', STATEMENTS),
     # Nothing depends on these.
-    "EXECUTE ON FUNCTION pg_catalog.pg_control_system()": (),
-    "CONNECT ON DATABASE postgres": (),
+    "pg_control_system()": ("EXECUTE ON FUNCTION pg_catalog.pg_control_system()", ()),
+    "CONNECT": ("CONNECT ON DATABASE postgres", ()),
 }  # fmt: skip
 
 RIGHTS = [
@@ -42,5 +47,5 @@ RIGHTS = [
     Right("database", "pg_read_all_settings", "GRANT pg_monitor TO", ("pending_restart",)),
     Right("database", "pg_stat_scan_tables", "GRANT pg_monitor TO", ()),
     Right("database", "SELECT ON SEQUENCE", "GRANT SELECT ON ALL SEQUENCES IN SCHEMA", ("sequence_exhaustion",)),
-    *(Right("database", name, "GRANT %s TO" % name, checks) for name, checks in REVOKED.items()),
+    *(Right("database", name, "GRANT %s TO" % what, checks) for name, (what, checks) in REVOKED.items()),
 ]

@@ -40,12 +40,13 @@ IN_VHOSTS = (
 )
 WHOLE_BROKER = (*NODES, "vhost_down", "vhost_hidden", "blocked_connections", "channel_leak", "unroutable")
 
-MONITORING = Right(AREA, "tag monitoring", "rabbitmqctl set_user_tags", (*WHOLE_BROKER, *IN_VHOSTS))
+MONITORING = Right(AREA, "monitoring", "rabbitmqctl set_user_tags", (*WHOLE_BROKER, *IN_VHOSTS))
 ANY_TAG = Right(AREA, "any tag", "rabbitmqctl set_user_tags", (*WHOLE_BROKER, *IN_VHOSTS, "statistics_off"))
 PERMISSIONS = Right(
     AREA,
-    "permissions in a vhost",
+    "permissions",
     "rabbitmqctl set_permissions",
     (*IN_VHOSTS, "missing_queue", "too_few_consumers"),
 )
-RIGHTS = [ANY_TAG, MONITORING, PERMISSIONS]
+# Who has no tag at all lacks the tag monitoring too.
+RIGHTS = [MONITORING, PERMISSIONS]

@@ -10,7 +10,7 @@ from tests.rights import Right
 
 ENGINE = Right(
     "service_health",
-    "root, or the group docker",
+    "docker",
     "become",
     ("command_not_run", "command_failed", "command_slow"),
 )

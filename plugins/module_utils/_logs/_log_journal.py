@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
+import re
 import selectors
 import time
 
@@ -21,6 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redact import redac
 FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,_TRANSPORT,CONTAINER_NAME"
 # A unit pattern that means all of them.
 ALL = "*"
+MACHINE = re.compile(r"[0-9a-f]{32}")
 JOURNALS = ("/var/log/journal", "/run/log/journal")
 # What a program that writes no level itself meant by the priority of its entry.
 TAGS = {0: "[critical] ", 1: "[critical] ", 2: "[critical] ", 3: "[error] ", 4: "[warning] "}
@@ -71,13 +72,19 @@ def is_hidden(options: dict) -> bool:
     Without the right, journalctl shows the entries of our own account alone, and does not fail.
     """
     roots = [options["journal_directory"]] if options["journal_directory"] else JOURNALS
-    found = [
-        path
-        for root in roots
-        for path in glob.glob(os.path.join(glob.escape(root), "**", "system.journal"), recursive=True)
-    ]
-    closed = [root for root in roots if os.path.isdir(root) and not os.access(root, os.R_OK | os.X_OK)]
-    return bool(closed) or any(not os.access(path, os.R_OK) for path in found)
+    for root in roots:
+        try:
+            # No other directories: what is mounted there may hang.
+            below = [name for name in os.listdir(root) if MACHINE.fullmatch(name)]
+        except PermissionError:
+            return True
+        except OSError:
+            continue
+        for folder in ["", *below]:
+            path = os.path.join(root, folder, "system.journal")
+            if not os.access(path, os.R_OK) and (os.path.exists(path) or not os.access(os.path.dirname(path), os.X_OK)):
+                return True
+    return False
 
 
 def has_files(options):

@@ -177,11 +177,11 @@ def _amqp(options, deadline, unknown):
         _rabbitmq_amqp.session(options, deadline)
         return {"reachable": True, "seconds": round(time.monotonic() - began, 4), "error": None}
     except OutOfTime as exc:
-        unknown.add("amqp", exc)
+        unknown.add("amqp.reachable", exc)
     except CannotConnect as exc:
         return _not_let_in(exc)
     except MissingLibrary as exc:
-        unknown.add("amqp", exc, exc.cure)
+        unknown.add("amqp.reachable", exc, exc.cure)
     return None
 
 

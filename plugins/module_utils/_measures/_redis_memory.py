@@ -107,7 +107,7 @@ def _distribution(client, info, found, options, unknown):
     result = survey(client, wanted, whole, separator, options["top"], limits)
     if len(result.whole) < len(wanted) and not any(result.seen.values()) and not result.denied:
         reasons = {
-            BUSY: "the server is busy: a step of a few keys took %.1f s" % result.longest_step,
+            BUSY: "the server or this host is busy: a step of a few keys took %.1f s" % result.longest_step,
             DEADLINE: "not measured (0.0 s of the deadline left)",
         }
         unknown.add("distribution", reasons.get(result.ended, "no key was found with %d commands" % result.calls))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import os
@@ -28,6 +29,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns
 
 PORTS = {"http": 80, "https": 443}
+TLS = "tls://"
+WHAT = "neither host:port, nor tls://host:port, nor a URL of http or https"
 HOST_AND_PORT = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})$")
 # A proxy that finds nobody behind it closes the connection as soon as it has opened it.
 CLOSED_AT_ONCE_SECONDS = 0.05
@@ -58,12 +61,13 @@ class Target:
     def __init__(self, to, method="GET", validate_certs=True, option="paths: to"):
         self.to, self.method, self.validate_certs, self._option = to, method, validate_certs, option
         self.scheme, self.url = "tcp", None
-        if "://" in to:
+        if "://" in to and not to.startswith(TLS):
             self._read_url(to)
         else:
-            match = HOST_AND_PORT.match(to)
+            self.scheme = "tls" if to.startswith(TLS) else "tcp"
+            match = HOST_AND_PORT.match(to[len(TLS) :] if self.scheme == "tls" else to)
             if not match:
-                raise BadOption("%s: %r is neither host:port nor a URL of http or https" % (self._option, to))
+                raise BadOption("%s: %r is %s" % (self._option, to, WHAT))
             self.host, self.port = match.group(1) or match.group(2), int(match.group(3))
         if not 0 < self.port < 65536:
             raise BadOption("%s: %r has no port between 1 and 65535" % (self._option, to))
@@ -75,7 +79,7 @@ class Target:
         except ValueError as exc:
             raise BadOption("%s: %r: %s" % (self._option, to, exc)) from exc
         if self.scheme not in PORTS or not self.host:
-            raise BadOption("%s: %r is neither host:port nor a URL of http or https" % (self._option, to))
+            raise BadOption("%s: %r is %s" % (self._option, to, WHAT))
         if parts.username is not None:
             said = "a URL with a user or a password in it is not accepted; ask a path that needs no login"
             raise BadOption("%s: %s" % (self._option, said))
@@ -134,6 +138,8 @@ def _go(target, configuration, seconds, result):
     with connection:
         if target.url is None:
             stays_open(connection, "%s port %d" % (result["address"], target.port))
+            if target.scheme == "tls":
+                end(secured(connection, target, seconds.next()))
             return
         started = time.monotonic()
         result["http_status"] = request(connection, target, seconds.next())
@@ -235,6 +241,32 @@ def stays_open(connection, where):
     except OSError as exc:
         raise failed(exc, where, CLOSED_AT_ONCE_SECONDS) from exc
     raise CannotConnect("closed", "%s: the connection is closed as soon as it is open" % where)
+
+
+def secured(connection, target, seconds):
+    """Return the connection with TLS on it. Raises CannotConnect.
+
+    A server that speaks TLS alone logs a connection that ends before the handshake as an error.
+    """
+    where = "%s port %d" % (target.host, target.port)
+    connection.settimeout(max(0.001, seconds))
+    try:
+        return _tls(target).wrap_socket(connection, server_hostname=target.host)
+    except socket.timeout as exc:
+        raise CannotConnect("timeout", "%s: no answer within %.1f s" % (where, seconds)) from exc
+    except ssl.SSLError as exc:
+        said = getattr(exc, "verify_message", None) or exc.reason or exc
+        raise CannotConnect("tls", "%s: TLS: %s" % (where, said)) from exc
+    except OSError as exc:
+        raise failed(exc, where, seconds) from exc
+
+
+def end(connection):
+    """Say goodbye, so that the server does not take the end of the connection for a failure."""
+    with contextlib.suppress(OSError, ValueError):
+        connection.settimeout(CLOSED_AT_ONCE_SECONDS)
+        connection.unwrap()
+    connection.close()
 
 
 def request(connection, target, seconds):

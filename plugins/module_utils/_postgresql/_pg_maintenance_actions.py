@@ -211,8 +211,8 @@ def missing_privilege(action, found):
         return None
     if action.client.connection.server_version >= 170000:
         return (
-            "`GRANT MAINTAIN ON %(quoted_table)s TO %(role)s;` or, for all tables: `GRANT pg_maintain TO %(role)s;`"
-            % found
+            "`GRANT MAINTAIN ON %(quoted_table)s TO %(role)s;`"
+            " or, for all tables: `GRANT pg_maintain TO %(role)s;`" % found
         )
     if found["superuser_owns"]:
         return "only its owner %(owner)s may, a superuser: set login_user to that role" % found

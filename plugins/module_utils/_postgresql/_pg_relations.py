@@ -138,7 +138,8 @@ WITH indexes AS MATERIALIZED (
            row_number() OVER (PARTITION BY kind ORDER BY bytes DESC, schema, name) AS place
     FROM found
 )
-SELECT kind, schema, name, "table", bytes::float8 AS bytes, scans, duplicate_of, is_unique, left_behind, building, total,
+SELECT kind, schema, name, "table", bytes::float8 AS bytes, scans, duplicate_of, is_unique, left_behind, building,
+       total,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = indexrelid)
            AS columns
 FROM ranked
@@ -176,7 +177,8 @@ LIMIT %(top)s
 SEQUENCES = """
 WITH sequences AS (
     SELECT n.nspname::text AS schema, c.relname::text AS name, o.table_schema, o."table", o."column",
-           o.type IN ('int2'::regtype, 'int4'::regtype) AS narrow_column, s.seqincrement > 0 AS ascends, s.seqcycle AS cycles, s.seqmin::numeric AS lowest,
+           o.type IN ('int2'::regtype, 'int4'::regtype) AS narrow_column, s.seqincrement > 0 AS ascends,
+           s.seqcycle AS cycles, s.seqmin::numeric AS lowest,
            least(s.seqmax, CASE o.type WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END)
                ::numeric AS highest,
            has_sequence_privilege(c.oid, 'SELECT, USAGE') AS readable,
@@ -185,7 +187,8 @@ WITH sequences AS (
     JOIN pg_class c ON c.oid = s.seqrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN LATERAL (
-        SELECT a.atttypid AS type, a.attname::text AS "column", t.relname::text AS "table", tn.nspname::text AS table_schema
+        SELECT a.atttypid AS type, a.attname::text AS "column", t.relname::text AS "table",
+               tn.nspname::text AS table_schema
         FROM pg_depend d
         JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
         JOIN pg_class t ON t.oid = d.refobjid

@@ -20,7 +20,8 @@ DENIED = """
 SELECT p.proname::text AS name, 'function' AS kind, 'pg_catalog.' || p.oid::regprocedure AS denied,
        NOT EXISTS (SELECT FROM pg_init_privs i WHERE i.objoid = p.oid AND i.classoid = 'pg_proc'::regclass) AS revoked
 FROM pg_proc p
-WHERE p.proacl IS NOT NULL AND p.pronamespace = 'pg_catalog'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE')
+WHERE p.proacl IS NOT NULL AND p.pronamespace = 'pg_catalog'::regnamespace
+  AND NOT has_function_privilege(p.oid, 'EXECUTE')
 UNION ALL
 SELECT c.relname::text, 'relation', 'pg_catalog.' || quote_ident(c.relname), true
 FROM pg_class c
@@ -28,7 +29,8 @@ WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind IN ('r', 'v')
   AND CASE WHEN c.relacl::text ~ '[{,]=[a-z]*r' THEN false ELSE NOT has_table_privilege(c.oid, 'SELECT') END
 """
 
-# A view runs its functions as the role that reads it. Only restricted views use those that are restricted from the start.
+# A view runs its functions as the role that reads it. Functions that are restricted from the start are of no concern:
+# only restricted views use them.
 VIEWS = """
 SELECT viewname::text AS name, definition FROM pg_views WHERE schemaname = 'pg_catalog' AND definition ~ %(functions)s
 """
@@ -62,9 +64,8 @@ class Denied:
 
     def hint(self, sql: str) -> str | None:
         """Return the commands that permit ``sql``, or null if it is permitted."""
-        wanted = {
-            ("EXECUTE ON FUNCTION", each) for name in FUNCTION.findall(sql) for each in self.functions.get(name, ())
-        }
+        functions = [each for name in FUNCTION.findall(sql) for each in self.functions.get(name, ())]
+        wanted = {("EXECUTE ON FUNCTION", each) for each in functions}
         wanted |= {each for name in RELATION.findall(sql) for each in self.relations.get(name, ())}
         commands = []
         for privilege in sorted({privilege for privilege, _denied in wanted}):

@@ -72,7 +72,8 @@ SELECT a.pid,
        a.application_name IS NOT DISTINCT FROM %(own)s AS own,
        CASE WHEN a.wait_event_type = 'Lock' OR a.backend_type IS NULL AND w.pid IS NOT NULL
             THEN pg_blocking_pids(a.pid) ELSE '{{}}' END AS blocked_by,
-       CASE WHEN (a.wait_event_type = 'Lock' OR a.backend_type IS NULL) AND coalesce(w.waitstart, a.query_start) IS NOT NULL
+       CASE WHEN (a.wait_event_type = 'Lock' OR a.backend_type IS NULL)
+                 AND coalesce(w.waitstart, a.query_start) IS NOT NULL
             THEN greatest(0, extract(epoch FROM t.now - coalesce(w.waitstart, a.query_start))) END::float8
            AS wait_seconds,
        w.locktype AS lock_type,

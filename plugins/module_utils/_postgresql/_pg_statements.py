@@ -21,7 +21,8 @@ SELECT (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries')
        e.extversion AS version, n.nspname::text AS schema, quote_ident(n.nspname) AS quoted_schema,
        (SELECT array_agg(a.attname::text) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
         WHERE c.relnamespace = n.oid AND c.relname = 'pg_stat_statements' AND a.attnum > 0) AS columns,
-       EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'pg_stat_statements_info') AS has_info,
+       EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'pg_stat_statements_info')
+           AS has_info,
        has_schema_privilege(n.oid, 'USAGE') AS reaches_schema,
        (SELECT has_table_privilege(c.oid, 'SELECT') FROM pg_class c
         WHERE c.relnamespace = n.oid AND c.relname = 'pg_stat_statements') AS reads_view,
@@ -117,13 +118,15 @@ def statements(client, top, min_calls, query_length, show_literals, unknown, hin
 
 
 def first_hidden(rows):
-    """``rows``, of those whose text is hidden only the first of each database and role: nothing else tells them apart."""
-    seen = set()
-    return [
-        row for row in rows
-        if not row["hidden"] or ((row["database"], row["user"]) not in seen
-        and not seen.add((row["database"], row["user"])))
-    ]  # fmt: skip
+    """``rows`` with only the first hidden one of each database and role: nothing else tells hidden ones apart."""
+    kept, seen = [], set()
+    for row in rows:
+        key = (row["database"], row["user"])
+        if not row["hidden"] or key not in seen:
+            kept.append(row)
+        if row["hidden"]:
+            seen.add(key)
+    return kept
 
 
 def libraries(setting):

@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
@@ -173,6 +174,7 @@ def connect(options):
     if kept is None or isinstance(kept, OutOfTime):
         try:
             kept = Client(_open(options, deadline), options)
+            _at_end.at_end(kept.connection.close)
         except CannotConnect as exc:
             kept = exc
         if not isinstance(kept, OutOfTime):

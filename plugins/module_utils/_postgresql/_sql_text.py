@@ -4,9 +4,9 @@
 
 """Replaces the constants in the text of SQL statements, which may be secrets. Private to this collection.
 
-PostgreSQL parses a backslash in a plain string in two ways, depending on ``standard_conforming_strings`` of the session,
-which other sessions cannot read. A text with backslashes is parsed in both ways, and what is a constant in either of them
-is replaced.
+PostgreSQL parses a backslash in a plain string in two ways, depending on ``standard_conforming_strings`` of the
+session, which other sessions cannot read. A text with backslashes is parsed in both ways, and what is a constant in
+either of them is replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import hide_passwords
 
-# How much of a statement is fetched, so that it is cut after its constants are replaced. The server keeps 1 KiB by default.
+# How much of a statement is fetched: it is cut to its final length after its constants are replaced.
 FETCHED = 10000
 
 CONSTANT = "?"
@@ -111,7 +111,7 @@ def _end_of_comment(text: str, start: int) -> int:
 
 
 class _Statement:
-    """Finds values that are written like names: ``SET app.key = secret``, ``PASSWORD "secret"``, ``IDENTIFIED BY secret``."""
+    """Finds values that are written like names: ``SET app.key = secret``, ``PASSWORD "secret"``."""
 
     def __init__(self) -> None:
         self.words: list[str] = []

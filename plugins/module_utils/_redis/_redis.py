@@ -31,6 +31,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import HIDDEN, redact
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import readable
 
 CONNECTION_SPEC = {
     "login_host": {"type": "str", "default": "localhost"},
@@ -220,10 +221,10 @@ class Client:
             return 0.0
 
     def _reply_error(self, text: str) -> ReplyError:
-        """A server may quote the arguments of a command that it does not know."""
+        """A server may quote the arguments of a command that it does not know, and names that others chose."""
         if self._password:
             text = text.replace(self._password, HIDDEN)
-        return ReplyError(redact(text))
+        return ReplyError(redact(readable(text.encode("utf-8", "surrogateescape"))))
 
     def select(self, database):
         if database != self.database:
@@ -275,9 +276,9 @@ class Client:
             chunk = self._socket.recv(CHUNK)
             if not chunk:
                 raise ConnectionResetError("the server closed the connection")
-        except DeadlineSpent as exc:
+        except DeadlineSpent:
             # A reply is still to come.
-            raise self._break(exc)
+            raise self._break(self._failure(socket.timeout()))
         except OSError as exc:
             raise self._break(self._failure(exc))
         self._reader.feed(chunk)
@@ -386,6 +387,9 @@ def _open(redis, options, deadline):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(deadline.remaining() + GRACE_SECONDS)
+    if isinstance(state["error"], socket.timeout):
+        # A host without CPU time to spare is late with the reason.
+        thread.join(1.0)
     if state["error"]:
         raise state["error"]
     return state["connection"]

@@ -39,7 +39,7 @@ COUNT_FIRST, COUNT_LEAST, COUNT_MOST = 1, 10, 1000
 # A step that took longer halves COUNT; one that took less than half of it doubles COUNT.
 STEP_SECONDS = 0.02
 # So many steps in a row of COUNT_LEAST keys at most, each slower than this, mean that the server is busy.
-BUSY_SECONDS, BUSY_STEPS = 0.1, 3
+BUSY_SECONDS, BUSY_STEPS = 0.2, 3
 PAUSE_MOST = 1.0
 
 # Keys without permission that are tried before no other prefix is.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import BadRow
 from tests.unit.plugins.plugin_utils.conftest import CHECK, SETTINGS, outcome
 
 
@@ -165,3 +166,114 @@ def test_the_fingerprint_is_of_check_host_and_object_only(judged):
     (second,), _counts = judged(outcome([{"name": "a", "ready": 700}]))
     (other,), _counts = judged(outcome([{"name": "b", "ready": 100}]))
     assert first["fingerprint"] == second["fingerprint"] != other["fingerprint"]
+
+
+def test_an_item_that_is_no_mapping_is_unknown_and_the_others_are_judged(judged):
+    findings, counts = judged(outcome(["x", {"name": "b", "ready": 100}]))
+    assert {finding["status"] for finding in findings} == {"critical", "unknown"}
+    assert counts["items"] == 2
+
+
+@pytest.mark.parametrize("ready", ["many", [], {}, {"items": 1}])
+def test_a_value_that_cannot_be_compared_is_named_without_pythons_words(judged, ready):
+    (finding,), _counts = judged(outcome([{"name": "a", "ready": ready}]))
+    assert finding["status"] == "unknown"
+    assert finding["summary"].startswith("not evaluated: the check cannot use the values of ready (")
+    assert "supported" not in finding["summary"]
+
+
+def test_a_limit_without_a_value_is_named(make_area):
+    checks = _checks.load(make_area())
+    settings = {**SETTINGS, "queues_ready_warning": None}
+    (finding,), _counts = _judge.judge("queues", checks, "web", outcome([{"name": "a", "ready": 5}]), settings)
+    assert finding["summary"] == "not evaluated: queues_ready_warning has no value"
+
+
+class Hostile(dict):
+    """A mapping that raises whatever it is asked."""
+
+    def get(self, *_arguments):
+        raise AttributeError("hostile")
+
+    def __getitem__(self, _key):
+        raise RecursionError("hostile")
+
+
+def test_a_check_that_raises_anything_is_unknown_alone(make_area):
+    rows = [CHECK, {**CHECK, "id": "queues.other", "each": "broker.others", "object": "{{ item.name }}"}]
+    checks = _checks.load(make_area(rows))
+    measured = outcome([Hostile(name="a", ready=1)], others=[{"name": "b", "ready": 100}])
+    findings, counts = _judge.judge("queues", checks, "web", measured, SETTINGS)
+    assert [(finding["id"], finding["status"]) for finding in findings] == [
+        ("queues.backlog", "unknown"),
+        ("queues.other", "critical"),
+    ]
+    assert (counts["unknown"], counts["critical"]) == (1, 1)
+
+
+STARVED = "short of CPU"
+QUEUES = [{"name": "a", "ready": 100}, {"name": "b", "ready": 20}, {"name": "c", "ready": 1}]
+
+
+@pytest.mark.parametrize(
+    ("timing", "expected"),
+    [
+        (True, {"unknown": 2, "ok": 1, "critical": 0, "warning": 0}),
+        ("item.name == 'a'", {"unknown": 1, "ok": 1, "critical": 0, "warning": 1}),
+        ("item.nosuch == 'a'", {"unknown": 0, "ok": 1, "critical": 1, "warning": 1}),
+        (None, {"unknown": 0, "ok": 1, "critical": 1, "warning": 1}),
+    ],
+)
+def test_on_a_starved_host_what_depends_on_time_is_unknown_for_one_reason(make_area, timing, expected):
+    checks = _checks.load(make_area([{**CHECK, **({"timing": timing} if timing else {})}]))
+    covered = []
+    findings, counts = _judge.judge("queues", checks, "web", outcome(QUEUES), SETTINGS, STARVED, covered)
+    assert {status: counts[status] for status in expected} == expected
+    unknown = [finding["summary"] for finding in findings if finding["status"] == "unknown"]
+    assert unknown == (["not evaluated: the host was short of CPU"] if expected["unknown"] else [])
+    assert covered == (["queues.backlog"] if expected["unknown"] else [])
+    findings, counts = _judge.judge("queues", checks, "web", outcome(QUEUES), SETTINGS, None, covered)
+    assert (counts["critical"], counts["warning"], counts["unknown"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(("kind", "is_covered"), [("timeout", True), ("deadline", True), ("refused", False)])
+def test_on_a_starved_host_a_probe_that_ran_out_of_time_says_no_more_than_that(make_area, kind, is_covered):
+    checks = _checks.load(make_area())
+    error = {"kind": kind, "message": "no answer within 0.1 s", "cure": None}
+    measured = {"measurement": {"broker": {"reachable": False, "error": error, "unknown": []}}, "error": None}
+    (finding,), _counts = _judge.judge("queues", checks, "web", measured, SETTINGS, STARVED, [])
+    assert finding["status"] == "unknown"
+    assert ("short of CPU" in finding["summary"]) == is_covered
+
+
+def test_a_wrong_timing_is_refused(make_area):
+    with pytest.raises(BadRow, match="timing: "):
+        _checks.load(make_area([{**CHECK, "timing": "item.name =="}]))
+
+
+def test_items_that_are_missing_from_a_list_are_unknown_beside_those_that_are_there(judged):
+    entry = {"part": "queues[...]", "reason": "vhost b is hidden", "hint": "Give the tag"}
+    findings, counts = judged(outcome([{"name": "a", "ready": 100}], unknown=[entry]))
+    assert [(finding["object"], finding["status"]) for finding in findings] == [("a", "critical"), (None, "unknown")]
+    assert (findings[1]["summary"], findings[1]["advice"]) == ("vhost b is hidden", "Give the tag")
+    assert (counts["items"], counts["critical"], counts["unknown"]) == (2, 1, 1)
+    # Nothing of another list.
+    entry = {"part": "others[...]", "reason": "x"}
+    assert judged(outcome([{"name": "a", "ready": 1}], unknown=[entry]))[0] == []
+
+
+@pytest.mark.parametrize("part", ["queues", "queues.*", "queues[...]"])
+def test_what_is_said_of_a_part_itself_goes_before_what_is_said_of_one_in_it(judged, part):
+    unknown = [{"part": "queues.ready", "reason": "of a field"}, {"part": part, "reason": "of the list"}]
+    (finding,), _counts = judged(outcome(None, unknown=unknown))
+    assert finding["summary"] == "of the list"
+
+
+def test_a_value_cannot_make_a_command_of_prose(judged):
+    row = {**CHECK, "advice": "Look at {{ item.name }}: `show {{ item.name | shell_quote }}`"}
+    (finding,), _counts = judged(outcome([{"name": "`rm x`", "ready": 100}]), row)
+    assert finding["summary"] == "'rm x' holds 100 messages"
+    assert finding["advice"] == "Look at 'rm x': `show $'\\x60rm x\\x60'`"
+    # What it acts on is called as it is.
+    assert finding["object"] == "`rm x`"
+    assert finding["remedy"]["vars"] == {"queues_names": ["`rm x`"]}

@@ -253,6 +253,15 @@ def test_a_forbidden_command_is_sent_once(pair):
     assert client.ask("DBSIZE") == 1
 
 
+def test_an_error_with_names_in_it_is_inert(pair):
+    client, server = pair
+    server.sendall(b"-NOPERM User a\xff\x1b[2J\xe2\x80\xae has no permissions to run the 'info' command\r\n")
+    with pytest.raises(_redis.ReplyError) as caught:
+        client.ask("INFO")
+    assert str(caught.value).isprintable()
+    assert "\\x1b[2J\\u202e has no" in str(caught.value)
+
+
 def test_a_denied_key_does_not_forbid_the_command(pair):
     client, server = pair
     server.sendall(b"-NOPERM No permissions to access a key\r\n+string\r\n")

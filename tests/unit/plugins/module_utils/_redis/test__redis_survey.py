@@ -111,9 +111,20 @@ def test_a_budget_is_kept(size):
         assert result.whole == set()
 
 
+@pytest.mark.parametrize(
+    ("load", "deadline", "pauses"),
+    [(0.25, 60, [0.3]), (0.5, 60, [0.1]), (1.0, 60, []), (0.01, 60, [1.0]), (0.25, 0, [0])],
+)
+def test_a_step_is_followed_by_a_pause_in_proportion(monkeypatch, load, deadline, pauses):
+    found = []
+    monkeypatch.setattr(survey.time, "sleep", found.append)
+    survey.Limits(None, load, Deadline(deadline)).pause(0.1)
+    assert found == pytest.approx(pauses)
+
+
 def test_a_server_that_answers_few_questions_slowly_is_left_alone():
     limits = survey.Limits(None, 1.0, Deadline(5))
-    assert [limits.ended(0.2, 5) for _step in range(3)] == [None, None, survey.BUSY]
+    assert [limits.ended(0.3, 5) for _step in range(3)] == [None, None, survey.BUSY]
     limits = survey.Limits(None, 1.0, Deadline(5))
-    assert [limits.ended(seconds, 5) for seconds in (0.2, 0.2, 0.01, 0.2)] == [None] * 4
+    assert [limits.ended(seconds, 5) for seconds in (0.3, 0.3, 0.01, 0.3)] == [None] * 4
     assert survey.Limits(None, 1.0, Deadline(0)).ended(0.0, 5) == survey.DEADLINE

@@ -1,0 +1,58 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, NotMeasured, bounded, within
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    Deadline,
+    NotAllowed,
+    OutOfTime,
+    unreachable,
+)
+
+
+def test_a_call_that_comes_back_is_a_result_or_an_error():
+    assert within(Deadline(5), 5, int, "3") == 3
+    # Also where there is too little time to wait for one that hangs.
+    assert within(Deadline(0.5), 5, int, "3") == 3
+    with pytest.raises(ValueError, match="invalid literal"):
+        within(Deadline(5), 5, int, "x")
+
+
+def test_a_call_without_an_answer_hangs_if_it_had_its_time():
+    with pytest.raises(Hung, match=r"no answer within 0\.1 s"):
+        within(Deadline(5), 0.1, time.sleep, 1)
+    with pytest.raises(Hung):
+        within(Deadline(0.15), 0.2, time.sleep, 1)
+
+
+def test_a_spent_deadline_says_nothing_of_what_was_called():
+    called = []
+    for call in (lambda: bounded(called.append, 0, 1), lambda: within(Deadline(0), 3, called.append, 1)):
+        with pytest.raises(NotMeasured) as caught:
+            call()
+        assert str(caught.value) == "not measured (0.0 s of the deadline left)"
+    assert called == []
+    with pytest.raises(NotMeasured, match=r"not measured \(0\.1 s of the deadline left\)"):
+        within(Deadline(0.1), 3, time.sleep, 1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reachable"),
+    [
+        (CannotConnect("refused", "no"), False),
+        (OutOfTime(0.0), None),
+        (NotAllowed("not for us", "Measure with become"), None),
+    ],
+)
+def test_no_time_and_no_right_do_not_make_a_service_unreachable(failure, reachable):
+    measurement = unreachable(("a",), failure)
+    assert (measurement["reachable"], measurement["a"]) == (reachable, None)
+    assert measurement["error"]["message"] == str(failure)

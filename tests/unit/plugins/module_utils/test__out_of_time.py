@@ -1,0 +1,98 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is asked with no time left says so, whatever asks: it is no time-out of a service, and no dead mount."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _bounded, _measurement, _programs
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, OutOfTime
+from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity, _redis_health_info
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis
+from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
+
+SAID = r"not measured \(0\.\d s of the deadline left\)"
+
+
+def defaults(spec):
+    return {name: option.get("default") for name, option in spec.items()}
+
+
+def test_a_step_gets_what_is_left_and_nothing_gets_no_step():
+    assert 0.9 < Deadline(1).step() <= 1
+    assert Deadline(5).step(0.01) == 0.01
+    for seconds in (0, 0.01, -1):
+        with pytest.raises(OutOfTime, match=SAID):
+            Deadline(seconds).step()
+        with pytest.raises(OutOfTime, match=SAID):
+            Deadline(seconds).step(3)
+
+
+def test_a_service_that_there_was_no_time_for_is_neither_reachable_nor_not():
+    measurement = _measurement.unreachable(("part",), OutOfTime())
+    assert measurement["reachable"] is None
+    assert measurement["error"]["kind"] == "deadline"
+
+
+@pytest.mark.parametrize(
+    ("connect", "module"), [(_postgresql.connect, _pg_activity), (_redis.connect, _redis_health_info)]
+)
+def test_no_connection_is_tried(connect, module):
+    options = {**defaults(module.ARGUMENT_SPEC), "login_host": "192.0.2.1", "deadline": 0.0001}
+    started = time.monotonic()
+    with pytest.raises(OutOfTime, match=SAID):
+        connect(options)
+    assert time.monotonic() - started < 2
+
+
+def test_a_failure_for_want_of_time_is_not_kept_for_the_next_probe():
+    options = {**defaults(_redis_health_info.ARGUMENT_SPEC), "login_host": "127.0.0.1", "login_port": 1}
+    with pytest.raises(OutOfTime):
+        _redis.connect({**options, "deadline": 0.0001})
+    with pytest.raises(_measurement.CannotConnect) as caught:
+        _redis.connect({**options, "deadline": 5})
+    assert caught.value.kind == "refused"
+    options = {**defaults(_pg_activity.ARGUMENT_SPEC), "login_host": "127.0.0.1", "login_port": 1}
+    with pytest.raises(OutOfTime):
+        _postgresql.connect({**options, "deadline": 0.0001})
+    with pytest.raises(_measurement.CannotConnect) as caught:
+        _postgresql.connect({**options, "deadline": 5})
+    assert caught.value.kind == "refused"
+
+
+def test_management_and_engine_are_not_asked():
+    management = _rabbitmq.Management({"login_user": "u", "login_password": "p", "timeout": 3})
+    management.deadline = Deadline(0)
+    with pytest.raises(OutOfTime, match=SAID):
+        management.patience()
+    with pytest.raises(OutOfTime, match=SAID):
+        DockerApi("/nonexistent.sock", 3, Deadline(0)).read("info")
+
+
+def test_a_directory_is_not_called_dead_and_a_program_not_slow():
+    with pytest.raises(_bounded.NotCalled, match=SAID) as caught:
+        _bounded.bounded(os.stat, 0.0, "/")
+    assert not isinstance(caught.value, _bounded.Hung)
+    with pytest.raises(_programs.Failed, match=r"true was not run \(0\.0 s of the deadline left\)"):
+        _programs.output(["true"], 0)
+
+
+def test_a_probe_behind_one_that_took_all_the_time_is_not_measured():
+    probes = probes_of(
+        {"deadline": 0.2, "probes": {name: {"module": "redis_health_info", "options": {}} for name in "ab"}}
+    )
+    time.sleep(0.25)
+    for probe in probes.values():
+        measurement = probe()
+        assert measurement["reachable"] is None
+        assert re.fullmatch(SAID, measurement["error"]["message"])

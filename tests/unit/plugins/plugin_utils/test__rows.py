@@ -1,0 +1,45 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import prose, render
+
+ITEM = {
+    "name": "`rm x`",
+    "names": ["a`", "b"],
+    "settings": {"A": "`c`"},
+    "path": "a\\xf6",
+    "raw": "61f6",
+    "kind": "docker",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "Stop {{ item.name }}: `docker stop {{ item.name | shell_quote }}`",
+            "Stop 'rm x': `docker stop $'\\x60rm x\\x60'`",
+        ),
+        ("{{ item['name'] }}", "'rm x'"),
+        ("{{ item.names | join(', ') }}", "a', b"),
+        ("{% for name in item.names %}{{ name }} {% endfor %}", "a' b"),
+        ("{{ item.settings | dictsort | map('join', '=') | join(', ') }}", "A='c'"),
+        ("{{ '`x ' ~ (item.name | shell_quote) ~ '`' }}", "`x $'\\x60rm x\\x60'`"),
+        ("`tail -- {{ item.path | shell_path(item.raw) }}`", "`tail -- $'a\\xf6'`"),
+        ("`tail -- {{ item.name | shell_path(none) }}`", "`tail -- $'\\x60rm x\\x60'`"),
+        ("{{ item.kind | engine_command('unix:///run/podman/podman.sock') }}", "docker"),
+        ("{{ item.kind | engine_command('ssh://a b') }}", "docker --host 'ssh://a b'"),
+        ("{{ 'podman' | engine_command('unix:///x') }}", "podman --url unix:///x"),
+    ],
+)
+def test_no_value_begins_or_ends_a_command(text, expected):
+    assert prose(text, {"item": ITEM}) == expected
+
+
+def test_other_texts_keep_what_a_value_is():
+    assert render("{{ item.name }}", {"item": ITEM}) == "`rm x`"
