@@ -26,7 +26,7 @@ def answer(module, work):
     finally:
         _at_end.run()
     diff = result.pop("diff", None)
-    if module._diff and diff:
+    if module._diff and diff is not None:
         result["diff"] = _inert(diff)
     if isinstance(result.get("msg"), str):
         result["msg"] = clean_lines(result["msg"])

@@ -13,6 +13,15 @@ from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shel
 COMMAND = "ansible-playbook tracktion.ops.diagnose --become"
 BECOME = "Measure with become: `%s`" % COMMAND
 ON_THE_HOST = "Measure on the host itself as root, as this root has no %s"
+# Their numbers: linux/capability.h.
+CAPABILITIES = {
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYSLOG": 34,
+}
 
 
 def become_user(name: str) -> str:
@@ -20,9 +29,23 @@ def become_user(name: str) -> str:
     return "Measure as its user: `%s --become-user=%s`" % (COMMAND, shell_quote(name))
 
 
-def hint(capability: str) -> str:
-    """Return the hint where something takes root, or this root lacks ``capability``, as in a container."""
-    return ON_THE_HOST % capability if os.geteuid() == 0 else BECOME
+def hint(missing: str) -> str | None:
+    """Return the hint where something takes root, or this root lacks the capability ``missing``, as in a container.
+
+    Null for a root that has it: something else is in the way, such as a server of NFS that does not trust it.
+    """
+    if os.geteuid():
+        return BECOME
+    return None if has(missing) else ON_THE_HOST % missing
+
+
+def has(capability: str) -> bool:
+    """Return whether this process has a capability; false for what is none."""
+    if capability not in CAPABILITIES:
+        return False
+    with open("/proc/self/status", encoding="utf-8") as stream:
+        held = next(int(line.split()[1], 16) for line in stream if line.startswith("CapEff:"))
+    return bool(held >> CAPABILITIES[capability] & 1)
 
 
 def hint_of(exc: OSError) -> str | None:

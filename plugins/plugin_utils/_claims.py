@@ -69,8 +69,11 @@ def take_all(names: dict[str, str | None], visited: dict[str, dict]) -> dict[str
 def publish_all(claimed: dict[str, str], visited: dict[str, dict], host: dict | None, failure: dict | None) -> None:
     """Hand out what was measured of the claimed areas, or why nothing was."""
     for area, name in claimed.items():
-        outcome = {each: visited[area][each] for each in ("measurement", "error", "seconds")}
-        publish(name, {"failure": failure} if failure else {"outcome": outcome, "host": host, "failure": None})
+        if failure:
+            publish(name, {"failure": failure})
+        else:
+            outcome = {each: visited[area][each] for each in ("measurement", "error", "seconds")}
+            publish(name, {"outcome": outcome, "host": host, "failure": None})
 
 
 def resolve(visit: dict) -> dict:

@@ -42,6 +42,10 @@ class Judges:
             self._checks[key] = _checks.load(area, rows)
         return self._checks[key]
 
+    def argument_spec(self, name):
+        """The options that an area role declares."""
+        return self._areas[name].argument_spec
+
     def ids(self):
         """The ids of the checks that have judged, and of the remedies that may answer them."""
         return {row.id for checks in self._checks.values() for row in (*checks, *checks.remedies.values())}

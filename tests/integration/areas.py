@@ -50,7 +50,7 @@ def validated(outcome, probes):
     for name, measurement in received.items():
         module = probes[name]["module"]
         _shape.checked(measurement, module)
-        assert not _shape.undeclared(measurement, module), "%s: RETURN does not document these" % module
+        assert _shape.undeclared(measurement, module) == [], "%s: RETURN does not document these" % module
     return {**outcome, "measurement": received}
 
 

@@ -87,6 +87,9 @@ def broken(request):
     """A server with faults, and a role without any right that PUBLIC does not have."""
     pg = request.getfixturevalue(request.param)
     with contextlib.ExitStack() as stack:
+        # The server would give up a receiver that is stopped for a minute.
+        pg.psql("alter system set wal_sender_timeout = 0")
+        stack.callback(pg.psql, "alter system reset wal_sender_timeout")
         for name in FAULTS:
             stack.enter_context(pg.fault(name))
         stack.enter_context(running(pg, "select pg_sleep(600)", "lab report"))

@@ -75,6 +75,8 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "logs_minutes": 2,
         "logs_kernel_log": "",
         "tracktion_compose_project": stack.project,
+        # A machine of tests is busy with the tests themselves.
+        "tracktion_starved_slowdown": 1000000,
         # The lab's compose may be a copy of its own.
         "containers_compose_command": [] if inside else list(compose_command()),
         "service_health_endpoints": [

@@ -73,6 +73,18 @@ def test_a_failed_measurement_fails_all_that_refer_to_it(name):
     assert (found["areas"], found["failure"]["msg"]) == ({}, "Connection refused")
 
 
+def test_a_failed_visit_hands_out_its_failure_though_it_measured_nothing(name):
+    claimed = _claims.take_all({"cache": name}, {"cache": {}})
+    _claims.publish_all(claimed, {}, None, {"msg": "Timed out"})
+    assert _visit.results(visit(name))[0]["failure"]["msg"] == "Timed out"
+
+
+def test_an_area_that_is_measured_on_its_own_host_is_not_claimed(directory):
+    visited = {"cache": {}}
+    assert _claims.take_all({"cache": None}, visited) == {}
+    assert (visited, list(directory.iterdir())) == ({"cache": {"claim": None, "shared": False}}, [])
+
+
 @pytest.mark.parametrize("content", [None, b"", b"{"])
 def test_a_measurement_that_was_never_finished_is_a_failure(name, content, directory):
     if content is not None:
