@@ -239,6 +239,8 @@ class ActionModule(ActionBase):
         if answer.get("failed"):
             message = _shape.text(str(answer.get("msg")))
             return _visit.unmeasured("failed", message)
+        # The options as they were given, with what is private.
+        answer.pop("invocation", None)
         return _visit.checked({"reachable": True, "error": None, "unknown": [], **answer}, probe["module"])
 
 

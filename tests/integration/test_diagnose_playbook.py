@@ -79,7 +79,8 @@ def roles(tmp_path):
             },
             "vars/main/probes.yml": {
                 "backups_probes": {
-                    "dump": {"module": "ansible.builtin.stat", "options": {"path": "{{ backups_file }}"}}
+                    "dump": {"module": "ansible.builtin.stat", "options": {"path": "{{ backups_file }}"}},
+                    "key": {"module": "ansible.builtin.stat", "options": {"path": "/{{ backups_login_password }}"}},
                 }
             },
             "vars/main/checks.yml": {"backups_checks": checks or CHECKS},
