@@ -50,7 +50,7 @@ def test_a_container_beside_another_one_goes_its_ways():
         ("onnone", "db:8000", "not_on_common_network", "is on no network", "Take network_mode: none out"),
         ("web", "onnone:8000", "not_on_common_network", "is on no network", "Take network_mode: none out"),
         ("web", "onhost:8000", "path_dns", "cannot resolve onhost", 'extra_hosts: ["onhost:host-gateway"]'),
-        ("web", "side:8000", "path_dns", "cannot resolve side", "shares the network of %s-db-1" % PROJECT),
+        ("web", "side:8000", "path_dns", "cannot resolve side", "shares the network of {project}-db-1"),
     ],
 )
 def test_who_has_no_network_of_its_own(start, to, check, told, advised):
