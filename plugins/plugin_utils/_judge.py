@@ -72,11 +72,12 @@ class _Case:
             self.fired["unknown"].append((None, reason, cure))
             return
         items = iter(value if self.check.each else [value])
-        current = [None]
+        current, taken = [None], [0]
 
         def remembering():
             for item in items:
                 current[0] = item
+                taken[0] += 1
                 yield item
 
         def found(status, item):
@@ -92,6 +93,7 @@ class _Case:
 
         feed = remembering()
         while True:
+            before = taken[0]
             try:
                 scan(self.check, self.context, feed, found)
                 break
@@ -102,6 +104,9 @@ class _Case:
                 self.counts["unknown"] += 1
                 if len(self.fired["unknown"]) < LISTED:
                     self.fired["unknown"].append((current[0], *self.reason(current[0])))
+                if taken[0] == before:
+                    # It fails without an item, and would do so for ever.
+                    break
                 feed = remembering()
         self.hear_missing()
 

@@ -211,6 +211,14 @@ def test_a_check_that_raises_anything_is_unknown_alone(make_area):
     assert (counts["unknown"], counts["critical"]) == (1, 1)
 
 
+def test_a_check_that_raises_before_its_first_item_ends(make_area):
+    checks = _checks.load(make_area())
+    checks.scan = lambda *_arguments: 1 / 0
+    findings, counts = _judge.judge("queues", checks, "web", outcome([{"name": "a", "ready": 1}]), SETTINGS)
+    assert {finding["status"] for finding in findings} == {"unknown"}
+    assert counts["unknown"] == 1
+
+
 STARVED = "short of CPU"
 QUEUES = [{"name": "a", "ready": 100}, {"name": "b", "ready": 20}, {"name": "c", "ready": 1}]
 
