@@ -84,7 +84,7 @@ integration: setup-test ## tests against the real servers of the lab
 .PHONY: pytest
 pytest: setup-test
 	@# Tests wait for servers more than they compute: two processes need little more than half the time of one.
-	@python -m pytest tests/unit tests/integration --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	@python -m pytest tests/unit tests/integration --numprocesses 2 $(PYTEST_ARGS)
 
 .PHONY: molecule
 molecule: setup-test ## the molecule scenarios, over a stack of their own

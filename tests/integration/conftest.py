@@ -7,27 +7,46 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.integration.postgresql import database
 from tests.integration.rabbitmq import broker
-from tests.integration.redis_lab import cache
+from tests.integration.redis_lab import cache as redis_server
 from tests.lab.stack import Stack
 
-# Files of one group run in one process, one after the other. These use the stack, change what the whole kernel has
-# once (limits of inotify), or ask the engine for all that it has; each other file is a group of its own.
+# Files of one group run in one process, one after the other. Those that use the stack are one, with these, which change
+# what the whole kernel has once (limits of inotify), or ask the engine for all that it has. Others are alone.
 ONE_AT_A_TIME = re.compile(
-    r"test_(?:container|docker|file_|health_check|inotify|logs_checks|network|packet_filter|planted|rabbitmq|remediate_lab"
-    r"|rights_hosts|service_health|sysctl|tracktion|tune)"
+    r"test_(?:container|docker|file_|health_check|inotify|logs_checks|network|own_traffic|packet_filter|planted|rights_hosts"
+    r"|rights_service|sysctl|tracktion|tune)"
 )
+USES_THE_STACK = re.compile(r"^def \w+\([^)]*\blab\b", re.MULTILINE)
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def pytest_collection_modifyitems(items):
-    """Give each test its group for ``--dist loadgroup``."""
-    for item in items:
-        group = "lab" if ONE_AT_A_TIME.match(item.path.name) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class Scheduling(LoadScopeScheduling):
+    """Hands groups of test files to the processes of pytest-xdist, the largest first."""
+
+    def _split_scope(self, nodeid):
+        return group(nodeid.partition("::")[0])
+
+
+@cache
+def group(file):
+    """The name of the group of a test file."""
+    path = ROOT / file
+    of_stack = path.parent == ROOT / "tests/integration" and (
+        ONE_AT_A_TIME.match(path.name) or USES_THE_STACK.search(path.read_text(encoding="utf-8"))
+    )
+    return "stack" if of_stack else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -58,14 +77,14 @@ def pg17():
 @pytest.fixture(scope="session")
 def redis7():
     """Redis 7.0, with a configuration file."""
-    with cache("bookworm") as found:
+    with redis_server("bookworm") as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def redis8():
     """Redis 8.0, with a configuration file."""
-    with cache("trixie") as found:
+    with redis_server("trixie") as found:
         yield found
 
 
