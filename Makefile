@@ -15,8 +15,9 @@ PYTEST_ARGS ?=
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# By name, too, the collection is this checkout.
-export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/playbooks/collections:$(HOME)/.ansible/collections:/usr/share/ansible/collections
+# What is not a playbook of this checkout finds the collection by its name.
+bench docs integration lint molecule newest pytest sanity units: export ANSIBLE_COLLECTIONS_PATH := \
+	$(CURDIR)/playbooks/collections:$(HOME)/.ansible/collections:/usr/share/ansible/collections
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 

@@ -88,12 +88,12 @@ class Prose(Expressions):
     """Jinja for texts with commands between backticks: a value cannot begin a command, or end one.
 
     A backtick in a value is a private character until the text is made: the filters that quote read it as what it is,
-    and in prose it becomes an apostrophe. Only the field ``cure`` is a text of that kind itself: the hint of a module,
-    which quotes what it puts between backticks.
+    and in prose it becomes an apostrophe. Only hints of modules are texts of that kind themselves: a module
+    quotes what it puts between backticks.
     """
 
     BACKTICK = "\ufdd0"
-    HINT = "cure"
+    HINTS = ("cure", "hint")
 
     def __init__(self):
         super().__init__()
@@ -107,7 +107,7 @@ class Prose(Expressions):
         return self._shown(argument, super().getitem(obj, argument))
 
     def _shown(self, name, value):
-        return value if name == self.HINT else _without_backticks(value)
+        return value if name in self.HINTS else _without_backticks(value)
 
 
 def _without_backticks(value):
@@ -117,7 +117,7 @@ def _without_backticks(value):
     if isinstance(value, list):
         return [_without_backticks(each) for each in value] if any(isinstance(each, str) for each in value) else value
     if isinstance(value, dict) and any(isinstance(each, str) and "`" in each for each in value.values()):
-        return {key: each if key == Prose.HINT else _without_backticks(each) for key, each in value.items()}
+        return {key: each if key in Prose.HINTS else _without_backticks(each) for key, each in value.items()}
     return value
 
 

@@ -39,10 +39,15 @@ class Scheduling(LoadScopeScheduling):
 def group(file):
     """The name of the group of a test file."""
     path = ROOT / file
-    of_stack = path.parent == ROOT / "tests/integration" and (
-        ONE_AT_A_TIME.match(path.name) or USES_THE_STACK.search(path.read_text(encoding="utf-8"))
-    )
-    return "stack" if of_stack else file
+    if path.parent != ROOT / "tests/integration":
+        return file
+    text = path.read_text(encoding="utf-8")
+    # Some files call a server of their own the lab.
+    of_stack = USES_THE_STACK.search(text) and "\ndef lab(" not in text
+    if of_stack or ONE_AT_A_TIME.match(path.name):
+        return "stack"
+    # Two brokers take half a minute to start.
+    return "brokers" if "rabbitmq310" in text or "rabbitmq40" in text else file
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -112,7 +112,7 @@ def test_keys_that_go_while_they_are_read_are_left_out(each_redis):
 
 
 def test_a_busy_server_is_left_alone(redis8):
-    script = "local n = 0 for i = 1, 5e7 do n = n + i end return n"
+    script = "local n = 0 for i = 1, 1e8 do n = n + i end return n"
     client = redis8.redis()
     client.flushall()
     client.mset({"track:%d" % number: "x" * 100 for number in range(3000)})

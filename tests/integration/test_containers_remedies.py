@@ -268,7 +268,7 @@ def test_what_compose_cannot_make_fails_and_says_why(real, tmp_path):
     outcome = run_module("container_recreate", arguments)
     assert (outcome["failed"], outcome["result"]) == (True, "failed")
     assert "hunter2" not in str(outcome)
-    assert "up --detach --no-deps --no-build web" in outcome["msg"]
+    assert "up --detach --no-deps --no-build -- web" in outcome["msg"]
     denied = run_module("container_recreate", {**arguments, "deny": ["web"]})
     assert (denied["changed"], denied["result"]) == (False, "protected")
     nowhere = run_module("container_recreate", {**arguments, "service": "nothing"})

@@ -101,7 +101,10 @@ def name(lab):
     chosen = NAME % os.urandom(3).hex()
     yield chosen
     with lab.amqp() as connection:
-        connection.channel().queue_delete(chosen)
+        channel = connection.channel()
+        channel.queue_delete(chosen)
+        # Other files use the broker too.
+        channel.exchange_delete("lab.origin")
 
 
 def purge(lab, name, directory, expected, **options):

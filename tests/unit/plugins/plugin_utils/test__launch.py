@@ -13,7 +13,7 @@ import pytest
 
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _launch
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _launch
 
 HOSTILE = (
     "$(touch x)",
@@ -63,7 +63,7 @@ def test_a_command_repeats_what_the_run_was_started_with():
         vault_password_files=("/vault.sh",),
     )
     found = words(launch, tracktion_only="0123456789abcdef")
-    assert found[:4] == ["ansible-playbook", "playbooks/remediate.yml", "-i", "/inv/a b.yml"]
+    assert found[:4] == ["ansible-playbook", _areas.playbook("remediate"), "-i", "/inv/a b.yml"]
     assert " -b -u ann --vault-password-file /vault.sh --limit web -e @/vars.yml " in " ".join(found)
     assert extra(found) == {
         "queues_names": "a",
