@@ -31,7 +31,6 @@ MACHINE = {
     "ansible_python_interpreter": sys.executable,
     "ansible_become": False,
     "file_watching_hidden_processes_accepted": int(pid_1_is_hidden()),
-    "logs_kernel_log": "",
     "logs_burst_floor": 1_000_000,
     "network_check_resolver": False,
 }
@@ -79,6 +78,8 @@ class Story:
         self.stack = stack
         self.folder = folder
         (folder / "hosts").write_text("%s localhost\n" % stack.address)
+        # Not an extra variable: there, an empty text is not given.
+        (folder / "machine.yml").write_text("all: {vars: {logs_kernel_log: ''}}\n")
 
     def run(self, playbook, hosts=EXAMPLE, *arguments, **extra):
         """Run a playbook where localhost is the stack's address: nothing but /etc/hosts is another for it."""
@@ -87,6 +88,8 @@ class Story:
             playbook,
             hosts,
             self.folder / "reports",
+            "-i",
+            str(self.folder / "machine.yml"),
             *arguments,
             extra={
                 **MACHINE,
@@ -162,7 +165,7 @@ def test_without_the_passwords_it_says_which_variables_are_missing(story):
 @pytest.fixture(scope="module")
 def measured(story):
     """What a visit measures, by area."""
-    settings = {**MACHINE, "tracktion_compose_project": story.stack.project}
+    settings = {**MACHINE, "logs_kernel_log": "", "tracktion_compose_project": story.stack.project}
     areas = ("containers", "file_watching", "logs", "network")
     return {area: visit(area, settings)[1]["measurement"] for area in areas}
 
