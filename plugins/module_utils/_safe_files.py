@@ -54,7 +54,7 @@ class Unsafe(OSError):
         super().__init__(errno.EPERM, "%s. Run %s" % (text, command) if command else text, path)
 
     def __str__(self) -> str:
-        return self.strerror
+        return str(self.strerror)
 
 
 class Directory:

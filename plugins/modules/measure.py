@@ -139,7 +139,11 @@ def run_probe(probe, module, options, deadline, sharers):
 def end_with_signals():
     """Let a signal end this process by an exception, so that its areas and its temporary files go with it."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+        signal.signal(number, _end)
+
+
+def _end(number, _frame):
+    raise SystemExit(128 + number)
 
 
 def main():

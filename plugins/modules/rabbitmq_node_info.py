@@ -70,7 +70,8 @@ unknown:
 identity:
   description:
     - A text that names the broker, the same from whichever host it is measured. For users with the tag C(administrator) or C(policymaker), the name of
-      the cluster and its permanent id. For those with the tag C(monitoring), the name of the cluster and a hash of its oldest connection, as long as that lasts.
+      the cluster and its permanent id. For those with the tag C(monitoring), the name of the cluster and a hash of its oldest connection,
+      as long as that lasts.
     - Null where the broker cannot be told apart from others of the same name.
   returned: always
   type: str
@@ -114,7 +115,9 @@ management:
       returned: always
   sample: {reachable: true, seconds: 0.012, error: null}
 server:
-  description: Null where the management API does not answer. Who answered, as C(version), C(erlang_version), C(cluster_name), C(rates_mode) and C(statistics) (whether the broker keeps any).
+  description:
+    - Null where the management API does not answer. Who answered, as C(version), C(erlang_version), C(cluster_name), C(rates_mode) and
+      C(statistics) (whether the broker keeps any).
   returned: always
   type: dict
   sample: {version: 4.0.5, erlang_version: 27.3.4, cluster_name: rabbit@mq, rates_mode: basic, statistics: true}
@@ -193,7 +196,9 @@ listeners:
   elements: dict
   sample: [{node: rabbit@mq, protocol: amqp, address: "::", port: 5672}]
 vhosts:
-  description: The vhosts (without the tag C(monitoring), those in which the user has permissions; null where they could not be read), each as C(name) and C(down_on) (the nodes on which it does not run).
+  description:
+    - The vhosts (without the tag C(monitoring), those in which the user has permissions; null where they could not be read), each as
+      C(name) and C(down_on) (the nodes on which it does not run).
   returned: always
   type: list
   elements: dict

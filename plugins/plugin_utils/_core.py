@@ -41,7 +41,9 @@ def _in_awx() -> bool:
     return any(name in os.environ for name in ("AWX_PRIVATE_DATA_DIR", "AWX_ISOLATED_DATA_DIR"))
 
 
+__all__ = ("trust_as_template",)
+
 try:
-    from ansible.template import trust_as_template as trust_as_template
+    from ansible.template import trust_as_template
 except ImportError as exc:
     raise AnsibleError(reason_to_reject(__version__, os.path.dirname(ansible.__file__), _in_awx()) or str(exc)) from exc

@@ -292,7 +292,7 @@ def _list(kinds: frozenset, inner: Check | None) -> Check:
         for kind in set(map(type, value)) - kinds:
             # A null in a list of scalars is a value that is not known; one in a list of mappings is no item.
             if inner or kind is not NoneType:
-                found = next(found for found in value if type(found) is kind)
+                found = next(found for found in value if isinstance(found, kind))
                 raise Malformed("must hold only %s, not %s" % (_names(kinds), _shown(found)))
         if inner:
             for found in value:

@@ -13,12 +13,10 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from ansible_collections.tracktion.ops.plugins.module_utils._clean import (  # noqa: F401
-    COMMAND,
-    clean,
-    clean_lines,
-    cleaned,
-)
+from ansible_collections.tracktion.ops.plugins.module_utils._clean import COMMAND, clean, clean_lines, cleaned
+
+# What cleans text and what lays it out are used together.
+__all__ = ("clean", "clean_lines", "cleaned", "columns", "cut", "few", "pad", "wrap")
 
 # Words of a text; a command is part of one word, however many spaces it has.
 WORD = re.compile(r"( *)((?:[^ `]|`[^`]*`)+)")

@@ -46,7 +46,7 @@ def main():
             print("%-52s %9d %6.2f %6.2f %7.2f %7.2f %7.2f" % (name, len(report["findings"]), *seconds))
             print(
                 "%-52s %9s %6s %6s %7d %7d %7d"
-                % ("  lines", "", "", "", *(text.count("\n") + 1 for text, _ in outputs[1:]))
+                % ("  lines", "", "", "", *(text.count("\n") + 1 for text, _seconds in outputs[1:]))
             )
 
 

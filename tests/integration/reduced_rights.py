@@ -90,8 +90,10 @@ def filtered_engine(path: Path, forbidden: str) -> Iterator[str]:
     with Server(str(path), Handler) as server:
         path.chmod(0o666)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield "unix://%s" % path
-        server.shutdown()
+        try:
+            yield "unix://%s" % path
+        finally:
+            server.shutdown()
 
 
 def head(connection: socket.socket) -> bytes:

@@ -37,6 +37,12 @@ def advised(findings, check_id):
     return found
 
 
+def only(found):
+    """The only command of the only finding."""
+    ((command,),) = list(found.values())
+    return command
+
+
 def test_logs_can_be_read_whatever_they_are_called(tmp_path, shell):
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -117,13 +123,13 @@ def test_forged_labels_are_words_and_nothing_else(hostile, shell):
     options += ["--env-file", os.path.join(hostile.directory, hostile.labels[COMPOSE + ".project.environment_file"])]
     options += [word for path in hostile.files for word in ("--file", path)]
     up = ["docker", "compose", *options, "up", "-d", "--no-deps", "--"]
-    ((missing,),) = advised(findings, "containers.missing_service").values()
+    missing = only(advised(findings, "containers.missing_service"))
     assert shell.words(missing) == [[*up, "-x $(touch pwned)"]]
-    ((raised,),) = advised(findings, "containers.memory_near_limit").values()
+    raised = only(advised(findings, "containers.memory_near_limit"))
     assert shell.words(raised) == [[*up, hostile.labels[COMPOSE + ".service"]]]
-    ((log,),) = advised(findings, "containers.crash_loop").values()
+    log = only(advised(findings, "containers.crash_loop"))
     assert shell.words(log) == [["docker", "logs", "--tail", "50", hostile.ended]]
-    ((let_in,),) = advised(findings, "containers.path_denied").values()
+    let_in = only(advised(findings, "containers.path_denied"))
     assert shell.words(let_in) == [["setfacl", "-R", "-m", "u:12345:rX", "--", str(hostile.shared)]]
     for listed in findings.values():
         for finding in listed:

@@ -189,10 +189,12 @@ def left(planted, stack, redis7, tmp_path_factory):
             "logs_minutes": 60,
             "logs_kernel_log": "",
             "network_check_resolver": False,
-            "network_external_endpoints": ["http://u:%s@127.0.0.1:1/" % planted("external endpoint") for _ in range(4)],
+            "network_external_endpoints": [
+                "http://u:%s@127.0.0.1:1/" % planted("external endpoint") for _number in range(4)
+            ],
             "network_paths": [
                 {"from": "analysis_service", "to": "http://u:%s@127.0.0.1:1/" % planted("network path")}
-                for _ in range(4)
+                for _number in range(4)
             ],
             "service_health_endpoints": endpoints(planted, served.port),
             "service_health_commands": commands(planted),

@@ -159,7 +159,7 @@ def test_a_directory_of_ours_in_one_with_the_sticky_bit_is_used():
     with shared_directory(0o1777) as shared:
         Directory(str(shared / "state"), make=True).close()
         assert mode(shared / "state") == 0o700
-        as_nobody(lambda: (shared / "theirs").mkdir())
+        as_nobody((shared / "theirs").mkdir)
         with pytest.raises(Unsafe, match="belongs to nobody"):
             Directory(str(shared / "theirs"))
 
