@@ -121,15 +121,23 @@ def scan(deadline):
             found.incomplete("the deadline came after %d processes" % found.processes, RAISE_DEADLINE)
             break
         found.processes += 1
-        try:
-            _read_process(pid, found, same)
-        except (FileNotFoundError, ProcessLookupError):
-            found.vanished += 1
-        except PermissionError:
-            _count_unreadable(pid, found)
+        _take(pid, found, same)
+    # A process that starts or ends is closed to all for a moment.
+    closed, found.unreadable = found.unreadable, {}
+    for pid in [pid for mine in closed.values() for pid in mine]:
+        _take(pid, found, same)
     found.seconds = time.monotonic() - found.started
     _kept = found
     return found
+
+
+def _take(pid, found, same):
+    try:
+        _read_process(pid, found, same)
+    except (FileNotFoundError, ProcessLookupError):
+        found.vanished += 1
+    except PermissionError:
+        _count_unreadable(pid, found)
 
 
 def recent_scan(deadline):
