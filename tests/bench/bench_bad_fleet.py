@@ -94,8 +94,8 @@ def main():
                 if finding["host"] in BAD and finding["area"] == "host":
                     print("%-16s %-20s %s" % (finding["host"], finding["id"], finding["observed"]["cause"]))
             print("hosts in the report: %d" % len(report["hosts"]))
-            # The host ends what is left a second after the controller has given up, and kills it two seconds later. The ping
-            # playbook's own module hangs on, on the host whose interpreter does.
+            # The host ends what is left a second after the controller has given up, and kills it two seconds later.
+            # The ping playbook's own module hangs on, on the host whose interpreter does.
             time.sleep(5)
             left = [line for kind in bad.containers for line in bad.processes(kind) if "timeout -k" in line]
             print("processes of the visit left on the bad hosts: %d" % len(left))
