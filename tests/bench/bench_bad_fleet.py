@@ -98,7 +98,7 @@ def main():
             # The ping playbook's own module hangs on, on the host whose interpreter does.
             time.sleep(5)
             left = [line for kind in bad.containers for line in bad.processes(kind) if "timeout -k" in line]
-            print("processes of the visit left on the bad hosts: %d" % len(left))
+            print("\n  ".join(["processes of the visit left on the bad hosts: %d" % len(left), *left]))
         finally:
             lab_hosts.scale(stack, 0)
 
