@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import struct
 import sys
@@ -119,16 +118,18 @@ def test_no_check_fires_on_what_is_well(lab, broken):
     assert all("-bare-" in name for name in unlimited)
 
 
-def test_what_is_told_of_a_fault_names_the_cause(broken):
-    def summary(check, service):
-        return next(each["summary"] for each in broken["containers." + check] if "-%s-" % service in each["object"])
+def test_what_is_told_of_a_fault_names_the_cause(broken, lab):
+    def summary(check, service, findings=broken):
+        return next(each["summary"] for each in findings["containers." + check] if "-%s-" % service in each["object"])
 
     assert "exit code 3" in summary("crash_loop", "crashing")
     assert "killed by the kernel" in summary("stopped", "greedy")
     assert "address already in use" in summary("stopped", "barred")
     assert "(pid %d)" % os.getpid() in summary("port_taken", "barred")
-    # Of ten periods, the first may have begun before the container was out of its share.
-    assert re.search(r"in (?:9\d|100) % of \d+ periods", summary("cpu_throttled", "slow"))
+    # Other work on the machine can keep a container from using up its share in one of the sampled periods.
+    wait_until(
+        lambda: "100 %" in summary("cpu_throttled", "slow", diagnose("containers", variables(lab))), "throttling", 20
+    )
     (drift,) = broken["containers.compose_drift"]
     assert "256.0 MiB" in drift["summary"]
     assert "192.0 MiB" in drift["summary"]
