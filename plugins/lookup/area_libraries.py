@@ -12,7 +12,7 @@ short_description: Python libraries that the modules of area roles import
 version_added: 0.1.0
 author: The tracktion.ops maintainers (@tracktion)
 description:
-  - Returns what the roles list as C(<area>_libraries) in C(vars/main/libraries.yml). A role without that file needs none.
+  - Returns what the roles list as C(<area>_libraries) in C(diagnosis/libraries.yml). A role without that file needs none.
 options:
   _terms:
     description: Area roles, named as in M(tracktion.ops.visit). Without any, all of this collection.

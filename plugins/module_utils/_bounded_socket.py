@@ -10,7 +10,7 @@ import io
 import socket
 
 
-def patience(deadline, at_most=None):
+def remaining_timeout(deadline, at_most=None):
     """Seconds that the next step on the wire may take; raises socket.timeout where none are left."""
     left = deadline.remaining(at_most)
     if left <= 0:
@@ -21,38 +21,40 @@ def patience(deadline, at_most=None):
 class BoundedSocket:
     """A server that drips one byte a second cannot outlast the deadline.
 
-    ``patience()`` returns the seconds that the next step on the wire may take, or raises socket.timeout where none are
-    left.
+    ``remaining_timeout()`` returns the seconds that the next step on the wire may take, and raises socket.timeout where
+    none are left.
     """
 
-    def __init__(self, sock, patience):
+    def __init__(self, sock, remaining_timeout):
         self._sock = sock
-        self._patience = patience
+        self._remaining_timeout = remaining_timeout
 
     def sendall(self, data):
-        self._sock.settimeout(self._patience())
+        self._sock.settimeout(self._remaining_timeout())
         self._sock.sendall(data)
 
     def makefile(self, mode):
         # Unbuffered, so that the socket outlives close() until the reply has been read, as http.client expects.
-        return io.BufferedReader(_BoundedReader(self._sock, self._sock.makefile(mode, buffering=0), self._patience))
+        return io.BufferedReader(
+            _BoundedReader(self._sock, self._sock.makefile(mode, buffering=0), self._remaining_timeout)
+        )
 
     def close(self):
         self._sock.close()
 
 
 class _BoundedReader(io.RawIOBase):
-    def __init__(self, sock, raw, patience):
+    def __init__(self, sock, raw, remaining_timeout):
         super().__init__()
         self._sock = sock
         self._raw = raw
-        self._patience = patience
+        self._remaining_timeout = remaining_timeout
 
     def readable(self):
         return True
 
     def readinto(self, buffer):
-        self._sock.settimeout(self._patience())
+        self._sock.settimeout(self._remaining_timeout())
         return self._raw.readinto(buffer)
 
     def close(self):

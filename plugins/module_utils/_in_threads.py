@@ -17,12 +17,12 @@ SIDE_BY_SIDE = 64
 SHARE = 0.97
 
 
-def refuse_twins(option, subjects):
+def reject_duplicates(option, subjects):
     """Raise BadOption where two have one name: nobody could tell which of them is meant."""
     names = [subject.name for subject in subjects]
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
-        raise BadOption("%s: two are named %s" % (option, ", ".join(twins)), cure="give each a name of its own")
+        raise BadOption("%s: two are named %s" % (option, ", ".join(twins)), hint="give each a name of its own")
 
 
 def measure_all(subjects, seconds, unknown, part):

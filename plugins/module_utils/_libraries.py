@@ -36,7 +36,7 @@ def optional(name):
 
 
 def require(name):
-    """The imported library ``name``; raises MissingLibrary with the cure where it cannot be imported."""
+    """The imported library ``name``; raises MissingLibrary with the hint where it cannot be imported."""
     try:
         return importlib.import_module(name)
     except ImportError as first:
@@ -49,6 +49,6 @@ def require(name):
                 pass
         raise MissingLibrary(
             "The Python library %s cannot be imported by %s on %s: %s" % (name, sys.executable, platform.node(), first),
-            cure="ansible-playbook tracktion.ops.prepare --limit <this host> (or install %s there)"
+            hint="ansible-playbook tracktion.ops.prepare --limit <this host> (or install %s there)"
             % DEBIAN_PACKAGES.get(name, name),
         ) from first

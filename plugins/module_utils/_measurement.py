@@ -13,13 +13,13 @@ LEAST_SECONDS = 0.1
 
 
 class Failure(Exception):
-    """Why something was not done. ``kind`` is a stable word for it, ``cure`` the next step for a person, or null."""
+    """Why something was not done. ``kind`` is a stable word for it, ``hint`` the next step for a person, or null."""
 
     kind = "failure"
 
-    def __init__(self, message, cure=None):
+    def __init__(self, message, hint=None):
         super().__init__(message)
-        self.cure = cure
+        self.hint = hint
 
 
 class CannotConnect(Failure):
@@ -28,8 +28,8 @@ class CannotConnect(Failure):
     ``kind`` is what a check can compare: ``refused``, ``timeout``, ``authentication``, ...
     """
 
-    def __init__(self, kind, message, cure=None):
-        super().__init__(message, cure)
+    def __init__(self, kind, message, hint=None):
+        super().__init__(message, hint)
         self.kind = kind
 
 
@@ -45,15 +45,15 @@ class OutOfTime(CannotConnect):
     """The deadline left less time than a step may take. It says nothing about the service."""
 
     def __init__(self, left=0.0, what=""):
-        cure = "Raise the deadline of the area, or measure when the host is less busy."
-        super().__init__("deadline", (what and what + ": ") + out_of_time(left), cure)
+        hint = "Raise the deadline of the area, or measure when the host is less busy."
+        super().__init__("deadline", (what and what + ": ") + out_of_time(left), hint)
 
 
 class NotAllowed(CannotConnect):
     """The account may not speak to the service. It says nothing about the service."""
 
-    def __init__(self, message, cure):
-        super().__init__("permission", message, cure)
+    def __init__(self, message, hint):
+        super().__init__("permission", message, hint)
 
 
 class CannotMeasure(Failure):
@@ -115,14 +115,14 @@ class Unknown:
         ``<list>.*`` means all items of a list or fields of a mapping, ``<list>[...]`` items that are missing from it. A
         Failure as the ``reason`` brings its own hint.
         """
-        hint = hint or getattr(reason, "cure", None)
+        hint = hint or getattr(reason, "hint", None)
         entry = {"part": part, "reason": cut(" ".join(str(reason).split()), 300)}
         self.parts.append(dict(entry, hint=hint) if hint else entry)
 
 
 def error(exc):
-    """The ``error`` field of a measurement: kind, message, cure."""
-    return {"kind": exc.kind, "message": cut(" ".join(str(exc).split()), 500), "cure": exc.cure}
+    """The ``error`` field of a measurement: kind, message, hint."""
+    return {"kind": exc.kind, "message": cut(" ".join(str(exc).split()), 500), "hint": exc.hint}
 
 
 def unreachable(parts, exc):

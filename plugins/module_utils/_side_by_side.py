@@ -189,7 +189,7 @@ def _record(name, measurement):
     try:
         return json.dumps({"probe": name, "measurement": measurement}, allow_nan=False).encode("ascii")
     except (ValueError, TypeError, RecursionError) as exc:
-        reason = {"kind": "malformed", "message": cut("the measurement is not JSON: %s" % exc, 500), "cure": None}
+        reason = {"kind": "malformed", "message": cut("the measurement is not JSON: %s" % exc, 500), "hint": None}
         return _record(name, {"reachable": None, "error": reason, "unknown": []})
 
 
@@ -199,7 +199,7 @@ def _measured(measure):
     except CannotMeasure as exc:
         reason = error(exc)
     except Exception as exc:  # pylint: disable=broad-except
-        reason = {"kind": "crashed", "message": cut("%s: %s" % (type(exc).__name__, exc), 500), "cure": None}
+        reason = {"kind": "crashed", "message": cut("%s: %s" % (type(exc).__name__, exc), 500), "hint": None}
     return {"reachable": None, "error": reason, "unknown": []}
 
 
@@ -222,7 +222,7 @@ def _receive(area):
 
 
 def _give_up(area, kind, message):
-    area.error = {"kind": kind, "message": message, "cure": None}
+    area.error = {"kind": kind, "message": message, "hint": None}
     area.finished = time.monotonic()
     area.waited = _host_state.run_delay(area.pid)
     try:
@@ -238,6 +238,6 @@ def _reap(area):
         pid, status = os.waitpid(area.pid, os.WNOHANG)
         if pid:
             if status and area.error is None:
-                area.error = {"kind": "died", "message": "the process ended with status %d" % status, "cure": None}
+                area.error = {"kind": "died", "message": "the process ended with status %d" % status, "hint": None}
             return
         time.sleep(0.002)

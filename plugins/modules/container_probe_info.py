@@ -173,7 +173,7 @@ commands:
       sample: false
     error:
       description:
-        - Why there is no exit code, as C(kind), C(message) and C(cure), else null.
+        - Why there is no exit code, as C(kind), C(message) and C(hint), else null.
         - Where it ran, C(kind) is V(timeout), as it did not end in time.
         - Else C(kind) is V(no_container) or V(not_running); or, of the Docker engine, V(no_engine) (there is no such socket), V(permission),
           V(refused) (nobody listens there), V(timeout) (it does not answer in time), V(rejected) (it says no) or V(failed).
@@ -221,7 +221,7 @@ commands:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._container_probe_info import (
     ARGUMENT_SPEC,
     measure,
@@ -230,7 +230,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measures._container
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(measure, module.params))
+    exit_module(module, partial(measure, module.params))
 
 
 if __name__ == "__main__":

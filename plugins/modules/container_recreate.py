@@ -120,13 +120,13 @@ kind:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_recreate
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 
 
 def main():
     module = AnsibleModule(argument_spec=_container_recreate.SPEC, supports_check_mode=True)
-    answer(module, partial(_container_recreate.recreate, module.params, module.check_mode, module.run_command))
+    exit_module(module, partial(_container_recreate.recreate, module.params, module.check_mode, module.run_command))
 
 
 if __name__ == "__main__":

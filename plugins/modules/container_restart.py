@@ -158,13 +158,13 @@ kind:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_restart
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 
 
 def main():
     module = AnsibleModule(argument_spec=_container_restart.SPEC, supports_check_mode=True)
-    answer(module, partial(_container_restart.restart, module.params, module.check_mode))
+    exit_module(module, partial(_container_restart.restart, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

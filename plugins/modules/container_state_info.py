@@ -98,7 +98,7 @@ reachable:
   type: bool
   sample: true
 error:
-  description: Why the engine could not be asked, as C(kind) (see the notes), C(message) and C(cure); else null.
+  description: Why the engine could not be asked, as C(kind) (see the notes), C(message) and C(hint); else null.
   returned: always
   type: dict
   sample: null
@@ -277,13 +277,13 @@ disk:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _container_state_info
 
 
 def main():
     module = AnsibleModule(argument_spec=_container_state_info.ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(_container_state_info.measure, module.params))
+    exit_module(module, partial(_container_state_info.measure, module.params))
 
 
 if __name__ == "__main__":

@@ -95,16 +95,16 @@ undo_options:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_unused_network import (
     ARGUMENT_SPEC,
     remove,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(remove, module.params, module.check_mode))
+    exit_module(module, partial(remove, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

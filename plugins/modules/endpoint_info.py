@@ -222,7 +222,7 @@ endpoints:
       sample: true
     error:
       description:
-        - Why no whole answer came, as C(kind), C(message) and C(cure), else null. C(kind) is one of the following.
+        - Why no whole answer came, as C(kind), C(message) and C(hint), else null. C(kind) is one of the following.
         - V(dns), the name is not resolved. V(refused), nothing listens. V(timeout), the connection is not taken in time.
           V(unreachable), there is no way there.
         - V(no_answer), the connection is taken and nothing comes in time. V(unfinished), the answer begins and does not end in time.
@@ -329,7 +329,7 @@ endpoints:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import secrets_in
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._endpoint_info import ARGUMENT_SPEC, measure
 
@@ -339,7 +339,7 @@ def main():
     # The URLs come back among the arguments of the module.
     for endpoint in module.params["endpoints"]:
         module.no_log_values.update(secrets_in(endpoint["url"]))
-    answer(module, partial(measure, module.params))
+    exit_module(module, partial(measure, module.params))
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ reachable:
   type: bool
   sample: true
 error:
-  description: Why there is nothing to measure, as C(kind) (V(no_inotify)), C(message) and C(cure); else null.
+  description: Why there is nothing to measure, as C(kind) (V(no_inotify)), C(message) and C(hint); else null.
   returned: always
   type: dict
   sample: null
@@ -228,7 +228,7 @@ directories:
       type: bool
       returned: always
     error:
-      description: Why nothing is known of it, as C(kind) (V(hung) or V(failed)), C(message), C(cure); else null.
+      description: Why nothing is known of it, as C(kind) (V(hung) or V(failed)), C(message), C(hint); else null.
       type: dict
       returned: always
     exists: {description: Whether it exists., type: bool, returned: always}
@@ -336,13 +336,13 @@ forecast:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _file_events_info
 
 
 def main():
     module = AnsibleModule(argument_spec=_file_events_info.ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(_file_events_info.measure, module.params))
+    exit_module(module, partial(_file_events_info.measure, module.params))
 
 
 if __name__ == "__main__":

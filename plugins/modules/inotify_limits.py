@@ -153,7 +153,7 @@ reachable:
   type: bool
   sample: true
 error:
-  description: Why there is nothing to measure, as C(kind) (V(no_inotify)), C(message) and C(cure); else null.
+  description: Why there is nothing to measure, as C(kind) (V(no_inotify)), C(message) and C(hint); else null.
   returned: always
   type: dict
   sample: null
@@ -366,7 +366,7 @@ raised:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify_floors
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl_floors
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _inotify_limits
@@ -390,7 +390,7 @@ def act(module):
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(act, module))
+    exit_module(module, partial(act, module))
 
 
 if __name__ == "__main__":

@@ -317,13 +317,13 @@ totals:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _log_errors_info
 
 
 def main():
     module = AnsibleModule(argument_spec=_log_errors_info.ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(_log_errors_info.measure, module.params))
+    exit_module(module, partial(_log_errors_info.measure, module.params))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ RETURN = r"""
 measured:
   description:
     - 'What was measured, as JSON text: by area, C(measurement) (by probe, what its module documents as its result), C(error) (why
-      probes are missing from it, as C(kind), C(message) and C(cure), or null) and C(seconds).'
+      probes are missing from it, as C(kind), C(message) and C(hint), or null) and C(seconds).'
     - It is text because Ansible walks through every value of a result several times, which for a measurement costs more than all
       the rest of a visit.
   returned: always

@@ -128,7 +128,7 @@ unknown:
   sample: []
 engine:
   description:
-    - Whether this host has a Docker engine, whether it answers, and if not, why (C(kind), C(message), C(cure)).
+    - Whether this host has a Docker engine, whether it answers, and if not, why (C(kind), C(message), C(hint)).
     - C(kind) is V(permission), V(no_engine) (its files are there, its socket is not), V(refused) (nobody listens there), V(timeout),
       V(rejected) (it says no), V(deadline) (there was no time left to ask) or V(failed).
   returned: always
@@ -163,7 +163,7 @@ paths:
         - Of the request, V(http_status), V(http_timeout), V(http_closed), V(not_http) or V(tls).
       type: str
       returned: always
-    error: {description: 'The same as C(kind), C(message) and C(cure).', type: dict, returned: always}
+    error: {description: 'The same as C(kind), C(message) and C(hint).', type: dict, returned: always}
     addresses: {description: What the name resolved to., type: list, elements: str, returned: always}
     address: {description: The address that took the connection., type: str, returned: always}
     silent_addresses:
@@ -292,13 +292,13 @@ daemon:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._network_paths_info import ARGUMENT_SPEC, measure
 
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(measure, module.params))
+    exit_module(module, partial(measure, module.params))
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ error:
       description: The cause in the words of the server or of its client library.
       type: str
       returned: when RV(error) is not null
-    cure:
+    hint:
       description: What to do about it.
       type: str
       returned: when RV(error) is not null
@@ -747,7 +747,7 @@ sessions:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity as pg_activity
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_end_sessions as pg_end_sessions
 
@@ -768,7 +768,7 @@ def main():
         ),
         supports_check_mode=True,
     )
-    answer(module, partial(act, module.params, module.check_mode))
+    exit_module(module, partial(act, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

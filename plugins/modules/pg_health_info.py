@@ -82,7 +82,7 @@ error:
       description: The cause in the words of the server or of its client library.
       type: str
       returned: always
-    cure:
+    hint:
       description: What to do about it.
       type: str
       returned: always
@@ -896,13 +896,13 @@ pending_restart:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_health_info as pg_health_info
 
 
 def main():
     module = AnsibleModule(argument_spec=pg_health_info.ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(pg_health_info.measure, module.params))
+    exit_module(module, partial(pg_health_info.measure, module.params))
 
 
 if __name__ == "__main__":

@@ -305,13 +305,13 @@ objects:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_maintenance as pg_maintenance
 
 
 def main():
     module = AnsibleModule(argument_spec=pg_maintenance.ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(pg_maintenance.maintain, module.params, module.check_mode))
+    exit_module(module, partial(pg_maintenance.maintain, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ reachable:
   type: bool
   sample: true
 error:
-  description: Why it did not, as C(kind), C(message) and C(cure). Null where it did.
+  description: Why it did not, as C(kind), C(message) and C(hint). Null where it did.
   returned: always
   type: dict
   sample: null
@@ -92,7 +92,7 @@ amqp:
       type: float
       returned: always
     error:
-      description: Why it cannot, as C(kind), C(message) and C(cure).
+      description: Why it cannot, as C(kind), C(message) and C(hint).
       type: dict
       returned: always
   sample: {reachable: true, seconds: 0.008, error: null}
@@ -110,7 +110,7 @@ management:
       type: float
       returned: always
     error:
-      description: Why it does not, as C(kind), C(message) and C(cure).
+      description: Why it does not, as C(kind), C(message) and C(hint).
       type: dict
       returned: always
   sample: {reachable: true, seconds: 0.012, error: null}
@@ -325,13 +325,13 @@ dead_letters:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_node_info
 
 
 def main():
     module = AnsibleModule(argument_spec=_rabbitmq_node_info.ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(_rabbitmq_node_info.measure, module.params))
+    exit_module(module, partial(_rabbitmq_node_info.measure, module.params))
 
 
 if __name__ == "__main__":

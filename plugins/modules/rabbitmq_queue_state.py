@@ -162,10 +162,10 @@ reachable:
   type: bool
   sample: true
 error:
-  description: Why it did not, as C(kind), C(message) and C(cure). Null where it did.
+  description: Why it did not, as C(kind), C(message) and C(hint). Null where it did.
   returned: O(state=measured)
   type: dict
-  sample: {kind: refused, message: nothing listens at localhost port 15672, cure: check login_host and login_port}
+  sample: {kind: refused, message: nothing listens at localhost port 15672, hint: check login_host and login_port}
 unknown:
   description: Parts that could not be read, each with C(part), C(reason) and, where there is one, C(hint) (the command that grants the right).
     C(queues[...]) says that RV(queues) lacks those that O(login_user) may not see.
@@ -467,7 +467,7 @@ replayed_messages:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_queue_state
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_acts
 
@@ -508,7 +508,7 @@ def main():
         ],
         supports_check_mode=True,
     )
-    answer(module, partial(act, module.params, module.check_mode))
+    exit_module(module, partial(act, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ EXAMPLES = r"""
 - name: Stop where it cannot be reached, with the reason
   ansible.builtin.assert:
     that: redis_health.reachable
-    fail_msg: "{{ redis_health.error.message }}. {{ redis_health.error.cure }}"
+    fail_msg: "{{ redis_health.error.message }}. {{ redis_health.error.hint }}"
 """
 
 RETURN = r"""
@@ -56,7 +56,7 @@ reachable:
   sample: true
 error:
   description:
-    - Why the server cannot be reached, as C(kind), C(message) and C(cure); else null.
+    - Why the server cannot be reached, as C(kind), C(message) and C(hint); else null.
     - C(kind) is one of V(refused), V(timeout), V(name), V(network), V(closed), V(tls), V(certificate), V(not_redis), V(no_password),
       V(wrong_password), V(protected_mode), V(max_clients), V(busy), V(error), V(deadline).
   returned: always
@@ -230,13 +230,13 @@ host:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._redis_health_info import ARGUMENT_SPEC, measure
 
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(measure, module.params))
+    exit_module(module, partial(measure, module.params))
 
 
 if __name__ == "__main__":

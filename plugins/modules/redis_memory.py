@@ -172,7 +172,7 @@ reachable:
   sample: true
 error:
   description:
-    - Why the server cannot be reached, as C(kind), C(message) and C(cure); else null.
+    - Why the server cannot be reached, as C(kind), C(message) and C(hint); else null.
     - The values of C(kind) are those of M(tracktion.ops.redis_health_info).
   returned: always
   type: dict
@@ -337,7 +337,7 @@ distribution:
 configuration:
   description:
     - What O(state=configured) did; else null. RV(configuration.before) and RV(configuration.after) have C(maxmemory) in bytes and C(maxmemory_policy).
-    - C(persisted) says whether the settings outlive a restart, null where that cannot be known. C(persist_advice) says what to change by hand
+    - C(persisted) says whether the settings outlive a restart, null where that cannot be known. C(persist_hint) says what to change by hand
       where they may not, else it is null.
   returned: when O(state=configured); null in O(state=deleted)
   type: dict
@@ -363,7 +363,7 @@ configuration:
       description: Whether the settings outlive a restart.
       returned: always
       type: bool
-    persist_advice:
+    persist_hint:
       description: What to change by hand.
       returned: always
       type: str
@@ -373,7 +373,7 @@ configuration:
     config_file: /etc/redis/redis.conf
     redis_cli: [redis-cli]
     persisted: true
-    persist_advice: null
+    persist_hint: null
 deletion:
   description:
     - What O(state=deleted) deleted, or would delete in check mode; else null.
@@ -388,7 +388,7 @@ deletion:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._redis_memory import ARGUMENT_SPEC, measure
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import connect
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_change import (
@@ -444,7 +444,7 @@ def main():
         ],
         supports_check_mode=True,
     )
-    answer(module, partial(act, module.params, module.check_mode))
+    exit_module(module, partial(act, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ raised:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tracktion.ops.plugins.module_utils._answer import answer
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl, _sysctl_floors
 
 ARGUMENT_SPEC = {
@@ -179,7 +179,7 @@ def act(module):
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    answer(module, partial(act, module))
+    exit_module(module, partial(act, module))
 
 
 if __name__ == "__main__":

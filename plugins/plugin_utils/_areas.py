@@ -38,29 +38,44 @@ class Area:
 
     @property
     def probes_file(self):
-        return self.file("vars", "main", "probes.yml")
+        return self.file("diagnosis", "probes.yml")
 
     @property
     def checks_file(self):
-        return self.file("vars", "main", "checks.yml")
+        return self.file("diagnosis", "checks.yml")
 
     @property
     def remedies_file(self):
-        return self.file("vars", "main", "remedies.yml")
+        return self.file("diagnosis", "remedies.yml")
 
     @cached_property
     def defaults(self):
         """The role's variables as it ships them, their templates ready for Ansible to fill in."""
         return _trusted(read_yaml(self.file("defaults", "main.yml")) or {})
 
+    def connection(self):
+        """Return the options that every probe and every remedy of the role share, as templates for Ansible."""
+        return _trusted(self._probes.get("connection") or {})
+
     def probes(self):
-        """The role's probes, their templates ready for Ansible to fill in."""
-        return _trusted(read_yaml(self.probes_file)["%s_probes" % self.name])
+        """Return the role's probes by name, the shared options included, as templates for Ansible."""
+        shared = self.connection()
+        return {
+            name: {**probe, "options": {**shared, **(probe.get("options") or {})}}
+            for name, probe in _trusted(self._probes["probes"]).items()
+        }
+
+    @cached_property
+    def _probes(self):
+        data = read_yaml(self.probes_file)
+        if not isinstance(data, dict) or not isinstance(data.get("probes"), dict):
+            raise AnsibleError("%s: must be a mapping with the key probes" % self.probes_file)
+        return data
 
     def libraries(self):
         """The Python libraries that the role's modules import."""
-        path = self.file("vars", "main", "libraries.yml")
-        return read_yaml(path)["%s_libraries" % self.name] if path.exists() else []
+        path = self.file("diagnosis", "libraries.yml")
+        return read_yaml(path) if path.exists() else []
 
     def rows(self, kind):
         """The rows of ``checks.yml`` or ``remedies.yml``, as plain data: the judge compiles them itself."""
@@ -68,10 +83,9 @@ class Area:
         if kind == "remedies" and not path.exists():
             return []
         data = read_yaml(path)
-        name = "%s_%s" % (self.name, kind)
-        if not isinstance(data, dict) or not isinstance(data.get(name), list):
-            raise AnsibleError("%s: must hold the list %s" % (path, name))
-        return data[name]
+        if not isinstance(data, list):
+            raise AnsibleError("%s: must be a list of %s" % (path, kind))
+        return data
 
     @cached_property
     def argument_spec(self):
@@ -130,7 +144,7 @@ def _find_one(name, playbook_dir):
         if area.checks_file.exists():
             return area
     raise AnsibleError(
-        "areas: no role %r with a vars/main/checks.yml was found in %s, in its collection or in the roles path"
+        "areas: no role %r with a diagnosis/checks.yml was found in %s, in its collection or in the roles path"
         % (name, COLLECTION)
     )
 

@@ -35,7 +35,7 @@ class Check(Row):
         "object": str,
         "summary": str,
         "remedy": str,
-        "advice": str,
+        "hint": str,
         "guide": str,
         "why": str,
         "timing": (bool, str),
@@ -55,7 +55,7 @@ class Check(Row):
         if not self.levels:
             raise self.bad("at least one of %s is needed" % ", ".join(LEVELS))
         if self.remedy and self.remedy not in remedies:
-            raise self.bad("remedy: %r is not in %s_remedies" % (self.remedy, area.name))
+            raise self.bad("remedy: %r is not in %s" % (self.remedy, area.remedies_file.name))
         self.remedy = remedies.get(self.remedy)
         self.path = tuple((self.each or self.at).split("."))
 
@@ -63,7 +63,7 @@ class Check(Row):
         expressions = {field: getattr(self, field) for field in ("when", *self.levels)}
         if isinstance(self.timing, str):
             expressions["timing"] = self.timing
-        texts = {field: getattr(self, field) for field in ("object", "summary", "advice")}
+        texts = {field: getattr(self, field) for field in ("object", "summary", "hint")}
         wrapped = {field: "{{ %s }}" % text for field, text in expressions.items() if text}
         return {**wrapped, **{field: text for field, text in texts.items() if text}}
 

@@ -24,15 +24,15 @@ def reason_to_reject(version: str, where: str, in_awx: bool) -> str | None:
     if tuple(int(part) for part in version.split(".")[:2]) >= OLDEST:
         return None
     if in_awx:
-        cure = "Select an execution environment with a newer one in the job template: docs/awx.md of the collection."
+        hint = "Select an execution environment with a newer one in the job template: docs/awx.md of the collection."
     else:
-        cure = "Install a newer one on the controller: `pip install 'ansible-core>=%d.%d'`." % OLDEST
+        hint = "Install a newer one on the controller: `pip install 'ansible-core>=%d.%d'`." % OLDEST
     return "tracktion.ops needs ansible-core %d.%d or later; this is %s (%s%s). %s" % (
         *OLDEST,
         version,
         "execution environment, " if in_awx else "",
         where,
-        cure,
+        hint,
     )
 
 

@@ -78,7 +78,7 @@ def _key(finding: dict) -> tuple:
     status, host = finding["status"], finding["host"]
     summary = shape(finding["summary"], host)
     if status == "unknown":
-        return status, finding["area"], summary, shape(finding["advice"] or "", host)
+        return status, finding["area"], summary, shape(finding["hint"] or "", host)
     if finding["id"] in FAILED_VISITS:
         # The cause, in a sentence of ours; what the host or ssh said follows, with addresses in it.
         return status, finding["id"], summary.partition(". ")[0]

@@ -149,7 +149,7 @@ def finding(name, place, check_id, title, status, summary, why, hint, observed, 
         "threshold": threshold,
         "why": why,
         "guide": GUIDE,
-        "advice": hint,
+        "hint": hint,
         "remedy": None,
         "fingerprint": _judge.fingerprint(check_id, name, subject),
     }

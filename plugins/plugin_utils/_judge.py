@@ -65,11 +65,11 @@ class _Case:
         self.covered = 0
 
     def hear(self, scan):
-        value, reason, cure = self.look()
+        value, reason, hint = self.look()
         if reason:
             self.items += 1
             self.counts["unknown"] += 1
-            self.fired["unknown"].append((None, reason, cure))
+            self.fired["unknown"].append((None, reason, hint))
             return
         items = iter(value if self.check.each else [value])
         current, taken = [None], [0]
@@ -129,7 +129,7 @@ class _Case:
             return False
 
     def look(self):
-        """``(value, None, None)`` where there is something to judge, else ``(None, reason, cure)``."""
+        """``(value, None, None)`` where there is something to judge, else ``(None, reason, hint)``."""
         probe, parts = self.check.path[0], self.check.path[1:]
         measurement = self.outcome["measurement"].get(probe)
         if measurement is None:
@@ -153,7 +153,7 @@ class _Case:
         """The message and the hint of an error. That time ran out on a starved host says nothing of the service."""
         if self.starved and error.get("kind") in OUT_OF_TIME:
             return "not measured: the host was %s" % self.starved, None
-        return error["message"], error.get("cure")
+        return error["message"], error.get("hint")
 
     def reason(self, item):
         """Why an item could not be evaluated, and a hint or null, as the measurement has it."""
@@ -177,8 +177,8 @@ class _Case:
 
     def findings(self):
         for status, fired in self.fired.items():
-            for item, reason, cure in fired:
-                yield self.finding(status, item, reason, cure)
+            for item, reason, hint in fired:
+                yield self.finding(status, item, reason, hint)
             more = self.counts[status] - len(fired) - (self.covered if status == "unknown" else 0)
             if more > 0:
                 yield self.base(status, "(%d more)" % more, "%d more like these are not listed" % more)
@@ -192,19 +192,19 @@ class _Case:
         self.counts["unknown"] = self.items = 1
         return [self.base("unknown", None, "not evaluated: the check cannot use what was measured")]
 
-    def finding(self, status, item, reason, cure):
+    def finding(self, status, item, reason, hint):
         check = self.check
         context = {**self.context, "item": item}
         name = self.render(check.object, context) if check.object and item is not None else None
         if status == "unknown":
             found = self.base(status, name, reason)
-            found["advice"] = cure
+            found["hint"] = hint
             return found
         found = self.base(status, name, self.render(check.summary, context, prose))
         paths, variables = check.evidence[status]
         found["observed"] = {".".join(path): _follow(item, path) for path in paths}
         found["threshold"] = {variable: self.context.get(variable) for variable in variables}
-        found["advice"] = self.render(check.advice, context, prose) if check.advice else None
+        found["hint"] = self.render(check.hint, context, prose) if check.hint else None
         if check.remedy:
             found["remedy"] = check.remedy.proposal(context, found)
         return found
@@ -222,7 +222,7 @@ class _Case:
             "threshold": {},
             "why": self.check.why,
             "guide": self.check.guide,
-            "advice": None,
+            "hint": None,
             "remedy": None,
             "fingerprint": fingerprint(self.check.id, self.host, name),
         }

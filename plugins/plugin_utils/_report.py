@@ -21,7 +21,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _visit_failure,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TEMPLATE = re.compile(r"\{[{%#]")
 REMEDY_FIELDS = ("id", "title", "risk", "data_loss", "does", "target", "vars", "evidence")
 COUNTS = ("checks", "items") + _judge.STATUSES
@@ -94,7 +94,7 @@ def _evaluated(name, area, outcome, extra_checks, judges, starved, covered):
     except Exception as exc:  # pylint: disable=broad-except
         # No host and no area may cost the report of the others.
         message = cut("cannot be evaluated: %s" % (" ".join(str(exc).split()) or type(exc).__name__), 500)
-        error = {"kind": "not_evaluated", "message": message, "cure": None}
+        error = {"kind": "not_evaluated", "message": message, "hint": None}
         outcome["error"] = outcome["error"] or error
         return _judge.judge(area, checks, name, {"measurement": {}, "error": error}, {})
 

@@ -93,7 +93,7 @@ class Prose(Expressions):
     """
 
     BACKTICK = "\ufdd0"
-    HINTS = ("cure", "hint")
+    HINTS = ("hint",)
 
     def __init__(self):
         super().__init__()

@@ -10,7 +10,7 @@ Private to this collection.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,7 @@ NAMES = re.compile(r"\b\w+\b")
 
 @dataclass
 class Settings:
-    """``values`` by name, and by the name of those that have none ``problems``: ``(message, cure)``."""
+    """``values`` by name, and by the name of those that have none ``problems``: ``(message, hint)``."""
 
     values: dict = field(default_factory=dict)
     problems: dict = field(default_factory=dict)
@@ -39,8 +39,8 @@ class Settings:
         found = [self.problems[name] for name in self.problems if names is None or name in names]
         if not found:
             return None
-        cure = next((cure for _message, cure in found if cure), None)
-        return {"kind": "bad_option", "message": "; ".join(message for message, _cure in found), "cure": cure}
+        hint = next((hint for _message, hint in found if hint), None)
+        return {"kind": "bad_option", "message": "; ".join(message for message, _hint in found), "hint": hint}
 
 
 def read(specs: Mapping, defaults: Mapping, variables: Mapping, templar: Any, least: float | None = None) -> Settings:
@@ -56,7 +56,7 @@ def read(specs: Mapping, defaults: Mapping, variables: Mapping, templar: Any, le
         except _options.BadValue as exc:
             settings.problems[name] = (str(exc), "Correct %s." % name)
         except _variables.Unresolved as exc:
-            settings.problems[name] = ("%s: %s" % (name, exc), exc.cure or "Correct %s." % name)
+            settings.problems[name] = ("%s: %s" % (name, exc), exc.hint or "Correct %s." % name)
     return settings
 
 
@@ -121,22 +121,38 @@ def probes(area: _areas.Area, settings: Settings, common: Settings, templar: Any
         error = common.error({"tracktion_visit_timeout", *NAMES.findall(str(template))})
     deadline = "%s_deadline" % area.name
     if not error and deadline not in settings.values and any(is_own(probe) for probe in template.values()):
-        error = {"kind": "bad_option", "message": "%s: the role has no default for it" % deadline, "cure": None}
+        error = {"kind": "bad_option", "message": "%s: the role has no default for it" % deadline, "hint": None}
     if error:
         return None, error
     try:
         return _filled(templar, template, {**common.values, **settings.values}), None
     except (_variables.Unresolved, _variables.Omitted) as exc:
         message = "%s: a probe cannot be filled in: %s" % (area.probes_file, exc)
-        return None, {"kind": "bad_option", "message": message, "cure": None}
+        return None, {"kind": "bad_option", "message": message, "hint": None}
 
 
 def name_variables(area: _areas.Area, measurement: Mapping) -> None:
-    """Where a module rejects an option, let the area's measurement name the role's variable instead."""
+    """Where a module names one of its options, let the area's measurement name the role's variable that fills it."""
     for name, probe in area.probes().items():
-        error = (measurement.get(name) or {}).get("error")
+        measured = measurement.get(name) or {}
+        error = measured.get("error")
+        names = {"deadline": "%s_deadline" % area.name, **_variables_by_option(probe)}
         if error and error.get("kind") == "bad_option":
-            _rename(error, {"deadline": "%s_deadline" % area.name, **_variables_by_option(probe)})
+            _rename(error, names)
+        for entry in (error, *(measured.get("unknown") or [])):
+            if entry and entry.get("hint"):
+                entry["hint"] = _renamed(entry["hint"], {name for name in names if "_" in name}, names)
+
+
+def connection(area: _areas.Area, variables: Mapping, templar: Any) -> Settings:
+    """The shared options of the area's probes and remedies, by the name of the option."""
+    found = Settings()
+    for option, template in area.connection().items():
+        name = NAME_ONLY.fullmatch(template).group(1)
+        one = read_one(name, area, variables, templar)
+        found.problems.update(one.problems)
+        found.values[option] = one.values.get(name)
+    return found
 
 
 def _variables_by_option(probe: Mapping) -> dict:
@@ -149,8 +165,13 @@ def _rename(error: dict, names: dict) -> None:
     # At the start, where a module names its option, or quoted, where Ansible does.
     leading = re.compile(r"^(%s)(?=[:.\[])|(?<=')(%s)(?=')" % (options, options))
     error["message"] = leading.sub(lambda found: names[found.group()], error["message"])
-    if error.get("cure"):
-        error["cure"] = re.sub(r"\b(%s)\b" % options, lambda found: names[found.group()], error["cure"])
+    if error.get("hint"):
+        error["hint"] = _renamed(error["hint"], names, names)
+
+
+def _renamed(text: str, options: Iterable, names: dict) -> str:
+    """``text`` with the variable in the place of each of the ``options``. One without an underscore may be a word."""
+    return re.sub(r"\b(%s)\b" % "|".join(map(re.escape, options)), lambda found: names[found.group()], text)
 
 
 def is_own(probe: Mapping) -> bool:

@@ -38,7 +38,7 @@ FORMS = 256
 ERROR = {
     "kind": {"type": "str", "returned": "always"},
     "message": {"type": "str", "returned": "always"},
-    "cure": {"type": "str", "returned": "sometimes"},
+    "hint": {"type": "str", "returned": "sometimes"},
 }
 ENTRY = {
     "part": {"type": "str", "returned": "always"},

@@ -75,8 +75,8 @@ def body(finding, shown, worst=None, command=None):
     if numbers:
         lines += labelled("seen", numbers + ("   limit: " + limits if limits else ""))
     lines += labelled("why", finding["why"])
-    if finding["advice"]:
-        lines += labelled("do", finding["advice"])
+    if finding["hint"]:
+        lines += labelled("do", finding["hint"])
     remedy = finding["remedy"]
     command = command or (remedy and remedy["command"])
     if remedy and command in shown:
@@ -111,8 +111,8 @@ def unknown_block(finding, ids, paint, hosts=""):
         )
     ]
     lines += labelled("", finding["summary"])
-    if finding["advice"]:
-        lines += labelled("do", finding["advice"])
+    if finding["hint"]:
+        lines += labelled("do", finding["hint"])
     return lines + labelled("checks", ", ".join(each.partition(".")[2] for each in ids))
 
 
@@ -142,8 +142,8 @@ def painter(colour):
 
 
 def by_reason(findings):
-    """``{(area, reason, advice): findings}`` of checks that could not run."""
+    """``{(area, reason, hint): findings}`` of checks that could not run."""
     groups = {}
     for finding in findings:
-        groups.setdefault((finding["area"], finding["summary"], finding["advice"]), []).append(finding)
+        groups.setdefault((finding["area"], finding["summary"], finding["hint"]), []).append(finding)
     return groups

@@ -21,9 +21,9 @@ PLUGIN = re.compile(r"The (lookup|filter|test) plugin '([\w.]+)'")
 class Unresolved(Exception):
     """A value that cannot be had: its template fails, or it cannot be decrypted. Holds the reason, never the value."""
 
-    def __init__(self, reason: str, cure: str | None = None) -> None:
+    def __init__(self, reason: str, hint: str | None = None) -> None:
         super().__init__(reason)
-        self.cure = cure
+        self.hint = hint
 
 
 class Omitted(Exception):

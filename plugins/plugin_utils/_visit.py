@@ -108,4 +108,4 @@ def unmeasured(kind: str, message: str) -> dict:
 
 
 def _error(kind: str, message: str) -> dict:
-    return {"kind": kind, "message": cut(" ".join(message.split()), 500), "cure": None}
+    return {"kind": kind, "message": cut(" ".join(message.split()), 500), "hint": None}

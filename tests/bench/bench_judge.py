@@ -49,7 +49,7 @@ def area(folder):
     options = {"queues_warning": {"type": "int"}, "queues_critical": {"type": "int"}}
     for name, data in {
         "meta/argument_specs.yml": {"argument_specs": {"main": {"options": options}}},
-        "vars/main/checks.yml": {"queues_checks": rows},
+        "diagnosis/checks.yml": rows,
     }.items():
         path = folder / name
         path.parent.mkdir(parents=True)

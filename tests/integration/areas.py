@@ -31,7 +31,7 @@ def visit(name, settings=None, before=None):
     variables = {**load(area.file("defaults", "main.yml")), "tracktion_sample_seconds": 1, **(settings or {})}
     templar = Templar(loader=loader, variables=variables)
     settings = templar.template(variables)
-    probes = templar.template(load(area.probes_file)["%s_probes" % name])
+    probes = templar.template(area.probes())
     # A measuring process without privileges could not read the files of a checkout that is ours alone.
     for probe in probes.values():
         _measures.load(probe["module"])

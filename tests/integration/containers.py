@@ -36,7 +36,7 @@ def sound(findings):
     for finding in findings:
         assert finding["status"] in ("info", "warning", "critical"), finding
         assert not finding["summary"].startswith(finding["title"]), finding["summary"]
-        assert "is undefined" not in (finding["advice"] or ""), finding["advice"]
+        assert "is undefined" not in (finding["hint"] or ""), finding["hint"]
         assert "None" not in finding["summary"], finding["summary"]
         if finding["remedy"]:
             assert finding["remedy"]["problem"] is None

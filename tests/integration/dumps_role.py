@@ -92,9 +92,9 @@ def write(roles):
     contents = {
         "defaults/main.yml": DEFAULTS,
         "meta/argument_specs.yml": {"argument_specs": {"main": {"options": options}}},
-        "vars/main/probes.yml": {"dumps_probes": {"listing": listing}},
-        "vars/main/checks.yml": {"dumps_checks": [check(ending) for ending in REMEDIES]},
-        "vars/main/remedies.yml": {"dumps_remedies": [remedy(ending) for ending in REMEDIES]},
+        "diagnosis/probes.yml": {"probes": {"listing": listing}},
+        "diagnosis/checks.yml": [check(ending) for ending in REMEDIES],
+        "diagnosis/remedies.yml": [remedy(ending) for ending in REMEDIES],
         **{"tasks/remediate/%s.yml" % name: [BEFORE, FILL] for name in ("fill", "rewrite", "replace")},
         "tasks/remediate/touch.yml": [BEFORE, TOUCH],
     }

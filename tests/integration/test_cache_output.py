@@ -59,8 +59,8 @@ def test_the_command_that_removes_a_key_removes_it_and_no_other(each_redis):
         client.set(name, "x" * 5000)
     found = each_redis.findings(**inside(each_redis, cache_big_key_info_bytes=4000))["cache.big_key"]
     assert len(found) == len(HOSTILE)
-    assert "".join(finding["summary"] + finding["advice"] for finding in found).isprintable()
-    script = "\n".join(command for finding in found for command in commands(finding["advice"]))
+    assert "".join(finding["summary"] + finding["hint"] for finding in found).isprintable()
+    script = "\n".join(command for finding in found for command in commands(finding["hint"]))
     assert paste(each_redis, script) == "\n".join(["1"] * len(HOSTILE))
     assert client.keys() == [b"bystander"]
 
@@ -70,7 +70,7 @@ def test_the_command_that_ends_a_client_ends_it(redis8):
     number = victim.client_id()
     found = redis8.findings(**inside(redis8, cache_client_buffer_warning=1))["cache.client_buffers"]
     (finding,) = [finding for finding in found if "touch" in finding["summary"]]
-    (command,) = commands(finding["advice"])
+    (command,) = commands(finding["hint"])
     assert paste(redis8, command) == "1"
     assert number not in {int(client["id"]) for client in redis8.redis().client_list()}
 
@@ -81,10 +81,7 @@ def test_the_hint_for_a_missing_right_gives_that_right(redis8):
             login = {"cache_" + name: value for name, value in login.items()}
             found = redis8.findings(**inside(redis8, **login))
             hints = {
-                finding["advice"]
-                for findings in found.values()
-                for finding in findings
-                if finding["status"] == "unknown"
+                finding["hint"] for findings in found.values() for finding in findings if finding["status"] == "unknown"
             }
             assert len(hints) == 2
             script = "\n".join(command for hint in hints for command in commands(hint))
@@ -118,7 +115,7 @@ def test_the_other_printed_commands_are_accepted(redis8):
     client.slowlog_reset()
     try:
         (finding,) = redis8.findings(**inside(redis8))["cache.slow_commands"]
-        (command,) = commands(finding["advice"])
+        (command,) = commands(finding["hint"])
         assert (finding["status"], paste(redis8, command)) == ("unknown", "OK")
         assert client.config_get("slowlog-log-slower-than")["slowlog-log-slower-than"] == "10000"
     finally:
@@ -126,7 +123,7 @@ def test_the_other_printed_commands_are_accepted(redis8):
     context = {"item": {"id": 1}, "measured": {"service": {"redis_cli": ["redis-cli", "-h", redis8.server.address]}}}
     wanted = {"cache." + name for name in ("peak_memory", "rejected_connections", "rdb_save_old", "error_replies")}
     rows = [row for row in _areas.find(["cache"])[0].rows("checks") if row["id"] in wanted]
-    script = [command for row in rows for command in commands(_rows.render(row["advice"], context))]
+    script = [command for row in rows for command in commands(_rows.render(row["hint"], context))]
     assert len(script) == 5
     assert "ERR" not in paste(redis8, "\n".join(script))
 

@@ -169,14 +169,14 @@ def test_what_is_amiss_with_containers_of_podman_is_told(engine, app):
     assert "exit code 3" in stopped["summary"]
     # The next step is one that this engine understands.
     command = "podman --url %s logs --tail 50 failed" % engine.host
-    assert command in stopped["advice"]
+    assert command in stopped["hint"]
     assert engine.attempt(*command.split()[1:]).returncode == 0
 
 
 def test_a_health_check_that_nobody_makes_is_told_with_how_podman_makes_it(engine, app):
     engine.start("waiting", options=(*SOUND, "--health-cmd", "true"), labels=of(app, "web"))
     (finding,) = sound(look(engine, containers_starting_seconds_warning=0)["containers.starting_long"])
-    assert "timers of systemd" in finding["advice"]
+    assert "timers of systemd" in finding["hint"]
 
 
 def test_a_container_of_podman_without_a_health_check_works_once_it_stays_up(engine, app):
@@ -350,15 +350,15 @@ def test_a_socket_that_is_not_for_us_is_told_with_whom_it_is_for(rootless):
     assert sdk.__version__
     nobody = partial(become, SOMEBODY)
     with as_of_a_user(rootless.socket) as host:
-        cures = {
+        hints = {
             host: "--become-user=%s`" % SOMEBODY_ELSE,
             "unix://" + SOCKET: "group docker",
         }
-        for docker_host, cure in cures.items():
+        for docker_host, hint in hints.items():
             found = diagnose("containers", {"containers_docker_host": docker_host}, before=nobody)
             (finding,) = found["containers.unreachable"]
             assert "not allowed" in finding["summary"]
-            assert cure in finding["advice"]
+            assert hint in finding["hint"]
             # And of the rest nothing is known.
             assert {each["status"] for findings in found.values() for each in findings} == {"unknown"}
         logs = {"logs_docker_host": host}

@@ -147,7 +147,7 @@ def test_a_worker_that_was_killed_once_is_not_why_the_service_stopped(app):
     assert set(found) == {"containers.stopped"}
     (finding,) = sound(found["containers.stopped"])
     assert "exit code 143: SIGTERM: stopped on request; before, the kernel had killed" in finding["summary"]
-    assert "Somebody stopped it" in finding["advice"]
+    assert "Somebody stopped it" in finding["hint"]
 
 
 def test_a_service_that_its_restart_policy_gave_up_on_is_down(app):
@@ -170,7 +170,7 @@ def test_a_service_that_was_stopped_though_its_policy_would_restart_it_is_down(a
     assert set(found) == {"containers.stopped"}
     (finding,) = sound(found["containers.stopped"])
     assert finding["status"] == "critical"
-    assert "Somebody stopped it" not in finding["advice"]
+    assert "Somebody stopped it" not in finding["hint"]
 
 
 def test_an_access_control_list_lets_in_whom_the_mode_does_not(app, tmp_path):
@@ -179,8 +179,8 @@ def test_an_access_control_list_lets_in_whom_the_mode_does_not(app, tmp_path):
     options = (*SOUND, *HEALTHY, "--user", "12345:12345", "--volume", "%s:/data:ro" % shared)
     name = app.run("reader", options=options)
     (finding,) = sound(look(app)["containers.path_denied"])
-    # The advice can be pasted, whatever the path is called.
-    command = finding["advice"].split("`")[1]
+    # The hint can be pasted, whatever the path is called.
+    command = finding["hint"].split("`")[1]
     assert shlex.split(command) == ["setfacl", "-R", "-m", "u:12345:rX", "--", str(shared)]
     allow(shared, 12345)
     docker("exec", name, "ls", "/data")
@@ -218,7 +218,7 @@ def test_a_port_that_another_container_holds_is_told_with_its_name(app):
     (finding,) = sound(look(app)["containers.port_taken"])
     assert third in finding["object"]
     assert "container %s holds" % first in finding["summary"]
-    assert first in finding["advice"]
+    assert first in finding["hint"]
 
 
 def test_a_service_that_has_done_its_work_is_no_fault(app):
@@ -323,7 +323,7 @@ def test_an_engine_that_hangs_is_told_in_time(tmp_path):
         assert time.monotonic() - began < 4
     (finding,) = sound(found["containers.unreachable"])
     assert "timeout" in finding["summary"]
-    assert "journalctl" in finding["advice"]
+    assert "journalctl" in finding["hint"]
 
 
 def test_what_is_amiss_with_the_engine_itself_is_told(app, tmp_path):

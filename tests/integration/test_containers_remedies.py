@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The remedies of the containers cure what was found, and touch nothing else; the engine is asked what came of them."""
+"""The remedies of the containers hint what was found, and touch nothing else; the engine is asked what came of them."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def test_the_command_that_is_advised_brings_a_service_back(real):
     docker("rm", "--force", real.web)
     missed = look(real, containers_expected_services=["web"])["containers.missing_service"]
     (finding,) = sound(missed)
-    words = shlex.split(finding["advice"].split("`")[1])
+    words = shlex.split(finding["hint"].split("`")[1])
     assert words[:2] == ["docker", "compose"]
     run(*compose_command(), *words[2:])
     assert inspect(real.web)["State"]["Running"]

@@ -101,8 +101,8 @@ def test_the_large_ones_are_told_with_whose_they_are(app, make):
     assert "%s of the project tracktion-old holds 3.0 GiB" % large in finding["summary"]
     assert (finding["remedy"]["id"], finding["remedy"]["target"]) == (REMEDY, large)
     assert "postgres-data of the project tracktion-old" in finding["remedy"]["does"]
-    # The advice can be pasted.
-    command = finding["advice"].split("`")[1].removeprefix("sudo ")
+    # The hint can be pasted.
+    command = finding["hint"].split("`")[1].removeprefix("sudo ")
     assert "data" in attempt("sh", "-c", command).stdout
     # All together are few enough.
     assert "containers.unused_volume" not in look(app)

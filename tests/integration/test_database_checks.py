@@ -102,7 +102,7 @@ def fires_and_falls_silent(database, name, fault, thing, settings):
                 "its wording could not be rendered: %s" % finding["summary"]
             )
             assert finding["observed"] or name in WITHOUT_NUMBERS
-            assert "is undefined" not in (finding["advice"] or "")
+            assert "is undefined" not in (finding["hint"] or "")
     wait_until(lambda: fired(database.judge(settings), name, thing) == [], "%s to be quiet again" % name, 5)
 
 
@@ -187,7 +187,7 @@ def test_a_role_is_told_what_it_may_not_see(pg17):
     with contextlib.closing(pg17.postgres(superuser=True)):
         assert fired(pg17.judge(role="operator"), "database.insufficient_privilege", None) == []
         (finding,) = fired(pg17.judge(role="application"), "database.insufficient_privilege", None)
-        assert '`GRANT pg_monitor TO "tracktion_user";`' in finding["advice"]
+        assert '`GRANT pg_monitor TO "tracktion_user";`' in finding["hint"]
         hidden = pg17.measure(role="application")["activity"]
         assert hidden["sessions_hidden"] > 0
         assert hidden["connections"]["used"] is None
@@ -218,7 +218,7 @@ def test_an_unreachable_server_is_one_finding_with_its_cure_and_otherwise_unknow
     (finding,) = fired(findings, "database.unreachable", None)
     assert finding["status"] == "critical"
     assert finding["summary"].startswith("authentication: ")
-    assert "login_password" in finding["advice"]
+    assert "login_password" in finding["hint"]
     others = {each["status"] for each in findings if each is not finding}
     assert others == {"unknown"}
     assert fired(pg17.judge(), "database.unreachable", None) == []
@@ -257,7 +257,7 @@ def test_a_standby_that_does_not_keep_up_is_seen_from_both_ends(pg17, standby):
         # It has the system identifier of its primary, and must not be taken for it.
         identities = [pg17.measure(**each)["activity"]["identity"] for each in ({}, {**role, **standby})]
         assert identities[1].startswith(identities[0] + ":standby:")
-        assert "pg_wal_replay_resume" in findings[0]["advice"]
+        assert "pg_wal_replay_resume" in findings[0]["hint"]
         (replica,) = pg17.measure()["health"]["replicas"]
         assert replica["lag_bytes"] > 0
         there.cursor().execute("select pg_wal_replay_resume()")

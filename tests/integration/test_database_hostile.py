@@ -98,7 +98,7 @@ def commands(findings, name, thing=""):
     """The commands that the findings of a check print."""
     found = [finding for finding in findings if finding["id"] == name and thing in (finding["object"] or "")]
     assert found, name
-    return [command for finding in found for command in finding["advice"].split("`")[1::2]]
+    return [command for finding in found for command in finding["hint"].split("`")[1::2]]
 
 
 def paste(pg, *lines):
@@ -187,7 +187,7 @@ def test_the_list_of_libraries_stays_a_list(hostile):
         "item": {"loaded": False, "preloaded_libraries": [library, "auto_explain"]},
         "measured": {"health": {"server": {"database": "tracktion"}}},
     }
-    alter, _create = _rows.render(check.advice, context).split("`")[1::2]
+    alter, _create = _rows.render(check.hint, context).split("`")[1::2]
     try:
         paste(pg, alter)
         written = value(

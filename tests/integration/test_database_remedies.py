@@ -113,6 +113,6 @@ def test_what_a_reindex_left_behind_is_not_built_anew(pg17):
         (finding,) = [found for found in pg17.judge() if found["id"] == "database.left_behind_index"]
         assert not [found for found in pg17.judge() if found["id"] == "database.invalid_index"]
         assert finding["remedy"] is None
-        assert finding["advice"].startswith('Drop it: `DROP INDEX CONCURRENTLY "public"."lab_rebuilt_id_ccnew";`')
-        pg17.psql(finding["advice"].split("`")[1])
+        assert finding["hint"].startswith('Drop it: `DROP INDEX CONCURRENTLY "public"."lab_rebuilt_id_ccnew";`')
+        pg17.psql(finding["hint"].split("`")[1])
         assert pg17.judge() == []

@@ -77,14 +77,14 @@ def roles(tmp_path):
                     }
                 }
             },
-            "vars/main/probes.yml": {
-                "backups_probes": {
+            "diagnosis/probes.yml": {
+                "probes": {
                     "dump": {"module": "ansible.builtin.stat", "options": {"path": "{{ backups_file }}"}},
                     "key": {"module": "ansible.builtin.stat", "options": {"path": "/{{ backups_login_password }}"}},
                 }
             },
-            "vars/main/checks.yml": {"backups_checks": checks or CHECKS},
-            "vars/main/remedies.yml": {"backups_remedies": REMEDIES},
+            "diagnosis/checks.yml": checks or CHECKS,
+            "diagnosis/remedies.yml": REMEDIES,
             "tasks/remediate/take.yml": [],
         }
         for name, data in contents.items():
@@ -184,7 +184,7 @@ def test_a_password_never_leaves_the_host(diagnose, tmp_path):
         ("colour", "red", "unknown field 'colour'"),
         ("critical", "item.exists is", "critical: "),
         ("critical", "not item.exists or backup_file == ''", "backup_file is no variable of its role"),
-        ("remedy", "backups.burn", "'backups.burn' is not in backups_remedies"),
+        ("remedy", "backups.burn", "'backups.burn' is not in remedies.yml"),
     ],
 )
 def test_a_wrong_row_is_refused_before_any_host_is_touched(diagnose, roles, field, value, reason):

@@ -136,7 +136,7 @@ def test_a_wrong_name_is_refused_and_half_an_id_is_nobody(unused):
     assert inspect(unused["Name"])
 
 
-def test_an_engine_that_is_not_there_is_a_failure_with_its_cure(unused):
+def test_an_engine_that_is_not_there_is_a_failure_with_its_hint(unused):
     result = run(unused, docker_host="unix:///nonexistent/docker.sock")
     assert result["failed"]
-    assert "docker_host" in result["cure"]
+    assert "docker_host" in result["hint"]

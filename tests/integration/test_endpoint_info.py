@@ -122,7 +122,7 @@ def test_ways_not_to_answer_are_told_apart(behave, kind, status):
     assert found["error"]["kind"] == kind, found["error"]
     assert (found["status"], found["ok"], found["answered"]) == (status, False, False)
     assert "127.0.0.1:%d" % served.port in found["error"]["message"]
-    assert found["error"]["cure"]
+    assert found["error"]["hint"]
 
 
 def test_ways_not_to_connect_are_told_apart():
@@ -340,7 +340,7 @@ def test_the_wrong_scheme_is_told(authority, healthy):
     with serving({"/": page()}, issue_server(authority, "localhost", (-1, 10))) as served:
         found = ask(served.url().replace("https:", "http:"), timeout=2)
     assert found["error"]["kind"] == "speaks_tls", found["error"]
-    assert "https://" in found["error"]["cure"]
+    assert "https://" in found["error"]["hint"]
 
 
 @pytest.mark.parametrize("suite", ["bookworm", "trixie"])
@@ -366,7 +366,7 @@ def test_a_server_that_wants_a_certificate_of_ours_is_told_of(authority, version
         assert ask(url, ca_cert=authorities, **own)["ok"]
         error = ask(url, ca_cert=authorities)["error"]
     assert error["kind"] == "tls"
-    assert "client_cert" in error["cure"]
+    assert "client_cert" in error["hint"]
 
 
 def test_a_client_shows_its_certificate(authority):

@@ -49,9 +49,9 @@ def test_the_page_has_its_examples():
         "roles/spool/defaults/main.yml",
         "roles/spool/meta/argument_specs.yml",
         "roles/spool/tasks/remediate/set_aside.yml",
-        "roles/spool/vars/main/checks.yml",
-        "roles/spool/vars/main/probes.yml",
-        "roles/spool/vars/main/remedies.yml",
+        "roles/spool/diagnosis/checks.yml",
+        "roles/spool/diagnosis/probes.yml",
+        "roles/spool/diagnosis/remedies.yml",
     ]
 
 

@@ -134,7 +134,7 @@ def test_use_that_was_seen_is_enough_to_be_critical(folder):
 def test_the_watchers_settings_are_shown(settings):
     findings = diagnose("file_watching", {**settings, "file_watching_not_watched_warning": 0})
     (finding,) = fired(findings, "file_watching.subdirectories_not_watched", "warning")
-    assert "WATCH_DIRECTORY=/music, WATCH_EXTENSIONS=.mp3,.flac,.wav." in finding["advice"]
+    assert "WATCH_DIRECTORY=/music, WATCH_EXTENSIONS=.mp3,.flac,.wav." in finding["hint"]
 
 
 def test_limits_below_their_floors():
@@ -164,7 +164,7 @@ def test_the_remedy_asks_for_twice_the_use(settings, folder):
 
 
 def test_every_check_has_a_fault_here():
-    rows = yaml.safe_load((ROOT / "roles/file_watching/vars/main/checks.yml").read_text())["file_watching_checks"]
+    rows = yaml.safe_load((ROOT / "roles/file_watching/diagnosis/checks.yml").read_text())
     ids = {row["id"] for row in rows}
     by_stack = {check_id for fault in FAULTS.values() for check_id in fault.fires}
     in_here = Path(__file__).read_text()

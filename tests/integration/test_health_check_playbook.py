@@ -16,7 +16,7 @@ from tests.integration.http_servers import page, serving
 from tests.integration.playbooks import LOCAL, ROOT, inventory, run_playbook
 
 LINE = re.compile(r"^(OK|WARNING|CRITICAL|UNKNOWN) +(\S+) +(\w+) +(.+)$", re.MULTILINE)
-AREAS = {path.parents[2].name for path in (ROOT / "roles").glob("*/vars/main/checks.yml")}
+AREAS = {path.parents[1].name for path in (ROOT / "roles").glob("*/diagnosis/checks.yml")}
 
 # The areas that look at the stack alone.
 SERVICES = ("cache", "database", "message_queue", "service_health")

@@ -130,7 +130,7 @@ def test_an_error_that_was_not_there_before(tmp_path):
     assert not fired(all_new, "new_error_signature")
     (burst,) = fired(all_new, "error_burst")
     assert "Most often (15 times): lost the broker" in burst["summary"]
-    assert "6 times: no space left." in burst["advice"]
+    assert "6 times: no space left." in burst["hint"]
 
 
 def test_an_error_a_moment_after_a_repair_is_no_burst(tmp_path):
@@ -157,12 +157,12 @@ def test_a_service_that_stops_completing(lab, settings):
 
 def test_a_signature_of_ones_own(lab, settings):
     own = [
-        {"id": "broken_frame", "pattern": "invalid frame", "meaning": "the file is damaged", "advice": "Rip it again."}
+        {"id": "broken_frame", "pattern": "invalid frame", "meaning": "the file is damaged", "hint": "Rip it again."}
     ]
     with lab.fault("errors-burst"):
         findings = diagnose("logs", {**settings, "logs_own_signatures": own})
     (finding,) = fired(findings, "known_signature", object="bursting_service: broken_frame")
-    assert finding["advice"].startswith("Rip it again.")
+    assert finding["hint"].startswith("Rip it again.")
     assert "(600 times)" in finding["summary"]
 
 

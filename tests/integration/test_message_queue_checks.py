@@ -107,7 +107,7 @@ def sound(findings):
     for finding in findings:
         assert finding["status"] in ("info", "warning", "critical"), finding
         assert finding["title"] not in finding["summary"], finding["summary"]
-        assert "is undefined" not in (finding["advice"] or ""), finding["advice"]
+        assert "is undefined" not in (finding["hint"] or ""), finding["hint"]
         assert finding["why"]
     return findings
 
@@ -176,7 +176,7 @@ def test_the_management_api_is_off_and_amqp_still_answers(one):
         found = one.diagnose(message_queue_expected_queues=expected)
     (finding,) = sound(found["message_queue.management_unreachable"])
     assert finding["observed"] == {"reachable": False}
-    assert "rabbitmq_management" in finding["advice"]
+    assert "rabbitmq_management" in finding["hint"]
     assert "message_queue.unreachable" not in found
     # What AMQP alone tells is judged, and all else is unknown.
     assert [finding["object"] for finding in sound(found["message_queue.missing_queue"])] == ["/ lab.missing"]
@@ -209,7 +209,7 @@ def test_a_user_without_permissions_is_not_told_that_all_is_well(one):
     found = one.diagnose(**watching)
     assert [finding["object"] for finding in sound(found["message_queue.vhost_hidden"])] == ["vhost /"]
     (finding,) = sound(found["message_queue.unreachable"])
-    assert (finding["status"], "set_permissions" in finding["advice"]) == ("warning", True)
+    assert (finding["status"], "set_permissions" in finding["hint"]) == ("warning", True)
     # Permissions that match nothing are enough.
     one.user("lab.watcher", tags="monitoring", permissions={"/": "^$"})
     assert one.diagnose(**watching) == {}
@@ -220,7 +220,7 @@ def test_a_user_without_the_tag_may_use_amqp_only(one):
     service = {"message_queue_login_user": "lab.service", "message_queue_login_password": "lab.service"}
     found = one.diagnose(**service)
     (finding,) = found["message_queue.management_unreachable"]
-    assert "set_user_tags" in finding["advice"]
+    assert "set_user_tags" in finding["hint"]
     assert "message_queue.unreachable" not in found
 
 
@@ -247,7 +247,7 @@ def test_unreachable_names_the_cause_and_the_option(one, how):
     (finding,) = sound(one.diagnose(**settings)["message_queue.unreachable"])
     assert finding["status"] == "critical"
     assert finding["summary"].startswith(kind + ":")
-    assert option in finding["advice"]
+    assert option in finding["hint"]
 
 
 def test_a_broker_that_hangs_is_given_up_in_time(one):
@@ -377,4 +377,4 @@ def test_a_queue_whose_consumer_nobody_has_named_gets_no_action(one):
     assert finding["remedy"]["denied"] is True
     assert finding["remedy"]["problem"] is None
     assert finding["remedy"]["does"].startswith("nothing: message_queue_consumers does not say")
-    assert "message_queue_consumers" in finding["advice"]
+    assert "message_queue_consumers" in finding["hint"]

@@ -50,7 +50,7 @@ def listener():
 def unknown(findings):
     """What is said of each check: why it is unknown, and the hint."""
     return {
-        finding["id"]: "%s. %s" % (finding["summary"], finding["advice"])
+        finding["id"]: "%s. %s" % (finding["summary"], finding["hint"])
         for listed in findings.values()
         for finding in listed
     }
@@ -72,8 +72,8 @@ def test_a_fault_of_the_stack_fires_its_checks_and_no_other(lab, settings, name)
         for finding in listed:
             assert finding["status"] != "unknown", finding
             # Whatever fires says what to do next, in words that could be made.
-            assert finding["remedy"] or finding["advice"], finding
-            assert finding["title"] + " (" not in finding["summary"] + (finding["advice"] or ""), finding
+            assert finding["remedy"] or finding["hint"], finding
+            assert finding["title"] + " (" not in finding["summary"] + (finding["hint"] or ""), finding
     assert diagnose("network", settings) == {}
 
 
@@ -96,7 +96,7 @@ def test_a_stopped_server_is_named_where_its_name_cannot_be_resolved(lab, settin
     with lab.stopped("rabbitmq"):
         (finding, *_others) = fired(diagnose("network", settings), "network.path_dns", "critical")
     assert "%s is exited" % lab.container("rabbitmq") in finding["summary"]
-    assert finding["advice"].startswith("Start it: `docker start %s`" % lab.container("rabbitmq"))
+    assert finding["hint"].startswith("Start it: `docker start %s`" % lab.container("rabbitmq"))
 
 
 def test_a_bad_status_is_a_warning(settings):
@@ -280,7 +280,7 @@ def test_without_privilege_nothing_is_ok(settings):
     assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
 
 
-def test_rules_that_no_program_can_tell_of_are_unknown_with_their_cure(lab, settings, tmp_path):
+def test_rules_that_no_program_can_tell_of_are_unknown_with_their_hint(lab, settings, tmp_path):
     install_programs({"nft": ("nftables",)})
     with lab.fault("published-port-dead"):
         findings = diagnose("network", settings, before=partial(faults.without_nft, tmp_path))

@@ -57,8 +57,8 @@ def test_who_has_no_network_of_its_own(start, to, check, told, advised):
     (finding,) = ways((start, to)).values()
     assert (finding["id"], finding["status"]) == ("network." + check, "critical")
     assert told in finding["summary"]
-    assert advised.replace("{project}", PROJECT) in finding["advice"]
-    assert "network connect" not in finding["advice"]
+    assert advised.replace("{project}", PROJECT) in finding["hint"]
+    assert "network connect" not in finding["hint"]
 
 
 @pytest.mark.parametrize("how", ["restarted", "made anew"])
@@ -73,7 +73,7 @@ def test_who_shares_a_network_that_is_no_more(modes, how):
         assert set(found) == {"side-1 -> web:8000", "web-1 -> side:8000"}
         for finding in found.values():
             assert finding["id"] == "network.not_on_common_network"
-            assert "--force-recreate --no-deps -- side" in finding["advice"]
+            assert "--force-recreate --no-deps -- side" in finding["hint"]
         assert "leads nowhere" in found["side-1 -> web:8000"]["summary"]
     finally:
         modes.make("side")
@@ -93,7 +93,7 @@ def test_a_service_that_does_not_stay_up_is_to_be_looked_at_not_started(modes):
         wait_until(waits_long, "a container that is restarted again and again", 30)
         (finding,) = ways(("web", "db:8000")).values()
         assert "is restarting" in finding["summary"]
-        assert finding["advice"].startswith("Why it does not stay up: `docker logs")
+        assert finding["hint"].startswith("Why it does not stay up: `docker logs")
     finally:
         modes.make("db")
         modes.make("side")
@@ -108,7 +108,7 @@ def test_an_address_of_a_name_that_nobody_has(modes):
     (finding,) = ways(("web", "cluster:8000")).values()
     assert (finding["id"], finding["status"]) == ("network.path_timeout", "warning")
     assert "no answer comes from %s" % free in finding["summary"]
-    assert "grep -F -e %s" % free in finding["advice"]
+    assert "grep -F -e %s" % free in finding["hint"]
 
 
 def test_processes_that_the_files_of_the_engine_only_remember(modes, tmp_path):

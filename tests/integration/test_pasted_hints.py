@@ -32,8 +32,8 @@ def advised(findings, check_id):
     """The findings of a check by their object, each with its commands."""
     found = {}
     for finding in areas.fired(findings, check_id):
-        assert is_inert("".join(commands(finding["advice"])))
-        found[finding["object"]] = commands(finding["advice"])
+        assert is_inert("".join(commands(finding["hint"])))
+        found[finding["object"]] = commands(finding["hint"])
     return found
 
 
@@ -133,5 +133,5 @@ def test_forged_labels_are_words_and_nothing_else(hostile, shell):
     assert shell.words(let_in) == [["setfacl", "-R", "-m", "u:12345:rX", "--", str(hostile.shared)]]
     for listed in findings.values():
         for finding in listed:
-            for command in commands(finding["advice"] or ""):
+            for command in commands(finding["hint"] or ""):
                 shell.paste(command)

@@ -67,7 +67,7 @@ def refused(pg, **login):
 def test_why_it_cannot_connect_is_told_apart(pg15, login, kind, option):
     error, seconds = refused(pg15, **login)
     assert error["kind"] == kind
-    assert option in error["cure"]
+    assert option in error["hint"]
     assert seconds < 1
 
 
@@ -77,7 +77,7 @@ def test_a_certificate_is_checked(pg17):
     assert pg17.psql(mine) == "True"
     error, _seconds = refused(pg17, ssl_mode="verify-ca", ca_cert="/etc/ssl/certs/ca-certificates.crt")
     assert error["kind"] == "tls"
-    assert "ca_cert" in error["cure"]
+    assert "ca_cert" in error["hint"]
 
 
 def test_packets_that_get_lost(pg15):
@@ -160,7 +160,7 @@ def test_a_server_that_is_starting_up(pg15):
         run(*AS_POSTGRES, "pg_ctl", "-D", "/tmp/restored", "-m", "immediate", "-s", "stop")
         run("rm", "-rf", "/tmp/restored")
     assert error["kind"] == "starting_up"
-    assert "do not restart" in error["cure"]
+    assert "do not restart" in error["hint"]
 
 
 def test_a_server_that_freezes():
@@ -523,7 +523,7 @@ def test_one_run_ends_no_more_than_it_may(pg17):
         assert pg17.psql("select count(*) from pg_stat_activity where application_name = 'lab many'") == "1"
 
 
-def test_a_session_it_may_not_signal_is_a_failure_with_its_cure(pg17):
+def test_a_session_it_may_not_signal_is_a_failure_with_its_hint(pg17):
     with session(pg17, "select 1", superuser=True, application_name="lab superior"):
         done = end(pg17, pids=[named(pg17, "lab superior")])
         assert alive(pg17, "lab superior")
@@ -574,7 +574,7 @@ def test_the_module_measures_what_it_cannot_reach_and_fails_where_it_was_to_act(
     assert "pids" in nobody["msg"]
 
 
-def test_a_missing_library_is_a_failure_with_its_cure(pg17):
+def test_a_missing_library_is_a_failure_with_its_hint(pg17):
     forget()
     for module in ("pg_activity", "pg_health_info"):
         failed = run_module(module, pg17.login(), before=lambda: sys.modules.update(psycopg2=None))

@@ -213,7 +213,7 @@ def test_nothing_is_done_to_what_is_not_named(pg17, options, option):
     assert failed["msg"].startswith(option)
 
 
-def test_a_server_that_is_not_there_is_a_failure_with_its_cure(pg17):
+def test_a_server_that_is_not_there_is_a_failure_with_its_hint(pg17):
     failed = maintain(pg17, "vacuum", NAMED, login_port=1)
     assert (failed["failed"], failed["kind"]) == (True, "refused")
     assert "login_port" in failed["msg"]

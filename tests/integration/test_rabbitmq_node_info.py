@@ -69,7 +69,7 @@ def test_tls_that_is_not_trusted_is_named(lab):
         return
     said = info(lab, ca_cert=None)
     assert (said["reachable"], said["error"]["kind"], said["management"]["error"]["kind"]) == (False, "tls", "tls")
-    assert "ca_cert" in said["error"]["cure"]
+    assert "ca_cert" in said["error"]["hint"]
     assert info(lab, ca_cert=None, validate_certs=False)["amqp"]["reachable"]
     certificate = {"client_cert": str(lab.server.client_cert), "client_key": str(lab.server.client_key)}
     assert info(lab, **certificate)["management"]["reachable"]
@@ -130,5 +130,5 @@ def test_a_broker_that_starts_is_never_taken_for_a_healthy_one(plain):
                 assert said[way]["error"]["kind"] in ("refused", "closed", "timeout", "server_error", "protocol"), said[
                     way
                 ]
-                assert said[way]["error"]["cure"]
+                assert said[way]["error"]["hint"]
         time.sleep(0.3)

@@ -431,7 +431,7 @@ def test_cannot_connect_is_data_when_measuring(lab):
     assert "failed" not in said
     assert (said["reachable"], said["queues"], said["totals"]) == (False, None, None)
     assert said["error"]["kind"] == "refused"
-    assert "login_port" in said["error"]["cure"]
+    assert "login_port" in said["error"]["hint"]
     assert lab.server.password not in json.dumps(said)
 
 
@@ -513,7 +513,7 @@ def test_what_is_no_broker_is_given_up_in_time(one, answer):
         said = one.run(login_port=port, amqp_port=port, timeout=1, deadline=2)
         assert time.monotonic() - began < 4
     assert (said["reachable"], said["error"]["kind"]) == (False, kind)
-    assert "login_port" in said["error"]["cure"] or "login_port" in said["error"]["message"]
+    assert "login_port" in said["error"]["hint"] or "login_port" in said["error"]["message"]
 
 
 def test_options_that_make_no_sense_are_named(one):

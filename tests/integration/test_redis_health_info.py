@@ -126,7 +126,7 @@ def test_each_refusal_is_told_apart(each_redis):
     assert (wrong["kind"], "not-it" in wrong["message"]) == ("wrong_password", False)
     assert turned_away(each_redis, login_user="nobody")["kind"] == "wrong_password"
     missing = turned_away(each_redis, login_password=None)
-    assert (missing["kind"], "login_password" in missing["cure"]) == ("no_password", True)
+    assert (missing["kind"], "login_password" in missing["hint"]) == ("no_password", True)
     assert turned_away(each_redis, tls=True, timeout=0.5)["kind"] == "tls"
 
 
@@ -136,7 +136,7 @@ def test_a_server_that_never_answers_costs_one_timeout(redis8):
         found = redis8.health(login_port=port, timeout=0.5)
         assert time.monotonic() - started < 1.5
     assert found["error"]["kind"] == "timeout"
-    assert "timeout" in found["error"]["cure"]
+    assert "timeout" in found["error"]["hint"]
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"])
@@ -188,7 +188,7 @@ def test_a_server_busy_with_a_script_is_told_from_a_dead_one(each_redis):
         each_redis.redis().script_kill()
         thread.join()
         client.config_set("busy-reply-threshold", 5000)
-    assert (found["kind"], "SCRIPT KILL" in found["cure"]) == ("busy", True)
+    assert (found["kind"], "SCRIPT KILL" in found["hint"]) == ("busy", True)
 
 
 def run_for_ever(found):
@@ -206,9 +206,9 @@ def test_tls_is_spoken_and_certificates_are_checked(with_tls, tmp_path):
     other = make_certificates(tmp_path, "client").ca_cert
     for options in ({}, {"ca_certs": str(other)}):
         found = turned_away(with_tls, **tls, **options)
-        assert (found["kind"], "ca_certs" in found["cure"]) == ("certificate", True)
+        assert (found["kind"], "ca_certs" in found["hint"]) == ("certificate", True)
     plain = turned_away(with_tls, timeout=1)
-    assert (plain["kind"] in ("closed", "not_redis"), "tls" in plain["cure"]) == (True, True)
+    assert (plain["kind"] in ("closed", "not_redis"), "tls" in plain["hint"]) == (True, True)
 
 
 def test_a_file_that_is_no_certificate_names_its_option(with_tls, tmp_path):

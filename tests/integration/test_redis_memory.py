@@ -231,12 +231,12 @@ def test_less_than_is_used_is_refused_unless_told(redis8):
         for check in (True, False):
             result = redis8.memory(state="configured", maxmemory="5mb", check=check)
             assert result["failed"] is True
-            assert "allow_eviction" in result["cure"]
+            assert "allow_eviction" in result["hint"]
             assert in_force(client)[0] == "0"
         result = redis8.memory(state="configured", maxmemory="5mb", allow_eviction=True, persist=False)
         assert result["changed"] is True
         assert in_force(client)[0] == str(5 * MEBIBYTE)
-        assert "persist is false" in result["configuration"]["persist_advice"]
+        assert "persist is false" in result["configuration"]["persist_hint"]
         client.config_set("maxmemory", "0")
         client.delete("lab:fill")
 
@@ -261,7 +261,7 @@ def test_a_file_that_cannot_be_written_is_named(redis7):
     assert result["changed"] is True
     assert in_force(client)[0] == str(222 * MEBIBYTE)
     assert result["configuration"]["persisted"] is False
-    assert "/etc/redis/lab.conf" in result["configuration"]["persist_advice"]
+    assert "/etc/redis/lab.conf" in result["configuration"]["persist_hint"]
 
 
 def test_a_server_without_a_file_says_which_flags_to_add():
@@ -269,7 +269,7 @@ def test_a_server_without_a_file_says_which_flags_to_add():
         result = found.memory(state="configured", maxmemory="111mb", distribution="none")
         assert result["changed"] is True
         assert result["configuration"]["persisted"] is False
-        assert "--maxmemory %d" % (111 * MEBIBYTE) in result["configuration"]["persist_advice"]
+        assert "--maxmemory %d" % (111 * MEBIBYTE) in result["configuration"]["persist_hint"]
         assert found.memory(state="configured", maxmemory="111mb", distribution="none")["changed"] is False
 
 
@@ -278,7 +278,7 @@ def test_acting_without_permission_fails_with_the_rule_to_add(redis8):
     with redis8.user("limited", "~*", "+@all", "-config|set") as login:
         result = redis8.memory(state="configured", maxmemory="99mb", **login)
     assert result["failed"] is True
-    assert "+config|set" in result["cure"]
+    assert "+config|set" in result["hint"]
     assert in_force(redis8.redis()) == before
 
 
@@ -340,7 +340,7 @@ def test_idle_times_that_are_not_kept_are_no_licence(redis8):
         try:
             result = redis8.memory(state="deleted", delete={"pattern": "album:*"})
             assert result["failed"] is True
-            assert "idle_seconds" in result["cure"]
+            assert "idle_seconds" in result["hint"]
             assert client.dbsize() == 6
         finally:
             client.config_set("maxmemory-policy", "allkeys-lru")
@@ -390,7 +390,7 @@ def test_a_server_that_is_not_there_is_data_when_measuring_and_a_failure_when_ac
     assert (measured["reachable"], measured["error"]["kind"], measured["memory"]) == (False, "refused", None)
     acted = redis8.memory(login_port=1, state="configured", maxmemory="1gb")
     assert acted["failed"] is True
-    assert "login_port" in acted["cure"]
+    assert "login_port" in acted["hint"]
 
 
 def test_keys_are_not_read_while_the_server_loads():

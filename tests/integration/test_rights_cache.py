@@ -63,8 +63,8 @@ def test_without_a_right_exactly_its_checks_are_unknown(with_keys):
         assert set(found) == right.checks, right.name
         for findings in found.values():
             for finding in findings:
-                assert right.grant in finding["advice"], (right.name, finding)
-                assert "ACL SETUSER " + USER in finding["advice"]
+                assert right.grant in finding["hint"], (right.name, finding)
+                assert "ACL SETUSER " + USER in finding["hint"]
         # The server notes each refusal: one for a command, and few for keys.
         noted = with_keys.redis().acl_log()
         assert len(noted) <= (4 if right.name == "%R~*" else 1), (right.name, noted)

@@ -146,7 +146,7 @@ def findings(pg):
 def unknown(found):
     """The ids of the checks that are unknown, with their hints."""
     return {
-        name: {finding["advice"] for finding in each if finding["status"] == "unknown"}
+        name: {finding["hint"] for finding in each if finding["status"] == "unknown"}
         for name, each in found.items()
         if any(finding["status"] == "unknown" for finding in each)
     }

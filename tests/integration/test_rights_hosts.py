@@ -78,7 +78,7 @@ def missing(rights, findings, also=()):
     found = {}
     for finding in (each for listed in findings.values() for each in listed):
         if finding["status"] == "unknown":
-            found.setdefault(finding["id"], []).append(finding["advice"])
+            found.setdefault(finding["id"], []).append(finding["hint"])
         else:
             assert finding["id"] in also, finding
     assert set(found) == set().union(*(right.checks for right in rights))
@@ -130,7 +130,7 @@ def test_a_filter_before_the_engine(settings, tmp_path, forbidden, right):
     if right is None:
         # Without the list there is nothing: as without the socket, with another hint.
         assert {finding["id"] for listed in findings.values() for finding in listed} == containers.SOCKET.checks
-        assert {"Allow this request" in listed[0]["advice"] for listed in findings.values()} == {True}
+        assert {"Allow this request" in listed[0]["hint"] for listed in findings.values()} == {True}
     else:
         missing([right], findings, also=("containers.live_restore",))
 

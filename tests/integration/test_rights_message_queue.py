@@ -98,7 +98,7 @@ def alarms(found):
 
 
 def hints(found):
-    return {finding["advice"] for same in found.values() for finding in same if finding["status"] == "unknown"}
+    return {finding["hint"] for same in found.values() for finding in same if finding["status"] == "unknown"}
 
 
 def commands(hint):
@@ -163,7 +163,7 @@ def test_without_permissions_in_one_of_several_vhosts(one):
         (hint,) = hints(found)
         (command,) = commands(hint)
         assert command.startswith(rights.PERMISSIONS.grant)
-        assert commands(found["message_queue.vhost_hidden"][0]["advice"]) == [command]
+        assert commands(found["message_queue.vhost_hidden"][0]["hint"]) == [command]
         # Vhosts that nobody asked about hide nothing.
         only = {"message_queue_vhosts": [OPEN], "message_queue_expected_queues": EXPECTED[:1]}
         assert "message_queue.backlog" not in diagnose(one, settings, **only)[1]
@@ -175,7 +175,7 @@ def test_without_permissions_in_the_vhost_to_log_in_to(one):
     with user(one, "monitoring", {OPEN: "^$", HIDDEN: "^$"}) as settings:
         found, _unknown, logged = diagnose(one, settings)
         (finding,) = found["message_queue.unreachable"]
-        assert (finding["status"], commands(finding["advice"])) == (
+        assert (finding["status"], commands(finding["hint"])) == (
             "warning",
             ["rabbitmqctl set_permissions --vhost=/ -- lab.user '^$' '^$' '^$'"],
         )
@@ -208,7 +208,7 @@ def test_hints_are_safe_to_paste_whatever_the_names(rabbitmq40):
         found, unknown, _logged = diagnose(one, settings)
         assert unknown == {"message_queue." + check for check in rights.IN_VHOSTS}
         (hint,) = hints(found)
-        assert {finding["advice"].partition(": ")[2] for finding in found["message_queue.vhost_hidden"]} == {
+        assert {finding["hint"].partition(": ")[2] for finding in found["message_queue.vhost_hidden"]} == {
             "`%s`" % command for command in commands(hint)
         }
         assert len(commands(hint)) == len(one.rabbitmq_api("GET", "/vhosts")) - 1
@@ -224,7 +224,7 @@ def test_the_hint_for_a_vhost_that_is_down_is_safe_to_paste(rabbitmq40):
             vhost["down_on"] = ["rabbit@localhost"] if vhost["name"] == HOSTILE[2] else []
         findings, _counts = _judge.judge("message_queue", _checks.load(area), "here", outcome, settings)
         (finding,) = [each for each in findings if each["id"] == "message_queue.vhost_down"]
-        assert "already running" in run(rabbitmq40, [*commands(finding["advice"]), "test ! -e /tmp/pwned"])
+        assert "already running" in run(rabbitmq40, [*commands(finding["hint"]), "test ! -e /tmp/pwned"])
 
 
 def test_our_connections_are_in_none_of_our_lists(one):

@@ -42,7 +42,7 @@ def test_without_the_group_docker():
         found = look(lambda: become(SOMEBODY), "false")
         unknown = {check for check, same in found.items() if same[0]["status"] == "unknown"}
         assert unknown == rights.ENGINE.checks
-        assert all(rights.ENGINE.grant in found[check][0]["advice"] for check in unknown)
+        assert all(rights.ENGINE.grant in found[check][0]["hint"] for check in unknown)
         # Endpoints need no right.
         assert set(found) - unknown == {"service_health.unreachable"}
         assert set(look(in_group_docker, "true")) == {"service_health.unreachable"}

@@ -28,7 +28,7 @@ from tests.lab.inventory import variables
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "service_health"}
 
 TRACKLIST = {"tracklist_service", "track matching"}
-# The endpoints that each fault is told of, and what is said of each: in the summary, and in the advice.
+# The endpoints that each fault is told of, and what is said of each: in the summary, and in the hint.
 TOLD = {
     "api-paused": (TRACKLIST, "its container {container} is paused", "docker unpause {container}"),
     "api-slow": (TRACKLIST, "first byte 1.", "docker compose logs --since 10m tracklist_service"),
@@ -69,7 +69,7 @@ def test_a_healthy_stack_gives_no_finding(settings):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
-    endpoints, summary, advice = TOLD[name]
+    endpoints, summary, hint = TOLD[name]
     with lab.fault(name):
         findings = diagnose("service_health", settings)
     # Every failing endpoint is told of once, by the row that it belongs to.
@@ -79,7 +79,7 @@ def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
     assert {finding["status"] for finding in found} <= {"warning", "critical"}
     for finding in found:
         assert summary.format(container=lab.container("tracklist_service")) in finding["summary"]
-        assert advice.format(container=lab.container("tracklist_service")) in finding["advice"]
+        assert hint.format(container=lab.container("tracklist_service")) in finding["hint"]
     assert diagnose("service_health", settings) == {}
 
 
@@ -111,9 +111,9 @@ def test_a_server_that_misbehaves_fires_its_check(behave, check_id, status):
 def test_a_port_without_a_server():
     finding = only(look("http://localhost:%d/" % servers.free_port()), "unreachable", "critical")
     assert "nothing listens" in finding["summary"]
-    assert "curl -v --max-time 5" in finding["advice"]
+    assert "curl -v --max-time 5" in finding["hint"]
     finding = only(look("http://nosuchhost.invalid/"), "unreachable", "critical")
-    assert "getent hosts nosuchhost.invalid" in finding["advice"]
+    assert "getent hosts nosuchhost.invalid" in finding["hint"]
 
 
 def test_redirects_that_lead_nowhere():
@@ -123,7 +123,7 @@ def test_redirects_that_lead_nowhere():
 
 
 @pytest.mark.parametrize(
-    ("status", "severity", "advice"),
+    ("status", "severity", "hint"),
     [
         (500, "critical", "docker compose logs --since 10m api"),
         (503, "critical", "docker compose logs --since 10m api"),
@@ -133,12 +133,12 @@ def test_redirects_that_lead_nowhere():
         (418, "warning", "Check the url"),
     ],
 )
-def test_a_wrong_status_is_as_bad_as_it_is(status, severity, advice, tmp_path):
+def test_a_wrong_status_is_as_bad_as_it_is(status, severity, hint, tmp_path):
     with serving({"/": page(status, "because")}) as served:
         nowhere = {"service_health_docker_root": str(tmp_path)}
         finding = only(look(served.url(), service="api", settings=nowhere), "wrong_status", severity)
     assert "answers with status %d, not 200: because" % status in finding["summary"]
-    assert advice in finding["advice"]
+    assert hint in finding["hint"]
 
 
 def test_a_wrong_body_says_what_is_wrong():
@@ -175,7 +175,7 @@ def test_slowness_is_judged_by_its_threshold():
         assert look(served.url(), 2) == {}
         slow = {"service_health_slow_warning": 0.2}
         finding = only(look(served.url(), 2, slow, requests=3), "slow", "warning")
-        assert "The service takes the time" in finding["advice"]
+        assert "The service takes the time" in finding["hint"]
         assert finding["threshold"]["service_health_slow_warning"] == 0.2
         only(look(served.url(), 2, {"service_health_slow_critical": 0.2}), "slow", "critical")
         by_name = {"service_health_slow_warning_by_name": {"it": 0.2}}
@@ -211,7 +211,7 @@ def test_a_certificate_that_expires(authority, days, status, said):
 
 
 @pytest.mark.parametrize(
-    ("name", "days", "trusted", "said", "advice"),
+    ("name", "days", "trusted", "said", "hint"),
     [
         ("localhost", (-9, -2), True, "it expired 2 d", "Renew it"),
         ("localhost", (2, 9), True, "not yet valid", "Compare the clocks"),
@@ -219,14 +219,14 @@ def test_a_certificate_that_expires(authority, days, status, said):
         ("localhost", (-1, 90), False, "issued by CN=Tracktion lab", "Name its authority in ca_cert"),
     ],
 )
-def test_a_certificate_that_is_refused(authority, name, days, trusted, said, advice):
+def test_a_certificate_that_is_refused(authority, name, days, trusted, said, hint):
     with serving({"/": page()}, issue_server(authority, name, days, trusted=trusted)) as served:
         findings = look(served.url("/", host="localhost"), 2, ca_cert=str(authority / "server/ca.pem"))
     finding = only(findings, "certificate_refused", "critical")
     assert said in finding["summary"]
-    assert advice in finding["advice"]
+    assert hint in finding["hint"]
     # By its name, which the server may choose its certificate by.
-    assert finding["advice"].endswith("`openssl s_client -connect localhost:%d -showcerts </dev/null`" % served.port)
+    assert finding["hint"].endswith("`openssl s_client -connect localhost:%d -showcerts </dev/null`" % served.port)
 
 
 def test_a_certificate_that_nobody_saw_is_not_made_up(authority):
@@ -251,7 +251,7 @@ def test_nothing_to_ask_is_a_finding():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "advice"),
+    ("seconds", "hint"),
     [
         ((0.6, 0.01, 0.01, 0.4), "The name takes the time"),
         ((0.0, 0.6, 0.01, 0.4), "The connection takes the time"),
@@ -259,7 +259,7 @@ def test_nothing_to_ask_is_a_finding():
         ((0.0, 0.04, 0.03, 0.9), "The service takes the time"),
     ],
 )
-def test_what_takes_the_time_is_named(seconds, advice):
+def test_what_takes_the_time_is_named(seconds, hint):
     slow = {"service_health_slow_warning": 0}
     with serving({"/": page()}) as served:
         area, outcome, settings = visit(
@@ -269,7 +269,7 @@ def test_what_takes_the_time_is_named(seconds, advice):
     endpoint["seconds"].update(zip(("dns", "connect", "first_byte", "body"), seconds), total=sum(seconds))
     findings, _counts = _judge.judge("service_health", _checks.load(area), "here", outcome, settings)
     (finding,) = findings
-    assert advice in finding["advice"]
+    assert hint in finding["hint"]
 
 
 HOSTILE = "-x'; touch {pwned}; $(touch {pwned})`touch {pwned}`\n\u202e  \""
@@ -311,7 +311,7 @@ def test_commands_can_be_pasted_whatever_the_names(tmp_path):
             },
         )
     assert len(found) >= 8
-    lines = {line for same in found.values() for each in same for line in re.findall("`([^`]*)`", each["advice"])}
+    lines = {line for same in found.values() for each in same for line in re.findall("`([^`]*)`", each["hint"])}
     stubs = tmp_path / "stubs"
     stubs.mkdir()
     for program in PROGRAMS:
@@ -402,4 +402,4 @@ def test_a_playbook_says_the_same_and_keeps_the_secrets(lab, settings, tmp_path)
     # Whoever may not read the engine's files goes by the service.
     (finding, _match) = unprivileged["service_health.unreachable"]
     assert "its container" not in finding["summary"]
-    assert "docker compose logs --since 10m tracklist_service" in finding["advice"]
+    assert "docker compose logs --since 10m tracklist_service" in finding["hint"]

@@ -159,7 +159,7 @@ def test_without_the_passwords_it_says_which_variables_are_missing(story):
     assert known == SET_UP - {("info", "database.statements_off", None)} | SAID | WRONG | shut, run.output
     for area in ("database", "message_queue"):
         (finding,) = run.findings(area + ".unreachable")
-        assert "%s_login_user and %s_login_password" % (area, area) in finding["advice"]
+        assert "%s_login_user and %s_login_password" % (area, area) in finding["hint"]
 
 
 @pytest.fixture(scope="module")
@@ -214,9 +214,9 @@ def test_every_way_was_gone_and_every_port_tried(measured):
 def test_every_finding_names_what_a_person_can_type(story):
     run = story.run("diagnose")
     (watcher,) = run.findings("file_watching.watcher_not_connected_to_broker")
-    assert "docker logs --tail 20 tracktion-file_watcher" in watcher["advice"]
+    assert "docker logs --tail 20 tracktion-file_watcher" in watcher["hint"]
     (endpoint,) = run.findings("service_health.wrong_status")
-    assert "docker logs --since 10m tracktion-file_watcher" in endpoint["advice"]
+    assert "docker logs --since 10m tracktion-file_watcher" in endpoint["hint"]
     for password in (story.stack.password, story.stack.old_password):
         assert password not in run.output
 

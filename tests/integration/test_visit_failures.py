@@ -114,10 +114,10 @@ def test_a_failed_visit_has_its_cause_and_a_hint_that_fits_it(run, name):
     (finding,) = run.findings(host=name)
     assert (finding["id"], finding["observed"]["cause"], finding["status"]) == (check_id, cause, "critical"), finding
     assert summary in finding["summary"]
-    assert hint in finding["advice"]
+    assert hint in finding["hint"]
     assert len(finding["summary"]) < 600
-    if "`ansible " in finding["advice"]:
-        assert "`ansible %s -i %s " % (name, run.inventory) in finding["advice"]
+    if "`ansible " in finding["hint"]:
+        assert "`ansible %s -i %s " % (name, run.inventory) in finding["hint"]
 
 
 def test_an_endless_answer_is_given_up(run):

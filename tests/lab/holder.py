@@ -87,7 +87,7 @@ def break_(stack: Stack, name: str) -> None:
         wait_until(settled, f"{name} to break (its log: {log})", PATIENCE)
 
 
-def mend(stack: Stack, name: str, patience: float = PATIENCE) -> None:
+def mend(stack: Stack, name: str, remaining_timeout: float = PATIENCE) -> None:
     """Tell the holder to mend, and wait until it has."""
     file = record(stack, name)
     told = read(file)
@@ -97,7 +97,7 @@ def mend(stack: Stack, name: str, patience: float = PATIENCE) -> None:
         process = told["process"]
         if is_alive(process):
             os.kill(int(process.partition(":")[0]), signal.SIGTERM)
-            wait_until(lambda: not is_alive(process), f"the holder of {name} to end", patience)
+            wait_until(lambda: not is_alive(process), f"the holder of {name} to end", remaining_timeout)
         failed = read(file)
         file.unlink(missing_ok=True)
         if failed is not None:
@@ -110,7 +110,7 @@ def release(stack: Stack) -> None:
     """Before the stack goes: let every holder mend what may reach beyond the stack, and leave none of them running."""
     for name, told in held(stack).items():
         try:
-            mend(stack, name, patience=30)
+            mend(stack, name, remaining_timeout=30)
         except LabError as error:
             say(f"  {error}")
             with contextlib.suppress(ProcessLookupError):

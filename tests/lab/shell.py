@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Running commands, saying what is going on, and failing with a cause and a cure."""
+"""Running commands, saying what is going on, and failing with a cause and a hint."""
 
 from __future__ import annotations
 

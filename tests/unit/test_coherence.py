@@ -22,7 +22,7 @@ from tests.tools import catalogue
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "plugins" / "modules").glob("*.py"))
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
-AREAS = [_areas.Area("tracktion.ops." + path.name, path) for path in ROLES if (path / "vars/main/checks.yml").exists()]
+AREAS = [_areas.Area("tracktion.ops." + path.name, path) for path in ROLES if (path / "diagnosis/checks.yml").exists()]
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 
 # The two prefixes of a role's variables; all others belong to somebody else.
@@ -64,12 +64,7 @@ def test_the_action_group_lists_the_modules_that_say_so():
 
 
 def test_every_measuring_module_can_be_visited():
-    used = {
-        probe["module"]
-        for area in AREAS
-        for probe in read(area.probes_file)[area.name + "_probes"].values()
-        if "." not in probe["module"]
-    }
+    used = {probe["module"] for area in AREAS for probe in area.probes().values() if "." not in probe["module"]}
     assert used
     for name in used:
         assert callable(_measures.load(name).measure)
@@ -128,7 +123,7 @@ def test_a_remedys_task_file_uses_the_evidence_it_is_given_and_registers_what_it
 
 @pytest.mark.parametrize("area", AREAS, **by_area)
 def test_a_check_looks_where_its_area_probes(area):
-    probes = read(area.probes_file)[area.name + "_probes"]
+    probes = area.probes()
     for row in area.rows("checks"):
         assert (row.get("each") or row["at"]).partition(".")[0] in probes, row["id"]
 

@@ -14,7 +14,7 @@ from jinja2 import nodes
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _rows
 
 AREAS = {area.name: area for area in _areas.find()}
-TEXTS = ("title", "summary", "advice", "why", "does", "undo")
+TEXTS = ("title", "summary", "hint", "why", "does", "undo")
 # What makes a value safe in a command: quoted, or a number.
 SAFE = {"shell_quote", "sql_identifier", "sql_literal", "engine_command", "shell_path"}
 SAFE |= {"int", "float", "length", "count", "bytes", "duration", "percent"}

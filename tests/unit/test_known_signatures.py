@@ -15,8 +15,8 @@ import yaml
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels
 
 ROOT = Path(__file__).resolve().parents[2]
-PROBES = yaml.safe_load((ROOT / "roles/logs/vars/main/probes.yml").read_text(encoding="utf-8"))
-KNOWN = PROBES["logs_probes"]["errors"]["options"]["known"]
+PROBES = yaml.safe_load((ROOT / "roles/logs/diagnosis/probes.yml").read_text(encoding="utf-8"))
+KNOWN = PROBES["probes"]["errors"]["options"]["known"]
 HTTPS = (
     "requests.exceptions.SSLError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired"
 )
@@ -84,9 +84,9 @@ def test_a_row_knows_its_message_and_the_message_counts(name, line):
 
 @pytest.mark.parametrize("row", KNOWN, ids=lambda row: row["id"])
 def test_a_row_points_to_a_check_that_exists(row):
-    assert set(row) == {"id", "pattern", "meaning", "area", "check", "advice"}
+    assert set(row) == {"id", "pattern", "meaning", "area", "check", "hint"}
     area, _dot, _name = row["check"].partition(".")
     assert not row["check"] or area == row["area"]
     if row["check"]:
-        checks = yaml.safe_load((ROOT / "roles" / area / "vars/main/checks.yml").read_text(encoding="utf-8"))
-        assert row["check"] in {check["id"] for check in checks[area + "_checks"]}
+        checks = yaml.safe_load((ROOT / "roles" / area / "diagnosis/checks.yml").read_text(encoding="utf-8"))
+        assert row["check"] in {check["id"] for check in checks}

@@ -79,7 +79,7 @@ class Service:
             # Compose does not know these containers for its own, and would make others beside them.
             raise CannotMeasure(
                 "%s was made by podman-compose, which cannot be told to make one service anew" % options["project"],
-                cure="By hand, where its file is: `podman-compose up -d %s`" % shell_quote(self.name),
+                hint="By hand, where its file is: `podman-compose up -d %s`" % shell_quote(self.name),
             )
         found = list(_compose_drift.sources(marks, options))
         if not found:
@@ -93,10 +93,10 @@ class Service:
         try:
             self.services = _compose_drift.load(self.source)
         except _compose_file.Unreadable as exc:
-            raise CannotMeasure(str(exc), cure="Correct the file, or name others in compose_files.") from exc
+            raise CannotMeasure(str(exc), hint="Correct the file, or name others in compose_files.") from exc
         if self.name not in self.services:
             raise BadOption(
-                "service: %s is not in %s" % (self.name, ", ".join(self.source.files)), cure="Check service."
+                "service: %s is not in %s" % (self.name, ", ".join(self.source.files)), hint="Check service."
             )
 
     def look(self):
@@ -174,7 +174,7 @@ class Service:
         if shutil.which("docker-compose"):
             return ["docker-compose"]
         raise CannotMeasure(
-            "there is no compose on this host", cure="Install docker-compose-plugin, or docker-compose."
+            "there is no compose on this host", hint="Install docker-compose-plugin, or docker-compose."
         )
 
     def wait(self, deadline):

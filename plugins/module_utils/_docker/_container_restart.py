@@ -55,7 +55,7 @@ def restart(options, check_mode):
     Raises CannotMeasure and CannotConnect where nothing was done yet.
     """
     if not options["services"] and not options["names"]:
-        raise BadOption("services, names: only what is named is restarted", cure="Name services or containers.")
+        raise BadOption("services, names: only what is named is restarted", hint="Name services or containers.")
     deadline = Deadline(options["deadline"])
     # How it stands when the time is over is still asked.
     client = _docker.Client(options, Deadline(options["deadline"] + options["timeout"]))
@@ -64,7 +64,7 @@ def restart(options, check_mode):
         raise BadOption(
             "max_containers: %d containers are named, and one run may restart %d"
             % (len(plan), options["max_containers"]),
-            cure="Name fewer, or raise max_containers.",
+            hint="Name fewer, or raise max_containers.",
         )
     trouble = None
     for target in plan:
@@ -89,7 +89,7 @@ def find(client, options):
         mine = [row for row in of_service if project in ("", labels(row).get(PROJECT))]
         projects = sorted({labels(row).get(PROJECT) or "" for row in mine})
         if len(projects) > 1:
-            raise BadOption("project: the service %s is in %s" % (service, ", ".join(projects)), cure="Say which.")
+            raise BadOption("project: the service %s is in %s" % (service, ", ".join(projects)), hint="Say which.")
         if not mine:
             raise _docker.NotFound(missing(service, project, rows), MAKE % shell_quote(service))
         found += mine

@@ -152,14 +152,14 @@ class Client:
 
 
 def explained(exc, host):
-    """The CannotConnect (or MissingLibrary) that a failure to reach the engine means, with its cure."""
+    """The CannotConnect (or MissingLibrary) that a failure to reach the engine means, with its hint."""
     chain = list(causes(exc))
     text = str(exc)
     path = next((host[len(prefix) :] for prefix in UNIX if host.startswith(prefix)), None)
     if "http+docker" in text:
         return MissingLibrary(
             "The Python library docker is too old for the library requests beside it: %s" % text,
-            cure="Install %s, or docker >= 7.1, on this host." % DEBIAN_PACKAGES["docker"],
+            hint="Install %s, or docker >= 7.1, on this host." % DEBIAN_PACKAGES["docker"],
         )
     if "InvalidVersion" in {type(link).__name__ for link in chain}:
         return CannotConnect("too_old", "the Docker engine is too old for the SDK: %s" % text, "Upgrade the engine.")
@@ -169,11 +169,11 @@ def explained(exc, host):
             "%s accepts connections and does not answer" % host if path else "%s does not answer in time" % host,
             "Look at the engine: `journalctl -u docker --since -15min`. What runs goes on without it.",
         )
-    for kind, message, cure, matches in REASONS:
+    for kind, message, hint, matches in REASONS:
         if any(matches(link) for link in chain):
-            if cure is None:
+            if hint is None:
                 return NotAllowed(message % (path or host), who_may(path or ""))
-            return CannotConnect(kind, message % (path or host), cure.format(unit=unit(host)))
+            return CannotConnect(kind, message % (path or host), hint.format(unit=unit(host)))
     return CannotConnect("failed", "%s: %s" % (host, text), "Check docker_host (%s)." % host)
 
 

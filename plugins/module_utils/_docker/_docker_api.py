@@ -21,7 +21,7 @@ from functools import partial
 from urllib.parse import quote, urlencode
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, remaining_timeout
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE, name_of
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -67,7 +67,7 @@ class Rejected(CannotConnect):
 
 def unless_forbidden(exc):
     """Return ``exc``; as NotAllowed if it is a Rejected because of a missing right."""
-    return NotAllowed(str(exc), exc.cure) if getattr(exc, "status", None) == FORBIDDEN else exc
+    return NotAllowed(str(exc), exc.hint) if getattr(exc, "status", None) == FORBIDDEN else exc
 
 
 def socket_of(docker_host):
@@ -75,7 +75,7 @@ def socket_of(docker_host):
     if not docker_host.startswith(SCHEME + "/"):
         raise BadOption(
             "docker_host: %s is not a socket of this machine (unix:///path)" % cut(docker_host, 100),
-            cure="measure on the host of the engine",
+            hint="measure on the host of the engine",
         )
     return docker_host[len(SCHEME) :]
 
@@ -118,10 +118,10 @@ class DockerApi:
         explaining = partial(self._explaining, left if too_short else None)
         with socket.socket(socket.AF_UNIX) as connection:
             with explaining():
-                connection.settimeout(patience(whole))
+                connection.settimeout(remaining_timeout(whole))
                 connection.connect(self.path)
                 client = http.client.HTTPConnection("docker")
-                client.sock = BoundedSocket(connection, lambda: patience(whole))
+                client.sock = BoundedSocket(connection, lambda: remaining_timeout(whole))
                 text = None if body is None else json.dumps(body)
                 headers = {"Content-Type": "application/json", "Connection": "close"}
                 client.request(method, _target(parts, query), text, headers)
@@ -215,9 +215,9 @@ REASONS = (
 
 def cannot_connect(exc, path):
     """The CannotConnect that an error of the socket at ``path`` means."""
-    for kind_of_error, kind, message, cure in REASONS:
+    for kind_of_error, kind, message, hint in REASONS:
         if isinstance(exc, kind_of_error):
-            return CannotConnect(kind, message % path, cure) if cure else NotAllowed(message % path, who_may(path))
+            return CannotConnect(kind, message % path, hint) if hint else NotAllowed(message % path, who_may(path))
     return CannotConnect("failed", "the Docker engine at %s: %s" % (path, exc), LOOK_AT_ENGINE)
 
 
@@ -236,7 +236,7 @@ def may_be_there(path):
 
 
 def who_may(path):
-    """The cure where a socket is not for us: who is let in."""
+    """The hint where a socket is not for us: who is let in."""
     of_user = OF_A_USER.search(path)
     with contextlib.suppress(OSError, KeyError):
         if of_user:

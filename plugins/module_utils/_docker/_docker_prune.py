@@ -45,7 +45,7 @@ def prune(options, check_mode):
     """
     if "volumes" in options["kinds"] and not options["names"]:
         raise BadOption(
-            "names: volumes are removed by name only", cure="Name them: `docker volume ls --filter dangling=true`"
+            "names: volumes are removed by name only", hint="Name them: `docker volume ls --filter dangling=true`"
         )
     client = _docker.Client(options, Deadline(options["deadline"]), patience=options["deadline"])
     found = [item for kind in KINDS if kind in options["kinds"] for item in CANDIDATES[kind](client, options)]

@@ -33,7 +33,7 @@ def remove(options, check):
     try:
         return _remove(api, options, check)
     except CannotConnect as exc:
-        raise CannotRemove(str(exc), exc.cure) from exc
+        raise CannotRemove(str(exc), exc.hint) from exc
 
 
 def _remove(api, options, check):

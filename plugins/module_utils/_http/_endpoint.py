@@ -112,7 +112,7 @@ class Endpoint:
 
     def _bad(self, option, reason):
         return BadOption(
-            "endpoints: %s: %s: %s" % (self.name, option, reason), cure="correct %s of %s" % (option, self.name)
+            "endpoints: %s: %s: %s" % (self.name, option, reason), hint="correct %s of %s" % (option, self.name)
         )
 
     def _headers(self, given):

@@ -18,7 +18,7 @@ import ssl
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, bounded
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, remaining_timeout
 from ansible_collections.tracktion.ops.plugins.module_utils._http import _certificate
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
@@ -151,7 +151,7 @@ class Exchange:
             self.address = address[0]
             try:
                 # Behind an address that does not answer may stand another that does.
-                self._sock = connected(family, address, self.patience() / (len(addresses) - number))
+                self._sock = connected(family, address, self.remaining_timeout() / (len(addresses) - number))
                 return
             except OSError as exc:
                 refusals.append(exc)
@@ -202,7 +202,7 @@ class Exchange:
         with self.watch.time("tls"):
             try:
                 self._sock = context.wrap_socket(sock, server_hostname=self.target.host, do_handshake_on_connect=False)
-                self._sock.settimeout(self.patience())
+                self._sock.settimeout(self.remaining_timeout())
                 self._sock.do_handshake()
             except ssl.SSLCertVerificationError:
                 raise
@@ -241,14 +241,14 @@ class Exchange:
 
     # The request
 
-    def patience(self):
+    def remaining_timeout(self):
         """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
-        return patience(self.deadline)
+        return remaining_timeout(self.deadline)
 
     def _ask(self, method, headers, body, most):
         connection = http.client.HTTPConnection(self.target.host, self.target.port)
         connection.default_port = self.target.default_port
-        connection.sock = BoundedSocket(self._sock, self.patience)
+        connection.sock = BoundedSocket(self._sock, self.remaining_timeout)
         try:
             with self.watch.time("first_byte"):
                 with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
@@ -315,8 +315,8 @@ class Exchange:
         if self._contexts or self.deadline.expired():
             return False
         try:
-            with socket.create_connection((self.address, self.target.port), self.patience()) as sock:
-                sock.settimeout(self.patience())
+            with socket.create_connection((self.address, self.target.port), self.remaining_timeout()) as sock:
+                sock.settimeout(self.remaining_timeout())
                 with stranger().wrap_socket(sock, server_hostname=self.target.host):
                     return True
         except (OSError, UnicodeError):

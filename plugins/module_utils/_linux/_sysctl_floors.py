@@ -225,7 +225,7 @@ class Plan:
 
 
 def enforce(module, plan, name_of=str):
-    """Carry out the plan, or in check mode only tell it; a result for answer()."""
+    """Carry out the plan, or in check mode only tell it; a result for exit_module()."""
     if plan.skipped_reason:
         module.warn("Nothing was raised: %s" % plan.skipped_reason)
     try:

@@ -53,12 +53,12 @@ CONTAINER = re.compile(r"([0-9a-f]{64})")
 
 
 class Unreadable(Exception):
-    """The kernel's log cannot be read; the message says why, and ``cure`` what helps, if not more rights."""
+    """The kernel's log cannot be read; the message says why, and ``hint`` what helps, if not more rights."""
 
     def __init__(self, path, exc):
         super().__init__("%s: %s" % (path, exc.strerror))
         missing = "Name the log of the kernel, or none (logs_kernel_log)"
-        self.cure = None if isinstance(exc, PermissionError) else missing
+        self.hint = None if isinstance(exc, PermissionError) else missing
 
 
 def measure(path, begin, engine, top):

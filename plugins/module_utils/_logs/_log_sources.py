@@ -36,7 +36,7 @@ ROTATED = re.compile(r"[.-](\d+|\d{4}-?\d\d-?\d\d(?:-\d+)?)$")
 
 def right_to(exc):
     """The hint of a failure to ask the engine, if a right is missing."""
-    return exc.cure if isinstance(_docker_api.unless_forbidden(exc), NotAllowed) else None
+    return exc.hint if isinstance(_docker_api.unless_forbidden(exc), NotAllowed) else None
 
 
 class Unreadable(Exception):

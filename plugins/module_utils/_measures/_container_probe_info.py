@@ -10,7 +10,7 @@ import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_exec
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import UNREADABLE, conceal, decoded, hide
-from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, refuse_twins
+from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, reject_duplicates
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -55,14 +55,14 @@ def measure(options):
     """What all commands came to. Raises BadOption. Without commands, nobody is asked anything."""
     for name in ("deadline", "timeout"):
         if options[name] <= 0:
-            raise BadOption("%s: must be above 0 seconds" % name, cure="set %s" % name)
+            raise BadOption("%s: must be above 0 seconds" % name, hint="set %s" % name)
     commands = [Command(wanted, options) for wanted in options["commands"]]
-    refuse_twins("commands", commands)
+    reject_duplicates("commands", commands)
     began, unknown = time.monotonic(), Unknown()
     measured = measure_all(commands, options["deadline"], unknown, "commands")
     for told in measured:
         if told["error"] and not told["ran"]:
-            unknown.add("commands.%s" % told["name"], told["error"]["message"], told["error"]["cure"])
+            unknown.add("commands.%s" % told["name"], told["error"]["message"], told["error"]["hint"])
     parts = {
         "commands": measured,
         "totals": {"commands": len(measured), "ok": sum(1 for told in measured if told["ok"])},
@@ -81,10 +81,10 @@ class Command:
         self._project = options["project"]
         self._engine = _docker_api.socket_of(options["docker_host"])
         if not wanted["argv"]:
-            raise BadOption("commands: %s: argv: is empty" % self.name, cure="name a program in argv of %s" % self.name)
+            raise BadOption("commands: %s: argv: is empty" % self.name, hint="name a program in argv of %s" % self.name)
         if self.timeout <= 0:
             raise BadOption(
-                "commands: %s: timeout: must be above 0" % self.name, cure="correct timeout of %s" % self.name
+                "commands: %s: timeout: must be above 0" % self.name, hint="correct timeout of %s" % self.name
             )
 
     def measure(self, deadline):
@@ -146,8 +146,8 @@ class Command:
         if not outcome.ended:
             message = "%s in %s does not end within %.3g s" % (told["command"], told["container"], seconds)
             message += ", and was killed" if outcome.killed else ", and may still run: it could not be killed from here"
-            told["error"] = {"kind": "timeout", "message": message, "cure": None}
-            told["error"]["cure"] = "See whether it still runs: `docker top %s`" % shell_quote(told["container"])
+            told["error"] = {"kind": "timeout", "message": message, "hint": None}
+            told["error"]["hint"] = "See whether it still runs: `docker top %s`" % shell_quote(told["container"])
             told["ok"] = False
         else:
             told["exit_code"] = outcome.exit_code

@@ -107,12 +107,12 @@ def refuse_useless(options):
     """Raise BadOption for a limit under which nothing would be looked at, and so nothing be found."""
     for name, least in (("top", 1), ("max_containers", 1), ("top_volumes", 0), ("sample_seconds", 0)):
         if options[name] < least:
-            raise BadOption("%s: must be %d or more, not %s" % (name, least, options[name]), cure="Correct %s." % name)
+            raise BadOption("%s: must be %d or more, not %s" % (name, least, options[name]), hint="Correct %s." % name)
     for name in ("timeout", "deadline"):
         if options[name] <= 0:
-            raise BadOption("%s: must be above 0 seconds" % name, cure="Correct %s." % name)
+            raise BadOption("%s: must be above 0 seconds" % name, hint="Correct %s." % name)
     if not options["docker_host"]:
-        raise BadOption("docker_host: is empty", cure="Say where the engine listens, or leave docker_host out.")
+        raise BadOption("docker_host: is empty", hint="Say where the engine listens, or leave docker_host out.")
 
 
 def without_engine():
@@ -144,11 +144,11 @@ def inspections(client, rows, options, unknown):
         try:
             data = _docker.inspect(client, row["Id"])
         except _docker.Rejected as exc:
-            incomplete(unknown, "%s: %s" % (name_of(row), exc), exc.cure)
+            incomplete(unknown, "%s: %s" % (name_of(row), exc), exc.hint)
         except CannotConnect as exc:
             if not found:
                 raise
-            incomplete(unknown, "%s, and those after it: %s" % (name_of(row), exc), exc.cure)
+            incomplete(unknown, "%s, and those after it: %s" % (name_of(row), exc), exc.hint)
             break
         else:
             found += [data] if data else []

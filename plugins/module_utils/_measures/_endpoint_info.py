@@ -11,7 +11,7 @@ import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, age
 from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint import FAMILIES, NUMBERS, Endpoint
-from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, refuse_twins
+from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, reject_duplicates
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, reached
 
 BECOME = "Measure with become: `ansible-playbook tracktion.ops.diagnose --become`"
@@ -65,9 +65,9 @@ def read(options):
     """The endpoints of the options, nothing of which is asked before all are understood."""
     for name in ("deadline", *NUMBERS):
         if options[name] <= 0:
-            raise BadOption("%s: must be above 0" % name, cure="set %s" % name)
+            raise BadOption("%s: must be above 0" % name, hint="set %s" % name)
     endpoints = [Endpoint(wanted, options) for wanted in options["endpoints"]]
-    refuse_twins("endpoints", endpoints)
+    reject_duplicates("endpoints", endpoints)
     return endpoints
 
 

@@ -224,7 +224,7 @@ class Directory:
             mount = _mounts.mount_of(self.path, _mounts.mounts(self.pid if self.root else "self"))
             message += " (%s, %s from %s)" % tuple(map(_mounts.printable, (mount.point, mount.type, mount.source)))
         self.data["answers"] = False
-        self.data["error"] = {"kind": kind, "message": message, "cure": None}
+        self.data["error"] = {"kind": kind, "message": message, "hint": None}
         unknown.add("directories", "%s: %s" % (self.data["path"], message))
 
 

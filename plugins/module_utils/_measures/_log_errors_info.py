@@ -167,7 +167,7 @@ def kernel_log(options, window, engine, deadline, unknown):
     except OSError as exc:
         unknown.add("kernel", exc.strerror or exc)
     except _kernel_log.Unreadable as exc:
-        unknown.add("kernel", exc, exc.cure or _rights.hint("CAP_SYSLOG"))
+        unknown.add("kernel", exc, exc.hint or _rights.hint("CAP_SYSLOG"))
     return None
 
 

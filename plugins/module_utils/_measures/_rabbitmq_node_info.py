@@ -30,7 +30,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
     CONNECTION_SPEC,
     OVERVIEW,
     ReplyError,
-    hint,
+    hint_of,
     management,
     needs_permissions,
     needs_tag,
@@ -86,7 +86,7 @@ def measure(options):
             parts[part] = function()
         except (CannotConnect, ReplyError) as exc:
             parts[part] = None
-            unknown.add(part, exc, hint(exc, options))
+            unknown.add(part, exc, hint_of(exc, options))
         return parts[part]
 
     read("unroutable", lambda: unroutable(client.overview))
@@ -181,7 +181,7 @@ def _amqp(options, deadline, unknown):
     except CannotConnect as exc:
         return _not_let_in(exc)
     except MissingLibrary as exc:
-        unknown.add("amqp.reachable", exc, exc.cure)
+        unknown.add("amqp.reachable", exc, exc.hint)
     return None
 
 
@@ -191,7 +191,7 @@ def _without_management(amqp, exc, unknown):
     management_part = {"reachable": reachable, "seconds": None, "error": error(exc)}
     if amqp is not None and amqp["reachable"]:
         for part in API_PARTS:
-            unknown.add(part, "the management API does not answer: %s" % exc, exc.cure)
+            unknown.add(part, "the management API does not answer: %s" % exc, exc.hint)
         return reached(dict(dict.fromkeys(API_PARTS), amqp=amqp, management=management_part), unknown)
     measurement = unreachable(API_PARTS, exc)
     measurement.update(amqp=amqp, management=management_part, unknown=unknown.parts)

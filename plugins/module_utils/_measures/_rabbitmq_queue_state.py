@@ -24,7 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
     CONNECTION_SPEC,
     ReplyError,
-    hint,
+    hint_of,
     management,
     needs_permissions,
     needs_tag,
@@ -128,7 +128,7 @@ class _Vhosts:
                 return
             why = needs_tag(client, options)
         except (CannotConnect, ReplyError) as exc:
-            why = exc, hint(exc, options)
+            why = exc, hint_of(exc, options)
         for part in ("queues[...]", "hidden_vhosts"):
             unknown.add(part, *why)
 
@@ -282,15 +282,15 @@ def _by_amqp_alone(options, deadline, expected, overview, cause):
     parts["queues"] = list(items.values()) or None
     if overview is not None:
         parts.update(rates_mode=overview.get("rates_mode"), totals=totals_of_overview(overview, len(items)))
-    why, cure = "the list of queues cannot be read: %s" % cause, hint(cause, options)
+    why, hint = "the list of queues cannot be read: %s" % cause, hint_of(cause, options)
     parts["expected"], not_found = _expected(expected, items, answers, _absent_by_amqp(options, failure))
     for entry in not_found:
         unknown.add(*entry)
     if items:
-        unknown.add("queues[...]", "only the expected queues are known, by AMQP; %s" % why, cure)
+        unknown.add("queues[...]", "only the expected queues are known, by AMQP; %s" % why, hint)
     for part in ("queues", "rates_mode", "totals", "hidden_vhosts"):
         if parts[part] is None:
-            unknown.add(part, why, cure)
+            unknown.add(part, why, hint)
     return reached(parts, unknown)
 
 
@@ -323,18 +323,18 @@ def _expected(expected, items, declared, absent):
         answer = declared.get((vhost, name)) or {}
         problem = answer.get("error")
         now = answer if answer and not problem else item
-        exists, cure = item is not None or None, None
+        exists, hint = item is not None or None, None
         if problem and problem["kind"] in ("not_found", "no_such_vhost"):
             exists = False
         elif problem and problem["kind"] == "exclusive":
             exists = True
         elif item is None:
-            exists, problem, cure = absent(vhost, name, problem)
+            exists, problem, hint = absent(vhost, name, problem)
         else:
             # The API has told what AMQP may not.
             problem = None
         if exists is None:
-            unknown.append(("expected.%s %s" % (vhost, name), problem["message"], cure))
+            unknown.append(("expected.%s %s" % (vhost, name), problem["message"], hint))
         result.append(
             {
                 "vhost": vhost,
@@ -356,16 +356,16 @@ def _absent_by_api(client, vhosts, options):
         if vhosts.all is not None and vhost not in vhosts.all:
             return False, _problem("no_such_vhost", "there is no vhost %s" % vhost), None
         if vhosts.visible is not None and vhost not in vhosts.visible:
-            why, cure = needs_permissions([vhost], options)
-            return None, _problem("permission", why), cure
+            why, hint = needs_permissions([vhost], options)
+            return None, _problem("permission", why), hint
         try:
             client.get("queues", vhost, name, disable_stats="true", columns="name")
             return True, None, None
         except ReplyError as exc:
             missing = exc.kind == "not_found"
-            return False if missing else None, _problem(exc.kind, exc), hint(exc, options)
+            return False if missing else None, _problem(exc.kind, exc), hint_of(exc, options)
         except CannotConnect as exc:
-            return None, _problem(exc.kind, exc), exc.cure
+            return None, _problem(exc.kind, exc), exc.hint
 
     return absent
 
@@ -376,7 +376,7 @@ def _absent_by_amqp(options, failure):
     def absent(vhost, _name, problem):
         if problem:
             return None, problem, needs_permissions([vhost], options)[1] if problem["kind"] == "permission" else None
-        return None, _problem(getattr(failure, "kind", "failed"), failure), getattr(failure, "cure", None)
+        return None, _problem(getattr(failure, "kind", "failed"), failure), getattr(failure, "hint", None)
 
     return absent
 

@@ -5,7 +5,7 @@
 """Names to addresses, as resolv.conf and hosts say, and within a deadline. Private to this collection.
 
 The system's own resolver cannot be given a deadline, reads the files of the machine instead of those of a container,
-and makes one error of five that have different cures.
+and makes one error of five that have different hints.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class EngineOfHost:
             self.host = Host(AskedEngine(self.api) if self.is_podman else Engine(self.root))
             self._part()
         except CannotConnect as exc:
-            self.reason, self.hint = str(exc), exc.cure
+            self.reason, self.hint = str(exc), exc.hint
         except PermissionError as exc:
             self.reason, self.hint = NOT_READABLE, _rights.hint_of(exc)
         except FileNotFoundError:

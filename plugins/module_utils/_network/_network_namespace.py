@@ -39,11 +39,11 @@ class Gone(Exception):
 def look(pid, container):
     """Raises Forbidden or Gone where the network of a container cannot be seen through this process of it."""
     if not _may_enter():
-        raise Forbidden(_cure())
+        raise Forbidden(_hint())
     try:
         namespace = os.open("/proc/%d/ns/net" % pid, os.O_RDONLY)
     except PermissionError as exc:
-        raise Forbidden(_cure()) from exc
+        raise Forbidden(_hint()) from exc
     except OSError as exc:
         raise Gone(GONE % pid) from exc
     try:
@@ -65,7 +65,7 @@ def _may_enter():
     return _rights.has("CAP_SYS_ADMIN") and _rights.has("CAP_SYS_CHROOT")
 
 
-def _cure():
+def _hint():
     if os.geteuid():
         return "the network namespaces of containers can be entered by root only"
     return "this root may not enter the network namespaces of containers"

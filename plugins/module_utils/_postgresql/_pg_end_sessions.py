@@ -146,10 +146,10 @@ def check_criteria(options):
     if not options["pids"] and not options["states"]:
         raise BadOption(
             "pids, states: state=ended ends only what is named",
-            cure="Give pids (each with its backend_start), or states together with min_age.",
+            hint="Give pids (each with its backend_start), or states together with min_age.",
         )
     if not options["pids"] and options["min_age"] is None:
-        raise BadOption("min_age: is needed where sessions are named by states", cure="Give min_age in seconds.")
+        raise BadOption("min_age: is needed where sessions are named by states", hint="Give min_age in seconds.")
 
 
 def matching(client, options):

@@ -52,7 +52,7 @@ def maintain(options, check_mode):
     named = objects_of(options)
     client = postgresql.connect(options)
     if client.row("SELECT pg_is_in_recovery() AS standby")["standby"]:
-        raise BadOption("login_host: this server is a standby, which changes nothing", cure="Name its primary.")
+        raise BadOption("login_host: this server is a standby, which changes nothing", hint="Name its primary.")
     action = actions.ACTIONS[options["action"]](client, options)
     room = options["max_objects"]
     entries = []
@@ -67,9 +67,9 @@ def objects_of(options):
     """The objects that are named. Raises BadOption where they are none of this action."""
     wanted, other = ("indexes", "tables") if options["action"] == "reindex" else ("tables", "indexes")
     if not options[wanted]:
-        raise BadOption("%s: action=%s acts on what is named alone" % (wanted, options["action"]), cure="Name some.")
+        raise BadOption("%s: action=%s acts on what is named alone" % (wanted, options["action"]), hint="Name some.")
     if options[other]:
-        raise BadOption("%s: is not for action=%s" % (other, options["action"]), cure="Give %s." % wanted)
+        raise BadOption("%s: is not for action=%s" % (other, options["action"]), hint="Give %s." % wanted)
     return list({(each["schema"], each["name"]): each for each in options[wanted]}.values())
 
 
@@ -108,9 +108,9 @@ def refusal(action, named, found, room):
         return "not_needed", unneeded
     if room <= 0:
         return "beyond_limit", "max_objects (%d) are done: run it again" % action.options["max_objects"]
-    cure = actions.missing_privilege(action, found)
-    if cure:
-        return "not_permitted", cure
+    hint = actions.missing_privilege(action, found)
+    if hint:
+        return "not_permitted", hint
     holder = pg_upkeep.in_the_way(action.client, found)
     if holder:
         return actions.in_use(holder)

@@ -92,7 +92,7 @@ def statements(client, top, min_calls, query_length, show_literals, unknown, hin
     try:
         missing = missing_rights(extension, client.role)
         if missing:
-            raise QueryFailed("the role %s may not read pg_stat_statements" % client.role, cure=missing)
+            raise QueryFailed("the role %s may not read pg_stat_statements" % client.role, hint=missing)
         found = client.rows(
             STATEMENTS.format(schema=extension["quoted_schema"], **column_names(extension["columns"])),
             {"top": top, "min_calls": min_calls, "query_length": sql_text.FETCHED, "mark": MARK},
@@ -100,7 +100,7 @@ def statements(client, top, min_calls, query_length, show_literals, unknown, hin
     except QueryFailed as exc:
         for part in ("slowest_statements", "heaviest_statements"):
             parts[part] = None
-            unknown.add(part, exc, exc.cure)
+            unknown.add(part, exc, exc.hint)
         return parts
     summary.update(
         total=found[0]["number"] if found else 0,

@@ -71,11 +71,11 @@ CONNECTION_SPEC = {
     "deadline": {"type": "float", "default": 15.0},
 }
 
-# kind, how the client library or the server words it, cure. What stands first in a message is its cause:
+# kind, how the client library or the server words it, hint. What stands first in a message is its cause:
 # the library tries again without TLS after some failures and appends what that gave.
 CAUSES = tuple(
-    (kind, re.compile(pattern, re.I), cure)
-    for kind, pattern, cure in (
+    (kind, re.compile(pattern, re.I), hint)
+    for kind, pattern, hint in (
         (
             "too_many_clients",
             r"too many clients|connection slots are reserved|too many connections for",
@@ -152,8 +152,8 @@ class QueryFailed(Failure):
 
     kind = "query_failed"
 
-    def __init__(self, message, sqlstate=None, said=None, cure=None):
-        super().__init__(message, cure)
+    def __init__(self, message, sqlstate=None, said=None, hint=None):
+        super().__init__(message, hint)
         self.sqlstate = sqlstate
         self.said = said
 
@@ -182,7 +182,7 @@ def connect(options):
     if isinstance(kept, CannotConnect):
         raise kept
     if kept.connection.closed:
-        raise CannotConnect("closed", "The connection was lost while measuring", _cure("closed"))
+        raise CannotConnect("closed", "The connection was lost while measuring", _hint("closed"))
     kept.timeout, kept.deadline = options["timeout"], deadline
     return kept
 
@@ -223,7 +223,7 @@ class Client:
                 self._denied.add_views(self._read(pg_rights.VIEWS, {"functions": self._denied.pattern}))
         hint = self._denied.hint(sql)
         if hint:
-            raise QueryFailed("the role %s may not read it" % self.role, cure=hint)
+            raise QueryFailed("the role %s may not read it" % self.role, hint=hint)
         return self._read(sql, parameters)
 
     def _read(self, sql, parameters=None):
@@ -278,14 +278,14 @@ def read(unknown, parts, function, *arguments):
         return function(*arguments)
     except QueryFailed as exc:
         for part in parts:
-            unknown.add(part, exc, exc.cure)
+            unknown.add(part, exc, exc.hint)
         return None
 
 
 def classify(message):
-    """(kind, cure) of a failure to connect, from the first cause that its message names."""
+    """(kind, hint) of a failure to connect, from the first cause that its message names."""
     found = [
-        (match.start(), kind, cure) for kind, pattern, cure in CAUSES for match in [pattern.search(message)] if match
+        (match.start(), kind, hint) for kind, pattern, hint in CAUSES for match in [pattern.search(message)] if match
     ]
     if not found:
         return "failed", "Read the message; check login_host, login_port, login_user and login_db."
@@ -298,8 +298,8 @@ def _marked(sql):
     return "%s %s %s" % (word, MARK, rest)
 
 
-def _cure(kind):
-    return next(cure for name, unused, cure in CAUSES if name == kind)
+def _hint(kind):
+    return next(hint for name, unused, hint in CAUSES if name == kind)
 
 
 def message_of(exc):
@@ -372,7 +372,7 @@ def _open(options, deadline):
         raise CannotConnect(
             "timeout",
             "No answer from %s:%s to a connection attempt within %.1f s" % (where, port, seconds),
-            _cure("timeout"),
+            _hint("timeout"),
         )
     except psycopg2.Error as exc:
         message = str(exc).strip() or "the server closed the connection"
@@ -428,5 +428,5 @@ def _resolve(host, port, deadline, hurried):
         raise OutOfTime(deadline.remaining())
     outcome = found[0] if found else "name resolution did not answer in time"
     if not isinstance(outcome, list):
-        raise CannotConnect("name", cut("%s: %s" % (host, outcome), 200), _cure("name"))
+        raise CannotConnect("name", cut("%s: %s" % (host, outcome), 200), _hint("name"))
     return list(dict.fromkeys(outcome))

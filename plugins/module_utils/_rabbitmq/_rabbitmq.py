@@ -19,7 +19,7 @@ import ssl
 from urllib.parse import quote, urlencode
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, patience
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, remaining_timeout
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
@@ -97,9 +97,9 @@ class Management:
             "Authorization": "Basic " + base64.b64encode(credentials.encode("utf-8")).decode("ascii"),
         }
 
-    def patience(self):
+    def remaining_timeout(self):
         """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
-        return patience(self.deadline, None if self._patient else self.options["timeout"])
+        return remaining_timeout(self.deadline, None if self._patient else self.options["timeout"])
 
     @property
     def monitors(self):
@@ -216,9 +216,9 @@ class _Bounded:
     owner = None
 
     def connect(self):
-        self.timeout = self.owner.patience()
+        self.timeout = self.owner.remaining_timeout()
         super().connect()
-        self.sock = BoundedSocket(self.sock, self.owner.patience)
+        self.sock = BoundedSocket(self.sock, self.owner.remaining_timeout)
 
 
 class _BoundedHTTPConnection(_Bounded, http.client.HTTPConnection):
@@ -240,7 +240,7 @@ def tls_context(options):
             context.load_cert_chain(options["client_cert"], options["client_key"])
     except (OSError, ssl.SSLError) as exc:
         raise BadOption(
-            "ca_cert, client_cert or client_key cannot be loaded: %s" % exc, cure="name files that the host can read"
+            "ca_cert, client_cert or client_key cannot be loaded: %s" % exc, hint="name files that the host can read"
         )
     return context
 
@@ -262,8 +262,8 @@ def explain(exc, options, port_option="login_port"):
     service = "AMQP" if amqp else "the management API"
     serve = "is the broker up?" if amqp else "is its plugin on (`rabbitmq-plugins enable rabbitmq_management`)?"
 
-    def cannot(kind, message, cure):
-        return CannotConnect(kind, message, cure)
+    def cannot(kind, message, hint):
+        return CannotConnect(kind, message, hint)
 
     if isinstance(exc, socket.gaierror):
         return cannot(
@@ -318,16 +318,16 @@ _CURES = {
 }
 
 
-def cure(kind, options, tags=()):
+def hint_for(kind, options, tags=()):
     """The hint for a kind of failure. ``tags`` are those that the user has, which a new list of tags must keep."""
     kept = "".join(" " + shell_quote(tag) for tag in sorted(tags))
     user = options["login_user"] or ""
     return _CURES[kind] % {"rabbitmqctl": rabbitmqctl(user, *tags), "user": shell_quote(user), "tags": kept}
 
 
-def hint(exc, options):
+def hint_of(exc, options):
     """The hint for a failed request, or null."""
-    return cure(exc.kind, options) if isinstance(exc, ReplyError) else exc.cure
+    return hint_for(exc.kind, options) if isinstance(exc, ReplyError) else exc.hint
 
 
 def needs_tag(client, options):
@@ -335,7 +335,7 @@ def needs_tag(client, options):
     tags = ", ".join(sorted(client.tags)) or "none"
     return (
         "the user %s does not have the tag monitoring (its tags: %s)" % (options["login_user"], tags),
-        cure("permission", options, client.tags),
+        hint_for("permission", options, client.tags),
     )
 
 
@@ -406,7 +406,7 @@ def _connect(options, deadline):
         return CannotConnect(
             exc.kind,
             "the management API at %s port %d: %s" % (options["login_host"], options["login_port"], exc),
-            hint(exc, options),
+            hint_of(exc, options),
         )
     except CannotConnect as exc:
         return exc
@@ -424,14 +424,14 @@ def check_options(options):
     """Options that no type can check. Raises BadOption naming the option."""
     for name in ("timeout", "deadline"):
         if not options[name] > 0:
-            raise BadOption("%s: must be above 0 seconds, got %s" % (name, options[name]), cure="set %s" % name)
+            raise BadOption("%s: must be above 0 seconds, got %s" % (name, options[name]), hint="set %s" % name)
     if options["top"] < 1:
-        raise BadOption("top: must be at least 1, got %s" % options["top"], cure="set top")
+        raise BadOption("top: must be at least 1, got %s" % options["top"], hint="set top")
     for name in ("login_port", "amqp_port"):
         if not 0 < options[name] < 65536:
-            raise BadOption("%s: must be a port number, got %s" % (name, options[name]), cure="set %s" % name)
+            raise BadOption("%s: must be a port number, got %s" % (name, options[name]), hint="set %s" % name)
     if options["client_key"] and not options["client_cert"]:
-        raise BadOption("client_key: needs client_cert", cure="set client_cert")
+        raise BadOption("client_key: needs client_cert", hint="set client_cert")
 
 
 def started(options):

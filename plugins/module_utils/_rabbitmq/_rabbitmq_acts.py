@@ -33,7 +33,7 @@ NOTE_BYTES = 4096
 
 
 class Refused(Failure):
-    """Nothing was changed, or what was is said in the message. ``cure`` names the option to look at."""
+    """Nothing was changed, or what was is said in the message. ``hint`` names the option to look at."""
 
     kind = "refused"
 
@@ -277,7 +277,7 @@ def _depth(amqp, options, deadline, name):
 
 
 def _refused_by_broker(exc, name, vhost, state):
-    cures = {
+    hints = {
         "not_found": "check name and vhost",
         "exclusive": "an exclusive queue belongs to the connection that declared it: nobody else can touch it",
         "permission": "login_user needs the permissions configure, write and read on the queue; "
@@ -285,11 +285,11 @@ def _refused_by_broker(exc, name, vhost, state):
         "not_supported": "streams keep their messages; set a retention (x-max-age) instead",
     }
     return Refused(
-        "%s: queue %s in vhost %s: %s" % (state, name, vhost, exc), cures.get(exc.kind, "see the broker's log")
+        "%s: queue %s in vhost %s: %s" % (state, name, vhost, exc), hints.get(exc.kind, "see the broker's log")
     )
 
 
 def _more_time(exc):
     if getattr(exc, "kind", None) == "timeout":
         return "raise deadline: one message takes about half a millisecond, more on a busy broker"
-    return getattr(exc, "cure", None) or "look at the broker's log"
+    return getattr(exc, "hint", None) or "look at the broker's log"

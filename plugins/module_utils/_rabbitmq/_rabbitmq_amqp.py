@@ -20,10 +20,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
     CLIENT_NAME,
-    cure,
     explain,
     fair_seconds,
     grant,
+    hint_for,
     is_timeout,
     rabbitmqctl,
     tls_context,
@@ -172,7 +172,7 @@ class Amqp:
             return self._on_the_wire(on_the_wire)
         said = cut(" ".join(str(arg) for arg in exc.args) or type(exc).__name__, 300)
         if isinstance(exc, (errors.ProbableAuthenticationError, errors.AuthenticationError)):
-            return CannotConnect("authentication", said, cure("authentication", self._options))
+            return CannotConnect("authentication", said, hint_for("authentication", self._options))
         if said.endswith('is down"'):
             restart = "%s restart_vhost --vhost=%s" % (rabbitmqctl(self.vhost), shell_quote(self.vhost))
             return CannotConnect("vhost_down", said, "Look at the broker's log, then: `%s`" % restart)

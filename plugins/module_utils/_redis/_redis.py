@@ -477,8 +477,8 @@ def refusal(exc, client=None):
         message = "NOAUTH Authentication required" if exc.code == "NOAUTH" else str(exc)
         return CannotConnect(REFUSALS[exc.code][0], message, REFUSALS[exc.code][1].format(cli))
     if "max number of clients" in str(exc):
-        cure = "Raise maxclients, or end the clients that leak: `%s CLIENT LIST`" % cli
-        return CannotConnect("max_clients", str(exc), cure)
+        hint = "Raise maxclients, or end the clients that leak: `%s CLIENT LIST`" % cli
+        return CannotConnect("max_clients", str(exc), hint)
     return CannotConnect("error", str(exc), "Look at the log of the Redis server")
 
 
@@ -514,7 +514,7 @@ def cannot_connect(exc, address, timeout):
             "refused", "Nothing listens on %s" % address, "Start Redis, or correct login_host and login_port"
         )
     if isinstance(exc, (ConnectionResetError, BrokenPipeError)):
-        cure = "Look at the log of the server. " + _TLS_HINT
-        return CannotConnect("closed", "%s closed the connection" % address, cure)
-    cure = "Look at routes and firewalls on the way"
-    return CannotConnect("network", "%s cannot be reached: %s" % (address, exc), cure)
+        hint = "Look at the log of the server. " + _TLS_HINT
+        return CannotConnect("closed", "%s closed the connection" % address, hint)
+    hint = "Look at routes and firewalls on the way"
+    return CannotConnect("network", "%s cannot be reached: %s" % (address, exc), hint)

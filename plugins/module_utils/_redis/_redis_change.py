@@ -82,7 +82,7 @@ def configure(client, wanted, allow_eviction, persist, check_mode):
         "config_file": file,
         "redis_cli": client.redis_cli,
         "persisted": kept,
-        "persist_advice": None,
+        "persist_hint": None,
         "changed": after != before or rewrite,
     }
     if check_mode:
@@ -93,7 +93,7 @@ def configure(client, wanted, allow_eviction, persist, check_mode):
         result["changed"] = after != before or failure is None
     elif after != before or not file:
         result["persisted"] = False
-    result["persist_advice"] = advice(result["persisted"], file, after, failure)
+    result["persist_hint"] = persist_hint(result["persisted"], file, after, failure)
     return result
 
 
@@ -118,7 +118,7 @@ def refuse_eviction(before, after, info, allowed):
         effect = "about %d bytes of keys would be evicted at once (%s)" % (counted - most, after["maxmemory-policy"])
     raise CannotChange(
         "maxmemory %d is below the %d bytes in use: %s" % (most, counted, effect),
-        cure="Choose a value above use, or set allow_eviction: true",
+        hint="Choose a value above use, or set allow_eviction: true",
     )
 
 
@@ -144,7 +144,7 @@ def _set(client, before, after):
             client.ask_all([("CONFIG", "SET", name, before[name])])
         raise CannotChange(
             "CONFIG SET failed: %s. In force now: %s" % (exc, _shown(current(client))),
-            cure="%s; or correct maxmemory and maxmemory_policy" % client.grant("+config|set"),
+            hint="%s; or correct maxmemory and maxmemory_policy" % client.grant("+config|set"),
         )
 
 
@@ -170,7 +170,7 @@ def is_persisted(configured, settings):
     )
 
 
-def advice(persisted, file, after, failure):
+def persist_hint(persisted, file, after, failure):
     """What a person has to change so that the settings outlive a restart; null where they do."""
     if persisted:
         return None
@@ -199,7 +199,7 @@ def check_pattern(pattern):
     """Raises BadOption for a pattern that names nothing: without wildcards and classes it must have a character."""
     if not re.sub(r"\*|\?|\[[^\]]*\]?", "", re.sub(r"\\.", "x", pattern)):
         raise BadOption(
-            "delete.pattern: %r matches every key" % pattern, cure="Name keys by a pattern such as cache:album:*"
+            "delete.pattern: %r matches every key" % pattern, hint="Name keys by a pattern such as cache:album:*"
         )
 
 
@@ -263,14 +263,14 @@ def _eligible(client, names, delete):
     replies = client.ask_all(questions)
     for name, ttl, idle, size in zip(names, replies[0::3], replies[1::3], replies[2::3]):
         if isinstance(ttl, ReplyError):
-            raise CannotChange("PTTL is refused: %s" % ttl, cure=client.hint(ttl, "PTTL"))
+            raise CannotChange("PTTL is refused: %s" % ttl, hint=client.hint(ttl, "PTTL"))
         if ttl == -2 or (delete["only_without_ttl"] and ttl >= 0):
             continue
         if delete["idle_seconds"] > 0:
             if isinstance(idle, ReplyError):
                 raise CannotChange(
                     "The idle time of keys cannot be read: %s" % idle,
-                    cure=client.hint(idle, "OBJECT", "IDLETIME")
+                    hint=client.hint(idle, "OBJECT", "IDLETIME")
                     or "Set delete.idle_seconds: 0 to go without it (an LFU policy does not keep it)",
                 )
             if idle is None or idle < delete["idle_seconds"]:
@@ -289,7 +289,7 @@ def _unlink(client, batch, delete):
     for reply in replies:
         if isinstance(reply, ReplyError):
             raise CannotChange(
-                "UNLINK failed: %s" % reply, cure=client.grant("~*", "+unlink", "+watch", "+unwatch", "+multi", "+exec")
+                "UNLINK failed: %s" % reply, hint=client.grant("~*", "+unlink", "+watch", "+unwatch", "+multi", "+exec")
             )
     return still if replies[2] is not None else []
 

@@ -271,7 +271,7 @@ def cut_off(lab, table: str, statement: str) -> None:
 
 @fault(fires=["database.invalid_index"])
 def interrupted_index(lab):
-    """An index was being built concurrently when somebody lost patience."""
+    """An index was being built concurrently when somebody lost remaining_timeout."""
     as_application(lab, "create table lab_interrupted (id int)")
     cut_off(lab, "lab_interrupted", "create index concurrently lab_interrupted_id on lab_interrupted (id)")
     yield
@@ -280,7 +280,7 @@ def interrupted_index(lab):
 
 @fault(fires=["database.left_behind_index"])
 def interrupted_reindex(lab):
-    """An index was being rebuilt concurrently when somebody lost patience."""
+    """An index was being rebuilt concurrently when somebody lost remaining_timeout."""
     as_application(lab, "create table lab_rebuilt (id int); create index lab_rebuilt_id on lab_rebuilt (id)")
     cut_off(lab, "lab_rebuilt", "reindex index concurrently lab_rebuilt_id")
     yield

@@ -87,21 +87,21 @@ def test_an_exception_is_the_error_of_its_probe_only():
     assert result["a"]["measurement"]["x"]["error"] == {
         "kind": "crashed",
         "message": "KeyError: 'nosuch'",
-        "cure": None,
+        "hint": None,
     }
     assert result["a"]["measurement"]["x"]["reachable"] is None
     assert result["a"]["measurement"]["y"] == {"value": 1}
 
 
-def test_a_missing_library_names_its_cure():
+def test_a_missing_library_names_its_hint():
     def without_library():
-        raise MissingLibrary("no psycopg2", cure="install it")
+        raise MissingLibrary("no psycopg2", hint="install it")
 
     result = _side_by_side.run({"a": (5, {"x": without_library})})
     assert result["a"]["measurement"]["x"]["error"] == {
         "kind": "missing_library",
         "message": "no psycopg2",
-        "cure": "install it",
+        "hint": "install it",
     }
 
 

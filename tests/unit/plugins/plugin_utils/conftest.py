@@ -43,8 +43,8 @@ def make_area(tmp_path):
         options = {name: {"type": "list" if isinstance(value, list) else "int"} for name, value in SETTINGS.items()}
         contents = {
             "meta/argument_specs.yml": {"argument_specs": {"main": {"options": options}}},
-            "vars/main/checks.yml": {"queues_checks": list(checks)},
-            "vars/main/remedies.yml": {"queues_remedies": list(remedies)},
+            "diagnosis/checks.yml": list(checks),
+            "diagnosis/remedies.yml": list(remedies),
             "tasks/remediate/purge.yml": [],
         }
         for name, data in contents.items():

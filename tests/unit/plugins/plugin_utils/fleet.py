@@ -87,7 +87,7 @@ def _area(path: Path, name: str, checks: tuple) -> _areas.Area:
             "warning": "item.value >= %s_warning" % name,
             "critical": "item.value >= %s_critical" % name,
             "summary": "{{ item.name }}: %s by {{ item.value }} requests" % check,
-            "advice": "Look at `journalctl --unit %s`, and then: what calls it often?" % name,
+            "hint": "Look at `journalctl --unit %s`, and then: what calls it often?" % name,
             "remedy": "%s.empty" % name,
             "guide": "g",
             "why": "The service answers later than its clients wait for it, and they try again.",
@@ -98,8 +98,8 @@ def _area(path: Path, name: str, checks: tuple) -> _areas.Area:
     options = {"%s_warning" % name: {"type": "int"}, "%s_critical" % name: {"type": "int"}}
     for file, data in {
         "meta/argument_specs.yml": {"argument_specs": {"main": {"options": options}}},
-        "vars/main/checks.yml": {"%s_checks" % name: rows},
-        "vars/main/remedies.yml": {"%s_remedies" % name: [remedy]},
+        "diagnosis/checks.yml": rows,
+        "diagnosis/remedies.yml": [remedy],
         "tasks/remediate/empty.yml": [],
     }.items():
         path.joinpath(file).parent.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def test_evidence_is_read_off_the_expression(make_area):
         ({"warning": "item.ready | nosuch > 1"}, "warning: no filter or test named 'nosuch'"),
         ({"warning": "item.ready is nosuch"}, "warning: no filter or test named 'nosuch'"),
         ({"summary": "{{ item.name "}, "summary: "),
-        ({"remedy": "queues.burn"}, "remedy: 'queues.burn' is not in queues_remedies"),
+        ({"remedy": "queues.burn"}, "remedy: 'queues.burn' is not in remedies.yml"),
         ({"vars": 5}, "vars: must be a mapping"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_wrong_remedy_is_refused(make_area, change, reason):
 def test_a_file_without_its_list_is_refused(make_area):
     area = make_area()
     area.checks_file.write_text("other: []")
-    with pytest.raises(AnsibleError, match=r"checks\.yml: must hold the list queues_checks"):
+    with pytest.raises(AnsibleError, match=r"checks\.yml: must be a list of checks"):
         _checks.load(area)
 
 

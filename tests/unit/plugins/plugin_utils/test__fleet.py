@@ -15,7 +15,7 @@ from tests.unit.plugins.plugin_utils import fleet
 
 NAMES = fleet.names(300)
 REFUSED = "Failed to connect to the host via ssh: ssh: connect to host 10.0.0.%d port 22: Connection refused"
-DENIED = {"kind": "permission", "message": "permission denied", "cure": "Add it: `usermod -aG docker x`"}
+DENIED = {"kind": "permission", "message": "permission denied", "hint": "Add it: `usermod -aG docker x`"}
 
 
 @pytest.fixture(scope="module")

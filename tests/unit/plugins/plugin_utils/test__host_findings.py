@@ -57,7 +57,7 @@ def test_a_starved_host_is_one_warning_that_names_what_it_covers(changes, reason
     assert (finding["id"], finding["status"], finding["object"]) == ("host.starved", "warning", None)
     assert reason in finding["summary"]
     assert "service_health.slow" in finding["summary"]
-    assert "`ansible web -i /inv -m ansible.builtin.raw -a 'uptime;" in finding["advice"]
+    assert "`ansible web -i /inv -m ansible.builtin.raw -a 'uptime;" in finding["hint"]
 
 
 def test_areas_that_wait_for_each_other_are_no_starvation():

@@ -55,7 +55,7 @@ def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(jud
 def test_rows_that_the_account_may_not_see_are_unknown_beside_those_it_sees(judged):
     hidden = [{"part": "queues[...]", "reason": "vhost b is hidden", "hint": "Grant it"}]
     findings, counts = judged(outcome([{"name": "a", "ready": 100}, {"name": "c", "ready": 1}], unknown=hidden))
-    found = [(finding["object"], finding["status"], finding["summary"], finding["advice"]) for finding in findings]
+    found = [(finding["object"], finding["status"], finding["summary"], finding["hint"]) for finding in findings]
     assert found[1] == (None, "unknown", "vhost b is hidden", "Grant it")
     assert found[0][:2] == ("a", "critical")
     assert (counts["ok"], counts["unknown"], counts["critical"]) == (1, 1, 1)
@@ -104,28 +104,28 @@ def test_a_field_that_is_null_has_the_measurements_reason_where_it_gives_one(jud
 
 
 def test_a_probe_cut_at_the_deadline_is_unknown(judged):
-    visited = {"measurement": {}, "error": {"kind": "deadline", "message": "not finished after 5 s", "cure": None}}
+    visited = {"measurement": {}, "error": {"kind": "deadline", "message": "not finished after 5 s", "hint": None}}
     (finding,), _counts = judged(visited)
     assert (finding["status"], finding["summary"]) == ("unknown", "not finished after 5 s")
 
 
 def test_an_unreachable_service_fires_its_own_check_and_leaves_the_others_unknown(judged):
-    error = {"kind": "refused", "message": "connection refused", "cure": "start it"}
+    error = {"kind": "refused", "message": "connection refused", "hint": "start it"}
     visited = outcome(None, reachable=False, error=error)
     row = {key: value for key, value in CHECK.items() if key not in ("each", "object", "warning", "remedy")}
     row.update(at="broker", critical="not item.reachable", summary="{{ item.error.message }}")
     (finding,), _counts = judged(visited, row)
     assert (finding["status"], finding["summary"]) == ("critical", "connection refused")
     (finding,), _counts = judged(visited)
-    assert (finding["status"], finding["summary"], finding["advice"]) == ("unknown", "connection refused", "start it")
+    assert (finding["status"], finding["summary"], finding["hint"]) == ("unknown", "connection refused", "start it")
 
 
 def test_a_probe_that_could_not_run_is_unknown_even_to_the_reachability_check(judged):
-    visited = outcome(None, reachable=None, error={"kind": "missing_library", "message": "no pika", "cure": "prepare"})
+    visited = outcome(None, reachable=None, error={"kind": "missing_library", "message": "no pika", "hint": "prepare"})
     row = {key: value for key, value in CHECK.items() if key not in ("each", "object", "warning", "remedy")}
     row.update(at="broker", critical="not item.reachable")
     (finding,), _counts = judged(visited, row)
-    assert (finding["status"], finding["advice"]) == ("unknown", "prepare")
+    assert (finding["status"], finding["hint"]) == ("unknown", "prepare")
 
 
 def test_items_that_when_turns_away_are_not_counted(judged):
@@ -247,7 +247,7 @@ def test_on_a_starved_host_what_depends_on_time_is_unknown_for_one_reason(make_a
 @pytest.mark.parametrize(("kind", "is_covered"), [("timeout", True), ("deadline", True), ("refused", False)])
 def test_on_a_starved_host_a_probe_that_ran_out_of_time_says_no_more_than_that(make_area, kind, is_covered):
     checks = _checks.load(make_area())
-    error = {"kind": kind, "message": "no answer within 0.1 s", "cure": None}
+    error = {"kind": kind, "message": "no answer within 0.1 s", "hint": None}
     measured = {"measurement": {"broker": {"reachable": False, "error": error, "unknown": []}}, "error": None}
     (finding,), _counts = _judge.judge("queues", checks, "web", measured, SETTINGS, STARVED, [])
     assert finding["status"] == "unknown"
@@ -263,7 +263,7 @@ def test_items_that_are_missing_from_a_list_are_unknown_beside_those_that_are_th
     entry = {"part": "queues[...]", "reason": "vhost b is hidden", "hint": "Give the tag"}
     findings, counts = judged(outcome([{"name": "a", "ready": 100}], unknown=[entry]))
     assert [(finding["object"], finding["status"]) for finding in findings] == [("a", "critical"), (None, "unknown")]
-    assert (findings[1]["summary"], findings[1]["advice"]) == ("vhost b is hidden", "Give the tag")
+    assert (findings[1]["summary"], findings[1]["hint"]) == ("vhost b is hidden", "Give the tag")
     assert (counts["items"], counts["critical"], counts["unknown"]) == (2, 1, 1)
     # Nothing of another list.
     entry = {"part": "others[...]", "reason": "x"}
@@ -278,10 +278,10 @@ def test_what_is_said_of_a_part_itself_goes_before_what_is_said_of_one_in_it(jud
 
 
 def test_a_value_cannot_make_a_command_of_prose(judged):
-    row = {**CHECK, "advice": "Look at {{ item.name }}: `show {{ item.name | shell_quote }}`"}
+    row = {**CHECK, "hint": "Look at {{ item.name }}: `show {{ item.name | shell_quote }}`"}
     (finding,), _counts = judged(outcome([{"name": "`rm x`", "ready": 100}]), row)
     assert finding["summary"] == "'rm x' holds 100 messages"
-    assert finding["advice"] == "Look at 'rm x': `show $'\\x60rm x\\x60'`"
+    assert finding["hint"] == "Look at 'rm x': `show $'\\x60rm x\\x60'`"
     # What it acts on is called as it is.
     assert finding["object"] == "`rm x`"
     assert finding["remedy"]["vars"] == {"queues_names": ["`rm x`"]}

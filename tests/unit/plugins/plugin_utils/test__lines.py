@@ -25,7 +25,7 @@ def finding(host, check_id, status, summary, name=None):
         "summary": summary,
         "observed": {},
         "threshold": {},
-        "advice": None,
+        "hint": None,
     }
 
 

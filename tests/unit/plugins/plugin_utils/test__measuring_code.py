@@ -19,7 +19,7 @@ MODULES = sorted(
     {
         probe["module"]
         for area in _areas.find()
-        for probe in yaml.safe_load(area.probes_file.read_text())[area.name + "_probes"].values()
+        for probe in yaml.safe_load(area.probes_file.read_text())["probes"].values()
     }
 )
 # A host has nothing of the collection but what Ansible packs with the module measure, and what is sent.

@@ -46,6 +46,6 @@ def test_other_texts_keep_what_a_value_is():
 
 
 def test_the_hint_of_a_module_keeps_its_commands():
-    error = {"message": "`a`", "cure": "Grant it: `b`"}
-    text = "{{ item.error.message }} {{ item.error.cure | replace('it', 'this') }}"
+    error = {"message": "`a`", "hint": "Grant it: `b`"}
+    text = "{{ item.error.message }} {{ item.error.hint | replace('it', 'this') }}"
     assert prose(text, {"item": {"error": error}}) == "'a' Grant this: `b`"

@@ -94,7 +94,7 @@ def test_a_template_that_fails_is_named_without_its_value(kind):
 def test_a_vault_without_its_password_says_what_to_give(vaulted):
     error = read({"cache_login_password": {"no_log": True}}, dict(vaulted)).error()
     assert error["message"] == "cache_login_password: is encrypted with ansible-vault and cannot be decrypted"
-    assert "--vault-password-file" in error["cure"]
+    assert "--vault-password-file" in error["hint"]
 
 
 def test_one_wrong_value_leaves_the_others_alone():
@@ -170,14 +170,14 @@ def test_an_option_that_a_module_rejects_is_named_as_the_roles_variable():
     error = {
         "kind": "bad_option",
         "message": "max_containers: must be 1 or more, not 0",
-        "cure": "Set max_containers.",
+        "hint": "Set max_containers.",
     }
     _settings.name_variables(area, {"state": {"error": error}})
     assert error["message"] == "containers_max_containers: must be 1 or more, not 0"
-    assert error["cure"] == "Set containers_max_containers."
-    error = {"kind": "bad_option", "message": "deadline: must be above 0 seconds", "cure": None}
+    assert error["hint"] == "Set containers_max_containers."
+    error = {"kind": "bad_option", "message": "deadline: must be above 0 seconds", "hint": None}
     _settings.name_variables(area, {"state": {"error": error}})
     assert error["message"] == "containers_deadline: must be above 0 seconds"
-    error = {"kind": "refused", "message": "timeout: 3", "cure": None}
+    error = {"kind": "refused", "message": "timeout: 3", "hint": None}
     _settings.name_variables(area, {"state": {"error": error}})
     assert error["message"] == "timeout: 3"

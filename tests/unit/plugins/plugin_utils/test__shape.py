@@ -146,7 +146,7 @@ def test_deep_nesting_is_malformed():
 
 
 def test_of_a_service_that_is_down_only_the_common_fields_are_expected():
-    down = {"reachable": False, "error": {"kind": "refused", "message": "no", "cure": None}, "unknown": []}
+    down = {"reachable": False, "error": {"kind": "refused", "message": "no", "hint": None}, "unknown": []}
     assert _shape.checked(down, MODULE) == down
     with pytest.raises(_shape.Malformed):
         _shape.checked({**down, "error": None}, MODULE)
@@ -171,7 +171,7 @@ ODD = (
     None, True, False, 0, -1, 10**30, 10**400, 0.5, float("inf"), float("-inf"), float("nan"), "", "x", "\udcf6",
     "\ud800", "{{ 7 * 7 }}", "\x1b[31m\x9b", "x" * 20000, [], [None], ["x"],
     [[]], [{}], {}, {"keys": 1, "items": [], "get": {}},
-    {"part": 1, "reason": None}, {"kind": [], "message": {}, "cure": 1},
+    {"part": 1, "reason": None}, {"kind": [], "message": {}, "hint": 1},
 )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_what_only_one_host_sees_stays_with_it_and_is_counted(make):
 def test_what_could_not_be_measured_stays_with_its_host(make):
     refused = {
         "reachable": None,
-        "error": {"kind": "refused", "message": "connection refused", "cure": None},
+        "error": {"kind": "refused", "message": "connection refused", "hint": None},
         "unknown": [],
     }
     report = make({name: {"database": refused} for name in HOSTS})

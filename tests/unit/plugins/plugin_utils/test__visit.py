@@ -14,7 +14,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _shape, _visi
 DATABASE = {"database": {"measurement": {"activity": {"reachable": True}}}}
 CACHE = {"cache": {"measurement": {}}}
 PROBES = {"limits": {"module": "inotify_limits"}}
-ERROR = {"kind": "refused", "message": "no", "cure": None}
+ERROR = {"kind": "refused", "message": "no", "hint": None}
 DOWN = {"reachable": False, "error": ERROR, "unknown": []}
 
 

@@ -78,7 +78,7 @@ class InvalidVersion(Exception):
 def test_a_failure_is_told_by_what_is_deep_inside_it(error, kind):
     found = _docker.explained(error, HOST)
     assert found.kind == kind
-    assert found.cure
+    assert found.hint
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_failure_is_told_by_what_is_deep_inside_it(error, kind):
     ],
 )
 def test_an_engine_is_started_by_its_name(host, expected):
-    assert expected in _docker.explained(raised(ConnectionRefusedError(111, "refused")), host).cure
+    assert expected in _docker.explained(raised(ConnectionRefusedError(111, "refused")), host).hint
 
 
 def test_a_library_that_does_not_fit_is_named():

@@ -104,7 +104,7 @@ def test_an_answer_without_end_is_refused(path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("exc", "kind", "cure"),
+    ("exc", "kind", "hint"),
     [
         (PermissionError(13, "Permission denied"), "permission", "become"),
         (FileNotFoundError(2, "No such file"), "no_engine", "docker_host"),
@@ -114,9 +114,9 @@ def test_an_answer_without_end_is_refused(path, monkeypatch):
         (http.client.BadStatusLine("x"), "failed", "journalctl"),
     ],
 )
-def test_an_error_of_the_socket_is_told_with_its_cure(exc, kind, cure):
+def test_an_error_of_the_socket_is_told_with_its_hint(exc, kind, hint):
     told = _docker_api.cannot_connect(exc, "/s")
-    assert (told.kind, cure in told.cure, "/s" in str(told)) == (kind, True, True)
+    assert (told.kind, hint in told.hint, "/s" in str(told)) == (kind, True, True)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ PRIVILEGES = {
 
 
 @pytest.mark.parametrize(
-    ("found", "version", "cure"),
+    ("found", "version", "hint"),
     [
         ({"permitted": True}, 170000, None),
         ({"reaches_schema": False, "permitted": True}, 120000, "GRANT USAGE ON SCHEMA public TO keeper;"),
@@ -113,9 +113,9 @@ PRIVILEGES = {
         ({"superuser_owns": True, "owner": "postgres"}, 160000, "login_user"),
     ],
 )
-def test_a_missing_privilege_is_named_with_what_grants_it(found, version, cure):
+def test_a_missing_privilege_is_named_with_what_grants_it(found, version, hint):
     told = actions.missing_privilege(action(actions.Vacuum, version), {**PRIVILEGES, **found})
-    assert told is None if cure is None else cure in told
+    assert told is None if hint is None else hint in told
     assert "GRANT postgres" not in (told or "")
 
 

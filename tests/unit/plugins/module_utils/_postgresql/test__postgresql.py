@@ -52,5 +52,5 @@ def test_the_first_failure_counts_where_the_library_has_tried_twice():
 
 
 def test_every_cure_names_an_option_or_a_next_step():
-    for kind, _pattern, cure in _postgresql.CAUSES:
-        assert cure.endswith("."), kind
+    for kind, _pattern, hint in _postgresql.CAUSES:
+        assert hint.endswith("."), kind

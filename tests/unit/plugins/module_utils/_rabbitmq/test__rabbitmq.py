@@ -42,11 +42,11 @@ OPTIONS = {
     ],
 )
 @pytest.mark.parametrize("port", ["login_port", "amqp_port"])
-def test_a_failure_names_its_kind_an_option_and_a_cure(raised, kind, port):
+def test_a_failure_names_its_kind_an_option_and_a_hint(raised, kind, port):
     found = rabbitmq.explain(raised, OPTIONS, port)
     assert found.kind == kind
-    assert "login_host" in found.cure or "login_host" in str(found) or port in found.cure or "login_port" in found.cure
-    assert "hunter2" not in str(found) + found.cure
+    assert "login_host" in found.hint or "login_host" in str(found) or port in found.hint or "login_port" in found.hint
+    assert "hunter2" not in str(found) + found.hint
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_another_protocol_is_recognised(pair, wire):
     with pytest.raises(CannotConnect) as caught:
         client.read(1)
     assert caught.value.kind == "not_redis"
-    assert "login_port" in caught.value.cure
+    assert "login_port" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_each_failure_of_a_socket_has_its_kind_and_names_what_to_look_at(error, 
         error.verify_message = "unable to get issuer"
     found = _redis.cannot_connect(error, "redis:6379", 3)
     assert found.kind == kind
-    assert option in found.cure
+    assert option in found.hint
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ def test_each_failure_of_a_socket_has_its_kind_and_names_what_to_look_at(error, 
         ("ERR something else", "error"),
     ],
 )
-def test_each_refusal_has_its_kind_and_a_cure(text, kind):
+def test_each_refusal_has_its_kind_and_a_hint(text, kind):
     found = _redis.refusal(_redis.ReplyError(text))
     assert found.kind == kind
-    assert found.cure
+    assert found.hint
 
 
 def test_a_failure_to_connect_is_kept_for_the_process(nothing_kept):
@@ -356,5 +356,5 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch, nothing_kept, 
     monkeypatch.setattr(_libraries.importlib, "import_module", import_module)
     with pytest.raises(MissingLibrary, match="library %s cannot" % name) as caught:
         _redis.connect(options())
-    assert "python3-%s" % name in caught.value.cure
+    assert "python3-%s" % name in caught.value.hint
     assert not _redis._kept

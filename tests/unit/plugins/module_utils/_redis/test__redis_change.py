@@ -35,7 +35,7 @@ def test_only_what_differs_is_set():
 def test_less_than_is_used_is_refused(policy, effect):
     with pytest.raises(change.CannotChange, match=effect) as caught:
         change.refuse_eviction(settings(0), settings(500, policy), {"used_memory": "1000"}, False)
-    assert "allow_eviction" in caught.value.cure
+    assert "allow_eviction" in caught.value.hint
 
 
 @pytest.mark.parametrize(("most", "allowed"), [(1000, False), (0, False), (500, True)])
@@ -84,14 +84,14 @@ def test_the_defaults_need_not_be_in_the_file():
         (False, "/etc/redis.conf", None, "persist is false"),
     ],
 )
-def test_the_advice_names_file_or_flag(persisted, file, failure, says):
-    text = change.advice(persisted, file, settings(5), failure)
+def test_the_hint_names_file_or_flag(persisted, file, failure, says):
+    text = change.persist_hint(persisted, file, settings(5), failure)
     assert says in text
     assert file is None or file in text
 
 
-def test_there_is_no_advice_where_none_is_needed():
-    assert change.advice(True, "/etc/redis.conf", settings(5), None) is None
+def test_there_is_no_hint_where_none_is_needed():
+    assert change.persist_hint(True, "/etc/redis.conf", settings(5), None) is None
 
 
 def test_a_wrong_size_names_its_option():
