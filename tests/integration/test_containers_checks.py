@@ -122,7 +122,12 @@ def test_what_is_told_of_a_fault_names_the_cause(broken, lab):
     def summary(check, service, findings=broken):
         return next(each["summary"] for each in findings["containers." + check] if "-%s-" % service in each["object"])
 
-    assert "exit code 3" in summary("crash_loop", "crashing")
+    # For a moment after each restart it runs, and has no exit code.
+    wait_until(
+        lambda: "exit code 3" in summary("crash_loop", "crashing", diagnose("containers", variables(lab))),
+        "an exit",
+        20,
+    )
     assert "killed by the kernel" in summary("stopped", "greedy")
     assert "address already in use" in summary("stopped", "barred")
     assert "(pid %d)" % os.getpid() in summary("port_taken", "barred")
