@@ -51,7 +51,7 @@ def main() -> int:
     shutil.rmtree(BUILD, ignore_errors=True)
     reference = SOURCE / "collections"
     reference.mkdir(parents=True)
-    # antsibull-docs writes only where nobody else can.
+    # antsibull-docs requires a directory that only its owner can write.
     reference.chmod(0o700)
     repository = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["repository"]
     for name in PAGES:

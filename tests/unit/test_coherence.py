@@ -25,7 +25,7 @@ ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 AREAS = [_areas.Area("tracktion.ops." + path.name, path) for path in ROLES if (path / "diagnosis/checks.yml").exists()]
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 
-# The two prefixes of a role's variables; all others belong to somebody else.
+# The two prefixes of a role's variables; all others are foreign.
 COLLECTION_PREFIX = "tracktion_"
 
 # In the integration tests of an area: with or without the area's name before it.
