@@ -23,7 +23,6 @@ SERVICE = Service("Valkey", "login_host and login_port", "login_user and login_p
     [
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name_resolution"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "refused"),
-        (socket.timeout("timed out"), "timeout"),
         (TimeoutError(errno.ETIMEDOUT, "timed out"), "timeout"),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "no_route"),
         (OSError(errno.ENETUNREACH, "Network is unreachable"), "no_route"),
