@@ -71,8 +71,9 @@ format: setup-test ## lay out the Python files
 	@ruff check --quiet --fix --exit-zero . && ruff format .
 
 .PHONY: docs
-docs: setup ## write docs/checks.md anew
+docs: setup-test ## write docs/checks.md and docs/rights.md, and build the documentation site
 	@python -m tests.tools.catalogue
+	@python -m tests.tools.docsite
 
 .PHONY: units
 units: setup-test ## unit tests: no server, no network

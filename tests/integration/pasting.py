@@ -11,7 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
-# Names that mean something else to a shell that is not told otherwise. A slash would end a part of a path.
+# Names with characters that a shell interprets. A slash would end a part of a path.
 HOSTILE = (
     "a; touch pwned",
     "it's",

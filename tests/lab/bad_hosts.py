@@ -197,7 +197,7 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
             "motd": user("motd"),
             **{name: python(name) for name in PYTHONS},
             "host_key": user("plain", ansible_ssh_args=f"{SSH} {strict}"),
-            "wrong_user": user("nobody_here"),
+            "wrong_user": user("unknown_user"),
             "not_allowed": sudo("not_allowed", ansible_become_password="right"),
             "wrong_password": sudo("wrong_password", ansible_become_password="wrong"),
             "no_password": sudo("no_password"),

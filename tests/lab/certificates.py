@@ -99,7 +99,7 @@ def make_certificates(directory: Path, user: str, *names: str, authority: str = 
 def issue_server(directory: Path, name: str, days: tuple[float, float], *, trusted: bool = True) -> Path:
     """A certificate with its key, for a server called `name`, valid between two days from now, in one file.
 
-    `directory` is that of make_certificates; its authority signs, or where it is not `trusted` one that nobody knows.
+    `directory` is that of make_certificates; its authority signs, or, if not `trusted`, an unknown authority.
     """
     # Not openssl: before its version 3.4, its commands give no certificate that has expired.
     from cryptography import x509

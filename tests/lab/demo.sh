@@ -84,7 +84,7 @@ play diagnose -e tracktion_fail_at=$fail_at
 
 cat <<EOF
 
-The reports lie in $reports: report.json is the last one, audit.jsonl tells what was done.
+The reports lie in $reports: report.json is the last one, audit.jsonl lists the actions.
 Look again:         make diagnose INVENTORY=\$($lab inventory)
 Break another:      $lab faults; $lab break NAME; $lab mend --all
 Take the lab down:  $lab down --all

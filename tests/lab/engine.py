@@ -93,7 +93,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Stop the engine if it is the very process that the lab started, and nobody else has containers in it."""
+    """Stop the engine if the lab started this process and it has no other containers."""
     with locked(LOCK_FILE):
         pid = own_pid()
         if pid is None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Faults at the command line: a process of its own holds each fault until it is told to mend it."""
+"""Faults from the command line: a process per fault holds it until a signal ends it."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from .servers import is_alive, this_process
 from .shell import LabError, say, step, wait_until
 from .stack import Stack
 
-# What faults speak to the servers with.
+# Client libraries of the faults.
 LIBRARIES = ("psycopg2", "redis", "pika")
 # Filling a table or a cache takes a while on a busy machine.
-PATIENCE = 180
+TIMEOUT = 180
 
 
 def record(stack: Stack, name: str) -> Path:
-    """The file in which a holder says how it is getting on."""
+    """Return the file in which the process of a fault records its state."""
     return stack.directory / "faults" / f"{name}.json"
 
 
 def read(file: Path) -> dict | None:
-    """What a holder has said last; nothing if there is none."""
+    """Return the recorded state of a fault, or None."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 
 
-def write(file: Path, **told: str | None) -> None:
-    """Say it in one piece: a reader never sees half a record."""
+def write(file: Path, **state: str | None) -> None:
+    """Record a state in one piece: a reader never sees half a record."""
     draft = file.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps({"process": this_process(), **told}), encoding="utf-8")
+    draft.write_text(json.dumps({"process": this_process(), **state}), encoding="utf-8")
     draft.replace(file)
 
 
 def held(stack: Stack) -> dict[str, dict]:
-    """What is broken now, by name."""
+    """Return the states of the faults that are held, by name."""
     return {file.stem: read(file) or {} for file in sorted((stack.directory / "faults").glob("*.json"))}
 
 
 def break_(stack: Stack, name: str) -> None:
-    """Start a holder and wait until it has broken what it is to break."""
+    """Start the process of a fault and wait until the fault is there."""
     faults.named(name)
     missing = [library for library in LIBRARIES if importlib.util.find_spec(library) is None]
     if missing:
@@ -76,28 +76,28 @@ def break_(stack: Stack, name: str) -> None:
         )  # fmt: skip
 
         def settled() -> dict | None:
-            told = read(file) or {}
-            if told.get("status") == "broken":
-                return told
+            state = read(file) or {}
+            if state.get("status") == "broken":
+                return state
             if process.poll() is not None:
                 file.unlink(missing_ok=True)
                 raise LabError(f"{name} could not be broken: {last_line(log)}")
             return None
 
-        wait_until(settled, f"{name} to break (its log: {log})", PATIENCE)
+        wait_until(settled, f"{name} to break (its log: {log})", TIMEOUT)
 
 
-def mend(stack: Stack, name: str, remaining_timeout: float = PATIENCE) -> None:
-    """Tell the holder to mend, and wait until it has."""
+def mend(stack: Stack, name: str, timeout: float = TIMEOUT) -> None:
+    """End the process of a fault and wait until it has mended."""
     file = record(stack, name)
-    told = read(file)
-    if told is None:
+    state = read(file)
+    if state is None:
         raise LabError(f"{name} is not held; held: {', '.join(held(stack)) or 'nothing'}")
     with step(f"mending: {name}"):
-        process = told["process"]
+        process = state["process"]
         if is_alive(process):
             os.kill(int(process.partition(":")[0]), signal.SIGTERM)
-            wait_until(lambda: not is_alive(process), f"the holder of {name} to end", remaining_timeout)
+            wait_until(lambda: not is_alive(process), f"the holder of {name} to end", timeout)
         failed = read(file)
         file.unlink(missing_ok=True)
         if failed is not None:
@@ -107,28 +107,28 @@ def mend(stack: Stack, name: str, remaining_timeout: float = PATIENCE) -> None:
 
 
 def release(stack: Stack) -> None:
-    """Before the stack goes: let every holder mend what may reach beyond the stack, and leave none of them running."""
-    for name, told in held(stack).items():
+    """End all faults before the stack is removed: some reach beyond the stack."""
+    for name, state in held(stack).items():
         try:
-            mend(stack, name, remaining_timeout=30)
+            mend(stack, name, timeout=30)
         except LabError as error:
             say(f"  {error}")
             with contextlib.suppress(ProcessLookupError):
-                if is_alive(told["process"]):
-                    os.kill(int(told["process"].partition(":")[0]), signal.SIGKILL)
+                if is_alive(state["process"]):
+                    os.kill(int(state["process"].partition(":")[0]), signal.SIGKILL)
 
 
 def last_line(log: Path) -> str:
-    """What a failed holder died of."""
+    """Return the last line of a log."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no word in its log"
+    return lines[-1] if lines else "its log is empty"
 
 
 def hold(stack: Stack, name: str) -> None:
-    """Break it, hold it until a signal comes, mend it."""
+    """Inject a fault, hold it until a signal arrives, and mend it."""
     file = record(stack, name)
     asked = threading.Event()
-    # Also while it is being broken: then it is mended as soon as it is broken.
+    # A signal may arrive earlier: the fault is then mended as soon as it is there.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     write(file, status="breaking")

@@ -52,7 +52,7 @@ RECIPE = {
         'chroot "$1" rabbitmq-plugins enable --offline rabbitmq_management',
         # A database cluster is made by each container for itself.
         'rm -rf "$1"/var/lib/postgresql/* "$1"/etc/postgresql/* "$1"/var/lib/rabbitmq/mnesia "$1"/var/log/*/*',
-        # The version is in these directories' names, and nobody who types psql in a container wants to know it.
+        # The names of these directories hold the version; commands in a container should not need it.
         'ln -s $(cd "$1" && echo usr/lib/postgresql/*/bin) "$1"/postgresql-bin',
         'mkdir -p "$1"/run/sshd "$1"/lab',
     ],

@@ -93,7 +93,7 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
 
 
 def pid_1_is_hidden() -> bool:
-    """Whether this machine keeps its first process from everybody, root too."""
+    """Return whether even root cannot read the first process of this machine."""
     try:
         return not os.readlink("/proc/1/fd/0")
     except FileNotFoundError:

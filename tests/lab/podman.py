@@ -28,7 +28,7 @@ from .engine import install_programs
 from .shell import LabError, attempt, run, succeeds, wait_until
 
 PROGRAMS = {"podman": ("podman",), "busybox": ("busybox-static",), "setpriv": ("util-linux",), "curl": ("curl",)}
-# A user that every Debian has, and that nobody is.
+# An account of every Debian system that no person uses.
 SOMEBODY_ELSE = "games"
 IMAGE = "lab/box:1"
 APPLETS = ("sh", "sleep", "true", "false", "cat", "dd", "echo", "test", "touch")

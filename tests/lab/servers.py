@@ -240,7 +240,7 @@ def serve(
 
 
 def this_process() -> str:
-    """This process, told apart from a later one with the same id."""
+    """Return an id of this process that differs from a later process with the same pid."""
     return f"{os.getpid()}:{start_time(os.getpid())}"
 
 

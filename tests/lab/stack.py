@@ -46,7 +46,7 @@ DATABASE_ROLES = {
 
 
 def default_name() -> str:
-    """The stack that commands without --name speak of."""
+    """Return the name of the stack that commands without --name use."""
     return os.environ.get("LAB_NAME", "")
 
 
@@ -72,7 +72,7 @@ class Stack:
 
     @property
     def option(self) -> str:
-        """How to say its name to a command of the lab."""
+        """Return the option that names it in commands of the lab."""
         return f" --name {self.name}" if self.name else ""
 
     @property
@@ -178,7 +178,7 @@ class Stack:
         (self.watched_directory / "incoming").mkdir(parents=True, exist_ok=True)
 
     def compose_up(self, timeout: float) -> None:
-        """Start what does not run, and tell of each service when it becomes healthy."""
+        """Start the services that do not run, and print when each becomes healthy."""
         busy = [name for name, port in self.ports.items() if not is_free(port)] if not self.health() else []
         if busy:
             raise LabError(
@@ -226,8 +226,8 @@ class Stack:
         ).splitlines()
         health = {}
         for service, state, status in (row.split("\t") for row in rows):
-            told = re.search(r"\((?:health: )?(\w+)\)", status) if state == "running" else None
-            health[service] = told.group(1) if told else state
+            match = re.search(r"\((?:health: )?(\w+)\)", status) if state == "running" else None
+            health[service] = match.group(1) if match else state
         return health
 
     def down(self) -> None:
@@ -253,7 +253,7 @@ class Stack:
         return run(*compose_command(), *self.compose_options(), *arguments, timeout=timeout)
 
     def compose_options(self) -> tuple[str, ...]:
-        """What tells compose that this stack is meant."""
+        """Return the options that select this stack."""
         return ("--project-directory", str(self.directory), "--file", str(self.directory / "compose.yaml"))
 
     def exec(self, service: str, *command: str, stdin: str | None = None, timeout: float = 60) -> str:

@@ -81,7 +81,7 @@ def project(owner: str, name: str | None = None) -> Iterator[Project]:
 
 
 def healthcheck(command: str) -> tuple[str, ...]:
-    """Options of ``docker run`` for a health check that is quick to judge."""
+    """Options of ``docker run`` for a health check with a short interval."""
     return ("--health-cmd", command, "--health-interval", "0.5s", "--health-timeout", "2s", "--health-retries", "2")
 
 

@@ -41,7 +41,7 @@ def cell(text):
 
 
 def conditions(check):
-    return "<br>".join("%s: `%s`" % (level, cell(getattr(check, level))) for level in check.levels)
+    return "<br>".join("%s: `%s`" % (level, getattr(check, level)) for level in check.levels)
 
 
 def section(area):

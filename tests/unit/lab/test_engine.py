@@ -54,15 +54,15 @@ def test_its_own_engine_is_stopped(process):
 
 
 def test_a_process_that_got_the_engines_old_id_is_left_alone(process):
-    stranger = process("--pidfile=/somewhere/else")
+    other = process("--pidfile=/somewhere/else")
     assert engine.own_pid() is None
 
     engine.stop()
-    assert stranger.poll() is None
+    assert other.poll() is None
 
 
 def test_an_engine_with_containers_is_left_running(process, monkeypatch):
-    monkeypatch.setattr(engine, "docker", lambda *words: "somebody-elses\n")
+    monkeypatch.setattr(engine, "docker", lambda *words: "another-project\n")
     daemon = process(f"--pidfile={engine.PID_FILE}")
 
     engine.stop()

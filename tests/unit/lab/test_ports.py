@@ -23,7 +23,7 @@ def test_ports_are_different_and_can_be_bound():
             server.bind(("127.0.0.1", port))
 
 
-def test_a_port_that_somebody_listens_on_is_not_free():
+def test_a_port_in_use_is_not_free():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()

@@ -56,7 +56,7 @@ def test_an_unknown_suite_is_refused():
         images.tag("sarge")
 
 
-def test_a_process_is_told_apart_from_a_later_one_of_the_same_id():
+def test_a_process_differs_from_a_later_one_with_the_same_pid():
     assert servers.is_alive(servers.this_process())
     assert not servers.is_alive(f"{os.getpid()}:1")
 

@@ -1,0 +1,61 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils import _failures
+from ansible_collections.tracktion.ops.plugins.module_utils._failures import Service
+
+ROOT = Path(__file__).resolve().parents[4]
+SERVICE = Service("Valkey", "login_host and login_port", "login_user and login_password", "tls and ca_certs")
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name_resolution"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "refused"),
+        (TimeoutError(errno.ETIMEDOUT, "timed out"), "timeout"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "no_route"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "no_route"),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), "closed"),
+        (BrokenPipeError(errno.EPIPE, "pipe"), "closed"),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "closed"),
+        (ssl.SSLCertVerificationError(1, "self-signed certificate"), "certificate"),
+        (ssl.SSLError(1, "wrong version number"), "tls"),
+        (PermissionError(errno.EACCES, "denied"), "permission"),
+        (OSError(errno.EIO, "I/O error"), "failed"),
+        (ValueError("not an error of the system"), "failed"),
+    ],
+)
+def test_an_error_of_the_system_has_one_kind(exc, kind):
+    assert _failures.of_os_error(exc) == kind
+    assert kind in _failures.KINDS
+
+
+@pytest.mark.parametrize("kind", sorted(_failures.HINTS))
+def test_a_hint_names_options_and_has_no_placeholder_left(kind):
+    text = _failures.hint(kind, SERVICE)
+    assert "{" not in text
+    assert text.endswith(".")
+    assert any(name in text for name in ("login_host", "login_user", "tls", "Valkey"))
+    assert kind in _failures.KINDS
+
+
+def test_a_failure_has_the_common_hint_and_what_the_service_adds():
+    found = _failures.failure("refused", "nothing listens on h:1", SERVICE, "See the manual.")
+    assert (found.kind, str(found)) == ("refused", "nothing listens on h:1")
+    assert found.hint == "Start Valkey, or correct login_host and login_port: nothing listens there. See the manual."
+
+
+def test_a_service_that_can_be_started_begins_with_the_command():
+    found = _failures.hint("refused", SERVICE._replace(start="Start it: `systemctl start valkey`."))
+    assert found.startswith("Start it: `systemctl start valkey`.")
