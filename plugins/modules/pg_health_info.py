@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_health_info
-short_description: Measure the state of a PostgreSQL server that builds up over hours and days
+short_description: Measure the slowly changing state of a PostgreSQL server
 version_added: "0.1.0"
 description:
-  - Measures statements, tables, indexes, foreign keys, sequences, the age of transaction IDs, what holds back VACUUM, counters, checkpoints,
+  - Measures statements, tables, indexes, foreign keys, sequences, transaction ID age, what holds back VACUUM, counters, checkpoints,
     replication, archiving and settings of a PostgreSQL server (12 or newer).
-  - Sizes are those of the last VACUUM or ANALYZE, so that no table has to be locked to find them out.
+  - Sizes are those of the last VACUUM or ANALYZE, so that no table has to be locked to read them.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -22,19 +22,8 @@ extends_documentation_fragment:
   - tracktion.ops._postgresql
   - tracktion.ops._postgresql.measuring
 options:
-  query_length:
-    description: How many characters of a statement's text are returned. V(0) returns none. It is cut after its constants are replaced.
-    type: int
-    default: 300
-  show_literals:
-    description:
-      - Whether the constants and comments of SQL statements are returned. Otherwise each constant is replaced by C(?), and comments are left out,
-        as they may hold secrets or personal data.
-      - Passwords that follow the word C(PASSWORD) are never returned.
-    type: bool
-    default: false
   statement_min_calls:
-    description: How often a statement must have been called to be among RV(slowest_statements).
+    description: Minimum number of calls of a statement in RV(slowest_statements).
     type: int
     default: 1
 seealso:
@@ -52,12 +41,12 @@ EXAMPLES = r"""
     statement_min_calls: 100
   register: health
 
-- name: Show the statements that take most of the time
+- name: Show the statements that take most time
   ansible.builtin.debug:
     msg: "{{ health.heaviest_statements | map(attribute='query') | list }}"
   when: health.reachable and health.heaviest_statements is not none
 
-- name: Stop a deployment that would have to wait for a restart
+- name: Fail if settings wait for a restart
   ansible.builtin.assert:
     that: health.pending_restart | length == 0
   when: health.reachable
@@ -65,193 +54,94 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the server let us in. Where it did not, every part below is null. Null where there was no time to find out.
+  description: Whether the server could be reached. If false, all parts below are null. Null if the deadline was too short to find out.
   returned: always
   type: bool
   sample: true
 error:
-  description: Why the server did not let us in, or null. RV(error.kind) is one of those that M(tracktion.ops.pg_activity) knows.
+  description: Why the server could not be reached, or null. RV(error.kind) is one of those of M(tracktion.ops.pg_activity).
   returned: always
   type: dict
   contains:
-    kind:
-      description: The cause, as a stable word.
-      type: str
-      returned: always
-    message:
-      description: The cause in the words of the server or of its client library.
-      type: str
-      returned: always
-    hint:
-      description: What to do about it.
-      type: str
-      returned: always
+    kind: {description: Stable name of the cause., type: str, returned: always}
+    message: {description: Message of the server or of the client library., type: str, returned: always}
+    hint: {description: How to fix it., type: str, returned: always}
   sample: null
 unknown:
-  description: Parts that could not be read, or not wholly, and why.
+  description: Parts that could not be read, or not completely.
   returned: always
   type: list
   elements: dict
   contains:
-    part:
-      description: Name of the part. C([...]) behind it stands for rows that are missing from a list, C(.*) for fields of its rows.
-      type: str
-      returned: always
-    reason:
-      description: Why it could not be read.
-      type: str
-      returned: always
-    hint:
-      description: What to do so that it can be read, such as the GRANT that is missing.
-      type: str
-      returned: where there is something to do
+    part: {description: "Name of the part. C([...]) after it means that rows are missing from the list, C(.*) fields of its rows.", type: str, returned: always}
+    reason: {description: Why it could not be read., type: str, returned: always}
+    hint: {description: "How to make it readable, such as a GRANT.", type: str, returned: if there is a fix}
   sample: []
 server:
-  description: The server, and the role that looks at it.
+  description: The server, and the role and database of the connection.
   returned: always
   type: dict
   contains:
-    version:
-      description: The server's version.
-      type: str
-      returned: always
-    version_num:
-      description: The server's version as a number.
-      type: int
-      returned: always
-    in_recovery:
-      description: Whether it is a standby, or still recovering.
-      type: bool
-      returned: always
-    started:
-      description: When it was started, in epoch seconds.
-      type: float
-      returned: always
-    role:
-      description: The role of the connection.
-      type: str
-      returned: always
-    database:
-      description: The database of the connection.
-      type: str
-      returned: always
-    sees_all:
-      description: Whether the role may see what all others do (C(pg_read_all_stats), a part of C(pg_monitor)).
-      type: bool
-      returned: always
-    sees_settings:
-      description: Whether the role may see all settings (C(pg_read_all_settings), a part of C(pg_monitor)).
-      type: bool
-      returned: always
-    hint:
-      description: The command that shows the role the rest. Null if it sees both.
-      type: str
-      returned: always
+    version: {description: The server's version., type: str, returned: always}
+    version_num: {description: The server's version as a number., type: int, returned: always}
+    in_recovery: {description: Whether it is a standby or in recovery., type: bool, returned: always}
+    started: {description: "Start time, in epoch seconds.", type: float, returned: always}
+    role: {description: Role of the connection., type: str, returned: always}
+    database: {description: Database of the connection., type: str, returned: always}
+    sees_all: {description: "Whether the role may see all sessions (C(pg_read_all_stats), a part of C(pg_monitor)).", type: bool, returned: always}
+    sees_settings: {description: "Whether the role may see all settings (C(pg_read_all_settings), a part of C(pg_monitor)).", type: bool, returned: always}
+    hint: {description: Command that grants the role both. Null if it has both., type: str, returned: always}
   sample:
     {version: "17.6", version_num: 170006, in_recovery: false, started: 1763900000.5, role: monitor, database: tracktion, sees_all: true,
      sees_settings: true, hint: null}
 statements:
-  description: Whether C(pg_stat_statements) collects, and over which time.
+  description: State of C(pg_stat_statements).
   returned: always
   type: dict
   contains:
     state:
-      description: V(on), V(not_created) without the extension in this database, or V(not_loaded) with the extension but without its library.
+      description: V(on); V(not_created) if the extension does not exist in this database; V(not_loaded) if it exists and its library is not loaded.
       type: str
       returned: always
-    loaded:
-      description: Whether the library was loaded when the server started.
-      type: bool
-      returned: always
+    loaded: {description: Whether the library was loaded at server start., type: bool, returned: always}
     preloaded_libraries:
-      description: The setting C(shared_preload_libraries). Null where the role may not see it.
+      description: The setting C(shared_preload_libraries). Null if hidden from the role.
       type: list
       elements: str
       returned: always
-    version:
-      description: Version of the extension, or null.
-      type: str
-      returned: always
-    total:
-      description: How many different statements it knows, without those of this collection. Null if V(on) and the role may not read them.
-      type: int
-      returned: always
-    total_seconds:
-      description: The time that all of them have taken. Null likewise.
-      type: float
-      returned: always
-    since_seconds:
-      description: For how long it has been counting. Null before PostgreSQL 14.
-      type: float
-      returned: always
+    version: {description: "Version of the extension, or null.", type: str, returned: always}
+    total: {description: "Number of statements, without those of this collection. Null if not V(on) or hidden from the role.", type: int, returned: always}
+    total_seconds: {description: Total time of these statements. Null likewise., type: float, returned: always}
+    since_seconds: {description: Time since its statistics were reset. Null before PostgreSQL 14., type: float, returned: always}
   sample: {state: "on", loaded: true, preloaded_libraries: [pg_stat_statements], version: "1.11", total: 412, total_seconds: 8123.5, since_seconds: 86400.0}
 slowest_statements:
-  description: Statements with at least O(statement_min_calls) calls, those first that take longest on average.
+  description: Statements with at least O(statement_min_calls) calls, longest mean time first.
   returned: always
   type: list
   elements: dict
   contains: &statement
     id:
       description:
-        - C(queryid) of the statement, as text, since it does not fit into a number of JSON. Null where the statement is hidden from the role. Of those,
-          only the first of each database and role is listed.
+        - C(queryid) of the statement, as text, because JSON numbers are too small for it. Null if the statement is hidden from the role. Only the first
+          hidden statement of each database and role is listed.
       type: str
       returned: always
-    database:
-      description: Database it ran in.
-      type: str
-      returned: always
-    user:
-      description: Role that ran it.
-      type: str
-      returned: always
-    query:
-      description: Its text without constants, cut to O(query_length). Null where it is hidden from the role.
-      type: str
-      returned: always
-    calls:
-      description: How often it ran.
-      type: int
-      returned: always
-    mean_seconds:
-      description: How long it takes on average.
-      type: float
-      returned: always
-    max_seconds:
-      description: How long it took at most.
-      type: float
-      returned: always
-    total_seconds:
-      description: How long all its calls took.
-      type: float
-      returned: always
-    share:
-      description: Its part of the time that all statements took.
-      type: float
-      returned: always
-    rows:
-      description: Rows that it returned or changed.
-      type: int
-      returned: always
-    blocks_hit:
-      description: Blocks that it found in the cache.
-      type: int
-      returned: always
-    blocks_read:
-      description: Blocks that it had to read.
-      type: int
-      returned: always
-    temp_bytes:
-      description: Temporary files that it wrote.
-      type: float
-      returned: always
-    read_seconds:
-      description: Time it spent reading blocks. V(0) without C(track_io_timing).
-      type: float
-      returned: always
+    database: {description: Database of the statement., type: str, returned: always}
+    user: {description: Role that ran it., type: str, returned: always}
+    query: {description: "Its text, cut to O(query_length). Null if hidden from the role.", type: str, returned: always}
+    calls: {description: Number of calls., type: int, returned: always}
+    mean_seconds: {description: Mean time of a call., type: float, returned: always}
+    max_seconds: {description: Longest call., type: float, returned: always}
+    total_seconds: {description: Total time of all calls., type: float, returned: always}
+    share: {description: Its part of the total time of all statements., type: float, returned: always}
+    rows: {description: Rows that it returned or changed., type: int, returned: always}
+    blocks_hit: {description: Blocks found in the cache., type: int, returned: always}
+    blocks_read: {description: Blocks read., type: int, returned: always}
+    temp_bytes: {description: Temporary files written., type: float, returned: always}
+    read_seconds: {description: Time spent reading blocks. V(0) without C(track_io_timing)., type: float, returned: always}
   sample: []
 heaviest_statements:
-  description: Statements that took most time in all. The same fields as in RV(slowest_statements).
+  description: Statements with the longest total time. The same fields as in RV(slowest_statements).
   returned: always
   type: list
   elements: dict
@@ -263,435 +153,154 @@ tables:
   type: list
   elements: dict
   contains:
-    schema:
-      description: Schema of the table.
-      type: str
-      returned: always
-    name:
-      description: Name of the table.
-      type: str
-      returned: always
-    quoted:
-      description: Schema and name, as SQL wants them written.
-      type: str
-      returned: always
-    bytes:
-      description: Size of its main part at the last vacuum or analyze.
-      type: float
-      returned: always
-    rows:
-      description: Estimated number of rows.
-      type: float
-      returned: always
-    live_rows:
-      description: Live rows, as the statistics count them.
-      type: int
-      returned: always
-    dead_rows:
-      description: Dead rows that wait to be vacuumed.
-      type: int
-      returned: always
-    dead_ratio:
-      description: Dead rows by all rows.
-      type: float
-      returned: always
-    changed_rows:
-      description: Rows changed since the last analyze.
-      type: int
-      returned: always
-    autovacuum:
-      description: Whether autovacuum looks after it.
-      type: bool
-      returned: always
-    vacuum_threshold:
-      description: So many dead rows make autovacuum come.
-      type: float
-      returned: always
-    analyze_threshold:
-      description: So many changed rows make autovacuum analyze it.
-      type: float
-      returned: always
-    xid_age:
-      description: Age of its oldest transaction ID, in transactions (its TOAST table included).
-      type: int
-      returned: always
-    multixact_age:
-      description: The same for multixact IDs.
-      type: int
-      returned: always
-    vacuumed:
-      description: When it was last vacuumed, in epoch seconds. Null for never.
-      type: float
-      returned: always
-    analyzed:
-      description: When it was last analyzed, in epoch seconds. Null for never.
-      type: float
-      returned: always
-    vacuumed_seconds:
-      description: Time since it was last vacuumed. Null for never.
-      type: float
-      returned: always
-    analyzed_seconds:
-      description: Time since it was last analyzed. Null for never.
-      type: float
-      returned: always
-    sequential_scans:
-      description: How often it was read from one end to the other.
-      type: int
-      returned: always
-    sequential_rows:
-      description: Rows that were read that way.
-      type: int
-      returned: always
-    index_scans:
-      description: How often its indexes were used.
-      type: float
-      returned: always
+    schema: &schema {description: Schema of the object., type: str, returned: always}
+    name: &name {description: Name of the object., type: str, returned: always}
+    quoted: &quoted {description: "Schema and name, quoted for SQL.", type: str, returned: always}
+    bytes: &bytes {description: Its size without TOAST at the last vacuum or analyze., type: float, returned: always}
+    rows: {description: Estimated number of rows., type: float, returned: always}
+    live_rows: {description: "Live rows, from the statistics.", type: int, returned: always}
+    dead_rows: {description: "Dead rows, from the statistics.", type: int, returned: always}
+    dead_ratio: {description: Dead rows divided by live and dead rows., type: float, returned: always}
+    changed_rows: {description: Rows changed since the last analyze., type: int, returned: always}
+    autovacuum: {description: Whether autovacuum is on for it., type: bool, returned: always}
+    vacuum_threshold: {description: Number of dead rows above which autovacuum vacuums it., type: float, returned: always}
+    analyze_threshold: {description: Number of changed rows above which autovacuum analyzes it., type: float, returned: always}
+    xid_age: {description: "Age of its oldest transaction ID, with TOAST, in transactions.", type: int, returned: always}
+    multixact_age: {description: Age of its oldest multixact ID., type: int, returned: always}
+    vacuumed: {description: "Time of the last vacuum, in epoch seconds. Null for never.", type: float, returned: always}
+    analyzed: {description: "Time of the last analyze, in epoch seconds. Null for never.", type: float, returned: always}
+    vacuumed_seconds: {description: Time since the last vacuum. Null for never., type: float, returned: always}
+    analyzed_seconds: {description: Time since the last analyze. Null for never., type: float, returned: always}
+    sequential_scans: {description: Number of sequential scans., type: int, returned: always}
+    sequential_rows: {description: Rows read by sequential scans., type: int, returned: always}
+    index_scans: {description: Number of scans of its indexes., type: float, returned: always}
   sample: []
-tables_total:
-  description: How many tables the database has.
-  returned: always
-  type: int
-  sample: 0
-tables_bytes:
-  description: The size of all of them at their last vacuum or analyze, without indexes.
-  returned: always
-  type: float
-  sample: 1.5e+9
+tables_total: {description: Number of tables., returned: always, type: int, sample: 0}
+tables_bytes: {description: Size of all tables without TOAST and indexes at the last vacuum or analyze., returned: always, type: float, sample: 1.5e+9}
 unused_indexes:
-  description: Indexes that were never used and that no constraint needs, largest first. RV(counters.statistics_seconds) says since when.
+  description: Indexes without a scan that no constraint needs, largest first. RV(counters.statistics_seconds) is the time that the statistics cover.
   returned: always
   type: list
   elements: dict
   contains: &index
-    schema:
-      description: Schema of the index.
-      type: str
-      returned: always
-    name:
-      description: Name of the index.
-      type: str
-      returned: always
-    quoted:
-      description: Schema and name, as SQL wants them written.
-      type: str
-      returned: always
-    table:
-      description: Its table.
-      type: str
-      returned: always
-    columns:
-      description: Its columns, in their order.
-      type: list
-      elements: str
-      returned: always
-    bytes:
-      description: Its size at the last vacuum or analyze.
-      type: float
-      returned: always
-    scans:
-      description: How often it was used since the statistics were reset.
-      type: int
-      returned: always
-    duplicate_of:
-      description: The index that does the same. Null unless it is a duplicate.
-      type: str
-      returned: always
-    is_unique:
-      description: Whether it is a unique index, which rows with the same values keep from being built.
-      type: bool
-      returned: always
-    left_behind:
-      description: Whether it bears the name (C(_ccnew), C(_ccold)) of what an unfinished REINDEX CONCURRENTLY leaves behind.
-      type: bool
-      returned: always
-    building:
-      description: V(false), or null for an index of RV(invalid_indexes) that may be just being built by a session that is hidden from the role.
-      type: bool
-      returned: always
+    schema: *schema
+    name: *name
+    quoted: *quoted
+    table: {description: Its table., type: str, returned: always}
+    columns: {description: "Its columns, in order.", type: list, elements: str, returned: always}
+    bytes: *bytes
+    scans: {description: Number of scans since the statistics were reset., type: int, returned: always}
+    duplicate_of: {description: The index with the same definition. Null unless it is a duplicate., type: str, returned: always}
+    is_unique: {description: Whether it is a unique index., type: bool, returned: always}
+    left_behind: {description: "Whether its name (C(_ccnew), C(_ccold)) is one that an interrupted REINDEX CONCURRENTLY leaves.", type: bool, returned: always}
+    building: {description: V(false). Null for an invalid index that a session hidden from the role may be building., type: bool, returned: always}
   sample: []
-unused_indexes_total:
-  description: How many there are.
-  returned: always
-  type: int
-  sample: 0
+unused_indexes_total: {description: Number of unused indexes., returned: always, type: int, sample: 0}
 duplicate_indexes:
-  description: Indexes with another one of the same definition that would do, largest first. The same fields as in RV(unused_indexes).
+  description: Indexes with the same definition as another one, largest first. The same fields as in RV(unused_indexes).
   returned: always
   type: list
   elements: dict
   contains: *index
   sample: []
-duplicate_indexes_total:
-  description: How many there are.
-  returned: always
-  type: int
-  sample: 0
+duplicate_indexes_total: {description: Number of duplicate indexes., returned: always, type: int, sample: 0}
 invalid_indexes:
-  description: Indexes that a failed C(CONCURRENTLY) left behind. Those that are just being built are not among them. The same fields as in RV(unused_indexes).
+  description: Invalid indexes that are not being built, left by a failed C(CONCURRENTLY). The same fields as in RV(unused_indexes).
   returned: always
   type: list
   elements: dict
   contains: *index
   sample: []
-invalid_indexes_total:
-  description: How many there are.
-  returned: always
-  type: int
-  sample: 0
+invalid_indexes_total: {description: Number of invalid indexes., returned: always, type: int, sample: 0}
 foreign_keys_without_index:
-  description: Foreign keys whose columns no index begins with, largest table first.
+  description: Foreign keys whose columns are not the first columns of an index, largest table first.
   returned: always
   type: list
   elements: dict
   contains:
-    schema:
-      description: Schema of the table.
-      type: str
-      returned: always
-    table:
-      description: The table that refers to another one.
-      type: str
-      returned: always
-    name:
-      description: Name of the constraint.
-      type: str
-      returned: always
-    columns:
-      description: Its columns.
-      type: list
-      elements: str
-      returned: always
-    partitioned:
-      description: Whether the referring table is a partitioned one, on which no index can be built C(CONCURRENTLY).
-      type: bool
-      returned: always
-    referenced:
-      description: The table it refers to, with its schema.
-      type: str
-      returned: always
-    rows:
-      description: Estimated number of rows of the referring table.
-      type: float
-      returned: always
+    schema: *schema
+    table: {description: The referencing table., type: str, returned: always}
+    name: {description: Name of the constraint., type: str, returned: always}
+    columns: {description: Its columns., type: list, elements: str, returned: always}
+    partitioned: {description: "Whether the table is partitioned, which rules out C(CONCURRENTLY).", type: bool, returned: always}
+    referenced: {description: "The referenced table, with its schema.", type: str, returned: always}
+    rows: {description: Estimated number of rows of the referencing table., type: float, returned: always}
     referenced_changes:
-      description: "Rows deleted or updated in the table it refers to: each may have meant reading the referring table."
+      description: Rows deleted or updated in the referenced table. Each may have caused a scan of the referencing table.
       type: int
       returned: always
   sample: []
-foreign_keys_without_index_total:
-  description: How many there are.
-  returned: always
-  type: int
-  sample: 0
+foreign_keys_without_index_total: {description: Number of these foreign keys., returned: always, type: int, sample: 0}
 sequences:
-  description: Sequences that have been used, those first that are nearest to their end.
+  description: Sequences that have been used, those nearest to their limit first.
   returned: always
   type: list
   elements: dict
   contains:
-    schema:
-      description: Schema of the sequence.
-      type: str
-      returned: always
-    name:
-      description: Name of the sequence.
-      type: str
-      returned: always
-    table_schema:
-      description: The schema of that table, or null.
-      type: str
-      returned: always
-    table:
-      description: The table whose column it fills, or null.
-      type: str
-      returned: always
-    column:
-      description: The column that it fills, or null.
-      type: str
-      returned: always
-    narrow_column:
-      description: Whether the type of that column holds smaller numbers than C(bigint). Null without a column.
-      type: bool
-      returned: always
-    ascends:
-      description: Whether it counts upwards.
-      type: bool
-      returned: always
-    last:
-      description: The last value it gave.
-      type: int
-      returned: always
-    limit:
-      description: The last value it can give, or its column can hold.
-      type: float
-      returned: always
-    ratio:
-      description: How much of its range is used up.
-      type: float
-      returned: always
-    cycles:
-      description: Whether it starts again at its end.
-      type: bool
-      returned: always
+    schema: *schema
+    name: *name
+    table_schema: {description: "Schema of that table, or null.", type: str, returned: always}
+    table: {description: "Table of the column that it fills, or null.", type: str, returned: always}
+    column: {description: "The column that it fills, or null.", type: str, returned: always}
+    narrow_column: {description: Whether that column is smaller than C(bigint). Null without a column., type: bool, returned: always}
+    ascends: {description: Whether it is ascending., type: bool, returned: always}
+    last: {description: Its last value., type: int, returned: always}
+    limit: {description: Its last possible value or that of its column., type: float, returned: always}
+    ratio: {description: Used part of its range., type: float, returned: always}
+    cycles: {description: Whether it restarts at its limit., type: bool, returned: always}
   sample: []
-sequences_total:
-  description: How many sequences the database has.
-  returned: always
-  type: int
-  sample: 0
-sequences_hidden:
-  description: How many of them the role may not read.
-  returned: always
-  type: int
-  sample: 0
-sequences_hidden_in:
-  description: The schemas of these, at most O(top).
-  returned: always
-  type: list
-  elements: str
-  sample: []
+sequences_total: {description: Number of sequences., returned: always, type: int, sample: 0}
+sequences_hidden: {description: Number of sequences that the role may not read., returned: always, type: int, sample: 0}
+sequences_hidden_in: {description: "Schemas of hidden sequences, at most O(top).", returned: always, type: list, elements: str, sample: []}
 databases:
-  description: Databases, those first that lag behind most.
+  description: Databases, oldest transaction ID first.
   returned: always
   type: list
   elements: dict
   contains:
-    name:
-      description: Name of the database.
-      type: str
-      returned: always
-    xid_age:
-      description: Age of its oldest transaction ID, in transactions.
-      type: int
-      returned: always
-    xid_ratio:
-      description: That age by 2^31, at which the server stops.
-      type: float
-      returned: always
-    freeze_max_age:
-      description: At this age autovacuum comes to prevent that.
-      type: int
-      returned: always
-    multixact_age:
-      description: Age of its oldest multixact ID.
-      type: int
-      returned: always
-    multixact_ratio:
-      description: That age by 2^31.
-      type: float
-      returned: always
-    multixact_freeze_max_age:
-      description: At this age autovacuum comes to prevent wraparound of multixact IDs.
-      type: int
-      returned: always
+    name: {description: Name of the database., type: str, returned: always}
+    xid_age: {description: "Age of its oldest transaction ID, in transactions.", type: int, returned: always}
+    xid_ratio: {description: "That age divided by 2^31, at which the server stops accepting writes.", type: float, returned: always}
+    freeze_max_age: {description: Age at which autovacuum prevents wraparound., type: int, returned: always}
+    multixact_age: {description: Age of its oldest multixact ID., type: int, returned: always}
+    multixact_ratio: {description: That age divided by 2^31., type: float, returned: always}
+    multixact_freeze_max_age: {description: Age at which autovacuum prevents multixact wraparound., type: int, returned: always}
   sample: []
-databases_total:
-  description: How many databases there are.
-  returned: always
-  type: int
-  sample: 0
+databases_total: {description: Number of databases., returned: always, type: int, sample: 0}
 xmin_holders:
-  description: What keeps VACUUM from removing dead rows, oldest first.
+  description: "What keeps VACUUM from removing dead rows, oldest first: sessions, standbys, slots and prepared transactions."
   returned: always
   type: list
   elements: dict
   contains:
-    kind:
-      description: V(session), V(standby), V(slot) or V(prepared transaction).
-      type: str
-      returned: always
-    name:
-      description: Role and application of a session, else the name of the slot or prepared transaction.
-      type: str
-      returned: always
-    database:
-      description: Database of a session, prepared transaction or logical slot, or null.
-      type: str
-      returned: always
-    pid:
-      description: Process ID of a session, else null.
-      type: int
-      returned: always
-    backend_start:
-      description: When the session began, in epoch seconds, else null.
-      type: float
-      returned: always
-    transaction_start:
-      description: When its transaction began, in epoch seconds, else null.
-      type: float
-      returned: always
-    xid_age:
-      description: How many transactions it lies back.
-      type: int
-      returned: always
-    seconds:
-      description: Age of the transaction, or null.
-      type: float
-      returned: always
-    state:
-      description: State of the session or slot. Null where it is hidden from the role.
-      type: str
-      returned: always
-    backend_type:
-      description: Kind of process, or null.
-      type: str
-      returned: always
+    kind: {description: "V(session), V(standby), V(slot) or V(prepared transaction).", type: str, returned: always}
+    name: {description: "Role and application of a session, or name of the slot or prepared transaction.", type: str, returned: always}
+    database: {description: "Its database. Null for a physical slot or a standby.", type: str, returned: always}
+    pid: {description: "Process ID of a session, or null.", type: int, returned: always}
+    backend_start: {description: "Start of the session, in epoch seconds, or null.", type: float, returned: always}
+    transaction_start: {description: "Start of its transaction, in epoch seconds, or null.", type: float, returned: always}
+    xid_age: {description: Number of transactions since., type: int, returned: always}
+    seconds: {description: "Age of the transaction, or null.", type: float, returned: always}
+    state: {description: State of the session or slot. Null if hidden from the role., type: str, returned: always}
+    backend_type: {description: "Process type, or null.", type: str, returned: always}
   sample: []
-xmin_holders_total:
-  description: How many there are.
-  returned: always
-  type: int
-  sample: 0
+xmin_holders_total: {description: Number of holders., returned: always, type: int, sample: 0}
 counters:
-  description: What the database of the connection has counted since its statistics were reset.
+  description: Counters of the database of the connection, since its statistics were reset.
   returned: always
   type: dict
   contains:
-    statistics_seconds:
-      description: Time since the statistics were reset.
-      type: float
-      returned: always
-    blocks_hit:
-      description: Blocks found in the cache.
-      type: int
-      returned: always
-    blocks_read:
-      description: Blocks that had to be read.
-      type: int
-      returned: always
-    cache_hit_ratio:
-      description: Blocks found in the cache by all. Null where none was asked for.
-      type: float
-      returned: always
-    deadlocks:
-      description: Deadlocks that the server broke.
-      type: int
-      returned: always
-    deadlocks_hourly:
-      description: Deadlocks per hour.
-      type: float
-      returned: always
-    temp_files:
-      description: Temporary files written.
-      type: int
-      returned: always
-    temp_bytes:
-      description: Their size.
-      type: float
-      returned: always
-    temp_bytes_hourly:
-      description: Their size per hour.
-      type: float
-      returned: always
-    commits:
-      description: Transactions committed.
-      type: int
-      returned: always
-    rollbacks:
-      description: Transactions rolled back.
-      type: int
-      returned: always
+    statistics_seconds: {description: Time since the statistics were reset., type: float, returned: always}
+    blocks_hit: {description: Blocks found in the cache., type: int, returned: always}
+    blocks_read: {description: Blocks read., type: int, returned: always}
+    cache_hit_ratio: {description: Part of the blocks found in the cache. Null without any., type: float, returned: always}
+    deadlocks: {description: Deadlocks., type: int, returned: always}
+    deadlocks_hourly: {description: Deadlocks per hour., type: float, returned: always}
+    temp_files: {description: Temporary files written., type: int, returned: always}
+    temp_bytes: {description: Their size., type: float, returned: always}
+    temp_bytes_hourly: {description: Their size per hour., type: float, returned: always}
+    commits: {description: Transactions committed., type: int, returned: always}
+    rollbacks: {description: Transactions rolled back., type: int, returned: always}
   sample: {statistics_seconds: 86400.0, blocks_hit: 990000, blocks_read: 10000, cache_hit_ratio: 0.99, deadlocks: 0, deadlocks_hourly: 0.0, temp_files: 2,
     temp_bytes: 1048576.0, temp_bytes_hourly: 43690.7, commits: 51000, rollbacks: 12}
 checkpoints:
@@ -699,197 +308,78 @@ checkpoints:
   returned: always
   type: dict
   contains:
-    timed:
-      description: Those that came by C(checkpoint_timeout).
-      type: int
-      returned: always
-    requested:
-      description: Those that came early, since C(max_wal_size) was reached or somebody asked.
-      type: int
-      returned: always
-    requested_ratio:
-      description: Requested ones by all. Null without any.
-      type: float
-      returned: always
-    write_seconds:
-      description: Time spent writing.
-      type: float
-      returned: always
-    sync_seconds:
-      description: Time spent synchronizing files.
-      type: float
-      returned: always
-    statistics_seconds:
-      description: Time since these statistics were reset.
-      type: float
-      returned: always
-    max_wal_size:
-      description: The server's setting.
-      type: str
-      returned: always
+    timed: {description: Checkpoints due to C(checkpoint_timeout)., type: int, returned: always}
+    requested: {description: Checkpoints due to C(max_wal_size) or a command., type: int, returned: always}
+    requested_ratio: {description: Part of the checkpoints that were requested. Null without any., type: float, returned: always}
+    write_seconds: {description: Time spent writing., type: float, returned: always}
+    sync_seconds: {description: Time spent synchronizing files., type: float, returned: always}
+    statistics_seconds: {description: Time since these statistics were reset., type: float, returned: always}
+    max_wal_size: {description: The server's setting., type: str, returned: always}
   sample: {timed: 288, requested: 3, requested_ratio: 0.0103, write_seconds: 812.4, sync_seconds: 1.2, statistics_seconds: 86400.0, max_wal_size: 1GB}
 replicas:
-  description: Those that receive WAL from this server, furthest behind first.
+  description: Receivers of WAL from this server, largest lag first.
   returned: always
   type: list
   elements: dict
   contains:
-    application:
-      description: C(application_name) of the receiver.
-      type: str
-      returned: always
-    client:
-      description: Address of the receiver, or null.
-      type: str
-      returned: always
-    user:
-      description: Role of the receiver.
-      type: str
-      returned: always
-    state:
-      description: State of the sender. Null, as all below, where it is hidden from the role.
-      type: str
-      returned: always
-    sync_state:
-      description: Whether commits wait for it.
-      type: str
-      returned: always
-    lag_bytes:
-      description: How far behind it is (in replaying or, where it replays nothing, in receiving). Null for a base backup.
-      type: float
-      returned: always
-    lag_seconds:
-      description: How long the last commit took to be replayed there. Null when idle.
-      type: float
-      returned: always
+    application: {description: The receiver's C(application_name)., type: str, returned: always}
+    client: {description: "Address of the receiver, or null.", type: str, returned: always}
+    user: {description: Role of the receiver., type: str, returned: always}
+    state: {description: "State of the sender. If hidden from the role, it and all fields below are null.", type: str, returned: always}
+    sync_state: {description: Whether commits wait for it., type: str, returned: always}
+    lag_bytes: {description: "WAL not yet replayed or, by a receiver that does not replay, received. Null for a base backup.", type: float, returned: always}
+    lag_seconds: {description: Time until the last commit was replayed there. Null when idle., type: float, returned: always}
   sample: []
-replicas_total:
-  description: How many there are.
-  returned: always
-  type: int
-  sample: 0
+replicas_total: {description: Number of receivers., returned: always, type: int, sample: 0}
 standby:
-  description: This server as a standby. On a primary all but RV(standby.in_recovery) is null.
+  description: State of this server as a standby. On a primary all but RV(standby.in_recovery) is null.
   returned: always
   type: dict
   contains:
-    in_recovery:
-      description: Whether it is a standby.
-      type: bool
-      returned: always
-    receiving:
-      description: Whether it is connected to its primary.
-      type: bool
-      returned: always
-    replay_paused:
-      description: Whether somebody has paused the replay.
-      type: bool
-      returned: always
-    replay_seconds:
-      description: Age of the last transaction it replayed. V(0) where it has replayed all that it has received.
-      type: float
-      returned: always
+    in_recovery: {description: Whether it is a standby., type: bool, returned: always}
+    receiving: {description: Whether it is connected to its primary., type: bool, returned: always}
+    replay_paused: {description: Whether replay is paused., type: bool, returned: always}
+    replay_seconds: {description: Age of the last replayed transaction. V(0) if everything received is replayed., type: float, returned: always}
   sample: {in_recovery: false, receiving: null, replay_paused: null, replay_seconds: null}
 slots:
-  description: Replication slots, those first that hold most WAL.
+  description: Replication slots, most retained WAL first.
   returned: always
   type: list
   elements: dict
   contains:
-    name:
-      description: Name of the slot.
-      type: str
-      returned: always
-    type:
-      description: V(physical) or V(logical).
-      type: str
-      returned: always
-    database:
-      description: Database of a logical slot, else null.
-      type: str
-      returned: always
-    active:
-      description: Whether somebody is connected to it.
-      type: bool
-      returned: always
-    temporary:
-      description: Whether it ends with its session.
-      type: bool
-      returned: always
-    wal_status:
-      description: What of the WAL it needs is there. Null before PostgreSQL 13.
-      type: str
-      returned: always
-    safe_bytes:
-      description: How much WAL may still be written before it loses some. Null where nothing limits it.
-      type: float
-      returned: always
-    inactive_seconds:
-      description: For how long nobody has been connected. Null while active and before PostgreSQL 17.
-      type: float
-      returned: always
-    retained_bytes:
-      description: How much WAL it keeps on the disk.
-      type: float
-      returned: always
+    name: {description: Name of the slot., type: str, returned: always}
+    type: {description: V(physical) or V(logical)., type: str, returned: always}
+    database: {description: "Database of a logical slot, or null.", type: str, returned: always}
+    active: {description: Whether a consumer is connected., type: bool, returned: always}
+    temporary: {description: Whether it ends with its session., type: bool, returned: always}
+    wal_status: {description: "Availability of its WAL, as in C(pg_replication_slots). Null before PostgreSQL 13.", type: str, returned: always}
+    safe_bytes: {description: WAL that can be written before the slot loses some. Null without a limit., type: float, returned: always}
+    inactive_seconds: {description: Time without a consumer. Null while active and before PostgreSQL 17., type: float, returned: always}
+    retained_bytes: {description: WAL that it retains., type: float, returned: always}
   sample: []
-slots_total:
-  description: How many there are.
-  returned: always
-  type: int
-  sample: 0
+slots_total: {description: Number of slots., returned: always, type: int, sample: 0}
 archiver:
-  description: The archiving of WAL.
+  description: State of WAL archiving.
   returned: always
   type: dict
   contains:
-    mode:
-      description: The setting C(archive_mode).
-      type: str
-      returned: always
-    archived:
-      description: Files archived.
-      type: int
-      returned: always
-    failed:
-      description: Attempts that failed.
-      type: int
-      returned: always
-    last_archived:
-      description: When the last file was archived, in epoch seconds, or null.
-      type: float
-      returned: always
-    last_failed:
-      description: When the last attempt failed, in epoch seconds, or null.
-      type: float
-      returned: always
-    last_failed_wal:
-      description: The file that could not be archived.
-      type: str
-      returned: always
-    failing:
-      description: Whether archiving is on and the last attempt failed.
-      type: bool
-      returned: always
+    mode: {description: The setting C(archive_mode)., type: str, returned: always}
+    archived: {description: Files archived., type: int, returned: always}
+    failed: {description: Failed attempts., type: int, returned: always}
+    last_archived: {description: "Time of the last archived file, in epoch seconds, or null.", type: float, returned: always}
+    last_failed: {description: "Time of the last failure, in epoch seconds, or null.", type: float, returned: always}
+    last_failed_wal: {description: The file that could not be archived., type: str, returned: always}
+    failing: {description: Whether archiving is on and the last attempt failed., type: bool, returned: always}
   sample: {mode: "off", archived: 0, failed: 0, last_archived: null, last_failed: null, last_failed_wal: null, failing: false}
 pending_restart:
-  description: Settings whose new value waits for a restart.
+  description: Settings whose new value needs a restart.
   returned: always
   type: list
   elements: dict
   contains:
-    name:
-      description: Name of the setting.
-      type: str
-      returned: always
-    running:
-      description: The value that is in force.
-      type: str
-      returned: always
-    file:
-      description: The file that holds the value in force. Null where none does, or where the role may not see it.
-      type: str
-      returned: always
+    name: {description: Name of the setting., type: str, returned: always}
+    running: {description: The value in force., type: str, returned: always}
+    file: {description: The file with the value in force. Null without one or if hidden from the role., type: str, returned: always}
   sample: []
 """
 
@@ -900,7 +390,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_mo
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_health_info as pg_health_info
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=pg_health_info.ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(pg_health_info.measure, module.params))
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_maintenance
-short_description: Analyze, vacuum and reindex what is named in PostgreSQL, in nobody's way
+short_description: Analyze, vacuum or reindex tables and indexes of PostgreSQL without blocking others
 version_added: "0.1.0"
 description:
-  - Runs ANALYZE, VACUUM or REINDEX on the named tables or indexes of a PostgreSQL server (12 or newer), one after the other, where they still
-    need it, and asks the server afterwards what came of it.
-  - Nothing waits for it. A table that somebody has locked is left alone, and one that is being vacuumed, analyzed or indexed already is left to
-    those who do it. It never takes an ACCESS EXCLUSIVE lock, so that queries read and write all the time.
-  - Each object has a RV(objects[].result) of its own. What one of them runs into does not keep it from the others.
+  - Runs ANALYZE, VACUUM or REINDEX on the named tables or indexes of a PostgreSQL server (12 or newer), one after the other, if they need it, and
+    verifies the effect.
+  - Other sessions do not wait for it. It skips a table that is locked, and one that is being vacuumed, analyzed or indexed already. It never
+    takes an ACCESS EXCLUSIVE lock, so that reads and writes go on.
+  - Each object has its own RV(objects[].result). A failure of one does not stop the others.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -25,25 +25,25 @@ attributes:
   check_mode:
     support: full
     details:
-      - Where O(action=reindex) is to build a unique index, the table is read to find out whether it can be built.
+      - Before O(action=reindex) on a unique index, the table is read to find duplicates.
   diff_mode:
     support: full
   idempotent:
     support: full
     details:
-      - A second run finds nothing that needs it, unless O(max_objects) left some for it or rows have changed meanwhile.
+      - A second run changes nothing, unless O(max_objects) left objects over or rows have changed.
 options:
   action:
     description:
       - V(analyze) collects new statistics for the planner (C(ANALYZE)).
-      - V(vacuum) removes dead rows and collects statistics (C(VACUUM (ANALYZE, TRUNCATE false\))). Room is given back to the table, not to
-        the disk, which would lock readers out. It is never a C(VACUUM FULL).
-      - V(reindex) builds indexes anew that are invalid (C(REINDEX INDEX CONCURRENTLY)). One that is valid is left alone.
+      - V(vacuum) removes dead rows and collects statistics (C(VACUUM (ANALYZE, TRUNCATE false\))). The space is reused by the table and
+        not returned to the operating system, which would lock out readers. It never runs C(VACUUM FULL).
+      - V(reindex) rebuilds invalid indexes (C(REINDEX INDEX CONCURRENTLY)). Valid indexes are left alone.
     type: str
     choices: [analyze, vacuum, reindex]
     required: true
   tables:
-    description: The tables and materialized views to analyze or to vacuum. Their names are taken as they are, and quoted.
+    description: The tables and materialized views to analyze or vacuum. Names are case-sensitive and get quoted.
     type: list
     elements: dict
     default: []
@@ -58,22 +58,22 @@ options:
         required: true
       analyzed:
         description:
-          - When it was last analyzed, as measured (RV(tracktion.ops.pg_health_info#module:tables[].analyzed)), V(0) for never.
-          - With O(action=analyze), a table that has been analyzed since is left alone.
+          - Time of its last analyze, as measured (RV(tracktion.ops.pg_health_info#module:tables[].analyzed)), V(0) for never.
+          - With O(action=analyze), a table that has been analyzed since then is left alone.
         type: float
       vacuumed:
         description:
-          - When it was last vacuumed, as measured (RV(tracktion.ops.pg_health_info#module:tables[].vacuumed)), V(0) for never.
-          - With O(action=vacuum), a table that has been vacuumed since, by autovacuum say, is left alone.
+          - Time of its last vacuum, as measured (RV(tracktion.ops.pg_health_info#module:tables[].vacuumed)), V(0) for never.
+          - With O(action=vacuum), a table that has been vacuumed since then, for example by autovacuum, is left alone.
         type: float
   indexes:
-    description: The indexes to build anew.
+    description: The indexes to rebuild.
     type: list
     elements: dict
     default: []
     suboptions:
       schema:
-        description: Schema of the index, which is that of its table.
+        description: Schema of the index and its table.
         type: str
         default: public
       name:
@@ -82,44 +82,44 @@ options:
         required: true
   min_changed_rows:
     description:
-      - With O(action=analyze), a table where fewer rows have changed since it was analyzed is left alone. One that was never analyzed is not.
-      - V(0) analyzes every table that is named.
+      - With O(action=analyze), a table with fewer changed rows since its last analyze is left alone, unless it was never analyzed.
+      - V(0) analyzes every named table.
     type: int
     default: 1
   min_dead_rows:
     description:
       - With O(action=vacuum), a table with fewer dead rows is left alone.
-      - V(0) vacuums every table that is named.
+      - V(0) vacuums every named table.
     type: int
     default: 1
   max_objects:
-    description: How many tables or indexes one run may work on, those first that are named first.
+    description: Maximum number of tables or indexes to work on in one run, in the given order.
     type: int
     default: 10
   max_wait:
     description:
-      - Seconds that a REINDEX may wait, each time, for transactions that were open before it. It has to, or it fails.
-      - Where one that it would wait for has been open for that long already, nothing is begun. Without C(pg_monitor), the age of others'
-        transactions cannot be seen.
+      - Seconds that REINDEX may wait, each time, for transactions that were open before it. Beyond that it fails.
+      - If such a transaction has been open for that long already, REINDEX is not started. Without C(pg_monitor), the age of other roles'
+        transactions is hidden.
     type: float
     default: 30.0
   cost_delay:
     description:
-      - Milliseconds that VACUUM and ANALYZE rest after each portion of work, so as to leave the disk to others. The default is that of autovacuum.
-      - V(0) works at full speed.
+      - C(vacuum_cost_delay) in milliseconds, the pause of VACUUM and ANALYZE after each portion of work. The default is that of autovacuum.
+      - V(0) runs at full speed.
     type: float
     default: 2.0
   deadline:
     description:
-      - Seconds for all of it. What runs then is cut off by the server. To look at what came of it takes at most O(timeout) and 1.5 seconds more.
-      - A REINDEX that is cut off leaves a second invalid index behind (RV(objects[].left_behind)). Give it time.
+      - Seconds for all objects. A command that runs longer is cancelled. Reading the result takes at most O(timeout) and 1.5 seconds more.
+      - A REINDEX that is cancelled leaves a second invalid index behind (RV(objects[].left_behind)), so allow it enough time.
     type: float
     default: 600.0
 notes:
-  - ANALYZE and VACUUM take the owner of the table or of the database or, from PostgreSQL 17 on, the privilege C(MAINTAIN) (or membership in
-    C(pg_maintain)). REINDEX takes the owner of the table, or C(MAINTAIN). All take C(USAGE) of the schema.
-  - These commands do not go through a pooler that hands on sessions after each transaction. Connect to the server itself.
-  - Nothing is dropped. What an unfinished REINDEX left behind is named, with the command that removes it.
+  - ANALYZE and VACUUM require ownership of the table or of the database or, in PostgreSQL 17 and newer, the privilege C(MAINTAIN) (or membership
+    in C(pg_maintain)). REINDEX requires ownership of the table, or C(MAINTAIN). All require C(USAGE) on the schema.
+  - The connection must not go through a pooler in transaction mode. Connect to the server itself.
+  - Nothing is dropped. An index that an interrupted REINDEX left behind is returned with the command that drops it.
 seealso:
   - module: tracktion.ops.pg_health_info
 """
@@ -133,7 +133,7 @@ EXAMPLES = r"""
     login_db: tracktion
   register: health
 
-- name: Show what a VACUUM of the table with most dead rows would be about
+- name: Show whether the table with most dead rows would be vacuumed
   tracktion.ops.pg_maintenance:
     login_host: 127.0.0.1
     login_user: operator
@@ -150,7 +150,7 @@ EXAMPLES = r"""
   check_mode: true
   diff: true
 
-- name: Collect statistics of a table that was just loaded, unless autovacuum was faster
+- name: Collect statistics of a new table, unless autovacuum has done it
   tracktion.ops.pg_maintenance:
     login_host: 127.0.0.1
     login_user: operator
@@ -160,7 +160,7 @@ EXAMPLES = r"""
     tables:
       - {schema: public, name: tracks}
 
-- name: Build what a failed CREATE INDEX CONCURRENTLY left invalid
+- name: Rebuild an index that a failed CREATE INDEX CONCURRENTLY left invalid
   tracktion.ops.pg_maintenance:
     login_host: 127.0.0.1
     login_user: operator
@@ -174,114 +174,60 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: The tables or indexes that were named, in their order.
-  returned: when the server let us in
+  description: The named tables or indexes, in the given order.
+  returned: when the server could be reached
   type: list
   elements: dict
   contains:
-    schema:
-      description: Schema of the object.
-      type: str
-      returned: always
-    name:
-      description: Name of the object.
-      type: str
-      returned: always
-    table:
-      description: The table, or that of the index. Null where there is none.
-      type: str
-      returned: always
+    schema: {description: Schema of the object., type: str, returned: always}
+    name: {description: Name of the object., type: str, returned: always}
+    table: {description: "The table, or the table of the index. Null if it does not exist.", type: str, returned: always}
     result:
       description:
-        - V(done) when it was done and the server shows it, V(planned) in check mode.
-        - V(not_needed) when fewer rows are dead or changed than asked for, when it has been done since, or when the index is valid.
-        - V(already_running) when somebody, autovacuum mostly, is at it.
-        - V(gone) when there is no such object.
-        - V(beyond_limit) when O(max_objects) others came before it.
-        - V(locked), V(not_permitted), V(timeout), V(failed); V(unsuitable) for what cannot be maintained in this way; V(duplicates) for a
-          unique index that the rows of the table contradict; and V(held) when dead rows remain because somebody may still see them.
-          These make the module fail, after all objects have had their turn.
+        - V(done) if the effect was verified, V(planned) in check mode.
+        - V(not_needed) if fewer rows are dead or changed than required, it was done since, or the index is valid.
+        - V(already_running) if another session, mostly autovacuum, is doing it.
+        - V(gone) if the object does not exist.
+        - V(beyond_limit) if O(max_objects) are done.
+        - V(locked), V(not_permitted), V(timeout), V(failed); V(unsuitable) for an object that cannot be maintained this way; V(duplicates)
+          for a unique index that rows of the table violate; V(held) if dead rows remain because a transaction may still read them.
+          With these the module fails, after all objects have been processed.
       type: str
       returned: always
-    message:
-      description: Why, and what to do about it. Null where there is nothing to say.
-      type: str
-      returned: always
-    need:
-      description: What made it necessary. Null where nothing did, or where it could not be done.
-      type: str
-      returned: always
-    command:
-      description: The command that was run or, in check mode, would be. Null where there is none.
-      type: str
-      returned: always
-    changed:
-      description: Whether it has, or in check mode would have, an effect. A VACUUM that was cut off has.
-      type: bool
-      returned: always
-    seconds:
-      description: How long the command took. Null where none was run.
-      type: float
-      returned: always
+    message: {description: "The reason, and what to do about it. Null if there is none.", type: str, returned: always}
+    need: {description: Why it was needed. Null if it was not needed or not possible., type: str, returned: always}
+    command: {description: "The command that was run or, in check mode, would be run. Null if none.", type: str, returned: always}
+    changed: {description: "Whether it had or, in check mode, would have an effect. A cancelled VACUUM has one.", type: bool, returned: always}
+    seconds: {description: Duration of the command. Null if none was run., type: float, returned: always}
     progress:
-      description: How far it had come when it was last looked at, which is once a second, over a connection of its own. Null before that.
+      description: Last progress of the command. It is read every second over a second connection. Null for a command that took less.
       type: dict
       returned: always
       contains:
-        phase:
-          description: What it was doing, in the server's words.
-          type: str
-          returned: always
-        ratio:
-          description: The part of the table that it had read. Null in phases that read nothing.
-          type: float
-          returned: always
+        phase: {description: "Its phase, as the server names it.", type: str, returned: always}
+        ratio: {description: The part of the table that was read. Null in other phases., type: float, returned: always}
     before:
-      description: The object as it was. Null where there was none. What tables alone have is null for indexes, and the reverse.
+      description: The object before the command. Null if it does not exist. Fields of tables are null for indexes, and the reverse.
       type: dict
       returned: always
       contains: &state
-        rows:
-          description: Estimated number of rows in the catalog (C(reltuples)). Null where it was never counted. Tables only.
-          type: float
-          returned: always
-        bytes:
-          description: Size in the catalog (C(relpages)).
-          type: float
-          returned: always
-        live_rows:
-          description: Live rows, as the statistics count them. Tables only.
-          type: int
-          returned: always
-        dead_rows:
-          description: Dead rows that wait to be vacuumed. Tables only.
-          type: int
-          returned: always
-        changed_rows:
-          description: Rows changed since the last analyze. Tables only.
-          type: int
-          returned: always
-        vacuumed:
-          description: When it was last vacuumed, in epoch seconds. Null for never. Tables only.
-          type: float
-          returned: always
-        analyzed:
-          description: When it was last analyzed, in epoch seconds. Null for never. Tables only.
-          type: float
-          returned: always
-        valid:
-          description: Whether queries can use it. Indexes only.
-          type: bool
-          returned: always
+        rows: {description: Estimated number of rows of a table (C(reltuples)). Null if never counted., type: float, returned: always}
+        bytes: {description: Size in the catalog (C(relpages))., type: float, returned: always}
+        live_rows: {description: "Live rows of a table, from the statistics.", type: int, returned: always}
+        dead_rows: {description: "Dead rows of a table, from the statistics.", type: int, returned: always}
+        changed_rows: {description: Rows of a table changed since the last analyze., type: int, returned: always}
+        vacuumed: {description: "Time of the last vacuum of a table, in epoch seconds. Null for never.", type: float, returned: always}
+        analyzed: {description: "Time of the last analyze of a table, in epoch seconds. Null for never.", type: float, returned: always}
+        valid: {description: Whether queries can use an index., type: bool, returned: always}
     after:
-      description: The object as the server shows it afterwards. Null where no command was run. The same fields as in RV(objects[].before).
+      description: The object after the command. Null if none was run. The same fields as in RV(objects[].before).
       type: dict
       returned: always
       contains: *state
     left_behind:
       description:
-        - Invalid indexes of the table, by quoted name, that an unfinished REINDEX CONCURRENTLY has left behind, this one or an earlier one.
-          They slow down writes and are of no use. C(DROP INDEX CONCURRENTLY) removes them. Empty where no index was to be built.
+        - Quoted names of invalid indexes of the table that this or an earlier interrupted REINDEX CONCURRENTLY left behind. They slow down writes.
+          Drop them with C(DROP INDEX CONCURRENTLY). Empty for tables.
       type: list
       elements: str
       returned: always
@@ -309,7 +255,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_mo
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_maintenance as pg_maintenance
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=pg_maintenance.ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(pg_maintenance.maintain, module.params, module.check_mode))
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One PostgreSQL server with the lab's music library: faults reach into it as into the stack, tests measure it."""
+"""A PostgreSQL server with the lab's music library, for faults and measurements."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.lab.stack import DATABASE_ROLES
 
 
 class Database:
-    """A server, in the words that faults use of a stack."""
+    """A server with the interface of the lab's stack that faults use."""
 
     def __init__(self, server):
         self.server = server
         self.passwords = {role: secrets.token_hex(8) for role in ("application", "operator", "monitor")}
         environment = ["%s_PASSWORD=%s" % (role.upper(), value) for role, value in self.passwords.items()]
-        # Its first statement fails: the database is there already.
+        # Its first statement fails, because the database exists.
         server.exec("env", *environment, "psql", "-XAtq", "-U", "postgres", "-f", "/lab/stack.sql")
         self.passwords["superuser"] = server.password
         self.connection = self.postgres(superuser=True, application_name="lab control")
@@ -65,7 +65,7 @@ class Database:
         return faults.injected(name, self)
 
     def login(self, role="operator", **options):
-        """The options that lead here, of any of the modules."""
+        """Return the connection options of the modules."""
         return {
             "login_host": self.server.host,
             "login_port": self.server.port,
@@ -76,25 +76,25 @@ class Database:
         }
 
     def settings(self, settings=None, role="operator", **login):
-        """The variables of the role ``database`` that lead here."""
+        """Return the connection variables of the role ``database``, and ``settings``."""
         return {"database_" + name: value for name, value in self.login(role, **login).items()} | (settings or {})
 
     def measure(self, settings=None, **login):
-        """What a visit brings home of the area, by probe."""
+        """Return the measurement of the area, by probe."""
         forget()
         _area, outcome, _settings = visit("database", self.settings(settings, **login))
         assert outcome["error"] is None
         return outcome["measurement"]
 
-    def judge(self, settings=None, **login):
-        """The findings of the area."""
+    def diagnose(self, settings=None, **login):
+        """Return the findings of the area."""
         forget()
         found = diagnose("database", self.settings(settings, **login))
         return [finding for findings in found.values() for finding in findings]
 
 
 def forget():
-    """Close and forget the connections that were kept for this process: what comes next is a visit of its own."""
+    """Close and forget the connections of this process, so that a new visit begins."""
     for kept in _postgresql._kept.values():
         if isinstance(kept, _postgresql.Client):
             kept.connection.close()
@@ -102,20 +102,20 @@ def forget():
 
 
 def measure(module, options):
-    """Measure with options as a task gives them."""
+    """Return the measurement of a module with the options of a task."""
     validated = ArgumentSpecValidator(module.ARGUMENT_SPEC).validate(options)
     assert not validated.error_messages
     return module.measure(validated.validated_parameters)
 
 
 def documentation_of(module):
-    """RETURN of a module."""
+    """Return RETURN of a module."""
     return yaml.safe_load(importlib.import_module("ansible_collections.tracktion.ops.plugins.modules." + module).RETURN)
 
 
 @contextlib.contextmanager
 def session(pg, *statements, **options):
-    """A session that has run these statements in a transaction, which is open."""
+    """Yield a session that has run ``statements`` in an open transaction."""
     connection = pg.postgres(**options)
     try:
         for statement in statements:
@@ -127,14 +127,14 @@ def session(pg, *statements, **options):
 
 @contextlib.contextmanager
 def running(pg, statement, name, condition="state = 'active'"):
-    """A session that runs a statement which does not come back, and fulfils a condition over pg_stat_activity."""
+    """Yield a session that runs a statement, once it fulfils a condition over pg_stat_activity."""
     connection = pg.postgres(application_name=name)
     thread = run_and_wait(connection, statement)
     try:
         wait_for_sessions(pg, "application_name = '%s' and %s" % (name, condition), 1)
         yield connection
     finally:
-        # Also what ignores a cancel is gone then, and the thread comes back.
+        # This also ends sessions that ignore a cancel.
         pg.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = '%s'" % name)
         thread.join(10)
         connection.close()
@@ -142,7 +142,7 @@ def running(pg, statement, name, condition="state = 'active'"):
 
 @contextlib.contextmanager
 def autovacuuming(pg):
-    """An autovacuum worker is busy with the table lab_vacuumed, and will be for long."""
+    """Keep an autovacuum worker busy with the table lab_vacuumed."""
     pg.psql("alter system set autovacuum_naptime = 1")
     pg.psql("alter system set autovacuum_vacuum_cost_delay = 100")
     pg.psql("select pg_reload_conf()")
@@ -165,7 +165,7 @@ def autovacuuming(pg):
 
 @contextlib.contextmanager
 def database(suite, **settings):
-    """A ``Database`` for as long as the context lasts."""
+    """Yield a ``Database``."""
     with postgres_server(
         suite,
         shared_preload_libraries="pg_stat_statements",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every check of the area database fires on a real fault, and is quiet before it."""
+"""Every check of the area database fires on a real fault, and does not fire before and after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.integration.modules import run_module
 from tests.lab.shell import wait_until
 
-# Check, fault, a part of the finding's object, and thresholds where the fault would take too long to grow.
+# Check, fault, a part of the finding's object, and thresholds for faults that would take too long to grow.
 FAULTS = [
     ("database.connections_used", "connections-exhausted", "server", {}),
     ("database.long_query", "long-query", "pid", {"database_long_query_warning": 0.1}),
@@ -63,7 +63,7 @@ FAULTS = [
     ("database.sequence_exhaustion", "exhausted-sequence", "public.lab_full_id_seq", {}),
 ]
 
-# What the two generations answer differently about.
+# Checks whose queries differ between the versions.
 DIFFERENT_ON_15 = (
     "database.blocked_sessions",
     "database.slow_statement",
@@ -75,12 +75,12 @@ DIFFERENT_ON_15 = (
     "database.pending_restart",
 )
 
-# What is there at all is wrong.
+# Checks that compare no numbers.
 WITHOUT_NUMBERS = ("database.invalid_index", "database.left_behind_index", "database.pending_restart")
 
 
 def fired(findings, name, thing):
-    """The findings of the check ``name`` about ``thing``."""
+    """Return the findings of the check ``name`` about ``thing``."""
     return [
         finding
         for finding in findings
@@ -88,27 +88,25 @@ def fired(findings, name, thing):
     ]
 
 
-def fires_and_falls_silent(database, name, fault, thing, settings):
-    # What other tests made the server count is not this fault's.
+def fires_on_fault_only(database, name, fault, thing, settings):
+    # Forget what the server counted in other tests.
     database.psql("select pg_stat_reset()")
-    assert fired(database.judge(settings), name, thing) == []
+    assert fired(database.diagnose(settings), name, thing) == []
     with database.fault(fault):
-        # What counts in seconds needs some to pass.
-        findings = wait_until(lambda: fired(database.judge(settings), name, thing), name, 5)
+        # Ages have to grow first.
+        findings = wait_until(lambda: fired(database.diagnose(settings), name, thing), name, 5)
         assert {finding["status"] for finding in findings} <= {"info", "warning", "critical"}
         for finding in findings:
             assert finding["summary"]
-            assert finding["title"] not in finding["summary"], (
-                "its wording could not be rendered: %s" % finding["summary"]
-            )
+            assert finding["title"] not in finding["summary"], "summary not rendered: %s" % finding["summary"]
             assert finding["observed"] or name in WITHOUT_NUMBERS
             assert "is undefined" not in (finding["hint"] or "")
-    wait_until(lambda: fired(database.judge(settings), name, thing) == [], "%s to be quiet again" % name, 5)
+    wait_until(lambda: fired(database.diagnose(settings), name, thing) == [], "%s to stop firing" % name, 5)
 
 
 @pytest.mark.parametrize(("name", "fault", "thing", "settings"), FAULTS, ids=[case[0] for case in FAULTS])
 def test_a_check_fires_on_its_fault_only(pg17, name, fault, thing, settings):
-    fires_and_falls_silent(pg17, name, fault, thing, settings)
+    fires_on_fault_only(pg17, name, fault, thing, settings)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +114,8 @@ def test_a_check_fires_on_its_fault_only(pg17, name, fault, thing, settings):
     [case for case in FAULTS if case[0] in DIFFERENT_ON_15],
     ids=[case[0] for case in FAULTS if case[0] in DIFFERENT_ON_15],
 )
-def test_a_check_fires_on_the_older_generation_too(pg15, name, fault, thing, settings):
-    fires_and_falls_silent(pg15, name, fault, thing, settings)
+def test_a_check_fires_on_the_older_version_too(pg15, name, fault, thing, settings):
+    fires_on_fault_only(pg15, name, fault, thing, settings)
 
 
 @pytest.mark.parametrize(
@@ -127,39 +125,39 @@ def test_a_check_fires_on_the_older_generation_too(pg15, name, fault, thing, set
         ("database.multixact_age", "shared-row-locks", "multixact_ratio"),
     ],
 )
-def test_ages_are_seen_to_grow(pg17, name, fault, field):
-    """Two thousand million transactions are too many for a test: the limit is put just above what there is."""
+def test_age_checks_fire(pg17, name, fault, field):
+    """The limit is set just above the current age: a test cannot run two billion transactions."""
     database = {row["name"]: row for row in pg17.measure()["health"]["databases"]}["tracktion"]
     settings = {name.replace(".", "_") + "_warning": database[field] + 100 / 2**31}
-    assert fired(pg17.judge(settings), name, "tracktion") == []
+    assert fired(pg17.diagnose(settings), name, "tracktion") == []
     with pg17.fault(fault):
-        assert fired(pg17.judge(settings), name, "tracktion")[0]["status"] == "warning"
+        assert fired(pg17.diagnose(settings), name, "tracktion")[0]["status"] == "warning"
 
 
 @pytest.mark.parametrize("server", ["pg15", "pg17"])
-def test_a_healthy_server_is_quiet(server, request):
+def test_a_healthy_server_has_no_findings(server, request):
     database = request.getfixturevalue(server)
     measurement = database.measure()
     assert measurement["activity"]["unknown"] == measurement["health"]["unknown"] == []
-    assert [(finding["id"], finding["object"], finding["summary"]) for finding in database.judge()] == []
+    assert [(finding["id"], finding["object"], finding["summary"]) for finding in database.diagnose()] == []
 
 
-def test_pools_that_do_not_fit(pg17):
+def test_pools_larger_than_the_limit(pg17):
     pool = {"service": "analysis_service", "pool_size": 10, "max_overflow": 10, "workers": 1}
     limit = pg17.measure()["activity"]["connections"]["limit"]
     assert limit == int(pg17.psql("show max_connections")) - int(pg17.psql("show superuser_reserved_connections"))
-    assert fired(pg17.judge({"database_pools": [pool]}), "database.pools_exceed_limit", None) == []
-    (finding,) = fired(pg17.judge({"database_pools": [dict(pool, workers=2)]}), "database.pools_exceed_limit", None)
-    assert "40 connections, the server has %d" % limit in finding["summary"]
+    assert fired(pg17.diagnose({"database_pools": [pool]}), "database.pools_exceed_limit", None) == []
+    (finding,) = fired(pg17.diagnose({"database_pools": [dict(pool, workers=2)]}), "database.pools_exceed_limit", None)
+    assert "40 connections, the limit is %d" % limit in finding["summary"]
 
 
-def test_the_limits_of_a_role_and_of_a_database_count_too(pg17):
-    before = fired(pg17.judge(), "database.connections_used", None)
+def test_limits_of_roles_and_databases_are_checked(pg17):
+    before = fired(pg17.diagnose(), "database.connections_used", None)
     pg17.psql("alter role tracktion_user connection limit 5")
     pg17.psql("alter database tracktion connection limit 20")
     held = [pg17.postgres() for _each in range(5)]
     try:
-        findings = fired(pg17.judge(), "database.connections_used", None)
+        findings = fired(pg17.diagnose(), "database.connections_used", None)
         assert before == []
         assert [(finding["object"], finding["status"]) for finding in findings] == [("role tracktion_user", "critical")]
     finally:
@@ -169,13 +167,13 @@ def test_the_limits_of_a_role_and_of_a_database_count_too(pg17):
         pg17.psql("alter database tracktion connection limit -1")
 
 
-def test_a_query_can_ask_not_to_be_warned_about(pg17):
+def test_a_comment_excludes_a_query(pg17):
     settings = {"database_idle_in_transaction_warning": 0, "database_long_transaction_warning": 0}
     with contextlib.closing(pg17.postgres()) as connection:
         connection.cursor().execute("select 1")
-        assert fired(pg17.judge(settings), "database.idle_in_transaction", "pid")
+        assert fired(pg17.diagnose(settings), "database.idle_in_transaction", "pid")
         connection.cursor().execute("select 1 /* nightly report: no-alert */")
-        findings = pg17.judge(settings)
+        findings = pg17.diagnose(settings)
     assert (
         fired(findings, "database.idle_in_transaction", "pid")
         == fired(findings, "database.long_transaction", "pid")
@@ -183,10 +181,10 @@ def test_a_query_can_ask_not_to_be_warned_about(pg17):
     )
 
 
-def test_a_role_is_told_what_it_may_not_see(pg17):
+def test_hidden_sessions_are_reported(pg17):
     with contextlib.closing(pg17.postgres(superuser=True)):
-        assert fired(pg17.judge(role="operator"), "database.insufficient_privilege", None) == []
-        (finding,) = fired(pg17.judge(role="application"), "database.insufficient_privilege", None)
+        assert fired(pg17.diagnose(role="operator"), "database.insufficient_privilege", None) == []
+        (finding,) = fired(pg17.diagnose(role="application"), "database.insufficient_privilege", None)
         assert '`GRANT pg_monitor TO "tracktion_user";`' in finding["hint"]
         hidden = pg17.measure(role="application")["activity"]
         assert hidden["sessions_hidden"] > 0
@@ -198,35 +196,35 @@ def test_a_role_is_told_what_it_may_not_see(pg17):
             "connections.used",
             "connection_limits.*",
         ]
-        # What nobody can count is not ok.
-        (connections,) = fired(pg17.judge(role="application"), "database.connections_used", None)
+        # A count that is not known is not ok.
+        (connections,) = fired(pg17.diagnose(role="application"), "database.connections_used", None)
         assert connections["status"] == "unknown"
 
 
-def test_a_monitoring_role_sees_everything_but_sequences(pg17):
+def test_pg_monitor_is_enough_for_all_but_sequences(pg17):
     pg17.psql("select pg_stat_reset()")
-    assert fired(pg17.judge(role="operator"), "database.sequences_hidden", None) == []
-    findings = pg17.judge(role="monitor")
+    assert fired(pg17.diagnose(role="operator"), "database.sequences_hidden", None) == []
+    findings = pg17.diagnose(role="monitor")
     assert [(finding["id"], finding["status"]) for finding in findings] == [
         ("database.sequence_exhaustion", "unknown"),
         ("database.sequences_hidden", "info"),
     ]
 
 
-def test_an_unreachable_server_is_one_finding_with_its_cure_and_otherwise_unknown(pg17):
-    findings = pg17.judge(login_password="wrong")
+def test_an_unreachable_server_is_one_finding_with_a_hint_and_otherwise_unknown(pg17):
+    findings = pg17.diagnose(login_password="wrong")
     (finding,) = fired(findings, "database.unreachable", None)
     assert finding["status"] == "critical"
     assert finding["summary"].startswith("authentication: ")
     assert "login_password" in finding["hint"]
     others = {each["status"] for each in findings if each is not finding}
     assert others == {"unknown"}
-    assert fired(pg17.judge(), "database.unreachable", None) == []
+    assert fired(pg17.diagnose(), "database.unreachable", None) == []
 
 
 @pytest.fixture
 def standby(pg17):
-    """A standby of the server, in the same container; the options that lead to it."""
+    """Run a standby of the server in the same container; yield its connection options."""
     run = pg17.server.exec
     as_postgres = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
     run(*as_postgres, "pg_basebackup", "-D", "/tmp/standby", "-U", "postgres", "-R", "-c", "fast")
@@ -239,22 +237,22 @@ def standby(pg17):
         run("rm", "-rf", "/tmp/standby")
 
 
-def test_a_standby_that_does_not_keep_up_is_seen_from_both_ends(pg17, standby):
+def test_standby_lag_is_reported_on_standby_and_primary(pg17, standby):
     settings = {"database_replication_lag_seconds_warning": 0.1}
     role = {"role": "superuser"}
     wait_until(lambda: pg17.measure(**role, **standby)["health"]["standby"]["receiving"], "the standby to follow", 10)
-    assert fired(pg17.judge(**role, **standby), "database.standby_lag", None) == []
+    assert fired(pg17.diagnose(**role, **standby), "database.standby_lag", None) == []
     with contextlib.closing(pg17.postgres(superuser=True, host=standby["login_host"], port=5433)) as there:
         there.autocommit = True
         there.cursor().execute("select pg_wal_replay_pause()")
         pg17.psql("update artists set name = name where id = 5")
         findings = wait_until(
-            lambda: fired(pg17.judge(settings, **role, **standby), "database.standby_lag", None),
-            "the standby to notice",
+            lambda: fired(pg17.diagnose(settings, **role, **standby), "database.standby_lag", None),
+            "standby_lag",
             5,
         )
         assert "paused" in findings[0]["summary"]
-        # It has the system identifier of its primary, and must not be taken for it.
+        # It has the system identifier of its primary, but another identity.
         identities = [pg17.measure(**each)["activity"]["identity"] for each in ({}, {**role, **standby})]
         assert identities[1].startswith(identities[0] + ":standby:")
         assert "pg_wal_replay_resume" in findings[0]["hint"]
@@ -262,7 +260,7 @@ def test_a_standby_that_does_not_keep_up_is_seen_from_both_ends(pg17, standby):
         assert replica["lag_bytes"] > 0
         there.cursor().execute("select pg_wal_replay_resume()")
     assert wait_until(
-        lambda: not fired(pg17.judge(**role, **standby), "database.standby_lag", None), "the standby to catch up", 10
+        lambda: not fired(pg17.diagnose(**role, **standby), "database.standby_lag", None), "the standby to catch up", 10
     )
 
 

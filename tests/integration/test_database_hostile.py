@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Printed commands and remedies on objects whose names break out of a statement that does not quote them."""
+"""Printed commands and remedies on objects whose names break out of an unquoted statement."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.integration.postgresql import forget
 from tests.lab.faults.database import flushed
 from tests.lab.shell import wait_until
 
-# Ends every kind of quotation, is a command of a shell and of SQL, and moves the cursor.
+# Ends every kind of quoting, holds commands of a shell and of SQL, and control characters.
 EVIL = "\"'; drop table lab_by;--\n\x1b[31m`id`\u202e\\ $$ "
 SCHEMA, TABLE, COLUMN, PARENT, GID = ("%s%s" % (name, EVIL) for name in ("s", "t", "c", "p", "g"))
-# The most that pages of a name have room for.
-INDEXES = {kind: "%s%s" % (kind, EVIL[:30]) for kind in ("twin", "broken", "idle")}
+# Names are limited to 63 bytes.
+INDEXES = {kind: "%s%s" % (kind, EVIL[:30]) for kind in ("copy", "broken", "idle")}
 LEFT_BEHIND = "l%s_ccnew" % EVIL[:30]
 SEQUENCE = "q%s" % EVIL
 ROLE = "r%s" % EVIL
@@ -44,7 +44,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def hostile(pg17):
-    """A server with such objects; how to quote their names."""
+    """Yield a server with such objects, and a function that quotes their names."""
 
     def quote(*names):
         return ".".join(quote_ident(name, pg17.connection) for name in names)
@@ -67,9 +67,9 @@ def hostile(pg17):
         "create table lab_many (a int); create table lab_idle (b int); create index %s on lab_idle (b)"
         % quote(INDEXES["idle"])
     )
-    for name in (INDEXES["twin"], INDEXES["broken"], LEFT_BEHIND):
+    for name in (INDEXES["copy"], INDEXES["broken"], LEFT_BEHIND):
         pg17.psql("create index %s on %s ((%s + %d))" % (quote(name), table, column, len(name)))
-    pg17.psql("create index on %s ((%s + %d))" % (table, column, len(INDEXES["twin"])))
+    pg17.psql("create index on %s ((%s + %d))" % (table, column, len(INDEXES["copy"])))
     for name in (INDEXES["broken"], LEFT_BEHIND):
         with pg17.connection.cursor() as cursor:
             cursor.execute(
@@ -95,14 +95,14 @@ def hostile(pg17):
 
 
 def commands(findings, name, thing=""):
-    """The commands that the findings of a check print."""
+    """Return the commands in the hints of a check."""
     found = [finding for finding in findings if finding["id"] == name and thing in (finding["object"] or "")]
     assert found, name
     return [command for finding in found for command in finding["hint"].split("`")[1::2]]
 
 
 def paste(pg, *lines):
-    """Paste these commands into psql."""
+    """Run commands in psql as if they were pasted."""
     text = "\n".join(lines)
     assert not [char for char in text if unicodedata.category(char)[0] == "C" and char != "\n"]
     pg.server.exec("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "tracktion", stdin=text + "\n")
@@ -118,13 +118,13 @@ def tables(pg):
     return pg.psql("select string_agg(oid::text, ',' order by oid) from pg_class where relkind in ('r', 'S')")
 
 
-def test_printed_commands_do_what_they_say_to_hostile_names(hostile):
+def test_printed_commands_work_with_hostile_names(hostile):
     pg, quote = hostile
     before = tables(pg)
-    found = pg.judge(SETTINGS, role="superuser")
+    found = pg.diagnose(SETTINGS, role="superuser")
     table = quote(SCHEMA, TABLE)
     oid = value(pg, "select %s::regclass::oid", table)
-    # Maintenance, in the order in which each still has something to do.
+    # Maintenance, in an order in which each command still has an effect.
     reset, vacuum = commands(found, "database.dead_tuples", 's"')
     (analyze,) = commands(found, "database.analyze_overdue", 's"')
     assert commands(found, "database.vacuum_overdue", 's"') == [reset, vacuum]
@@ -140,15 +140,15 @@ def test_printed_commands_do_what_they_say_to_hostile_names(hostile):
     assert value(pg, "select seqmax from pg_sequence where seqrelid = %s::regclass", sequence) == 2**63 - 1
     column_type = "select atttypid::regtype::text from pg_attribute where attrelid = %s and attnum = 1"
     assert value(pg, column_type, oid) == "bigint"
-    # What is dropped.
-    (twin,) = commands(found, "database.duplicate_index", 's"')
+    # Drops.
+    (copy,) = commands(found, "database.duplicate_index", 's"')
     (idle,) = commands(found, "database.unused_index", "idle")
     (left,) = commands(found, "database.left_behind_index")
-    paste(pg, twin, idle, left, drop_broken)
+    paste(pg, copy, idle, left, drop_broken)
     for name in (INDEXES["broken"], LEFT_BEHIND):
         assert value(pg, "select to_regclass(%s) is null", quote(SCHEMA, name))
     assert value(pg, "select to_regclass(%s) is null", quote("public", INDEXES["idle"]))
-    # One of the two that are the same.
+    # One of the two duplicates.
     same = "select count(*) from pg_index where indrelid = %s and indexprs is not null and indisvalid"
     assert value(pg, same, oid) == 1
     # Prepared transactions, a slot, a setting.
@@ -161,24 +161,24 @@ def test_printed_commands_do_what_they_say_to_hostile_names(hostile):
     assert value(pg, "select count(*) from lab_many") == 1
     assert value(pg, "select count(*) from pg_replication_slots") == 0
     pending = "select pending_restart from pg_settings where name = 'max_worker_processes'"
-    wait_until(lambda: not value(pg, pending), "the setting to be as it was", 5)
-    # Nothing else.
+    wait_until(lambda: not value(pg, pending), "the setting to be restored", 5)
+    # Nothing else has changed.
     assert tables(pg) == before
-    again = {finding["id"] for finding in pg.judge(SETTINGS, role="superuser") if 's"' in (finding["object"] or "")}
+    again = {finding["id"] for finding in pg.diagnose(SETTINGS, role="superuser") if 's"' in (finding["object"] or "")}
     assert not again & {"database.foreign_key_without_index", "database.left_behind_index", "database.invalid_index"}
 
 
-def test_a_hostile_role_and_schema_in_a_grant(hostile):
+def test_a_grant_with_a_hostile_role_and_schema(hostile):
     pg, quote = hostile
     pg.psql("grant pg_monitor to %s" % quote(ROLE))
-    found = pg.judge(SETTINGS, login_user=ROLE, login_password="lab")
+    found = pg.diagnose(SETTINGS, login_user=ROLE, login_password="lab")
     (grant,) = commands(found, "database.sequences_hidden")
     paste(pg, grant)
     assert value(pg, "select has_sequence_privilege(%s, %s, 'SELECT')", ROLE, quote(SCHEMA, SEQUENCE))
 
 
 def test_the_list_of_libraries_stays_a_list(hostile):
-    """One text for all of them would be the name of a single library, and the server would not start again."""
+    """A single string would name one library that does not exist, and the server would not start."""
     pg, _quote = hostile
     (area,) = _areas.find(["database"])
     (check,) = [each for each in _checks.load(area) if each.id == "database.statements_off"]
@@ -216,7 +216,7 @@ def test_a_remedy_acts_on_hostile_names(hostile, action):
     done = run_module(
         "pg_maintenance", {**pg.login("superuser"), "action": action, "min_dead_rows": 0, **named}, diff=True
     )
-    # A prepared transaction may still see the rows that are dead.
+    # A prepared transaction may still see the dead rows.
     assert done["objects"][0]["result"] in ("done", "held")
     command = done["objects"][0]["command"]
     assert not [char for char in command if unicodedata.category(char)[0] == "C"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From the fault to the finding, and by the remedy that it names, with what it knows, to where the finding is gone."""
+"""Each remedy of the area, run with the evidence of its finding, makes the finding disappear."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ REMEDIES = """
         label: "{{ item.id }}"
 """
 
-# Nobody has to wait for a day.
+# Instead of a day.
 AT_ONCE = {"database_vacuum_overdue_warning": 0, "database_analyze_overdue_warning": 0}
 
-ANSWERS = {
+EXPECTED = {
     ("database.analyze_overdue", "public.tracks"): "database.analyze",
     ("database.dead_tuples", "public.tracks"): "database.vacuum",
     ("database.vacuum_overdue", "public.tracks"): "database.vacuum",
@@ -37,10 +37,10 @@ ANSWERS = {
 
 
 def offered(pg, **settings):
-    """By finding, the remedy that it names."""
+    """Return the proposed remedy by finding."""
     return {
         (finding["id"], finding["object"]): finding["remedy"]
-        for finding in pg.judge({**AT_ONCE, **settings})
+        for finding in pg.diagnose({**AT_ONCE, **settings})
         if finding["remedy"]
     }
 
@@ -52,9 +52,9 @@ def faults(pg):
 
 
 def remedies_of(pg):
-    """The remedies that the findings name, one for each target; VACUUM last, which leaves ANALYZE nothing to do."""
+    """Return the proposed remedies, each once; VACUUM last, because it also analyzes."""
     found = offered(pg)
-    assert {finding: proposal["id"] for finding, proposal in found.items()} == ANSWERS
+    assert {finding: proposal["id"] for finding, proposal in found.items()} == EXPECTED
     assert all(proposal["problem"] is None for proposal in found.values())
     proposals = {proposal["id"]: proposal for proposal in found.values()}
     assert len({json.dumps(proposal) for proposal in found.values()}) == len(proposals)
@@ -62,7 +62,7 @@ def remedies_of(pg):
 
 
 def runner(pg, folder):
-    """Runs remedies on the server, as the playbook does."""
+    """Return a function that runs remedies on the server."""
     hosts = inventory(folder / "inventory.yml", {"here": LOCAL}, **pg.settings())
 
     def run(remedies, *arguments):
@@ -73,7 +73,7 @@ def runner(pg, folder):
     return run
 
 
-def test_each_finding_is_cured_by_its_remedy(pg17, tmp_path):
+def test_each_remedy_fixes_its_finding(pg17, tmp_path):
     run = runner(pg17, tmp_path)
     with faults(pg17):
         remedies = remedies_of(pg17)
@@ -84,13 +84,13 @@ def test_each_finding_is_cured_by_its_remedy(pg17, tmp_path):
         assert "changed=0 " in run(remedies)
 
 
-def test_and_so_it_is_on_the_older_generation(pg15, tmp_path):
+def test_each_remedy_fixes_its_finding_on_the_older_version(pg15, tmp_path):
     with faults(pg15):
         assert "changed=3 " in runner(pg15, tmp_path)(remedies_of(pg15))
         assert offered(pg15) == {}
 
 
-def test_what_each_would_do_and_how_far_it_may_go(pg17):
+def test_description_and_limits_of_each_remedy(pg17):
     with faults(pg17):
         by_id = {proposal["id"]: proposal for proposal in offered(pg17, database_maintenance_max=2).values()}
         denied = offered(pg17, database_maintenance_deny=["public.tracks"])
@@ -103,16 +103,16 @@ def test_what_each_would_do_and_how_far_it_may_go(pg17):
     assert by_id["database.vacuum"]["target"] == by_id["database.analyze"]["target"] == "public.tracks"
     assert 'INDEX CONCURRENTLY "public"."lab_interrupted_id"` of lab_interrupted' in by_id["database.reindex"]["does"]
     assert {finding: proposal["denied"] for finding, proposal in denied.items()} == {
-        finding: finding[1] == "public.tracks" for finding in ANSWERS
+        finding: finding[1] == "public.tracks" for finding in EXPECTED
     }
 
 
-def test_what_a_reindex_left_behind_is_not_built_anew(pg17):
+def test_an_index_left_behind_by_reindex_is_not_rebuilt(pg17):
     pg17.psql("select pg_stat_reset()")
     with pg17.fault("interrupted-reindex"):
-        (finding,) = [found for found in pg17.judge() if found["id"] == "database.left_behind_index"]
-        assert not [found for found in pg17.judge() if found["id"] == "database.invalid_index"]
+        (finding,) = [found for found in pg17.diagnose() if found["id"] == "database.left_behind_index"]
+        assert not [found for found in pg17.diagnose() if found["id"] == "database.invalid_index"]
         assert finding["remedy"] is None
         assert finding["hint"].startswith('Drop it: `DROP INDEX CONCURRENTLY "public"."lab_rebuilt_id_ccnew";`')
         pg17.psql(finding["hint"].split("`")[1])
-        assert pg17.judge() == []
+        assert pg17.diagnose() == []

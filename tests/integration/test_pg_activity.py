@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module pg_activity against real servers: ways not to get in, who blocks whom, and whom it may end."""
+"""The module pg_activity against real servers: connection failures, blocking chains, and ending sessions."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups
 
 
 def activity(pg, keep=False, **login):
-    """A measurement of its own or, with ``keep``, one more in the same visit."""
+    """Return a measurement of a new visit or, with ``keep``, of the same visit."""
     if not keep:
         forget()
     return measure(_pg_activity, pg.login(**login))
 
 
-# Ways not to get in
+# Connection failures
 
 
-def refused(pg, **login):
-    """The error of a measurement that must not reach the server, and how long it took."""
+def fail_to_connect(pg, **login):
+    """Return the error of a measurement that cannot reach the server, and its duration."""
     started = time.monotonic()
     found = activity(pg, timeout=1, **login)
     seconds = time.monotonic() - started
@@ -58,14 +58,14 @@ def refused(pg, **login):
         ({"login_db": "nowhere"}, "no_database", "login_db"),
         ({"login_port": 1}, "refused", "login_port"),
         ({"login_unix_socket": "/nowhere"}, "refused", "login_unix_socket"),
-        ({"login_host": "nowhere.invalid"}, "name", "login_host"),
+        ({"login_host": "nowhere.invalid"}, "name_resolution", "login_host"),
         ({"ssl_mode": "require"}, "tls", "ssl_mode"),
         ({"ssl_mode": "verify-full", "ca_cert": "/nowhere.pem"}, "tls", "ca_cert"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
-def test_why_it_cannot_connect_is_told_apart(pg15, login, kind, option):
-    error, seconds = refused(pg15, **login)
+def test_kind_and_hint_of_a_connection_failure(pg15, login, kind, option):
+    error, seconds = fail_to_connect(pg15, **login)
     assert error["kind"] == kind
     assert option in error["hint"]
     assert seconds < 1
@@ -75,50 +75,52 @@ def test_a_certificate_is_checked(pg17):
     mine = "select ssl from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'tracktion.ops'"
     assert activity(pg17, ssl_mode="verify-ca", ca_cert=str(pg17.server.ca_cert))["reachable"]
     assert pg17.psql(mine) == "True"
-    error, _seconds = refused(pg17, ssl_mode="verify-ca", ca_cert="/etc/ssl/certs/ca-certificates.crt")
-    assert error["kind"] == "tls"
+    error, _seconds = fail_to_connect(pg17, ssl_mode="verify-ca", ca_cert="/etc/ssl/certs/ca-certificates.crt")
+    assert error["kind"] == "certificate"
     assert "ca_cert" in error["hint"]
 
 
-def test_packets_that_get_lost(pg15):
+def test_packets_are_dropped(pg15):
     with contextlib.ExitStack() as stack:
         deaf = stack.enter_context(socket.socket())
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
-        # Who comes when the queue is full gets no answer at all.
+        # A connection attempt to a full backlog gets no answer.
         for _each in range(4):
             caller = stack.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex(deaf.getsockname())
-        error, seconds = refused(pg15, login_port=deaf.getsockname()[1])
+        error, seconds = fail_to_connect(pg15, login_port=deaf.getsockname()[1])
     assert error["kind"] == "timeout"
     assert 1 <= seconds < 2
 
 
 def test_a_server_that_accepts_and_never_answers(pg15):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        error, seconds = refused(pg15, login_port=silent.getsockname()[1])
+        error, seconds = fail_to_connect(pg15, login_port=silent.getsockname()[1])
     assert error["kind"] == "no_answer"
     assert 1 <= seconds < 2
 
 
-def test_something_else_that_listens_there(pg15):
+def test_another_program_listens_there(pg15):
     with subprocess.Popen(
         [sys.executable, "-uc", "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1])\n"
          "c = s.accept()[0]; c.recv(99); c.sendall(b'HTTP/1.1 400 Bad Request\\r\\n\\r\\n'); c.close()"],
         stdout=subprocess.PIPE, text=True,
     ) as other:  # fmt: skip
-        error, _seconds = refused(pg15, login_port=int(other.stdout.readline()))
+        error, _seconds = fail_to_connect(pg15, login_port=int(other.stdout.readline()))
     assert error["kind"] == "protocol"
 
 
-def test_too_many_clients(pg15):
+def test_too_many_connections(pg15):
     with contextlib.ExitStack() as held:
         with contextlib.suppress(psycopg2.OperationalError):
             while True:
                 held.enter_context(contextlib.closing(pg15.postgres()))
-        error, seconds = refused(pg15, login_user="tracktion_user", login_password=pg15.passwords["application"])
-    assert error["kind"] == "too_many_clients"
+        error, seconds = fail_to_connect(
+            pg15, login_user="tracktion_user", login_password=pg15.passwords["application"]
+        )
+    assert error["kind"] == "too_many_connections"
     assert seconds < 1
 
 
@@ -130,7 +132,7 @@ def test_no_entry_in_pg_hba(pg15):
         pg15.psql("select pg_reload_conf()")
         wait_until(
             lambda: (
-                refused(pg15, login_user="lab_rejected", login_password=os.urandom(4).hex())[0]["kind"]
+                fail_to_connect(pg15, login_user="lab_rejected", login_password=os.urandom(4).hex())[0]["kind"]
                 == "no_hba_entry"
             ),
             "the server to read its pg_hba.conf",
@@ -142,8 +144,8 @@ def test_no_entry_in_pg_hba(pg15):
         pg15.psql("drop role lab_rejected")
 
 
-def test_a_server_that_is_starting_up(pg15):
-    """A restored backup that waits for WAL that never comes."""
+def test_a_server_starts_up(pg15):
+    """A restored backup waits for WAL that never arrives."""
     run = pg15.server.exec
     run(*AS_POSTGRES, "pg_basebackup", "-D", "/tmp/restored", "-U", "postgres", "-X", "none", "-c", "fast")
     run(*AS_POSTGRES, "touch", "/tmp/restored/standby.signal")
@@ -152,7 +154,7 @@ def test_a_server_that_is_starting_up(pg15):
     try:
         there = {"login_host": pg15.server.address, "login_port": 5434}
         error = wait_until(
-            lambda: next((error for error in [refused(pg15, **there)[0]] if error["kind"] != "refused"), None),
+            lambda: next((error for error in [fail_to_connect(pg15, **there)[0]] if error["kind"] != "refused"), None),
             "the server to listen",
             10,
         )
@@ -164,7 +166,7 @@ def test_a_server_that_is_starting_up(pg15):
 
 
 def test_a_server_that_freezes():
-    """Before it is asked, and between two questions: both are bounded, and what is missing is named."""
+    """Before and during a measurement. Both are bounded, and missing parts are unknown."""
     with database("bookworm") as pg:
         assert activity(pg)["reachable"]
         pg.server.pause()
@@ -178,7 +180,7 @@ def test_a_server_that_freezes():
             started = time.monotonic()
             assert activity(pg, keep=True, timeout=1)["error"]["kind"] == "closed"
             assert time.monotonic() - started < 0.1
-            error, seconds = refused(pg)
+            error, seconds = fail_to_connect(pg)
             assert error["kind"] == "no_answer"
             assert seconds < 2
         finally:
@@ -192,16 +194,16 @@ def test_the_deadline_bounds_the_whole_measurement(pg17):
     assert "deadline" in found["unknown"][0]["reason"]
 
 
-# Who blocks whom
+# Blocking chains
 
 
 def waiting(pg, statement, name):
-    """A session that waits for a lock."""
+    """Yield a session that waits for a lock."""
     return running(pg, statement, name, "wait_event_type = 'Lock'")
 
 
-def tree(pg):
-    """For each root blocker, by application: the applications that wait behind it."""
+def chains(pg):
+    """Return the applications that wait behind each root blocker, by application."""
     return {
         root["application"]: sorted(waiter["application"] for waiter in root["waiters"])
         for root in activity(pg)["blocking"]
@@ -209,18 +211,18 @@ def tree(pg):
 
 
 @pytest.mark.parametrize("server", ["pg15", "pg17"])
-def test_an_innocent_reader_is_not_named(server, request):
-    """Joins over pg_locks name everybody who has locked the same table."""
+def test_a_reader_that_does_not_block_is_not_listed(server, request):
+    """Joins over pg_locks would list all sessions that have locked the same table."""
     pg = request.getfixturevalue(server)
     with (
         session(pg, "select from tracks limit 1", application_name="reader"),
         session(pg, "lock table tracks in share mode", application_name="culprit"),
         waiting(pg, "update tracks set title = title where id = 1", "writer"),
     ):
-        assert tree(pg) == {"culprit": ["writer"]}
+        assert chains(pg) == {"culprit": ["writer"]}
 
 
-def test_who_waits_behind_one_who_waits_counts_for_the_root(pg17):
+def test_indirect_waits_count_for_the_root(pg17):
     with (
         session(pg17, "select from tracks limit 1", application_name="reader"),
         waiting(pg17, "lock table tracks in access exclusive mode", "migration"),
@@ -238,7 +240,7 @@ def test_who_waits_behind_one_who_waits_counts_for_the_root(pg17):
     assert 0 <= query["wait_seconds"] <= migration["wait_seconds"] <= root["longest_wait_seconds"] < 10
 
 
-def test_an_advisory_lock_and_a_running_query(pg17):
+def test_an_advisory_lock_of_a_running_query(pg17):
     hold = "select pg_advisory_lock(42); select pg_sleep(600)"
     with running(pg17, hold, "busy", "wait_event = 'PgSleep'"), waiting(pg17, "select pg_advisory_lock(42)", "waiter"):
         (root,) = activity(pg17)["blocking"]
@@ -251,12 +253,12 @@ def test_a_prepared_transaction_as_the_root(pg17):
     assert (root["pid"], root["safe_action"], root["prepared_gids"]) == (0, "resolve", ["lab forgotten"])
 
 
-def test_what_is_counted_is_what_the_server_counts(pg17):
+def test_counts_match_those_of_the_server(pg17):
     with pg17.fault("blocked-transaction"):
         found = activity(pg17)
         clients = int(pg17.psql("select count(*) from pg_stat_activity where backend_type = 'client backend'"))
         waiting_for_locks = int(pg17.psql("select count(*) from pg_stat_activity where wait_event_type = 'Lock'"))
-    # Its own session is not among them.
+    # Without its own session.
     own = 1
     assert found["connections"]["used"] == clients - own
     assert found["blocked_sessions_total"] == found["blocking"][0]["waiting"] == waiting_for_locks == 3
@@ -279,25 +281,25 @@ def test_a_query_is_cut_and_holds_no_password(pg17):
         assert found["query"] == "alter role"
 
 
-def test_a_spent_deadline_says_nothing_about_the_server(pg17):
+def test_reachability_is_unknown_without_time_left(pg17):
     found = activity(pg17, deadline=0)
     assert (found["reachable"], found["error"]["kind"]) == (None, "deadline")
     assert found["error"]["message"] == "not measured (0.0 s of the deadline left)"
-    # The next probe has time of its own.
+    # The next probe has its own deadline.
     assert activity(pg17, keep=True)["reachable"]
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = activity(pg17, login_port=silent.getsockname()[1], timeout=3, deadline=0.2)
     assert (found["reachable"], found["error"]["kind"]) == (None, "deadline")
 
 
-def test_the_identity_of_a_server_is_that_of_its_data(pg15, pg17):
+def test_identity_is_the_system_identifier(pg15, pg17):
     for pg in (pg15, pg17):
         identifier = pg.psql("select system_identifier from pg_control_system()")
         for role in ("superuser", "application"):
             assert activity(pg, role=role)["identity"] == "postgresql:" + identifier
 
 
-def test_sessions_of_this_collection_are_in_none_of_the_lists(pg17):
+def test_own_sessions_are_not_listed(pg17):
     before = activity(pg17)
     with (
         running(pg17, "select pg_sleep(60)", "tracktion.ops", "wait_event = 'PgSleep'"),
@@ -311,7 +313,7 @@ def test_sessions_of_this_collection_are_in_none_of_the_lists(pg17):
     assert found["active_queries"] == found["blocking"] == []
     assert (found["blocked_sessions_total"], found["sessions_total"]) == (0, before["sessions_total"] + 1)
     assert "tracktion.ops" not in [each["application"] for each in found["sessions_by_state"]]
-    # One that others wait for is a remedy at work, and no measurement: it is shown.
+    # An own session that blocks others is a remedy, and is listed.
     with (
         session(pg17, "select pg_advisory_xact_lock(4712)", application_name="tracktion.ops"),
         running(pg17, "select pg_advisory_xact_lock(4712)", "lab other", "wait_event_type = 'Lock'"),
@@ -320,11 +322,11 @@ def test_sessions_of_this_collection_are_in_none_of_the_lists(pg17):
     assert (root["application"], root["waiting"]) == ("tracktion.ops", 1)
 
 
-# Whom it may end
+# Ending sessions
 
 
 def end(pg, check_mode=False, role="operator", keep=False, **criteria):
-    """What the module returns for state=ended."""
+    """Return the result for state=ended."""
     options = {
         **{
             name: option.get("default")
@@ -341,7 +343,7 @@ def end(pg, check_mode=False, role="operator", keep=False, **criteria):
 
 
 def named(pg, application, *times):
-    """The evidence of a session, as a finding holds it."""
+    """Return an entry of pids for a session, as in a finding."""
     (found,) = [each for each in activity(pg)["transactions"] if each["application"] == application]
     return {name: found[name] for name in ("pid", "backend_start", *times)}
 
@@ -351,7 +353,7 @@ def alive(pg, application):
 
 
 @pytest.mark.parametrize("server", ["pg15", "pg17"])
-def test_four_beats_of_a_session_that_idles_in_a_transaction(server, request):
+def test_check_mode_run_and_second_run_for_an_idle_session(server, request):
     pg = request.getfixturevalue(server)
     criteria = {"states": ["idle in transaction"], "min_age": 0, "applications": ["lab idler"]}
     with session(pg, "select 1", application_name="lab idler"):
@@ -400,8 +402,8 @@ def test_a_query_that_ignores_the_cancel_is_terminated(pg17):
 
 
 @pytest.mark.parametrize(("time", "shift"), [("backend_start", 1), ("transaction_start", -0.01), ("state_start", 0.01)])
-def test_a_process_id_that_is_somebody_else_now_is_not_touched(pg17, time, shift):
-    """All that tells it from the session that was meant is one of its times."""
+def test_a_reused_process_id_is_not_ended(pg17, time, shift):
+    """One time differs from that of the named session."""
     times = ("transaction_start", "state_start")
     with session(pg17, "select 1", application_name="lab reused"):
         evidence = named(pg17, "lab reused", *times)
@@ -411,8 +413,8 @@ def test_a_process_id_that_is_somebody_else_now_is_not_touched(pg17, time, shift
         assert end(pg17, check_mode=True, pids=[evidence])["matched"] == 1
 
 
-def test_evidence_is_looked_at_again_as_the_signal_goes_out(pg17):
-    """Between the choice and the signal the session ends its transaction, and another one takes over its process ID."""
+def test_evidence_is_checked_again_when_the_signal_is_sent(pg17):
+    """Between selection and signal the transaction ends, then another session has the process ID."""
     with session(pg17, "select 1", application_name="lab quick") as connection:
         evidence = named(pg17, "lab quick", "transaction_start")
         options = {
@@ -424,7 +426,7 @@ def test_evidence_is_looked_at_again_as_the_signal_goes_out(pg17):
             "pids": [{**evidence, "state_start": None}],
         }
         client = _postgresql.connect(options)
-        planned = _pg_end_sessions.plan(_pg_end_sessions.matching(client, options), options)
+        planned = _pg_end_sessions.plan(_pg_end_sessions.find_sessions(client, options), options)
         assert len(planned) == 1
         connection.rollback()
         connection.cursor().execute("select 2")
@@ -440,8 +442,8 @@ def test_evidence_is_looked_at_again_as_the_signal_goes_out(pg17):
 EVERYTHING = {"states": _pg_end_sessions.STATES, "min_age": 0, "max_sessions": 1000, "mode": "terminate"}
 
 
-def test_nobody_but_clients_is_ended_and_never_itself(pg17):
-    """With criteria that fit everybody, as a superuser: a receiver of WAL, an autovacuum worker and itself live on."""
+def test_only_sessions_of_clients_are_ended(pg17):
+    """With criteria that match all sessions, a WAL receiver, an autovacuum worker and the own session survive."""
     receive = "mkdir -p /tmp/guard && { pg_receivewal -D /tmp/guard -U postgres >/dev/null 2>&1 & echo $!; }"
     receiver = pg17.exec("postgres", "bash", "-c", receive).strip()
     with contextlib.ExitStack() as stack:
@@ -454,7 +456,7 @@ def test_nobody_but_clients_is_ended_and_never_itself(pg17):
         )
         before = pg17.psql(bystanders)
         for role in ("operator", "superuser"):
-            # The control session of this test is the superuser's.
+            # The control session of this test belongs to the superuser.
             end(pg17, role=role, deny_users=["postgres"], **EVERYTHING)
         own = activity(pg17, role="superuser")
         assert own["reachable"]
@@ -468,7 +470,7 @@ def test_nobody_but_clients_is_ended_and_never_itself(pg17):
         assert (done["changed"], done["matched"]) == (False, 0)
 
 
-def test_its_own_session_cannot_even_be_named(pg17):
+def test_the_own_session_is_not_ended_even_if_named(pg17):
     client = _postgresql.connect(
         {
             **{name: option.get("default") for name, option in _pg_activity.ARGUMENT_SPEC.items()},
@@ -489,19 +491,19 @@ def test_its_own_session_cannot_even_be_named(pg17):
     [
         {"deny_users": ["tracktion_user"]},
         {"deny_applications": ["lab wanted"]},
-        {"users": ["somebody"]},
+        {"users": ["another"]},
         {"databases": ["postgres"]},
         {"applications": ["other"]},
         {"min_age": 3600},
     ],
     ids="-".join,
 )
-def test_a_criterion_that_does_not_fit_protects(pg17, denied):
+def test_a_session_that_misses_a_criterion_is_not_ended(pg17, denied):
     wanted = {"states": ["idle in transaction"], "min_age": 0, "users": ["tracktion_user"], "databases": ["tracktion"]}
     with session(pg17, "select 1", application_name="lab wanted"):
         assert end(pg17, check_mode=True, **wanted)["matched"] == 1
         assert end(pg17, **{**wanted, **denied})["matched"] == 0
-        # A named session is protected as well.
+        # This holds for named sessions too.
         assert end(pg17, pids=[named(pg17, "lab wanted")], **denied)["matched"] == 0
         assert alive(pg17, "lab wanted")
 
@@ -512,7 +514,7 @@ def test_a_dump_is_denied_by_default(pg17):
         assert alive(pg17, "pg_dump")
 
 
-def test_one_run_ends_no_more_than_it_may(pg17):
+def test_one_run_is_bounded_by_max_sessions(pg17):
     criteria = {"states": ["idle in transaction"], "min_age": 0, "applications": ["lab many"], "max_sessions": 2}
     with contextlib.ExitStack() as stack:
         for _each in range(3):
@@ -523,7 +525,7 @@ def test_one_run_ends_no_more_than_it_may(pg17):
         assert pg17.psql("select count(*) from pg_stat_activity where application_name = 'lab many'") == "1"
 
 
-def test_a_session_it_may_not_signal_is_a_failure_with_its_hint(pg17):
+def test_a_session_that_may_not_be_signalled_is_a_failure_with_a_hint(pg17):
     with session(pg17, "select 1", superuser=True, application_name="lab superior"):
         done = end(pg17, pids=[named(pg17, "lab superior")])
         assert alive(pg17, "lab superior")
@@ -540,7 +542,7 @@ def test_an_idle_session_is_not_ended_by_a_cancel(pg17):
         assert alive(pg17, "lab idler")
 
 
-# The module itself
+# Module
 
 
 def test_the_module(pg17):
@@ -560,7 +562,7 @@ def test_the_module(pg17):
     assert "diff" not in again
 
 
-def test_the_module_measures_what_it_cannot_reach_and_fails_where_it_was_to_act(pg17):
+def test_an_unreachable_server_fails_only_with_state_ended(pg17):
     forget()
     measured = run_module("pg_activity", pg17.login(login_port=1))
     assert not measured.get("failed")
@@ -569,12 +571,12 @@ def test_the_module_measures_what_it_cannot_reach_and_fails_where_it_was_to_act(
     failed = run_module("pg_activity", {**pg17.login(login_port=1), **wanted})
     assert (failed["failed"], failed["kind"]) == (True, "refused")
     assert "login_port" in failed["msg"]
-    nobody = run_module("pg_activity", {**pg17.login(), "state": "ended"})
-    assert nobody["failed"]
-    assert "pids" in nobody["msg"]
+    unnamed = run_module("pg_activity", {**pg17.login(), "state": "ended"})
+    assert unnamed["failed"]
+    assert "pids" in unnamed["msg"]
 
 
-def test_a_missing_library_is_a_failure_with_its_hint(pg17):
+def test_a_missing_library_is_a_failure_with_a_hint(pg17):
     forget()
     for module in ("pg_activity", "pg_health_info"):
         failed = run_module(module, pg17.login(), before=lambda: sys.modules.update(psycopg2=None))
@@ -582,7 +584,7 @@ def test_a_missing_library_is_a_failure_with_its_hint(pg17):
         assert "python3-psycopg2" in failed["msg"]
 
 
-def test_the_measurement_of_sessions_is_what_is_documented(pg17):
+def test_the_measurement_is_documented(pg17):
     with pg17.fault("blocked-transaction"):
         found = activity(pg17, pools=[{"service": "a"}])
     documented = documentation_of("pg_activity")

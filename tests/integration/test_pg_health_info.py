@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module pg_health_info against real servers: it says what it documents, and never waits for a lock."""
+"""The module pg_health_info against real servers: its result is documented, and it never waits for a lock."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def test_a_diagnosis_never_waits_behind_a_locked_table(pg17):
     assert "tracks" in [table["name"] for table in measurement["health"]["tables"]]
 
 
-def test_a_locked_catalog_is_named_and_the_rest_is_read(pg17):
-    """VACUUM FULL of a catalog locks it; only the parts that need it are missing."""
+def test_parts_behind_a_locked_catalog_are_unknown(pg17):
+    """As by VACUUM FULL of a catalog. Only the parts that need it are missing."""
     with contextlib.closing(pg17.postgres(superuser=True)) as connection:
         connection.cursor().execute("lock table pg_constraint in access exclusive mode")
         started = time.monotonic()
@@ -92,14 +92,14 @@ def test_a_locked_catalog_is_named_and_the_rest_is_read(pg17):
     assert found["tables"]
 
 
-def test_every_database_is_there_and_as_old_as_the_server_says(pg17):
+def test_ages_of_all_databases(pg17):
     found = {row["name"]: row["xid_age"] for row in health(pg17)["databases"]}
     truth = dict(row.split("|") for row in pg17.psql("select datname, age(datfrozenxid) from pg_database").split("\n"))
     assert set(found) == set(truth)
     assert all(abs(found[name] - int(age)) < 100 for name, age in truth.items())
 
 
-def test_a_table_is_described_as_the_server_sees_it(pg17):
+def test_fields_of_a_table(pg17):
     pg17.psql("vacuum analyze tracks")
     (tracks,) = [table for table in health(pg17)["tables"] if table["name"] == "tracks"]
     assert tracks["bytes"] == float(pg17.psql("select pg_relation_size('tracks')"))
@@ -109,7 +109,7 @@ def test_a_table_is_described_as_the_server_sees_it(pg17):
     assert 0 <= tracks["vacuumed_seconds"] < 60
 
 
-def test_an_index_that_something_depends_on_is_not_called_unused(pg17):
+def test_an_index_of_a_constraint_is_not_unused(pg17):
     pg17.psql("create table lab_kept (a int primary key, b int unique, c int, exclude (c with =))")
     pg17.psql("create index lab_free on lab_kept (c)")
     try:
@@ -132,7 +132,7 @@ def test_an_index_that_something_depends_on_is_not_called_unused(pg17):
         ("(a) include (b)", "(a)", False),
     ],
 )
-def test_two_indexes_are_the_same_by_their_definition(pg17, first, second, same):
+def test_duplicate_indexes_have_the_same_definition(pg17, first, second, same):
     pg17.psql("create table lab_pair (a int, b int, t text)")
     try:
         pg17.psql("create index lab_first on lab_pair %s; create index lab_second on lab_pair %s" % (first, second))
@@ -153,7 +153,7 @@ def test_two_indexes_are_the_same_by_their_definition(pg17, first, second, same)
         ("(a, b) where c > 0", False),
     ],
 )
-def test_a_foreign_key_needs_an_index_that_begins_with_its_columns(pg17, index, covered):
+def test_an_index_covers_a_foreign_key_by_its_first_columns(pg17, index, covered):
     pg17.psql("create table lab_parent (a int, b int, primary key (a, b))")
     pg17.psql("create table lab_child (a int, b int, c int, foreign key (a, b) references lab_parent)")
     try:
@@ -168,7 +168,7 @@ def test_a_foreign_key_needs_an_index_that_begins_with_its_columns(pg17, index, 
         pg17.psql("drop table lab_child, lab_parent")
 
 
-def test_a_role_without_privileges_is_told_what_it_does_not_see(pg17):
+def test_hidden_parts_are_unknown(pg17):
     forget()
     found = measure(_pg_health_info, pg17.login("application"))
     assert found["reachable"]
@@ -178,17 +178,17 @@ def test_a_role_without_privileges_is_told_what_it_does_not_see(pg17):
 
 
 @pytest.mark.parametrize("server", ["pg15", "pg17"])
-def test_statements_of_a_diagnosis_are_no_finding_of_the_next_one(server, request):
+def test_own_statements_are_not_listed(server, request):
     pg = request.getfixturevalue(server)
     pg.psql("select pg_stat_statements_reset()")
-    pg.psql("select count(*) as somebody_elses from pg_class")
+    pg.psql("select count(*) as other_statement from pg_class")
     for _run in range(2):
         found = health(pg)
     queries = [row["query"] for row in found["heaviest_statements"]]
-    assert any("somebody_elses" in query for query in queries)
+    assert any("other_statement" in query for query in queries)
     assert not any("pg_stat_statements s" in query or "pg_locks" in query for query in queries)
     assert pg.psql("select count(*) > 5 from pg_stat_statements where query like '%/* tracktion.ops */%'") == "True"
-    # Not one of them is without the mark.
+    # All of them have the mark.
     unmarked = (
         "select string_agg(query, '; ') from pg_stat_statements s join pg_roles r on r.oid = s.userid"
         " where r.rolname = 'tracktion_operator' and position('/* tracktion.ops */' in query) = 0"
@@ -200,7 +200,7 @@ SECRET = "hunter2"
 
 
 @pytest.mark.parametrize("server", ["pg15", "pg17"])
-def test_no_constant_of_a_statement_is_in_a_measurement(server, request):
+def test_constants_of_statements_are_hidden(server, request):
     pg = request.getfixturevalue(server)
     pg.psql("select pg_stat_statements_reset()")
     pg.psql("create role lab_secret password '%s'; alter role lab_secret set application_name = %s" % (SECRET, SECRET))

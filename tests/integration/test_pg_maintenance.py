@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module pg_maintenance against real servers: what it does, what it leaves alone, and that nobody waits for it."""
+"""The module pg_maintenance against real servers: effects, skipped objects, and that no session waits for it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from tests.integration.postgresql import autovacuuming, documentation_of, forget
 from tests.lab.faults.database import as_application, cut_off, flushed, run_and_wait
 from tests.lab.shell import wait_until
 
-# Nobody means these well.
+# Names that need quoting.
 SCHEMA, TABLE, INDEX = 'Lab "ü" %s', "Täbelle; drop {0}", "Índex %(name)s"
 NAMED, NAMED_INDEX = {"schema": SCHEMA, "name": TABLE}, {"schema": SCHEMA, "name": INDEX}
 
 
 @pytest.fixture(params=["pg15", "pg17"])
 def pg(request):
-    """Both generations of the server."""
+    """Return PostgreSQL 15 and 17."""
     return request.getfixturevalue(request.param)
 
 
 def maintain(pg, action, *named, check=False, role="operator", **options):
-    """What the module returns."""
+    """Return the result of the module."""
     forget()
     kind = "indexes" if action == "reindex" else "tables"
     return run_module(
@@ -46,7 +46,7 @@ def maintain(pg, action, *named, check=False, role="operator", **options):
 
 
 def only(outcome):
-    """The only object of a result."""
+    """Return the only object of a result."""
     (found,) = outcome["objects"]
     return found
 
@@ -57,7 +57,7 @@ def quoted(pg, *names):
 
 @contextlib.contextmanager
 def worn(pg, rows=500):
-    """A table with as many dead rows as living ones; its quoted name."""
+    """Yield the quoted name of a table with as many dead as live rows."""
     name = quoted(pg, SCHEMA, TABLE)
     pg.psql("create schema %s authorization tracktion_user" % quoted(pg, SCHEMA))
     try:
@@ -69,13 +69,13 @@ def worn(pg, rows=500):
 
 
 def wear(pg, name, rows):
-    """Rows come, and are changed."""
+    """Insert and update rows."""
     flushed(pg, "insert into %s select generate_series(1, %d); update %s set n = n" % (name, rows, name))
     wait_until(lambda: statistics(pg, name)["dead"] >= rows, "dead rows in the statistics", 5)
 
 
 def statistics(pg, name):
-    """What the server says of a table."""
+    """Return the statistics of a table."""
     counts = "n_dead_tup, n_mod_since_analyze, last_vacuum is not null, last_analyze is not null"
     with pg.connection.cursor() as cursor:
         cursor.execute("select %s from pg_stat_user_tables where relid = %%s::regclass" % counts, [name])
@@ -83,7 +83,7 @@ def statistics(pg, name):
 
 
 def indexes(pg, table):
-    """The indexes of a table, with whether each is valid."""
+    """Return the indexes of a table, and whether each is valid."""
     with pg.connection.cursor() as cursor:
         cursor.execute(
             "select c.relname, i.indisvalid from pg_index i join pg_class c on c.oid = i.indexrelid"
@@ -93,7 +93,7 @@ def indexes(pg, table):
         return dict(cursor.fetchall())
 
 
-# Four beats
+# Check mode, run, and second run
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def indexes(pg, table):
         ("vacuum", "VACUUM (ANALYZE, ", {"dead": 0, "changed": 0, "vacuumed": True, "analyzed": True}),
     ],
 )
-def test_four_beats_of_a_table(pg, action, command, left):
+def test_check_mode_run_and_second_run_for_a_table(pg, action, command, left):
     with worn(pg) as name:
         before = statistics(pg, name)
         planned = maintain(pg, action, NAMED, check=True)
@@ -131,7 +131,7 @@ def test_four_beats_of_a_table(pg, action, command, left):
         assert statistics(pg, name) == left
 
 
-def test_four_beats_of_an_invalid_index(pg):
+def test_check_mode_run_and_second_run_for_an_invalid_index(pg):
     with worn(pg, rows=10) as name:
         cut_off(pg, name, "create index concurrently %s on %s (n)" % (quoted(pg, INDEX), name))
         assert indexes(pg, name) == {INDEX: False}
@@ -148,10 +148,10 @@ def test_four_beats_of_an_invalid_index(pg):
             assert (again["changed"], only(again)["result"]) == (False, "not_needed")
 
 
-# Evidence, and its last look
+# Evidence and thresholds
 
 
-def test_a_table_that_was_done_since_it_was_measured_is_left_alone(pg17):
+def test_a_table_maintained_since_it_was_measured_is_skipped(pg17):
     with worn(pg17) as name:
         first = only(maintain(pg17, "vacuum", {**NAMED, "vacuumed": 0}))
         assert first["result"] == "done"
@@ -170,7 +170,7 @@ def test_thresholds(pg17):
     with worn(pg17) as name:
         assert only(maintain(pg17, "vacuum", NAMED, min_dead_rows=501))["result"] == "not_needed"
         assert not statistics(pg17, name)["vacuumed"]
-        # Never analyzed is reason enough.
+        # A table that was never analyzed always needs it.
         assert only(maintain(pg17, "analyze", NAMED, min_changed_rows=5000))["result"] == "done"
         assert only(maintain(pg17, "vacuum", NAMED, min_dead_rows=500))["result"] == "done"
         for action in ("analyze", "vacuum"):
@@ -178,7 +178,7 @@ def test_thresholds(pg17):
             assert (forced["changed"], only(forced)["result"]) == (True, "done")
 
 
-def test_one_run_does_no_more_than_it_may(pg17):
+def test_one_run_is_bounded_by_max_objects(pg17):
     named = [{"name": "nowhere"}, NAMED, {"name": "artists"}]
     with worn(pg17):
         for check, outcome in ((True, "planned"), (False, "done")):
@@ -187,7 +187,7 @@ def test_one_run_does_no_more_than_it_may(pg17):
             assert list(done["diff"]["after"]) == ["%s.%s" % (SCHEMA, TABLE)]
 
 
-def test_what_is_not_there_or_cannot_be_maintained(pg):
+def test_missing_and_unsuitable_objects(pg):
     gone = maintain(pg, "analyze", {"name": "nowhere"}, {"schema": "nowhere", "name": "tracks"})
     assert not gone.get("failed")
     assert [each["result"] for each in gone["objects"]] == ["gone", "gone"]
@@ -195,7 +195,7 @@ def test_what_is_not_there_or_cannot_be_maintained(pg):
     assert [each["result"] for each in other["objects"]] == ["unsuitable", "unsuitable"]
     assert other["failed"]
     assert not other["changed"]
-    # A table is no index.
+    # A table is not an index.
     assert only(maintain(pg, "reindex", {"name": "tracks"}))["result"] == "gone"
 
 
@@ -207,13 +207,13 @@ def test_what_is_not_there_or_cannot_be_maintained(pg):
         ({"action": "analyze", "tables": [{"name": "tracks"}], "indexes": [{"name": "tracks_pkey"}]}, "indexes"),
     ],
 )
-def test_nothing_is_done_to_what_is_not_named(pg17, options, option):
+def test_options_must_fit_the_action(pg17, options, option):
     failed = run_module("pg_maintenance", {**pg17.login(), **options})
     assert (failed["failed"], failed["kind"]) == (True, "bad_option")
     assert failed["msg"].startswith(option)
 
 
-def test_a_server_that_is_not_there_is_a_failure_with_its_hint(pg17):
+def test_an_unreachable_server_is_a_failure_with_a_hint(pg17):
     failed = maintain(pg17, "vacuum", NAMED, login_port=1)
     assert (failed["failed"], failed["kind"]) == (True, "refused")
     assert "login_port" in failed["msg"]
@@ -222,7 +222,7 @@ def test_a_server_that_is_not_there_is_a_failure_with_its_hint(pg17):
 # Locks
 
 
-def test_a_locked_table_is_left_alone_at_once(pg):
+def test_a_locked_table_is_skipped_at_once(pg):
     with worn(pg) as name:
         before = statistics(pg, name)
         with session(pg, "lock table %s in access exclusive mode" % name, application_name="lab migration"):
@@ -236,8 +236,8 @@ def test_a_locked_table_is_left_alone_at_once(pg):
         assert statistics(pg, name) == before
 
 
-def test_nobody_who_waits_has_to_wait_for_longer(pg17):
-    """A migration waits for a reader: whoever came behind it would be in its way once more."""
+def test_a_table_with_a_waiting_lock_is_skipped(pg17):
+    """A migration waits for a reader: the command would make it wait longer."""
     with (
         worn(pg17) as name,
         session(pg17, "select from %s" % name, application_name="lab reader"),
@@ -253,50 +253,50 @@ def test_nobody_who_waits_has_to_wait_for_longer(pg17):
     assert "waits for AccessExclusiveLock" in locked["message"]
 
 
-def looked_at(pg, kind, named, **options):
-    """An action and an object that it has looked at: what follows happens between that look and its command."""
+def prepare(pg, kind, named, **options):
+    """Return an action with an object that it has read, before its command."""
     forget()
     specification = _pg_maintenance.ARGUMENT_SPEC
     options = {**{name: each.get("default") for name, each in specification.items()}, **pg.login(), **options}
     action = kind(_postgresql.connect(options), options)
-    found = action.find(action.client, named)
+    found = action.find(named)
     entry = {"command": action.command % found["quoted"], "left_behind": [], "changed": False}
     return action, found, entry
 
 
 @pytest.mark.parametrize("kind", [_pg_maintenance_actions.Analyze, _pg_maintenance_actions.Vacuum])
-def test_a_table_that_is_locked_just_before_the_command(pg, kind):
+def test_a_table_locked_just_before_the_command(pg, kind):
     with worn(pg) as name:
-        action, found, entry = looked_at(pg, kind, NAMED)
+        action, found, entry = prepare(pg, kind, NAMED)
         with session(pg, "lock table %s in access exclusive mode" % name, application_name="lab migration"):
-            locked = _pg_maintenance.work(action, NAMED, found, entry)
+            locked = _pg_maintenance.run_and_verify(action, NAMED, found, entry)
         assert (locked["result"], locked["changed"]) == ("locked", False)
         assert "lab migration" in locked["message"]
-        # A look at a locked table takes no lock either.
+        # Reading a locked table takes no lock either.
         assert locked["after"]["dead_rows"] == 500
         assert locked["seconds"] < 0.5
 
 
-def test_an_index_whose_table_is_dropped_just_before_the_command(pg17):
+def test_an_index_dropped_just_before_the_command(pg17):
     with pg17.fault("interrupted-index"):
         named = {"schema": "public", "name": "lab_interrupted_id"}
-        action, found, entry = looked_at(pg17, _pg_maintenance_actions.Reindex, named)
+        action, found, entry = prepare(pg17, _pg_maintenance_actions.Reindex, named)
         pg17.psql("drop index lab_interrupted_id")
-        gone = _pg_maintenance.work(action, named, found, entry)
+        gone = _pg_maintenance.run_and_verify(action, named, found, entry)
     assert (gone["result"], gone["changed"], gone["after"]) == ("gone", False, None)
 
 
-def test_what_autovacuum_is_at_is_left_to_it(pg17):
+def test_a_table_under_autovacuum_is_skipped(pg17):
     with autovacuuming(pg17):
         left = maintain(pg17, "vacuum", {"name": "lab_vacuumed"}, role="superuser")
         assert not left.get("failed")
         assert (left["changed"], only(left)["result"]) == (False, "already_running")
         assert "autovacuum worker" in only(left)["message"]
-        # It would have given way.
+        # Otherwise autovacuum would have yielded.
         assert pg17.psql("select count(*) from pg_stat_progress_vacuum where relid = 'lab_vacuumed'::regclass") == "1"
 
 
-def test_a_role_that_sees_nobody_else_leaves_it_to_them_too(pg15):
+def test_a_running_vacuum_is_found_without_pg_monitor(pg15):
     with pg15.fault("dead-tuples"), contextlib.closing(pg15.postgres(superuser=True)) as other:
         other.autocommit = True
         other.cursor().execute("set vacuum_cost_delay = 100; set vacuum_cost_limit = 1")
@@ -313,7 +313,7 @@ def test_a_role_that_sees_nobody_else_leaves_it_to_them_too(pg15):
 
 @pytest.fixture
 def keeper(pg):
-    """A role that may log in, and nothing else; the options that log it in."""
+    """Create a role that may only log in; yield its connection options."""
     password = secrets.token_hex(8)
     pg.psql("create role lab_keeper login password '%s'" % password)
     yield {"login_user": "lab_keeper", "login_password": password}
@@ -322,7 +322,7 @@ def keeper(pg):
 
 
 @pytest.mark.parametrize("action", ["analyze", "vacuum", "reindex"])
-def test_each_missing_privilege_is_named_with_what_grants_it(pg, keeper, action):
+def test_each_missing_privilege_is_reported_with_its_grant(pg, keeper, action):
     with worn(pg) as name:
         cut_off(pg, name, "create index concurrently %s on %s (n)" % (quoted(pg, INDEX), name))
         named = NAMED_INDEX if action == "reindex" else NAMED
@@ -356,10 +356,10 @@ def test_the_owner_of_the_database_may_vacuum_and_not_reindex(pg):
         pg.psql("drop table lab_foreign")
 
 
-# What is in vain, and what is cut off
+# Commands without effect, and interrupted ones
 
 
-def test_dead_rows_that_somebody_may_still_see(pg):
+def test_dead_rows_that_a_transaction_may_still_read(pg):
     with worn(pg, rows=10) as name:
         assert only(maintain(pg, "vacuum", NAMED))["result"] == "done"
         with session(pg, "select from artists", application_name="lab snapshot") as reader:
@@ -373,7 +373,7 @@ def test_dead_rows_that_somebody_may_still_see(pg):
         assert statistics(pg, name)["dead"] >= 500
 
 
-def test_the_deadline_cuts_it_off(pg17):
+def test_the_deadline_cancels_the_command(pg17):
     with pg17.fault("dead-tuples"):
         started = time.monotonic()
         cut = maintain(
@@ -389,7 +389,7 @@ def test_the_deadline_cuts_it_off(pg17):
         assert only({"objects": cut["objects"][:1]})["after"]["dead_rows"] > 20000
 
 
-def test_a_unique_index_that_rows_contradict_is_not_begun(pg):
+def test_reindex_of_a_unique_index_with_duplicates_is_not_started(pg):
     with pg.fault("invalid-index"):
         before = indexes(pg, "lab_twice")
         for check in (True, False):
@@ -411,7 +411,7 @@ def test_a_unique_index_that_rows_contradict_is_not_begun(pg):
         ("(b) include (a)", "(1, 1), (1, 2)", "done"),
     ],
 )
-def test_what_a_unique_index_takes_for_the_same(pg, definition, rows, outcome):
+def test_which_rows_are_duplicates_for_a_unique_index(pg, definition, rows, outcome):
     as_application(pg, "create table lab_pairs (a int, b int)")
     try:
         cut_off(pg, "lab_pairs", "create unique index concurrently lab_pairs_unique on lab_pairs %s" % definition)
@@ -423,7 +423,7 @@ def test_what_a_unique_index_takes_for_the_same(pg, definition, rows, outcome):
         pg.psql("drop table lab_pairs")
 
 
-def test_duplicates_that_cannot_be_found_beforehand_are_told_with_what_they_leave_behind(pg):
+def test_duplicates_found_only_by_the_build_are_reported_with_the_index_left_behind(pg):
     as_application(pg, "create table lab_partial as select 1 as n from generate_series(1, 2)")
     try:
         with contextlib.suppress(psycopg2.errors.UniqueViolation):
@@ -437,7 +437,7 @@ def test_duplicates_that_cannot_be_found_beforehand_are_told_with_what_they_leav
         pg.psql("drop table lab_partial")
 
 
-def test_nothing_is_begun_that_would_wait_for_an_old_transaction(pg):
+def test_reindex_is_not_started_behind_an_old_transaction(pg):
     with pg.fault("interrupted-index"):
         named = {"name": "lab_interrupted_id"}
         with session(pg, "select from lab_interrupted", application_name="lab reader"):
@@ -455,7 +455,7 @@ def test_nothing_is_begun_that_would_wait_for_an_old_transaction(pg):
         assert only(maintain(pg, "reindex", named))["result"] == "done"
 
 
-def test_what_a_reindex_that_was_cut_off_leaves_behind(pg17):
+def test_an_interrupted_reindex_leaves_an_index_behind(pg17):
     named, left_behind = {"name": "lab_interrupted_id"}, {"name": "lab_interrupted_id_ccnew"}
     with pg17.fault("interrupted-index"):
         with session(pg17, "insert into lab_interrupted default values"):
@@ -475,7 +475,7 @@ def test_what_a_reindex_that_was_cut_off_leaves_behind(pg17):
         assert indexes(pg17, "lab_interrupted") == {"lab_interrupted_id": True}
 
 
-def test_the_result_is_what_is_documented(pg17):
+def test_the_result_is_documented(pg17):
     documented = documentation_of("pg_maintenance")["objects"]["contains"]
     with worn(pg17):
         for outcome in (maintain(pg17, "vacuum", NAMED), maintain(pg17, "vacuum", NAMED, {"name": "nowhere"})):
@@ -486,7 +486,7 @@ def test_the_result_is_what_is_documented(pg17):
 
 
 def test_an_error_does_not_quote_the_values_of_rows(pg17):
-    """What a function of an index raises holds the row that it is about."""
+    """An error of a function in an index holds values of a row."""
     pg17.psql(
         "create function lab_picky(text) returns int immutable language plpgsql as $$ begin"
         " if current_setting('lab.picky', true) = '' then return 1; end if; raise 'no number: %', $1; end $$"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each right of the role is taken away on a server that has faults: what is hidden then is unknown, and never ok."""
+"""Without each privilege, on a server with faults, the checks that need it are unknown and never ok."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.integration.postgresql import forget, running
 from tests.lab.faults.database import as_application, run_and_wait, wait_for_sessions
 from tests.rights import database as rights
 
-# A name that breaks a statement it is not quoted in.
+# A name that breaks an unquoted statement.
 ROLE = 'lab "looker"; --'
 QUOTED = '"lab ""looker""; --"'
 PASSWORD = "lab"
@@ -36,7 +36,7 @@ SETTINGS = {
     "database_blocked_seconds_warning": 0.05,
     "database_heavy_statement_seconds": 1,
 }
-# What fires on these faults for a role that sees everything.
+# Checks that fire on these faults for a role with all privileges.
 FIRED = {
     "database." + name
     for name in (
@@ -45,20 +45,20 @@ FIRED = {
     )
 }  # fmt: skip
 
-# Rights that a role has by membership. All but the one that is taken away are given.
+# Privileges by membership. The role has all but the one under test.
 MEMBERSHIPS = ("pg_read_all_stats", "pg_read_all_settings", "pg_stat_scan_tables")
 SEQUENCES = "select on all sequences in schema public"
 
-# Whose hints are made like that of the function pg_stat_get_activity(): they are not tried as well.
+# Their hints are built like that of pg_stat_get_activity(), so their commands are not run.
 ALIKE = [name for name in rights.REVOKED if "pg_stat_get_activity" not in name and "pg_stat_statements" not in name]
 
-# What the server complains of, and what it says of clients that hang up.
+# Messages about errors and about clients that disconnect.
 NOISE = re.compile(r"\b(ERROR|FATAL|PANIC|WARNING):|unexpected EOF|[Cc]onnection reset")
 
 
 @contextlib.contextmanager
 def being_built(pg):
-    """A session builds an index, and another one rebuilds one: both wait for a transaction."""
+    """Keep a session building an index and another one rebuilding one: both wait for a transaction."""
     as_application(pg, "create table lab_built (id int); create index lab_built_id on lab_built (id)")
     as_application(pg, "create table lab_building (id int)")
     writer = pg.postgres(application_name="lab writer")
@@ -73,7 +73,7 @@ def being_built(pg):
     ]
     wait_for_sessions(pg, "application_name = 'lab builder' and wait_event_type = 'Lock'", 2)
     yield
-    # They would go on to wait for older snapshots.
+    # Otherwise they would wait for older snapshots.
     pg.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lab builder'")
     for thread, connection in zip(threads, builders, strict=True):
         thread.join(10)
@@ -84,9 +84,9 @@ def being_built(pg):
 
 @contextlib.contextmanager
 def faults(pg):
-    """A server with faults, and a role without any right that PUBLIC does not have."""
+    """Yield a server with faults, and with a role that has only the privileges of PUBLIC."""
     with contextlib.ExitStack() as stack:
-        # The server would give up a receiver that is stopped for a minute.
+        # By default the server drops a receiver that is stopped for a minute.
         pg.psql("alter system set wal_sender_timeout = 0")
         stack.callback(pg.psql, "alter system reset wal_sender_timeout")
         for name in FAULTS:
@@ -102,21 +102,21 @@ def faults(pg):
 
 @pytest.fixture(scope="module")
 def broken(pg17):
-    """PostgreSQL 17 with faults."""
+    """Yield PostgreSQL 17 with faults."""
     with faults(pg17) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def broken15(pg15):
-    """PostgreSQL 15 with faults."""
+    """Yield PostgreSQL 15 with faults."""
     with faults(pg15) as found:
         yield found
 
 
 @contextlib.contextmanager
 def without(pg, right):
-    """The role has all rights but one, which it gets back in the end."""
+    """Give the role all privileges but one, and restore that one in the end."""
     pg.psql("grant %s to %s" % (SEQUENCES, QUOTED))
     for name in MEMBERSHIPS:
         pg.psql("grant %s to %s" % (name, QUOTED))
@@ -138,13 +138,13 @@ def without(pg, right):
 
 
 def findings(pg):
-    """The findings by id, seen by the role."""
+    """Return the findings of the role by id."""
     forget()
     return diagnose("database", pg.settings(SETTINGS, login_user=ROLE, login_password=PASSWORD))
 
 
 def unknown(found):
-    """The ids of the checks that are unknown, with their hints."""
+    """Return the ids of the checks that are unknown, with their hints."""
     return {
         name: {finding["hint"] for finding in each if finding["status"] == "unknown"}
         for name, each in found.items()
@@ -153,15 +153,15 @@ def unknown(found):
 
 
 @contextlib.contextmanager
-def quiet(pg):
-    """The server's log has nothing to complain of meanwhile."""
+def clean_log(pg):
+    """Fail if the server logs an error meanwhile."""
     before = len(pg.server.logs())
     yield
     assert [line for line in pg.server.logs()[before:].splitlines() if NOISE.search(line)] == []
 
 
-def test_a_role_with_all_rights_sees_every_fault(broken):
-    with without(broken, None), quiet(broken):
+def test_a_role_with_all_privileges_finds_every_fault(broken):
+    with without(broken, None), clean_log(broken):
         found = findings(broken)
     assert unknown(found) == {}
     assert set(found) >= FIRED
@@ -169,38 +169,38 @@ def test_a_role_with_all_rights_sees_every_fault(broken):
 
 
 def becomes_unknown(broken, right):
-    """Without the right, exactly the checks that it names are unknown, with hints that help."""
+    """Without the privilege, exactly the checks that need it are unknown, and their hints grant it."""
     with without(broken, right.name):
-        with quiet(broken):
+        with clean_log(broken):
             found = findings(broken)
         missing = unknown(found)
         assert set(missing) == right.checks
-        # What the right does not hide is seen as before.
+        # The other checks fire as before.
         assert {name for name in FIRED - right.checks if name not in found} == set()
         for name, hints in missing.items():
             assert all(hint and right.grant in hint for hint in hints), (name, hints)
         if missing and right.name not in ALIKE:
-            # Each command that is printed does what it says, and all of them together are enough.
+            # All printed commands together grant it.
             for command in {each for hints in missing.values() for hint in hints for each in hint.split("`")[1::2]}:
                 broken.psql(command)
             assert unknown(findings(broken)) == {}
 
 
 @pytest.mark.parametrize("right", rights.RIGHTS, ids=lambda right: right.name)
-def test_without_a_right_what_it_hides_is_unknown(broken, right):
+def test_checks_are_unknown_without_their_privilege(broken, right):
     becomes_unknown(broken, right)
 
 
-# Rights that are revoked from PUBLIC are the same in both generations.
+# Revoked privileges of PUBLIC are the same in both versions.
 @pytest.mark.parametrize(
     "right", [right for right in rights.RIGHTS if right.name not in rights.REVOKED], ids=lambda right: right.name
 )
-def test_and_so_it_is_on_the_older_generation(broken15, right):
+def test_checks_are_unknown_without_their_privilege_on_the_older_version(broken15, right):
     becomes_unknown(broken15, right)
 
 
-def test_a_role_that_does_not_inherit_is_told_what_helps(broken):
-    """It is a member of pg_monitor already: to grant that once more would change nothing."""
+def test_hint_for_a_role_that_does_not_inherit(broken):
+    """It is a member of pg_monitor already: another GRANT would have no effect."""
     modern = broken.connection.server_version >= 160000
     with without(broken, "pg_monitor"):
         broken.psql("alter role %s noinherit" % QUOTED)
@@ -214,8 +214,8 @@ def test_a_role_that_does_not_inherit_is_told_what_helps(broken):
             broken.psql("alter role %s inherit" % QUOTED)
 
 
-def test_an_application_sees_its_own_sessions_without_any_right(broken):
-    """What is visible is judged: of the sessions of its own role nothing is hidden."""
+def test_an_application_sees_its_own_sessions_without_privileges(broken):
+    """Visible sessions are evaluated, and those of its own role are visible."""
     forget()
     found = diagnose("database", broken.settings(SETTINGS, role="application"))
     for name in ("database.long_query", "database.idle_in_transaction", "database.blocked_sessions"):
@@ -223,7 +223,7 @@ def test_an_application_sees_its_own_sessions_without_any_right(broken):
     assert "database.xmin_held" not in unknown(found)
 
 
-def test_a_block_by_a_hidden_session_tells_what_is_visible(broken):
+def test_visible_fields_of_a_hidden_blocker_are_reported(broken):
     with without(broken, "pg_monitor"):
         found = findings(broken)["database.blocked_sessions"]
     (blocked,) = [finding for finding in found if "lab blocker" in finding["summary"]]

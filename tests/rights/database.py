@@ -2,20 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role needs to see in PostgreSQL. PUBLIC has all but the first four rights until they are revoked."""
+"""The privileges that the role needs in PostgreSQL. PUBLIC has those of REVOKED by default."""
 
 from __future__ import annotations
 
 from . import Right
 
-# Sessions of other roles, their statements, their builds of indexes, and replicas.
+# Sessions, statements and index builds of other roles, and replicas.
 OF_SESSIONS = ("connections_used", "long_query", "long_transaction", "idle_in_transaction")
 BLOCKING = ("blocked_sessions", "blocked_by_server")
 STATEMENTS = ("slow_statement", "heavy_statement")
 OF_OTHERS = (*OF_SESSIONS, *BLOCKING, *STATEMENTS, "replication_lag", "invalid_index", "left_behind_index")
 INDEXES = ("unused_index", "duplicate_index", "invalid_index", "left_behind_index")
 
-# By name: what follows GRANT in the hint, and the checks that need it.
+# Name -> what follows GRANT in the hint, and the checks that need it.
 REVOKED = {
     "pg_stat_activity": ("SELECT ON pg_catalog.pg_stat_activity", (*OF_SESSIONS, *BLOCKING, "locks_used", "xmin_held")),
     "pg_stat_get_activity()": (
@@ -36,7 +36,7 @@ REVOKED = {
         "EXECUTE ON FUNCTION pg_catalog.pg_sequence_last_value(regclass)", ("sequence_exhaustion", "sequences_hidden"),
     ),
     "pg_stat_statements": ('SELECT ON "public".pg_stat_statements', STATEMENTS),
-    # Nothing depends on these.
+    # No check needs these.
     "pg_control_system()": ("EXECUTE ON FUNCTION pg_catalog.pg_control_system()", ()),
     "CONNECT": ("CONNECT ON DATABASE postgres", ()),
 }  # fmt: skip

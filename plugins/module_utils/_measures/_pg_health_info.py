@@ -2,9 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The state of a PostgreSQL server that builds up over hours and days. Private to this collection."""
+"""Measures what changes slowly in a PostgreSQL server: vacuum, indexes, replication. Private to this collection."""
 
 from __future__ import annotations
+
+from typing import Any, Callable, Iterable
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
@@ -19,12 +21,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_statements as pg_statements
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
-ARGUMENT_SPEC = dict(
-    postgresql.CONNECTION_SPEC,
-    top={"type": "int", "default": 20},
-    query_length={"type": "int", "default": 300},
-    show_literals={"type": "bool", "default": False},
+ARGUMENT_SPEC: dict[str, Any] = dict(
+    postgresql.MEASURING_SPEC,
     statement_min_calls={"type": "int", "default": 1},
 )
 
@@ -62,51 +62,50 @@ PARTS = (
 )
 
 
-def measure(options):
-    """What M(tracktion.ops.pg_health_info) returns. Raises CannotMeasure."""
+def measure(options: Options) -> Measurement:
+    """Return the measurement of M(tracktion.ops.pg_health_info). Raises CannotMeasure."""
     try:
         client = postgresql.connect(options)
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
     unknown = Unknown()
-    parts = dict.fromkeys(PARTS)
+    parts: Part = dict.fromkeys(PARTS)
     top, length = options["top"], options["query_length"]
+    # All other queries depend on the version.
+    server = parts["server"] = postgresql.read(unknown, PARTS, pg_sessions.read_server, client)
+    if server is None:
+        return reached(parts, unknown)
+    version_num, hint = server["version_num"], server["hint"]
 
-    def read(names, function, *arguments):
+    def read(names: Iterable[str], function: Callable[..., Part], *arguments: Any) -> None:
         parts.update(postgresql.read(unknown, names, function, client, *arguments) or {})
 
-    # Nothing else can be read without the version.
-    read(PARTS, lambda connected: {"server": pg_sessions.server(connected)})
-    if parts["server"] is None:
-        return reached(parts, unknown)
-    version_num, hint = parts["server"]["version_num"], parts["server"]["hint"]
-    read(DATABASES, pg_server.ages, top)
-    read(XMIN_HOLDERS, pg_server.xmin_holders, top)
-    read(("counters",), pg_server.counters)
-    read(("checkpoints",), pg_server.checkpoints, version_num)
-    read(REPLICAS, pg_server.replication, top, unknown, hint)
-    read(("standby",), pg_server.standby)
-    read(SLOTS, pg_server.slots, version_num, top)
-    read(("archiver",), pg_server.archiver)
-    read(("pending_restart",), pg_server.pending_restart)
+    read(DATABASES, pg_server.read_ages, top)
+    read(XMIN_HOLDERS, pg_server.read_xmin_holders, top)
+    read(("counters",), pg_server.read_counters)
+    read(("checkpoints",), pg_server.read_checkpoints, version_num)
+    read(REPLICAS, pg_server.read_replicas, top, unknown, hint)
+    read(("standby",), pg_server.read_standby)
+    read(SLOTS, pg_server.read_slots, version_num, top)
+    read(("archiver",), pg_server.read_archiver)
+    read(("pending_restart",), pg_server.read_pending_restart)
     calls, literals = options["statement_min_calls"], options["show_literals"]
-    read(STATEMENTS, pg_statements.statements, top, calls, length, literals, unknown, hint)
-    read(TABLES, pg_relations.tables, top)
-    read(INDEXES, pg_relations.indexes, top)
-    read(FOREIGN_KEYS, pg_relations.foreign_keys, top)
-    read(SEQUENCES, pg_relations.sequences, top)
-    name_hidden(parts, unknown)
+    read(STATEMENTS, pg_statements.read_statements, top, calls, length, literals, unknown, hint)
+    read(TABLES, pg_relations.read_tables, top)
+    read(INDEXES, pg_relations.read_indexes, top)
+    read(FOREIGN_KEYS, pg_relations.read_foreign_keys, top)
+    read(SEQUENCES, pg_relations.read_sequences, top)
+    add_hidden(parts, server, unknown)
     return reached(parts, unknown)
 
 
-def name_hidden(parts, unknown):
-    """Name in ``unknown`` what is missing because it is hidden from the role."""
-    server = parts["server"]
+def add_hidden(parts: Part, server: pg_sessions.Server, unknown: Unknown) -> None:
+    """Add to ``unknown`` what is hidden from the role."""
     if not server["sees_settings"] and parts["pending_restart"] is not None:
-        reason = "the settings that only superusers may see are hidden from %s" % server["role"]
+        reason = "settings that only superusers may see are hidden from %s" % server["role"]
         unknown.add("pending_restart[...]", reason, server["hint"])
     if any(row["building"] is None for row in parts["invalid_indexes"] or ()):
-        reason = "which index is being built by a session of another role is hidden from %s" % server["role"]
+        reason = "which index a session of another role is building is hidden from %s" % server["role"]
         unknown.add("invalid_indexes.*", reason, server["hint"])
     if parts["sequences_hidden"]:
         reason = "%(sequences_hidden)d of %(sequences_total)d sequences are hidden" % parts

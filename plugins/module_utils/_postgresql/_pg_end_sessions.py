@@ -2,16 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ends sessions of a PostgreSQL server, with the least force that does it. Private to this collection."""
+"""Ends sessions of a PostgreSQL server: cancels their queries first. Private to this collection."""
 
 from __future__ import annotations
 
 import time
+from typing import Any, Iterable, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _sql_text as sql_text
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import Client, Row
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 STATES = [
     "active",
@@ -21,7 +24,7 @@ STATES = [
     "idle in transaction (aborted)",
 ]
 
-# What copies or repairs data for hours on purpose, by the application_name that it gives itself.
+# Programs that copy or repair data for hours, by the application_name that they set.
 DENIED_APPLICATIONS = [
     "pg_basebackup",
     "pg_dump",
@@ -33,7 +36,7 @@ DENIED_APPLICATIONS = [
     "vacuumdb",
 ]
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "pids": {
         "type": "list",
         "elements": "dict",
@@ -65,15 +68,15 @@ POLL_SECONDS = 0.1
 
 INSUFFICIENT_PRIVILEGE = "42501"
 
-# How far two readings of one time may lie apart after a way through JSON; a process ID comes back much later.
+# Largest difference of two readings of one time after JSON, in seconds. A process ID is reused much later.
 SAME_TIME = 0.0005
 
-# The age that counts is that of what the session is doing: of its query, or of its doing nothing.
+# Age of the running query or, if none runs, of the state.
 AGE = """
 extract(epoch FROM clock_timestamp() - CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END)::float8
 """
 
-# The guards, in every statement that chooses or signals: a client's session, not ours, of nobody who is denied.
+# Conditions of every statement that selects or signals sessions: of clients, not the own one, not denied.
 GUARDS = """
       a.backend_type = 'client backend'
   AND a.pid <> pg_backend_pid()
@@ -97,8 +100,7 @@ WHERE {guards}
 ORDER BY seconds DESC NULLS LAST, a.pid
 """.format(age=AGE, guards=GUARDS)
 
-# One session in one statement: whoever it is that has this process ID now, the conditions are looked at again
-# as the signal goes out.
+# Checks the conditions and sends the signal in one statement: the process ID may belong to another session by now.
 SIGNAL = """
 SELECT {function}(a.pid) AS sent
 FROM pg_stat_activity a
@@ -113,8 +115,8 @@ WHERE a.pid = %(pid)s
 
 FUNCTIONS = {"cancel": "pg_cancel_backend", "terminate": "pg_terminate_backend"}
 
-# A session is over when it is gone; what it did is over when its transaction is, or is aborted and holds nothing.
-LEFT = """
+# A cancel is complete when the transaction has ended, or is aborted and holds no locks.
+REMAINING = """
 SELECT a.pid, extract(epoch FROM a.backend_start)::float8 AS backend_start, a.state,
        extract(epoch FROM a.xact_start)::float8 AS transaction_start
 FROM pg_stat_activity a
@@ -122,80 +124,82 @@ WHERE a.pid = ANY (%(pids)s)
 """
 
 
-def end_sessions(options, check_mode):
-    """What M(tracktion.ops.pg_activity) returns with O(state=ended), with ``failed`` and ``msg`` on failure.
+def end_sessions(options: Options, check_mode: bool) -> dict[str, Any]:
+    """Return the result of M(tracktion.ops.pg_activity) with O(state=ended), with ``failed`` and ``msg`` on failure.
 
-    Raises BadOption, CannotConnect, and QueryFailed where nothing was done yet.
+    Raises BadOption, CannotConnect, and QueryFailed if nothing was done yet.
     """
     check_criteria(options)
     client = postgresql.connect(options)
     client.deadline = Deadline(options["deadline"] + 2 * options["grace"])
-    found = matching(client, options)
+    found = find_sessions(client, options)
     planned = plan(found, options)
-    trouble = None
+    problem = None
     if not check_mode:
         try:
             end(client, planned, options)
         except postgresql.QueryFailed as exc:
-            trouble = "Lost the server while ending sessions, what came of some is not known: %s" % exc
-    return result(found, planned, trouble)
+            problem = "Lost the server while ending sessions, the result of some is not known: %s" % exc
+    return as_result(found, planned, problem)
 
 
-def check_criteria(options):
-    """Raises BadOption where the criteria would fit sessions that nobody named."""
+def check_criteria(options: Options) -> None:
+    """Raise BadOption if the criteria would match sessions that are not named."""
     if not options["pids"] and not options["states"]:
         raise BadOption(
-            "pids, states: state=ended ends only what is named",
+            "pids, states: one of them is required with state=ended",
             hint="Give pids (each with its backend_start), or states together with min_age.",
         )
     if not options["pids"] and options["min_age"] is None:
-        raise BadOption("min_age: is needed where sessions are named by states", hint="Give min_age in seconds.")
+        raise BadOption("min_age: required with states", hint="Give min_age in seconds.")
 
 
-def matching(client, options):
-    """The sessions that the criteria fit now, longest first. Raises QueryFailed."""
-    found = client.rows(MATCHING, dict(criteria(options), query_length=sql_text.FETCHED))
+def find_sessions(client: Client, options: Options) -> list[Row]:
+    """Return the sessions that match the criteria now, oldest first. Raises QueryFailed."""
+    found = client.rows(MATCHING, dict(guard_parameters(options), query_length=sql_text.FETCHED))
     if options["pids"]:
-        found = [session for session in found if named_by(session, options)]
+        found = [session for session in found if find_named(session, options)]
     for session in found:
         session["query"] = sql_text.shown(session["query"], options["query_length"], options["show_literals"])
     return found
 
 
-def criteria(options):
-    """The parameters of the guards."""
+def guard_parameters(options: Options) -> dict[str, Any]:
+    """Return the parameters of GUARDS."""
     names = ("deny_users", "deny_applications", "users", "applications", "databases", "states", "min_age")
     return {name: options[name] for name in names}
 
 
-def named_by(session, options):
-    """The entry of ``pids`` that means ``session``, or null."""
+def find_named(session: Row, options: Options) -> Mapping[str, Any] | None:
+    """Return the entry of ``pids`` that names ``session``, or null."""
     return next((named for named in options["pids"] if is_named(session, named)), None)
 
 
-def is_named(session, named):
-    """Whether ``session`` is the one that ``named`` means, by all the times that it gives."""
+def is_named(session: Row, named: Mapping[str, Any]) -> bool:
+    """Return whether ``named`` is ``session``, by all times that it gives."""
     return session["pid"] == named["pid"] and all(
-        same_time(session[time], named[time])
+        is_same_time(session[time], named[time])
         for time in ("backend_start", "transaction_start", "state_start")
         if named[time] is not None
     )
 
 
-def same_time(one, other):
-    """Whether two readings, in epoch seconds or null, are of one moment."""
+def is_same_time(one: float | None, other: float | None) -> bool:
+    """Return whether two readings, in epoch seconds or null, are of the same time."""
     if one is None or other is None:
         return one is other
     return abs(one - other) < SAME_TIME
 
 
-def plan(found, options):
-    """The sessions to signal, each with ``signal`` (cancel, terminate, or null where the mode has none) and ``result``.
+def plan(found: list[Row], options: Options) -> list[Row]:
+    """Return the sessions to signal, each with ``signal`` and ``result``.
 
-    There is a query to cancel only in an active session: elsewhere a cancel would be sent and do nothing.
+    ``signal`` is ``cancel``, ``terminate``, or null if the mode has none for its state. Only an active session has a
+    query to cancel: for others a cancel has no effect.
     """
     planned = []
     for session in found[: options["max_sessions"]]:
+        signal: str | None
         if options["mode"] != "terminate" and session["state"] == "active":
             signal = "cancel"
         else:
@@ -204,35 +208,35 @@ def plan(found, options):
     return planned
 
 
-def end(client, planned, options, sleep=time.sleep, clock=time.monotonic):
-    """Signals the sessions of ``planned``, and notes in each what came of it.
+def end(client: Client, planned: list[Row], options: Options) -> None:
+    """Signal the ``planned`` sessions, and set the ``result`` of each. Raises QueryFailed.
 
-    ``result``: ``ended`` (its work is over, or it is gone), ``gone`` (it no longer fitted when the signal was to go
-    out: nothing was sent), ``not_permitted`` or ``remains``. ``signal`` is the last one that was sent.
+    ``result``: ``ended`` (its transaction is over, or it is gone), ``gone`` (it did not match any more, no signal was
+    sent), ``not_permitted`` or ``remains``. ``signal`` is the last one that was sent.
     """
     to_end = [session for session in planned if session["signal"]]
     waiting = [session for session in to_end if _signal(client, session, options)]
-    waiting = _wait_for(client, waiting, options["grace"], sleep, clock)
+    waiting = _wait_for(client, waiting, options["grace"])
     if options["mode"] == "cancel_then_terminate":
-        stubborn = [session for session in waiting if session["signal"] == "cancel"]
-        for session in stubborn:
+        not_cancelled = [session for session in waiting if session["signal"] == "cancel"]
+        for session in not_cancelled:
             session["signal"] = "terminate"
             if not _signal(client, session, options):
                 waiting.remove(session)
-        if stubborn:
-            waiting = _wait_for(client, waiting, options["grace"], sleep, clock)
+        if not_cancelled:
+            waiting = _wait_for(client, waiting, options["grace"])
     for session in waiting:
         session["result"] = "remains"
         session["message"] = "still there %.1f s after the %s" % (options["grace"], session["signal"])
 
 
-def result(found, planned, trouble=None):
-    """``changed``, ``matched``, ``sessions``, ``diff``, and ``failed`` with ``msg`` on failure."""
-    # The plan of a check run stands for what the run would do.
+def as_result(found: list[Row], planned: list[Row], problem: str | None = None) -> dict[str, Any]:
+    """Return ``changed``, ``matched``, ``sessions``, ``diff``, and ``failed`` with ``msg`` on failure."""
+    # In check mode, planned sessions count as ended.
     signalled = [session for session in planned if session["result"] in ("planned", "sent", "ended", "remains")]
     over = [session["pid"] for session in planned if session["result"] in ("planned", "ended", "gone")]
     failed = [session for session in planned if session["result"] in ("not_permitted", "remains")]
-    outcome = {
+    result: dict[str, Any] = {
         "changed": bool(signalled),
         "matched": len(found),
         "sessions": planned,
@@ -241,26 +245,26 @@ def result(found, planned, trouble=None):
             "after": {"sessions": [_line(session) for session in found if session["pid"] not in over]},
         },
     }
-    if failed and not trouble:
+    if failed and not problem:
         reasons = "; ".join("pid %(pid)s: %(message)s" % session for session in failed)
-        trouble = "%d of %d sessions could not be ended: %s" % (len(failed), len(planned), reasons)
-    if trouble:
-        outcome.update(failed=True, msg=trouble)
-    return outcome
+        problem = "%d of %d sessions could not be ended: %s" % (len(failed), len(planned), reasons)
+    if problem:
+        result.update(failed=True, msg=problem)
+    return result
 
 
-def _line(session):
+def _line(session: Row) -> str:
     return "%(pid)s %(user)s@%(database)s %(application)s: %(state)s" % session
 
 
-def _signal(client, session, options):
-    """Sends the signal, if the session is still what it was. Whether there is something to wait for."""
+def _signal(client: Client, session: Row, options: Options) -> bool:
+    """Send the signal if the session still matches, and return whether one was sent. Raises QueryFailed."""
     parameters = dict(
-        criteria(options),
+        guard_parameters(options),
         pid=session["pid"],
         backend_start=session["backend_start"],
         transaction_start=session["transaction_start"],
-        state_start=(named_by(session, options) or {}).get("state_start"),
+        state_start=(find_named(session, options) or {}).get("state_start"),
         same_time=SAME_TIME,
     )
     try:
@@ -275,35 +279,35 @@ def _signal(client, session, options):
         )
         return False
     if not any(row["sent"] for row in sent):
-        # A cancel that has gone out before did it.
+        # After a cancel, the session ended because of it.
         session["result"] = "ended" if session["result"] == "sent" else "gone"
         return False
     session["result"] = "sent"
     return True
 
 
-def _wait_for(client, sessions, seconds, sleep, clock):
-    """Waits at most ``seconds`` for the end of ``sessions``; marks those that ended, returns the others."""
-    until = clock() + seconds
+def _wait_for(client: Client, sessions: list[Row], seconds: float) -> list[Row]:
+    """Wait up to ``seconds`` for ``sessions`` to end, mark those that did, return the others. Raises QueryFailed."""
+    wait = Deadline(seconds)
     while sessions:
-        left = client.rows(LEFT, {"pids": [session["pid"] for session in sessions]})
+        remaining = client.rows(REMAINING, {"pids": [session["pid"] for session in sessions]})
         for session in sessions:
-            if is_over(session, left):
+            if is_over(session, remaining):
                 session["result"] = "ended"
         sessions = [session for session in sessions if session["result"] != "ended"]
-        if not sessions or clock() >= until:
+        if not sessions or wait.expired():
             break
-        sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
     return sessions
 
 
-def is_over(session, left):
-    """Whether ``session`` is gone from the sessions ``left`` or, after a cancel, its transaction is over."""
-    for row in left:
-        if row["pid"] == session["pid"] and same_time(row["backend_start"], session["backend_start"]):
+def is_over(session: Row, remaining: Iterable[Row]) -> bool:
+    """Return whether ``session`` is not among the ``remaining`` ones or, after a cancel, its transaction is over."""
+    for row in remaining:
+        if row["pid"] == session["pid"] and is_same_time(row["backend_start"], session["backend_start"]):
             if session["signal"] == "terminate":
                 return False
-            return row["state"] == "idle in transaction (aborted)" or not same_time(
+            return row["state"] == "idle in transaction (aborted)" or not is_same_time(
                 row["transaction_start"], session["transaction_start"]
             )
     return True

@@ -2,19 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ANALYZE, VACUUM and REINDEX of named tables and indexes, in nobody's way. Private to this collection."""
+"""Runs ANALYZE, VACUUM and REINDEX on named tables and indexes without blocking others. Private to this collection."""
 
 from __future__ import annotations
 
 import time
+from typing import Any, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_maintenance_actions as actions
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_progress as pg_progress
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_upkeep as pg_upkeep
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._pg_maintenance_actions import (
+    Action,
+    Named,
+    Outcome,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
-NAMED = {"schema": {"type": "str", "default": "public"}, "name": {"type": "str", "required": True}}
+NAMED: dict[str, Any] = {"schema": {"type": "str", "default": "public"}, "name": {"type": "str", "required": True}}
 
 ARGUMENT_SPEC = dict(
     postgresql.CONNECTION_SPEC,
@@ -34,179 +41,213 @@ ARGUMENT_SPEC = dict(
     cost_delay={"type": "float", "default": 2.0},
 )
 
-# How long the statistics may take to show what has been done. At once since PostgreSQL 15; every 0.5 s before.
-SEEN_SECONDS = 1.5
+# Seconds until the statistics show what was done: none since PostgreSQL 15, at most 0.5 before.
+STATISTICS_SECONDS = 1.5
 POLL_SECONDS = 0.1
 
-# With these the module fails. All others are as they should be, or are being made so.
+# Results that make the module fail.
 FAILURES = ("locked", "not_permitted", "unsuitable", "duplicates", "held", "timeout", "failed")
-# What has had an effect.
+# Results that had an effect.
 EFFECTS = ("done", "held")
 
 
-def maintain(options, check_mode):
-    """What M(tracktion.ops.pg_maintenance) returns, with ``failed`` and ``msg`` on failure.
+class MaintainedObject(TypedDict):
+    """An entry of ``objects``, as RETURN documents it."""
 
-    Raises BadOption, CannotConnect, and QueryFailed where nothing was done yet.
+    schema: str
+    name: str
+    table: str | None
+    command: str | None
+    need: str | None
+    result: str | None
+    message: str | None
+    seconds: float | None
+    progress: postgresql.Row | None
+    before: postgresql.Row | None
+    after: postgresql.Row | None
+    left_behind: list[str]
+    changed: bool
+
+
+def maintain(options: Options, check_mode: bool) -> dict[str, Any]:
+    """Return the result of M(tracktion.ops.pg_maintenance), with ``failed`` and ``msg`` on failure.
+
+    Raises BadOption, CannotConnect, and QueryFailed if nothing was done yet.
     """
-    named = objects_of(options)
+    objects = named_objects(options)
     client = postgresql.connect(options)
     if client.row("SELECT pg_is_in_recovery() AS standby")["standby"]:
-        raise BadOption("login_host: this server is a standby, which changes nothing", hint="Name its primary.")
+        raise BadOption("login_host: this server is a standby, which is read-only", hint="Connect to its primary.")
     action = actions.ACTIONS[options["action"]](client, options)
-    room = options["max_objects"]
+    remaining = options["max_objects"]
     entries = []
-    for each in named:
-        entry = attended(action, each, room, check_mode)
-        room -= entry["seconds"] is not None or entry["result"] == "planned"
+    for named in objects:
+        entry = maintain_object(action, named, remaining, check_mode)
+        remaining -= entry["seconds"] is not None or entry["result"] == "planned"
         entries.append(entry)
-    return result(entries)
+    return as_result(entries)
 
 
-def objects_of(options):
-    """The objects that are named. Raises BadOption where they are none of this action."""
+def named_objects(options: Options) -> list[Named]:
+    """Return the objects that are named, each once. Raises BadOption if they do not fit the action."""
     wanted, other = ("indexes", "tables") if options["action"] == "reindex" else ("tables", "indexes")
     if not options[wanted]:
-        raise BadOption("%s: action=%s acts on what is named alone" % (wanted, options["action"]), hint="Name some.")
+        raise BadOption(
+            "%s: required with action=%s" % (wanted, options["action"]), hint="Set %s to a list of names." % wanted
+        )
     if options[other]:
-        raise BadOption("%s: is not for action=%s" % (other, options["action"]), hint="Give %s." % wanted)
+        raise BadOption("%s: not allowed with action=%s" % (other, options["action"]), hint="Set %s instead." % wanted)
     return list({(each["schema"], each["name"]): each for each in options[wanted]}.values())
 
 
-def attended(action, named, room, check_mode):
-    """One object: looked at, worked on where that is wanted and possible, and looked at again."""
-    entry = {"schema": named["schema"], "name": named["name"], "table": None, "command": None, "need": None}
-    entry.update(
-        result=None, message=None, seconds=None, progress=None, before=None, after=None, left_behind=[], changed=False
+def maintain_object(action: Action, named: Named, remaining: int, check_mode: bool) -> MaintainedObject:
+    """Maintain one object, if it needs it and nothing prevents it. ``remaining``: how many more the run may do."""
+    entry = MaintainedObject(
+        schema=named["schema"],
+        name=named["name"],
+        table=None,
+        command=None,
+        need=None,
+        result=None,
+        message=None,
+        seconds=None,
+        progress=None,
+        before=None,
+        after=None,
+        left_behind=[],
+        changed=False,
     )
     if action.client.deadline.expired():
-        return told(entry, "timeout", "the deadline was over before its turn")
+        return _finish(entry, Outcome("timeout", "the deadline was over before its turn"))
     try:
-        found = action.find(action.client, named)
+        found = action.find(named)
         if found is None:
-            return told(entry, "gone", "there is no such thing in this database")
-        entry.update(table=found["table"], before=actions.state(found))
-        refused = refusal(action, named, found, room)
-        if refused:
-            return told(entry, *refused)
-        entry.update(command=action.command % found["quoted"], need=action.need(found))
+            return _finish(entry, Outcome("gone", "it does not exist in this database"))
+        entry["table"], entry["before"] = found["table"], actions.state_of(found)
+        skipped = reason_to_skip(action, named, found, remaining)
+        if skipped:
+            return _finish(entry, skipped)
+        entry["command"], entry["need"] = action.command % found["quoted"], action.need(found)
         entry["left_behind"] = action.left_behind(found)
         if check_mode:
             entry["changed"] = True
-            return told(entry, "planned", None)
+            return _finish(entry, Outcome("planned", None))
     except postgresql.QueryFailed as exc:
-        return told(entry, "failed", str(exc))
-    return work(action, named, found, entry)
+        return _finish(entry, Outcome("failed", str(exc)))
+    return run_and_verify(action, named, found, entry)
 
 
-def refusal(action, named, found, room):
-    """``(result, message)`` where the object is left alone, or null."""
+def reason_to_skip(action: Action, named: Named, found: postgresql.Row, remaining: int) -> Outcome | None:
+    """Return why the object is left alone, or null. Raises QueryFailed."""
     if found["kind"] not in action.kinds or found["temporary"]:
-        return "unsuitable", "is not %s of its own" % " or ".join("a %s" % kind for kind in action.kinds.values())
-    unneeded = action.unneeded(named, found)
-    if unneeded:
-        return "not_needed", unneeded
-    if room <= 0:
-        return "beyond_limit", "max_objects (%d) are done: run it again" % action.options["max_objects"]
+        return Outcome("unsuitable", "is not a permanent %s" % " or ".join(action.kinds.values()))
+    not_needed = action.reason_not_needed(named, found)
+    if not_needed:
+        return Outcome("not_needed", not_needed)
+    if remaining <= 0:
+        return Outcome("beyond_limit", "max_objects (%d) are done: run it again" % action.options["max_objects"])
     hint = actions.missing_privilege(action, found)
     if hint:
-        return "not_permitted", hint
-    holder = pg_upkeep.in_the_way(action.client, found)
+        return Outcome("not_permitted", hint)
+    holder = pg_upkeep.read_conflicting_lock(action.client, found)
     if holder:
-        return actions.in_use(holder)
+        return actions.describe_lock(holder)
     return action.obstacle(found)
 
 
-def work(action, named, found, entry):
-    """Runs the command, asks the server what the object is like then, and notes in ``entry`` what came of it."""
+def run_and_verify(action: Action, named: Named, found: postgresql.Row, entry: MaintainedObject) -> MaintainedObject:
+    """Run the command, read the object again, and add the outcome to ``entry``."""
     client, started = action.client, time.monotonic()
     seconds = client.deadline.remaining()
-    outcome, message = run(action, found, entry, seconds)
-    # What came of it is asked for even where the deadline has cut it off.
-    client.deadline = Deadline(max(client.deadline.remaining(), client.timeout + SEEN_SECONDS))
+    outcome = run_command(action, found, entry, seconds)
+    # The outcome is read even if the deadline interrupted the command.
+    client.deadline = Deadline(max(client.deadline.remaining(), client.timeout + STATISTICS_SECONDS))
     try:
-        after = seen(action, named, found, outcome)
+        after = read_after(action, named, found, outcome)
         left_behind = [] if after is None else action.left_behind(after)
-        if outcome == "done":
-            outcome, message = verified(action, found, after, message)
-        entry["after"] = after and actions.state(after)
-        worked = outcome in EFFECTS or (after is not None and action.succeeded(found, after))
-        entry["changed"] = worked or action.half_done(outcome) or left_behind != entry["left_behind"]
+        if outcome.result == "done":
+            outcome = verify(action, found, after, outcome.message)
+        entry["after"] = after and actions.state_of(after)
+        had_effect = outcome.result in EFFECTS or (after is not None and action.succeeded(found, after))
+        entry["changed"] = (
+            had_effect or action.has_partial_effect(outcome.result) or left_behind != entry["left_behind"]
+        )
         entry["left_behind"] = left_behind
     except postgresql.QueryFailed as exc:
-        outcome, message = "failed", "what came of it is not known: %s" % exc
+        outcome = Outcome("failed", "its effect is not known: %s" % exc)
         entry["changed"] = True
     client.deadline = Deadline(seconds - (time.monotonic() - started))
-    return told(entry, outcome, message)
+    return _finish(entry, outcome)
 
 
-def run(action, found, entry, seconds):
-    """``(result, message)`` of the command, as far as it tells itself."""
+def run_command(action: Action, found: postgresql.Row, entry: MaintainedObject, seconds: float) -> Outcome:
+    """Run the command of ``entry`` and return its outcome, as the server reports it."""
     settings = {
         "lock_timeout": "%dms" % max(1, action.lock_seconds * 1000),
         "vacuum_cost_delay": "%gms" % action.options["cost_delay"],
     }
-    watch = pg_progress.Watch(action.client, action.options, action.progress)
+    watch = pg_progress.ProgressWatch(action.client, action.options, action.view)
     started = time.monotonic()
     try:
-        return "done", "; ".join(action.client.command(entry["command"], seconds, settings, watch)) or None
+        notices = action.client.command(str(entry["command"]), seconds, settings, watch)
+        return Outcome("done", "; ".join(notices) or None)
     except postgresql.QueryFailed as exc:
-        outcome, message = actions.failure(exc, action, found, time.monotonic() - started < seconds)
-        return outcome, message + watch.told()
+        outcome = actions.classify_failure(exc, action, found, time.monotonic() - started < seconds)
+        return outcome._replace(message="%s%s" % (outcome.message, watch.as_text()))
     finally:
-        entry.update(seconds=time.monotonic() - started, progress=watch.seen)
+        entry["seconds"], entry["progress"] = time.monotonic() - started, watch.progress
         watch.close()
 
 
-def seen(action, named, found, outcome):
-    """The object as it is now, once the statistics show what was done to it; null where it is gone."""
-    patience = Deadline(SEEN_SECONDS)
+def read_after(action: Action, named: Named, found: postgresql.Row, outcome: Outcome) -> postgresql.Row | None:
+    """Return the object once the statistics show the effect; null if it is gone. Raises QueryFailed."""
+    wait = Deadline(STATISTICS_SECONDS)
     while True:
-        after = action.find(action.client, named)
-        if after is None or outcome != "done" or action.succeeded(found, after) or patience.expired():
+        after = action.find(named)
+        if after is None or outcome.result != "done" or action.succeeded(found, after) or wait.expired():
             return after
         time.sleep(POLL_SECONDS)
 
 
-def verified(action, found, after, complaint):
-    """``(result, message)`` of a command that says it is done."""
+def verify(action: Action, found: postgresql.Row, after: postgresql.Row | None, notice: str | None) -> Outcome:
+    """Return the outcome of a command that succeeded by the object as it is ``after``. Raises QueryFailed."""
     if after is None:
-        return "gone", "it was dropped meanwhile"
-    if not action.succeeded(found, after) and complaint:
-        # What is locked is skipped with a complaint, and without an error.
-        return actions.in_use(pg_upkeep.in_the_way(action.client, after), complaint)
-    return action.shortcoming(found, after) or ("done", complaint)
+        return Outcome("gone", "it was dropped meanwhile")
+    if not action.succeeded(found, after) and notice:
+        # A locked table is skipped with a notice and without an error.
+        return actions.describe_lock(pg_upkeep.read_conflicting_lock(action.client, after), notice)
+    return action.shortcoming(found, after) or Outcome("done", notice)
 
 
-def told(entry, outcome, message):
-    entry.update(result=outcome, message=message)
+def _finish(entry: MaintainedObject, outcome: Outcome) -> MaintainedObject:
+    entry["result"], entry["message"] = outcome
     return entry
 
 
-def result(entries):
-    """``changed``, ``objects``, ``diff``, and ``failed`` with ``msg`` on failure."""
+def as_result(entries: list[MaintainedObject]) -> dict[str, Any]:
+    """Return ``changed``, ``objects``, ``diff``, and ``failed`` with ``msg`` on failure."""
     failed = [entry for entry in entries if entry["result"] in FAILURES]
-    affected = [entry for entry in entries if entry["changed"]]
-    outcome = {
-        "changed": bool(affected),
+    changed = [entry for entry in entries if entry["changed"]]
+    result: dict[str, Any] = {
+        "changed": bool(changed),
         "objects": entries,
         "diff": {
-            "before": {_name(entry): entry["need"] for entry in affected},
-            "after": {_name(entry): entry["command"] for entry in affected},
+            "before": {_name(entry): entry["need"] for entry in changed},
+            "after": {_name(entry): entry["command"] for entry in changed},
         },
     }
     if failed:
-        reasons = "; ".join("%s: %s: %s" % (_name(entry), entry["result"], told_of(entry)) for entry in failed)
+        reasons = "; ".join("%s: %s: %s" % (_name(entry), entry["result"], _failure_text(entry)) for entry in failed)
         how_many = "%d of %d objects: " % (len(failed), len(entries)) if len(entries) > 1 else ""
-        outcome.update(failed=True, msg=how_many + reasons)
-    return outcome
+        result.update(failed=True, msg=how_many + reasons)
+    return result
 
 
-def told_of(entry):
-    """Its message and, where a REINDEX was cut off, what has to be cleared away."""
+def _failure_text(entry: MaintainedObject) -> str:
+    """Return the message of an object, with the commands that drop what a REINDEX left behind."""
     drops = ["`DROP INDEX CONCURRENTLY %s;`" % name for name in entry["left_behind"]]
     return " ".join([entry["message"] or ""] + (["left behind:"] + drops if drops else []))
 
 
-def _name(entry):
+def _name(entry: MaintainedObject) -> str:
     return "%(schema)s.%(name)s" % entry

@@ -2,24 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tables, indexes, foreign keys and sequences of one database, without a lock on any of them.
+"""Reads tables, indexes, foreign keys and sequences of one database without locking them.
 
-Sizes are those that the last VACUUM or ANALYZE wrote into the catalog (relpages), and definitions are put together from
-the catalog's columns: pg_relation_size() and pg_get_indexdef() would wait behind an ACCESS EXCLUSIVE lock.
+Sizes are those that the last VACUUM or ANALYZE wrote to the catalog (relpages), and definitions are compared by the
+catalog's columns: pg_relation_size() and pg_get_indexdef() would wait for an ACCESS EXCLUSIVE lock.
 Private to this collection.
 """
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import Client, Row
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 USER_SCHEMA = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'"
 
-# REINDEX CONCURRENTLY names what it builds, and what it replaces, in this way: an unfinished one leaves it behind.
+# Names that REINDEX CONCURRENTLY gives to the new and the old index. If it is interrupted, that index stays.
 LEFT_BEHIND = "_cc(new|old)[0-9]*$"
 
-# The functions under the view pg_stat_all_tables: the view itself groups over every index of the database.
-# A table is listed when it is among the first in any of the orders that checks ask for.
+# Uses the functions of the view pg_stat_all_tables: the view itself aggregates all indexes of the database.
+# A table is listed if it is among the first in one of the orders that checks need.
 TABLES = """
 WITH settings AS (
     SELECT current_setting('block_size')::bigint AS block_size,
@@ -87,9 +89,9 @@ WHERE place <= %(top)s
 ORDER BY bytes DESC, schema, name
 """
 
-# Which index a session builds is hidden from a role without pg_read_all_stats. It holds a lock on the table.
-# Two indexes are the same when all that makes up their definition is. Stored expressions carry their position in the
-# text of the command, which is no part of what they mean. Of the same ones, that is kept which something depends on.
+# A role without pg_read_all_stats cannot see which index a session builds, but sees its lock on the table.
+# Indexes are duplicates if their definitions are equal, without the position of expressions in the text of the command.
+# The first one is an index that something depends on, if there is one.
 INDEXES = """
 WITH indexes AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, n.nspname::text AS schema, c.relname::text AS name, t.relname::text AS "table",
@@ -147,7 +149,8 @@ WHERE place <= %(top)s
 ORDER BY kind, place
 """
 
-# Any order of the columns serves, as long as they are the first of the index. A partial one on "IS NOT NULL" does too.
+# An index covers a foreign key if its first columns are those of the key, in any order. It may be partial on "IS NOT
+# NULL".
 FOREIGN_KEYS = """
 SELECT n.nspname::text AS schema, c.relname::text AS "table", con.conname::text AS name,
        c.relkind = 'p' AS partitioned,
@@ -173,7 +176,7 @@ ORDER BY rows DESC, schema, "table", name
 LIMIT %(top)s
 """
 
-# A sequence ends at its own limit or, sooner, at that of the column that it fills.
+# A sequence ends at its own limit or at that of the column that it fills, whichever comes first.
 SEQUENCES = """
 WITH sequences AS (
     SELECT n.nspname::text AS schema, c.relname::text AS name, o.table_schema, o."table", o."column",
@@ -212,20 +215,20 @@ LIMIT %(top)s
 """
 
 
-def tables(client, top):
-    """``tables``, ``tables_total``, ``tables_bytes``."""
+def read_tables(client: Client, top: int) -> Part:
+    """Return ``tables``, ``tables_total`` and ``tables_bytes``. Raises QueryFailed."""
     found = client.rows(TABLES.format(user_schema=USER_SCHEMA), {"top": top})
-    whole = {
+    return {
+        "tables": _quoted(_without(found, "total", "total_bytes")),
         "tables_total": found[0]["total"] if found else 0,
         "tables_bytes": found[0]["total_bytes"] if found else 0.0,
     }
-    return dict(whole, tables=_quoted(_without(found, "total", "total_bytes")))
 
 
-def indexes(client, top):
-    """``unused_indexes``, ``duplicate_indexes``, ``invalid_indexes``, each with its ``_total``."""
+def read_indexes(client: Client, top: int) -> Part:
+    """Return unused, duplicate and invalid indexes, each list with its ``_total``. Raises QueryFailed."""
     found = client.rows(INDEXES.format(user_schema=USER_SCHEMA, left_behind=LEFT_BEHIND), {"top": top})
-    parts = {}
+    parts: Part = {}
     for kind in ("unused", "duplicate", "invalid"):
         of_kind = [row for row in found if row["kind"] == kind]
         parts["%s_indexes" % kind] = _quoted(_without(of_kind, "kind", "total"))
@@ -233,8 +236,8 @@ def indexes(client, top):
     return parts
 
 
-def foreign_keys(client, top):
-    """``foreign_keys_without_index`` and its ``_total``."""
+def read_foreign_keys(client: Client, top: int) -> Part:
+    """Return ``foreign_keys_without_index`` and its ``_total``. Raises QueryFailed."""
     found = client.rows(FOREIGN_KEYS, {"top": top})
     return {
         "foreign_keys_without_index": _without(found, "total"),
@@ -242,22 +245,21 @@ def foreign_keys(client, top):
     }
 
 
-def sequences(client, top):
-    """``sequences``, ``sequences_total``, ``sequences_hidden``, ``sequences_hidden_in``."""
+def read_sequences(client: Client, top: int) -> Part:
+    """Return ``sequences``, its ``_total``, and those hidden from the role. Raises QueryFailed."""
     found = client.rows(SEQUENCES.format(user_schema=USER_SCHEMA), {"top": top})
-    hidden = found[0]["hidden"] if found else 0
-    readable = [row for row in found if row["last"] is not None]
+    used = [row for row in found if row["last"] is not None]
     return {
-        "sequences": _without(readable, "total", "hidden", "hidden_in"),
+        "sequences": _without(used, "total", "hidden", "hidden_in"),
         "sequences_total": found[0]["total"] if found else 0,
-        "sequences_hidden": hidden,
+        "sequences_hidden": found[0]["hidden"] if found else 0,
         "sequences_hidden_in": (found[0]["hidden_in"] or [])[:top] if found else [],
     }
 
 
-def _quoted(rows):
+def _quoted(rows: list[Row]) -> list[Row]:
     return [dict(row, quoted="%s.%s" % (sql_identifier(row["schema"]), sql_identifier(row["name"]))) for row in rows]
 
 
-def _without(rows, *fields):
+def _without(rows: list[Row], *fields: str) -> list[Row]:
     return [{name: value for name, value in row.items() if name not in fields} for row in rows]

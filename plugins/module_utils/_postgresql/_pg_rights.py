@@ -2,20 +2,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rights that a role needs to measure, and the commands that grant them. Private to this collection.
+"""The privileges that a role needs to measure, and the commands that grant them. Private to this collection.
 
-Nothing is tried that the server would reject: each attempt would be an ERROR in its log.
+A query that the server would reject is not sent: each attempt would be an ERROR in its log.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any, Iterable, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
 
 SUPERUSER = "Run as a superuser: %s"
 
-# What this role may not use of the system catalog. ``revoked``: it is not so from the start.
+# What the role may not use of the system catalog. ``revoked``: it is not restricted by default.
 DENIED = """
 SELECT p.proname::text AS name, 'function' AS kind, 'pg_catalog.' || p.oid::regprocedure AS denied,
        NOT EXISTS (SELECT FROM pg_init_privs i WHERE i.objoid = p.oid AND i.classoid = 'pg_proc'::regclass) AS revoked
@@ -29,7 +30,7 @@ WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind IN ('r', 'v')
   AND CASE WHEN c.relacl::text ~ '[{,]=[a-z]*r' THEN false ELSE NOT has_table_privilege(c.oid, 'SELECT') END
 """
 
-# A view runs its functions as the role that reads it. Functions that are restricted from the start are of no concern:
+# A view runs its functions as the role that reads it. Functions that are restricted by default do not matter:
 # only restricted views use them.
 VIEWS = """
 SELECT viewname::text AS name, definition FROM pg_views WHERE schemaname = 'pg_catalog' AND definition ~ %(functions)s
@@ -39,24 +40,26 @@ FUNCTION = re.compile(r"\b([a-z]\w+)\s*\(")
 RELATION = re.compile(r"\b(pg_\w+)\b(?!\s*[(.])")
 
 
-class Denied:
-    """What a role may not use of the system catalog. ``rows`` are those of DENIED."""
+class DeniedObjects:
+    """The functions and relations of the system catalog that a role may not use. ``rows`` are those of DENIED."""
 
-    def __init__(self, role: str, rows: list[dict]) -> None:
+    def __init__(self, role: str, rows: Iterable[Mapping[str, Any]]) -> None:
         self.role = role
         self.functions: dict[str, list[str]] = {}
         self.relations: dict[str, list[tuple[str, str]]] = {}
+        revoked = set()
         for row in rows:
             if row["kind"] == "function":
                 self.functions.setdefault(row["name"], []).append(row["denied"])
+                if row["revoked"]:
+                    revoked.add(row["name"])
             else:
                 self.relations.setdefault(row["name"], []).append(("SELECT ON", row["denied"]))
-        names = {row["name"] for row in rows if row["kind"] == "function" and row["revoked"]}
-        # Matches the definition of a view that needs one of the revoked functions; null without any.
-        self.pattern = r"\m(%s)\(" % "|".join(sorted(names)) if names else None
+        # Matches the definition of a view that uses a revoked function; null without any.
+        self.pattern = r"\m(%s)\(" % "|".join(sorted(revoked)) if revoked else None
 
-    def add_views(self, rows: list[dict]) -> None:
-        """Add the views that need a denied function. ``rows`` are those of VIEWS."""
+    def add_views(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add the views that use a denied function. ``rows`` are those of VIEWS."""
         for row in rows:
             for name in set(FUNCTION.findall(row["definition"])) & set(self.functions):
                 denied = [("EXECUTE ON FUNCTION", each) for each in self.functions[name]]
@@ -80,7 +83,7 @@ def grant(what: str, role: str) -> str:
 
 
 def monitoring_hint(role: str, member: bool, version_num: int) -> str:
-    """Return the hint for what members of ``pg_monitor`` see. ``member``: the role is one that does not inherit."""
+    """Return the command that gives ``role`` the rights of ``pg_monitor``. A ``member`` lacks only the inheritance."""
     if not member:
         command = grant("pg_monitor", role)
     elif version_num >= 160000:

@@ -2,16 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The upkeep of a PostgreSQL server: ages, horizon, counters, checkpoints, replication, archiving, settings.
+"""Reads the state of a PostgreSQL server: ages, xmin horizon, counters, checkpoints, replication, archiving, settings.
 
 Private to this collection.
 """
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import APPLICATION_NAME
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Unknown
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import APPLICATION_NAME, Client, Row
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# Transaction IDs are compared in a circle of 2^32, so that 2^31 of them is as far as one may lag behind.
+# Transaction IDs are compared modulo 2^32, so an age cannot exceed 2^31.
 AGES = """
 SELECT datname::text AS name, age(datfrozenxid) AS xid_age, age(datfrozenxid) / 2147483648.0::float8 AS xid_ratio,
        current_setting('autovacuum_freeze_max_age')::int AS freeze_max_age,
@@ -23,7 +25,7 @@ ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC, datname
 LIMIT %(top)s
 """
 
-# Whoever needs old row versions keeps VACUUM from removing them, in every table.
+# A session, slot or prepared transaction that needs old row versions keeps VACUUM from removing them in all tables.
 XMIN_HOLDERS = """
 WITH holders AS (
     SELECT CASE WHEN pid IN (SELECT r.pid FROM pg_stat_replication r) THEN 'standby' ELSE 'session' END AS kind,
@@ -49,7 +51,7 @@ WITH holders AS (
 SELECT holders.*, count(*) OVER () AS total FROM holders ORDER BY xid_age DESC, kind, name LIMIT %(top)s
 """
 
-# Counters stand for the time since they were reset; rates per hour are taken over one hour at least.
+# Counters start at their last reset. Hourly rates are taken over at least one hour.
 COUNTERS = """
 WITH counted AS (
     SELECT s.*, extract(epoch FROM clock_timestamp() - coalesce(s.stats_reset, b.stats_reset))::float8 AS seconds
@@ -92,10 +94,10 @@ BGWRITER_BEFORE_17 = {
     "sync": "checkpoint_sync_time",
 }
 
-# The position up to which this server has WAL: what it wrote or, on a standby, received.
+# The last WAL position that this server has written or, on a standby, received.
 HERE = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END"
 
-# What only receives WAL replays nothing and has no replay position.
+# A receiver such as pg_receivewal replays nothing and has no replay position.
 REPLICAS = """
 SELECT application_name AS application, host(client_addr) AS client, usename::text AS "user", state, sync_state,
        pg_wal_lsn_diff({here}, coalesce(replay_lsn, flush_lsn, write_lsn, sent_lsn))::float8 AS lag_bytes,
@@ -132,7 +134,7 @@ SELECT current_setting('archive_mode') AS mode, archived_count AS archived, fail
 FROM pg_stat_archiver
 """
 
-# What the command line says wins over the file also after a restart: a file that differs from it changes nothing.
+# The command line overrides the configuration file even after a restart, so a difference between them does not matter.
 PENDING_RESTART = """
 SELECT name, setting AS running, sourcefile AS file
 FROM pg_settings
@@ -141,29 +143,32 @@ ORDER BY name
 """
 
 
-def ages(client, top):
-    """``databases`` and its ``_total``: how far each lags behind the newest transaction."""
+def read_ages(client: Client, top: int) -> Part:
+    """Return ``databases`` with their transaction ID ages, and its ``_total``. Raises QueryFailed."""
     return _listed("databases", client.rows(AGES, {"top": top}), top)
 
 
-def xmin_holders(client, top):
-    """``xmin_holders`` and its ``_total``."""
+def read_xmin_holders(client: Client, top: int) -> Part:
+    """Return ``xmin_holders`` and its ``_total``. Raises QueryFailed."""
     return _listed("xmin_holders", client.rows(XMIN_HOLDERS, {"top": top, "own": APPLICATION_NAME}), top)
 
 
-def counters(client):
-    """``counters``: of the database of the connection, since they were last reset."""
+def read_counters(client: Client) -> Part:
+    """Return ``counters`` of the database of the connection. Raises QueryFailed."""
     return {"counters": client.row(COUNTERS)}
 
 
-def checkpoints(client, version_num):
-    """``checkpoints``."""
+def read_checkpoints(client: Client, version_num: int) -> Part:
+    """Return ``checkpoints``. Raises QueryFailed."""
     names = CHECKPOINTER_17 if version_num >= 170000 else BGWRITER_BEFORE_17
     return {"checkpoints": client.row(CHECKPOINTS.format(**names))}
 
 
-def replication(client, top, unknown, hint):
-    """``replicas`` and its ``_total``. What the role may not see of them is named in ``unknown``, with the ``hint``."""
+def read_replicas(client: Client, top: int, unknown: Unknown, hint: str | None) -> Part:
+    """Return ``replicas`` and its ``_total``. Raises QueryFailed.
+
+    Positions that are hidden from the role are added to ``unknown``, with ``hint``.
+    """
     parts = _listed("replicas", client.rows(REPLICAS), top)
     hidden = sum(row["state"] is None for row in parts["replicas"])
     if hidden:
@@ -171,13 +176,13 @@ def replication(client, top, unknown, hint):
     return parts
 
 
-def standby(client):
-    """``standby``."""
+def read_standby(client: Client) -> Part:
+    """Return ``standby``. Raises QueryFailed."""
     return {"standby": client.row(STANDBY)}
 
 
-def slots(client, version_num, top):
-    """``slots`` and its ``_total``."""
+def read_slots(client: Client, version_num: int, top: int) -> Part:
+    """Return ``slots`` and its ``_total``. Raises QueryFailed."""
     sql = SLOTS.format(
         here=HERE,
         wal_status="wal_status" if version_num >= 130000 else "NULL",
@@ -187,17 +192,17 @@ def slots(client, version_num, top):
     return _listed("slots", client.rows(sql), top)
 
 
-def archiver(client):
-    """``archiver``."""
+def read_archiver(client: Client) -> Part:
+    """Return ``archiver``. Raises QueryFailed."""
     return {"archiver": client.row(ARCHIVER)}
 
 
-def pending_restart(client):
-    """``pending_restart``: settings whose new value waits for a restart."""
+def read_pending_restart(client: Client) -> Part:
+    """Return ``pending_restart``: settings whose new value needs a restart. Raises QueryFailed."""
     return {"pending_restart": client.rows(PENDING_RESTART)}
 
 
-def _listed(name, rows, top):
+def _listed(name: str, rows: list[Row], top: int) -> Part:
     total = rows[0].get("total", len(rows)) if rows else 0
     shown = [{field: value for field, value in row.items() if field != "total"} for row in rows[:top]]
     return {name: shown, name + "_total": total}

@@ -2,15 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The sessions of a PostgreSQL server, and who of them blocks whom. Private to this collection."""
+"""Reads the sessions of a PostgreSQL server and finds blocking chains. Private to this collection."""
 
 from __future__ import annotations
 
+from typing import Iterable, TypedDict, cast
+
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _sql_text as sql_text
-from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import APPLICATION_NAME
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import APPLICATION_NAME, Client, Row
 
-# What a client may write into a query that is meant to take long, in a comment of SQL: /* no-alert */ or -- no-alert.
+# A comment in a query that is expected to take long: /* no-alert */ or -- no-alert.
 MUTE_PATTERN = r"(/\*(?:(?!\*/).)*no-alert.*?\*/|--[^\n]*no-alert)"
 
 SERVER = """
@@ -25,7 +27,7 @@ SELECT current_setting('server_version') AS version,
        pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS member
 """
 
-# A standby has the identifier of its primary, and is another server all the same.
+# A standby has the system identifier of its primary, but is another server.
 IDENTITY_OF_SERVER = """
 SELECT 'postgresql:' || system_identifier
        || CASE WHEN pg_is_in_recovery() THEN ':standby:' || extract(epoch FROM pg_postmaster_start_time()) ELSE '' END
@@ -33,9 +35,9 @@ SELECT 'postgresql:' || system_identifier
 FROM pg_control_system()
 """
 
-# pg_blocking_pids() takes the lock manager for itself for a moment, so it is asked about waiting sessions only.
-# Ages are taken from the clock, not from the start of this transaction.
-# Of a session that is hidden from the role, its role, database and application are visible, and so are its locks.
+# pg_blocking_pids() locks the lock manager exclusively for a moment, so it is called for waiting sessions only.
+# Ages are relative to the clock, not to the start of this transaction.
+# The role, database, application and locks of a session are visible even if its state is hidden.
 SESSIONS = """
 WITH waiting AS (
     SELECT DISTINCT ON (l.pid) l.pid, l.locktype, l.mode, {waitstart} AS waitstart,
@@ -93,7 +95,7 @@ FROM pg_prepared_xacts
 ORDER BY prepared
 """
 
-# What identifies a session to a person and to the remedy that would end it.
+# Fields of a session that identify it to an operator and to the remedy that ends it.
 IDENTITY = (
     "pid", "backend_start", "transaction_start", "state_start", "user", "database", "application", "client",
     "backend_type", "state", "wait_event_type", "wait_event", "transaction_seconds", "query_seconds", "state_seconds",
@@ -101,71 +103,87 @@ IDENTITY = (
 )  # fmt: skip
 
 
-def server(client):
-    """Version, role and database of the connection, and the ``hint`` for what is hidden from the role, or null."""
+class Server(TypedDict):
+    """The server, and the role and database of the connection. ``hint`` shows the role the rest, or is null."""
+
+    version: str
+    version_num: int
+    in_recovery: bool
+    started: float
+    role: str
+    database: str
+    sees_all: bool
+    sees_settings: bool
+    hint: str | None
+
+
+def read_server(client: Client) -> Server:
+    """Return the server of the connection. Raises QueryFailed."""
     found = client.row(SERVER)
     member = found.pop("member")
     complete = found["sees_all"] and found["sees_settings"]
     hint = None if complete else pg_rights.monitoring_hint(found["role"], member, found["version_num"])
-    return dict(found, hint=hint)
+    return cast(Server, dict(found, hint=hint))
 
 
-def identity(client):
-    """What tells this server from all others."""
+def read_identity(client: Client) -> str:
+    """Return a text that identifies this server. Raises QueryFailed."""
     return client.row(IDENTITY_OF_SERVER)["identity"]
 
 
-def sessions(client, version_num, query_length, show_literals=False):
-    """Every session but this one, with whom it waits for. ``own``: it is another one of this collection."""
+def read_sessions(client: Client, version_num: int, query_length: int, show_literals: bool = False) -> list[Row]:
+    """Return all sessions but the own one, each with the process IDs that block it. Raises QueryFailed.
+
+    ``own`` marks other sessions of this collection.
+    """
     sql = SESSIONS.format(
-        # 14 notes when a wait began; before, the start of the query stands for it: never too short a wait.
+        # Before PostgreSQL 14 the start of a wait is not recorded; the start of the query is never later.
         waitstart="l.waitstart" if version_num >= 140000 else "NULL::timestamptz",
         leader_pid="a.leader_pid" if version_num >= 130000 else "NULL::int",
     )
     parameters = {"query_length": sql_text.FETCHED, "mute": MUTE_PATTERN, "own": APPLICATION_NAME}
     found = client.rows(sql, parameters)
     for session in found:
-        # That of an autovacuum is no SQL: the server writes it, without quotes around names.
-        shows = show_literals or session["backend_type"] == "autovacuum worker"
-        session["query"] = sql_text.shown(session["query"], query_length, shows)
+        # The text of an autovacuum worker is not SQL: the server writes it, without quotes around names.
+        keeps_literals = show_literals or session["backend_type"] == "autovacuum worker"
+        session["query"] = sql_text.shown(session["query"], query_length, keeps_literals)
     return found
 
 
-def is_hidden(session):
-    """Whether it is a session of a client, for all that the role may see, whose state is hidden from the role."""
+def is_hidden(session: Row) -> bool:
+    """Return whether the state of ``session`` is hidden from the role, and it may be the session of a client."""
     return session["backend_type"] is None and session["user"] is not None and session["database"] is not None
 
 
-def described(session, *more):
-    """The fields of ``session`` that a report shows, and the fields ``more``."""
+def select_fields(session: Row, *more: str) -> Row:
+    """Return the fields of ``session`` that a measurement holds, and the fields ``more``."""
     return {field: session[field] for field in IDENTITY + more}
 
 
-def blocking(found, prepared, top):
-    """The root blockers among the sessions ``found``, who holds up most first.
+def find_blocking(found: list[Row], prepared: list[Row] | None, top: int) -> list[Row]:
+    """Return the root blockers of the sessions ``found``, those with most waiting sessions first.
 
-    A root blocks others and waits for no lock itself. Its ``waiting`` counts every session behind it, however many
-    lie between; a session behind two roots counts for both. A circle (a deadlock the server has not broken yet)
-    has no root: its member that waits longest stands for it. ``prepared`` is the list of prepared transactions:
-    the server names them as blockers by the pid 0.
+    A root blocks others and waits for no lock. ``waiting`` counts all sessions behind it, directly or not; a session
+    behind two roots counts for both. A cycle (a deadlock that the server has not resolved yet) has no root: its member
+    that waits longest represents it. ``prepared`` are the prepared transactions, which have the pid 0 as blockers.
     """
     by_pid = {session["pid"]: session for session in found}
-    # A parallel worker waits in the name of its leader.
-    blockers = {}
+    blockers: dict[int, set[int]] = {}
     for session in found:
         if session.get("own"):
             continue
         for pid in session["blocked_by"]:
+            # A parallel worker counts as its leader.
             blockers.setdefault(session["leader_pid"] or session["pid"], set()).add(pid)
-    behind = {}
+    behind: dict[int, set[int]] = {}
     for pid in blockers:
-        for root in _roots(pid, blockers, by_pid):
+        for root in _find_roots(pid, blockers, by_pid):
             behind.setdefault(root, set()).add(pid)
-    trees = [_tree(root, waiting - {root}, blockers, by_pid, prepared, top) for root, waiting in behind.items()]
-    return sorted(trees, key=lambda tree: (-tree["waiting"], -(tree["longest_wait_seconds"] or 0.0), tree["pid"]))
+    chains = [_chain(root, waiting - {root}, blockers, by_pid, prepared, top) for root, waiting in behind.items()]
+    return sorted(chains, key=lambda chain: (-chain["waiting"], -(chain["longest_wait_seconds"] or 0.0), chain["pid"]))
 
 
-def _roots(pid, blockers, by_pid):
+def _find_roots(pid: int, blockers: dict[int, set[int]], by_pid: dict[int, Row]) -> set[int]:
     reached, todo = {pid}, [pid]
     while todo:
         for blocker in blockers.get(todo.pop(), ()):
@@ -173,25 +191,33 @@ def _roots(pid, blockers, by_pid):
                 reached.add(blocker)
                 todo.append(blocker)
     roots = {candidate for candidate in reached if candidate not in blockers}
-    return roots or {max(reached, key=lambda member: (_waited(by_pid, member), member))}
+    return roots or {max(reached, key=lambda member: (_wait_seconds(by_pid, member), member))}
 
 
-def _waited(by_pid, pid):
-    return (by_pid.get(pid) or {}).get("wait_seconds") or 0.0
+def _wait_seconds(by_pid: dict[int, Row], pid: int) -> float:
+    return by_pid.get(pid, {}).get("wait_seconds") or 0.0
 
 
-def _longest_wait(waiting, by_pid):
-    """The longest wait in seconds; null where that of a session is hidden from the role."""
+def _longest_wait(waiting: Iterable[int], by_pid: dict[int, Row]) -> float | None:
+    """Return the longest wait in seconds; null if the wait of a session is hidden from the role."""
     hidden = any(pid in by_pid and is_hidden(by_pid[pid]) and by_pid[pid]["wait_seconds"] is None for pid in waiting)
-    return None if hidden else max([_waited(by_pid, pid) for pid in waiting] or [0.0])
+    return None if hidden else max([_wait_seconds(by_pid, pid) for pid in waiting] or [0.0])
 
 
-def _tree(root, waiting, blockers, by_pid, prepared, top):
+def _chain(
+    root: int,
+    waiting: set[int],
+    blockers: dict[int, set[int]],
+    by_pid: dict[int, Row],
+    prepared: list[Row] | None,
+    top: int,
+) -> Row:
+    """Return the root blocker with the sessions that wait behind it."""
     session = by_pid.get(root)
-    tree = described(session) if session else dict.fromkeys(IDENTITY)
-    tree["pid"] = root
-    waiters = sorted(waiting, key=lambda pid: (-_waited(by_pid, pid), pid))
-    tree.update(
+    chain = select_fields(session) if session else dict.fromkeys(IDENTITY)
+    waiters = sorted(waiting, key=lambda pid: (-_wait_seconds(by_pid, pid), pid))
+    chain.update(
+        pid=root,
         waiting=len(waiting),
         waiting_directly=sum(root in blockers[pid] for pid in waiting),
         longest_wait_seconds=_longest_wait(waiting, by_pid),
@@ -200,22 +226,22 @@ def _tree(root, waiting, blockers, by_pid, prepared, top):
         safe_action=safe_action(root, session),
         waiters=[
             dict(
-                described(by_pid[pid], "wait_seconds", "lock_type", "lock_mode", "lock_relation"),
+                select_fields(by_pid[pid], "wait_seconds", "lock_type", "lock_mode", "lock_relation"),
                 blocked_by=sorted(blockers[pid]),
             )
             for pid in waiters[:top]
             if pid in by_pid
         ],
     )
-    return tree
+    return chain
 
 
-def safe_action(pid, session):
-    """What frees the others with the least harm.
+def safe_action(pid: int, session: Row | None) -> str:
+    """Return the least harmful action that releases the locks of a root blocker.
 
-    ``cancel`` ends the running query; ``terminate`` ends the session, where nothing runs that could be cancelled;
-    ``resolve`` is COMMIT PREPARED or ROLLBACK PREPARED; ``wait`` is for the server's own processes: an autovacuum gives
-    way by itself, unless it prevents transaction ID wraparound, and then it must be left alone.
+    ``cancel`` ends the running query. ``terminate`` ends the session, if no query runs. ``resolve`` is COMMIT PREPARED
+    or ROLLBACK PREPARED. ``wait`` is for processes of the server: an autovacuum yields by itself, unless it prevents
+    transaction ID wraparound, and then it must not be cancelled.
     """
     if pid == 0:
         return "resolve"

@@ -2,19 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What pg_stat_statements knows, whatever its version calls its columns. Private to this collection."""
+"""Reads pg_stat_statements in all its versions. Private to this collection."""
 
 from __future__ import annotations
 
 import re
+from typing import Iterable
 
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Unknown
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _sql_text as sql_text
-from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import MARK, QueryFailed
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import (
+    MARK,
+    Client,
+    QueryFailed,
+    Row,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# The extension's columns, not the server's version, decide: after pg_upgrade an old extension lives on a new server.
-# A library that is loaded when the server starts defines its settings, which every role may see.
+# The columns of the extension decide, not the server's version: pg_upgrade keeps an old extension on a new server.
+# A preloaded library defines its settings, which every role may see.
 EXTENSION = """
 SELECT (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries') AS preloaded,
        EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max') AS loaded,
@@ -65,27 +73,36 @@ FROM {schema}.pg_stat_statements_info()
 LIBRARY = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 
-def statements(client, top, min_calls, query_length, show_literals, unknown, hint):
-    """``statements``, ``slowest_statements``, ``heaviest_statements``.
+def read_statements(
+    client: Client,
+    top: int,
+    min_calls: int,
+    query_length: int,
+    show_literals: bool,
+    unknown: Unknown,
+    hint: str | None,
+) -> Part:
+    """Return ``statements``, ``slowest_statements`` and ``heaviest_statements``. Raises QueryFailed.
 
-    ``statements.state``: ``on``; ``not_created`` (the library may or may not be loaded, see ``loaded``); ``not_loaded``
-    (the extension is there, its library is not). What the role may not see is named in ``unknown``, with the ``hint``.
+    ``statements.state`` is ``on``, ``not_created`` (the extension does not exist; ``loaded`` says whether its library
+    is loaded) or ``not_loaded`` (the extension exists, its library is not loaded). Texts that are hidden from the role
+    are added to ``unknown``, with ``hint``.
     """
     extension = client.row(EXTENSION)
-    summary = {
+    summary: Part = {
         "state": "not_created",
         "loaded": extension["loaded"],
-        "preloaded_libraries": libraries(extension["preloaded"]),
+        "preloaded_libraries": split_libraries(extension["preloaded"]),
         "version": extension["version"],
         "total": None,
         "total_seconds": None,
         "since_seconds": None,
     }
-    parts = {"statements": summary, "slowest_statements": [], "heaviest_statements": []}
+    parts: Part = {"statements": summary, "slowest_statements": [], "heaviest_statements": []}
     if extension["version"] is None:
         return parts
     if not extension["loaded"]:
-        # To ask it all the same would be an error in the server's log, at each diagnosis.
+        # A query would be an error in the server's log, at each diagnosis.
         summary["state"] = "not_loaded"
         return parts
     summary["state"] = "on"
@@ -113,12 +130,12 @@ def statements(client, top, min_calls, query_length, show_literals, unknown, hin
     for part, rows in (("slowest_statements", slowest), ("heaviest_statements", heaviest)):
         if any(row["hidden"] for row in rows):
             unknown.add(part + ".*", "the texts of statements of other roles are hidden from %s" % client.role, hint)
-        parts[part] = [_described(row, query_length, show_literals) for row in first_hidden(rows)]
+        parts[part] = [_shown(row, query_length, show_literals) for row in keep_first_hidden(rows)]
     return parts
 
 
-def first_hidden(rows):
-    """``rows`` with only the first hidden one of each database and role: nothing else tells hidden ones apart."""
+def keep_first_hidden(rows: Iterable[Row]) -> list[Row]:
+    """Return ``rows`` with only the first hidden one of each database and role: the others cannot be told apart."""
     kept, seen = [], set()
     for row in rows:
         key = (row["database"], row["user"])
@@ -129,15 +146,15 @@ def first_hidden(rows):
     return kept
 
 
-def libraries(setting):
-    """The names in the setting shared_preload_libraries; null where it is null."""
+def split_libraries(setting: str | None) -> list[str] | None:
+    """Return the names in the setting shared_preload_libraries; null for null."""
     if setting is None:
         return None
     return [quoted.replace('""', '"') or plain for quoted, plain in LIBRARY.findall(setting)]
 
 
-def missing_rights(extension, role):
-    """The hint for what keeps ``role`` from reading the view, or null."""
+def missing_rights(extension: Row, role: str) -> str | None:
+    """Return the commands that let ``role`` read the view, or null if it may."""
     schema = sql_identifier(extension["schema"])
     wanted = []
     if not extension["reaches_schema"]:
@@ -151,10 +168,10 @@ def missing_rights(extension, role):
     return pg_rights.SUPERUSER % " and ".join(commands) if commands else None
 
 
-def column_names(columns):
-    """The names that this version of the extension has for its times, in milliseconds.
+def column_names(columns: Iterable[str]) -> dict[str, str]:
+    """Return the columns with times, in milliseconds, in this version of the extension.
 
-    1.8 (PostgreSQL 13) split planning from execution, 1.11 (PostgreSQL 17) the kinds of blocks.
+    1.8 (PostgreSQL 13) separated planning from execution, 1.11 (PostgreSQL 17) the kinds of blocks.
     """
     kind = "_exec_time" if "total_exec_time" in columns else "_time"
     reading = "shared_blk_read_time" if "shared_blk_read_time" in columns else "blk_read_time"
@@ -166,7 +183,7 @@ def column_names(columns):
     }
 
 
-def _described(row, query_length, show_literals):
+def _shown(row: Row, query_length: int, show_literals: bool) -> Row:
     dropped = ("hidden", "heavy", "slow", "number", "whole_seconds")
     shown = {name: value for name, value in row.items() if name not in dropped}
     shown["query"] = sql_text.shown(shown["query"], query_length, show_literals)

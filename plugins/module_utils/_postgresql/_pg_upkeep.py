@@ -2,17 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What there is to know about a table or an index before it is maintained, without a lock on it.
+"""Reads a table or an index before and after its maintenance, without locking it.
 
 Private to this collection.
 """
 
 from __future__ import annotations
 
+from typing import Any, Mapping
+
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._pg_relations import LEFT_BEHIND
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import Client, Row
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
 
-# Locks that do not go together with the one that VACUUM, ANALYZE and REINDEX CONCURRENTLY take.
+# Lock modes that conflict with ShareUpdateExclusiveLock, which VACUUM, ANALYZE and REINDEX CONCURRENTLY take.
 CONFLICTING = [
     "ShareUpdateExclusiveLock",
     "ShareLock",
@@ -21,20 +24,20 @@ CONFLICTING = [
     "AccessExclusiveLock",
 ]
 
-# Numbers that the last VACUUM or ANALYZE wrote into the catalog; before there was one, rows are not known.
+# As the last VACUUM or ANALYZE wrote them to the catalog. Before the first one, the number of rows is not known.
 SIZE = """
        CASE WHEN {c}.reltuples > 0 OR {c}.relpages = 0 AND {c}.reltuples = 0 THEN {c}.reltuples::float8 END AS rows,
        ({c}.relpages * current_setting('block_size')::bigint)::float8 AS bytes
 """
 
-WHOSE = """
+OWNER = """
        n.nspname::text AS schema, pg_get_userbyid(t.relowner)::text AS owner,
        (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = t.relowner) AS superuser_owns,
        current_user::text AS role, has_schema_privilege(n.oid, 'USAGE') AS reaches_schema
 """
 
-# Before PostgreSQL 17 there is no privilege that can be granted. Only REINDEX is not for the owner of the database.
-MAINTAINS = "has_table_privilege(t.oid, 'MAINTAIN')"
+# Before PostgreSQL 17 there is no privilege to grant. The owner of the database may VACUUM and ANALYZE, not REINDEX.
+HAS_MAINTAIN = "has_table_privilege(t.oid, 'MAINTAIN')"
 OWNS_DATABASE = """
 NOT t.relisshared AND (SELECT pg_has_role(d.datdba, 'USAGE') FROM pg_database d WHERE d.datname = current_database())
 """
@@ -42,7 +45,7 @@ NOT t.relisshared AND (SELECT pg_has_role(d.datdba, 'USAGE') FROM pg_database d 
 TABLE = """
 SELECT t.oid AS table_oid, t.oid, t.relname::text AS "table", t.relkind::text AS kind,
        t.relpersistence = 't' AS temporary, t.relname::text AS name,
-       {whose}, {maintains} OR {owns_database} AS permitted,
+       {owner}, {has_maintain} OR {owns_database} AS permitted,
        t.reltoastrelid AS toast_oid, {size},
        pg_stat_get_live_tuples(t.oid) AS live_rows, pg_stat_get_dead_tuples(t.oid) AS dead_rows,
        pg_stat_get_mod_since_analyze(t.oid) AS changed_rows,
@@ -55,11 +58,11 @@ JOIN pg_namespace n ON n.oid = t.relnamespace
 WHERE n.nspname = %(schema)s AND t.relname = %(name)s
 """
 
-# What could tell before a REINDEX that it is in vain: plain columns alone, whose functions are the server's own.
+# unique_columns: to find duplicates before a REINDEX. Plain columns only, so that no function of a user runs.
 INDEX = """
 SELECT t.oid AS table_oid, c.oid, t.relname::text AS "table", c.relkind::text AS kind,
        c.relpersistence = 't' AS temporary, c.relname::text AS name,
-       {whose}, {maintains} AS permitted,
+       {owner}, {has_maintain} AS permitted,
        {size}, i.indisvalid AS valid, i.indisexclusion AS excludes,
        c.relname ~ '{left_behind}' AS left_behind,
        CASE WHEN i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND has_table_privilege(t.oid, 'SELECT')
@@ -76,8 +79,8 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 """
 
-# Whose locks we would have to wait for, and who waits for one that we would come behind. Everybody may see pg_locks.
-IN_THE_WAY = """
+# Sessions that hold a conflicting lock, or wait for one before us. Every role may read pg_locks.
+CONFLICTING_LOCK = """
 SELECT l.pid, l.mode, l.granted, a.backend_type, a.usename::text AS "user", a.application_name AS application, a.state,
        extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start))::float8 AS seconds,
        l.pid IN (SELECT p.pid FROM unnest(%(commands)s::text[]) c (name), pg_stat_get_progress_info(c.name) p)
@@ -90,7 +93,7 @@ ORDER BY maintains DESC NULLS LAST, l.granted DESC, l.pid
 LIMIT 1
 """
 
-# REINDEX CONCURRENTLY waits for every transaction that has touched the table, and for every older snapshot.
+# REINDEX CONCURRENTLY waits for all transactions that have locked the table, and for all older snapshots.
 OLD_TRANSACTIONS = """
 WITH touching AS (
     SELECT l.pid, min(l.mode) AS mode
@@ -114,7 +117,7 @@ ORDER BY seconds DESC NULLS FIRST
 LIMIT 1
 """
 
-# Invalid ones that bear such a name, of one table.
+# Invalid indexes of one table with such a name.
 LEFT_BEHIND_INDEXES = """
 SELECT n.nspname::text AS schema, c.relname::text AS name
 FROM pg_index i
@@ -127,48 +130,50 @@ ORDER BY 1, 2
 DUPLICATES = "SELECT EXISTS (SELECT FROM {table} {known} GROUP BY {columns} HAVING count(*) > 1) AS found"
 
 
-def table(client, named):
-    """The table ``named``, or null where there is none. Raises QueryFailed."""
-    sql = TABLE.format(whose=WHOSE, maintains=_maintains(client), owns_database=OWNS_DATABASE, size=SIZE.format(c="t"))
-    return _quoted(_one(client.rows(sql, _names(named))))
+def read_table(client: Client, named: Mapping[str, Any]) -> Row | None:
+    """Return the table ``named``, or null if it does not exist. Raises QueryFailed."""
+    sql = TABLE.format(
+        owner=OWNER, has_maintain=_has_maintain(client), owns_database=OWNS_DATABASE, size=SIZE.format(c="t")
+    )
+    return _quoted(_first(client.rows(sql, _names(named))))
 
 
-def index(client, named):
-    """The index ``named``, or null where there is none. Raises QueryFailed."""
+def read_index(client: Client, named: Mapping[str, Any]) -> Row | None:
+    """Return the index ``named``, or null if it does not exist. Raises QueryFailed."""
     sql = INDEX.format(
-        whose=WHOSE,
-        maintains=_maintains(client),
+        owner=OWNER,
+        has_maintain=_has_maintain(client),
         size=SIZE.format(c="c"),
         left_behind=LEFT_BEHIND,
         nulls_equal="i.indnullsnotdistinct" if client.connection.server_version >= 150000 else "false",
     )
-    return _quoted(_one(client.rows(sql, _names(named))))
+    return _quoted(_first(client.rows(sql, _names(named))))
 
 
-def in_the_way(client, relation):
-    """Who holds, or waits for, a lock that keeps us from ``relation``, or null."""
+def read_conflicting_lock(client: Client, relation: Row) -> Row | None:
+    """Return a lock on ``relation``, held or waited for, that conflicts with its maintenance, or null."""
     commands = ["VACUUM", "CLUSTER", "CREATE INDEX"]
     if client.connection.server_version >= 130000:
         commands.append("ANALYZE")
     oids = [relation["table_oid"], relation["oid"]]
-    return _one(client.rows(IN_THE_WAY, {"oids": oids, "commands": commands, "modes": CONFLICTING}))
+    return _first(client.rows(CONFLICTING_LOCK, {"oids": oids, "commands": commands, "modes": CONFLICTING}))
 
 
-def old_transaction(client, relation, seconds):
-    """The oldest transaction that REINDEX would wait for and that has been open for so long already, or null."""
-    return _one(client.rows(OLD_TRANSACTIONS, {"oid": relation["table_oid"], "seconds": seconds}))
+def read_old_transaction(client: Client, relation: Row, seconds: float) -> Row | None:
+    """Return the oldest transaction that REINDEX would wait for and that is open for ``seconds`` already, or null."""
+    return _first(client.rows(OLD_TRANSACTIONS, {"oid": relation["table_oid"], "seconds": seconds}))
 
 
-def left_behind(client, relation):
-    """The invalid indexes of the table that an unfinished REINDEX has left behind, quoted."""
+def read_left_behind(client: Client, relation: Row) -> list[str]:
+    """Return the quoted names of invalid indexes of the table that an interrupted REINDEX left behind."""
     return [
         _qualified(row["schema"], row["name"])
         for row in client.rows(LEFT_BEHIND_INDEXES, {"oid": relation["table_oid"]})
     ]
 
 
-def has_duplicates(client, relation):
-    """Whether rows of the table contradict its unique index; null where that cannot be found out beforehand."""
+def has_duplicates(client: Client, relation: Row) -> bool | None:
+    """Return whether rows of the table violate its unique index; null if only a build of the index can tell."""
     if not relation["unique_columns"]:
         return None
     columns = [sql_identifier(name) for name in relation["unique_columns"]]
@@ -177,16 +182,16 @@ def has_duplicates(client, relation):
     return client.row(sql)["found"]
 
 
-def _maintains(client):
-    return MAINTAINS if client.connection.server_version >= 170000 else "pg_has_role(t.relowner, 'USAGE')"
+def _has_maintain(client: Client) -> str:
+    return HAS_MAINTAIN if client.connection.server_version >= 170000 else "pg_has_role(t.relowner, 'USAGE')"
 
 
-def _names(named):
+def _names(named: Mapping[str, Any]) -> dict[str, str]:
     return {"schema": named["schema"], "name": named["name"]}
 
 
-def _quoted(found):
-    """``found`` with all names as SQL has them, but for those of the table and the object alone; null for null."""
+def _quoted(found: Row | None) -> Row | None:
+    """Return ``found`` with its names quoted for SQL, except those of the table and of the object; null for null."""
     if found is None:
         return None
     return dict(
@@ -199,9 +204,9 @@ def _quoted(found):
     )
 
 
-def _qualified(schema, name):
+def _qualified(schema: str, name: str) -> str:
     return "%s.%s" % (sql_identifier(schema), sql_identifier(name))
 
 
-def _one(rows):
+def _first(rows: list[Row]) -> Row | None:
     return rows[0] if rows else None

@@ -11,27 +11,36 @@ import re
 import select
 import socket
 import threading
+from typing import Any, Callable, Dict, Iterable, Mapping, TypeVar
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end, _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     Deadline,
     Failure,
     OutOfTime,
+    Unknown,
     cut,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
+
+# A row of a query, by column.
+Row = Dict[str, Any]
+# Called while a command runs.
+Watch = Callable[[], None]
+Value = TypeVar("Value")
 
 APPLICATION_NAME = "tracktion.ops"
 
-# In every statement of this collection, so that statistics of statements can leave it out.
+# In every statement of this collection, so that it can be excluded from pg_stat_statements.
 MARK = "/* tracktion.ops */"
 
-# A diagnosis must not queue behind the lock it is there to find (nor make others queue behind it).
+# A measurement must not queue behind the lock that it is to report, nor make others queue behind it.
 LOCK_TIMEOUT_MS = 50
 
-# Sent in one message with the query: LOCAL leaves nothing behind in a session that a pooler hands on to others.
+# Sent in one message with the query: LOCAL leaves nothing behind in a session that a pooler reuses.
 # Compiling a query over the catalogs of 15,000 indexes takes 0.7 s, running it 0.1 s.
 SETTINGS = "".join(
     "SET %s %s; " % (MARK, setting)
@@ -46,13 +55,13 @@ SETTINGS = "".join(
 # SQLSTATE classes whose messages name objects and settings of the server. All others may quote data.
 WITHOUT_DATA = ("08", "0A", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
 
-# How often a command that takes its time is watched.
+# Seconds between two calls of a watch.
 WATCH_SECONDS = 1.0
 
-# How long past its statement_timeout a query may stay unanswered before the server counts as lost.
+# Seconds past its statement_timeout after which a query without a reply counts as a lost server.
 ANSWER_SLACK = 1.0
 
-CONNECTION_SPEC = {
+CONNECTION_SPEC: dict[str, Any] = {
     "login_host": {"type": "str", "default": "localhost"},
     "login_port": {"type": "int", "default": 5432},
     "login_user": {"type": "str", "default": "postgres"},
@@ -71,154 +80,144 @@ CONNECTION_SPEC = {
     "deadline": {"type": "float", "default": 15.0},
 }
 
-# kind, how the client library or the server words it, hint. What stands first in a message is its cause:
-# the library tries again without TLS after some failures and appends what that gave.
-CAUSES = tuple(
-    (kind, re.compile(pattern, re.I), hint)
-    for kind, pattern, hint in (
-        (
-            "too_many_clients",
-            r"too many clients|connection slots are reserved|too many connections for",
-            "End sessions that are not needed (end_sessions), make the pools smaller than max_connections, "
-            "and look with a role that may use the reserved connections (login_user).",
-        ),
+MEASURING_SPEC: dict[str, Any] = dict(
+    CONNECTION_SPEC,
+    top={"type": "int", "default": 20},
+    query_length={"type": "int", "default": 300},
+    show_literals={"type": "bool", "default": False},
+)
+
+# Kind of a failure to connect, and how the client library or the server words it.
+MESSAGES = tuple(
+    (kind, re.compile(pattern, re.I))
+    for kind, pattern in (
+        ("too_many_connections", r"too many clients|connection slots are reserved|too many connections for"),
         (
             "starting_up",
             r"database system is (starting up|shutting down|in recovery mode|not accepting)"
             r"|not yet accepting connections",
-            "Wait for recovery to end and read the server's log; do not restart it again, that starts recovery anew.",
         ),
-        (
-            "no_hba_entry",
-            r"no pg_hba\.conf entry|pg_hba\.conf rejects",
-            "Add a line for this user, database and client address to pg_hba.conf and reload, "
-            "or set ssl_mode to what the existing line asks for.",
-        ),
+        ("no_hba_entry", r"no pg_hba\.conf entry|pg_hba\.conf rejects"),
         (
             "no_database",
             r'database ".*" does not exist|is not currently accepting connections|permission denied for database',
-            "Set login_db to a database that exists and that login_user may connect to.",
         ),
         (
             "authentication",
             r"authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in"
             r"|password is empty|authentication method|channel binding",
-            "Check login_user and login_password; the application has the same trouble if it uses the same ones.",
         ),
-        (
-            "tls",
-            r"\bSSL\b|\bTLS\b|certificate|private key file",
-            "Check ssl_mode against the server's setting ssl, and ca_cert, ssl_cert and ssl_key.",
-        ),
-        (
-            "refused",
-            r"connection refused|no such file or directory",
-            "Nothing listens there: start the server, or correct login_host and login_port (login_unix_socket).",
-        ),
-        (
-            "name",
-            r"could not translate host name|name or service not known|name resolution",
-            "Correct login_host, or the name resolution of the host that measures.",
-        ),
-        (
-            "no_route",
-            r"no route to host|network is unreachable|host is down",
-            "Check the network between this host and login_host: routes, firewall, Docker networks.",
-        ),
-        (
-            "protocol",
-            r"invalid response|expected authentication request|unsupported frontend protocol",
-            "Something other than PostgreSQL answers there: correct login_host and login_port.",
-        ),
-        (
-            "timeout",
-            r"timeout expired|timed out",
-            "Packets get lost on the way: check firewalls and routes to login_host and login_port.",
-        ),
-        (
-            "closed",
-            r"closed the connection|connection reset|broken pipe|terminating connection|EOF detected",
-            "The server, or a proxy in front of it, hung up: read its log for crashes and out-of-memory kills.",
-        ),
+        ("certificate", r"SSL error: certificate verify failed|server certificate for .* does not match"),
+        ("tls", r"\bSSL\b|\bTLS\b|certificate|private key file"),
+        ("refused", r"connection refused|no such file or directory"),
+        ("name_resolution", r"could not translate host name|name or service not known|name resolution"),
+        ("no_route", r"no route to host|network is unreachable|host is down"),
+        ("protocol", r"invalid response|expected authentication request|unsupported frontend protocol"),
+        ("timeout", r"timeout expired|timed out"),
+        ("closed", r"closed the connection|connection reset|broken pipe|terminating connection|EOF detected"),
     )
 )
 
+# Hints of PostgreSQL's own. Two kinds are not in _failures.KINDS: no_hba_entry (pg_hba.conf does not allow this
+# connection) and no_database (the database does not exist, or the role may not connect to it).
+HINTS = {
+    "too_many_connections": (
+        "End sessions that are not needed, reduce the connection pools of the services below max_connections, "
+        "or set login_user to a role that may use the reserved connections."
+    ),
+    "starting_up": "Wait for recovery to end and read the server's log. Do not restart it: recovery would start again.",
+    "no_hba_entry": (
+        "Add a line for this user, database and client address to pg_hba.conf and reload it, "
+        "or set ssl_mode to what the existing line requires."
+    ),
+    "no_database": "Set login_db to an existing database that login_user may connect to.",
+    "failed": "Read the message, then check login_host, login_port, login_user and login_db.",
+}
+
+# Appended to the common hint of a kind.
+MORE = {
+    "no_answer": "Check that no other program listens on login_port.",
+    "closed": "Look for crashes and out-of-memory kills.",
+}
+
 
 class QueryFailed(Failure):
-    """One query gave no result: the reason is the message.
+    """A query returned no result; the message is the reason.
 
-    ``sqlstate`` is the server's code and ``said`` its own words, or both are null.
+    ``sqlstate`` and ``server_message`` are from the server. Both are null for a failure on the way to it.
     """
 
     kind = "query_failed"
 
-    def __init__(self, message, sqlstate=None, said=None, hint=None):
+    def __init__(
+        self, message: str, sqlstate: str | None = None, server_message: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, hint)
         self.sqlstate = sqlstate
-        self.said = said
+        self.server_message = server_message
 
 
 class _NoAnswer(Exception):
     """The server did not answer in time."""
 
 
-def connect(options):
-    """A ``Client`` for these options, whose deadline starts now.
+def connect(options: Options) -> Client:
+    """Return a ``Client`` for ``options``, whose deadline starts now. Raises CannotConnect, MissingLibrary.
 
-    The connection, and equally the failure to make one, is kept for the process: the measuring functions of
-    one area run one after the other and share it. Raises CannotConnect, MissingLibrary.
+    The connection, or the failure to connect, is kept for the process: the measuring functions of one area run one
+    after the other and share it.
     """
     key = tuple(options[name] for name in CONNECTION_SPEC if name not in ("timeout", "deadline"))
     deadline = Deadline(options["deadline"])
     kept = _kept.get(key)
-    if kept is None or isinstance(kept, OutOfTime):
+    if kept is None:
         try:
-            kept = Client(_open(options, deadline), options)
+            kept = Client(_open(options, deadline), options, deadline)
             _at_end.at_end(kept.connection.close)
+        except OutOfTime:
+            raise
         except CannotConnect as exc:
             kept = exc
-        if not isinstance(kept, OutOfTime):
-            _kept[key] = kept
+        _kept[key] = kept
     if isinstance(kept, CannotConnect):
         raise kept
     if kept.connection.closed:
-        raise CannotConnect("closed", "The connection was lost while measuring", _hint("closed"))
+        raise _failure("closed", "The connection was lost while measuring", options)
     kept.timeout, kept.deadline = options["timeout"], deadline
     return kept
 
 
-_kept = {}
+_kept: dict[tuple, Client | CannotConnect] = {}
 
 
-def connect_apart(options):
-    """A ``Client`` with a connection of its own, which the caller closes. Raises CannotConnect, MissingLibrary."""
-    client = Client(_open(options, Deadline(options["deadline"])), options)
-    client.deadline = Deadline(options["deadline"])
-    return client
+def connect_apart(options: Options) -> Client:
+    """Return a ``Client`` with its own connection, which the caller closes. Raises CannotConnect, MissingLibrary."""
+    connection = _open(options, Deadline(options["deadline"]))
+    return Client(connection, options, Deadline(options["deadline"]))
 
 
 class Client:
-    """Sends queries and commands, each in a transaction of its own, each bounded. Gives rows of plain JSON types."""
+    """Sends queries and commands, each bounded and in its own transaction. Rows hold plain JSON types."""
 
-    def __init__(self, connection, options):
+    def __init__(self, connection: Any, options: Options, deadline: Deadline) -> None:
         self.connection = connection
         # The role in force, once a query has been sent.
-        self.role = options["login_user"]
-        # Both of the call that is being served: connect() sets them anew each time.
-        self.timeout = options["timeout"]
-        self.deadline = None
-        self._denied = None
+        self.role: str = options["login_user"]
+        # Of the current measurement: connect() sets both each time.
+        self.timeout: float = options["timeout"]
+        self.deadline = deadline
+        self._denied: pg_rights.DeniedObjects | None = None
 
-    def rows(self, sql, parameters=None):
-        """All rows of ``sql`` as dictionaries. Raises QueryFailed.
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Return all rows of ``sql``. Raises QueryFailed.
 
-        What the role may not use of the system catalog is not sent to the server.
+        A query that needs what the role may not use of the system catalog is not sent.
         """
         if self._denied is None:
-            # The query for what is denied needs no right beyond that of any other.
-            self._denied = pg_rights.Denied(self.role, [])
+            # These queries need no right beyond those that every query needs.
+            self._denied = pg_rights.DeniedObjects(self.role, [])
             self.role = self._read("SELECT current_user::text AS role")[0]["role"]
-            self._denied = pg_rights.Denied(self.role, self._read(pg_rights.DENIED))
+            self._denied = pg_rights.DeniedObjects(self.role, self._read(pg_rights.DENIED))
             if self._denied.pattern:
                 self._denied.add_views(self._read(pg_rights.VIEWS, {"functions": self._denied.pattern}))
         hint = self._denied.hint(sql)
@@ -226,7 +225,7 @@ class Client:
             raise QueryFailed("the role %s may not read it" % self.role, hint=hint)
         return self._read(sql, parameters)
 
-    def _read(self, sql, parameters=None):
+    def _read(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         try:
             seconds = self.deadline.step(self.timeout)
         except OutOfTime as exc:
@@ -239,26 +238,28 @@ class Client:
         except UnicodeDecodeError as exc:
             raise QueryFailed("a text is not in the encoding of this database: %s" % exc)
 
-    def row(self, sql, parameters=None):
-        """The only row of ``sql``. Raises QueryFailed."""
+    def row(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Row:
+        """Return the only row of ``sql``. Raises QueryFailed."""
         return self.rows(sql, parameters)[0]
 
-    def command(self, sql, seconds, settings, watch=None):
-        """Runs ``sql``, which may not stand in a transaction, for at most ``seconds``. Raises QueryFailed.
+    def command(self, sql: str, seconds: float, settings: Mapping[str, str], watch: Watch | None = None) -> list[str]:
+        """Run ``sql``, which cannot run in a transaction block, for at most ``seconds``. Raises QueryFailed.
 
-        ``settings`` hold for the rest of the session. ``watch`` is called every second.
-        Returns what the server had to complain about.
+        ``settings`` stay in force for the session. ``watch`` is called every second.
+        Returns the server's notices about objects that it skipped.
         """
         changed = dict(settings, statement_timeout="%dms" % max(1, seconds * 1000), client_min_messages="warning")
         assignments = ", ".join("set_config('%s', '%s', false)" % item for item in sorted(changed.items()))
         self._execute(_marked("SELECT " + assignments), None, self.timeout)
         del self.connection.notices[:]
         self._execute(_marked(sql), None, seconds, watch)
-        # Any other may be a function's, and quote data.
+        # Other notices may come from functions, and quote data.
         return [notice.strip() for notice in self.connection.notices if "skipping" in notice]
 
-    def _execute(self, sql, parameters, seconds, watch=None):
-        """The cursor that has run ``sql``. Raises QueryFailed."""
+    def _execute(
+        self, sql: str, parameters: Mapping[str, Any] | None, seconds: float, watch: Watch | None = None
+    ) -> Any:
+        """Return the cursor after running ``sql``. Raises QueryFailed."""
         psycopg2 = require("psycopg2")
         try:
             cursor = self.connection.cursor()
@@ -267,13 +268,13 @@ class Client:
             return cursor
         except _NoAnswer:
             self.connection.close()
-            raise QueryFailed("the server stopped answering (waited %.1f s); connection given up" % seconds)
+            raise QueryFailed("the server stopped answering (waited %.1f s); connection closed" % seconds)
         except psycopg2.Error as exc:
             raise QueryFailed(_reason(exc, seconds), exc.pgcode, message_of(exc), _hint_for(exc.pgcode, self.role))
 
 
-def read(unknown, parts, function, *arguments):
-    """What ``function`` returns, or null with each of ``parts`` noted in ``unknown`` where its query failed."""
+def read(unknown: Unknown, parts: Iterable[str], function: Callable[..., Value], *arguments: Any) -> Value | None:
+    """Return what ``function`` returns. If its query fails, add ``parts`` to ``unknown`` and return null."""
     try:
         return function(*arguments)
     except QueryFailed as exc:
@@ -282,61 +283,69 @@ def read(unknown, parts, function, *arguments):
         return None
 
 
-def classify(message):
-    """(kind, hint) of a failure to connect, from the first cause that its message names."""
-    found = [
-        (match.start(), kind, hint) for kind, pattern, hint in CAUSES for match in [pattern.search(message)] if match
-    ]
-    if not found:
-        return "failed", "Read the message; check login_host, login_port, login_user and login_db."
-    return min(found)[1:]
+def classify(message: str) -> str:
+    """Return the kind of a failure to connect, by the earliest cause in its message.
+
+    After some failures the client library tries again without TLS, and appends the second failure to the first.
+    """
+    found = [(match.start(), kind) for kind, pattern in MESSAGES for match in [pattern.search(message)] if match]
+    return min(found, key=lambda each: each[0])[1] if found else "failed"
 
 
-def _marked(sql):
-    """``sql`` with our mark behind its first word: the server keeps comments within a statement."""
+def hint_of(kind: str, options: Options) -> str:
+    """Return the hint for a kind of failure to connect with ``options``."""
+    address = "login_unix_socket and login_port" if options["login_unix_socket"] else "login_host and login_port"
+    service = _failures.Service(
+        "PostgreSQL", address, "login_user and login_password", "ssl_mode, ca_cert, ssl_cert and ssl_key"
+    )
+    return HINTS.get(kind) or " ".join(filter(None, (_failures.hint(kind, service), MORE.get(kind))))
+
+
+def _failure(kind: str, message: str, options: Options) -> CannotConnect:
+    return CannotConnect(kind, message, hint_of(kind, options))
+
+
+def _marked(sql: str) -> str:
+    """Return ``sql`` with MARK behind its first word: the server keeps comments within a statement."""
     word, rest = sql.split(None, 1)
     return "%s %s %s" % (word, MARK, rest)
 
 
-def _hint(kind):
-    return next(hint for name, unused, hint in CAUSES if name == kind)
-
-
-def message_of(exc):
-    """What a psycopg2.Error says, without values of rows: its first line, or only its name."""
+def message_of(exc: Any) -> str:
+    """Return the first line of a psycopg2.Error, or only its name if the message may quote values of rows."""
     kind = (exc.pgcode or "")[:2]
-    # What has a context comes from a function, which may raise anything.
+    # An error with a context comes from a function, which may raise anything.
     if exc.pgcode and (kind not in WITHOUT_DATA or (kind in ("23", "42") and exc.diag.context)):
         name = type(exc).__name__
         return "%s (SQLSTATE %s; the message in the server's log may quote data)" % (name, exc.pgcode)
     return str(exc).strip().split("\n", 1)[0]
 
 
-def _reason(exc, seconds):
+def _reason(exc: Any, seconds: float) -> str:
     if exc.pgcode == "55P03":
-        return "behind a lock that someone else holds: %s" % message_of(exc)
+        return "waits for a lock of another session: %s" % message_of(exc)
     if exc.pgcode == "57014":
-        return "not answered within %.1f s: %s" % (seconds, message_of(exc))
+        return "no answer within %.1f s: %s" % (seconds, message_of(exc))
     return message_of(exc) or type(exc).__name__
 
 
-def _hint_for(sqlstate, role):
+def _hint_for(sqlstate: str | None, role: str) -> str | None:
     return pg_rights.SUPERUSER % ("`%s`" % pg_rights.grant("pg_monitor", role)) if sqlstate == "42501" else None
 
 
-def _open(options, deadline):
-    """A connection of the client library in asynchronous mode.
+def _open(options: Options, deadline: Deadline) -> Any:
+    """Return a connection of the client library in asynchronous mode. Raises CannotConnect.
 
-    Its own connect_timeout counts in whole seconds and does not cover a server that accepts and then keeps
-    silent; asynchronously every step is ours to bound.
+    The library's own connect_timeout counts in whole seconds and does not cover a server that accepts a connection
+    and does not answer. In asynchronous mode each step is bounded here.
     """
     psycopg2 = require("psycopg2")
     where = options["login_unix_socket"] or options["login_host"]
     port = options["login_port"]
-    hurried = deadline.too_short(options["timeout"])
+    is_short = deadline.too_short(options["timeout"])
     seconds = deadline.step(options["timeout"])
     attempt = Deadline(seconds)
-    addresses = [] if where.startswith("/") or not where else _resolve(where, port, attempt, hurried)
+    addresses = [] if where.startswith("/") or not where else _resolve(options, attempt, is_short)
     arguments = {
         "host": ",".join([where] * max(1, len(addresses))),
         "hostaddr": ",".join(addresses),
@@ -352,38 +361,30 @@ def _open(options, deadline):
         "client_encoding": "UTF8",
         "async_": 1,
     }
-    connection = None
+    connection: Any = None
     try:
         connection = psycopg2.connect(**{name: value for name, value in arguments.items() if value != ""})
         _wait(connection, attempt)
     except _NoAnswer:
-        established = _established(connection)
+        established = _is_established(connection)
         connection.close()
-        if hurried:
-            # The deadline has cut the attempt short: a busy host is no outage of the server.
+        if is_short:
+            # The deadline ended the attempt early, which says nothing about the server.
             raise OutOfTime(seconds)
         if established:
-            raise CannotConnect(
-                "no_answer",
-                "%s:%s accepts connections but did not answer within %.1f s" % (where, port, seconds),
-                "The server process is stopped or starved (paused container, no CPU, disk that hangs): look at its "
-                "host and container, and at login_port for another program that listens there.",
-            )
-        raise CannotConnect(
-            "timeout",
-            "No answer from %s:%s to a connection attempt within %.1f s" % (where, port, seconds),
-            _hint("timeout"),
-        )
+            message = "%s:%s accepts connections but did not answer within %.1f s" % (where, port, seconds)
+            raise _failure("no_answer", message, options)
+        raise _failure("timeout", "No connection to %s:%s within %.1f s" % (where, port, seconds), options)
     except psycopg2.Error as exc:
         message = str(exc).strip() or "the server closed the connection"
-        raise CannotConnect(classify(message)[0], "%s:%s: %s" % (where, port, message), classify(message)[1])
+        raise _failure(classify(message), "%s:%s: %s" % (where, port, message), options)
     return connection
 
 
-def _wait(connection, deadline, watch=None):
-    """Drives an asynchronous operation of ``connection`` to its end. Raises _NoAnswer, psycopg2.Error.
+def _wait(connection: Any, deadline: Deadline, watch: Watch | None = None) -> None:
+    """Wait until an asynchronous operation of ``connection`` is finished. Raises _NoAnswer, psycopg2.Error.
 
-    ``watch`` is called whenever nothing has come for a while.
+    ``watch`` is called after each WATCH_SECONDS without data.
     """
     extensions = require("psycopg2.extensions")
     while True:
@@ -401,8 +402,8 @@ def _wait(connection, deadline, watch=None):
             watch()
 
 
-def _established(connection):
-    """Whether the other end has accepted, for a connection that is still being made."""
+def _is_established(connection: Any) -> bool:
+    """Return whether the peer has accepted a connection that is still being made."""
     try:
         with socket.socket(fileno=os.dup(connection.fileno())) as copy:
             copy.getpeername()
@@ -411,22 +412,23 @@ def _established(connection):
         return False
 
 
-def _resolve(host, port, deadline, hurried):
-    """The addresses of ``host``. In a thread, because name resolution takes no timeout of its own."""
-    found = []
+def _resolve(options: Options, deadline: Deadline, is_short: bool) -> list[str]:
+    """Return the addresses of ``login_host``. In a thread, because name resolution takes no timeout."""
+    host, port = options["login_host"], options["login_port"]
+    found: list[list[str] | OSError] = []
 
-    def resolve():
+    def resolve() -> None:
         try:
-            found.append([entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
+            found.append([str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
         except OSError as exc:
             found.append(exc)
 
     thread = threading.Thread(target=resolve, daemon=True)
     thread.start()
     thread.join(deadline.remaining())
-    if not found and hurried:
+    if not found and is_short:
         raise OutOfTime(deadline.remaining())
     outcome = found[0] if found else "name resolution did not answer in time"
     if not isinstance(outcome, list):
-        raise CannotConnect("name", cut("%s: %s" % (host, outcome), 200), _hint("name"))
+        raise _failure("name_resolution", cut("%s: %s" % (host, outcome), 200), options)
     return list(dict.fromkeys(outcome))

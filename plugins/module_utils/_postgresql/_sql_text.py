@@ -4,26 +4,27 @@
 
 """Replaces the constants in the text of SQL statements, which may be secrets. Private to this collection.
 
-PostgreSQL parses a backslash in a plain string in two ways, depending on ``standard_conforming_strings`` of the
-session, which other sessions cannot read. A text with backslashes is parsed in both ways, and what is a constant in
-either of them is replaced.
+How PostgreSQL parses a backslash in a plain string depends on ``standard_conforming_strings`` of the session, which
+other sessions cannot read. A text with backslashes is parsed both ways, and whatever is a constant in one of them is
+replaced.
 """
 
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import hide_passwords
 
-# How much of a statement is fetched: it is cut to its final length after its constants are replaced.
+# Characters of a statement that are fetched. It is cut to its final length after its constants are replaced.
 FETCHED = 10000
 
 CONSTANT = "?"
 
-# What a position of the text belongs to. A comment is dropped, a constant is replaced.
+# Kinds of positions of the text. A comment is dropped, a constant (HIDDEN) is replaced.
 VISIBLE, COMMENT, HIDDEN = range(3)
 
-# In this order. A text may be cut off anywhere, so that the end of the text ends every token.
+# Tried in this order. A text may be cut off anywhere, so the end of the text ends every token.
 TOKEN = re.compile(
     r"""
       (?P<space>[ \t\r\n\f\v]+)
@@ -60,7 +61,8 @@ def without_literals(text: str) -> str:
     marks = _marks(text, PLAIN)
     if "\\" in text:
         marks = [max(pair) for pair in zip(marks, _marks(text, WITH_BACKSLASHES))]
-    parts, before = [], VISIBLE
+    parts: list[str] = []
+    before = VISIBLE
     for char, mark in zip(text, marks):
         if mark == VISIBLE:
             parts.append(char)
@@ -72,12 +74,13 @@ def without_literals(text: str) -> str:
 
 def _marks(text: str, string_end: re.Pattern[str]) -> list[int]:
     """Return the kind of each position of ``text``. ``string_end`` matches the rest of a plain string."""
-    marks, statement, position = [], _Statement(), 0
+    marks: list[int] = []
+    statement, position = _Statement(), 0
     while position < len(text):
-        token = TOKEN.match(text, position)
-        kind, end = token.lastgroup, token.end()
+        token = _match(TOKEN, text, position)
+        kind, end = str(token.lastgroup), token.end()
         if kind == "string":
-            end = string_end.match(text, end).end()
+            end = _match(string_end, text, end).end()
         elif kind == "dollar":
             end = _end_of(text, token.group(), end)
         elif kind == "block_comment":
@@ -95,13 +98,18 @@ def _marks(text: str, string_end: re.Pattern[str]) -> list[int]:
     return marks
 
 
+def _match(pattern: re.Pattern[str], text: str, position: int) -> re.Match[str]:
+    """Return the match at ``position`` of a pattern that matches any text."""
+    return cast("re.Match[str]", pattern.match(text, position))
+
+
 def _end_of(text: str, delimiter: str, start: int) -> int:
     found = text.find(delimiter, start)
     return len(text) if found < 0 else found + len(delimiter)
 
 
 def _end_of_comment(text: str, start: int) -> int:
-    """Return where the comment ends that begins before ``start``; comments nest."""
+    """Return the end of the comment that begins before ``start``. Comments nest."""
     depth = 1
     for limit in COMMENT_LIMIT.finditer(text, start):
         depth += 1 if limit.group() == "/*" else -1
@@ -114,15 +122,19 @@ class _Statement:
     """Finds values that are written like names: ``SET app.key = secret``, ``PASSWORD "secret"``."""
 
     def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
         self.words: list[str] = []
-        # Whether the name of a setting is being read, and whether what follows is its value.
+        # Whether the name of a setting is being read, and whether its value follows.
         self.setting = self.value = False
 
     def hides(self, kind: str, text: str) -> bool:
+        """Return whether the next token belongs to such a value."""
         if kind == "space" or kind.endswith("comment"):
             return self.value and self.words[-1] == CONSTANT
         if text == ";":
-            self.__init__()
+            self._restart()
             return False
         word = text.upper() if kind == "word" else None
         if self.value or self._is_password(kind, word):

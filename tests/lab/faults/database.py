@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes wrong in PostgreSQL."""
+"""Faults of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import fault
 
 
 def run_and_wait(connection, statement: str) -> threading.Thread:
-    """Run a statement that will not come back by itself, in a thread; whatever ends it is not news."""
+    """Run a statement that does not return by itself in a thread, and ignore its error."""
     import psycopg2
 
     def work() -> None:
@@ -27,13 +27,13 @@ def run_and_wait(connection, statement: str) -> threading.Thread:
 
 
 def wait_for_sessions(lab, condition: str, count: int) -> None:
-    """Wait until so many sessions fulfil a condition over pg_stat_activity."""
+    """Wait until ``count`` sessions fulfil a condition over pg_stat_activity."""
     statement = f"select count(*) from pg_stat_activity where {condition}"
     wait_until(lambda: int(lab.psql(statement)) >= count, f"{count} sessions where {condition}", 20)
 
 
 def forget_statements(lab, pattern: str) -> None:
-    """Take statements out of the server's statistics: what they waited for counts as their own time."""
+    """Remove statements from pg_stat_statements, which counts their waits as run time."""
     found = f"select userid, dbid, queryid from pg_stat_statements where query like '{pattern}'"
     lab.psql(f"select pg_stat_statements_reset(userid, dbid, queryid) from ({found}) as found")
 
@@ -45,7 +45,7 @@ def blocked_transaction(lab):
     root.cursor().execute("update artists set name = name where id = 1")
     waiting = [lab.postgres(application_name=f"lab waiter {number}") for number in range(3)]
     for connection in waiting:
-        # As an application that does its work and is done with it, once it is let through.
+        # Like an application that commits as soon as it gets the lock.
         connection.autocommit = True
     threads = [run_and_wait(connection, "update artists set name = name where id = 1") for connection in waiting]
     wait_for_sessions(lab, "application_name like 'lab waiter%' and wait_event_type = 'Lock'", 3)
@@ -78,7 +78,7 @@ def connections_exhausted(lab):
 
 @fault(fires=["database.long_query"])
 def long_query(lab):
-    """One query computes for ever."""
+    """One query runs forever."""
     connection = lab.postgres(application_name="lab report")
     thread = run_and_wait(
         connection, "select count(*) from generate_series(1, 10000000000) a where pg_sleep(0.1) is not null"
@@ -92,8 +92,8 @@ def long_query(lab):
 
 @fault(fires=["database.foreign_key_without_index"])
 def unindexed_foreign_key(lab):
-    """The index under a foreign key of analysis_results is gone, and the table is big enough to feel it."""
-    # One transaction: it happens as a whole or not at all.
+    """A foreign key of the large table analysis_results has no index."""
+    # One transaction.
     lab.psql(
         "drop index if exists analysis_results_track_id;"
         "insert into analysis_results (track_id, bpm, musical_key, confidence)"
@@ -110,7 +110,7 @@ def unindexed_foreign_key(lab):
 
 @fault(fires=["database.dead_tuples", "database.vacuum_overdue", "database.analyze_overdue"])
 def dead_tuples(lab):
-    """Updates have left three dead rows for each living one of `tracks`, and autovacuum is off for it."""
+    """`tracks` has three dead rows for each live one, and autovacuum is off for it."""
     try:
         lab.psql("alter table tracks set (autovacuum_enabled = false)")
         for _count in range(3):
@@ -124,7 +124,7 @@ def dead_tuples(lab):
 
 
 def flushed(lab, statement: str, times: int = 1, **options) -> None:
-    """Run a statement in a session of its own: what it did is in the statistics when the session has ended."""
+    """Run a statement in its own session and wait for its end, after which the statistics are up to date."""
     connection = lab.postgres(superuser=True, **options)
     connection.autocommit = True
     try:
@@ -153,9 +153,9 @@ def locks_held(lab):
 
 @fault(fires=["database.prepared_transaction_old", "database.blocked_by_server"])
 def prepared_transaction(lab):
-    """A prepared transaction has locked a row and was forgotten; a session waits for it."""
+    """A session waits for a row that a forgotten prepared transaction has locked."""
     if lab.psql("show max_prepared_transactions") == "0":
-        raise LabError("this server takes no prepared transactions (max_prepared_transactions = 0)")
+        raise LabError("prepared transactions are disabled on this server (max_prepared_transactions = 0)")
     flushed(lab, "begin; update artists set name = name where id = 2; prepare transaction 'lab forgotten'")
     waiting = lab.postgres(application_name="lab waiter")
     thread = run_and_wait(waiting, "update artists set name = name where id = 2")
@@ -169,7 +169,7 @@ def prepared_transaction(lab):
 
 @fault(fires=["database.statements_off"])
 def statements_off(lab):
-    """Somebody has dropped the extension pg_stat_statements."""
+    """The extension pg_stat_statements is dropped."""
     lab.psql("drop extension pg_stat_statements")
     yield
     lab.psql("create extension if not exists pg_stat_statements")
@@ -177,7 +177,7 @@ def statements_off(lab):
 
 @fault(fires=["database.slow_statement", "database.heavy_statement"])
 def slow_statement(lab):
-    """A statement that takes 25 ms was called 101 times."""
+    """A statement of 25 ms was called 101 times."""
     lab.psql("select pg_stat_statements_reset()")
     flushed(lab, "select pg_sleep(0.025)", times=101)
     yield
@@ -186,11 +186,11 @@ def slow_statement(lab):
 
 @fault(fires=["database.xmin_held", "database.xid_age"])
 def old_snapshot(lab):
-    """A session holds on to a snapshot from before the last two thousand transactions."""
+    """A session holds a snapshot that is two thousand transactions old."""
     connection = lab.postgres(application_name="lab snapshot")
     connection.set_session(isolation_level="REPEATABLE READ")
     connection.cursor().execute("select 1")
-    # Each round of the loop is a subtransaction, with a transaction ID of its own.
+    # Each iteration is a subtransaction with its own transaction ID.
     flushed(
         lab,
         "create temporary table burnt (n int);"
@@ -206,7 +206,7 @@ def shared_row_locks(lab):
     """Two sessions hold shared locks on the same two hundred rows."""
     holders = [lab.postgres(application_name="lab sharer") for _each in range(2)]
     holders[0].cursor().execute("select id from artists where id <= 200 for share")
-    # A lock taken in a subtransaction of its own makes a new group of holders each time.
+    # Each lock in its own subtransaction creates a new multixact ID.
     holders[1].cursor().execute(
         "do $$ begin for n in 1..200 loop begin perform from artists where id = n for share;"
         " exception when division_by_zero then null; end; end loop; end $$"
@@ -218,7 +218,7 @@ def shared_row_locks(lab):
 
 @fault(fires=["database.sequential_scans"])
 def missing_index(lab):
-    """A table of 20,000 rows was read from end to end sixty times."""
+    """A table of 20,000 rows had sixty sequential scans."""
     lab.psql("create table lab_scanned as select n as id from generate_series(1, 20000) n; analyze lab_scanned")
     flushed(lab, "select from lab_scanned where id = 1", times=60)
     yield
@@ -243,7 +243,7 @@ def duplicate_index(lab):
 
 @fault(fires=["database.invalid_index"])
 def invalid_index(lab):
-    """A unique index could not be built concurrently, and was left behind."""
+    """A concurrent build of a unique index failed on duplicates."""
     import psycopg2
 
     as_application(lab, "create table lab_twice as select 1 as id from generate_series(1, 2)")
@@ -254,12 +254,12 @@ def invalid_index(lab):
 
 
 def as_application(lab, statements: str) -> None:
-    """Run statements so that what they create is the application's."""
+    """Run statements as the role of the application."""
     lab.psql(f"set role tracktion_user; {statements}; reset role")
 
 
 def cut_off(lab, table: str, statement: str) -> None:
-    """Run a statement that waits for a transaction which has written to a table, until it is cut off."""
+    """Run a statement that waits for a transaction on a table, and cancel it."""
     import psycopg2
 
     writer = lab.postgres(application_name="lab writer")
@@ -271,7 +271,7 @@ def cut_off(lab, table: str, statement: str) -> None:
 
 @fault(fires=["database.invalid_index"])
 def interrupted_index(lab):
-    """An index was being built concurrently when somebody lost remaining_timeout."""
+    """A concurrent build of an index was cancelled."""
     as_application(lab, "create table lab_interrupted (id int)")
     cut_off(lab, "lab_interrupted", "create index concurrently lab_interrupted_id on lab_interrupted (id)")
     yield
@@ -280,7 +280,7 @@ def interrupted_index(lab):
 
 @fault(fires=["database.left_behind_index"])
 def interrupted_reindex(lab):
-    """An index was being rebuilt concurrently when somebody lost remaining_timeout."""
+    """A concurrent rebuild of an index was cancelled."""
     as_application(lab, "create table lab_rebuilt (id int); create index lab_rebuilt_id on lab_rebuilt (id)")
     cut_off(lab, "lab_rebuilt", "reindex index concurrently lab_rebuilt_id")
     yield
@@ -289,7 +289,7 @@ def interrupted_reindex(lab):
 
 @fault(fires=["database.cache_hit"])
 def cache_misses(lab):
-    """A table of twice the size of the cache is read again and again."""
+    """A table of twice the size of the cache is read many times."""
     lab.psql("select pg_stat_reset()")
     pages = int(lab.psql("select setting from pg_settings where name = 'shared_buffers'")) * 2
     lab.psql(
@@ -304,7 +304,7 @@ def cache_misses(lab):
 
 @fault(fires=["database.checkpoints_requested"])
 def requested_checkpoints(lab):
-    """A dozen checkpoints were requested, none came by its time."""
+    """Twelve checkpoints were requested, and none was timed."""
     name = "checkpointer" if int(lab.psql("show server_version_num")) >= 170000 else "bgwriter"
     lab.psql(f"select pg_stat_reset_shared('{name}')")
     flushed(lab, "checkpoint", times=12)
@@ -314,7 +314,7 @@ def requested_checkpoints(lab):
 
 @fault(fires=["database.temp_files"])
 def temporary_files(lab):
-    """A sort that does not fit into work_mem has written temporary files."""
+    """A sort that does not fit into work_mem wrote temporary files."""
     flushed(
         lab,
         "set work_mem = '64kB';select count(*) from (select from generate_series(1, 200000) n order by md5(n::text)) s",
@@ -325,7 +325,7 @@ def temporary_files(lab):
 
 @fault(fires=["database.deadlocks"])
 def deadlock(lab):
-    """Two transactions have locked the same two rows in opposite order."""
+    """Two transactions locked the same two rows in opposite order."""
     import psycopg2
 
     one, other = (lab.postgres(superuser=True, application_name="lab deadlock") for _each in range(2))
@@ -345,7 +345,7 @@ def deadlock(lab):
 
 
 def write_wal(lab, megabytes: int) -> None:
-    """Fill the WAL with so much."""
+    """Write ``megabytes`` of WAL."""
     lab.psql(
         "select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000)))"
         f" from generate_series(1, {megabytes})"
@@ -363,7 +363,7 @@ def forgotten_slot(lab):
 
 @fault(fires=["database.replication_lag"])
 def lagging_receiver(lab):
-    """A receiver of WAL is stopped and 60 MB behind."""
+    """A WAL receiver is stopped and 60 MB behind."""
     command = "mkdir -p /tmp/lab-wal && { pg_receivewal -D /tmp/lab-wal -U postgres >/dev/null 2>&1 & echo $!; }"
     pid = lab.exec("postgres", "bash", "-c", command).strip()
     try:
@@ -382,9 +382,9 @@ def lagging_receiver(lab):
 
 @fault(fires=["database.archive_failures"])
 def failing_archive(lab):
-    """The command that archives WAL fails."""
+    """archive_command fails."""
     if lab.psql("show archive_mode") == "off":
-        raise LabError("this server does not archive (archive_mode = off)")
+        raise LabError("archiving is disabled on this server (archive_mode = off)")
     before = lab.psql("show archive_command")
     failing = "select count(*) from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity')"
     lab.psql("alter system set archive_command = 'false'")
@@ -400,15 +400,14 @@ def failing_archive(lab):
 
 @fault(fires=["database.pending_restart"])
 def pending_restart(lab):
-    """max_worker_processes was raised, and the server not restarted."""
+    """max_worker_processes was increased without a restart."""
     before = lab.psql("show max_worker_processes")
     pending = "select count(*) from pg_settings where name = 'max_worker_processes' and pending_restart"
     lab.psql("alter system set max_worker_processes = 12")
     lab.psql("select pg_reload_conf()")
     wait_until(lambda: lab.psql(pending) == "1", "the setting to be pending", 10)
     yield
-    # The server forgets that it is to be restarted only when it reads the value that it runs with; without any value
-    # it would remember it again.
+    # pending_restart is cleared only when the file has the value in force. After RESET it would stay set.
     lab.psql(f"alter system set max_worker_processes = {before}")
     lab.psql("select pg_reload_conf()")
     wait_until(lambda: lab.psql(pending) == "0", "nothing to be pending", 10)
@@ -416,7 +415,7 @@ def pending_restart(lab):
 
 @fault(fires=["database.sequence_exhaustion"])
 def exhausted_sequence(lab):
-    """An integer column has used up 98 % of its numbers."""
+    """The sequence of an integer column is 98 % used."""
     as_application(lab, "create table lab_full (id serial); select setval('lab_full_id_seq', 2100000000)")
     yield
     lab.psql("drop table lab_full")

@@ -13,7 +13,7 @@ LIMITS = {
     "max_locks_per_transaction": 64,
     "max_prepared_transactions": 10,
     "locks": 704,
-    "roles": {"app": 4, "nobody": 0},
+    "roles": {"app": 4, "locked": 0},
     "databases": {"tracktion": 20},
 }
 CLIENT = {"backend_type": "client backend", "user": "app", "database": "tracktion"}
@@ -21,49 +21,49 @@ SENDER = {"backend_type": "walsender", "user": "app", "database": None}
 HIDDEN = {"backend_type": None, "user": "other", "database": "tracktion"}
 
 
-def test_only_clients_use_up_connections_and_the_reserved_are_not_for_them():
-    found = _pg_activity.connections(LIMITS, [CLIENT] * 9 + [SENDER])
+def test_connections_count_clients_and_exclude_reserved_ones():
+    found = _pg_activity.count_connections(LIMITS, [CLIENT] * 9 + [SENDER])
     assert (found["limit"], found["used"], found["ratio"]) == (90, 9, 0.1)
 
 
-def test_what_cannot_be_counted_is_null():
+def test_connections_are_null_if_sessions_are_hidden():
     for sessions in (None, [CLIENT, HIDDEN]):
-        found = _pg_activity.connections(LIMITS, sessions)
+        found = _pg_activity.count_connections(LIMITS, sessions)
         assert (found["used"], found["ratio"]) == (None, None)
-        limits = {row["name"]: row["used"] for row in _pg_activity.connection_limits(LIMITS, found, sessions)}
-        # Of a role none of whose sessions is hidden, all are counted.
-        counted = {"app": None, "nobody": None} if sessions is None else {"app": 1, "nobody": 0}
+        limits = {row["name"]: row["used"] for row in _pg_activity.list_limits(LIMITS, found, sessions)}
+        # Sessions of a role are counted if none of them is hidden.
+        counted = {"app": None, "locked": None} if sessions is None else {"app": 1, "locked": 0}
         assert limits == {"server": None, "tracktion": None, **counted}
 
 
-def test_hidden_processes_of_the_server_are_no_connections():
+def test_hidden_processes_of_the_server_do_not_count_as_connections():
     launcher = {"backend_type": None, "user": "postgres", "database": None}
     autovacuum = {"backend_type": None, "user": None, "database": "tracktion"}
-    assert _pg_activity.connections(LIMITS, [CLIENT, launcher, autovacuum])["used"] == 1
+    assert _pg_activity.count_connections(LIMITS, [CLIENT, launcher, autovacuum])["used"] == 1
 
 
 def test_limits_of_roles_and_databases():
     sessions = [CLIENT, CLIENT, SENDER]
-    found = _pg_activity.connection_limits(LIMITS, _pg_activity.connections(LIMITS, sessions), sessions)
+    found = _pg_activity.list_limits(LIMITS, _pg_activity.count_connections(LIMITS, sessions), sessions)
     assert [(row["scope"], row["name"], row["used"], row["ratio"]) for row in found] == [
         ("server", "server", 2, 2 / 90),
         ("database", "tracktion", 2, 0.1),
         ("role", "app", 2, 0.5),
-        # Nobody gets in: a limit of 0 is used up.
-        ("role", "nobody", 0, 1.0),
+        # A limit of 0 allows no connection: it is used up.
+        ("role", "locked", 0, 1.0),
     ]
 
 
-def test_pools_are_opened_once_per_worker():
+def test_each_worker_has_its_own_pool():
     pools = [
         {"service": "a", "pool_size": 20, "max_overflow": 30, "workers": 3},
         {"service": "b", "pool_size": 5, "max_overflow": 0, "workers": 1},
     ]
-    found = _pg_activity.pools(pools, 97)
+    found = _pg_activity.add_up_pools(pools, 97)
     assert found["services"] == [{"service": "a", "openable": 150}, {"service": "b", "openable": 5}]
     assert (found["openable"], found["ratio"]) == (155, 155 / 97)
-    assert _pg_activity.pools([], 97)["openable"] == 0
+    assert _pg_activity.add_up_pools([], 97)["openable"] == 0
 
 
-def test_the_lock_table_is_made_for_prepared_transactions_too():
-    assert _pg_activity.locks(LIMITS) == {"held": 704, "capacity": 7040, "ratio": 0.1}
+def test_lock_table_capacity_includes_prepared_transactions():
+    assert _pg_activity.count_locks(LIMITS) == {"held": 704, "capacity": 7040, "ratio": 0.1}

@@ -22,14 +22,14 @@ NAMED = {"pid": 7, "backend_start": 1763900000.123456, "transaction_start": None
     ("criteria", "option"),
     [({}, "pids"), ({"min_age": 60}, "pids"), ({"states": ["idle"]}, "min_age")],
 )
-def test_nobody_is_ended_who_is_not_named(criteria, option):
+def test_criteria_without_names_are_rejected(criteria, option):
     with pytest.raises(BadOption) as raised:
         _pg_end_sessions.check_criteria({"pids": [], "states": [], "min_age": None, **criteria})
     assert option in str(raised.value)
 
 
 @pytest.mark.parametrize("criteria", [{"pids": [NAMED]}, {"states": ["idle"], "min_age": 0.0}])
-def test_what_is_named_may_be_ended(criteria):
+def test_criteria_with_names_are_accepted(criteria):
     _pg_end_sessions.check_criteria({"pids": [], "states": [], "min_age": None, **criteria})
 
 
@@ -39,7 +39,7 @@ def test_what_is_named_may_be_ended(criteria):
         ({}, True),
         ({"pid": 8}, False),
         ({"backend_start": 1763900000.124}, False),
-        # A number that has been through JSON and a template.
+        # A number after JSON and a template.
         ({"backend_start": float("1763900000.1234560")}, True),
         ({"transaction_start": 1763900100.5}, True),
         ({"transaction_start": 1763900101.5}, False),
@@ -47,11 +47,11 @@ def test_what_is_named_may_be_ended(criteria):
         ({"state_start": 1763900200.26}, False),
     ],
 )
-def test_a_session_is_the_one_that_is_meant_by_all_times_given(named, same):
+def test_a_session_is_identified_by_all_given_times(named, same):
     assert _pg_end_sessions.is_named(SESSION, {**NAMED, **named}) is same
 
 
-def test_a_transaction_that_is_over_is_not_the_same():
+def test_a_session_whose_transaction_is_over_is_not_identified():
     assert not _pg_end_sessions.is_named({**SESSION, "transaction_start": None}, {**NAMED, "transaction_start": 1.0})
 
 
@@ -65,19 +65,19 @@ def test_a_transaction_that_is_over_is_not_the_same():
         ("terminate", "active", "terminate"),
     ],
 )
-def test_the_first_signal(mode, state, signal):
+def test_first_signal_by_mode_and_state(mode, state, signal):
     (planned,) = _pg_end_sessions.plan([{**SESSION, "state": state}], {"mode": mode, "max_sessions": 10})
     assert planned["signal"] == signal
     assert planned["result"] == ("planned" if signal else "nothing_to_cancel")
 
 
-def test_a_plan_is_capped():
+def test_a_plan_is_bounded():
     found = [{**SESSION, "pid": pid, "state": "active"} for pid in range(5)]
     assert len(_pg_end_sessions.plan(found, {"mode": "cancel", "max_sessions": 3})) == 3
 
 
 @pytest.mark.parametrize(
-    ("signal", "left", "over"),
+    ("signal", "remaining", "over"),
     [
         ("terminate", [], True),
         ("terminate", [{}], False),
@@ -86,25 +86,25 @@ def test_a_plan_is_capped():
         ("cancel", [{"transaction_start": None}], True),
         ("cancel", [{"transaction_start": 1763900500.0}], True),
         ("cancel", [{"state": "idle in transaction (aborted)"}], True),
-        # A query alone is cancelled, and its transaction lives on: not over.
+        # The query is cancelled, but the transaction is still open.
         ("cancel", [{"state": "idle in transaction"}], False),
     ],
 )
-def test_when_a_session_is_over(signal, left, over):
-    rows = [{**SESSION, "state": "active", **changes} for changes in left]
+def test_when_a_session_is_over(signal, remaining, over):
+    rows = [{**SESSION, "state": "active", **changes} for changes in remaining]
     assert _pg_end_sessions.is_over({**SESSION, "signal": signal}, rows) is over
 
 
-def test_a_result_tells_of_failures():
+def test_a_result_holds_failures():
     session = {**SESSION, "user": "u", "database": "d", "application": "a", "state": "active", "signal": "cancel"}
     ended = {**session, "result": "ended", "message": None}
     remains = {**session, "pid": 8, "result": "remains", "message": "still there"}
-    result = _pg_end_sessions.result([ended, remains], [ended, remains])
+    result = _pg_end_sessions.as_result([ended, remains], [ended, remains])
     assert result["failed"]
     assert result["changed"]
     assert "1 of 2" in result["msg"]
     assert "pid 8: still there" in result["msg"]
     assert result["diff"]["after"]["sessions"] == ["8 u@d a: active"]
-    assert "failed" not in _pg_end_sessions.result([ended], [ended])
+    assert "failed" not in _pg_end_sessions.as_result([ended], [ended])
     gone = {**session, "result": "gone", "message": None}
-    assert _pg_end_sessions.result([gone], [gone])["changed"] is False
+    assert _pg_end_sessions.as_result([gone], [gone])["changed"] is False

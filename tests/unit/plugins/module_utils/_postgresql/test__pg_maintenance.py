@@ -18,7 +18,7 @@ TIME = 1763900000.123456
 
 
 def action(kind, version=170000):
-    """An action without a server: what is asked here is decided by what was found."""
+    """Return an action without a server."""
     return kind(SimpleNamespace(connection=SimpleNamespace(server_version=version)), OPTIONS)
 
 
@@ -30,15 +30,15 @@ def action(kind, version=170000):
         ({"analyzed": None, "changed_rows": 0}, None, True),
         ({"analyzed": None, "changed_rows": 0}, 0.0, True),
         ({"analyzed": TIME, "changed_rows": 5000}, 0.0, False),
-        # A number that has been through JSON and a template.
+        # A number after JSON and a template.
         ({"analyzed": TIME, "changed_rows": 5000}, float("1763900000.1234560"), True),
         ({"analyzed": TIME + 0.01, "changed_rows": 5000}, TIME, False),
-        # Statistics that were reset since say nothing.
+        # Statistics were reset since.
         ({"analyzed": None, "changed_rows": 5000}, TIME, True),
     ],
 )
-def test_whether_a_table_is_to_be_analyzed(found, evidence, needed):
-    reason = action(actions.Analyze).unneeded({"analyzed": evidence}, found)
+def test_when_a_table_needs_analyze(found, evidence, needed):
+    reason = action(actions.Analyze).reason_not_needed({"analyzed": evidence}, found)
     assert (reason is None) is needed
 
 
@@ -51,8 +51,8 @@ def test_whether_a_table_is_to_be_analyzed(found, evidence, needed):
         ({"vacuumed": TIME, "dead_rows": 5000}, TIME, True),
     ],
 )
-def test_whether_a_table_is_to_be_vacuumed(found, evidence, needed):
-    reason = action(actions.Vacuum).unneeded({"vacuumed": evidence}, found)
+def test_when_a_table_needs_vacuum(found, evidence, needed):
+    reason = action(actions.Vacuum).reason_not_needed({"vacuumed": evidence}, found)
     assert (reason is None) is needed
 
 
@@ -60,13 +60,13 @@ def test_whether_a_table_is_to_be_vacuumed(found, evidence, needed):
     ("before", "after", "succeeded"),
     [(None, TIME, True), (TIME, TIME + 1, True), (TIME, TIME, False), (None, None, False), (TIME, None, False)],
 )
-def test_the_server_shows_that_it_was_done(before, after, succeeded):
+def test_success_is_a_newer_time_in_the_statistics(before, after, succeeded):
     vacuum = action(actions.Vacuum)
     assert vacuum.succeeded({"vacuumed": before}, {"vacuumed": after}) is succeeded
 
 
 @pytest.mark.parametrize(("before", "after"), [(5000, 0), (5000, 99), (5000, 2500), (0, 0)])
-def test_rows_that_have_died_since_are_no_failure(before, after):
+def test_newly_dead_rows_are_not_a_failure(before, after):
     assert action(actions.Vacuum).shortcoming({"dead_rows": before}, {"dead_rows": after}) is None
 
 
@@ -82,10 +82,10 @@ def test_rows_that_have_died_since_are_no_failure(before, after):
         (None, True, "failed"),
     ],
 )
-def test_what_a_failed_command_means(sqlstate, before_deadline, outcome):
+def test_result_of_a_failed_command(sqlstate, before_deadline, outcome):
     found = {"quoted": "public.i", "quoted_table": "public.t"}
-    failed = QueryFailed("no answer", sqlstate, "the server's words" if sqlstate else None)
-    result, message = actions.failure(failed, action(actions.Reindex), found, before_deadline)
+    failed = QueryFailed("no answer", sqlstate, "message of the server" if sqlstate else None)
+    result, message = actions.classify_failure(failed, action(actions.Reindex), found, before_deadline)
     assert result == outcome
     assert message
 
@@ -109,14 +109,14 @@ PRIVILEGES = {
         ({}, 170000, 'GRANT MAINTAIN ON public."T" TO keeper;'),
         ({}, 160000, "GRANT tracktion_user TO keeper;"),
         ({"superuser_owns": True, "owner": "postgres"}, 170000, "GRANT MAINTAIN"),
-        # Nobody is to become a superuser for this.
+        # The role must not become a superuser.
         ({"superuser_owns": True, "owner": "postgres"}, 160000, "login_user"),
     ],
 )
-def test_a_missing_privilege_is_named_with_what_grants_it(found, version, hint):
-    told = actions.missing_privilege(action(actions.Vacuum, version), {**PRIVILEGES, **found})
-    assert told is None if hint is None else hint in told
-    assert "GRANT postgres" not in (told or "")
+def test_a_missing_privilege_is_reported_with_its_grant(found, version, hint):
+    message = actions.missing_privilege(action(actions.Vacuum, version), {**PRIVILEGES, **found})
+    assert message is None if hint is None else hint in message
+    assert "GRANT postgres" not in (message or "")
 
 
 HOLDER = {
@@ -133,29 +133,29 @@ HOLDER = {
 
 
 @pytest.mark.parametrize(
-    ("holder", "outcome", "words"),
+    ("holder", "outcome", "text"),
     [
         ({}, "locked", "pid 7 (tracktion_user, migration, active) holds AccessExclusiveLock for 12 s"),
         ({"granted": False}, "locked", "waits for AccessExclusiveLock"),
         ({"maintains": True}, "already_running", "pid 7"),
-        # It has to wait itself.
+        # It waits itself.
         ({"maintains": True, "granted": False}, "locked", "waits for"),
         ({"backend_type": "autovacuum worker", "user": None, "application": "", "maintains": True},
          "already_running", "pid 7 (autovacuum worker, active)"),
-        # What is hidden from a role without pg_monitor.
+        # Hidden from a role without pg_monitor.
         ({"backend_type": None, "user": None, "application": None, "state": None, "seconds": None}, "locked",
          "pid 7 holds AccessExclusiveLock: "),
         ({"pid": None, "maintains": None}, "locked", "a prepared transaction holds AccessExclusiveLock"),
     ],
 )  # fmt: skip
-def test_who_is_in_the_way(holder, outcome, words):
-    result, message = actions.in_use({**HOLDER, **holder})
+def test_outcome_for_a_locked_object(holder, outcome, text):
+    result, message = actions.describe_lock({**HOLDER, **holder})
     assert result == outcome
-    assert words in message
+    assert text in message
 
 
-def test_who_has_been_in_the_way_and_is_gone():
-    assert actions.in_use(None, "WARNING: skipping") == ("locked", "WARNING: skipping")
+def test_outcome_if_the_lock_is_released_again():
+    assert actions.describe_lock(None, "WARNING: skipping") == ("locked", "WARNING: skipping")
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_who_has_been_in_the_way_and_is_gone():
         ({"action": "analyze", "tables": [{}], "indexes": [{}]}, None),
     ],
 )
-def test_what_is_named(options, named):
+def test_named_objects_must_fit_the_action(options, named):
     if named is None:
         with pytest.raises(BadOption):
-            _pg_maintenance.objects_of(options)
+            _pg_maintenance.named_objects(options)
     else:
-        assert len(_pg_maintenance.objects_of(options)) == named
+        assert len(_pg_maintenance.named_objects(options)) == named
 
 
 def entry(result, **fields):
@@ -182,14 +182,14 @@ def entry(result, **fields):
 
 
 @pytest.mark.parametrize("outcome", ["done", "planned", "not_needed", "already_running", "gone", "beyond_limit"])
-def test_what_is_no_failure(outcome):
-    assert "failed" not in _pg_maintenance.result([entry(outcome)])
+def test_results_that_are_no_failure(outcome):
+    assert "failed" not in _pg_maintenance.as_result([entry(outcome)])
 
 
 @pytest.mark.parametrize("outcome", _pg_maintenance.FAILURES)
-def test_what_is_a_failure_says_why_and_what_is_left_to_clear_away(outcome):
+def test_a_failure_has_its_reason_and_the_commands_for_what_it_left_behind(outcome):
     done = entry("done", name="other", changed=True)
-    result = _pg_maintenance.result([done, entry(outcome, left_behind=["public.t_ccnew"])])
+    result = _pg_maintenance.as_result([done, entry(outcome, left_behind=["public.t_ccnew"])])
     assert result["failed"]
     assert result["changed"]
     assert result["msg"].startswith("1 of 2 objects: public.t: %s: why" % outcome)

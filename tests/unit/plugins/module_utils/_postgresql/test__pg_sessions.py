@@ -13,7 +13,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _
 
 
 def session(pid, blocked_by=(), wait_seconds=None, **fields):
-    """A session as the query gives it."""
+    """Return a session as the query does."""
     found = dict.fromkeys((*_pg_sessions.IDENTITY, "lock_type", "lock_mode", "lock_relation", "leader_pid"))
     found.update(
         pid=pid, blocked_by=list(blocked_by), wait_seconds=wait_seconds, state="active", backend_type="client backend"
@@ -21,58 +21,63 @@ def session(pid, blocked_by=(), wait_seconds=None, **fields):
     return {**found, **fields}
 
 
-def trees(*sessions, prepared=()):
+def chains(*sessions, prepared=()):
     return {
-        tree["pid"]: (tree["waiting"], tree["waiting_directly"])
-        for tree in _pg_sessions.blocking(list(sessions), list(prepared), 20)
+        chain["pid"]: (chain["waiting"], chain["waiting_directly"])
+        for chain in _pg_sessions.find_blocking(list(sessions), list(prepared), 20)
     }
 
 
-def test_nobody_waits():
-    assert trees(session(1), session(2)) == {}
+def test_no_session_waits():
+    assert chains(session(1), session(2)) == {}
 
 
 def test_a_chain_has_one_root():
-    assert trees(session(1), session(2, [1]), session(3, [2]), session(4, [3, 2])) == {1: (3, 1)}
+    assert chains(session(1), session(2, [1]), session(3, [2]), session(4, [3, 2])) == {1: (3, 1)}
 
 
-def test_one_behind_two_roots_counts_for_both():
-    assert trees(session(1), session(2), session(3, [1, 2]), session(4, [3])) == {1: (2, 1), 2: (2, 1)}
+def test_a_session_behind_two_roots_counts_for_both():
+    assert chains(session(1), session(2), session(3, [1, 2]), session(4, [3])) == {1: (2, 1), 2: (2, 1)}
 
 
-def test_the_root_that_holds_up_most_comes_first():
-    found = _pg_sessions.blocking(
+def test_the_root_with_most_waiting_sessions_comes_first():
+    found = _pg_sessions.find_blocking(
         [session(1), session(2, [1], 9.0), session(5), session(6, [5], 1.0), session(7, [5], 2.0)], [], 20
     )
-    assert [(tree["pid"], tree["longest_wait_seconds"]) for tree in found] == [(5, 2.0), (1, 9.0)]
+    assert [(chain["pid"], chain["longest_wait_seconds"]) for chain in found] == [(5, 2.0), (1, 9.0)]
     assert [waiter["pid"] for waiter in found[0]["waiters"]] == [7, 6]
 
 
-def test_a_circle_is_stood_for_by_the_one_that_waits_longest():
+def test_a_cycle_is_represented_by_the_session_that_waits_longest():
     sessions = [session(1, [2], 1.0), session(2, [1], 5.0), session(3, [1], 0.5)]
-    (tree,) = _pg_sessions.blocking(sessions, [], 20)
-    assert (tree["pid"], tree["waiting"], tree["in_circle"]) == (2, 2, True)
+    (chain,) = _pg_sessions.find_blocking(sessions, [], 20)
+    assert (chain["pid"], chain["waiting"], chain["in_circle"]) == (2, 2, True)
 
 
-def test_a_parallel_worker_waits_in_the_name_of_its_leader():
-    assert trees(session(1), session(2, [1]), session(20, [1], leader_pid=2)) == {1: (1, 1)}
+def test_a_parallel_worker_counts_as_its_leader():
+    assert chains(session(1), session(2, [1]), session(20, [1], leader_pid=2)) == {1: (1, 1)}
 
 
 def test_a_prepared_transaction_is_a_root_without_a_session():
-    (tree,) = _pg_sessions.blocking([session(3, [0], 2.0)], [{"gid": "a"}, {"gid": "b"}], 20)
-    assert (tree["pid"], tree["waiting"], tree["prepared_gids"], tree["safe_action"]) == (0, 1, ["a", "b"], "resolve")
-    assert tree["user"] is None
+    (chain,) = _pg_sessions.find_blocking([session(3, [0], 2.0)], [{"gid": "a"}, {"gid": "b"}], 20)
+    assert (chain["pid"], chain["waiting"], chain["prepared_gids"], chain["safe_action"]) == (
+        0,
+        1,
+        ["a", "b"],
+        "resolve",
+    )
+    assert chain["user"] is None
 
 
-def test_a_blocker_that_is_gone_already_is_still_counted():
-    (tree,) = _pg_sessions.blocking([session(3, [77], 2.0)], [], 20)
-    assert (tree["pid"], tree["waiting"], tree["safe_action"]) == (77, 1, "unknown")
+def test_a_blocker_that_is_gone_is_still_counted():
+    (chain,) = _pg_sessions.find_blocking([session(3, [77], 2.0)], [], 20)
+    assert (chain["pid"], chain["waiting"], chain["safe_action"]) == (77, 1, "unknown")
 
 
 def test_waiters_are_bounded_and_counted():
-    (tree,) = _pg_sessions.blocking([session(1)] + [session(n, [1], float(n)) for n in range(2, 50)], [], 5)
-    assert tree["waiting"] == 48
-    assert [waiter["pid"] for waiter in tree["waiters"]] == [49, 48, 47, 46, 45]
+    (chain,) = _pg_sessions.find_blocking([session(1)] + [session(n, [1], float(n)) for n in range(2, 50)], [], 5)
+    assert chain["waiting"] == 48
+    assert [waiter["pid"] for waiter in chain["waiters"]] == [49, 48, 47, 46, 45]
 
 
 @pytest.mark.parametrize(
@@ -81,14 +86,14 @@ def test_waiters_are_bounded_and_counted():
         ({"state": "active"}, "cancel"),
         ({"state": "idle in transaction"}, "terminate"),
         ({"state": "idle in transaction (aborted)"}, "terminate"),
-        # It holds an advisory lock of its session.
+        # It holds a session-level advisory lock.
         ({"state": "idle"}, "terminate"),
         ({"backend_type": "autovacuum worker", "state": "active"}, "wait"),
         ({"backend_type": "walsender", "state": "active"}, "wait"),
         ({"backend_type": None, "state": None}, "unknown"),
     ],
 )
-def test_the_least_harm_that_frees_the_others(fields, action):
+def test_least_harmful_action(fields, action):
     assert _pg_sessions.safe_action(1, session(1, **fields)) == action
 
 
@@ -104,7 +109,7 @@ def test_the_least_harm_that_frees_the_others(fields, action):
         (None, None),
     ],
 )
-def test_passwords_are_blotted_out(query, shown):
+def test_passwords_are_hidden(query, shown):
     assert _redact.hide_passwords(query) == shown
 
 
@@ -120,5 +125,5 @@ def test_passwords_are_blotted_out(query, shown):
     ],
 )
 def test_only_a_comment_mutes(query, muted):
-    """The pattern is the server's to apply; it reads the same to Python."""
+    """The server applies the pattern. It has the same meaning in Python."""
     assert bool(re.search(_pg_sessions.MUTE_PATTERN, query)) is muted

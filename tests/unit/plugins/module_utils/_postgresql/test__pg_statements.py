@@ -22,7 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _
     ],
     ids=["1.7", "1.8", "1.11"],
 )
-def test_each_generation_of_the_extension_has_its_names(columns, total, reading):
+def test_column_names_of_each_version(columns, total, reading):
     names = _pg_statements.column_names(columns)
     assert names["total"] == total
     assert names["mean"] == total.replace("total", "mean")

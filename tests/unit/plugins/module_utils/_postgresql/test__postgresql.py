@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql
 
 
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
-        ('FATAL:  sorry, too many clients already', "too_many_clients"),
-        ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute", "too_many_clients"),
-        ('FATAL:  too many connections for role "tracktion_user"', "too_many_clients"),
+        ('FATAL:  sorry, too many clients already', "too_many_connections"),
+        ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+         "too_many_connections"),
+        ('FATAL:  too many connections for role "tracktion_user"', "too_many_connections"),
         ("FATAL:  the database system is starting up", "starting_up"),
         ("FATAL:  the database system is shutting down", "starting_up"),
         ("FATAL:  the database system is in recovery mode", "starting_up"),
@@ -28,29 +30,37 @@ from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _
          "authentication"),
         ('connection to server on socket "/run/.s.PGSQL.5432" failed: No such file or directory', "refused"),
         ("server does not support SSL, but SSL was required", "tls"),
-        ("SSL error: certificate verify failed", "tls"),
+        ("SSL error: certificate verify failed", "certificate"),
+        ('server certificate for "db" (and 1 other name) does not match host name "other"', "certificate"),
         ('root certificate file "/nowhere.pem" does not exist', "tls"),
-        ('could not translate host name "nowhere" to address: Name or service not known', "name"),
+        ('could not translate host name "nowhere" to address: Name or service not known', "name_resolution"),
         ("connection failed: No route to host", "no_route"),
         ("received invalid response to SSL negotiation: H", "protocol"),
         ("server closed the connection unexpectedly", "closed"),
-        ("FATAL:  something nobody has seen before", "failed"),
+        ("FATAL:  an unknown message", "failed"),
     ],
 )  # fmt: skip
-def test_a_message_is_told_apart(message, kind):
-    assert _postgresql.classify(message)[0] == kind
+def test_kind_of_a_message(message, kind):
+    assert _postgresql.classify(message) == kind
 
 
-def test_the_first_failure_counts_where_the_library_has_tried_twice():
-    """With ssl_mode=prefer it goes on without TLS after a wrong password, and reports what that gave as well."""
+def test_the_first_of_two_failures_counts():
+    """With ssl_mode=prefer the library tries again without TLS, and appends the second failure."""
     message = (
         'connection to server at "db", port 5432 failed: FATAL:  password authentication failed for user "x"\n'
         'connection to server at "db", port 5432 failed: FATAL:  no pg_hba.conf entry for host "h", no encryption'
     )
-    assert _postgresql.classify(message)[0] == "authentication"
-    assert _postgresql.classify(message.split("\n")[1])[0] == "no_hba_entry"
+    assert _postgresql.classify(message) == "authentication"
+    assert _postgresql.classify(message.split("\n")[1]) == "no_hba_entry"
 
 
-def test_every_cure_names_an_option_or_a_next_step():
-    for kind, _pattern, hint in _postgresql.CAUSES:
-        assert hint.endswith("."), kind
+@pytest.mark.parametrize("socket", ["", "/run/postgresql"])
+def test_every_kind_has_a_hint(socket):
+    for kind in [kind for kind, _pattern in _postgresql.MESSAGES] + ["no_answer", "failed"]:
+        assert _postgresql.hint_of(kind, {"login_unix_socket": socket}).endswith("."), kind
+    assert ("login_unix_socket" in _postgresql.hint_of("refused", {"login_unix_socket": socket})) is bool(socket)
+
+
+def test_only_two_kinds_are_special_to_postgresql():
+    kinds = {kind for kind, _pattern in _postgresql.MESSAGES}
+    assert kinds - set(_failures.KINDS) == {"no_hba_entry", "no_database"}

@@ -16,7 +16,7 @@ SECRET = "hunter2"
 @pytest.mark.parametrize(
     ("text", "normalised"),
     [
-        # Strings, in every notation that PostgreSQL has.
+        # Strings, in all notations of PostgreSQL.
         ("select 'hunter2'", "select ?"),
         ("select 'o''hunter2' as a", "select ? as a"),
         (r"select E'a\'hunter2' as a", "select ? as a"),
@@ -27,18 +27,18 @@ SECRET = "hunter2"
         ("select B'0101', x'1f', n'hunter2'", "select ?, ?, ?"),
         ("select 'a'\n  'hunter2' as b", "select ?\n  ? as b"),
         ("select E'a'\n 'b\\'hunter2' as b", "select ?\n ?"),
-        # Numbers, and what only looks like one.
+        # Numbers, and names with digits.
         ("select 4111111111111111, 1.5e-3, .5, 0x1F, 1_000, -7", "select ?, ?, ?, ?, ?, -?"),
         ("select $1, col1, a1.b2, t$2 from x9 limit 10", "select $1, col1, a1.b2, t$2 from x9 limit ?"),
         ("select a[1:2], 1::int, 12ab34", "select a[?:?], ?::int, ?"),
-        # Names stay as they are.
+        # Names are kept.
         ('select "hunter", U&"d" from "a\'b" where "c""d" = 1', 'select "hunter", U&"d" from "a\'b" where "c""d" = ?'),
         # Comments.
         ("select /* hunter2 /* nested */ hunter2 */ a -- hunter2\nfrom b", "select   a  \nfrom b"),
         ("/* no-alert hunter2 */ select a", "select a"),
         ("select a --hunter2", "select a"),
         ("select 'it''s -- no comment' /* 'hunter2 */ , b", "select ?   , b"),
-        # What is cut off by the server.
+        # Statements that the server has cut off.
         ("select 'hunter2", "select ?"),
         (r"select E'hunter2\ "[:-1], "select ?"),
         ("select $t$hunter2", "select ?"),
@@ -52,7 +52,7 @@ SECRET = "hunter2"
         ("do language plpgsql 'begin null; end'", "do language plpgsql ?"),
         ("create function f() returns int as $f$ select 'hunter2' $f$ language sql",
          "create function f() returns int as ? language sql"),
-        # Statements that pg_stat_statements keeps as they are.
+        # Statements that pg_stat_statements does not normalize.
         ("alter role a password 'hunter2' valid until 'infinity'", "alter role a password ? valid until ?"),
         ('ALTER ROLE a PASSWORD "hunter2" LOGIN', "ALTER ROLE a PASSWORD ? LOGIN"),
         ("create user a encrypted password hunter2 login", "create user a encrypted password ? login"),
@@ -72,7 +72,7 @@ SECRET = "hunter2"
          "create user mapping for a server s options (user ?, password ?)"),
         ("copy t from program 'curl -u a:hunter2 h' with (format csv)", "copy t from program ? with (format csv)"),
         ("begin; set a = hunter2; commit", "begin; set a = ?; commit"),
-        # A backslash ends a string, or does not: it depends on a setting that cannot be read.
+        # Whether a backslash escapes a quote depends on a setting that cannot be read.
         (r"select 'a\' , 'hunter2', b", "select ?"),
         (r"select 'a\'hunter2' , b", "select ?"),
         (r"select 'a\\' , b", "select ? , b"),
@@ -95,8 +95,7 @@ def test_constants_and_comments_are_hidden(text, normalised):
         "insert into t values ('a\\', 'hunter2', E'hunter2\\'hunter2', $$hunter2$$) /* hunter2 */",
     ],
 )
-def test_a_text_that_is_cut_anywhere_shows_no_part_of_a_secret(text):
-    """In pieces as well: of what is before the cut, nothing that is hidden in the whole text is shown."""
+def test_a_text_cut_at_any_position_shows_no_part_of_a_secret(text):
     for end in range(len(text)):
         assert "hunter" not in _sql_text.without_literals(text[:end]), text[:end]
 
