@@ -120,7 +120,7 @@ def test_the_other_printed_commands_are_accepted(redis8):
         assert client.config_get("slowlog-log-slower-than")["slowlog-log-slower-than"] == "10000"
     finally:
         client.config_set("slowlog-log-slower-than", 10000)
-    context = {"item": {"id": 1}, "measured": {"service": {"redis_cli": ["redis-cli", "-h", redis8.server.address]}}}
+    context = {"item": {"id": 1, "error": "NOPERM"}, "measured": {"service": {"redis_cli": ["redis-cli", "-h", redis8.server.address]}}}
     wanted = {"cache." + name for name in ("peak_memory", "rejected_connections", "rdb_save_old", "error_replies")}
     rows = [row for row in _areas.find(["cache"])[0].rows("checks") if row["id"] in wanted]
     script = [command for row in rows for command in commands(_rows.render(row["hint"], context))]
