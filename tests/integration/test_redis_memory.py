@@ -297,7 +297,7 @@ def album_keys(found):
 
 
 def test_only_matching_keys_without_a_time_to_live_are_deleted(each_redis, tmp_path):
-    list_path = tmp_path / "gone.jsonl"
+    list_path = tmp_path / "deleted.jsonl"
     wanted = {"state": "deleted", "delete": {"pattern": "album:*", "idle_seconds": 0, "list_path": str(list_path)}}
     with album_keys(each_redis) as client:
         beats = []
@@ -311,8 +311,8 @@ def test_only_matching_keys_without_a_time_to_live_are_deleted(each_redis, tmp_p
                 assert beats == [(True, 3, 6)]
         assert beats == [(True, 3, 6), (True, 3, 3), (False, 0, 3), (False, 0, 3)]
         assert sorted(client.keys()) == [b"album:expires", b"albums", b"other:album:"]
-    gone = [json.loads(line) for line in list_path.read_text().splitlines()]
-    assert {bytes.fromhex(entry["hex"]) for entry in gone} == {b"album:1", b"album:3", b"album:\xff\n"}
+    deleted = [json.loads(line) for line in list_path.read_text().splitlines()]
+    assert {bytes.fromhex(entry["hex"]) for entry in deleted} == {b"album:1", b"album:3", b"album:\xff\n"}
     assert os.stat(list_path).st_mode & 0o777 == 0o600
 
 

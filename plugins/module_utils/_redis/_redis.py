@@ -111,7 +111,7 @@ PING_STATUS = {
 class Rejection(NamedTuple):
     """What an error reply means that makes the connection useless.
 
-    ``hint`` contains ``{cli}`` where the command line of redis-cli goes. ``message`` replaces the text of the server.
+    In ``hint``, ``{cli}`` stands for redis-cli with its options. ``message`` replaces the text of the server.
     """
 
     kind: str
@@ -369,7 +369,7 @@ def _log_in(options: Options) -> Client:
     redis, hiredis = require("redis"), require("hiredis")
     timeout = options["timeout"]
     whole = Deadline(options["deadline"])
-    # The deadline of the measurement cuts a late attempt short: then no answer says nothing about the server.
+    # If the deadline shortens the attempt, a missing answer does not mean that the server failed.
     hurried = whole.too_short(timeout)
     seconds = whole.step(timeout)
     attempt = Deadline(seconds)
@@ -410,7 +410,7 @@ class _Attempt:
 
     def run(self, redis: Any, options: Options, deadline: Deadline) -> None:
         try:
-            # redis-py resolves the name again, but does not say which of the two steps took the time.
+            # redis-py resolves the name again, but does not report which of the two steps took the time.
             socket.getaddrinfo(options["login_host"], options["login_port"], type=socket.SOCK_STREAM)
             self.error = socket.timeout()
             self.connection = _connection(redis, options, deadline.remaining() or 0.001)

@@ -94,14 +94,14 @@ class Survey:
         """Add names and their answers. A name without a key does not count."""
         self.drawn[database] = self.drawn.get(database, 0) + len(names)
         # Loops in C wherever possible: there can be millions of names.
-        separator, gone = self.separator, 0
+        separator, missing = self.separator, 0
         by_group: dict[tuple[bytes, bytes | None], list[tuple[int | None, int | None, bytes]]] = {}
         none = itertools.repeat(None)
         sized = "bytes" in answers
         for name, size, ttl, kind in zip(names, *(answers.get(column, none) for column in ("bytes", "ttl", "type"))):
             if ttl == -2 or kind == b"none" or (sized and size is None):
                 # The key has expired, or was deleted, since SCAN returned its name.
-                gone += 1
+                missing += 1
                 continue
             head, found, _rest = name.partition(separator)
             key = (head if found else b"", kind)
@@ -109,7 +109,7 @@ class Survey:
                 by_group[key].append((size, ttl, name))
             except KeyError:
                 by_group[key] = [(size, ttl, name)]
-        self.seen[database] = self.seen.get(database, 0) + len(names) - gone
+        self.seen[database] = self.seen.get(database, 0) + len(names) - missing
         for (prefix, kind), rows in by_group.items():
             self._add_group(database, prefix, kind, rows)
 

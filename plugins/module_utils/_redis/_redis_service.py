@@ -284,7 +284,7 @@ def build_latency(
     ``own`` are the entries of the slow log of this collection. An event whose latest command is one of them is left
     out: the earlier commands of the event are unknown.
     """
-    ours = {(entry[1], entry[2] // 1000) for entry in own}
+    own_commands = {(entry[1], entry[2] // 1000) for entry in own}
     millis = integer(settings, "latency-monitor-threshold")
     events = [
         {
@@ -295,7 +295,7 @@ def build_latency(
             "worst_seconds": each[3] / 1000.0,
         }
         for each in reply
-        if not (each[0] in (b"command", b"fast-command") and (each[1], each[2]) in ours)
+        if not (each[0] in (b"command", b"fast-command") and (each[1], each[2]) in own_commands)
     ]
     events.sort(key=lambda event: -event["worst_seconds"])
     # Without the server's clock (INFO) there are no ages.

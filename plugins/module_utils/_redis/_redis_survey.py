@@ -37,7 +37,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types 
 # Column -> the command for each key, up to the name of the key.
 QUERIES = {"bytes": ("MEMORY", "USAGE"), "ttl": ("PTTL",), "type": ("TYPE",)}
 # Column -> the answer for a key that no longer exists.
-GONE = {"bytes": None, "ttl": -2, "type": b"none"}
+MISSING = {"bytes": None, "ttl": -2, "type": b"none"}
 
 COUNT_FIRST, COUNT_LEAST, COUNT_MOST = 1, 10, 1000
 # A longer step halves COUNT; one shorter than half of it doubles COUNT.
@@ -314,6 +314,6 @@ def split_replies(columns: Sequence[str], replies: list[Reply], result: Survey) 
                 raise errors[0]
             result.denied["keys"] = errors[0]
             flags = [flag or isinstance(reply, ReplyError) for flag, reply in zip(flags, found)]
-            found = [GONE[column] if isinstance(reply, ReplyError) else reply for reply in found]
+            found = [MISSING[column] if isinstance(reply, ReplyError) else reply for reply in found]
         answers[column] = found
     return answers, flags

@@ -216,26 +216,26 @@ def test_a_failure_to_connect_is_kept_for_the_process(no_connections):
 
 def serve(listener, replies):
     """Answer the commands of one connection with ``replies``. Return the thread and the list of received commands."""
-    asked = []
+    received = []
 
     def work():
         connection, _address = listener.accept()
         with connection:
             for reply in replies:
-                asked.append(connection.recv(65536))
+                received.append(connection.recv(65536))
                 connection.sendall(reply)
-            asked.append(connection.recv(65536))
+            received.append(connection.recv(65536))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    return thread, asked
+    return thread, received
 
 
 HELLO = b"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$2\r\nid\r\n:7\r\n"
 
 
 def test_a_log_in_sends_nothing_but_hello_with_a_name_and_ping(listener, no_connections):
-    thread, asked = serve(listener, [HELLO, b"+PONG\r\n"])
+    thread, received = serve(listener, [HELLO, b"+PONG\r\n"])
     client = _redis.connect(
         options(login_port=listener.getsockname()[1], login_user="someone", login_password="secret")
     )
@@ -245,19 +245,19 @@ def test_a_log_in_sends_nothing_but_hello_with_a_name_and_ping(listener, no_conn
     thread.join(5)
     login = b"$4\r\nAUTH\r\n$7\r\nsomeone\r\n$6\r\nsecret\r\n"
     hello = b"*7\r\n$5\r\nHELLO\r\n$1\r\n2\r\n" + login + b"$7\r\nSETNAME\r\n$13\r\ntracktion-ops\r\n"
-    assert asked == [hello, b"*1\r\n$4\r\nPING\r\n", b""]
+    assert received == [hello, b"*1\r\n$4\r\nPING\r\n", b""]
 
 
 def test_auth_logs_in_if_hello_is_unknown_and_no_password_is_quoted(listener, no_connections):
     quoting = b"-ERR unknown command `%s`, with args beginning with: `2`, `AUTH`, `default`, `hunter2!`\r\n"
-    thread, asked = serve(listener, [quoting % b"HELLO", b"+OK\r\n", b"+PONG\r\n", quoting % b"INFO"])
+    thread, received = serve(listener, [quoting % b"HELLO", b"+OK\r\n", b"+PONG\r\n", quoting % b"INFO"])
     client = _redis.connect(options(login_port=listener.getsockname()[1], login_password="hunter2!"))
     with pytest.raises(_redis.ReplyError) as caught:
         client.ask("INFO")
     assert "hunter2" not in str(caught.value)
     client.close()
     thread.join(5)
-    assert asked[1] == b"*2\r\n$4\r\nAUTH\r\n$8\r\nhunter2!\r\n"
+    assert received[1] == b"*2\r\n$4\r\nAUTH\r\n$8\r\nhunter2!\r\n"
 
 
 def test_a_denied_command_is_sent_once(pair):

@@ -74,7 +74,7 @@ def test_the_defaults_need_not_be_in_the_file():
 
 
 @pytest.mark.parametrize(
-    ("persisted", "file", "failure", "says"),
+    ("persisted", "file", "failure", "expected"),
     [
         (False, None, None, "--maxmemory 5 "),
         (False, "/etc/redis.conf", "ERR Permission denied", "Permission denied"),
@@ -82,9 +82,9 @@ def test_the_defaults_need_not_be_in_the_file():
         (False, "/etc/redis.conf", None, "persist is false"),
     ],
 )
-def test_the_hint_contains_the_file_or_the_flag(persisted, file, failure, says):
+def test_the_hint_contains_the_file_or_the_flag(persisted, file, failure, expected):
     text = change.persist_hint(persisted, file, settings(5), failure)
-    assert says in text
+    assert expected in text
     assert file is None or file in text
 
 

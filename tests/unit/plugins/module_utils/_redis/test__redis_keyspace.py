@@ -43,9 +43,9 @@ def test_keys_are_summed_up_by_prefix_and_type():
     assert [entry[0] for entry in sorted(result.biggest, reverse=True)] == [300, 100]
 
 
-@pytest.mark.parametrize("gone", [(None, -2, b"none"), (50, -2, b"none"), (50, 10, b"none"), (None, -1, b"string")])
-def test_a_key_that_no_longer_exists_is_left_out(gone):
-    result = survey_of([b"a:1"], answers(gone))
+@pytest.mark.parametrize("answer", [(None, -2, b"none"), (50, -2, b"none"), (50, 10, b"none"), (None, -1, b"string")])
+def test_a_key_that_no_longer_exists_is_left_out(answer):
+    result = survey_of([b"a:1"], answers(answer))
     assert (result.groups, result.biggest) == ({}, [])
     assert (result.drawn, result.seen) == ({0: 1}, {0: 0})
 
