@@ -19,38 +19,38 @@ options:
     type: int
     default: 6379
   login_user:
-    description: ACL user to log in as. Without it, O(login_password) is that of the user C(default).
+    description: ACL user. Without it, O(login_password) is the password of the user C(default).
     type: str
   login_password:
-    description: Password to log in with.
+    description: Password of the user.
     type: str
   tls:
     description: Whether to connect over TLS.
     type: bool
     default: false
   validate_certs:
-    description: Whether the server's certificate must be signed by a known authority and name O(login_host).
+    description: Whether the server's certificate must be signed by a trusted authority and contain O(login_host).
     type: bool
     default: true
   ca_certs:
-    description: File with the certificates of the authorities to trust. Without it, those that the system trusts.
+    description: File with the certificates of trusted authorities. Without it, the authorities that the system trusts.
     type: path
   client_cert_file:
-    description: File with the certificate to show to the server, in PEM format.
+    description: File with the client certificate, in PEM format.
     type: path
   client_key_file:
-    description: File with the key of O(client_cert_file), where that file does not hold it.
+    description: File with the key of O(client_cert_file), if that file does not contain it.
     type: path
   timeout:
-    description: Seconds to wait for the connection with its log-in, and for each reply.
+    description: Timeout in seconds for connecting and logging in, and for each reply.
     type: float
     default: 3.0
   deadline:
-    description: Seconds within which everything is over. What could not be read by then is named in RV(ignore:unknown).
+    description: Limit in seconds for the whole measurement. Parts that are not read by then are listed in RV(ignore:unknown).
     type: float
     default: 15.0
   top:
-    description: The most rows of each list that can grow without bound.
+    description: Maximum number of rows of each list that can grow without bound.
     type: int
     default: 20
 requirements:
@@ -58,7 +58,7 @@ requirements:
   - hiredis >= 1.0
 notes:
   - Tested with Redis 7.0 and 8.0.
-  - Commands that the user's ACL forbids are no failure of a measurement. What they would have told is null and named in C(unknown), with the
-    command that allows it. A forbidden command is sent once, as the server notes each refusal in its ACL LOG.
-  - The connection is named C(tracktion-ops).
+  - A command that the ACL denies does not make the measurement fail. The parts that need it are null and listed in C(unknown), with the
+    command that allows it. A denied command is sent once, because the server logs each denial in its ACL LOG.
+  - The name of the connection is C(tracktion-ops).
 """

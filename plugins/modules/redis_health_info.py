@@ -10,9 +10,9 @@ module: redis_health_info
 short_description: Measure how a Redis server serves its clients
 version_added: "0.1.0"
 description:
-  - Measures what a Redis server answers, its look-ups, evictions, slow commands, latency events, persistence, clients and replication.
-  - Counters are read twice, O(sample_seconds) apart, so that rates are those of now, not the mean since the server's start.
-  - Never runs MONITOR. The slow log, latency events and command statistics say the same at no cost to the server.
+  - Measures the status, look-ups, evictions, slow commands, latency events, persistence, clients and replication of a Redis server.
+  - Reads the counters twice, O(sample_seconds) apart, so that rates are current, not the mean since the start of the server.
+  - Never runs MONITOR. The slow log, latency events and command statistics have the same information at no cost for the server.
   - A server that cannot be reached is reported in RV(error), and the task does not fail.
 author:
   - The tracktion.ops maintainers (@tracktion)
@@ -27,7 +27,7 @@ options:
     type: float
     default: 1.0
   show_key_names:
-    description: Whether the slow log shows names of keys. If V(false), only the number of a command's arguments. Values are never shown.
+    description: Whether the slow log contains names of keys. If V(false), it contains the number of arguments only. It never contains values.
     type: bool
     default: true
 seealso:
@@ -42,7 +42,7 @@ EXAMPLES = r"""
     tls: true
   register: redis_health
 
-- name: Stop where it cannot be reached, with the reason
+- name: Fail with the reason if the server cannot be reached
   ansible.builtin.assert:
     that: redis_health.reachable
     fail_msg: "{{ redis_health.error.message }}. {{ redis_health.error.hint }}"
@@ -50,65 +50,67 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the server let us in. Null if O(deadline) was over before, which says nothing about the server.
+  description: Whether the connection and the log-in succeeded. Null if O(deadline) left too little time to find out.
   returned: always
   type: bool
   sample: true
 error:
   description:
     - Why the server cannot be reached, as C(kind), C(message) and C(hint); else null.
-    - C(kind) is one of V(refused), V(timeout), V(name), V(network), V(closed), V(tls), V(certificate), V(not_redis), V(no_password),
-      V(wrong_password), V(protected_mode), V(max_clients), V(busy), V(error), V(deadline).
+    - C(kind) is one of V(refused), V(timeout), V(no_answer), V(name_resolution), V(no_route), V(closed), V(tls), V(certificate), V(protocol),
+      V(authentication), V(too_many_connections), V(failed), V(deadline), or of Redis only V(protected_mode) (the server has no password, so it
+      accepts local connections only) and V(busy) (a script or function blocks the server).
   returned: always
   type: dict
   sample: null
 unknown:
   description:
-    - The parts that could not be read, as C(part) and C(reason). C(hint), where there is one, is the command that allows it.
-    - 'C(PART.*) is about entries of a list, or fields of a mapping, that are null.'
+    - The parts that could not be read, as C(part), C(reason) and sometimes C(hint), the command that allows it.
+    - 'C(PART.*) stands for null entries of a list, or null fields of a mapping.'
   returned: always
   type: list
   elements: dict
   sample: []
 identity:
-  description: What tells the server from all others, V(redis:) and its C(run_id). Null where it cannot be read.
+  description: The identity of the server, V(redis:) and its C(run_id). Null if it cannot be read.
   returned: always
   type: str
   sample: redis:6d20629e7cbd8db3007d3fba8b8098825ba1612a
 redis_cli:
   description:
-    - The words of a command line that reaches the server. It takes the password from the environment variable E(REDISCLI_AUTH).
-    - Null where the server cannot be reached.
+    - The words of a redis-cli command line for the server. It reads the password from the environment variable E(REDISCLI_AUTH).
+    - Null if the server cannot be reached.
   returned: always
   type: list
   elements: str
   sample: [redis-cli, -h, redis.example.org]
 ping:
   description:
-    - What the server answered to PING after the log-in. Null where the user may not run PING.
+    - The answer to PING after the log-in. Null if the ACL denies PING.
     - C(status) is V(ok), V(loading), V(misconf), V(replica_without_primary) or V(too_few_replicas).
-      C(message) is the error reply, else null. C(seconds) is how long log-in and PING took.
+      C(message) is the error reply, else null. C(seconds) is the time of log-in and PING.
   returned: always
   type: dict
   sample: {status: ok, message: null, seconds: 0.000412}
 server:
   description:
     - Version and state of the server.
-    - C(loading) is null, or while the server reads its data from disk C(loaded_bytes), C(total_bytes), C(loaded_ratio) and C(eta_seconds).
+    - C(loading) is null, except while the server loads its data from disk. Then it has C(loaded_bytes), C(total_bytes), C(loaded_ratio) and
+      C(eta_seconds).
   returned: always
   type: dict
   sample: {version: 7.0.15, mode: standalone, config_file: /etc/redis/redis.conf, uptime_seconds: 86400, loading: null}
 load:
   description:
-    - Work done in the interval. C(cpu_ratio) is of one core, as commands run in one thread.
-    - C(latest_fork_seconds) is how long the last fork for a snapshot stopped the server.
+    - Load in the interval. C(cpu_ratio) is the share of one core, because commands run in one thread.
+    - C(latest_fork_seconds) is the time that the last fork for a snapshot blocked the server.
   returned: always
   type: dict
   sample: {interval_seconds: 1.002, operations_per_second: 412.3, cpu_ratio: 0.0312, latest_fork_seconds: 0.000911}
 lookups:
   description:
     - Look-ups of keys in the interval and since the start of the counters.
-    - The look-ups that TYPE, PTTL and OBJECT IDLETIME make are taken off. They read no value, and M(tracktion.ops.redis_memory) makes them.
+    - Look-ups by TYPE, PTTL and OBJECT IDLETIME are not counted. They read no value, and M(tracktion.ops.redis_memory) runs them.
   returned: always
   type: dict
   contains:
@@ -124,15 +126,15 @@ lookups:
     interval: {hit_count: 180, miss_count: 20, lookup_count: 200, ratio: 0.9, seconds: 1.002}
     since_start: {hit_count: 95012, miss_count: 5001, lookup_count: 100013, ratio: 0.949997}
 evictions:
-  description: Keys evicted to make room, and keys expired, since the start and in the interval; the eviction C(policy).
+  description: Evicted and expired keys, since the start and in the interval, and the eviction C(policy).
   returned: always
   type: dict
   sample: {evicted_count: 0, evicted_in_interval: 0, evicted_per_second: 0.0, expired_count: 12, expired_per_second: 0.0, policy: allkeys-lru}
 commands:
   description:
-    - Command statistics, without the command of this module that falls into the interval. C(top) are the commands that took the server most time
-      in the interval, then since the start; C(total) counts all.
-    - C(busy_ratio) is the share of the interval the server spent in the command.
+    - Command statistics, without the command of this module in the interval. C(top) are the commands that took most time in the interval, then
+      since the start; C(total) is the number of all commands.
+    - C(busy_ratio) is the share of the interval that the server spent in the command.
   returned: always
   type: dict
   sample:
@@ -149,12 +151,12 @@ errors:
   sample: [{error: OOM, count: 12, in_interval: 2, per_second: 1.996}]
 slow_log:
   description:
-    - The newest entries of the slow log, without those of this collection, which C(own_count) counts. C(threshold_seconds) is null where the log
-      is off or CONFIG GET is refused. C(length) counts all entries, and is null where SLOWLOG LEN is refused.
-    - C(line) is the command with names of keys, and the number and size of its other arguments; values are not shown. It is escaped and cut, and
-      what looks like a secret in a name is hidden.
-    - C(commands) are the newest 128 entries by command, the slowest first. It is null where their age is not known, and where there are no entries
-      because the log is off or may be off.
+    - The newest entries of the slow log, without those of this collection, which C(own_count) counts. C(threshold_seconds) is null if the log is
+      off or CONFIG GET is denied. C(length) is the number of all entries, null if SLOWLOG LEN is denied.
+    - C(line) is the command with names of keys, and the number and size of its other arguments, without values. It is escaped and cut, and secrets
+      in names are hidden.
+    - C(commands) are the newest 128 entries by command, the slowest first. Null if their age is unknown, or if there are no entries and the log is
+      off or its setting is unknown.
   returned: always
   type: dict
   sample:
@@ -167,15 +169,15 @@ slow_log:
       - {command: SMEMBERS, entry_count: 3, latest_age_seconds: 12.1, worst_seconds: 0.212, worst_line: SMEMBERS artists}
 latency:
   description:
-    - Events of the latency monitor, worst first, without those that commands of this collection made. Null where the server's clock is not known.
-    - C(threshold_seconds) is null where the monitor is off, which is its default, or CONFIG GET is refused.
+    - Events of the latency monitor, worst first, without those of this collection. C(events) is null if the server's clock is unknown.
+    - C(threshold_seconds) is null if the monitor is off, which is its default, or CONFIG GET is denied.
   returned: always
   type: dict
   sample: {threshold_seconds: 0.1, events: [{event: command, at: 1767225600.0, age_seconds: 12.1, latest_seconds: 0.212, worst_seconds: 0.4}]}
 persistence:
   description:
     - State of snapshots (C(rdb)) and of the append-only file (C(aof)).
-    - C(rdb.enabled) says whether save rules are set, null where CONFIG GET is refused.
+    - C(rdb.enabled) is true if save rules are set, null if CONFIG GET is denied.
   returned: always
   type: dict
   sample:
@@ -185,9 +187,9 @@ persistence:
       pending_fsyncs: null, delayed_fsyncs: null}
 clients:
   description:
-    - Connections against maxclients, refused and blocked ones.
-    - C(buffers) are the clients that take most memory, without those of this collection. It is null, as is C(longest_blocked_seconds), where there
-      are more than 5000 clients or CLIENT LIST is refused.
+    - Connections and maxclients, rejected connections and blocked clients.
+    - C(buffers) are the clients that take most memory, without those of this collection. It and C(longest_blocked_seconds) are null if there are
+      more than 5000 clients or CLIENT LIST is denied.
       C(kind) is V(normal), V(pubsub), V(replica) or V(primary).
   returned: always
   type: dict
@@ -206,7 +208,7 @@ clients:
          idle_seconds: 0, output_bytes: 0, query_bytes: 26, total_bytes: 22298}
 replication:
   description:
-    - C(role) is V(primary) or V(replica). The fields from C(link_up) to C(primary) are those of a replica, and null on a primary.
+    - C(role) is V(primary) or V(replica). The fields from C(link_up) to C(primary) are null on a primary.
     - C(replicas) are the replicas of this server with their lag.
   returned: always
   type: dict
@@ -220,8 +222,8 @@ replication:
     replicas: [{address: "10.0.0.8:6379", state: online, lag_seconds: 0, lag_bytes: 0}]
 host:
   description:
-    - Settings of the kernel that bear on Redis. They are null where the server's process is not on the host the module runs on, which C(local) says.
-    - Null where INFO is refused.
+    - Settings of the kernel that affect Redis. They are null if the server's process is not on the host of the module (C(local) is false).
+    - Null if INFO is denied.
   returned: always
   type: dict
   sample: {transparent_hugepage: madvise, overcommit_memory: 1, local: true}
@@ -234,7 +236,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_mo
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._redis_health_info import ARGUMENT_SPEC, measure
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(measure, module.params))
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: redis_memory
-short_description: Measure and bound the memory of a Redis server
+short_description: Measure and limit the memory of a Redis server
 version_added: "0.1.0"
 description:
-  - Measures what a Redis server's memory is used for, against O(maxmemory) and against the memory its container or host has, and which
-    prefixes and types of keys take it.
-  - Ensures O(maxmemory) and O(maxmemory_policy), without evicting keys unless told to.
-  - Deletes keys that are named by a pattern, never all keys.
-  - Never runs KEYS or MONITOR. Keys are read by SCAN, MEMORY USAGE (with its default of 5 samples), PTTL and TYPE, in pipelines that the
-    server works off in pieces. None of these touches the idle time or the frequency of a key. The number of keys of a step is adapted so that
-    one takes about 20 ms at most, after each step comes a pause, and reading ends early if the server is busy.
-  - Keys that expire or are deleted meanwhile are left out.
-  - When measuring, a server that cannot be reached is reported in RV(error), and the task does not fail. When acting, it fails.
+  - Measures the memory of a Redis server, its limits (maxmemory, and the memory of its container or host), and the memory of its keys by prefix
+    and type.
+  - Ensures O(maxmemory) and O(maxmemory_policy), and evicts keys only with O(allow_eviction=true).
+  - Deletes keys by a pattern, never all keys.
+  - Never runs KEYS or MONITOR. Keys are read by SCAN, MEMORY USAGE (with its default of 5 samples), PTTL and TYPE, in small pipelines. None of
+    these changes the idle time or the frequency of a key. The number of keys of a step is adapted so that a step takes about 20 ms at most, there
+    is a pause after each step, and reading ends early if the server is busy.
+  - Keys that expire or are deleted while they are read are left out.
+  - With O(state=measured), a server that cannot be reached is reported in RV(error), and the task does not fail. With other states it fails.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -29,7 +29,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Whether the server can rewrite its configuration file is only known once it has tried.
+      - Check mode cannot predict whether the server can rewrite its configuration file.
   diff_mode:
     support: full
   idempotent:
@@ -39,19 +39,19 @@ options:
     description:
       - V(measured) only measures.
       - V(configured) ensures O(maxmemory) and O(maxmemory_policy), then measures.
-      - V(deleted) deletes the keys that O(delete) names, then measures.
+      - V(deleted) deletes the keys that O(delete) selects, then measures.
     type: str
     choices: [measured, configured, deleted]
     default: measured
   maxmemory:
     description:
-      - The memory the server may use, as V(1gb), V(512mb) or a number of bytes. As in C(redis.conf), V(1gb) is 1024 MB and V(1g) is 1000 MB.
+      - The setting maxmemory, as V(1gb), V(512mb) or a number of bytes. As in C(redis.conf), V(1gb) is 1024 MB and V(1g) is 1000 MB.
         V(0) sets no limit.
-      - Redis counts data, not the process. Leave room for fragmentation and for the copy a snapshot makes, for example a quarter of the
+      - Redis counts data, not the process. Leave memory for fragmentation and for copy-on-write during a snapshot, for example a quarter of the
         memory of the container.
     type: str
   maxmemory_policy:
-    description: What the server does when O(maxmemory) is reached.
+    description: The eviction policy, the setting maxmemory-policy.
     type: str
     choices:
       - noeviction
@@ -64,24 +64,24 @@ options:
       - volatile-ttl
   allow_eviction:
     description:
-      - Whether a setting may be made that evicts keys, or refuses writes, at once, because more memory is in use than O(maxmemory).
+      - Whether to accept settings that evict keys, or reject writes, at once because more memory is in use than O(maxmemory).
     type: bool
     default: false
   persist:
     description:
-      - Whether to keep the settings over a restart, by CONFIG REWRITE.
-      - It is done where this run changes a setting, and where the configuration file can be read on this host and has another value.
+      - Whether to write the settings to the configuration file, by CONFIG REWRITE.
+      - The file is written if the task changes a setting, or if the file can be read on this host and has another value.
       - CONFIG REWRITE writes all settings in force to the file, not only those of this module.
     type: bool
     default: true
   delete:
     description:
       - The keys that O(state=deleted) deletes.
-      - Each is looked at again at the last moment, and one that a client writes to in between stays.
+      - Each key is checked again before it is deleted. A key that a client writes in between stays.
     type: dict
     suboptions:
       pattern:
-        description: Pattern of SCAN, such as V(cache:album:*). One that names no character, such as V(*), is refused.
+        description: Pattern of SCAN, such as V(cache:album:*). A pattern of wildcards only, such as V(*), is rejected.
         type: str
         required: true
       database:
@@ -89,52 +89,52 @@ options:
         type: int
         default: 0
       only_without_ttl:
-        description: Whether to leave keys alone that expire by themselves.
+        description: Whether to delete only keys without a time to live.
         type: bool
         default: true
       idle_seconds:
         description:
-          - Only delete keys that were neither read nor written for so long. V(0) for any key.
-          - The server does not keep this with an LFU policy. The task fails then, unless it is V(0).
+          - Only delete keys that were neither read nor written for so many seconds. V(0) for any key.
+          - With an LFU policy the server does not record this. Then the task fails, unless it is V(0).
         type: int
         default: 86400
       max_count:
-        description: The most keys that one run deletes.
+        description: Maximum number of keys to delete.
         type: int
         default: 1000
       list_path:
         description:
-          - File on the host, made with mode 0600, to append a line of JSON to for each key that went. A link is not followed.
+          - File on the host to which a line of JSON is appended for each deleted key. It is created with mode 0600. A link is not followed.
         type: path
   distribution:
     description:
-      - V(sampled) looks at as many keys as O(max_calls) allows, and at all keys of small databases. The interval in which the true value lies
-        with a probability of 95 % is returned with each value. A rare big key is likely not in the sample. RV(distribution.explained_ratio) shows
-        it.
-      - V(whole) looks at every key, as far as O(deadline) allows. For 1,000,000 keys it sends 3,000,000 commands, which take the
-        server some 10 s.
-      - V(none) looks at no key.
+      - V(sampled) reads as many keys as O(max_calls) allows, and all keys of small databases. The 95 % confidence interval is returned with each
+        value. A rare big key is probably not in the sample; RV(distribution.explained_ratio) shows this.
+      - V(whole) reads every key, as far as O(deadline) allows. For 1,000,000 keys it sends 3,000,000 commands, which take about 10 s of the
+        server's time.
+      - V(none) reads no key.
     type: str
     choices: [sampled, whole, none]
     default: sampled
   max_calls:
     description:
-      - The most commands that a sample sends. For each key these are MEMORY USAGE, PTTL (where keys expire) and TYPE.
-      - It is at least 100.
+      - Maximum number of commands of a sample. For each key these are MEMORY USAGE, PTTL (if keys expire) and TYPE.
+      - At least 100.
     type: int
     default: 3000
   max_load:
-    description: The share of the server's time that looking at keys may take, above 0 and at most 1. It pauses after each step accordingly.
+    description: Maximum share of the time for reading keys, above 0 and at most 1. The pause after each step follows from it.
     type: float
     default: 0.25
   prefix_separator:
-    description: What ends the prefix of a key. The prefix of V(track:12:bpm) is V(track). Names without it have an empty prefix.
+    description: Separator that ends the prefix of a key. The prefix of V(track:12:bpm) is V(track). Names without a separator have an empty prefix.
     type: str
     default: ":"
   show_key_names:
     description:
-      - Whether to return names of keys. If V(false), the prefix and a part of the SHA-256 hash of the name. Prefixes are always returned.
-      - What looks like a secret in a name is always hidden.
+      - Whether to return names of keys. If V(false), the prefix and a part of the SHA-256 hash of the name are returned. Prefixes are always
+        returned.
+      - Secrets in names are always hidden.
     type: bool
     default: true
 seealso:
@@ -149,13 +149,13 @@ EXAMPLES = r"""
     distribution: whole
     deadline: 60
 
-- name: Bound the memory of a cache
+- name: Limit the memory of a cache
   tracktion.ops.redis_memory:
     state: configured
     maxmemory: 1gb
     maxmemory_policy: allkeys-lru
 
-- name: See which keys would go
+- name: Show which keys would be deleted
   tracktion.ops.redis_memory:
     state: deleted
     delete:
@@ -166,7 +166,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the server let us in. Null if O(deadline) was over before, which says nothing about the server.
+  description: Whether the connection and the log-in succeeded. Null if O(deadline) left too little time to find out.
   returned: always
   type: bool
   sample: true
@@ -179,25 +179,25 @@ error:
   sample: null
 unknown:
   description:
-    - The parts that could not be read, as C(part) and C(reason). C(hint), where there is one, is the command that allows it.
-    - 'C(PART.*) is about entries of a list, or fields of a mapping, that are null.'
+    - The parts that could not be read, as C(part), C(reason) and sometimes C(hint), the command that allows it.
+    - 'C(PART.*) stands for null entries of a list, or null fields of a mapping.'
   returned: always
   type: list
   elements: dict
   sample: []
 server:
-  description: The server. C(local_pid) is its process on the host the module runs on, null where it is not there.
+  description: Version and state of the server. C(local_pid) is its process on the host of the module, null if it is not there.
   returned: always
   type: dict
   sample: {version: 7.0.15, mode: standalone, role: master, config_file: /etc/redis/redis.conf, uptime_seconds: 86400, local_pid: 812}
 memory:
   description:
-    - Memory in use and its limits. C(counted_bytes) is what counts against C(maxmemory_bytes), which is V(0) where no limit is set;
-      C(maxmemory_ratio) is null then.
-    - C(limit_bytes) is the memory the server can have at all. C(limit_source) is V(cgroup) where the control group of the server's process
-      was read on this host, else V(system), the memory of the server's host. C(limit_ratio) is that of C(rss_bytes),
-      C(maxmemory_limit_ratio) that of C(maxmemory_bytes).
-    - C(evictable_count) is how many keys the policy may evict.
+    - Memory in use and its limits. C(counted_bytes) is the memory that counts against C(maxmemory_bytes). C(maxmemory_bytes) is V(0) if no limit
+      is set; then C(maxmemory_ratio) is null.
+    - C(limit_bytes) is the memory available to the server. C(limit_source) is V(cgroup) if it is the limit of a control group of the server's
+      process on this host, else V(system), the memory of the server's host. C(limit_ratio) is C(rss_bytes) / C(limit_bytes),
+      C(maxmemory_limit_ratio) is C(maxmemory_bytes) / C(limit_bytes).
+    - C(evictable_count) is the number of keys that the policy may evict.
   returned: always
   type: dict
   sample: {used_bytes: 217246872, counted_bytes: 217246872, rss_bytes: 228003840, peak_bytes: 217321232, dataset_bytes: 161084784,
@@ -208,8 +208,8 @@ memory:
 fragmentation:
   description:
     - Why the process takes more memory than its data, one row for each C(cause), with its C(ratio) and C(bytes).
-    - V(allocator) is partly filled pages, V(allocator_rss) free pages that the allocator keeps, V(process_rss) what the process holds beside
-      the allocator, V(swap) data that is not in memory, V(peak) what was in use once and no longer is.
+    - V(allocator) is partly filled pages, V(allocator_rss) free pages that the allocator keeps, V(process_rss) memory of the process beside the
+      allocator, V(swap) data that is not resident, V(peak) the highest use minus the current one.
   returned: always
   type: list
   elements: dict
@@ -221,7 +221,7 @@ databases:
   elements: dict
   sample: [{database: 0, key_count: 1000001, expiring_count: 200000, average_ttl_seconds: 85955.77}]
 distribution:
-  description: What keys take, by prefix and type, over all databases. Null where keys cannot be read, or the server is too busy.
+  description: Memory of the keys, by prefix and type, over all databases. Null if keys cannot be read, or the server is too busy.
   returned: always
   type: dict
   contains:
@@ -230,68 +230,68 @@ distribution:
       returned: always
       type: str
     complete:
-      description: Whether every key was looked at, and its size and time to live could be read.
+      description: Whether every key was read, with its size and time to live.
       returned: always
       type: bool
     ended:
-      description: Why reading ended early, V(busy) for a busy server and V(deadline); else null.
+      description: Why reading ended early, V(busy) (the server is busy) or V(deadline); else null.
       returned: always
       type: str
     seconds:
-      description: How long it took.
+      description: Duration.
       returned: always
       type: float
     longest_step_seconds:
-      description: The longest time between sending one step and having its replies. A stall of the server by us is shorter.
+      description: The longest time from sending a step to its last reply. The server was blocked for less.
       returned: always
       type: float
     call_count:
-      description: Commands that were sent for it.
+      description: Commands sent.
       returned: always
       type: int
     seen_count:
-      description: Keys that were looked at.
+      description: Keys read.
       returned: always
       type: int
     unread_count:
-      description: Keys that the user may not read, estimated where not all keys were listed.
+      description: Keys that the user may not read, estimated if not all keys were listed.
       returned: always
       type: int
     key_count:
-      description: Keys there are, as the server counts them.
+      description: Number of all keys by the server's own account.
       returned: always
       type: int
     bytes:
-      description: What all keys take, by MEMORY USAGE, estimated where not RV(distribution.complete). Null where it is refused.
+      description: Memory of all keys by MEMORY USAGE, estimated unless RV(distribution.complete). Null if MEMORY USAGE is denied.
       returned: always
       type: int
     keyspace_bytes:
-      description: What all keys take by the server's own account, without the tables of the databases.
+      description: Memory of all keys by the server's own account, without the tables of the databases.
       returned: always
       type: int
     explained_ratio:
       description:
-        - RV(distribution.bytes) / RV(distribution.keyspace_bytes). About 0.95 if all is seen, less where rare big keys are not in the sample.
-        - Null where either is null, and where there are keys that the user may not read.
+        - RV(distribution.bytes) / RV(distribution.keyspace_bytes). About 0.95 if all keys were read, less if rare big keys are not in the sample.
+        - Null if either is null, or if there are keys that the user may not read.
       returned: always
       type: float
     confidence:
-      description: Probability with which a true value lies in its interval from C(_low) to C(_high).
+      description: Confidence level of the intervals from C(_low) to C(_high).
       returned: always
       type: float
     prefixes:
       description:
-        - The prefixes and types that take most, one row for each database, prefix and type.
-        - C(prefix) is empty for names without O(prefix_separator), and null for what is left after 20,000 prefixes.
-        - C(pattern) is the pattern of SCAN that names the keys of the prefix, null where text cannot name them.
-        - C(ttl_ratio) is the share of the keys that expire by themselves, C(mean_ttl_seconds) the mean time these have to live.
-        - For the keys of a database that the user may not read there is one row, in which C(readable) is false and all but their number is null.
-        - Null where MEMORY USAGE or PTTL is refused.
+        - The prefixes and types that take most memory, one row for each database, prefix and type.
+        - C(prefix) is empty for names without O(prefix_separator), and null for the sum of all prefixes after the first 20,000.
+        - C(pattern) is the pattern of SCAN for the keys of the prefix, null if text cannot express it.
+        - C(ttl_ratio) is the share of the keys with a time to live, C(mean_ttl_seconds) the mean of these times.
+        - The keys of a database that the user may not read are one row, in which C(readable) is false and all but their number is null.
+        - Null if MEMORY USAGE or PTTL is denied.
       returned: always
       type: list
       elements: dict
     prefixes_total:
-      description: How many rows there are in all.
+      description: Number of all rows.
       returned: always
       type: int
     types:
@@ -301,12 +301,11 @@ distribution:
       elements: dict
     biggest_keys:
       description:
-        - The biggest keys that were looked at. C(expires) says whether they expire, and is null where PTTL is refused; C(ttl_seconds) is null for
-          a key that does not.
-        - C(is_exact) says whether C(name) is the name as it is, not escaped, cut or hidden. C(printf_format) is the format with which C(printf) of
-          a shell writes any other name, null where it must not be shown.
-        - For the keys of a database that the user may not read there is one entry, in which C(readable) is false and all else is null.
-        - Null where MEMORY USAGE is refused.
+        - The biggest keys that were read. C(expires) is null if PTTL is denied; C(ttl_seconds) is null for a key that does not expire.
+        - C(is_exact) is true if C(name) is the exact name, not escaped, cut or hidden. C(printf_format) is the format with which C(printf) of a
+          shell prints any other name, null if the name must not be shown.
+        - The keys of a database that the user may not read are one entry, in which C(readable) is false and all else is null.
+        - Null if MEMORY USAGE is denied.
       returned: always
       type: list
       elements: dict
@@ -336,9 +335,7 @@ distribution:
          ttl_seconds: null}
 configuration:
   description:
-    - What O(state=configured) did; else null. RV(configuration.before) and RV(configuration.after) have C(maxmemory) in bytes and C(maxmemory_policy).
-    - C(persisted) says whether the settings outlive a restart, null where that cannot be known. C(persist_hint) says what to change by hand
-      where they may not, else it is null.
+    - The result of O(state=configured). RV(configuration.before) and RV(configuration.after) have C(maxmemory) in bytes and C(maxmemory_policy).
   returned: when O(state=configured); null in O(state=deleted)
   type: dict
   contains:
@@ -347,24 +344,24 @@ configuration:
       returned: always
       type: dict
     after:
-      description: The settings after, as read again from the server. In check mode, as they would be.
+      description: The settings after. In check mode, as they would be.
       returned: always
       type: dict
     config_file:
-      description: The server's configuration file, null where it was started without one.
+      description: The server's configuration file, null if it was started without one.
       returned: always
       type: str
     redis_cli:
-      description: The words of a command line that reaches the server. It takes the password from the environment variable E(REDISCLI_AUTH).
+      description: The words of a redis-cli command line for the server. It reads the password from the environment variable E(REDISCLI_AUTH).
       returned: always
       type: list
       elements: str
     persisted:
-      description: Whether the settings outlive a restart.
+      description: Whether the settings survive a restart. Null if this is unknown.
       returned: always
       type: bool
     persist_hint:
-      description: What to change by hand.
+      description: What to change by hand so that they do, else null.
       returned: always
       type: str
   sample:
@@ -376,8 +373,8 @@ configuration:
     persist_hint: null
 deletion:
   description:
-    - What O(state=deleted) deleted, or would delete in check mode; else null.
-    - C(kept_count) are keys that were to go, but were used or written to in between. C(complete) is false where O(delete.max_count) or
+    - The result of O(state=deleted). In check mode, what it would be.
+    - C(kept_count) are selected keys that were used or written in between, so they were not deleted. C(complete) is false if O(delete.max_count) or
       O(deadline) was reached first. C(names) are the first 1000.
   returned: when O(state=deleted); null in O(state=configured)
   type: dict
@@ -386,6 +383,7 @@ deletion:
 """
 
 from functools import partial
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
@@ -397,6 +395,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_change
     delete_keys,
     wanted_settings,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 POLICIES = [
     "noeviction",
@@ -410,9 +409,9 @@ POLICIES = [
 ]
 
 
-def act(params, check_mode):
-    """Do what the state asks for, then measure. Raises CannotMeasure and, where there is to act, CannotConnect."""
-    result = {"configuration": None, "deletion": None}
+def act(params: Options, check_mode: bool) -> dict[str, Any]:
+    """Ensure the state, then measure. Raises CannotMeasure and, unless the state is ``measured``, CannotConnect."""
+    result: dict[str, Any] = {"configuration": None, "deletion": None}
     if params["state"] == "configured":
         wanted = wanted_settings(params["maxmemory"], params["maxmemory_policy"])
         done = configure(connect(params), wanted, params["allow_eviction"], params["persist"], check_mode)
@@ -427,7 +426,7 @@ def act(params, check_mode):
     return dict(result, **measure(params))
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             ARGUMENT_SPEC,

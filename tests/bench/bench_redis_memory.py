@@ -3,19 +3,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""redis_memory on a keyspace of 1,000,000 keys, against redis-cli --memkeys on the same server.
+"""Compare redis_memory with redis-cli --memkeys on a keyspace of 1,000,000 keys.
 
     python tests/bench/bench_redis_memory.py [--keys 1000000] [--rounds 3] [--suite bookworm]
 
 `polite` is a sample with the defaults of max_calls and max_load, `sampled` one of 30,000 keys without pauses, `whole`
-all keys without pauses. The last lines say how many commands a key costs, and how busy they kept the server.
+all keys without pauses. The last lines show the number of commands for each key, and the load of the server.
 
-The rounds of what is compared are interleaved, so that a noisy minute meets all of them. Each is run twice: for the
-time it takes, and once more while another process sends a PING every millisecond. That takes a share of the cores, and
-it keeps them awake, which helps whoever waits for a reply for each ten keys, as redis-cli does: so `with pings` is a
-time of its own. The longest wait for a PING bounds what any client saw. It holds the noise of the
-machine too, for which the line `nothing` is the measure; `server` is the longest command by Redis' own slow log, by the
-clock on the wall. Where the load is above the number of cores, all of these are mostly the waiting for a core.
+Rounds are interleaved, so that noise of the machine affects all of them. Each runs twice: once for its duration, and
+once while another process sends a PING every millisecond. The PINGs take a share of the cores and keep them awake,
+which makes redis-cli faster (it waits for a reply for each ten keys): so `with pings` is a separate duration. The
+longest PING is an upper bound for the latency of any client. It includes the noise of the machine, which the line
+`nothing` shows; `server` is the longest command by Redis' own slow log, in wall-clock time. If the load is above the
+number of cores, all of these are mostly time spent waiting for a core.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.lab.servers import redis_server  # noqa: E402
 
 
 def ping(login, over, waits):
-    """Send a PING every millisecond, and hand back how long each answer took."""
+    """Send a PING every millisecond, and put the seconds of each reply into the queue ``waits``."""
     client = connected(login)
     found = []
     while not over.is_set():
@@ -54,7 +54,7 @@ def ping(login, over, waits):
 
 @contextlib.contextmanager
 def pinging(login):
-    """What the pings had to wait, in seconds, once the context is left."""
+    """Yield a list that contains the seconds of each PING, sorted, after the context."""
     over, waits, found = multiprocessing.Event(), multiprocessing.Queue(), []
     process = multiprocessing.Process(target=ping, args=(login, over, waits), daemon=True)
     process.start()
@@ -71,16 +71,16 @@ def options(login, **changed):
 
 
 def connected(login):
-    _redis._kept.clear()
+    _redis._connections.clear()
     return _redis.connect(options(login))
 
 
 def measure(login, mode, **changed):
-    _redis._kept.clear()
+    _redis._connections.clear()
     return _redis_memory.measure(options(login, distribution=mode, **changed))["distribution"]
 
 
-# Ways to look at the keys: options of redis_memory.
+# Ways to read the keys: options of redis_memory.
 WAYS = {
     "polite": {"mode": "sampled"},
     "sampled": {"mode": "sampled", "max_calls": 90000, "max_load": 1.0},
@@ -90,7 +90,7 @@ INSPECTING = ("scan", "memory|usage", "pttl", "type")
 
 
 def cost(client, login, keys):
-    """Print how many commands each way sends, and the share of the time in which they kept the server busy."""
+    """Print the number of commands of each way, and the share of the time that the server spent in them."""
     for way, chosen in WAYS.items():
         client.config_resetstat()
         found = measure(login, **chosen)
@@ -122,7 +122,7 @@ def main():
 
 def bench(found, arguments):
     server = found.server
-    # Not by the published port: a proxy in between would be measured too, and redis-cli runs inside the container.
+    # Not the published port: its proxy would be measured too, and redis-cli runs inside the container.
     login = found.login(login_host=server.address, login_port=6379)
     redis_keyspace.fill(server.host, server.port, arguments.keys, password=server.password)
     client = found.redis()
@@ -185,7 +185,7 @@ def bench(found, arguments):
 
 
 def accuracy(way, samples, whole):
-    """The samples against the whole: how far off, and whether their intervals held."""
+    """Print the errors of the samples, and how many intervals contain the true value."""
     truth = {(row["prefix"], row["type"]): row["bytes"] for row in whole["prefixes"]}
     off, held, rows = [], 0, 0
     for sample in samples:
@@ -196,8 +196,9 @@ def accuracy(way, samples, whole):
             held += row["bytes_low"] <= size <= row["bytes_high"]
             rows += 1
     print(
-        "%s: %d keys looked at; bytes of prefixes with 1 %% and more at most %.1f %% off (%s); "
-        "%d of %d intervals (95 %%) held" % (way, samples[0]["seen_count"], max(off)[0] * 100, max(off)[1], held, rows)
+        "%s: %d keys read; bytes of prefixes with 1 %% and more at most %.1f %% off (%s); "
+        "%d of %d intervals (95 %%) contain the true value"
+        % (way, samples[0]["seen_count"], max(off)[0] * 100, max(off)[1], held, rows)
     )
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fills a throwaway Redis with a keyspace of known shape: 70 % strings, 20 % hashes, 5 % lists, 5 % zsets."""
+"""Fill a Redis server of a test with a known keyspace: 70 % strings, 20 % hashes, 5 % lists, 5 % zsets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import socket
 
 BATCH = 5000
 
-# name of the prefix -> share of the keys
+# Prefix -> share of the keys.
 SHARES = {"track": 0.40, "session": 0.20, "analysis": 0.10, "artist": 0.20, "playlist": 0.05, "chart": 0.05}
 BIG_LIST = "queue:backlog"
 
 
 def pack(*words):
-    """One command in Redis' wire format."""
+    """Return one command in Redis' wire format."""
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
         word = word if isinstance(word, bytes) else str(word).encode()
@@ -26,7 +26,7 @@ def pack(*words):
 
 
 def commands(total, seed=1):
-    """The commands that make ``total`` keys, the same ones for the same seed."""
+    """Yield the commands that create ``total`` keys, the same ones for the same seed."""
     chance = random.Random(seed)
     filler = b"x" * 600
     for prefix, share in SHARES.items():
@@ -53,7 +53,7 @@ def big_list(elements):
 
 
 def fill(host, port, total=1000000, list_elements=100000, seed=1, timeout=120, password=None):
-    """Empties the server and fills it. Raises where the server refused a command."""
+    """Empty the server and fill it. Raises RuntimeError if the server rejects a command."""
     with socket.create_connection((host, port), timeout=timeout) as connection:
         replies = connection.makefile("rb")
         if password:
@@ -74,4 +74,4 @@ def send(connection, replies, batch):
     for _command in batch:
         line = replies.readline()
         if line[:1] not in (b"+", b":"):
-            raise RuntimeError("Redis refused a command of the fill: %r" % line)
+            raise RuntimeError("Redis rejected a command: %r" % line)

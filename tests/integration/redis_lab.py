@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A single Redis server as the faults and the tests of the cache see it."""
+"""A single Redis server for the faults and the tests of the cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARGUMENTS = ("--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru")
 
 
 class Cache:
-    """What a fault asks of the stack, answered by one server; and the ways to measure and judge it."""
+    """One server with the interface of the stack that faults use, and methods to measure and evaluate it."""
 
     def __init__(self, server):
         self.server = server
@@ -51,15 +51,15 @@ class Cache:
         return {name: value for name, value in found.items() if value is not None}
 
     def memory(self, check=False, diff=False, **options):
-        """The result of the module redis_memory."""
+        """Return the result of the module redis_memory."""
         return run_module("redis_memory", self.login(**options), check=check, diff=diff)
 
     def health(self, **options):
-        """The result of the module redis_health_info."""
+        """Return the result of the module redis_health_info."""
         return run_module("redis_health_info", self.login(**{"sample_seconds": 0.1, **options}))
 
     def findings(self, **settings):
-        """What the role finds, by the id of the check."""
+        """Return the findings of the role by the id of the check."""
         settings = {"tracktion_sample_seconds": 0.2, **settings}
         settings.update(
             {"cache_" + name: value for name, value in self.login().items() if "cache_" + name not in settings}
@@ -68,7 +68,7 @@ class Cache:
 
     @contextlib.contextmanager
     def user(self, name, *rules):
-        """A user with these ACL rules for as long as the context lasts: how to log in as it."""
+        """Create a user with these ACL rules for the context. Yield its login options."""
         client = self.redis()
         client.execute_command("ACL", "SETUSER", name, "reset", "on", ">secret", *rules)
         try:
@@ -77,7 +77,7 @@ class Cache:
             client.acl_deluser(name)
 
     def truth(self, databases=(0,)):
-        """What redis-py says of every key: {(database, prefix, type): [keys, bytes, keys without a time to live]}."""
+        """Return the sums by redis-py: {(database, prefix, type): [keys, bytes, keys without a time to live]}."""
         sums = {}
         for database in databases:
             client = self.redis(db=database)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every check of the cache fires on a real fault, and stays quiet without it."""
+"""Every check of the cache fires on a real fault, and does not fire without it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.lab.shell import wait_until
 
 CHECKS = {check.id for check in _checks.load(_areas.find(["cache"])[0])}
 FAULTS = {name: fault for name, fault in faults.every().items() if fault.area == "cache"}
-# What an allocator keeps and a server remembers of other faults would be found without these: they come first.
+# These come first: memory that the allocator keeps after other faults would fire their checks.
 FIRST = ("fragmented", "memory-peak")
 ORDER = [*FIRST, *(name for name in FAULTS if name not in FIRST)]
-# What the two generations answer differently about, or count differently.
+# Faults for which Redis 7.0 and 8.0 reply or count differently.
 DIFFERENT_ON_8 = (
     *FIRST,
     "aof-failing",
@@ -33,38 +33,38 @@ DIFFERENT_ON_8 = (
 )
 CASES = [("bookworm", name) for name in ORDER] + [("trixie", name) for name in DIFFERENT_ON_8]
 
-# Where a fault would take too long to grow, or the machine has too little to show it.
+# For faults that need too much time, or more than the machine has.
 SETTINGS = {
     "save-overdue": {"cache_rdb_age_warning": 0},
     "keys-many": {"cache_distribution": "whole", "cache_deadline": 0.7},
     "replica-stuck": {"cache_replica_lag_warning": 2},
     "redis-hanging": {"cache_timeout": 0.3},
-    # Other work on the machine takes its share of the core.
+    # Other work on the machine uses the core too.
     "command-busy": {"cache_cpu_warning": 0.05, "cache_command_busy_warning": 0.2, "tracktion_sample_seconds": 1},
 }
 
 
 @pytest.fixture(scope="module")
 def fresh(request):
-    """A server of the suite that no other file uses."""
+    """A server of the suite that no other test file uses."""
     with cache(request.param) as found:
         yield found
 
 
 def fired(found):
-    """The ids of the checks that found something."""
+    """Return the ids of the checks that fired."""
     return {name for name, findings in found.items() if any(finding["status"] != "unknown" for finding in findings)}
 
 
 @pytest.mark.parametrize("fresh", ["bookworm", "trixie"], indirect=True)
-def test_nothing_is_found_on_a_healthy_server(fresh):
+def test_no_check_fires_on_a_healthy_server(fresh):
     assert fresh.findings() == {}
 
 
 @pytest.mark.parametrize(("fresh", "name"), CASES, indirect=["fresh"])
-def test_a_fault_is_found_and_nothing_is_found_without_it(fresh, name):
+def test_a_fault_fires_its_checks_and_they_do_not_fire_without_it(fresh, name):
     expected = set(FAULTS[name].fires)
-    # The allocator takes a moment to give back what the fault before has used.
+    # The allocator takes a moment to return the memory of the fault before.
     fresh.redis().memory_purge()
     wait_until(lambda: not expected & fired(fresh.findings()), "quiet", 10)
     with fresh.fault(name):
@@ -78,14 +78,14 @@ def test_every_check_has_a_fault():
     assert {check for fault in FAULTS.values() for check in fault.fires} == CHECKS
 
 
-def test_a_server_that_is_not_there_is_one_finding_and_no_all_clear(redis8):
+def test_a_missing_server_is_one_finding_and_all_other_checks_are_unknown(redis8):
     found = redis8.findings(cache_login_port=1)
     assert found.pop("cache.unreachable")[0]["status"] == "critical"
     assert set(found) == CHECKS - {"cache.unreachable"}
     assert {finding["status"] for findings in found.values() for finding in findings} == {"unknown"}
 
 
-def test_a_remedy_is_given_what_the_evidence_says(redis8):
+def test_a_remedy_gets_its_variables_from_the_evidence(redis8):
     with redis8.fault("keys-forever"):
         (finding,) = redis8.findings()["cache.keys_without_ttl"]
     assert finding["remedy"]["vars"] == {"pattern": "lab:*", "database": 0}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the area cache prints: commands that do what they say whatever names are in them, and no values."""
+"""The output of the area cache: its commands work for all names, and it contains no values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _rows
 
-# Names that a shell, a terminal, redis-cli or a pattern takes for something else.
+# Names with characters that a shell, a terminal, redis-cli or a pattern interprets.
 HOSTILE = [
     b"a; touch /tmp/pwned",
     b"$(touch /tmp/pwned)",
@@ -30,12 +30,12 @@ SECRET = "S3cr3t-planted-77"
 
 
 def commands(text):
-    """The commands in a text: what stands between backticks."""
+    """Return the commands in a text, which are between backticks."""
     return re.findall("`([^`]*)`", text)
 
 
 def paste(server, command):
-    """Run a printed command in a shell of the server's container, as an administrator does."""
+    """Run a printed command in a shell of the server's container, and return its output."""
     environment = ["env", "REDISCLI_AUTH=" + server.server.password]
     output = server.server.exec(*environment, "bash", "-c", command)
     assert server.server.exec("sh", "-c", "ls /tmp").split().count("pwned") == 0
@@ -43,7 +43,7 @@ def paste(server, command):
 
 
 def inside(server, **settings):
-    """The settings with which the printed commands work in the container as well."""
+    """Return the settings with which the printed commands work inside the container."""
     return {
         "cache_login_host": server.server.address,
         "cache_login_port": 6379,
@@ -52,7 +52,7 @@ def inside(server, **settings):
     }
 
 
-def test_the_command_that_removes_a_key_removes_it_and_no_other(each_redis):
+def test_the_command_that_deletes_a_key_deletes_no_other(each_redis):
     client = each_redis.redis(db=1)
     client.set("bystander", "x" * 3000)
     for name in HOSTILE:
@@ -91,7 +91,7 @@ def test_the_hint_for_a_missing_right_gives_that_right(redis8):
         assert "unknown" not in {finding["status"] for findings in found.values() for finding in findings}
 
 
-def test_the_way_back_of_a_setting_brings_it_back(redis8):
+def test_the_undo_command_of_a_setting_restores_it(redis8):
     client = redis8.redis()
     address = {"login_host": redis8.server.address, "login_port": 6379}
     area = _areas.find(["cache"])[0]
@@ -109,7 +109,7 @@ def test_the_way_back_of_a_setting_brings_it_back(redis8):
 
 
 def test_the_other_printed_commands_are_accepted(redis8):
-    """Those without a value from a host in them."""
+    """The commands without a value from a host."""
     client = redis8.redis()
     client.config_set("slowlog-log-slower-than", -1)
     client.slowlog_reset()
@@ -120,7 +120,10 @@ def test_the_other_printed_commands_are_accepted(redis8):
         assert client.config_get("slowlog-log-slower-than")["slowlog-log-slower-than"] == "10000"
     finally:
         client.config_set("slowlog-log-slower-than", 10000)
-    context = {"item": {"id": 1}, "measured": {"service": {"redis_cli": ["redis-cli", "-h", redis8.server.address]}}}
+    context = {
+        "item": {"id": 1, "error": "NOPERM"},
+        "measured": {"service": {"redis_cli": ["redis-cli", "-h", redis8.server.address]}},
+    }
     wanted = {"cache." + name for name in ("peak_memory", "rejected_connections", "rdb_save_old", "error_replies")}
     rows = [row for row in _areas.find(["cache"])[0].rows("checks") if row["id"] in wanted]
     script = [command for row in rows for command in commands(_rows.render(row["hint"], context))]
@@ -171,5 +174,5 @@ def test_names_with_secrets_in_them_are_redacted(redis8):
     for hidden in ("alice@", "ghp_", "bob@"):
         assert hidden not in shown
     assert {row["printf_format"] for row in found["distribution"]["biggest_keys"]} == {None}
-    # No remedy names keys by a prefix that must not be shown.
+    # No remedy uses a prefix that must not be shown.
     assert "***@***" not in {row["pattern"] for row in found["distribution"]["prefixes"]}

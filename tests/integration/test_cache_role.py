@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role alone diagnoses, and its remedies do what they say when ansible runs them."""
+"""The role alone diagnoses, and its remedies work when ansible runs them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ REMEDIES = """
 
 @pytest.fixture
 def hosts(redis8, tmp_path):
-    """An inventory of one host, whose cache is the server."""
+    """An inventory of one host whose cache is the server."""
     variables = {"cache_" + name: value for name, value in redis8.login().items()}
     return inventory(tmp_path / "inventory.yml", {"here": LOCAL}, **variables, tracktion_report_dir=str(tmp_path))
 
@@ -52,7 +52,7 @@ def test_the_role_alone_diagnoses_and_shows_no_password(redis8, hosts, tmp_path)
     assert redis8.server.password not in report + output
 
 
-def test_remedies_do_nothing_in_check_mode_and_then_what_they_said(redis8, hosts, tmp_path):
+def test_remedies_change_nothing_in_check_mode_and_then_what_it_reported(redis8, hosts, tmp_path):
     client = redis8.redis()
     client.flushall()
     client.config_set("maxmemory", "256mb")

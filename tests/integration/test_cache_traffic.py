@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a diagnosis costs Redis, and that it does not find itself."""
+"""The cost of a diagnosis for Redis. Its own traffic fires no check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 from tests.lab.faults.cache import meanwhile
 
-# Of these checks, each would fire on any traffic, with the settings below.
+# With the settings below, each of these checks fires on any traffic.
 OF_TRAFFIC = {"slow_commands", "command_busy", "client_buffers", "latency_events", "error_replies", "hit_ratio"}
 ANY_TRAFFIC = {
     "tracktion_sample_seconds": 0.1,
@@ -26,7 +26,7 @@ INSPECTING = ("scan", "memory|usage", "pttl", "type")
 
 
 def quiet(found):
-    """A client of the test's own that a diagnosis takes for its own."""
+    """Return a client of the test that a diagnosis treats as its own."""
     client = found.redis(client_name="tracktion-ops")
     client.config_set("slowlog-log-slower-than", 0)
     client.config_set("latency-monitor-threshold", 100)
@@ -39,7 +39,7 @@ def calls(client):
     return {name: statistics.get("cmdstat_" + name, {}).get("calls", 0) for name in INSPECTING}
 
 
-def test_a_run_on_an_idle_server_leaves_nothing_that_a_later_run_finds(each_redis):
+def test_a_run_on_an_idle_server_fires_no_check_in_a_later_run(each_redis):
     each_redis.redis().mset({"track:%d" % number: "x" * 100 for number in range(5000)})
     each_redis.redis().expire("track:1", 3600)
     client = quiet(each_redis)
@@ -63,8 +63,8 @@ def test_a_run_on_an_idle_server_leaves_nothing_that_a_later_run_finds(each_redi
         client.latency_reset()
 
 
-def test_the_traffic_of_others_is_still_found(redis8):
-    client = redis8.redis(client_name="somebody")
+def test_the_traffic_of_other_clients_is_found(redis8):
+    client = redis8.redis(client_name="other-client")
     client.config_set("slowlog-log-slower-than", 0)
     try:
         client.set("lab:traffic", "x")
@@ -72,7 +72,7 @@ def test_the_traffic_of_others_is_still_found(redis8):
             found = redis8.findings(**ANY_TRAFFIC)
         assert {"SET", "GET"} <= {finding["object"] for finding in found["cache.slow_commands"]}
         assert "get" in {finding["object"] for finding in found["cache.command_busy"]}
-        assert "somebody" in {finding["object"] for finding in found["cache.client_buffers"]}
+        assert "other-client" in {finding["object"] for finding in found["cache.client_buffers"]}
     finally:
         client.config_set("slowlog-log-slower-than", 10000)
         client.slowlog_reset()
@@ -90,11 +90,11 @@ def test_a_sample_costs_a_bounded_number_of_commands_and_touches_no_key(each_red
     assert 2500 < sum(made.values()) == found["call_count"] <= 3000
     assert 900 < found["seen_count"] < 1300
     assert client.object("freq", "track:7") == frequency
-    # Less than all of the keys is still the sample that was asked for.
+    # A part of the keys is a complete sample.
     assert (found["ended"], found["complete"]) == (None, False)
 
 
-def test_keys_that_go_while_they_are_read_are_left_out(each_redis):
+def test_keys_that_expire_while_they_are_read_are_left_out(each_redis):
     client = each_redis.redis()
     numbers = iter(range(10**9))
 
@@ -113,7 +113,7 @@ def test_keys_that_go_while_they_are_read_are_left_out(each_redis):
                 assert None not in (row["bytes"], row["without_ttl_bytes"], row["without_ttl_count"])
 
 
-def test_a_busy_server_is_left_alone(redis8):
+def test_reading_keys_of_a_busy_server_ends_early(redis8):
     client = redis8.redis()
     script = "local n = 0 for i = 1, %d do n = n + i end return n"
     started = time.monotonic()
@@ -131,7 +131,7 @@ def test_a_busy_server_is_left_alone(redis8):
     assert memory["distribution"] is None or memory["distribution"]["ended"] == "busy"
 
 
-def test_a_spent_deadline_is_not_measured_and_not_unreachable(redis8):
+def test_without_time_left_the_server_is_not_measured_and_not_unreachable(redis8):
     found = redis8.memory(deadline=0.0)
     assert found["reachable"] is None
     assert found["error"]["kind"] == "deadline"
@@ -140,7 +140,7 @@ def test_a_spent_deadline_is_not_measured_and_not_unreachable(redis8):
     assert {finding["status"] for findings in found.values() for finding in findings} == {"unknown"}
 
 
-def test_servers_are_told_apart_by_their_identity(redis7, redis8):
+def test_servers_are_distinguished_by_their_identity(redis7, redis8):
     found = [server.health()["identity"] for server in (redis7, redis8, redis8)]
     assert found == ["redis:" + server.redis().info()["run_id"] for server in (redis7, redis8, redis8)]
     with redis8.user("limited", "+ping") as login:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""redis_health_info against real servers, and every way in which a server can turn us away."""
+"""redis_health_info against real servers, and each kind of failure to connect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def with_tls():
 
 @contextlib.contextmanager
 def listener(greeting=None):
-    """A port where connections are taken and nothing but the greeting is ever said."""
+    """Yield a port that accepts connections and sends the greeting only."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         held = []
 
@@ -45,8 +45,8 @@ def listener(greeting=None):
             connection.close()
 
 
-def turned_away(found, **login):
-    """The error of a server that does not let us in, and that the two modules agree about it."""
+def failure(found, **login):
+    """Return the error of a server that cannot be reached, and assert that the two modules agree about it."""
     measured = found.health(**login)
     assert measured["reachable"] is False
     assert measured["ping"] is None
@@ -83,7 +83,7 @@ def test_arguments_of_slow_commands_can_be_hidden(each_redis):
     assert not [line for line in hidden if "alice" in line]
 
 
-def test_what_acl_forbids_is_unknown_and_the_rest_is_there(each_redis):
+def test_denied_parts_are_unknown_and_the_others_are_measured(each_redis):
     cases = {
         "-slowlog": {"slow_log"},
         "-latency": {"latency"},
@@ -110,7 +110,7 @@ def test_what_acl_forbids_is_unknown_and_the_rest_is_there(each_redis):
     assert found["slow_log"]["length"] is not None
 
 
-def test_the_readmes_user_sees_everything(each_redis):
+def test_the_user_of_the_readme_can_read_everything(each_redis):
     each_redis.redis().set("a:1", "x")
     with each_redis.user("monitor", *(right.name for right in RIGHTS)) as login:
         assert each_redis.health(**login)["unknown"] == []
@@ -119,15 +119,15 @@ def test_the_readmes_user_sees_everything(each_redis):
     assert found["distribution"]["bytes"] > 0
 
 
-def test_each_refusal_is_told_apart(each_redis):
-    assert turned_away(each_redis, login_port=1)["kind"] == "refused"
-    assert turned_away(each_redis, login_host="no.such.host.invalid")["kind"] == "name"
-    wrong = turned_away(each_redis, login_password="not-it-at-all")
-    assert (wrong["kind"], "not-it" in wrong["message"]) == ("wrong_password", False)
-    assert turned_away(each_redis, login_user="nobody")["kind"] == "wrong_password"
-    missing = turned_away(each_redis, login_password=None)
-    assert (missing["kind"], "login_password" in missing["hint"]) == ("no_password", True)
-    assert turned_away(each_redis, tls=True, timeout=0.5)["kind"] == "tls"
+def test_each_failure_has_its_kind(each_redis):
+    assert failure(each_redis, login_port=1)["kind"] == "refused"
+    assert failure(each_redis, login_host="no.such.host.invalid")["kind"] == "name_resolution"
+    wrong = failure(each_redis, login_password="not-it-at-all")
+    assert (wrong["kind"], "not-it" in wrong["message"]) == ("authentication", False)
+    assert failure(each_redis, login_user="nobody")["kind"] == "authentication"
+    missing = failure(each_redis, login_password=None)
+    assert (missing["kind"], "login_password" in missing["hint"]) == ("authentication", True)
+    assert failure(each_redis, tls=True, timeout=0.5)["kind"] == "tls"
 
 
 def test_a_server_that_never_answers_costs_one_timeout(redis8):
@@ -135,38 +135,38 @@ def test_a_server_that_never_answers_costs_one_timeout(redis8):
         started = time.monotonic()
         found = redis8.health(login_port=port, timeout=0.5)
         assert time.monotonic() - started < 1.5
-    assert found["error"]["kind"] == "timeout"
+    assert found["error"]["kind"] == "no_answer"
     assert "timeout" in found["error"]["hint"]
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"])
 def test_another_service_is_recognised(redis8, greeting):
     with listener(greeting) as port:
-        assert turned_away(redis8, login_port=port)["kind"] == "not_redis"
+        assert failure(redis8, login_port=port)["kind"] == "protocol"
 
 
-def test_a_full_server_says_so(redis8):
+def test_a_server_without_free_connections_is_recognised(redis8):
     client = redis8.redis()
     client.config_set("maxclients", 1)
     try:
-        assert turned_away(redis8)["kind"] == "max_clients"
+        assert failure(redis8)["kind"] == "too_many_connections"
     finally:
         client.config_set("maxclients", 10000)
 
 
-def test_a_server_in_protected_mode_says_so(redis8):
+def test_a_server_in_protected_mode_is_recognised(redis8):
     client = redis8.redis()
     client.ping()
     client.config_set("protected-mode", "yes")
     client.config_set("requirepass", "")
     try:
-        assert turned_away(redis8, login_password=None)["kind"] == "protected_mode"
+        assert failure(redis8, login_password=None)["kind"] == "protected_mode"
     finally:
         client.config_set("requirepass", redis8.server.password)
         client.config_set("protected-mode", "no")
 
 
-def test_a_password_where_none_is_asked_for_does_no_harm(redis8):
+def test_a_password_for_a_server_without_one_is_ignored(redis8):
     client = redis8.redis()
     client.ping()
     client.config_set("requirepass", "")
@@ -176,14 +176,14 @@ def test_a_password_where_none_is_asked_for_does_no_harm(redis8):
         client.config_set("requirepass", redis8.server.password)
 
 
-def test_a_server_busy_with_a_script_is_told_from_a_dead_one(each_redis):
+def test_a_server_busy_with_a_script_is_recognised(each_redis):
     client = each_redis.redis()
     client.config_set("busy-reply-threshold", 50)
-    thread = threading.Thread(target=run_for_ever, args=(each_redis,))
+    thread = threading.Thread(target=run_endless_script, args=(each_redis,))
     thread.start()
     try:
         wait_until(lambda: each_redis.health()["error"], "a busy server", 10)
-        found = turned_away(each_redis)
+        found = failure(each_redis)
     finally:
         each_redis.redis().script_kill()
         thread.join()
@@ -191,12 +191,12 @@ def test_a_server_busy_with_a_script_is_told_from_a_dead_one(each_redis):
     assert (found["kind"], "SCRIPT KILL" in found["hint"]) == ("busy", True)
 
 
-def run_for_ever(found):
+def run_endless_script(found):
     with contextlib.suppress(Exception):
         found.redis().eval("while true do end", 0)
 
 
-def test_tls_is_spoken_and_certificates_are_checked(with_tls, tmp_path):
+def test_tls_is_used_and_certificates_are_checked(with_tls, tmp_path):
     tls = {"tls": True, "login_host": "127.0.0.1"}
     trusted = with_tls.health(**tls, ca_certs=str(with_tls.server.ca_cert))
     assert trusted["reachable"] is True
@@ -205,13 +205,13 @@ def test_tls_is_spoken_and_certificates_are_checked(with_tls, tmp_path):
     assert with_tls.health(**tls, **both, ca_certs=str(with_tls.server.ca_cert))["reachable"] is True
     other = make_certificates(tmp_path, "client").ca_cert
     for options in ({}, {"ca_certs": str(other)}):
-        found = turned_away(with_tls, **tls, **options)
+        found = failure(with_tls, **tls, **options)
         assert (found["kind"], "ca_certs" in found["hint"]) == ("certificate", True)
-    plain = turned_away(with_tls, timeout=1)
-    assert (plain["kind"] in ("closed", "not_redis"), "tls" in plain["hint"]) == (True, True)
+    plain = failure(with_tls, timeout=1)
+    assert (plain["kind"] in ("closed", "protocol"), "tls" in plain["hint"]) == (True, True)
 
 
-def test_a_file_that_is_no_certificate_names_its_option(with_tls, tmp_path):
+def test_an_error_of_a_certificate_file_names_its_option(with_tls, tmp_path):
     (tmp_path / "empty.pem").write_text("")
     for option in ("ca_certs", "client_cert_file"):
         found = with_tls.health(tls=True, **{option: str(tmp_path / "empty.pem")})

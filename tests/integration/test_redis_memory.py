@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""redis_memory against real servers: what it says and does is compared with what redis-py says."""
+"""redis_memory against real servers: its results and changes are compared with redis-py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEBIBYTE = 1024 * 1024
 
 
 def some_keys(client):
-    """Two databases with keys of five types, some of which expire."""
+    """Create keys of five types in two databases, some of which expire."""
     pipeline = client.pipeline(transaction=False)
     for number in range(300):
         pipeline.set(f"track:{number}", "x" * number)
@@ -40,15 +40,15 @@ def some_keys(client):
 
 
 def client_of(found):
-    """A client as the modules use it, with its own connection, which nobody else is handed."""
+    """Return a client as the modules use it, with its own connection."""
     options = {name: spec.get("default") for name, spec in _redis.CONNECTION_SPEC.items()}
     client = _redis.connect({**options, **found.login()})
-    _redis._kept.clear()
+    _redis._connections.clear()
     return client
 
 
 @pytest.mark.parametrize("mode", ["whole", "sampled"])
-def test_a_small_keyspace_is_known_to_the_byte(each_redis, mode):
+def test_a_small_keyspace_is_measured_exactly(each_redis, mode):
     some_keys(each_redis.redis())
     found = each_redis.memory(distribution=mode)["distribution"]
     rows = {(row["database"], row["prefix"], row["type"]): row for row in found["prefixes"]}
@@ -64,10 +64,10 @@ def test_a_small_keyspace_is_known_to_the_byte(each_redis, mode):
     assert (biggest["database"], biggest["name"], biggest["type"]) == (3, "tags:1", "set")
 
 
-def test_intervals_of_samples_hold_the_truth(each_redis):
-    """Of 120 intervals with 95 %, fewer than 104 would come about once in ten thousand times.
+def test_intervals_of_samples_contain_the_true_value(each_redis):
+    """Of 120 intervals with 95 %, fewer than 104 have a probability of one in ten thousand.
 
-    The samples are small, so that they do not overlap: those that do are right or wrong together.
+    The samples are small, so that they do not overlap: overlapping samples are right or wrong together.
     """
     redis_keyspace.fill(
         each_redis.server.host, each_redis.server.port, 100000, 1000, password=each_redis.server.password
@@ -97,7 +97,7 @@ def test_a_sample_is_within_a_tenth(redis8):
             assert row["bytes"] == pytest.approx(truth[0, row["prefix"], row["type"]][1], rel=0.1)
 
 
-def test_looking_changes_nothing(each_redis):
+def test_measuring_changes_nothing(each_redis):
     client = each_redis.redis()
     some_keys(client)
     before = each_redis.health()["lookups"]["since_start"]
@@ -110,7 +110,7 @@ def test_looking_changes_nothing(each_redis):
     assert not {"cmdstat_keys", "cmdstat_monitor", "cmdstat_get"} & set(commands)
 
 
-def test_names_that_are_no_text_are_escaped_and_can_be_hidden(redis8):
+def test_binary_names_are_escaped_and_can_be_hidden(redis8):
     client = redis8.redis()
     client.flushall()
     client.set(b"bin\x00\xff:\r\n\x1b[2J", "x" * 9000)
@@ -122,7 +122,7 @@ def test_names_that_are_no_text_are_escaped_and_can_be_hidden(redis8):
     assert "user:#" in hidden
 
 
-def test_memory_is_what_the_server_says(each_redis):
+def test_memory_is_that_of_info(each_redis):
     client = each_redis.redis()
     some_keys(client)
     found = each_redis.memory()["memory"]
@@ -143,11 +143,11 @@ def test_the_limit_of_the_servers_container_is_found(redis8):
         assert (found["limit_source"], found["limit_bytes"]) == ("cgroup", 512 * MEBIBYTE)
         assert found["maxmemory_limit_ratio"] == 0.5
     finally:
-        # There is no taking it off again.
+        # A limit cannot be removed.
         docker("update", "--memory", "20g", "--memory-swap", "20g", redis8.server.name)
 
 
-def test_a_whole_reading_ends_at_the_deadline_with_what_it_has(redis8):
+def test_reading_all_keys_ends_at_the_deadline_with_a_partial_result(redis8):
     with redis8.fault("keys-many"):
         started = time.monotonic()
         found = redis8.memory(distribution="whole", deadline=0.6)
@@ -157,7 +157,7 @@ def test_a_whole_reading_ends_at_the_deadline_with_what_it_has(redis8):
     assert found["unknown"] == []
 
 
-def test_what_acl_forbids_is_unknown_and_the_rest_is_there(each_redis):
+def test_denied_parts_are_unknown_and_the_others_are_measured(each_redis):
     some_keys(each_redis.redis())
     cases = {
         "-memory|usage": {
@@ -196,7 +196,7 @@ def in_file(found):
     return set(found.server.exec("cat", "/etc/redis/lab.conf").splitlines())
 
 
-def test_settings_are_made_once_and_outlive_a_restart(each_redis):
+def test_settings_are_set_once_and_survive_a_restart(each_redis):
     client = each_redis.redis()
     wanted = {"state": "configured", "maxmemory": "100mb", "maxmemory_policy": "volatile-lfu", "distribution": "none"}
     beats = []
@@ -215,7 +215,7 @@ def test_settings_are_made_once_and_outlive_a_restart(each_redis):
     assert in_force(each_redis.redis()) == (new, "volatile-lfu")
 
 
-def test_a_setting_made_by_hand_is_kept_from_then_on(redis7):
+def test_a_setting_made_by_hand_is_persisted(redis7):
     redis7.redis().config_set("maxmemory", "123mb")
     result = redis7.memory(state="configured", maxmemory="123mb", distribution="none")
     assert result["changed"] is True
@@ -224,7 +224,7 @@ def test_a_setting_made_by_hand_is_kept_from_then_on(redis7):
     assert redis7.memory(state="configured", maxmemory="123mb", distribution="none")["changed"] is False
 
 
-def test_less_than_is_used_is_refused_unless_told(redis8):
+def test_less_than_the_memory_in_use_is_rejected_unless_allowed(redis8):
     client = redis8.redis()
     with redis8.fault("memory-unbounded"):
         client.set("lab:fill", "x" * 8 * MEBIBYTE)
@@ -241,7 +241,7 @@ def test_less_than_is_used_is_refused_unless_told(redis8):
         client.delete("lab:fill")
 
 
-def test_a_setting_the_server_refuses_leaves_the_old_ones(redis8):
+def test_a_setting_that_the_server_rejects_leaves_the_old_ones(redis8):
     client = redis8.redis()
     before = in_force(client)
     with pytest.raises(_redis_change.CannotChange, match="CONFIG SET failed"):
@@ -251,7 +251,7 @@ def test_a_setting_the_server_refuses_leaves_the_old_ones(redis8):
     assert in_force(client) == before
 
 
-def test_a_file_that_cannot_be_written_is_named(redis7):
+def test_the_hint_names_a_file_that_cannot_be_written(redis7):
     client = redis7.redis()
     redis7.server.exec("chown", "root:root", "/etc/redis")
     try:
@@ -264,7 +264,7 @@ def test_a_file_that_cannot_be_written_is_named(redis7):
     assert "/etc/redis/lab.conf" in result["configuration"]["persist_hint"]
 
 
-def test_a_server_without_a_file_says_which_flags_to_add():
+def test_the_hint_for_a_server_without_a_file_names_the_flags():
     with cache("bookworm", config_file=False) as found:
         result = found.memory(state="configured", maxmemory="111mb", distribution="none")
         assert result["changed"] is True
@@ -287,7 +287,7 @@ def test_acting_without_permission_fails_with_the_rule_to_add(redis8):
 
 @contextlib.contextmanager
 def album_keys(found):
-    """Three keys that may go, one that expires, and two of another name."""
+    """Create three keys that can be deleted, one that expires, and two with other names."""
     client = found.redis()
     client.flushall()
     client.mset({"album:1": "x", b"album:\xff\n": "x" * 1000, "album:3": "x", "albums": "x", "other:album:": "x"})
@@ -296,8 +296,8 @@ def album_keys(found):
     client.flushall()
 
 
-def test_only_named_keys_without_a_time_to_live_go(each_redis, tmp_path):
-    list_path = tmp_path / "gone.jsonl"
+def test_only_matching_keys_without_a_time_to_live_are_deleted(each_redis, tmp_path):
+    list_path = tmp_path / "deleted.jsonl"
     wanted = {"state": "deleted", "delete": {"pattern": "album:*", "idle_seconds": 0, "list_path": str(list_path)}}
     with album_keys(each_redis) as client:
         beats = []
@@ -311,13 +311,13 @@ def test_only_named_keys_without_a_time_to_live_go(each_redis, tmp_path):
                 assert beats == [(True, 3, 6)]
         assert beats == [(True, 3, 6), (True, 3, 3), (False, 0, 3), (False, 0, 3)]
         assert sorted(client.keys()) == [b"album:expires", b"albums", b"other:album:"]
-    gone = [json.loads(line) for line in list_path.read_text().splitlines()]
-    assert {bytes.fromhex(entry["hex"]) for entry in gone} == {b"album:1", b"album:3", b"album:\xff\n"}
+    deleted = [json.loads(line) for line in list_path.read_text().splitlines()]
+    assert {bytes.fromhex(entry["hex"]) for entry in deleted} == {b"album:1", b"album:3", b"album:\xff\n"}
     assert os.stat(list_path).st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("pattern", ["*", "?*", "[a-z]*"])
-def test_all_keys_are_never_named(redis8, pattern):
+def test_a_pattern_for_all_keys_is_rejected(redis8, pattern):
     with album_keys(redis8) as client:
         result = redis8.memory(state="deleted", delete={"pattern": pattern, "idle_seconds": 0})
         assert result["failed"] is True
@@ -325,7 +325,7 @@ def test_all_keys_are_never_named(redis8, pattern):
         assert client.dbsize() == 6
 
 
-def test_keys_in_use_stay(redis8):
+def test_keys_in_use_are_not_deleted(redis8):
     with album_keys(redis8) as client:
         time.sleep(2.1)
         client.get("album:3")
@@ -334,7 +334,7 @@ def test_keys_in_use_stay(redis8):
         assert client.exists("album:3")
 
 
-def test_idle_times_that_are_not_kept_are_no_licence(redis8):
+def test_unknown_idle_times_delete_nothing(redis8):
     with album_keys(redis8) as client:
         client.config_set("maxmemory-policy", "allkeys-lfu")
         try:
@@ -346,33 +346,33 @@ def test_idle_times_that_are_not_kept_are_no_licence(redis8):
             client.config_set("maxmemory-policy", "allkeys-lru")
 
 
-def test_a_run_has_a_cap(redis8):
+def test_a_run_deletes_at_most_max_count(redis8):
     with album_keys(redis8) as client:
         result = redis8.memory(state="deleted", delete={"pattern": "album:*", "idle_seconds": 0, "max_count": 2})
         assert result["deletion"]["deleted_count"] == 2
         assert client.dbsize() == 4
 
 
-def test_a_key_that_is_written_to_at_the_last_moment_stays(redis8, monkeypatch):
+def test_a_key_that_is_written_at_the_last_moment_is_not_deleted(redis8, monkeypatch):
     with album_keys(redis8) as client:
         eligible = _redis_change._eligible
         calls = []
 
-        def meddling(*arguments):
+        def write_in_between(*arguments):
             found = list(eligible(*arguments))
             calls.append(found)
             if len(calls) == 2:
                 client.append("album:1", "more")
             return found
 
-        monkeypatch.setattr(_redis_change, "_eligible", meddling)
+        monkeypatch.setattr(_redis_change, "_eligible", write_in_between)
         delete = {"pattern": "album:*", "database": 0, "only_without_ttl": True, "idle_seconds": 0, "max_count": 10}
         result = _redis_change.delete_keys(client_of(redis8), {**delete, "list_path": None}, ":", True, False)
         assert (result["deleted_count"], result["kept_count"]) == (0, 3)
         assert client.get("album:1") == b"xmore"
 
 
-def test_a_list_that_cannot_be_written_stops_it_before_anything_goes(redis8, tmp_path):
+def test_nothing_is_deleted_if_the_list_cannot_be_written(redis8, tmp_path):
     with album_keys(redis8) as client:
         (tmp_path / "target").write_text("")
         (tmp_path / "link").symlink_to(tmp_path / "target")
@@ -385,7 +385,7 @@ def test_a_list_that_cannot_be_written_stops_it_before_anything_goes(redis8, tmp
         assert (tmp_path / "target").read_text() == ""
 
 
-def test_a_server_that_is_not_there_is_data_when_measuring_and_a_failure_when_acting(redis8):
+def test_a_missing_server_is_data_when_measuring_and_a_failure_when_acting(redis8):
     measured = redis8.memory(login_port=1)
     assert (measured["reachable"], measured["error"]["kind"], measured["memory"]) == (False, "refused", None)
     acted = redis8.memory(login_port=1, state="configured", maxmemory="1gb")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rights of an ACL user of Redis: without each, exactly its checks are unknown, with the ACL rule as the hint."""
+"""The rights of the ACL user: without a right exactly its checks are unknown, with the ACL rule in the hint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.rights.cache import OF_KEYS, RIGHTS
 
 README = Path(__file__).resolve().parents[2] / "roles/cache/README.md"
 USER = "tracktion-monitor"
-# No finding is left out for a small server.
+# All checks apply to a small server.
 SETTINGS = {
     "cache_memory_floor_bytes": 0,
     "tracktion_sample_seconds": 0.02,
@@ -28,8 +28,8 @@ EVERYTHING = [right.name for right in RIGHTS]
 
 @pytest.fixture
 def with_keys(each_redis, monkeypatch):
-    """A server that has keys with and without prefixes, in two databases, more of them than a sample looks at."""
-    # (A busy machine is not what is tested here.)
+    """A server with more keys than a sample reads, with and without prefixes, in two databases."""
+    # A busy machine must not end the survey.
     monkeypatch.setattr(_redis_survey, "BUSY_SECONDS", 60)
     client = each_redis.redis()
     client.mset({"track:%d" % number: "x" * 100 for number in range(800)})
@@ -41,7 +41,7 @@ def with_keys(each_redis, monkeypatch):
 
 
 def unknown(findings):
-    """The unknown findings, by the id of their check."""
+    """Return the unknown findings by the id of their check."""
     return {
         check: found
         for check, each in findings.items()
@@ -65,13 +65,13 @@ def test_without_a_right_exactly_its_checks_are_unknown(with_keys):
             for finding in findings:
                 assert right.grant in finding["hint"], (right.name, finding)
                 assert "ACL SETUSER " + USER in finding["hint"]
-        # The server notes each refusal: one for a command, and few for keys.
-        noted = with_keys.redis().acl_log()
-        assert len(noted) <= (4 if right.name == "%R~*" else 1), (right.name, noted)
-        assert sum(int(entry["count"]) for entry in noted) <= (10 if right.name == "%R~*" else 1)
+        # The server logs each denial: one for a command, and few for keys.
+        denials = with_keys.redis().acl_log()
+        assert len(denials) <= (4 if right.name == "%R~*" else 1), (right.name, denials)
+        assert sum(int(entry["count"]) for entry in denials) <= (10 if right.name == "%R~*" else 1)
 
 
-def test_keys_that_may_not_be_read_hide_nothing_about_the_others(with_keys):
+def test_denied_keys_do_not_hide_the_others(with_keys):
     with_keys.redis().mset({"plain%d" % number: "x" for number in range(500)})
     rules = [name for name in EVERYTHING if name != "%R~*"]
     with with_keys.user(USER, "%R~track:*", *rules) as login:
@@ -85,7 +85,7 @@ def test_keys_that_may_not_be_read_hide_nothing_about_the_others(with_keys):
 
 
 def test_the_readmes_user_has_these_rights_and_no_others():
-    """What the role's README gives to the user is what the tests above take away."""
+    """The README of the role gives the user the rights that the tests above take away."""
     lines = README.read_text(encoding="utf-8").splitlines()
     line = next(line for line in lines if line.startswith("redis-cli ACL SETUSER"))
     words = shlex.split(line)[3:]

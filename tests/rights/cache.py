@@ -12,7 +12,7 @@ OF_KEYS = ("big_key", "distribution_partial", "keys_without_ttl", "unnamed_keys_
 
 
 def right(name: str, *unknown: str) -> Right:
-    """Return a rule of the ACL; the hint quotes it for the shell where that is needed."""
+    """Return the right for an ACL rule. The hint quotes the rule for the shell if needed."""
     return Right("cache", name, grant=name, unknown=unknown)
 
 

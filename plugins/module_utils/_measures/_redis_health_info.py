@@ -2,25 +2,30 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a Redis server serves: answers, look-ups, commands, persistence, clients, replication.
-
-Private to this collection.
-"""
+"""Measure how a Redis server serves its clients. Private to this collection."""
 
 from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Unknown, reached
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    CannotConnect,
+    Unknown,
+    reached,
+    unreachable,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_service as service
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import (
     CONNECTION_SPEC,
+    Client,
     ReplyError,
     connect,
-    not_reached,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import integer, parse_info
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_service import SlowEntry
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Command, Fields
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ARGUMENT_SPEC = dict(
     CONNECTION_SPEC,
@@ -46,16 +51,16 @@ PARTS = (
     "host",
 )
 
-# CLIENT LIST builds its whole reply at once: 1,000 clients are about 350 KB and 2 ms of the server's time.
+# CLIENT LIST builds its reply in one piece: 1,000 clients are about 350 KB and 2 ms of the server's time.
 CLIENTS_MOST = 5000
 
-# As many as the server keeps by default (slowlog-max-len).
+# The default of slowlog-max-len.
 SLOW_ENTRIES = 128
-# Where all of these are our own, so many are read to see others behind them.
+# Read if all of those are commands of this collection, to find others behind them.
 SLOW_ENTRIES_MOST = 1000
 
-# What is read from INFO.
-OF_INFO = (
+# Parts that are read from INFO.
+INFO_PARTS = (
     "identity",
     "server",
     "load",
@@ -69,32 +74,32 @@ OF_INFO = (
     "host",
 )
 
-# The counters that are sampled twice, in one command: the server counts what we send as well.
+# Reads the counters in one command: the server counts the commands of this collection too.
 SAMPLE = ("INFO", "default", "commandstats", "errorstats")
-# The same for a server that takes one section only.
-SAMPLE_OF_OLD = ("INFO", "all")
+# The same for a server that accepts one section only (before Redis 7.0).
+SAMPLE_ALL = ("INFO", "all")
 
 
-def measure(options):
-    """The measurement of the module redis_health_info (its RETURN documents it). Raises BadOption."""
+def measure(options: Options) -> Part:
+    """Return the measurement of the module redis_health_info. Raises BadOption."""
     try:
         client = connect(options)
         return _measure(client, options)
     except CannotConnect as exc:
-        return not_reached(PARTS, exc)
+        return unreachable(PARTS, exc)
 
 
-def _measure(client, options):
+def _measure(client: Client, options: Options) -> Part:
     unknown = Unknown()
-    parts = dict.fromkeys(PARTS, None)
+    parts: Part = dict.fromkeys(PARTS)
     parts["redis_cli"] = client.redis_cli
     if client.ping["status"]:
         parts["ping"] = client.ping
     else:
         unknown.add("ping", client.ping["message"], client.grant("+ping"))
-    first, info = _sampled(client, options, parts, unknown)
+    first, info = _sample_counters(client, options, parts, unknown)
     try:
-        _ask_the_rest(client, info, first, options, parts, unknown)
+        _read_other_parts(client, info, first, options, parts, unknown)
     except CannotConnect as exc:
         for part in PARTS:
             if parts[part] is None:
@@ -102,59 +107,62 @@ def _measure(client, options):
     return reached(parts, unknown)
 
 
-def _sampled(client, options, parts, unknown):
-    """Fill in the parts that are read from INFO. Returns its two readings, empty where it is refused."""
+def _sample_counters(client: Client, options: Options, parts: Part, unknown: Unknown) -> tuple[Fields, Fields]:
+    """Read INFO twice and fill in the parts made of it. Return the two readings, empty if INFO is denied."""
     try:
-        first, sample = _first_sample(client)
+        first, sample = _read_first_sample(client)
         started = time.monotonic()
         time.sleep(min(options["sample_seconds"], client.deadline.remaining() / 2))
         info = parse_info(client.ask(*sample))
     except ReplyError as exc:
-        for part in OF_INFO:
+        for part in INFO_PARTS:
             unknown.add(part, exc, client.hint(exc, "INFO"))
         return {}, {}
-    seconds = service.between(first, info, time.monotonic() - started)
+    seconds = service.interval_seconds(first, info, time.monotonic() - started)
     top = options["top"]
-    parts["identity"] = service.identity(info)
-    parts["server"] = service.server(info)
-    parts["load"] = service.load(first, info, seconds)
-    parts["lookups"] = service.lookups(first, info, seconds)
-    parts["evictions"] = service.evictions(first, info, seconds)
-    parts["commands"] = service.commands(first, info, seconds, top)
-    parts["errors"] = service.errors(first, info, seconds, top)
-    parts["host"] = service.host(process.kernel() if process.local_pid(client, info) else None)
+    parts["identity"] = service.read_identity(info)
+    parts["server"] = service.build_server(info)
+    parts["load"] = service.build_load(first, info, seconds)
+    parts["lookups"] = service.build_lookups(first, info, seconds)
+    parts["evictions"] = service.build_evictions(first, info, seconds)
+    parts["commands"] = service.build_commands(first, info, seconds, top)
+    parts["errors"] = service.build_errors(first, info, seconds, top)
+    parts["host"] = service.build_host(process.kernel() if process.local_pid(client, info) else None)
     return first, info
 
 
-def _first_sample(client):
-    """The counters, and the command that reads them."""
+def _read_first_sample(client: Client) -> tuple[Fields, Command]:
+    """Return the counters, and the command that read them."""
     try:
         return parse_info(client.ask(*SAMPLE)), SAMPLE
     except ReplyError as exc:
         if exc.code != "ERR":
             raise
-        return parse_info(client.ask(*SAMPLE_OF_OLD)), SAMPLE_OF_OLD
+        return parse_info(client.ask(*SAMPLE_ALL)), SAMPLE_ALL
 
 
-def _ask_the_rest(client, info, first, options, parts, unknown):
+def _read_other_parts(
+    client: Client, info: Fields, first: Fields, options: Options, parts: Part, unknown: Unknown
+) -> None:
+    """Fill in the parts that need other commands than INFO."""
     now = service.server_time(info)
     settings = _settings(client, unknown)
     own = _slow_log(client, now, settings, options, parts, unknown)
     try:
-        parts["latency"] = service.latency(client.ask("LATENCY", "LATEST"), settings, now, own)
+        parts["latency"] = service.build_latency(client.ask("LATENCY", "LATEST"), settings, now, own)
         if now is None:
-            _note_ages(client, "latency.events", unknown)
+            _add_unknown_ages(client, "latency.events", unknown)
     except ReplyError as exc:
         unknown.add("latency", exc, client.hint(exc, "LATENCY", "LATEST"))
     if not info:
         return
-    parts["persistence"] = service.persistence(info, settings, now)
-    parts["replication"] = service.replication(info)
-    parts["clients"] = service.clients(first, info, _client_list(client, info, unknown), options["top"])
+    parts["persistence"] = service.build_persistence(info, settings, now)
+    parts["replication"] = service.build_replication(info)
+    parts["clients"] = service.build_clients(first, info, _client_list(client, info, unknown), options["top"])
 
 
-def _settings(client, unknown):
-    """The settings that thresholds of the server are in: name -> text; empty where CONFIG GET is refused."""
+def _settings(client: Client, unknown: Unknown) -> Fields:
+    """Return the settings of the server that the parts need: name -> text; empty if CONFIG GET is denied."""
     names = ("slowlog-log-slower-than", "slowlog-max-len", "latency-monitor-threshold", "save")
     try:
         reply = client.ask("CONFIG", "GET", *names)
@@ -167,8 +175,10 @@ def _settings(client, unknown):
     return dict(zip(words[::2], words[1::2]))
 
 
-def _slow_log(client, now, settings, options, parts, unknown):
-    """Fill in the part ``slow_log``. Returns the entries that are ours."""
+def _slow_log(
+    client: Client, now: float | None, settings: Fields, options: Options, parts: Part, unknown: Unknown
+) -> list[SlowEntry]:
+    """Fill in the part ``slow_log`` and return the entries of this collection."""
     try:
         entries = client.ask("SLOWLOG", "GET", SLOW_ENTRIES)
         if len(entries) == SLOW_ENTRIES and all(service.is_own(entry) for entry in entries):
@@ -181,13 +191,14 @@ def _slow_log(client, now, settings, options, parts, unknown):
         length = client.ask("SLOWLOG", "LEN")
     except ReplyError as exc:
         unknown.add("slow_log.length", exc, client.hint(exc, "SLOWLOG", "LEN"))
-    parts["slow_log"] = service.slow_log(entries, length, settings, now, options["show_key_names"], options["top"])
+    slow_log = service.build_slow_log(entries, length, settings, now, options["show_key_names"], options["top"])
+    parts["slow_log"] = slow_log
     if now is None:
-        _note_ages(client, "slow_log.commands", unknown)
-    elif parts["slow_log"]["commands"] is None and service.is_on(settings) is None:
-        reason, hint = "whether the slow log is on is not known: CONFIG GET is refused", client.grant("+config|get")
-        unknown.add("slow_log.commands", reason, hint)
-    elif parts["slow_log"]["commands"] is None:
+        _add_unknown_ages(client, "slow_log.commands", unknown)
+    elif slow_log["commands"] is None and service.is_on(settings) is None:
+        reason = "the slow log is empty and CONFIG GET is denied, so it may be off"
+        unknown.add("slow_log.commands", reason, client.grant("+config|get"))
+    elif slow_log["commands"] is None:
         hint = "Turn it on: `%s`" % client.command(
             "CONFIG", "SET", "slowlog-log-slower-than", 10000, "slowlog-max-len", 128
         )
@@ -195,14 +206,15 @@ def _slow_log(client, now, settings, options, parts, unknown):
     return [entry for entry in entries if service.is_own(entry)]
 
 
-def _note_ages(client, part, unknown):
-    unknown.add(part, "the server's clock is in INFO, which is refused", client.grant("+info"))
+def _add_unknown_ages(client: Client, part: str, unknown: Unknown) -> None:
+    unknown.add(part, "the server's clock is unknown: INFO is denied", client.grant("+info"))
 
 
-def _client_list(client, info, unknown):
+def _client_list(client: Client, info: Fields, unknown: Unknown) -> bytes | None:
+    """Return the reply to CLIENT LIST; null if it is denied, or would be too long."""
     connected = integer(info, "connected_clients") or 0
     if connected > CLIENTS_MOST:
-        reason = "%d clients: a list of more than %d stalls the server" % (connected, CLIENTS_MOST)
+        reason = "%d clients: CLIENT LIST of more than %d blocks the server" % (connected, CLIENTS_MOST)
         unknown.add("clients.buffers", reason)
         return None
     try:

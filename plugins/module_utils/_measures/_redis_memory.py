@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a Redis server's memory is used for, and what bounds it. Private to this collection."""
+"""Measure the memory of a Redis server: its use, its limits, and its keys. Private to this collection."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     CannotConnect,
     Deadline,
     Unknown,
+    out_of_time,
     reached,
+    unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import (
     CONNECTION_SPEC,
+    Client,
     ReplyError,
     connect,
-    not_reached,
     permission,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import (
@@ -30,14 +32,16 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info i
     parse_info,
     ratio,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import distribution
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import Survey, build_distribution
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_survey import (
     BUSY,
     DEADLINE,
-    QUESTIONS,
+    QUERIES,
     Limits,
     survey,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Database, Fields
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ARGUMENT_SPEC = dict(
     CONNECTION_SPEC,
@@ -50,30 +54,30 @@ ARGUMENT_SPEC = dict(
 
 PARTS = ("server", "memory", "fragmentation", "databases", "distribution")
 
-# What is left of the deadline for anything but reading keys.
+# Seconds of the deadline that are not for reading keys.
 RESERVE_SECONDS = 1.0
 
 SEPARATOR = ":"
-# A sample of fewer commands than this tells nothing.
+# A sample of fewer commands is of no use.
 CALLS_LEAST = 100
 
-# Sizes of Redis' own tables: a pointer for each slot, a node for each key that expires.
+# Sizes in Redis' tables: a pointer for each slot, a node for each key that expires.
 SLOT_BYTES = 8
 NODE_BYTES = 24
 
 
-def measure(options):
-    """The measurement of the module redis_memory (its RETURN documents it). Raises BadOption."""
+def measure(options: Options) -> Part:
+    """Return the measurement of the module redis_memory. Raises BadOption."""
     try:
         client = connect(options)
         return _measure(client, options)
     except CannotConnect as exc:
-        return not_reached(PARTS, exc)
+        return unreachable(PARTS, exc)
 
 
-def _measure(client, options):
+def _measure(client: Client, options: Options) -> Part:
     unknown = Unknown()
-    parts = dict.fromkeys(PARTS)
+    parts: Part = dict.fromkeys(PARTS)
     try:
         info = parse_info(client.ask("INFO"))
     except ReplyError as exc:
@@ -82,11 +86,11 @@ def _measure(client, options):
         return reached(parts, unknown)
     pid = process.local_pid(client, info)
     parts["databases"] = databases(info)
-    parts["server"] = server(info, pid)
-    parts["memory"] = memory(info, parts["databases"], process.memory_limit(pid) if pid else None)
-    parts["fragmentation"] = fragmentation(info)
+    parts["server"] = build_server(info, pid)
+    parts["memory"] = build_memory(info, parts["databases"], process.memory_limit(pid) if pid else None)
+    parts["fragmentation"] = build_fragmentation(info)
     try:
-        parts["distribution"] = _distribution(client, info, parts["databases"], options, unknown)
+        parts["distribution"] = _read_distribution(client, info, parts["databases"], options, unknown)
     except ReplyError as exc:
         unknown.add("distribution", exc, client.hint(exc, "SCAN"))
     except CannotConnect as exc:
@@ -94,9 +98,15 @@ def _measure(client, options):
     return reached(parts, unknown)
 
 
-def _distribution(client, info, found, options, unknown):
+def _read_distribution(
+    client: Client, info: Fields, found: list[Database], options: Options, unknown: Unknown
+) -> Part | None:
+    """Read the keys and return the part ``distribution``; null if no key could be read.
+
+    Raises BadOption, ReplyError and CannotConnect.
+    """
     started = time.monotonic()
-    _check(options)
+    _check_limits(options)
     separator = options["prefix_separator"] or SEPARATOR
     whole = options["distribution"] == "whole"
     wanted = found if options["distribution"] != "none" else []
@@ -106,18 +116,21 @@ def _distribution(client, info, found, options, unknown):
     )
     result = survey(client, wanted, whole, separator, options["top"], limits)
     if len(result.whole) < len(wanted) and not any(result.seen.values()) and not result.denied:
-        reasons = {
-            BUSY: "the server or this host is busy: a step of a few keys took %.1f s" % result.longest_step,
-            DEADLINE: "not measured (0.0 s of the deadline left)",
-        }
-        unknown.add("distribution", reasons.get(result.ended, "no key was found with %d commands" % result.calls))
+        unknown.add("distribution", _unknown_reason(result))
         return None
-    _note_denied(client, result, unknown)
+    _add_denied(client, result, unknown)
     options = dict(options, prefix_separator=separator)
-    return distribution(result, found, keyspace_bytes(info, found), options, time.monotonic() - started)
+    return build_distribution(result, found, keyspace_bytes(info, found), options, time.monotonic() - started)
 
 
-def _check(options):
+def _unknown_reason(result: Survey) -> str:
+    """Return why a survey read no key."""
+    if result.ended == BUSY:
+        return "the server or this host is busy: a step of a few keys took %.1f s" % result.longest_step
+    return out_of_time(0.0) if result.ended == DEADLINE else "no key was found with %d commands" % result.calls
+
+
+def _check_limits(options: Options) -> None:
     """Raise BadOption for limits with which nothing can be read."""
     if options["max_calls"] < CALLS_LEAST:
         raise BadOption("max_calls: %d is less than %d" % (options["max_calls"], CALLS_LEAST))
@@ -125,10 +138,10 @@ def _check(options):
         raise BadOption("max_load: %s is not above 0 and at most 1" % options["max_load"])
 
 
-def _note_denied(client, result, unknown):
-    """Name the parts of the distribution that lack what the user may not do, with one hint for all of it."""
+def _add_denied(client: Client, result: Survey, unknown: Unknown) -> None:
+    """Add the parts of the distribution that need denied commands to ``unknown``, with one hint for all of them."""
     rules = {"select": "+select", "keys": "%R~*"}
-    rules.update({column: "+" + permission(words) for column, words in QUESTIONS.items()})
+    rules.update({column: "+" + permission(words) for column, words in QUERIES.items()})
     hint = client.grant(*[rules[name] for name in rules if name in result.denied])
     parts = {
         "bytes": ("distribution.prefixes", "distribution.biggest_keys", "distribution.*", "distribution.bytes"),
@@ -142,7 +155,8 @@ def _note_denied(client, result, unknown):
             unknown.add(part, exc, hint)
 
 
-def server(info, pid):
+def build_server(info: Fields, pid: int | None) -> Part:
+    """Return the part ``server``."""
     return {
         "version": info.get("redis_version"),
         "mode": info.get("redis_mode"),
@@ -153,13 +167,15 @@ def server(info, pid):
     }
 
 
-def memory(info, found, group_limit):
-    """The part ``memory``. ``group_limit`` is the limit of the control group in bytes, null where none is known."""
+def build_memory(info: Fields, found: list[Database], group_limit: int | None) -> Part:
+    """Return the part ``memory``. ``group_limit`` is the limit of the control group in bytes, null if unknown."""
     used, most = integer(info, "used_memory"), integer(info, "maxmemory")
     counted = None if used is None else used - (integer(info, "mem_not_counted_for_evict") or 0)
     policy = info.get("maxmemory_policy")
     system = integer(info, "total_system_memory")
     limits = [(size, source) for size, source in ((group_limit, "cgroup"), (system, "system")) if size]
+    limit: int | None
+    source: str | None
     limit, source = min(limits) if limits else (None, None)
     key_count = sum(each["key_count"] for each in found)
     evictable = evictable_count(policy, found)
@@ -191,8 +207,8 @@ def memory(info, found, group_limit):
     }
 
 
-def evictable_count(policy, found):
-    """How many keys the policy may evict: all, those with a time to live, or none."""
+def evictable_count(policy: str | None, found: list[Database]) -> int | None:
+    """Return how many keys the policy may evict: all, those with a time to live, or none."""
     if not policy:
         return None
     if policy.startswith("allkeys-"):
@@ -202,15 +218,15 @@ def evictable_count(policy, found):
     return 0
 
 
-def fragmentation(info):
-    """Why the process takes more memory than the data in it: one row for each cause, with its bytes.
+def build_fragmentation(info: Fields) -> list[Part]:
+    """Return the part ``fragmentation``: why the process takes more memory than its data, one row for each cause.
 
-    ``allocator``: pages of the allocator that are partly filled (active defragmentation mends it). ``allocator_rss``:
-    free pages that the allocator keeps (MEMORY PURGE). ``process_rss``: what the process holds beside the allocator.
-    ``swap``: data that is not resident; less is resident than is used. ``peak``: what was used once and is free now.
+    ``allocator``: partly filled pages of the allocator (active defragmentation reduces it). ``allocator_rss``: free
+    pages that the allocator keeps (MEMORY PURGE releases them). ``process_rss``: memory of the process beside the
+    allocator. ``swap``: data that is not resident. ``peak``: the highest use minus the current one.
     """
     used, rss, peak = (integer(info, name) for name in ("used_memory", "used_memory_rss", "used_memory_peak"))
-    rows = [
+    rows: list[Part] = [
         {"cause": cause, "ratio": decimal(info, field + "_ratio"), "bytes": integer(info, field + "_bytes")}
         for cause, field in (
             ("allocator", "allocator_frag"),
@@ -225,10 +241,10 @@ def fragmentation(info):
     return rows
 
 
-def keyspace_bytes(info, found):
-    """What keys and values take by the server's own account, its tables left out; null where INFO lacks it.
+def keyspace_bytes(info: Fields, found: list[Database]) -> int | None:
+    """Return the memory of keys and values by the server's own account, without its tables; null if INFO lacks it.
 
-    Against this the sum of MEMORY USAGE over all keys comes to 0.9 to 1.0 (measured on Redis 7.0 and 8.0).
+    The sum of MEMORY USAGE over all keys is 0.9 to 1.0 of it (measured on Redis 7.0 and 8.0).
     """
     used = integer(info, "used_memory")
     if used is None:
@@ -252,12 +268,12 @@ def keyspace_bytes(info, found):
     return max(0, used - (other or 0) - tables)
 
 
-def slots(count):
-    """The slots of a hash table of ``count`` entries: the next power of two."""
+def slots(count: int) -> int:
+    """Return the slots of a hash table of ``count`` entries: the next power of two."""
     return 1 << max(0, count - 1).bit_length() if count else 0
 
 
-def total(info, *names):
-    """The sum of the fields the server reports; null where it reports none."""
+def total(info: Fields, *names: str) -> int | None:
+    """Return the sum of the fields that the server reports; null if it reports none."""
     values = [integer(info, name) for name in names]
     return None if all(value is None for value in values) else sum(value or 0 for value in values)

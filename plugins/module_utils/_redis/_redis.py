@@ -4,13 +4,13 @@
 
 """One connection to a Redis server. Private to this collection.
 
-redis-py connects, over TLS too, and packs commands; hiredis parses replies. They are joined here and not by redis-py's
-own client, for that takes microseconds for each reply, hangs up where the server is loading, cuts the first word off
-an error, limits each address of a name by itself and the name service not at all, and sends commands at log-in that a
+redis-py connects (with or without TLS) and packs commands; hiredis parses replies. redis-py's own client is not used:
+it takes microseconds for each reply, disconnects while the server is loading, removes the first word of an error,
+applies its timeout to each address of a name and not to the name resolution, and sends commands at log-in that a
 restricted user may not run.
 
-The connection has a name, so that what it sends can be left out of the slow log and of the list of clients. HELLO sets
-it while it authenticates: like AUTH, HELLO needs no permission.
+The connection has a name, so that its commands can be left out of the slow log and its client out of the list of
+clients. HELLO sets the name while it authenticates: like AUTH, HELLO needs no permission.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ import ssl
 import struct
 import threading
 import time
+from typing import Any, Callable, Iterable, NamedTuple, NoReturn
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
     Deadline,
     OutOfTime,
-    unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import HIDDEN, redact
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import readable
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Command, Ping, Reply, Word
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 CONNECTION_SPEC = {
     "login_host": {"type": "str", "default": "localhost"},
@@ -50,25 +53,53 @@ CONNECTION_SPEC = {
 
 CHUNK = 262144
 
-# The name of our connections (CLIENT LIST, SLOWLOG GET).
+# The name of the connections of this collection (CLIENT LIST, SLOWLOG GET).
 CLIENT_NAME = "tracktion-ops"
 
 # Where redis-cli connects to without options.
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 PORT = 6379
 
-# Commands whose subcommands each have a permission of their own.
+# Container commands: each of their subcommands has its own permission.
 CONTAINERS = ("acl", "client", "config", "latency", "memory", "object", "slowlog")
 
 # Where the kernel's struct tcp_info keeps the smoothed round trip time, in microseconds.
 TCP_RTT_OFFSET, TCP_INFO_BYTES = 68, 104
 
-# How much later than redis-py's own time limits, which say more, the limit on all of them ends a connecting.
+# redis-py's own timeouts give a more precise error, so they get this much longer than the limit on the whole attempt.
 GRACE_SECONDS = 0.2
 
-_TLS_HINT = "Where the server speaks TLS on this port, set tls: true"
+SERVICE = _failures.Service(
+    name="Redis",
+    address="login_host and login_port",
+    credentials="login_user and login_password",
+    tls="ca_certs, client_cert_file and client_key_file",
+)
 
-# First word of an error reply to PING -> what it means for those who use the server.
+_TLS_HINT = "Set tls: true if Redis uses TLS on this port."
+
+# Kind of failure -> message, and what is appended to the common hint.
+FAILURES = {
+    "refused": ("Connection refused by {address}", ""),
+    "timeout": ("No connection to {address} within {detail}", "Raise timeout if the network is slow."),
+    "no_answer": ("{address} did not answer within {detail}", "Raise timeout if it is only slow."),
+    "name_resolution": ("Cannot resolve the host name of {address}: {detail}", ""),
+    "no_route": ("No route to {address}: {detail}", ""),
+    "tls": (
+        "TLS handshake with {address} failed: {detail}",
+        "Set tls: false if Redis does not use TLS on this port; set client_cert_file and client_key_file if it "
+        "requires a client certificate.",
+    ),
+    "certificate": (
+        "The certificate of {address} is not trusted: {detail}",
+        "Set ca_certs to the certificate of that authority, and login_host to a name in the certificate of Redis.",
+    ),
+    "protocol": ("{address} does not speak the Redis protocol: {detail}", _TLS_HINT),
+    "closed": ("{address} closed the connection", _TLS_HINT),
+    "failed": ("Cannot connect to {address}: {detail}", ""),
+}
+
+# First word of an error reply to PING -> status of the server.
 PING_STATUS = {
     "LOADING": "loading",
     "MISCONF": "misconf",
@@ -76,26 +107,49 @@ PING_STATUS = {
     "NOREPLICAS": "too_few_replicas",
 }
 
-# Error replies after which this connection can do nothing: first word -> kind, hint. ``{}``: redis-cli's command.
-REFUSALS = {
-    "NOAUTH": ("no_password", "Set login_password, and login_user for an ACL user other than default"),
-    "WRONGPASS": (
-        "wrong_password",
-        "Correct login_user and login_password; the user may also be disabled: `{} ACL LIST`",
+
+class Rejection(NamedTuple):
+    """What an error reply means that makes the connection useless.
+
+    In ``hint``, ``{cli}`` stands for redis-cli with its options. ``message`` replaces the text of the server.
+    """
+
+    kind: str
+    hint: str
+    message: str = ""
+
+
+# First word of an error reply -> its meaning. Two kinds exist for Redis only: ``protected_mode`` (the server has no
+# password, so it accepts local connections only) and ``busy`` (a script or function blocks the server).
+REJECTIONS = {
+    # The server's own text explains the command HELLO.
+    "NOAUTH": Rejection(
+        "authentication",
+        "Set login_password, and login_user for an ACL user other than default.",
+        "NOAUTH Authentication required",
     ),
-    "DENIED": ("protected_mode", "Give the server a password or a bind address, or set login_host to its loopback one"),
-    "BUSY": (
+    "WRONGPASS": Rejection(
+        "authentication",
+        _failures.hint("authentication", SERVICE) + " Check that the user is not disabled (off): `{cli} ACL LIST`.",
+    ),
+    "DENIED": Rejection(
+        "protected_mode", "Set a password or a bind address on the server, or set login_host to its loopback address."
+    ),
+    "BUSY": Rejection(
         "busy",
-        "End the script or function that blocks the server, unless it has written: `{0} SCRIPT KILL` or "
-        "`{0} FUNCTION KILL`",
+        "End the script or function that blocks the server: `{cli} SCRIPT KILL` or `{cli} FUNCTION KILL`. One that has "
+        "written cannot be ended.",
     ),
 }
+TOO_MANY_CLIENTS = Rejection(
+    "too_many_connections", "Raise maxclients, or end clients that leak connections: `{cli} CLIENT LIST`."
+)
 
 
 class ReplyError(Exception):
     """An error reply of the server. ``code`` is its first word: NOPERM, LOADING, ERR, ..."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__(text)
         self.code = text.split(" ", 1)[0]
 
@@ -110,30 +164,14 @@ class ReplyError(Exception):
         return self.code == "NOPERM" and " access " in str(self)
 
 
-class DeadlineSpent(OutOfTime):
-    """Our own time is over. This says nothing about the server."""
-
-    def __init__(self, detail: str = ""):
-        super().__init__(0.0)
-        self.args = (self.args[0] + detail,)
-
-
-def not_reached(parts, exc: CannotConnect) -> dict:
-    """Return the measurement without a connection. ``reachable`` is null if only our own time was over."""
-    measurement = unreachable(parts, exc)
-    if isinstance(exc, DeadlineSpent):
-        measurement["reachable"] = None
-    return measurement
-
-
-def permission(words) -> str:
+def permission(words: Command) -> str:
     """Return the ACL rule of a command without its sign: ``info``, ``config|get``."""
     name = str(words[0]).lower()
     return "%s|%s" % (name, str(words[1]).lower()) if name in CONTAINERS else name
 
 
-def redis_cli(options: dict) -> list:
-    """Return the words of a command line that reaches the server; the password comes from REDISCLI_AUTH."""
+def redis_cli(options: Options) -> list[str]:
+    """Return the words of a redis-cli command line for the server. It reads the password from REDISCLI_AUTH."""
     words = ["redis-cli"]
     if options["login_host"] not in LOCAL_HOSTS:
         words += ["-h", options["login_host"]]
@@ -141,8 +179,7 @@ def redis_cli(options: dict) -> list:
         words += ["-p", str(options["login_port"])]
     if options["tls"]:
         words.append("--tls")
-        named = (("--cacert", "ca_certs"), ("--cert", "client_cert_file"), ("--key", "client_key_file"))
-        for flag, option in named:
+        for flag, option in (("--cacert", "ca_certs"), ("--cert", "client_cert_file"), ("--key", "client_key_file")):
             if options[option]:
                 words += [flag, options[option]]
         if not options["validate_certs"]:
@@ -151,104 +188,101 @@ def redis_cli(options: dict) -> list:
 
 
 class Client:
-    """A connection of redis-py. Every wait is bounded by ``timeout`` and by the deadline set last.
+    """A connection of redis-py. Every wait is bounded by the option ``timeout`` and by ``deadline``.
 
-    After a time-out or a lost connection the client is ``broken``: replies would no longer match their questions, so
+    After a timeout or a lost connection the client is ``broken``: replies would no longer match their commands, so
     every further call raises the same CannotConnect at once.
     """
 
-    def __init__(self, connection, hiredis, timeout, address, options=None):
+    def __init__(self, connection: Any, hiredis: Any, options: Options) -> None:
         self._connection = connection
         # redis-py's own parsers take it from there: it has no public name in the versions of Debian.
         self._socket = connection._sock
         self._reader = hiredis.Reader(replyError=self._reply_error)
         self._protocol_error = hiredis.ProtocolError
-        self._timeout = timeout
-        self._address = address
-        self._password = (options or {}).get("login_password")
-        # Permission -> the error reply: each forbidden command is sent once, as the server notes it each time.
-        self._forbidden = {}
-        self.user = (options or {}).get("login_user") or "default"
-        self.redis_cli = redis_cli(options) if options else ["redis-cli"]
-        self.deadline = Deadline(timeout)
-        self.broken = None
-        self.ping = None
+        self._timeout = options["timeout"]
+        self._address = address(options)
+        self._password = options["login_password"]
+        # Permission -> error reply. A denied command is sent once: the server logs each denial.
+        self._denied: dict[str, ReplyError] = {}
+        self.user = options["login_user"] or "default"
+        self.redis_cli = redis_cli(options)
+        self.deadline = Deadline(self._timeout)
+        self.broken: CannotConnect | None = None
+        self.ping: Ping = {"status": None, "message": None, "seconds": 0.0}
         self.database = 0
-        # The number of the connection in CLIENT LIST; null where the server does not know HELLO.
-        self.client_id = None
-        # What is read once for the process: see _redis_process.
-        self.local_pid = None
+        # The number of the connection in CLIENT LIST; null if the server does not know HELLO.
+        self.client_id: int | None = None
+        # The result of _redis_process.find() in a tuple; null until then.
+        self.local_pid: tuple[int | None] | None = None
 
-    def ask(self, *words):
-        """The reply to one command; raises ReplyError where the server answers with an error."""
+    def ask(self, *words: Word) -> Reply:
+        """Return the reply to one command. Raises ReplyError for an error reply, and CannotConnect."""
         reply = self.ask_all([words])[0]
         if isinstance(reply, ReplyError):
             raise reply
         return reply
 
-    def ask_all(self, commands):
-        """The replies to many commands sent at once: bytes, int, None, a list, or a ReplyError."""
+    def ask_all(self, commands: Iterable[Command]) -> list[Reply]:
+        """Send commands at once and return their replies. An error reply is a ReplyError in its position."""
+        commands = list(commands)
         rules = [permission(words) for words in commands]
-        wanted = [words for words, rule in zip(commands, rules) if rule not in self._forbidden]
+        wanted = [words for words, rule in zip(commands, rules) if rule not in self._denied]
         self.send(self.pack(wanted))
-        replies = iter(self.read(len(wanted)))
-        answers = [self._forbidden[rule] if rule in self._forbidden else next(replies) for rule in rules]
-        for rule, answer in zip(rules, answers):
-            if isinstance(answer, ReplyError) and answer.denied_command:
-                self._forbidden[rule] = answer
-        return answers
+        received = iter(self.read(len(wanted)))
+        replies = [self._denied[rule] if rule in self._denied else next(received) for rule in rules]
+        for rule, reply in zip(rules, replies):
+            if isinstance(reply, ReplyError) and reply.denied_command:
+                self._denied[rule] = reply
+        return replies
 
-    def command(self, *words) -> str:
-        """Return a command as a person types it into a shell."""
+    def command(self, *words: Word) -> str:
+        """Return the command line of redis-cli for a command, quoted for a shell."""
         return " ".join(shell_quote(word) for word in [*self.redis_cli, *words])
 
-    def grant(self, *rules) -> str:
-        """Return the hint that gives our user these ACL rules."""
+    def grant(self, *rules: str) -> str:
+        """Return the hint that gives the ACL rules to the user of this connection."""
         return "Allow it: `%s`" % self.command("ACL", "SETUSER", self.user, *rules)
 
-    def hint(self, exc: ReplyError, *words):
-        """Return the hint for the refusal of the command ``words``; null where no ACL rule is in the way."""
+    def hint(self, exc: ReplyError, *words: Word) -> str | None:
+        """Return the hint for an error reply to the command ``words``; null if the ACL is not the reason."""
         if exc.denied_key:
             return self.grant("%R~*")
         return self.grant("+" + permission(words)) if exc.denied_command else None
 
-    def network_seconds(self) -> float:
-        """Return the network's round trip time by the kernel's measure, however busy the server is; 0 if unknown."""
+    def round_trip_seconds(self) -> float:
+        """Return the kernel's round trip time of the connection, independent of the server's load; 0 if unknown."""
         try:
             info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
             return struct.unpack_from("I", info, TCP_RTT_OFFSET)[0] / 1e6
         except (AttributeError, OSError, struct.error):
             return 0.0
 
-    def _reply_error(self, text: str) -> ReplyError:
-        """A server may quote the arguments of a command that it does not know, and names that others chose."""
-        if self._password:
-            text = text.replace(self._password, HIDDEN)
-        return ReplyError(redact(readable(text.encode("utf-8", "surrogateescape"))))
-
-    def select(self, database):
+    def select(self, database: int) -> None:
+        """Select a database. Raises ReplyError."""
         if database != self.database:
             self.ask("SELECT", database)
             self.database = database
 
-    def pack(self, commands):
-        """Commands as they are sent. Their words are bytes, str or int."""
+    def pack(self, commands: Iterable[Command]) -> bytes:
+        """Return commands in the wire format."""
         encoded = [
             [word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word for word in words]
             for words in commands
         ]
         return b"".join(self._connection.pack_commands(encoded))
 
-    def send(self, packed):
+    def send(self, packed: bytes) -> None:
+        """Send packed commands. Raises CannotConnect."""
         self._wait()
         try:
             self._socket.sendall(packed)
         except OSError as exc:
-            raise self._break(self._failure(exc))
+            self._break(self._failure(exc))
 
-    def read(self, count):
-        """The next ``count`` replies. An error reply is a ReplyError in its place."""
-        replies = []
+    def read(self, count: int) -> list[Reply]:
+        """Return the next ``count`` replies. An error reply is a ReplyError in its position. Raises CannotConnect."""
+        replies: list[Reply] = []
         gets, append = self._reader.gets, replies.append
         try:
             for _reply in range(count):
@@ -258,70 +292,70 @@ class Client:
                     reply = gets()
                 append(reply)
         except self._protocol_error as exc:
-            raise self._break(
-                CannotConnect(
-                    "not_redis",
-                    "%s answers, but not in Redis' protocol: %s" % (self._address, exc),
-                    "Correct login_port. " + _TLS_HINT,
-                )
-            )
+            self._break(failure("protocol", self._address, exc))
         return replies
 
-    def close(self):
+    def close(self) -> None:
         self._connection.disconnect()
 
-    def _receive(self):
+    def _reply_error(self, text: str) -> ReplyError:
+        # A server may quote the arguments of a command that it does not know, and names that others chose.
+        if self._password:
+            text = text.replace(self._password, HIDDEN)
+        return ReplyError(redact(readable(text.encode("utf-8", "surrogateescape"))))
+
+    def _receive(self) -> None:
         try:
             self._wait()
             chunk = self._socket.recv(CHUNK)
             if not chunk:
                 raise ConnectionResetError("the server closed the connection")
-        except DeadlineSpent:
+        except OutOfTime:
             # A reply is still to come.
-            raise self._break(self._failure(socket.timeout()))
+            self._break(self._failure(socket.timeout()))
         except OSError as exc:
-            raise self._break(self._failure(exc))
+            self._break(self._failure(exc))
         self._reader.feed(chunk)
 
-    def _wait(self):
-        """Bounds the next wait by what is left of the deadline."""
+    def _wait(self) -> None:
+        """Bound the next wait by what is left of the deadline. Raises OutOfTime."""
         if self.broken:
             raise self.broken
         left = self.deadline.remaining(self._timeout)
         if left <= 0:
-            raise DeadlineSpent()
+            raise OutOfTime()
         self._socket.settimeout(left)
 
     def _failure(self, exc: OSError) -> CannotConnect:
         if isinstance(exc, socket.timeout) and self.deadline.expired():
-            return DeadlineSpent(": %s did not answer by then" % self._address)
-        return cannot_connect(exc, self._address, self._timeout)
+            return OutOfTime(0.0, "%s did not answer" % self._address)
+        return socket_failure(exc, self._address, self._timeout, connected=True)
 
-    def _break(self, reason):
+    def _break(self, reason: CannotConnect) -> NoReturn:
         self.broken = reason
         self.close()
-        return reason
+        raise reason
 
 
-_kept = {}
+# Connection options -> the client of this process, or the failure to connect.
+_connections: dict[tuple, Client | CannotConnect] = {}
 
 
-def connect(options):
-    """The process's one client for these connection options, its deadline set anew.
+def connect(options: Options) -> Client:
+    """Return the process's one client for these connection options, with a new deadline.
 
-    Raises CannotConnect; a failure is kept as well, so that a second measuring module does not wait again.
-    ``ping`` of the client is what the server answered to the first PING: ``status`` (``ok`` or a value of
-    PING_STATUS), ``message``, ``seconds``.
+    Raises CannotConnect. A failure is kept for the next measuring module, so that it does not wait again; OutOfTime is
+    not.
     """
     key = tuple((name, options[name]) for name in CONNECTION_SPEC if name not in ("timeout", "deadline", "top"))
-    if key not in _kept:
+    if key not in _connections:
         try:
-            _kept[key] = _log_in(options)
+            _connections[key] = _log_in(options)
         except OutOfTime:
             raise
         except CannotConnect as exc:
-            _kept[key] = exc
-    client = _kept[key]
+            _connections[key] = exc
+    client = _connections[key]
     if isinstance(client, CannotConnect):
         raise client
     if client.broken:
@@ -330,73 +364,81 @@ def connect(options):
     return client
 
 
-def _log_in(options):
+def _log_in(options: Options) -> Client:
+    """Return a new client that is logged in and has sent PING. Raises CannotConnect."""
     redis, hiredis = require("redis"), require("hiredis")
     timeout = options["timeout"]
-    address = "%s:%d" % (options["login_host"], options["login_port"])
-    ours = Deadline(options["deadline"])
-    deadline = Deadline(min(timeout, options["deadline"]))
-    if ours.expired():
-        raise DeadlineSpent()
+    whole = Deadline(options["deadline"])
+    # If the deadline shortens the attempt, a missing answer does not mean that the server failed.
+    hurried = whole.too_short(timeout)
+    seconds = whole.step(timeout)
+    attempt = Deadline(seconds)
     if options["tls"]:
         _check_files(options)
     try:
-        client = Client(_open(redis, options, deadline), hiredis, timeout, address, options)
-    except ConnectionResetError as exc:
-        # Nothing but a handshake is answered so far.
-        raise cannot_connect(ssl.SSLError(str(exc)), address, timeout)
+        client = Client(_open(redis, options, attempt), hiredis, options)
+    except (ConnectionResetError, ssl.SSLEOFError) as exc:
+        # So far there was only the TLS handshake.
+        raise failure("tls", address(options), exc)
     except OSError as exc:
-        if ours.expired() and isinstance(exc, (socket.timeout, socket.gaierror)):
-            raise DeadlineSpent(": no connection to %s by then" % address)
-        raise cannot_connect(exc, address, timeout)
-    client.deadline = ours if options["deadline"] < timeout else deadline
+        if hurried and attempt.expired() and isinstance(exc, (socket.timeout, socket.gaierror)):
+            raise OutOfTime(0.0, "no connection to %s" % address(options))
+        raise socket_failure(exc, address(options), seconds)
+    client.deadline = attempt
     started = time.monotonic()
     try:
         _greet(client, options)
-        client.ping = _ping(client)
-    except DeadlineSpent as exc:
+        status, message = _ping(client)
+    except OutOfTime:
         client.close()
-        # Within the deadline the time-out has been reached, which is the server's fault.
-        raise exc if client.deadline is ours else cannot_connect(socket.timeout(), address, timeout)
+        if hurried:
+            raise
+        raise socket_failure(socket.timeout(), address(options), seconds, connected=True)
     except CannotConnect:
         client.close()
         raise
-    client.ping["seconds"] = round(time.monotonic() - started, 6)
+    client.ping = {"status": status, "message": message, "seconds": round(time.monotonic() - started, 6)}
     return client
 
 
-def _open(redis, options, deadline):
-    """A connection of redis-py, connected before ``deadline``. Raises OSError."""
-    # What is to be said where the time is over, or what went wrong; None in the end.
-    state = {"error": socket.gaierror(socket.EAI_AGAIN, "no answer from the name service in time")}
+class _Attempt:
+    """A connection of redis-py, made in a thread of its own. ``error`` is what to raise now; null once connected."""
 
-    def work():
+    def __init__(self) -> None:
+        self.connection: Any = None
+        self.error: BaseException | None = socket.gaierror(socket.EAI_AGAIN, "no answer from the name service in time")
+
+    def run(self, redis: Any, options: Options, deadline: Deadline) -> None:
         try:
-            # redis-py looks the name up again, but would not tell which of the two took the time.
+            # redis-py resolves the name again, but does not report which of the two steps took the time.
             socket.getaddrinfo(options["login_host"], options["login_port"], type=socket.SOCK_STREAM)
-            state["error"] = socket.timeout()
-            state["connection"] = _connection(redis, options, deadline.remaining() or 0.001)
-            state["connection"].connect()
-            state["error"] = None
+            self.error = socket.timeout()
+            self.connection = _connection(redis, options, deadline.remaining() or 0.001)
+            self.connection.connect()
+            self.error = None
         except UnicodeError as exc:
-            state["error"] = socket.gaierror(socket.EAI_NONAME, str(exc))
+            self.error = socket.gaierror(socket.EAI_NONAME, str(exc))
         except Exception as exc:
-            # redis-py raises errors of its own in place of those of the socket.
-            state["error"] = exc if isinstance(exc, OSError) else exc.__context__ or OSError(str(exc))
+            # redis-py replaces errors of the socket with errors of its own.
+            self.error = exc if isinstance(exc, OSError) else exc.__context__ or OSError(str(exc))
 
-    thread = threading.Thread(target=work, daemon=True)
+
+def _open(redis: Any, options: Options, deadline: Deadline) -> Any:
+    """Return a connection of redis-py, connected before ``deadline``. Raises OSError."""
+    attempt = _Attempt()
+    thread = threading.Thread(target=attempt.run, args=(redis, options, deadline), daemon=True)
     thread.start()
     thread.join(deadline.remaining() + GRACE_SECONDS)
-    if isinstance(state["error"], socket.timeout):
-        # A host without CPU time to spare is late with the reason.
+    if isinstance(attempt.error, socket.timeout):
+        # On a host without free CPU time the error is late.
         thread.join(1.0)
-    if state["error"]:
-        raise state["error"]
-    return state["connection"]
+    if attempt.error:
+        raise attempt.error
+    return attempt.connection
 
 
-def _connection(redis, options, seconds):
-    """A connection of redis-py, not connected. It tries once, and sends no command of its own."""
+def _connection(redis: Any, options: Options, seconds: float) -> Any:
+    """Return a connection of redis-py, not connected. It tries once, and sends no command of its own."""
     common = {
         "host": options["login_host"],
         "port": options["login_port"],
@@ -416,13 +458,14 @@ def _connection(redis, options, seconds):
     )
 
 
-def _check_files(options):
-    """Raises BadOption for a file that TLS cannot use: while it connects, redis-py does not tell which one it was."""
+def _check_files(options: Options) -> None:
+    """Raise BadOption for a file that TLS cannot use: redis-py's error does not name the file."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for names, load in (
+    loaders: tuple[tuple[tuple[str, ...], Callable[..., None]], ...] = (
         (("ca_certs",), context.load_verify_locations),
         (("client_cert_file", "client_key_file"), context.load_cert_chain),
-    ):
+    )
+    for names, load in loaders:
         files = [options[name] or None for name in names]
         try:
             if files[0]:
@@ -431,90 +474,82 @@ def _check_files(options):
             raise BadOption("%s: %s cannot be used: %s" % (", ".join(names), files[0], exc))
 
 
-def _greet(client, options):
+def _greet(client: Client, options: Options) -> None:
     """Log in and name the connection, with one command. Raises CannotConnect."""
-    named = bool(options["login_user"] or options["login_password"])
-    login = ["AUTH", client.user, options["login_password"] or ""] if named else []
+    has_login = bool(options["login_user"] or options["login_password"])
+    login = ["AUTH", client.user, options["login_password"] or ""] if has_login else []
     try:
         fields = client.ask("HELLO", 2, *login, "SETNAME", CLIENT_NAME)
         client.client_id = dict(zip(fields[::2], fields[1::2])).get(b"id")
     except ReplyError as exc:
-        if exc.code in REFUSALS or "max number of clients" in str(exc):
-            raise refusal(exc, client)
+        if find_rejection(exc):
+            raise reply_failure(exc, client.command())
         # A proxy, or a server without HELLO.
-        if named:
+        if has_login:
             _authenticate(client, options)
 
 
-def _authenticate(client, options):
+def _authenticate(client: Client, options: Options) -> None:
+    """Log in with AUTH. Raises CannotConnect."""
     user = [options["login_user"]] if options["login_user"] else []
     try:
         client.ask("AUTH", *user, options["login_password"] or "")
     except ReplyError as exc:
-        # The server has no password: we are in already.
+        # Without a password on the server, the connection is logged in already.
         if "without any password configured" not in str(exc):
-            raise refusal(exc, client)
+            raise reply_failure(exc, client.command())
 
 
-def _ping(client):
-    """What the server answers to PING. ``status`` is null where the ACL forbids it."""
+def _ping(client: Client) -> tuple[str | None, str | None]:
+    """Return the status and the error message that PING is answered with. Raises CannotConnect."""
     try:
         client.ask("PING")
     except ReplyError as exc:
         if exc.denied_command:
-            return {"status": None, "message": str(exc)}
+            return None, str(exc)
         if exc.code in PING_STATUS:
-            return {"status": PING_STATUS[exc.code], "message": str(exc)}
-        raise refusal(exc, client)
-    return {"status": "ok", "message": None}
+            return PING_STATUS[exc.code], str(exc)
+        raise reply_failure(exc, client.command())
+    return "ok", None
 
 
-def refusal(exc, client=None):
-    """The CannotConnect for an error reply after which the connection is of no use."""
-    cli = client.command() if client else "redis-cli"
-    if exc.code in REFUSALS:
-        # (The server's own text for NOAUTH explains the command HELLO.)
-        message = "NOAUTH Authentication required" if exc.code == "NOAUTH" else str(exc)
-        return CannotConnect(REFUSALS[exc.code][0], message, REFUSALS[exc.code][1].format(cli))
-    if "max number of clients" in str(exc):
-        hint = "Raise maxclients, or end the clients that leak: `%s CLIENT LIST`" % cli
-        return CannotConnect("max_clients", str(exc), hint)
-    return CannotConnect("error", str(exc), "Look at the log of the Redis server")
+def address(options: Options) -> str:
+    """Return the address of the server as messages name it."""
+    return "%s:%d" % (options["login_host"], options["login_port"])
 
 
-def cannot_connect(exc, address, timeout):
-    """The CannotConnect for an OSError of the socket, with its kind and the option to look at."""
-    if isinstance(exc, socket.gaierror):
-        return CannotConnect(
-            "name", "The name in %s cannot be resolved: %s" % (address, exc), "Correct login_host or the name service"
-        )
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return CannotConnect(
-            "certificate",
-            "The certificate of %s is not trusted: %s" % (address, exc.verify_message),
-            "Set ca_certs to the authority that signed it, and login_host to a name in it",
-        )
-    # A plain server takes the greeting for the start of a command and waits for the rest of it.
-    if isinstance(exc, ssl.SSLError) or "handshake" in str(exc):
-        return CannotConnect(
-            "tls",
-            "No TLS with %s: %s" % (address, exc),
-            "Set tls: false where the port speaks plain text; client_cert_file and client_key_file where it wants a "
-            "certificate",
-        )
-    if isinstance(exc, socket.timeout):
-        return CannotConnect(
-            "timeout",
-            "%s did not answer within %g s" % (address, timeout),
-            "The server hangs, is paused, or packets are dropped on the way: look at the process and the firewall, "
-            "or raise timeout",
-        )
-    if isinstance(exc, ConnectionRefusedError):
-        return CannotConnect(
-            "refused", "Nothing listens on %s" % address, "Start Redis, or correct login_host and login_port"
-        )
-    if isinstance(exc, (ConnectionResetError, BrokenPipeError)):
-        hint = "Look at the log of the server. " + _TLS_HINT
-        return CannotConnect("closed", "%s closed the connection" % address, hint)
-    hint = "Look at routes and firewalls on the way"
-    return CannotConnect("network", "%s cannot be reached: %s" % (address, exc), hint)
+def find_rejection(exc: ReplyError) -> Rejection | None:
+    """Return what an error reply means for the connection; null if it is not known to make it useless."""
+    return TOO_MANY_CLIENTS if "max number of clients" in str(exc) else REJECTIONS.get(exc.code)
+
+
+def reply_failure(exc: ReplyError, cli: str) -> CannotConnect:
+    """Return the failure for an error reply that makes the connection useless. ``cli``: redis-cli with its options."""
+    rejection = find_rejection(exc)
+    if rejection is None:
+        return _failures.failure("failed", str(exc), SERVICE)
+    return CannotConnect(rejection.kind, rejection.message or str(exc), rejection.hint.format(cli=cli))
+
+
+def socket_failure(exc: OSError, address: str, seconds: float, connected: bool = False) -> CannotConnect:
+    """Return the failure for an error of the socket, or of TLS on it.
+
+    ``seconds`` is the timeout. ``connected`` is true if the error came after the connection was established.
+    """
+    kind = _failures.of_os_error(exc)
+    if kind == "permission":
+        # A firewall of this host rejects the connection.
+        kind = "no_route"
+    if kind == "timeout":
+        # A server without TLS takes the handshake for the start of a command and waits for the rest of it.
+        if "handshake" in str(exc):
+            kind = "tls"
+        else:
+            return failure("no_answer" if connected else "timeout", address, "%g s" % seconds)
+    return failure(kind, address, exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else exc)
+
+
+def failure(kind: str, address: str, detail: object) -> CannotConnect:
+    """Return the failure of a kind in FAILURES."""
+    message, more = FAILURES[kind]
+    return _failures.failure(kind, message.format(address=address, detail=detail), SERVICE, more)

@@ -2,19 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Changes a Redis server: its memory settings, and the deletion of named keys. Private to this collection."""
+"""Change the memory settings of a Redis server, and delete keys by a pattern. Private to this collection."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from typing import IO, Iterator, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import (
     integer,
     parse_bytes,
@@ -22,6 +23,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info i
     readable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names import key_name
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Fields, Reply, Word
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 SETTINGS = ("maxmemory", "maxmemory-policy")
 
@@ -35,19 +38,28 @@ DELETE_SPEC = {
 }
 
 SCAN_COUNT = 1000
+# SCAN ends when less of the deadline is left, so that the keys found can be deleted.
+RESERVE_SECONDS = 1.0
 UNLINK_BATCH = 100
-# Names returned; the file of list_path has all of them.
+# Names returned; the file list_path has all of them.
 NAMES_MOST = 1000
 
 
 class CannotChange(CannotMeasure):
-    """The change was refused or failed; the message says what the server's state is now."""
+    """The change was rejected or failed. The message contains the state of the server."""
 
     kind = "cannot_change"
 
 
-def wanted_settings(maxmemory, policy):
-    """The settings to ensure: name -> text as CONFIG GET gives it. Raises BadOption."""
+class Key(NamedTuple):
+    """A key to delete, and its bytes by MEMORY USAGE (0 if unknown)."""
+
+    name: bytes
+    size: int
+
+
+def wanted_settings(maxmemory: str | None, policy: str | None) -> Fields:
+    """Return the settings to ensure: name -> text as CONFIG GET returns it. Raises BadOption."""
     wanted = {}
     if maxmemory is not None:
         try:
@@ -59,29 +71,29 @@ def wanted_settings(maxmemory, policy):
     return wanted
 
 
-def configure(client, wanted, allow_eviction, persist, check_mode):
-    """Ensures the settings ``wanted`` and returns the part ``configuration`` of the module's result.
+def configure(client: Client, wanted: Fields, allow_eviction: bool, persist: bool, check_mode: bool) -> Part:
+    """Ensure the settings ``wanted`` and return the part ``configuration`` of the module's result, with ``changed``.
 
-    Raises CannotChange where it would evict keys and may not, and where the server refused; the old values are then
-    in force again.
+    Raises CannotChange if keys would be evicted without ``allow_eviction``, or if the server rejects a setting; the old
+    values are then in force again.
     """
     info = parse_info(_ask(client, "INFO"))
-    before = current(client)
+    before = read_settings(client)
     after = dict(before, **wanted)
     if after != before:
-        refuse_eviction(before, after, info, allow_eviction)
+        reject_eviction(after, info, allow_eviction)
     pid = process.local_pid(client, info)
     file = info.get("config_file") or None
-    kept = is_persisted(process.configured(pid, file) if pid else None, after)
-    rewrite = persist and bool(file) and (after != before or kept is False)
+    persisted = is_persisted(process.configured(pid, file) if pid else None, after)
+    rewrite = persist and bool(file) and (after != before or persisted is False)
     if not check_mode and after != before:
         _set(client, before, after)
-    result = {
-        "before": _shown(before),
-        "after": _shown(after),
+    result: Part = {
+        "before": _as_result(before),
+        "after": _as_result(after),
         "config_file": file,
         "redis_cli": client.redis_cli,
-        "persisted": kept,
+        "persisted": persisted,
         "persist_hint": None,
         "changed": after != before or rewrite,
     }
@@ -97,8 +109,8 @@ def configure(client, wanted, allow_eviction, persist, check_mode):
     return result
 
 
-def current(client):
-    """The settings in force: name -> text."""
+def read_settings(client: Client) -> Fields:
+    """Return the settings in force: name -> text. Raises CannotChange."""
     found = {}
     for name in SETTINGS:
         reply = _ask(client, "CONFIG", "GET", name)
@@ -106,50 +118,57 @@ def current(client):
     return found
 
 
-def refuse_eviction(before, after, info, allowed):
-    """Raises CannotChange where ``after`` would make the server evict keys, or refuse writes, at once."""
+def reject_eviction(after: Fields, info: Fields, allowed: bool) -> None:
+    """Raise CannotChange if the settings ``after`` make the server evict keys or reject writes at once.
+
+    ``allowed`` is the option ``allow_eviction``.
+    """
     most = int(after["maxmemory"])
     counted = (integer(info, "used_memory") or 0) - (integer(info, "mem_not_counted_for_evict") or 0)
     if not most or counted <= most or allowed:
         return
     if after["maxmemory-policy"] == "noeviction":
-        effect = "every write would be refused"
+        effect = "every write would be rejected"
     else:
         effect = "about %d bytes of keys would be evicted at once (%s)" % (counted - most, after["maxmemory-policy"])
     raise CannotChange(
         "maxmemory %d is below the %d bytes in use: %s" % (most, counted, effect),
-        hint="Choose a value above use, or set allow_eviction: true",
+        hint="Set maxmemory to more than the memory in use, or set allow_eviction: true.",
     )
 
 
-def in_order(before, after):
-    """The names that differ, in the order that never evicts on the way: room first, or the policy first."""
+def order_changes(before: Fields, after: Fields) -> list[str]:
+    """Return the settings that differ, in the order that evicts nothing in between.
+
+    A higher maxmemory comes before the policy, a lower one after it.
+    """
     names = [name for name in SETTINGS if before[name] != after[name]]
     new, old = int(after["maxmemory"]), int(before["maxmemory"])
     more_room = new == 0 or (old != 0 and new > old)
     return names if more_room else names[::-1]
 
 
-def _set(client, before, after):
+def _set(client: Client, before: Fields, after: Fields) -> None:
+    """Set the settings that differ. Raises CannotChange; the old values are then in force again."""
     done = []
     try:
-        for name in in_order(before, after):
+        for name in order_changes(before, after):
             done.append(name)
             client.ask("CONFIG", "SET", name, after[name])
-        found = current(client)
+        found = read_settings(client)
         if found != after:
-            raise CannotChange("The server took the settings and has others in force: %s" % _shown(found))
+            raise CannotChange("The server accepted the settings, but others are in force: %s" % _as_result(found))
     except (ReplyError, CannotChange) as exc:
         for name in reversed(done):
             client.ask_all([("CONFIG", "SET", name, before[name])])
         raise CannotChange(
-            "CONFIG SET failed: %s. In force now: %s" % (exc, _shown(current(client))),
-            hint="%s; or correct maxmemory and maxmemory_policy" % client.grant("+config|set"),
+            "CONFIG SET failed: %s. In force: %s" % (exc, _as_result(read_settings(client))),
+            hint="%s, or correct maxmemory and maxmemory_policy." % client.grant("+config|set"),
         )
 
 
-def _rewrite(client):
-    """Why CONFIG REWRITE failed; null where it did not."""
+def _rewrite(client: Client) -> str | None:
+    """Send CONFIG REWRITE and return why it failed; null if it did not."""
     try:
         client.ask("CONFIG", "REWRITE")
     except ReplyError as exc:
@@ -157,8 +176,8 @@ def _rewrite(client):
     return None
 
 
-def is_persisted(configured, settings):
-    """Whether the configuration file holds these settings; null where the file cannot be read from here."""
+def is_persisted(configured: Fields | None, settings: Fields) -> bool | None:
+    """Return whether the configuration file (``configured``) has these settings; null if it cannot be read here."""
     if configured is None:
         return None
     try:
@@ -170,8 +189,11 @@ def is_persisted(configured, settings):
     )
 
 
-def persist_hint(persisted, file, after, failure):
-    """What a person has to change so that the settings outlive a restart; null where they do."""
+def persist_hint(persisted: bool | None, file: str | None, after: Fields, failure: str | None) -> str | None:
+    """Return what to change so that the settings survive a restart; null if they do.
+
+    ``failure`` is why CONFIG REWRITE failed.
+    """
     if persisted:
         return None
     flags = "--maxmemory %s --maxmemory-policy %s" % (
@@ -181,89 +203,87 @@ def persist_hint(persisted, file, after, failure):
     lines = "maxmemory %s, maxmemory-policy %s" % (after["maxmemory"], after["maxmemory-policy"])
     if not file:
         return (
-            "The server was started without a configuration file: add `%s` to its command (in compose: command: "
-            "redis-server ...)" % flags
+            "Add `%s` to the command of the server (in compose: command: redis-server ...): it was started without a "
+            "configuration file." % flags
         )
     if failure:
-        return "The server cannot rewrite %s (%s): set there %s" % (file, failure, lines)
+        return "Set %s in %s: the server cannot rewrite it (%s)." % (lines, file, failure)
     if persisted is None:
-        return "Already in force; whether %s holds it cannot be seen from here: it needs %s" % (file, lines)
-    return "Not written, as persist is false: set in %s %s" % (file, lines)
+        return "Check that %s contains %s: it cannot be read from this host." % (file, lines)
+    return "Set %s in %s: it was not written because persist is false." % (lines, file)
 
 
-def _shown(settings):
+def _as_result(settings: Fields) -> Part:
     return {"maxmemory": int(settings["maxmemory"]), "maxmemory_policy": settings["maxmemory-policy"]}
 
 
-def check_pattern(pattern):
-    """Raises BadOption for a pattern that names nothing: without wildcards and classes it must have a character."""
+def check_pattern(pattern: str) -> None:
+    """Raise BadOption for a pattern that contains nothing but wildcards and classes."""
     if not re.sub(r"\*|\?|\[[^\]]*\]?", "", re.sub(r"\\.", "x", pattern)):
-        raise BadOption(
-            "delete.pattern: %r matches every key" % pattern, hint="Name keys by a pattern such as cache:album:*"
-        )
+        raise BadOption("delete.pattern: %r matches every key" % pattern, hint="Set a pattern such as cache:album:*.")
 
 
-def delete_keys(client, delete, separator, show, check_mode):
-    """Deletes the keys that ``delete`` names and returns the part ``deletion`` of the module's result.
+def delete_keys(client: Client, delete: Options, separator: str, show: bool, check_mode: bool) -> Part:
+    """Delete the keys that ``delete`` selects and return the part ``deletion`` of the result, with ``changed``.
 
-    A key is looked at again and removed in one WATCH transaction, so one that was written to in between stays.
-    Raises BadOption and CannotChange.
+    A key is checked again and removed in one WATCH transaction, so a key that was written in between stays. Raises
+    BadOption and CannotChange.
     """
     check_pattern(delete["pattern"])
     client.select(delete["database"])
-    names, matched, complete = _candidates(client, delete)
-    gone, kept = [], 0
+    keys, matched, complete = _candidates(client, delete)
+    deleted: list[Key] = []
+    kept = 0
     if check_mode:
-        gone = names
-    elif names:
-        with _listing(delete["list_path"]) as listing:
-            for start in range(0, len(names), UNLINK_BATCH):
-                batch = names[start : start + UNLINK_BATCH]
+        deleted = keys
+    elif keys:
+        with _open_list(delete["list_path"]) as file:
+            for start in range(0, len(keys), UNLINK_BATCH):
+                batch = keys[start : start + UNLINK_BATCH]
                 unlinked = _unlink(client, batch, delete)
                 kept += len(batch) - len(unlinked)
-                gone.extend(unlinked)
-                listing.write("".join(_entry(name, size, delete["database"]) for name, size in unlinked))
-                listing.flush()
+                deleted.extend(unlinked)
+                file.write("".join(_list_entry(key, delete["database"]) for key in unlinked))
+                file.flush()
     return {
         "database": delete["database"],
         "pattern": delete["pattern"],
         "matched_count": matched,
-        "deleted_count": len(gone),
-        "deleted_bytes": sum(size for _name, size in gone),
+        "deleted_count": len(deleted),
+        "deleted_bytes": sum(key.size for key in deleted),
         "kept_count": kept,
         "complete": complete,
-        "names": [key_name(name, separator.encode("utf-8"), show) for name, _size in gone[:NAMES_MOST]],
+        "names": [key_name(key.name, separator.encode("utf-8"), show) for key in deleted[:NAMES_MOST]],
         "list_path": delete["list_path"] or None,
-        "changed": bool(gone),
+        "changed": bool(deleted),
     }
 
 
-def _candidates(client, delete):
-    """The keys to delete as (name, bytes), how many names matched, and whether the keyspace was read to its end."""
-    found, matched, cursor = {}, 0, 0
+def _candidates(client: Client, delete: Options) -> tuple[list[Key], int, bool]:
+    """Return the keys to delete, how many names matched, and whether the whole keyspace was read."""
+    found: dict[bytes, Key] = {}
+    matched = cursor = 0
     while True:
         reply = _ask(client, "SCAN", cursor, "MATCH", delete["pattern"], "COUNT", SCAN_COUNT)
         cursor = int(reply[0])
         names = [name for name in reply[1] if name not in found]
         matched += len(names)
-        for name, size in _eligible(client, names, delete):
+        for key in _eligible(client, names, delete):
             if len(found) < delete["max_count"]:
-                found[name] = size
-        if cursor == 0 or len(found) >= delete["max_count"]:
-            return list(found.items()), matched, cursor == 0
-        if client.deadline.remaining() < 1.0:
-            return list(found.items()), matched, False
+                found[key.name] = key
+        if cursor == 0 or len(found) >= delete["max_count"] or client.deadline.remaining() < RESERVE_SECONDS:
+            return list(found.values()), matched, cursor == 0
 
 
-def _eligible(client, names, delete):
-    """Those of ``names`` that may go, as (name, bytes)."""
-    questions = []
+def _eligible(client: Client, names: Sequence[bytes], delete: Options) -> Iterator[Key]:
+    """Yield the keys that may be deleted. Raises CannotChange."""
+    commands: list[tuple[Word, ...]] = []
     for name in names:
-        questions += [("PTTL", name), ("OBJECT", "IDLETIME", name), ("MEMORY", "USAGE", name)]
-    replies = client.ask_all(questions)
+        commands += [("PTTL", name), ("OBJECT", "IDLETIME", name), ("MEMORY", "USAGE", name)]
+    replies = client.ask_all(commands)
     for name, ttl, idle, size in zip(names, replies[0::3], replies[1::3], replies[2::3]):
         if isinstance(ttl, ReplyError):
-            raise CannotChange("PTTL is refused: %s" % ttl, hint=client.hint(ttl, "PTTL"))
+            raise CannotChange("PTTL failed: %s" % ttl, hint=client.hint(ttl, "PTTL"))
         if ttl == -2 or (delete["only_without_ttl"] and ttl >= 0):
             continue
         if delete["idle_seconds"] > 0:
@@ -271,31 +291,31 @@ def _eligible(client, names, delete):
                 raise CannotChange(
                     "The idle time of keys cannot be read: %s" % idle,
                     hint=client.hint(idle, "OBJECT", "IDLETIME")
-                    or "Set delete.idle_seconds: 0 to go without it (an LFU policy does not keep it)",
+                    or "Set delete.idle_seconds: 0 to delete keys without it: an LFU policy does not record it.",
                 )
             if idle is None or idle < delete["idle_seconds"]:
                 continue
-        yield name, size if isinstance(size, int) else 0
+        yield Key(name, size if isinstance(size, int) else 0)
 
 
-def _unlink(client, batch, delete):
-    """Removes those of the batch that still may go and that nobody writes to meanwhile; returns them."""
-    _ask(client, "WATCH", *[name for name, _size in batch])
-    still = list(_eligible(client, [name for name, _size in batch], delete))
-    if not still:
+def _unlink(client: Client, batch: Sequence[Key], delete: Options) -> list[Key]:
+    """Delete the keys of the batch that still may be deleted, and return them; none if one was written meanwhile."""
+    _ask(client, "WATCH", *[key.name for key in batch])
+    eligible = list(_eligible(client, [key.name for key in batch], delete))
+    if not eligible:
         _ask(client, "UNWATCH")
         return []
-    replies = client.ask_all([("MULTI",), ["UNLINK"] + [name for name, _size in still], ("EXEC",)])
+    replies = client.ask_all([("MULTI",), ("UNLINK", *[key.name for key in eligible]), ("EXEC",)])
     for reply in replies:
         if isinstance(reply, ReplyError):
             raise CannotChange(
                 "UNLINK failed: %s" % reply, hint=client.grant("~*", "+unlink", "+watch", "+unwatch", "+multi", "+exec")
             )
-    return still if replies[2] is not None else []
+    return eligible if replies[2] is not None else []
 
 
-def _listing(path):
-    """The file that takes the names of what went, opened before anything goes."""
+def _open_list(path: str | None) -> IO[str]:
+    """Open the file for the names of deleted keys. Raises BadOption."""
     try:
         if not path:
             return open(os.devnull, "w", encoding="utf-8")
@@ -307,12 +327,14 @@ def _listing(path):
         raise BadOption("delete.list_path: %s cannot be written: %s" % (path, exc))
 
 
-def _entry(name, size, database):
-    return json.dumps({"database": database, "name": readable(name), "hex": name.hex(), "bytes": size}) + "\n"
+def _list_entry(key: Key, database: int) -> str:
+    entry = {"database": database, "name": readable(key.name), "hex": key.name.hex(), "bytes": key.size}
+    return json.dumps(entry) + "\n"
 
 
-def _ask(client, *words):
+def _ask(client: Client, *words: Word) -> Reply:
+    """Return the reply to a command. Raises CannotChange for an error reply."""
     try:
         return client.ask(*words)
     except ReplyError as exc:
-        raise CannotChange("%s is refused: %s" % (" ".join(map(str, words[:2])), exc), client.hint(exc, *words))
+        raise CannotChange("%s failed: %s" % (" ".join(map(str, words[:2])), exc), client.hint(exc, *words))

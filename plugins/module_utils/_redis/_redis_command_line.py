@@ -2,15 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Commands of the slow log without the values in them. Pure functions. Private to this collection.
+"""Format commands of the slow log without their values. Pure functions. Private to this collection.
 
-A value may be a password, a token or a person's data, so only names of keys are shown, and only of commands whose
-arguments are known: the rest is counted. Where a command has its keys is in Redis' command table (COMMAND DOCS).
+A value can be a password, a token or personal data. So only names of keys are shown, and only for commands whose
+arguments are known; other arguments are counted. The positions of keys are those of Redis' command table (COMMAND
+DOCS).
 """
 
 from __future__ import annotations
 
 import re
+from typing import Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names import shown
@@ -21,7 +23,7 @@ LINE_LENGTH = 200
 KEYS_MOST = 3
 
 
-def _words(text: str) -> frozenset:
+def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
@@ -46,12 +48,12 @@ _ALL_KEYS = _words(
 )
 _ALL_BUT_LAST = _words("blpop brpop bzpopmax bzpopmin")
 _EVERY_SECOND = _words("mset msetnx")
-# The number of keys stands at this place, and the keys behind it.
+# The argument that is the number of keys, counted from 1. The keys follow it.
 _NUMBERED = {
     **dict.fromkeys(_words("lmpop sintercard zdiff zinter zintercard zmpop zunion"), 1),
     **dict.fromkeys(_words("blmpop bzmpop zdiffstore zinterstore zunionstore"), 2),
 }
-# Commands of which the second word is a part of the name; and those of them that have a key behind it.
+# Container commands, whose second word is the subcommand; and those that have a key after it.
 _SUBCOMMANDS = _words(
     """
     acl client cluster command config debug function latency memory module object pubsub script slowlog xgroup xinfo
@@ -59,15 +61,15 @@ _SUBCOMMANDS = _words(
 )
 _SUBCOMMANDS_WITH_KEY = _words("memory object xgroup xinfo")
 _SUBCOMMAND = re.compile(rb"[A-Za-z][A-Za-z-]{1,20}\Z")
-# What the slow log writes in place of what it cuts off, and where it hides arguments itself.
+# What the slow log prints in place of bytes and arguments that it omits.
 _MORE_BYTES = re.compile(rb"\.\.\. \((\d+) more bytes\)\Z")
 _MORE_ARGUMENTS = re.compile(rb"\.\.\. \((\d+) more arguments\)\Z")
 
 
-def command_line(words, show: bool) -> str:
-    """Return a command with its keys and the number and size of its other arguments.
+def command_line(words: Sequence[bytes], show: bool) -> str:
+    """Return a command with its keys, and the number and size of its other arguments.
 
-    Where names are to be hidden (``show`` is false), only how many arguments it had.
+    If ``show`` is false: only with the number of its arguments.
     """
     if not words:
         return ""
@@ -82,19 +84,19 @@ def command_line(words, show: bool) -> str:
     parts = [name]
     if command in _SUBCOMMANDS and rest and _SUBCOMMAND.match(rest[0]):
         parts.append(rest.pop(0).decode("ascii"))
-        places = [0] if command in _SUBCOMMANDS_WITH_KEY and parts[1].lower() != "help" else []
+        positions = [0] if command in _SUBCOMMANDS_WITH_KEY and parts[1].lower() != "help" else []
     else:
-        places = key_places(command, rest)
-    places = [place for place in places if place < len(rest)]
-    parts += [shown(rest[place], KEY_LENGTH) for place in places[:KEYS_MOST]]
-    left = [word for place, word in enumerate(rest) if place not in places[:KEYS_MOST]]
+        positions = key_positions(command, rest)
+    positions = [position for position in positions if position < len(rest)]
+    parts += [shown(rest[position], KEY_LENGTH) for position in positions[:KEYS_MOST]]
+    left = [word for position, word in enumerate(rest) if position not in positions[:KEYS_MOST]]
     if left or hidden:
-        parts.append("(%s)" % _counted(len(left) + hidden, sum(map(_size, left)), len(places) > 0))
+        parts.append("(%s)" % _counted(len(left) + hidden, sum(map(_size, left)), len(positions) > 0))
     return cut(" ".join(parts), LINE_LENGTH)
 
 
-def key_places(command: str, arguments) -> list:
-    """Return where keys stand among the arguments of a command (in small letters); empty where this is not known."""
+def key_positions(command: str, arguments: Sequence[bytes]) -> list[int]:
+    """Return the positions of keys in the arguments of a command (in lower case); empty if they are not known."""
     count = len(arguments)
     if command in _ONE_KEY or (command == "keys" and count == 1):
         return [0]
@@ -107,10 +109,10 @@ def key_places(command: str, arguments) -> list:
     if command in _EVERY_SECOND:
         return list(range(0, count, 2))
     if command in _NUMBERED and count >= _NUMBERED[command]:
-        place = _NUMBERED[command]
-        number = arguments[place - 1]
+        start = _NUMBERED[command]
+        number = arguments[start - 1]
         first = [0] if command.endswith("store") else []
-        return first + list(range(place, min(count, place + int(number)))) if number.isdigit() else []
+        return first + list(range(start, min(count, start + int(number)))) if number.isdigit() else []
     return []
 
 

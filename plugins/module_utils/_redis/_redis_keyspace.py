@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the keys of a Redis server take: by prefix and type, from all of them or a sample. Private to this collection.
+"""Sum up the memory of the keys of a Redis server by prefix and type. Private to this collection.
 
-Like every sample it misses the rare big key; ``keyspace_bytes`` (what the server says all keys take) shows how much is
-missing.
+The keys are all keys or a sample. A sample misses the rare big key; ``keyspace_bytes`` (the memory of all keys by the
+server's own account) shows how much is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import heapq
 import itertools
 import math
 import re
+from typing import Callable, Iterable, NamedTuple, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import ratio, readable
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names import (
     is_plain,
@@ -22,25 +24,31 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names 
     printf_format,
     shown,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Answers, Database, GroupKey
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-# Different prefixes that are kept apart; a keyspace without real prefixes must not fill the memory of the host.
+# Groups that are kept; the others are summed up as one, so that a keyspace without real prefixes needs bounded memory.
 GROUPS_MOST = 20000
 OTHER = b"\x00other"
 
 Z_95 = 1.96
-# Assumed for a group of which one key was seen: sizes that vary by more than their mean.
+# The assumed variation for a group of which one key was seen: sizes that vary by more than their mean.
 ONE_VARIATION = 2.0
 
-# PTTL of a key that does not expire.
+# The reply to PTTL for a key that does not expire.
 NO_TTL = -1
 
 
 class Group:
-    """Running sums over the keys seen of one prefix and type in one database."""
+    """Sums over the keys of one prefix and type in one database that were seen.
+
+    ``sized`` and ``ttl_known`` count the keys whose size and time to live are known, ``lasting`` those without a time
+    to live; ``squares`` is the sum of the squared sizes.
+    """
 
     __slots__ = ("seen", "sized", "bytes", "squares", "lasting", "lasting_bytes", "ttl_known", "ttl_seconds")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seen = 0
         self.sized = 0
         self.bytes = 0
@@ -51,37 +59,49 @@ class Group:
         self.lasting_bytes = 0
 
 
-class Survey:
-    """What has been seen of the keyspace so far."""
+class BigKey(NamedTuple):
+    """One of the biggest keys that were seen. ``kind`` and ``ttl`` (milliseconds) are null if the command is denied."""
 
-    def __init__(self, separator, top):
+    size: int
+    database: int
+    name: bytes
+    kind: bytes | None
+    ttl: int | None
+
+
+class Survey:
+    """The sums over the keys that were seen so far."""
+
+    def __init__(self, separator: str, top: int) -> None:
         self.separator = separator.encode("utf-8")
         self.top = top
-        self.groups = {}
-        self.biggest = []
-        # By database: names that SCAN gave; those of them that were looked at; those that may not be read.
-        self.drawn = {}
-        self.seen = {}
-        self.unread = {}
-        # Databases of which every key was looked at.
-        self.whole = set()
-        # What the server refused: a column, ``keys`` or ``select`` -> its error reply.
-        self.denied = {}
+        self.groups: dict[GroupKey, Group] = {}
+        # A heap, the smallest first.
+        self.biggest: list[BigKey] = []
+        # By database: the names from SCAN; those that were queried and exist; those that the user may not read.
+        self.drawn: dict[int, int] = {}
+        self.seen: dict[int, int] = {}
+        self.unread: dict[int, int] = {}
+        # Databases of which every key was seen.
+        self.whole: set[int] = set()
+        # A column, ``keys`` or ``select`` -> the error reply that denies it.
+        self.denied: dict[str, ReplyError] = {}
         self.calls = 0
-        self.ended = None
+        self.ended: str | None = None
         self.longest_step = 0.0
 
-    def add(self, database, names, answers):
-        """Take in names and the answers about them (column -> one for each name). Those that are gone do not count."""
+    def add(self, database: int, names: Sequence[bytes], answers: Answers) -> None:
+        """Add names and their answers. A name without a key does not count."""
         self.drawn[database] = self.drawn.get(database, 0) + len(names)
-        # Loops in C wherever there is one: there may be millions of names.
-        separator, by_group, gone = self.separator, {}, 0
+        # Loops in C wherever possible: there can be millions of names.
+        separator, missing = self.separator, 0
+        by_group: dict[tuple[bytes, bytes | None], list[tuple[int | None, int | None, bytes]]] = {}
         none = itertools.repeat(None)
         sized = "bytes" in answers
         for name, size, ttl, kind in zip(names, *(answers.get(column, none) for column in ("bytes", "ttl", "type"))):
             if ttl == -2 or kind == b"none" or (sized and size is None):
-                # It has expired, or was deleted, since SCAN named it.
-                gone += 1
+                # The key has expired, or was deleted, since SCAN returned its name.
+                missing += 1
                 continue
             head, found, _rest = name.partition(separator)
             key = (head if found else b"", kind)
@@ -89,27 +109,29 @@ class Survey:
                 by_group[key].append((size, ttl, name))
             except KeyError:
                 by_group[key] = [(size, ttl, name)]
-        self.seen[database] = self.seen.get(database, 0) + len(names) - gone
+        self.seen[database] = self.seen.get(database, 0) + len(names) - missing
         for (prefix, kind), rows in by_group.items():
             self._add_group(database, prefix, kind, rows)
 
-    def skip(self, database, count):
-        """Count names that the user may not read."""
+    def skip(self, database: int, count: int) -> None:
+        """Count keys that the user may not read."""
         if count:
             self.drawn[database] = self.drawn.get(database, 0) + count
             self.unread[database] = self.unread.get(database, 0) + count
 
-    def drop(self, database, is_shut):
-        """Take the prefixes of a database for which ``is_shut(prefix)`` is true for unread."""
-        for key in [key for key in self.groups if key[0] == database and is_shut(key[1])]:
+    def drop(self, database: int, is_denied: Callable[[bytes], bool]) -> None:
+        """Count the keys of a database as unread whose prefix is denied."""
+        for key in [key for key in self.groups if key[0] == database and is_denied(key[1])]:
             count = self.groups.pop(key).seen
             self.seen[database] -= count
             self.unread[database] = self.unread.get(database, 0) + count
 
-    def _add_group(self, database, prefix, kind, rows):
+    def _add_group(
+        self, database: int, prefix: bytes, kind: bytes | None, rows: list[tuple[int | None, int | None, bytes]]
+    ) -> None:
         group = self._group((database, prefix, kind))
         group.seen += len(rows)
-        sized = [row for row in rows if row[0] is not None]
+        sized = [(size, ttl, name) for size, ttl, name in rows if size is not None]
         sizes = [row[0] for row in sized]
         group.sized += len(sizes)
         group.bytes += sum(sizes)
@@ -123,38 +145,38 @@ class Survey:
         if sizes and max(sizes) > self._smallest():
             for size, ttl, name in sized:
                 if size > self._smallest():
-                    self._keep((size, database, name, kind, ttl))
+                    self._keep(BigKey(size, database, name, kind, ttl))
 
-    def _group(self, key):
+    def _group(self, key: GroupKey) -> Group:
         if key not in self.groups and len(self.groups) >= GROUPS_MOST:
             key = (key[0], OTHER, key[2])
         return self.groups.setdefault(key, Group())
 
-    def _keep(self, entry):
+    def _keep(self, entry: BigKey) -> None:
         if len(self.biggest) < self.top:
             heapq.heappush(self.biggest, entry)
         else:
             heapq.heapreplace(self.biggest, entry)
 
-    def _smallest(self):
-        """What a key must exceed to be one of the biggest."""
+    def _smallest(self) -> float:
+        """Return the size that a key must exceed to be one of the biggest."""
         if not self.top:
             return math.inf
         return self.biggest[0][0] if len(self.biggest) == self.top else -1
 
 
-def interval(estimate, observed, seen, sampled, total, variation):
-    """The 95 % interval (low, high) of a sum over the keys of one group, from a sample without replacement.
+def interval(estimate: float, observed: int, seen: int, sampled: int, total: int, variation: float) -> tuple[int, int]:
+    """Return the 95 % interval (low, high) of a sum over the keys of one group, from a sample without replacement.
 
-    ``observed`` is the sum over the ``seen`` keys of the group in the sample, ``estimate`` what it stands for;
-    ``sampled`` of the ``total`` keys of the database are in the sample. ``variation`` is the squared coefficient of
-    variation of the values. How many keys the group has is uncertain as a Poisson number is (Byar's approximation:
-    one key seen stands for 0.01 to 5.6); what their values are, by the normal law on top of it. The sum is never less
-    than what was seen.
+    ``observed`` is the sum over the ``seen`` keys of the group in the sample, ``estimate`` the sum extrapolated to the
+    database; ``sampled`` of the ``total`` keys of the database are in the sample. ``variation`` is the squared
+    coefficient of variation of the values. The number of keys of the group varies as a Poisson number (Byar's
+    approximation: one key seen stands for 0.01 to 5.6), the mean of their values as a normal one. The lower end is at
+    least ``observed``.
     """
     left = max(0.0, 1.0 - sampled / total)
     values = Z_95**2 * variation / seen
-    ends = []
+    ends: list[float] = []
     for count, sign in ((seen, -1), (seen + 1, 1)):
         end = count * (1 - 1 / (9 * count) + sign * Z_95 / (3 * math.sqrt(count))) ** 3
         counts = math.log(end / seen) ** 2 * (1 - seen / sampled)
@@ -162,12 +184,12 @@ def interval(estimate, observed, seen, sampled, total, variation):
     return max(observed, int(ends[0])), int(math.ceil(ends[1]))
 
 
-def variation_of(group, mean):
-    """The squared coefficient of variation of the sizes, raised for groups of which few keys were seen.
+def estimate_variation(group: Group, mean: float) -> float:
+    """Return the squared coefficient of variation of the sizes, raised for groups of which few keys were seen.
 
-    Sizes are skewed, and a few of them show too little of it. With what is added here, the intervals held in 92 to
-    99 % of simulated samples with log-normal sizes up to sigma 1, from 6 seen keys on. With more skew and few keys
-    seen they hold less often: no sample knows of the big key that is not in it.
+    Sizes are skewed, and few of them show too little of it. With the correction, the intervals contained the true value
+    in 92 to 99 % of simulated samples with log-normal sizes up to sigma 1, from 6 seen keys on. With more skew and few
+    keys seen they contain it less often: a sample does not show a big key that is not in it.
     """
     if group.sized < 2 or not mean:
         return ONE_VARIATION
@@ -175,32 +197,30 @@ def variation_of(group, mean):
     return found * (1.0 + min(2.0, 30.0 / group.sized))
 
 
-def pattern_of(prefix, separator):
-    """The pattern of SCAN that names the keys of a prefix; null where text cannot name them."""
+def scan_pattern(prefix: bytes, separator: str) -> str | None:
+    """Return the pattern of SCAN for the keys of a prefix; null if text cannot express it."""
     if not prefix or prefix == OTHER or not is_plain(prefix.replace(b"\\", b"")):
         return None
     return re.sub(r"([\\*?\[\]])", r"\\\1", prefix.decode("utf-8") + separator) + "*"
 
 
-def group_row(key, group, sampled, total, complete, separator=":"):
-    """One group as a row of the measurement. ``sampled`` and ``total`` are the keys of its database."""
-    return named(sums(key, group, sampled, total, complete), key, separator)
-
-
-def named(row, key, separator):
-    """The row with its prefix and pattern as they may be shown."""
+def add_names(row: Part, key: GroupKey, separator: str) -> Part:
+    """Return the row of a group with its prefix and pattern."""
     prefix = key[1]
-    return dict(row, prefix=None if prefix == OTHER else shown(prefix), pattern=pattern_of(prefix, separator))
+    return dict(row, prefix=None if prefix == OTHER else shown(prefix), pattern=scan_pattern(prefix, separator))
 
 
-def sums(key, group, sampled, total, complete):
-    """The row of a group without its names, which take time to make."""
+def group_row(key: GroupKey, group: Group, sampled: int, total: int, complete: bool) -> Part:
+    """Return the row of a group without its prefix and pattern, which take time to format.
+
+    ``sampled`` of the ``total`` keys of its database are in the sample; ``complete``: every key was seen.
+    """
     database, _prefix, kind = key
     scale = 1.0 if complete or not sampled else max(1.0, total / sampled)
     left = sampled if complete else total
     count = int(round(group.seen * scale))
     count_low, count_high = interval(count, group.seen, group.seen, sampled, left, 0.0) if group.seen else (0, 0)
-    row = {
+    row: Part = {
         "database": database,
         "readable": True,
         "prefix": None,
@@ -224,7 +244,7 @@ def sums(key, group, sampled, total, complete):
         mean = group.bytes / group.sized
         row["bytes"] = int(round(mean * group.seen * scale))
         row["bytes_low"], row["bytes_high"] = interval(
-            row["bytes"], group.bytes, group.seen, sampled, left, variation_of(group, mean)
+            row["bytes"], group.bytes, group.seen, sampled, left, estimate_variation(group, mean)
         )
         row["mean_bytes"] = int(round(mean))
     if group.ttl_known:
@@ -238,26 +258,27 @@ def sums(key, group, sampled, total, complete):
     return row
 
 
-def by_type(rows):
-    """The rows of all prefixes added up by type."""
-    types = {}
+def sum_by_type(rows: Iterable[Part]) -> list[Part]:
+    """Return the sums of the rows by type, the biggest first."""
+    types: dict[str | None, Part] = {}
     fields = ("key_count", "bytes", "without_ttl_count", "without_ttl_bytes")
     for row in rows:
-        sums = types.setdefault(row["type"], dict({"type": row["type"]}, **dict.fromkeys(fields, 0)))
+        sums = types.setdefault(row["type"], dict(dict.fromkeys(fields, 0), type=row["type"]))
         for field in fields:
             sums[field] += row[field] or 0
     return sorted(types.values(), key=lambda each: -each["bytes"])
 
 
-def unread_row(database, count):
-    """The row for the keys of a database that the user may not read: their number, the rest null."""
-    row = dict.fromkeys(sums((database, b"", None), Group(), 0, 0, True))
+def unread_row(database: int, count: int) -> Part:
+    """Return the row for the keys of a database that the user may not read: all but their number is null."""
+    row: Part = dict.fromkeys(group_row((database, b"", None), Group(), 0, 0, True))
     row.update(database=database, readable=False, seen_count=0, key_count=count)
     row.update(key_count_low=count, key_count_high=count)
     return row
 
 
-def big_key_row(entry, separator, show):
+def big_key_row(entry: BigKey, separator: bytes, show: bool) -> Part:
+    """Return a row of ``biggest_keys``. If ``show`` is false, the name is a prefix and a hash."""
     size, database, name, kind, ttl = entry
     return {
         "database": database,
@@ -272,18 +293,20 @@ def big_key_row(entry, separator, show):
     }
 
 
-def unread_key(database):
-    """The entry of the biggest keys that stands for the keys that the user may not read."""
-    row = dict.fromkeys(big_key_row((0, database, b"", None, None), b":", False))
+def unread_key_row(database: int) -> Part:
+    """Return the row of ``biggest_keys`` for the keys of a database that the user may not read."""
+    row: Part = dict.fromkeys(big_key_row(BigKey(0, database, b"", None, None), b":", False))
     row.update(database=database, readable=False)
     return row
 
 
-def distribution(result, databases, keyspace_bytes, options, seconds):
-    """The part ``distribution`` of the measurement, from a finished Survey."""
+def build_distribution(
+    result: Survey, databases: Iterable[Database], keyspace_bytes: int | None, options: Options, seconds: float
+) -> Part:
+    """Return the part ``distribution`` from a finished survey."""
     totals = {each["database"]: each["key_count"] for each in databases}
     ranked = [
-        (sums(key, group, result.drawn[key[0]], totals[key[0]], key[0] in result.whole), key)
+        (group_row(key, group, result.drawn[key[0]], totals[key[0]], key[0] in result.whole), key)
         for key, group in result.groups.items()
     ]
     ranked.sort(key=lambda each: (-(each[0]["bytes"] or 0), -each[0]["key_count"], each[1][1]))
@@ -295,12 +318,12 @@ def distribution(result, databases, keyspace_bytes, options, seconds):
         for database, count in sorted(result.unread.items())
         if count
     }
-    # Without sizes or times to live the rows can tell nothing of what they are for.
-    blind = [column for column in ("bytes", "ttl") if column in result.denied]
+    # Without sizes and times to live the rows are of no use.
+    denied = [column for column in ("bytes", "ttl") if column in result.denied]
     room = max(0, options["top"] - len(unread))
     return {
         "mode": options["distribution"],
-        "complete": all(database in result.whole for database in totals) and not blind,
+        "complete": all(database in result.whole for database in totals) and not denied,
         "ended": result.ended,
         "seconds": round(seconds, 6),
         "longest_step_seconds": round(result.longest_step, 6),
@@ -313,16 +336,16 @@ def distribution(result, databases, keyspace_bytes, options, seconds):
         "explained_ratio": None if unread else ratio(total_bytes, keyspace_bytes),
         "confidence": 0.95,
         "prefixes": None
-        if blind
-        else [named(*each, options["prefix_separator"]) for each in ranked[:room]]
+        if denied
+        else [add_names(*each, options["prefix_separator"]) for each in ranked[:room]]
         + [unread_row(*each) for each in unread.items()],
         "prefixes_total": len(rows),
-        "types": by_type(rows),
+        "types": sum_by_type(rows),
         "biggest_keys": None
-        if "bytes" in blind
+        if "bytes" in denied
         else [
             big_key_row(entry, result.separator, options["show_key_names"])
             for entry in sorted(result.biggest, key=lambda entry: -entry[0])
         ]
-        + [unread_key(database) for database in unread],
+        + [unread_key_row(database) for database in unread],
     }

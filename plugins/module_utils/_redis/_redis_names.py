@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names of keys, users and clients as they may be shown. Pure functions. Private to this collection."""
+"""Format names of keys, users and clients for reports. Pure functions. Private to this collection."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import readable
 
-# A name of a key may have 512 MB.
+# The name of a key can have 512 MB.
 NAME_LENGTH = 200
 
 
 def shown(name: bytes, length: int = NAME_LENGTH) -> str:
-    """Return a name as text: escaped where it is not printable, cut, and without secrets."""
+    """Return a name as text: unprintable characters escaped, cut, and without secrets."""
     return cut(redact(readable(name[: 4 * length])), length)
 
 
 def key_name(name: bytes, separator: bytes, show: bool) -> str:
-    """Return a key as it may be shown: as text, or its prefix and a hash where names are to be hidden."""
+    """Return the name of a key as text or, if ``show`` is false, its prefix and a hash of the name."""
     if show:
         return shown(name)
     head, found, _rest = name.partition(separator)
@@ -31,7 +31,7 @@ def key_name(name: bytes, separator: bytes, show: bool) -> str:
 
 
 def is_plain(name: bytes) -> bool:
-    """Return whether the name as it is shown is the name itself."""
+    """Return whether ``shown()`` returns the name unchanged."""
     try:
         return shown(name) == name.decode("utf-8")
     except UnicodeDecodeError:
@@ -39,9 +39,9 @@ def is_plain(name: bytes) -> bool:
 
 
 def printf_format(name: bytes, show: bool) -> str | None:
-    """Return the format with which ``printf`` of any shell writes a name that is not plain.
+    """Return the format with which ``printf`` of any shell prints a name that is not plain.
 
-    Null for a plain name, and for one that must not be shown: hidden, too long, or with a secret in it.
+    Null for a plain name, and for a name that must not be shown: hidden, too long, or with a secret in it.
     """
     if not show or is_plain(name) or len(name) > NAME_LENGTH or redact(readable(name)) != readable(name):
         return None

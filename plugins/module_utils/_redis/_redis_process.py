@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Finds the Redis server's own process, where it runs on this host, in a container or not. Private to this collection.
+"""Find the process of a Redis server on this host, in a container or not. Private to this collection.
 
-What a server cannot say of itself is read there: the memory limit of its control group, the kernel's settings, and
-what its configuration file holds.
+It gives what INFO does not: the memory limit of the control group, settings of the kernel, and the content of the
+configuration file.
 """
 
 from __future__ import annotations
@@ -14,22 +14,28 @@ import os
 import re
 import socket
 import sys
+from typing import Iterator
 
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import (
+    End,
+    Fields,
+    KernelSettings,
+)
 
 NAMES = ("redis-server", "valkey-server")
-# INFO counts the uptime in whole seconds; the start of a process is known to 0.01 s.
+# INFO has the uptime in whole seconds; the kernel has the start of a process to 0.01 s.
 START_TOLERANCE = 2.5
-# The limit of a control group that has none is a number near 2 ** 63 (version 1), or the word max (version 2).
+# A control group without a limit has a number near 2 ** 63 (version 1), or the word max (version 2).
 NO_LIMIT = 1 << 60
 
 
-def find(client, info, root="/"):
-    """The process id on this host of the server that ``info`` (its INFO) describes; null where it is not here.
+def find(client: Client, info: Fields, root: str = "/") -> int | None:
+    """Return the process id on this host of the server that ``info`` (its INFO) describes; null if it is not here.
 
-    It is the process that has the server's process id in its own pid namespace, was started when the server says,
-    and has the name of a Redis server or of the executable the server names. Containers that were started at once
-    look alike in this, so its network must have our connection as well, where the server tells its ends.
+    It is the process that has the server's process id in its own pid namespace, started when the server started, and
+    has the name of a Redis server or of the server's executable. Containers that were started together are alike in
+    this, so the connection of ``client`` must be in its network namespace too, if the server reports its ends.
     """
     found = candidates(info, root)
     ends = _ends(client) if found else None
@@ -38,33 +44,34 @@ def find(client, info, root="/"):
     return found[0] if len(found) == 1 else None
 
 
-def local_pid(client, info):
-    """The process id as ``find`` returns it, looked up once for a connection."""
+def local_pid(client: Client, info: Fields) -> int | None:
+    """Return the result of ``find()``, which runs once for a connection."""
     if client.local_pid is None:
         client.local_pid = (find(client, info),)
     return client.local_pid[0]
 
 
-def _ends(client):
-    """Our connection as the server sees it: (its address and port, ours); null where it does not tell."""
+def _ends(client: Client) -> tuple[End, End] | None:
+    """Return the server's and the client's end of the connection, as the server reports them; null if it does not."""
     if client.client_id is None:
         return None
     try:
         line = client.ask("CLIENT", "LIST", "ID", client.client_id)
-        fields = dict(part.partition("=")[::2] for part in line.decode("utf-8", "replace").split(" "))
-        return _address(fields["laddr"]), _address(fields["addr"])
+        parts = (part.partition("=") for part in line.decode("utf-8", "replace").split(" "))
+        fields = {name: value for name, _equals, value in parts}
+        return _parse_end(fields["laddr"]), _parse_end(fields["addr"])
     except (ReplyError, KeyError, ValueError, OSError):
         return None
 
 
-def _address(text):
+def _parse_end(text: str) -> End:
     host, _colon, port = text.rpartition(":")
     host = host.strip("[]")
     return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host), int(port)
 
 
-def connections(pid, root="/"):
-    """The TCP connections in the network of a process: pairs of (address in bytes, port), the local one first."""
+def connections(pid: int, root: str = "/") -> set[tuple[End, ...]]:
+    """Return the TCP connections in the network namespace of a process, the local end first."""
     found = set()
     for table in ("tcp", "tcp6"):
         try:
@@ -82,8 +89,8 @@ def connections(pid, root="/"):
     return found
 
 
-def candidates(info, root="/"):
-    """The processes on this host that may be the server ``info`` describes."""
+def candidates(info: Fields, root: str = "/") -> list[int]:
+    """Return the processes on this host that can be the server that ``info`` describes."""
     wanted = info.get("process_id")
     try:
         uptime = float(info["uptime_in_seconds"])
@@ -107,9 +114,9 @@ def candidates(info, root="/"):
     return found
 
 
-def memory_limit(pid, root="/"):
-    """The least memory limit in bytes of the control groups the process is in; null where there is none."""
-    limits = []
+def memory_limit(pid: int, root: str = "/") -> int | None:
+    """Return the lowest memory limit in bytes of the control groups of a process; null if there is none."""
+    limits: list[int] = []
     for line in _read(root, "proc", str(pid), "cgroup").splitlines():
         _number, controllers, path = line.split(":", 2)
         if controllers == "memory":
@@ -122,8 +129,8 @@ def memory_limit(pid, root="/"):
     return min(limits) if limits else None
 
 
-def _limits_upwards(root, base, path, name):
-    """The limits set in a control group and in all that hold it."""
+def _limits_upwards(root: str, base: str, path: str, name: str) -> Iterator[int]:
+    """Yield the limits of a control group and of its parents."""
     path = path.strip("/")
     while True:
         try:
@@ -137,10 +144,10 @@ def _limits_upwards(root, base, path, name):
         path = os.path.dirname(path)
 
 
-def configured(pid, config_file, root="/"):
-    """The settings in the server's configuration file, as it sees it: name -> value. Null where it cannot be read.
+def configured(pid: int, config_file: str | None, root: str = "/") -> Fields | None:
+    """Return the settings in the server's configuration file, read in its mount namespace; null if it cannot be read.
 
-    Files named by ``include`` are not followed.
+    ``include`` is not followed.
     """
     if not config_file:
         return None
@@ -158,9 +165,9 @@ def configured(pid, config_file, root="/"):
     return settings
 
 
-def kernel(root="/"):
-    """The kernel's ``transparent_hugepage`` and ``overcommit_memory``, on which Redis depends; null where unknown."""
-    settings = {"transparent_hugepage": None, "overcommit_memory": None}
+def kernel(root: str = "/") -> KernelSettings:
+    """Return the settings of the kernel on which Redis depends; null where unknown."""
+    settings: KernelSettings = {"transparent_hugepage": None, "overcommit_memory": None}
     try:
         chosen = re.search(r"\[(\w+)\]", _read(root, "sys/kernel/mm/transparent_hugepage/enabled"))
         settings["transparent_hugepage"] = chosen.group(1) if chosen else None
@@ -173,6 +180,6 @@ def kernel(root="/"):
     return settings
 
 
-def _read(root, *parts):
+def _read(root: str, *parts: str) -> str:
     with open(os.path.join(root, *parts), encoding="utf-8", errors="replace") as file:
         return file.read()

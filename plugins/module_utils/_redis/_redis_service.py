@@ -2,66 +2,83 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The parts of redis_health_info, made of what the server replied. Pure functions. Private to this collection."""
+"""Build the parts of redis_health_info from replies of the server. Pure functions. Private to this collection.
+
+``first`` and ``info`` are two readings of INFO, ``seconds`` the interval between them, and ``now`` the server's clock
+(null if INFO is denied).
+"""
 
 from __future__ import annotations
+
+from typing import Any, Iterable, List, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import CLIENT_NAME
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_command_line import command_line
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import (
     decimal,
     difference,
+    increase,
     integer,
     pairs,
     ratio,
     readable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names import shown
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import (
+    AnyFields,
+    Fields,
+    KernelSettings,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# Commands that look a key up without reading its value, as redis_memory does for each key it looks at. The server
-# counts them as hits (seen on Redis 7.0 and 8.0); they are taken off again.
+# An entry of SLOWLOG GET: id, time, microseconds, words, client address, client name.
+SlowEntry = List[Any]
+
+# Commands that look up a key without reading its value; redis_memory sends them for each key. The server counts them as
+# hits (Redis 7.0 and 8.0), so their calls are subtracted.
 INSPECTING = ("cmdstat_type", "cmdstat_pttl", "cmdstat_object|idletime")
 
-# What we send between the two readings of the counters: the second reading counts the first.
+# Calls of this collection between the two readings of the counters: the second reading counts the first.
 OWN_CALLS = {"info": 1}
 
 CLIENT_LENGTH = 100
 
 
-def server_time(info):
-    """The server's clock, epoch seconds; null where unknown."""
+def server_time(info: Fields) -> float | None:
+    """Return the server's clock in epoch seconds; null if unknown."""
     micros = integer(info, "server_time_usec")
     return None if micros is None else micros / 1e6
 
 
-def between(first, info, seconds):
-    """The seconds between two readings by the server's clock; ``seconds``, as measured here, where it does not tell."""
+def interval_seconds(first: Fields, info: Fields, seconds: float) -> float:
+    """Return the interval between two readings by the server's clock; ``seconds`` if INFO does not have the clock."""
     micros = difference(integer(info, "server_time_usec"), integer(first, "server_time_usec"))
     return micros / 1e6 if micros else seconds
 
 
-def age(now, moment):
+def age(now: float | None, moment: float | None) -> float | None:
+    """Return the seconds since ``moment``, at least 0; null if either is unknown."""
     return None if now is None or moment is None else round(max(0.0, now - moment), 3)
 
 
-def nothing_yet(value):
-    """Null for the -1 with which Redis says that there has been none."""
+def unless_negative(value: int | None) -> int | None:
+    """Return the value, or null for -1: Redis reports -1 where nothing has happened yet."""
     return None if value is None or value < 0 else value
 
 
-def identity(info) -> str | None:
-    """What tells this server from all others, until it is started again; null where it does not tell."""
+def read_identity(info: Fields) -> str | None:
+    """Return the identity of the server, which changes at a restart; null if INFO does not have it."""
     return "redis:%s" % info["run_id"] if info.get("run_id") else None
 
 
-def host(kernel):
-    """The settings of the kernel, null where the server's process is not on this host (``kernel`` is null)."""
-    settings = kernel or {"transparent_hugepage": None, "overcommit_memory": None}
+def build_host(kernel: KernelSettings | None) -> Part:
+    """Return the part ``host``. ``kernel`` is null if the server's process is not on this host."""
+    settings: KernelSettings = kernel or {"transparent_hugepage": None, "overcommit_memory": None}
     return dict(settings, local=kernel is not None)
 
 
-def server(info):
-    """Version and state. ``loading`` has what is left to load from disk after a start, null when it is done."""
+def build_server(info: Fields) -> Part:
+    """Return the part ``server``. ``loading`` is null unless the server loads its data from disk."""
     loading = None
     if integer(info, "loading"):
         loaded, total = integer(info, "loading_loaded_bytes"), integer(info, "loading_total_bytes")
@@ -80,13 +97,14 @@ def server(info):
     }
 
 
-def load(first, info, seconds):
-    """Work done in the interval. ``cpu_ratio`` is of one core: commands run in one thread."""
+def build_load(first: Fields, info: Fields, seconds: float) -> Part:
+    """Return the part ``load``. ``cpu_ratio`` is of one core: commands run in one thread."""
     cpu = None
     for fields in (("used_cpu_user_main_thread", "used_cpu_sys_main_thread"), ("used_cpu_user", "used_cpu_sys")):
-        parts = [difference(decimal(info, name), decimal(first, name)) for name in fields]
-        if None not in parts:
-            cpu = round(sum(parts) / seconds, 4)
+        used = [(decimal(first, name), decimal(info, name)) for name in fields]
+        spent = [max(0.0, later - earlier) for earlier, later in used if earlier is not None and later is not None]
+        if len(spent) == len(used):
+            cpu = round(sum(spent) / seconds, 4)
             break
     calls = difference(integer(info, "total_commands_processed"), integer(first, "total_commands_processed"))
     if calls is not None:
@@ -100,30 +118,28 @@ def load(first, info, seconds):
     }
 
 
-def lookups(first, info, seconds):
-    """Hits and misses, in the interval and since the start of the counters, without those of INSPECTING."""
-    counts = [_lookup_counts(each) for each in (first, info)]
-    interval = [difference(later, earlier) for earlier, later in zip(*counts)]
-    return {
-        "interval": dict(_hit_ratio(*interval), seconds=round(seconds, 3)),
-        "since_start": _hit_ratio(*counts[1]),
-    }
+def build_lookups(first: Fields, info: Fields, seconds: float) -> Part:
+    """Return the part ``lookups``: hits and misses without those of the INSPECTING commands."""
+    hits_before, misses_before = _lookup_counts(first)
+    hits, misses = _lookup_counts(info)
+    interval = _hit_ratio(difference(hits, hits_before), difference(misses, misses_before))
+    return {"interval": dict(interval, seconds=round(seconds, 3)), "since_start": _hit_ratio(hits, misses)}
 
 
-def _lookup_counts(info):
+def _lookup_counts(info: Fields) -> tuple[int | None, int | None]:
     hits, misses = integer(info, "keyspace_hits"), integer(info, "keyspace_misses")
     if hits is not None:
         hits = max(0, hits - sum(int(pairs(info.get(name)).get("calls", 0)) for name in INSPECTING))
     return hits, misses
 
 
-def _hit_ratio(hits, misses):
+def _hit_ratio(hits: int | None, misses: int | None) -> Part:
     count = None if hits is None or misses is None else hits + misses
     return {"hit_count": hits, "miss_count": misses, "lookup_count": count, "ratio": ratio(hits, count)}
 
 
-def evictions(first, info, seconds):
-    """Keys that were evicted for memory and that expired, in the interval and since the start."""
+def build_evictions(first: Fields, info: Fields, seconds: float) -> Part:
+    """Return the part ``evictions``: evicted and expired keys, in the interval and since the start."""
     evicted, expired = integer(info, "evicted_keys"), integer(info, "expired_keys")
     in_interval = difference(evicted, integer(first, "evicted_keys"))
     expired_in_interval = difference(expired, integer(first, "expired_keys"))
@@ -137,18 +153,18 @@ def evictions(first, info, seconds):
     }
 
 
-def commands(first, info, seconds, top):
-    """The commands that took the server's time in the interval, most first, then those that took it since the start."""
-    rows = []
+def build_commands(first: Fields, info: Fields, seconds: float, top: int) -> Part:
+    """Return the part ``commands``, ordered by the time they took in the interval, then since the start."""
+    rows: list[Part] = []
     for name, value in info.items():
         if not name.startswith("cmdstat_"):
             continue
         later, earlier = pairs(value), pairs(first.get(name))
-        calls = difference(int(later.get("calls", 0)), int(earlier.get("calls", 0)))
-        spent = difference(int(later.get("usec", 0)), int(earlier.get("usec", 0))) / 1e6
+        calls = increase(int(later.get("calls", 0)), int(earlier.get("calls", 0)))
+        spent = increase(int(later.get("usec", 0)), int(earlier.get("usec", 0))) / 1e6
         command = name[len("cmdstat_") :]
         others = max(0, calls - OWN_CALLS.get(command, 0))
-        # The time of our calls among those of others is taken to be the same.
+        # The calls of this collection are assumed to take as long as the others.
         calls, spent = others, spent * others / calls if calls else 0.0
         rows.append(
             {
@@ -158,7 +174,7 @@ def commands(first, info, seconds, top):
                 "seconds": round(spent, 6),
                 "seconds_per_call": round(spent / calls, 9) if calls else None,
                 "busy_ratio": round(spent / seconds, 6),
-                "failed_calls": difference(int(later.get("failed_calls", 0)), int(earlier.get("failed_calls", 0))),
+                "failed_calls": increase(int(later.get("failed_calls", 0)), int(earlier.get("failed_calls", 0))),
                 "total_calls": int(later.get("calls", 0)),
                 "total_seconds": int(later.get("usec", 0)) / 1e6,
             }
@@ -167,19 +183,19 @@ def commands(first, info, seconds, top):
     return {"interval_seconds": round(seconds, 3), "top": rows[:top], "total": len(rows)}
 
 
-def errors(first, info, seconds, top):
-    """Error replies by their first word: OOM, NOAUTH, WRONGPASS, NOPERM, MISCONF, ..."""
-    rows = []
+def build_errors(first: Fields, info: Fields, seconds: float, top: int) -> list[Part]:
+    """Return the part ``errors``: error replies by their first word (OOM, NOAUTH, WRONGPASS, NOPERM, MISCONF, ...)."""
+    rows: list[Part] = []
     for name, value in info.items():
         if name.startswith("errorstat_"):
             count = int(pairs(value).get("count", 0))
             before = int(pairs(first.get(name)).get("count", 0))
             rows.append(
                 {
-                    # (The first word of what a script says is in its author's hands.)
+                    # A script can reply with any first word.
                     "error": shown(name[len("errorstat_") :].encode("utf-8"), CLIENT_LENGTH),
                     "count": count,
-                    "in_interval": difference(count, before),
+                    "in_interval": increase(count, before),
                     "per_second": round(max(0, count - before) / seconds, 3),
                 }
             )
@@ -187,40 +203,42 @@ def errors(first, info, seconds, top):
     return rows[:top]
 
 
-def slow_log(entries, length, settings, now, show, top):
-    """The newest entries of the slow log that are not ours.
+def build_slow_log(
+    entries: Sequence[SlowEntry], length: int | None, settings: Fields, now: float | None, show: bool, top: int
+) -> Part:
+    """Return the part ``slow_log``, without the entries of this collection.
 
-    A negative threshold means that it is off: ``threshold_seconds`` is null. ``commands`` is null where their age is
-    not known, or where there are no entries and the log is off, or may be.
+    ``threshold_seconds`` is null if the log is off (a negative threshold). ``commands`` is null if their age is
+    unknown, or if there are no entries and the log is off or its setting is unknown.
     """
     micros = integer(settings, "slowlog-log-slower-than")
-    rows = [slow_entry(entry, now, show) for entry in entries if not is_own(entry)]
+    rows = [_slow_row(entry, now, show) for entry in entries if not is_own(entry)]
     known = now is not None and (bool(entries) or is_on(settings) is True)
     return {
         "threshold_seconds": None if micros is None or micros < 0 else micros / 1e6,
         "length": length,
         "own_count": len(entries) - len(rows),
         "entries": rows[:top],
-        "commands": slow_commands(rows)[:top] if known else None,
+        "commands": _slow_commands(rows)[:top] if known else None,
     }
 
 
-def is_on(settings) -> bool | None:
-    """Whether the slow log is kept; null where the settings are not known."""
+def is_on(settings: Fields) -> bool | None:
+    """Return whether the slow log is on; null if its settings are unknown."""
     micros = integer(settings, "slowlog-log-slower-than")
     if micros is None:
         return None
     return micros >= 0 and integer(settings, "slowlog-max-len") != 0
 
 
-def is_own(entry) -> bool:
-    """Whether an entry of the slow log comes from this collection, in this run or an earlier one."""
+def is_own(entry: SlowEntry) -> bool:
+    """Return whether an entry of the slow log is a command of this collection, of this run or an earlier one."""
     return len(entry) > 5 and entry[5] == CLIENT_NAME.encode("ascii")
 
 
-def slow_commands(rows):
-    """The entries of the slow log by command, the slowest first."""
-    commands = {}
+def _slow_commands(rows: Iterable[Part]) -> list[Part]:
+    """Return the rows of the slow log by command, the slowest first."""
+    commands: dict[str, Part] = {}
     for row in rows:
         worst = commands.get(row["command"])
         if worst is None:
@@ -244,7 +262,7 @@ def slow_commands(rows):
     )
 
 
-def slow_entry(entry, now, show):
+def _slow_row(entry: SlowEntry, now: float | None, show: bool) -> Part:
     words = entry[3]
     return {
         "id": entry[0],
@@ -258,13 +276,15 @@ def slow_entry(entry, now, show):
     }
 
 
-def latency(reply, settings, now, own=()):
-    """The latest and worst of each latency event. ``threshold_seconds`` is null where the monitor is off.
+def build_latency(
+    reply: Iterable[list[Any]], settings: Fields, now: float | None, own: Iterable[SlowEntry] = ()
+) -> Part:
+    """Return the part ``latency`` from LATENCY LATEST. ``threshold_seconds`` is null if the monitor is off.
 
-    ``own`` are our entries of the slow log. A command of ours that the monitor has noted is left out: what an earlier
-    one of others was is not known then.
+    ``own`` are the entries of the slow log of this collection. An event whose latest command is one of them is left
+    out: the earlier commands of the event are unknown.
     """
-    ours = {(entry[1], entry[2] // 1000) for entry in own}
+    own_commands = {(entry[1], entry[2] // 1000) for entry in own}
     millis = integer(settings, "latency-monitor-threshold")
     events = [
         {
@@ -275,15 +295,15 @@ def latency(reply, settings, now, own=()):
             "worst_seconds": each[3] / 1000.0,
         }
         for each in reply
-        if not (each[0] in (b"command", b"fast-command") and (each[1], each[2]) in ours)
+        if not (each[0] in (b"command", b"fast-command") and (each[1], each[2]) in own_commands)
     ]
     events.sort(key=lambda event: -event["worst_seconds"])
-    # Without the server's clock there are no ages: INFO has it.
+    # Without the server's clock (INFO) there are no ages.
     return {"threshold_seconds": millis / 1000.0 if millis else None, "events": None if now is None else events}
 
 
-def persistence(info, settings, now):
-    """State of snapshots (``rdb``) and of the append-only file (``aof``)."""
+def build_persistence(info: Fields, settings: Fields, now: float | None) -> Part:
+    """Return the part ``persistence``: snapshots (``rdb``) and the append-only file (``aof``)."""
     save = settings.get("save")
     saved = integer(info, "rdb_last_save_time")
     return {
@@ -293,9 +313,9 @@ def persistence(info, settings, now):
             "last_save_at": None if saved is None else float(saved),
             "last_save_age_seconds": age(now, saved),
             "changes_since_save": integer(info, "rdb_changes_since_last_save"),
-            "last_seconds": nothing_yet(integer(info, "rdb_last_bgsave_time_sec")),
+            "last_seconds": unless_negative(integer(info, "rdb_last_bgsave_time_sec")),
             "in_progress": _flag(info, "rdb_bgsave_in_progress"),
-            "current_seconds": nothing_yet(integer(info, "rdb_current_bgsave_time_sec")),
+            "current_seconds": unless_negative(integer(info, "rdb_current_bgsave_time_sec")),
         },
         "aof": {
             "enabled": _flag(info, "aof_enabled"),
@@ -310,19 +330,16 @@ def persistence(info, settings, now):
     }
 
 
-def _flag(info, name):
+def _flag(info: Fields, name: str) -> bool | None:
     value = integer(info, name)
     return None if value is None else bool(value)
 
 
-def clients(first, info, listing, top):
-    """Connections against maxclients, refused and blocked ones, and the clients with the largest buffers.
-
-    ``listing`` is the reply to CLIENT LIST, null where it was not asked or refused.
-    """
+def build_clients(first: Fields, info: Fields, listing: bytes | None, top: int) -> Part:
+    """Return the part ``clients``. ``listing`` is the reply to CLIENT LIST; null if it was not sent or is denied."""
     connected, most = integer(info, "connected_clients"), integer(info, "maxclients")
-    refused = integer(info, "rejected_connections")
-    rows = None if listing is None else client_rows(listing)
+    rejected = integer(info, "rejected_connections")
+    rows = None if listing is None else _parse_clients(listing)
     blocked = integer(info, "blocked_clients")
     return {
         "connected_count": connected,
@@ -331,35 +348,35 @@ def clients(first, info, listing, top):
         "blocked_count": blocked,
         "blocked_ratio": ratio(blocked, connected),
         "longest_blocked_seconds": None if rows is None else max(map(_blocked_seconds, rows), default=0),
-        "rejected_count": refused,
-        "rejected_in_interval": difference(refused, integer(first, "rejected_connections")),
+        "rejected_count": rejected,
+        "rejected_in_interval": difference(rejected, integer(first, "rejected_connections")),
         "evicted_count": integer(info, "evicted_clients"),
-        "buffers": None if rows is None else [client_row(row) for row in sorted(rows, key=_total_bytes)[-top:][::-1]],
+        "buffers": None if rows is None else [_client_row(row) for row in sorted(rows, key=_total_bytes)[-top:][::-1]],
     }
 
 
-def client_rows(listing: bytes):
-    """The fields of each client in a reply to CLIENT LIST, without the clients of this collection."""
-    # (A name has no spaces and no line feeds; it may have other characters that text.splitlines() ends a line at.)
+def _parse_clients(listing: bytes) -> list[dict[str, bytes]]:
+    """Return the fields of each client in a reply to CLIENT LIST, without the clients of this collection."""
+    # A name has no spaces and no line feeds, but can have other characters at which splitlines() ends a line.
     lines = [line for line in listing.split(b"\n") if line]
     own = b" name=%s " % CLIENT_NAME.encode("ascii")
     return [_fields(line) for line in lines if own not in line]
 
 
-def _fields(line: bytes):
+def _fields(line: bytes) -> dict[str, bytes]:
     parts = [part.partition(b"=") for part in line.split(b" ")]
     return {name.decode("ascii", "replace"): value for name, _equals, value in parts}
 
 
-def _total_bytes(fields):
+def _total_bytes(fields: AnyFields) -> int:
     return integer(fields, "tot-mem") or 0
 
 
-def _blocked_seconds(fields):
+def _blocked_seconds(fields: dict[str, bytes]) -> int:
     return (integer(fields, "idle") or 0) if b"b" in fields.get("flags", b"") else 0
 
 
-def client_row(fields):
+def _client_row(fields: dict[str, bytes]) -> Part:
     flags = _text(fields, "flags") or ""
     kind = "replica" if "S" in flags else "primary" if "M" in flags else "pubsub" if "P" in flags else "normal"
     return {
@@ -378,31 +395,31 @@ def client_row(fields):
     }
 
 
-def _text(fields, name):
+def _text(fields: dict[str, bytes], name: str) -> str | None:
     return None if name not in fields else shown(fields[name], CLIENT_LENGTH)
 
 
-def replication(info):
-    """The link to the primary of a replica, and the lag of each replica of a primary."""
-    role = {"slave": "replica", "master": "primary"}.get(info.get("role"), info.get("role"))
+def build_replication(info: Fields) -> Part:
+    """Return the part ``replication``: the link of a replica to its primary, and the replicas of this server."""
+    role = {"slave": "replica", "master": "primary"}.get(info.get("role", ""), info.get("role"))
     written = integer(info, "master_repl_offset")
     replica = role == "replica"
     return {
         "role": role,
         "link_up": info.get("master_link_status") == "up" if replica else None,
-        "link_down_seconds": nothing_yet(integer(info, "master_link_down_since_seconds")),
-        "last_io_seconds": nothing_yet(integer(info, "master_last_io_seconds_ago")),
+        "link_down_seconds": unless_negative(integer(info, "master_link_down_since_seconds")),
+        "last_io_seconds": unless_negative(integer(info, "master_last_io_seconds_ago")),
         "sync_in_progress": _flag(info, "master_sync_in_progress"),
         "primary": "%s:%s" % (info.get("master_host"), info.get("master_port")) if replica else None,
         "replicas": [
-            replica_row(pairs(value), written)
+            _replica_row(pairs(value), written)
             for name, value in sorted(info.items())
             if name.startswith("slave") and name[5:].isdigit()
         ],
     }
 
 
-def replica_row(fields, written):
+def _replica_row(fields: Fields, written: int | None) -> Part:
     return {
         "address": "%s:%s" % (fields.get("ip"), fields.get("port")),
         "state": fields.get("state"),

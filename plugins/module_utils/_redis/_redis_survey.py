@@ -2,79 +2,87 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reads the keys of a Redis server, all or a sample, within a budget. Private to this collection.
+"""Read the keys of a Redis server, all or a sample, within a budget. Private to this collection.
 
-The keyspace is read with SCAN, never with KEYS, and MEMORY USAGE (with its default of 5 samples, so that a huge value
-costs no more than a small one), PTTL and TYPE are sent for each name, many at once. None of these touches the idle
-time or the frequency of a key.
+The keyspace is read with SCAN, never with KEYS. MEMORY USAGE (with its default of 5 samples, so that a huge value
+costs no more than a small one), PTTL and TYPE are sent for each name, in pipelines. None of them changes the idle time
+or the frequency of a key.
 
-A sample is a run of SCAN from a random cursor. A table's place for a key is a keyed hash of its name, so such a run
-is a simple random sample without replacement of the keys, at a fiftieth of the cost of RANDOMKEY.
+A sample is a run of SCAN from a random cursor. The slot of a key in the hash table is a keyed hash of its name, so a
+run is a simple random sample of the keys without replacement, at a fiftieth of the cost of RANDOMKEY.
 
-Three things bound what this costs the server:
+Three limits bound the cost for the server:
 
 - the number of commands of a sample;
-- the share of the time: after each step comes a pause in proportion to how long the step took;
-- how long a step takes: steps of few keys that are still slow mean that the server is busy, and reading ends.
+- the share of the time: after each step there is a pause in proportion to the duration of the step;
+- the duration of a step: if steps with few keys are slow, the server is busy, and reading ends.
 
-Each refused command is an entry in the server's ACL LOG. So the first steps are small, and after the first key that
-the user may not read, one key of each prefix is tried before the others of the prefix.
+Each denied command is an entry in the server's ACL LOG. So the first steps are small, and after the first key that the
+user may not read, one key of each prefix is tried before the other keys of the prefix.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import time
+from typing import Any, Iterable, Iterator, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import NO_TTL, Survey
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Answers, Database, Reply
 
-# What is asked about each key: column -> the command up to the name of the key.
-QUESTIONS = {"bytes": ("MEMORY", "USAGE"), "ttl": ("PTTL",), "type": ("TYPE",)}
-# What the answers are for a key that is no longer there.
-GONE = {"bytes": None, "ttl": -2, "type": b"none"}
+# Column -> the command for each key, up to the name of the key.
+QUERIES = {"bytes": ("MEMORY", "USAGE"), "ttl": ("PTTL",), "type": ("TYPE",)}
+# Column -> the answer for a key that no longer exists.
+MISSING = {"bytes": None, "ttl": -2, "type": b"none"}
 
 COUNT_FIRST, COUNT_LEAST, COUNT_MOST = 1, 10, 1000
-# A step that took longer halves COUNT; one that took less than half of it doubles COUNT.
+# A longer step halves COUNT; one shorter than half of it doubles COUNT.
 STEP_SECONDS = 0.02
-# So many steps in a row of COUNT_LEAST keys at most, each slower than this, mean that the server is busy.
+# The server is busy if so many steps in a row, of at most COUNT_LEAST keys, are each slower than this.
 BUSY_SECONDS, BUSY_STEPS = 0.2, 3
 PAUSE_MOST = 1.0
 
-# Keys without permission that are tried before no other prefix is.
+# After so many denied keys no other prefix is tried.
 DENIED_MOST = 20
 
-# Why reading ended before all keys or the whole sample were read.
+# Why reading ended before the whole keyspace or sample was read.
 BUSY, DEADLINE = "busy", "deadline"
 
 
 class Limits:
-    """What the survey may cost: ``calls`` (null: any number), ``load`` (share of the time), ``deadline``."""
+    """The limits of a survey: ``calls`` (null: unlimited), ``load`` (share of the time, 0..1), ``deadline``."""
 
-    def __init__(self, calls: int | None, load: float, deadline):
+    def __init__(self, calls: int | None, load: float, deadline: Deadline) -> None:
         self.calls = calls
         self.load = load
         self.deadline = deadline
         self._slow = 0
 
     def share(self, part: int, whole: int, sharers: int) -> int | None:
-        """Return what one of ``sharers`` databases may use that has ``part`` of the ``whole`` keys left to read."""
+        """Return the calls for a database with ``part`` of the ``whole`` keys that are left; null: unlimited.
+
+        ``sharers`` databases are left. A database with few keys gets at least half of an even share.
+        """
         if self.calls is None:
             return None
         return max(self.calls * part // max(1, whole), self.calls // (2 * sharers))
 
-    def used(self, calls: int) -> None:
+    def use(self, calls: int) -> None:
+        """Subtract calls from the budget."""
         if self.calls is not None:
             self.calls = max(0, self.calls - calls)
 
     def pause(self, seconds: float) -> None:
-        """Leave the server to others after a step that took so long."""
+        """Pause after a step of ``seconds``, so that the survey keeps to its share of the time."""
         if self.load < 1.0:
             time.sleep(self.deadline.remaining(min(PAUSE_MOST, seconds * (1.0 / max(0.01, self.load) - 1.0))))
 
-    def ended(self, seconds: float, count: int) -> str | None:
-        """Return why to end after a step of ``count`` keys that took so long; null to go on."""
+    def reason_to_end(self, seconds: float, count: int) -> str | None:
+        """Return why to end after a step of ``count`` keys that took ``seconds``; null to continue."""
         self._slow = self._slow + 1 if seconds > BUSY_SECONDS and count <= COUNT_LEAST else 0
         if self._slow >= BUSY_STEPS:
             return BUSY
@@ -82,27 +90,30 @@ class Limits:
 
 
 class Gate:
-    """Chooses the names to ask about, so that few questions are refused."""
+    """Chooses the names to query, so that few commands are denied."""
 
-    def __init__(self, separator: bytes):
+    def __init__(self, separator: bytes) -> None:
         self._separator = separator
-        self._asked = False
-        self._open = set()
-        self._shut = set()
+        self._started = False
+        self._allowed_prefixes: set[bytes] = set()
+        self._denied_prefixes: set[bytes] = set()
         self._denied = 0
 
-    def choose(self, names):
-        """Return (names to ask about now, those to ask about in the next step, how many not to ask about)."""
-        if not self._asked:
+    def choose(self, names: list[bytes]) -> tuple[list[bytes], list[bytes], int]:
+        """Return (names to query now, names to query in the next step, number of names to skip)."""
+        if not self._started:
             return names[:1], names[1:], 0
         if not self._denied:
             return names, [], 0
-        now, later, tried, skipped = [], [], set(), 0
+        now: list[bytes] = []
+        later: list[bytes] = []
+        tried: set[bytes] = set()
+        skipped = 0
         for name in names:
             prefix = self._prefix(name)
-            if prefix in self._open:
+            if prefix in self._allowed_prefixes:
                 now.append(name)
-            elif prefix in self._shut or self._denied >= DENIED_MOST:
+            elif prefix in self._denied_prefixes or self._denied >= DENIED_MOST:
                 skipped += 1
             elif prefix in tried:
                 later.append(name)
@@ -111,31 +122,38 @@ class Gate:
                 now.append(name)
         return now, later, skipped
 
-    def learn(self, names, denied) -> None:
-        """Take in which of the names were denied: a flag for each."""
-        self._asked = self._asked or bool(names)
+    def learn(self, names: Sequence[bytes], denied: Sequence[bool]) -> None:
+        """Record which of the names were denied: one flag for each name."""
+        self._started = self._started or bool(names)
         if not self._denied and not any(denied):
             return
         self._denied += sum(denied)
-        self._shut |= {self._prefix(name) for name, flag in zip(names, denied) if flag}
-        self._open = (self._open | {self._prefix(name) for name in names}) - self._shut
+        self._denied_prefixes |= {self._prefix(name) for name, flag in zip(names, denied) if flag}
+        self._allowed_prefixes |= {self._prefix(name) for name in names}
+        self._allowed_prefixes -= self._denied_prefixes
 
-    def is_shut(self, prefix: bytes) -> bool:
-        return prefix in self._shut
+    def is_denied(self, prefix: bytes) -> bool:
+        return prefix in self._denied_prefixes
 
     def _prefix(self, name: bytes) -> bytes:
         head, found, _rest = name.partition(self._separator)
         return head if found else b""
 
 
-def survey(client, databases, whole, separator, top, limits, chance=random) -> Survey:
-    """Read the keyspace, or a sample of it.
+def survey(
+    client: Client,
+    databases: Iterable[Database],
+    whole: bool,
+    separator: str,
+    top: int,
+    limits: Limits,
+) -> Survey:
+    """Read the keyspace (``whole``) or a sample of it, and return the sums over its keys.
 
-    ``databases`` is what ``_redis_info.databases`` returned. Raises ReplyError where SCAN is refused, and CannotConnect
-    where the connection is lost.
+    Raises ReplyError if SCAN is denied, and CannotConnect if the connection is lost.
     """
     result = Survey(separator, top)
-    # The smallest first: what it does not use of its share is left for the others.
+    # The smallest first: the others get what it leaves of its share.
     ordered = sorted(databases, key=lambda each: each["key_count"])
     left = sum(each["key_count"] for each in ordered)
     for at, each in enumerate(ordered):
@@ -149,39 +167,40 @@ def survey(client, databases, whole, separator, top, limits, chance=random) -> S
             result.denied["select"] = exc
             result.unread[each["database"]] = each["key_count"]
             continue
-        if _Reading(client, each, share, result, limits, chance).run():
+        if _Reader(client, each, share, result, limits).run():
             result.whole.add(each["database"])
         if result.ended:
             break
     return result
 
 
-class _Reading:
-    """The reading of one database, of ``calls`` commands at most (null: any number)."""
+class _Reader:
+    """Reads one database with at most ``calls`` commands (null: unlimited)."""
 
-    def __init__(self, client, database, calls, result, limits, chance):
+    def __init__(self, client: Client, database: Database, calls: int | None, result: Survey, limits: Limits) -> None:
         self.client = client
         self.number = database["database"]
         self.calls = calls
         self.result = result
         self.limits = limits
         self.gate = Gate(result.separator)
-        self.network = client.network_seconds()
-        # Where no key expires, none need be asked.
-        self.known = {} if database["expiring_count"] else {"ttl": itertools.repeat(NO_TTL)}
-        self.columns = [column for column in QUESTIONS if column not in self.known and column not in result.denied]
-        # (COUNT grows from 1 to 1000, so this is about twice the number of SCANs that it takes.)
+        self.network = client.round_trip_seconds()
+        # If no key expires, PTTL is not needed.
+        self.known: dict[str, Any] = {} if database["expiring_count"] else {"ttl": itertools.repeat(NO_TTL)}
+        self.columns = [column for column in QUERIES if column not in self.known and column not in result.denied]
+        # COUNT grows from 1 to 1000, so this is about twice the number of SCANs needed.
         scans = 25 + database["key_count"] // 500
         self.sampled = calls is not None and database["key_count"] * len(self.columns) + scans > calls
-        # A run of SCAN from anywhere must not meet its own start.
+        # A run of SCAN from a random cursor must not reach its own start.
         self.most = database["key_count"] * 3 // 4 if self.sampled else None
-        self.cursor = chance.getrandbits(48) if self.sampled else 0
+        self.cursor = random.getrandbits(48) if self.sampled else 0
         self.drawn = 0
         self.cut_short = False
 
     def run(self) -> bool:
-        """Return whether every key was read."""
-        count, laps, waiting, over = COUNT_FIRST, 0, [], False
+        """Read the database and return whether every key was read."""
+        count, laps, over = COUNT_FIRST, 0, False
+        waiting: list[bytes] = []
         while waiting or not over:
             names, waiting, skipped = self.gate.choose(waiting)
             self.result.skip(self.number, skipped)
@@ -189,9 +208,9 @@ class _Reading:
             if not over:
                 laps += self.cursor == 0
                 waiting = waiting + self.bounded(found, len(waiting))
-                # The run of a sample goes round the end of the table once.
+                # The run of a sample passes the end of the table once.
                 over = laps > self.sampled or self.room(len(waiting)) <= 0
-            self.result.ended = self.limits.ended(seconds, len(names))
+            self.result.ended = self.limits.reason_to_end(seconds, len(names))
             if self.result.ended:
                 self.cut_short = True
                 break
@@ -200,27 +219,27 @@ class _Reading:
                 count = min(count, max(COUNT_LEAST, count // 2))
             elif seconds < STEP_SECONDS / 2:
                 count = min(COUNT_MOST, count * 2)
-        # A part of the keys of a prefix tells nothing about the prefix.
-        self.result.drop(self.number, self.gate.is_shut)
+        # Some keys of a prefix are no sample of the prefix.
+        self.result.drop(self.number, self.gate.is_denied)
         return not (self.sampled or self.cut_short or self.result.unread.get(self.number))
 
-    def step(self, names, count):
-        """Ask about the names, and SCAN the next ``count`` unless that is null.
+    def step(self, names: list[bytes], count: int | None) -> tuple[float, list[bytes]]:
+        """Query the names, and SCAN the next ``count`` keys unless that is null.
 
-        Returns the seconds without those of the network, and the names that SCAN returned. All replies are read before
-        an error is raised, so that whoever asks next does not take them for its own.
+        Return the seconds without those of the network, and the names from SCAN. All replies are read before an error
+        is raised, so that the connection stays in step.
         """
         scan = [] if count is None else [("SCAN", self.cursor, "COUNT", count)]
         started = time.monotonic()
-        self.client.send(questions(self.client, self.columns, names) + self.client.pack(scan))
+        self.client.send(pack_queries(self.client, self.columns, names) + self.client.pack(scan))
         replies = self.client.read(len(names) * len(self.columns) + len(scan))
         seconds = max(0.0, time.monotonic() - started - self.network)
         self.result.longest_step = max(self.result.longest_step, seconds)
         self.result.calls += len(replies)
-        self.limits.used(len(replies))
+        self.limits.use(len(replies))
         if self.calls is not None:
             self.calls -= len(replies)
-        found = []
+        found: list[bytes] = []
         if scan:
             reply = replies.pop()
             if isinstance(reply, ReplyError):
@@ -229,8 +248,9 @@ class _Reading:
         self.take(names, replies)
         return seconds, found
 
-    def take(self, names, replies) -> None:
-        answers, denied = taken_apart(self.columns, replies, self.result)
+    def take(self, names: list[bytes], replies: list[Reply]) -> None:
+        """Add the replies about the names to the result."""
+        answers, denied = split_replies(self.columns, replies, self.result)
         self.gate.learn(names, denied)
         if any(denied):
             self.result.skip(self.number, sum(denied))
@@ -239,60 +259,61 @@ class _Reading:
         self.columns = [column for column in self.columns if column not in self.result.denied]
         self.result.add(self.number, names, dict(self.known, **answers))
 
-    def room(self, waiting: int):
-        """Return about how many more names may be asked, beside those that wait for it."""
-        room = float("inf") if self.most is None else self.most - self.drawn
+    def room(self, waiting: int) -> float:
+        """Return about how many more names the budget allows, beside those that are waiting."""
+        room = math.inf if self.most is None else self.most - self.drawn
         if self.calls is not None:
-            # (One more SCAN names them.)
+            # One call is for the SCAN that returns them.
             room = min(room, self.calls // max(1, len(self.columns)) - waiting - 1)
         return room
 
-    def bounded(self, names, waiting: int):
-        """Return those of the names that the budget leaves to ask about."""
+    def bounded(self, names: list[bytes], waiting: int) -> list[bytes]:
+        """Return as many of the names as the budget allows."""
         room = self.room(waiting)
         if len(names) > room:
-            names = names[: max(0, room)]
+            names = names[: max(0, int(room))]
             self.cut_short = True
         self.drawn += len(names)
         return names
 
 
-def _without(entries, flags):
+def _without(entries: Iterable[Any], flags: Iterable[bool]) -> Iterator[Any]:
     return (entry for entry, flag in zip(entries, flags) if not flag)
 
 
-def questions(client, columns, names) -> bytes:
-    """Return the questions of ``columns`` about each name, as they are sent."""
-    frames, packed = {}, []
+def pack_queries(client: Client, columns: Sequence[str], names: Iterable[bytes]) -> bytes:
+    """Return the commands of ``columns`` for each name, in the wire format."""
+    frames: dict[int, list[bytes]] = {}
+    packed = []
     for name in names:
         frame = frames.get(len(name))
         if frame is None:
-            # Packing takes longer than the server's answer. What is packed for one name serves all of its length.
+            # Packing takes longer than the server's answer, so the packed commands serve all names of this length.
             mark = b"\0" * len(name)
-            frame = client.pack([QUESTIONS[column] + (mark,) for column in columns])
-            frame = frames[len(name)] = frame.split(mark) if mark else [frame]
+            commands = client.pack([(*QUERIES[column], mark) for column in columns])
+            frame = frames[len(name)] = commands.split(mark) if mark else [commands]
         packed.append(name.join(frame))
     return b"".join(packed)
 
 
-def taken_apart(columns, replies, result):
-    """Return (column -> an answer for each name, null where there is none; for each name whether it was denied).
+def split_replies(columns: Sequence[str], replies: list[Reply], result: Survey) -> tuple[Answers, list[bool]]:
+    """Return (column -> one answer for each name; for each name whether it was denied).
 
-    A command that the user may not run is noted in ``result.denied``, and its column left out.
+    A denied command is recorded in ``result.denied``, and its column is left out. Raises ReplyError for other errors.
     """
-    answers = {}
+    answers: dict[str, list[Any]] = {}
     flags = [False] * (len(replies) // len(columns) if columns else 0)
     for at, column in enumerate(columns):
         found = replies[at :: len(columns)]
-        refused = [reply for reply in found if isinstance(reply, ReplyError)]
-        if refused:
-            if refused[0].denied_command:
-                result.denied[column] = refused[0]
+        errors = [reply for reply in found if isinstance(reply, ReplyError)]
+        if errors:
+            if errors[0].denied_command:
+                result.denied[column] = errors[0]
                 continue
-            if not refused[0].denied_key:
-                raise refused[0]
-            result.denied["keys"] = refused[0]
+            if not errors[0].denied_key:
+                raise errors[0]
+            result.denied["keys"] = errors[0]
             flags = [flag or isinstance(reply, ReplyError) for flag, reply in zip(flags, found)]
-            found = [GONE[column] if isinstance(reply, ReplyError) else reply for reply in found]
+            found = [MISSING[column] if isinstance(reply, ReplyError) else reply for reply in found]
         answers[column] = found
     return answers, flags

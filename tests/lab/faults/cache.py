@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes wrong in Redis."""
+"""Faults of Redis."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from ..shell import wait_until
 from . import fault
 
-# Holds the server up for some tenths of a second.
+# Blocks the server for some tenths of a second.
 SLOW_SCRIPT = "local n = 0 for i = 1, 5e7 do n = n + i end return n"
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 @contextlib.contextmanager
 def settings_kept(client, *names: str):
-    """Put settings back at the end to what they were at the beginning."""
+    """Restore settings at the end."""
     before = {name: client.config_get(name)[name] for name in names}
     try:
         yield
@@ -31,7 +31,7 @@ def settings_kept(client, *names: str):
 
 @contextlib.contextmanager
 def keys_removed(client, pattern: str):
-    """Remove keys at the end, in batches, without holding the server up."""
+    """Delete keys at the end, in batches that do not block the server."""
     try:
         yield
     finally:
@@ -42,17 +42,17 @@ def keys_removed(client, pattern: str):
 
 @contextlib.contextmanager
 def meanwhile(step):
-    """Call `step` over and over in a thread, some hundred times a second, for as long as the context lasts."""
+    """Call `step` in a thread, some hundred times a second, during the context."""
     import redis
 
     over = threading.Event()
 
-    def go_on():
+    def repeat():
         while not over.wait(0.003):
             with contextlib.suppress(redis.exceptions.RedisError):
                 step()
 
-    thread = threading.Thread(target=go_on, daemon=True)
+    thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:
         yield
@@ -63,7 +63,7 @@ def meanwhile(step):
 
 @contextlib.contextmanager
 def connections(client, count: int, *command: object):
-    """So many connections beside the client's own, each of which has sent one command and reads no reply."""
+    """Open `count` connections. Each sends the command, if there is one, and reads no reply."""
     opened = []
     try:
         for _count in range(count):
@@ -78,8 +78,8 @@ def connections(client, count: int, *command: object):
             connection.disconnect()
 
 
-def impatient(lab, **options):
-    """A client that does not try again."""
+def without_retries(lab, **options):
+    """Return a client that does not retry."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -87,14 +87,14 @@ def impatient(lab, **options):
 
 
 def fill(client, pattern: str, count: int, size: int) -> None:
-    """So many strings of this size, named by a pattern such as `lab:fill:%d`."""
+    """Create `count` strings of `size` bytes, named by a pattern such as `lab:fill:%d`."""
     for start in range(0, count, 1000):
         client.mset({pattern % number: b"x" * size for number in range(start, min(start + 1000, count))})
 
 
 @fault(fires=["cache.unreachable"])
 def redis_hanging(lab):
-    """Redis hangs: connections open, and nothing ever answers."""
+    """Redis hangs: it accepts connections and does not answer."""
     lab.docker("pause", lab.container("redis"))
     yield
     lab.docker("unpause", lab.container("redis"))
@@ -102,12 +102,12 @@ def redis_hanging(lab):
 
 @fault(fires=["cache.memory_used", "cache.eviction_impossible", "cache.error_replies"])
 def memory_full(lab):
-    """Memory is used up to maxmemory, and the policy evicts nothing: every write is refused."""
+    """Memory is full up to maxmemory, and the policy evicts nothing: Redis rejects every write."""
     client = lab.redis()
     with settings_kept(client, "maxmemory", "maxmemory-policy"), keys_removed(client, "lab:fill:*"):
         fill(client, "lab:fill:%d", 2000, 8192)
         client.config_set("maxmemory-policy", "noeviction")
-        # A little less than is used: what clients' buffers take and give must not let a write through.
+        # A little less than is used: changes of client buffers must not allow a write.
         client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 0.99))
         with meanwhile(lambda: client.set("lab:fill:more", "x")):
             yield
@@ -115,7 +115,7 @@ def memory_full(lab):
 
 @fault(fires=["cache.maxmemory_unset"])
 def memory_unbounded(lab):
-    """Nothing bounds the memory of Redis."""
+    """maxmemory is not set."""
     client = lab.redis()
     with settings_kept(client, "maxmemory"):
         client.config_set("maxmemory", 0)
@@ -124,7 +124,7 @@ def memory_unbounded(lab):
 
 @fault(fires=["cache.maxmemory_above_limit"])
 def memory_overcommitted(lab):
-    """Redis may use more memory than there is."""
+    """maxmemory is more than the memory of the host."""
     client = lab.redis()
     with settings_kept(client, "maxmemory"):
         client.config_set("maxmemory", "1024gb")
@@ -133,7 +133,7 @@ def memory_overcommitted(lab):
 
 @fault(fires=["cache.eviction_impossible"])
 def no_eviction_volatile(lab):
-    """The policy evicts only keys that expire, and most keys never do."""
+    """The policy evicts only keys with a time to live, and most keys have none."""
     client = lab.redis()
     with settings_kept(client, "maxmemory-policy"), keys_removed(client, "lab:eternal:*"):
         client.config_set("maxmemory-policy", "volatile-lru")
@@ -143,7 +143,7 @@ def no_eviction_volatile(lab):
 
 @fault(fires=["cache.evictions"])
 def evicting(lab):
-    """More is written than fits, and Redis evicts as fast."""
+    """Clients write more than fits into maxmemory, and Redis evicts keys all the time."""
     client = lab.redis()
     number = iter(range(10**9))
     with settings_kept(client, "maxmemory", "maxmemory-policy"), keys_removed(client, "lab:fill:*"):
@@ -156,7 +156,7 @@ def evicting(lab):
 
 @fault(fires=["cache.fragmentation"])
 def fragmented(lab):
-    """Many small values were deleted here and there, so that pages are partly filled."""
+    """Many small values were deleted, so that pages of the allocator are partly filled."""
     client = lab.redis()
     with keys_removed(client, "lab:fragment:*"):
         fill(client, "lab:fragment:%d", 60000, 1000)
@@ -167,7 +167,7 @@ def fragmented(lab):
 
 @fault(fires=["cache.peak_memory"])
 def memory_peak(lab):
-    """Redis used much more memory for a moment than it does now (it remembers that until it is restarted)."""
+    """Redis used much more memory for a moment (the peak is kept until a restart)."""
     client = lab.redis()
     with keys_removed(client, "lab:peak:*"):
         for number in range(150):
@@ -177,7 +177,7 @@ def memory_peak(lab):
 
 @fault(fires=["cache.hit_ratio"])
 def lookups_missing(lab):
-    """What is asked for is not there."""
+    """Clients look up keys that do not exist."""
     client = lab.redis()
     with meanwhile(lambda: client.mget([f"lab:nothing:{number}" for number in range(50)])):
         yield
@@ -185,7 +185,7 @@ def lookups_missing(lab):
 
 @fault(fires=["cache.big_key"])
 def big_key(lab):
-    """One list holds megabytes."""
+    """One list has several megabytes."""
     client = lab.redis()
     with keys_removed(client, "lab:big:*"):
         for _count in range(12):
@@ -195,7 +195,7 @@ def big_key(lab):
 
 @fault(fires=["cache.keys_without_ttl", "cache.unnamed_keys_without_ttl"])
 def keys_forever(lab):
-    """Most of the memory is taken by keys that never expire."""
+    """Keys without a time to live take most of the memory."""
     client = lab.redis()
     with keys_removed(client, "lab-forever-*"), keys_removed(client, "lab:forever:*"):
         fill(client, "lab:forever:%d", 12000, 1000)
@@ -205,7 +205,7 @@ def keys_forever(lab):
 
 @fault(fires=["cache.distribution_partial"])
 def keys_many(lab):
-    """There are more keys than can be read in a short time, and most of the bytes are in one of them."""
+    """There are more keys than can be read in a short time, and one of them has most of the bytes."""
     client = lab.redis()
     with keys_removed(client, "lab:many:*"):
         client.rpush("lab:many:big", *(b"x" * 1000 for _count in range(40000)))
@@ -216,7 +216,7 @@ def keys_many(lab):
 
 @fault(fires=["cache.slow_commands"])
 def slow_commands(lab):
-    """Scripts have each held the server up for tenths of a second."""
+    """Scripts have blocked the server for tenths of a second each."""
     client = lab.redis()
     for _count in range(2):
         client.eval(SLOW_SCRIPT, 0)
@@ -226,7 +226,7 @@ def slow_commands(lab):
 
 @fault(fires=["cache.latency_events"])
 def latency_events(lab):
-    """The server stood still for some tenths of a second, and its latency monitor has noted it."""
+    """The server was blocked for some tenths of a second, and its latency monitor has recorded it."""
     client = lab.redis()
     with settings_kept(client, "latency-monitor-threshold"):
         client.config_set("latency-monitor-threshold", 50)
@@ -247,15 +247,15 @@ def command_busy(lab):
 
 @fault(fires=["cache.error_replies"])
 def wrong_password(lab):
-    """A client tries to log in with a wrong password, over and over."""
-    stranger = impatient(lab, password="not it")
-    with meanwhile(stranger.ping):
+    """A client repeatedly tries to log in with a wrong password."""
+    client = without_retries(lab, password="not it")
+    with meanwhile(client.ping):
         yield
 
 
 @fault(fires=["cache.rdb_save_failed", "cache.not_serving"])
 def save_failing(lab):
-    """Redis cannot write its snapshot, as with a full or read-only disk, and refuses writes for it."""
+    """Redis cannot write its snapshot, as with a full or read-only disk, and rejects writes."""
     client = lab.redis()
 
     def last_save(outcome: str) -> bool:
@@ -263,7 +263,7 @@ def save_failing(lab):
         return not persistence["rdb_bgsave_in_progress"] and persistence["rdb_last_bgsave_status"] == outcome
 
     with settings_kept(client, "save"):
-        # Only a server that is to save by itself refuses writes when it cannot.
+        # Redis rejects writes after a failed save only if save rules are set.
         client.config_set("save", "3600 1")
         try:
             lab.exec("redis", "chown", "root:root", "/var/lib/redis")
@@ -272,14 +272,14 @@ def save_failing(lab):
             yield
         finally:
             lab.exec("redis", "chown", "redis:redis", "/var/lib/redis")
-        # Redis tries again by itself, and two saves at once are an error.
+        # Redis retries by itself, and two saves at once are an error.
         client.bgsave(schedule=True)
         wait_until(lambda: last_save("ok"), "a successful save", 20)
 
 
 @fault(fires=["cache.rdb_save_old"])
 def save_overdue(lab):
-    """Changes have not been saved for longer than the operator wants (0 s in the test)."""
+    """The last snapshot is older than the limit (0 s in the test)."""
     client = lab.redis()
     with settings_kept(client, "save"), keys_removed(client, "lab:changed"):
         client.config_set("save", "86400 1000000")
@@ -302,7 +302,7 @@ def aof_failing(lab):
         client.config_set("appendonly", "yes")
         wait_until(lambda: rewritten("ok"), "the first append-only file", 20)
         try:
-            # The child writes its draft beside the directory, and the server a new increment into it.
+            # The child writes its temporary file beside the directory, and the server a new increment into it.
             lab.exec("redis", "chown", "root:root", folder, "/var/lib/redis")
             with contextlib.suppress(Exception):
                 client.bgrewriteaof()
@@ -316,7 +316,7 @@ def aof_failing(lab):
 
 @fault(fires=["cache.clients_used"])
 def connections_leaking(lab):
-    """A client has opened nearly as many connections as the server takes."""
+    """A client has opened nearly maxclients connections."""
     client = lab.redis()
     with settings_kept(client, "maxclients"):
         client.config_set("maxclients", 80)
@@ -326,11 +326,11 @@ def connections_leaking(lab):
 
 @fault(fires=["cache.rejected_connections"])
 def connections_refused(lab):
-    """Redis has turned connections away, because it had as many as it takes."""
+    """Redis has rejected connections, because maxclients was reached."""
     client = lab.redis()
     with settings_kept(client, "maxclients"):
         client.config_set("maxclients", 30)
-        with contextlib.suppress(Exception), connections(impatient(lab), 40):
+        with contextlib.suppress(Exception), connections(without_retries(lab), 40):
             pass
         yield
     client.config_resetstat()
@@ -338,7 +338,7 @@ def connections_refused(lab):
 
 @fault(fires=["cache.blocked_clients"])
 def clients_blocked(lab):
-    """Workers wait for jobs that nobody pushes."""
+    """Workers wait for jobs that no producer adds."""
     client = lab.redis()
     with connections(client, 25, "BLPOP", "lab:nothing", 0):
         wait_until(lambda: client.info("clients")["blocked_clients"] >= 25, "blocked clients", 10)
@@ -347,14 +347,14 @@ def clients_blocked(lab):
 
 @fault(fires=["cache.client_buffers"])
 def client_not_reading(lab):
-    """A client asks for much and reads nothing of it."""
+    """A client sends many queries and reads no reply."""
     client = lab.redis()
     with keys_removed(client, "lab:large"):
         client.set("lab:large", b"x" * 1_000_000, ex=3600)
-        with connections(client, 1) as (deaf,):
-            # The kernel and a proxy take some forty megabytes of it before the server has to keep the rest.
+        with connections(client, 1) as (connection,):
+            # The kernel and a proxy buffer some forty megabytes before the server has to keep the rest.
             for _count in range(120):
-                deaf.send_command("GET", "lab:large")
+                connection.send_command("GET", "lab:large")
             wait_until(
                 lambda: any(int(each["omem"]) > 50_000_000 for each in client.client_list()), "a full buffer", 10
             )
@@ -363,7 +363,7 @@ def client_not_reading(lab):
 
 @fault(fires=["cache.replication_link_down"])
 def primary_lost(lab):
-    """Redis is a replica of a server that is not there."""
+    """Redis is a replica of a server that does not run."""
     client = lab.redis()
     client.replicaof("127.0.0.1", 1)
     yield
@@ -372,7 +372,7 @@ def primary_lost(lab):
 
 @fault(fires=["cache.replica_lag"])
 def replica_stuck(lab):
-    """A replica has asked for all data, and is not heard of again (the test waits 2 s, not 10)."""
+    """A replica has requested a full synchronisation and sends no acknowledgements (the test waits 2 s, not 10)."""
     client = lab.redis()
     with connections(client, 1) as (replica,):
         replica.send_command("REPLCONF", "listening-port", 6380)
@@ -384,7 +384,7 @@ def replica_stuck(lab):
 
 @fault(fires=["cache.transparent_hugepages"])
 def huge_pages(lab):
-    """The kernel gives every process huge pages."""
+    """Transparent huge pages are on for every process."""
     before = HUGE_PAGES.read_text(encoding="ascii")
     HUGE_PAGES.write_text("always", encoding="ascii")
     yield

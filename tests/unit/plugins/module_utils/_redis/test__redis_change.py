@@ -23,36 +23,34 @@ def settings(most, policy="noeviction"):
         (settings(0, "allkeys-lru"), settings(100), "maxmemory-policy"),
     ],
 )
-def test_the_order_never_evicts_on_the_way(before, after, first):
-    assert change.in_order(before, after) == [first] + [name for name in change.SETTINGS if name != first]
+def test_the_order_evicts_nothing_in_between(before, after, first):
+    assert change.order_changes(before, after) == [first] + [name for name in change.SETTINGS if name != first]
 
 
 def test_only_what_differs_is_set():
-    assert change.in_order(settings(1), settings(2)) == ["maxmemory"]
+    assert change.order_changes(settings(1), settings(2)) == ["maxmemory"]
 
 
-@pytest.mark.parametrize(("policy", "effect"), [("noeviction", "refused"), ("allkeys-lru", "evicted")])
-def test_less_than_is_used_is_refused(policy, effect):
+@pytest.mark.parametrize(("policy", "effect"), [("noeviction", "rejected"), ("allkeys-lru", "evicted")])
+def test_less_than_the_memory_in_use_is_rejected(policy, effect):
     with pytest.raises(change.CannotChange, match=effect) as caught:
-        change.refuse_eviction(settings(0), settings(500, policy), {"used_memory": "1000"}, False)
+        change.reject_eviction(settings(500, policy), {"used_memory": "1000"}, False)
     assert "allow_eviction" in caught.value.hint
 
 
 @pytest.mark.parametrize(("most", "allowed"), [(1000, False), (0, False), (500, True)])
-def test_what_evicts_nothing_or_is_allowed_is_not_refused(most, allowed):
-    change.refuse_eviction(
-        settings(7), settings(most), {"used_memory": "1100", "mem_not_counted_for_evict": "100"}, allowed
-    )
+def test_settings_that_evict_nothing_or_may_evict_are_accepted(most, allowed):
+    change.reject_eviction(settings(most), {"used_memory": "1100", "mem_not_counted_for_evict": "100"}, allowed)
 
 
 @pytest.mark.parametrize("pattern", ["*", "**", "?*", "", "[a-z]*", "[^x]*?", "[x"])
-def test_a_pattern_that_names_nothing_is_refused(pattern):
+def test_a_pattern_of_wildcards_only_is_rejected(pattern):
     with pytest.raises(BadOption, match="matches every key"):
         change.check_pattern(pattern)
 
 
 @pytest.mark.parametrize("pattern", ["cache:*", "a*", "*:tmp", "\\*", "[ab]x*"])
-def test_a_pattern_that_names_something_is_taken(pattern):
+def test_a_pattern_with_a_character_is_accepted(pattern):
     change.check_pattern(pattern)
 
 
@@ -67,7 +65,7 @@ def test_a_pattern_that_names_something_is_taken(pattern):
         ({}, False),
     ],
 )
-def test_what_the_file_says_is_compared_by_value(file, persisted):
+def test_settings_in_the_file_are_compared_by_value(file, persisted):
     assert change.is_persisted(file, settings(1048576, "allkeys-lru")) is persisted
 
 
@@ -76,21 +74,21 @@ def test_the_defaults_need_not_be_in_the_file():
 
 
 @pytest.mark.parametrize(
-    ("persisted", "file", "failure", "says"),
+    ("persisted", "file", "failure", "expected"),
     [
         (False, None, None, "--maxmemory 5 "),
         (False, "/etc/redis.conf", "ERR Permission denied", "Permission denied"),
-        (None, "/etc/redis.conf", None, "cannot be seen"),
+        (None, "/etc/redis.conf", None, "cannot be read"),
         (False, "/etc/redis.conf", None, "persist is false"),
     ],
 )
-def test_the_hint_names_file_or_flag(persisted, file, failure, says):
+def test_the_hint_contains_the_file_or_the_flag(persisted, file, failure, expected):
     text = change.persist_hint(persisted, file, settings(5), failure)
-    assert says in text
+    assert expected in text
     assert file is None or file in text
 
 
-def test_there_is_no_hint_where_none_is_needed():
+def test_persisted_settings_have_no_hint():
     assert change.persist_hint(True, "/etc/redis.conf", settings(5), None) is None
 
 

@@ -46,7 +46,7 @@ def test_a_command_shows_its_keys_and_no_values(words, line):
     assert "hunter" not in command_line(words, True) + command_line(words, False)
 
 
-def test_where_names_are_hidden_no_argument_is_shown():
+def test_a_command_with_hidden_names_shows_no_argument():
     assert command_line([b"MSET", b"alice", b"1", b"bob", b"2"], False) == "MSET (4 arguments)"
     assert command_line([b"del", b"a", b"... (70 more arguments)"], False) == "DEL (71 arguments)"
 
@@ -65,7 +65,7 @@ def test_where_names_are_hidden_no_argument_is_shown():
         (b"x" * 300, False, None),
     ],
 )
-def test_a_name_is_shown_as_it_is_or_written_byte_by_byte(name, plain, written):
+def test_a_name_is_shown_unchanged_or_printed_byte_by_byte(name, plain, written):
     assert names.is_plain(name) is plain
     assert names.printf_format(name, True) == written
     assert names.printf_format(name, False) is None

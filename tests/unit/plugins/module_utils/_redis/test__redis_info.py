@@ -20,7 +20,7 @@ def test_info_is_read_by_field():
     assert fields["executable"] == "/usr/bin/a:b"
 
 
-def test_databases_are_told_from_other_fields():
+def test_databases_are_distinguished_from_other_fields():
     fields = info.parse_info(TEXT + b"db0_distrib_lists_items:1=2\r\n")
     assert info.databases(fields) == [
         {"database": 0, "key_count": 10, "expiring_count": 4, "average_ttl_seconds": 1.5},
@@ -29,16 +29,16 @@ def test_databases_are_told_from_other_fields():
 
 
 @pytest.mark.parametrize(("text", "value"), [("1.5", 1.5), ("nan", None), ("inf", None), ("x", None)])
-def test_what_is_no_number_is_null(text, value):
+def test_an_invalid_number_is_null(text, value):
     assert info.decimal({"a": text}, "a") == value
 
 
-def test_a_counter_that_started_again_has_not_gone_backwards():
+def test_a_counter_that_was_reset_has_no_negative_difference():
     assert info.difference(3, 10) == 0
     assert info.difference(None, 10) is None
 
 
-def test_a_ratio_of_nothing_is_null():
+def test_a_ratio_of_zero_or_unknown_is_null():
     assert info.ratio(1, 0) is None
     assert info.ratio(None, 5) is None
     assert info.ratio(1, 4) == 0.25
@@ -53,7 +53,7 @@ def test_sizes_are_those_of_redis_conf(text, size):
 
 
 @pytest.mark.parametrize("text", ["", "1.5gb", "-1", "75%", "lots", "1tb"])
-def test_what_is_no_size_is_refused(text):
+def test_an_invalid_size_is_rejected(text):
     with pytest.raises(ValueError, match="not a size"):
         info.parse_bytes(text)
 
@@ -69,6 +69,6 @@ def test_what_is_no_size_is_refused(text):
         ("a\u202eb".encode(), "a\\u202eb"),
     ],
 )
-def test_names_are_shown_without_anything_a_terminal_obeys(name, text):
+def test_names_are_shown_without_control_characters(name, text):
     assert info.readable(name) == text
     assert info.readable(name).isprintable()

@@ -12,7 +12,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis
 
 
 def answers(*rows):
-    """The answers about keys, from (bytes, ttl in ms, type)."""
+    """Answers for keys, from (bytes, ttl in ms, type)."""
     return dict(zip(("bytes", "ttl", "type"), map(list, zip(*rows, strict=True)), strict=True))
 
 
@@ -29,7 +29,10 @@ def test_keys_are_summed_up_by_prefix_and_type():
     )
     rows = {
         (row["prefix"], row["type"]): row
-        for row in (keyspace.group_row(key, group, 4, 4, True) for key, group in result.groups.items())
+        for row in (
+            keyspace.add_names(keyspace.group_row(key, group, 4, 4, True), key, ":")
+            for key, group in result.groups.items()
+        )
     }
     assert rows["a", "string"]["bytes"] == rows["a", "string"]["bytes_low"] == rows["a", "string"]["bytes_high"] == 400
     assert rows["a", "string"]["ttl_ratio"] == 0.5
@@ -40,14 +43,14 @@ def test_keys_are_summed_up_by_prefix_and_type():
     assert [entry[0] for entry in sorted(result.biggest, reverse=True)] == [300, 100]
 
 
-@pytest.mark.parametrize("gone", [(None, -2, b"none"), (50, -2, b"none"), (50, 10, b"none"), (None, -1, b"string")])
-def test_a_key_that_is_gone_meanwhile_is_left_out(gone):
-    result = survey_of([b"a:1"], answers(gone))
+@pytest.mark.parametrize("answer", [(None, -2, b"none"), (50, -2, b"none"), (50, 10, b"none"), (None, -1, b"string")])
+def test_a_key_that_no_longer_exists_is_left_out(answer):
+    result = survey_of([b"a:1"], answers(answer))
     assert (result.groups, result.biggest) == ({}, [])
     assert (result.drawn, result.seen) == ({0: 1}, {0: 0})
 
 
-def test_a_refused_column_leaves_its_fields_null():
+def test_a_denied_column_leaves_its_fields_null():
     result = survey_of([b"a:1"], {"ttl": [-1], "type": [b"string"]})
     key, group = next(iter(result.groups.items()))
     row = keyspace.group_row(key, group, 1, 1, True)
@@ -55,7 +58,7 @@ def test_a_refused_column_leaves_its_fields_null():
     assert row["without_ttl_count"] == 1
 
 
-def test_a_keyspace_without_prefixes_does_not_fill_the_memory(monkeypatch):
+def test_a_keyspace_without_prefixes_needs_bounded_memory(monkeypatch):
     monkeypatch.setattr(keyspace, "GROUPS_MOST", 3)
     names = [b"user%d:x" % number for number in range(10)]
     result = survey_of(names, answers(*[(10, -1, b"string")] * 10))
@@ -63,7 +66,7 @@ def test_a_keyspace_without_prefixes_does_not_fill_the_memory(monkeypatch):
     assert result.groups[0, keyspace.OTHER, b"string"].seen == 7
 
 
-def test_no_biggest_keys_are_kept_where_none_are_wanted():
+def test_no_biggest_keys_are_kept_if_top_is_zero():
     assert survey_of([b"a:1"], answers((5, -1, b"string")), top=0).biggest == []
 
 
@@ -71,8 +74,8 @@ def test_no_biggest_keys_are_kept_where_none_are_wanted():
     ("prefix", "pattern"),
     [(b"a", "a:*"), (b"", None), (b"a*[b]?\\", "a\\*\\[b\\]\\?\\\\:*"), (b"a\xff", None), (b"a\n", None)],
 )
-def test_a_pattern_names_the_prefix_and_nothing_else(prefix, pattern):
-    assert keyspace.pattern_of(prefix, ":") == pattern
+def test_a_pattern_matches_the_prefix_and_nothing_else(prefix, pattern):
+    assert keyspace.scan_pattern(prefix, ":") == pattern
 
 
 def test_hidden_names_keep_prefix_and_identity():
@@ -88,7 +91,7 @@ def test_a_complete_reading_has_no_error():
     assert keyspace.interval(100, 100, 10, 50, 50, 3.0) == (100, 100)
 
 
-def test_one_big_key_by_chance_in_the_sample_is_held_by_its_interval():
+def test_the_interval_of_a_single_big_key_in_the_sample_is_wide():
     group = keyspace.Group()
     group.seen = group.sized = 1
     group.bytes, group.squares = 1600000, 1600000**2
@@ -100,8 +103,8 @@ def test_one_big_key_by_chance_in_the_sample_is_held_by_its_interval():
 
 @pytest.mark.parametrize("share", [0.5, 0.05, 0.01])
 @pytest.mark.parametrize("sizes", ["alike", "spread"])
-def test_nine_of_ten_and_more_intervals_hold_the_truth(share, sizes):
-    """The intervals promise 95 %. In 400 samples of 2,000 from 20,000 keys, fewer than 90 % would be 4 sigmas off."""
+def test_at_least_nine_of_ten_intervals_contain_the_true_value(share, sizes):
+    """The confidence level is 95 %. In 400 samples of 2,000 from 20,000 keys, fewer than 90 % is 4 sigmas off."""
     chance = random.Random(7)
     total, sampled = 20000, 2000
     keys = [
@@ -132,17 +135,17 @@ def test_rows_are_added_up_by_type():
         {"type": "hash", "key_count": 1, "bytes": 50, "without_ttl_count": None, "without_ttl_bytes": None},
         {"type": "string", "key_count": 1, "bytes": None, "without_ttl_count": 1, "without_ttl_bytes": 4},
     ]
-    assert [(row["type"], row["key_count"], row["bytes"]) for row in keyspace.by_type(rows)] == [
+    assert [(row["type"], row["key_count"], row["bytes"]) for row in keyspace.sum_by_type(rows)] == [
         ("hash", 1, 50),
         ("string", 3, 5),
     ]
 
 
-def test_prefixes_with_a_key_that_may_not_be_read_are_taken_out():
+def test_prefixes_with_a_denied_key_are_left_out():
     result = survey_of([b"a:1", b"b:1", b"b:2"], answers(*[(10, -1, b"string")] * 3))
     result.skip(0, 1)
     result.drop(0, lambda prefix: prefix == b"b")
-    found = keyspace.distribution(
+    found = keyspace.build_distribution(
         result,
         [{"database": 0, "key_count": 8}],
         100,

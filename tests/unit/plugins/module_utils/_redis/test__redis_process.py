@@ -43,7 +43,7 @@ def test_the_server_is_found_in_its_own_pid_namespace(root):
 
 
 class Server:
-    """Answers CLIENT LIST about us, and nothing else."""
+    """A client whose server answers CLIENT LIST for the client only."""
 
     client_id = 3
 
@@ -68,7 +68,7 @@ class Server:
         ),
     ],
 )
-def test_of_two_that_look_alike_it_is_the_one_with_our_connection(root, table, row, reply):
+def test_of_two_equal_processes_the_one_with_the_connection_is_found(root, table, row, reply):
     add_process(root, 4711)
     add_process(root, 4712, started=901.0)
     write(root, "proc/4711/net/tcp", "header\n 0: 030014AC:18EB 00000000:0000 0A\n")
@@ -78,12 +78,12 @@ def test_of_two_that_look_alike_it_is_the_one_with_our_connection(root, table, r
     assert process.find(Server(ReplyError("NOPERM no")), INFO, str(root)) is None
 
 
-def test_a_server_that_is_elsewhere_is_not_found(root):
+def test_a_server_on_another_host_is_not_found(root):
     assert process.find(None, INFO, str(root)) is None
     assert process.find(None, {}, str(root)) is None
 
 
-def test_the_least_limit_of_version_1_counts(root):
+def test_the_lowest_limit_of_version_1_applies(root):
     add_process(root, 1, cgroup="8:memory:/docker/abc\n1:name=systemd:/docker/abc\n0::/\n")
     write(root, "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "9223372036854771712\n")
     write(root, "sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "536870912\n")
@@ -91,7 +91,7 @@ def test_the_least_limit_of_version_1_counts(root):
     assert process.memory_limit(1, str(root)) == 536870912
 
 
-def test_the_least_limit_of_version_2_counts(root):
+def test_the_lowest_limit_of_version_2_applies(root):
     add_process(root, 1, cgroup="0::/system.slice/docker-abc.scope\n")
     write(root, "sys/fs/cgroup/system.slice/docker-abc.scope/memory.max", "268435456\n")
     write(root, "sys/fs/cgroup/system.slice/memory.max", "max\n")
@@ -104,14 +104,14 @@ def test_no_limit_is_null(root):
     assert process.memory_limit(1, str(root)) is None
 
 
-def test_the_configuration_file_is_read_as_the_server_sees_it(root):
+def test_the_configuration_file_is_read_in_the_servers_mount_namespace(root):
     write(root, "proc/5/root/etc/redis.conf", '# maxmemory 1\nMaxMemory 2\nmaxmemory 200mb\nlogfile ""\nport 6379\n')
     assert process.configured(5, "/etc/redis.conf", str(root)) == {"maxmemory": "200mb", "logfile": "", "port": "6379"}
     assert process.configured(5, "/etc/none.conf", str(root)) is None
     assert process.configured(5, None, str(root)) is None
 
 
-def test_the_kernels_settings_are_null_where_they_are_not(root):
+def test_missing_settings_of_the_kernel_are_null(root):
     assert process.kernel(str(root)) == {"transparent_hugepage": None, "overcommit_memory": None}
     write(root, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n")
     write(root, "proc/sys/vm/overcommit_memory", "1\n")

@@ -15,7 +15,7 @@ NO_COMMAND = ReplyError("NOPERM User x has no permissions to run the 'memory|usa
 
 
 class Scripted:
-    """A client whose server gives these replies, in this order."""
+    """A client whose server sends these replies, in this order."""
 
     def __init__(self, *replies):
         self.replies = list(replies)
@@ -23,7 +23,7 @@ class Scripted:
     def select(self, database):
         pass
 
-    def network_seconds(self):
+    def round_trip_seconds(self):
         return 0.0
 
     def pack(self, commands):
@@ -43,8 +43,8 @@ def read_all(client):
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_an_error_on_the_way_leaves_no_answers_behind(at):
-    """The answers that come after the error are read before it is raised."""
+def test_an_error_leaves_no_replies_behind(at):
+    """The replies after the error are read before it is raised."""
     answers = [10, -1, b"string"]
     answers[at] = ReplyError("LOADING now")
     client = Scripted([b"5", [b"a:1"]], *answers, [b"0", []])
@@ -53,7 +53,7 @@ def test_an_error_on_the_way_leaves_no_answers_behind(at):
     assert client.replies == []
 
 
-def test_a_command_that_is_forbidden_is_tried_on_one_key():
+def test_a_denied_command_is_tried_on_one_key():
     client = Scripted([b"5", [b"a:1", b"a:2"]], NO_COMMAND, -1, b"string", [b"0", []], -1, b"string")
     found = read_all(client)
     assert (client.replies, set(found.denied), found.seen) == ([], {"bytes"}, {0: 2})
@@ -67,24 +67,24 @@ def test_after_a_denied_key_one_key_of_each_prefix_is_tried():
     assert gate.choose(names[1:]) == ([b"b:1"], [b"b:2"], 1)
     gate.learn([b"b:1"], [False])
     assert gate.choose([b"b:2", b"a:3"]) == ([b"b:2"], [], 1)
-    assert gate.is_shut(b"a")
-    assert not gate.is_shut(b"b")
+    assert gate.is_denied(b"a")
+    assert not gate.is_denied(b"b")
 
 
-def test_a_keyspace_of_prefixes_that_may_not_be_read_is_not_tried_for_ever():
+def test_a_bounded_number_of_denied_prefixes_is_tried():
     gate = survey.Gate(b":")
     gate.learn([b"p%d:x" % number for number in range(survey.DENIED_MOST)], [True] * survey.DENIED_MOST)
     assert gate.choose([b"new:1"]) == ([], [], 1)
 
 
-def test_a_key_that_may_not_be_read_is_counted_and_the_others_are_read():
+def test_a_denied_key_is_counted_and_the_others_are_read():
     client = Scripted([b"0", [b"a:1", b"b:1"]], *[NO_KEY] * 3, 10, -1, b"string")
     found = read_all(client)
     assert (found.unread, found.seen, set(found.denied), found.whole) == ({0: 1}, {0: 1}, {"keys"}, set())
 
 
 class Endless(Scripted):
-    """A client whose server names so many keys for each SCAN, without an end."""
+    """A client whose server returns ``size`` keys for each SCAN, endlessly."""
 
     def __init__(self, size):
         super().__init__()
@@ -92,7 +92,7 @@ class Endless(Scripted):
         self.scan = False
 
     def pack(self, commands):
-        # (The last that is packed for a message is its SCAN, or nothing.)
+        # The last commands packed for a message are its SCAN, or none.
         self.scan = bool(commands) and commands[0][0] == "SCAN"
         return super().pack(commands)
 
@@ -122,9 +122,9 @@ def test_a_step_is_followed_by_a_pause_in_proportion(monkeypatch, load, deadline
     assert found == pytest.approx(pauses)
 
 
-def test_a_server_that_answers_few_questions_slowly_is_left_alone():
+def test_slow_replies_to_few_commands_end_the_survey():
     limits = survey.Limits(None, 1.0, Deadline(5))
-    assert [limits.ended(0.3, 5) for _step in range(3)] == [None, None, survey.BUSY]
+    assert [limits.reason_to_end(0.3, 5) for _step in range(3)] == [None, None, survey.BUSY]
     limits = survey.Limits(None, 1.0, Deadline(5))
-    assert [limits.ended(seconds, 5) for seconds in (0.3, 0.3, 0.01, 0.3)] == [None] * 4
-    assert survey.Limits(None, 1.0, Deadline(0)).ended(0.0, 5) == survey.DEADLINE
+    assert [limits.reason_to_end(seconds, 5) for seconds in (0.3, 0.3, 0.01, 0.3)] == [None] * 4
+    assert survey.Limits(None, 1.0, Deadline(0)).reason_to_end(0.0, 5) == survey.DEADLINE
