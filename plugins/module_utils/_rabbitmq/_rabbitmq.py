@@ -323,7 +323,7 @@ def connection_failure(
 
     ``connected`` says whether TCP was connected, which tells a timeout of the answer from one of the connection.
     """
-    service = AMQP if amqp else API
+    service, name = (AMQP, "RabbitMQ") if amqp else (API, "the management API")
     where = "%s port %d" % (options["login_host"], options["amqp_port" if amqp else "login_port"])
     kind = _failures.of_os_error(exc)
     if kind == "timeout" and connected:
@@ -341,9 +341,9 @@ def connection_failure(
         "certificate": "TLS with %s failed: %s" % (where, getattr(exc, "reason", None) or exc),
         "tls": "TLS with %s failed: %s" % (where, getattr(exc, "reason", None) or exc),
         "timeout": "cannot connect to %s in time %s" % (where, limits),
-        "no_answer": "%s at %s did not answer in time %s" % (service.name, where, limits),
+        "no_answer": "%s at %s did not answer in time %s" % (name, where, limits),
         "refused": "connection refused: nothing listens at %s" % where,
-        "closed": "%s at %s closed the connection" % (service.name, where),
+        "closed": "%s at %s closed the connection" % (name, where),
         "protocol": "the reply from %s is not HTTP: %s" % (where, cut(str(exc), 80)),
     }
     more = ""
