@@ -43,6 +43,9 @@ def one(request):
                 for _number in range(messages):
                     channel.basic_publish("", queue, b"{}")
         wait_until(lambda: found.rabbitmq_api("GET", "/nodes")[0].get("proc_used"), "statistics", 15)
+        # A user who cannot open the vhost over AMQP knows the consumers from the statistics only.
+        secret = "/queues/%s/lab.secret" % HIDDEN
+        wait_until(lambda: "consumers" in found.rabbitmq_api("GET", secret), "statistics of the queue", 15)
         yield found
 
 

@@ -102,10 +102,12 @@ def measure(options: Options) -> Part:
         if _rabbitmq_queues.is_selected(queue, options["vhosts"], options["include"], options["exclude"])
     ]
     by_name = {(queue["vhost"], queue["name"]): queue for queue in listed}
-    shown = {(queue["vhost"], queue["name"]): queue for queue in _rabbitmq_queues.worst(selected, options["top"])}
+    shown = {
+        (queue["vhost"], queue["name"]): queue for queue in _rabbitmq_queues.select_worst(selected, options["top"])
+    }
     shown.update((name, by_name[name]) for name in expected if name in by_name)
-    items = _details(client, list(shown.values()), options, unknown)
-    _ages(client, items, options["top"], unknown)
+    items = _read_details(client, list(shown.values()), options, unknown)
+    _add_ages(client, items, options["top"], unknown)
 
     vhosts = _Vhosts(client, options, unknown)
     young = [
@@ -120,7 +122,7 @@ def measure(options: Options) -> Part:
             _add_declared(items, name, declared[name])
     if failure is not None and young:
         unknown.add("queues.consumers", "queues too new for statistics could not be read over AMQP: %s" % failure)
-    _sample(options, deadline, items, _declarable(client, options, items, items))
+    _add_growth(options, deadline, items, _declarable(client, options, items, items))
     for item in items.values():
         _rabbitmq_queues.add_ack_timeout(item, options["ack_timeout_seconds"])
     found = _expected(expected, items, declared, _look_up_by_api(client, vhosts, options), unknown)
@@ -200,7 +202,7 @@ def totals(selected: Sequence[ListedQueue], items: Items, vanished: int) -> Part
     }
 
 
-def _details(client: Management, queues: Iterable[ListedQueue], options: Options, unknown: Unknown) -> Items:
+def _read_details(client: Management, queues: Iterable[ListedQueue], options: Options, unknown: Unknown) -> Items:
     """Return ``{(vhost, name): item}``, without queues that were deleted since the list was read."""
     with_rates = client.overview.get("rates_mode") != "none"
     items: Items = {}
@@ -221,13 +223,13 @@ def _details(client: Management, queues: Iterable[ListedQueue], options: Options
         except CannotConnect as exc:
             # The broker no longer answers: do not wait for it once per queue.
             failed[None] = (exc,)
-        items[name] = _rabbitmq_queues.described(queue, detail, time.time(), with_rates)
+        items[name] = _rabbitmq_queues.describe(queue, detail, time.time(), with_rates)
     for reason in failed.values():
         unknown.add("queues.details", *reason)
     return items
 
 
-def _ages(client: Management, items: Items, top: int, unknown: Unknown) -> None:
+def _add_ages(client: Management, items: Items, top: int, unknown: Unknown) -> None:
     """Add the age of the oldest unacknowledged message to the ``top`` queues with the most of them."""
     holding = sorted((item for item in items.values() if item["unacked"]), key=lambda item: -item["unacked"])
     for item in holding[:top]:
@@ -273,7 +275,7 @@ def _add_declared(items: Items, name: QueueName, reply: Declared) -> None:
     items[name].update(_rabbitmq_queues.fields_of_declare(reply))
 
 
-def _sample(options: Options, deadline: Deadline, items: Items, names: Iterable[QueueName]) -> None:
+def _add_growth(options: Options, deadline: Deadline, items: Items, names: Iterable[QueueName]) -> None:
     """Add growth, from two passive declares, to the queues whose growth the API does not report (yet)."""
     names = [name for name in names if items[name]["growth_rate"] is None and items[name]["ready"] is not None]
     names = names[:MOST_DECLARED]
@@ -311,7 +313,7 @@ def _by_amqp_alone(
         if not reply["error"] or reply["error"]["kind"] in ("exclusive", "down"):
             items[name] = _rabbitmq_queues.from_amqp(name[0], name[1], reply)
             _rabbitmq_queues.add_ack_timeout(items[name], options["ack_timeout_seconds"])
-    _sample(options, deadline, items, items)
+    _add_growth(options, deadline, items, items)
     parts: Part = dict.fromkeys(PARTS)
     parts["queues"] = list(items.values()) or None
     if overview is not None:

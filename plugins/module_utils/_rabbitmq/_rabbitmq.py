@@ -238,10 +238,10 @@ class Management:
         body = response.read(MAX_REPLY_BYTES + 1)
         if len(body) > MAX_REPLY_BYTES:
             raise ReplyError("too_large", "the reply is larger than %d bytes" % MAX_REPLY_BYTES)
-        return _decoded(response, body)
+        return _decode(response, body)
 
 
-def _decoded(response: Any, body: bytes) -> Any:
+def _decode(response: Any, body: bytes) -> Any:
     """Return the JSON of a reply. Raise ReplyError for every status but 200."""
     try:
         reply = json.loads(body.decode("utf-8"))

@@ -80,7 +80,7 @@ class Amqp:
         try:
             self._connection = self.pika.BlockingConnection(self._parameters(self._granted))
         except (self.pika.exceptions.AMQPError, OSError, _workflow_errors(self.pika).AMQPConnectorException) as exc:
-            failure = self._explained(exc)
+            failure = self._explain(exc)
             if not isinstance(failure, OutOfTime):
                 _failures[key] = failure
             raise failure
@@ -134,7 +134,7 @@ class Amqp:
             kind = "down" if "down or inaccessible" in exc.reply_text else _REPLY_CODES.get(exc.reply_code, "failed")
             raise QueueError(kind, exc.reply_text)
         except (self.pika.exceptions.AMQPError, OSError) as exc:
-            raise self._explained(exc)
+            raise self._explain(exc)
         finally:
             loop.remove_timeout(timer)
 
@@ -153,7 +153,7 @@ class Amqp:
         return found.message_count, found.consumer_count
 
     def close(self) -> None:
-        """Close the connection in the way of the protocol: the broker logs a warning for a client that vanishes."""
+        """Close the connection with AMQP's handshake: without it, the broker logs a warning."""
         if self.is_open:
             # Also if the deadline has passed.
             self._deadline = Deadline(1.0)
@@ -166,7 +166,7 @@ class Amqp:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _explained(self, exc: BaseException) -> CannotConnect:
+    def _explain(self, exc: BaseException) -> CannotConnect:
         """Return the failure for an exception that pika raised."""
         errors = self.pika.exceptions
         if isinstance(exc, errors.ConnectionBlockedTimeout):
@@ -293,7 +293,7 @@ def declare_passive(options: Options, deadline: Deadline, wanted: Iterable[Queue
         try:
             amqp = session(options, deadline, vhost)
             for name in names:
-                found[(vhost, name)] = _declared(amqp, name)
+                found[(vhost, name)] = _declare(amqp, name)
         except CannotConnect as exc:
             if exc.kind not in ("permission", "no_such_vhost", "vhost_down"):
                 raise
@@ -305,7 +305,7 @@ def declare_passive(options: Options, deadline: Deadline, wanted: Iterable[Queue
     return found
 
 
-def _declared(amqp: Amqp, name: str) -> Declared:
+def _declare(amqp: Amqp, name: str) -> Declared:
     try:
         ready, consumers = amqp.declare_passive(name)
     except QueueError as exc:

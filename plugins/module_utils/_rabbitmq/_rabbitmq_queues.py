@@ -59,10 +59,10 @@ def read_list(client: Management, most: int) -> list[ListedQueue]:
     if known is not None and known > most:
         raise ReplyError("too_many", "the broker has %d queues, more than max_queues (%d)" % (known, most))
     reply = client.get_long("queues", disable_stats="true", enable_queue_totals="true", columns=LIST_COLUMNS)
-    return [listed(entry) for entry in reply]
+    return [parse_entry(entry) for entry in reply]
 
 
-def listed(entry: ApiEntry) -> ListedQueue:
+def parse_entry(entry: ApiEntry) -> ListedQueue:
     """Return one entry of the list of queues."""
     return {
         "vhost": entry["vhost"],
@@ -92,7 +92,7 @@ def is_selected(queue: ListedQueue, vhosts: Sequence[str], include: Sequence[str
     return not any(fnmatchcase(queue["name"], pattern) for pattern in exclude)
 
 
-def worst(queues: Sequence[ListedQueue], top: int) -> list[ListedQueue]:
+def select_worst(queues: Sequence[ListedQueue], top: int) -> list[ListedQueue]:
     """Return at most ``top`` each of the longest queues, of those with the most unacked messages, and of those down."""
     if len(queues) <= top:
         return list(queues)
@@ -118,7 +118,7 @@ def out_of_order(queue: Mapping[str, Any]) -> bool:
     return queue["state"] is not None and queue["state"] not in SERVING
 
 
-def described(queue: ListedQueue, detail: ApiEntry | None, now: float, with_rates: bool = True) -> Part:
+def describe(queue: ListedQueue, detail: ApiEntry | None, now: float, with_rates: bool = True) -> Part:
     """Return one item of the part ``queues``. If ``detail`` is null (it could not be read), its fields are null.
 
     ``with_rates`` is false if the broker keeps no message rates (rates_mode = none).
@@ -188,7 +188,7 @@ def from_amqp(vhost: str, name: str, declared: Declared) -> Part:
         "members": None,
         "online_members": None,
     }
-    item = described(nothing, None, 0.0)
+    item = describe(nothing, None, 0.0)
     item.update(fields_of_declare(declared))
     return item
 

@@ -121,7 +121,7 @@ class Exchanges:
         found: list[Exchange] = []
         for exchange in candidates[:MOST_EXCHANGES]:
             if self.bindings(exchange["vhost"], exchange["name"]) == []:
-                alternate = exchange["alternate_exchange"] or effective(
+                alternate = exchange["alternate_exchange"] or effective_policy(
                     policies, exchange["vhost"], exchange["name"], ("all", "exchanges")
                 ).get("alternate-exchange")
                 found.append({**exchange, "alternate_exchange": alternate})
@@ -175,7 +175,7 @@ def _topic(pattern: Sequence[str], words: Sequence[str]) -> bool:
     return bool(words) and pattern[0] in ("*", words[0]) and _topic(pattern[1:], words[1:])
 
 
-def effective(policies: Iterable[ApiEntry], vhost: str, name: str, applies_to: Sequence[str]) -> dict[str, Any]:
+def effective_policy(policies: Iterable[ApiEntry], vhost: str, name: str, applies_to: Sequence[str]) -> dict[str, Any]:
     """Return the definition of the policy that applies: of those that match, the one with the highest priority."""
     matching = [
         policy
@@ -244,7 +244,7 @@ def dead_letter_source(queue: ListedQueue, policies: Sequence[ApiEntry]) -> Dead
     """Return where the dead letters of a queue are routed; None if it has no dead-letter exchange."""
     arguments = queue["arguments"]
     kinds = ("all", "queues", "%s_queues" % queue["type"])
-    policy = effective(policies, queue["vhost"], queue["name"], kinds)
+    policy = effective_policy(policies, queue["vhost"], queue["name"], kinds)
     exchange = arguments.get("x-dead-letter-exchange")
     via = "argument"
     if exchange is None:

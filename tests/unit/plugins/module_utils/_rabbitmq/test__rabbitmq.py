@@ -82,7 +82,7 @@ def test_every_kind_of_its_own_has_a_hint():
 )
 def test_a_reply_without_the_data_has_a_kind_and_a_hint(status, body, kind):
     with pytest.raises(rabbitmq.ReplyError) as caught:
-        rabbitmq._decoded(SimpleNamespace(status=status, reason="because"), body)
+        rabbitmq._decode(SimpleNamespace(status=status, reason="because"), body)
     assert caught.value.kind == kind
     assert rabbitmq.hint_for(kind, OPTIONS)
 

@@ -14,7 +14,7 @@ NOW = 1700000000.0
 
 
 def entry(name="q", **fields):
-    return queues.listed({"vhost": "/", "name": name, "type": "classic", "state": "running", **fields})
+    return queues.parse_entry({"vhost": "/", "name": name, "type": "classic", "state": "running", **fields})
 
 
 def details(*values, step=5, newest=NOW):
@@ -129,8 +129,8 @@ def test_the_worst_of_each_kind_are_selected():
     many = [entry("q%d" % number, messages_ready=number, messages_unacknowledged=0) for number in range(10)]
     many.append(entry("busy", messages_ready=0, messages_unacknowledged=5))
     many.append(entry("down", state="stopped"))
-    assert [queue["name"] for queue in queues.worst(many, 2)] == ["q9", "q8", "busy", "down"]
-    assert len(queues.worst(many, 12)) == 12
+    assert [queue["name"] for queue in queues.select_worst(many, 2)] == ["q9", "q8", "busy", "down"]
+    assert len(queues.select_worst(many, 12)) == 12
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_patterns_select_queues():
 
 
 def test_a_queue_without_statistics_has_only_the_numbers_of_the_list():
-    found = queues.described(entry(messages=5, messages_ready=5, messages_unacknowledged=0), {"state": "running"}, NOW)
+    found = queues.describe(entry(messages=5, messages_ready=5, messages_unacknowledged=0), {"state": "running"}, NOW)
     assert (found["ready"], found["unacked"], found["total"]) == (5, 0, 5)
     assert (found["consumers"], found["publish_rate"], found["growth_rate"], found["at_prefetch_ceiling"]) == (
         None,
@@ -168,20 +168,20 @@ def test_a_queue_without_statistics_has_only_the_numbers_of_the_list():
 
 def test_without_rates_the_rates_of_messages_are_null():
     detail = {"consumers": 1, "consumer_details": [], "messages_details": details(0, 0, 50)}
-    found = queues.described(entry(messages=50, messages_ready=50), detail, NOW, with_rates=False)
+    found = queues.describe(entry(messages=50, messages_ready=50), detail, NOW, with_rates=False)
     assert (found["publish_rate"], found["ack_rate"], found["growth_rate"]) == (None, None, 5.0)
-    assert queues.described(entry(messages=50), detail, NOW)["publish_rate"] == 0.0
+    assert queues.describe(entry(messages=50), detail, NOW)["publish_rate"] == 0.0
 
 
 def test_the_age_of_the_first_message_is_never_negative():
     detail = {"head_message_timestamp": NOW + 100}
-    assert queues.described(entry(), detail, NOW)["head_age_seconds"] == 0.0
-    assert queues.described(entry(), {"head_message_timestamp": NOW - 90}, NOW)["head_age_seconds"] == 90.0
+    assert queues.describe(entry(), detail, NOW)["head_age_seconds"] == 0.0
+    assert queues.describe(entry(), {"head_message_timestamp": NOW - 90}, NOW)["head_age_seconds"] == 90.0
 
 
 def test_both_sources_give_the_same_fields():
     asked = queues.from_amqp("/", "q", {"ready": 3, "consumers": 1, "error": None})
-    assert set(asked) == set(queues.described(entry(), {"consumers": 0}, NOW))
+    assert set(asked) == set(queues.describe(entry(), {"consumers": 0}, NOW))
     assert (asked["source"], asked["ready"], asked["unacked"]) == ("amqp", 3, None)
     refused = queues.from_amqp(
         "/", "q", {"ready": None, "consumers": None, "error": {"kind": "exclusive", "message": "no"}}

@@ -142,9 +142,9 @@ def test_the_policy_with_the_highest_priority_applies():
         {"vhost": "o", "pattern": "audio", "apply-to": "all", "priority": 9, "definition": {"max-length": 4}},
         {"vhost": "/", "pattern": "(", "apply-to": "all", "priority": 9, "definition": {"max-length": 5}},
     ]
-    assert topology.effective(policies, "/", "audio.x", ("all", "queues")) == {"max-length": 2}
-    assert topology.effective(policies, "/", "x.audio", ("all", "queues")) == {"max-length": 1}
-    assert topology.effective(policies, "/", "video", ("all", "queues")) == {}
+    assert topology.effective_policy(policies, "/", "audio.x", ("all", "queues")) == {"max-length": 2}
+    assert topology.effective_policy(policies, "/", "x.audio", ("all", "queues")) == {"max-length": 1}
+    assert topology.effective_policy(policies, "/", "video", ("all", "queues")) == {}
 
 
 def test_dead_letters_by_argument_and_policy_and_lost_ones():
