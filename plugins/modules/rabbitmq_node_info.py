@@ -10,10 +10,10 @@ module: rabbitmq_node_info
 short_description: Measure a RabbitMQ broker, its nodes, connections and topology
 version_added: "0.1.0"
 description:
-  - Tells whether clients can log in over AMQP and whether the management API answers, what every node uses of what it may use, which alarms are
-    raised, who is connected, which exchanges lead nowhere, and where dead letters end up.
-  - Dead-letter queues are found by their role, not by their name. From the C(x-dead-letter-*) arguments and the policies of all queues, the
-    bindings are followed to the queues that receive.
+  - Measures whether clients can log in over AMQP, whether the management API answers, the resources and alarms of each node, the connections,
+    the exchanges without a binding, and the queues that receive dead letters.
+  - Dead-letter queues are found by their role, not by their name. The module follows the bindings from the C(x-dead-letter-*) arguments and the
+    policies of all queues to the queues that receive the messages.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -24,9 +24,9 @@ extends_documentation_fragment:
 options:
   memory_limit_bytes:
     description:
-      - The memory that the broker may really use, for comparison with its watermark. RabbitMQ sets the watermark from the memory of the machine, and does
-        not know the limit of its container.
-      - With V(0), it is found out where the broker runs on the machine that measures (from its control group), and not known elsewhere.
+      - The memory limit of the broker, for comparison with its watermark. RabbitMQ computes the watermark from the memory of the machine, not from
+        the limit of its container.
+      - With V(0), the limit is read from the control group if the broker runs on the host that measures, and is unknown otherwise.
     type: int
     default: 0
 seealso:
@@ -34,14 +34,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the broker
+- name: Measure the broker
   tracktion.ops.rabbitmq_node_info:
     login_host: rabbitmq.example.com
     login_user: monitor
     login_password: "{{ rabbitmq_monitor_password }}"
   register: broker
 
-- name: Stop where an alarm blocks publishers
+- name: Fail if an alarm blocks publishers
   ansible.builtin.assert:
     that:
       - broker.reachable
@@ -51,73 +51,73 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the broker answered, over AMQP or on its management API. Null where O(deadline) left no time to find out.
+  description: Whether the broker answered, over AMQP or its management API. Null if O(deadline) left too little time.
   returned: always
   type: bool
   sample: true
 error:
-  description: Why it did not, as C(kind), C(message) and C(hint). Null where it did.
+  description: The failure as C(kind), C(message) and C(hint). Null if the broker answered.
   returned: always
   type: dict
   sample: null
 unknown:
-  description: Parts that could not be read, each with C(part), C(reason) and, where there is one, C(hint) (the command that grants the right).
-    A list that lacks what O(login_user) may not see is named as C(vhosts[...]).
+  description: Parts that could not be read, as C(part), C(reason) and optionally C(hint) (the command that grants the missing right).
+    C(vhosts[...]) means that the list lacks items that O(login_user) may not see.
   returned: always
   type: list
   elements: dict
   sample: []
 identity:
   description:
-    - A text that names the broker, the same from whichever host it is measured. For users with the tag C(administrator) or C(policymaker), the name of
-      the cluster and its permanent id. For those with the tag C(monitoring), the name of the cluster and a hash of its oldest connection,
-      as long as that lasts.
-    - Null where the broker cannot be told apart from others of the same name.
+    - Text that identifies the broker, the same from every host. For users with the tag C(administrator) or C(policymaker), the name of the cluster
+      and its permanent id. For users with the tag C(monitoring), the name of the cluster and a hash of its oldest connection; it is stable while
+      that connection lasts.
+    - Null if the broker cannot be distinguished from others of the same name.
   returned: always
   type: str
   sample: rabbitmq:rabbit@mq/rabbitmq-cluster-id-UM0S2HYVW_JFPPh5aruNcQ
 amqp:
   description:
-    - Whether O(login_user) can log in to O(vhost) over AMQP. Null where the library for it is missing, or O(deadline) left no time.
-    - Where the management API tells that the vhost does not exist, or that the user has no permissions in it, no login is tried.
+    - Whether O(login_user) can log in to O(vhost) over AMQP. Null if the library is missing or O(deadline) left too little time.
+    - No login is tried if the management API shows that the vhost does not exist or that the user has no permissions in it.
   returned: always
   type: dict
   contains:
     reachable:
-      description: Whether it can.
+      description: Whether the login succeeded.
       type: bool
       returned: always
     seconds:
-      description: What connecting and logging in took.
+      description: Time to connect and log in.
       type: float
       returned: always
     error:
-      description: Why it cannot, as C(kind), C(message) and C(hint).
+      description: The failure as C(kind), C(message) and C(hint).
       type: dict
       returned: always
   sample: {reachable: true, seconds: 0.008, error: null}
 management:
-  description: Whether the management API answers O(login_user).
+  description: Whether O(login_user) can use the management API.
   returned: always
   type: dict
   contains:
     reachable:
-      description: Whether it does. Null where O(deadline) left no time to find out.
+      description: Whether the API answered. Null if O(deadline) left too little time.
       type: bool
       returned: always
     seconds:
-      description: What the first request took.
+      description: Time of the first request.
       type: float
       returned: always
     error:
-      description: Why it does not, as C(kind), C(message) and C(hint).
+      description: The failure as C(kind), C(message) and C(hint).
       type: dict
       returned: always
   sample: {reachable: true, seconds: 0.012, error: null}
 server:
   description:
-    - Null where the management API does not answer. Who answered, as C(version), C(erlang_version), C(cluster_name), C(rates_mode) and
-      C(statistics) (whether the broker keeps any).
+    - The server as C(version), C(erlang_version), C(cluster_name), C(rates_mode) and C(statistics) (whether it keeps any). Null if the management
+      API does not answer.
   returned: always
   type: dict
   sample: {version: 4.0.5, erlang_version: 27.3.4, cluster_name: rabbit@mq, rates_mode: basic, statistics: true}
@@ -128,11 +128,11 @@ nodes:
   elements: dict
   contains:
     name:
-      description: The name.
+      description: Name of the node.
       type: str
       returned: always
     running:
-      description: Whether it runs.
+      description: Whether the node is running.
       type: bool
       returned: always
     type:
@@ -140,47 +140,47 @@ nodes:
       type: str
       returned: always
     uptime_seconds:
-      description: How long it has been running.
+      description: Time since the node started.
       type: float
       returned: always
     being_drained:
-      description: Whether it is in maintenance.
+      description: Whether the node is in maintenance mode.
       type: bool
       returned: always
     partitions:
-      description: Nodes that it lost contact with while both were running.
+      description: Nodes that this node lost contact with while both were running.
       type: list
       elements: str
       returned: always
     memory:
       description: >-
-        Memory, as C(alarm), C(used_bytes), C(watermark_bytes) (where the alarm is raised), C(ratio) (used of the watermark), C(limit_bytes) (what it may
-        really use), C(limit_source) (V(option), V(cgroup) or V(host)) and C(watermark_ratio) (watermark of the limit). Null where the node is down
-        or the broker keeps no statistics.
+        Memory as C(alarm), C(used_bytes), C(watermark_bytes) (threshold of the alarm), C(ratio) (used bytes divided by the watermark), C(limit_bytes)
+        (limit of the broker), C(limit_source) (V(option), V(cgroup) or V(host)) and C(watermark_ratio) (watermark divided by the limit). Null if the
+        node is down or the broker keeps no statistics.
       type: dict
       returned: always
     disk:
-      description: Disk, as C(alarm), C(free_bytes) and C(limit_bytes) (where the alarm is raised). Null as RV(nodes[].memory).
+      description: Disk as C(alarm), C(free_bytes) and C(limit_bytes) (threshold of the alarm). Null like RV(nodes[].memory).
       type: dict
       returned: always
     files:
-      description: File descriptors, as C(used), C(limit) and C(ratio). Null as RV(nodes[].memory).
+      description: File descriptors as C(used), C(limit) and C(ratio). Null like RV(nodes[].memory).
       type: dict
       returned: always
     sockets:
-      description: Sockets, as RV(nodes[].files). Null also on RabbitMQ 4, which does not limit them apart from file descriptors.
+      description: Sockets like RV(nodes[].files). Also null on RabbitMQ 4, which has no separate limit for sockets.
       type: dict
       returned: always
     processes:
-      description: Erlang processes, as RV(nodes[].files).
+      description: Erlang processes like RV(nodes[].files).
       type: dict
       returned: always
     run_queue:
-      description: Erlang processes waiting for a processor.
+      description: Number of Erlang processes that wait for a CPU.
       type: int
       returned: always
     processors:
-      description: Processors.
+      description: Number of CPUs.
       type: int
       returned: always
   sample:
@@ -190,48 +190,48 @@ nodes:
        disk: {alarm: false, free_bytes: 82304929792, limit_bytes: 50000000}, files: {used: 50, limit: 65536, ratio: 0.0008}, sockets: null,
        processes: {used: 446, limit: 1048576, ratio: 0.0004}, run_queue: 0, processors: 2}
 listeners:
-  description: Null without the tag C(monitoring). Where the nodes listen, each as C(node), C(protocol), C(address) and C(port).
+  description: Addresses of the nodes as C(node), C(protocol), C(address) and C(port). Null without the tag C(monitoring).
   returned: always
   type: list
   elements: dict
   sample: [{node: rabbit@mq, protocol: amqp, address: "::", port: 5672}]
 vhosts:
   description:
-    - The vhosts (without the tag C(monitoring), those in which the user has permissions; null where they could not be read), each as
-      C(name) and C(down_on) (the nodes on which it does not run).
+    - The vhosts as C(name) and C(down_on) (the nodes on which the vhost does not run). Without the tag C(monitoring), only those in which the user has
+      permissions. Null if they could not be read.
   returned: always
   type: list
   elements: dict
   sample: [{name: /, down_on: []}]
 connections:
-  description: Who is connected. Connections with the name C(tracktion-ops) are left out. Null without the tag C(monitoring).
+  description: Client connections, except those named C(tracktion-ops). Null without the tag C(monitoring).
   returned: always
   type: dict
   contains:
     total:
-      description: How many connections there are.
+      description: Number of connections.
       type: int
       returned: always
     channels:
-      description: How many channels they have open.
+      description: Number of their open channels.
       type: int
       returned: always
     states:
-      description: Connections by state, each as C(state) and C(connections).
+      description: Number of connections by state, as C(state) and C(connections).
       type: list
       elements: dict
       returned: always
     held_back:
-      description: Connections that an alarm keeps from publishing (states V(blocked) and V(blocking)), as RV(connections.most_channels).
+      description: Connections that an alarm blocks (states V(blocked) and V(blocking)), like RV(connections.most_channels).
       type: list
       elements: dict
       returned: always
     held_back_total:
-      description: How many those are.
+      description: Number of all blocked connections.
       type: int
       returned: always
     most_channels:
-      description: Connections with the most channels, each as C(name), C(client), C(user), C(vhost), C(peer), C(node), C(state), C(channels) and
+      description: Connections with the most channels, as C(name), C(client), C(user), C(vhost), C(peer), C(node), C(state), C(channels) and
         C(channel_max).
       type: list
       elements: dict
@@ -247,31 +247,31 @@ connections:
          node: rabbit@mq, state: running, channels: 2, channel_max: 2047}
 unroutable:
   description: Messages that reached no queue, as C(dropped) and C(returned) within the last C(window_seconds), and C(dropped_total) and C(returned_total)
-    since the start. Each is null where the broker keeps no rates, all of it without the tag C(monitoring).
+    since the broker started. The counts are null if the broker keeps no rates. Null without the tag C(monitoring).
   returned: always
   type: dict
   sample: {window_seconds: 300, dropped: 0, returned: 0, dropped_total: 4, returned_total: 0}
 exchanges:
-  description: Exchanges that lead nowhere, of the vhosts in which the user has permissions. Null where they could not be read.
+  description: Exchanges without a binding in the vhosts in which the user has permissions. Null if they could not be read.
   returned: always
   type: dict
   contains:
     total:
-      description: How many exchanges there are.
+      description: Number of exchanges.
       type: int
       returned: always
     checked:
-      description: Of how many the bindings were read, at most 200, those with the most messages first.
+      description: Number of exchanges whose bindings were read, at most 200, those with the most messages first.
       type: int
       returned: always
     without_binding:
-      description: Exchanges without a binding, each as C(vhost), C(name), C(type), C(internal), C(alternate_exchange), C(policy)
-        and C(published) (messages since the start).
+      description: Exchanges without a binding, as C(vhost), C(name), C(type), C(internal), C(alternate_exchange), C(policy)
+        and C(published) (messages since the broker started).
       type: list
       elements: dict
       returned: always
     without_binding_total:
-      description: How many those are.
+      description: Number of all exchanges without a binding.
       type: int
       returned: always
   sample:
@@ -281,32 +281,32 @@ exchanges:
       - {vhost: /, name: tracktion.old, type: topic, internal: false, alternate_exchange: null, policy: null, published: 12}
     without_binding_total: 1
 dead_letters:
-  description: Where rejected and expired messages go, in the vhosts in which the user has permissions. Null where that could not be read.
+  description: Routes of rejected and expired messages in the vhosts in which the user has permissions. Null if they could not be read.
   returned: always
   type: dict
   contains:
     queues:
-      description: Queues that receive dead letters, each as C(vhost), C(name), C(ready), C(messages) and C(sources) (each as C(queue), C(via), C(exchange) and
+      description: Queues that receive dead letters, as C(vhost), C(name), C(ready), C(messages) and C(sources) (as C(queue), C(via), C(exchange) and
         C(routing_key)).
       type: list
       elements: dict
       returned: always
     total:
-      description: How many there are.
+      description: Number of all queues that receive dead letters.
       type: int
       returned: always
     names:
-      description: The names of all of them.
+      description: Names of all of them.
       type: list
       elements: str
       returned: always
     lost:
-      description: Queues whose dead letters reach no queue, each as C(vhost), C(queue), C(via), C(exchange), C(routing_key) and C(reason).
+      description: Queues whose dead letters reach no queue, as C(vhost), C(queue), C(via), C(exchange), C(routing_key) and C(reason).
       type: list
       elements: dict
       returned: always
     lost_total:
-      description: How many those are.
+      description: Number of all queues whose dead letters reach no queue.
       type: int
       returned: always
   sample:
@@ -329,7 +329,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_mo
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_node_info
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=_rabbitmq_node_info.ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(_rabbitmq_node_info.measure, module.params))
 

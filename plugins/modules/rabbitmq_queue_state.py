@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rabbitmq_queue_state
-short_description: Measure RabbitMQ queues, move messages to a file and back
+short_description: Measure RabbitMQ queues, export and replay messages
 version_added: "0.1.0"
 description:
-  - Measures the queues of all vhosts with two kinds of request that do not hurt a big broker. One list without statistics, and one small request
-    for each queue that a person would look at (the longest, those with the most unacknowledged messages, those that do not serve).
-  - Queues that are too young for the broker's statistics (about 5 seconds) are asked for by a passive declare over AMQP.
-  - With O(state=purged), exports the ready messages of one queue to a file and then removes exactly those.
-    With O(state=replayed), publishes such a file again to the same queue.
+  - Measures the queues of all vhosts with two kinds of requests that put little load on a big broker. One list without statistics, and one small
+    request for each queue worth the details (the longest, those with the most unacknowledged messages, those that do not work).
+  - Queues that are too new for the broker's statistics (about 5 seconds) are read by a passive declare over AMQP.
+  - With O(state=purged), exports the ready messages of one queue to a file and then removes exactly those messages.
+    With O(state=replayed), publishes the messages of such a file to the same queue.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -29,98 +29,98 @@ attributes:
   idempotent:
     support: full
     details:
-      - A queue without ready messages is left as it is. Messages that were replayed are noted beside the file and not published twice.
+      - A queue without ready messages is not changed. The progress of a replay is recorded beside the file, so that no message is published twice.
 options:
   state:
     description:
-      - With V(measured), nothing is changed. A broker that cannot be reached is part of the result then, and a failure otherwise.
-      - With V(purged), the messages that were ready when the module looked are fetched without being acknowledged, written to a file that is synced to
-        the disk, and only then acknowledged. Messages that arrive meanwhile stay, and so do those that a consumer holds unacknowledged.
-        Whatever fails before (a full disk, the deadline, the connection), the broker puts every message back to its place.
-      - With V(replayed), the messages of the file are published with publisher confirms through an exchange made for it, so that they keep
-        their routing keys and reach no other queue. Where the broker keeps a user id that is not O(login_user), it is left out.
+      - With V(measured), nothing is changed. A broker that cannot be reached is then part of the result; otherwise it is a failure.
+      - With V(purged), the messages that are ready when the module starts are fetched without acknowledgement, written to a file that is synced to
+        the disk, and only then acknowledged. Messages that arrive in the meantime and unacknowledged messages of consumers stay in the queue.
+        If anything fails before (a full disk, the deadline, the connection), the broker requeues every message at its original position.
+      - With V(replayed), the messages of the file are published with publisher confirms through a temporary exchange, so that they keep their
+        routing keys and reach no other queue. A user id other than O(login_user) is removed, because the broker rejects it.
     type: str
     choices: [measured, purged, replayed]
     default: measured
   vhosts:
-    description: Only look at queues of these vhosts. Empty means all.
+    description: Measure only queues of these vhosts. Empty means all.
     type: list
     elements: str
     default: []
   include:
-    description: Only look at queues whose name matches one of these shell patterns. Empty means all.
+    description: Measure only queues whose name matches one of these shell patterns. Empty means all.
     type: list
     elements: str
     default: []
   exclude:
-    description: Leave out queues whose name matches one of these shell patterns.
+    description: Exclude queues whose name matches one of these shell patterns.
     type: list
     elements: str
     default: []
   expected_queues:
-    description: Queues that must exist. They are looked at in any case, over AMQP where the management API does not tell.
+    description: Queues that must exist. They are always measured, over AMQP if the management API is not available.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: The name of the queue.
+        description: Name of the queue.
         type: str
         required: true
       vhost:
-        description: Its vhost; O(vhost) where it is not given.
+        description: Vhost of the queue. The default is O(vhost).
         type: str
       min_consumers:
-        description: How many consumers it should have at least. Returned beside the number it has.
+        description: Minimum number of consumers. It is returned with the actual number.
         type: int
         default: 0
   sample_seconds:
-    description: Time between two passive declares, where the management API does not know whether a queue grows. V(0) means that it is not known then.
+    description: Seconds between two passive declares if the management API does not report the growth of a queue. With V(0), it stays unknown.
     type: float
     default: 1.0
   ack_timeout_seconds:
     description:
       - The broker's C(consumer_timeout), after which it closes the channel of a consumer that has not acknowledged a message.
-      - Used for queues of which neither the API nor argument or policy tells a timeout.
+      - Used for queues without a timeout of their own (from the API, an argument or a policy).
     type: float
     default: 1800.0
   name:
-    description: The queue to purge. With O(state=replayed) not needed, but checked against the file.
+    description: The queue to purge. Optional with O(state=replayed), where it is compared with the file.
     type: str
   expected_messages:
-    description: How many ready messages the queue is thought to hold. It is not purged where it holds far fewer or more (O(drift_tolerance)).
+    description: Expected number of ready messages. The queue is not purged if the actual number differs by more than O(drift_tolerance).
     type: int
   drift_tolerance:
-    description: How far the number of ready messages may be from O(expected_messages), as a part of it.
+    description: Tolerated difference from O(expected_messages), as a ratio of it.
     type: float
     default: 0.1
   export_directory:
     description:
-      - Directory on the host for the exported messages. It is made, for its owner only, where it does not exist.
-      - It and the directories above it must belong to root or to the user of the task and must not be writable by others.
+      - Directory on the host for the exported messages. If it does not exist, it is created with mode 0700.
+      - The directory and its parents must belong to root or to the user of the task and must not be writable by others.
     type: path
   export_path:
     description:
       - The file to replay. It must belong to root or to the user of the task, and no other user may be able to replace it.
     type: path
   max_messages:
-    description: A queue or a file with more messages is refused.
+    description: A queue or a file with more messages is rejected.
     type: int
     default: 100000
   max_bytes:
-    description: An export that would be larger is given up, and the queue left as it was. A larger file is not replayed.
+    description: An export that would be larger is aborted without a change to the queue. A larger file is not replayed.
     type: int
     default: 268435456
 notes:
-  - An export is refused on a stream, which keeps its messages, and on a queue that somebody consumes exclusively.
-  - Putting messages of a quorum queue back counts as one delivery attempt against its delivery limit.
+  - The broker rejects an export of a stream, which keeps its messages, and of a queue with an exclusive consumer.
+  - Requeueing messages of a quorum queue counts as one delivery attempt against its delivery limit.
 seealso:
   - module: tracktion.ops.rabbitmq_node_info
   - module: community.rabbitmq.rabbitmq_queue
 """
 
 EXAMPLES = r"""
-- name: Look at the queues
+- name: Measure the queues
   tracktion.ops.rabbitmq_queue_state:
     login_host: rabbitmq.example.com
     login_user: monitor
@@ -131,11 +131,11 @@ EXAMPLES = r"""
         min_consumers: 1
   register: queues
 
-- name: Name the queues that nobody empties
+- name: Show queues with messages and without a consumer
   ansible.builtin.debug:
     msg: "{{ queues.queues | selectattr('consumers', 'eq', 0) | selectattr('ready', 'gt', 0) | map(attribute='name') }}"
 
-- name: Say what a purge would do
+- name: Show what a purge would do
   tracktion.ops.rabbitmq_queue_state:
     state: purged
     login_user: admin
@@ -146,7 +146,7 @@ EXAMPLES = r"""
   check_mode: true
   diff: true
 
-- name: Put the messages back
+- name: Publish the exported messages
   tracktion.ops.rabbitmq_queue_state:
     state: replayed
     login_user: admin
@@ -157,18 +157,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the broker answered, on its management API or over AMQP. Null where O(deadline) left no time to find out.
+  description: Whether the broker answered, over its management API or AMQP. Null if O(deadline) left too little time.
   returned: O(state=measured)
   type: bool
   sample: true
 error:
-  description: Why it did not, as C(kind), C(message) and C(hint). Null where it did.
+  description: The failure as C(kind), C(message) and C(hint). Null if the broker answered.
   returned: O(state=measured)
   type: dict
-  sample: {kind: refused, message: nothing listens at localhost port 15672, hint: check login_host and login_port}
+  sample: {kind: refused, message: "connection refused: nothing listens at localhost port 15672", hint: Correct login_host and login_port.}
 unknown:
-  description: Parts that could not be read, each with C(part), C(reason) and, where there is one, C(hint) (the command that grants the right).
-    C(queues[...]) says that RV(queues) lacks those that O(login_user) may not see.
+  description: Parts that could not be read, as C(part), C(reason) and optionally C(hint) (the command that grants the missing right).
+    C(queues[...]) means that RV(queues) lacks queues that O(login_user) may not see.
   returned: O(state=measured)
   type: list
   elements: dict
@@ -179,55 +179,55 @@ rates_mode:
   type: str
   sample: basic
 totals:
-  description: Sums over all queues that were looked at, shown or not. Null where the list could not be read.
+  description: Sums over all selected queues, returned or not. Null if the list could not be read.
   returned: O(state=measured)
   type: dict
   contains:
     queues:
-      description: How many there are.
+      description: Number of queues.
       type: int
       returned: always
     ready:
-      description: Messages waiting for a consumer.
+      description: Number of messages ready for delivery.
       type: int
       returned: always
     unacked:
-      description: Messages delivered and not yet acknowledged.
+      description: Number of messages delivered and not yet acknowledged.
       type: int
       returned: always
     total:
-      description: Both together.
+      description: Sum of both.
       type: int
       returned: always
     out_of_order:
-      description: Queues that do not serve (down, stopped, crashed, ...). Null where there are more than O(max_queues).
+      description: Number of queues that do not work (down, stopped, crashed, ...). Null if the broker has more than O(max_queues).
       type: int
       returned: always
     left_out:
-      description: Queues that O(top) left out of RV(queues).
+      description: Number of queues that RV(queues) lacks because of O(top).
       type: int
       returned: always
     left_out_messages:
-      description: Messages in those. Null as RV(totals.out_of_order).
+      description: Number of messages in those. Null like RV(totals.out_of_order).
       type: int
       returned: always
     vanished:
-      description: Queues that were gone when they were looked at closely.
+      description: Number of queues that were deleted during the measurement.
       type: int
       returned: always
   sample: {queues: 31, ready: 1840, unacked: 12, total: 1852, out_of_order: 0, left_out: 11, left_out_messages: 0, vanished: 0}
 queues:
-  description: The queues worth a closer look, longest first. Null where they could not be read.
+  description: The queues worth the details, longest first. Null if they could not be read.
   returned: O(state=measured)
   type: list
   elements: dict
   contains:
     vhost:
-      description: The vhost.
+      description: Vhost of the queue.
       type: str
       returned: always
     name:
-      description: The name.
+      description: Name of the queue.
       type: str
       returned: always
     type:
@@ -235,67 +235,67 @@ queues:
       type: str
       returned: always
     state:
-      description: The broker's word for it. V(running), V(idle), V(flow) and V(live) are well.
+      description: State as the broker reports it. In V(running), V(idle), V(flow), V(live) and V(syncing), the queue works.
       type: str
       returned: always
     out_of_order:
-      description: Whether the queue is known not to serve. Its numbers are null then.
+      description: Whether the queue is known not to work. Its numbers are null then.
       type: bool
       returned: always
     durable:
-      description: Whether it outlives the broker.
+      description: Whether the queue survives a restart of the broker.
       type: bool
       returned: always
     exclusive:
-      description: Whether it belongs to one connection.
+      description: Whether the queue belongs to one connection.
       type: bool
       returned: always
     auto_delete:
-      description: Whether it goes with its last consumer.
+      description: Whether the queue is deleted with its last consumer.
       type: bool
       returned: always
     source:
-      description: Where RV(queues[].ready) and RV(queues[].consumers) come from, V(management) or V(amqp) (a passive declare).
+      description: Source of RV(queues[].ready) and RV(queues[].consumers), V(management) or V(amqp) (a passive declare).
       type: str
       returned: always
     ready:
-      description: Messages waiting.
+      description: Number of messages ready for delivery.
       type: int
       returned: always
     unacked:
-      description: Messages delivered and not yet acknowledged.
+      description: Number of messages delivered and not yet acknowledged.
       type: int
       returned: always
     total:
-      description: Both together.
+      description: Sum of both.
       type: int
       returned: always
     consumers:
-      description: How many consumers it has.
+      description: Number of consumers.
       type: int
       returned: always
     consumer_capacity:
-      description: The part of the time in which the queue could deliver at once to its consumers, 0 to 1.
+      description: Share of the time in which the queue can deliver messages to consumers immediately, 0 to 1.
       type: float
       returned: always
     publish_rate:
-      description: Messages in, per second, over the last 10 seconds.
+      description: Messages published per second, over the last 10 seconds.
       type: float
       returned: always
     deliver_rate:
-      description: Messages out, per second.
+      description: Messages delivered per second.
       type: float
       returned: always
     ack_rate:
-      description: Messages acknowledged, per second.
+      description: Messages acknowledged per second.
       type: float
       returned: always
     redeliver_rate:
-      description: Messages out that had been out before, per second.
+      description: Messages redelivered per second.
       type: float
       returned: always
     growth_rate:
-      description: Change of RV(queues[].total), per second.
+      description: Change of RV(queues[].total) per second.
       type: float
       returned: always
     trend:
@@ -303,83 +303,83 @@ queues:
       type: str
       returned: always
     drain_seconds:
-      description: When it will be empty at this rate. Null where it does not drain.
+      description: Time until the queue is empty at this rate. Null if it does not drain.
       type: float
       returned: always
     rates_source:
-      description: Where RV(queues[].growth_rate) comes from, V(management) or V(samples) (two passive declares, O(sample_seconds) apart).
+      description: Source of RV(queues[].growth_rate), V(management) or V(samples) (two passive declares, O(sample_seconds) apart).
       type: str
       returned: always
     head_age_seconds:
-      description: Age of the first message, where publishers set the property C(timestamp) and the queue is a classic one.
+      description: Age of the first message, if publishers set the property C(timestamp) and the queue is a classic queue.
       type: float
       returned: always
     unacked_age_seconds:
-      description: The oldest unacknowledged message has been out at least this long. Known up to an hour.
+      description: Minimum age of the oldest unacknowledged delivery. Known up to an hour.
       type: float
       returned: always
     no_ack_seconds:
-      description: For at least this long, messages have been out and none was acknowledged.
+      description: Minimum time during which messages were unacknowledged and none was acknowledged.
       type: float
       returned: always
     ack_timeout_seconds:
-      description: When the broker closes the channel of a consumer that does not acknowledge.
+      description: Time after which the broker closes the channel of a consumer that does not acknowledge.
       type: float
       returned: always
     ack_timeout_ratio:
-      description: How near the oldest unacknowledged message is to that, 1 being there.
+      description: RV(queues[].unacked_age_seconds) divided by RV(queues[].ack_timeout_seconds).
       type: float
       returned: always
     prefetch_total:
-      description: How many messages its consumers together may hold unacknowledged. Null means no limit.
+      description: Prefetch limit of all consumers together. Null means no limit.
       type: int
       returned: always
     at_prefetch_ceiling:
-      description: Whether they hold that many.
+      description: Whether the consumers have reached their prefetch limit.
       type: bool
       returned: always
     memory_bytes:
-      description: Memory it takes on the broker.
+      description: Memory that the queue uses on the broker.
       type: int
       returned: always
     leader:
-      description: The node that leads it.
+      description: Node of the leader.
       type: str
       returned: always
     members:
-      description: Members of a quorum queue or stream.
+      description: Number of members of a quorum queue or stream.
       type: int
       returned: always
     online_members:
-      description: Members that are up.
+      description: Number of members that are online.
       type: int
       returned: always
     policy:
-      description: The policy that applies.
+      description: Policy that applies.
       type: str
       returned: always
     dead_letter_exchange:
-      description: Where rejected and expired messages go, by argument or policy.
+      description: Dead-letter exchange, by argument or policy.
       type: str
       returned: always
     dead_letter_routing_key:
-      description: The routing key they get. Null means the one they had.
+      description: Routing key of dead letters. Null means the original one.
       type: str
       returned: always
     message_ttl_seconds:
-      description: When a message expires.
+      description: Time after which a message expires.
       type: float
       returned: always
     max_length:
-      description: How many messages it may hold.
+      description: Maximum number of messages.
       type: int
       returned: always
     delivery_limit:
-      description: How often a message is delivered at most.
+      description: Maximum number of deliveries of a message.
       type: int
       returned: always
     error:
-      description: Why the queue itself did not tell, as C(kind) and C(message). V(exclusive), for one.
+      description: Why a passive declare failed, as C(kind) (such as V(exclusive)) and C(message).
       type: dict
       returned: always
   sample:
@@ -391,59 +391,58 @@ queues:
        dead_letter_exchange: dead,
        dead_letter_routing_key: null, message_ttl_seconds: null, max_length: null, delivery_limit: null, error: null}
 expected:
-  description: What became of O(expected_queues), in the same order.
+  description: State of O(expected_queues), in the same order.
   returned: O(state=measured)
   type: list
   elements: dict
   contains:
     vhost:
-      description: The vhost.
+      description: Vhost of the queue.
       type: str
       returned: always
     name:
-      description: The name.
+      description: Name of the queue.
       type: str
       returned: always
     exists:
-      description: Whether it exists. Null where that could not be found out, with the reason in RV(unknown).
+      description: Whether the queue exists. Null if that is not known, with the reason in RV(unknown).
       type: bool
       returned: always
     ready:
-      description: Messages waiting.
+      description: Number of messages ready for delivery.
       type: int
       returned: always
     consumers:
-      description: How many consumers it has.
+      description: Number of consumers.
       type: int
       returned: always
     min_consumers:
-      description: How many it should have.
+      description: Minimum number of consumers.
       type: int
       returned: always
     error:
-      description: What the broker said instead, as C(kind) and C(message).
+      description: Why the queue could not be read, as C(kind) and C(message).
       type: dict
       returned: always
   sample: [{vhost: /, name: file.events, exists: true, ready: 0, consumers: 1, min_consumers: 1, error: null}]
 hidden_vhosts:
-  description: Vhosts of O(vhosts) whose queues the broker does not tell O(login_user), each as C(name). Empty where there are none, null without the
-    tag C(monitoring).
+  description: Vhosts of O(vhosts) whose queues O(login_user) may not see, as C(name). Null without the tag C(monitoring).
   returned: O(state=measured)
   type: list
   elements: dict
   sample: []
 before:
-  description: The queue before, as C(ready), C(unacked) (null without the management API) and C(consumers).
+  description: The queue before the change, as C(ready), C(unacked) (null without the management API) and C(consumers).
   returned: O(state=purged) or O(state=replayed)
   type: dict
   sample: {ready: 1200, unacked: 10, consumers: 1}
 after:
-  description: The queue afterwards, read anew; in check mode, what it would be.
+  description: The queue after the change, measured again; in check mode, the expected values.
   returned: O(state=purged) or O(state=replayed)
   type: dict
   sample: {ready: 0, unacked: 10, consumers: 1}
 exported_messages:
-  description: How many messages went to the file and out of the queue.
+  description: Number of messages that were exported and removed.
   returned: O(state=purged)
   type: int
   sample: 1200
@@ -453,12 +452,12 @@ exported_bytes:
   type: int
   sample: 402911
 export_path:
-  description: The file. Null where there was nothing to export, and in check mode.
+  description: Path of the file. Null in check mode and if there was nothing to export.
   returned: O(state=purged) or O(state=replayed)
   type: str
   sample: /var/lib/tracktion-ops/exports/audio.analysis.requests-1f0c2a44-20260101T030000Z.jsonl
 replayed_messages:
-  description: How many messages were published and confirmed by the broker.
+  description: Number of messages that were published and confirmed.
   returned: O(state=replayed)
   type: int
   sample: 1200
@@ -470,6 +469,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_queue_state
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_acts
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ACTING_SPEC = {
     "state": {"type": "str", "choices": ["measured", "purged", "replayed"], "default": "measured"},
@@ -484,8 +484,8 @@ ACTING_SPEC = {
 ACTS = {"purged": _rabbitmq_acts.purge, "replayed": _rabbitmq_acts.replay}
 
 
-def act(params, check_mode):
-    """Do what the state asks for. Raises CannotMeasure and, where there is to act, CannotConnect and Refused."""
+def run(params: Options, check_mode: bool) -> Part:
+    """Measure the queues, or purge or replay one. Raise CannotMeasure; if not measuring, also CannotConnect and Aborted."""
     if params["state"] == "measured":
         return _rabbitmq_queue_state.measure(params)
     result = ACTS[params["state"]](params, check_mode)
@@ -499,7 +499,7 @@ def act(params, check_mode):
     return result
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(_rabbitmq_queue_state.ARGUMENT_SPEC, **ACTING_SPEC),
         required_if=[
@@ -508,7 +508,7 @@ def main():
         ],
         supports_check_mode=True,
     )
-    exit_module(module, partial(act, module.params, module.check_mode))
+    exit_module(module, partial(run, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

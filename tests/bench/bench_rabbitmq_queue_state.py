@@ -3,14 +3,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What it costs to look at 1,000 queues: this collection against rabbitmqctl, on one broker.
+"""The time to measure 1,000 queues: this collection against rabbitmqctl, on one broker.
 
     python tests/bench/bench_rabbitmq_queue_state.py [--queues 1000] [--rounds 5] [--suite trixie]
 
-"the list" is what is compared with rabbitmqctl: name, state, ready, unacked and total of every queue. "measure" is all
-that a visit asks of the queues: the list, and rates, consumers and ages of those that matter. The rounds of what is
-compared are interleaved, so that a noisy minute meets all of them; the management API caches replies for a moment, so
-that a pause of two seconds goes before each.
+"the list" corresponds to rabbitmqctl: name, state, ready, unacked and total of every queue. "measure" is the whole
+measurement of a visit: the list, and rates, consumers and ages of the queues that matter. The rounds are interleaved,
+so that a noisy minute affects all of them alike. The management API caches replies for a moment, so each run waits two
+seconds first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = ("name", "state", "messages_ready", "messages_unacknowledged", "messag
 
 
 def declare(found, queues):
-    """Durable queues, of which every tenth holds messages."""
+    """Declare durable queues; every tenth holds a message."""
     with found.amqp() as connection:
         channel = connection.channel()
         for number in range(queues):
@@ -42,8 +42,8 @@ def declare(found, queues):
                 channel.basic_publish("", "bench.%06d" % number, b"{}")
 
 
-def ways(found, queues, top):
-    """The things to compare: name -> function."""
+def candidates(found, queues, top):
+    """Return what is compared: name -> function."""
     spec = _rabbitmq_queue_state.ARGUMENT_SPEC
     options = {**{name: about.get("default") for name, about in spec.items()}, **found.login(top=top)}
 
@@ -55,8 +55,8 @@ def ways(found, queues, top):
 
     def measure():
         forget_connections()
-        said = _rabbitmq_queue_state.measure(options)
-        assert (said["totals"]["queues"], said["unknown"]) == (queues, [])
+        result = _rabbitmq_queue_state.measure(options)
+        assert (result["totals"]["queues"], result["unknown"]) == (queues, [])
 
     def passive():
         with found.amqp() as connection:
@@ -65,8 +65,8 @@ def ways(found, queues, top):
                 channel.queue_declare("bench.%06d" % number, passive=True)
 
     def rabbitmqctl():
-        answer = found.server.exec("rabbitmqctl", "--quiet", "list_queues", *COLUMNS)
-        assert answer.count("bench.") == queues
+        output = found.server.exec("rabbitmqctl", "--quiet", "list_queues", *COLUMNS)
+        assert output.count("bench.") == queues
 
     return {
         "rabbitmqctl list_queues (in its container)": rabbitmqctl,
@@ -86,13 +86,13 @@ def main():
     with broker(arguments.suite) as found:
         declare(found, arguments.queues)
         time.sleep(10)
-        compared = ways(found, arguments.queues, arguments.top)
+        compared = candidates(found, arguments.queues, arguments.top)
         took = {name: [] for name in compared}
         for _round in range(arguments.rounds):
-            for name, way in compared.items():
+            for name, run in compared.items():
                 time.sleep(2)
                 began = time.perf_counter()
-                way()
+                run()
                 took[name].append(time.perf_counter() - began)
     anchor = statistics.median(next(iter(took.values())))
     print(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A single RabbitMQ server as the faults and the tests of the message queue see it."""
+"""A single RabbitMQ server for the faults and the tests of the message queue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODULES = {"rabbitmq_node_info": rabbitmq_node_info, "rabbitmq_queue_state": rab
 
 
 class Broker:
-    """What a fault asks of the stack, answered by one server."""
+    """What a fault needs of the stack, provided by one server."""
 
     def __init__(self, server):
         self.server = server
@@ -56,8 +56,8 @@ class Broker:
         login = base64.b64encode(("%s:%s" % (self.server.user, self.server.password)).encode()).decode()
         request.add_header("Authorization", "Basic " + login)
         request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=15) as answer:
-            text = answer.read()
+        with urllib.request.urlopen(request, timeout=15) as reply:
+            text = reply.read()
         return json.loads(text) if text.strip() else None
 
     def exec(self, _service, *command, timeout=60):
@@ -80,7 +80,7 @@ class Broker:
             self.rabbitmq_api("PUT", "/permissions/%s/%s" % (vhost.replace("/", "%2F"), name), allowed)
 
     def login(self, **options):
-        """The options that lead here, of both modules."""
+        """Return the connection options of both modules."""
         return {
             "login_host": self.server.host,
             "login_port": self.server.management_port,
@@ -91,7 +91,7 @@ class Broker:
         }
 
     def settings(self, **settings):
-        """The variables of the role that lead here; a single broker has none of the stack's queues."""
+        """Return the connection variables of the role; a single broker has none of the stack's queues."""
         return {
             "message_queue_login_host": self.server.host,
             "message_queue_management_port": self.server.management_port,
@@ -106,22 +106,22 @@ class Broker:
         return areas.diagnose("message_queue", self.settings(**settings))
 
     def run(self, module="rabbitmq_queue_state", check=False, diff=False, **options):
-        """The result of a module, run in this process over connections of its own; of a failure too."""
+        """Run a module in this process over new connections and return its result, also of a failure."""
         forget_connections()
         arguments = {**self.login(**options), "_ansible_check_mode": check, "_ansible_diff": diff}
-        said = io.StringIO()
-        with patch_module_args(arguments), contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        output = io.StringIO()
+        with patch_module_args(arguments), contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
             MODULES[module].main()
-        return json.loads(said.getvalue())
+        return json.loads(output.getvalue())
 
     def ready(self, queue, vhost="/"):
-        """How many messages the broker itself says are ready."""
+        """Return the number of ready messages that the broker reports."""
         with self.amqp(virtual_host=vhost) as connection:
             return connection.channel().queue_declare(queue, passive=True).method.message_count
 
 
 def forget_connections():
-    """A process measures once; tests measure many times in one."""
+    """Close and forget shared connections: a process measures once, but tests measure many times in one."""
     for known in _rabbitmq._sessions.values():
         if isinstance(known, _rabbitmq.Management):
             known.close()
@@ -131,6 +131,6 @@ def forget_connections():
 
 @contextlib.contextmanager
 def broker(suite, **settings):
-    """A broker that counts every second instead of every five."""
+    """A broker that updates its statistics every second instead of every five."""
     with rabbitmq_server(suite, owner="message_queue", collect_statistics_interval=1000, **settings) as server:
         yield Broker(server)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What message_queue reports for a user without a right, what its hints do, and what it leaves in the broker's log."""
+"""Findings of message_queue for a user without a right, their hints, and the lines they leave in the broker's log."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from tests.rights import message_queue as rights
 OPEN, HIDDEN = "lab.open", "lab.hidden"
 SEES = {"/": "^$", OPEN: "^$"}
 EVERYWHERE = {**SEES, HIDDEN: "^$"}
-TROUBLE = re.compile(r"\[(?:warning|error|critical)\]")
+LOG_PROBLEM = re.compile(r"\[(?:warning|error|critical)\]")
 EXPECTED = [{"vhost": OPEN, "name": "lab.known"}, {"vhost": HIDDEN, "name": "lab.secret", "min_consumers": 1}]
 
-# That 200 messages are new is not of interest.
+# The 200 new messages must not count as growth.
 SETTINGS = {"message_queue_expected_queues": EXPECTED, "message_queue_growth_floor": 1000}
 
 
 @pytest.fixture(scope="module", params=["rabbitmq310", "rabbitmq40"])
 def one(request):
-    """A broker with a queue in each of two vhosts, of which the second is in trouble."""
+    """A broker with a queue in each of two vhosts; the second queue has a backlog."""
     found = request.getfixturevalue(request.param)
     with vhosts(found, OPEN, HIDDEN):
         for vhost, queue, messages in ((OPEN, "lab.known", 0), (HIDDEN, "lab.secret", 200)):
@@ -43,12 +43,15 @@ def one(request):
                 for _number in range(messages):
                     channel.basic_publish("", queue, b"{}")
         wait_until(lambda: found.rabbitmq_api("GET", "/nodes")[0].get("proc_used"), "statistics", 15)
+        # A user who cannot open the vhost over AMQP knows the consumers from the statistics only.
+        secret = "/queues/%s/lab.secret" % HIDDEN
+        wait_until(lambda: "consumers" in found.rabbitmq_api("GET", secret), "statistics of the queue", 15)
         yield found
 
 
 @contextlib.contextmanager
 def vhosts(one, *names):
-    """Vhosts in which the administrator may do everything, gone when the context is left."""
+    """Create vhosts in which the administrator has all permissions; delete them at the end of the context."""
     for name in names:
         one.rabbitmq_api("PUT", "/vhosts/" + quote(name, safe=""), {})
         allowed = {"configure": ".*", "write": ".*", "read": ".*"}
@@ -62,7 +65,7 @@ def vhosts(one, *names):
 
 @contextlib.contextmanager
 def user(one, tags, permissions, name="lab.user"):
-    """The settings of a user who is gone when the context is left."""
+    """Create a user, return its settings, and delete it at the end of the context."""
     one.rabbitmq_api("PUT", "/users/" + quote(name, safe=""), {"password": "lab", "tags": tags})
     for vhost, pattern in permissions.items():
         allowed = dict.fromkeys(("configure", "write", "read"), pattern)
@@ -73,23 +76,23 @@ def user(one, tags, permissions, name="lab.user"):
         one.rabbitmq_api("DELETE", "/users/" + quote(name, safe=""))
 
 
-def trouble(one, before):
-    """The warnings and errors that the broker has logged since its log was as long as ``before``."""
-    # The broker writes its log a moment later.
+def log_problems(one, before):
+    """Return the warnings and errors that the broker has logged after the first ``before`` characters."""
+    # The broker writes its log with a delay.
     time.sleep(0.3)
-    return [line for line in one.server.logs()[before:].splitlines() if TROUBLE.search(line)]
+    return [line for line in one.server.logs()[before:].splitlines() if LOG_PROBLEM.search(line)]
 
 
 def diagnose(one, settings, **more):
-    """``(findings, ids of the unknown checks, what the broker logged)``."""
+    """Return ``(findings, ids of the unknown checks, problems in the broker's log)``."""
     before = len(one.server.logs())
     found = one.diagnose(**{**SETTINGS, **settings, **more})
     unknown = {check for check, same in found.items() if any(each["status"] == "unknown" for each in same)}
-    return found, unknown, trouble(one, before)
+    return found, unknown, log_problems(one, before)
 
 
 def alarms(found):
-    """``{id: objects}`` of what is worse than unknown."""
+    """Return ``{id: objects}`` of the warnings and critical findings."""
     return {
         check: [finding["object"] for finding in same if finding["status"] in ("warning", "critical")]
         for check, same in found.items()
@@ -106,7 +109,7 @@ def commands(hint):
 
 
 def run(one, lines):
-    """Run commands as a person would who pastes them, where rabbitmqctl is."""
+    """Run pasted commands in a shell of the broker's container."""
     return one.server.exec("bash", "-c", "\n".join(["set -e", *lines]))
 
 
@@ -125,7 +128,7 @@ def test_without_the_tag_monitoring(one, tag):
     with user(one, tag, EVERYWHERE) as settings:
         found, unknown, logged = diagnose(one, settings)
         assert unknown == rights.MONITORING.checks
-        # What it sees is judged all the same.
+        # Checks of what it can see are evaluated.
         assert set(alarms(found)) == {"message_queue.no_consumer", "message_queue.too_few_consumers"}
         assert logged == []
         (hint,) = hints(found)
@@ -143,14 +146,14 @@ def test_without_any_tag(one):
         found, unknown, logged = diagnose(one, settings)
     assert unknown == rights.ANY_TAG.checks
     assert all(rights.ANY_TAG.grant + " -- lab.user monitoring" in hint for hint in hints(found))
-    # By AMQP alone.
+    # Over AMQP only.
     assert alarms(found)["message_queue.too_few_consumers"] == [HIDDEN + " lab.secret"]
     assert set(alarms(found)) <= {
         "message_queue.management_unreachable",
         "message_queue.too_few_consumers",
         "message_queue.no_consumer",
     }
-    # What cannot be known without asking.
+    # The missing tag is not known before the first request.
     assert [line for line in logged if "Not management user" not in line] == []
 
 
@@ -164,7 +167,7 @@ def test_without_permissions_in_one_of_several_vhosts(one):
         (command,) = commands(hint)
         assert command.startswith(rights.PERMISSIONS.grant)
         assert commands(found["message_queue.vhost_hidden"][0]["hint"]) == [command]
-        # Vhosts that nobody asked about hide nothing.
+        # Vhosts that are not selected are not reported as hidden.
         only = {"message_queue_vhosts": [OPEN], "message_queue_expected_queues": EXPECTED[:1]}
         assert "message_queue.backlog" not in diagnose(one, settings, **only)[1]
         run(one, [command])
@@ -185,17 +188,17 @@ def test_without_permissions_in_the_vhost_to_log_in_to(one):
         assert (found["message_queue.unreachable"][0]["status"], unknown, logged) == ("warning", set(), [])
 
 
-def test_with_amqp_alone_the_hidden_queues_are_unknown(one):
+def test_over_amqp_only_the_hidden_queues_are_unknown(one):
     with user(one, "monitoring", SEES) as settings:
         found, unknown, _logged = diagnose(one, settings, message_queue_management_port=1)
         assert unknown == rights.ANY_TAG.checks | {"message_queue.missing_queue", "message_queue.too_few_consumers"}
         assert set(alarms(found)) == {"message_queue.management_unreachable"}
-        # The API of something else.
+        # Another protocol at the port of the API.
         found, unknown, _logged = diagnose(one, settings, message_queue_login_protocol="https")
         assert unknown == rights.ANY_TAG.checks | {"message_queue.missing_queue", "message_queue.too_few_consumers"}
 
 
-# Names that end a quotation, a command or a line, that a second shell evaluates, or that a program takes for an option.
+# Names that end a quotation, a command or a line, that a second shell evaluates, or that look like an option.
 HOSTILE = ("v'; touch /tmp/pwned; ' \\\\", "-p", "  new\nline\x1b[31m\u202e`touch /tmp/pwned`$(touch /tmp/pwned)")
 
 
@@ -227,7 +230,7 @@ def test_the_hint_for_a_vhost_that_is_down_is_safe_to_paste(rabbitmq40):
         assert "already running" in run(rabbitmq40, [*commands(finding["hint"]), "test ! -e /tmp/pwned"])
 
 
-def test_our_connections_are_in_none_of_our_lists(one):
+def test_own_connections_are_excluded_from_all_lists(one):
     with one.amqp(client_properties={"connection_name": "tracktion-ops"}), one.amqp() as connection:
         connection.channel()
         deadline = time.monotonic() + 10
@@ -246,23 +249,23 @@ def test_our_connections_are_in_none_of_our_lists(one):
 
 
 def identities(one, tag):
-    """What two measurements by a user with this tag say that the broker is."""
+    """Return the identity from two measurements by a user with this tag."""
     with user(one, tag, {"/": "^$"}):
         login = {"login_user": "lab.user", "login_password": "lab"}
         return [one.run("rabbitmq_node_info", **login)["identity"] for _time in range(2)]
 
 
-def test_brokers_of_one_name_are_told_apart():
-    def told(connected_at, name):
+def test_brokers_with_the_same_name_are_distinguished():
+    def identity(connected_at, name):
         client = SimpleNamespace(overview={"cluster_name": "rabbit@rabbitmq"}, tags=frozenset(["monitoring"]))
         entries = [{"connected_at": connected_at + later, "name": name} for later in (5000, 0)]
         return _rabbitmq_node_info.identity(client, entries)
 
-    assert told(1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672") == told(
+    assert identity(1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672") == identity(
         1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672"
     )
-    assert told(1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672") != told(
+    assert identity(1790000000001, "172.18.0.5:41306 -> 172.18.0.2:5672") != identity(
         1790000000002, "172.18.0.5:41306 -> 172.18.0.2:5672"
     )
-    silent = SimpleNamespace(overview={"cluster_name": "rabbit@rabbitmq"}, tags=frozenset(["monitoring"]))
-    assert _rabbitmq_node_info.identity(silent, []) is None
+    unused = SimpleNamespace(overview={"cluster_name": "rabbit@rabbitmq"}, tags=frozenset(["monitoring"]))
+    assert _rabbitmq_node_info.identity(unused, []) is None

@@ -21,7 +21,7 @@ NODES = (
     "sockets",
     "erlang_processes",
 )
-# What is shown only of vhosts in which the user has permissions.
+# Checks of vhosts in which the user needs permissions.
 IN_VHOSTS = (
     "queue_down",
     "queue_members",
@@ -48,5 +48,5 @@ PERMISSIONS = Right(
     "rabbitmqctl set_permissions",
     (*IN_VHOSTS, "missing_queue", "too_few_consumers"),
 )
-# Who has no tag at all lacks the tag monitoring too.
+# A user without any tag also lacks the tag monitoring.
 RIGHTS = [MONITORING, PERMISSIONS]

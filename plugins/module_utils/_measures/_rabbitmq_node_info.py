@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import time
+from typing import Any, Callable, Iterable, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
+    Deadline,
     MissingLibrary,
     OutOfTime,
     Unknown,
@@ -29,17 +31,20 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
     CLIENT_NAME,
     CONNECTION_SPEC,
     OVERVIEW,
+    Management,
     ReplyError,
     hint_of,
     management,
-    needs_permissions,
-    needs_tag,
-    started,
+    missing_permissions,
+    missing_tag,
+    start_deadline,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import ApiEntry
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ARGUMENT_SPEC = dict(CONNECTION_SPEC, memory_limit_bytes={"type": "int", "default": 0})
 
-# Read by the management API, each null where it does not answer.
+# Read from the management API, null if it does not answer.
 API_PARTS = (
     "identity",
     "server",
@@ -52,9 +57,9 @@ API_PARTS = (
     "dead_letters",
 )
 
-# What the management API tells only a user who may look at the whole broker.
+# Parts that the management API shows only to users who may see the whole broker.
 FOR_MONITORS = ("nodes", "listeners", "connections", "unroutable")
-# Lists that lack what belongs to vhosts which the user may not see.
+# Lists without the items of vhosts that the user may not see.
 BY_VHOST = ("exchanges.without_binding", "dead_letters.queues", "dead_letters.lost")
 
 CONNECTION_COLUMNS = (
@@ -64,9 +69,9 @@ CONNECTION_COLUMNS = (
 HELD_BACK = ("blocked", "blocking")
 
 
-def measure(options):
-    """The broker, as documented in the module rabbitmq_node_info."""
-    deadline = started(options)
+def measure(options: Options) -> Part:
+    """Measure the broker. The module rabbitmq_node_info documents the result."""
+    deadline = start_deadline(options)
     unknown = Unknown()
     began = time.monotonic()
     try:
@@ -74,13 +79,13 @@ def measure(options):
     except CannotConnect as exc:
         return _without_management(_amqp(options, deadline, unknown), exc, unknown)
     api = {"reachable": True, "seconds": round(time.monotonic() - began, 4), "error": None}
-    parts = dict.fromkeys(API_PARTS)
+    parts: Part = dict.fromkeys(API_PARTS)
     parts.update(management=api, server=server(client.overview))
 
-    def read(part, function):
-        if part in FOR_MONITORS and not client.monitors:
-            # Asking all the same would leave a warning in the broker's log.
-            unknown.add(part, *needs_tag(client, options))
+    def read(part: str, function: Callable[[], Any]) -> Any:
+        if part in FOR_MONITORS and not client.is_monitor:
+            # A request would leave a warning in the broker's log.
+            unknown.add(part, *missing_tag(client, options))
             return None
         try:
             parts[part] = function()
@@ -95,64 +100,64 @@ def measure(options):
     read("vhosts", lambda: [vhost(entry) for entry in client.get("vhosts", columns="name,cluster_state")])
     entries = read("connections", lambda: client.get_long("connections", columns=CONNECTION_COLUMNS))
     if entries is not None:
-        entries = [entry for entry in entries if not is_ours(entry)]
+        entries = [entry for entry in entries if not is_own(entry)]
         parts["connections"] = connections(entries, options["top"])
     read("identity", lambda: identity(client, entries))
     topology = read("exchanges", lambda: _Topology(client, options, unknown))
     if topology:
-        _note_hidden(client, parts["vhosts"], options, unknown)
+        _add_hidden(client, parts["vhosts"], options, unknown)
     read("exchanges", lambda: topology and topology.exchanges_without_binding())
     read("dead_letters", lambda: topology and topology.dead_letters())
     names = parts["vhosts"] and [entry["name"] for entry in parts["vhosts"]]
-    exc = _why_no_login(client, names, options)
-    parts["amqp"] = _not_let_in(exc) if exc else _amqp(options, deadline, unknown)
+    failure = _expected_login_failure(client, names, options)
+    parts["amqp"] = _login_failed(failure) if failure else _amqp(options, deadline, unknown)
     return reached(parts, unknown)
 
 
-def _note_hidden(client, vhosts, options, unknown):
-    """Note which parts lack what belongs to vhosts that the user may not see."""
-    if not client.monitors:
-        # Nor are their names shown.
+def _add_hidden(client: Management, vhosts: Sequence[Part] | None, options: Options, unknown: Unknown) -> None:
+    """Add the parts that lack items of vhosts which the user may not see to ``unknown``."""
+    if not client.is_monitor:
+        # The API hides the names of the vhosts as well.
         for part in ("vhosts", *BY_VHOST):
-            unknown.add(part + "[...]", *needs_tag(client, options))
+            unknown.add(part + "[...]", *missing_tag(client, options))
         return
     visible = _rabbitmq_topology.visible_vhosts(client)
     hidden = None if vhosts is None else sorted({entry["name"] for entry in vhosts} - visible)
     if hidden is None or hidden:
         for part in BY_VHOST:
             unknown.add(
-                part + "[...]", *(needs_permissions(hidden, options) if hidden else ["the vhosts are not known"])
+                part + "[...]", *(missing_permissions(hidden, options) if hidden else ["the vhosts are not known"])
             )
 
 
-def _why_no_login(client, names, options):
-    """The failure of a login that the management API says cannot succeed, else null: the broker would log an error.
+def _expected_login_failure(client: Management, names: Sequence[str] | None, options: Options) -> CannotConnect | None:
+    """Return the failure of a login that cannot succeed, as the management API shows, else null.
 
-    ``names`` are the vhosts that there are, null where they are not known.
+    The login is not tried: the broker would log an error. ``names`` are all vhosts, null if they are not known.
     """
     name = options["vhost"]
-    if client.monitors and names is not None and name not in names:
-        return _rabbitmq_amqp.no_such_vhost("vhost %s not found" % name)
+    if client.is_monitor and names is not None and name not in names:
+        return _rabbitmq_amqp.no_such_vhost("vhost %s not found" % name, options)
     try:
         may_enter = _rabbitmq_topology.open_vhosts(client, options)
     except (CannotConnect, ReplyError):
         return None
     if may_enter is None or name in may_enter:
         return None
-    said = "the user %s has no permissions in vhost %s" % (options["login_user"], name)
-    return _rabbitmq_amqp.no_permission(options, name, said)
+    message = "the user %s has no permissions in vhost %s" % (options["login_user"], name)
+    return _rabbitmq_amqp.no_permission(options, name, message)
 
 
-def _not_let_in(exc):
+def _login_failed(exc: CannotConnect) -> Part:
     return {"reachable": False, "seconds": None, "error": error(exc)}
 
 
-def identity(client, entries):
-    """A text that several hosts read of one broker, and that no other broker has; null where there is none.
+def identity(client: Management, entries: Iterable[ApiEntry] | None) -> str | None:
+    """Return a text that identifies the broker, the same from every host; null if there is none.
 
-    The cluster's own id is shown to administrators and policymakers only. The default name of a cluster is that of its
-    first host, which containers often share, so it is completed with the oldest connection: its time in milliseconds
-    and its client's port. It lasts as long as that connection.
+    The API shows the id of the cluster to administrators and policymakers only. The default name of a cluster is that
+    of its first host, which containers often share. So for other users the name is completed with the oldest
+    connection, its time in milliseconds and the port of its client; the text is stable while that connection lasts.
     """
     name = client.overview.get("cluster_name")
     if client.tags & {"administrator", "policymaker"}:
@@ -165,13 +170,13 @@ def identity(client, entries):
     return "rabbitmq:%s/%s" % (name, hashlib.sha256(repr(min(known)).encode("utf-8")).hexdigest()[:16])
 
 
-def is_ours(entry):
-    """Whether a connection is one of this collection's own."""
+def is_own(entry: ApiEntry) -> bool:
+    """Return whether a connection is one of this collection."""
     return _client_name(entry) == CLIENT_NAME
 
 
-def _amqp(options, deadline, unknown):
-    """The part ``amqp``: can a client log in? ``seconds`` is what connecting and login took."""
+def _amqp(options: Options, deadline: Deadline, unknown: Unknown) -> Part | None:
+    """Return the part ``amqp``: whether a client can log in. ``seconds`` is the time to connect and log in."""
     began = time.monotonic()
     try:
         _rabbitmq_amqp.session(options, deadline)
@@ -179,30 +184,30 @@ def _amqp(options, deadline, unknown):
     except OutOfTime as exc:
         unknown.add("amqp.reachable", exc)
     except CannotConnect as exc:
-        return _not_let_in(exc)
+        return _login_failed(exc)
     except MissingLibrary as exc:
-        unknown.add("amqp.reachable", exc, exc.hint)
+        unknown.add("amqp.reachable", exc)
     return None
 
 
-def _without_management(amqp, exc, unknown):
-    """What is known without the management API: whether the broker lets clients in."""
+def _without_management(amqp: Part | None, exc: CannotConnect, unknown: Unknown) -> Part:
+    """Return the measurement without the management API: whether clients can log in."""
     reachable = None if isinstance(exc, OutOfTime) else False
     management_part = {"reachable": reachable, "seconds": None, "error": error(exc)}
     if amqp is not None and amqp["reachable"]:
         for part in API_PARTS:
-            unknown.add(part, "the management API does not answer: %s" % exc, exc.hint)
+            unknown.add(part, "the management API is not available: %s" % exc, exc.hint)
         return reached(dict(dict.fromkeys(API_PARTS), amqp=amqp, management=management_part), unknown)
     measurement = unreachable(API_PARTS, exc)
     measurement.update(amqp=amqp, management=management_part, unknown=unknown.parts)
     if amqp is not None:
-        # The broker itself is what people ask for; its API is reported beside it.
+        # The broker itself matters more; the failure of the API is in the part ``management``.
         measurement.update(reachable=False, error=amqp["error"])
     return measurement
 
 
-def server(overview):
-    """Who answered."""
+def server(overview: Part) -> Part:
+    """Return the part ``server``: versions and settings."""
     return {
         "version": overview.get("rabbitmq_version") or overview.get("management_version"),
         "erlang_version": overview.get("erlang_version"),
@@ -212,7 +217,7 @@ def server(overview):
     }
 
 
-def listener(entry):
+def listener(entry: ApiEntry) -> Part:
     port = entry.get("port")
     return {
         "node": entry.get("node"),
@@ -222,7 +227,7 @@ def listener(entry):
     }
 
 
-def vhost(entry):
+def vhost(entry: ApiEntry) -> Part:
     states = entry.get("cluster_state")
     states = states if isinstance(states, dict) else {}
     return {
@@ -231,15 +236,15 @@ def vhost(entry):
     }
 
 
-def unroutable(overview):
-    """Messages that reached no queue: dropped, or returned to a publisher that had asked for it (mandatory).
+def unroutable(overview: Part) -> Part:
+    """Return the messages that reached no queue: dropped, or returned to a publisher that requested it (mandatory).
 
-    A broker that keeps rates and tells this user everything has no counter before the first message: that is 0.
+    A broker that keeps rates and shows them to the user has no counter before the first message: that is 0.
     """
     stats = overview.get("message_stats")
     stats = stats if isinstance(stats, dict) else {}
-    tells = overview.get("rates_mode") != "none" and not overview.get("disable_stats") and "listeners" in overview
-    none_yet = 0 if tells else None
+    counted = overview.get("rates_mode") != "none" and not overview.get("disable_stats") and "listeners" in overview
+    none_yet = 0 if counted else None
     return {
         "window_seconds": OVERVIEW["msg_rates_age"],
         "dropped": _recent(stats, "drop_unroutable", none_yet),
@@ -249,19 +254,19 @@ def unroutable(overview):
     }
 
 
-def _recent(stats, name, none_yet):
-    """How far a counter rose over the samples that came with it."""
+def _recent(stats: ApiEntry, name: str, none_yet: int | None) -> int | None:
+    """Return the increase of a counter over its samples."""
     details = stats.get(name + "_details")
     samples = (details.get("samples") if isinstance(details, dict) else None) or []
     counts = [sample["sample"] for sample in samples]
     return max(counts) - min(counts) if counts else none_yet
 
 
-def node(entry, memory_limit_bytes=0):
-    """One node. Its resources are null where it is down, or where the broker keeps no statistics."""
+def node(entry: ApiEntry, memory_limit_bytes: int = 0) -> Part:
+    """Return one node. Its resources are null if it is down, or if the broker keeps no statistics."""
     uptime = entry.get("uptime")
     uptime = uptime / 1000.0 if isinstance(uptime, (int, float)) else None
-    known = dict.fromkeys(("memory", "disk", "files", "sockets", "processes"))
+    known: Part = dict.fromkeys(("memory", "disk", "files", "sockets", "processes"))
     if entry.get("running") and "mem_limit" in entry:
         known = {
             "memory": _memory(entry, uptime, memory_limit_bytes),
@@ -271,7 +276,7 @@ def node(entry, memory_limit_bytes=0):
                 "limit_bytes": _number(entry.get("disk_free_limit")),
             },
             "files": _use(entry.get("fd_used"), entry.get("fd_total")),
-            # RabbitMQ 4 has no limit of its own for sockets.
+            # RabbitMQ 4 has no separate limit for sockets.
             "sockets": _use(entry.get("sockets_used"), entry.get("sockets_total")),
             "processes": _use(entry.get("proc_used"), entry.get("proc_total")),
         }
@@ -288,9 +293,10 @@ def node(entry, memory_limit_bytes=0):
     )
 
 
-def _memory(entry, uptime, limit_bytes):
-    """What the node uses, where it raises its alarm, and what it may really use before the kernel ends it."""
-    limit, source = limit_bytes, "option"
+def _memory(entry: ApiEntry, uptime: float | None, limit_bytes: int) -> Part:
+    """Return the memory in use, the watermark of the alarm, and the limit at which the kernel ends the node."""
+    limit: int | None = limit_bytes
+    source: str | None = "option"
     if not limit:
         limit, source = _rabbitmq_memory.limit_of_node(entry.get("os_pid"), uptime)
     watermark = _number(entry.get("mem_limit"))
@@ -305,27 +311,27 @@ def _memory(entry, uptime, limit_bytes):
     }
 
 
-def _use(used, limit):
-    """Use of something limited; null where there is no limit."""
+def _use(used: Any, limit: Any) -> Part | None:
+    """Return the use of a limited resource; null if there is no limit."""
     used, limit = _number(used), _number(limit)
     return {"used": used, "limit": limit, "ratio": _ratio(used, limit)} if limit else None
 
 
-def _number(value):
-    """A number, or null: a node says ``disk_free_monitoring_disabled`` or ``unknown`` where it does not know."""
+def _number(value: Any) -> Any:
+    """Return a number, or null: a node reports ``disk_free_monitoring_disabled`` or ``unknown`` if there is none."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _ratio(part, whole):
+def _ratio(part: Any, whole: Any) -> float | None:
     part, whole = _number(part), _number(whole)
     return round(part / whole, 4) if part is not None and whole else None
 
 
-def connections(entries, top):
-    """Who is connected: how many, which are held back by an alarm, and which have the most channels."""
+def connections(entries: Iterable[ApiEntry], top: int) -> Part:
+    """Return the part ``connections``: counts, those blocked by an alarm, and those with the most channels."""
     known = [connection(entry) for entry in entries]
     held_back = [entry for entry in known if entry["state"] in HELD_BACK]
-    counts = {}
+    counts: dict[str, int] = {}
     for entry in known:
         counts[entry["state"] or "unknown"] = counts.get(entry["state"] or "unknown", 0) + 1
     return {
@@ -341,14 +347,14 @@ def connections(entries, top):
     }
 
 
-def _client_name(entry):
+def _client_name(entry: ApiEntry) -> Any:
     properties = entry.get("client_properties")
     return entry.get("user_provided_name") or (
         properties.get("connection_name") if isinstance(properties, dict) else None
     )
 
 
-def connection(entry):
+def connection(entry: ApiEntry) -> Part:
     name = _client_name(entry)
     return {
         "name": cut(str(entry.get("name")), 120),
@@ -366,14 +372,14 @@ def connection(entry):
 class _Topology:
     """Exchanges, bindings and policies, read once for the parts that need them."""
 
-    def __init__(self, client, options, unknown):
+    def __init__(self, client: Management, options: Options, unknown: Unknown) -> None:
         self._client = client
         self._top = options["top"]
         self._max_queues = options["max_queues"]
         self._exchanges = _rabbitmq_topology.Exchanges(client, unknown)
         self._policies = client.get("policies")
 
-    def exchanges_without_binding(self):
+    def exchanges_without_binding(self) -> Part:
         found, total, checked = self._exchanges.unbound(self._policies, self._top)
         return {
             "total": len(self._exchanges.by_name),
@@ -382,6 +388,6 @@ class _Topology:
             "without_binding_total": total,
         }
 
-    def dead_letters(self):
-        queues = self._client.remember("queues", lambda: _rabbitmq_queues.read_list(self._client, self._max_queues))
+    def dead_letters(self) -> Part:
+        queues = self._client.cached("queues", lambda: _rabbitmq_queues.read_list(self._client, self._max_queues))
         return _rabbitmq_topology.dead_letters(queues, self._policies, self._exchanges, self._top)

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
+    Deadline,
     MissingLibrary,
     Unknown,
     cut,
@@ -23,13 +25,21 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
     CONNECTION_SPEC,
+    Management,
     ReplyError,
     hint_of,
     management,
-    needs_permissions,
-    needs_tag,
-    started,
+    missing_permissions,
+    missing_tag,
+    start_deadline,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import (
+    Declared,
+    ListedQueue,
+    QueueName,
+    QueueProblem,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ARGUMENT_SPEC = dict(
     CONNECTION_SPEC,
@@ -52,13 +62,29 @@ ARGUMENT_SPEC = dict(
 
 PARTS = ("rates_mode", "totals", "queues", "expected", "hidden_vhosts")
 
-# Queues without statistics are asked for one by one over AMQP (0.5 ms each): a bound for brokers that keep none at all.
+# Queues without statistics are declared one by one over AMQP (0.5 ms each): a bound for brokers that keep none at all.
 MOST_DECLARED = 200
 
+# Items of the part ``queues``, and replies to passive declares.
+Items = Dict[QueueName, Part]
+Replies = Mapping[QueueName, Declared]
 
-def measure(options):
-    """The queues, as documented in the module rabbitmq_queue_state."""
-    deadline = started(options)
+
+class Existence(NamedTuple):
+    """Whether an expected queue exists (null: not known), and the reason and the hint if not."""
+
+    exists: bool | None
+    problem: QueueProblem | None
+    hint: str | None = None
+
+
+# Looks for a queue that was not found: vhost, name, and the problem that AMQP reported or null.
+LookUp = Callable[[str, str, "QueueProblem | None"], Existence]
+
+
+def measure(options: Options) -> Part:
+    """Measure the queues. The module rabbitmq_queue_state documents the result."""
+    deadline = start_deadline(options)
     unknown = Unknown()
     expected = expectations(options)
     try:
@@ -66,43 +92,44 @@ def measure(options):
     except CannotConnect as exc:
         return _by_amqp_alone(options, deadline, expected, None, exc)
     try:
-        listed = client.remember("queues", lambda: _rabbitmq_queues.read_list(client, options["max_queues"]))
+        listed = client.cached("queues", lambda: _rabbitmq_queues.read_list(client, options["max_queues"]))
     except (CannotConnect, ReplyError) as exc:
         return _by_amqp_alone(options, deadline, expected, client.overview, exc)
 
-    looked_at = [
+    selected = [
         queue
         for queue in listed
-        if _rabbitmq_queues.wanted(queue, options["vhosts"], options["include"], options["exclude"])
+        if _rabbitmq_queues.is_selected(queue, options["vhosts"], options["include"], options["exclude"])
     ]
     by_name = {(queue["vhost"], queue["name"]): queue for queue in listed}
-    shown = {(queue["vhost"], queue["name"]): queue for queue in _rabbitmq_queues.worst(looked_at, options["top"])}
+    shown = {
+        (queue["vhost"], queue["name"]): queue for queue in _rabbitmq_queues.select_worst(selected, options["top"])
+    }
     shown.update((name, by_name[name]) for name in expected if name in by_name)
-    items = _details(client, list(shown.values()), options, unknown)
-    _ages(client, items, options["top"], unknown)
+    items = _read_details(client, list(shown.values()), options, unknown)
+    _add_ages(client, items, options["top"], unknown)
 
     vhosts = _Vhosts(client, options, unknown)
     young = [
         name for name, item in items.items() if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
     ][:MOST_DECLARED]
-    # The broker's statistics are up to five seconds old. Of the queues that matter most, the queue itself is asked.
-    asked = _may_be_declared(client, options, items, {**dict.fromkeys(young), **expected})
-    declared, failure = _declare(options, deadline, asked)
+    # The broker's statistics are up to five seconds old. A passive declare of the queues that matter most is exact.
+    declared, failure = _declare(
+        options, deadline, _declarable(client, options, items, {**dict.fromkeys(young), **expected})
+    )
     for name in young:
         if name in declared:
             _add_declared(items, name, declared[name])
     if failure is not None and young:
-        unknown.add("queues.consumers", "queues too young for statistics could not be asked over AMQP: %s" % failure)
-    _sample(options, deadline, items, _may_be_declared(client, options, items, items))
+        unknown.add("queues.consumers", "queues too new for statistics could not be read over AMQP: %s" % failure)
+    _add_growth(options, deadline, items, _declarable(client, options, items, items))
     for item in items.values():
-        _rabbitmq_queues.settle_timeout(item, options["ack_timeout_seconds"])
-    found, not_found = _expected(expected, items, declared, _absent_by_api(client, vhosts, options))
-    for entry in not_found:
-        unknown.add(*entry)
+        _rabbitmq_queues.add_ack_timeout(item, options["ack_timeout_seconds"])
+    found = _expected(expected, items, declared, _look_up_by_api(client, vhosts, options), unknown)
     return reached(
         {
             "rates_mode": client.overview.get("rates_mode"),
-            "totals": totals(looked_at, items, vanished=len(shown) - len(items)),
+            "totals": totals(selected, items, vanished=len(shown) - len(items)),
             "queues": sorted(items.values(), key=lambda item: (-(item["total"] or 0), item["vhost"], item["name"])),
             "expected": found,
             "hidden_vhosts": vhosts.hidden,
@@ -112,36 +139,36 @@ def measure(options):
 
 
 class _Vhosts:
-    """Which vhosts there are, and whose queues the API lists.
+    """The vhosts of the broker, and those whose queues the API lists.
 
-    ``visible`` and ``all`` are sets of names, null where they are not known; ``hidden`` lists ``{"name"}`` of the
-    wanted vhosts whose queues are not shown. Notes that the list of queues lacks theirs.
+    ``visible`` and ``all`` are sets of names, null if they are not known. ``hidden`` lists ``{"name"}`` of the selected
+    vhosts whose queues are not shown; the missing queues are added to ``unknown``.
     """
 
-    def __init__(self, client, options, unknown):
-        self.visible = self.all = self.hidden = None
+    def __init__(self, client: Management, options: Options, unknown: Unknown) -> None:
+        self.visible: set[str] | None = None
+        self.all: set[str] | None = None
+        self.hidden: list[Part] | None = None
+        reason: tuple[Any, str | None]
         try:
             self.visible = _rabbitmq_topology.visible_vhosts(client)
-            if client.monitors:
+            if client.is_monitor:
                 self.all = {entry["name"] for entry in client.get("vhosts", columns="name")}
-                self._find_hidden(options, unknown)
+                selected = self.all.intersection(options["vhosts"]) if options["vhosts"] else self.all
+                hidden = sorted(selected - self.visible)
+                self.hidden = [{"name": name} for name in hidden]
+                if hidden:
+                    unknown.add("queues[...]", *missing_permissions(hidden, options))
                 return
-            why = needs_tag(client, options)
+            reason = missing_tag(client, options)
         except (CannotConnect, ReplyError) as exc:
-            why = exc, hint_of(exc, options)
+            reason = exc, hint_of(exc, options)
         for part in ("queues[...]", "hidden_vhosts"):
-            unknown.add(part, *why)
-
-    def _find_hidden(self, options, unknown):
-        wanted = [name for name in self.all if not options["vhosts"] or name in options["vhosts"]]
-        hidden = sorted(set(wanted) - self.visible)
-        self.hidden = [{"name": name} for name in hidden]
-        if hidden:
-            unknown.add("queues[...]", *needs_permissions(hidden, options))
+            unknown.add(part, *reason)
 
 
-def _may_be_declared(client, options, items, names):
-    """The queues of which a passive declare succeeds: the broker logs an error for each that it rejects."""
+def _declarable(client: Management, options: Options, items: Items, names: Iterable[QueueName]) -> list[QueueName]:
+    """Return the queues of which a passive declare succeeds: the broker logs an error for each that it rejects."""
     open_vhosts = _rabbitmq_topology.open_vhosts(client, options)
     return [
         name
@@ -152,57 +179,58 @@ def _may_be_declared(client, options, items, names):
     ]
 
 
-def expectations(options):
-    """``{(vhost, name): least number of consumers}`` of the queues that must exist."""
+def expectations(options: Options) -> dict[QueueName, int]:
+    """Return ``{(vhost, name): least number of consumers}`` of the queues that must exist."""
     return {
         (options["vhost"] if entry["vhost"] is None else entry["vhost"], entry["name"]): entry["min_consumers"]
         for entry in options["expected_queues"]
     }
 
 
-def totals(looked_at, items, vanished):
-    """Sums over every queue that was looked at, whether it is shown or not."""
-    left_out = [queue for queue in looked_at if (queue["vhost"], queue["name"]) not in items]
+def totals(selected: Sequence[ListedQueue], items: Items, vanished: int) -> Part:
+    """Return sums over all selected queues, whether they are returned or not."""
+    left_out = [queue for queue in selected if (queue["vhost"], queue["name"]) not in items]
     return {
-        "queues": len(looked_at),
-        "ready": sum(queue["ready"] or 0 for queue in looked_at),
-        "unacked": sum(queue["unacked"] or 0 for queue in looked_at),
-        "total": sum(queue["total"] or 0 for queue in looked_at),
-        "out_of_order": sum(1 for queue in looked_at if _rabbitmq_queues.out_of_order(queue)),
+        "queues": len(selected),
+        "ready": sum(queue["ready"] or 0 for queue in selected),
+        "unacked": sum(queue["unacked"] or 0 for queue in selected),
+        "total": sum(queue["total"] or 0 for queue in selected),
+        "out_of_order": sum(1 for queue in selected if _rabbitmq_queues.out_of_order(queue)),
         "left_out": max(0, len(left_out) - vanished),
         "left_out_messages": sum(queue["total"] or 0 for queue in left_out),
         "vanished": vanished,
     }
 
 
-def _details(client, queues, options, unknown):
-    """``{(vhost, name): item}``; a queue that has gone since the list was read is left out."""
+def _read_details(client: Management, queues: Iterable[ListedQueue], options: Options, unknown: Unknown) -> Items:
+    """Return ``{(vhost, name): item}``, without queues that were deleted since the list was read."""
     with_rates = client.overview.get("rates_mode") != "none"
-    items = {}
-    closed_vhosts = {}
+    items: Items = {}
+    # The reason by vhost; for all of them by None.
+    failed: dict[str | None, tuple[Any, ...]] = {}
     for queue in queues:
         name = (queue["vhost"], queue["name"])
         detail = None
         try:
-            if name[0] not in closed_vhosts and None not in closed_vhosts:
+            if name[0] not in failed and None not in failed:
                 detail = client.get(
                     "queues", *name, columns=_rabbitmq_queues.DETAIL_COLUMNS, **_rabbitmq_queues.RATE_SAMPLES
                 )
         except ReplyError as exc:
             if exc.kind == "not_found":
                 continue
-            closed_vhosts[name[0]] = (exc, *needs_permissions([name[0]], options)[1:])
+            failed[name[0]] = (exc, missing_permissions([name[0]], options)[1])
         except CannotConnect as exc:
-            # The broker has stopped answering: no use in waiting for it once per queue.
-            closed_vhosts[None] = (exc,)
-        items[name] = _rabbitmq_queues.described(queue, detail, time.time(), with_rates)
-    for why in closed_vhosts.values():
-        unknown.add("queues.details", *why)
+            # The broker no longer answers: do not wait for it once per queue.
+            failed[None] = (exc,)
+        items[name] = _rabbitmq_queues.describe(queue, detail, time.time(), with_rates)
+    for reason in failed.values():
+        unknown.add("queues.details", *reason)
     return items
 
 
-def _ages(client, items, top, unknown):
-    """Adds how long the oldest unacknowledged message has been out, for the ``top`` queues with the most of them."""
+def _add_ages(client: Management, items: Items, top: int, unknown: Unknown) -> None:
+    """Add the age of the oldest unacknowledged message to the ``top`` queues with the most of them."""
     holding = sorted((item for item in items.values() if item["unacked"]), key=lambda item: -item["unacked"])
     for item in holding[:top]:
         try:
@@ -221,15 +249,17 @@ def _ages(client, items, top, unknown):
                 if age is None or age < seconds - 2 * resolution:
                     break
         except ReplyError:
-            # It has gone meanwhile.
+            # The queue was deleted in the meantime.
             continue
         except CannotConnect as exc:
             unknown.add("queues.unacked_age_seconds", exc)
             return
 
 
-def _declare(options, deadline, names):
-    """``(answers, failure)`` of a passive declare of each queue; the failure where AMQP as a whole is out of reach."""
+def _declare(
+    options: Options, deadline: Deadline, names: Sequence[QueueName]
+) -> tuple[Replies, CannotConnect | MissingLibrary | None]:
+    """Return ``(replies, failure)`` of a passive declare of each queue; the failure if AMQP is not available at all."""
     if not names:
         return {}, None
     try:
@@ -238,15 +268,15 @@ def _declare(options, deadline, names):
         return {}, exc
 
 
-def _add_declared(items, name, answer):
-    if answer["error"] and answer["error"]["kind"] == "not_found":
+def _add_declared(items: Items, name: QueueName, reply: Declared) -> None:
+    if reply["error"] and reply["error"]["kind"] == "not_found":
         del items[name]
         return
-    items[name].update(_rabbitmq_queues.declared_by_amqp(answer))
+    items[name].update(_rabbitmq_queues.fields_of_declare(reply))
 
 
-def _sample(options, deadline, items, names):
-    """Adds growth, from two passive declares, to the queues ``names`` whose growth the API does not know (yet)."""
+def _add_growth(options: Options, deadline: Deadline, items: Items, names: Iterable[QueueName]) -> None:
+    """Add growth, from two passive declares, to the queues whose growth the API does not report (yet)."""
     names = [name for name in names if items[name]["growth_rate"] is None and items[name]["ready"] is not None]
     names = names[:MOST_DECLARED]
     seconds = options["sample_seconds"]
@@ -258,44 +288,48 @@ def _sample(options, deadline, items, names):
     after = _declare(options, deadline, names)[0]
     elapsed = time.monotonic() - began
     for name in names:
-        counts = [answers.get(name, {}).get("ready") for answers in (before, after)]
-        if None not in counts:
-            items[name].update(_rabbitmq_queues.growth(items[name], (counts[1] - counts[0]) / elapsed, "samples"))
+        first, second = (replies[name]["ready"] if name in replies else None for replies in (before, after))
+        if first is not None and second is not None:
+            items[name].update(_rabbitmq_queues.growth(items[name], (second - first) / elapsed, "samples"))
 
 
-def _by_amqp_alone(options, deadline, expected, overview, cause):
-    """Where the list of queues cannot be read: the expected queues by passive declares, and what the API sums up.
+def _by_amqp_alone(
+    options: Options,
+    deadline: Deadline,
+    expected: Mapping[QueueName, int],
+    overview: Part | None,
+    cause: ReplyError | CannotConnect,
+) -> Part:
+    """Return the measurement without the list of queues: the expected queues over AMQP, and the sums of the overview.
 
-    ``overview`` is null where the management API does not answer at all.
+    ``overview`` is null if the management API does not answer at all.
     """
-    answers, failure = _declare(options, deadline, list(expected))
-    if overview is None and not answers:
+    replies, failure = _declare(options, deadline, list(expected))
+    if overview is None and not replies and isinstance(cause, CannotConnect):
         return unreachable(PARTS, cause)
     unknown = Unknown()
-    items = {}
-    for name, answer in answers.items():
-        if not answer["error"] or answer["error"]["kind"] in ("exclusive", "down"):
-            items[name] = _rabbitmq_queues.from_amqp(name[0], name[1], answer)
-            _rabbitmq_queues.settle_timeout(items[name], options["ack_timeout_seconds"])
-    _sample(options, deadline, items, list(items))
-    parts = dict.fromkeys(PARTS)
+    items: Items = {}
+    for name, reply in replies.items():
+        if not reply["error"] or reply["error"]["kind"] in ("exclusive", "down"):
+            items[name] = _rabbitmq_queues.from_amqp(name[0], name[1], reply)
+            _rabbitmq_queues.add_ack_timeout(items[name], options["ack_timeout_seconds"])
+    _add_growth(options, deadline, items, items)
+    parts: Part = dict.fromkeys(PARTS)
     parts["queues"] = list(items.values()) or None
     if overview is not None:
         parts.update(rates_mode=overview.get("rates_mode"), totals=totals_of_overview(overview, len(items)))
-    why, hint = "the list of queues cannot be read: %s" % cause, hint_of(cause, options)
-    parts["expected"], not_found = _expected(expected, items, answers, _absent_by_amqp(options, failure))
-    for entry in not_found:
-        unknown.add(*entry)
+    reason, hint = "the list of queues cannot be read: %s" % cause, hint_of(cause, options)
+    parts["expected"] = _expected(expected, items, replies, _look_up_by_amqp(options, failure), unknown)
     if items:
-        unknown.add("queues[...]", "only the expected queues are known, by AMQP; %s" % why, hint)
+        unknown.add("queues[...]", "only the expected queues are known, over AMQP; %s" % reason, hint)
     for part in ("queues", "rates_mode", "totals", "hidden_vhosts"):
         if parts[part] is None:
-            unknown.add(part, why, hint)
+            unknown.add(part, reason, hint)
     return reached(parts, unknown)
 
 
-def totals_of_overview(overview, shown):
-    """The broker's own sums, or null where it does not tell them."""
+def totals_of_overview(overview: Part, shown: int) -> Part | None:
+    """Return the broker's own sums, or null if it does not report them."""
     objects, messages = overview.get("object_totals") or {}, overview.get("queue_totals") or {}
     if "queues" not in objects:
         return None
@@ -311,75 +345,75 @@ def totals_of_overview(overview, shown):
     }
 
 
-def _expected(expected, items, declared, absent):
-    """What became of the queues that must exist, and why that of some is not known.
-
-    ``absent(vhost, name, problem)`` says of a queue that was not found ``(exists, problem, hint)``. Returns
-    ``(result, unknown)``: the part ``expected``, and ``(part, reason, hint)`` of each whose ``exists`` is null.
-    """
-    result, unknown = [], []
+def _expected(
+    expected: Mapping[QueueName, int], items: Items, declared: Replies, look_up: LookUp, unknown: Unknown
+) -> list[Part]:
+    """Return the part ``expected``. Queues of which it is not known whether they exist are added to ``unknown``."""
+    result = []
     for (vhost, name), min_consumers in expected.items():
         item = items.get((vhost, name))
-        answer = declared.get((vhost, name)) or {}
-        problem = answer.get("error")
-        now = answer if answer and not problem else item
-        exists, hint = item is not None or None, None
+        reply = declared.get((vhost, name))
+        problem = reply["error"] if reply else None
+        now: Any = reply if reply and not problem else item
         if problem and problem["kind"] in ("not_found", "no_such_vhost"):
-            exists = False
+            found = Existence(False, problem)
         elif problem and problem["kind"] == "exclusive":
-            exists = True
+            found = Existence(True, problem)
         elif item is None:
-            exists, problem, hint = absent(vhost, name, problem)
+            found = look_up(vhost, name, problem)
         else:
-            # The API has told what AMQP may not.
-            problem = None
-        if exists is None:
-            unknown.append(("expected.%s %s" % (vhost, name), problem["message"], hint))
+            # The API lists it, whatever AMQP reports.
+            found = Existence(True, None)
+        if found.exists is None and found.problem:
+            unknown.add("expected.%s %s" % (vhost, name), found.problem["message"], found.hint)
         result.append(
             {
                 "vhost": vhost,
                 "name": name,
-                "exists": exists,
+                "exists": found.exists,
                 "ready": now and now["ready"],
                 "consumers": now and now["consumers"],
                 "min_consumers": min_consumers,
-                "error": problem,
+                "error": found.problem,
             }
         )
-    return result, unknown
+    return result
 
 
-def _absent_by_api(client, vhosts, options):
-    """Of a queue that is not in the list: whether it is missing. Asked once more, as it may be new."""
+def _look_up_by_api(client: Management, vhosts: _Vhosts, options: Options) -> LookUp:
+    """Return how to look for a queue that is not in the list: one more request, as it may be new."""
 
-    def absent(vhost, name, problem):
+    def look_up(vhost: str, name: str, _problem: QueueProblem | None) -> Existence:
         if vhosts.all is not None and vhost not in vhosts.all:
-            return False, _problem("no_such_vhost", "there is no vhost %s" % vhost), None
+            return Existence(False, _queue_problem("no_such_vhost", "there is no vhost %s" % vhost))
         if vhosts.visible is not None and vhost not in vhosts.visible:
-            why, hint = needs_permissions([vhost], options)
-            return None, _problem("permission", why), hint
+            reason, hint = missing_permissions([vhost], options)
+            return Existence(None, _queue_problem("permission", reason), hint)
         try:
             client.get("queues", vhost, name, disable_stats="true", columns="name")
-            return True, None, None
+            return Existence(True, None)
         except ReplyError as exc:
-            missing = exc.kind == "not_found"
-            return False if missing else None, _problem(exc.kind, exc), hint_of(exc, options)
+            exists = False if exc.kind == "not_found" else None
+            return Existence(exists, _queue_problem(exc.kind, exc), hint_of(exc, options))
         except CannotConnect as exc:
-            return None, _problem(exc.kind, exc), exc.hint
+            return Existence(None, _queue_problem(exc.kind, exc), exc.hint)
 
-    return absent
+    return look_up
 
 
-def _absent_by_amqp(options, failure):
-    """Of a queue that AMQP does not tell of: why."""
+def _look_up_by_amqp(options: Options, failure: CannotConnect | MissingLibrary | None) -> LookUp:
+    """Return how to explain that AMQP does not report a queue."""
 
-    def absent(vhost, _name, problem):
+    def look_up(vhost: str, _name: str, problem: QueueProblem | None) -> Existence:
         if problem:
-            return None, problem, needs_permissions([vhost], options)[1] if problem["kind"] == "permission" else None
-        return None, _problem(getattr(failure, "kind", "failed"), failure), getattr(failure, "hint", None)
+            hint = missing_permissions([vhost], options)[1] if problem["kind"] == "permission" else None
+            return Existence(None, problem, hint)
+        return Existence(
+            None, _queue_problem(getattr(failure, "kind", "failed"), failure), getattr(failure, "hint", None)
+        )
 
-    return absent
+    return look_up
 
 
-def _problem(kind, message):
+def _queue_problem(kind: str, message: object) -> QueueProblem:
     return {"kind": kind, "message": cut(str(message), 300)}

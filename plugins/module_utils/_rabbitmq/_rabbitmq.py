@@ -2,23 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How this collection talks to RabbitMQ's management API: options, one keep-alive connection, failures by kind.
+"""Client of RabbitMQ's management API: options, one keep-alive connection, failures by kind.
 
-Only the standard library is needed. Private to this collection.
+Needs only the standard library. Private to this collection.
 """
 
 from __future__ import annotations
 
 import base64
-import errno
 import http.client
 import json
 import re
-import socket
 import ssl
+from typing import Any, Callable, Iterable, NamedTuple
 from urllib.parse import quote, urlencode
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end, _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, remaining_timeout
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -28,8 +27,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     cut,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-CONNECTION_SPEC = {
+CONNECTION_SPEC: dict[str, dict[str, Any]] = {
     "login_host": {"type": "str", "default": "localhost"},
     "login_port": {"type": "int", "default": 15672},
     "login_user": {"type": "str", "default": "guest"},
@@ -48,48 +48,115 @@ CONNECTION_SPEC = {
     "max_queues": {"type": "int", "default": 20000},
 }
 
-# The name of our connections. They are left out of every list and count.
+# The name of this collection's connections. They are left out of every list and count.
 CLIENT_NAME = "tracktion-ops"
 
-# That a service did not answer within less than this, or than ``timeout``, says nothing about the service.
-LEAST_SECONDS = 1.0
+# A user with one of these tags sees the nodes, all connections and the names of all vhosts.
+MONITOR_TAGS = ("monitoring", "administrator")
 
-# With one of these tags a user sees the nodes, all connections and the names of all vhosts.
-SEES_ALL = ("monitoring", "administrator")
-
-# The list of 100,000 queues with the columns we ask for is about 10 MiB. A reply beyond this bound is cut off unread.
+# The list of 100,000 queues with the requested columns is about 10 MiB. A longer reply is not read to its end.
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 
-# The overview, with what the server remembers of unroutable messages (5 minutes: the window of the usual alert rule).
-OVERVIEW = {
+# The overview, with the counters of unroutable messages (5 minutes: the window of the usual alert rule).
+OVERVIEW: dict[str, Any] = {
     "msg_rates_age": 300,
     "msg_rates_incr": 10,
     "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,"
     "message_stats,object_totals,queue_totals",
 }
 
+ENABLE_PLUGIN = "Enable its plugin: `rabbitmq-plugins enable rabbitmq_management`."
+_TLS_FILES = "ca_cert, client_cert and validate_certs"
+API = _failures.Service(
+    name="RabbitMQ's management API",
+    address="login_host and login_port",
+    credentials="login_user and login_password",
+    tls="login_port, login_protocol, " + _TLS_FILES,
+    start=ENABLE_PLUGIN,
+)
+AMQP = _failures.Service(
+    name="RabbitMQ",
+    address="login_host and amqp_port",
+    credentials="login_user and login_password",
+    tls="amqp_port, amqp_tls, " + _TLS_FILES,
+)
+
+
+class Kind(NamedTuple):
+    """What a kind of failure means, and its hint with the placeholders of ``hint_for()``."""
+
+    meaning: str
+    hint: str
+
+
+# Kinds that only RabbitMQ has, and those of ``_failures.KINDS`` that have a hint of their own here.
+KINDS = {
+    "authentication": Kind(
+        "the user or the password is wrong",
+        _failures.hint("authentication", API) + " List the users: `rabbitmqctl list_users`.",
+    ),
+    "permission": Kind(
+        "the user lacks the tag monitoring",
+        "Give the user the tag: `%(rabbitmqctl)s set_user_tags -- %(user)s%(tags)s monitoring`",
+    ),
+    "loopback_only": Kind(
+        "the user may log in from the machine of the broker only",
+        "Create another user and set login_user: guest can log in from the machine of the broker only.",
+    ),
+    "protocol": Kind(
+        "the reply is not one of the management API",
+        "Correct login_host and login_port: the management API listens at port 15672 by default.",
+    ),
+    "too_large": Kind(
+        "the reply is larger than any of the management API",
+        "Correct login_host and login_port: the management API does not send such a reply.",
+    ),
+    "failed": Kind("the API failed (HTTP 5xx)", "Read the log of RabbitMQ: it may be starting."),
+    "too_many": Kind("the broker has more than max_queues queues", "Raise max_queues, and timeout and deadline too."),
+    "no_such_vhost": Kind("the vhost does not exist", "Correct vhost. List the vhosts: `rabbitmqctl list_vhosts`."),
+    "vhost_down": Kind(
+        "the vhost does not run",
+        "Read the log of RabbitMQ, then restart the vhost: `%(rabbitmqctl)s restart_vhost --vhost=%(vhost)s`",
+    ),
+    "not_found": Kind("the queue does not exist", "Correct name and vhost."),
+    "exclusive": Kind(
+        "the queue belongs to the connection that declared it",
+        "Leave the queue to its owner: no other connection can use an exclusive queue.",
+    ),
+    "down": Kind("the node that holds the queue is down", "Start the node that holds the queue."),
+    "precondition_failed": Kind("the queue has other properties", "Read the log of RabbitMQ."),
+    "not_supported": Kind(
+        "the type of the queue does not support the operation",
+        "Set a retention (x-max-age) instead: a stream keeps its messages.",
+    ),
+    "blocked": Kind("an alarm blocks publishers", "Clear the memory or disk alarm first: `rabbitmqctl status`."),
+    "rejected": Kind("the queue rejected a message", "Check max-length and overflow of the queue."),
+}
+
 
 class ReplyError(Exception):
-    """The API answered one request with something other than the data asked for. ``kind`` is a stable word."""
+    """The API replied to one request with something other than the data. ``kind`` is a key of ``KINDS``."""
 
-    def __init__(self, kind, message):
+    def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
 
 class Management:
-    """A keep-alive connection to the management API, every read of which is held to a deadline.
+    """A keep-alive connection to the management API; the deadline bounds every read.
 
-    ``get()`` raises CannotConnect where the server does not answer (in time), ReplyError where it refuses the request.
+    ``overview`` is the reply to /api/overview, ``tags`` are those of the user; ``management()`` fills both.
     """
 
-    def __init__(self, options):
+    def __init__(self, options: Options) -> None:
         self.options = options
-        self._connection = None
-        self._patient = False
-        self._remembered = {}
-        self.deadline = None
-        self.tags = frozenset()
+        self.overview: Part = {}
+        self.tags: frozenset[str] = frozenset()
+        self.deadline = Deadline(0.0)
+        self._connection: _BoundedConnection | None = None
+        # Whether the deadline alone bounds the request.
+        self._long = False
+        self._cache: dict[str, Any] = {}
         credentials = "%s:%s" % (options["login_user"] or "", options["login_password"] or "")
         self._headers = {
             "Accept": "application/json",
@@ -97,25 +164,27 @@ class Management:
             "Authorization": "Basic " + base64.b64encode(credentials.encode("utf-8")).decode("ascii"),
         }
 
-    def remaining_timeout(self):
-        """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
-        return remaining_timeout(self.deadline, None if self._patient else self.options["timeout"])
+    def remaining_timeout(self) -> float:
+        """Return the seconds for the next connect, write or read. Raise socket.timeout if none are left."""
+        return remaining_timeout(self.deadline, None if self._long else self.options["timeout"])
 
     @property
-    def monitors(self):
-        """Whether the user sees what belongs to the whole broker, and not only its own vhosts and connections."""
-        return not self.tags.isdisjoint(SEES_ALL)
+    def is_monitor(self) -> bool:
+        """Whether the user sees the whole broker, and not only its own vhosts and connections."""
+        return not self.tags.isdisjoint(MONITOR_TAGS)
 
     @property
-    def administers(self):
+    def is_administrator(self) -> bool:
         """Whether the user sees everything in every vhost, whatever its permissions."""
         return "administrator" in self.tags
 
-    def get(self, *path, **query):
-        """The JSON reply to ``GET /api/<path>``; every element of ``path`` is percent-encoded."""
-        granted = self.deadline.remaining()
-        if granted <= 0:
-            raise OutOfTime(granted)
+    def get(self, *path: str, **query: Any) -> Any:
+        """Return the JSON reply to ``GET /api/<path>``; every element of ``path`` is percent-encoded.
+
+        Raise CannotConnect if the server does not answer in time, ReplyError if it rejects the request.
+        """
+        too_short = self.deadline.too_short(self.options["timeout"])
+        left = self.deadline.step()
         target = "/api/" + "/".join(quote(element, safe="") for element in path)
         if query:
             target += "?" + urlencode(query)
@@ -123,63 +192,57 @@ class Management:
             return self._exchange(target)
         except ReplyError as exc:
             if exc.kind == "too_large":
-                # What has not been read would be taken for the next reply.
+                # The unread rest would be taken for the next reply.
                 self.close()
             raise
-        except OutOfTime:
-            self.close()
-            raise
         except (OSError, http.client.HTTPException) as exc:
+            connected = self._connection is not None and self._connection.connected
             self.close()
-            if is_timeout(exc) and granted < fair_seconds(self.options):
-                raise OutOfTime(granted)
-            raise explain(exc, self.options)
+            if too_short and is_timeout(exc):
+                raise OutOfTime(left)
+            raise connection_failure(exc, self.options, connected=connected)
 
-    def get_long(self, *path, **query):
-        """As get(), for the lists that take a big broker seconds: only the deadline bounds it."""
-        self._patient = True
+    def get_long(self, *path: str, **query: Any) -> Any:
+        """Return the same as ``get()``, bounded by the deadline only: some lists take a big broker seconds."""
+        self._long = True
         try:
             return self.get(*path, **query)
         finally:
-            self._patient = False
+            self._long = False
 
-    def remember(self, name, read):
-        """What ``read()`` returned the first time: the modules of one area look at the same list of queues."""
-        if name not in self._remembered:
-            self._remembered[name] = read()
-        return self._remembered[name]
+    def cached(self, name: str, read: Callable[[], Any]) -> Any:
+        """Return what ``read()`` returned the first time: the modules of one area use the same list of queues."""
+        if name not in self._cache:
+            self._cache[name] = read()
+        return self._cache[name]
 
-    def forget(self):
-        """Read anew from here on."""
-        self._remembered.clear()
-
-    def close(self):
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _exchange(self, target):
-        # A server may close an idle connection at any time; only a connection that has served before is tried twice.
-        for attempt in (1, 2):
+    def _exchange(self, target: str) -> Any:
+        # A server may close an idle connection at any time; only a reused connection is tried twice.
+        while True:
             reused = self._connection is not None
-            if not reused:
-                self._connection = _connection(self.options, self)
+            connection = self._connection = self._connection or _connection(self.options, self.remaining_timeout)
             try:
-                self._connection.request("GET", target, headers=self._headers)
-                response = self._connection.getresponse()
+                connection.request("GET", target, headers=self._headers)
+                response = connection.getresponse()
                 break
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-                self.close()
-                if not reused or attempt == 2:
+                if not reused:
                     raise
+                self.close()
         body = response.read(MAX_REPLY_BYTES + 1)
         if len(body) > MAX_REPLY_BYTES:
             raise ReplyError("too_large", "the reply is larger than %d bytes" % MAX_REPLY_BYTES)
-        return _decoded(response, body)
+        return _decode(response, body)
 
 
-def _decoded(response, body):
-    """The JSON of a reply; raises ReplyError for every status but 200."""
+def _decode(response: Any, body: bytes) -> Any:
+    """Return the JSON of a reply. Raise ReplyError for every status but 200."""
     try:
         reply = json.loads(body.decode("utf-8"))
     except ValueError:
@@ -187,50 +250,52 @@ def _decoded(response, body):
     if response.status == 200 and reply is not None:
         return reply
     reason = reply.get("reason") if isinstance(reply, dict) else None
-    said = cut("HTTP %d: %s" % (response.status, reason or response.reason or "no reason given"), 300)
+    message = cut("HTTP %d: %s" % (response.status, reason or response.reason or "no reason given"), 300)
     if response.status == 404 and isinstance(reply, dict):
-        raise ReplyError("not_found", said)
+        raise ReplyError("not_found", message)
     if response.status in (401, 403):
         if reason and "localhost" in str(reason):
-            raise ReplyError("loopback_only", said)
+            raise ReplyError("loopback_only", message)
         # Wrong credentials: "Not_Authorized" (4.0) or "Login failed" (3.10). A user who may log in but lacks a tag or a
         # right: "Not management user", "Not monitor user", "User not authorised to access virtual host".
-        raise ReplyError("permission" if str(reason).startswith(("Not ", "User ")) else "authentication", said)
+        raise ReplyError("permission" if str(reason).startswith(("Not ", "User ")) else "authentication", message)
     if response.status >= 500:
-        raise ReplyError("server_error", said)
-    raise ReplyError("protocol", said + " (is this RabbitMQ's management API?)")
+        raise ReplyError("failed", message)
+    raise ReplyError("protocol", message + " (not a reply of RabbitMQ's management API)")
 
 
-def _connection(options, owner):
+class _BoundedConnection(http.client.HTTPConnection):
+    """An HTTP connection whose connect, writes and reads each get what is left of the deadline."""
+
+    remaining_timeout: Callable[[], float]
+    # Whether TCP is connected, perhaps without TLS yet.
+    connected = False
+
+    def connect(self) -> None:
+        self.timeout = self.remaining_timeout()
+        try:
+            super().connect()
+        finally:
+            self.connected = self.sock is not None
+        self.sock = BoundedSocket(self.sock, self.remaining_timeout)
+
+
+class _BoundedTLSConnection(_BoundedConnection, http.client.HTTPSConnection):
+    pass
+
+
+def _connection(options: Options, remaining: Callable[[], float]) -> _BoundedConnection:
+    host, port = options["login_host"], options["login_port"]
     if options["login_protocol"] == "https":
-        connection = _BoundedHTTPSConnection(options["login_host"], options["login_port"], context=tls_context(options))
+        connection: _BoundedConnection = _BoundedTLSConnection(host, port, context=tls_context(options))
     else:
-        connection = _BoundedHTTPConnection(options["login_host"], options["login_port"])
-    connection.owner = owner
+        connection = _BoundedConnection(host, port)
+    connection.remaining_timeout = remaining
     return connection
 
 
-class _Bounded:
-    """An HTTP connection whose connect, writes and reads each get what is left of the deadline."""
-
-    owner = None
-
-    def connect(self):
-        self.timeout = self.owner.remaining_timeout()
-        super().connect()
-        self.sock = BoundedSocket(self.sock, self.owner.remaining_timeout)
-
-
-class _BoundedHTTPConnection(_Bounded, http.client.HTTPConnection):
-    pass
-
-
-class _BoundedHTTPSConnection(_Bounded, http.client.HTTPSConnection):
-    pass
-
-
-def tls_context(options):
-    """The TLS context of both protocols, from ca_cert, client_cert, client_key and validate_certs."""
+def tls_context(options: Options) -> ssl.SSLContext:
+    """Return the TLS context for both protocols, from ca_cert, client_cert, client_key and validate_certs."""
     try:
         context = ssl.create_default_context(cafile=options["ca_cert"])
         if not options["validate_certs"]:
@@ -240,98 +305,75 @@ def tls_context(options):
             context.load_cert_chain(options["client_cert"], options["client_key"])
     except (OSError, ssl.SSLError) as exc:
         raise BadOption(
-            "ca_cert, client_cert or client_key cannot be loaded: %s" % exc, hint="name files that the host can read"
+            "ca_cert, client_cert or client_key cannot be loaded: %s" % exc,
+            hint="Name files that the user of this task can read.",
         )
     return context
 
 
-def is_timeout(exc):
-    """Whether an exception means that nothing came in time."""
-    return isinstance(exc, (socket.timeout, TimeoutError)) or getattr(exc, "errno", None) == errno.ETIMEDOUT
+def is_timeout(exc: BaseException) -> bool:
+    """Return whether an error of a socket means that a time limit was reached."""
+    return _failures.of_os_error(exc) == "timeout"
 
 
-def fair_seconds(options):
-    """Seconds that a step must have been granted for its timeout to say something about the service."""
-    return min(LEAST_SECONDS, options["timeout"])
+def connection_failure(
+    exc: BaseException, options: Options, amqp: bool = False, connected: bool = False
+) -> CannotConnect:
+    """Return the failure for an error of the network, of TLS or of HTTP.
+
+    ``connected`` says whether TCP was connected, which tells a timeout of the answer from one of the connection.
+    """
+    service, name = (AMQP, "RabbitMQ") if amqp else (API, "the management API")
+    where = "%s port %d" % (options["login_host"], options["amqp_port" if amqp else "login_port"])
+    kind = _failures.of_os_error(exc)
+    if kind == "timeout" and connected:
+        kind = "no_answer"
+    elif kind == "permission":
+        # A rule of the local firewall, not a right of the account.
+        kind = "failed"
+    elif isinstance(exc, http.client.IncompleteRead):
+        kind = "closed"
+    elif isinstance(exc, http.client.HTTPException) and kind == "failed":
+        kind = "protocol"
+    limits = "(timeout %g s, deadline %g s)" % (options["timeout"], options["deadline"])
+    messages = {
+        "name_resolution": "cannot resolve %s: %s" % (options["login_host"], getattr(exc, "strerror", None) or exc),
+        "certificate": "TLS with %s failed: %s" % (where, getattr(exc, "reason", None) or exc),
+        "tls": "TLS with %s failed: %s" % (where, getattr(exc, "reason", None) or exc),
+        "timeout": "cannot connect to %s in time %s" % (where, limits),
+        "no_answer": "%s at %s did not answer in time %s" % (name, where, limits),
+        "refused": "connection refused: nothing listens at %s" % where,
+        "closed": "%s at %s closed the connection" % (name, where),
+        "protocol": "the reply from %s is not HTTP: %s" % (where, cut(str(exc), 80)),
+    }
+    more = ""
+    if kind in ("no_answer", "closed", "failed"):
+        more = "If another service listens there, correct %s." % service.address
+        if kind == "closed" and not amqp:
+            # A port that Docker publishes is open as long as the container runs, whether or not the plugin is enabled.
+            more = "%s %s" % (ENABLE_PLUGIN, more)
+    return _failures.failure(kind, messages.get(kind, "cannot connect to %s: %s" % (where, exc)), service, more)
 
 
-def explain(exc, options, port_option="login_port"):
-    """The CannotConnect for a failure on the wire: what happened, which options to look at, the next step."""
-    where = "%s port %d" % (options["login_host"], options[port_option])
-    amqp = port_option == "amqp_port"
-    service = "AMQP" if amqp else "the management API"
-    serve = "is the broker up?" if amqp else "is its plugin on (`rabbitmq-plugins enable rabbitmq_management`)?"
-
-    def cannot(kind, message, hint):
-        return CannotConnect(kind, message, hint)
-
-    if isinstance(exc, socket.gaierror):
-        return cannot(
-            "name_resolution",
-            "login_host %s cannot be resolved: %s" % (options["login_host"], exc.strerror),
-            "check login_host",
-        )
-    if isinstance(exc, ssl.SSLError):
-        tls = "amqp_tls" if amqp else "login_protocol"
-        return cannot(
-            "tls",
-            "TLS with %s failed: %s" % (where, getattr(exc, "reason", None) or exc),
-            "check %s and %s, ca_cert (which must name the server's CA), client_cert and validate_certs"
-            % (port_option, tls),
-        )
-    if is_timeout(exc):
-        return cannot(
-            "timeout",
-            "%s at %s did not answer in time (timeout %g s, deadline %g s)"
-            % (service, where, options["timeout"], options["deadline"]),
-            "check login_host and %s, packet filters, and whether the broker hangs or is starting" % port_option,
-        )
-    if isinstance(exc, ConnectionRefusedError):
-        return cannot("refused", "nothing listens at %s" % where, "check login_host and %s; %s" % (port_option, serve))
-    if isinstance(exc, (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead)):
-        return cannot(
-            "closed",
-            "%s at %s closed the connection" % (service, where),
-            # A port that Docker publishes is open as long as the container runs, whatever runs in it.
-            "check %s; %s It may be starting or stopping: look at the broker's log" % (port_option, serve),
-        )
-    if isinstance(exc, http.client.HTTPException):
-        return cannot(
-            "protocol",
-            "%s does not speak HTTP: %s" % (where, cut(str(exc), 80)),
-            "check login_port (the management API listens at 15672) and login_protocol",
-        )
-    return cannot(
-        "unreachable", "%s cannot be reached: %s" % (where, exc), "check login_host, routes and packet filters"
-    )
-
-
-_CURES = {
-    "authentication": "Check login_user and login_password; the users are listed by `rabbitmqctl list_users`",
-    "loopback_only": "Create another user and set login_user: guest may log in from the broker's own machine only",
-    "permission": "Give the user the tag: `%(rabbitmqctl)s set_user_tags -- %(user)s%(tags)s monitoring`",
-    "server_error": "Look at the broker's log; it may be starting",
-    "protocol": "Check login_host and login_port (the management API listens at 15672)",
-    "too_large": "Check login_port: this is not RabbitMQ's management API",
-    "not_found": "Check login_port: this is not RabbitMQ's management API",
-    "too_many": "Raise max_queues, and timeout and deadline with it",
-}
-
-
-def hint_for(kind, options, tags=()):
-    """The hint for a kind of failure. ``tags`` are those that the user has, which a new list of tags must keep."""
-    kept = "".join(" " + shell_quote(tag) for tag in sorted(tags))
+def hint_for(kind: str, options: Options, tags: Iterable[str] = (), vhost: str = "") -> str:
+    """Return the hint for a key of ``KINDS``. ``tags`` are those of the user, which a new list of tags must keep."""
     user = options["login_user"] or ""
-    return _CURES[kind] % {"rabbitmqctl": rabbitmqctl(user, *tags), "user": shell_quote(user), "tags": kept}
+    values = {
+        "rabbitmqctl": rabbitmqctl(vhost) if kind == "vhost_down" else rabbitmqctl(user, *tags),
+        "user": shell_quote(user),
+        "tags": "".join(" " + shell_quote(tag) for tag in sorted(tags)),
+        "vhost": shell_quote(vhost),
+    }
+    return KINDS[kind].hint % values
 
 
-def hint_of(exc, options):
-    """The hint for a failed request, or null."""
+def hint_of(exc: ReplyError | CannotConnect, options: Options) -> str | None:
+    """Return the hint for a failed request, or null."""
     return hint_for(exc.kind, options) if isinstance(exc, ReplyError) else exc.hint
 
 
-def needs_tag(client, options):
-    """``(reason, hint)`` for what only a user with the tag ``monitoring`` is told."""
+def missing_tag(client: Management, options: Options) -> tuple[str, str]:
+    """Return ``(reason, hint)`` for what the API shows to users with the tag ``monitoring`` only."""
     tags = ", ".join(sorted(client.tags)) or "none"
     return (
         "the user %s does not have the tag monitoring (its tags: %s)" % (options["login_user"], tags),
@@ -339,45 +381,45 @@ def needs_tag(client, options):
     )
 
 
-# What a shell evaluates between double quotes, and what the script above loses.
+# What a shell evaluates between double quotes, and the newline, which rabbitmqctl's script loses.
 EVALUATED = re.compile(r"[$`\\\n]")
 # Vhosts named in one hint.
 MOST_NAMED = 5
 
 
-def needs_permissions(vhosts, options):
-    """``(reason, hint)`` for what is hidden in these vhosts. Permissions that match nothing are enough to look."""
-    named = ["`%s`" % grant(vhost, options) for vhost in vhosts[:MOST_NAMED]]
-    more = len(vhosts) - len(named)
+def missing_permissions(vhosts: list[str], options: Options) -> tuple[str, str]:
+    """Return ``(reason, hint)`` for what is hidden in these vhosts. Permissions that match nothing are enough."""
+    commands = ["`%s`" % grant_command(vhost, options) for vhost in vhosts[:MOST_NAMED]]
+    more = len(vhosts) - len(commands)
     names = ", ".join(cut(vhost, 40) for vhost in vhosts[:MOST_NAMED]) + (" and %d more" % more if more else "")
     return (
         "the user %s has no permissions in vhost %s" % (options["login_user"], names),
         "Grant permissions that match nothing: %s%s"
-        % (", ".join(named), ", and so on for %d more vhosts" % more if more else ""),
+        % (", ".join(commands), ", and the same for %d more vhosts" % more if more else ""),
     )
 
 
-def grant(vhost, options):
-    """The command that lets the user look into a vhost and change nothing there."""
+def grant_command(vhost: str, options: Options) -> str:
+    """Return the command that lets the user read a vhost and change nothing there."""
     user = options["login_user"] or ""
     words = (rabbitmqctl(vhost, user), shell_quote(vhost), shell_quote(user))
     return "%s set_permissions --vhost=%s -- %s '^$' '^$' '^$'" % words
 
 
-def rabbitmqctl(*names):
-    """How to call rabbitmqctl with these names among its arguments.
+def rabbitmqctl(*names: str) -> str:
+    """Return how to call rabbitmqctl with these names among its arguments.
 
-    As root, the script of Debian's and RabbitMQ's packages hands them to a second shell, between double quotes.
+    As root, the script of Debian's and RabbitMQ's packages passes them to a second shell, between double quotes.
     """
     return "runuser -u rabbitmq -- rabbitmqctl" if any(EVALUATED.search(name) for name in names) else "rabbitmqctl"
 
 
-# A process measures one area: its modules share the connection, or the news that there is none.
-_sessions = {}
+# One process measures one area: its modules share the connection, or the failure to connect.
+_sessions: dict[tuple[Any, ...], Management | CannotConnect] = {}
 
 
-def management(options, deadline):
-    """The connected client of these options, its ``overview`` read. Raises CannotConnect, also when asked again."""
+def management(options: Options, deadline: Deadline) -> Management:
+    """Return the connected client for these options. Raise CannotConnect, also again on the next call."""
     key = tuple(
         sorted((name, options[name]) for name in CONNECTION_SPEC if name not in ("deadline", "top", "max_queues"))
     )
@@ -392,7 +434,7 @@ def management(options, deadline):
     return known
 
 
-def _connect(options, deadline):
+def _connect(options: Options, deadline: Deadline) -> Management | CannotConnect:
     client = Management(options)
     client.deadline = deadline
     _at_end.at_end(client.close)
@@ -403,38 +445,39 @@ def _connect(options, deadline):
         client.tags = _tags(client.get("whoami"))
         return client
     except ReplyError as exc:
+        kind = "protocol" if exc.kind == "not_found" else exc.kind
         return CannotConnect(
-            exc.kind,
+            kind,
             "the management API at %s port %d: %s" % (options["login_host"], options["login_port"], exc),
-            hint_of(exc, options),
+            hint_for(kind, options),
         )
     except CannotConnect as exc:
         return exc
 
 
-def _tags(reply):
-    """The tags in the reply to /api/whoami: a list, or a text with commas before RabbitMQ 3.9."""
+def _tags(reply: Any) -> frozenset[str]:
+    """Return the tags in the reply to /api/whoami: a list, or a text with commas before RabbitMQ 3.9."""
     tags = reply.get("tags") if isinstance(reply, dict) else None
     if isinstance(tags, str):
         tags = tags.split(",")
     return frozenset(str(tag) for tag in tags or () if tag)
 
 
-def check_options(options):
-    """Options that no type can check. Raises BadOption naming the option."""
+def check_options(options: Options) -> None:
+    """Check what no type can check. Raise BadOption, whose message begins with the name of the option."""
     for name in ("timeout", "deadline"):
         if not options[name] > 0:
-            raise BadOption("%s: must be above 0 seconds, got %s" % (name, options[name]), hint="set %s" % name)
+            raise BadOption("%s: must be above 0 seconds, got %s" % (name, options[name]), hint="Set %s." % name)
     if options["top"] < 1:
-        raise BadOption("top: must be at least 1, got %s" % options["top"], hint="set top")
+        raise BadOption("top: must be at least 1, got %s" % options["top"], hint="Set top.")
     for name in ("login_port", "amqp_port"):
         if not 0 < options[name] < 65536:
-            raise BadOption("%s: must be a port number, got %s" % (name, options[name]), hint="set %s" % name)
+            raise BadOption("%s: must be a port number, got %s" % (name, options[name]), hint="Set %s." % name)
     if options["client_key"] and not options["client_cert"]:
-        raise BadOption("client_key: needs client_cert", hint="set client_cert")
+        raise BadOption("client_key: needs client_cert", hint="Set client_cert.")
 
 
-def started(options):
-    """The deadline of a measurement that starts now, its options checked."""
+def start_deadline(options: Options) -> Deadline:
+    """Check the options and return the deadline of a measurement that starts now."""
     check_options(options)
     return Deadline(options["deadline"])

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Takes messages out of a queue into a file, and puts them back. Private to this collection.
+"""Moves messages from a queue to a file and back. Private to this collection.
 
-The broker's own purge is never used: it would drop messages that nobody has exported. Messages are fetched without
-being acknowledged, written and synced to the disk, and only then acknowledged. Whatever fails before, the broker puts
-every message back to its place.
+The broker's own purge is never used: it would drop messages that are not exported. Messages are fetched without
+acknowledgement, written and synced to the disk, and only then acknowledged. If anything fails before, the broker
+requeues every message at its original position.
 """
 
 from __future__ import annotations
@@ -16,44 +16,55 @@ import json
 import os
 import secrets
 import time
+from typing import Any, Iterator, Tuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries, _safe_files
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Failure
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_messages, _rabbitmq_queues
-from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import ReplyError, management, started
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
+    ReplyError,
+    hint_for,
+    management,
+    start_deadline,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_amqp import (
     Amqp,
     QueueError,
     exact_floats,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import Depth
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-# Confirmed messages between two notes of how far a replay has come.
-NOTE_EVERY = 500
-NOTE_BYTES = 4096
+# A channel and the name of an exchange.
+_Route = Tuple[Any, str]
+
+# Confirmed messages between two records of the progress of a replay.
+PROGRESS_EVERY = 500
+PROGRESS_BYTES = 4096
 
 
-class Refused(Failure):
-    """Nothing was changed, or what was is said in the message. ``hint`` names the option to look at."""
+class Aborted(Failure):
+    """The change was not made, or not completed: the message says how far it got."""
 
-    kind = "refused"
+    kind = "aborted"
 
 
-def purge(options, check_mode):
+def purge(options: Options, check_mode: bool) -> Part:
     """Export the ready messages of a queue and remove exactly those.
 
-    Returns ``{changed, before, after, exported_messages, exported_bytes, export_path}``, in check mode the same with
-    what would be (``exported_bytes`` and ``export_path`` null). Raises Refused and CannotConnect.
+    Return ``{changed, before, after, exported_messages, exported_bytes, export_path}``, in check mode the expected
+    values (``exported_bytes`` and ``export_path`` null). Raise Aborted and CannotConnect.
     """
-    deadline = started(options)
+    deadline = start_deadline(options)
     name, vhost = options["name"], options["vhost"]
     with Amqp(options, deadline, vhost) as amqp:
         before = _depth(amqp, options, deadline, name)
-        result = {"changed": False, "before": before, "after": before}
+        result: Part = {"changed": False, "before": before, "after": before}
         result.update(exported_messages=0, exported_bytes=0, export_path=None)
         if before["ready"] == 0:
             return result
-        _still_expected(before["ready"], options)
-        _writable(options["export_directory"])
+        _check_depth(before["ready"], options)
+        _check_writable(options["export_directory"])
         result["changed"] = True
         if check_mode:
             result.update(exported_messages=before["ready"], exported_bytes=None, after=dict(before, ready=0))
@@ -64,68 +75,68 @@ def purge(options, check_mode):
                 tag = _fetch(amqp, name, before["ready"], export, options["timeout"])
                 export.keep()
         except OSError as exc:
-            raise Refused(
+            raise Aborted(
                 "nothing was purged: the export cannot be written: %s" % exc,
-                "export_directory must be on a disk with room for the messages",
+                "Free disk space, or set export_directory to a directory on a disk with room for the messages.",
             )
         except _rabbitmq_messages.BadExport as exc:
-            raise Refused("nothing was purged: %s" % exc, "raise max_bytes")
+            raise Aborted("nothing was purged: %s" % exc, "Raise max_bytes.")
         except QueueError as exc:
-            raise _refused_by_broker(exc, name, vhost, "nothing was purged")
+            raise _rejected_by_broker(exc, options, name, vhost, "nothing was purged")
         except CannotConnect as exc:
-            raise Refused("nothing was purged: %s" % exc, _more_time(exc))
+            raise Aborted("nothing was purged: %s" % exc, _hint_of(exc))
         result.update(exported_messages=export.messages, exported_bytes=export.bytes, export_path=path)
         if tag is None:
-            # Somebody else has emptied the queue meanwhile.
+            # The queue has become empty in the meantime.
             _remove(path)
             result.update(changed=False, export_path=None, exported_bytes=0)
         else:
-            _drop(amqp, tag, path)
+            _acknowledge(amqp, tag, path)
         result["after"] = _depth(amqp, options, deadline, name)
         return result
 
 
-def _still_expected(ready, options):
+def _check_depth(ready: int, options: Options) -> None:
     expected = options["expected_messages"]
     if abs(ready - expected) > expected * options["drift_tolerance"]:
-        raise Refused(
+        raise Aborted(
             "nothing was purged: the queue %s holds %d ready messages, %d were expected"
             % (options["name"], ready, expected),
-            "look again, then set expected_messages (drift_tolerance is %g)" % options["drift_tolerance"],
+            "Measure again, then set expected_messages (drift_tolerance is %g)." % options["drift_tolerance"],
         )
     if ready > options["max_messages"]:
-        raise Refused(
+        raise Aborted(
             "nothing was purged: %d ready messages are more than one run may remove (max_messages %d)"
             % (ready, options["max_messages"]),
-            "raise max_messages",
+            "Raise max_messages.",
         )
 
 
-def _writable(directory):
-    """Refuse early, in check mode too, where an export could not be written."""
+def _check_writable(directory: str) -> None:
+    """Raise Aborted before anything is fetched, and in check mode, if an export could not be written."""
     try:
         _safe_files.check_place(os.path.join(directory, "export"))
     except OSError as exc:
-        raise Refused(
+        raise Aborted(
             "nothing was purged: export_directory: %s" % (exc.strerror or exc),
-            "or set export_directory to an absolute path that no other user can change",
+            "Set export_directory to an absolute path that no other user can change.",
         )
     existing = directory
     while existing and not os.path.exists(existing):
         existing = os.path.dirname(existing)
     if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
-        raise Refused(
-            "nothing was purged: %s is no directory that can be written" % (existing or directory),
-            "set export_directory to an absolute path that the user of this task may write",
+        raise Aborted(
+            "nothing was purged: %s is not a writable directory" % (existing or directory),
+            "Set export_directory to an absolute path that the user of this task can write to.",
         )
 
 
-def _fetch(amqp, name, count, export, seconds):
-    """Write up to ``count`` messages, each fetched within ``seconds``; the delivery tag of the last, or None."""
+def _fetch(amqp: Amqp, name: str, count: int, export: _rabbitmq_messages.ExportFile, seconds: float) -> int | None:
+    """Write up to ``count`` messages, each fetched within ``seconds``. Return the delivery tag of the last, or None."""
     channel = amqp.channel()
     tag = None
     for position in range(1, count + 1):
-        # Only what is on the wire is bounded and explained as such: writing the file has failures of its own.
+        # Only the network call: an OSError of the file must not be reported as one of the connection.
         with amqp.bounded(seconds):
             method, properties, body = channel.basic_get(name, auto_ack=False)
         if method is None:
@@ -135,39 +146,39 @@ def _fetch(amqp, name, count, export, seconds):
     return tag
 
 
-def _drop(amqp, tag, path):
-    """Acknowledge everything fetched on the channel. The file stays, whatever happens."""
+def _acknowledge(amqp: Amqp, tag: int, path: str) -> None:
+    """Acknowledge everything fetched on the channel. The file is kept in any case."""
     try:
         channel = amqp.channel()
         with amqp.bounded():
             channel.basic_ack(tag, multiple=True)
-            # Answered only after the acknowledgement has been taken in.
+            # The broker replies only after it has processed the acknowledgement.
             channel.close()
     except (CannotConnect, QueueError) as exc:
-        raise Refused(
+        raise Aborted(
             "the messages were exported to %s, but it is not known whether the broker removed them: %s" % (path, exc),
-            "look at the queue; messages it still holds are in the file too",
+            "Check the queue: messages that it still holds are also in the file.",
         )
 
 
-def replay(options, check_mode):
-    """Publish an export again, to the queue it came from, with publisher confirms.
+def replay(options: Options, check_mode: bool) -> Part:
+    """Publish an export to the queue that it came from, with publisher confirms.
 
-    How many messages are back is noted beside the file (``<export_path>.replayed``), so that a second run, or one
-    after a failure, does not publish a message twice. Returns as purge(), with ``replayed_messages``.
+    The number of confirmed messages is recorded beside the file (``<export_path>.replayed``), so that a second run, or
+    one after a failure, does not publish a message twice. Return the same as ``purge()``, with ``replayed_messages``.
     """
-    deadline = started(options)
+    deadline = start_deadline(options)
     path = options["export_path"]
     try:
         vhost, name, total = _rabbitmq_messages.read_export(path, options["max_messages"], options["max_bytes"])
-        done = _noted(path, total)
+        done = _read_progress(path, total)
     except (OSError, ValueError, _rabbitmq_messages.BadExport) as exc:
-        raise Refused("nothing was replayed: %s: %s" % (path, exc), "check export_path")
+        raise Aborted("nothing was replayed: %s: %s" % (path, exc), "Check export_path.")
     if options["name"] not in (None, name):
-        raise Refused("nothing was replayed: the messages came from queue %s" % name, "check name and export_path")
+        raise Aborted("nothing was replayed: the messages came from queue %s" % name, "Check name and export_path.")
     with Amqp(options, deadline, vhost) as amqp:
         before = _depth(amqp, options, deadline, name)
-        result = {"changed": done < total, "before": before, "after": before}
+        result: Part = {"changed": done < total, "before": before, "after": before}
         result.update(replayed_messages=total - done, export_path=path)
         if done == total:
             return result
@@ -179,32 +190,34 @@ def replay(options, check_mode):
         return result
 
 
-def _publish(amqp, options, name, path, done, total):
+def _publish(amqp: Amqp, options: Options, name: str, path: str, done: int, total: int) -> None:
     confirmed = done
     try:
-        with _own_exchange(amqp, name) as (channel, exchange), _rabbitmq_messages.opened(path) as handle:
+        with _replay_exchange(amqp, name) as (channel, exchange), _rabbitmq_messages.open_export(path) as handle:
             for number, line in enumerate(handle, 1):
                 if number > done:
                     _publish_one(amqp, channel, exchange, line, number, options)
                     confirmed = number
-                    if confirmed % NOTE_EVERY == 0:
-                        _note(path, confirmed, total)
+                    if confirmed % PROGRESS_EVERY == 0:
+                        _record_progress(path, confirmed, total)
     except QueueError as exc:
-        raise _refused_by_broker(exc, name, amqp.vhost, "%d of %d messages are back" % (confirmed, total))
+        raise _rejected_by_broker(
+            exc, options, name, amqp.vhost, "%d of %d messages were replayed" % (confirmed, total)
+        )
     except (CannotConnect, OSError) as exc:
-        raise Refused(
-            "%d of %d messages are back: %s" % (confirmed, total, exc),
-            "run it again: it goes on with message %d. %s" % (confirmed + 1, _more_time(exc)),
+        raise Aborted(
+            "%d of %d messages were replayed: %s" % (confirmed, total, exc),
+            "Run it again: it continues with message %d. %s" % (confirmed + 1, _hint_of(exc)),
         )
     finally:
-        _note(path, confirmed, total)
+        _record_progress(path, confirmed, total)
 
 
 @contextlib.contextmanager
-def _own_exchange(amqp, name):
-    """``(channel, exchange)``: an exchange that leads to this one queue.
+def _replay_exchange(amqp: Amqp, name: str) -> Iterator[_Route]:
+    """Declare an exchange that is bound to this queue only.
 
-    Through it messages keep their routing keys, by which consumers may tell them apart, and reach no other queue.
+    Messages published to it keep their routing keys, which consumers may evaluate, and reach no other queue.
     """
     exchange = "tracktion.ops.replay.%s" % secrets.token_hex(6)
     channel = amqp.channel()
@@ -220,10 +233,10 @@ def _own_exchange(amqp, name):
                 channel.exchange_delete(exchange)
 
 
-def _publish_one(amqp, channel, exchange, line, number, options):
+def _publish_one(amqp: Amqp, channel: Any, exchange: str, line: bytes, number: int, options: Options) -> None:
     record, properties, body = _rabbitmq_messages.from_line(line, number)
     if properties.get("user_id") not in (None, options["login_user"]):
-        # The broker refuses messages that claim to come from another user than the one who is logged in.
+        # The broker rejects messages whose user id is not the one that is logged in.
         del properties["user_id"]
     with amqp.bounded(options["timeout"]), exact_floats(amqp.pika):
         channel.basic_publish(
@@ -231,43 +244,43 @@ def _publish_one(amqp, channel, exchange, line, number, options):
         )
 
 
-def _remove(path):
+def _remove(path: str) -> None:
     directory, name = _safe_files.beside(path)
     with directory:
         directory.remove(name)
 
 
-def _note_path(path):
+def _progress_path(path: str) -> str:
     return path + ".replayed"
 
 
-def _noted(path, total):
-    """How many messages of the file are back already."""
-    directory, name = _safe_files.beside(_note_path(path), sticky=True)
+def _read_progress(path: str, total: int) -> int:
+    """Return how many messages of the file were replayed before. Raise OSError, ValueError."""
+    directory, name = _safe_files.beside(_progress_path(path), sticky=True)
     with directory:
         try:
-            noted = _journal_entries.parsed(directory.read(name, NOTE_BYTES))
+            progress = _journal_entries.parsed(directory.read(name, PROGRESS_BYTES))
         except FileNotFoundError:
             return 0
-    replayed = noted.get("replayed") if isinstance(noted, dict) and noted.get("total") == total else None
+    replayed = progress.get("replayed") if isinstance(progress, dict) and progress.get("total") == total else None
     if isinstance(replayed, bool) or not isinstance(replayed, int) or not 0 <= replayed <= total:
-        raise ValueError("%s is not the note of this export" % _note_path(path))
+        raise ValueError("%s is not the progress of this export" % _progress_path(path))
     return replayed
 
 
-def _note(path, confirmed, total):
-    directory, name = _safe_files.beside(_note_path(path), sticky=True)
+def _record_progress(path: str, confirmed: int, total: int) -> None:
+    directory, name = _safe_files.beside(_progress_path(path), sticky=True)
     text = json.dumps({"replayed": confirmed, "total": total, "at": round(time.time(), 3)})
     with directory:
         directory.replace(name, text.encode("ascii"), temporary=name + ".new")
 
 
-def _depth(amqp, options, deadline, name):
-    """``{ready, unacked, consumers}``: ready and consumers from the queue, unacked from the API (null without it)."""
+def _depth(amqp: Amqp, options: Options, deadline: Deadline, name: str) -> Depth:
+    """Return ready and consumers as the queue reports them, and unacked from the API (null without it)."""
     try:
         ready, consumers = amqp.declare_passive(name)
     except QueueError as exc:
-        raise _refused_by_broker(exc, name, amqp.vhost, "nothing was changed")
+        raise _rejected_by_broker(exc, options, name, amqp.vhost, "nothing was changed")
     unacked = None
     with contextlib.suppress(CannotConnect, ReplyError):
         for queue in _rabbitmq_queues.read_list(management(options, deadline), options["max_queues"]):
@@ -276,20 +289,18 @@ def _depth(amqp, options, deadline, name):
     return {"ready": ready, "unacked": unacked, "consumers": consumers}
 
 
-def _refused_by_broker(exc, name, vhost, state):
-    hints = {
-        "not_found": "check name and vhost",
-        "exclusive": "an exclusive queue belongs to the connection that declared it: nobody else can touch it",
-        "permission": "login_user needs the permissions configure, write and read on the queue; "
-        "and no consumer may be exclusive",
-        "not_supported": "streams keep their messages; set a retention (x-max-age) instead",
-    }
-    return Refused(
-        "%s: queue %s in vhost %s: %s" % (state, name, vhost, exc), hints.get(exc.kind, "see the broker's log")
-    )
+def _rejected_by_broker(exc: QueueError, options: Options, name: str, vhost: str, state: str) -> Aborted:
+    if exc.kind == "permission":
+        hint = (
+            "Grant login_user the permissions configure, write and read on the queue, and check that no consumer is "
+            "exclusive."
+        )
+    else:
+        hint = hint_for(exc.kind, options)
+    return Aborted("%s: queue %s in vhost %s: %s" % (state, name, vhost, exc), hint)
 
 
-def _more_time(exc):
-    if getattr(exc, "kind", None) == "timeout":
-        return "raise deadline: one message takes about half a millisecond, more on a busy broker"
-    return getattr(exc, "hint", None) or "look at the broker's log"
+def _hint_of(exc: CannotConnect | OSError) -> str:
+    if getattr(exc, "kind", None) in (*LATE, "no_answer"):
+        return "Raise deadline: one message takes about half a millisecond, more on a busy broker."
+    return getattr(exc, "hint", None) or "Read the log of RabbitMQ."

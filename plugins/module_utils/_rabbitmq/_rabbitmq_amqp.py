@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How this collection talks AMQP 0-9-1: one vhost, calls bounded in time, failures by kind. Private to this collection.
+"""Client for AMQP 0-9-1: one vhost, calls bounded in time, failures by kind. Private to this collection.
 
-The library is pika. Only passive declares are made when measuring: they change nothing on any version of the broker.
+The library is pika. Measurements use passive declares only, which change nothing on any version of the broker.
 """
 
 from __future__ import annotations
@@ -13,81 +13,93 @@ import contextlib
 import logging
 import socket
 import struct
+from typing import Any, Iterable, Iterator, NoReturn, Tuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, OutOfTime, cut
-from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
     CLIENT_NAME,
-    explain,
-    fair_seconds,
-    grant,
+    connection_failure,
+    grant_command,
     hint_for,
     is_timeout,
-    rabbitmqctl,
     tls_context,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import (
+    Declared,
+    QueueName,
+    QueueProblem,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 # pika answers heartbeats only while it is called: long enough for a file to be written and synced between two calls.
 HEARTBEAT_SECONDS = 60
 
-# AMQP reply codes that a declare or a get of one queue can be refused with.
-_REFUSED = {403: "permission", 404: "not_found", 405: "exclusive", 406: "precondition_failed", 540: "not_supported"}
+# AMQP reply codes with which the broker rejects a declare or a get of one queue.
+_REPLY_CODES = {403: "permission", 404: "not_found", 405: "exclusive", 406: "precondition_failed", 540: "not_supported"}
 
-# The first failure to connect, by options: the second module of an area does not wait for it again.
-_failures = {}
-# The open connections that the modules of an area share, by options. One connection leads to one vhost.
-_sessions = {}
+# The vhost and the options that lead to it.
+_Key = Tuple[Any, ...]
+# The first failure to connect: the second module of an area does not wait for it again.
+_failures: dict[_Key, CannotConnect] = {}
+# The open connections that the modules of an area share. One connection leads to one vhost.
+_sessions: dict[_Key, Amqp] = {}
 
 
 class QueueError(Exception):
-    """The broker refused to tell about one queue. ``kind``: not_found, exclusive, permission, ..."""
+    """The broker rejected a request for one queue. ``kind`` is a key of ``_rabbitmq.KINDS``."""
 
-    def __init__(self, kind, message):
+    def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
 
 class Amqp:
-    """A connection to one vhost. Everything it does on the wire ends with the deadline, or raises CannotConnect."""
+    """A connection to one vhost. Every call ends with the deadline, or raises CannotConnect."""
 
-    def __init__(self, options, deadline, vhost=None):
-        self.vhost = options["vhost"] if vhost is None else vhost
+    def __init__(self, options: Options, deadline: Deadline, vhost: str | None = None) -> None:
+        self.vhost: str = options["vhost"] if vhost is None else vhost
         self._options = options
         self._deadline = deadline
         self.pika = require("pika")
-        self._connection = None
-        self._channel = None
+        self._connection: Any = None
+        self._channel: Any = None
+        # Seconds that the current step was granted, and whether those are too few for a timeout to prove anything.
         self._granted = 0.0
+        self._too_short = False
 
-    def open(self):
-        """Connect and log in. Raises CannotConnect; at once where the same has failed before in this process."""
+    def open(self) -> Amqp:
+        """Connect and log in. Raise CannotConnect, at once if the same has failed before in this process."""
         key = _key(self._options, self.vhost)
         if key in _failures:
             raise _failures[key]
-        # Without a handler, pika's log lines would end up on a module's standard error.
+        # Without a handler, pika's log lines go to the standard error of the module.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
-        self._granted = self._deadline.step(self._options["timeout"])
+        self._start_step(self._options["timeout"])
         try:
             self._connection = self.pika.BlockingConnection(self._parameters(self._granted))
-        except (self.pika.exceptions.AMQPError, OSError, _workflow_error(self.pika)) as exc:
-            failure = self._explained(exc)
+        except (self.pika.exceptions.AMQPError, OSError, _workflow_errors(self.pika).AMQPConnectorException) as exc:
+            failure = self._explain(exc)
             if not isinstance(failure, OutOfTime):
                 _failures[key] = failure
             raise failure
         return self
 
     @property
-    def is_open(self):
+    def is_open(self) -> bool:
         return self._connection is not None and self._connection.is_open
 
-    def go_on(self, deadline):
+    def set_deadline(self, deadline: Deadline) -> Amqp:
         """Use the connection in another measurement, which has a deadline of its own."""
         self._deadline = deadline
         return self
 
-    def _parameters(self, patience):
+    def _start_step(self, at_most: float | None = None) -> None:
+        self._too_short = self._deadline.too_short(self._options["timeout"])
+        self._granted = self._deadline.step(at_most)
+
+    def _parameters(self, timeout: float) -> Any:
         options = self._options
         tls = self.pika.SSLOptions(tls_context(options), options["login_host"]) if options["amqp_tls"] else None
         return self.pika.ConnectionParameters(
@@ -98,140 +110,142 @@ class Amqp:
             ssl_options=tls,
             connection_attempts=1,
             retry_delay=0,
-            socket_timeout=patience,
-            stack_timeout=patience,
+            socket_timeout=timeout,
+            stack_timeout=timeout,
             blocked_connection_timeout=options["timeout"],
             heartbeat=HEARTBEAT_SECONDS,
             client_properties={"connection_name": CLIENT_NAME},
         )
 
     @contextlib.contextmanager
-    def bounded(self, seconds=None):
-        """Calls made inside end after ``seconds`` (default: the rest of the deadline), as CannotConnect.
+    def bounded(self, seconds: float | None = None) -> Iterator[None]:
+        """End the calls of the context after ``seconds`` (default: the rest of the deadline) with CannotConnect.
 
         pika's blocking calls have no timeout of their own, but they run its loop, where a timer can end them.
         """
-        self._granted = self._deadline.remaining(seconds)
-        if self._granted <= 0:
-            raise OutOfTime(0.0)
+        self._start_step(seconds)
         loop = self._connection._impl.ioloop
-        timer = loop.call_later(self._granted, _time_is_up)
+        timer = loop.call_later(self._granted, _raise_timeout)
         try:
             yield
         except self.pika.exceptions.ChannelClosedByBroker as exc:
             self._channel = None
-            # A durable queue whose node is away is "not found" as well.
-            kind = "down" if "down or inaccessible" in exc.reply_text else _REFUSED.get(exc.reply_code, "refused")
+            # A durable queue whose node is down is "not found" as well.
+            kind = "down" if "down or inaccessible" in exc.reply_text else _REPLY_CODES.get(exc.reply_code, "failed")
             raise QueueError(kind, exc.reply_text)
         except (self.pika.exceptions.AMQPError, OSError) as exc:
-            raise self._explained(exc)
+            raise self._explain(exc)
         finally:
             loop.remove_timeout(timer)
 
-    def channel(self):
-        """The channel; a new one where the broker has closed the last."""
+    def channel(self) -> Any:
+        """Return the channel, a new one if the broker has closed the last."""
         if self._channel is None or not self._channel.is_open:
             with self.bounded(self._options["timeout"]):
                 self._channel = self._connection.channel()
         return self._channel
 
-    def declare_passive(self, queue):
-        """``(ready messages, consumers)`` of a queue that exists. Raises QueueError, CannotConnect."""
+    def declare_passive(self, queue: str) -> tuple[int, int]:
+        """Return ``(ready messages, consumers)`` of an existing queue. Raise QueueError, CannotConnect."""
         channel = self.channel()
         with self.bounded(self._options["timeout"]):
             found = channel.queue_declare(queue, passive=True).method
         return found.message_count, found.consumer_count
 
-    def close(self):
-        """Say goodbye, so that the broker's log does not complain about a client that vanished."""
+    def close(self) -> None:
+        """Close the connection with AMQP's handshake: without it, the broker logs a warning."""
         if self.is_open:
-            # Also where the deadline is spent.
+            # Also if the deadline has passed.
             self._deadline = Deadline(1.0)
             with contextlib.suppress(CannotConnect, QueueError), self.bounded():
                 self._connection.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Amqp:
         return self.open()
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _explained(self, exc):
-        """The CannotConnect for whatever pika raised."""
+    def _explain(self, exc: BaseException) -> CannotConnect:
+        """Return the failure for an exception that pika raised."""
         errors = self.pika.exceptions
-        on_the_wire = _operating_system_error(exc)
         if isinstance(exc, errors.ConnectionBlockedTimeout):
-            return CannotConnect(
-                "blocked", "the broker blocks publishers", "clear the memory or disk alarm first (`rabbitmqctl status`)"
-            )
+            return self._failure("blocked", "an alarm of the broker blocks publishers")
         if isinstance(exc, (errors.NackError, errors.UnroutableError)):
-            return CannotConnect(
-                "rejected", "the queue did not take a message", "look at max-length and overflow of the queue"
-            )
-        if on_the_wire is not None:
-            return self._on_the_wire(on_the_wire)
-        said = cut(" ".join(str(arg) for arg in exc.args) or type(exc).__name__, 300)
+            return self._failure("rejected", "the queue rejected a message")
+        layers = list(_layers(exc))
+        for error in layers:
+            if isinstance(error, OSError):
+                return self._network_failure(error, layers)
+        message = cut(" ".join(str(arg) for arg in exc.args) or type(exc).__name__, 300)
         if isinstance(exc, (errors.ProbableAuthenticationError, errors.AuthenticationError)):
-            return CannotConnect("authentication", said, hint_for("authentication", self._options))
-        if said.endswith('is down"'):
-            restart = "%s restart_vhost --vhost=%s" % (rabbitmqctl(self.vhost), shell_quote(self.vhost))
-            return CannotConnect("vhost_down", said, "Look at the broker's log, then: `%s`" % restart)
-        if isinstance(exc, errors.ProbableAccessDeniedError) or "NOT_ALLOWED" in said:
-            if "not found" in said:
-                return no_such_vhost(said)
-            return no_permission(self._options, self.vhost, said)
-        if "Timeout" in type(exc).__name__:
-            return self._on_the_wire(socket.timeout("timed out"))
+            return self._failure("authentication", message)
+        if message.endswith('is down"'):
+            return self._failure("vhost_down", message)
+        if isinstance(exc, errors.ProbableAccessDeniedError) or "NOT_ALLOWED" in message:
+            if "not found" in message:
+                return no_such_vhost(message, self._options)
+            return no_permission(self._options, self.vhost, message)
+        if any("Timeout" in type(error).__name__ for error in layers):
+            return self._network_failure(socket.timeout("timed out"), layers)
         if isinstance(exc, (errors.IncompatibleProtocolError, errors.StreamLostError, errors.ConnectionClosed)):
-            return self._on_the_wire(ConnectionResetError(said))
-        return CannotConnect("failed", said, "look at the broker's log")
+            return self._network_failure(ConnectionResetError(message), layers)
+        return CannotConnect("failed", message, "Read the log of RabbitMQ.")
 
-    def _on_the_wire(self, exc):
-        if is_timeout(exc) and self._granted < fair_seconds(self._options):
+    def _failure(self, kind: str, message: str) -> CannotConnect:
+        return CannotConnect(kind, message, hint_for(kind, self._options, vhost=self.vhost))
+
+    def _network_failure(self, exc: OSError, layers: list[BaseException]) -> CannotConnect:
+        if self._too_short and is_timeout(exc):
             return OutOfTime(self._granted)
-        return explain(exc, self._options, "amqp_port")
+        connecting = _workflow_errors(self.pika).AMQPConnectorSocketConnectError
+        connected = not any(isinstance(error, connecting) for error in layers)
+        return connection_failure(exc, self._options, amqp=True, connected=connected)
 
 
-def no_such_vhost(said):
-    """The failure to enter a vhost that does not exist."""
-    return CannotConnect("no_such_vhost", said, "check vhost; the vhosts are listed by `rabbitmqctl list_vhosts`")
+def no_such_vhost(message: str, options: Options) -> CannotConnect:
+    """Return the failure for a vhost that does not exist."""
+    return CannotConnect("no_such_vhost", message, hint_for("no_such_vhost", options))
 
 
-def no_permission(options, vhost, said):
-    """The failure to enter a vhost without permissions in it; those that match nothing are enough."""
-    return CannotConnect("permission", said, "Grant permissions in it: `%s`" % grant(vhost, options))
+def no_permission(options: Options, vhost: str, message: str) -> CannotConnect:
+    """Return the failure for a vhost in which the user has no permissions; those that match nothing are enough."""
+    return CannotConnect("permission", message, "Grant permissions in it: `%s`" % grant_command(vhost, options))
 
 
-def _key(options, vhost):
+def _key(options: Options, vhost: str) -> _Key:
     names = ("login_host", "amqp_port", "amqp_tls", "login_user", "login_password")
     return (vhost, *(options[name] for name in names))
 
 
-def session(options, deadline, vhost=None):
-    """The connection to a vhost that the modules of this process share. Raises CannotConnect, MissingLibrary."""
+def session(options: Options, deadline: Deadline, vhost: str | None = None) -> Amqp:
+    """Return the connection to a vhost that the modules of this process share.
+
+    Raise CannotConnect, MissingLibrary.
+    """
     vhost = options["vhost"] if vhost is None else vhost
     key = _key(options, vhost)
     if key not in _sessions or not _sessions[key].is_open:
         _sessions[key] = Amqp(options, deadline, vhost).open()
         _at_end.at_end(_sessions[key].close)
-    return _sessions[key].go_on(deadline)
+    return _sessions[key].set_deadline(deadline)
 
 
 @contextlib.contextmanager
-def exact_floats(pika):
-    """As long as the context lasts, floating-point numbers in headers stay what they are.
+def exact_floats(pika: Any) -> Iterator[None]:
+    """Keep floating-point numbers in headers as they are while the context lasts.
 
-    pika by itself cuts them down to whole numbers when it reads them, and cannot write them.
+    pika truncates them to whole numbers when it reads them, and cannot write them.
     """
     encode, decode = pika.data.encode_value, pika.data.decode_value
 
-    def encode_value(pieces, value):
+    def encode_value(pieces: list[bytes], value: Any) -> int:
         if isinstance(value, float):
             pieces.append(struct.pack(">cd", b"d", value))
             return 9
         return encode(pieces, value)
 
-    def decode_value(encoded, offset):
+    def decode_value(encoded: bytes, offset: int) -> tuple[Any, int]:
         form = {b"f": ">f", b"d": ">d"}.get(bytes(encoded[offset : offset + 1]))
         if form is None:
             return decode(encoded, offset)
@@ -244,63 +258,61 @@ def exact_floats(pika):
         pika.data.encode_value, pika.data.decode_value = encode, decode
 
 
-def _time_is_up():
+def _raise_timeout() -> NoReturn:
     raise socket.timeout("timed out")
 
 
-def _workflow_error(pika):
-    # Not among pika.exceptions, though it is what a time-out of the handshake raises.
-    return pika.adapters.utils.connection_workflow.AMQPConnectorException
+def _workflow_errors(pika: Any) -> Any:
+    # Not among pika.exceptions, but raised on a timeout of the handshake.
+    return pika.adapters.utils.connection_workflow
 
 
-def _operating_system_error(exc):
-    """The OSError inside what pika raised, or None: it wraps them in several layers of exceptions."""
+def _layers(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that it wraps: pika wraps an OSError in several layers."""
     layer = [exc]
     for _depth in range(5):
-        for error in layer:
-            if isinstance(error, OSError):
-                return error
+        yield from layer
         layer = [
             inner
             for error in layer
-            for inner in list(getattr(error, "args", ())) + [getattr(error, "exception", None), error.__cause__]
+            for inner in [*error.args, getattr(error, "exception", None), error.__cause__]
             if isinstance(inner, BaseException)
         ]
-    return None
 
 
-def declare_passive(options, deadline, wanted):
-    """What AMQP alone tells about named queues, which changes nothing.
+def declare_passive(options: Options, deadline: Deadline, wanted: Iterable[QueueName]) -> dict[QueueName, Declared]:
+    """Return the reply to a passive declare of each queue, which changes nothing.
 
-    ``wanted`` is a list of ``(vhost, name)``. Returns ``{(vhost, name): {"ready", "consumers", "error"}}``, where
-    ``error`` is null or ``{kind, message}``. Raises CannotConnect where no vhost could be entered, and MissingLibrary.
+    Raise CannotConnect if no vhost could be entered, and MissingLibrary.
     """
-    found = {}
+    wanted = list(wanted)
+    found: dict[QueueName, Declared] = {}
     failure = None
     for vhost in sorted({vhost for vhost, _name in wanted}):
         names = [name for its_vhost, name in wanted if its_vhost == vhost]
         try:
             amqp = session(options, deadline, vhost)
             for name in names:
-                found[(vhost, name)] = _declared(amqp, name)
+                found[(vhost, name)] = _declare(amqp, name)
         except CannotConnect as exc:
             if exc.kind not in ("permission", "no_such_vhost", "vhost_down"):
                 raise
             failure = exc
             for name in names:
-                found[(vhost, name)] = _not_told(exc)
-    if failure is not None and all(answer["error"] for answer in found.values()):
+                found[(vhost, name)] = _not_declared(exc)
+    if failure is not None and all(reply["error"] for reply in found.values()):
         raise failure
     return found
 
 
-def _declared(amqp, name):
+def _declare(amqp: Amqp, name: str) -> Declared:
     try:
         ready, consumers = amqp.declare_passive(name)
     except QueueError as exc:
-        return _not_told(exc)
+        return _not_declared(exc)
     return {"ready": ready, "consumers": consumers, "error": None}
 
 
-def _not_told(exc):
-    return {"ready": None, "consumers": None, "error": {"kind": exc.kind, "message": cut(str(exc), 300)}}
+def _not_declared(exc: QueueError | CannotConnect) -> Declared:
+    error: QueueProblem = {"kind": exc.kind, "message": cut(str(exc), 300)}
+    return {"ready": None, "consumers": None, "error": error}

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Messages in files: one JSON object per line, in the order of the queue. Private to this collection.
+"""Export files of messages: one JSON object per line, in the order of the queue. Private to this collection.
 
-A line holds ``position``, ``vhost``, ``queue``, ``exchange``, ``routing_key``, ``redelivered``, ``properties`` (with
-the headers among them) and ``body`` in base64. JSON lacks some types of AMQP; they are written as an object with one
-key: ``{"!bytes": base64}``, ``{"!timestamp": epoch seconds}``, ``{"!decimal": text}``, and ``{"!table": {...}}`` for a
-table of which a key starts with an exclamation mark.
+A line holds ``position``, ``vhost``, ``queue``, ``exchange``, ``routing_key``, ``redelivered``, ``properties`` (which
+include the headers) and ``body`` in base64. Types of AMQP that JSON lacks are objects with one key:
+``{"!bytes": base64}``, ``{"!timestamp": epoch seconds}``, ``{"!decimal": text}``, and ``{"!table": {...}}`` for a table
+with a key that starts with an exclamation mark.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ import hashlib
 import json
 import os
 import time
+from typing import IO, Any, Dict
 from urllib.parse import quote
 
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import READ, beside
+
+# One line of an export.
+Record = Dict[str, Any]
 
 PROPERTIES = (
     "content_type",
@@ -46,11 +50,11 @@ REQUIRED = ("position", "vhost", "queue", "exchange", "routing_key", "properties
 
 
 class BadExport(Exception):
-    """A file that is not a whole export of messages. The message names the line."""
+    """A file that is not a complete export of messages. The text names the line."""
 
 
-def plain(value):
-    """An AMQP value as JSON."""
+def to_json(value: Any) -> Any:
+    """Return an AMQP value as JSON."""
     if isinstance(value, (bytes, bytearray)):
         return {"!bytes": base64.b64encode(bytes(value)).decode("ascii")}
     if isinstance(value, datetime.datetime):
@@ -58,17 +62,17 @@ def plain(value):
     if isinstance(value, decimal.Decimal):
         return {"!decimal": str(value)}
     if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
+        return [to_json(entry) for entry in value]
     if isinstance(value, dict):
-        table = {str(key): plain(entry) for key, entry in value.items()}
+        table = {str(key): to_json(entry) for key, entry in value.items()}
         return {"!table": table} if any(key.startswith("!") for key in table) else table
     return value
 
 
-def amqp(value):
-    """The AMQP value that plain() was given."""
+def from_json(value: Any) -> Any:
+    """Return the AMQP value of what ``to_json()`` returned."""
     if isinstance(value, list):
-        return [amqp(entry) for entry in value]
+        return [from_json(entry) for entry in value]
     if not isinstance(value, dict):
         return value
     if len(value) == 1:
@@ -81,11 +85,11 @@ def amqp(value):
             return decimal.Decimal(inner)
         if kind == "!table":
             value = inner
-    return {key: amqp(entry) for key, entry in value.items()}
+    return {key: from_json(entry) for key, entry in value.items()}
 
 
-def to_line(position, vhost, queue, method, properties, body):
-    """One message as a line of an export, ``method`` being what basic.get answered."""
+def to_line(position: int, vhost: str, queue: str, method: Any, properties: Any, body: bytes) -> bytes:
+    """Return one message as a line of an export. ``method`` is pika's reply to basic.get."""
     record = {
         "position": position,
         "vhost": vhost,
@@ -94,40 +98,42 @@ def to_line(position, vhost, queue, method, properties, body):
         "routing_key": method.routing_key,
         "redelivered": method.redelivered,
         "properties": {
-            name: plain(getattr(properties, name)) for name in PROPERTIES if getattr(properties, name, None) is not None
+            name: to_json(getattr(properties, name))
+            for name in PROPERTIES
+            if getattr(properties, name, None) is not None
         },
         "body": base64.b64encode(body).decode("ascii"),
     }
     return json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n"
 
 
-def from_line(line, number):
-    """``(record, properties, body)`` of a line; raises BadExport naming it."""
+def from_line(line: bytes, number: int) -> tuple[Record, dict[str, Any], bytes]:
+    """Return ``(record, properties, body)`` of a line. Raise BadExport, whose text names it."""
     try:
         record = json.loads(line.decode("utf-8"))
         missing = [name for name in REQUIRED if name not in record]
         if missing:
             raise BadExport("line %d lacks %s" % (number, ", ".join(missing)))
         if record["position"] != number:
-            raise BadExport("line %d is message %s of its export: lines are missing" % (number, record["position"]))
+            raise BadExport("line %d has position %s: lines are missing" % (number, record["position"]))
         if not line.endswith(b"\n"):
-            raise BadExport("line %d is cut off" % number)
-        return record, amqp(record["properties"]), base64.b64decode(record["body"], validate=True)
+            raise BadExport("line %d is truncated" % number)
+        return record, from_json(record["properties"]), base64.b64decode(record["body"], validate=True)
     except (ValueError, TypeError, AttributeError, binascii.Error, decimal.InvalidOperation) as exc:
         raise BadExport("line %d is not a message: %s" % (number, exc))
 
 
-def opened(path):
-    """An export, open for reading, if no other user can have written it. Raises OSError."""
+def open_export(path: str) -> IO[bytes]:
+    """Open an export for reading. Raise OSError, also if another user could have written it."""
     directory, name = beside(path, sticky=True)
     with directory:
         return os.fdopen(directory.open(name, READ), "rb")
 
 
-def read_export(path, most_messages, most_bytes):
-    """``(vhost, queue, number of messages)`` of a whole export. Raises BadExport, OSError."""
+def read_export(path: str, most_messages: int, most_bytes: int) -> tuple[str, str, int]:
+    """Check an export and return ``(vhost, queue, number of messages)``. Raise BadExport, OSError."""
     number, name = 0, None
-    with opened(path) as handle:
+    with open_export(path) as handle:
         size = os.fstat(handle.fileno()).st_size
         if size > most_bytes:
             raise BadExport("the file has %d bytes, more than max_bytes (%d)" % (size, most_bytes))
@@ -143,17 +149,17 @@ def read_export(path, most_messages, most_bytes):
     return name[0], name[1], number
 
 
-def export_path(directory, vhost, queue, now):
-    """Where an export goes: a name that no two queues and no two seconds share, and that any file system takes."""
+def export_path(directory: str, vhost: str, queue: str, now: float) -> str:
+    """Return the path of a new export: unique for each queue and second, and a valid name on any file system."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     digest = hashlib.sha256(("%s\0%s" % (vhost, queue)).encode("utf-8")).hexdigest()[:8]
     return os.path.join(directory, "%s-%s-%s.jsonl" % (quote(queue, safe="")[:100].rstrip("%"), digest, stamp))
 
 
 class ExportFile:
-    """A new file, readable by its owner only. It is whole on the disk once keep() has returned, else it is removed."""
+    """A new file, readable by its owner only. It is removed unless ``keep()`` has written it to the disk."""
 
-    def __init__(self, path, most_bytes):
+    def __init__(self, path: str, most_bytes: int) -> None:
         self.path = path
         self.messages = 0
         self.bytes = 0
@@ -166,28 +172,28 @@ class ExportFile:
             self._directory.close()
             raise
 
-    def write(self, line):
+    def write(self, line: bytes) -> None:
         if self.bytes + len(line) > self._most_bytes:
             raise BadExport("the messages take more than max_bytes (%d)" % self._most_bytes)
         self._handle.write(line)
         self.messages += 1
         self.bytes += len(line)
 
-    def keep(self):
-        """Bring file and directory entry to the disk. Raises OSError where that fails (a full disk, for one)."""
+    def keep(self) -> None:
+        """Sync file and directory entry to the disk. Raise OSError if that fails (a full disk, for example)."""
         self._handle.flush()
         os.fsync(self._handle.fileno())
         self._handle.close()
         self._directory.sync()
         if self._directory.size(self._name) != self.bytes:
-            raise OSError("%s has another size than was written" % self.path)
+            raise OSError("%s does not have the size that was written" % self.path)
         self._kept = True
 
-    def __enter__(self):
+    def __enter__(self) -> ExportFile:
         return self
 
-    def __exit__(self, *exc_info):
-        # What is still in the buffer may not fit on the disk; it is not wanted any more.
+    def __exit__(self, *exc_info: object) -> None:
+        # Writing what is still in the buffer may fail on a full disk; it is not needed any more.
         with contextlib.suppress(OSError):
             self._handle.close()
         if not self._kept:

@@ -2,18 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Queues as the management API tells them, in this collection's terms and units. Private to this collection.
+"""Queues as the management API describes them, in this collection's terms and units. Private to this collection.
 
 Two kinds of request, both cheap for the broker: one list of all queues without statistics, whose totals are live
-(40 ms for 1,000 queues), and one small request (1 ms) for each queue that a person would look at.
+(40 ms for 1,000 queues), and one small request (1 ms) for each queue worth the details.
 """
 
 from __future__ import annotations
 
 import heapq
 from fnmatch import fnmatchcase
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import Management, ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import (
+    ApiEntry,
+    Declared,
+    ListedQueue,
+    QueueName,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 LIST_COLUMNS = (
     "vhost,name,type,state,durable,exclusive,auto_delete,arguments,messages,messages_ready,messages_unacknowledged,"
@@ -28,34 +36,34 @@ DETAIL_COLUMNS = ",".join(
         "message_stats.ack_details.samples,message_stats.redeliver_details.samples",
     )
 )
-# Queues report every 5 s. The API's own rates are taken between the last two samples, of which one is often still to
-# come: they are 0 half of the time. So the rates are taken from samples that are over, the last two intervals of 5 s.
+# Queues report every 5 s. The API computes its own rates between the last two samples, of which one is often still to
+# come: they are 0 half of the time. So rates are computed here from past samples, over the last two intervals of 5 s.
 RATE_SAMPLES = {"msg_rates_age": 30, "msg_rates_incr": 5, "lengths_age": 30, "lengths_incr": 5}
 RATE_SECONDS = 10
 
-# How far back deliveries are looked up: (seconds, resolution). The server keeps no more than an hour.
+# How far back deliveries are read: (seconds, resolution). The server keeps no more than an hour.
 HISTORIES = ((600, 10), (3600, 60))
 
-# States of a queue that serves. Others (down, stopped, crashed, minority, ...) are trouble.
+# States of a queue that works. In others (down, stopped, crashed, minority, ...) it does not.
 SERVING = ("running", "live", "idle", "flow", "syncing")
 
-NO_RATES = {"publish_rate": None, "deliver_rate": None, "ack_rate": None, "redeliver_rate": None}
+NO_RATES: Part = {"publish_rate": None, "deliver_rate": None, "ack_rate": None, "redeliver_rate": None}
 
 
-def read_list(client, most):
-    """All queues the user may see, from one request. Raises ReplyError where the broker has more than ``most``.
+def read_list(client: Management, most: int) -> list[ListedQueue]:
+    """Return all queues that the user may see, from one request. Raise ReplyError if the broker has more than ``most``.
 
-    The broker works for a second and more on the list of 10,000 queues.
+    The list of 10,000 queues takes the broker a second or more.
     """
     known = (client.overview.get("object_totals") or {}).get("queues")
     if known is not None and known > most:
         raise ReplyError("too_many", "the broker has %d queues, more than max_queues (%d)" % (known, most))
     reply = client.get_long("queues", disable_stats="true", enable_queue_totals="true", columns=LIST_COLUMNS)
-    return [listed(entry) for entry in reply]
+    return [parse_entry(entry) for entry in reply]
 
 
-def listed(entry):
-    """One entry of the list of queues."""
+def parse_entry(entry: ApiEntry) -> ListedQueue:
+    """Return one entry of the list of queues."""
     return {
         "vhost": entry["vhost"],
         "name": entry["name"],
@@ -63,8 +71,9 @@ def listed(entry):
         "type": (entry.get("type") or "").replace("rabbit_", "").replace("_queue", "") or None,
         "state": entry.get("state"),
         "durable": entry.get("durable"),
-        "exclusive": _true(entry.get("exclusive")),
-        "auto_delete": _true(entry.get("auto_delete")),
+        # Null for types of queues that cannot be.
+        "exclusive": bool(entry.get("exclusive")),
+        "auto_delete": bool(entry.get("auto_delete")),
         "arguments": entry.get("arguments") or {},
         "ready": entry.get("messages_ready"),
         "unacked": entry.get("messages_unacknowledged"),
@@ -74,8 +83,8 @@ def listed(entry):
     }
 
 
-def wanted(queue, vhosts, include, exclude):
-    """Whether a queue is looked at: shell patterns over its name, ``exclude`` wins."""
+def is_selected(queue: ListedQueue, vhosts: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Return whether a queue is measured: shell patterns over its name, ``exclude`` wins."""
     if vhosts and queue["vhost"] not in vhosts:
         return False
     if include and not any(fnmatchcase(queue["name"], pattern) for pattern in include):
@@ -83,39 +92,43 @@ def wanted(queue, vhosts, include, exclude):
     return not any(fnmatchcase(queue["name"], pattern) for pattern in exclude)
 
 
-def worst(queues, top):
-    """The queues worth a closer look: at most ``top`` each of the longest, the most unacked, those out of order."""
+def select_worst(queues: Sequence[ListedQueue], top: int) -> list[ListedQueue]:
+    """Return at most ``top`` each of the longest queues, of those with the most unacked messages, and of those down."""
     if len(queues) <= top:
         return list(queues)
-    picked = {}
-    for field in ("ready", "unacked"):
-        for queue in heapq.nlargest(top, queues, key=lambda queue, field=field: queue[field] or 0):
-            if queue[field]:
+    picked: dict[QueueName, ListedQueue] = {}
+    counts: tuple[Callable[[ListedQueue], int], ...] = (
+        lambda queue: queue["ready"] or 0,
+        lambda queue: queue["unacked"] or 0,
+    )
+    for count in counts:
+        for queue in heapq.nlargest(top, queues, key=count):
+            if count(queue):
                 picked[(queue["vhost"], queue["name"])] = queue
     for queue in [queue for queue in queues if out_of_order(queue)][:top]:
         picked[(queue["vhost"], queue["name"])] = queue
     return list(picked.values())
 
 
-def out_of_order(queue):
-    """Whether a queue is known not to serve. One without a majority may be called ``running`` for a while."""
+def out_of_order(queue: Mapping[str, Any]) -> bool:
+    """Return whether a queue is known not to work. One without a majority may be in state ``running`` for a while."""
     members, online = queue["members"], queue["online_members"]
     if queue["type"] == "quorum" and members and online is not None and online * 2 <= members:
         return True
     return queue["state"] is not None and queue["state"] not in SERVING
 
 
-def described(queue, detail, now, with_rates=True):
-    """The whole story of one queue. ``detail`` is null where it could not be read: its fields are null then.
+def describe(queue: ListedQueue, detail: ApiEntry | None, now: float, with_rates: bool = True) -> Part:
+    """Return one item of the part ``queues``. If ``detail`` is null (it could not be read), its fields are null.
 
-    ``with_rates`` is false where the broker keeps no message rates (rates_mode = none).
+    ``with_rates`` is false if the broker keeps no message rates (rates_mode = none).
     """
     detail = detail or {}
     definition = _mapping(detail.get("effective_policy_definition"))
     consumers = [entry for entry in detail.get("consumer_details") or [] if isinstance(entry, dict)]
     head = detail.get("head_message_timestamp")
     known = "consumers" in detail
-    item = {
+    item: Part = {
         "vhost": queue["vhost"],
         "name": queue["name"],
         "type": queue["type"],
@@ -141,8 +154,8 @@ def described(queue, detail, now, with_rates=True):
         "error": None,
     }
     item["out_of_order"] = out_of_order(item)
-    item.update(setup(queue["arguments"], definition))
-    item.update(prefetching(consumers, queue["unacked"]) if known else _NO_PREFETCH)
+    item.update(limits(queue["arguments"], definition))
+    item.update(prefetch(consumers, queue["unacked"]) if known else _NO_PREFETCH)
     item.update(rates(_mapping(detail.get("message_stats")), now) if known and with_rates else NO_RATES)
     item.update(growth(item, slope(detail.get("messages_details"), now), "management"))
     if item["ack_timeout_seconds"] is None:
@@ -150,40 +163,45 @@ def described(queue, detail, now, with_rates=True):
     return item
 
 
-def settle_timeout(item, default):
-    """Fill in the broker's own time-out where the queue has none, and how near the oldest message is to it."""
+def add_ack_timeout(item: Part, default: float) -> None:
+    """Add the broker's timeout if the queue has none, and the age of the oldest message as a ratio of it."""
     if item["ack_timeout_seconds"] is None:
         item["ack_timeout_seconds"] = default
     if item["unacked_age_seconds"] is not None and item["ack_timeout_seconds"]:
         item["ack_timeout_ratio"] = round(item["unacked_age_seconds"] / item["ack_timeout_seconds"], 4)
 
 
-def from_amqp(vhost, name, declared):
-    """A queue of which a passive declare is all that is known: ready messages and consumers."""
-    item = described(
-        {
-            "vhost": vhost,
-            "name": name,
-            "arguments": {},
-            **dict.fromkeys(("type", "state", "durable", "exclusive", "auto_delete", "ready", "unacked", "total")),
-            **dict.fromkeys(("members", "online_members")),
-        },
-        None,
-        0.0,
-    )
-    item.update(declared_by_amqp(declared))
+def from_amqp(vhost: str, name: str, declared: Declared) -> Part:
+    """Return the item of a queue of which only a passive declare is known: ready messages and consumers."""
+    nothing: ListedQueue = {
+        "vhost": vhost,
+        "name": name,
+        "type": None,
+        "state": None,
+        "durable": None,
+        "exclusive": None,
+        "auto_delete": None,
+        "arguments": {},
+        "ready": None,
+        "unacked": None,
+        "total": None,
+        "members": None,
+        "online_members": None,
+    }
+    item = describe(nothing, None, 0.0)
+    item.update(fields_of_declare(declared))
     return item
 
 
-def declared_by_amqp(declared):
-    """What a passive declare adds to a queue: it is exact, where the API's statistics come late."""
+def fields_of_declare(declared: Declared) -> Part:
+    """Return the fields that a passive declare adds: it is exact, while the API's statistics are seconds old."""
     if declared["error"]:
         return {"error": declared["error"]}
     return {"source": "amqp", "ready": declared["ready"], "consumers": declared["consumers"]}
 
 
-def setup(arguments, policy):
-    """What arguments and policy lay down. Where both set a limit, RabbitMQ takes the lower one; else the argument."""
+def limits(arguments: Mapping[str, Any], policy: Mapping[str, Any]) -> Part:
+    """Return what arguments and policy set. Of two limits RabbitMQ applies the lower, else the argument wins."""
     exchange = _either(arguments.get("x-dead-letter-exchange"), policy.get("dead-letter-exchange"))
     key = _either(arguments.get("x-dead-letter-routing-key"), policy.get("dead-letter-routing-key"))
     return {
@@ -198,19 +216,19 @@ def setup(arguments, policy):
     }
 
 
-_NO_PREFETCH = {"prefetch_total": None, "at_prefetch_ceiling": None}
+_NO_PREFETCH: Part = {"prefetch_total": None, "at_prefetch_ceiling": None}
 
 
-def prefetching(consumers, unacked):
-    """How many messages all consumers together may hold unacked (null: no limit), and whether they hold that many."""
-    limits = [entry.get("prefetch_count") or 0 for entry in consumers if entry.get("ack_required")]
-    if not limits or 0 in limits or unacked is None:
+def prefetch(consumers: Iterable[ApiEntry], unacked: int | None) -> Part:
+    """Return the prefetch limit of all consumers together (null: no limit), and whether they have reached it."""
+    counts = [entry.get("prefetch_count") or 0 for entry in consumers if entry.get("ack_required")]
+    if not counts or 0 in counts or unacked is None:
         return {"prefetch_total": None, "at_prefetch_ceiling": False}
-    return {"prefetch_total": sum(limits), "at_prefetch_ceiling": unacked >= sum(limits)}
+    return {"prefetch_total": sum(counts), "at_prefetch_ceiling": unacked >= sum(counts)}
 
 
-def rates(stats, now):
-    """Messages per second in, out, acknowledged and out again; 0 where a queue with statistics never had any."""
+def rates(stats: ApiEntry, now: float) -> Part:
+    """Return messages published, delivered, acknowledged and redelivered per second; 0 if there never were any."""
     fields = {
         "publish_rate": "publish_details",
         "deliver_rate": "deliver_get_details",
@@ -220,8 +238,8 @@ def rates(stats, now):
     return {field: slope(stats.get(details), now) or 0.0 for field, details in fields.items()}
 
 
-def slope(details, now):
-    """Change per second over the last RATE_SECONDS that are over; null where there are no samples."""
+def slope(details: Any, now: float) -> float | None:
+    """Return the change per second over the last RATE_SECONDS of past samples; null without samples."""
     past = [sample for sample in _mapping(details).get("samples") or [] if sample["timestamp"] <= now * 1000]
     if not past:
         return None
@@ -231,8 +249,8 @@ def slope(details, now):
     return round((newest["sample"] - before[0]["sample"]) / float(RATE_SECONDS), 3) if before else None
 
 
-def growth(item, rate, source):
-    """Which way a queue goes: messages per second more (or less), and how long until it is empty at that rate."""
+def growth(item: Part, rate: float | None, source: str) -> Part:
+    """Return how a queue changes: messages per second more or less, and the seconds until it is empty at that rate."""
     total = item["total"] if item["total"] is not None else item["ready"]
     if rate is None:
         return {"growth_rate": None, "trend": None, "drain_seconds": None, "rates_source": None}
@@ -253,8 +271,8 @@ def growth(item, rate, source):
 HISTORY_COLUMNS = ",".join("message_stats.%s_details.samples" % name for name in ("deliver", "get", "ack"))
 
 
-def unacked_age(history, unacked, now):
-    """A lower bound, in seconds, for the age of the oldest unacknowledged delivery; null where nothing can be said.
+def unacked_age(history: Any, unacked: int | None, now: float) -> float | None:
+    """Return a lower bound, in seconds, for the age of the oldest unacknowledged delivery; null if it is not known.
 
     Of all deliveries D, the U unacknowledged ones are at best the last U. So the oldest of them was delivered when the
     counter of deliveries reached D - U + 1, or before.
@@ -272,8 +290,11 @@ def unacked_age(history, unacked, now):
     return max(0.0, round(now - reached[0], 1))
 
 
-def no_ack_seconds(history, age, now):
-    """For so long, at least, messages have been out and none was acknowledged. ``age`` is that of the oldest."""
+def no_ack_seconds(history: Any, age: float | None, now: float) -> float | None:
+    """Return for how many seconds, at least, messages were unacknowledged and none was acknowledged.
+
+    ``age`` is the age of the oldest unacknowledged message.
+    """
     if age is None:
         return None
     acks = _sum_of_samples(_mapping(_mapping(history).get("message_stats")), ("ack_details",))
@@ -281,9 +302,9 @@ def no_ack_seconds(history, age, now):
     return min(age, max(0.0, round(now - unchanged[0], 1))) if unchanged else age
 
 
-def _sum_of_samples(stats, names):
-    """``[(epoch seconds, total of the named counters)]``, oldest first."""
-    sums = {}
+def _sum_of_samples(stats: ApiEntry, names: Iterable[str]) -> list[tuple[float, int]]:
+    """Return ``[(epoch seconds, total of the named counters)]``, oldest first."""
+    sums: dict[float, int] = {}
     for name in names:
         for sample in _mapping(stats.get(name)).get("samples") or []:
             when = sample["timestamp"] / 1000.0
@@ -291,24 +312,19 @@ def _sum_of_samples(stats, names):
     return sorted(sums.items())
 
 
-def _mapping(value):
-    """The API writes an empty mapping as an empty list."""
+def _mapping(value: Any) -> dict[str, Any]:
+    """Return ``value`` as a mapping: the API writes an empty one as an empty list."""
     return value if isinstance(value, dict) else {}
 
 
-def _either(argument, policy):
+def _either(argument: Any, policy: Any) -> Any:
     return policy if argument is None else argument
 
 
-def _smallest(values):
+def _smallest(values: Iterable[Any]) -> Any:
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
     return min(numbers) if numbers else None
 
 
-def _seconds(milliseconds):
+def _seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000.0
-
-
-def _true(value):
-    """Whether a queue is exclusive or auto-delete; the API says null for kinds of queue that cannot be."""
-    return bool(value)

@@ -2,64 +2,78 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Exchanges that lead nowhere, and where dead letters end up. Private to this collection.
+"""Exchanges without a binding, and the queues that receive dead letters. Private to this collection.
 
-The list of all bindings has one entry and more per queue and cannot be paged, so the bindings of one exchange are
-read at a time, and only of exchanges that matter.
+The list of all bindings has one or more entries per queue and cannot be paged. So bindings are read for one exchange at
+a time, and only for exchanges that matter.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any, Iterable, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import ReplyError, needs_permissions
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Unknown
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
+    Management,
+    ReplyError,
+    missing_permissions,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import (
+    ApiEntry,
+    DeadLetterSource,
+    Exchange,
+    ListedQueue,
+    QueueName,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-# Requests of about 1 ms each. Exchanges beyond are counted, not looked at; those that publish most come first.
+# Exchanges whose bindings are read, by requests of about 1 ms each, most published first. The others are only counted.
 MOST_EXCHANGES = 200
 
 EXCHANGE_COLUMNS = "vhost,name,type,internal,arguments,policy,message_stats.publish_in,message_stats.publish_out"
 
 
-def all_exchanges(client):
-    """The exchanges of the vhosts that the user may see, read once."""
-    return client.remember("exchanges", lambda: client.get_long("exchanges", columns=EXCHANGE_COLUMNS))
+def all_exchanges(client: Management) -> list[ApiEntry]:
+    """Return the exchanges of the vhosts that the user may see, read once."""
+    return client.cached("exchanges", lambda: client.get_long("exchanges", columns=EXCHANGE_COLUMNS))
 
 
-def visible_vhosts(client):
-    """The names of the vhosts whose queues and exchanges the user is shown: each has the default exchange.
+def visible_vhosts(client: Management) -> set[str]:
+    """Return the vhosts whose queues and exchanges the API shows to the user: each has the default exchange.
 
-    Asking for one that is hidden would leave a warning in the broker's log.
+    A request for a hidden one would leave a warning in the broker's log.
     """
     return {entry["vhost"] for entry in all_exchanges(client)}
 
 
-def open_vhosts(client, options):
-    """The names of the vhosts that the user may enter over AMQP; null where they are not known.
+def open_vhosts(client: Management, options: Options) -> set[str] | None:
+    """Return the vhosts that the user may open over AMQP; null if they are not known.
 
-    An administrator sees all vhosts, and may enter none. The permissions of users of LDAP and the like are not listed.
+    An administrator sees all vhosts, but may be allowed to open none. Permissions of LDAP users are not listed.
     """
-    if not client.administers:
+    if not client.is_administrator:
         return visible_vhosts(client)
 
-    def read():
+    def read() -> set[str] | None:
         try:
             granted = client.get("users", options["login_user"], "permissions", columns="vhost")
         except ReplyError:
             return None
         return {entry["vhost"] for entry in granted}
 
-    return client.remember("open_vhosts", read)
+    return client.cached("open_vhosts", read)
 
 
 class Exchanges:
-    """The exchanges of a broker and, read when asked for, their bindings."""
+    """The exchanges of a broker; their bindings are read on demand."""
 
-    def __init__(self, client, unknown):
+    def __init__(self, client: Management, unknown: Unknown) -> None:
         self._client = client
         self._unknown = unknown
-        self._bindings = {}
-        self._closed_vhosts = set()
-        self.by_name = {
+        self._bindings: dict[QueueName, list[ApiEntry] | None] = {}
+        self._closed_vhosts: set[str] = set()
+        self.by_name: dict[QueueName, Exchange] = {
             (entry["vhost"], entry["name"]): {
                 "vhost": entry["vhost"],
                 "name": entry["name"],
@@ -72,15 +86,15 @@ class Exchanges:
             for entry in all_exchanges(client)
         }
 
-    def bindings(self, vhost, name):
-        """``[{destination, destination_type, routing_key}]`` of one exchange; None where it cannot be read."""
+    def bindings(self, vhost: str, name: str) -> list[ApiEntry] | None:
+        """Return ``[{destination, destination_type, routing_key}]`` of one exchange; None if it cannot be read."""
         if vhost in self._closed_vhosts:
             return None
         if (vhost, name) not in self._bindings:
             self._bindings[(vhost, name)] = self._read_bindings(vhost, name)
         return self._bindings[(vhost, name)]
 
-    def _read_bindings(self, vhost, name):
+    def _read_bindings(self, vhost: str, name: str) -> list[ApiEntry] | None:
         try:
             return self._client.get(
                 "exchanges", vhost, name, "bindings", "source", columns="destination,destination_type,routing_key"
@@ -88,15 +102,15 @@ class Exchanges:
         except ReplyError as exc:
             if exc.kind == "permission":
                 self._closed_vhosts.add(vhost)
-                self._unknown.add("exchanges.without_binding[...]", *needs_permissions([vhost], self._client.options))
+                self._unknown.add("exchanges.without_binding[...]", *missing_permissions([vhost], self._client.options))
             elif exc.kind != "not_found":
                 raise
             return None
 
-    def unbound(self, policies, top):
-        """``(found, total, checked)``: the exchanges that lead nowhere, those published to most first.
+    def unbound(self, policies: Sequence[ApiEntry], top: int) -> tuple[list[Exchange], int, int]:
+        """Return ``(found, total, checked)``: the exchanges without a binding, most published first.
 
-        Exchanges that the broker declares itself (``amq.*``) count only once somebody has published to them.
+        Exchanges that the broker declares itself (``amq.*``) count only if messages were published to them.
         """
         candidates = [
             exchange
@@ -104,20 +118,22 @@ class Exchanges:
             if exchange["name"] and (exchange["published"] or not exchange["name"].startswith("amq."))
         ]
         candidates.sort(key=lambda exchange: (-exchange["published"], exchange["vhost"], exchange["name"]))
-        found = []
+        found: list[Exchange] = []
         for exchange in candidates[:MOST_EXCHANGES]:
             if self.bindings(exchange["vhost"], exchange["name"]) == []:
-                alternate = exchange["alternate_exchange"] or effective(
+                alternate = exchange["alternate_exchange"] or effective_policy(
                     policies, exchange["vhost"], exchange["name"], ("all", "exchanges")
                 ).get("alternate-exchange")
-                found.append(dict(exchange, alternate_exchange=alternate))
+                found.append({**exchange, "alternate_exchange": alternate})
         return found[:top], len(found), min(len(candidates), MOST_EXCHANGES)
 
-    def destinations(self, vhost, name, routing_key, seen=()):
-        """Names of the queues that a message sent to an exchange with this routing key reaches; None if not known.
+    def destinations(
+        self, vhost: str, name: str, routing_key: str | None, seen: tuple[str, ...] = ()
+    ) -> set[str] | None:
+        """Return the queues that an exchange routes a message with this key to; None if they are not known.
 
-        A null routing key stands for one that is not known: every queue it could reach. The default exchange takes
-        the routing key for the queue's name.
+        A null routing key is one that is not known: it stands for every queue that the message could reach. The default
+        exchange takes the routing key as the name of the queue.
         """
         if name == "":
             return None if routing_key is None else {routing_key}
@@ -127,7 +143,7 @@ class Exchanges:
         bindings = self.bindings(vhost, name)
         if bindings is None:
             return None
-        queues = set()
+        queues: set[str] = set()
         for binding in bindings:
             if matches(exchange["type"], binding["routing_key"], routing_key):
                 if binding["destination_type"] == "queue":
@@ -137,13 +153,13 @@ class Exchanges:
         return queues
 
 
-def _published(entry):
+def _published(entry: ApiEntry) -> int:
     stats = entry.get("message_stats")
     return (stats.get("publish_in") or 0) if isinstance(stats, dict) else 0
 
 
-def matches(exchange_type, binding_key, routing_key):
-    """Whether a binding takes a message. Types that do not look at the key (fanout, headers, plugins) may take any."""
+def matches(exchange_type: str | None, binding_key: str, routing_key: str | None) -> bool:
+    """Return whether a binding can match a message. Types that ignore the key (fanout, headers, plugins) match any."""
     if routing_key is None or exchange_type not in ("direct", "topic"):
         return True
     if exchange_type == "direct":
@@ -151,7 +167,7 @@ def matches(exchange_type, binding_key, routing_key):
     return _topic(binding_key.split("."), routing_key.split("."))
 
 
-def _topic(pattern, words):
+def _topic(pattern: Sequence[str], words: Sequence[str]) -> bool:
     if not pattern:
         return not words
     if pattern[0] == "#":
@@ -159,37 +175,38 @@ def _topic(pattern, words):
     return bool(words) and pattern[0] in ("*", words[0]) and _topic(pattern[1:], words[1:])
 
 
-def effective(policies, vhost, name, applies_to):
-    """The definition of the one policy that applies: of those that match, the one with the highest priority."""
+def effective_policy(policies: Iterable[ApiEntry], vhost: str, name: str, applies_to: Sequence[str]) -> dict[str, Any]:
+    """Return the definition of the policy that applies: of those that match, the one with the highest priority."""
     matching = [
         policy
         for policy in policies
-        if policy.get("vhost") == vhost and policy.get("apply-to") in applies_to and _found(policy.get("pattern"), name)
+        if policy.get("vhost") == vhost
+        and policy.get("apply-to") in applies_to
+        and _pattern_matches(policy.get("pattern"), name)
     ]
     if not matching:
         return {}
     return max(matching, key=lambda policy: policy.get("priority") or 0).get("definition") or {}
 
 
-def _found(pattern, name):
-    # Erlang's regular expressions and Python's agree on what names are matched with. One that Python cannot read
-    # matches nothing here.
+def _pattern_matches(pattern: str | None, name: str) -> bool:
+    # The usual syntax is the same in Erlang and Python. A pattern that Python cannot compile matches
+    # nothing here.
     try:
         return re.search(pattern or "", name) is not None
     except re.error:
         return False
 
 
-def dead_letters(queues, policies, exchanges, top):
-    """Where rejected and expired messages go.
+def dead_letters(queues: Sequence[ListedQueue], policies: Sequence[ApiEntry], exchanges: Exchanges, top: int) -> Part:
+    """Return ``{"queues", "total", "names", "lost", "lost_total"}``.
 
-    Returns ``{"queues", "total", "names", "lost", "lost_total"}``: the queues that receive dead letters with their
-    depth and their sources, fullest first (``names``: of all of them), and the sources whose dead letters reach no
-    queue and are dropped.
+    ``queues`` are those that receive dead letters, with their depth and their sources, longest first; ``names`` has all
+    of them. ``lost`` are the sources whose dead letters reach no queue and are dropped.
     """
     depth = {(queue["vhost"], queue["name"]): queue for queue in queues}
-    receiving = {}
-    lost = []
+    receiving: dict[QueueName, list[DeadLetterSource]] = {}
+    lost: list[dict[str, Any]] = []
     for queue in queues:
         source = dead_letter_source(queue, policies)
         if source is None:
@@ -201,8 +218,8 @@ def dead_letters(queues, policies, exchanges, top):
         for name in reached:
             receiving.setdefault((queue["vhost"], name), []).append(source)
         if not reached:
-            lost.append(dict(source, vhost=queue["vhost"], reason=_why_lost(exchanges, queue["vhost"], source)))
-    found = [
+            lost.append({**source, "vhost": queue["vhost"], "reason": _lost_reason(exchanges, queue["vhost"], source)})
+    found: list[dict[str, Any]] = [
         {
             "vhost": vhost,
             "name": name,
@@ -223,11 +240,11 @@ def dead_letters(queues, policies, exchanges, top):
     }
 
 
-def dead_letter_source(queue, policies):
-    """``{queue, via, exchange, routing_key}`` of a queue whose dead letters go somewhere, else None."""
+def dead_letter_source(queue: ListedQueue, policies: Sequence[ApiEntry]) -> DeadLetterSource | None:
+    """Return where the dead letters of a queue are routed; None if it has no dead-letter exchange."""
     arguments = queue["arguments"]
     kinds = ("all", "queues", "%s_queues" % queue["type"])
-    policy = effective(policies, queue["vhost"], queue["name"], kinds)
+    policy = effective_policy(policies, queue["vhost"], queue["name"], kinds)
     exchange = arguments.get("x-dead-letter-exchange")
     via = "argument"
     if exchange is None:
@@ -243,7 +260,7 @@ def dead_letter_source(queue, policies):
     }
 
 
-def _why_lost(exchanges, vhost, source):
+def _lost_reason(exchanges: Exchanges, vhost: str, source: DeadLetterSource) -> str:
     if source["exchange"] == "":
         return "there is no queue %s" % source["routing_key"]
     if (vhost, source["exchange"]) not in exchanges.by_name:

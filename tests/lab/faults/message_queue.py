@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes wrong in RabbitMQ."""
+"""Faults of RabbitMQ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import fault
 
 
 def publish(lab, queue: str, bodies: list[bytes]) -> None:
-    """Publish messages straight into a queue, each confirmed."""
+    """Publish messages directly to a queue, each confirmed."""
     import pika
 
     with lab.amqp() as connection:
@@ -28,7 +28,7 @@ def publish(lab, queue: str, bodies: list[bytes]) -> None:
 
 
 def depth(lab, queue: str) -> int:
-    """How many messages are ready in a queue, exact at once, unlike the management API's."""
+    """Return the number of ready messages, exact immediately, unlike that of the management API."""
     with lab.amqp() as connection:
         return connection.channel().queue_declare(queue, passive=True).method.message_count
 
@@ -40,7 +40,7 @@ def settled(lab, queue: str, ready: int) -> None:
 
 @contextlib.contextmanager
 def queue(lab, name: str, arguments: dict | None = None, messages: int = 0, **properties):
-    """A durable queue with messages in it, gone when the context is left."""
+    """Declare a durable queue with messages; delete it at the end of the context."""
     import pika
 
     with lab.amqp() as connection:
@@ -58,12 +58,12 @@ def queue(lab, name: str, arguments: dict | None = None, messages: int = 0, **pr
 
 @contextlib.contextmanager
 def client(lab, work, name: str):
-    """A program of its own that works on the broker: `work(channel, stop)` in a thread, until the context is left."""
+    """Run a client of the broker: `work(channel, stop)` in a thread until the end of the context."""
     stop = threading.Event()
     connection = lab.amqp(heartbeat=0, client_properties={"connection_name": f"lab {name}"})
 
     def run() -> None:
-        # The fault may be mended by closing this very connection.
+        # The fault may be fixed by closing this connection.
         with contextlib.suppress(Exception):
             work(connection.channel(), stop)
 
@@ -79,7 +79,7 @@ def client(lab, work, name: str):
 
 
 def holding(name: str, prefetch: int):
-    """A consumer that takes what it may and acknowledges nothing."""
+    """Return the work of a consumer that fetches up to its prefetch limit and acknowledges nothing."""
 
     def work(channel, stop) -> None:
         channel.basic_qos(prefetch_count=prefetch)
@@ -92,23 +92,23 @@ def holding(name: str, prefetch: int):
 
 @fault(fires=["message_queue.no_consumer"])
 def queue_without_consumer(lab):
-    """The analysis service is stopped, and 500 requests wait for it."""
+    """The analysis service is stopped with 500 requests in its queue."""
 
-    def told() -> bool:
+    def reported() -> bool:
         queue = lab.rabbitmq_api("GET", f"/queues/%2F/{AUDIO_QUEUE}")
         return queue.get("messages_ready") == 500 and queue.get("consumers") == 0
 
     with lab.stopped("analysis_service"):
         publish(lab, AUDIO_QUEUE, [json.dumps({"path": f"/music/lab/{number}.flac"}).encode() for number in range(500)])
         # The broker's statistics are up to five seconds old.
-        wait_until(told, "the broker's statistics to tell of it", 30)
+        wait_until(reported, "the broker's statistics", 30)
         yield
     wait_until(lambda: depth(lab, AUDIO_QUEUE) == 0, "the backlog to be consumed", 60)
 
 
 @fault(fires=["message_queue.dead_letters"])
 def dead_letters(lab):
-    """The analysis service has rejected 50 requests that it cannot read."""
+    """The analysis service has rejected 50 invalid requests."""
     publish(lab, AUDIO_QUEUE, [b"not a request"] * 50)
     wait_until(lambda: depth(lab, DEAD_QUEUE) >= 50, "50 dead letters", 30)
     yield
@@ -136,7 +136,7 @@ def memory_alarm(lab):
 
 @fault(fires=["message_queue.stuck_consumer", "message_queue.ack_timeout_risk"])
 def stuck_consumer(lab):
-    """A consumer holds as many messages as its prefetch allows and acknowledges none; 20 more wait."""
+    """A consumer has reached its prefetch limit and acknowledges nothing; 20 more messages are ready."""
     with queue(lab, "lab.stuck", messages=30), client(lab, holding("lab.stuck", 10), "stuck consumer"):
         wait_until(lambda: depth(lab, "lab.stuck") == 20, "ten messages delivered", 20)
         yield
@@ -152,7 +152,7 @@ def hoarding_consumer(lab):
 
 @fault(fires=["message_queue.no_consumer", "message_queue.backlog"])
 def orphaned_queue(lab):
-    """1,100 messages wait in a queue that nobody consumes."""
+    """1,100 messages are in a queue without consumers."""
     with queue(lab, "lab.orphaned", messages=1100):
         yield
 
@@ -166,7 +166,7 @@ def old_messages(lab):
 
 @fault(fires=["message_queue.growing"])
 def growing_queue(lab):
-    """A publisher is faster than nobody: 50 messages a second."""
+    """A publisher sends 50 messages a second to a queue without consumers."""
 
     def work(channel, stop) -> None:
         while not stop.wait(0.1):
@@ -192,7 +192,7 @@ def slow_consumer(lab):
 
 @fault(fires=["message_queue.redelivery_loop"])
 def poison_message(lab):
-    """A consumer puts a message back that it cannot process, ten times a second."""
+    """A consumer requeues a message that it cannot process, ten times a second."""
 
     def work(channel, stop) -> None:
         while not stop.wait(0.1):
@@ -205,7 +205,7 @@ def poison_message(lab):
 
 @fault(fires=["message_queue.exchange_without_binding", "message_queue.unroutable"])
 def unbound_exchange(lab):
-    """Somebody publishes to an exchange that leads nowhere."""
+    """A client publishes to an exchange without a binding."""
     name = "lab.unbound"
 
     def work(channel, stop) -> None:
@@ -222,7 +222,7 @@ def unbound_exchange(lab):
 
 @fault(fires=["message_queue.dead_letters"])
 def rejected_messages(lab):
-    """50 messages were rejected, and a policy led them to a queue for dead letters."""
+    """50 messages were rejected, and a policy routed them to a dead-letter queue."""
     definition = {"dead-letter-exchange": "lab.graveyard", "dead-letter-routing-key": "dead"}
     lab.rabbitmq_api(
         "PUT",
@@ -246,14 +246,14 @@ def rejected_messages(lab):
 
 @fault(fires=["message_queue.dead_letters_lost"])
 def lost_dead_letters(lab):
-    """The exchange that a queue's dead letters should go to does not exist."""
+    """The dead-letter exchange of a queue does not exist."""
     with queue(lab, "lab.careless", {"x-dead-letter-exchange": "lab.missing"}):
         yield
 
 
 @fault(fires=["message_queue.channel_leak"])
 def leaked_channels(lab):
-    """A program has opened 150 channels and closed none."""
+    """A client has opened 150 channels and closed none."""
     connection = lab.amqp(heartbeat=0, client_properties={"connection_name": "lab channel leak"})
     for _number in range(150):
         connection.channel()
@@ -263,7 +263,7 @@ def leaked_channels(lab):
 
 @fault(fires=["message_queue.file_descriptors", "message_queue.erlang_processes"])
 def many_connections(lab):
-    """200 connections are open, which is much where the limits are low."""
+    """200 connections are open."""
     connections = [lab.amqp(heartbeat=0) for _number in range(200)]
     yield
     for connection in connections:
@@ -285,7 +285,7 @@ def vhost_down(lab):
     store = "/var/lib/rabbitmq/mnesia/rabbit@localhost/msg_stores/vhosts"
     directory = lab.exec("rabbitmq", "sh", "-c", f"dirname $(grep -lx {vhost} {store}/*/.vhost)").strip()
     lab.exec("rabbitmq", "rabbitmqctl", "eval", f'rabbit_vhost_sup_sup:stop_and_delete_vhost(<<"{vhost}">>).')
-    # RabbitMQ 4 would start it again within half a minute, if it could.
+    # Prevents RabbitMQ 4 from restarting the vhost within half a minute.
     lab.exec("rabbitmq", "touch", directory)
     yield
     lab.exec("rabbitmq", "rm", directory)
@@ -293,7 +293,7 @@ def vhost_down(lab):
 
 
 SECOND = "second@localhost"
-# A second node beside the first, in its container; the file that names the first one must not be read.
+# A second node in the container of the first; the file with the name of the first must not be read.
 START_SECOND = f"""
 echo '[rabbitmq_management_agent].' > /tmp/second_plugins && : > /tmp/second.conf && cd /
 export RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_NODENAME={SECOND} RABBITMQ_NODE_PORT=5673
@@ -311,7 +311,7 @@ rabbitmqctl -n {SECOND} stop || true
 rm -rf /var/lib/rabbitmq/mnesia/{SECOND}*
 rabbitmqctl forget_cluster_node {SECOND}
 """
-# Two nodes that do not accept each other's cookie any more lose contact, and notice when they accept it again.
+# Two nodes with different cookies lose contact, and detect the partition when the cookies match again.
 PART = """
 rabbitmqctl eval "erlang:set_cookie('second@localhost', wrong), erlang:disconnect_node('second@localhost')."
 rabbitmqctl -n second@localhost eval "erlang:set_cookie('rabbit@localhost', wrong)."
@@ -325,13 +325,13 @@ rabbitmqctl eval "net_adm:ping('second@localhost')."
 
 @contextlib.contextmanager
 def second_node(lab):
-    """A cluster of two nodes, as long as the context lasts."""
+    """Run a cluster of two nodes until the end of the context."""
     lab.exec("rabbitmq", "sh", "-c", START_SECOND, timeout=120)
     try:
         yield
     finally:
         lab.exec("rabbitmq", "sh", "-c", FORGET_SECOND)
-    wait_until(lambda: len(lab.rabbitmq_api("GET", "/nodes")) == 1, "the second node to be forgotten", 20)
+    wait_until(lambda: len(lab.rabbitmq_api("GET", "/nodes")) == 1, "the removal of the second node", 20)
 
 
 @fault(fires=["message_queue.node_down", "message_queue.queue_members", "message_queue.queue_down"])
@@ -343,7 +343,7 @@ def lost_node(lab):
             channel.queue_declare("lab.quorum", durable=True, arguments={"x-queue-type": "quorum"})
         lab.exec("rabbitmq", "rabbitmqctl", "-n", SECOND, "stop")
         yield
-        # A queue without a majority cannot be deleted in the usual way.
+        # A queue without a majority cannot be deleted over AMQP.
         forget = 'rabbit_quorum_queue:force_shrink_member_to_current_member(<<"/">>, <<"lab.quorum">>).'
         lab.exec("rabbitmq", "rabbitmqctl", "eval", forget)
         with lab.amqp() as connection:
@@ -352,7 +352,7 @@ def lost_node(lab):
 
 @fault(fires=["message_queue.partition"])
 def partitioned_cluster(lab):
-    """Two nodes have lost each other while both were running."""
+    """Two nodes have lost contact while both were running."""
     with second_node(lab):
         lab.exec("rabbitmq", "sh", "-c", PART)
         wait_until(lambda: lab.rabbitmq_api("GET", "/nodes")[0].get("partitions"), "the partition", 30)
@@ -361,7 +361,7 @@ def partitioned_cluster(lab):
 
 @fault(fires=["message_queue.memory_near_watermark"])
 def memory_nearly_full(lab):
-    """The broker uses nearly as much memory as its watermark."""
+    """The memory of the broker is close to its watermark."""
     get, put = (f"vm_memory_monitor:{verb}_vm_memory_high_watermark" for verb in ("get", "set"))
     before = lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{get}().").strip()
     used = lab.rabbitmq_api("GET", "/nodes")[0]["mem_used"]
@@ -372,7 +372,7 @@ def memory_nearly_full(lab):
 
 @fault(fires=["message_queue.disk_alarm"])
 def disk_alarm(lab):
-    """The broker has less free disk than its limit and blocks every publisher."""
+    """The broker has less free disk space than its limit and blocks every publisher."""
     with disk_limit(lab, lambda free: free * 2):
         wait_until(lambda: lab.rabbitmq_api("GET", "/nodes")[0]["disk_free_alarm"], "the alarm", 30)
         yield
@@ -380,17 +380,17 @@ def disk_alarm(lab):
 
 @fault(fires=["message_queue.disk_free_near_limit"])
 def disk_nearly_full(lab):
-    """The broker has one and a half times as much free disk as its limit."""
+    """The free disk space of the broker is one and a half times its limit."""
     with disk_limit(lab, lambda free: int(free / 1.5)):
         yield
 
 
 @contextlib.contextmanager
-def disk_limit(lab, choose):
-    """Another limit for the free disk space, chosen from what is free, as long as the context lasts."""
+def disk_limit(lab, compute):
+    """Set another limit for the free disk space, computed from the free space, until the end of the context."""
     node = lab.rabbitmq_api("GET", "/nodes")[0]
     try:
-        lab.exec("rabbitmq", "rabbitmqctl", "set_disk_free_limit", str(choose(node["disk_free"])))
+        lab.exec("rabbitmq", "rabbitmqctl", "set_disk_free_limit", str(compute(node["disk_free"])))
         yield
     finally:
         lab.exec("rabbitmq", "rabbitmqctl", "set_disk_free_limit", str(node["disk_free_limit"]))
@@ -399,7 +399,7 @@ def disk_limit(lab, choose):
 
 @fault(fires=["message_queue.blocked_connections", "message_queue.memory_alarm"])
 def blocked_publisher(lab):
-    """A publisher is stopped by the memory alarm."""
+    """The memory alarm blocks a publisher."""
     connection = lab.amqp(heartbeat=0, client_properties={"connection_name": "lab blocked publisher"})
     alarm = memory_alarm(lab)
     next(alarm, None)
@@ -418,7 +418,7 @@ def blocked_publisher(lab):
 
 @fault(fires=["message_queue.management_unreachable"])
 def management_off(lab):
-    """The management plugin is off; AMQP goes on."""
+    """The management plugin is disabled; AMQP works."""
     lab.exec("rabbitmq", "rabbitmqctl", "eval", "application:stop(rabbitmq_management).")
     yield
     lab.exec("rabbitmq", "rabbitmqctl", "eval", "application:start(rabbitmq_management).")
@@ -435,7 +435,7 @@ def statistics_off(lab):
 
 
 def answers(lab) -> bool:
-    """Whether the management API does."""
+    """Return whether the management API answers."""
     try:
         return bool(lab.rabbitmq_api("GET", "/overview"))
     except OSError:
@@ -444,7 +444,7 @@ def answers(lab) -> bool:
 
 @fault(fires=["message_queue.unreachable"])
 def frozen_broker(lab):
-    """The broker hangs: connections are accepted, and nothing is ever answered."""
+    """The broker hangs: it accepts connections and does not answer."""
     lab.docker("pause", lab.container("rabbitmq"))
     try:
         yield
@@ -454,7 +454,7 @@ def frozen_broker(lab):
 
 @fault(fires=["message_queue.missing_queue"])
 def deleted_queue(lab):
-    """Somebody has deleted the queue of the analysis requests while its service is stopped."""
+    """The queue of the analysis requests was deleted while its service is stopped."""
     with lab.stopped("analysis_service"):
         with lab.amqp() as connection:
             connection.channel().queue_delete(AUDIO_QUEUE)
@@ -463,7 +463,7 @@ def deleted_queue(lab):
 
 @fault(fires=["message_queue.memory_watermark_above_limit"])
 def small_container(lab):
-    """The container of the broker may use less memory than the broker's watermark."""
+    """The memory limit of the broker's container is below the broker's watermark."""
     name = lab.container("rabbitmq")
     limit = lab.docker("inspect", "--format", "{{.HostConfig.Memory}}", name).strip()
     watermark = lab.rabbitmq_api("GET", "/nodes")[0]["mem_limit"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Failures by kind, options that make no sense, and the parts of a node."""
+"""Failures by kind, invalid options, and the parts of a node."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_node_info as node_info
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_queue_state as queue_state
@@ -38,15 +39,31 @@ OPTIONS = {
         (http.client.IncompleteRead(b""), "closed"),
         (http.client.BadStatusLine("AMQP"), "protocol"),
         (ssl.SSLError(1, "wrong version number"), "tls"),
-        (OSError(errno.EHOSTUNREACH, "No route to host"), "unreachable"),
+        (ssl.SSLCertVerificationError("unable to get local issuer certificate"), "certificate"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "no_route"),
+        (PermissionError(errno.EPERM, "Operation not permitted"), "failed"),
+        (OSError(errno.EIO, "Input/output error"), "failed"),
     ],
 )
 @pytest.mark.parametrize("port", ["login_port", "amqp_port"])
-def test_a_failure_names_its_kind_an_option_and_a_hint(raised, kind, port):
-    found = rabbitmq.explain(raised, OPTIONS, port)
+def test_a_failure_has_a_kind_and_a_hint_with_an_option(raised, kind, port):
+    found = rabbitmq.connection_failure(raised, OPTIONS, amqp=port == "amqp_port")
     assert found.kind == kind
-    assert "login_host" in found.hint or "login_host" in str(found) or port in found.hint or "login_port" in found.hint
+    assert kind in _failures.KINDS
+    assert "login_host" in found.hint or port in found.hint
     assert "hunter2" not in str(found) + found.hint
+
+
+def test_a_timeout_after_tcp_connected_is_no_answer():
+    found = rabbitmq.connection_failure(TimeoutError("timed out"), OPTIONS, connected=True)
+    assert found.kind == "no_answer"
+    assert "login_host and login_port" in found.hint
+
+
+def test_every_kind_of_its_own_has_a_hint():
+    for kind, row in rabbitmq.KINDS.items():
+        assert row.meaning
+        assert "%" not in rabbitmq.hint_for(kind, OPTIONS, vhost="v")
 
 
 @pytest.mark.parametrize(
@@ -60,14 +77,14 @@ def test_a_failure_names_its_kind_an_option_and_a_hint(raised, kind, port):
         (404, b'{"error":"Object Not Found","reason":"Not Found"}', "not_found"),
         (404, b"<html>", "protocol"),
         (200, b"<html>", "protocol"),
-        (503, b"", "server_error"),
+        (503, b"", "failed"),
     ],
 )
-def test_a_reply_that_is_not_the_data_names_its_kind(status, body, kind):
+def test_a_reply_without_the_data_has_a_kind_and_a_hint(status, body, kind):
     with pytest.raises(rabbitmq.ReplyError) as caught:
-        rabbitmq._decoded(SimpleNamespace(status=status, reason="because"), body)
+        rabbitmq._decode(SimpleNamespace(status=status, reason="because"), body)
     assert caught.value.kind == kind
-    assert rabbitmq._CURES[kind]
+    assert rabbitmq.hint_for(kind, OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -80,19 +97,19 @@ def test_a_reply_that_is_not_the_data_names_its_kind(status, body, kind):
         ({"client_key": "/k"}, "client_key"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_named(changed, named):
+def test_an_invalid_option_is_named(changed, named):
     with pytest.raises(BadOption, match="^" + named):
         rabbitmq.check_options({**OPTIONS, **changed})
 
 
-def test_a_node_that_is_down_or_uncounted_has_no_resources():
+def test_a_node_that_is_down_or_has_no_statistics_has_no_resources():
     for entry in ({"name": "n", "running": False, "mem_limit": 5}, {"name": "n", "running": True}):
         found = node_info.node(entry)
         assert (found["memory"], found["disk"], found["files"], found["sockets"], found["processes"]) == (None,) * 5
         assert found["partitions"] == []
 
 
-def test_a_node_in_parts():
+def test_the_parts_of_a_node():
     entry = {
         "name": "n",
         "running": True,
@@ -127,12 +144,12 @@ def test_unroutable_messages_are_counted_over_the_samples():
     }
     found = node_info.unroutable(overview)
     assert (found["dropped"], found["dropped_total"], found["returned"], found["returned_total"]) == (7, 12, 0, 0)
-    # Nobody counts, or nobody tells us: not known.
+    # The broker keeps no rates, or does not show them to the user.
     assert node_info.unroutable({"rates_mode": "none", "listeners": []})["dropped"] is None
     assert node_info.unroutable({"rates_mode": "basic"})["dropped"] is None
 
 
-def test_connections_are_counted_and_the_worst_shown():
+def test_connections_are_counted_and_the_worst_returned():
     entries = [{"name": "c%d" % number, "state": "running", "channels": number} for number in range(5)]
     entries += [
         {"name": "b", "state": "blocked", "channels": 1, "client_properties": {"connection_name": "app"}},
@@ -168,7 +185,7 @@ def test_totals_count_what_is_left_out():
     assert (found["queues"], found["ready"], found["unacked"], found["left_out"]) == (4, 4, 0, 2)
 
 
-def test_expected_queues_are_in_the_vhost_of_the_connection_unless_they_say():
+def test_the_default_vhost_of_expected_queues_is_that_of_the_connection():
     options = {
         "vhost": "/",
         "expected_queues": [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The memory limit of a process, on made-up file systems of both versions of control groups."""
+"""The memory limit of a process, on simulated file systems of both versions of control groups."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write(root, files):
         ("", {}, None),
     ],
 )
-def test_the_lowest_limit_on_the_way_up_counts(tmp_path, membership, files, limit):
+def test_the_lowest_limit_of_the_group_and_its_parents_applies(tmp_path, membership, files, limit):
     assert memory.cgroup_limit(membership, write(tmp_path, files)) == limit
 
 
@@ -51,7 +51,7 @@ def process(pid, inner, started, name="beam.smp"):
     }
 
 
-def test_the_node_is_told_from_others_with_the_same_process_id(tmp_path):
+def test_the_node_is_distinguished_from_others_with_the_same_process_id(tmp_path):
     proc = write(
         tmp_path / "proc",
         {
@@ -65,14 +65,14 @@ def test_the_node_is_told_from_others_with_the_same_process_id(tmp_path):
     )
     groups = write(tmp_path / "cgroup", {"c20/memory.max": "%d" % GIB, "c10/memory.max": "5"})
     assert memory.limit_of_node("18", 497.0, proc, groups) == (GIB, "cgroup")
-    # No limit of its own: that of the machine.
+    # Without a limit of its own, the memory of the machine applies.
     assert memory.limit_of_node("7", 497.0, proc, groups) == (4 * GIB, "host")
-    # Runs elsewhere.
+    # The node runs on another machine.
     assert memory.limit_of_node("18", 700.0, proc, groups) == (None, None)
     assert memory.limit_of_node("19", 497.0, proc, groups) == (None, None)
     assert memory.limit_of_node("18", None, proc, groups) == (None, None)
 
 
-def test_a_process_that_ends_meanwhile_is_passed_over(tmp_path):
+def test_a_process_that_ends_meanwhile_is_ignored(tmp_path):
     proc = write(tmp_path, {"uptime": "1000.00 1.00\n", "9/comm": "beam.smp\n"})
     assert memory.node_process("18", 500.0, proc) is None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Messages in files: what goes in comes out, and what is not whole is refused."""
+"""Export files: messages are read as they were written, and incomplete files are rejected."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_values_survive(value):
-    assert messages.amqp(json.loads(json.dumps(messages.plain(value)))) == value
+def test_a_value_is_read_as_it_was_written(value):
+    assert messages.from_json(json.loads(json.dumps(messages.to_json(value)))) == value
 
 
 def test_a_time_without_a_zone_is_utc():
-    # Older versions of the library give such.
+    # Older versions of pika return such times.
     moment = datetime.datetime(2026, 1, 2, 3, 4, 5)
-    assert messages.amqp(messages.plain(moment)) == moment.replace(tzinfo=datetime.UTC)
+    assert messages.from_json(messages.to_json(moment)) == moment.replace(tzinfo=datetime.UTC)
 
 
-def test_a_message_survives():
+def test_a_message_is_read_as_it_was_written():
     given = properties(content_type="a/b", priority=3, headers={"x": b"\x00"}, timestamp=7)
     line = messages.to_line(1, "/", "qü", METHOD, given, b"\x00\xffbody")
     assert line.endswith(b"\n")
@@ -78,15 +78,15 @@ def line(number=1, queue="q"):
         (b"", "no message"),
         (b"[]\n", "line 1"),
         (b"{", "line 1 is not a message"),
-        (line(1) + line(3), "line 2 is message 3"),
-        (line(1) + line(2)[:-1], "line 2 is cut off"),
+        (line(1) + line(3), "line 2 has position 3"),
+        (line(1) + line(2)[:-1], "line 2 is truncated"),
         (line(1) + line(2, "other"), "line 2 belongs to queue other"),
         (line(1).replace(b"eA==", b"e==="), "line 1 is not a message"),
         (line(1) + line(2) + line(3), "max_messages"),
         (b" " * 2000, "max_bytes"),
     ],
 )
-def test_what_is_no_export_is_refused(tmp_path, content, reason):
+def test_an_invalid_export_is_rejected(tmp_path, content, reason):
     path = tmp_path / "export"
     path.write_bytes(content)
     with pytest.raises(messages.BadExport, match=reason):
@@ -99,7 +99,7 @@ def test_an_export_is_read(tmp_path):
     assert messages.read_export(str(path), 2, 1000) == ("/", "q", 2)
 
 
-def test_a_file_is_kept_only_when_it_is_whole(tmp_path):
+def test_a_complete_file_is_kept_and_never_overwritten(tmp_path):
     path = tmp_path / "below" / "export"
     with messages.ExportFile(str(path), 100) as export:
         export.write(b"12345\n")
@@ -120,7 +120,7 @@ def test_a_file_that_is_not_kept_is_removed(tmp_path):
     assert not path.exists()
 
 
-def test_an_export_has_a_name_that_any_file_system_takes():
+def test_an_export_has_a_name_that_is_valid_on_any_file_system():
     path = messages.export_path("/exports", "/", "a/b ü" * 51, 0)
     directory, name = os.path.split(path)
     assert directory == "/exports"
@@ -163,21 +163,21 @@ def test_an_export_of_another_user_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "noted", ["null", "[]", "{", '{"total": 2}', '{"total": 2, "replayed": "1"}', '{"total": 2, "replayed": 3}',
+    "recorded", ["null", "[]", "{", '{"total": 2}', '{"total": 2, "replayed": "1"}', '{"total": 2, "replayed": 3}',
               '{"total": 2, "replayed": -1}', '{"total": 2, "replayed": true}', '{"total": 3, "replayed": 1}'],
 )  # fmt: skip
-def test_a_note_that_is_none_stops_a_replay(tmp_path, noted):
-    """Else messages would be lost, or come twice."""
-    (tmp_path / "export.replayed").write_text(noted)
-    with pytest.raises(ValueError, match=r"export\.replayed is not the note of this export"):
-        acts._noted(str(tmp_path / "export"), 2)
+def test_invalid_progress_stops_a_replay(tmp_path, recorded):
+    """Otherwise messages would be lost or published twice."""
+    (tmp_path / "export.replayed").write_text(recorded)
+    with pytest.raises(ValueError, match=r"export\.replayed is not the progress of this export"):
+        acts._read_progress(str(tmp_path / "export"), 2)
 
 
-def test_a_note_is_kept_over_what_is_planted(tmp_path):
+def test_progress_does_not_follow_planted_links(tmp_path):
     path, victim = tmp_path / "export", tmp_path / "victim"
     victim.write_text("untouched")
     for name in ("export.replayed", "export.replayed.new"):
         (tmp_path / name).symlink_to(victim)
-    acts._note(str(path), 1, 2)
-    assert acts._noted(str(path), 2) == 1
+    acts._record_progress(str(path), 1, 2)
+    assert acts._read_progress(str(path), 2) == 1
     assert victim.read_text() == "untouched"

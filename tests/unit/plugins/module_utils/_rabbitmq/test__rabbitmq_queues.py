@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Queues in this collection's terms: arithmetic over what the API says."""
+"""Queues in this collection's terms: computed from replies of the API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOW = 1700000000.0
 
 
 def entry(name="q", **fields):
-    return queues.listed({"vhost": "/", "name": name, "type": "classic", "state": "running", **fields})
+    return queues.parse_entry({"vhost": "/", "name": name, "type": "classic", "state": "running", **fields})
 
 
 def details(*values, step=5, newest=NOW):
@@ -29,14 +29,14 @@ def details(*values, step=5, newest=NOW):
     }
 
 
-def test_a_rate_is_taken_over_ten_seconds_that_are_over():
+def test_a_rate_is_computed_over_the_past_ten_seconds():
     assert queues.slope(details(0, 100, 250, 350), NOW) == 25.0
-    # The newest sample is still to come: it may be a copy of the one before.
+    # The newest sample is in the future: it may be a copy of the one before.
     assert queues.slope(details(0, 100, 250, 350, 350, newest=NOW + 3), NOW) == 25.0
 
 
 @pytest.mark.parametrize("nothing", [None, [], {}, {"samples": []}, details(5)])
-def test_no_samples_no_rate(nothing):
+def test_without_samples_there_is_no_rate(nothing):
     assert queues.slope(nothing, NOW) is None
 
 
@@ -44,7 +44,7 @@ def test_no_samples_no_rate(nothing):
     ("total", "rate", "trend", "seconds"),
     [(100, 2.0, "growing", None), (100, -4.0, "draining", 25.0), (100, 0.0, "steady", None), (0, 0.0, "steady", 0.0)],
 )
-def test_which_way_a_queue_goes(total, rate, trend, seconds):
+def test_the_trend_of_a_queue(total, rate, trend, seconds):
     found = queues.growth({"total": total, "ready": 0}, rate, "management")
     assert (found["trend"], found["drain_seconds"], found["rates_source"]) == (trend, seconds, "management")
 
@@ -65,16 +65,16 @@ def history(deliver, get=None, ack=None):
 @pytest.mark.parametrize(
     ("deliveries", "unacked", "age"),
     [
-        # Ten were delivered within the last half minute but one sample, and all ten are out.
+        # Ten were delivered 20 s ago, and all ten are unacknowledged.
         ((0, 0, 10, 10, 10), 10, 20.0),
-        # A hundred more went in and out since: the ten that are out may be the last ten.
+        # A hundred more were delivered since: the ten unacknowledged ones may be the last ten.
         ((0, 10, 110, 110, 110), 10, 20.0),
-        # One of fifty has been out since before the first sample.
+        # All fifty were delivered before the first sample.
         ((50, 50, 50, 50), 50, 30.0),
         ((0, 0, 0, 7), 7, 0.0),
     ],
 )
-def test_the_oldest_unacknowledged_message_is_at_least_this_old(deliveries, unacked, age):
+def test_the_minimum_age_of_the_oldest_unacknowledged_message(deliveries, unacked, age):
     assert queues.unacked_age(history(deliveries), unacked, NOW) == age
 
 
@@ -85,16 +85,16 @@ def test_fetched_messages_count_as_delivered():
 @pytest.mark.parametrize(
     ("given", "unacked"), [({}, 3), ({"message_stats": []}, 3), (history((5, 5)), 0), (history((5, 5)), 9)]
 )
-def test_an_age_that_cannot_be_known_is_null(given, unacked):
-    # Nine are out, and five were counted: the node was restarted in between.
+def test_an_unknown_age_is_null(given, unacked):
+    # Nine are unacknowledged, but five deliveries were counted: the node was restarted in between.
     assert queues.unacked_age(given, unacked, NOW) is None
 
 
-def test_silence_ends_with_the_last_acknowledgement():
+def test_the_time_without_an_acknowledgement():
     deliveries = (0, 10, 20, 20, 20)
     assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 5, 9, 10)), 20.0, NOW) == 0.0
     assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 5, 10, 10)), 20.0, NOW) == 10.0
-    # Never longer than messages have been out.
+    # At most the age of the oldest unacknowledged message.
     assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 0, 0, 0)), 20.0, NOW) == 20.0
     assert queues.no_ack_seconds(history(deliveries), 20.0, NOW) == 20.0
     assert queues.no_ack_seconds(history(deliveries), None, NOW) is None
@@ -111,26 +111,26 @@ def test_silence_ends_with_the_last_acknowledgement():
         ([{"ack_required": True, "prefetch_count": 1}], None, None, False),
     ],
 )
-def test_the_prefetch_ceiling(consumers, unacked, total, ceiling):
-    assert queues.prefetching(consumers, unacked) == {"prefetch_total": total, "at_prefetch_ceiling": ceiling}
+def test_the_prefetch_limit(consumers, unacked, total, ceiling):
+    assert queues.prefetch(consumers, unacked) == {"prefetch_total": total, "at_prefetch_ceiling": ceiling}
 
 
 def test_the_lower_limit_of_argument_and_policy_applies():
-    found = queues.setup(
+    found = queues.limits(
         {"x-max-length": 10, "x-message-ttl": 60000, "x-dead-letter-exchange": ""},
         {"max-length": 5, "message-ttl": 90000, "dead-letter-exchange": "other", "consumer-timeout": 120000},
     )
     assert (found["max_length"], found["message_ttl_seconds"], found["ack_timeout_seconds"]) == (5, 60.0, 120.0)
-    # The empty name is an exchange too: the default one.
+    # The empty name is the default exchange.
     assert found["dead_letter_exchange"] == ""
 
 
-def test_the_worst_of_each_kind_are_looked_at():
+def test_the_worst_of_each_kind_are_selected():
     many = [entry("q%d" % number, messages_ready=number, messages_unacknowledged=0) for number in range(10)]
     many.append(entry("busy", messages_ready=0, messages_unacknowledged=5))
     many.append(entry("down", state="stopped"))
-    assert [queue["name"] for queue in queues.worst(many, 2)] == ["q9", "q8", "busy", "down"]
-    assert len(queues.worst(many, 12)) == 12
+    assert [queue["name"] for queue in queues.select_worst(many, 2)] == ["q9", "q8", "busy", "down"]
+    assert len(queues.select_worst(many, 12)) == 12
 
 
 @pytest.mark.parametrize(
@@ -149,39 +149,39 @@ def test_out_of_order(fields, bad):
     assert queues.out_of_order(entry(**fields)) is bad
 
 
-def test_patterns_choose_queues():
+def test_patterns_select_queues():
     queue = entry("audio.analysis.requests")
-    assert queues.wanted(queue, [], [], [])
-    assert queues.wanted(queue, ["/"], ["audio.*"], ["amq.gen-*"])
-    assert not queues.wanted(queue, ["other"], [], [])
-    assert not queues.wanted(queue, [], ["AUDIO.*"], [])
-    assert not queues.wanted(queue, [], ["audio.*"], ["*.requests"])
+    assert queues.is_selected(queue, [], [], [])
+    assert queues.is_selected(queue, ["/"], ["audio.*"], ["amq.gen-*"])
+    assert not queues.is_selected(queue, ["other"], [], [])
+    assert not queues.is_selected(queue, [], ["AUDIO.*"], [])
+    assert not queues.is_selected(queue, [], ["audio.*"], ["*.requests"])
 
 
-def test_a_queue_without_statistics_keeps_its_numbers_and_knows_no_more():
-    found = queues.described(entry(messages=5, messages_ready=5, messages_unacknowledged=0), {"state": "running"}, NOW)
+def test_a_queue_without_statistics_has_only_the_numbers_of_the_list():
+    found = queues.describe(entry(messages=5, messages_ready=5, messages_unacknowledged=0), {"state": "running"}, NOW)
     assert (found["ready"], found["unacked"], found["total"]) == (5, 0, 5)
     assert (found["consumers"], found["publish_rate"], found["growth_rate"], found["at_prefetch_ceiling"]) == (
         None,
     ) * 4
 
 
-def test_a_broker_without_rates_has_none():
+def test_without_rates_the_rates_of_messages_are_null():
     detail = {"consumers": 1, "consumer_details": [], "messages_details": details(0, 0, 50)}
-    found = queues.described(entry(messages=50, messages_ready=50), detail, NOW, with_rates=False)
+    found = queues.describe(entry(messages=50, messages_ready=50), detail, NOW, with_rates=False)
     assert (found["publish_rate"], found["ack_rate"], found["growth_rate"]) == (None, None, 5.0)
-    assert queues.described(entry(messages=50), detail, NOW)["publish_rate"] == 0.0
+    assert queues.describe(entry(messages=50), detail, NOW)["publish_rate"] == 0.0
 
 
-def test_the_first_message_is_never_younger_than_new():
+def test_the_age_of_the_first_message_is_never_negative():
     detail = {"head_message_timestamp": NOW + 100}
-    assert queues.described(entry(), detail, NOW)["head_age_seconds"] == 0.0
-    assert queues.described(entry(), {"head_message_timestamp": NOW - 90}, NOW)["head_age_seconds"] == 90.0
+    assert queues.describe(entry(), detail, NOW)["head_age_seconds"] == 0.0
+    assert queues.describe(entry(), {"head_message_timestamp": NOW - 90}, NOW)["head_age_seconds"] == 90.0
 
 
-def test_every_way_to_a_queue_gives_the_same_fields():
+def test_both_sources_give_the_same_fields():
     asked = queues.from_amqp("/", "q", {"ready": 3, "consumers": 1, "error": None})
-    assert set(asked) == set(queues.described(entry(), {"consumers": 0}, NOW))
+    assert set(asked) == set(queues.describe(entry(), {"consumers": 0}, NOW))
     assert (asked["source"], asked["ready"], asked["unacked"]) == ("amqp", 3, None)
     refused = queues.from_amqp(
         "/", "q", {"ready": None, "consumers": None, "error": {"kind": "exclusive", "message": "no"}}
@@ -189,7 +189,7 @@ def test_every_way_to_a_queue_gives_the_same_fields():
     assert refused["error"]["kind"] == "exclusive"
 
 
-def test_how_near_a_message_is_to_the_time_out():
+def test_the_age_as_a_ratio_of_the_timeout():
     item = {"ack_timeout_seconds": None, "unacked_age_seconds": 900.0, "ack_timeout_ratio": None}
-    queues.settle_timeout(item, 1800.0)
+    queues.add_ack_timeout(item, 1800.0)
     assert (item["ack_timeout_seconds"], item["ack_timeout_ratio"]) == (1800.0, 0.5)

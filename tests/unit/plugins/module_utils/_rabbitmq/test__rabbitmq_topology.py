@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where messages go: bindings of every type, policies, dead letters."""
+"""Routing of messages: bindings of every type, policies, dead letters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
 
 
 class Api:
-    """The management API as far as the topology asks it: exchanges with their bindings, counted."""
+    """The management API with exchanges and their bindings; ``requested`` records the requests."""
 
     options = {"login_user": "monitor"}
 
@@ -22,16 +22,16 @@ class Api:
         self.exchanges = exchanges
         self.all_bindings = bindings
         self.closed = closed
-        self.asked = []
+        self.requested = []
 
-    def remember(self, _name, read):
+    def cached(self, _name, read):
         return read()
 
     def get_long(self, *_path, **_query):
         return self.exchanges
 
     def get(self, _exchanges, vhost, name, *_path, **_query):
-        self.asked.append((vhost, name))
+        self.requested.append((vhost, name))
         if vhost in self.closed:
             raise ReplyError("permission", "HTTP 401: User not authorised to access virtual host")
         return self.all_bindings.get((vhost, name), [])
@@ -78,11 +78,11 @@ def test_other_types():
     assert not topology.matches("direct", "a", "b")
     assert topology.matches("fanout", "a", "b")
     assert topology.matches("headers", "", "b")
-    # A key that is not known may be any.
+    # An unknown key may match any binding.
     assert topology.matches("direct", "a", None)
 
 
-def test_messages_are_followed_through_exchanges_and_never_in_circles():
+def test_routes_through_exchanges_are_followed_without_loops():
     exchanges = [exchange("outer", "topic"), exchange("inner", "fanout")]
     found, api, _unknown = read(
         exchanges,
@@ -96,10 +96,10 @@ def test_messages_are_followed_through_exchanges_and_never_in_circles():
     assert found.destinations("/", "outer", "elsewhere") == set()
     assert found.destinations("/", "missing", "x") == set()
     assert found.destinations("/", "", "grave") == {"grave"}
-    assert sorted(api.asked) == [("/", "inner"), ("/", "outer")]
+    assert sorted(api.requested) == [("/", "inner"), ("/", "outer")]
 
 
-def test_exchanges_that_lead_nowhere_come_in_the_order_of_what_is_lost():
+def test_exchanges_without_a_binding_are_sorted_by_published_messages():
     exchanges = [
         exchange(""),
         exchange("amq.direct"),
@@ -124,11 +124,11 @@ def test_exchanges_that_lead_nowhere_come_in_the_order_of_what_is_lost():
     assert len(found.unbound(policies, 2)[0]) == 2
 
 
-def test_a_vhost_that_is_closed_to_us_is_unknown_and_asked_once():
+def test_a_vhost_without_permissions_is_unknown_and_requested_once():
     found, api, unknown = read([exchange("a", vhost="v"), exchange("b", vhost="v")], {}, closed=("v",))
     assert found.unbound([], 10)[0] == []
     assert found.destinations("v", "a", "x") is None
-    assert len(api.asked) == 1
+    assert len(api.requested) == 1
     (entry,) = unknown.parts
     assert entry["part"] == "exchanges.without_binding[...]"
     assert "`rabbitmqctl set_permissions --vhost=v -- monitor '^$' '^$' '^$'`" in entry["hint"]
@@ -142,12 +142,12 @@ def test_the_policy_with_the_highest_priority_applies():
         {"vhost": "o", "pattern": "audio", "apply-to": "all", "priority": 9, "definition": {"max-length": 4}},
         {"vhost": "/", "pattern": "(", "apply-to": "all", "priority": 9, "definition": {"max-length": 5}},
     ]
-    assert topology.effective(policies, "/", "audio.x", ("all", "queues")) == {"max-length": 2}
-    assert topology.effective(policies, "/", "x.audio", ("all", "queues")) == {"max-length": 1}
-    assert topology.effective(policies, "/", "video", ("all", "queues")) == {}
+    assert topology.effective_policy(policies, "/", "audio.x", ("all", "queues")) == {"max-length": 2}
+    assert topology.effective_policy(policies, "/", "x.audio", ("all", "queues")) == {"max-length": 1}
+    assert topology.effective_policy(policies, "/", "video", ("all", "queues")) == {}
 
 
-def test_dead_letters_by_argument_and_by_policy_and_those_that_are_lost():
+def test_dead_letters_by_argument_and_policy_and_lost_ones():
     found, _api, _unknown = read([exchange("dlx"), exchange("empty")], {("/", "dlx"): [binding("grave", "dead")]})
     policies = [
         {
@@ -164,7 +164,7 @@ def test_dead_letters_by_argument_and_by_policy_and_those_that_are_lost():
         queue("nowhere", **{"x-dead-letter-exchange": "dlx", "x-dead-letter-routing-key": "alive"}),
         queue("missing", **{"x-dead-letter-exchange": "gone"}),
         queue("misspelt", **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "grvae"}),
-        # To the queue of each message's own routing key: nobody can tell.
+        # To the queue named by each message's own routing key, which is not known.
         queue("unknowable", **{"x-dead-letter-exchange": ""}),
         queue("grave"),
     ]
