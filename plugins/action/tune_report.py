@@ -2,12 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Says what was tuned where, and writes it down. Runs once, on the controller."""
+"""Reports the result of tune_inotify.yml. Runs once, on the controller."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
@@ -27,8 +29,9 @@ class ActionModule(ActionBase):
     _supports_async = False
 
     @inert
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         _validation, arguments = self.validate_argument_spec(
             {
                 "directory": {"type": "path", "required": True},
@@ -37,7 +40,7 @@ class ActionModule(ActionBase):
             }
         )
         hostvars = task_vars["hostvars"]
-        result = {"changed": False, "path": None, "summary": None}
+        result: dict[str, Any] = {"changed": False, "path": None, "summary": None}
         if arguments["only_if_failed"] and not any(
             host["status"] in WRONG for host in _tuned(hostvars, task_vars["ansible_play_batch"])
         ):
@@ -45,8 +48,8 @@ class ActionModule(ActionBase):
         tuned = _tuned(hostvars, hostvars)
         if not tuned:
             raise AnsibleActionFail(
-                "No host was tuned: the inventory, --limit and tracktion_hosts together match none, or no floor is "
-                "asked for. ansible-inventory --graph shows what the inventory holds."
+                "No host was tuned: the inventory, --limit and tracktion_hosts together match no host, or no floor is "
+                "set. Show the inventory: `ansible-inventory --graph`"
             )
         missed = sorted(set(arguments["hosts"]) - {host["name"] for host in tuned})
         report = _tuning.build(
@@ -57,7 +60,7 @@ class ActionModule(ActionBase):
         )
         path = os.path.abspath(os.path.join(arguments["directory"], FILE))
         path = _report_file.keep(report, path, self._display)
-        # In a job of AWX the file is gone when anybody reads this.
+        # AWX removes the file at the end of the job.
         shown = None if _runs.in_awx(task_vars) else path
         self._display.display("\n" + _tuning.render(report, colour=bool(ANSIBLE_COLOR), path=shown))
         result.update(path=path, summary=cleaned(_tuning.summary(report)))
@@ -65,7 +68,7 @@ class ActionModule(ActionBase):
         return result
 
 
-def _tuned(hostvars, names):
-    """What was done on those of the hosts that were visited."""
+def _tuned(hostvars: Any, names: Iterable[str]) -> list[_tuning.Host]:
+    """Return the results of those of the hosts that were visited."""
     found = [_tuning.host(name, hostvars.raw_get(name)) for name in names]
     return [host for host in found if host]

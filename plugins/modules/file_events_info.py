@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: file_events_info
-short_description: Find out whether file events reach the watcher, and the watcher its broker
+short_description: Measure whether file events reach the watcher, and the watcher its broker
 version_added: "0.1.0"
 description:
-  - Looks at each watched directory. Does it exist, can the watcher read it, does its file system give events, does an event arrive,
-    who watches it, and are there watches left for all directories below it.
-  - Looks at the watcher. Does it run, since when, how many events wait in its queue, and is it connected to the broker.
-  - Looks at the inodes of all file systems.
-  - To prove that events arrive it takes one inotify instance and one watch for a moment, never a recursive one. They are those of
-    the user that measures.
-  - Measure on the host, as root. What could not be read is null, and named in RV(unknown).
+  - For each watched directory, measures whether it exists, whether the watcher can read it, whether its file system gives events,
+    whether an event arrives, which processes watch it, and whether enough watches are left for all directories below it.
+  - For the watcher, measures whether it runs, since when, how many events are queued, and whether it is connected to the broker.
+  - Measures the inode use of all file systems.
+  - To verify that events arrive, it uses one inotify instance and one watch for a moment, never a recursive one, of the user that
+    measures.
+  - Measure on the host, as root. A part that cannot be read is null, and RV(unknown) gives the reason.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -25,79 +25,79 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.actiongroup
 options:
   directories:
-    description: The directories whose files are watched, as absolute paths.
+    description: The watched directories, as absolute paths.
     type: list
     elements: path
     default: []
   directory_settings:
     description:
-      - Variables of the watcher's environment that may name the directory that it watches. Without O(directories), that of the first
-        which is set is looked at, as the watcher sees it. A watcher that uses no inotify is not asked.
+      - Environment variables of the watcher that may name the watched directory. Without O(directories), the first variable that is
+        set gives the directory, as a path inside the watcher's container. A watcher without an inotify instance is skipped.
     type: list
     elements: str
     default: []
   seen_by:
     description:
-      - Whose paths O(directories) are. V(watcher) looks at them as the watcher sees them, inside its container.
+      - Where the paths in O(directories) are valid. With V(watcher), they are paths inside the watcher's container.
     type: str
     choices: [host, watcher]
     default: host
   watcher_service:
     description:
-      - The compose service (or the name of the container) of the watcher, found in the files of the Docker engine.
-        On a machine without an engine no service is expected.
+      - The compose service (or container name) of the watcher, as in the files of the Docker engine.
+        On a machine without an engine, no service is expected.
     type: str
     default: ""
   watcher_project:
-    description: The compose project of O(watcher_service), where the machine runs several.
+    description: The compose project of O(watcher_service), if the machine runs several.
     type: str
     default: ""
   watcher_command:
     description:
-      - A regular expression that is searched in the command lines of all processes, for a watcher outside of containers.
-        With O(watcher_service) as well, both are found.
+      - A regular expression to search in the command lines of all processes, for a watcher outside of containers.
+        If O(watcher_service) is set too, the processes of both are used.
     type: str
     default: ""
   watcher_settings:
-    description: Variables of the watcher's environment that are returned, for example its extensions and ignore patterns.
+    description: Environment variables of the watcher to return, for example its extensions and ignore patterns.
     type: list
     elements: str
     default: []
   broker_port:
-    description: The TCP port of the broker, as the watcher dials it.
+    description: The TCP port of the broker that the watcher connects to.
     type: int
     default: 5672
   sample_seconds:
     description:
-      - Seconds between two looks at the connections to the broker. One that is not there both times, as when the broker refuses
-        the login, does not count. The time passes while directories are counted.
+      - Seconds between two samples of the connections to the broker. A connection counts only if it is in both samples, because a
+        broker that rejects the login closes it at once. Directories are counted in the meantime.
     type: float
     default: 1.0
   prove:
     description:
-      - Prove the arrival of events by a new file instead of by opening the directory. The file is empty, its name starts with
-        C(.tracktion-ops-probe-) and ends in C(.tmp), and it is removed at once. A watcher may tell of it.
+      - Verify the arrival of events with a new file instead of by opening the directory. The file is empty, its name starts with
+        C(.tracktion-ops-probe-) and ends in C(.tmp), and it is removed at once. A watcher may report it.
     type: bool
     default: false
   max_directories:
-    description: How many directories below each of O(directories) are counted at most.
+    description: Maximum number of directories to count below each of O(directories).
     type: int
     default: 1000000
   docker_root:
     description:
       - The data directory of the Docker engine.
-      - Without it, what C(/etc/docker/daemon.json) says, else C(/var/lib/docker).
+      - By default the one in C(/etc/docker/daemon.json), else C(/var/lib/docker).
     type: path
   top:
-    description: How many entries each list of the result has at most.
+    description: Maximum number of entries of each list in the result.
     type: int
     default: 20
   timeout:
-    description: Seconds for each look at a directory or a file system. One that does not answer is on a mount whose server is gone.
+    description: Seconds for reading one directory or file system. If it does not answer, the server of its mount is unreachable.
     type: float
     default: 3.0
   deadline:
-    description: Seconds for the whole measurement. What is left of them at the end is for counting directories.
+    description: Seconds for the whole measurement. Directories are counted last, in the remaining time.
     type: float
     default: 10.0
 seealso:
@@ -105,7 +105,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at a directory that a compose service watches
+- name: Measure a directory that a compose service watches
   tracktion.ops.file_events_info:
     directories: [/srv/music]
     watcher_service: file_watcher
@@ -113,11 +113,11 @@ EXAMPLES = r"""
   become: true
   register: events
 
-- name: Fail where new files would not be noticed
+- name: Fail if the watcher would not detect new files
   ansible.builtin.assert:
     that: events.directories[0].watched
 
-- name: The same for a watcher that is a systemd service, proven with a new file
+- name: Measure the same for a systemd service, and verify events with a new file
   tracktion.ops.file_events_info:
     directories: [/srv/music]
     watcher_command: python3 .*file_watcher
@@ -132,12 +132,12 @@ reachable:
   type: bool
   sample: true
 error:
-  description: Why there is nothing to measure, as C(kind) (V(no_inotify)), C(message) and C(hint); else null.
+  description: Why nothing was measured, as C(kind) (V(no_inotify)), C(message) and C(hint); else null.
   returned: always
   type: dict
   sample: null
 unknown:
-  description: What could not be read, as a list of C(part) and C(reason).
+  description: The parts that could not be read, as C(part), C(reason) and, if known, C(hint).
   returned: always
   type: list
   elements: dict
@@ -147,15 +147,15 @@ watcher:
   returned: always
   type: dict
   contains:
-    configured: {description: Whether a watcher is expected here., type: bool, returned: always}
-    name: {description: What it was looked for by., type: str, returned: always}
-    running: {description: Whether a process of it runs; null where that cannot be seen., type: bool, returned: always}
+    configured: {description: Whether a watcher is expected on this machine., type: bool, returned: always}
+    name: {description: The O(watcher_service) or O(watcher_command)., type: str, returned: always}
+    running: {description: Whether a process of it runs; null if that is not known., type: bool, returned: always}
     processes:
       description: Its processes, as C(pid), C(uid), C(user), C(command) (without arguments), C(started).
       type: list
       elements: dict
       returned: always
-    processes_total: {description: How many there are., type: int, returned: always}
+    processes_total: {description: Number of its processes., type: int, returned: always}
     container: {description: 'Its container, the running one if there are several; else null.', type: str, returned: always}
     containers:
       description: All containers of its service, as C(id), C(name), C(project), C(state), C(exit_code), C(restarts), C(started).
@@ -163,26 +163,26 @@ watcher:
       elements: dict
       returned: always
     state: {description: 'State of its container: V(running), V(restarting), V(paused), V(exited), V(dead).', type: str, returned: always}
-    exit_code: {description: Exit code of a container that does not run., type: int, returned: always}
-    restarts: {description: How often the engine has restarted the container by its restart policy., type: int, returned: always}
-    started: {description: "Since when it runs, or ran, in epoch seconds.", type: float, returned: always}
-    uptime_seconds: {description: For how long it has been running., type: float, returned: always}
-    watches: {description: Watches that it holds., type: int, returned: always}
-    instances: {description: Inotify instances that it holds., type: int, returned: always}
+    exit_code: {description: Exit code of a stopped container., type: int, returned: always}
+    restarts: {description: Restarts of the container by its restart policy., type: int, returned: always}
+    started: {description: 'Time of the last start, in epoch seconds.', type: float, returned: always}
+    uptime_seconds: {description: Seconds since the start., type: float, returned: always}
+    watches: {description: Number of its watches., type: int, returned: always}
+    instances: {description: Number of its inotify instances., type: int, returned: always}
     queues:
       description:
-        - Its inotify instances, as C(pid), C(watches), C(queued_bytes) that wait to be read, C(queued_events) (at the most, at 32 bytes
-          an event), C(max_queued_events), C(queued_ratio).
+        - Its inotify instances, as C(pid), C(watches), C(queued_bytes) (unread), C(queued_events) (at most, at 32 bytes per event),
+          C(max_queued_events), C(queued_ratio).
       type: list
       elements: dict
       returned: always
     broker:
       description:
-        - TCP connections to the broker's port, as C(port), C(connected), C(connections), C(connecting) (dialled, or ended meanwhile),
-          C(addresses). Null where no watcher runs.
+        - TCP connections to the broker's port, as C(port), C(connected), C(connections), C(connecting) (being established, or closed
+          between the samples), C(addresses). Null if no watcher runs.
       type: dict
       returned: always
-    settings: {description: 'By name, the variables of O(watcher_settings).', type: dict, returned: always}
+    settings: {description: 'The variables of O(watcher_settings), by name.', type: dict, returned: always}
   sample:
     configured: true
     name: file_watcher
@@ -202,18 +202,18 @@ watcher:
     broker: {port: 5672, connected: true, connections: 1, connecting: 0, addresses: [172.20.0.4]}
     settings: {WATCH_EXTENSIONS: '.mp3,.flac,.wav'}
 file_systems:
-  description: File systems that have a fixed number of inodes, the fullest first; at most O(top).
+  description: File systems with a fixed number of inodes, the fullest first; at most O(top).
   returned: always
   type: list
   elements: dict
   contains:
-    mount_point: {description: Where it is mounted., type: str, returned: always}
-    source: {description: Its device., type: str, returned: always}
-    type: {description: Its type., type: str, returned: always}
-    inodes: {description: Inodes it has., type: int, returned: always}
+    mount_point: {description: Mount point., type: str, returned: always}
+    source: {description: Device or server., type: str, returned: always}
+    type: {description: Type of the file system., type: str, returned: always}
+    inodes: {description: Number of inodes., type: int, returned: always}
     inodes_used: {description: Inodes in use., type: int, returned: always}
-    inodes_free: {description: Inodes that are free., type: int, returned: always}
-    inodes_ratio: {description: Share in use., type: float, returned: always}
+    inodes_free: {description: Free inodes., type: int, returned: always}
+    inodes_ratio: {description: Ratio of used inodes., type: float, returned: always}
   sample: [{mount_point: /, source: /dev/sda1, type: ext4, inodes: 6553600, inodes_used: 517601, inodes_free: 6035999, inodes_ratio: 0.079}]
 directories:
   description: One entry for each of O(directories), in their order.
@@ -221,54 +221,54 @@ directories:
   type: list
   elements: dict
   contains:
-    path: {description: 'The path; C(\\xf6) stands for a byte that is not UTF-8.', type: str, returned: always}
-    path_hex: {description: 'Its bytes, in hexadecimal, where it is not UTF-8; else null.', type: str, returned: always}
+    path: {description: 'The path. C(\\xf6) is a byte that is not UTF-8.', type: str, returned: always}
+    path_hex: {description: 'The bytes of the path in hexadecimal if it is not UTF-8; else null.', type: str, returned: always}
     answers:
-      description: Whether it can be looked at; false with an RV(directories[].error), null where there was no time or no right to find out.
+      description: Whether it can be read; false with an RV(directories[].error), null without the time or the rights to find out.
       type: bool
       returned: always
     error:
-      description: Why nothing is known of it, as C(kind) (V(hung) or V(failed)), C(message), C(hint); else null.
+      description: Why it was not measured, as C(kind) (V(no_answer) or V(failed)), C(message), C(hint); else null.
       type: dict
       returned: always
     exists: {description: Whether it exists., type: bool, returned: always}
     is_directory: {description: Whether it is a directory., type: bool, returned: always}
-    mode: {description: 'Its mode, in octal.', type: str, returned: always}
-    uid: {description: Its owner., type: int, returned: always}
-    gid: {description: Its group., type: int, returned: always}
-    readable: {description: Whether we can list it., type: bool, returned: always}
+    mode: {description: 'Mode, in octal.', type: str, returned: always}
+    uid: {description: Owner., type: int, returned: always}
+    gid: {description: Group., type: int, returned: always}
+    readable: {description: Whether this account can list it., type: bool, returned: always}
     watcher_readable:
-      description: Whether the watcher can, by modes and capabilities. Null where that does not settle it (access lists) or no watcher runs.
+      description: Whether the watcher can list it, by modes and capabilities. Null if these do not decide it (ACLs) or no watcher runs.
       type: bool
       returned: always
     file_system:
       description:
-        - What it lies on, as C(type), C(mount_point), C(source), C(events) and C(reason). C(events) is V(all), V(partial) where some
-          changes give no events (and C(reason) says which), or V(none).
+        - Its file system, as C(type), C(mount_point), C(source), C(events) and C(reason). C(events) is V(all), V(partial) if some
+          changes give no events (C(reason) says which), or V(none).
       type: dict
       returned: always
     event:
       description:
-        - The proof, as C(trigger) (V(open) or V(create)), C(arrived), C(seconds), C(error). C(arrived) is null where it could not be
-          tried, and C(error.kind) says why. V(instance_limit), V(watch_limit), V(permission), V(read_only), V(failed).
+        - The test event, as C(trigger) (V(open) or V(create)), C(arrived), C(seconds), C(error). C(arrived) is null if there was no test;
+          C(error.kind) is then V(instance_limit), V(watch_limit), V(permission), V(read_only) or V(failed).
       type: dict
       returned: always
     watched:
-      description: Whether the watcher has a watch on it; whether anybody has, where no watcher was named. Null where nobody knows.
+      description: Whether the watcher has a watch on it, or any process if no watcher is configured. Null if that is not known.
       type: bool
       returned: always
-    instances: {description: Inotify instances with a watch on it. Null where some processes are hidden., type: int, returned: always}
-    instances_at_least: {description: Those that were seen., type: int, returned: always}
-    watcher_instances: {description: Those of the watcher., type: int, returned: always}
+    instances: {description: Inotify instances with a watch on it; null if some processes are hidden., type: int, returned: always}
+    instances_at_least: {description: Inotify instances that were counted., type: int, returned: always}
+    watcher_instances: {description: Inotify instances of the watcher., type: int, returned: always}
     watchers:
-      description: Who holds them, as C(pid), C(user), C(command), C(container), C(service), C(is_watcher).
+      description: Processes that hold them, as C(pid), C(user), C(command), C(container), C(service), C(is_watcher).
       type: list
       elements: dict
       returned: always
     tree:
       description:
-        - What is below it. C(directories) with itself, C(entries) in them, C(unreadable) directories, C(complete) (false where the
-          count was cut short), C(not_watched) directories without a watch of the watcher (null where the directory itself has none),
+        - The tree below it. C(directories) including itself, C(entries) in them, C(unreadable) directories, C(complete) (false if the
+          count was cut short), C(not_watched) directories without a watch of the watcher (null if the directory itself has none),
           C(not_watched_examples), and the C(fullest) directories as C(path) and C(entries).
       type: dict
       returned: always
@@ -302,23 +302,23 @@ directories:
         fullest: [{path: /srv/music/incoming, entries: 900}]
 forecast:
   description:
-    - Whether the watches that are left to the watcher's user are enough. One entry, or none where no watcher runs or no
-      directory could be counted; null where the processes of the watcher are hidden.
+    - Whether the watches left for the user of the watcher are enough. One entry, or none if no watcher runs or no directory could
+      be counted; null if the processes of the watcher are hidden.
   returned: always
   type: list
   elements: dict
   contains:
-    uid: {description: The uid that pays., type: int, returned: always}
-    user: {description: Its name., type: str, returned: always}
+    uid: {description: The uid that the watches are charged to., type: int, returned: always}
+    user: {description: Name of the user., type: str, returned: always}
     directories: {description: Directories below all O(directories)., type: int, returned: always}
-    complete: {description: Whether all were counted., type: bool, returned: always}
-    watches_limit: {description: Watches that the user may hold., type: int, returned: always}
-    watches_held: {description: Watches that the user holds; null where some of its processes could not be read., type: int, returned: always}
-    watches_left: {description: Watches that are left., type: int, returned: always}
-    watches_left_at_most: {description: The same by what was seen., type: int, returned: always}
-    watches_needed: {description: Directories that have no watch yet., type: int, returned: always}
-    directories_left: {description: "New directories until C(ENOSPC), once the present ones are all watched.", type: int, returned: always}
-    fits: {description: Whether the watches are enough; null where that is not certain., type: bool, returned: always}
+    complete: {description: Whether all directories were counted., type: bool, returned: always}
+    watches_limit: {description: Limit of watches per user., type: int, returned: always}
+    watches_held: {description: Watches of the user; null if some of its processes could not be read., type: int, returned: always}
+    watches_left: {description: Watches left., type: int, returned: always}
+    watches_left_at_most: {description: Upper bound of the watches left., type: int, returned: always}
+    watches_needed: {description: Directories without a watch., type: int, returned: always}
+    directories_left: {description: 'New directories until C(ENOSPC), after all present ones are watched.', type: int, returned: always}
+    fits: {description: Whether the watches are enough; null if that is not certain., type: bool, returned: always}
   sample:
     - uid: 1000
       user: tracktion
@@ -340,7 +340,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_mo
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _file_events_info
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=_file_events_info.ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(_file_events_info.measure, module.params))
 

@@ -10,11 +10,11 @@ module: sysctl_floors
 short_description: Raise kernel parameters to floors, now and for the next boot
 version_added: "0.1.0"
 description:
-  - Makes sure that each of the named kernel parameters is at least its floor, in the running kernel and after the next boot. It
-    never lowers one.
-  - Tells which file sets each parameter at boot. Where another file would undo a floor, the task says which line of it, and fails.
-  - For parameters that are one whole number, of which more is higher.
-  - In a container where they are read-only it changes nothing and says why in RV(raised.skipped_reason).
+  - Raises each of the given kernel parameters to at least its floor, in the running kernel and for the next boot. It never lowers a
+    parameter.
+  - Returns the file that sets each parameter at boot. If another file would undo a floor, the task fails and names the line.
+  - Supports parameters with one whole number as value, where more is higher.
+  - In a container where the parameters are read-only, nothing is changed, and RV(raised.skipped_reason) gives the reason.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -30,38 +30,38 @@ attributes:
 options:
   floors:
     description:
-      - The floors, by the names of the parameters as sysctl(8) knows them. Dots separate, and a dot in the name of an interface is
-        a slash, as in C(net.ipv4.neigh.eth0/1.gc_stale_time); or slashes separate, as in C(net/ipv4/neigh/eth0.1/gc_stale_time).
-      - A parameter that the kernel does not have, or that is not one whole number, is refused before anything is done.
+      - The floors by sysctl key. Dots separate, and a dot in the name of an interface is written as a slash, as in
+        C(net.ipv4.neigh.eth0/1.gc_stale_time); or slashes separate, as in C(net/ipv4/neigh/eth0.1/gc_stale_time).
+      - A parameter that the kernel does not have, or that is not one whole number, is rejected before anything is changed.
     type: dict
     required: true
   path:
     description:
-      - The file that keeps the floors over a reboot. Only the lines of the named parameters in it are changed.
-      - A parameter that another file brings to its floor or above at boot is not written. One that no file sets is written, as what
-        the kernel will do by itself is not known; what is written is never below the value that holds in the running kernel.
-      - The file has mode 0644. It is rejected where another user could replace it or a directory on its path.
+      - The drop-in that sets the floors at boot. Only the lines of the given parameters are changed.
+      - A parameter that another file sets to at least its floor is not written. A parameter that no file sets is written, because the
+        kernel's default is not known. A written value is never below the current value.
+      - The file has mode 0644. It is rejected if another user could replace it or a directory on its path.
     type: path
     default: /etc/sysctl.d/60-tracktion-sysctl.conf
   sysctl_root:
     description:
-      - The directory under which the files of sysctl are looked for, O(path) included.
-      - For a maintenance container that has the root file system of its host mounted, for example under C(/host).
+      - The root directory of the sysctl files, including O(path).
+      - For a maintenance container that mounts the root file system of its host, for example at C(/host).
     type: path
     default: /
   top:
-    description: How many broken lines are returned at most.
+    description: Maximum number of broken lines in the result.
     type: int
     default: 20
 seealso:
   - module: tracktion.ops.inotify_limits
   - name: sysctl.d(5)
-    description: Which file wins.
+    description: Precedence of the files.
     link: https://www.freedesktop.org/software/systemd/man/latest/sysctl.d.html
 """
 
 EXAMPLES = r"""
-- name: Keep the parameters that the services need at their floors
+- name: Raise the parameters that the services need
   tracktion.ops.sysctl_floors:
     floors:
       vm.max_map_count: 262144
@@ -76,18 +76,18 @@ parameters:
   type: list
   elements: dict
   contains:
-    key: {description: Its name for sysctl., type: str, returned: always}
-    runtime: {description: What holds now; null where a container does not have it., type: int, returned: always}
+    key: {description: Its sysctl key., type: str, returned: always}
+    runtime: {description: Current value; null if this container does not have it., type: int, returned: always}
     floor: {description: Its floor., type: int, returned: always}
-    persisted: {description: What the winning file sets at boot; null where no file sets it., type: int, returned: always}
-    file: {description: 'The file that wins, else null.', type: str, returned: always}
+    persisted: {description: The value that the file sets at boot; null if no file sets it., type: int, returned: always}
+    file: {description: 'The file that takes precedence, else null.', type: str, returned: always}
     line: {description: The line in this file., type: int, returned: always}
     highest_persisted:
-      description: The highest value in any file. Above RV(parameters[].persisted) where a later file undoes an earlier one.
+      description: The highest value in any file. It is above RV(parameters[].persisted) if a later file overrides an earlier one.
       type: int
       returned: always
     settings:
-      description: Every line that sets it by name, in the order in which they are read at boot, as C(file), C(line), C(value).
+      description: All lines that set it by name, in the order of reading at boot, as C(file), C(line), C(value).
       type: list
       elements: dict
       returned: always
@@ -101,35 +101,35 @@ parameters:
       highest_persisted: 262144
       settings: [{file: /etc/sysctl.d/60-tracktion-sysctl.conf, line: 2, value: 262144}]
 boot_reader:
-  description: What reads the files at boot, V(systemd-sysctl) or V(sysctl --system). Only the latter reads C(/etc/sysctl.conf) by itself.
+  description: Program that reads the files at boot, V(systemd-sysctl) or V(sysctl --system). Only the latter reads C(/etc/sysctl.conf) by itself.
   returned: always
   type: str
   sample: systemd-sysctl
 broken_lines:
-  description: Lines of sysctl files that cannot be used, as C(file), C(line), C(text), C(reason); at most O(top).
+  description: Invalid lines of sysctl files, as C(file), C(line), C(text), C(reason); at most O(top).
   returned: always
   type: list
   elements: dict
   sample: []
 broken_lines_total:
-  description: How many there are.
+  description: Number of invalid lines.
   returned: always
   type: int
   sample: 0
 raised:
-  description: What was done, or in check mode would be done.
+  description: The changes, in check mode the planned changes.
   returned: always
   type: dict
   contains:
     path: {description: The drop-in., type: str, returned: always}
-    before: {description: 'By parameter, what held before.', type: dict, returned: always}
-    after: {description: 'By parameter, what holds now.', type: dict, returned: always}
-    persisted_before: {description: 'By parameter, what a boot would have set; null for nothing.', type: dict, returned: always}
-    persisted_after: {description: 'By parameter, what the next boot sets.', type: dict, returned: always}
-    files: {description: 'By parameter, the file that wins at the next boot; null where none sets it.', type: dict, returned: always}
-    overridden: {description: 'Where another file would undo a floor at the next boot, and what to do about it. The task fails then.',
+    before: {description: 'Value before, by parameter.', type: dict, returned: always}
+    after: {description: 'Value after, by parameter.', type: dict, returned: always}
+    persisted_before: {description: 'Value that a file set at boot before, by parameter; null for none.', type: dict, returned: always}
+    persisted_after: {description: 'Value that a file sets at the next boot, by parameter.', type: dict, returned: always}
+    files: {description: 'File that takes precedence at the next boot, by parameter; null for none.', type: dict, returned: always}
+    overridden: {description: 'Files that would undo a floor at the next boot, with a hint for each. The task fails then.',
       type: list, elements: str, returned: always}
-    skipped_reason: {description: Why nothing was done here; else null., type: str, returned: always}
+    skipped_reason: {description: Why nothing was changed; else null., type: str, returned: always}
   sample:
     path: /etc/sysctl.d/60-tracktion-sysctl.conf
     before: {vm.max_map_count: 65530}
@@ -146,6 +146,7 @@ from functools import partial
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl, _sysctl_floors
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 ARGUMENT_SPEC = {
     "floors": {"type": "dict", "required": True},
@@ -155,8 +156,8 @@ ARGUMENT_SPEC = {
 }
 
 
-def described(plan, root, top):
-    """What kernel and files say about the parameters, besides what was done."""
+def describe(plan: _sysctl_floors.Plan, root: str, top: int) -> Part:
+    """Return the current values of the parameters in the kernel and the files."""
     configuration = _sysctl.read(plan.floors, root)
     return {
         "parameters": [
@@ -169,15 +170,15 @@ def described(plan, root, top):
     }
 
 
-def act(module):
-    """Raise what is to be raised, then say what kernel and files hold."""
+def act(module: AnsibleModule) -> Part:
+    """Raise the parameters, then read the kernel and the files."""
     root = module.params["sysctl_root"]
-    floors = _sysctl_floors.named_floors(module.params["floors"])
+    floors = _sysctl_floors.parse_floors(module.params["floors"])
     plan = _sysctl_floors.Plan(floors, module.params["path"], root, "sysctl_floors")
-    return dict(_sysctl_floors.enforce(module, plan), **described(plan, root, module.params["top"]))
+    return dict(_sysctl_floors.enforce(module, plan), **describe(plan, root, module.params["top"]))
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(act, module))
 

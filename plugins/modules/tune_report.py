@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tune_report
-short_description: Say which kernel parameters were raised on which hosts, and write it down
+short_description: Report which kernel parameters were raised on which hosts
 version_added: "0.1.0"
 description:
-  - Collects what the role P(tracktion.ops.tune_inotify#role) registered on the hosts of this run.
-  - Shows what changed where as a table, writes C(tune_inotify.json), and hands a summary to C(set_stats) as C(tracktion_tuned).
-  - Fails where no host was tuned.
+  - Collects the results that the role P(tracktion.ops.tune_inotify#role) registered on the hosts of this run.
+  - Shows a table of the changes by host, writes C(tune_inotify.json), and passes a summary to C(set_stats) as C(tracktion_tuned).
+  - Fails if no host was tuned.
   - Runs on the controller and needs C(run_once).
 author:
   - The tracktion.ops maintainers (@tracktion)
@@ -23,18 +23,18 @@ extends_documentation_fragment:
 options:
   directory:
     description:
-      - Directory on the controller for C(tune_inotify.json). It is made where it is missing.
-      - It and the directories above it must belong to root or to the user of the run and must not be writable by others. Otherwise the
-        report is not written, and a warning names the command that corrects it.
+      - Directory on the controller for C(tune_inotify.json). It is created if it is missing.
+      - It and its parent directories must belong to root or to the user of the run and must not be writable by others. Otherwise the
+        report is not written, and a warning gives the command that corrects it.
     type: path
     required: true
   hosts:
-    description: The hosts that were to be tuned. Those of which nothing is registered are reported as not visited.
+    description: The hosts to tune. A host without a registered result is reported as not visited.
     type: list
     elements: str
     default: []
   only_if_failed:
-    description: Do nothing, unless a host of the present batch could not be tuned. For a report before the run stops.
+    description: Do nothing unless a host of the current batch could not be tuned. For a report before the run stops.
     type: bool
     default: false
 seealso:
@@ -43,7 +43,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Show what changed where
+- name: Show the changes by host
   tracktion.ops.tune_report:
     directory: reports
   run_once: true
@@ -51,14 +51,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: Where the report lies on the controller; null where it could not be written, or none was made.
+  description: Path of the report on the controller; null if it could not be written or there is no report.
   returned: always
   type: str
   sample: /home/operator/reports/tune_inotify.json
 summary:
   description:
-    - Counts by status, and the hosts that were changed, failed, unreachable, skipped or not visited, as handed to C(set_stats).
-    - Null where no report was made.
+    - Counts by status, and the hosts that were changed, failed, unreachable, skipped or not visited, as passed to C(set_stats).
+    - Null if there is no report.
   returned: always
   type: dict
   sample:

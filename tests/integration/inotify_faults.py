@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Processes that hold inotify watches, and file systems that misbehave, for as long as a test needs them.
+"""Processes that hold inotify watches, and faulty file systems, for the duration of a test.
 
-Users in here own nothing else on the machine, as inotify's limits count for each user over everything.
+The test user owns no other process on the machine, because inotify's limits apply to each user across the machine.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+# The uid of the test user.
 SOMEBODY = 61234
 LIMITS = Path("/proc/sys/fs/inotify")
 libc = ctypes.CDLL(None, use_errno=True)
@@ -32,17 +33,17 @@ MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 
 
 def become(uid):
-    """Give up all privileges for good."""
+    """Change to this user and drop all privileges."""
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    # A process that has changed its user is hidden even from that user, until it runs another program.
+    # After a change of user, /proc denies access even to that user, unless the process is dumpable.
     call(libc.prctl, PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 @contextlib.contextmanager
 def watching(directories, uid=0, instances=1, forks=0, prepare=None):
-    """A process that watches these directories with each of its instances, which its forks share; yields its pid."""
+    """Run a process that watches these directories with each of its instances, shared with its forks; yield its pid."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -67,8 +68,8 @@ def watching(directories, uid=0, instances=1, forks=0, prepare=None):
             os._exit(1)
     try:
         os.close(writing)
-        with os.fdopen(reading) as said:
-            lines = [said.readline().strip() for _number in range(forks + 1)]
+        with os.fdopen(reading) as output:
+            lines = [output.readline().strip() for _number in range(forks + 1)]
             assert lines == ["ready"] * (forks + 1), lines
             yield pid
     finally:
@@ -78,7 +79,7 @@ def watching(directories, uid=0, instances=1, forks=0, prepare=None):
 
 @contextlib.contextmanager
 def limits(**values):
-    """Limits of the running kernel, put back afterwards. They count for everybody: only ever raise them."""
+    """Set limits of the running kernel and restore them. They apply to all users: only raise them."""
     before = {name: (LIMITS / name).read_text() for name in values}
     try:
         for name, value in values.items():
@@ -91,7 +92,7 @@ def limits(**values):
 
 @contextlib.contextmanager
 def limits_put_back():
-    """The limits of the kernel, for one test at a time, and put back after it."""
+    """Lock the limits of the kernel for one test, and restore them."""
     with open("/run/lock/tracktion-test-inotify", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = {name: (LIMITS / name).read_text() for name in os.listdir(LIMITS)}
@@ -104,7 +105,7 @@ def limits_put_back():
 
 @contextlib.contextmanager
 def program(*words, **options):
-    """A program that runs for as long as the context lasts."""
+    """Run a program during the context."""
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, **options)
     try:
         yield process
@@ -113,11 +114,11 @@ def program(*words, **options):
         process.wait()
 
 
-# Mounts that nobody but this process and its children sees
+# Mounts in a private mount namespace
 
 
 def private_mounts():
-    """From now on, what this process mounts is its own affair."""
+    """Move this process to a mount namespace of its own."""
     call(libc.unshare, CLONE_NEWNS)
     call(libc.mount, b"none", b"/", None, MS_REC | MS_PRIVATE, None)
 
@@ -132,13 +133,13 @@ def call(function, *arguments):
 
 
 def hide_inotify():
-    """A machine without inotify."""
+    """Hide inotify from this process."""
     private_mounts()
     mount("none", LIMITS, "tmpfs")
 
 
 def fill_inodes(target, inodes, used):
-    """A file system on ``target`` with so many inodes, so many of them used."""
+    """Mount a file system on ``target`` with the given numbers of inodes and used inodes."""
     private_mounts()
     mount("few-inodes", target, "tmpfs", "nr_inodes=%d" % inodes)
     for number in range(used):
@@ -146,7 +147,7 @@ def fill_inodes(target, inodes, used):
 
 
 def overlay(target):
-    """An overlay on ``target``."""
+    """Mount an overlay on ``target``."""
     private_mounts()
     work = tempfile.mkdtemp()
     mount("none", work, "tmpfs")
@@ -156,14 +157,14 @@ def overlay(target):
 
 
 def dead_mount(target):
-    """A mount on ``target`` whose server never answers, as that of a dead NFS server."""
+    """Mount a file system on ``target`` whose server never answers, like a failed NFS server."""
     private_mounts()
     fd = os.open("/dev/fuse", os.O_RDWR)
     mount("dead", target, "fuse", "fd=%d,rootmode=40000,user_id=0,group_id=0" % fd)
 
 
 def fuse_mount(target):
-    """An empty file system in user space on ``target``, served by a thread of this process."""
+    """Mount an empty FUSE file system on ``target``, served by a thread of this process."""
     private_mounts()
     fd = os.open("/dev/fuse", os.O_RDWR)
     mount("empty", target, "fuse.empty", "fd=%d,rootmode=40000,user_id=0,group_id=0" % fd)
@@ -171,7 +172,7 @@ def fuse_mount(target):
 
 
 def _serve(fd):
-    """As much of the FUSE protocol as an empty directory needs."""
+    """Serve the part of the FUSE protocol that an empty directory needs."""
     attributes = struct.pack("<6Q10I", 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
     answers = {
         3: struct.pack("<QII", 1, 0, 0) + attributes,  # GETATTR
@@ -192,11 +193,11 @@ def _serve(fd):
             body, error = answers[opcode], 0
         else:
             body, error = b"", -38
-        # FORGET asks for no answer.
+        # FORGET has no reply.
         if opcode != 2:
             os.write(fd, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
 
 
 def python():
-    """An interpreter that every user may run."""
+    """Return an interpreter that every user can execute."""
     return "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Makes the kernel complain for real: about memory, and about a disk that is a file of ours."""
+"""Causes real kernel messages: about memory, and about a disk backed by a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.lab.images import ensure_image
 from tests.lab.servers import LABEL
 from tests.lab.shell import attempt, run
 
-# In a mount namespace of its own, so that whoever lists mounts does not see this one.
+# In a mount namespace of its own, so that tests that list mounts do not see this one.
 READ_ONLY = """
 mount "$1" "$2"
 echo broken by a test > /sys/fs/ext4/$(basename "$1")/trigger_fs_error
@@ -24,7 +24,7 @@ umount "$2"
 
 @contextlib.contextmanager
 def killed_for_memory(lab):
-    """A container in which a process was killed because it may use little memory; its name."""
+    """Run a container in which a process is killed at the memory limit; yield its name."""
     name = "%s-hungry-1" % lab.project
     attempt("docker", "rm", "--force", name)
     image = ensure_image(lab.state["suite"])
@@ -40,7 +40,7 @@ def killed_for_memory(lab):
 
 
 def broken_disk(folder):
-    """A disk (a file of ours) with an ext4 that turns read-only, and then without its second half; returns its name."""
+    """Create a loop disk whose ext4 turns read-only, then truncate it so that reads fail; return its name."""
     image = folder / "disk"
     with open(image, "wb") as stream:
         stream.truncate(16 << 20)
@@ -59,6 +59,6 @@ def broken_disk(folder):
 
 
 def kernel_says(priority, text, seconds_ago, number=1):
-    """A record as /dev/kmsg has it."""
+    """Return a record in the format of /dev/kmsg."""
     microseconds = int((time.monotonic() - seconds_ago) * 1e6)
     return b"%d,%d,%d,-;%s\n SUBSYSTEM=test\n" % (priority, number, microseconds, text.encode())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Kernels of one's own, as far as the kernel gives them out: most parameters net.* belong to a network namespace."""
+"""Private kernel parameters for tests: most parameters net.* belong to a network namespace."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ _numbers = count(1)
 
 @dataclass
 class Kernel:
-    """The network namespace ``name``, and ``root``, a directory that stands for / where files of sysctl are read."""
+    """The network namespace ``name``, and ``root``, the root directory of its sysctl files."""
 
     name: str
     root: Path
 
     def run(self, *words):
-        """The output of a program in the namespace."""
+        """Run a program in the namespace and return its output."""
         words = ["ip", "netns", "exec", self.name, *words]
         return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, timeout=20).stdout.strip()
 
     def get(self, key):
-        """What the kernel says about a parameter."""
+        """Return the value of a parameter in the kernel."""
         return int(self.run("cat", "/proc/sys/" + key.replace(".", "/")))
 
     def set(self, key, value):
         self.run("sh", "-c", "echo %d >/proc/sys/%s" % (value, key.replace(".", "/")))
 
     def file(self, name):
-        """A file of sysctl.d below the root."""
+        """Return the path of a file of sysctl.d below the root."""
         return self.root / "etc/sysctl.d" / name
 
     def enter(self):
-        """Move this process into the namespace, for good."""
+        """Move this process into the namespace."""
         with open("/run/netns/" + self.name) as namespace:
             call(libc.setns, namespace.fileno(), CLONE_NEWNET)
 
     def interpreter(self, folder, before="true"):
-        """A Python that runs in the namespace, after a command of the shell, with mounts that nobody else sees."""
+        """Return a Python that runs in the namespace, with private mounts, after the shell command ``before``."""
         script = folder / ("python-" + self.name)
         script.write_text(
             '#!/bin/sh\nexec ip netns exec %s unshare --mount sh -c \'%s && exec "$0" "$@"\' %s "$@"\n'
@@ -61,7 +61,7 @@ class Kernel:
 
 @contextlib.contextmanager
 def kernel(folder):
-    """A kernel with an empty configuration below ``folder``."""
+    """Create a network namespace with an empty configuration below ``folder``."""
     name = "tracktion-test-%d-%d" % (os.getpid(), next(_numbers))
     root = folder / name
     (root / "etc/sysctl.d").mkdir(parents=True)

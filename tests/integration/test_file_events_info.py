@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""file_events_info against real directories, file systems, watchers and sockets."""
+"""file_events_info with real directories, file systems, watchers and sockets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.inotify_faults import SOMEBODY
 from tests.integration.modules import run_module, run_module_in_container
 from tests.lab.images import ensure_image
 
-# Made so that no other process on the machine has it in its arguments.
+# No other process on the machine has this in its arguments.
 MARK = "tracktion-test-watcher-%d" % os.getpid()
 WATCH = (
     "import ctypes, os, sys, time\n"
@@ -36,8 +36,8 @@ WATCH = (
 )
 
 
-def look(directories=(), **options):
-    """The measurement of these directories, and of the first of them."""
+def measure(directories=(), **options):
+    """Return the measurement of these directories, and the entry of the first one."""
     before = options.pop("before", None)
     result = run_module("file_events_info", {"directories": list(directories), **options}, before=before)
     assert "failed" not in result, result
@@ -46,7 +46,7 @@ def look(directories=(), **options):
 
 @pytest.fixture
 def music():
-    """A library of six directories, readable by everybody."""
+    """Yield a library of six directories, readable by all users."""
     with tempfile.TemporaryDirectory() as root:
         os.chmod(root, 0o755)
         for name in ("artist/album", "artist/other", "incoming", "caf"):
@@ -57,7 +57,7 @@ def music():
 
 @pytest.fixture
 def watcher():
-    """A function that starts a watcher of these directories (one instance for each) as a user, until the test ends."""
+    """Yield a function that runs a watcher of directories (one instance for each) as a user until the test ends."""
     running = []
 
     def start(*roots, uid=SOMEBODY, **environment):
@@ -82,27 +82,27 @@ def watcher():
 # Directories
 
 
-def test_a_directory_that_is_not_there():
-    _result, found = look(["/does/not/exist"])
+def test_a_missing_directory():
+    _result, found = measure(["/does/not/exist"])
     assert (found["exists"], found["is_directory"], found["error"]) == (False, False, None)
 
 
-def test_a_file_is_no_directory():
-    _result, found = look(["/etc/passwd"])
+def test_a_file_is_not_a_directory():
+    _result, found = measure(["/etc/passwd"])
     assert (found["exists"], found["is_directory"], found["tree"]) == (True, False, None)
 
 
 def test_opening_the_directory_gives_an_event_and_changes_nothing(music):
     before = os.stat(music).st_mtime_ns
-    _result, found = look([music])
+    _result, found = measure([music])
     assert found["event"]["arrived"] is True
     assert found["event"]["trigger"] == "open"
     assert os.stat(music).st_mtime_ns == before
 
 
-def test_the_proof_by_a_file_leaves_nothing_behind(music):
+def test_the_test_file_is_removed(music):
     before, names = os.stat(music).st_mtime_ns, sorted(os.listdir(os.fsencode(music)))
-    _result, found = look([music], prove=True)
+    _result, found = measure([music], prove=True)
     assert (found["event"]["trigger"], found["event"]["arrived"]) == ("create", True)
     assert sorted(os.listdir(os.fsencode(music))) == names
     assert os.stat(music).st_mtime_ns > before
@@ -123,56 +123,56 @@ def test_only_one_watch_is_taken(music, watcher):
     ("prepare", "kind", "events"),
     [(faults.overlay, "overlay", "partial"), (faults.fuse_mount, "fuse.empty", "partial")],
 )
-def test_file_systems_that_do_not_tell_everything(tmp_path, prepare, kind, events):
-    _result, found = look([str(tmp_path)], before=partial(prepare, str(tmp_path)))
+def test_file_systems_with_partial_events(tmp_path, prepare, kind, events):
+    _result, found = measure([str(tmp_path)], before=partial(prepare, str(tmp_path)))
     assert (found["file_system"]["type"], found["file_system"]["events"]) == (kind, events)
     assert found["file_system"]["mount_point"] == str(tmp_path)
     assert found["file_system"]["reason"]
 
 
-def test_a_file_system_that_tells_nothing():
-    _result, found = look(["/proc/sys/fs"])
+def test_a_file_system_without_events():
+    _result, found = measure(["/proc/sys/fs"])
     assert (found["file_system"]["type"], found["file_system"]["events"]) == ("proc", "none")
 
 
-def test_a_mount_whose_server_is_gone_takes_only_its_own_time(tmp_path, music):
+def test_a_mount_without_an_answer_does_not_delay_the_others(tmp_path, music):
     started = time.monotonic()
-    result, dead = look([str(tmp_path), music], timeout=0.4, before=partial(faults.dead_mount, str(tmp_path)))
+    result, dead = measure([str(tmp_path), music], timeout=0.4, before=partial(faults.dead_mount, str(tmp_path)))
     assert time.monotonic() - started < 5
-    assert dead["error"]["kind"] == "hung"
+    assert dead["error"]["kind"] == "no_answer"
     assert "fuse from dead" in dead["error"]["message"]
     assert dead["exists"] is None
     assert result["directories"][1]["tree"]["directories"] == 6
     assert {entry["part"] for entry in result["unknown"]} >= {"file_systems", "directories"}
 
 
-def test_a_directory_that_the_watcher_may_not_enter(music, watcher):
+def test_a_directory_that_the_watcher_cannot_enter(music, watcher):
     watcher(music)
-    _result, found = look([music + "/incoming"], watcher_command=MARK)
+    _result, found = measure([music + "/incoming"], watcher_command=MARK)
     assert found["watcher_readable"] is True
     os.chmod(music, 0o700)
-    _result, found = look([music + "/incoming"], watcher_command=MARK)
+    _result, found = measure([music + "/incoming"], watcher_command=MARK)
     assert (found["watcher_readable"], found["readable"]) == (False, True)
 
 
-def test_root_in_a_watcher_may_read_everything(music, watcher):
+def test_a_watcher_that_runs_as_root_can_read_everything(music, watcher):
     os.chmod(music, 0)
     watcher(music, uid=0)
-    _result, found = look([music], watcher_command=MARK)
+    _result, found = measure([music], watcher_command=MARK)
     assert found["watcher_readable"] is True
 
 
 def test_the_size_of_a_tree(music):
     for number in range(3):
         open("%s/artist/album/%d.mp3" % (music, number), "w").close()
-    _result, found = look([music])
+    _result, found = measure([music])
     tree = found["tree"]
     assert (tree["directories"], tree["entries"], tree["complete"], tree["unreadable"]) == (6, 8, True, 0)
     assert tree["fullest"][0] in ({"path": music, "entries": 3}, {"path": music + "/artist/album", "entries": 3})
 
 
-def test_a_big_tree_is_cut_and_says_so(music):
-    result, found = look([music], max_directories=2)
+def test_a_large_tree_is_cut_and_reported(music):
+    result, found = measure([music], max_directories=2)
     assert (found["tree"]["directories"], found["tree"]["complete"]) == (2, False)
     assert {"directories.%s" % music: "not all of it was walked"}.items() <= {
         entry["part"]: entry["reason"] for entry in result["unknown"]
@@ -182,9 +182,9 @@ def test_a_big_tree_is_cut_and_says_so(music):
 # Watchers
 
 
-def test_who_watches(music, watcher):
+def test_the_watcher_of_a_directory(music, watcher):
     pid = watcher(music)
-    result, found = look([music], watcher_command=MARK, watcher_settings=["WATCH_EXTENSIONS", "IGNORE_PATTERNS"])
+    result, found = measure([music], watcher_command=MARK, watcher_settings=["WATCH_EXTENSIONS", "IGNORE_PATTERNS"])
     assert found["watched"] is True
     assert (found["instances_at_least"], found["watcher_instances"]) == (1, 1)
     assert [(holder["pid"], holder["command"], holder["is_watcher"]) for holder in found["watchers"]] == [
@@ -198,51 +198,51 @@ def test_who_watches(music, watcher):
     assert running["settings"] == {"WATCH_EXTENSIONS": ".mp3", "IGNORE_PATTERNS": None}
 
 
-def test_a_watch_of_somebody_else_is_not_the_watchers(music, watcher):
+def test_a_watch_of_another_process_is_not_the_watchers(music, watcher):
     watcher(music + "/incoming")
     with faults.watching([music], SOMEBODY + 1):
-        _result, found = look([music], watcher_command=MARK)
+        _result, found = measure([music], watcher_command=MARK)
     assert (found["watched"], found["instances_at_least"], found["watcher_instances"]) == (False, 1, 0)
 
 
-def test_directories_that_came_without_a_watch(music, watcher):
+def test_new_directories_without_a_watch(music, watcher):
     watcher(music)
     os.makedirs(music + "/new/newer")
-    _result, found = look([music], watcher_command=MARK)
+    _result, found = measure([music], watcher_command=MARK)
     assert found["tree"]["not_watched"] == 2
     assert sorted(found["tree"]["not_watched_examples"]) == [music + "/new", music + "/new/newer"]
 
 
 def test_a_watcher_that_watches_a_directory_twice(music, watcher):
     watcher(music, music + "/artist")
-    result, found = look([music + "/artist"], watcher_command=MARK)
+    result, found = measure([music + "/artist"], watcher_command=MARK)
     assert found["watcher_instances"] == 2
     assert result["watcher"]["watches"] == 9
 
 
-def test_no_watcher(music):
-    result, found = look([music], watcher_command=MARK)
+def test_a_watcher_that_does_not_run(music):
+    result, found = measure([music], watcher_command=MARK)
     assert (result["watcher"]["running"], result["watcher"]["broker"], result["watcher"]["queues"]) == (False, None, [])
     assert found["watched"] is False
     assert result["forecast"] == []
 
 
 def test_no_watcher_is_expected(music):
-    result, found = look([music])
+    result, found = measure([music])
     assert (result["watcher"]["configured"], result["watcher"]["running"]) == (False, None)
     assert found["watcher_instances"] is None
 
 
-def test_no_compose_service_is_expected_where_there_is_no_engine(tmp_path):
-    result, _found = look(watcher_service="file_watcher", docker_root=str(tmp_path))
+def test_no_compose_service_is_expected_without_an_engine(tmp_path):
+    result, _found = measure(watcher_service="file_watcher", docker_root=str(tmp_path))
     assert result["watcher"]["configured"] is False
 
 
-def test_the_forecast_counts_what_is_left_for_the_watchers_user(music, watcher):
+def test_the_forecast_counts_the_watches_left_for_the_watchers_user(music, watcher):
     watcher(music)
     os.makedirs(music + "/new")
     with faults.watching([music], SOMEBODY):
-        result, _found = look([music], watcher_command=MARK)
+        result, _found = measure([music], watcher_command=MARK)
     (forecast,) = result["forecast"]
     limit = int((faults.LIMITS / "max_user_watches").read_text())
     assert (forecast["uid"], forecast["directories"], forecast["complete"]) == (SOMEBODY, 7, True)
@@ -250,21 +250,21 @@ def test_the_forecast_counts_what_is_left_for_the_watchers_user(music, watcher):
     assert (forecast["directories_left"], forecast["fits"]) == (limit - 8, True)
 
 
-def test_events_that_wait_are_counted_and_not_taken_away(music, watcher):
+def test_queued_events_are_counted_and_not_consumed(music, watcher):
     pid = watcher(music)
-    # It has seen itself walk the tree.
-    before = look(watcher_command=MARK)[0]["watcher"]["queues"][0]["queued_bytes"]
+    # The events of its own walk are in the queue.
+    before = measure(watcher_command=MARK)[0]["watcher"]["queues"][0]["queued_bytes"]
     for number in range(50):
         os.close(os.open("%s/incoming/%d.mp3" % (music, number), os.O_CREAT | os.O_WRONLY))
     for _attempt in range(2):
-        result, _found = look(watcher_command=MARK)
+        result, _found = measure(watcher_command=MARK)
         (queue,) = result["watcher"]["queues"]
         # Each file was created and opened: events of 16 bytes and a name of up to 15.
         assert (queue["pid"], queue["queued_bytes"]) == (pid, before + 50 * 2 * 32)
         assert queue["queued_events"] == pytest.approx(queue["queued_bytes"] / 32, abs=1)
 
 
-def test_a_connection_to_the_broker_is_seen():
+def test_a_connection_to_the_broker_is_detected():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         code = (
@@ -273,7 +273,7 @@ def test_a_connection_to_the_broker_is_seen():
         with faults.program(faults.python(), "-c", code % port, MARK, stdout=subprocess.PIPE) as process:
             assert process.stdout.readline() == b"1\n"
             for expected, wanted in ((True, port), (False, port + 1)):
-                result, _found = look(watcher_command=MARK, broker_port=wanted, sample_seconds=0.05)
+                result, _found = measure(watcher_command=MARK, broker_port=wanted, sample_seconds=0.05)
                 broker = result["watcher"]["broker"]
                 assert (broker["connected"], broker["connections"]) == (expected, int(expected))
     # A connection of another process in the same network namespace is not the watcher's.
@@ -283,13 +283,13 @@ def test_a_connection_to_the_broker_is_seen():
         socket.create_connection(server.getsockname()),
         faults.program(*sleeper),
     ):
-        result, _found = look(watcher_command=MARK, broker_port=server.getsockname()[1], sample_seconds=0.05)
+        result, _found = measure(watcher_command=MARK, broker_port=server.getsockname()[1], sample_seconds=0.05)
     assert result["watcher"]["broker"]["connected"] is False
 
 
-def test_without_privilege_nothing_is_made_up(music, watcher):
+def test_without_privilege_values_are_unknown(music, watcher):
     watcher(music)
-    result, found = look([music], watcher_command=MARK, before=partial(faults.become, SOMEBODY + 1))
+    result, found = measure([music], watcher_command=MARK, before=partial(faults.become, SOMEBODY + 1))
     assert result["watcher"]["running"] is True
     assert result["watcher"]["watches"] is result["watcher"]["queues"] is None
     assert result["watcher"]["broker"]["connected"] is None
@@ -298,7 +298,7 @@ def test_without_privilege_nothing_is_made_up(music, watcher):
     assert "watcher.*" in {entry["part"] for entry in result["unknown"]}
 
 
-def test_in_a_container_no_watcher_can_be_missed():
+def test_inside_a_container_it_is_unknown_whether_the_watcher_runs():
     result = run_module_in_container(ensure_image("bookworm"), "file_events_info", {"watcher_command": MARK + " "})
     assert result["watcher"]["running"] is None
 
@@ -310,8 +310,8 @@ def test_directories_as_the_watcher_sees_them(music):
     try:
         with faults.program(*words, stdout=subprocess.PIPE) as process:
             assert process.stdout.readline() == b"ready\n"
-            seen, inside = look(["/library"], watcher_service=name, seen_by="watcher")
-            _result, outside = look([music], watcher_service=name)
+            seen, inside = measure(["/library"], watcher_service=name, seen_by="watcher")
+            _result, outside = measure([music], watcher_service=name)
     finally:
         subprocess.run(["docker", "rm", "--force", name], stdout=subprocess.DEVNULL, check=True, timeout=30)
     for found in (inside, outside):
@@ -321,29 +321,29 @@ def test_directories_as_the_watcher_sees_them(music):
     assert (seen["watcher"]["container"], seen["watcher"]["state"], seen["watcher"]["restarts"]) == (name, "running", 0)
 
 
-# The names of directories in its environment
+# Directories in the environment of the watcher
 
 
 def paths_of(settings):
-    result, _found = look(watcher_command=MARK, directory_settings=settings)
+    result, _found = measure(watcher_command=MARK, directory_settings=settings)
     return [(found["path"], found["watched"]) for found in result["directories"]]
 
 
-def test_the_directory_that_the_watcher_names_itself(music, watcher):
+def test_the_directory_in_the_environment_of_the_watcher(music, watcher):
     watcher(music, DATA_DIR=music, OTHER="/nowhere", EMPTY="", RELATIVE="music")
     assert paths_of(["EMPTY", "UNSET", "DATA_DIR", "OTHER"]) == [(music, True)]
     assert paths_of(["UNSET", "EMPTY"]) == paths_of(["RELATIVE", "DATA_DIR"]) == []
-    # What is said goes before.
-    result, found = look([music + "/artist"], watcher_command=MARK, directory_settings=["DATA_DIR"])
+    # Explicit directories take precedence.
+    result, found = measure([music + "/artist"], watcher_command=MARK, directory_settings=["DATA_DIR"])
     assert [entry["path"] for entry in result["directories"]] == [found["path"]] == [music + "/artist"]
 
 
-def test_a_directory_that_the_watcher_names_and_does_not_watch(music, watcher):
+def test_a_directory_in_the_environment_that_is_not_watched(music, watcher):
     watcher(music + "/artist", DATA_DIR=music)
     assert paths_of(["DATA_DIR"]) == [(music, False)]
 
 
-def test_a_watcher_without_inotify_is_not_asked_for_its_directory(music, watcher):
+def test_the_environment_of_a_watcher_without_inotify_is_ignored(music, watcher):
     watcher(DATA_DIR=music)
     assert paths_of(["DATA_DIR"]) == []
 
@@ -353,9 +353,9 @@ def test_a_watcher_without_inotify_is_not_asked_for_its_directory(music, watcher
 
 def test_inodes_by_file_system(tmp_path):
     prepare = partial(faults.fill_inodes, str(tmp_path), 1000, 900)
-    result, _found = look(before=prepare)
+    result, _found = measure(before=prepare)
     (found,) = [entry for entry in result["file_systems"] if entry["mount_point"] == str(tmp_path)]
-    # The root of the file system is one as well.
+    # The root of the file system uses one inode.
     assert (found["inodes"], found["inodes_used"], found["inodes_free"]) == (1000, 901, 99)
     assert result["file_systems"][0]["inodes_ratio"] == max(entry["inodes_ratio"] for entry in result["file_systems"])
     assert not {entry["type"] for entry in result["file_systems"]} & {"proc", "sysfs", "squashfs"}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every check of file watching fires on its fault, and stays quiet without it."""
+"""Each check of file watching fires on its fault and stays quiet without it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.lab.faults import every
 from tests.lab.inventory import variables
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "file_watching"}
-# A floor that every kernel has, where the test is not about floors.
+# Floors that every kernel meets, for tests that are not about floors.
 LOW = {"file_watching_max_user_watches": 1, "file_watching_max_user_instances": 1, "file_watching_max_queued_events": 1}
-# Use by others on the machine; a machine may hide processes even from root.
-NOT_OURS = {"file_watching.watches_used", "file_watching.instances_used", "file_watching.unprivileged"}
+# Findings that depend on other users of the machine; a machine may hide processes even from root.
+OF_MACHINE = {"file_watching.watches_used", "file_watching.instances_used", "file_watching.unprivileged"}
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def folder():
 
 
 def is_quiet(findings):
-    return not {name for name in findings if fired(findings, name)} - NOT_OURS
+    return not {name for name in findings if fired(findings, name)} - OF_MACHINE
 
 
 def test_a_healthy_stack_is_quiet(settings):
     findings = diagnose("file_watching", settings)
     assert is_quiet(findings), findings
-    # Nor is anything unknown but the use of those users whose processes are hidden.
-    assert set(findings) <= NOT_OURS
+    # Only the use of users with hidden processes may be unknown.
+    assert set(findings) <= OF_MACHINE
     assert not fired(findings, "file_watching.watches_used")
     assert not fired(findings, "file_watching.instances_used")
 
@@ -64,7 +64,7 @@ def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
         assert not fired(after, check_id)
 
 
-# Faults that are seen by the measuring process alone: whoever else lists mounts must not hang in them.
+# Faults in the mount namespace of the measuring process only: other processes that list mounts must not block.
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_a_small_file_system_with_few_inodes_is_quiet(folder):
     assert not fired(findings, "file_watching.inode_use")
 
 
-def test_a_machine_without_inotify_is_one_finding():
+def test_a_machine_without_inotify_has_one_finding():
     findings = diagnose("file_watching", LOW, before=faults.hide_inotify)
     assert fired(findings, "file_watching.no_inotify", "critical")
     assert {name for name in findings if fired(findings, name)} == {"file_watching.no_inotify"}
 
 
 def test_events_that_cannot_arrive(folder):
-    """The user that diagnoses has no inotify instance left."""
+    """The user that measures has no inotify instance left."""
     limit = int((faults.LIMITS / "max_user_instances").read_text())
     mine = {**LOW, "file_watching_directories": [folder], "file_watching_watcher_service": ""}
     become = partial(faults.become, SOMEBODY)
@@ -119,14 +119,14 @@ def test_without_privilege_the_use_is_unknown():
         assert [finding["status"] for finding in findings[check_id]] == ["unknown"]
 
 
-def test_use_that_was_seen_is_enough_to_be_critical(folder):
-    """Hidden processes can only make it worse."""
+def test_the_counted_use_is_enough_to_be_critical(folder):
+    """Hidden processes can only add to it."""
     limit = int((faults.LIMITS / "max_user_instances").read_text())
     with faults.watching([folder], SOMEBODY, instances=limit):
         findings = diagnose("file_watching", LOW, before=partial(faults.become, SOMEBODY))
         (finding,) = fired(findings, "file_watching.instances_used", "critical")
         assert finding["object"] == str(SOMEBODY)
-    # A warning before that.
+    # Below that, a warning.
     with faults.watching([folder], SOMEBODY, instances=int(limit * 0.75)):
         assert fired(diagnose("file_watching", LOW), "file_watching.instances_used", "warning")
 
@@ -146,7 +146,7 @@ def test_limits_below_their_floors():
 
 
 def test_the_remedy_asks_for_twice_the_use(settings, folder):
-    """With thresholds so low that a handful of watches is too many."""
+    """The thresholds are so low that a few watches are too many."""
     low = {"file_watching_watches_floor": 1, "file_watching_used_warning": 0, "file_watching_used_critical": 2}
     low["file_watching_directories_left_warning"] = 1 << 31
     with faults.watching([folder], SOMEBODY, instances=9):
@@ -159,7 +159,7 @@ def test_the_remedy_asks_for_twice_the_use(settings, folder):
         "max_queued_events": 1,
     }
     (finding,) = fired(findings, "file_watching.watches_would_not_fit", "warning")
-    # The watcher holds one for the library and one for the directory in it, and needs no more.
+    # The watcher holds one watch for the library and one for its directory, and needs no more.
     assert finding["remedy"]["vars"]["max_user_watches"] == 4
 
 
@@ -172,7 +172,7 @@ def test_every_check_has_a_fault_here():
     assert {check_id for check_id in ids - by_stack if '"%s"' % check_id not in in_here} == set()
 
 
-def test_a_playbook_says_the_same(lab, tmp_path):
+def test_the_playbook_reports_the_same(lab, tmp_path):
     with lab.fault("watcher-stopped"):
         run = run_playbook("diagnose", lab.inventory, tmp_path, extra={"tracktion_areas": ["file_watching"], **LOW})
     assert run.code == 0, run.output

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""inotify_limits against the kernel: what it counts, and what it raises. Every limit is put back."""
+"""inotify_limits with the running kernel: counting and raising. Every limit is restored."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def limit(name):
 
 @pytest.fixture
 def folders():
-    """Forty directories that anybody may watch."""
+    """Yield forty directories that every user can watch."""
     with tempfile.TemporaryDirectory() as root:
         os.chmod(root, 0o755)
         names = [os.path.join(root, str(number)) for number in range(40)]
@@ -45,7 +45,7 @@ def folders():
 
 @pytest.fixture
 def kernel():
-    """The limits of the kernel, for one test at a time, and put back after it."""
+    """Lock the limits of the kernel for one test and restore them; yield a function that reads one."""
     with faults.limits_put_back():
         yield limit
 
@@ -76,8 +76,8 @@ def test_use_is_counted_for_each_user(folders):
     assert (process["watches"], process["instances"], process["shared_with"]) == (120, 3, [])
 
 
-def test_the_kernel_agrees_with_what_is_left(folders, kernel):
-    """As many watches as are said to be left can be added, and not one more."""
+def test_the_instances_left_can_be_created(folders, kernel):
+    """As many instances as reported can be added, and not one more."""
     with faults.watching(folders, SOMEBODY, instances=2):
         left = user(run_module("inotify_limits"))["instances_left"]
         with faults.watching([], SOMEBODY, instances=left):
@@ -90,7 +90,7 @@ def test_the_kernel_agrees_with_what_is_left(folders, kernel):
     assert tried["directories"][0]["event"]["error"]["kind"] == "instance_limit"
 
 
-def test_an_instance_that_forks_share_is_counted_once(folders):
+def test_an_instance_shared_by_forks_is_counted_once(folders):
     with faults.watching(folders, SOMEBODY, instances=2, forks=3) as pid:
         result = run_module("inotify_limits")
     found = user(result)
@@ -113,7 +113,7 @@ def test_watches_in_a_user_namespace_are_charged_to_its_owner(folders):
         assert user(run_module("inotify_limits"))["watches"] == 40
 
 
-def test_the_container_and_its_service_are_named(folders):
+def test_the_container_and_its_service_are_reported(folders):
     image = ensure_image("bookworm")
     name = "tracktion-test-inotify-%d" % os.getpid()
     code = (
@@ -134,7 +134,7 @@ def test_the_container_and_its_service_are_named(folders):
     assert found["command"] == "python3 -c"
 
 
-def test_without_privilege_the_numbers_of_others_are_unknown_and_never_low(folders):
+def test_without_privilege_the_use_of_other_users_is_unknown(folders):
     nobody = pwd.getpwnam("nobody").pw_uid
     with faults.watching(folders, SOMEBODY), faults.watching(folders[:3], nobody):
         result = run_module("inotify_limits", before=partial(faults.become, nobody))
@@ -148,14 +148,14 @@ def test_without_privilege_the_numbers_of_others_are_unknown_and_never_low(folde
     assert "--become" in result["unknown"][0]["hint"]
 
 
-def test_in_a_container_nobodys_numbers_are_known():
+def test_in_a_container_the_use_is_unknown():
     result = run_module_in_container(ensure_image("trixie"), "inotify_limits")
     assert [entry["watches"] for entry in result["users"]] == [None]
     assert "container" in result["scan"]["reason"]
     assert result["limits"][0]["runtime"] == limit("max_user_watches")
 
 
-def test_processes_that_vanish_meanwhile_are_no_obstacle(folders):
+def test_processes_that_end_during_the_scan_are_skipped(folders):
     code = "import os\nwhile True:\n pid = os.fork()\n if not pid: os._exit(0)\n os.waitpid(pid, 0)"
     with faults.program(faults.python(), "-c", code), faults.watching(folders, SOMEBODY):
         for _attempt in range(10):
@@ -163,7 +163,7 @@ def test_processes_that_vanish_meanwhile_are_no_obstacle(folders):
             assert user(result)["watches"] == 40
 
 
-def test_a_deadline_that_comes_first_is_said():
+def test_an_expired_deadline_is_reported():
     result = run_module("inotify_limits", {"deadline": 0})
     assert "deadline" in result["unknown"][0]["reason"]
     assert [entry["watches"] for entry in result["users"]] == [None]
@@ -177,7 +177,7 @@ def test_a_machine_without_inotify():
 
 
 def test_the_files_are_read_in_the_order_of_procps():
-    """The real sysctl says which files it reads, in the same container."""
+    """The real sysctl lists the files that it reads, in the same container."""
     image = ensure_image("trixie")
     script = (
         "mkdir -p /run/sysctl.d /usr/local/lib/sysctl.d; k=fs.inotify.max_user_watches; "
@@ -213,7 +213,7 @@ def raising(root, **floors):
     return {"state": "raised", "sysctl_root": str(root), **floors}
 
 
-def test_four_beats(root, kernel):
+def test_check_mode_change_and_second_run(root, kernel):
     before = kernel("max_user_watches")
     arguments = raising(root, max_user_watches=before + 100, max_user_instances=kernel("max_user_instances") + 10)
     file = root / DROP_IN.lstrip("/")
@@ -248,13 +248,13 @@ def test_nothing_is_ever_lowered(root, kernel):
     result = run_module("inotify_limits", raising(root, max_user_watches=10, max_user_instances=1))
     assert result["changed"] is False
     assert kernel("max_user_watches") == before
-    # Nor at the next boot: the drop-in has at least what holds now.
+    # Nor at the next boot: the drop-in has at least the current value.
     run_module("inotify_limits", raising(root, max_user_watches=before))
     written = (root / DROP_IN.lstrip("/")).read_text()
     assert int(re.search(WATCHES + r" = (\d+)", written).group(1)) >= before
 
 
-def test_auto_raises_to_twice_the_use_once_that_is_more(root, kernel):
+def test_auto_raises_to_twice_the_use_if_that_is_more(root, kernel):
     before = kernel("max_user_instances")
     used = before // 2 + 1
     arguments = raising(root, max_user_instances="auto", max_user_watches="auto")
@@ -270,20 +270,20 @@ def test_auto_raises_to_twice_the_use_once_that_is_more(root, kernel):
     assert "max_user_instances = %d\n" % why["floor"] in (root / DROP_IN.lstrip("/")).read_text()
     assert first["raised"]["after"] == second["raised"]["after"]
     assert second["limits"][1]["floor"] == why["floor"]
-    # What the kernel has chosen by itself is neither raised nor written down.
+    # The default of the kernel is neither raised nor written.
     assert WATCHES not in (root / DROP_IN.lstrip("/")).read_text()
 
 
-def test_auto_has_its_share_of_memory(root, kernel):
+def test_auto_uses_the_share_of_memory(root, kernel):
     before = kernel("max_user_watches")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    # As much memory as one watch more than now costs.
+    # The memory for one watch more than the current limit.
     share = (before + 1) * 1800 / memory + 1e-9
     result = run_module("inotify_limits", raising(root, max_user_watches="auto", memory_share=share))
     assert result["raised"]["automatic"]["max_user_watches"]["by_memory"] == kernel("max_user_watches") == before + 1
 
 
-def test_auto_is_for_root_who_sees_all_use(root, kernel):
+def test_auto_needs_root(root, kernel):
     before = kernel("max_user_watches")
     result = run_module(
         "inotify_limits", raising(root, max_user_watches="auto"), before=partial(faults.become, SOMEBODY)
@@ -303,7 +303,7 @@ def test_a_runtime_value_that_drifted_is_raised_again(root, kernel):
     assert kernel("max_queued_events") == floor
 
 
-def test_a_file_that_undoes_it_is_named_and_the_task_fails(root, kernel):
+def test_a_file_that_undoes_a_floor_is_named_and_the_task_fails(root, kernel):
     later = root / "etc/sysctl.d/99-other.conf"
     later.write_text("# theirs\nfs/inotify/max_user_watches = 8192\n")
     arguments = raising(root, max_user_watches=kernel("max_user_watches") + 100)
@@ -317,7 +317,7 @@ def test_a_file_that_undoes_it_is_named_and_the_task_fails(root, kernel):
     assert "failed" not in run_module("inotify_limits", arguments)
 
 
-def test_a_broken_file_is_named_and_no_obstacle(root, kernel):
+def test_a_broken_file_is_reported_and_the_limit_raised(root, kernel):
     (root / "etc/sysctl.d/10-broken.conf").write_bytes(b"# caf\xe9\nthis is no setting\n")
     result = run_module("inotify_limits", raising(root, max_user_watches=kernel("max_user_watches") + 1))
     assert result["changed"] is True
@@ -325,7 +325,7 @@ def test_a_broken_file_is_named_and_no_obstacle(root, kernel):
     assert (line["file"], line["line"], line["text"]) == ("/etc/sysctl.d/10-broken.conf", 2, "this is no setting")
 
 
-def test_whoever_is_not_root_is_told_so(root, kernel):
+def test_raising_needs_root(root, kernel):
     os.chmod(root, 0o755)
     for folder in [root, *root.parents]:
         if not folder.stat().st_mode & 0o001:
@@ -339,7 +339,7 @@ def test_whoever_is_not_root_is_told_so(root, kernel):
     assert kernel("max_user_watches") == before
 
 
-def test_in_an_ordinary_container_nothing_is_done_and_the_reason_given():
+def test_in_an_ordinary_container_nothing_is_changed():
     before = limit("max_user_watches")
     arguments = {"state": "raised", "max_user_watches": before + 1}
     result = run_module_in_container(ensure_image("bookworm"), "inotify_limits", arguments)
@@ -361,7 +361,7 @@ def test_a_maintenance_container_raises_the_limits_of_its_host(root, kernel):
     assert "%s = %d\n" % (WATCHES, before + 7) in (root / DROP_IN.lstrip("/")).read_text()
 
 
-def test_a_masked_drop_in_is_refused_before_anything_is_done(root, kernel):
+def test_a_masked_drop_in_is_rejected_before_any_change(root, kernel):
     before = kernel("max_user_watches")
     (root / DROP_IN.lstrip("/")).symlink_to("/dev/null")
     result = run_module("inotify_limits", raising(root, max_user_watches=before + 1))
@@ -373,14 +373,14 @@ def test_a_masked_drop_in_is_refused_before_anything_is_done(root, kernel):
 @pytest.mark.parametrize(
     "arguments", [{"max_user_watches": 0}, {"max_user_watches": 1 << 31}, {"max_user_watches": "many"}, {}]
 )
-def test_a_floor_that_cannot_be_is_refused(root, arguments):
+def test_an_invalid_floor_is_rejected(root, arguments):
     result = run_module("inotify_limits", raising(root, **arguments))
     assert result["failed"] is True
     assert "max_user_watches" in result["msg"]
 
 
 def test_the_remedys_task_file_raises_the_limits(root, kernel, tmp_path):
-    """As the command line of a finding runs it: in check mode first, then for real, then once more."""
+    """Like the command of a finding: in check mode, then for real, then in check mode again."""
     before = kernel("max_queued_events")
     hosts = inventory(tmp_path / "hosts.yml", {"here": LOCAL})
     command = [str(Path(sys.executable).with_name("ansible")), "here", "-i", str(hosts)]

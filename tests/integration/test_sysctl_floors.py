@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""sysctl_floors against real kernels: namespaces of the network, whose parameters are nobody else's."""
+"""sysctl_floors with real kernel parameters, in network namespaces of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def kernel(tmp_path):
 
 @pytest.fixture
 def raise_to(kernel):
-    """A function that raises parameters of the kernel to floors."""
+    """Return a function that raises parameters of the kernel to floors."""
 
     def run(floors, **options):
         arguments = {"floors": floors, "sysctl_root": str(kernel.root)}
@@ -46,7 +46,7 @@ def drop_in(kernel):
     return kernel.file("60-tracktion-sysctl.conf")
 
 
-def test_four_beats(kernel, drop_in, raise_to):
+def test_check_mode_change_and_second_run(kernel, drop_in, raise_to):
     before = kernel.get(BACKLOG), kernel.get(KEEPALIVE)
     floors = {BACKLOG: before[0] + 100, "net/ipv4/tcp_keepalive_time": str(before[1] + 7)}
 
@@ -71,8 +71,8 @@ def test_four_beats(kernel, drop_in, raise_to):
     assert drop_in.stat().st_mtime_ns == written
 
 
-def test_a_boot_brings_what_was_promised(kernel, drop_in, raise_to):
-    """Read by the real sysctl, after the kernel has forgotten."""
+def test_a_boot_restores_the_floor(kernel, drop_in, raise_to):
+    """The real sysctl loads the drop-in after the value was reset."""
     before = kernel.get(BACKLOG)
     raise_to({BACKLOG: before + 100})
     kernel.set(BACKLOG, before)
@@ -80,7 +80,7 @@ def test_a_boot_brings_what_was_promised(kernel, drop_in, raise_to):
     assert kernel.get(BACKLOG) == before + 100
 
 
-def test_a_higher_value_that_a_file_keeps_is_left_alone(kernel, drop_in, raise_to):
+def test_a_higher_value_in_a_file_is_not_changed(kernel, drop_in, raise_to):
     kernel.set(BACKLOG, 9000)
     kernel.file("50-theirs.conf").write_text(BACKLOG + " = 9000\n")
     result = raise_to({BACKLOG: 8000})
@@ -90,7 +90,7 @@ def test_a_higher_value_that_a_file_keeps_is_left_alone(kernel, drop_in, raise_t
     assert result["parameters"][0]["file"] == "/etc/sysctl.d/50-theirs.conf"
 
 
-def test_a_higher_value_that_no_file_keeps_is_kept_as_it_is(kernel, drop_in, raise_to):
+def test_a_higher_value_without_a_file_is_written(kernel, drop_in, raise_to):
     kernel.set(BACKLOG, 9000)
     result = raise_to({BACKLOG: 8000})
     assert (result["raised"]["before"], result["raised"]["after"]) == ({BACKLOG: 9000}, {BACKLOG: 9000})
@@ -105,7 +105,7 @@ def test_a_value_that_drifted_is_raised_again(kernel, raise_to):
     assert kernel.get(BACKLOG) == 9000
 
 
-def test_a_file_that_undoes_it_is_named_and_the_task_fails(kernel, raise_to):
+def test_a_file_that_undoes_a_floor_is_named_and_the_task_fails(kernel, raise_to):
     theirs = kernel.file("99-theirs.conf")
     theirs.write_text("# theirs\nnet/core/somaxconn = 128\n")
     for check in (True, False, True):
@@ -118,7 +118,7 @@ def test_a_file_that_undoes_it_is_named_and_the_task_fails(kernel, raise_to):
     assert raise_to({BACKLOG: 9000})["changed"] is False
 
 
-def test_a_broken_drop_in_is_mended_where_it_is_ours(kernel, drop_in, raise_to):
+def test_only_the_own_lines_of_a_broken_drop_in_are_corrected(kernel, drop_in, raise_to):
     drop_in.write_bytes(b"# caf\xe9\nthis is no setting\nnet.core.somaxconn = lots\n")
     result = raise_to({BACKLOG: 9000})
     assert result["changed"] is True
@@ -134,7 +134,7 @@ def test_a_dot_in_the_name_of_an_interface(kernel, drop_in, raise_to):
         assert "failed" not in raise_to({spelling: 77})
     assert kernel.run("cat", "/proc/sys/net/ipv4/neigh/eth0.1/gc_stale_time") == "77"
     assert drop_in.read_text().count("gc_stale_time") == 1
-    # As the real sysctl understands what was written.
+    # The real sysctl accepts the drop-in.
     assert kernel.run("sysctl", "--load=%s" % drop_in) == key + " = 77"
 
 
@@ -150,7 +150,7 @@ def test_a_dot_in_the_name_of_an_interface(kernel, drop_in, raise_to):
         ("net.ipv4.//.//.etc.passwd", "not the name of one kernel parameter"),
     ],
 )
-def test_what_has_no_floor_is_refused_by_name_before_anything_is_done(kernel, drop_in, raise_to, name, reason):
+def test_an_invalid_parameter_is_rejected_before_any_change(kernel, drop_in, raise_to, name, reason):
     before = kernel.get(BACKLOG)
     result = raise_to({BACKLOG: before + 1, name: 5})
     assert result["failed"] is True
@@ -160,18 +160,18 @@ def test_what_has_no_floor_is_refused_by_name_before_anything_is_done(kernel, dr
     assert not drop_in.exists()
 
 
-def test_what_the_kernel_refuses_is_told_with_what_was_done_before(kernel, drop_in, raise_to):
+def test_a_value_that_the_kernel_rejects_is_reported_with_earlier_changes(kernel, drop_in, raise_to):
     before = kernel.get(BACKLOG), kernel.get("net.ipv4.ip_default_ttl")
     result = raise_to({BACKLOG: before[0] + 1, "net.ipv4.ip_default_ttl": 300})
     assert (result["failed"], result["changed"]) == (True, True)
-    assert "The kernel refused net.ipv4.ip_default_ttl = 300: Invalid argument" in result["msg"]
+    assert "The kernel rejected net.ipv4.ip_default_ttl = 300: Invalid argument" in result["msg"]
     assert result["raised"]["after"] == {BACKLOG: before[0] + 1, "net.ipv4.ip_default_ttl": before[1]}
     assert result["raised"]["persisted_after"] == dict.fromkeys(result["raised"]["after"])
     assert (kernel.get(BACKLOG), kernel.get("net.ipv4.ip_default_ttl")) == (before[0] + 1, before[1])
     assert not drop_in.exists()
 
 
-def test_whoever_is_not_root_is_told_so(kernel):
+def test_raising_needs_root(kernel):
     def enter():
         kernel.enter()
         faults.become(faults.SOMEBODY)
@@ -185,7 +185,7 @@ def test_whoever_is_not_root_is_told_so(kernel):
     assert kernel.get(BACKLOG) == before
 
 
-def test_root_of_a_user_namespace_is_told_whose_affair_it_is():
+def test_root_of_a_user_namespace_must_raise_it_on_the_host():
     def enter():
         faults.become(faults.SOMEBODY)
         faults.call(faults.libc.unshare, 0x10000000)
@@ -199,18 +199,18 @@ def test_root_of_a_user_namespace_is_told_whose_affair_it_is():
     assert int(Path("/proc/sys/vm/max_map_count").read_text()) == before
 
 
-def test_in_an_ordinary_container_nothing_is_done_and_the_reason_given():
+def test_in_an_ordinary_container_nothing_is_changed():
     floors = {BACKLOG: 1 << 20, "net.core.busy_poll": 50}
     result = run_module_in_container(ensure_image("bookworm"), "sysctl_floors", {"floors": floors})
     assert "failed" not in result
     assert result["changed"] is False
     assert "read-only" in result["raised"]["skipped_reason"]
     assert result["raised"]["after"] == result["raised"]["before"]
-    # The container has a network of its own, and with it the one parameter, but not the other.
+    # The network namespace of the container has only the first parameter.
     assert result["raised"]["before"]["net.core.busy_poll"] is None
 
 
-def test_a_read_only_place_for_the_drop_in_is_refused_before_anything_is_done(kernel, raise_to):
+def test_a_read_only_directory_of_the_drop_in_is_rejected_before_any_change(kernel, raise_to):
     def enter():
         kernel.enter()
         faults.private_mounts()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""playbooks/tune_inotify.yml over fleets: each host with a kernel of its own, or in a container."""
+"""playbooks/tune_inotify.yml with fleets: each host has a network namespace of its own, or is a container."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.lab.images import ensure_image
 BACKLOG = "net.core.somaxconn"
 FLOOR = 5000
 DROP_IN = "60-tracktion-sysctl.conf"
-# Below what any kernel has by itself: the limits of this machine are everybody's, and stay as they are.
+# Below the default of any kernel: the limits of this machine apply to all tests and are not changed.
 LOW = {
     "tune_inotify_max_user_watches": 8192,
     "tune_inotify_max_user_instances": 128,
@@ -32,7 +32,7 @@ UNREACHABLE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
 
 @pytest.fixture
 def fleet(tmp_path):
-    """A function that makes hosts, by name, with a kernel of their own each; ``before`` is run first on one of them."""
+    """Yield a function that makes hosts by name, each with its own kernel; ``before`` maps hosts to a first command."""
     with contextlib.ExitStack() as stack:
 
         def make(*names, **before):
@@ -49,7 +49,7 @@ def fleet(tmp_path):
 
 @pytest.fixture
 def box(tmp_path):
-    """A host that is an ordinary container, without the way over ssh."""
+    """Yield a host that is an ordinary container, reached without ssh."""
     name = "tracktion-test-tune-%d" % os.getpid()
     script = tmp_path / "python-in-container"
     script.write_text('#!/bin/sh\nexec docker exec -i %s python3 "$@"\n' % name)
@@ -62,7 +62,7 @@ def box(tmp_path):
 
 @pytest.fixture
 def tune(tmp_path):
-    """A function that runs the playbook over hosts and returns the run, with what it wrote down as its report."""
+    """Return a function that runs the playbook on hosts and returns the run with its ``report``."""
 
     def run(hosts, *arguments, **extra):
         path = inventory(tmp_path / "hosts.yml", hosts, tune_inotify_sysctls={BACKLOG: FLOOR}, **LOW)
@@ -86,7 +86,7 @@ def statuses(run):
 
 
 def backlogs(run):
-    """What the report says about the one parameter, by host."""
+    """Return the reported values of the parameter by host."""
     return {
         host["name"]: entry
         for host in run.report["hosts"]
@@ -96,15 +96,15 @@ def backlogs(run):
 
 
 def state(mine):
-    """What the kernel and the files of a host say, asked by ourselves."""
+    """Return the value in the kernel and the files of a host."""
     files = {path.name: path.read_text() for path in sorted(mine.file(".").iterdir())}
     return mine.get(BACKLOG), files
 
 
-def test_a_fleet_in_four_beats(fleet, box, tune):
+def test_check_mode_change_and_second_run_of_a_fleet(fleet, box, tune):
     made = fleet("web-1", "web-2")
     kernels = [mine for mine, _variables in made.values()]
-    # This one has what is asked for, and a file that says so.
+    # This one is above the floor, with a file that sets the value.
     kernels[1].set(BACKLOG, 9000)
     kernels[1].file("50-theirs.conf").write_text(BACKLOG + " = 9000\n")
     hosts = {"box": box, **{name: variables for name, (_mine, variables) in made.items()}}
@@ -115,15 +115,15 @@ def test_a_fleet_in_four_beats(fleet, box, tune):
     assert [state(mine) for mine in kernels] == before
     assert "-%s = 4096" % BACKLOG in first.output
     assert "+%s = %d" % (BACKLOG, FLOOR) in first.output
-    assert "What would change:" in first.output
+    assert "Planned changes:" in first.output
 
     second = tune(hosts)
     assert second.code == 0, second.output
     assert [kernel_value for kernel_value, _files in map(state, kernels)] == [FLOOR, 9000]
     assert "%s = %d\n" % (BACKLOG, FLOOR) in state(kernels[0])[1][DROP_IN]
     assert state(kernels[1]) == before[1]
-    assert "What has changed:" in second.output
-    # The same plan, and then the same deed.
+    assert "Changes:" in second.output
+    # The planned changes are the changes made.
     assert (first.report["check_mode"], second.report["check_mode"]) == (True, False)
     assert backlogs(first) == backlogs(second)
 
@@ -150,8 +150,8 @@ def test_a_fleet_in_four_beats(fleet, box, tune):
     assert second.report["complete"] is True
 
 
-def test_the_run_stops_at_the_first_host_that_fails_and_names_the_unvisited(fleet, tune):
-    # The files of one host are on a file system that cannot be written.
+def test_the_run_stops_at_the_first_failed_host_and_lists_the_unvisited(fleet, tune):
+    # The files of one host are on a read-only file system.
     made = fleet("web-1", "web-2", "web-3", "web-4", **{"web-2": "mount -t tmpfs -o ro none {root}/etc"})
     run = tune({name: variables for name, (_mine, variables) in made.items()})
     assert run.code == 2
@@ -171,7 +171,7 @@ def test_the_run_stops_at_the_first_host_that_fails_and_names_the_unvisited(flee
     assert run.report["complete"] is False
     assert "read-only file system" in next(host["reason"] for host in run.report["hosts"] if host["name"] == "web-2")
     assert "NOT VISITED  web-3, web-4" in run.output
-    # The artifact is out before the run fails.
+    # The statistics are set before the run fails.
     stats = run.output[run.output.index("CUSTOM STATS") :]
     assert '"not_visited": [' in stats
     assert '"tracktion_tuned"' in stats
@@ -185,12 +185,12 @@ FIRST = {
         {},
         "is a symbolic link of nobody",
     ),
-    "a value that the kernel refuses": ("true", {BACKLOG: 1 << 40}, "The kernel refused %s" % BACKLOG),
+    "a value that the kernel rejects": ("true", {BACKLOG: 1 << 40}, "The kernel rejected %s" % BACKLOG),
 }
 
 
 @pytest.mark.parametrize("fault", FIRST)
-def test_where_the_first_host_fails_no_other_is_touched(fleet, tune, fault):
+def test_if_the_first_host_fails_no_other_is_changed(fleet, tune, fault):
     before, floors, reason = FIRST[fault]
     made = fleet("web-1", "web-2", "web-3", **{"web-1": before})
     hosts = {name: variables for name, (_mine, variables) in made.items()}
@@ -205,7 +205,7 @@ def test_where_the_first_host_fails_no_other_is_touched(fleet, tune, fault):
     assert "NOT VISITED  web-2, web-3" in run.output
 
 
-def test_a_host_that_cannot_be_reached_stops_the_run(fleet, tune):
+def test_an_unreachable_host_stops_the_run(fleet, tune):
     ((mine, variables),) = fleet("web").values()
     run = tune({"down": UNREACHABLE, "web": variables})
     assert run.code == 2
@@ -213,7 +213,7 @@ def test_a_host_that_cannot_be_reached_stops_the_run(fleet, tune):
     assert state(mine) == (4096, {})
 
 
-def test_hosts_of_one_batch_are_tuned_whatever_becomes_of_one(fleet, tune):
+def test_all_hosts_of_one_batch_are_tuned(fleet, tune):
     ((mine, variables),) = fleet("web").values()
     run = tune({"down": UNREACHABLE, "web": variables}, "-e", "tune_inotify_serial=2")
     assert run.code == 2
@@ -228,7 +228,7 @@ def test_a_run_without_a_host_fails(tune):
     assert run.report is None
 
 
-def test_only_other_parameters(fleet, tune):
+def test_other_parameters_only(fleet, tune):
     ((mine, variables),) = fleet("web").values()
     none = {"tune_inotify_max_user_watches": 0, "tune_inotify_max_user_instances": "0"}
     run = tune({"web": variables}, **none, tune_inotify_max_queued_events=0)
@@ -238,7 +238,7 @@ def test_only_other_parameters(fleet, tune):
     assert mine.get(BACKLOG) == FLOOR
 
 
-def test_limits_are_computed_where_they_are_auto(tmp_path, tune):
+def test_automatic_limits_are_computed(tmp_path, tune):
     hosts = {"here": {**LOCAL, "tune_inotify_sysctl_root": str(tmp_path)}}
     limit = faults.LIMITS / "max_user_instances"
     with faults.limits_put_back():

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rights of the area file_watching."""
+"""The rights that the area file_watching needs."""
 
 from __future__ import annotations
 
 from tests.rights import Right
 
-OF_OTHERS = (
+OF_OTHER_PROCESSES = (
     "watches_used",
     "instances_used",
     "directory_not_watched",
@@ -28,9 +28,9 @@ OF_DIRECTORY = (
     "subdirectories_not_watched",
 )
 
-PROCESSES = Right("file_watching", "root", "--become", (*OF_OTHERS, *OF_WATCHER))
-HIDDEN = Right("file_watching", "hidepid", "--become", (*OF_OTHERS, *OF_WATCHER))
-DESCRIPTORS = Right("file_watching", "CAP_SYS_PTRACE", "has no CAP_SYS_PTRACE", OF_OTHERS)
+PROCESSES = Right("file_watching", "root", "--become", (*OF_OTHER_PROCESSES, *OF_WATCHER))
+HIDDEN = Right("file_watching", "hidepid", "--become", (*OF_OTHER_PROCESSES, *OF_WATCHER))
+DESCRIPTORS = Right("file_watching", "CAP_SYS_PTRACE", "has no CAP_SYS_PTRACE", OF_OTHER_PROCESSES)
 DIRECTORIES = Right("file_watching", "CAP_DAC_READ_SEARCH", "has no CAP_DAC_READ_SEARCH", OF_DIRECTORY)
 SYSCTL = Right("file_watching", "sysctl.d", "--become", ("limits_not_persisted", "limit_overridden_by_file"))
 

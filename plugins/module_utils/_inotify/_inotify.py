@@ -2,17 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who holds inotify instances and watches on this machine, in one pass over /proc. Private to this collection.
+"""Finds the inotify instances and watches of all processes, in one pass over /proc. Private to this collection.
 
-What the kernel does, checked on Linux 6.18:
+Behaviour of the kernel, checked on Linux 6.18:
 
 - An instance and its watches are charged to the *effective* uid that created the instance, and to the owner of every
-  user namespace between that one and the initial one. The creator is not recorded anywhere we can read; the
-  effective uid of the process that holds the instance now stands for it.
-- The budget of a uid is one for all containers of the machine. A process that sees only the processes of its own
-  container cannot know what is used.
-- After a fork, several processes hold the same instance; kcmp(2) says so. Where kcmp is not allowed, each descriptor
-  is counted: too many rather than too few.
+  user namespace between that one and the initial one. /proc does not record the creator; the effective uid of the
+  process that holds the instance now is used in its place.
+- The limit of a uid applies to all containers of the machine together. A process that sees only the processes of its
+  own container cannot know the use.
+- After a fork, several processes hold the same instance, which kcmp(2) detects. If kcmp is not permitted, each
+  descriptor is counted: the count is then too high, never too low.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from bisect import bisect_left
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
 
 LIMITS_DIRECTORY = "/proc/sys/fs/inotify"
 LIMITS = ("max_user_watches", "max_user_instances", "max_queued_events")
@@ -40,124 +41,151 @@ CHUNK = 1 << 20
 NS_GET_PARENT = 0xB702
 NS_GET_OWNER_UID = 0xB704
 
-# System calls that the C library has no function for, by machine; those above 424 have one number everywhere.
+# Numbers of system calls without a function in the C library, by machine; above 424 they are the same everywhere.
 SYS_KCMP = {"x86_64": 312, "aarch64": 272, "ppc64le": 354, "s390x": 343, "riscv64": 272, "armv7l": 378}
 SYS_PIDFD_OPEN = 434
 SYS_PIDFD_GETFD = 438
 KCMP_FILE = 0
 FIONREAD = 0x541B
 
-# Seconds for which a scan of one measuring module serves the next one of the same process.
-KEPT = 5.0
-ON_THE_HOST = "Measure on the host: set `file_watching_probe_host` to it"
-RAISE_DEADLINE = "Raise `file_watching_deadline`"
+# Seconds for which the next measuring function of the same process reuses a scan.
+SCAN_LIFETIME = 5.0
+ON_THE_HOST = "Measure on the host itself: set `file_watching_probe_host` to its inventory name"
+RAISE_DEADLINE = "Raise the deadline: `deadline` of the module, `file_watching_deadline` of the role"
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_kept = None
+_last_scan: Scan | None = None
 
 
 class Instance:
-    """One inotify instance: ``holders`` are the ``(pid, fd)`` through which it is open, the oldest process first."""
+    """One inotify instance. ``holders`` are the ``(pid, fd)`` through which it is open, the oldest process first."""
 
     __slots__ = ("holders", "uid", "watches")
 
-    def __init__(self, pid, fd, uid, watches):
+    def __init__(self, pid: int, fd: int, uid: int, watches: int) -> None:
         self.holders = [(pid, fd)]
         self.uid = uid
         self.watches = watches
 
     @property
-    def pid(self):
+    def pid(self) -> int:
         return self.holders[0][0]
 
-    def text(self):
-        """What /proc says about its watches now; empty when it is gone."""
+    def read_fdinfo(self) -> bytes:
+        """Return its current fdinfo, empty if the instance was closed."""
         try:
             with open("/proc/%d/fdinfo/%d" % self.holders[0], "rb", buffering=0) as stream:
                 return stream.read()
         except OSError:
             return b""
 
-    def watched(self):
-        """The ``(device, inode)`` of every watch, as the kernel numbers them."""
-        return {(int(device, 16), int(inode, 16)) for inode, device in INODE.findall(self.text())}
+    def watched(self) -> set[tuple[int, int]]:
+        """Return the ``(device, inode)`` of every watch, numbered as by the kernel."""
+        return {(int(device, 16), int(inode, 16)) for inode, device in INODE.findall(self.read_fdinfo())}
 
 
 class Scan:
-    """What one pass over /proc found.
+    """The result of one pass over /proc.
 
-    ``complete`` is false where the deadline came first or where the view of /proc is not that of the whole machine;
-    ``reason`` says why, ``hint`` how to see more. ``unreadable`` has the ids of the processes whose descriptors could
-    not be read, by uid.
+    ``complete`` is false if the deadline expired or if /proc does not show the whole machine; ``reason`` says why and
+    ``hint`` how to see more. ``unreadable`` holds, by uid, the pids of the processes whose descriptors cannot be read.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.started = time.monotonic()
-        self.seconds = None
-        self.instances = []
+        self.seconds = 0.0
+        self.instances: list[Instance] = []
         self.processes = 0
         self.vanished = 0
-        self.unreadable = {}
+        self.unreadable: dict[int, list[int]] = {}
         self.complete = True
-        self.reason = None
-        self.hint = None
+        self.reason: str | None = None
+        self.hint: str | None = None
 
-    def incomplete(self, reason, hint=None):
+    def mark_incomplete(self, reason: str, hint: str | None = None) -> None:
         self.complete = False
         if self.reason is None:
             self.reason, self.hint = reason, hint
 
+    @property
+    def known(self) -> bool:
+        """Whether every process was read."""
+        return self.complete and not self.unreadable
 
-def scan(deadline):
-    """Read the inotify instances of every process, until ``deadline``."""
-    global _kept
+    @property
+    def unreadable_reason(self) -> str:
+        """Which descriptors could not be read."""
+        pids = sorted(pid for pids in self.unreadable.values() for pid in pids)
+        if os.geteuid():
+            return "the descriptors of %d processes cannot be read without privilege" % len(pids)
+        return "the descriptors of some processes cannot be read, not even by root: %s" % ", ".join(map(str, pids[:10]))
+
+    @property
+    def hidden_reason(self) -> str | None:
+        """Why the use of some users is not known; null if every process was read."""
+        return self.reason or (self.unreadable_reason if self.unreadable else None)
+
+    @property
+    def hidden_hint(self) -> str | None:
+        """How to read every process; null if every process was read."""
+        if self.reason:
+            return self.hint
+        return _rights.hint("CAP_SYS_PTRACE") if self.unreadable else None
+
+
+def scan(deadline: Deadline) -> Scan:
+    """Read the inotify instances of every process until ``deadline``."""
+    global _last_scan
     found = Scan()
-    blind = what_hides_processes()
-    if blind:
-        found.incomplete(*blind)
-    same = _SameFile()
+    restriction = view_restriction()
+    if restriction:
+        found.mark_incomplete(*restriction)
+    open_files = _OpenFiles()
     for pid in _processes.pids():
         if deadline.expired():
-            found.incomplete("the deadline came after %d processes" % found.processes, RAISE_DEADLINE)
+            found.mark_incomplete("the deadline expired after %d processes" % found.processes, RAISE_DEADLINE)
             break
         found.processes += 1
-        _take(pid, found, same)
-    # A process that starts or ends is closed to all for a moment.
-    closed, found.unreadable = found.unreadable, {}
-    for pid in [pid for mine in closed.values() for pid in mine]:
-        _take(pid, found, same)
+        _read_process(pid, found, open_files)
+    # A process that starts or ends is unreadable for a moment, even for root: try once more.
+    unreadable, found.unreadable = found.unreadable, {}
+    for pid in [pid for pids in unreadable.values() for pid in pids]:
+        _read_process(pid, found, open_files)
     found.seconds = time.monotonic() - found.started
-    _kept = found
+    _last_scan = found
     return found
 
 
-def _take(pid, found, same):
-    try:
-        _read_process(pid, found, same)
-    except (FileNotFoundError, ProcessLookupError):
-        found.vanished += 1
-    except PermissionError:
-        _count_unreadable(pid, found)
-
-
-def recent_scan(deadline):
-    """The scan that the module before us made in this process, once; else a new one."""
-    global _kept
-    found, _kept = _kept, None
-    if found is None or time.monotonic() - found.started > KEPT:
+def recent_scan(deadline: Deadline) -> Scan:
+    """Return, once, the scan that the previous measuring function of this process made; else make a new one."""
+    global _last_scan
+    found, _last_scan = _last_scan, None
+    if found is None or time.monotonic() - found.started > SCAN_LIFETIME:
         found = scan(deadline)
-        _kept = None
+        _last_scan = None
     return found
 
 
-def limit(name):
-    """The value of a limit that holds now; raises OSError where this kernel or this container has no inotify."""
+def limit(name: str) -> int:
+    """Return the current value of a limit. Raises OSError if this kernel or container has no inotify."""
     with open("%s/%s" % (LIMITS_DIRECTORY, name), encoding="utf-8") as stream:
         return int(stream.read())
 
 
-def namespace_limit(name):
-    """The limit ``max_inotify_*`` of our own user namespace, null on kernels without it."""
+def limits() -> dict[str, int]:
+    """Return the current limits by name. Raises CannotConnect (``no_inotify``) if they cannot be read."""
+    try:
+        return {name: limit(name) for name in LIMITS}
+    except (OSError, ValueError) as exc:
+        raise CannotConnect(
+            "no_inotify",
+            "The inotify limits cannot be read: %s" % exc,
+            "Measure on the host that runs the watcher. inotify needs Linux with %s mounted." % LIMITS_DIRECTORY,
+        ) from exc
+
+
+def namespace_limit(name: str) -> int | None:
+    """Return the limit ``max_inotify_*`` of the user namespace of this process, null on kernels without it."""
     try:
         with open("/proc/sys/user/%s" % name, encoding="utf-8") as stream:
             return int(stream.read())
@@ -165,10 +193,10 @@ def namespace_limit(name):
         return None
 
 
-def queued_bytes(instance):
-    """Bytes of events that wait to be read from an instance, null where we may not look.
+def queued_bytes(instance: Instance) -> int | None:
+    """Return the bytes of unread events in the queue of an instance, null if they cannot be read.
 
-    Looks through a duplicate of the descriptor, which neither reads nor disturbs anything.
+    Uses a duplicate of the descriptor, so that no event is consumed.
     """
     pid, fd = instance.holders[0]
     process = _libc.syscall(SYS_PIDFD_OPEN, pid, 0)
@@ -181,7 +209,7 @@ def queued_bytes(instance):
     if duplicate < 0:
         return None
     try:
-        # Between our reading the link and now the number may have been given to something else.
+        # The descriptor number may have been reused since the scan.
         if os.readlink("/proc/self/fd/%d" % duplicate) != LINK:
             return None
         answer = bytearray(4)
@@ -193,35 +221,50 @@ def queued_bytes(instance):
         os.close(duplicate)
 
 
-def _read_process(pid, found, same):
-    directory = os.open("/proc/%d/fd" % pid, os.O_RDONLY | os.O_DIRECTORY)
+def _read_process(pid: int, found: Scan, open_files: _OpenFiles) -> None:
+    """Add the instances of a process to ``found``, or count it as vanished or unreadable."""
     try:
-        mine = []
-        for name in os.listdir(directory):
-            try:
-                if os.readlink(name, dir_fd=directory) == LINK:
-                    mine.append(int(name))
-            except FileNotFoundError:
-                continue
-    finally:
-        os.close(directory)
-    if not mine:
+        _add_instances(pid, found, open_files)
+    except (FileNotFoundError, ProcessLookupError):
+        found.vanished += 1
+    except PermissionError:
+        _add_unreadable(pid, found)
+
+
+def _add_instances(pid: int, found: Scan, open_files: _OpenFiles) -> None:
+    descriptors = _inotify_descriptors(pid)
+    if not descriptors:
         return
     uid = charged_uid(pid)
-    for fd in sorted(mine):
+    for fd in descriptors:
         try:
-            known = same.as_before(pid, fd)
+            known = open_files.find(pid, fd)
             if known is not None:
                 known.holders.append((pid, fd))
                 continue
             instance = Instance(pid, fd, uid, _count_watches(pid, fd))
         except FileNotFoundError:
             continue
-        same.remember(instance)
+        open_files.add(instance)
         found.instances.append(instance)
 
 
-def _count_watches(pid, fd):
+def _inotify_descriptors(pid: int) -> list[int]:
+    descriptors = []
+    directory = os.open("/proc/%d/fd" % pid, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in os.listdir(directory):
+            try:
+                if os.readlink(name, dir_fd=directory) == LINK:
+                    descriptors.append(int(name))
+            except FileNotFoundError:
+                continue
+    finally:
+        os.close(directory)
+    return sorted(descriptors)
+
+
+def _count_watches(pid: int, fd: int) -> int:
     watches, tail = 0, b""
     with open("/proc/%d/fdinfo/%d" % (pid, fd), "rb", buffering=0) as stream:
         while True:
@@ -230,18 +273,18 @@ def _count_watches(pid, fd):
                 return watches
             chunk = tail + chunk
             watches += chunk.count(WATCH)
-            # Shorter than what is counted, so that nothing is counted twice.
+            # Shorter than WATCH, so that no watch is counted twice.
             tail = chunk[-(len(WATCH) - 1) :]
 
 
-def _count_unreadable(pid, found):
+def _add_unreadable(pid: int, found: Scan) -> None:
     try:
         status = _processes.status(pid)
     except (FileNotFoundError, ProcessLookupError):
         found.vanished += 1
         return
     except PermissionError:
-        # /proc is mounted with hidepid=1: no more than the owner is shown, kernel threads included.
+        # /proc is mounted with hidepid=1: only the owner is visible, for kernel threads too.
         with contextlib.suppress(OSError):
             found.unreadable.setdefault(os.stat("/proc/%d" % pid).st_uid, []).append(pid)
         return
@@ -251,10 +294,10 @@ def _count_unreadable(pid, found):
         found.unreadable.setdefault(uid, []).append(pid)
 
 
-def charged_uid(pid):
-    """The uid, in the initial user namespace, that pays for what a process watches.
+def charged_uid(pid: int) -> int:
+    """Return the uid, in the initial user namespace, that the watches of a process are charged to.
 
-    Raises PermissionError where the namespace of the process is not ours to look at.
+    Raises PermissionError if the user namespace of the process cannot be opened.
     """
     if _processes.in_initial_user_namespace(pid):
         return _processes.effective_uid(_processes.status(pid))
@@ -272,64 +315,68 @@ def charged_uid(pid):
         os.close(namespace)
 
 
-def what_hides_processes():
-    """Why this view of /proc is not the whole machine's, and what to do about it; null where it is."""
+def view_restriction() -> tuple[str, str | None] | None:
+    """Return ``(reason, hint)`` if /proc does not show all processes of the machine, else null."""
     try:
         if not _processes.in_initial_pid_namespace():
             return "this runs inside a container, which sees only its own processes", ON_THE_HOST
         if not _processes.in_initial_user_namespace():
             return "this runs inside a user namespace, which does not see the uids of the machine", ON_THE_HOST
     except OSError as exc:
-        return "namespaces cannot be told apart: %s" % exc, _rights.hint("CAP_SYS_PTRACE")
+        return "the namespaces cannot be read: %s" % exc, _rights.hint("CAP_SYS_PTRACE")
     if not os.access("/proc/1/status", os.R_OK):
-        return "/proc hides the processes of others (hidepid)", _rights.hint("CAP_SYS_PTRACE")
+        return "/proc hides the processes of other users (hidepid)", _rights.hint("CAP_SYS_PTRACE")
     return None
 
 
-class _SameFile:
-    """Finds descriptors that are open to the same instance, by the order kcmp(2) puts open files into."""
+class _OpenFiles:
+    """Detects descriptors of the same instance, by the order that kcmp(2) defines on open files."""
 
-    def __init__(self):
-        self._number = SYS_KCMP.get(os.uname().machine)
-        self._sorted = []
+    def __init__(self) -> None:
+        self._syscall = SYS_KCMP.get(os.uname().machine)
+        self._sorted: list[_OpenFile] = []
+        # Where the descriptor of the last find() belongs; null if kcmp failed.
+        self._position: int | None = None
 
-    def as_before(self, pid, fd):
-        """The instance that this descriptor is one more holder of, or null."""
-        if self._number is None:
+    def find(self, pid: int, fd: int) -> Instance | None:
+        """Return the known instance that this descriptor is open to, or null."""
+        self._position = None
+        if self._syscall is None:
             return None
-        wanted = _Place(self._number, pid, fd)
-        try:
-            self._at = bisect_left(self._sorted, wanted)
-            if self._at < len(self._sorted) and self._sorted[self._at].order(wanted) == 0:
-                return self._sorted[self._at].instance
-        except OSError:
-            # kcmp is not allowed, or one of the processes is gone: counted by itself, and never compared with.
-            self._at = None
+        wanted = _OpenFile(self._syscall, pid, fd)
+        # If kcmp is not permitted, or a process has ended, the descriptor is counted by itself and never compared with.
+        with contextlib.suppress(OSError):
+            position = bisect_left(self._sorted, wanted)
+            if position < len(self._sorted) and self._sorted[position].compare(wanted) == 0:
+                return self._sorted[position].instance
+            self._position = position
         return None
 
-    def remember(self, instance):
-        if self._number is not None and self._at is not None:
-            self._sorted.insert(self._at, _Place(self._number, instance.pid, instance.holders[0][1], instance))
+    def add(self, instance: Instance) -> None:
+        """Add the instance whose descriptor the last find() did not know."""
+        if self._syscall is not None and self._position is not None:
+            pid, fd = instance.holders[0]
+            self._sorted.insert(self._position, _OpenFile(self._syscall, pid, fd, instance))
 
 
-class _Place:
-    """An open file in kcmp's order."""
+class _OpenFile:
+    """An open file in the order of kcmp(2)."""
 
-    __slots__ = ("fd", "instance", "number", "pid")
+    __slots__ = ("fd", "instance", "pid", "syscall")
 
-    def __init__(self, number, pid, fd, instance=None):
-        self.number = number
+    def __init__(self, syscall: int, pid: int, fd: int, instance: Instance | None = None) -> None:
+        self.syscall = syscall
         self.pid = pid
         self.fd = fd
         self.instance = instance
 
-    def __lt__(self, other):
-        return self.order(other) == 1
+    def __lt__(self, other: _OpenFile) -> bool:
+        return self.compare(other) == 1
 
-    def order(self, other):
-        """0 for the same open file, 1 for an earlier one, 2 for a later one."""
+    def compare(self, other: _OpenFile) -> int:
+        """Return 0 if both are the same open file, 1 if this one is less, 2 if it is greater."""
         answer = _libc.syscall(
-            self.number, self.pid, other.pid, KCMP_FILE, ctypes.c_ulong(self.fd), ctypes.c_ulong(other.fd)
+            self.syscall, self.pid, other.pid, KCMP_FILE, ctypes.c_ulong(self.fd), ctypes.c_ulong(other.fd)
         )
         if answer < 0:
             raise OSError(ctypes.get_errno(), "kcmp")

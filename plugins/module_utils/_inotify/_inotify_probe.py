@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Proves that an event arrives for a directory, with one watch that is not recursive. Private to this collection."""
+"""Verifies that a directory gives events, with one watch that is not recursive. Private to this collection."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import os
 import select
 import struct
 import time
+from typing import Iterator, TypedDict
 
 IN_CREATE = 0x100
 IN_OPEN = 0x20
 IN_ONLYDIR = 0x01000000
 MASKS = {"open": IN_OPEN, "create": IN_CREATE}
 EVENT = struct.Struct("iIII")
-# What stands in the way of a watch, and of the watcher's next one as well if it is the same user.
+# errno -> kind and message. The limits also prevent the next watch of the watcher, if it runs as the same user.
 KINDS = {
-    errno.EMFILE: ("instance_limit", "max_user_instances (or the open files) of this user is used up"),
-    errno.ENOSPC: ("watch_limit", "max_user_watches of this user is used up"),
+    errno.EMFILE: ("instance_limit", "this user has reached max_user_instances, or its limit of open files"),
+    errno.ENOSPC: ("watch_limit", "this user has reached max_user_watches"),
     errno.EACCES: ("permission", "the directory cannot be read"),
     errno.EROFS: ("read_only", "the file system is mounted read-only"),
 }
@@ -30,12 +31,27 @@ KINDS = {
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def probe(path, trigger, timeout):
-    """Make a change at ``path`` and wait for its event.
+class ProbeError(TypedDict):
+    """Why no event could be produced."""
 
-    ``trigger`` is V(open), which opens the directory and changes nothing, or V(create), which creates a file whose name
-    starts with a dot and removes it. Returns ``{trigger, arrived, seconds, error}``; ``arrived`` is null where no watch
-    could be set or no change be made, and ``error`` ``{kind, message}`` says why.
+    kind: str
+    message: str
+
+
+class ProbeResult(TypedDict):
+    """``arrived`` is null, with an ``error``, if no watch could be set or no change could be made."""
+
+    trigger: str
+    arrived: bool | None
+    seconds: float | None
+    error: ProbeError | None
+
+
+def probe(path: str, trigger: str, timeout: float) -> ProbeResult:
+    """Make a change in the directory ``path`` and wait up to ``timeout`` seconds for its event.
+
+    ``trigger`` is ``open``, which opens the directory and changes nothing, or ``create``, which creates and removes a
+    file whose name starts with a dot.
     """
     try:
         with _instance() as fd:
@@ -44,18 +60,15 @@ def probe(path, trigger, timeout):
             started = time.monotonic()
             _change(path, trigger)
             arrived = _wait(fd, MASKS[trigger], timeout)
-            return _outcome(trigger, arrived, round(time.monotonic() - started, 4))
+            seconds = round(time.monotonic() - started, 4) if arrived else None
+            return {"trigger": trigger, "arrived": arrived, "seconds": seconds, "error": None}
     except OSError as exc:
-        kind, message = KINDS.get(exc.errno, ("failed", exc.strerror))
-        return _outcome(trigger, None, None, {"kind": kind, "message": message})
-
-
-def _outcome(trigger, arrived, seconds, error=None):
-    return {"trigger": trigger, "arrived": arrived, "seconds": seconds if arrived else None, "error": error}
+        kind, message = KINDS.get(exc.errno or 0, ("failed", exc.strerror or str(exc)))
+        return {"trigger": trigger, "arrived": None, "seconds": None, "error": {"kind": kind, "message": message}}
 
 
 @contextlib.contextmanager
-def _instance():
+def _instance() -> Iterator[int]:
     fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if fd < 0:
         raise OSError(ctypes.get_errno(), "inotify_init1")
@@ -65,7 +78,7 @@ def _instance():
         os.close(fd)
 
 
-def _change(path, trigger):
+def _change(path: str, trigger: str) -> None:
     if trigger == "open":
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
         return
@@ -74,7 +87,7 @@ def _change(path, trigger):
     os.unlink(name)
 
 
-def _wait(fd, mask, timeout):
+def _wait(fd: int, mask: int, timeout: float) -> bool:
     end = time.monotonic() + timeout
     while True:
         ready, _writable, _failed = select.select([fd], [], [], max(0.0, end - time.monotonic()))

@@ -2,52 +2,62 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The watcher: its processes, its container, its queues, its way to the broker. Private to this collection."""
+"""The watcher: its processes, container, event queues and broker connections. Private to this collection."""
 
 from __future__ import annotations
 
 import os
 import re
+from typing import Iterator, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import age, container_id
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, age, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify import Instance, Scan
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._linux._listeners import readable_address, sockets_of
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact_setting
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ESTABLISHED, SYN_SENT = "01", "02"
-# An event is 16 bytes and its name, filled up to the next 16. Names of up to 15 bytes make 32; longer ones fewer events
-# of the same bytes, so that this errs on the side of too many.
+# An event takes 16 bytes and its name, padded to a multiple of 16: 32 for a name of up to 15 bytes. With longer names
+# there are fewer events than computed.
 EVENT_BYTES = 32
 SETTING_LENGTH = 200
+
+
+class Connection(NamedTuple):
+    """A TCP connection in /proc/net/tcp; ``remote`` is the address without the port."""
+
+    state: str
+    inode: str
+    remote: str
 
 
 class Watcher:
     """``pids`` are its processes, ``containers`` those of its service; ``reason`` says why they are not known."""
 
-    def __init__(self, options, engine):
+    def __init__(self, options: Options, engine: Engine) -> None:
         command, service = options["watcher_command"], options["watcher_service"]
-        self.containers = []
-        self.reason = self.hint = None
-        if service:
-            service = self._find_containers(service, options["watcher_project"], engine)
-        # Where there is no engine, no compose service is expected.
-        self.configured = bool(command or service)
+        self.containers: list[Part] = []
+        self.reason: str | None = None
+        self.hint: str | None = None
+        has_engine = bool(service) and self._find_containers(service, options["watcher_project"], engine)
+        # On a host without an engine, no compose service is expected.
+        self.configured = bool(command or has_engine)
         ids = {container["id"] for container in self.containers}
-        self.pids = sorted(_find_processes(_compiled(command), ids))
-        blind = None if self.pids else _inotify.what_hides_processes()
+        self.pids = sorted(_find_processes(_compile(command), ids))
         if self.pids:
             self.reason = self.hint = None
-        elif blind and not self.reason:
-            self.reason, self.hint = blind
+        elif not self.reason:
+            self.reason, self.hint = _inotify.view_restriction() or (None, None)
         running = [container for container in self.containers if container["state"] == "running"]
-        self.container = (running or self.containers or [None])[0]
+        self.container: Part = (running or self.containers or [{}])[0]
 
-    def _find_containers(self, service, project, engine):
-        """Fill in ``containers``; false where there is no engine."""
+    def _find_containers(self, service: str, project: str, engine: Engine) -> bool:
+        """Set ``containers``; return false if the host has no engine."""
         try:
             found = engine.of_service(service)
         except FileNotFoundError:
@@ -59,31 +69,31 @@ class Watcher:
         return True
 
     @property
-    def running(self):
-        """Whether it runs; null where that is not known."""
+    def running(self) -> bool | None:
+        """Whether it runs; null if that is not known or no watcher is expected."""
         if self.pids:
             return True
         return None if self.reason or not self.configured else False
 
-    def instances(self, scan):
-        """Its inotify instances."""
-        mine = set(self.pids)
-        return [instance for instance in scan.instances if any(pid in mine for pid, _fd in instance.holders)]
+    def instances(self, scan: Scan) -> list[Instance]:
+        """Return its inotify instances."""
+        own = set(self.pids)
+        return [instance for instance in scan.instances if any(pid in own for pid, _fd in instance.holders)]
 
-    def main(self, scan):
-        """The process that watches: the one that holds the most watches, else the youngest; null where none runs."""
-        mine = set(self.pids)
+    def main_process(self, scan: Scan) -> int | None:
+        """Return its process with the most watches, else the youngest; null if it does not run."""
+        own = set(self.pids)
         fullest = max(self.instances(scan), key=lambda instance: instance.watches, default=None)
-        holders = [pid for pid, _fd in fullest.holders if pid in mine] if fullest else self.pids[-1:]
+        holders = [pid for pid, _fd in fullest.holders if pid in own] if fullest else self.pids[-1:]
         return holders[0] if holders else None
 
-    def readable(self, scan):
-        """Whether its descriptors could be read."""
+    def readable(self, scan: Scan) -> bool:
+        """Return whether the descriptors of all its processes were read."""
         hidden = {pid for pids in scan.unreadable.values() for pid in pids}
         return bool(self.pids) and not hidden.intersection(self.pids)
 
 
-def _compiled(command):
+def _compile(command: str) -> re.Pattern[str] | None:
     if not command:
         return None
     try:
@@ -92,19 +102,19 @@ def _compiled(command):
         raise BadOption("watcher_command: %r is not a regular expression: %s" % (command, exc)) from exc
 
 
-def _find_processes(command, containers):
+def _find_processes(command: re.Pattern[str] | None, containers: set[str]) -> Iterator[int]:
     for pid in _processes.pids():
         if containers and container_id(pid) in containers:
             yield pid
-        # Whoever measures may carry the pattern in its own arguments.
+        # The arguments of the measuring processes may contain the pattern.
         elif command and pid not in (os.getpid(), os.getppid()) and command.search(" ".join(_processes.arguments(pid))):
             yield pid
 
 
-def describe(watcher, scan, options, names, unknown):
-    """The part ``watcher`` of the measurement."""
-    container = watcher.container or {}
-    started = container.get("started") if watcher.container else None
+def describe(watcher: Watcher, scan: Scan, options: Options, names: dict[int, str], unknown: Unknown) -> Part:
+    """Return the part ``watcher`` of the measurement, without ``broker``."""
+    container = watcher.container
+    started = container.get("started")
     if started is None and watcher.pids:
         started = _processes.started(watcher.pids[0])
     readable = watcher.readable(scan)
@@ -119,10 +129,10 @@ def describe(watcher, scan, options, names, unknown):
         "configured": watcher.configured,
         "name": options["watcher_service"] or options["watcher_command"],
         "running": watcher.running,
-        "processes": [_process(pid, names) for pid in watcher.pids[:top]],
+        "processes": [_describe_process(pid, names) for pid in watcher.pids[:top]],
         "processes_total": len(watcher.pids),
         "container": container.get("name"),
-        "containers": [_container(container) for container in watcher.containers[:top]],
+        "containers": [_describe_container(each) for each in watcher.containers[:top]],
         "state": container.get("state"),
         "exit_code": container.get("exit_code") if container.get("state") != "running" else None,
         "restarts": container.get("restarts"),
@@ -130,16 +140,16 @@ def describe(watcher, scan, options, names, unknown):
         "uptime_seconds": age(started) if watcher.running else None,
         "watches": sum(instance.watches for instance in instances) if readable else None,
         "instances": len(instances) if readable else None,
-        "queues": queues(instances, top) if readable or watcher.running is False or not watcher.configured else None,
+        "queues": _queues(instances, top) if readable or watcher.running is False or not watcher.configured else None,
         "broker": None,
         "settings": {
             name: redact_setting(name, None if value is None else shown(value))
-            for name, value in settings(watcher.pids, options["watcher_settings"]).items()
+            for name, value in _settings(watcher.pids, options["watcher_settings"]).items()
         },
     }
 
 
-def _process(pid, names):
+def _describe_process(pid: int, names: dict[int, str]) -> Part:
     try:
         uid = _processes.effective_uid(_processes.status(pid))
     except OSError:
@@ -147,87 +157,90 @@ def _process(pid, names):
     return {
         "pid": pid,
         "uid": uid,
-        "user": names.get(uid, uid if uid is None else str(uid)),
+        "user": None if uid is None else names.get(uid, str(uid)),
         "command": _processes.label(_processes.arguments(pid)),
         "started": _processes.started(pid),
     }
 
 
-def _container(container):
+def _describe_container(container: Part) -> Part:
     return {name: container[name] for name in ("id", "name", "project", "state", "exit_code", "restarts", "started")}
 
 
-def queues(instances, top):
-    """Events that wait in each instance, the fullest first."""
-    most = _inotify.limit("max_queued_events")
-    described = []
+def _queues(instances: list[Instance], top: int) -> list[Part]:
+    """Return the unread events of each instance, the fullest queue first."""
+    capacity = _inotify.limit("max_queued_events")
+    described: list[Part] = []
     for instance in instances:
-        waiting = _inotify.queued_bytes(instance)
-        events = None if waiting is None else min(-(-waiting // EVENT_BYTES), most)
+        unread = _inotify.queued_bytes(instance)
+        events = None if unread is None else min(-(-unread // EVENT_BYTES), capacity)
         described.append(
             {
                 "pid": instance.pid,
                 "watches": instance.watches,
-                "queued_bytes": waiting,
+                "queued_bytes": unread,
                 "queued_events": events,
-                "max_queued_events": most,
-                "queued_ratio": None if events is None else round(events / most, 4) if most else 1.0,
+                "max_queued_events": capacity,
+                "queued_ratio": None if events is None else round(events / capacity, 4) if capacity else 1.0,
             }
         )
     return sorted(described, key=lambda queue: -(queue["queued_bytes"] or 0))[:top]
 
 
-def broker(pids, port):
-    """TCP connections of these processes to a broker's port, seen from their own network namespace.
+def broker_connections(pids: Sequence[int], port: int) -> set[Connection] | None:
+    """Return the connections of these processes to ``port``, from the tables of their own network namespaces.
 
-    A set of ``(state, inode, remote address)``; null where their descriptors cannot be read.
+    Null if their descriptors cannot be read.
     """
-    found = None
+    found: set[Connection] | None = None
     for pid in pids:
         try:
             inodes = sockets_of(pid)
             found = found or set()
             for name in ("tcp", "tcp6"):
                 with open("/proc/%d/net/%s" % (pid, name), encoding="utf-8") as stream:
-                    found.update(entry for entry in connections(stream.read(), port) if entry[1] in inodes)
+                    found.update(entry for entry in connections(stream.read(), port) if entry.inode in inodes)
         except OSError:
             continue
     return found
 
 
-def describe_broker(port, first, second):
-    """The connections, from two samples: one that a refusing broker ends at once is no connection."""
+def describe_broker(port: int, first: set[Connection] | None, second: set[Connection] | None) -> Part:
+    """Return the part ``watcher.broker`` from two samples.
+
+    A connection counts only if it is in both: a broker that rejects the login closes it at once.
+    """
     if first is None or second is None:
         return {"port": port, "connected": None, "connections": None, "connecting": None, "addresses": []}
-    established = {entry for entry in first & second if entry[0] == ESTABLISHED}
+    established = {entry for entry in first & second if entry.state == ESTABLISHED}
     return {
         "port": port,
         "connected": bool(established),
         "connections": len(established),
-        "connecting": len({inode for _state, inode, _remote in (first | second) - established}),
-        "addresses": sorted({remote for _state, _inode, remote in established})[:10],
+        "connecting": len({entry.inode for entry in (first | second) - established}),
+        "addresses": sorted({entry.remote for entry in established})[:10],
     }
 
 
-def connections(table, port):
-    """``(state, inode, remote address)`` of what is connected, or tries to be, to ``port``, out of /proc/net/tcp."""
+def connections(table: str, port: int) -> Iterator[Connection]:
+    """Yield the established and starting connections to ``port`` in the text of /proc/net/tcp."""
     for line in table.splitlines()[1:]:
         fields = line.split()
         address, _colon, remote_port = fields[2].partition(":")
         if fields[3] in (ESTABLISHED, SYN_SENT) and int(remote_port, 16) == port:
-            yield fields[3], fields[9], readable_address(address)
+            yield Connection(fields[3], fields[9], readable_address(address))
 
 
-def directory(pids, names):
-    """The directory that the first of these variables names which the watcher has; null without an absolute path."""
-    found = settings(pids, names, longest=os.pathconf("/", "PC_PATH_MAX"))
-    path = next((found[name] for name in names if found[name]), "")
+def directory(pids: Sequence[int], names: Sequence[str]) -> str | None:
+    """Return the value of the first of these variables that the watcher has set; null if it is no absolute path."""
+    found = _settings(pids, names, longest=os.pathconf("/", "PC_PATH_MAX"))
+    path = next((value for value in map(found.get, names) if value), "")
     return path if path.startswith("/") else None
 
 
-def settings(pids, names, longest=SETTING_LENGTH):
-    """The named variables of the watcher's environment; nothing else of it is looked at."""
-    found = dict.fromkeys(names)
+def _settings(pids: Sequence[int], names: Sequence[str], longest: int = SETTING_LENGTH) -> dict[str, str | None]:
+    """Return the named variables of the watcher's environment, and no others."""
+    found: dict[str, str | None] = dict.fromkeys(names)
     for pid in pids:
         try:
             with open("/proc/%d/environ" % pid, "rb") as stream:

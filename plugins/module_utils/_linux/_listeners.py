@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who listens on the ports of this machine. Private to this collection."""
+"""Finds the processes that listen on the ports of this machine. Private to this collection."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ import os
 import re
 import socket
 import struct
+from typing import Dict, Iterable, Iterator, List, Tuple, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 SOCKET = re.compile(r"socket:\[(\d+)\]$")
 LISTEN, CLOSED = "0A", "07"
 ANY_IPV4 = str(ipaddress.IPv4Address(0))
 ANY = (ANY_IPV4, str(ipaddress.IPv6Address(0)))
+# (protocol, port) -> [(address, inode)]
+Listeners = Dict[Tuple[str, int], List[Tuple[str, str]]]
 
 
-def listeners():
-    """``(protocol, port) -> [(address, inode)]`` of everything that listens in our network namespace."""
-    found = {}
+class Holder(TypedDict):
+    """The process that holds a socket."""
+
+    pid: int
+    command: str | None
+
+
+def listeners() -> Listeners:
+    """Return all listening sockets of this network namespace."""
+    found: Listeners = {}
     for name in ("tcp", "tcp6", "udp", "udp6"):
         try:
             with open("/proc/self/net/" + name, encoding="utf-8") as stream:
@@ -34,8 +45,8 @@ def listeners():
     return found
 
 
-def parse(name, table):
-    """``protocol, address, port, inode`` of each listener in a table of /proc/net."""
+def parse(name: str, table: str) -> Iterator[tuple[str, str, int, str]]:
+    """Yield ``(protocol, address, port, inode)`` of each listener in a table of /proc/net."""
     protocol = name[:3]
     wanted = LISTEN if protocol == "tcp" else CLOSED
     for line in table.splitlines()[1:]:
@@ -45,16 +56,13 @@ def parse(name, table):
             yield protocol, readable_address(address), int(port, 16), fields[9]
 
 
-def overlap(one, other):
-    """Whether two addresses cannot both be listened on, with one port."""
+def overlap(one: str, other: str) -> bool:
+    """Return whether two addresses cannot listen on the same port."""
     return one == other or one in ANY or other in ANY
 
 
-def holder(inode):
-    """The process that has a socket open, as ``pid`` and ``command``; null where nobody can be seen.
-
-    Of several, the oldest: the others have it from that one.
-    """
+def holder(inode: str) -> Holder | None:
+    """Return the oldest process that has a socket open, from which the others inherit it; null if none is visible."""
     found = []
     for pid in _processes.pids():
         try:
@@ -68,22 +76,22 @@ def holder(inode):
     return {"pid": pid, "command": _processes.label(_processes.arguments(pid))}
 
 
-def taken(container, heard, running):
-    """Ports that ``container``, which does not run, would get from nobody: each with who holds it.
+def taken(container: Part, listening: Listeners, running: Iterable[Part]) -> list[Part]:
+    """Return the ports of the stopped ``container`` that another process or container holds.
 
-    ``running`` are the facts of the containers that run: the engine's proxy listens in their place.
+    ``running`` are the facts of the running containers: the engine's proxy listens on their ports.
     """
-    found = []
+    found: list[Part] = []
     for wanted in container["ports"]:
-        held = [
+        inodes = [
             inode
-            for address, inode in heard.get((wanted["protocol"], wanted["port"]), ())
+            for address, inode in listening.get((wanted["protocol"], wanted["port"]), ())
             if overlap(address, wanted["address"])
         ]
-        if not held:
+        if not inodes:
             continue
         by = next((other["name"] for other in running if publishes(other, wanted)), None)
-        process = None if by else holder(held[0])
+        process = None if by else holder(inodes[0])
         found.append(
             {
                 "container": container["name"],
@@ -99,7 +107,7 @@ def taken(container, heard, running):
     return found
 
 
-def publishes(container, wanted):
+def publishes(container: Part, wanted: Part) -> bool:
     return any(
         (port["port"], port["protocol"]) == (wanted["port"], wanted["protocol"])
         and overlap(port["address"], wanted["address"])
@@ -107,13 +115,13 @@ def publishes(container, wanted):
     )
 
 
-def is_local(docker_host):
-    """Whether the engine is on this machine: its containers' processes and ports are ours to look at."""
+def is_local(docker_host: str) -> bool:
+    """Return whether the engine runs on this machine, so that /proc shows the processes of its containers."""
     return docker_host.split("://", 1)[0] in ("unix", "http+unix")
 
 
-def sockets_of(pid):
-    """The inodes of the sockets that a process has open."""
+def sockets_of(pid: int) -> set[str]:
+    """Return the inodes of the sockets that a process has open."""
     found = set()
     for name in os.listdir("/proc/%d/fd" % pid):
         try:
@@ -125,7 +133,7 @@ def sockets_of(pid):
     return found
 
 
-def readable_address(text):
-    """An address as the kernel prints it (words of 32 bits in the machine's own order), as people write it."""
+def readable_address(text: str) -> str:
+    """Convert an address from the kernel's notation (words of 32 bits in the byte order of the machine)."""
     packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

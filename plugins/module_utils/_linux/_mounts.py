@@ -2,18 +2,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Mounted file systems: whether inotify tells of their changes, and their inodes. Private to this collection."""
+"""Mounted file systems: whether they give inotify events, and their inodes. Private to this collection."""
 
 from __future__ import annotations
 
 import os
 import re
+from typing import Iterable
 
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# inotify lives in the kernel that makes the change. These hold changes that another kernel, or another layer, makes.
+# Type -> why some changes give no events: inotify reports only changes made by this kernel, through this mount.
 REMOTE = "changes made by other machines give no events here"
 HOST = "changes made on the host side of the share give no events here"
 PARTIAL = {
@@ -41,11 +44,11 @@ PARTIAL = {
     "overlay": "changes made directly in its lower or upper directory give no events",
     "aufs": "changes made directly in a branch give no events",
 }
-# Made up by the kernel as they are read: nothing ever "changes".
+# The kernel generates the content at each read, so that no event is given.
 NONE = frozenset(
     ("cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "proc", "securityfs", "sysfs", "tracefs")
 )
-# Have no inodes of their own to run out of, or are full by design.
+# File systems without a fixed number of inodes, or full by design.
 NO_INODES = NONE | frozenset(
     ("autofs", "binfmt_misc", "bpf", "devtmpfs", "erofs", "fusectl", "hugetlbfs", "iso9660", "mqueue", "nsfs")
     + ("overlay", "pstore", "ramfs", "rpc_pipefs", "selinuxfs", "squashfs", "udf")
@@ -58,32 +61,32 @@ class Mount:
 
     __slots__ = ("device", "point", "source", "type")
 
-    def __init__(self, device, point, kind, source):
+    def __init__(self, device: int, point: str, kind: str, source: str) -> None:
         self.device = device
         self.point = point
         self.type = kind
         self.source = source
 
 
-def mounts(pid="self"):
-    """Everything mounted in the mount namespace of a process, in the order of mounting."""
+def mounts(pid: int | str = "self") -> list[Mount]:
+    """Return the mounts in the mount namespace of a process, in the order of mounting."""
     with open("/proc/%s/mountinfo" % pid, encoding="utf-8", errors="surrogateescape") as stream:
         return [parse(line) for line in stream if " - " in line]
 
 
-def parse(line):
+def parse(line: str) -> Mount:
     before, _dash, after = line.rstrip("\n").partition(" - ")
     fields, kind = before.split(" "), after.split(" ")
     major, _colon, minor = fields[2].partition(":")
-    return Mount(int(major) << 20 | int(minor), unescape(fields[4]), kind[0], unescape(kind[1]))
+    return Mount(int(major) << 20 | int(minor), _unescape(fields[4]), kind[0], _unescape(kind[1]))
 
 
-def unescape(text):
+def _unescape(text: str) -> str:
     return ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)
 
 
-def mount_of(path, table):
-    """The mount that a real, absolute path lies on, or null. Of mounts on one point, the last one covers the others."""
+def mount_of(path: str, table: Iterable[Mount]) -> Mount | None:
+    """Return the mount that holds a real, absolute path, or null. The last mount on a mount point hides the others."""
     best = None
     for mount in table:
         inside = path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
@@ -92,18 +95,18 @@ def mount_of(path, table):
     return best
 
 
-def delivery(kind):
-    """``(events, reason)``: V(all), V(partial) or V(none) of the changes on a file system of this type give events."""
+def delivery(kind: str) -> tuple[str, str | None]:
+    """Return ``(events, reason)``: whether ``all``, a ``partial`` set or ``none`` of the changes give events."""
     if kind in NONE:
-        return "none", "%s is made up by the kernel as it is read" % kind
+        return "none", "the kernel generates the content of %s at each read" % kind
     reason = PARTIAL.get(kind) or (PARTIAL["fuse"] if kind.startswith("fuse.") else None)
     return ("partial", reason) if reason else ("all", None)
 
 
-def inode_use(table, timeout, deadline, unknown, top):
-    """Inode use of every file system that has a fixed number of them, the fullest first."""
+def inode_use(table: Iterable[Mount], timeout: float, deadline: Deadline, unknown: Unknown, top: int) -> list[Part]:
+    """Return the inode use of every file system with a fixed number of inodes, the fullest first."""
     found, seen = [], set()
-    # Of mounts on one point, only the last can be reached.
+    # Only the last mount on a mount point can be reached.
     for mount in {mount.point: mount for mount in table}.values():
         own_root = mount.type == "overlay" and mount.point == "/"
         if (mount.type in NO_INODES and not own_root) or mount.device in seen:
@@ -115,11 +118,11 @@ def inode_use(table, timeout, deadline, unknown, top):
             unknown.add("file_systems", "%s (%s): %s" % (printable(mount.point), mount.type, exc.strerror or exc))
             continue
         if numbers.f_files:
-            found.append(describe(mount, numbers))
+            found.append(_describe(mount, numbers))
     return sorted(found, key=lambda file_system: -file_system["inodes_ratio"])[:top]
 
 
-def describe(mount, numbers):
+def _describe(mount: Mount, numbers: os.statvfs_result) -> Part:
     used = numbers.f_files - numbers.f_ffree
     return {
         "mount_point": printable(mount.point),
@@ -132,6 +135,6 @@ def describe(mount, numbers):
     }
 
 
-def printable(path):
-    """A path or a source as text that can be shown and sent; a source may have a password in it."""
+def printable(path: str) -> str:
+    """Return a path or a source as text. A password in a source is redacted."""
     return redact(shown(path))

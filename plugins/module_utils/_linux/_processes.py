@@ -2,17 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What /proc says about a process. Private to this collection."""
+"""Reads /proc/<pid>. Private to this collection."""
 
 from __future__ import annotations
 
 import os
 import re
+from typing import Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
-# Programs whose first argument says more than their own name does.
+# Programs that are identified by the script or module that they run.
 INTERPRETER = re.compile(r"^(python|pypy|node|nodejs|ruby|perl|php|bash|sh|dash|java|uvicorn|gunicorn)[0-9.]*$")
 COMMAND_LENGTH = 100
 # The inodes of the initial namespaces (include/linux/proc_ns.h).
@@ -20,23 +21,23 @@ INITIAL_USER_NAMESPACE = 0xEFFFFFFD
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 
 
-def pids():
-    """The ids of all processes, the oldest first as far as numbers say so."""
+def pids() -> list[int]:
+    """Return the ids of all processes in ascending order: the oldest first, unless numbers were reused."""
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def status(pid):
-    """The fields of /proc/<pid>/status, as text."""
+def status(pid: int | str) -> dict[str, str]:
+    """Return the fields of /proc/<pid>/status."""
     with open("/proc/%s/status" % pid, encoding="utf-8", errors="replace") as stream:
         return {name: value.strip() for name, _colon, value in (line.partition(":") for line in stream)}
 
 
-def effective_uid(fields):
+def effective_uid(fields: Mapping[str, str]) -> int:
     return int(fields["Uid"].split()[1])
 
 
-def arguments(pid):
-    """The words of a process's command line. They may hold passwords: never return them."""
+def arguments(pid: int) -> list[str]:
+    """Return the command line of a process, empty if it has ended. It may contain passwords: do not report it."""
     try:
         with open("/proc/%d/cmdline" % pid, "rb") as stream:
             words = stream.read(65536).rstrip(b"\0").split(b"\0")
@@ -45,8 +46,8 @@ def arguments(pid):
     return [word.decode("utf-8", "replace") for word in words]
 
 
-def label(words):
-    """A command line without what may be secret in it: the program, and the script or module that it interprets."""
+def label(words: Sequence[str]) -> str | None:
+    """Return the program of a command line, with the script or module that it runs: nothing that may be secret."""
     if not words or not words[0]:
         return None
     program = os.path.basename(words[0].split(" ", 1)[0]) or words[0]
@@ -57,11 +58,11 @@ def label(words):
     return cut(redact(program), COMMAND_LENGTH)
 
 
-def _script(words):
-    words = iter(words)
-    for word in words:
+def _script(words: Sequence[str]) -> str | None:
+    remaining = iter(words)
+    for word in remaining:
         if word in ("-m", "-jar"):
-            return "%s %s" % (word, next(words, ""))
+            return "%s %s" % (word, next(remaining, ""))
         if word in ("-c", "-e"):
             return word
         if not word.startswith("-"):
@@ -69,11 +70,11 @@ def _script(words):
     return None
 
 
-def started(pid):
-    """When a process started, in epoch seconds; null when it is gone."""
+def started(pid: int) -> float | None:
+    """Return when a process started, in epoch seconds; null if it has ended."""
     try:
         with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
-            # The name, in brackets, may hold anything.
+            # The name, in brackets, may contain any character.
             ticks = int(stream.read().rpartition(")")[2].split()[19])
         with open("/proc/stat", encoding="utf-8") as stream:
             boot = next(int(line.split()[1]) for line in stream if line.startswith("btime "))
@@ -82,27 +83,30 @@ def started(pid):
     return round(boot + ticks / os.sysconf("SC_CLK_TCK"), 2)
 
 
-def in_initial_user_namespace(pid="self"):
-    """Raises OSError where that process is gone, or not ours to look at."""
+def in_initial_user_namespace(pid: int | str = "self") -> bool:
+    """Return whether a process is in the initial user namespace.
+
+    Raises OSError if the process has ended or its namespace cannot be read.
+    """
     return os.stat("/proc/%s/ns/user" % pid).st_ino == INITIAL_USER_NAMESPACE
 
 
-def in_initial_pid_namespace():
-    """Whether this process is; raises OSError where that cannot be told."""
+def in_initial_pid_namespace() -> bool:
+    """Return whether this process is in the initial pid namespace. Raises OSError if that cannot be read."""
     return os.stat("/proc/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE
 
 
-def networks_differ(pid, other):
-    """Whether two processes surely see different networks."""
+def networks_differ(pid: int, other: int) -> bool:
+    """Return whether two processes are in different network namespaces; false if that cannot be read."""
     try:
         return os.readlink("/proc/%d/ns/net" % pid) != os.readlink("/proc/%d/ns/net" % other)
     except OSError:
         return False
 
 
-def user_names(path="/etc/passwd"):
-    """Names by uid, from the local file only: a directory service that hangs must not hang us."""
-    names = {}
+def user_names(path: str = "/etc/passwd") -> dict[int, str]:
+    """Return names by uid, from the local file only: a directory service might not answer."""
+    names: dict[int, str] = {}
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             for line in stream:

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which file sets a kernel parameter when the machine boots. Private to this collection.
+"""Finds the file that sets a kernel parameter at boot. Private to this collection.
 
-The rules are those of sysctl.d(5), which systemd-sysctl and ``sysctl --system`` (procps) share: of files with the
-same name the one in the first directory counts, files are read in the order of their names whatever their directory,
-the last assignment wins, an assignment by name wins over one by a pattern. They differ in /etc/sysctl.conf: procps
-reads it, after everything else; systemd-sysctl does not, unless a link in /etc/sysctl.d leads to it.
+The rules are those of sysctl.d(5), which systemd-sysctl and ``sysctl --system`` (procps) share: of files with the same
+name, the one in the first directory counts; files are read in the order of their names, whatever their directory; the
+last assignment wins; an assignment by name wins over one by pattern. They differ in /etc/sysctl.conf: procps reads it
+after all other files; systemd-sysctl does not, unless a link in /etc/sysctl.d leads to it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
+from typing import Iterable, Mapping, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 DIRECTORIES = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 CONF = "/etc/sysctl.conf"
@@ -27,42 +29,47 @@ MAX_BYTES = 1 << 20
 LINE_LENGTH = 120
 
 
+class Problem(TypedDict):
+    """A line that cannot be used, or (with ``line`` and ``text`` null) a file that cannot be read."""
+
+    file: str
+    line: int | None
+    text: str | None
+    reason: str
+
+
 class Setting:
-    """One line of one file that sets a key we ask about: ``value`` is a whole number, null where it is none."""
+    """One line of a file that sets one of the requested keys; ``value`` is null if it is not a whole number."""
 
     __slots__ = ("file", "key", "line", "value")
 
-    def __init__(self, key, value, file, line):
+    def __init__(self, key: str, value: int | None, file: str, line: int) -> None:
         self.key = key
         self.value = value
         self.file = file
         self.line = line
 
-    def as_data(self):
+    def as_result(self) -> Part:
         return {"file": self.file, "line": self.line, "value": self.value}
 
 
 class Configuration:
-    """What the files say about some keys.
+    """The settings of some keys in all files. ``broken`` lists invalid lines, ``unreadable`` unreadable files."""
 
-    ``broken`` lists the lines that cannot be used and ``unreadable`` the files that could not be read, both as
-    ``{file, line, text, reason}``.
-    """
-
-    def __init__(self, keys):
+    def __init__(self, keys: Iterable[str]) -> None:
         self._keys = tuple(keys)
-        self._named = {key: [] for key in keys}
-        self._patterns = []
-        self._excluded = set()
-        self.broken = []
-        self.unreadable = []
+        self._named: dict[str, list[Setting]] = {key: [] for key in self._keys}
+        self._patterns: list[Setting] = []
+        self._excluded: set[str] = set()
+        self.broken: list[Problem] = []
+        self.unreadable: list[Problem] = []
 
-    def settings(self, key):
-        """Every assignment by name of ``key``, in the order they are read at boot."""
+    def settings(self, key: str) -> list[Setting]:
+        """Return every assignment by name of ``key``, in the order in which they are read at boot."""
         return list(self._named[key])
 
-    def winner(self, key):
-        """The assignment that stands at the end of a boot, or null."""
+    def winner(self, key: str) -> Setting | None:
+        """Return the assignment that is in effect after a boot, or null."""
         if self._named[key]:
             return self._named[key][-1]
         if key in self._excluded:
@@ -70,8 +77,8 @@ class Configuration:
         matching = [setting for setting in self._patterns if matches(setting.key, key)]
         return matching[-1] if matching else None
 
-    def describe(self, key):
-        """What a module returns about the files that set ``key``."""
+    def describe(self, key: str) -> Part:
+        """Return the fields that a module reports about the files that set ``key``."""
         winner = self.winner(key)
         values = [setting.value for setting in self._named[key] if setting.value is not None]
         return {
@@ -79,46 +86,49 @@ class Configuration:
             "file": winner.file if winner else None,
             "line": winner.line if winner else None,
             "highest_persisted": max(values, default=None),
-            "settings": [setting.as_data() for setting in self._named[key]],
+            "settings": [setting.as_result() for setting in self._named[key]],
         }
 
-    def read(self, file, text):
-        """Take in the text of a file."""
+    def read(self, file: str, text: str) -> None:
+        """Add the settings in the text of a file."""
         for number, line in enumerate(text.split("\n"), 1):
             line = line.strip()
             if line and line[0] not in "#;":
                 self._read_line(file, number, line)
 
-    def _read_line(self, file, number, line):
+    def _read_line(self, file: str, number: int, line: str) -> None:
         key, equals, value = line.partition("=")
         optional = key.startswith("-")
         key = dotted(key[1:] if optional else key)
         if not equals and not optional:
-            self._break(file, number, line, "it is not an assignment")
+            self._add_broken(file, number, line, "it is not an assignment")
         elif not key or (equals and any(character.isspace() for character in key)):
-            self._break(file, number, line, "it does not name a kernel parameter")
+            self._add_broken(file, number, line, "it does not name a kernel parameter")
         elif not equals:
             self._excluded.add(key)
         elif key in self._named or any(character in key for character in "*?["):
             setting = Setting(key, whole_number(value), file, number)
             if key in self._named:
                 self._named[key].append(setting)
-            elif any(matches(key, ours) for ours in self._keys):
+            elif any(matches(key, requested) for requested in self._keys):
                 self._patterns.append(setting)
             else:
                 return
             if setting.value is None:
-                self._break(file, number, line, "the value is not a whole number")
+                self._add_broken(file, number, line, "the value is not a whole number")
 
-    def _break(self, file, number, line, reason):
+    def _add_broken(self, file: str, number: int, line: str, reason: str) -> None:
         self.broken.append({"file": file, "line": number, "text": cut(line, LINE_LENGTH), "reason": reason})
 
 
-def read(keys, root="/", reader=None, instead=None):
-    """The configuration that ``reader`` (see ``boot_reader``) finds below ``root``.
+def read(
+    keys: Iterable[str], root: str = "/", reader: str | None = None, instead: Mapping[str, str] | None = None
+) -> Configuration:
+    """Read the settings of ``keys`` from the files below ``root``.
 
-    ``instead`` maps a file to the text it is to be taken for: what a file that is not written yet would change.
-    File names are given as they are called below ``root``.
+    ``reader`` is the program that reads them at boot, by default that of ``boot_reader``. ``instead`` maps files to the
+    text that is used in place of their content, to see the effect of a file that is not written yet. File names are
+    relative to ``root`` and absolute in form.
     """
     instead = instead or {}
     found = Configuration(keys)
@@ -127,20 +137,22 @@ def read(keys, root="/", reader=None, instead=None):
             found.read(name, instead[name])
             continue
         try:
-            found.read(name, text_of(below(root, name)))
+            found.read(name, read_text(under_root(root, name)))
         except OSError as exc:
-            # A dangling link masks as an empty file does.
+            # A dangling link masks other files like an empty file.
             if exc.errno != errno.ENOENT:
-                found.unreadable.append({"file": name, "line": None, "text": None, "reason": exc.strerror})
+                reason = exc.strerror or str(exc)
+                found.unreadable.append({"file": name, "line": None, "text": None, "reason": reason})
     return found
 
 
-def files(root, reader, more=()):
-    """The files that are read at boot, in their order. ``more`` names files to be taken for existing."""
-    first = {}
+def files(root: str, reader: str, more: Iterable[str] = ()) -> list[str]:
+    """Return the files that are read at boot, in order. The files in ``more`` are treated as existing."""
+    more = tuple(more)
+    first: dict[str, str] = {}
     for directory in DIRECTORIES:
         try:
-            names = os.listdir(below(root, directory))
+            names = os.listdir(under_root(root, directory))
         except OSError:
             names = []
         names += [os.path.basename(name) for name in more if os.path.dirname(name) == directory]
@@ -148,71 +160,71 @@ def files(root, reader, more=()):
             if name.endswith(".conf") and not name.startswith("."):
                 first.setdefault(name, "%s/%s" % (directory, name))
     order = [first[name] for name in sorted(first)]
-    if reader == PROCPS and (CONF in more or os.path.exists(below(root, CONF))):
+    if reader == PROCPS and (CONF in more or os.path.exists(under_root(root, CONF))):
         order.append(CONF)
     return order
 
 
-def boot_reader(root="/"):
-    """Which of the two reads the files at boot."""
-    running = os.path.isdir(below(root, "/run/systemd/system"))
-    # Nothing runs in a mounted image.
-    installed = root != "/" and os.path.exists(below(root, "/usr/lib/systemd/systemd-sysctl"))
+def boot_reader(root: str = "/") -> str:
+    """Return the program that reads the files at boot, ``SYSTEMD`` or ``PROCPS``."""
+    running = os.path.isdir(under_root(root, "/run/systemd/system"))
+    # In a mounted root file system, nothing runs.
+    installed = root != "/" and os.path.exists(under_root(root, "/usr/lib/systemd/systemd-sysctl"))
     return SYSTEMD if running or installed else PROCPS
 
 
-def below(root, path):
-    """``path`` as it is called from outside of ``root``."""
+def under_root(root: str, path: str) -> str:
+    """Return the path from here of the file that is ``path`` below ``root``."""
     return os.path.join(root, path.lstrip("/"))
 
 
-def text_of(path):
-    """The text of a file; bytes that are not UTF-8 survive a rewrite. Raises OSError, also for what is no file."""
-    # A link to it masks a file of the same name.
+def read_text(path: str) -> str:
+    """Return the text of a regular file; bytes that are not UTF-8 are kept. Raises OSError."""
+    # A link to /dev/null masks files of the same name.
     if os.path.realpath(path) == os.devnull:
         return ""
     return _safe_files.read_regular(path, MAX_BYTES).decode("utf-8", "surrogateescape")
 
 
-def dotted(key):
-    """A key with dots as separators. Where the first separator is a slash, dots and slashes trade places."""
+def dotted(key: str) -> str:
+    """Return a key with dots as separators. If its first separator is a slash, dots and slashes are exchanged."""
     key = key.strip()
     first = next((character for character in key if character in "./"), ".")
     return key.translate(str.maketrans("./", "/.")) if first == "/" else key
 
 
-def matches(pattern, key):
-    """Whether a pattern means a key. As in a path, ``*`` stops at the separator."""
+def matches(pattern: str, key: str) -> bool:
+    """Return whether a pattern matches a key. As in a path, ``*`` does not match a separator."""
     patterns, parts = pattern.split("."), key.split(".")
     return len(patterns) == len(parts) and all(map(fnmatch.fnmatchcase, parts, patterns))
 
 
-def whole_number(text):
+def whole_number(text: str) -> int | None:
     try:
         return int(text.strip())
     except ValueError:
         return None
 
 
-def with_values(text, values, header):
-    """``text`` with each key of ``values`` set once: in the place of its last assignment, else at the end.
+def set_values(text: str, values: Mapping[str, int], header: str) -> str:
+    """Return ``text`` with each key of ``values`` assigned once: in place of its last assignment, else at the end.
 
-    Everything else in the file stays as it is. ``header`` opens a file that was empty.
+    Other lines are kept. An empty file starts with ``header``.
     """
     lines = text.rstrip("\n").split("\n") if text else [header]
     for key, value in values.items():
         assignment = "%s = %d" % (key, value)
-        places = [number for number, line in enumerate(lines) if _assigns(line, key)]
-        if places:
-            lines[places[-1]] = assignment
-            for number in reversed(places[:-1]):
+        found = [number for number, line in enumerate(lines) if _assigns(line, key)]
+        if found:
+            lines[found[-1]] = assignment
+            for number in reversed(found[:-1]):
                 del lines[number]
         else:
             lines.append(assignment)
     return "\n".join(lines) + "\n"
 
 
-def _assigns(line, key):
+def _assigns(line: str, key: str) -> bool:
     line = line.strip()
     name, equals, _value = line.partition("=")
     return bool(equals) and line[0] not in "#;" and dotted(name.lstrip("-")) == key

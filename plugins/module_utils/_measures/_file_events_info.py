@@ -2,14 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures whether file events of some directories reach the watcher, and the broker. Private to this collection.
+"""Measures whether file events reach the watcher, and the watcher its broker. Private to this collection.
 
-What is cheap and cannot hang comes first; the directories are walked last, in what is left of the deadline.
+Fast measurements that cannot block come first; the directories are walked last, in the rest of the deadline.
 """
 
 from __future__ import annotations
 
 import time
+from typing import AbstractSet, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, NotMeasured, bounded, within
@@ -20,22 +21,21 @@ from ansible_collections.tracktion.ops.plugins.module_utils._inotify import (
     _watched_directory,
     _watcher,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify import Instance, Scan
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._watcher import Watcher
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _mounts, _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     ENOUGH,
     BadOption,
+    CannotConnect,
     Deadline,
     Unknown,
     out_of_time,
     reached,
     unreachable,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measures._inotify_limits import (
-    hint_to_see,
-    no_inotify,
-    why_unreadable,
-)
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import raw, shown
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ARGUMENT_SPEC = {
     "directories": {"type": "list", "elements": "path", "default": []},
@@ -56,83 +56,83 @@ ARGUMENT_SPEC = {
 }
 
 PARTS = ("watcher", "file_systems", "directories", "forecast")
-# How long an event may take; the kernel needs microseconds.
+# Time limit for the arrival of an event; the kernel needs microseconds.
 EVENT_SECONDS = 1.0
-# What is left of the deadline for judging what a walk found.
+# Kept from the deadline for processing the result of a walk.
 RESERVE_SECONDS = 0.3
 
 
-def measure(options):
-    """The measurement that the module tracktion.ops.file_events_info documents."""
-    check_options(options)
+def measure(options: Options) -> Part:
+    """Return the measurement that the module tracktion.ops.file_events_info documents."""
+    _check_options(options)
     deadline = Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS))
     unknown = Unknown()
     try:
-        limit = _inotify.limit("max_user_watches")
-    except (OSError, ValueError) as exc:
-        return unreachable(PARTS, no_inotify(exc))
+        limit = _inotify.limits()["max_user_watches"]
+    except CannotConnect as exc:
+        return unreachable(PARTS, exc)
     names = _processes.user_names()
     engine = Engine(options["docker_root"])
     scan = _inotify.recent_scan(deadline)
-    watcher = _watcher.Watcher(options, engine)
+    watcher = Watcher(options, engine)
     described = _watcher.describe(watcher, scan, options, names, unknown)
-    sampled, connections = time.monotonic(), _watcher.broker(watcher.pids, options["broker_port"])
+    sampled, connections = time.monotonic(), _watcher.broker_connections(watcher.pids, options["broker_port"])
     file_systems = _mounts.inode_use(_mounts.mounts(), options["timeout"], deadline, unknown, options["top"])
-    main = watcher.main(scan)
-    paths, inside = wanted(options, watcher, scan)
+    main = watcher.main_process(scan)
+    paths, inside = _select_directories(options, watcher, scan)
     directories = [Directory(path, main, inside, options) for path in paths]
     for directory in directories:
-        directory.look(deadline, unknown)
-    find_holders(directories, watcher, scan, names, engine, unknown, options["top"])
-    walk(directories, watcher, scan, deadline, unknown, options["max_directories"])
+        directory.inspect(deadline, unknown)
+    _describe_watchers(directories, watcher, scan, names, engine, unknown, options["top"])
+    _walk(directories, watcher, scan, deadline, unknown, options["max_directories"])
     if watcher.pids:
         if connections:
             time.sleep(max(0.0, min(sampled + options["sample_seconds"] - time.monotonic(), deadline.remaining())))
-        again = _watcher.broker(watcher.pids, options["broker_port"])
+        again = _watcher.broker_connections(watcher.pids, options["broker_port"])
         described["broker"] = _watcher.describe_broker(options["broker_port"], connections, again)
     return reached(
         {
             "watcher": described,
             "file_systems": file_systems,
-            "directories": [directory.data for directory in directories],
-            "forecast": forecast(directories, watcher, scan, limit, names, unknown),
+            "directories": [directory.result for directory in directories],
+            "forecast": _forecast(directories, watcher, scan, limit, names, unknown),
         },
         unknown,
     )
 
 
-def check_options(options):
+def _check_options(options: Options) -> None:
     for path in options["directories"]:
         if not path.startswith("/"):
             raise BadOption("directories: %r is not an absolute path" % path)
     if options["seen_by"] == "watcher" and not (options["watcher_service"] or options["watcher_command"]):
-        raise BadOption("seen_by=watcher needs watcher_service or watcher_command, which say who the watcher is")
+        raise BadOption("seen_by=watcher needs watcher_service or watcher_command, to find the watcher")
 
 
-def wanted(options, watcher, scan):
-    """``(paths, inside)``: the directories to look at, and whether they are those that the watcher sees."""
+def _select_directories(options: Options, watcher: Watcher, scan: Scan) -> tuple[list[str], bool]:
+    """Return the directories to measure, and whether their paths are those inside the watcher's container."""
     if options["directories"] or not options["directory_settings"]:
         return options["directories"], options["seen_by"] == "watcher"
-    # One that holds no instance may look at them from time to time, which is its right.
+    # A watcher without an inotify instance polls: its directory needs no watch.
     path = _watcher.directory(watcher.pids, options["directory_settings"]) if watcher.instances(scan) else None
     return [path] if path else [], True
 
 
 class Directory:
-    """One of the configured directories, on its way to ``data``."""
+    """One configured directory; ``result`` is its entry in the measurement."""
 
-    def __init__(self, path, pid, inside, options):
+    def __init__(self, path: str, pid: int | None, inside: bool, options: Options) -> None:
         self.path = path.rstrip("/") or "/"
         self.options = options
-        # The process that watches, or null.
+        # The main process of the watcher, or null.
         self.pid = pid
-        self.real = None
-        self.inode = None
-        self.tree = None
+        self.real: str | None = None
+        self.inode: _watched_directory.Inode | None = None
+        self.tree: _directory_tree.Tree | None = None
         self.inside = inside
         self.root = "/proc/%d/root" % pid if self.inside and pid else ""
-        self.data = dict.fromkeys(_watched_directory.FACTS)
-        self.data.update(
+        self.result: Part = dict.fromkeys(_watched_directory.FACTS)
+        self.result.update(
             path=shown(self.path),
             path_hex=raw(self.path),
             answers=None,
@@ -146,54 +146,51 @@ class Directory:
             tree=None,
         )
 
-    def look(self, deadline, unknown):
-        """Learn the facts, in a thread that may be left behind where the mount is dead."""
+    @property
+    def part(self) -> str:
+        return "directories.%s" % self.result["path"]
+
+    def inspect(self, deadline: Deadline, unknown: Unknown) -> None:
+        """Read the facts, in a thread that is abandoned if the mount does not answer."""
         try:
             if self.inside and not self.root:
-                raise OSError("seen_by=watcher: the watcher does not run, and so sees nothing")
-            facts = within(deadline, self.options["timeout"], self._facts)
+                raise OSError("seen_by=watcher needs a running watcher, and it does not run")
+            found = within(deadline, self.options["timeout"], self._inspect)
         except OSError as exc:
             self._fail(exc, unknown)
             return
-        self.real, self.inode = facts.pop("real"), facts.pop("inode")
-        self.data.update(facts, answers=True)
-        if facts["is_directory"] and not facts["readable"]:
-            unknown.add(
-                "directories.%s" % self.data["path"],
-                "this account may not list it",
-                _rights.hint("CAP_DAC_READ_SEARCH"),
-            )
+        self.real, self.inode = found.real, found.inode
+        self.result.update(found.facts, answers=True)
+        if found.facts["is_directory"] and not found.facts["readable"]:
+            unknown.add(self.part, "this account may not list it", _rights.hint("CAP_DAC_READ_SEARCH"))
 
-    def _facts(self):
+    def _inspect(self) -> _watched_directory.Inspected:
         trigger = "create" if self.options["prove"] else "open"
-        table = _mounts.mounts(self.pid if self.root else "self")
         event_seconds = min(EVENT_SECONDS, self.options["timeout"] / 2)
-        facts = _watched_directory.look(self.path, self.root, table, trigger, event_seconds)
-        facts["watcher_readable"] = None
-        if facts["real"] and self.pid:
+        found = _watched_directory.inspect(self.path, self.root, self._mount_table(), trigger, event_seconds)
+        found.facts["watcher_readable"] = None
+        if found.real and self.pid:
             try:
-                facts["watcher_readable"] = _watched_directory.readable_by(self.pid, facts["real"], self.root)
+                found.facts["watcher_readable"] = _watched_directory.readable_by(self.pid, found.real, self.root)
             except OSError:
-                # The watcher ended, or its namespace is not ours to look at.
+                # The watcher has ended, or its namespace cannot be read.
                 pass
-        return facts
+        return found
 
-    def walk(self, deadline, seconds, most, watched, unknown):
+    def walk(self, seconds: float, most: int, watched: AbstractSet[int] | None, unknown: Unknown) -> None:
         """Count its directories within ``seconds``."""
-        walking = Deadline(seconds)
+        limit = Deadline(seconds)
         try:
-            self.tree = bounded(_directory_tree.walk, seconds + RESERVE_SECONDS / 2, self.real, walking, most, watched)
+            tree = bounded(_directory_tree.walk, seconds + RESERVE_SECONDS / 2, self.real, limit, most, watched)
         except OSError as exc:
             if isinstance(exc, Hung) and seconds < self.options["timeout"] * ENOUGH:
                 exc = NotMeasured(out_of_time(seconds))
             self._fail(exc, unknown)
             return
-        tree = self.tree
+        self.tree = tree
         if not tree.complete:
-            unknown.add(
-                "directories.%s" % self.data["path"], "not all of it was walked", "Raise `file_watching_deadline`"
-            )
-        self.data["tree"] = {
+            unknown.add(self.part, "not all of it was walked", _inotify.RAISE_DEADLINE)
+        self.result["tree"] = {
             "directories": tree.directories,
             "entries": tree.entries,
             "unreadable": tree.unreadable,
@@ -205,53 +202,63 @@ class Directory:
             ],
         }
 
-    def _shown(self, path):
-        """A path as it is called where the directory is configured."""
+    def _shown(self, path: str) -> str:
+        """Return a path in the form of the configured directory, without the root of the watcher."""
         return shown(path[len(self.root) :])
 
-    def _fail(self, exc, unknown):
-        """Note why nothing, or not all, is known; what is due to us (time, rights) is no fault of the directory."""
+    def _mount_table(self) -> list[_mounts.Mount]:
+        return _mounts.mounts(self.pid if self.root and self.pid else "self")
+
+    def _fail(self, exc: OSError, unknown: Unknown) -> None:
+        """Record why it is not, or not fully, measured. A lack of time or rights says nothing about the directory."""
         kind, message = "failed", exc.strerror or str(exc)
-        part = "directories.%s" % self.data["path"]
         if isinstance(exc, NotMeasured):
-            unknown.add(part, message)
+            unknown.add(self.part, message)
             return
         if isinstance(exc, PermissionError):
-            unknown.add(part, message, _rights.hint_of(exc))
+            unknown.add(self.part, message, _rights.hint_of(exc))
             return
         if isinstance(exc, Hung):
-            kind = "hung"
-            mount = _mounts.mount_of(self.path, _mounts.mounts(self.pid if self.root else "self"))
-            message += " (%s, %s from %s)" % tuple(map(_mounts.printable, (mount.point, mount.type, mount.source)))
-        self.data["answers"] = False
-        self.data["error"] = {"kind": kind, "message": message, "hint": None}
-        unknown.add("directories", "%s: %s" % (self.data["path"], message))
+            kind = "no_answer"
+            mount = _mounts.mount_of(self.path, self._mount_table())
+            if mount:
+                message += " (%s, %s from %s)" % tuple(map(_mounts.printable, (mount.point, mount.type, mount.source)))
+        self.result["answers"] = False
+        self.result["error"] = {"kind": kind, "message": message, "hint": None}
+        unknown.add("directories", "%s: %s" % (self.result["path"], message))
 
 
-def find_holders(directories, watcher, scan, names, engine, unknown, top):
-    """Say for each directory who watches it."""
+def _describe_watchers(
+    directories: list[Directory],
+    watcher: Watcher,
+    scan: Scan,
+    names: Mapping[int, str],
+    engine: Engine,
+    unknown: Unknown,
+    top: int,
+) -> None:
+    """Add to each directory which instances watch it."""
     found = _watched_directory.holders({directory.inode for directory in directories if directory.inode}, scan)
-    hidden = None if scan.complete and not scan.unreadable else scan.reason or why_unreadable(scan)
-    if hidden and found:
-        unknown.add("directories.*", hidden, hint_to_see(scan))
+    if found and not scan.known:
+        unknown.add("directories.*", scan.hidden_reason, scan.hidden_hint)
     own = set(watcher.instances(scan))
     for directory in directories:
         if not directory.inode:
             continue
-        instances = found[directory.inode]
-        mine = [instance for instance in instances if instance in own]
-        directory.data.update(instances=None if hidden else len(instances), instances_at_least=len(instances))
-        directory.data["watchers"] = [holder(instance, mine, names, engine) for instance in instances[:top]]
+        instances, result = found[directory.inode], directory.result
+        of_watcher = [instance for instance in instances if instance in own]
+        result.update(instances=len(instances) if scan.known else None, instances_at_least=len(instances))
+        result["watchers"] = [_describe_holder(each, each in own, names, engine) for each in instances[:top]]
         if watcher.readable(scan):
-            directory.data.update(watched=bool(mine), watcher_instances=len(mine))
+            result.update(watched=bool(of_watcher), watcher_instances=len(of_watcher))
         elif watcher.running is False:
-            directory.data.update(watched=False, watcher_instances=0)
+            result.update(watched=False, watcher_instances=0)
         elif not watcher.configured:
-            # Nobody in particular is meant to watch: anybody will do.
-            directory.data["watched"] = True if instances else None if hidden else False
+            # Without a configured watcher, any instance counts.
+            result["watched"] = True if instances else False if scan.known else None
 
 
-def holder(instance, mine, names, engine):
+def _describe_holder(instance: Instance, is_watcher: bool, names: Mapping[int, str], engine: Engine) -> Part:
     container = engine.container(container_id(instance.pid)) or {}
     return {
         "pid": instance.pid,
@@ -259,57 +266,61 @@ def holder(instance, mine, names, engine):
         "command": _processes.label(_processes.arguments(instance.pid)),
         "container": container.get("name"),
         "service": container.get("service"),
-        "is_watcher": instance in mine,
+        "is_watcher": is_watcher,
     }
 
 
-def walk(directories, watcher, scan, deadline, unknown, most):
-    """Walk the trees, sharing what is left of the deadline among them."""
+def _walk(
+    directories: list[Directory], watcher: Watcher, scan: Scan, deadline: Deadline, unknown: Unknown, most: int
+) -> None:
+    """Walk the trees, each in an equal share of the remaining deadline."""
     watched = None
     if watcher.readable(scan):
         watched = {inode for instance in watcher.instances(scan) for _device, inode in instance.watched()}
-    waiting = [directory for directory in directories if directory.real and directory.data["readable"]]
-    for number, directory in enumerate(waiting):
-        # What nobody watches at the root is not watched below it either: no list of examples is needed for that.
-        known = watched if directory.data["watched"] else None
-        directory.walk(deadline, deadline.remaining() / (len(waiting) - number), most, known, unknown)
+    pending = [directory for directory in directories if directory.real and directory.result["readable"]]
+    for number, directory in enumerate(pending):
+        # Without a watch on the root there is none below it: no examples are needed.
+        known = watched if directory.result["watched"] else None
+        directory.walk(deadline.remaining() / (len(pending) - number), most, known, unknown)
 
 
-def forecast(directories, watcher, scan, limit, names, unknown):
-    """Whether the watches that are left are enough for the directories that have none yet.
+def _forecast(
+    directories: list[Directory], watcher: Watcher, scan: Scan, limit: int, names: Mapping[int, str], unknown: Unknown
+) -> list[Part] | None:
+    """Return whether the watches left are enough for the directories without one.
 
-    A list of one entry; none where no directory could be walked or no watcher runs, as the budget is that of its user.
-    Null where its processes are hidden.
+    A list of one entry, for the user of the watcher; empty if no directory could be walked or no watcher runs; null if
+    the processes of the watcher are hidden.
     """
-    main = watcher.main(scan)
+    main = watcher.main_process(scan)
     if main is None and watcher.configured and watcher.running is None and directories:
         unknown.add("forecast", watcher.reason, watcher.hint)
         return None
-    trees = [directory for directory in directories if directory.tree]
-    if not trees or main is None:
+    walked = [(directory, directory.tree) for directory in directories if directory.tree]
+    if not walked or main is None:
         return []
     try:
         uid = _inotify.charged_uid(main)
     except PermissionError:
-        unknown.add("forecast", "its user namespace is not ours to look at", _rights.hint("CAP_SYS_PTRACE"))
+        unknown.add("forecast", "the user namespace of the watcher cannot be read", _rights.hint("CAP_SYS_PTRACE"))
         return None
     except OSError:
         return []
     held = sum(instance.watches for instance in scan.instances if instance.uid == uid)
     known = scan.complete and not scan.unreadable.get(uid)
     missing = [
-        directory.data["tree"]["not_watched"] if directory.data["watched"] else directory.tree.directories
-        for directory in trees
+        directory.result["tree"]["not_watched"] if directory.result["watched"] else tree.directories
+        for directory, tree in walked
     ]
     needed = None if None in missing else sum(missing)
-    existing = [directory for directory in directories if directory.data["exists"] is not False]
-    complete = len(trees) == len(existing) and all(directory.tree.complete for directory in trees)
+    existing = [directory for directory in directories if directory.result["exists"] is not False]
+    complete = len(walked) == len(existing) and all(tree.complete for _directory, tree in walked)
     at_most = limit - held
     left = at_most if known else None
     entry = {
         "uid": uid,
         "user": names.get(uid, str(uid)),
-        "directories": sum(directory.tree.directories for directory in trees),
+        "directories": sum(tree.directories for _directory, tree in walked),
         "complete": complete,
         "watches_limit": limit,
         "watches_held": held if known else None,
@@ -320,12 +331,12 @@ def forecast(directories, watcher, scan, limit, names, unknown):
         "fits": fits(left, at_most, needed, complete),
     }
     if not known:
-        unknown.add("forecast.*", scan.reason or why_unreadable(scan), hint_to_see(scan))
+        unknown.add("forecast.*", scan.hidden_reason, scan.hidden_hint)
     return [entry]
 
 
-def fits(left, at_most, needed, complete):
-    """False as soon as it is certain, true only when everything is known, else null."""
+def fits(left: int | None, at_most: int, needed: int | None, complete: bool) -> bool | None:
+    """Return whether the watches are enough: false as soon as that is certain, true only if all is known, else null."""
     if needed is None:
         return None
     if needed > at_most:

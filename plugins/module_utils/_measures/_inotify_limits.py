@@ -2,16 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures the inotify limits of a machine and who uses them up. Private to this collection."""
+"""Measures the inotify limits of a machine and their use. Private to this collection."""
 
 from __future__ import annotations
 
 import errno
 import os
+from typing import Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify, _inotify_sizing
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify import Instance, Scan
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify_sizing import (
     BYTES_PER_WATCH,
     kernel_default,
@@ -26,6 +28,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ARGUMENT_SPEC = {
     **_inotify_sizing.ARGUMENT_SPEC,
@@ -40,15 +43,15 @@ ARGUMENT_SPEC = {
 PARTS = ("limits", "boot_reader", "broken_lines", "namespace", "users", "processes", "scan", "memory")
 
 
-def measure(options):
-    """The measurement that the module tracktion.ops.inotify_limits documents."""
+def measure(options: Options) -> Part:
+    """Return the measurement that the module tracktion.ops.inotify_limits documents."""
     deadline = Deadline(options["deadline"])
     unknown = Unknown()
     try:
-        runtime = runtime_limits()
+        runtime = _inotify.limits()
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
-    configuration = read_configuration(options)
+    configuration = _read_configuration(options["sysctl_root"])
     for entry in configuration.unreadable:
         reason = "%s cannot be read: %s" % (entry["file"], entry["reason"])
         unknown.add("limits.*", reason, _rights.hint("CAP_DAC_READ_SEARCH"))
@@ -64,7 +67,7 @@ def measure(options):
     if not scan.complete:
         unknown.add("users.*", scan.reason, scan.hint)
     if scan.unreadable:
-        unknown.add("users.*", why_unreadable(scan), _rights.hint("CAP_SYS_PTRACE"))
+        unknown.add("users.*", scan.unreadable_reason, _rights.hint("CAP_SYS_PTRACE"))
     top = options["top"]
     return reached(
         {
@@ -79,54 +82,24 @@ def measure(options):
             },
             "users": users[:top],
             "users_total": len(users),
-            "processes": busiest(scan, top, names, Engine(options["docker_root"])),
+            "processes": _top_processes(scan, top, names, Engine(options["docker_root"])),
             "processes_total": len({instance.pid for instance in scan.instances}),
-            "scan": describe_scan(scan, hidden),
-            "memory": describe_memory(scan, runtime["max_user_watches"], memory),
+            "scan": _describe_scan(scan, hidden),
+            "memory": _describe_memory(scan, runtime["max_user_watches"], memory),
         },
         unknown,
     )
 
 
-def hint_to_see(scan) -> str | None:
-    """Return how to see all processes; null where all were seen."""
-    if scan.reason:
-        return scan.hint
-    return _rights.hint("CAP_SYS_PTRACE") if scan.unreadable else None
-
-
-def why_unreadable(scan):
-    pids = sorted(pid for mine in scan.unreadable.values() for pid in mine)
-    if os.geteuid():
-        return "the descriptors of %d processes cannot be read without privilege" % len(pids)
-    return "the descriptors of some processes cannot be read, not even by root: %s" % ", ".join(map(str, pids[:10]))
-
-
-def runtime_limits():
-    """The limits by name, as the kernel has them now. Raises CannotConnect where it has none."""
-    try:
-        return {name: _inotify.limit(name) for name in _inotify.LIMITS}
-    except (OSError, ValueError) as exc:
-        raise no_inotify(exc) from exc
-
-
-def no_inotify(exc):
-    return CannotConnect(
-        "no_inotify",
-        "The inotify limits cannot be read: %s" % exc,
-        "inotify needs Linux with %s mounted; measure on the host that runs the watcher" % _inotify.LIMITS_DIRECTORY,
-    )
-
-
-def key_of(name):
+def key_of(name: str) -> str:
+    """Return the sysctl key of a limit."""
     return "fs.inotify.%s" % name
 
 
-def read_configuration(options, instead=None):
-    root = options["sysctl_root"]
-    found = _sysctl.read([key_of(name) for name in _inotify.LIMITS], root, instead=instead)
+def _read_configuration(root: str) -> _sysctl.Configuration:
+    found = _sysctl.read([key_of(name) for name in _inotify.LIMITS], root)
     for directory in _sysctl.DIRECTORIES:
-        path = _sysctl.below(root, directory)
+        path = _sysctl.under_root(root, directory)
         if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
             found.unreadable.append(
                 {"file": directory, "line": None, "text": None, "reason": os.strerror(errno.EACCES)}
@@ -134,8 +107,10 @@ def read_configuration(options, instead=None):
     return found
 
 
-def describe_limit(name, runtime, floor, configuration, memory):
-    """One limit: what holds now, what will hold after a boot, and which file says so."""
+def describe_limit(
+    name: str, runtime: int, floor: int | None, configuration: _sysctl.Configuration, memory: int | None
+) -> Part:
+    """Return one limit: its current value, its value after a boot, and the file that sets it."""
     described = configuration.describe(key_of(name))
     at_boot = described["persisted"] if described["file"] else kernel_default(name, runtime, memory)
     return {
@@ -148,73 +123,72 @@ def describe_limit(name, runtime, floor, configuration, memory):
     }
 
 
-def count_users(scan, runtime, names):
-    """Use by uid, the fullest first.
+def count_users(scan: Scan, runtime: Mapping[str, int], names: Mapping[int, str]) -> list[Part]:
+    """Return the use of each uid, the highest first.
 
-    Where processes of a user could not be read, the user's numbers are null, and ``watches_at_least`` and
-    ``instances_at_least`` say what was seen. Users of whom nothing at all could be read are one entry
-    without a uid.
+    If processes of a user cannot be read, the user's numbers are null, and the fields ``..._at_least`` hold what was
+    counted. Users without any readable process are one entry without a uid.
     """
-    seen = {}
+    by_uid: dict[int, list[Instance]] = {}
     for instance in scan.instances:
-        entry = seen.setdefault(instance.uid, {"watches": 0, "instances": 0, "pids": set()})
-        entry["watches"] += instance.watches
-        entry["instances"] += 1
-        entry["pids"].add(instance.pid)
+        by_uid.setdefault(instance.uid, []).append(instance)
     users = [
-        describe_user(uid, names.get(uid, str(uid)), entry, len(scan.unreadable.get(uid, ())), scan.complete, runtime)
-        for uid, entry in seen.items()
+        _describe_user(
+            uid, names.get(uid, str(uid)), instances, len(scan.unreadable.get(uid, ())), scan.complete, runtime
+        )
+        for uid, instances in by_uid.items()
     ]
-    hidden = {uid: len(pids) for uid, pids in scan.unreadable.items() if uid not in seen}
+    hidden = {uid: len(pids) for uid, pids in scan.unreadable.items() if uid not in by_uid}
     if hidden or not scan.complete:
         label = ", ".join(names.get(uid, str(uid)) for uid in sorted(hidden)[:5])
-        nothing = {"watches": 0, "instances": 0, "pids": ()}
         label = "others (%s)" % label if label else "others"
-        users.append(describe_user(None, label, nothing, sum(hidden.values()), False, runtime))
+        users.append(_describe_user(None, label, [], sum(hidden.values()), False, runtime))
     return sorted(users, key=lambda user: (-user["watches_at_least"], -user["instances_at_least"]))
 
 
-def describe_user(uid, name, entry, unreadable, complete, runtime):
+def _describe_user(
+    uid: int | None, name: str, held: list[Instance], unreadable: int, complete: bool, runtime: Mapping[str, int]
+) -> Part:
     known = complete and not unreadable
-    watches, instances = entry["watches"], entry["instances"]
-    most_watches, most_instances = runtime["max_user_watches"], runtime["max_user_instances"]
+    watches, instances = sum(instance.watches for instance in held), len(held)
+    max_watches, max_instances = runtime["max_user_watches"], runtime["max_user_instances"]
     return {
         "uid": uid,
         "name": name,
         "watches": watches if known else None,
         "watches_at_least": watches,
-        "watches_ratio": ratio(watches, most_watches) if known else None,
-        "watches_ratio_at_least": ratio(watches, most_watches),
-        "watches_limit": most_watches,
-        "watches_left": max(0, most_watches - watches) if known else None,
-        "watches_left_at_most": max(0, most_watches - watches),
+        "watches_ratio": ratio(watches, max_watches) if known else None,
+        "watches_ratio_at_least": ratio(watches, max_watches),
+        "watches_limit": max_watches,
+        "watches_left": max(0, max_watches - watches) if known else None,
+        "watches_left_at_most": max(0, max_watches - watches),
         "instances": instances if known else None,
         "instances_at_least": instances,
-        "instances_ratio": ratio(instances, most_instances) if known else None,
-        "instances_ratio_at_least": ratio(instances, most_instances),
-        "instances_limit": most_instances,
-        "instances_left": max(0, most_instances - instances) if known else None,
-        "processes": len(entry["pids"]),
+        "instances_ratio": ratio(instances, max_instances) if known else None,
+        "instances_ratio_at_least": ratio(instances, max_instances),
+        "instances_limit": max_instances,
+        "instances_left": max(0, max_instances - instances) if known else None,
+        "processes": len({instance.pid for instance in held}),
         "unreadable_processes": unreadable,
         "memory_bytes": watches * BYTES_PER_WATCH if known else None,
     }
 
 
-def ratio(part, whole):
-    """The share that is used; a limit of nothing is used up."""
+def ratio(part: int, whole: int) -> float:
+    """Return the used share of a limit; 1 for a limit of 0."""
     return round(part / whole, 4) if whole else 1.0
 
 
-def busiest(scan, top, names, engine):
-    """The processes with the most watches. An instance that several processes share counts for the oldest one."""
-    mine = {}
+def _top_processes(scan: Scan, top: int, names: Mapping[int, str], engine: Engine) -> list[Part]:
+    """Return the processes with the most watches. A shared instance counts for its oldest process."""
+    by_pid: dict[int, list[Instance]] = {}
     for instance in scan.instances:
-        mine.setdefault(instance.pid, []).append(instance)
-    order = sorted(mine.items(), key=lambda entry: (-sum(i.watches for i in entry[1]), -len(entry[1]), entry[0]))
-    return [describe_process(pid, instances, names, engine) for pid, instances in order[:top]]
+        by_pid.setdefault(instance.pid, []).append(instance)
+    order = sorted(by_pid.items(), key=lambda entry: (-sum(i.watches for i in entry[1]), -len(entry[1]), entry[0]))
+    return [_describe_process(pid, instances, names, engine) for pid, instances in order[:top]]
 
 
-def describe_process(pid, instances, names, engine):
+def _describe_process(pid: int, instances: list[Instance], names: Mapping[int, str], engine: Engine) -> Part:
     container = engine.container(container_id(pid)) or {}
     uid = instances[0].uid
     return {
@@ -232,11 +206,11 @@ def describe_process(pid, instances, names, engine):
     }
 
 
-def describe_scan(scan, hidden):
+def _describe_scan(scan: Scan, hidden: int) -> Part:
     return {
-        "complete": scan.complete and not scan.unreadable,
-        "reason": scan.reason or (why_unreadable(scan) if scan.unreadable else None),
-        "hint": hint_to_see(scan),
+        "complete": scan.known,
+        "reason": scan.hidden_reason,
+        "hint": scan.hidden_hint,
         "processes": scan.processes,
         "unreadable_processes": hidden,
         "vanished_processes": scan.vanished,
@@ -247,13 +221,12 @@ def describe_scan(scan, hidden):
     }
 
 
-def describe_memory(scan, limit, total):
-    """What the watches cost in kernel memory, estimated; and would cost if one user used up its limit."""
-    known = scan.complete and not scan.unreadable
+def _describe_memory(scan: Scan, limit: int, total: int | None) -> Part:
+    """Return the estimated kernel memory of the watches, now and if one user reached its limit."""
     watches = sum(instance.watches for instance in scan.instances)
     return {
         "bytes_per_watch": BYTES_PER_WATCH,
-        "bytes": watches * BYTES_PER_WATCH if known else None,
+        "bytes": watches * BYTES_PER_WATCH if scan.known else None,
         "bytes_at_limit": limit * BYTES_PER_WATCH,
         "total_bytes": total,
     }

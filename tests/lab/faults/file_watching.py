@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes wrong between the kernel's inotify, the watcher and its broker.
+"""Faults of inotify, the watcher and its connection to the broker.
 
-inotify's limits are per user and kernel, containers included, and the stack's services run as a user of their own:
-to use up that user's share breaks this stack alone. No limit of the host is ever lowered.
+inotify's limits apply to each user of the kernel, including containers, and the services of the stack run as a user of
+their own: exhausting the limits of that user affects this stack only. No limit of the host is lowered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from . import fault
 
 @contextlib.contextmanager
 def hog(lab, what: str):
-    """A container that holds all watches or instances of the services' user, until it is gone."""
+    """Run a container that holds all watches or instances of the services' user."""
     state = lab.state
     name = f"{lab.project}-hog-{what}"
     user = f"{state['service_uid']}:{state['service_uid']}"
@@ -53,14 +53,14 @@ def hog(lab, what: str):
 
 @fault(fires=["file_watching.watches_used", "file_watching.watches_would_not_fit"])
 def watches_exhausted(lab):
-    """Another process of the watcher's user holds every inotify watch that the user may have."""
+    """Another process of the watcher's user holds all inotify watches of the user."""
     with hog(lab, "watches"):
         yield
 
 
 @fault(fires=["file_watching.instances_used"])
 def instances_exhausted(lab):
-    """Another process of the watcher's user holds every inotify instance that the user may have."""
+    """Another process of the watcher's user holds all inotify instances of the user."""
     with hog(lab, "instances"):
         yield
 
@@ -74,7 +74,7 @@ def watcher_stopped(lab):
 
 @fault(fires=["file_watching.watcher_not_connected_to_broker"])
 def watcher_disconnected(lab):
-    """The file watcher runs, but the broker has ended its connection and refuses its password."""
+    """The file watcher runs, but the broker has closed its connection and rejects its password."""
     user = "/users/file_watcher"
     before = lab.rabbitmq_api("GET", user)
     try:
@@ -84,14 +84,14 @@ def watcher_disconnected(lab):
         yield
     finally:
         lab.rabbitmq_api("PUT", user, {key: before[key] for key in ("password_hash", "hashing_algorithm", "tags")})
-    wait_until(lambda: has_broker(lab), "the watcher to find the broker again", 30)
+    wait_until(lambda: has_broker(lab), "the watcher to reconnect to the broker", 30)
 
 
 @fault(fires=["file_watching.watcher_restarting"])
 def watcher_restarting(lab):
-    """The watcher finds no inotify instance when it starts, ends, and is started again and again."""
+    """The watcher gets no inotify instance at its start, exits, and is restarted again and again."""
     container = lab.container("file_watcher")
-    # The instance that it holds itself has to be taken from it first.
+    # It has to release its own instance first.
     lab.docker("stop", "--time", "5", container)
     try:
         with hog(lab, "instances"):
@@ -108,12 +108,12 @@ def watcher_restarting(lab):
 
 @fault(fires=["file_watching.subdirectories_not_watched"])
 def new_directories_not_watched(lab):
-    """A directory was made while no inotify watch was left for it."""
+    """A directory was created while no inotify watch was left."""
     folder = lab.watched_directory / "incoming" / "made-without-watches"
     try:
         with hog(lab, "watches"):
             folder.mkdir()
-            # The watcher has to have tried while there were none.
+            # The watcher has to try while no watch is left.
             time.sleep(1)
         yield
     finally:
@@ -142,7 +142,7 @@ def directory_watched_twice(lab):
     finally:
         process.kill()
         process.communicate()
-        # docker exec leaves its process behind.
+        # Killing docker exec does not end the process in the container.
         lab.exec("file_watcher", "python3", "-c", STOP_TIMEOUT)
 
 
@@ -159,7 +159,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 @fault(fires=["file_watching.directory_missing"])
 def directory_gone(lab):
-    """The watched directory is not where it was."""
+    """The watched directory was moved away."""
     away = lab.watched_directory.with_name("music-away")
     lab.watched_directory.rename(away)
     try:
@@ -171,7 +171,7 @@ def directory_gone(lab):
 
 @fault(fires=["file_watching.directory_not_watched"])
 def directory_replaced(lab):
-    """Another directory has taken the place of the watched one, as after a restore; the watcher has the old one."""
+    """The watched directory was replaced by another, as after a restore; the watcher watches the old one."""
     away = lab.watched_directory.with_name("music-away")
     lab.watched_directory.rename(away)
     try:
@@ -185,7 +185,7 @@ def directory_replaced(lab):
 
 @fault(fires=["file_watching.directory_unreadable"])
 def directory_closed(lab):
-    """The watcher's user may not enter the watched directory any more."""
+    """The watcher's user has no permission for the watched directory."""
     before = stat.S_IMODE(lab.watched_directory.stat().st_mode)
     lab.watched_directory.chmod(0o700)
     try:
@@ -196,10 +196,10 @@ def directory_closed(lab):
 
 @fault(fires=["file_watching.queue_overflow_risk"])
 def events_pile_up(lab):
-    """The watcher is frozen, and files come in faster than it will ever read of them."""
+    """The watcher is paused while many files are created."""
     folder = lab.watched_directory / "incoming" / "burst"
     folder.mkdir()
-    # It has to watch the new directory before it freezes.
+    # It has to watch the new directory before it is paused.
     time.sleep(1)
     lab.docker("pause", lab.container("file_watcher"))
     try:
@@ -214,7 +214,7 @@ def events_pile_up(lab):
 
 @fault(fires=["file_watching.limits_not_persisted"])
 def limit_raised_by_hand(lab):
-    """Somebody has raised max_queued_events in the running kernel, and in no file."""
+    """max_queued_events was raised in the running kernel, but not in a file."""
     limit = Path("/proc/sys/fs/inotify/max_queued_events")
     before = limit.read_text(encoding="ascii")
     try:
@@ -226,7 +226,7 @@ def limit_raised_by_hand(lab):
 
 @fault(fires=["file_watching.limit_overridden_by_file", "file_watching.broken_sysctl_file"])
 def sysctl_files_disagree(lab):
-    """A later sysctl file lowers what an earlier one sets, and one has a line without a value."""
+    """A later sysctl file lowers the value of an earlier one, and one line has no value."""
     folder = Path("/etc/sysctl.d")
     texts = {
         folder / f"60-{lab.project}.conf": "fs.inotify.max_queued_events = 32768\nfs.inotify.max_user_watches\n",
@@ -242,7 +242,7 @@ def sysctl_files_disagree(lab):
 
 
 def has_broker(lab) -> bool:
-    """Whether the watcher says that it is connected."""
+    """Return whether the health endpoint of the watcher reports a connection to the broker."""
     try:
         with urllib.request.urlopen(lab.url("watcher"), timeout=5) as answer:
             health = json.load(answer)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -56,3 +57,16 @@ def test_no_time_and_no_right_do_not_make_a_service_unreachable(failure, reachab
     measurement = unreachable(("a",), failure)
     assert (measurement["reachable"], measurement["a"]) == (reachable, None)
     assert measurement["error"]["message"] == str(failure)
+
+
+def test_a_call_that_hangs_is_abandoned():
+    started = time.monotonic()
+    with pytest.raises(Hung, match="no answer within"):
+        bounded(time.sleep, 0.1, 5)
+    assert time.monotonic() - started < 2
+
+
+def test_a_call_that_does_not_hang_returns_or_raises():
+    assert bounded(sum, 5, (1, 2)) == 3
+    with pytest.raises(FileNotFoundError):
+        bounded(os.stat, 5, "/does/not/exist")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run changed where, out of what its hosts registered."""
+"""The report of tune_inotify.yml, from the registered results of its hosts."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ def report(*hosts, check_mode=False):
         (result(skipped_reason="read-only"), result(), "skipped", "read-only"),
     ],
 )
-def test_a_host_is_as_its_worst_result(limits, sysctls, status, reason):
+def test_a_host_has_the_status_of_its_worst_result(limits, sysctls, status, reason):
     found = host("web", limits, sysctls)
     assert (found["status"], found["reason"]) == (status, reason)
 
 
-def test_a_host_of_which_nothing_is_registered_was_not_tuned():
+def test_a_host_without_registered_results_was_not_tuned():
     assert host() is None
     assert host("web", WHEN_FALSE, WHEN_FALSE) is None
 
 
-def test_parameters_have_their_full_names():
+def test_parameters_have_full_names():
     found = host("web", result(), CHANGED)
     assert [entry["key"] for entry in found["parameters"]] == ["fs.inotify.somaxconn", "somaxconn"]
     assert found["parameters"][1] == {
@@ -80,13 +80,13 @@ def test_parameters_have_their_full_names():
     }
 
 
-def test_nothing_but_named_fields_goes_out():
+def test_the_output_has_named_fields_only():
     secret = result(failed=True, msg="no", invocation={"password": "hunter2"}, module_stdout="hunter2")
     made = report(host("web", secret))
     assert "hunter2" not in json.dumps([made, _tuning.summary(made), _tuning.render(made)])
 
 
-def test_the_worst_come_first_and_all_are_counted():
+def test_the_worst_hosts_come_first_and_all_are_counted():
     hosts = [
         host("a", result()),
         host("b", CHANGED),
@@ -100,7 +100,7 @@ def test_the_worst_come_first_and_all_are_counted():
     assert report(hosts[0], hosts[1])["complete"] is True
 
 
-def test_the_summary_is_bounded_and_says_what_it_leaves_out():
+def test_the_summary_is_bounded_and_counts_the_hosts_left_out():
     hosts = [host("web-%03d" % number, CHANGED) for number in range(60)]
     summary = _tuning.summary(report(*hosts, host("a", result()), _tuning.not_visited("z")), most=50)
     assert (len(summary["changed"]), summary["hosts_left_out"]) == (50, 10)
@@ -108,12 +108,12 @@ def test_the_summary_is_bounded_and_says_what_it_leaves_out():
     assert summary["not_visited"] == ["z"]
 
 
-def test_the_table_has_what_moved_and_nothing_else():
+def test_the_table_shows_changed_parameters_only():
     text = _tuning.render(report(host("web-1", CHANGED, result(before=7)), host("web-2", result())))
     assert text == (
         "2 hosts: 1 changed, 1 ok\n"
         "\n"
-        "What has changed:\n"
+        "Changes:\n"
         "  host   parameter             now           next boot        file\n"
         "  web-1  fs.inotify.somaxconn  4096 -> 5000  not set -> 5000  /etc/sysctl.d/60-a.conf\n"
         "\n"
@@ -121,8 +121,8 @@ def test_the_table_has_what_moved_and_nothing_else():
     )
 
 
-def test_check_mode_says_would():
-    assert "What would change:" in _tuning.render(report(host("web", CHANGED), check_mode=True))
+def test_check_mode_shows_planned_changes():
+    assert "Planned changes:" in _tuning.render(report(host("web", CHANGED), check_mode=True))
 
 
 def test_hosts_that_share_a_reason_share_a_paragraph():
@@ -132,7 +132,7 @@ def test_hosts_that_share_a_reason_share_a_paragraph():
     assert "  FAILED  c\n      no" in text
 
 
-def test_a_long_table_is_cut_and_says_so():
+def test_a_long_table_is_cut_and_counts_the_rest():
     hosts = [host("web-%03d" % number, result(True, number, 5000)) for number in range(30)]
     text = _tuning.render(report(*hosts), most=20)
     assert "web-019" in text
@@ -140,7 +140,7 @@ def test_a_long_table_is_cut_and_says_so():
     assert "... and 10 more in the report" in text
 
 
-def test_hosts_on_which_the_same_changed_share_a_line():
+def test_hosts_with_the_same_changes_share_a_line():
     hosts = [host("web-%03d" % number, CHANGED) for number in range(300)]
     skipped = [host("db-%03d" % number, result(skipped_reason="read-only")) for number in range(100)]
     lines = _tuning.render(report(*hosts, *skipped)).splitlines()

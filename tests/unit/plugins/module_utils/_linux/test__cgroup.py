@@ -39,7 +39,7 @@ def test_version_1_has_a_directory_for_each_controller():
         ("0::/user.slice/libpod-%s.scope/container" % ID, "/user.slice/libpod-%s.scope" % ID),
     ],
 )
-def test_version_2_has_one_directory_whoever_made_it(cgroup, directory):
+def test_version_2_has_one_directory_for_every_engine_and_driver(cgroup, directory):
     found = _cgroup.Hierarchies(MOUNTINFO_2).directories(cgroup, ID)
     assert set(found.values()) == {"/sys/fs/cgroup" + directory}
     assert set(found) == set(_cgroup.CONTROLLERS)
@@ -75,7 +75,7 @@ VERSION_2 = {
 
 
 @pytest.mark.parametrize("files", [VERSION_1, VERSION_2], ids=["1", "2"])
-def test_both_versions_say_the_same(tmp_path, files):
+def test_both_versions_give_the_same_reading(tmp_path, files):
     found = _cgroup.reading(written(tmp_path, files))
     assert round(found.pop("cpu_seconds"), 3) == 14.815
     assert found == {
@@ -98,12 +98,12 @@ def test_no_limit_is_null(tmp_path, files):
     assert _cgroup.reading(written(tmp_path, files))["memory_limit_bytes"] is None
 
 
-def test_what_is_not_there_is_null(tmp_path):
+def test_missing_counters_are_null(tmp_path):
     assert _cgroup.reading(written(tmp_path, {})) == dict.fromkeys(_cgroup.FIELDS)
     assert _cgroup.reading({}) == dict.fromkeys(_cgroup.FIELDS)
 
 
-def test_what_happened_between_two_readings(tmp_path):
+def test_the_change_between_two_readings(tmp_path):
     first = _cgroup.reading(written(tmp_path, VERSION_2))
     second = dict(first, cpu_seconds=first["cpu_seconds"] + 0.5, periods=110, throttled_periods=49, oom_kills=4)
     assert _cgroup.change(first, second, 2.0) == {
@@ -116,5 +116,5 @@ def test_what_happened_between_two_readings(tmp_path):
     assert set(_cgroup.change(None, second, 1.0).values()) == {None}
 
 
-def test_a_process_that_is_not_the_containers_is_not_read():
+def test_a_process_of_another_container_is_not_read():
     assert _cgroup.Hierarchies().read(1, ID) is None

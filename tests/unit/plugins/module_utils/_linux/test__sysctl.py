@@ -16,7 +16,7 @@ OTHER = "fs.inotify.max_user_instances"
 
 @pytest.fixture
 def root(tmp_path):
-    """A function that writes files below a root and returns what is read there."""
+    """Return a function that writes files below a root and returns the configuration read from them."""
 
     def make(files, reader=_sysctl.PROCPS, instead=None):
         for name, text in files.items():
@@ -37,7 +37,7 @@ def test_nothing_is_set(root):
     assert winner(root({})) is None
 
 
-def test_the_last_name_wins_whatever_its_directory(root):
+def test_the_last_name_wins_in_any_directory(root):
     found = root(
         {
             "/etc/sysctl.d/10-first.conf": KEY + " = 1\n",
@@ -58,7 +58,7 @@ def test_the_last_name_wins_whatever_its_directory(root):
         ("/usr/lib/sysctl.d", "/lib/sysctl.d"),
     ],
 )
-def test_a_file_masks_its_namesakes_in_later_directories(root, first, masked):
+def test_a_file_masks_files_of_the_same_name_in_later_directories(root, first, masked):
     found = root({first + "/50-a.conf": KEY + "=1\n", masked + "/50-a.conf": KEY + "=2\n"})
     assert winner(found) == (first + "/50-a.conf", 1, 1)
 
@@ -69,7 +69,7 @@ def test_a_link_to_dev_null_masks(root, tmp_path):
     assert winner(root({"/usr/lib/sysctl.d/50-a.conf": KEY + "=2\n"})) is None
 
 
-def test_a_dangling_link_masks_and_is_no_fault(root, tmp_path):
+def test_a_dangling_link_masks_and_is_no_error(root, tmp_path):
     (tmp_path / "etc/sysctl.d").mkdir(parents=True)
     (tmp_path / "etc/sysctl.d/50-a.conf").symlink_to("nowhere")
     found = root({"/usr/lib/sysctl.d/50-a.conf": KEY + "=2\n"})
@@ -77,7 +77,7 @@ def test_a_dangling_link_masks_and_is_no_fault(root, tmp_path):
     assert found.unreadable == []
 
 
-def test_only_procps_reads_sysctl_conf_and_last(root):
+def test_only_procps_reads_sysctl_conf_after_all_other_files(root):
     files = {"/etc/sysctl.conf": KEY + "=1\n", "/etc/sysctl.d/99-z.conf": KEY + "=2\n"}
     assert winner(root(files)) == ("/etc/sysctl.conf", 1, 1)
     assert winner(root(files, _sysctl.SYSTEMD)) == ("/etc/sysctl.d/99-z.conf", 1, 2)
@@ -112,7 +112,7 @@ def test_the_last_line_wins(root):
     assert winner(root({"/etc/sysctl.d/a.conf": KEY + "=5\n" + KEY + "=4\n"}))[1:] == (2, 4)
 
 
-def test_a_name_wins_over_a_pattern_and_a_pattern_is_better_than_nothing(root):
+def test_a_name_wins_over_a_pattern(root):
     files = {"/etc/sysctl.d/a.conf": KEY + "=5\n", "/etc/sysctl.d/b.conf": "fs.inotify.* = 9\n"}
     found = root(files)
     assert winner(found)[2] == 5
@@ -123,7 +123,7 @@ def test_a_pattern_stops_at_a_separator(root):
     assert winner(root({"/etc/sysctl.d/b.conf": "fs.* = 9\n"})) is None
 
 
-def test_an_exclusion_takes_a_key_from_the_patterns(root):
+def test_an_exclusion_exempts_a_key_from_patterns(root):
     found = root({"/etc/sysctl.d/b.conf": "fs.inotify.* = 9\n-fs.inotify.max_user_instances\n"})
     assert winner(found, OTHER) is None
     assert winner(found)[2] == 9
@@ -139,7 +139,7 @@ def test_an_exclusion_takes_a_key_from_the_patterns(root):
         ("fs.inotify.max_user_watches = 5 # more", "the value is not a whole number"),
     ],
 )
-def test_broken_lines_are_named_and_the_rest_is_read(root, line, reason):
+def test_broken_lines_are_listed_and_the_rest_is_read(root, line, reason):
     found = root({"/etc/sysctl.d/a.conf": "# c\n%s\n%s = 6\n" % (line, OTHER)})
     assert [(entry["file"], entry["line"], entry["reason"]) for entry in found.broken] == [
         ("/etc/sysctl.d/a.conf", 2, reason)
@@ -147,7 +147,7 @@ def test_broken_lines_are_named_and_the_rest_is_read(root, line, reason):
     assert winner(found, OTHER)[2] == 6
 
 
-def test_bytes_that_are_not_utf8_are_no_obstacle(root):
+def test_bytes_that_are_not_utf8_are_accepted(root):
     found = root({"/etc/sysctl.d/a.conf": b"# caf\xe9\n" + KEY.encode() + b" = 6\n"})
     assert winner(found)[2] == 6
     assert found.broken == []
@@ -158,24 +158,24 @@ def test_a_directory_in_place_of_a_file_is_unreadable(root, tmp_path):
     assert [entry["file"] for entry in root({}).unreadable] == ["/etc/sysctl.d/a.conf"]
 
 
-def test_a_file_that_is_not_written_yet_takes_its_place(root):
+def test_a_file_that_is_not_written_yet_is_read_in_order(root):
     files = {"/etc/sysctl.d/10-a.conf": KEY + "=1\n", "/etc/sysctl.d/90-z.conf": KEY + "=9\n"}
     found = root(files, instead={"/etc/sysctl.d/60-ours.conf": KEY + "=6\n"})
     assert [setting.value for setting in found.settings(KEY)] == [1, 6, 9]
 
 
-def test_with_values_keeps_everything_else():
+def test_set_values_keeps_other_lines():
     text = "# mine\nvm.swappiness = 1\n" + KEY + "=1\nfs/inotify/max_user_watches = 2\n"
-    assert _sysctl.with_values(text, {KEY: 7, OTHER: 8}, "# header") == (
+    assert _sysctl.set_values(text, {KEY: 7, OTHER: 8}, "# header") == (
         "# mine\nvm.swappiness = 1\n%s = 7\n%s = 8\n" % (KEY, OTHER)
     )
 
 
-def test_with_values_opens_a_new_file_with_a_header():
-    assert _sysctl.with_values("", {KEY: 7}, "# header") == "# header\n%s = 7\n" % KEY
+def test_set_values_starts_a_new_file_with_a_header():
+    assert _sysctl.set_values("", {KEY: 7}, "# header") == "# header\n%s = 7\n" % KEY
 
 
-def test_who_reads_the_files_at_boot(tmp_path):
+def test_the_program_that_reads_the_files_at_boot(tmp_path):
     assert _sysctl.boot_reader(str(tmp_path)) == _sysctl.PROCPS
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     assert _sysctl.boot_reader(str(tmp_path)) == _sysctl.SYSTEMD

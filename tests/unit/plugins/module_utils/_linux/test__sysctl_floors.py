@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan that raises kernel parameters: what it writes, and what it leaves alone."""
+"""The plan that raises kernel parameters: runtime values, drop-in, and settings that it does not change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNSET = {KEY: 0, OTHER: 128}
 
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
-    """A function that makes a plan for a kernel with these parameters and a root with these files."""
+    """Return a function that plans for a kernel with the given parameters and a root with the given files."""
     kernel = tmp_path / "proc"
     monkeypatch.setattr(_kernel_parameters, "PROC", str(kernel))
 
@@ -42,7 +42,7 @@ def plan(tmp_path, monkeypatch):
     return make
 
 
-def test_a_floor_is_raised_and_kept(plan):
+def test_a_floor_is_raised_and_persisted(plan):
     made = plan({KEY: 500})
     assert made.runtime == {KEY: 500}
     assert made.text == "# Floors kept by tracktion.ops.sysctl_floors. Raised only, never lowered.\n%s = 500\n" % KEY
@@ -51,18 +51,18 @@ def test_a_floor_is_raised_and_kept(plan):
     assert made.overridden == []
 
 
-def test_what_holds_now_is_not_lowered_at_boot(plan):
-    """A drop-in with the mere floor would lower what somebody has raised by hand."""
+def test_the_current_value_is_not_lowered_at_boot(plan):
+    """A drop-in with the floor itself would lower a value that was raised by hand."""
     made = plan({KEY: 500}, now=900)
     assert made.runtime == {}
     assert made.text.splitlines()[1:] == [KEY + " = 900"]
 
 
-def test_what_the_kernel_does_by_itself_is_not_written(plan):
+def test_the_default_of_the_kernel_is_not_written(plan):
     assert not plan({OTHER: 128}).changed
 
 
-def test_what_another_file_keeps_is_not_written(plan):
+def test_a_parameter_that_another_file_sets_is_not_written(plan):
     made = plan({KEY: 500}, {"/etc/sysctl.d/99-other.conf": KEY + " = 600\n"}, now=600)
     assert not made.changed
     assert made.files == {KEY: "/etc/sysctl.d/99-other.conf"}
@@ -82,7 +82,7 @@ def test_a_later_file_that_undoes_a_floor_is_named(plan):
     assert made.text is not None
 
 
-def test_a_later_file_with_something_unusable_undoes_a_floor(plan):
+def test_a_later_file_with_an_invalid_value_undoes_a_floor(plan):
     made = plan({KEY: 500}, {"/etc/sysctl.d/99-other.conf": KEY + " = lots\n"})
     assert "sets no whole number" in made.overridden[0]
 
@@ -94,12 +94,12 @@ def test_a_drop_in_that_is_overridden_is_not_written_again(plan):
     assert made.overridden
 
 
-def test_a_file_that_no_boot_reads_is_named(plan):
+def test_a_file_that_is_not_read_at_boot_is_named(plan):
     made = plan({KEY: 500}, path="/etc/other.conf")
     assert made.overridden == [KEY + ": /etc/other.conf is not among the files read at boot"]
 
 
-def test_other_lines_of_the_drop_in_stay(plan):
+def test_other_lines_of_the_drop_in_are_kept(plan):
     made = plan({KEY: 500}, {PATH: "# mine\nvm.swappiness = 1\n" + KEY + " = 5\n"})
     assert made.text == "# mine\nvm.swappiness = 1\n" + KEY + " = 500\n"
 
@@ -117,7 +117,7 @@ def test_two_parameters_are_two_decisions(plan):
     assert OTHER not in made.text
 
 
-def test_a_parameter_that_the_kernel_lacks_is_refused(plan):
+def test_a_parameter_that_the_kernel_lacks_is_rejected(plan):
     with pytest.raises(BadOption, match=r"net\.core\.somaxcon: this kernel has no such parameter"):
         plan({KEY: 500, "net.core.somaxcon": 4})
 
@@ -128,18 +128,18 @@ def test_a_parameter_that_the_kernel_lacks_is_refused(plan):
         ("4096\t131072\t6291456", r"several values \(4096 131072 6291456\)"),
         ("music-1", "'music-1'"),
         ("", "empty"),
-        ("-1", "-1, which is no amount"),
+        ("-1", "it is -1: a floor needs a value of 0 or more"),
         ("0.5", "only a whole number"),
     ],
 )
-def test_a_parameter_that_is_no_amount_is_refused(plan, value, reason):
+def test_a_parameter_without_a_whole_number_is_rejected(plan, value, reason):
     with pytest.raises(BadOption, match=reason):
         plan({KEY: 500}, now=value)
 
 
-def test_names_in_either_spelling():
+def test_both_spellings_of_a_name():
     asked = {"net/ipv4/conf/eth0.1/x": 1, "net.ipv4.conf.eth0/2.x": "2", " vm.max_map_count ": 3}
-    assert _sysctl_floors.named_floors(asked) == {
+    assert _sysctl_floors.parse_floors(asked) == {
         "net.ipv4.conf.eth0/1.x": 1,
         "net.ipv4.conf.eth0/2.x": 2,
         "vm.max_map_count": 3,
@@ -169,25 +169,25 @@ def test_names_in_either_spelling():
         "net.core.som\0axconn",
     ],
 )
-def test_a_name_that_is_none_is_refused(name):
+def test_an_invalid_name_is_rejected(name):
     with pytest.raises(BadOption, match="not the name of one kernel parameter"):
-        _sysctl_floors.named_floors({name: 5})
+        _sysctl_floors.parse_floors({name: 5})
 
 
 @pytest.mark.parametrize("floor", [0, -1, 1 << 63, "many", "", None, True, 1.5, "4096 131072 6291456", [1]])
-def test_a_floor_that_cannot_be_is_refused(floor):
+def test_an_invalid_floor_is_rejected(floor):
     with pytest.raises(BadOption, match=r"net\.core\.somaxconn: .* is not a whole number between 1 and"):
-        _sysctl_floors.named_floors({OTHER: floor})
+        _sysctl_floors.parse_floors({OTHER: floor})
 
 
-def test_one_parameter_in_two_spellings_is_refused():
-    with pytest.raises(BadOption, match="named twice"):
-        _sysctl_floors.named_floors({OTHER: 5, "net/core/somaxconn": 6})
+def test_one_parameter_in_two_spellings_is_rejected():
+    with pytest.raises(BadOption, match="given twice"):
+        _sysctl_floors.parse_floors({OTHER: 5, "net/core/somaxconn": 6})
 
 
-def test_no_floor_at_all():
+def test_no_floor_is_rejected():
     with pytest.raises(BadOption, match="names no parameter"):
-        _sysctl_floors.named_floors({})
+        _sysctl_floors.parse_floors({})
 
 
 def move(source, destination):
@@ -196,13 +196,13 @@ def move(source, destination):
 
 @pytest.mark.parametrize("umask", [0o000, 0o077], ids=oct)
 @pytest.mark.parametrize("before", [None, 0o666])
-def test_the_drop_in_can_be_read_by_all_and_written_by_root(plan, tmp_path, umask, before):
+def test_the_drop_in_is_readable_by_all_and_writable_by_root(plan, tmp_path, umask, before):
     made = plan({OTHER: 64, KEY: 50}, {PATH: "# ours\n"} if before else {}, now=10)
     if before:
         (tmp_path / PATH.lstrip("/")).chmod(before)
     old = os.umask(umask)
     try:
-        made._write_drop_in(move)
+        made._write_drop_in(made.text, move)
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / PATH.lstrip("/")).stat().st_mode) == 0o644
@@ -234,16 +234,16 @@ def test_a_drop_in_that_another_user_could_redirect_is_rejected(plan, tmp_path, 
     made = plan({KEY: 500})
     if what == "temporary":
         made.check_possible()
-        made._write_drop_in(move)
+        made._write_drop_in(made.text, move)
         assert path.read_text().endswith(KEY + " = 500\n")
     else:
-        for step in (made.check_possible, lambda: made._write_drop_in(move)):
+        for step in (made.check_possible, lambda: made._write_drop_in(made.text, move)):
             with pytest.raises((_sysctl_floors.CannotRaise, OSError), match=r"Run `(chmod o-w|chown -h root|mv -T) "):
                 step()
     assert victim.read_text() == KEY + " = 1\n"
 
 
-def test_what_would_block_a_reader_is_told_and_passed_over(plan, tmp_path):
+def test_a_file_that_would_block_a_reader_is_skipped_or_rejected(plan, tmp_path):
     (tmp_path / "etc/sysctl.d").mkdir(parents=True)
     os.mkfifo(tmp_path / "etc/sysctl.d/10-fifo.conf")
     made = plan({KEY: 500})

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Arithmetic over limits and users."""
+"""The use of the limits by user, and the limits after a boot."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def scan(*instances, unreadable=None, complete=True):
     return found
 
 
-def test_use_is_added_up_by_user():
+def test_use_is_summed_by_user():
     root, other = _inotify_limits.count_users(scan((1, 0, 300), (2, 0, 400), (3, 7, 5)), RUNTIME, {0: "root"})
     assert (root["name"], root["watches"], root["instances"], root["processes"]) == ("root", 700, 2, 2)
     assert (root["watches_ratio"], root["watches_left"], root["instances_left"]) == (0.7, 300, 8)
     assert (other["name"], other["watches"], other["unreadable_processes"]) == ("7", 5, 0)
 
 
-def test_a_user_with_a_hidden_process_has_no_numbers_but_lower_bounds():
+def test_a_user_with_a_hidden_process_has_lower_bounds_only():
     (user,) = _inotify_limits.count_users(scan((1, 0, 300), unreadable={0: [5]}), RUNTIME, {})
     assert user["watches"] is user["watches_ratio"] is user["watches_left"] is user["memory_bytes"] is None
     assert user["instances"] is user["instances_ratio"] is user["instances_left"] is None
     assert (user["watches_at_least"], user["watches_ratio_at_least"], user["watches_left_at_most"]) == (300, 0.3, 700)
 
 
-def test_users_of_whom_nothing_is_known_are_one_entry():
+def test_users_without_readable_processes_are_one_entry():
     mine, others = _inotify_limits.count_users(
         scan((1, 7, 3), unreadable={0: [1, 2], 5: [3]}), RUNTIME, {0: "root", 5: "games"}
     )
@@ -46,12 +46,12 @@ def test_users_of_whom_nothing_is_known_are_one_entry():
     assert others["unreadable_processes"] == 3
 
 
-def test_a_partial_view_knows_nobodys_numbers():
+def test_an_incomplete_scan_gives_no_numbers():
     users = _inotify_limits.count_users(scan((1, 7, 3), complete=False), RUNTIME, {})
     assert [user["watches"] for user in users] == [None, None]
 
 
-def test_a_limit_of_nothing_is_used_up():
+def test_a_limit_of_0_is_used_up():
     assert _inotify_limits.ratio(0, 0) == 1.0
 
 
@@ -61,7 +61,7 @@ def describe(text, name="max_user_instances", runtime=128):
     return _inotify_limits.describe_limit(name, runtime, None, configuration, GIB)
 
 
-def test_a_limit_that_no_file_sets_comes_from_the_kernel():
+def test_a_limit_without_a_file_has_the_default_of_the_kernel():
     limit = describe("", runtime=500)
     assert (limit["persisted"], limit["file"], limit["at_boot"]) == (None, None, 128)
 
@@ -72,6 +72,6 @@ def test_a_limit_that_a_file_sets():
     assert [setting["value"] for setting in limit["settings"]] == [900, 400]
 
 
-def test_an_unusable_winner_is_no_value():
+def test_an_invalid_value_in_the_last_file_is_null():
     limit = describe("fs.inotify.max_user_instances = lots\n")
     assert (limit["persisted"], limit["file"], limit["at_boot"]) == (None, "/etc/sysctl.d/a.conf", None)
