@@ -29,9 +29,9 @@ def test_a_url_leads_somewhere(url, host, port, path):
 
 def test_a_login_is_taken_out_of_a_url():
     target = Target("http://a%40b:p%3Aw@host:1/")
-    assert (target.user, target.password, target.where) == ("a@b", "p:w", "host:1")
+    assert (target.user, target.password, target.host_port) == ("a@b", "p:w", "host:1")
     assert Target("http://host/").user is None
-    assert Target("http://[::1]:1/").where == "[::1]:1"
+    assert Target("http://[::1]:1/").host_port == "[::1]:1"
 
 
 @pytest.mark.parametrize("url", ["ftp://host/", "host/path", "http://", "http://host:port/", "http://host:70000/"])
@@ -51,10 +51,10 @@ def test_latency_is_told_by_nearest_rank():
         "p95_seconds": 0.95,
         "max_seconds": 1.0,
     }
-    one = _endpoint.latency([0.2], ["reset", "status 503", "reset"], 5)
+    one = _endpoint.latency([0.2], ["closed", "status 503", "closed"], 5)
     assert (one["p50_seconds"], one["p95_seconds"], one["max_seconds"]) == (0.2, 0.2, 0.2)
-    assert (one["made"], one["failed"], one["failures"]) == (4, 3, ["reset", "status 503"])
-    assert _endpoint.latency([], ["reset"], 1)["p95_seconds"] is None
+    assert (one["made"], one["failed"], one["failures"]) == (4, 3, ["closed", "status 503"])
+    assert _endpoint.latency([], ["closed"], 1)["p95_seconds"] is None
 
 
 def test_the_95th_of_20_is_told_and_of_fewer_the_slowest():

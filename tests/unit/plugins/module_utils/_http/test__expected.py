@@ -32,8 +32,8 @@ def test_only_what_differs_is_a_mismatch():
 
 
 def test_a_mismatch_hides_what_its_name_calls_a_secret():
-    shown = _expected.hidden({"path": "db.password", "expected": '"x"', "found": '"hunter2"'}, [])
+    shown = _expected.redacted({"path": "db.password", "expected": '"x"', "found": '"hunter2"'}, [])
     assert (shown["expected"], shown["found"]) == ("***", "***")
-    shown = _expected.hidden({"path": "note", "expected": '"x"', "found": '"of hunter2"'}, ["hunter2"])
+    shown = _expected.redacted({"path": "note", "expected": '"x"', "found": '"of hunter2"'}, ["hunter2"])
     assert shown["found"] == '"of ***"'
-    assert _expected.hidden({"path": "note", "expected": "1", "found": None}, [])["found"] is None
+    assert _expected.redacted({"path": "note", "expected": "1", "found": None}, [])["found"] is None
