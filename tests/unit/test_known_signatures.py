@@ -78,7 +78,7 @@ def test_every_row_is_tried():
 def test_a_row_knows_its_message_and_the_message_counts(name, line):
     assert next(row["id"] for row in KNOWN if re.search(row["pattern"], line, re.I)) == name
     assert _log_levels.read(line)[0] in _log_levels.COUNTED
-    closer = re.compile("|".join(_log_levels.LOOK_CLOSER))
+    closer = re.compile("|".join(_log_levels.CANDIDATES))
     assert closer.search(line.lower())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels
 
-LOOK_CLOSER = re.compile("|".join(_log_levels.LOOK_CLOSER))
+CANDIDATES = re.compile("|".join(_log_levels.CANDIDATES))
 
 # As these programs really write.
 LINES = [
@@ -138,8 +138,8 @@ def test_the_level_of_a_line(level, line):
 @pytest.mark.parametrize("line", [line for level, line in LINES if level in _log_levels.COUNTED])
 def test_what_counts_is_looked_at_closely(line):
     """As the engine writes it, too."""
-    assert LOOK_CLOSER.search(line.lower())
-    assert LOOK_CLOSER.search(json.dumps({"log": line}).lower())
+    assert CANDIDATES.search(line.lower())
+    assert CANDIDATES.search(json.dumps({"log": line}).lower())
 
 
 def test_a_structured_line_gives_its_message_and_its_traceback():

@@ -11,7 +11,7 @@ import struct
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
-from ansible_collections.tracktion.ops.plugins.module_utils._measures._log_errors_info import shares
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._log_errors_info import share_budget
 
 
 def entry(message, moment=1, priority="6", **fields):
@@ -53,17 +53,17 @@ def frame(kind, text):
 def test_the_frames_of_the_engine_are_taken_off():
     stream = frame(1, b"2026-11-25T08:24:14.5Z out\n") + frame(2, b"2026-11-25T08:24:15.5Z err\n")
     text = b"2026-11-25T08:24:14.5Z out\n2026-11-25T08:24:15.5Z err\n"
-    assert _log_engine.unframed(stream) == text
-    assert _log_engine.unframed(text) == text
-    assert _log_engine.unframed(b"") == b""
+    assert _log_engine.without_frames(stream) == text
+    assert _log_engine.without_frames(text) == text
+    assert _log_engine.without_frames(b"") == b""
     # Its start was dropped, in the middle of a frame.
-    assert _log_engine.unframed(stream[12:]) == text[27:]
-    assert _log_engine.unframed(stream[:-5]) == text[:-5]
-    assert _log_engine.stamped(text) == b"1795595054.500000 out\n1795595055.500000 err\n"
+    assert _log_engine.without_frames(stream[12:]) == text[27:]
+    assert _log_engine.without_frames(stream[:-5]) == text[:-5]
+    assert _log_engine.with_epoch(text) == b"1795595054.500000 out\n1795595055.500000 err\n"
 
 
 def test_the_small_logs_are_served_first():
     options = {"max_bytes": 100, "max_total_bytes": 150}
-    assert shares([10, 1000, 1000], options) == [10, 70, 70]
-    assert shares([1000], options) == [100]
-    assert shares([], options) == []
+    assert share_budget([10, 1000, 1000], options) == [10, 70, 70]
+    assert share_budget([1000], options) == [100]
+    assert share_budget([], options) == []

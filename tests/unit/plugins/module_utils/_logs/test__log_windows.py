@@ -17,9 +17,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows i
     Memory,
     Reader,
     Undated,
-    dated,
-    newest,
-    since,
+    first_dated,
+    newest_time,
+    offset_of,
     spans,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
@@ -82,7 +82,7 @@ def test_the_time_of_a_line_of_the_engine():
 def test_a_window_begins_with_its_first_line(moment):
     piece = Memory(stamped(1000, 1000), Stamped.time_of)
     expected = next((at for at, time in offsets(piece.data) if time >= moment), piece.size)
-    assert since(piece, moment) == expected
+    assert offset_of(piece, moment) == expected
 
 
 def stamped(first, count):
@@ -99,11 +99,11 @@ def offsets(data):
 def test_lines_that_say_no_time_belong_to_the_one_before():
     data = b"1000.0 a\nTraceback\n  x\n2000.0 b\n  y\n3000.0 c\n"
     piece = Memory(data, Stamped.time_of)
-    assert since(piece, 1500) == data.index(b"2000.0")
-    assert since(piece, 2500) == data.index(b"3000.0")
-    assert newest(piece) == 3000.0
-    assert since(Memory(b"", Stamped.time_of), 5) == 0
-    assert since(Memory(b"no time\n", Stamped.time_of), 5) is None
+    assert offset_of(piece, 1500) == data.index(b"2000.0")
+    assert offset_of(piece, 2500) == data.index(b"3000.0")
+    assert newest_time(piece) == 3000.0
+    assert offset_of(Memory(b"", Stamped.time_of), 5) == 0
+    assert offset_of(Memory(b"no time\n", Stamped.time_of), 5) is None
 
 
 def test_a_chain_of_pieces_is_sorted_into_windows():
@@ -118,10 +118,10 @@ def test_a_chain_of_pieces_is_sorted_into_windows():
         spans([Memory(b"when?\n", Stamped.time_of)], 1, 2)
 
 
-def read(data, budget=1 << 30, joins=lambda raw: raw.startswith(b" ")):
+def read(data, budget=1 << 30, continues=lambda raw: raw.startswith(b" ")):
     piece = Memory(data, Stamped.time_of)
     current, _previous, _reaches = spans([piece], 0, 0)
-    reader = Reader(budget, Deadline(60), joins)
+    reader = Reader(budget, Deadline(60), continues)
     return list(reader.blocks(current)), reader
 
 
@@ -141,7 +141,7 @@ def test_a_budget_leaves_out_the_oldest():
     assert BLOCK < reader.done <= BLOCK + 1000
     piece, offset = reader.stopped
     assert len(data) - offset == reader.done
-    assert dated(piece, offset - 1, piece.size)[0] - offset < 100
+    assert first_dated(piece, offset - 1, piece.size)[0] - offset < 100
 
 
 def test_a_line_longer_than_a_block_gives_only_its_start():
@@ -163,7 +163,7 @@ def test_a_long_line_in_many_entries_is_one_event():
     data = entry % (b"INFO a", b"\\n") + long + entry % (b"ERROR b", b"\\n") + long
     piece = Memory(data, Engine.time_of)
     tally = Tally(Engine)
-    reader = Reader(1 << 30, Deadline(60), tally.joins, Engine.is_partial)
+    reader = Reader(1 << 30, Deadline(60), tally.continues, Engine.is_partial)
     for block in reader.blocks(spans([piece], 0, 0)[0]):
         tally.feed(block, CURRENT)
     assert (tally.lines[CURRENT], tally.levels[CURRENT]["error"]) == (4, 3)
