@@ -273,7 +273,7 @@ endpoints:
         - C(mismatches) are the paths with another value than expected, C(mismatch_count) is their total number. C(found) is null if the path
           does not exist or is null.
         - C(excerpt) is the beginning of a wrong answer, without what looks like a secret. It is null for a right answer, or if O(show_bodies)
-          is V(false). For an answer that is not UTF-8, such as a compressed one, it only says so.
+          is V(false). For an answer that is not UTF-8, such as a compressed one, it is a note.
       returned: always
       type: dict
       sample:
@@ -314,7 +314,7 @@ endpoints:
         seconds_left: 7776000.0
     latency:
       description:
-        - Seconds of the right answers. C(wanted) is the number of requests asked for, C(made) the number sent before the deadline.
+        - Seconds of the right answers. C(wanted) is the configured number of requests, C(made) the number sent before the deadline.
         - Percentiles are by nearest rank. C(p95_seconds) is the time of one of the answers, which 95 of 100 did not exceed; of fewer than 20
           answers it is the slowest.
         - C(failed) is the number of wrong or missing answers, C(failures) lists their kinds.

@@ -192,7 +192,7 @@ services:
     driver: {description: Log driver of the container., type: str, returned: always}
     path: {description: 'Path of the file; C(\\xf6) stands for a byte that is not UTF-8.', type: str, returned: always}
     path_hex: {description: 'The path in hexadecimal if it is not UTF-8; else null.', type: str, returned: always}
-    error: {description: Why the log could not be read; else null. With an error, the numbers are null., type: str, returned: always}
+    error: {description: Why the log could not be read; else null. The numbers are null then., type: str, returned: always}
     hint: {description: "How to get the right to read the log, if it is missing; else null.", type: str, returned: always}
     lines: {description: Lines in the window., type: int, returned: always}
     errors: {description: Events with level error or critical., type: int, returned: always}

@@ -41,8 +41,8 @@ def serving(pages, certificate=None, host="127.0.0.1", clients=None, newest=None
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             length = int(self.headers.get("Content-Length") or 0)
-            asked = {"method": self.command, "path": self.path, "headers": dict(self.headers)}
-            served.requests.append({**asked, "body": self.rfile.read(length).decode()})
+            received = {"method": self.command, "path": self.path, "headers": dict(self.headers)}
+            served.requests.append({**received, "body": self.rfile.read(length).decode()})
             parts = urlsplit(self.path)
             status, headers, body = pages[parts.path](dict(parse_qsl(parts.query)))
             self.send_response(status)

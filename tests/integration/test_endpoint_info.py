@@ -25,15 +25,15 @@ from tests.lab.certificates import issue_server, make_certificates
 from tests.lab.images import ensure_image
 
 
-def ask(url, **options):
+def measure_one(url, **options):
     """Return the entry of one endpoint. Options of the module have the prefix ``all_``."""
     own = {name: value for name, value in options.items() if not name.startswith("all_")}
     general = {name[4:]: value for name, value in options.items() if name.startswith("all_")}
-    (endpoint,) = ask_many([{"name": "it", "url": url, **own}], **general)["endpoints"]
+    (endpoint,) = measure_all([{"name": "it", "url": url, **own}], **general)["endpoints"]
     return endpoint
 
 
-def ask_many(endpoints, **options):
+def measure_all(endpoints, **options):
     result = run_module("endpoint_info", {"endpoints": endpoints, **options})
     assert not result.get("failed"), result
     return result
@@ -54,7 +54,7 @@ def healthy():
 
 
 def test_right_answer_has_times_and_no_body(healthy):
-    found = ask(healthy.url("/slow"), body_json={"status": "healthy"}, body_contains="status")
+    found = measure_one(healthy.url("/slow"), body_json={"status": "healthy"}, body_contains="status")
     assert (found["ok"], found["answered"], found["error"], found["status"]) == (True, True, None, 200)
     assert found["body"] == {
         "bytes": len('{"status": "healthy"}'),
@@ -74,7 +74,7 @@ def test_right_answer_has_times_and_no_body(healthy):
 
 def test_requests_are_parallel(healthy):
     endpoints = [{"name": str(number), "url": healthy.url("/slow")} for number in range(20)]
-    result = ask_many(endpoints)
+    result = measure_all(endpoints)
     assert result["totals"] == {"endpoints": 20, "ok": 20}
     assert 0.3 <= result["seconds"] < 2
 
@@ -82,7 +82,7 @@ def test_requests_are_parallel(healthy):
 def test_hanging_endpoint_does_not_hide_others(healthy):
     with behaving(servers.never_answer) as hung:
         started = time.monotonic()
-        result = ask_many(
+        result = measure_all(
             [{"name": "hung", "url": hung.url()}, {"name": "well", "url": healthy.url()}], timeout=0.5, deadline=1
         )
         assert time.monotonic() - started < 2
@@ -92,7 +92,7 @@ def test_hanging_endpoint_does_not_hide_others(healthy):
 def test_endpoint_without_time_is_unknown(healthy):
     with behaving(servers.never_answer) as hung:
         endpoints = [{"name": "hung %d" % number, "url": hung.url()} for number in range(64)]
-        result = ask_many([*endpoints, {"name": "last", "url": healthy.url()}], timeout=5, deadline=2)
+        result = measure_all([*endpoints, {"name": "last", "url": healthy.url()}], timeout=5, deadline=2)
     last = result["endpoints"][-1]
     assert (last["name"], last["ok"], last["answered"]) == ("last", None, None)
     (entry,) = result["unknown"]
@@ -116,7 +116,7 @@ def test_endpoint_without_time_is_unknown(healthy):
 def test_missing_answers_have_kinds(behave, kind, status, message):
     with behaving(behave) as served:
         started = time.monotonic()
-        found = ask(served.url(), timeout=0.5)
+        found = measure_one(served.url(), timeout=0.5)
         assert time.monotonic() - started < 2
     assert found["error"]["kind"] == kind, found["error"]
     assert (found["status"], found["ok"], found["answered"]) == (status, False, False)
@@ -126,16 +126,16 @@ def test_missing_answers_have_kinds(behave, kind, status, message):
 
 
 def test_failed_connections_have_kinds():
-    assert ask("http://127.0.0.1:%d/" % servers.free_port())["error"]["kind"] == "refused"
-    assert ask("http://nosuchhost.invalid/")["error"]["kind"] == "name_resolution"
+    assert measure_one("http://127.0.0.1:%d/" % servers.free_port())["error"]["kind"] == "refused"
+    assert measure_one("http://nosuchhost.invalid/")["error"]["kind"] == "name_resolution"
     with servers.full_backlog() as full:
-        found = ask(full.url(), timeout=0.5)
+        found = measure_one(full.url(), timeout=0.5)
     assert (found["error"]["kind"], found["phase"]) == ("timeout", "connect")
 
 
 def test_next_address_after_refused_connection(healthy):
     """On most hosts localhost is ::1 first, and Docker publishes on 127.0.0.1 only."""
-    found = ask(healthy.url("/", host="localhost"))
+    found = measure_one(healthy.url("/", host="localhost"))
     assert (found["ok"], found["address"]) == (True, "127.0.0.1")
 
 
@@ -162,10 +162,10 @@ def test_proxies_of_the_environment_are_ignored(healthy):
 
 def test_address_family(healthy):
     with serving({"/": page()}, host="::1") as six:
-        found = ask("http://[::1]:%d/" % six.port)
+        found = measure_one("http://[::1]:%d/" % six.port)
         assert (found["ok"], found["address"]) == (True, "::1")
-        assert ask("http://localhost:%d/" % six.port, address_family="ipv4")["error"]["kind"] == "refused"
-    assert ask(healthy.url(), address_family="ipv6")["error"]["kind"] == "name_resolution"
+        assert measure_one("http://localhost:%d/" % six.port, address_family="ipv4")["error"]["kind"] == "refused"
+    assert measure_one(healthy.url(), address_family="ipv6")["error"]["kind"] == "name_resolution"
 
 
 # Answers
@@ -173,7 +173,7 @@ def test_address_family(healthy):
 
 def test_wrong_status_has_excerpt():
     with serving({"/": page(503, '{"status": "unhealthy",\n "checks": {"database": false}}')}) as served:
-        found = ask(served.url())
+        found = measure_one(served.url())
     assert (found["answered"], found["ok"], found["status"], found["status_ok"]) == (True, False, 503, False)
     assert found["body"]["excerpt"] == '{"status": "unhealthy", "checks": {"database": false}}'
     assert found["latency"] == {
@@ -190,7 +190,7 @@ def test_wrong_status_has_excerpt():
 def test_wrong_body_has_mismatches(healthy):
     wanted = {"status": "healthy", "checks.0.ok": True}
     with serving({"/": page(body='{"status": "degraded", "checks": [{"ok": 1}]}')}) as served:
-        found = ask(served.url(), body_json=wanted, body_contains="healthy")
+        found = measure_one(served.url(), body_json=wanted, body_contains="healthy")
     assert (found["ok"], found["status_ok"], found["body"]["ok"], found["body"]["contains"]) == (
         False,
         True,
@@ -202,25 +202,25 @@ def test_wrong_body_has_mismatches(healthy):
         {"path": "checks.0.ok", "expected": "true", "found": "1"},
     ]
     with serving({"/": page(body="<html>")}) as served:
-        (mismatch,) = ask(served.url(), body_json=wanted)["body"]["mismatches"]
+        (mismatch,) = measure_one(served.url(), body_json=wanted)["body"]["mismatches"]
     assert mismatch == {"path": "", "expected": "JSON", "found": None}
 
 
 def test_request_is_sent_as_described():
     with serving({"/match": page(201)}) as served:
-        found = ask(
+        found = measure_one(
             served.url("/match?title=Für Elise&artist=a%20b"),
             method="POST",
             body={"deep": True},
             headers={"X-Tenant": "lab", "user-agent": "probe"},
             status=[200, 201],
         )
-        (asked,) = served.requests
-        ask(served.url("/match"), method="HEAD")
+        (received,) = served.requests
+        measure_one(served.url("/match"), method="HEAD")
     assert found["ok"]
-    assert (asked["method"], asked["path"]) == ("POST", "/match?title=F%C3%BCr%20Elise&artist=a%20b")
-    assert json.loads(asked["body"]) == {"deep": True}
-    headers = {name.lower(): value for name, value in asked["headers"].items()}
+    assert (received["method"], received["path"]) == ("POST", "/match?title=F%C3%BCr%20Elise&artist=a%20b")
+    assert json.loads(received["body"]) == {"deep": True}
+    headers = {name.lower(): value for name, value in received["headers"].items()}
     assert (headers["content-type"], headers["x-tenant"], headers["user-agent"]) == (
         "application/json",
         "lab",
@@ -232,7 +232,7 @@ def test_request_is_sent_as_described():
 
 def test_latency_of_several_requests():
     with serving({"/": servers.sometimes(200, 200, 200, 503)}) as served:
-        found = ask(served.url(), all_requests=8)
+        found = measure_one(served.url(), all_requests=8)
         assert len(served.requests) == 8
     latency = found["latency"]
     assert (latency["wanted"], latency["made"], latency["failed"], latency["failures"]) == (8, 8, 2, ["status 503"])
@@ -241,7 +241,7 @@ def test_latency_of_several_requests():
 
 def test_requests_end_at_the_deadline():
     with serving({"/": page(seconds=0.1)}) as served:
-        found = ask(served.url(), requests=100, all_deadline=1)
+        found = measure_one(served.url(), requests=100, all_deadline=1)
     assert 2 <= found["latency"]["made"] < 12
     # The deadline ended the last one, not the server.
     assert found["latency"]["failed"] == 0
@@ -253,9 +253,9 @@ def test_requests_end_at_the_deadline():
 def test_redirects_are_followed_and_redacted():
     pages = {"/": redirect("/b?state=x&ticket=sesame"), "/b": redirect("/c", 307), "/c": page()}
     with serving(pages) as served:
-        found = ask(served.url())
-        unfollowed = ask(served.url(), max_redirects=0, status=[302])
-        expected = ask(served.url(), status=[302])
+        found = measure_one(served.url())
+        unfollowed = measure_one(served.url(), max_redirects=0, status=[302])
+        expected = measure_one(served.url(), status=[302])
     assert (found["ok"], found["status"]) == (True, 200)
     assert found["redirects"] == {
         "count": 2,
@@ -269,17 +269,17 @@ def test_redirect_with_bytes_beyond_ascii():
     """Browsers and curl use the bytes of the header unchanged."""
     pages = {"/": redirect("/caf\u00c3\u00a9"), "/caf%C3%A9": page()}
     with serving(pages) as served:
-        assert ask(served.url())["ok"], served.requests
+        assert measure_one(served.url())["ok"], served.requests
 
 
 def test_redirects_without_an_answer():
     pages = {"/a": redirect("/b"), "/b": redirect("/a"), "/file": redirect("file:///etc/passwd"), "/no": page(302)}
     pages.update({"/%d" % number: redirect("/%d" % (number + 1)) for number in range(9)})
     with serving(pages) as served:
-        assert ask(served.url("/a"))["error"]["kind"] == "redirect_loop"
-        assert ask(served.url("/0"), max_redirects=3)["error"]["kind"] == "too_many_redirects"
-        assert ask(served.url("/file"))["error"]["kind"] == "bad_redirect"
-        assert ask(served.url("/no"))["error"]["kind"] == "redirect_loop"
+        assert measure_one(served.url("/a"))["error"]["kind"] == "redirect_loop"
+        assert measure_one(served.url("/0"), max_redirects=3)["error"]["kind"] == "too_many_redirects"
+        assert measure_one(served.url("/file"))["error"]["kind"] == "bad_redirect"
+        assert measure_one(served.url("/no"))["error"]["kind"] == "redirect_loop"
 
 
 def test_credentials_are_not_sent_to_another_server():
@@ -288,10 +288,10 @@ def test_credentials_are_not_sent_to_another_server():
         serving({"/": page()}) as other,
         serving({"/": redirect(other.url()), "/post": redirect(other.url(), 307)}) as served,
     ):
-        assert ask(served.url(), headers=secret)["ok"]
+        assert measure_one(served.url(), headers=secret)["ok"]
         assert "sesame" in json.dumps(served.requests)
         assert "sesame" not in json.dumps(other.requests)
-        found = ask(served.url("/post"), method="POST", body="sesame")
+        found = measure_one(served.url("/post"), method="POST", body="sesame")
     assert found["error"]["kind"] == "bad_redirect"
     assert len(other.requests) == 1
 
@@ -301,7 +301,7 @@ def test_credentials_are_not_sent_to_another_server():
 
 def test_certificate_fields(authority):
     with serving({"/": page()}, issue_server(authority, "localhost", (-1, 10))) as served:
-        found = ask(served.url("/", host="localhost"), ca_cert=str(authority / "server" / "ca.pem"))
+        found = measure_one(served.url("/", host="localhost"), ca_cert=str(authority / "server" / "ca.pem"))
     assert found["ok"], found["error"]
     tls = found["tls"]
     assert (tls["verified"], tls["problem"]) == (True, None)
@@ -323,10 +323,10 @@ def test_certificate_fields(authority):
 def test_rejected_certificate_has_fields(authority, name, days, trusted, problem):
     with serving({"/": page()}, issue_server(authority, name, days, trusted=trusted)) as served:
         url, ca_cert = served.url("/", host="localhost"), str(authority / "server" / "ca.pem")
-        found = ask(url, ca_cert=ca_cert, headers={"X-Key": "sesame"})
+        found = measure_one(url, ca_cert=ca_cert, headers={"X-Key": "sesame"})
         # No request is sent to a server that is not verified.
         assert served.requests == []
-        accepted = ask(url, ca_cert=ca_cert, validate_certs=False)
+        accepted = measure_one(url, ca_cert=ca_cert, validate_certs=False)
     assert found["error"]["kind"] == "certificate"
     assert accepted["ok"]
     for answer in (found, accepted):
@@ -336,12 +336,12 @@ def test_rejected_certificate_has_fields(authority, name, days, trusted, problem
 
 
 def test_wrong_scheme(authority, healthy):
-    error = ask(healthy.url().replace("http:", "https:"), timeout=2)["error"]
+    error = measure_one(healthy.url().replace("http:", "https:"), timeout=2)["error"]
     assert error["kind"] == "protocol", error
     assert "does not answer with TLS" in error["message"]
     assert "http://" in error["hint"]
     with serving({"/": page()}, issue_server(authority, "localhost", (-1, 10))) as served:
-        found = ask(served.url().replace("https:", "http:"), timeout=2)
+        found = measure_one(served.url().replace("https:", "http:"), timeout=2)
     assert found["error"]["kind"] == "protocol", found["error"]
     assert "expects TLS" in found["error"]["message"]
     assert "https://" in found["error"]["hint"]
@@ -367,8 +367,8 @@ def test_required_client_certificate(authority, version):
     certificate = issue_server(authority, "localhost", (-1, 10))
     with serving({"/": page()}, certificate, clients=authorities, newest=version) as served:
         url = served.url("/", host="localhost")
-        assert ask(url, ca_cert=authorities, **own)["ok"]
-        error = ask(url, ca_cert=authorities)["error"]
+        assert measure_one(url, ca_cert=authorities, **own)["ok"]
+        error = measure_one(url, ca_cert=authorities)["error"]
     assert error["kind"] == "tls"
     assert "client_cert" in error["hint"]
 
@@ -379,7 +379,7 @@ def test_client_certificate_is_loaded(authority):
     with serving({"/": page()}, issue_server(authority, "localhost", (-1, 10))) as served:
         files = {"client_cert": str(client / "client.pem"), "client_key": str(client / "client-key.pem")}
         url, ca_cert = served.url("/", host="localhost"), str(authority / "server" / "ca.pem")
-        assert ask(url, ca_cert=ca_cert, **files)["ok"]
+        assert measure_one(url, ca_cert=ca_cert, **files)["ok"]
     result = run_module("endpoint_info", {"endpoints": [{"name": "it", "url": url, "ca_cert": "/nonexistent"}]})
     assert result["failed"]
     assert "it: ca_cert, client_cert or client_key" in result["msg"]
@@ -430,10 +430,10 @@ def test_secrets_are_sent_and_never_shown(healthy, tmp_path):
 
 
 def test_excerpt_holds_no_secret(healthy):
-    found = ask(healthy.url("/echo"))
+    found = measure_one(healthy.url("/echo"))
     assert "note" in found["body"]["excerpt"]
     assert "hunter2" not in json.dumps(found)
-    found = ask(healthy.url("/echo"), body_json={"password": "x", "note": "x"})
+    found = measure_one(healthy.url("/echo"), body_json={"password": "x", "note": "x"})
     assert [mismatch["found"] for mismatch in found["body"]["mismatches"]] == ["***", '"correct-horse"']
 
 
@@ -445,13 +445,13 @@ def test_sent_secrets_are_hidden_in_the_answer():
 
     with serving({"/": repeat}) as served:
         for body in ({"user": "probe", "password": "hunter2"}, "user=probe&password=hunter2"):
-            found = ask(served.url("/?api_key=correct%2Fhorse"), method="POST", body=body)
+            found = measure_one(served.url("/?api_key=correct%2Fhorse"), method="POST", body=body)
             assert found["body"]["excerpt"] == "no login of *** with ***"
 
 
 def test_excerpt_holds_no_control_sequence():
     with serving({"/": page(500, "\x1b[2J\x1b[31mbad\x1b[0m\r\nnews\x07")}) as served:
-        assert ask(served.url())["body"]["excerpt"] == "bad news\ufffd"
+        assert measure_one(served.url())["body"]["excerpt"] == "bad news\ufffd"
 
 
 # Invalid options

@@ -124,11 +124,11 @@ def test_deleted_rotated_logs_are_incomplete(container):
 @pytest.mark.parametrize("driver", ["json-file", "local"])
 def test_api_is_used_without_files(container, tmp_path, driver):
     name = container(TALK, "--log-driver", driver)
-    asked = {"docker_root": str(tmp_path)} if driver == "json-file" else {}
-    entry = of_container(name, **asked)
+    root = {"docker_root": str(tmp_path)} if driver == "json-file" else {}
+    entry = of_container(name, **root)
     assert (entry["error"], entry["driver"]) == (None, driver)
     assert (entry["lines"], entry["errors"], entry["complete"]) == (3300, 300, True)
-    little = of_container(name, max_bytes=100000, **asked)
+    little = of_container(name, max_bytes=100000, **root)
     assert not little["complete"]
     assert little["left_out"]
     assert 500 < little["lines"] < 1500
@@ -162,8 +162,8 @@ def test_container_removed_meanwhile(container):
 
 def test_missing_services_and_projects_are_named(container):
     name = container("print('ERROR')")
-    services = by_name(measure(containers=True, services=[name, "nobody"]))
-    assert (services[name]["errors"], services["nobody"]["error"]) == (1, "no such container")
+    services = by_name(measure(containers=True, services=[name, "missing"]))
+    assert (services[name]["errors"], services["missing"]["error"]) == (1, "no such container")
     services = by_name(measure(containers=True, project="no-such-project"))
     assert {key: entry["error"] for key, entry in services.items()} == {
         "no-such-project": "no container of this compose project"
@@ -376,8 +376,10 @@ def test_files_without_permission():
         os.chmod(folder, 0o755)
         os.chmod(mine, 0o600)
         os.chmod(closed, 0o700)
-        somebody = partial(inotify_faults.become, inotify_faults.SOMEBODY)
-        result = measure(before=somebody, files=[mine, closed + "/*.log", closed + "/in/x.log", folder + "/none.log"])
+        unprivileged = partial(inotify_faults.become, inotify_faults.SOMEBODY)
+        result = measure(
+            before=unprivileged, files=[mine, closed + "/*.log", closed + "/in/x.log", folder + "/none.log"]
+        )
     reason = "the directory %s cannot be read" % closed
     assert {entry["name"]: entry["error"] for entry in result["services"]} == {
         mine: "Permission denied",

@@ -202,7 +202,7 @@ class Exchange:
         where = self.target.host_port
         if self.target.host not in addresses:
             where += " (%s)" % ", ".join(addresses)
-        # No route to one address (::1, where IPv6 is off) says less than the answer of another.
+        # The answer of an address explains more than no route to another (::1, where IPv6 is off).
         exc = ([exc for exc in errors if isinstance(exc, ANSWERS)] or errors)[-1]
         kind = _failures.of_os_error(exc)
         if kind == "refused":
