@@ -7,15 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: endpoint_info
-short_description: Ask HTTP endpoints, and time every phase of their answers
+short_description: Send requests to HTTP endpoints, and time each phase of the answers
 version_added: "0.1.0"
 description:
-  - Asks all endpoints side by side, as curl would do one after the other. It takes as long as the slowest of them, and at most O(deadline).
-  - Tells of each whether it answers, whether the answer is the expected one, where the time went, and when its certificate expires.
-  - An endpoint that does not answer is data, in its C(error), and the task does not fail.
-  - Passwords, headers and bodies that are sent are never returned, nor is an answer. The beginning of a wrong answer is, without what
+  - Sends requests to all endpoints in parallel. It takes as long as the slowest endpoint, and at most O(deadline).
+  - Returns for each endpoint whether it answers, whether the answer is the expected one, the time of each phase, and when its certificate
+    expires.
+  - An endpoint that does not answer is data, in its C(error); the task does not fail.
+  - Passwords, headers and request bodies are never returned. Of an answer, only the beginning of a wrong one is returned, without what
     looks like a secret.
-  - Needs nothing but Python's standard library. Proxies are not used.
+  - Requires only Python's standard library. Proxies are not used.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -24,24 +25,24 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.actiongroup
 options:
   endpoints:
-    description: What is asked. Nothing is, before all entries are understood.
+    description: The endpoints. All entries are validated before the first request.
     type: list
     elements: dict
     required: true
     suboptions:
       name:
-        description: What it is called in the result. Every endpoint has a name of its own.
+        description: The name of the endpoint in the result. It must be unique.
         type: str
         required: true
       url:
         description:
-          - Its address. C(http://USER:PASSWORD@HOST/) logs in by basic authentication. Neither is returned.
-          - The values of query parameters whose names speak of secrets (token, key, password, ...) are not returned. Others are, so that a
-            secret belongs into O(endpoints[].headers).
+          - The URL. C(http://USER:PASSWORD@HOST/) uses basic authentication. User and password are not returned.
+          - The values of query parameters with the name of a secret (token, key, password, ...) are not returned. Other values are, so
+            put secrets into O(endpoints[].headers).
         type: str
         required: true
       service:
-        description: The compose service (or the name of the container) behind it. Its container is described where the endpoint fails.
+        description: The compose service (or container name) behind the endpoint. If the endpoint fails, its container is returned.
         type: str
       method:
         description: The method of the request.
@@ -50,61 +51,61 @@ options:
         default: GET
       headers:
         description:
-          - Headers of the request. Their values are never returned. A redirect to another server does not take them along.
+          - Headers of the request. Their values are never returned, and not sent to another server after a redirect.
         type: dict
       body:
-        description: The body of the request. A mapping or a list is sent as JSON, everything else as text.
+        description: The body of the request. A mapping or a list is sent as JSON, other values as text.
         type: raw
       status:
-        description: The statuses that are right. A redirect that is listed here is not followed.
+        description: The expected statuses. A redirect status that is listed here is not followed.
         type: list
         elements: int
         default: [200]
       body_contains:
-        description: A text that a right answer contains.
+        description: A text that the answer must contain.
         type: str
       body_json:
         description:
-          - 'What a right answer holds, as C({PATH: VALUE}). A path leads through mappings and lists, as in C(checks.database.healthy)
+          - 'Values that the answer must hold, as C({PATH: VALUE}). A path leads through mappings and lists, as in C(checks.database.healthy)
             or C(tracks.0.title).'
         type: dict
       requests:
-        description: How often it is asked, one time after the other. Without it, O(requests).
+        description: Number of requests, sent one after the other. The default is O(requests).
         type: int
       timeout:
-        description: Seconds for each request, its redirects included. Without it, O(timeout).
+        description: Seconds for each request, including redirects. The default is O(timeout).
         type: float
       max_body_bytes:
-        description: Bytes of an answer that are read at most. Without it, O(max_body_bytes).
+        description: Largest answer in bytes. The default is O(max_body_bytes).
         type: int
       max_redirects:
-        description: How many redirects are followed. With V(0), a redirect is an answer as any other.
+        description: Number of redirects to follow. With V(0), a redirect is an answer like any other.
         type: int
         default: 5
       address_family:
-        description: Which addresses of the host are tried. They are tried in the order of the resolver until one takes the connection.
+        description: The addresses of the host to try, in the order of the resolver, until one accepts the connection.
         type: str
         choices: [any, ipv4, ipv6]
         default: any
       validate_certs:
-        description: Whether a certificate that cannot be verified is an error. If V(false), C(tls) tells what is wrong with it all the same.
+        description: Whether a certificate that cannot be verified is an error. If V(false), C(tls) still returns what is wrong with it.
         type: bool
         default: true
       ca_cert:
-        description: File with the certificates of the authorities to trust. Without it, those of the system.
+        description: File with the certificates of trusted authorities. The default is the system's.
         type: path
       client_cert:
-        description: File with the certificate to show to the server.
+        description: File with the client certificate.
         type: path
       client_key:
-        description: File with its key, where it is not in the same file.
+        description: File with the key of the client certificate, if it is not in O(endpoints[].client_cert).
         type: path
   requests:
-    description: How often each endpoint is asked, one time after the other. An endpoint that does not answer is asked once.
+    description: Number of requests to each endpoint, sent one after the other. An endpoint that does not answer gets one request.
     type: int
     default: 1
   timeout:
-    description: Seconds for each request, its redirects included.
+    description: Seconds for each request, including redirects.
     type: float
     default: 5.0
   deadline:
@@ -112,28 +113,29 @@ options:
     type: float
     default: 15.0
   max_body_bytes:
-    description: Bytes of an answer that are read at most. A longer one is an error.
+    description: Largest answer in bytes. A larger one is an error.
     type: int
     default: 1048576
   show_bodies:
     description:
       - Whether the beginning of a wrong answer, and the values found in it, are returned after redaction.
-      - Redaction resolves the escapes of JSON, URLs and HTML, hides values whose name speaks of a secret, everything that was sent, Base64 and
-        what looks random. It cannot know a secret that is an ordinary word without such a name. Set V(false) where answers may hold any.
+      - Redaction resolves escapes of JSON, URLs and HTML, and hides values with the name of a secret, everything that was sent, Base64, and
+        words that look random. It cannot recognise a secret that is an ordinary word without such a name. Set V(false) if answers may hold
+        one.
     type: bool
     default: true
   project:
-    description: The compose project of the services, where the machine runs several.
+    description: The compose project of the services, if the host runs several.
     type: str
   docker_root:
     description:
-      - The data directory of the Docker engine, whose files describe the containers. Reading them takes root.
-      - Without it, what C(/etc/docker/daemon.json) says, else C(/var/lib/docker).
+      - The data directory of the Docker engine, whose files describe the containers. Reading them requires root.
+      - The default is the C(data-root) of C(/etc/docker/daemon.json), or C(/var/lib/docker).
     type: path
 """
 
 EXAMPLES = r"""
-- name: Ask three services at once
+- name: Check three services in parallel
   tracktion.ops.endpoint_info:
     endpoints:
       - {name: analysis_service, url: "http://localhost:8001/health"}
@@ -141,12 +143,12 @@ EXAMPLES = r"""
       - {name: file_watcher, url: "http://localhost:8003/health"}
   register: health
 
-- name: Fail where one is not well, naming all that are not
+- name: Fail if one is unhealthy, and name all that are
   ansible.builtin.assert:
     that: health.totals.ok == health.totals.endpoints
     fail_msg: "{{ health.endpoints | rejectattr('ok') | map(attribute='name') | join(', ') }}"
 
-- name: How long does matching take, over 20 requests
+- name: Measure the latency of track matching over 20 requests
   tracktion.ops.endpoint_info:
     endpoints:
       - name: match
@@ -164,72 +166,72 @@ reachable:
   type: bool
   sample: true
 error:
-  description: Always null. What is wrong with an endpoint is in RV(endpoints[].error).
+  description: Always null. The failure of an endpoint is in RV(endpoints[].error).
   returned: always
   type: dict
   sample: null
 unknown:
-  description: The parts that could not be measured, as C(part), C(reason) and, where there is one, C(hint).
+  description: The parts that could not be measured, with C(part), C(reason) and, if there is one, C(hint).
   returned: always
   type: list
   elements: dict
   sample: []
 seconds:
-  description: How long it all took.
+  description: Duration of the whole measurement.
   returned: always
   type: float
   sample: 0.2113
 totals:
-  description: How many endpoints there are, and how many gave the right answer.
+  description: Number of endpoints, and of endpoints with the expected answer.
   returned: always
   type: dict
   sample: {endpoints: 3, ok: 2}
 endpoints:
-  description: The endpoints, in the order of O(endpoints). All but RV(endpoints[].latency) is about the first request.
+  description: The endpoints, in the order of O(endpoints). All fields except RV(endpoints[].latency) describe the first request.
   returned: always
   type: list
   elements: dict
   contains:
     name:
-      description: Its name.
+      description: Name of the endpoint.
       returned: always
       type: str
       sample: tracklist_service
     url:
-      description: Its address, without user and password.
+      description: The URL, without user, password and secret parameters.
       returned: always
       type: str
       sample: http://localhost:8002/health
     service:
-      description: As given.
+      description: The compose service, as given.
       returned: always
       type: str
       sample: tracklist_service
     method:
-      description: As given.
+      description: The method, as given.
       returned: always
       type: str
       sample: GET
     ok:
-      description: Whether the answer is the expected one. Null where the deadline was over before it was asked.
+      description: Whether the answer is the expected one. Null if no request was sent before the deadline.
       returned: always
       type: bool
       sample: false
     answered:
-      description: Whether a whole answer came, whatever it says.
+      description: Whether a complete answer came, whatever its content.
       returned: always
       type: bool
       sample: true
     error:
       description:
-        - Why no whole answer came, as C(kind), C(message) and C(hint), else null. C(kind) is one of the following.
-        - V(dns), the name is not resolved. V(refused), nothing listens. V(timeout), the connection is not taken in time.
-          V(unreachable), there is no way there.
-        - V(no_answer), the connection is taken and nothing comes in time. V(unfinished), the answer begins and does not end in time.
-          V(closed) and V(reset), the connection ends before the answer does. V(too_large), the answer is longer than O(max_body_bytes).
-        - V(not_http), something else than HTTP answers. V(not_tls) and V(speaks_tls), the scheme of the URL is the wrong one.
-          V(tls), the handshake fails. V(certificate), the certificate is refused.
-        - V(redirect_loop), V(too_many_redirects), V(bad_redirect), the redirects lead nowhere. V(broken), anything else.
+        - Why no complete answer came, as C(kind), C(message) and C(hint); else null. C(kind) is one of the following.
+        - V(name_resolution), the host name cannot be resolved. V(refused), nothing listens at the address. V(timeout), no connection within
+          the timeout. V(no_route), the host is unreachable.
+        - V(no_answer), a connection, and no answer within the timeout. V(unfinished), the answer begins and does not end within the timeout.
+          V(closed), the connection was closed or reset. V(too_large), the answer is larger than O(max_body_bytes).
+        - V(protocol), the answer is not HTTP, or the scheme of the URL does not match the server. V(tls), the TLS handshake failed.
+          V(certificate), the certificate is not trusted.
+        - V(redirect_loop), V(too_many_redirects), V(bad_redirect), the redirects do not lead to an answer. V(failed), another failure.
       returned: always
       type: dict
       sample: null
@@ -239,38 +241,39 @@ endpoints:
       type: str
       sample: body
     address:
-      description: The address that took the connection, or was tried last.
+      description: The address that accepted the connection, or the last one tried.
       returned: always
       type: str
       sample: "127.0.0.1"
     port:
-      description: The port that was asked first.
+      description: Port of the URL.
       returned: always
       type: int
       sample: 8002
     status:
-      description: The HTTP status of the answer, at the end of its redirects.
+      description: HTTP status of the answer, after redirects.
       returned: always
       type: int
       sample: 503
     expected_status:
-      description: The statuses that would be right.
+      description: The expected statuses.
       returned: always
       type: list
       elements: int
       sample: [200]
     status_ok:
-      description: Whether the status is one of these.
+      description: Whether the status is an expected one.
       returned: always
       type: bool
       sample: false
     body:
       description:
-        - About the body of the answer. C(ok) is whether O(endpoints[].body_contains) and O(endpoints[].body_json) hold, C(contains) whether the
-          former does.
-        - C(mismatches) are the paths that hold something else, of C(mismatch_count) in all. C(found) is null where nothing, or null, is there.
-        - C(excerpt) is the beginning of a wrong answer, without what looks like a secret. It is null where the answer is right, or O(show_bodies)
-          is V(false). Of an answer that is not UTF-8, compressed for one, it says only that.
+        - The body of the answer. C(ok) is whether O(endpoints[].body_contains) and O(endpoints[].body_json) hold, C(contains) whether
+          O(endpoints[].body_contains) does.
+        - C(mismatches) are the paths with another value than expected, C(mismatch_count) is their total number. C(found) is null if the path
+          does not exist or is null.
+        - C(excerpt) is the beginning of a wrong answer, without what looks like a secret. It is null for a right answer, or if O(show_bodies)
+          is V(false). For an answer that is not UTF-8, such as a compressed one, it is a note.
       returned: always
       type: dict
       sample:
@@ -282,20 +285,20 @@ endpoints:
         excerpt: '{"service": "tracklist_service", "status": "unhealthy", "checks": {"database": {"healthy": false}}}'
     seconds:
       description:
-        - Seconds spent in each phase, summed up over redirects. C(first_byte) is from sending the request to the first byte of the answer.
-          A phase that was not reached is null, as is C(tls) without TLS. C(total) is all of it.
+        - Seconds in each phase, including redirects. C(first_byte) is from the request to the first byte of the answer. A phase that was not
+          reached is null, and so is C(tls) without TLS. C(total) is the whole time.
       returned: always
       type: dict
       sample: {dns: 0.0009, connect: 0.0001, tls: null, first_byte: 0.0121, body: 0.0002, total: 0.0134}
     redirects:
-      description: The redirects that were met, and where to. Values of query parameters are left out.
+      description: Number of redirects, and their targets without the values of query parameters.
       returned: always
       type: dict
       sample: {count: 0, urls: []}
     tls:
       description:
-        - What the certificate says, null without TLS. C(problem) is null or V(expired), V(not_yet_valid), V(wrong_name), V(self_signed),
-          V(untrusted), V(revoked), and C(message) says it in OpenSSL's words. C(begins) and C(expires) are in seconds since the epoch.
+        - The TLS connection and the certificate, null without TLS. C(problem) is null or V(expired), V(not_yet_valid), V(wrong_name),
+          V(self_signed), V(untrusted), V(revoked); C(message) is OpenSSL's text for it. C(begins) and C(expires) are epoch seconds.
       returned: always
       type: dict
       sample:
@@ -311,15 +314,15 @@ endpoints:
         seconds_left: 7776000.0
     latency:
       description:
-        - Seconds that right answers took, over the requests that were made of those that were C(wanted). Fewer are made where the time is over.
-        - Percentiles are by nearest rank. C(p95_seconds) is the time that one of the answers took, and that 95 of 100 did not exceed; of fewer
-          than 20 answers it is the slowest.
-        - C(failed) counts the wrong or missing answers, C(failures) says what they were.
+        - Seconds of the right answers. C(wanted) is the configured number of requests, C(made) the number sent before the deadline.
+        - Percentiles are by nearest rank. C(p95_seconds) is the time of one of the answers, which 95 of 100 did not exceed; of fewer than 20
+          answers it is the slowest.
+        - C(failed) is the number of wrong or missing answers, C(failures) lists their kinds.
       returned: always
       type: dict
       sample: {wanted: 20, made: 20, failed: 0, failures: [], p50_seconds: 0.0121, p95_seconds: 0.0313, max_seconds: 0.0402}
     container:
-      description: The container of O(endpoints[].service) where the endpoint fails, else null. Null where no Docker engine is on the machine.
+      description: The container of O(endpoints[].service) if the endpoint fails, else null. Null if the host has no Docker engine.
       returned: always
       type: dict
       sample: {name: tracktion-tracklist_service-1, project: tracktion, state: running, exit_code: 0, restarts: 0, started: 1790000000.0,
@@ -334,9 +337,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact i
 from ansible_collections.tracktion.ops.plugins.module_utils._measures._endpoint_info import ARGUMENT_SPEC, measure
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    # The URLs come back among the arguments of the module.
+    # The module's arguments, with the URLs, are part of its result.
     for endpoint in module.params["endpoints"]:
         module.no_log_values.update(secrets_in(endpoint["url"]))
     exit_module(module, partial(measure, module.params))

@@ -3,12 +3,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What it takes to ask many slow endpoints: this collection against curl, one by one and 20 at a time.
+"""Compares requests to many slow endpoints with curl, one by one and 20 in parallel.
 
     python tests/bench/bench_endpoint_info.py [--endpoints 20] [--seconds 0.2] [--rounds 5]
 
-The server is a process of its own. "measure" times every phase of each answer and reads its body; curl only looks at
-the status. The rounds are interleaved, so that a noisy minute meets all of them.
+The server is a separate process. "measure" times each phase of the answers and reads their bodies; curl checks only the
+status. The rounds are interleaved, so that load on the host affects all variants.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ def serve(seconds, port, stop):
         stop.wait()
 
 
-def ways(url, endpoints):
-    """The things to compare: name -> function."""
-    asked = {"endpoints": [{"name": str(number), "url": url} for number in range(endpoints)]}
-    options = ArgumentSpecValidator(_endpoint_info.ARGUMENT_SPEC).validate(asked).validated_parameters
+def variants(url, endpoints):
+    """Return the functions to compare, by name."""
+    arguments = {"endpoints": [{"name": str(number), "url": url} for number in range(endpoints)]}
+    options = ArgumentSpecValidator(_endpoint_info.ARGUMENT_SPEC).validate(arguments).validated_parameters
 
     def one_by_one():
         for _number in range(endpoints):
             subprocess.run([*CURL, url], check=True)
 
-    def twenty_at_a_time():
+    def twenty_in_parallel():
         urls = "\n".join([url] * endpoints)
         subprocess.run(["xargs", "-P", "20", "-n", "1", *CURL], input=urls, text=True, check=True)
 
     def measure():
         assert _endpoint_info.measure(options)["totals"]["ok"] == endpoints
 
-    return {"curl, one by one": one_by_one, "curl, 20 at a time (xargs -P)": twenty_at_a_time, "measure": measure}
+    return {"curl, one by one": one_by_one, "curl, 20 in parallel (xargs -P)": twenty_in_parallel, "measure": measure}
 
 
 def main():
@@ -65,18 +65,18 @@ def main():
     port, stop = multiprocessing.Queue(), multiprocessing.Event()
     server = multiprocessing.Process(target=serve, args=(arguments.seconds, port, stop), daemon=True)
     server.start()
-    compared = ways("http://127.0.0.1:%d/" % port.get(), arguments.endpoints)
+    compared = variants("http://127.0.0.1:%d/" % port.get(), arguments.endpoints)
     took = {name: [] for name in compared}
     for _round in range(arguments.rounds):
-        for name, way in compared.items():
+        for name, variant in compared.items():
             began = time.perf_counter()
-            way()
+            variant()
             took[name].append(time.perf_counter() - began)
     stop.set()
     server.join()
     anchor = statistics.median(next(iter(took.values())))
     print(
-        "%d endpoints that take %g s each, median of %d (min to max)"
+        "%d endpoints of %g s each, median of %d (min to max)"
         % (arguments.endpoints, arguments.seconds, arguments.rounds)
     )
     for name, seconds in took.items():

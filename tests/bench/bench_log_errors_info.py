@@ -3,14 +3,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What it costs to look for errors in 1 GB of a container's log: this collection against the guide's grep.
+"""Compares the search for errors in 1 GB of a container's log with the guide's grep.
 
     python tests/bench/bench_log_errors_info.py [--megabytes 1000] [--rounds 3] [--suite bookworm]
 
 A container writes the log through the engine (json-file), one error in 200 lines, all of it within the window.
-"measure" reads the newest part within its budget and says what it left out; "whole" has a budget for all of it. The
-guide's `docker compose logs | grep -i error | tail -20` is what a person would type. The rounds are interleaved, so
-that a noisy minute meets all of them.
+"measure" reads the newest part within its budget and reports what it left out; "whole" has a budget for all of it. The
+command of the guide is `docker compose logs | grep -i error | tail -20`. The rounds are interleaved, so that load on
+the host affects all variants.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ while size < int(sys.argv[1]) * 1000000:
 
 
 def talk(suite, megabytes, every):
-    """A container that has written so many megabytes, as the engine keeps them; returns their true size."""
+    """Run a container that logs about this many megabytes, and return the size of its log file."""
     attempt("docker", "rm", "--force", "--volumes", NAME)
     began = time.monotonic()
     command = ["python3", "-c", TALK % every, str(megabytes)]
@@ -90,25 +90,25 @@ def main():
     parser.add_argument("--every", type=int, default=200)
     arguments = parser.parse_args()
     ensure()
-    ways = {
+    variants = {
         "guide: docker logs | grep -i error | tail -20": guide,
         "measure, the role's budget (32 MiB, 5 s)": measure,
         "the same through the engine's API": lambda: measure(docker_root="/nonexistent", timeout=60.0, deadline=60.0),
         "measure, whole": lambda: measure(max_bytes=1 << 40, max_total_bytes=1 << 40, timeout=600.0, deadline=600.0),
     }
-    took, told = {name: [] for name in ways}, {}
+    took, results = {name: [] for name in variants}, {}
     try:
         size = talk(arguments.suite, arguments.megabytes, arguments.every)
         for _round in range(arguments.rounds):
-            for name, way in ways.items():
+            for name, variant in variants.items():
                 began = time.perf_counter()
-                told[name] = way()
+                results[name] = variant()
                 took[name].append(time.perf_counter() - began)
     finally:
         attempt("docker", "rm", "--force", "--volumes", NAME)
     for name, seconds in took.items():
         median = statistics.median(seconds)
-        print("  %-46s %6.2f s (%.2f to %.2f): %s" % (name, median, min(seconds), max(seconds), told[name]))
+        print("  %-46s %6.2f s (%.2f to %.2f): %s" % (name, median, min(seconds), max(seconds), results[name]))
     print("  whole: %.0f MB/s" % (size / 1e6 / statistics.median(took["measure, whole"])))
 
 

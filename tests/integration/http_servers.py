@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers on loopback that misbehave in every way that HTTP servers do: in threads, on real sockets."""
+"""HTTP servers on loopback, in threads, that answer or fail in different ways."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 @dataclass
 class Served:
-    """A server of ``pages``: path -> ``page(query)``, which returns ``(status, headers, body)``."""
+    """A running server, and the requests that it received."""
 
     port: int
     requests: list = field(default_factory=list)
@@ -32,16 +32,17 @@ class Served:
 
 @contextlib.contextmanager
 def serving(pages, certificate=None, host="127.0.0.1", clients=None, newest=None):
-    """An HTTP server, over TLS where it has a certificate. What it was asked is in ``requests``.
+    """Run an HTTP server of ``pages``: path -> ``page(query)``, which returns ``(status, headers, body)``.
 
-    It takes only clients with a certificate of the authorities ``clients``, and speaks no TLS beyond ``newest``.
+    With a ``certificate`` it uses TLS; with ``clients``, a file of authorities, it requires a client certificate, and
+    ``newest`` is the highest version of TLS.
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             length = int(self.headers.get("Content-Length") or 0)
-            asked = {"method": self.command, "path": self.path, "headers": dict(self.headers)}
-            served.requests.append({**asked, "body": self.rfile.read(length).decode()})
+            received = {"method": self.command, "path": self.path, "headers": dict(self.headers)}
+            served.requests.append({**received, "body": self.rfile.read(length).decode()})
             parts = urlsplit(self.path)
             status, headers, body = pages[parts.path](dict(parse_qsl(parts.query)))
             self.send_response(status)
@@ -55,16 +56,16 @@ def serving(pages, certificate=None, host="127.0.0.1", clients=None, newest=None
         do_HEAD = do_POST = do_GET  # noqa: N815 (the library's names)
 
         def log_message(self, *arguments):
-            """Requests are not news."""
+            """Do not log requests."""
 
     class Server(http.server.ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
-        # The library's own 5 make the sixth of many clients wait a second for the kernel to try again.
+        # With the default of 5, the sixth parallel client waits a second until the kernel retries.
         request_queue_size = 64
 
         def handle_error(self, request, client_address):
-            """A client that leaves is not news either."""
+            """Do not log clients that disconnect."""
 
     server = Server((host, 0), Handler)
     served = Served(server.server_address[1])
@@ -87,7 +88,7 @@ def serving(pages, certificate=None, host="127.0.0.1", clients=None, newest=None
 
 
 def page(status=200, body='{"status": "healthy"}', seconds=0.0, **headers):
-    """A page that is always the same, and takes its time."""
+    """Return a page with a fixed answer after some seconds."""
 
     def answer(_query):
         time.sleep(seconds)
@@ -97,7 +98,7 @@ def page(status=200, body='{"status": "healthy"}', seconds=0.0, **headers):
 
 
 def sometimes(*statuses):
-    """A page that answers with each of these statuses in turn."""
+    """Return a page that answers with these statuses in turn."""
     number = iter(range(1 << 30))
     return lambda _query: (statuses[next(number) % len(statuses)], {}, "")
 
@@ -107,14 +108,14 @@ def redirect(to, status=302):
 
 
 def echo(_query):
-    """An error that repeats what only the two should know."""
+    """Answer with an error that holds secrets."""
     secrets = {"password": "hunter2", "dsn": "postgres://app:hunter2@db/x", "note": "correct-horse"}
     return 500, {}, json.dumps(secrets)
 
 
 @contextlib.contextmanager
 def behaving(behave):
-    """A raw server: ``behave(connection, stop)`` in a thread for each connection."""
+    """Run a raw server: ``behave(connection, stop)`` in a thread for each connection."""
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.05)
@@ -144,7 +145,7 @@ def never_answer(_connection, stop):
 
 
 def stream_for_ever(connection, stop):
-    """As fast as it goes."""
+    """Send a body without an end, as fast as possible."""
     connection.recv(65536)
     connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     while not stop.is_set():
@@ -152,7 +153,7 @@ def stream_for_ever(connection, stop):
 
 
 def drip_for_ever(connection, stop):
-    """The body, a byte at a time."""
+    """Send a body one byte at a time."""
     connection.recv(65536)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while not stop.wait(0.05):
@@ -187,7 +188,7 @@ def greet_as_ssh(connection, stop):
 
 @contextlib.contextmanager
 def full_backlog():
-    """A listener that takes no connection, and whose queue is full: the kernel lets the next ones wait."""
+    """Run a listener with a full accept queue: the kernel lets further connections wait."""
     with socket.socket() as listener, contextlib.ExitStack() as waiting:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -199,6 +200,6 @@ def full_backlog():
 
 
 def free_port():
-    """A port on which nobody listens."""
+    """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""log_errors_info against real containers, files, a real journal, and on its bad days."""
+"""log_errors_info against real containers, files and a real journal, and with failures of each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.lab.images import ensure_image
 from tests.lab.servers import LABEL
 from tests.lab.shell import attempt, run, wait_until
 
-# What a journal is told: a message and its priority each.
+# Writes messages with a priority to a journal of its own.
 JOURNAL = """
 mount -t tmpfs none /run
 mkdir -p /run/systemd/journal /run/log/journal
@@ -68,7 +68,7 @@ def image():
 
 @pytest.fixture
 def container(image):
-    """A function that runs a script in a container until it ends, and gives the container's name."""
+    """Return a function that runs a script in a container until it ends, and returns the container's name."""
     names = []
 
     def start(script, *options):
@@ -88,8 +88,8 @@ def of_container(name, **options):
     return entry
 
 
-def said(name):
-    """What the engine says that a container has said."""
+def output(name):
+    """Return the output of a container, by the engine."""
     outcome = attempt("docker", "logs", name)
     return outcome.stdout + outcome.stderr
 
@@ -98,13 +98,13 @@ TALK = """
 import sys
 for number in range(3000):
     print("request", number, "took 7 ms", "x" * 60, flush=True)
-    # The engine copies the two streams side by side, so that only within one of them the order is kept.
+    # The engine keeps the order only within one stream.
     if number % 10 == 0:
         print("ERROR request", number, "failed", file=sys.stderr if number % 20 else sys.stdout, flush=True)
 """
 
 
-def test_rotated_logs_of_a_container_are_counted_to_the_line(container):
+def test_rotated_logs_of_a_container_are_counted_exactly(container):
     name = container(TALK, "--log-opt", "max-size=100k", "--log-opt", "max-file=20")
     entry = of_container(name, progress={name: "took 7 ms"})
     assert (entry["lines"], entry["errors"], entry["progress"]["count"]) == (3300, 300, 3000)
@@ -112,23 +112,23 @@ def test_rotated_logs_of_a_container_are_counted_to_the_line(container):
     assert entry["state"] == "exited"
 
 
-def test_what_was_rotated_away_is_said(container):
+def test_deleted_rotated_logs_are_incomplete(container):
     """The engine keeps two files of 100 kB."""
     name = container(TALK, "--log-opt", "max-size=100k", "--log-opt", "max-file=2")
     entry = of_container(name)
-    assert entry["lines"] == said(name).count("\n")
+    assert entry["lines"] == output(name).count("\n")
     assert entry["lines"] < 3300
     assert not entry["complete"]
 
 
 @pytest.mark.parametrize("driver", ["json-file", "local"])
-def test_the_engine_is_asked_where_its_files_are_none_of_ours(container, tmp_path, driver):
+def test_api_is_used_without_files(container, tmp_path, driver):
     name = container(TALK, "--log-driver", driver)
-    asked = {"docker_root": str(tmp_path)} if driver == "json-file" else {}
-    entry = of_container(name, **asked)
+    root = {"docker_root": str(tmp_path)} if driver == "json-file" else {}
+    entry = of_container(name, **root)
     assert (entry["error"], entry["driver"]) == (None, driver)
     assert (entry["lines"], entry["errors"], entry["complete"]) == (3300, 300, True)
-    little = of_container(name, max_bytes=100000, **asked)
+    little = of_container(name, max_bytes=100000, **root)
     assert not little["complete"]
     assert little["left_out"]
     assert 500 < little["lines"] < 1500
@@ -136,8 +136,8 @@ def test_the_engine_is_asked_where_its_files_are_none_of_ours(container, tmp_pat
 
 
 @pytest.mark.parametrize("driver", ["none", "syslog"])
-def test_a_driver_that_keeps_nothing_is_named(container, driver):
-    """syslog to where nobody listens; the engine keeps a copy of its own of that one, so that it can be read."""
+def test_driver_without_local_log(container, driver):
+    """The engine keeps a copy of logs that it sends to syslog; nothing listens at the address here."""
     options = ["--log-opt", "syslog-address=udp://127.0.0.1:9"] if driver == "syslog" else []
     name = container(TALK, "--log-driver", driver, *options)
     entry = of_container(name)
@@ -147,11 +147,11 @@ def test_a_driver_that_keeps_nothing_is_named(container, driver):
         assert "log driver none" in entry["error"]
     else:
         assert entry["error"] is None
-        # The engine takes a moment to have its copy of all that an ended container has said.
-        wait_until(lambda: of_container(name)["errors"] == said(name).count("ERROR") > 250, "the engine's copy", 10)
+        # The engine's copy of an ended container is complete after a moment.
+        wait_until(lambda: of_container(name)["errors"] == output(name).count("ERROR") > 250, "the engine's copy", 10)
 
 
-def test_a_container_that_is_removed_between_two_looks(container):
+def test_container_removed_meanwhile(container):
     name = container("print('ERROR')")
     options = {"project": "", "services": [name], "exclude": [], "docker_host": DEFAULT_HOST, "docker_root": None}
     (log,) = _log_sources.containers(Engine(), options)
@@ -160,17 +160,17 @@ def test_a_container_that_is_removed_between_two_looks(container):
         log.open(0, 1000, 1)
 
 
-def test_what_is_asked_for_by_name_and_is_not_there_is_said(container):
+def test_missing_services_and_projects_are_named(container):
     name = container("print('ERROR')")
-    services = by_name(measure(containers=True, services=[name, "nobody"]))
-    assert (services[name]["errors"], services["nobody"]["error"]) == (1, "no such container")
+    services = by_name(measure(containers=True, services=[name, "missing"]))
+    assert (services[name]["errors"], services["missing"]["error"]) == (1, "no such container")
     services = by_name(measure(containers=True, project="no-such-project"))
     assert {key: entry["error"] for key, entry in services.items()} == {
         "no-such-project": "no container of this compose project"
     }
 
 
-def test_a_container_that_was_never_started_has_said_nothing(image):
+def test_container_that_was_never_started(image):
     name = "tracktion-lab-test-" + secrets.token_hex(4)
     docker("create", "--name", name, "--label", LABEL + "=server", image, "true")
     try:
@@ -180,7 +180,7 @@ def test_a_container_that_was_never_started_has_said_nothing(image):
     assert (entry["error"], entry["lines"], entry["complete"]) == (None, 0, True)
 
 
-def test_an_engine_that_hangs_costs_its_timeout_and_is_named(tmp_path):
+def test_hanging_engine(tmp_path):
     path = str(tmp_path / "docker.sock")
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
         server.bind(path)
@@ -199,13 +199,13 @@ def test_an_engine_that_hangs_costs_its_timeout_and_is_named(tmp_path):
     assert services[str(tmp_path / "app.log")]["errors"] == 1
     assert services["containers"]["errors"] is None
     assert result["unknown"][0]["part"] == "services.containers"
-    # Nobody listens any more.
+    # The socket exists and nothing listens.
     result = measure(containers=True, docker_root=str(tmp_path), docker_host="unix://" + path)
     assert "no Docker engine answers" in by_name(result)["containers"]["error"]
 
 
-def test_an_engine_that_was_named_is_asked_and_no_other(container, tmp_path):
-    """As one without root, or Podman: its files are not where those of the usual engine are."""
+def test_named_engine_is_used(container, tmp_path):
+    """Such as a rootless engine or Podman, whose files are not those of the default engine."""
     name = container("print('ERROR')")
     path = tmp_path / "docker.sock"
     path.symlink_to("/var/run/docker.sock")
@@ -215,13 +215,13 @@ def test_an_engine_that_was_named_is_asked_and_no_other(container, tmp_path):
     assert (entry["name"], entry["error"]) == ("containers", "there is no Docker engine at %s/none.sock" % tmp_path)
 
 
-def test_without_privilege_containers_are_unknown():
+def test_containers_are_unknown_without_privilege():
     result = measure(before=partial(inotify_faults.become, inotify_faults.SOMEBODY), containers=True)
     (entry,) = result["services"]
     assert "--become" in entry["hint"]
 
 
-def test_a_dead_mount_costs_only_itself(tmp_path):
+def test_dead_mount_does_not_delay_others(tmp_path):
     alive, dead = tmp_path / "alive.log", tmp_path / "dead"
     dead.mkdir()
     alive.write_text("%.3f ERROR x\n" % time.time())
@@ -244,7 +244,7 @@ def test_a_dead_mount_costs_only_itself(tmp_path):
 
 @pytest.fixture
 def log(tmp_path):
-    """A function that measures a file of these lines."""
+    """Return a function that measures a file with this content."""
 
     def look(data, **options):
         path = tmp_path / "app.log"
@@ -255,7 +255,7 @@ def log(tmp_path):
     return look
 
 
-def test_the_newest_part_is_read_within_the_budget(log):
+def test_budget_reads_the_newest_part(log):
     now = time.time()
     count = 200000
     data = b"".join(
@@ -267,7 +267,7 @@ def test_the_newest_part_is_read_within_the_budget(log):
     assert entry.bytes_read <= (1 << 20) * 1.5
     assert entry.bytes_read + entry.bytes_skipped >= len(data)
     assert not entry.complete
-    assert entry.left_out == "the bytes for it were used up"
+    assert entry.left_out == "its budget of bytes was used up"
     assert entry.errors == 1
     # The rate is that of the part that was read.
     assert entry.lines_per_minute == pytest.approx(count / 799 * 60, rel=0.05)
@@ -276,7 +276,7 @@ def test_the_newest_part_is_read_within_the_budget(log):
     assert (whole.lines, whole.errors, whole.complete, whole.bytes_skipped) == (count, 2, True, 0)
 
 
-def test_a_deadline_is_kept_and_the_newest_is_there(log):
+def test_timeout_reads_the_newest_part(log):
     now = time.time()
     letters = "abcdefghij"
     data = b"".join(
@@ -287,12 +287,12 @@ def test_a_deadline_is_kept_and_the_newest_is_there(log):
     began = time.monotonic()
     entry = log(data, timeout=0.6, deadline=2)
     assert time.monotonic() - began < 4
-    assert (entry.complete, entry.left_out) == (False, "the time for it was used up")
+    assert (entry.complete, entry.left_out) == (False, "its time was used up")
     assert 0 < entry.errors < 79000
     assert entry.newest == pytest.approx(now - 800 + 789.99, abs=0.01)
 
 
-def test_two_windows_and_a_signature_in_both(log):
+def test_signature_in_two_windows(log):
     now = time.time()
     lines = [b"%.3f ERROR lost 7\n" % (now - age) for age in (170, 160, 100, 50, 40, 30, 20)]
     entry = log(b"".join(lines), minutes=1)
@@ -305,7 +305,7 @@ def test_two_windows_and_a_signature_in_both(log):
     assert (only.errors, only.previous["errors"]) == (2, 0)
 
 
-def test_what_was_not_read_is_not_said_to_be_new(log):
+def test_signature_is_not_new_if_not_all_was_read(log):
     now = time.time()
     before = b"".join(b"%.3f ERROR lost %d\n" % (now - 110 + number / 1000, number) for number in range(40000))
     entry = log(before + b"%.3f ERROR odd\n%.3f ERROR lost 1\n" % (now - 9, now - 8), minutes=1, max_bytes=200000)
@@ -315,12 +315,12 @@ def test_what_was_not_read_is_not_said_to_be_new(log):
     assert (entry.complete, entry.previous["complete"]) == (True, False)
 
 
-def test_lines_without_a_time_are_unknown_and_not_healthy(log):
+def test_lines_without_a_time(log):
     entry = log(b"ERROR when?\n")
-    assert (entry.errors, entry.error) == (None, "its lines say no time that is understood")
+    assert (entry.errors, entry.error) == (None, "its lines have no time in a known format")
 
 
-def test_odd_endings_and_a_wrong_clock(log):
+def test_unusual_endings_and_wrong_clock(log):
     now = time.time()
     assert log(b"").error is None
     assert log(b"%.3f ERROR without an end" % now).errors == 1
@@ -333,23 +333,23 @@ def test_odd_endings_and_a_wrong_clock(log):
     assert max(len(event["sample"]) for event in long.result["signatures"]) <= 300
 
 
-def test_a_program_that_writes_in_another_zone(log, tmp_path):
+def test_times_in_another_zone(log, tmp_path):
     written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - 7200)).encode()
     assert log(written + b" ERROR x\n").errors == 1
 
 
-def test_a_compressed_part_is_left_out_and_said(log, tmp_path):
+def test_compressed_file_is_left_out(log, tmp_path):
     (tmp_path / "app.log.1.gz").write_bytes(b"x" * 100)
     entry = log(b"%.3f ERROR x\n" % time.time())
     assert (entry.complete, entry.left_out) == (False, "app.log.1.gz is compressed")
 
 
-def test_a_file_that_is_not_there():
+def test_missing_file():
     (entry,) = measure(files=["/nonexistent/*.log"])["services"]
     assert (entry["name"], entry["error"]) == ("/nonexistent/*.log", "no such file")
 
 
-def test_what_is_no_log_is_said_and_not_waited_for(tmp_path):
+def test_paths_that_are_not_logs(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "app.log.gz").write_bytes(b"x")
@@ -357,17 +357,17 @@ def test_what_is_no_log_is_said_and_not_waited_for(tmp_path):
     names = ("folder", "pipe", "app.log.gz", "gone.log")
     services = by_name(measure(files=[str(tmp_path / name) for name in names]))
     assert {os.path.basename(name): entry["error"] for name, entry in services.items()} == {
-        "folder": "it is a directory: name its files, as in %s/folder/*.log" % tmp_path,
-        "pipe": "it is no regular file",
+        "folder": "it is a directory: name its files, such as %s/folder/*.log" % tmp_path,
+        "pipe": "it is not a regular file",
         "app.log.gz": "it is compressed",
-        "gone.log": "it is no regular file",
+        "gone.log": "it is not a regular file",
     }
-    # Beside a log of the same pattern they are nothing.
+    # Not reported if the pattern also matches a log.
     (tmp_path / "app.log").write_text("%.3f ERROR x\n" % time.time())
     assert list(by_name(measure(files=[str(tmp_path / "*")]))) == [str(tmp_path / "app.log")]
 
 
-def test_files_that_may_not_be_read_are_unknown():
+def test_files_without_permission():
     with tempfile.TemporaryDirectory() as folder:
         closed, mine = os.path.join(folder, "closed"), os.path.join(folder, "app.log")
         os.mkdir(closed)
@@ -376,19 +376,21 @@ def test_files_that_may_not_be_read_are_unknown():
         os.chmod(folder, 0o755)
         os.chmod(mine, 0o600)
         os.chmod(closed, 0o700)
-        somebody = partial(inotify_faults.become, inotify_faults.SOMEBODY)
-        result = measure(before=somebody, files=[mine, closed + "/*.log", closed + "/in/x.log", folder + "/none.log"])
-    refused = "the directory %s may not be read" % closed
+        unprivileged = partial(inotify_faults.become, inotify_faults.SOMEBODY)
+        result = measure(
+            before=unprivileged, files=[mine, closed + "/*.log", closed + "/in/x.log", folder + "/none.log"]
+        )
+    reason = "the directory %s cannot be read" % closed
     assert {entry["name"]: entry["error"] for entry in result["services"]} == {
         mine: "Permission denied",
-        closed + "/*.log": refused,
-        closed + "/in/x.log": refused,
+        closed + "/*.log": reason,
+        closed + "/in/x.log": reason,
         folder + "/none.log": "no such file",
     }
 
 
-def test_a_log_that_was_truncated_while_its_program_went_on(tmp_path):
-    """It begins with a hole as large as it was before (logrotate's copytruncate)."""
+def test_truncated_file_with_a_hole(tmp_path):
+    """With logrotate's copytruncate, the file begins with a hole of its former size."""
     path = tmp_path / "app.log"
     with open(path, "wb") as stream:
         stream.truncate(50 << 20)
@@ -399,7 +401,7 @@ def test_a_log_that_was_truncated_while_its_program_went_on(tmp_path):
     assert entry["bytes_read"] < 10000
 
 
-def test_a_file_of_the_engine_that_is_named_is_read_as_one(tmp_path):
+def test_named_file_of_the_engine(tmp_path):
     path = tmp_path / "abc-json.log"
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     entry = '{"log":"%s\\n","stream":"stderr","time":"' + moment + '.5Z"}\n'
@@ -410,7 +412,7 @@ def test_a_file_of_the_engine_that_is_named_is_read_as_one(tmp_path):
     assert by_name(result)[str(path)]["lines"] == 4
 
 
-def test_a_file_that_grows_and_rotates_while_it_is_read(tmp_path):
+def test_file_that_grows_and_rotates_meanwhile(tmp_path):
     path = tmp_path / "app.log"
     stop = threading.Event()
 
@@ -431,7 +433,7 @@ def test_a_file_that_grows_and_rotates_while_it_is_read(tmp_path):
     try:
         for _look in range(5):
             for entry in measure(files=[str(path)])["services"]:
-                # Between two files there may be none for a moment; never a crash, never a number from nowhere.
+                # Between two files there may be none for a moment.
                 assert entry["error"] in (None, "no such file", "No such file or directory")
                 assert entry["errors"] is None or entry["errors"] <= 1500
     finally:
@@ -442,7 +444,7 @@ def test_a_file_that_grows_and_rotates_while_it_is_read(tmp_path):
 # The journal
 
 
-def test_a_journal(tmp_path):
+def test_journal(tmp_path):
     run("unshare", "--mount", "sh", "-c", JOURNAL, "sh", tmp_path / "journal", timeout=60)
     options = {"journal_units": ["*"], "journal_directory": str(tmp_path / "journal")}
     services = by_name(measure(**options))
@@ -451,7 +453,7 @@ def test_a_journal(tmp_path):
     assert (quiet["lines"], quiet["errors"]) == (1, 0)
     little = by_name(measure(max_bytes=9000, **options))["worker"]
     assert 0 < little["errors"] < 40
-    assert (little["complete"], little["left_out"]) == (False, "there is more than 9000 bytes")
+    assert (little["complete"], little["left_out"]) == (False, "it is larger than the budget of 9000 bytes")
     assert "journal" not in by_name(measure(since=time.time() + 60, **options))
 
 
@@ -465,38 +467,37 @@ def test_a_journal(tmp_path):
         ({"top": -1}, "top: must be 1 or more"),
         ({"max_bytes": 0}, "max_bytes: must be 1 or more"),
         ({"sample_length": -5}, "sample_length: must be 1 or more"),
-        ({"files": [""]}, "files: one of them is empty"),
+        ({"files": [""]}, "files: an entry is empty"),
         ({"progress": {"a": "("}}, "progress: a"),
         ({"known": [{"id": "x", "pattern": "("}]}, "known: x"),
         ({"own": [{"pattern": "x"}]}, "known: each entry needs id and pattern"),
         ({"docker_host": "tcp://10.0.0.1:2376"}, "docker_host: tcp://10.0.0.1:2376 is not a socket of this machine"),
     ],
 )
-def test_a_bad_option_is_named(options, named):
+def test_invalid_option_is_named(options, named):
     result = run_module("log_errors_info", options)
     assert result["failed"]
     assert named in result["msg"]
 
 
-def test_the_kernels_own_log_is_read_without_waiting():
+def test_kernel_log_is_read_without_blocking():
     began = time.monotonic()
     result = measure(kernel_log="/dev/kmsg", minutes=1)
     assert time.monotonic() - began < 3
     assert result["kernel"]["oldest"] < time.time()
-    said = subprocess.run(["dmesg"], capture_output=True, check=True).stdout
-    assert said
+    assert subprocess.run(["dmesg"], capture_output=True, check=True).stdout
     assert measure(kernel_log="/nonexistent")["kernel"] is None
 
 
-def test_one_thread_that_hangs_keeps_nobody_waiting():
-    """A log whose opening never comes back."""
+def test_hanging_thread_does_not_delay_others():
+    """The first function never returns."""
     deadline = _log_errors_info.Deadline(1)
     done, never = [], threading.Event()
     began = time.monotonic()
-    _log_errors_info.side_by_side(
+    _log_errors_info.run_in_threads(
         [lambda limit: never.wait(), *[done.append] * 50], _log_errors_info.Deadline(0.5), deadline
     )
     assert time.monotonic() - began < 2
     assert len(done) == 50
     never.set()
-    wait_until(lambda: len(done) == 50, "the end", 1)
+    wait_until(lambda: len(done) == 50, "the last function", 1)

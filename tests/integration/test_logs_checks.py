@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every check of the logs fires on its fault, and stays quiet without it."""
+"""Every check of logs fires on its fault, and is quiet without it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def settings(lab):
 
 
 def fired(findings, name, **fields):
-    """The findings of a check of ours that have these ``fields``."""
+    """Return the findings of a check that fired and have these ``fields``."""
     found = areas.fired(findings, "logs." + name)
     return [finding for finding in found if all(finding[field] == value for field, value in fields.items())]
 
@@ -40,8 +40,8 @@ def unknown(findings, name):
     return [finding for finding in findings.get("logs." + name, ()) if finding["status"] == "unknown"]
 
 
-def test_a_healthy_stack_is_quiet(lab, settings):
-    # What tests before this one have broken is in the logs of the same services.
+def test_healthy_stack_has_no_finding(lab, settings):
+    # Earlier tests have left errors in the logs of the same services.
     began = time.time()
     lab.docker("restart", "--time", "5", lab.container("redis"))
     lab.docker("restart", "--time", "5", lab.container("tracklist_service"))
@@ -56,7 +56,7 @@ def test_a_healthy_stack_is_quiet(lab, settings):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
+def test_fault_fires_its_checks(lab, settings, name):
     fires = [check.partition(".")[2] for check in FAULTS[name].fires]
     before = diagnose("logs", settings)
     with lab.fault(name):
@@ -69,7 +69,7 @@ def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
     assert "s3cr3t" not in json.dumps(during)
 
 
-def test_a_log_that_cannot_be_read_is_no_healthy_log(lab, settings):
+def test_unreadable_log_is_not_healthy(lab, settings):
     with talker(lab, "silent_service", "print('ERROR')", "--log-driver", "none"):
         findings = diagnose("logs", settings)
     (finding,) = fired(findings, "unreadable", object="silent_service")
@@ -77,12 +77,12 @@ def test_a_log_that_cannot_be_read_is_no_healthy_log(lab, settings):
     assert [entry["object"] for entry in unknown(findings, "errors")] == ["silent_service"]
 
 
-def test_not_all_of_a_log_was_read(lab, settings):
+def test_incomplete_log(lab, settings):
     with lab.fault("errors-burst"):
         assert not fired(diagnose("logs", settings), "logs_incomplete")
         findings = diagnose("logs", {**settings, "logs_max_bytes": 20000})
     (finding,) = fired(findings, "logs_incomplete", object="bursting_service", status="info")
-    assert "the bytes for it were used up" in finding["summary"]
+    assert "its budget of bytes was used up" in finding["summary"]
     assert not unknown(findings, "error_burst")
 
 
@@ -92,14 +92,14 @@ def test_not_all_of_a_log_was_read(lab, settings):
         (1, 300, {"error_burst": "critical"}),
         (1, 30, {"error_burst": "warning"}),
         (0, 30, {"error_burst": "warning"}),
-        # As it was before.
+        # The same rate as before.
         (29, 30, {"errors": "warning"}),
         (290, 300, {"errors": "warning"}),
         (1, 5, {}),
     ],
 )
-def test_many_errors_are_a_burst_or_as_ever_and_never_both(tmp_path, before, after, found):
-    """Lines of a file, with the times that the test gives them."""
+def test_many_errors_are_a_burst_or_constant_and_never_both(tmp_path, before, after, found):
+    """In a file with the given times."""
     now = time.time()
     times = [now - 230 + 100 * number / max(1, before) for number in range(before)]
     times += [now - 110 + 109 * number / after for number in range(after)]
@@ -110,8 +110,8 @@ def test_many_errors_are_a_burst_or_as_ever_and_never_both(tmp_path, before, aft
     assert {check: finding["status"] for check in checks for finding in fired(findings, check)} == found
 
 
-def test_an_error_that_was_not_there_before(tmp_path):
-    """Among others that were; where all are new, the burst says so."""
+def test_new_signature(tmp_path):
+    """Beside known ones. If all are new, error_burst reports them."""
     now = time.time()
     mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_minutes": 1, "logs_kernel_log": ""}
 
@@ -129,19 +129,19 @@ def test_an_error_that_was_not_there_before(tmp_path):
     all_new = findings(*after, *new)
     assert not fired(all_new, "new_error_signature")
     (burst,) = fired(all_new, "error_burst")
-    assert "Most often (15 times): lost the broker" in burst["summary"]
+    assert "Most frequent (15 times): lost the broker" in burst["summary"]
     assert "6 times: no space left." in burst["hint"]
 
 
-def test_an_error_a_moment_after_a_repair_is_no_burst(tmp_path):
-    """Two errors in ten seconds are twelve a minute."""
+def test_two_errors_after_a_repair_are_no_burst(tmp_path):
+    """Two errors in ten seconds are twelve per minute."""
     now = time.time()
     (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % (now - age) for age in (20, 9, 2)))
     mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_kernel_log": ""}
     assert diagnose("logs", {**mine, "logs_since": now - 10}) == {}
 
 
-def test_a_service_that_stops_completing(lab, settings):
+def test_service_without_progress(lab, settings):
     mine = {
         **settings,
         "logs_services": ["working_service"],
@@ -150,12 +150,12 @@ def test_a_service_that_stops_completing(lab, settings):
     }
     with talker(lab, "working_service", "for number in range(20): print('INFO completed', number, flush=True)"):
         assert not fired(diagnose("logs", mine), "no_progress")
-        finding = wait_until(lambda: fired(diagnose("logs", mine), "no_progress"), "the standstill", 15)[0]
+        finding = wait_until(lambda: fired(diagnose("logs", mine), "no_progress"), "logs.no_progress", 15)[0]
     assert (finding["object"], finding["status"]) == ("working_service", "warning")
-    assert "and 20 in the" in finding["summary"]
+    assert ", 20 in the" in finding["summary"]
 
 
-def test_a_signature_of_ones_own(lab, settings):
+def test_own_signature(lab, settings):
     own = [
         {"id": "broken_frame", "pattern": "invalid frame", "meaning": "the file is damaged", "hint": "Rip it again."}
     ]
@@ -173,7 +173,7 @@ def kernel(since, **settings):
     return diagnose("logs", {"logs_containers": False, "logs_since": since, **settings})
 
 
-def test_a_process_killed_for_want_of_memory(lab):
+def test_process_killed_by_the_oom_killer(lab):
     began = time.time()
     with killed_for_memory(lab) as name:
         (finding,) = fired(kernel(began), "oom_killed", object="%s: python3" % name)
@@ -181,7 +181,7 @@ def test_a_process_killed_for_want_of_memory(lab):
     assert not fired(kernel(time.time()), "oom_killed", object="%s: python3" % name)
 
 
-def test_a_process_that_crashes(tmp_path):
+def test_crashed_process(tmp_path):
     began = time.time()
     program = tmp_path / ("crash%d" % (began % 100000))
     program.symlink_to(sys.executable)
@@ -192,7 +192,7 @@ def test_a_process_that_crashes(tmp_path):
     assert not fired(kernel(time.time()), "segfaults", object=program.name)
 
 
-def test_a_disk_that_fails_and_a_file_system_that_becomes_read_only(tmp_path):
+def test_failing_disk_and_read_only_file_system(tmp_path):
     began = time.time()
     disk = broken_disk(tmp_path)
     findings = kernel(began)
@@ -204,25 +204,25 @@ def test_a_disk_that_fails_and_a_file_system_that_becomes_read_only(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("check", "status", "text", "named"),
+    ("check", "status", "text", "name"),
     [
         ("hung_tasks", "warning", "INFO: task kworker/u4:2:123 blocked for more than 120 seconds.", "kworker/u4:2"),
         ("conntrack_full", "critical", "nf_conntrack: nf_conntrack: table full, dropping packet", "nf_conntrack"),
     ],
 )
-def test_what_a_test_cannot_make_a_shared_kernel_say(tmp_path, check, status, text, named):
-    """Records as the kernel writes them, in a file of the format of its device."""
+def test_records_that_a_test_cannot_provoke(tmp_path, check, status, text, name):
+    """Records in the format of the kernel, in a file."""
     log = tmp_path / "kmsg"
     log.write_bytes(kernel_says(3, text, 30) + kernel_says(11, text, 20))
     mine = {"logs_kernel_log": str(log), "logs_minutes": 1}
     (finding,) = fired(kernel(0, **mine), check)
-    # What a program has written there does not count.
-    assert (finding["object"], finding["status"], finding["observed"].get("count", 1)) == (named, status, 1)
+    # The record of a program does not count.
+    assert (finding["object"], finding["status"], finding["observed"].get("count", 1)) == (name, status, 1)
     log.write_bytes(kernel_says(3, text, 600))
     assert not fired(kernel(0, **mine), check)
 
 
-def test_a_kernel_log_that_was_overwritten(tmp_path):
+def test_overwritten_kernel_log(tmp_path):
     log = tmp_path / "kmsg"
     mine = {"logs_kernel_log": str(log), "logs_minutes": 1}
     log.write_bytes(kernel_says(6, "eth0: link up", 30, number=77))
@@ -231,14 +231,14 @@ def test_a_kernel_log_that_was_overwritten(tmp_path):
     assert kernel(0, **mine) == {}
 
 
-def test_a_kernel_log_that_may_not_be_read_is_unknown():
+def test_unreadable_kernel_log_is_unknown():
     findings = kernel(0, logs_kernel_log="/nonexistent")
     for check in KERNEL_CHECKS:
         (finding,) = unknown(findings, check)
         assert "/nonexistent" in finding["summary"]
 
 
-def test_a_playbook_run_shows_no_secret(lab, tmp_path):
+def test_playbook_shows_no_secret(lab, tmp_path):
     from tests.integration.playbooks import run_playbook
 
     with lab.fault("secrets-in-log"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every check of service health fires on its fault, and stays quiet without it."""
+"""Every check of service_health fires on its fault, and is quiet without it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.lab.inventory import variables
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "service_health"}
 
 TRACKLIST = {"tracklist_service", "track matching"}
-# The endpoints that each fault is told of, and what is said of each: in the summary, and in the hint.
-TOLD = {
+# The endpoints with a finding for each fault, and parts of its summary and of its hint.
+FINDINGS = {
     "api-paused": (TRACKLIST, "its container {container} is paused", "docker unpause {container}"),
     "api-slow": (TRACKLIST, "first byte 1.", "docker compose logs --since 10m tracklist_service"),
     "api-stopped": (TRACKLIST, "its container {container} is exited (exit code", "docker start {container}"),
@@ -41,13 +41,13 @@ TOLD = {
 @pytest.fixture
 def settings(lab):
     known = variables(lab)
-    # A frozen service is given up after a moment, and a slow one asked once.
+    # A short timeout for the frozen service, and one request to the slow one.
     endpoints = [{**endpoint, "requests": 1} for endpoint in known["service_health_endpoints"]]
     return {**known, "service_health_timeout": 2, "service_health_endpoints": endpoints}
 
 
 def look(url, timeout=0.5, settings=None, **endpoint):
-    """The findings about one endpoint."""
+    """Return the findings about one endpoint."""
     endpoints = [{"name": "it", "url": url, **endpoint}]
     return diagnose(
         "service_health",
@@ -56,23 +56,23 @@ def look(url, timeout=0.5, settings=None, **endpoint):
 
 
 def only(findings, check_id, status):
-    """The one finding there is."""
+    """Return the only finding."""
     assert set(findings) == {"service_health." + check_id}, findings
     (finding,) = findings["service_health." + check_id]
     assert (finding["status"], finding["object"]) == (status, "it"), finding
     return finding
 
 
-def test_a_healthy_stack_gives_no_finding(settings):
+def test_healthy_stack_has_no_finding(settings):
     assert diagnose("service_health", settings) == {}
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
-    endpoints, summary, hint = TOLD[name]
+def test_fault_fires_its_checks(lab, settings, name):
+    endpoints, summary, hint = FINDINGS[name]
     with lab.fault(name):
         findings = diagnose("service_health", settings)
-    # Every failing endpoint is told of once, by the row that it belongs to.
+    # Each failing endpoint has one finding, of the row for its failure.
     assert set(findings) == set(FAULTS[name].fires)
     found = [finding for same in findings.values() for finding in same]
     assert {finding["object"] for finding in found} == endpoints
@@ -83,10 +83,10 @@ def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
     assert diagnose("service_health", settings) == {}
 
 
-# Servers of our own
+# Servers of the test
 
 
-def test_a_right_answer_gives_no_finding():
+def test_right_answer_has_no_finding():
     with serving({"/": page()}) as served:
         assert look(served.url(), requests=3) == {}
 
@@ -102,13 +102,13 @@ def test_a_right_answer_gives_no_finding():
         (servers.greet_as_ssh, "wrong_protocol", "critical"),
     ],
 )
-def test_a_server_that_misbehaves_fires_its_check(behave, check_id, status):
+def test_misbehaving_server_fires_its_check(behave, check_id, status):
     with behaving(behave) as served:
         finding = only(look(served.url()), check_id, status)
     assert served.url() in finding["summary"]
 
 
-def test_a_port_without_a_server():
+def test_port_without_server():
     finding = only(look("http://localhost:%d/" % servers.free_port()), "unreachable", "critical")
     assert "nothing listens" in finding["summary"]
     assert "curl -v --max-time 5" in finding["hint"]
@@ -116,7 +116,7 @@ def test_a_port_without_a_server():
     assert "getent hosts nosuchhost.invalid" in finding["hint"]
 
 
-def test_redirects_that_lead_nowhere():
+def test_redirects_without_an_answer():
     with serving({"/": redirect("/a"), "/a": redirect("/")}) as served:
         finding = only(look(served.url()), "redirects", "critical")
     assert "%s, then %s" % (served.url("/a"), served.url("/")) in finding["summary"]
@@ -127,13 +127,13 @@ def test_redirects_that_lead_nowhere():
     [
         (500, "critical", "docker compose logs --since 10m api"),
         (503, "critical", "docker compose logs --since 10m api"),
-        (404, "warning", "does not know this page"),
-        (401, "warning", "lets us not in"),
-        (429, "warning", "asked too often"),
+        (404, "warning", "does not have this page"),
+        (401, "warning", "rejects them"),
+        (429, "warning", "limits the rate"),
         (418, "warning", "Check the url"),
     ],
 )
-def test_a_wrong_status_is_as_bad_as_it_is(status, severity, hint, tmp_path):
+def test_severity_and_hint_of_a_wrong_status(status, severity, hint, tmp_path):
     with serving({"/": page(status, "because")}) as served:
         nowhere = {"service_health_docker_root": str(tmp_path)}
         finding = only(look(served.url(), service="api", settings=nowhere), "wrong_status", severity)
@@ -141,24 +141,24 @@ def test_a_wrong_status_is_as_bad_as_it_is(status, severity, hint, tmp_path):
     assert hint in finding["hint"]
 
 
-def test_a_wrong_body_says_what_is_wrong():
+def test_summary_of_a_wrong_body():
     with serving({"/": page(body='{"status": "starting", "n": 1}'), "/html": page(body="<html>")}) as served:
         wanted = {"status": "healthy", "version": 2}
         finding = only(look(served.url(), body_json=wanted, body_contains="all is well"), "wrong_body", "critical")
         assert 'status is "starting" instead of "healthy", version is' in finding["summary"]
-        assert ", and the expected text is not in it" in finding["summary"]
+        assert ", and the expected text is missing" in finding["summary"]
         finding = only(look(served.url("/html"), body_json=wanted), "wrong_body", "critical")
-        assert "the body is not there as JSON" in finding["summary"]
+        assert "the body is missing as JSON" in finding["summary"]
 
 
-def test_failures_now_and_then():
+def test_intermittent_failures():
     with serving({"/": servers.sometimes(200, 503, 200)}) as served:
         finding = only(look(served.url(), requests=6), "unstable", "warning")
     assert "2 of 6 requests" in finding["summary"]
     assert "status 503" in finding["summary"]
 
 
-def test_it_does_not_matter_which_of_several_fails():
+def test_any_of_several_requests_may_fail():
     for statuses, status in (
         ((503, 200, 200), "warning"),
         ((200, 503, 503), "critical"),
@@ -170,12 +170,12 @@ def test_it_does_not_matter_which_of_several_fails():
         only(look(served.url(), requests=3), "wrong_status", "critical")
 
 
-def test_slowness_is_judged_by_its_threshold():
+def test_thresholds_of_slow_endpoints():
     with serving({"/": page(seconds=0.3)}) as served:
         assert look(served.url(), 2) == {}
         slow = {"service_health_slow_warning": 0.2}
         finding = only(look(served.url(), 2, slow, requests=3), "slow", "warning")
-        assert "The service takes the time" in finding["hint"]
+        assert "the service takes most of the time" in finding["hint"]
         assert finding["threshold"]["service_health_slow_warning"] == 0.2
         only(look(served.url(), 2, {"service_health_slow_critical": 0.2}), "slow", "critical")
         by_name = {"service_health_slow_warning_by_name": {"it": 0.2}}
@@ -191,46 +191,46 @@ def authority(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("days", "status", "said"),
+    ("days", "status", "summary"),
     [
         ((-1, 300), None, ""),
         ((-80, 10.1), "warning", "expires in 10 d 2 h"),
         ((-80, 1.6), "critical", "expires in 1 d 14 h"),
-        # One that lives for a day is renewed when it has some hours left.
+        # A certificate for one day is renewed some hours before it expires.
         ((-0.6, 0.4), None, ""),
         ((-0.9, 0.1), "critical", "expires in 2 h"),
     ],
 )
-def test_a_certificate_that_expires(authority, days, status, said):
+def test_certificate_near_its_expiry(authority, days, status, summary):
     with serving({"/": page()}, issue_server(authority, "localhost", days)) as served:
         findings = look(served.url("/", host="localhost"), 2, ca_cert=str(authority / "server/ca.pem"))
     if status is None:
         assert findings == {}
     else:
-        assert said in only(findings, "certificate_expires", status)["summary"]
+        assert summary in only(findings, "certificate_expires", status)["summary"]
 
 
 @pytest.mark.parametrize(
-    ("name", "days", "trusted", "said", "hint"),
+    ("name", "days", "trusted", "summary", "hint"),
     [
         ("localhost", (-9, -2), True, "it expired 2 d", "Renew it"),
         ("localhost", (2, 9), True, "not yet valid", "Compare the clocks"),
-        ("elsewhere", (-1, 90), True, "it is for elsewhere", "Name the host in the url as the certificate does"),
-        ("localhost", (-1, 90), False, "issued by CN=Tracktion lab", "Name its authority in ca_cert"),
+        ("elsewhere", (-1, 90), True, "it is for elsewhere", "Use a host of the certificate in the url"),
+        ("localhost", (-1, 90), False, "issued by CN=Tracktion lab", "Set ca_cert of the endpoint to its authority"),
     ],
 )
-def test_a_certificate_that_is_refused(authority, name, days, trusted, said, hint):
+def test_rejected_certificate(authority, name, days, trusted, summary, hint):
     with serving({"/": page()}, issue_server(authority, name, days, trusted=trusted)) as served:
         findings = look(served.url("/", host="localhost"), 2, ca_cert=str(authority / "server/ca.pem"))
     finding = only(findings, "certificate_refused", "critical")
-    assert said in finding["summary"]
+    assert summary in finding["summary"]
     assert hint in finding["hint"]
-    # By its name, which the server may choose its certificate by.
+    # By name: the server may choose its certificate by SNI.
     assert finding["hint"].endswith("`openssl s_client -connect localhost:%d -showcerts </dev/null`" % served.port)
 
 
-def test_a_certificate_that_nobody_saw_is_not_made_up(authority):
-    """A server that wants ours first: the old TLS ends before it has shown its own."""
+def test_summary_without_certificate(authority):
+    """A server that requires a client certificate: TLS 1.2 ends before the client has verified the server's."""
     certificate = issue_server(authority, "localhost", (-1, 90))
     clients = str(authority / "server/ca.pem")
     with serving({"/": page()}, certificate, clients=clients, newest=ssl.TLSVersion.TLSv1_2) as served:
@@ -239,13 +239,13 @@ def test_a_certificate_that_nobody_saw_is_not_made_up(authority):
     assert "None" not in finding["summary"]
 
 
-def test_an_expired_certificate_that_nobody_verifies_is_told_all_the_same(authority):
+def test_expired_certificate_without_verification(authority):
     with serving({"/": page()}, issue_server(authority, "localhost", (-9, -2))) as served:
         findings = look(served.url("/", host="localhost"), 2, validate_certs=False)
     assert "has expired 2 d" in only(findings, "certificate_expires", "critical")["summary"]
 
 
-def test_nothing_to_ask_is_a_finding():
+def test_no_endpoints_is_a_finding():
     (finding,) = diagnose("service_health", {"service_health_endpoints": []})["service_health.nothing_asked"]
     assert finding["status"] == "critical"
 
@@ -253,13 +253,13 @@ def test_nothing_to_ask_is_a_finding():
 @pytest.mark.parametrize(
     ("seconds", "hint"),
     [
-        ((0.6, 0.01, 0.01, 0.4), "The name takes the time"),
-        ((0.0, 0.6, 0.01, 0.4), "The connection takes the time"),
-        # A far server that is slow to send: the way there is longer than the wait for the first byte, and not to blame.
-        ((0.0, 0.04, 0.03, 0.9), "The service takes the time"),
+        ((0.6, 0.01, 0.01, 0.4), "name resolution takes most of the time"),
+        ((0.0, 0.6, 0.01, 0.4), "the connection takes most of the time"),
+        # A distant server that sends slowly: the connection takes longer than the first byte, but not most of the time.
+        ((0.0, 0.04, 0.03, 0.9), "the service takes most of the time"),
     ],
 )
-def test_what_takes_the_time_is_named(seconds, hint):
+def test_hint_names_the_slow_phase(seconds, hint):
     slow = {"service_health_slow_warning": 0}
     with serving({"/": page()}) as served:
         area, outcome, settings = visit(
@@ -274,12 +274,12 @@ def test_what_takes_the_time_is_named(seconds, hint):
 
 HOSTILE = "-x'; touch {pwned}; $(touch {pwned})`touch {pwned}`\n\u202e  \""
 PROGRAMS = ("curl", "docker", "ss", "getent", "openssl", "head")
-# Prints its name and its arguments, each between brackets.
+# Prints its name and its arguments in brackets.
 STUB = '#!/bin/sh\nprintf "%s" "${0##*/}"; for word; do printf " [%s]" "$word"; done; echo\n'
 
 
-def test_commands_can_be_pasted_whatever_the_names(tmp_path):
-    """Hostile services and urls of all kinds of failures; the commands are run with stubs for the programs."""
+def test_commands_in_hints_are_quoted(tmp_path):
+    """Hostile services and urls, for all kinds of failures. The commands run with stubs of the programs."""
     pwned = tmp_path / "pwned"
     service = HOSTILE.format(pwned=pwned)
     query = "/?a='; touch %s; '$(touch %s)`touch %s`" % (pwned, pwned, pwned)
@@ -326,12 +326,12 @@ def test_commands_can_be_pasted_whatever_the_names(tmp_path):
         check=False,
     )
     assert (run.stderr, pwned.exists()) == (b"", False)
-    said = run.stdout.decode()
-    assert "docker [compose] [logs] [--since] [10m] [%s]\n" % service in said
-    assert "getent [hosts] [--] [-x.invalid]\n" in said
+    output = run.stdout.decode()
+    assert "docker [compose] [logs] [--since] [10m] [%s]\n" % service in output
+    assert "getent [hosts] [--] [-x.invalid]\n" in output
 
 
-def test_what_was_not_asked_in_time_is_unknown():
+def test_endpoint_without_time_is_unknown():
     with behaving(servers.never_answer) as hung:
         endpoints = [{"name": "hung %d" % number, "url": hung.url()} for number in range(64)]
         endpoints.append({"name": "last", "url": hung.url()})
@@ -349,7 +349,7 @@ def test_what_was_not_asked_in_time_is_unknown():
 
 
 def probe(lab, *argv, settings=None, **command):
-    """The findings about one command in the tracklist service."""
+    """Return the findings about one command in the tracklist service."""
     command = {"name": "it", "service": "tracklist_service", "argv": list(argv), **command}
     return diagnose(
         "service_health",
@@ -362,11 +362,11 @@ def probe(lab, *argv, settings=None, **command):
     )
 
 
-# As the guide has it: does the service reach its database, with what it has in its own environment?
+# From the guide: connect to the database with the service's own environment.
 REACH_DATABASE = "import os, psycopg2; psycopg2.connect(os.environ['DATABASE_DSN'], connect_timeout=2)"
 
 
-def test_a_command_in_a_container_is_judged(lab):
+def test_commands_in_containers(lab):
     assert probe(lab, "python3", "-c", REACH_DATABASE) == {}
     finding = only(probe(lab, "sh", "-c", "echo because; exit 3"), "command_failed", "critical")
     assert "ends with code 3" in finding["summary"]
@@ -381,25 +381,25 @@ def test_a_command_in_a_container_is_judged(lab):
     assert "there is no container of nosuch" in finding["summary"]
 
 
-# The whole way
+# Playbook
 
 
-def test_a_playbook_says_the_same_and_keeps_the_secrets(lab, settings, tmp_path):
+def test_playbook_reports_the_same_without_secrets(lab, settings, tmp_path):
     host = json.loads(json.dumps(variables(lab)["service_health_endpoints"][1]))
     host["url"] = host["url"].replace("http://", "http://operator:hunter2@")
     host["headers"] = {"X-Key": "correct horse battery staple"}
     extra = {"tracktion_areas": ["service_health"], "service_health_endpoints": [host]}
     with lab.fault("api-stopped"):
-        # The command line itself is ours; what is looked at is what the run says and leaves behind.
+        # Only the output and the report are searched, not the command line.
         run = run_playbook("diagnose", lab.inventory, tmp_path, "-vvv", extra=extra)
         unprivileged = diagnose("service_health", settings, before=partial(become, SOMEBODY))
     assert run.code == 0, run.output
     (finding,) = run.findings("service_health.unreachable")
     assert lab.container("tracklist_service") in finding["summary"]
-    said = run.output.partition("PLAY [")[2] + json.dumps(run.report)
-    assert "hunter2" not in said
-    assert "correct horse" not in said
-    # Whoever may not read the engine's files goes by the service.
+    output = run.output.partition("PLAY [")[2] + json.dumps(run.report)
+    assert "hunter2" not in output
+    assert "correct horse" not in output
+    # Without the right to read the engine's files, the hint names the service.
     (finding, _match) = unprivileged["service_health.unreachable"]
     assert "its container" not in finding["summary"]
     assert "docker compose logs --since 10m tracklist_service" in finding["hint"]

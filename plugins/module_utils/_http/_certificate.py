@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a server's certificate says, also where it cannot be trusted. Private to this collection.
+"""Parses a server's certificate without verifying it. Private to this collection.
 
-Python tells the fields of a certificate only after it has verified it, and it is the expired one whose date we want.
+Python's ``getpeercert()`` returns the fields of a certificate only after verification, so not those of an expired one.
 """
 
 from __future__ import annotations
@@ -12,16 +12,29 @@ from __future__ import annotations
 import calendar
 import socket
 import time
+from typing import Iterator, List, Tuple, TypedDict
 
-SEQUENCE, OID, OCTETS, UTC_TIME, GENERALIZED_TIME = 0x30, 0x06, 0x04, 0x17, 0x18
+UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 VERSION, EXTENSIONS = 0xA0, 0xA3
 DNS_NAME, IP_ADDRESS = 0x82, 0x87
 ATTRIBUTES = {b"\x55\x04\x03": "CN", b"\x55\x04\x0a": "O"}
 SUBJECT_ALTERNATIVE_NAME = b"\x55\x1d\x11"
+# DER elements: tag and contents.
+Elements = List[Tuple[int, bytes]]
 
 
-def parse(der):
-    """``{subject, issuer, names, begins, expires}`` of a certificate; raises ValueError where it is none."""
+class Certificate(TypedDict):
+    """``subject`` and ``issuer`` as ``CN=..., O=...``, the alternative names, and the validity in epoch seconds."""
+
+    subject: str
+    issuer: str
+    names: list[str]
+    begins: float
+    expires: float
+
+
+def parse(der: bytes) -> Certificate:
+    """Return the fields of a certificate. Raises ValueError for any other data."""
     try:
         fields = _children(_children(_children(der)[0][1])[0][1])
         if fields[0][0] == VERSION:
@@ -39,23 +52,24 @@ def parse(der):
         raise ValueError("not a certificate: %s" % exc) from exc
 
 
-def _children(data):
-    """The elements that stand one after the other in DER: ``(tag, contents)`` each."""
-    found, at = [], 0
+def _children(data: bytes) -> Elements:
+    """Return the elements that a DER value is a sequence of."""
+    found: Elements = []
+    at = 0
     while at < len(data):
         tag, length, at = data[at], data[at + 1], at + 2
         if length & 0x80:
             size = length & 0x7F
             length, at = int.from_bytes(data[at : at + size], "big"), at + size
         if at + length > len(data):
-            raise ValueError("not a certificate: it is cut off")
+            raise ValueError("not a certificate: truncated")
         found.append((tag, data[at : at + length]))
         at += length
     return found
 
 
-def _name(data):
-    """``CN=..., O=...`` of a distinguished name."""
+def _name(data: bytes) -> str:
+    """Return a distinguished name as ``CN=..., O=...``."""
     parts = []
     for _set, members in _children(data):
         for _sequence, member in _children(members):
@@ -65,7 +79,8 @@ def _name(data):
     return ", ".join(parts)
 
 
-def _alternative_names(data):
+def _alternative_names(data: bytes) -> Iterator[str]:
+    """Yield the DNS names and IP addresses of the extension subjectAltName."""
     for extension in _children(_children(data)[0][1]):
         parts = _children(extension[1])
         if parts[0][1] == SUBJECT_ALTERNATIVE_NAME:
@@ -76,11 +91,12 @@ def _alternative_names(data):
                     yield socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
 
 
-def _epoch(tag, value):
+def _epoch(tag: int, value: bytes) -> float:
+    """Return a DER time as epoch seconds."""
     text = value.decode("ascii")
     if tag == UTC_TIME:
-        # Two digits of the year: from 50 on they are of the last century (RFC 5280).
+        # A year of two digits is 19xx from 50 on (RFC 5280).
         text = ("19" if int(text[:2]) >= 50 else "20") + text
     elif tag != GENERALIZED_TIME:
-        raise ValueError("not a certificate: no time")
+        raise ValueError("not a certificate: invalid time")
     return float(calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ")))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An HTTP endpoint: what is asked of it, and what it has to answer. Private to this collection."""
+"""Requests to an HTTP endpoint, and the comparison of its answers with what is expected. Private to this collection."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ import socket
 import ssl
 import string
 import time
+from typing import Any, Iterable, Iterator, Mapping
 from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 
-from ansible_collections.tracktion.ops.plugins.module_utils._http._expected import hidden, mismatches
-from ansible_collections.tracktion.ops.plugins.module_utils._http._http_exchange import Exchange, Stopwatch, stranger
+from ansible_collections.tracktion.ops.plugins.module_utils._http import _http_exchange
+from ansible_collections.tracktion.ops.plugins.module_utils._http._expected import Mismatch, mismatches, redacted
+from ansible_collections.tracktion.ops.plugins.module_utils._http._http_exchange import (
+    Exchange,
+    Stopwatch,
+    Tls,
+    unverified_context,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import (
     decoded,
     excerpt,
@@ -35,100 +42,102 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     error,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
+from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo, Options, Part
 
+# Characters of an excerpt, and bytes of the body that it is made of.
 EXCERPT, EXCERPT_OF = 240, 2048
 NAME_LENGTH = 160
-# Whoever has less time than this, and than its own timeout, is not asked: no answer would say nothing.
+# With less time than this, and than its own timeout, no request is sent: no answer would prove nothing.
 LEAST_SECONDS = 0.5
 MOST_MISMATCHES = 10
 REDIRECTS = (301, 302, 303, 307, 308)
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# Options of an endpoint that stand for all of them as well.
+# Options of an endpoint that fall back to the module's option of the same name.
 NUMBERS = ("timeout", "requests", "max_body_bytes")
 FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# Headers that open no door.
+# Headers that hold no secret.
 PLAIN_HEADERS = ("user-agent", "accept", "connection", "content-type", "host")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 SAFE = "/%:=&?~+!$,;'@()*[]"
 
 
 class Target:
-    """Where a URL leads. Raises ValueError where it leads nowhere."""
+    """The parts of a URL. Raises ValueError for an invalid one."""
 
-    def __init__(self, url):
+    def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in DEFAULT_PORTS:
             raise ValueError("must begin with http:// or https://")
         if not parts.hostname:
-            raise ValueError("names no host")
+            raise ValueError("has no host")
         self.url = url
         self.scheme = parts.scheme
         self.host = parts.hostname
         self.default_port = DEFAULT_PORTS[parts.scheme]
-        # An impossible port is a ValueError of urlsplit's own.
+        # parts.port raises ValueError for an invalid port.
         self.port = self.default_port if parts.port is None else parts.port
         self.path = quote(parts.path or "/", safe=SAFE) + ("?" + quote(parts.query, safe=SAFE) if parts.query else "")
-        self.where = ("[%s]:%d" if ":" in self.host else "%s:%d") % (self.host, self.port)
+        self.host_port = ("[%s]:%d" if ":" in self.host else "%s:%d") % (self.host, self.port)
         self.origin = (self.scheme, self.host, self.port)
         self.user = None if parts.username is None else unquote(parts.username)
         self.password = unquote(parts.password or "")
 
 
 class Endpoint:
-    """One entry of the option ``endpoints``; raises BadOption, which never quotes what may be a secret."""
+    """One entry of the option ``endpoints``. Raises BadOption, without values that may be secret."""
 
-    def __init__(self, wanted, options):
-        self.name = wanted["name"]
+    def __init__(self, entry: Options, options: Options) -> None:
+        self.name: str = entry["name"]
         try:
-            self.target = Target(wanted["url"])
+            self.target = Target(entry["url"])
         except ValueError as exc:
-            # The parser's own messages quote the URL.
-            raise self._bad("url", exc if str(exc).startswith(("must", "names")) else "cannot be understood")
-        self.wanted = wanted
-        self.shows_body = options["show_bodies"]
+            # Messages of urlsplit quote the URL.
+            raise self._bad("url", str(exc) if str(exc).startswith(("must", "has no")) else "is invalid")
+        self.entry = entry
+        self.shows_body: bool = options["show_bodies"]
         self.timeout, self.requests, self.most_bytes = (
-            options[name] if wanted[name] is None else wanted[name] for name in NUMBERS
+            options[name] if entry[name] is None else entry[name] for name in NUMBERS
         )
         for name in NUMBERS:
-            if wanted[name] is not None and wanted[name] <= 0:
+            if entry[name] is not None and entry[name] <= 0:
                 raise self._bad(name, "must be above 0")
-        if not wanted["status"]:
+        if not entry["status"]:
             raise self._bad("status", "is empty")
-        if wanted["method"] == "HEAD" and (wanted["body_contains"] or wanted["body_json"]):
-            raise self._bad("method", "HEAD brings no body that body_contains or body_json could be about")
-        if wanted["max_redirects"] < 0:
+        if entry["method"] == "HEAD" and (entry["body_contains"] or entry["body_json"]):
+            raise self._bad("method", "HEAD has no body for body_contains or body_json")
+        if entry["max_redirects"] < 0:
             raise self._bad("max_redirects", "must not be below 0")
-        if wanted["client_key"] and not wanted["client_cert"]:
+        if entry["client_key"] and not entry["client_cert"]:
             raise self._bad("client_key", "needs client_cert")
-        self.headers = self._headers(wanted["headers"] or {})
-        self.body = self._encoded(wanted["body"])
+        self.headers = self._headers(entry["headers"] or {})
+        self.body = self._encode(entry["body"])
         self.secrets = self._secrets()
-        files = wanted["ca_cert"], wanted["client_cert"], wanted["client_key"]
-        # A redirect may lead to TLS as well.
-        self._contexts = functools.partial(self._load_contexts, files, wanted["validate_certs"])
+        # Loaded before any request; redirects from http may need them too.
         if self.target.scheme == "https":
             self._contexts()
 
-    def _bad(self, option, reason):
+    def _bad(self, option: str, reason: str) -> BadOption:
         return BadOption(
-            "endpoints: %s: %s: %s" % (self.name, option, reason), hint="correct %s of %s" % (option, self.name)
+            "endpoints: %s: %s: %s" % (self.name, option, reason), hint="Correct %s of %s." % (option, self.name)
         )
 
-    def _headers(self, given):
+    def _headers(self, given: Mapping[Any, Any]) -> dict[str, str]:
+        """Return the headers of the request: the defaults, replaced by those ``given`` in any case."""
         headers = {"User-Agent": "tracktion.ops", "Accept": "*/*", "Connection": "close"}
         if self.target.user is not None:
             login = "%s:%s" % (self.target.user, self.target.password)
             headers["Authorization"] = "Basic " + base64.b64encode(login.encode("utf-8")).decode("ascii")
         for name, value in given.items():
             if not HEADER_NAME.fullmatch(str(name)) or not HEADER_VALUE.fullmatch(str(value)):
-                raise self._bad("headers", "%s cannot be sent" % cut(ascii(name), 60))
+                raise self._bad("headers", "%s is not a valid header" % cut(ascii(name), 60))
             for default in [default for default in headers if default.lower() == str(name).lower()]:
                 del headers[default]
             headers[str(name)] = str(value)
         return headers
 
-    def _encoded(self, body):
+    def _encode(self, body: Any) -> bytes | None:
+        """Return the body of the request as bytes, and set Content-Type for JSON."""
         if body is None:
             return None
         if isinstance(body, (dict, list)):
@@ -137,15 +146,18 @@ class Endpoint:
             body = json.dumps(body)
         return str(body).encode("utf-8")
 
-    def _load_contexts(self, files, validate):
+    def _contexts(self) -> _http_exchange.Contexts:
         try:
-            return tls_contexts(*files)[0], None if validate else tls_contexts(*files)[1]
-        except (OSError, ssl.SSLError) as exc:
-            said = exc.strerror or exc.__class__.__name__
-            raise self._bad("ca_cert, client_cert or client_key", "cannot be loaded: %s" % said)
+            verifying, trusting = tls_contexts(
+                self.entry["ca_cert"], self.entry["client_cert"], self.entry["client_key"]
+            )
+        except OSError as exc:
+            reason = exc.strerror or exc.__class__.__name__
+            raise self._bad("ca_cert, client_cert or client_key", "cannot be loaded: %s" % reason)
+        return verifying, None if self.entry["validate_certs"] else trusting
 
-    def _secrets(self):
-        """What must not be seen wherever an answer repeats it."""
+    def _secrets(self) -> list[str]:
+        """Return the texts that are hidden wherever an answer repeats them."""
         in_url = secrets_in(self.target.url)
         in_headers = [value for name, value in self.headers.items() if name.lower() not in PLAIN_HEADERS]
         in_body = [self.body.decode("utf-8"), *values_in(self.body.decode("utf-8"))] if self.body else []
@@ -158,140 +170,138 @@ class Endpoint:
 
     # Measuring
 
-    def measure(self, deadline):
-        """Everything that is told about it; null where there is no time left to ask it in earnest."""
+    def measure(self, deadline: Deadline) -> Part | None:
+        """Return the endpoint's entry of the measurement; null if too little time is left."""
         if deadline.remaining() < min(self.timeout, LEAST_SECONDS):
             return None
-        first = self._ask(deadline)
+        first = self._request(deadline)
         answers = list(self._answers(first, deadline))
-        took = [answer.took for answer in answers if answer.ok]
+        seconds = [answer.seconds for answer in answers if answer.ok]
         failures = [answer.failure for answer in answers if not answer.ok]
-        return {**first.described(), "latency": latency(took, failures, self.requests)}
+        return {**first.as_result(), "latency": latency(seconds, failures, self.requests)}
 
-    def unmeasured(self):
-        """The same where nobody came to ask it."""
-        return {**Answer(self).described(), "latency": latency([], [], self.requests)}
+    def unmeasured(self) -> Part:
+        """Return the entry of an endpoint that no request was sent to."""
+        return {**Answer(self).as_result(), "latency": latency([], [], self.requests)}
 
-    def _answers(self, first, deadline):
+    def _answers(self, first: Answer, deadline: Deadline) -> Iterator[Answer]:
+        """Yield the first answer and those of the requests after it, until the deadline."""
         yield first
         if first.error:
-            # Whatever does not answer once is not asked again: it would only use up the time.
+            # More requests to an endpoint that does not answer would only use up the time.
             return
         for _number in range(self.requests - 1):
-            answer = self._ask(deadline)
+            answer = self._request(deadline)
             if answer.error and deadline.expired():
-                # Cut off by the end of the time for all, not by a fault of its own.
+                # The deadline ended it, not the endpoint.
                 return
             yield answer
 
-    def _ask(self, deadline):
+    def _request(self, deadline: Deadline) -> Answer:
         answer = Answer(self)
         try:
             answer.get(Deadline(deadline.remaining(self.timeout)))
         except CannotConnect as exc:
             answer.error = error(exc)
             answer.error["message"] = hide(answer.error["message"], self.secrets)
-        answer.took = answer.watch.total()
+        answer.seconds = answer.watch.total()
         return answer
 
-    def exchange(self, target, deadline, watch):
+    def exchange(self, target: Target, deadline: Deadline, watch: Stopwatch) -> Exchange:
         contexts = self._contexts() if target.scheme == "https" else None
-        return Exchange(target, contexts, FAMILIES[self.wanted["address_family"]], deadline, watch)
+        return Exchange(target, contexts, FAMILIES[self.entry["address_family"]], deadline, watch)
 
 
 class Answer:
     """One answer of an endpoint, at the end of its redirects."""
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.wanted = endpoint.wanted
+        self.entry = endpoint.entry
         self.watch = Stopwatch()
-        self.took = None
-        self.error = None
-        self.exchange = None
-        self.redirects = []
-        self.contains = None
-        self.mismatches = []
+        self.seconds: float | None = None
+        self.error: ErrorInfo | None = None
+        self.exchange: Exchange | None = None
+        self.redirects: list[str] = []
+        self.contains: bool | None = None
+        self.mismatches: list[Mismatch] = []
 
-    def get(self, deadline):
-        """Ask, and follow where the answer points to. Raises CannotConnect."""
-        target, method = self.endpoint.target, self.wanted["method"]
+    def get(self, deadline: Deadline) -> None:
+        """Send the request and follow redirects. Raises CannotConnect."""
+        target, method = self.endpoint.target, self.entry["method"]
         headers, body = self.endpoint.headers, self.endpoint.body
         seen = {(method, target.url)}
         while True:
-            with self.endpoint.exchange(target, deadline, self.watch) as self.exchange:
-                self.exchange.run(method, headers, body, self.endpoint.most_bytes)
-            status = self.exchange.status
-            if status not in REDIRECTS or status in self.wanted["status"] or not self.wanted["max_redirects"]:
+            with self.endpoint.exchange(target, deadline, self.watch) as exchange:
+                self.exchange = exchange
+                exchange.run(method, headers, body, self.endpoint.most_bytes)
+            status = exchange.status
+            if status not in REDIRECTS or status in self.entry["status"] or not self.entry["max_redirects"]:
                 break
-            following = self._next(target)
+            following = self._redirect_target(target, exchange.location)
             self.redirects.append(shown_url(following.url, whole_query=False))
-            if len(self.redirects) > self.wanted["max_redirects"]:
-                raise CannotConnect(
-                    "too_many_redirects",
-                    "it redirects more than %d times" % self.wanted["max_redirects"],
-                    "See where to.",
-                )
+            if len(self.redirects) > self.entry["max_redirects"]:
+                message = "more than %d redirects" % self.entry["max_redirects"]
+                raise _http_exchange.failure("too_many_redirects", message)
             if status == 303 or (method == "POST" and status in (301, 302)):
                 method, body = "HEAD" if method == "HEAD" else "GET", None
             if following.origin != target.origin:
                 if body is not None:
-                    raise CannotConnect("bad_redirect", "it redirects a body to another server", "Name that url.")
-                # What opens the door here is nobody else's business.
+                    raise _http_exchange.failure("bad_redirect", "redirect of a request with a body to another server")
+                # Other servers receive no credentials.
                 headers = {name: headers[name] for name in ("User-Agent", "Accept", "Connection") if name in headers}
             target = following
             if (method, target.url) in seen:
-                raise CannotConnect("redirect_loop", "it redirects in a circle", "See its configuration.")
+                raise _http_exchange.failure("redirect_loop", "redirect to a url that was requested before")
             seen.add((method, target.url))
-        self._compare()
+        self._compare(exchange.body.decode("utf-8", "replace"))
 
-    def _next(self, target):
+    def _redirect_target(self, target: Target, location: str | None) -> Target:
         try:
-            # The library takes the bytes of a header for Latin-1; they go back as they came.
-            location = quote(self.exchange.location or "", safe=string.punctuation, encoding="latin-1")
-            return Target(urljoin(target.url, location))
+            # http.client decodes headers as Latin-1; encode them to the same bytes.
+            return Target(urljoin(target.url, quote(location or "", safe=string.punctuation, encoding="latin-1")))
         except ValueError:
-            raise CannotConnect("bad_redirect", "it redirects to what is no http or https url", "See its log.")
+            raise _http_exchange.failure("bad_redirect", "redirect to something other than an http or https url")
 
-    def _compare(self):
-        text = self.exchange.body.decode("utf-8", "replace")
-        if self.wanted["body_contains"] is not None:
-            self.contains = self.wanted["body_contains"] in text
-        self.mismatches = mismatches(text, self.wanted["body_json"] or {})
+    def _compare(self, text: str) -> None:
+        if self.entry["body_contains"] is not None:
+            self.contains = self.entry["body_contains"] in text
+        self.mismatches = mismatches(text, self.entry["body_json"] or {})
 
     @property
-    def answered(self):
-        """Whether a whole answer came, whatever it says; null where nobody asked."""
+    def answered(self) -> bool | None:
+        """Whether a complete answer came; null if no request was sent."""
         return None if self.exchange is None else self.error is None
 
     @property
-    def status_ok(self):
-        return self.exchange.status in self.wanted["status"] if self.answered else None
+    def status_ok(self) -> bool | None:
+        return self.exchange.status in self.entry["status"] if self.exchange and self.answered else None
 
     @property
-    def body_ok(self):
+    def body_ok(self) -> bool | None:
         return self.contains is not False and not self.mismatches if self.answered else None
 
     @property
-    def ok(self):
+    def ok(self) -> bool | None:
         return self.answered and self.status_ok and self.body_ok
 
     @property
-    def failure(self):
-        """What is wrong with it, in a word or two."""
+    def failure(self) -> str:
+        """The kind of the error, or what is wrong with the answer, in two words."""
         if self.error:
             return self.error["kind"]
-        return "wrong body" if self.status_ok else "status %d" % self.exchange.status
+        return "wrong body" if self.status_ok else "status %s" % (self.exchange and self.exchange.status)
 
-    def described(self):
+    def as_result(self) -> Part:
+        """Return the answer as an entry of ``endpoints``, without ``latency``."""
         endpoint, exchange, secrets = self.endpoint, self.exchange, self.endpoint.secrets
         body = exchange.body if exchange else b""
         shown = self.answered and not self.ok and endpoint.shows_body
         return {
             "name": endpoint.name,
             "url": shown_url(endpoint.target.url),
-            "service": self.wanted["service"],
-            "method": self.wanted["method"],
+            "service": self.entry["service"],
+            "method": self.entry["method"],
             "ok": self.ok,
             "answered": self.answered,
             "error": self.error,
@@ -299,30 +309,35 @@ class Answer:
             "address": exchange.address if exchange else None,
             "port": endpoint.target.port,
             "status": exchange.status if exchange else None,
-            "expected_status": self.wanted["status"],
+            "expected_status": self.entry["status"],
             "status_ok": self.status_ok,
             "body": {
                 "bytes": len(body) if self.answered else None,
                 "ok": self.body_ok,
                 "contains": self.contains,
                 "mismatches": [
-                    hidden(mismatch, secrets, endpoint.shows_body) for mismatch in self.mismatches[:MOST_MISMATCHES]
+                    redacted(mismatch, secrets, endpoint.shows_body) for mismatch in self.mismatches[:MOST_MISMATCHES]
                 ],
                 "mismatch_count": len(self.mismatches),
                 "excerpt": excerpt(decoded(body[:EXCERPT_OF]), secrets, EXCERPT) if shown else None,
             },
-            "seconds": {**self.watch.seconds, "total": self.took},
-            "redirects": {"count": len(self.redirects), "urls": self.redirects[: self.wanted["max_redirects"] + 1]},
-            "tls": certificate(exchange.tls if exchange else None),
+            "seconds": {**self.watch.seconds, "total": self.seconds},
+            "redirects": {"count": len(self.redirects), "urls": self.redirects[: self.entry["max_redirects"] + 1]},
+            "tls": tls_result(exchange.tls if exchange else None),
             "container": None,
         }
 
 
 @functools.lru_cache(maxsize=None)
-def tls_contexts(ca_cert, client_cert, client_key):
-    """A context that verifies and one that does not. Reading the authorities takes 20 ms: once for all endpoints."""
-    verifying, trusting = ssl.create_default_context(cafile=ca_cert), stranger()
-    # Python 3.13 and later refuse authorities that curl, browsers and older Pythons take, for lack of formalities.
+def tls_contexts(
+    ca_cert: str | None, client_cert: str | None, client_key: str | None
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return a context that verifies certificates and one that does not. Raises OSError, of which SSLError is one.
+
+    Loading the authorities takes 20 ms, so endpoints with the same files share the contexts.
+    """
+    verifying, trusting = ssl.create_default_context(cafile=ca_cert), unverified_context()
+    # Strict verification, the default from Python 3.13 on, rejects authorities that curl and browsers accept.
     verifying.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if client_cert:
         for context in (verifying, trusting):
@@ -330,16 +345,16 @@ def tls_contexts(ca_cert, client_cert, client_key):
     return verifying, trusting
 
 
-def latency(took, failures, wanted):
-    """Of the answers that were right, by nearest rank: no time is told that nobody has waited."""
-    took = sorted(took)
+def latency(seconds: Iterable[float | None], failures: list[str], wanted: int) -> Part:
+    """Return the part ``latency``. Percentiles are by nearest rank: each is the time of one of the right answers."""
+    ordered = sorted(taken for taken in seconds if taken is not None)
 
-    def rank(ratio):
-        return took[max(0, math.ceil(ratio * len(took)) - 1)] if took else None
+    def rank(ratio: float) -> float | None:
+        return ordered[max(0, math.ceil(ratio * len(ordered)) - 1)] if ordered else None
 
     return {
         "wanted": wanted,
-        "made": len(took) + len(failures),
+        "made": len(ordered) + len(failures),
         "failed": len(failures),
         "failures": sorted(set(failures)),
         "p50_seconds": rank(0.5),
@@ -348,19 +363,19 @@ def latency(took, failures, wanted):
     }
 
 
-def certificate(tls):
-    """The part ``tls``, with the time that is left."""
+def tls_result(tls: Tls | None) -> Part | None:
+    """Return the part ``tls``, with the time until the certificate expires; null without TLS."""
     if tls is None:
         return None
     fields = ("verified", "problem", "message", "version", "subject", "issuer", "names", "begins", "expires")
-    told = {field: tls.get(field) for field in fields}
+    result: Part = {field: tls.get(field) for field in fields}
     for field in ("subject", "issuer"):
-        told[field] = shown_name(told[field])
-    told["names"] = [shown_name(name) for name in (told["names"] or [])[:10]]
-    told["seconds_left"] = None if told["expires"] is None else round(told["expires"] - time.time(), 1)
-    return told
+        result[field] = shown_name(result[field])
+    result["names"] = [shown_name(name) for name in (result["names"] or [])[:10]]
+    result["seconds_left"] = None if result["expires"] is None else round(result["expires"] - time.time(), 1)
+    return result
 
 
-def shown_name(name):
-    """A name in a certificate, which anybody may have written."""
+def shown_name(name: str | None) -> str | None:
+    """Return a name of a certificate, which is untrusted text, cut and without control characters."""
     return None if name is None else cut(printable(name), NAME_LENGTH)

@@ -2,33 +2,50 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One HTTP request over a connection of its own, every phase timed and held to a deadline. Private to this collection.
+"""Sends one HTTP request over a new connection, and times each phase. Private to this collection.
 
-What goes wrong is raised as CannotConnect, whose ``kind`` tells apart what a person would do different things about.
-What was learned until then stays in the exchange.
+All phases share one deadline. Failures are raised as CannotConnect, with a kind of ``_failures.KINDS`` or of
+``KINDS``. What was received before the failure stays in the exchange.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import http.client
 import socket
 import ssl
 import time
+from typing import Any, Iterator, Mapping, Optional, Protocol, Tuple, TypedDict
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, bounded
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, remaining_timeout
 from ansible_collections.tracktion.ops.plugins.module_utils._http import _certificate
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
+SERVICE = _failures.Service(
+    name="the service",
+    address="the host and port of the url",
+    credentials="the headers, or the user and password in the url",
+    tls="client_cert and client_key",
+)
+# Kinds of failures that only HTTP has, and the hint for each.
+KINDS = {
+    # The answer begins and does not end within the timeout.
+    "unfinished": "Check the process of the service: it begins an answer and does not finish it.",
+    # The redirects return to a URL that they have been at.
+    "redirect_loop": "Correct the redirects of the service, or of the proxy in front of it.",
+    "too_many_redirects": "Correct the redirects of the service, or raise max_redirects of the endpoint.",
+    # The target is not a URL of HTTP, or the request may not be sent to it.
+    "bad_redirect": "Set url to the target of the redirect, or correct the redirects of the service.",
+}
 # Addresses of one name that are tried.
 MOST_ADDRESSES = 6
 TLS_RECORD = (b"\x15\x03", b"\x16\x03")
-# How OpenSSL's versions say that what came is no TLS at all.
+# OpenSSL's reasons, by version, for an answer that is not TLS.
 NOT_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
-# OpenSSL's numbers for why a certificate is refused.
+# OpenSSL's verify codes.
 CERTIFICATE_PROBLEMS = {
     9: "not_yet_valid",
     10: "expired",
@@ -40,25 +57,60 @@ CERTIFICATE_PROBLEMS = {
     62: "wrong_name",
     64: "wrong_name",
 }
-
-
-# What the other side does to a connection, rather than this machine.
+# Errors that come from the address itself, not from this host.
 ANSWERS = (ConnectionRefusedError, socket.timeout)
+
+# Family and socket address, as getaddrinfo returns them.
+Address = Tuple[socket.AddressFamily, Tuple[Any, ...]]
+# A context that verifies certificates, and one that does not or null where verification is required.
+Contexts = Tuple[ssl.SSLContext, Optional[ssl.SSLContext]]
+
+
+class Target(Protocol):
+    """The parts of a URL that an exchange needs. ``host_port`` is for messages and commands."""
+
+    host: str
+    port: int
+    default_port: int
+    path: str
+    host_port: str
+
+
+class Tls(TypedDict, total=False):
+    """The TLS connection and the server's certificate, as far as the handshake got.
+
+    ``problem`` is a value of ``CERTIFICATE_PROBLEMS``, ``message`` OpenSSL's text for it.
+    """
+
+    verified: bool
+    problem: str | None
+    message: str | None
+    version: str | None
+    subject: str
+    issuer: str
+    names: list[str]
+    begins: float
+    expires: float
+
+
+def failure(kind: str, message: str) -> CannotConnect:
+    """Return the failure of one of ``KINDS``."""
+    return CannotConnect(kind, message, KINDS[kind])
 
 
 class Stopwatch:
-    """Seconds spent in each phase; a phase that never began is null."""
+    """Seconds spent in each phase; null for a phase that was not reached."""
 
     PHASES = ("dns", "connect", "tls", "first_byte", "body")
 
-    def __init__(self):
-        self.seconds = dict.fromkeys(self.PHASES)
-        self.phase = None
+    def __init__(self) -> None:
+        self.seconds: dict[str, float | None] = dict.fromkeys(self.PHASES)
+        self.phase: str | None = None
         self._began = time.monotonic()
 
     @contextlib.contextmanager
-    def time(self, phase):
-        """Add what happens in the context to ``phase``: an exchange that follows a redirect goes through each again."""
+    def time(self, phase: str) -> Iterator[None]:
+        """Add the time of the context to ``phase``: redirects go through the phases again."""
         self.phase = phase
         began = time.monotonic()
         try:
@@ -66,65 +118,56 @@ class Stopwatch:
         finally:
             self.seconds[phase] = round((self.seconds[phase] or 0.0) + time.monotonic() - began, 6)
 
-    def total(self):
+    def total(self) -> float:
         return round(time.monotonic() - self._began, 6)
 
 
 class Exchange:
-    """A request to ``target`` and what came of it.
+    """A request to ``target`` and its answer. ``contexts`` is null for plain HTTP."""
 
-    ``contexts`` are two TLS contexts, one that verifies and one that does not, null where that must not be; or null for
-    plain HTTP.
-    """
-
-    def __init__(self, target, contexts, family, deadline, watch):
+    def __init__(
+        self, target: Target, contexts: Contexts | None, family: int, deadline: Deadline, watch: Stopwatch
+    ) -> None:
         self.target = target
         self.deadline = deadline
         self.watch = watch
         self._contexts = contexts
         self._family = family
-        self._addresses = []
-        self._sock = None
-        self.address = None
-        self.tls = None
-        self.status = None
-        self.location = None
+        self._addresses: list[Address] = []
+        self._sock: Any = None
+        self.address: str | None = None
+        self.tls: Tls | None = None
+        self.status: int | None = None
+        self.location: str | None = None
         self.body = b""
 
-    def __enter__(self):
+    def __enter__(self) -> Exchange:
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         if self._sock is not None:
             self._sock.close()
 
-    def run(self, method, headers, body, most):
-        """Fill in ``address, tls, status, location, body``; raises CannotConnect."""
+    def run(self, method: str, headers: Mapping[str, str], body: bytes | None, most: int) -> None:
+        """Set ``address, tls, status, location, body``. Raises CannotConnect; ``too_large`` above ``most`` bytes."""
         self._open()
         try:
-            self._ask(method, headers, body, most)
+            self._request(method, headers, body, most)
         except CannotConnect as exc:
-            if exc.kind in ("closed", "reset", "not_http") and self.status is None and self._should_speak_tls():
-                raise CannotConnect(
-                    "speaks_tls",
-                    "%s speaks TLS, and was asked without" % self.target.where,
-                    "Write https:// in its url.",
-                )
+            if exc.kind in ("closed", "protocol") and self.status is None and self._accepts_tls():
+                message = "%s expects TLS, and the url has http://" % self.target.host_port
+                raise CannotConnect("protocol", message, "Begin the url with https://.")
             raise
 
-    # The connection
+    # Connection
 
-    def _open(self):
+    def _open(self) -> None:
         self._addresses = self._resolve()
-        self._open_again()
+        self._connect()
         if self._contexts:
-            self._secure()
+            self._start_tls(*self._contexts)
 
-    def _open_again(self):
-        with self.watch.time("connect"):
-            self._connect(self._addresses)
-
-    def _resolve(self):
+    def _resolve(self) -> list[Address]:
         host, port = self.target.host, self.target.port
         with self.watch.time("dns"):
             try:
@@ -132,72 +175,64 @@ class Exchange:
                     socket.getaddrinfo, self.deadline.remaining(), host, port, self._family, socket.SOCK_STREAM
                 )
             except Hung:
-                raise CannotConnect(
-                    "dns", "the name %s was not resolved in time" % host, "Look at the servers in /etc/resolv.conf."
-                )
+                message = "the name %s was not resolved within the timeout" % host
+                more = "Check the servers in /etc/resolv.conf."
             except (socket.gaierror, UnicodeError) as exc:
-                said = getattr(exc, "strerror", None) or exc
-                raise CannotConnect(
-                    "dns",
-                    "the name %s cannot be resolved: %s" % (host, said),
-                    "Check the url, and: `getent hosts %s%s`"
-                    % ("-- " if host.startswith("-") else "", shell_quote(host)),
-                )
-        return list(dict.fromkeys((family, address) for family, _type, _protocol, _name, address in found))
+                message = "the name %s cannot be resolved: %s" % (host, getattr(exc, "strerror", None) or exc)
+                more = "Try: `getent hosts %s%s`" % ("-- " if host.startswith("-") else "", shell_quote(host))
+            else:
+                return list(dict.fromkeys((family, address) for family, _type, _protocol, _name, address in found))
+        raise _failures.failure("name_resolution", message, SERVICE, more)
 
-    def _connect(self, addresses):
-        addresses, refusals = addresses[:MOST_ADDRESSES], []
-        for number, (family, address) in enumerate(addresses):
-            self.address = address[0]
-            try:
-                # Behind an address that does not answer may stand another that does.
-                self._sock = connected(family, address, self.remaining_timeout() / (len(addresses) - number))
-                return
-            except OSError as exc:
-                refusals.append(exc)
-        raise self._not_connected(refusals, addresses)
+    def _connect(self) -> None:
+        """Connect to the first address that accepts. Raises CannotConnect."""
+        with self.watch.time("connect"):
+            addresses, errors = self._addresses[:MOST_ADDRESSES], []
+            for number, (family, address) in enumerate(addresses):
+                self.address = address[0]
+                try:
+                    # An address that does not answer leaves time for the next ones.
+                    self._sock = connected(family, address, self.remaining_timeout() / (len(addresses) - number))
+                    return
+                except OSError as exc:
+                    errors.append(exc)
+            raise self._not_connected(errors, [address[0] for _family, address in addresses])
 
-    def _not_connected(self, refusals, addresses):
-        where = self.target.where
-        if self.target.host not in (address[0] for _family, address in addresses):
-            where += " (%s)" % ", ".join(address[0] for _family, address in addresses)
-        # That there is no way to one address (::1, where IPv6 is off) says less than what another answers.
-        exc = ([exc for exc in refusals if isinstance(exc, ANSWERS)] or refusals)[-1]
-        if isinstance(exc, ConnectionRefusedError):
-            return CannotConnect("refused", "nothing listens at %s" % where, "Is the service up, and at this port?")
-        if isinstance(exc, socket.timeout) or exc.errno == errno.ETIMEDOUT:
-            return CannotConnect(
-                "timeout",
-                "no connection to %s in time: whatever should answer is silent" % where,
-                "Look at packet filters, routes, and whether the machine is up.",
-            )
-        return CannotConnect(
-            "unreachable", "%s cannot be reached: %s" % (where, exc.strerror or exc), "Check the route."
-        )
+    def _not_connected(self, errors: list[OSError], addresses: list[str]) -> CannotConnect:
+        where = self.target.host_port
+        if self.target.host not in addresses:
+            where += " (%s)" % ", ".join(addresses)
+        # The answer of an address explains more than no route to another (::1, where IPv6 is off).
+        exc = ([exc for exc in errors if isinstance(exc, ANSWERS)] or errors)[-1]
+        kind = _failures.of_os_error(exc)
+        if kind == "refused":
+            message = "nothing listens at %s" % where
+        elif kind == "timeout":
+            message = "no connection to %s within the timeout" % where
+        else:
+            # Such as a packet that this host's firewall rejects, or an address family that it lacks.
+            kind, message = "no_route", "no route to %s: %s" % (where, exc.strerror or exc)
+        return _failures.failure(kind, message, SERVICE)
 
-    def _secure(self):
-        verifying, trusting = self._contexts
+    def _start_tls(self, verifying: ssl.SSLContext, trusting: ssl.SSLContext | None) -> None:
         try:
             self._handshake(verifying)
         except ssl.SSLCertVerificationError as exc:
             problem = CERTIFICATE_PROBLEMS.get(exc.verify_code, "untrusted")
             self.tls = {"verified": False, "problem": problem, "message": exc.verify_message}
-            # Once more without verifying: to go on where that is wanted, else only to see the certificate.
+            # Connect again without verification: to go on, or only to read the certificate.
             self._sock.close()
             if trusting:
-                self._open_again()
+                self._connect()
                 self._handshake(trusting)
                 return
             with contextlib.suppress(CannotConnect):
-                self._open_again()
-                self._handshake(stranger())
-            raise CannotConnect(
-                "certificate",
-                "the certificate of %s is refused: %s" % (self.target.where, exc.verify_message),
-                "Try: %s" % self._look_by_hand(),
-            )
+                self._connect()
+                self._handshake(unverified_context())
+            message = "the certificate of %s is rejected: %s" % (self.target.host_port, exc.verify_message)
+            raise CannotConnect("certificate", message, "Show the certificate: %s" % self._show_certificate())
 
-    def _handshake(self, context):
+    def _handshake(self, context: ssl.SSLContext) -> None:
         sock = self._sock
         with self.watch.time("tls"):
             try:
@@ -213,48 +248,42 @@ class Exchange:
         if self.tls is None:
             self.tls = {"verified": True, "problem": None, "message": None}
         self.tls["version"] = self._sock.version()
-        self._look_at(self._sock.getpeercert(True))
-
-    def _look_at(self, der):
         try:
-            self.tls.update(_certificate.parse(der or b""))
+            self.tls.update(_certificate.parse(self._sock.getpeercert(True) or b""))
         except ValueError as exc:
             self.tls["message"] = str(exc)
 
-    def _no_tls(self, exc):
-        if exc.reason in NOT_TLS:
-            return CannotConnect(
-                "not_tls", "%s does not speak TLS" % self.target.where, "Write http:// in its url, or check the port."
-            )
-        if "CERTIFICATE_REQUIRED" in (exc.reason or ""):
-            return CannotConnect(
-                "tls", "%s wants to see a certificate of ours" % self.target.where, "Name client_cert of the endpoint."
-            )
-        return CannotConnect(
-            "tls",
-            "no TLS with %s: %s" % (self.target.where, exc.reason or exc.strerror or exc),
-            "Perhaps it wants to see a certificate (client_cert). Try: %s" % self._look_by_hand(),
-        )
+    def _no_tls(self, exc: ssl.SSLError) -> CannotConnect:
+        where, reason = self.target.host_port, exc.reason or ""
+        if reason in NOT_TLS:
+            hint = "Begin the url with http://, or correct its port."
+            return CannotConnect("protocol", "%s does not answer with TLS" % where, hint)
+        if "CERTIFICATE_REQUIRED" in reason:
+            message = "%s requires a client certificate" % where
+            return CannotConnect("tls", message, "Set client_cert and client_key of the endpoint.")
+        message = "the TLS handshake with %s failed: %s" % (where, reason or exc.strerror or exc)
+        more = "The service may require a client certificate. Try: %s" % self._show_certificate()
+        return _failures.failure("tls", message, SERVICE, more)
 
-    def _look_by_hand(self):
-        return "`openssl s_client -connect %s -showcerts </dev/null`" % shell_quote(self.target.where)
+    def _show_certificate(self) -> str:
+        return "`openssl s_client -connect %s -showcerts </dev/null`" % shell_quote(self.target.host_port)
 
-    # The request
+    # Request
 
-    def remaining_timeout(self):
-        """Seconds the next step on the wire may take; raises socket.timeout where none are left."""
+    def remaining_timeout(self) -> float:
+        """Return the seconds for the next step on the wire. Raises socket.timeout if none are left."""
         return remaining_timeout(self.deadline)
 
-    def _ask(self, method, headers, body, most):
-        connection = http.client.HTTPConnection(self.target.host, self.target.port)
+    def _request(self, method: str, headers: Mapping[str, str], body: bytes | None, most: int) -> None:
+        connection: Any = http.client.HTTPConnection(self.target.host, self.target.port)
         connection.default_port = self.target.default_port
         connection.sock = BoundedSocket(self._sock, self.remaining_timeout)
         try:
             with self.watch.time("first_byte"):
                 with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
-                    # Whoever hangs up before it has heard us out may have said why.
+                    # A server that closes before it has read the request may have sent an answer.
                     connection.request(method, self.target.path, body, headers)
-                response = http.client.HTTPResponse(connection.sock, method=method)
+                response: Any = http.client.HTTPResponse(connection.sock, method=method)
                 beginning = response.fp.peek(1)
                 if beginning.startswith(TLS_RECORD) or (len(beginning) >= 5 and not beginning.startswith(b"HTTP/")):
                     raise self._not_http()
@@ -266,65 +295,57 @@ class Exchange:
         except (OSError, http.client.HTTPException) as exc:
             raise self._interrupted(exc)
 
-    def _read(self, response, most):
+    def _read(self, response: http.client.HTTPResponse, most: int) -> bytes:
         body = response.read(most + 1)
         if len(body) > most:
-            raise CannotConnect(
-                "too_large",
-                "%s sends more than %d bytes, and perhaps for ever" % (self.target.where, most),
-                "Raise max_body_bytes where such an answer is right.",
-            )
+            message = "%s sends more than %d bytes" % (self.target.host_port, most)
+            raise CannotConnect("too_large", message, "Raise max_body_bytes if answers of this size are expected.")
         if response.length:
-            # Asked for a number of bytes, the library does not say that fewer came than were announced.
+            # read(n) does not raise where fewer bytes come than Content-Length announces.
             raise http.client.IncompleteRead(body, response.length)
         return body
 
-    def _not_http(self):
-        message = "what %s answers is not HTTP" % self.target.where
-        return CannotConnect("not_http", message, "Check the port in its url.")
+    def _not_http(self) -> CannotConnect:
+        return _failures.failure("protocol", "%s does not answer with HTTP" % self.target.host_port, SERVICE)
 
-    def _interrupted(self, exc):
-        """Why a connection that was made came to nothing."""
-        where, phase = self.target.where, self.watch.phase
-        if isinstance(exc, (socket.timeout, TimeoutError)):
-            if phase == "body":
-                return CannotConnect(
-                    "unfinished", "the answer of %s begins and does not end in time" % where, "See where it hangs."
-                )
-            return CannotConnect(
-                "no_answer", "%s takes the connection and does not answer in time" % where, "See where it hangs."
-            )
-        if isinstance(exc, (ConnectionResetError, BrokenPipeError)) and not isinstance(
-            exc, http.client.RemoteDisconnected
-        ):
-            return CannotConnect("reset", "%s resets the connection" % where, "See its log.")
-        if isinstance(
-            exc, (http.client.RemoteDisconnected, http.client.IncompleteRead, ConnectionError, ssl.SSLEOFError)
-        ):
-            # A port that Docker publishes takes connections as long as the container runs, whatever runs in it.
+    def _interrupted(self, exc: Exception) -> CannotConnect:
+        """Return why an open connection failed."""
+        where, kind = self.target.host_port, _failures.of_os_error(exc)
+        if kind == "timeout":
+            if self.watch.phase == "body":
+                return failure("unfinished", "the answer of %s begins and does not end within the timeout" % where)
+            message = "%s accepts the connection and does not answer within the timeout" % where
+            return _failures.failure("no_answer", message, SERVICE)
+        if kind == "closed" or isinstance(exc, http.client.IncompleteRead):
+            # A port that Docker publishes accepts connections while the container runs, also if nothing listens in it.
             part = "in the middle of the answer" if self.status else "without an answer"
-            return CannotConnect("closed", "%s closes the connection %s" % (where, part), "See its log.")
+            reset = isinstance(exc, (ConnectionResetError, BrokenPipeError)) and not isinstance(
+                exc, http.client.RemoteDisconnected
+            )
+            message = "%s %s the connection %s" % (where, "resets" if reset else "closes", part)
+            return _failures.failure("closed", message, SERVICE)
         if isinstance(exc, ssl.SSLError):
             return self._no_tls(exc)
         if isinstance(exc, (http.client.BadStatusLine, http.client.UnknownProtocol)):
             return self._not_http()
-        return CannotConnect("broken", "the exchange with %s failed: %s" % (where, cut(str(exc), 100)), "See its log.")
+        message = "the exchange with %s failed: %s" % (where, cut(str(exc), 100))
+        return _failures.failure("failed", message, SERVICE)
 
-    def _should_speak_tls(self):
-        """Whether the port that gave no answer in plain HTTP shakes hands in TLS."""
+    def _accepts_tls(self) -> bool:
+        """Return whether a port that does not answer plain HTTP completes a TLS handshake."""
         if self._contexts or self.deadline.expired():
             return False
         try:
             with socket.create_connection((self.address, self.target.port), self.remaining_timeout()) as sock:
                 sock.settimeout(self.remaining_timeout())
-                with stranger().wrap_socket(sock, server_hostname=self.target.host):
+                with unverified_context().wrap_socket(sock, server_hostname=self.target.host):
                     return True
         except (OSError, UnicodeError):
             return False
 
 
-def connected(family, address, seconds):
-    """A socket that is connected. Raises OSError, also where this machine does not speak the family."""
+def connected(family: socket.AddressFamily, address: tuple[Any, ...], seconds: float) -> socket.socket:
+    """Return a connected socket. Raises OSError, also if this host does not support the family."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.settimeout(seconds)
@@ -335,8 +356,8 @@ def connected(family, address, seconds):
     return sock
 
 
-def stranger():
-    """A context that trusts whatever it meets: to look at a certificate, never to send anything."""
+def unverified_context() -> ssl.SSLContext:
+    """Return a context that accepts any certificate: to read the certificate, not to send data."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

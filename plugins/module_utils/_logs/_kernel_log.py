@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the kernel has complained about lately. Private to this collection.
+"""Counts problems in the kernel's log. Private to this collection.
 
-Read from /dev/kmsg without waiting. Only the kernel's own records count: what programs write there carries a facility
-of theirs.
+Reads /dev/kmsg without blocking. Only the kernel's own records count: those of programs have another facility.
 """
 
 from __future__ import annotations
@@ -13,22 +12,24 @@ from __future__ import annotations
 import os
 import re
 import time
+from typing import Iterable, Match, Optional, Protocol, Tuple
 
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import widen
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import Times, extend
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 RECORD = 8192
-# Characters of a record that are looked at; the kernel's own have no more.
+# Characters of a record that are searched; records of the kernel are not longer.
 LONGEST = 1024
-# More than the largest ring that kernels are configured with.
+# More than the largest ring buffer that kernels are configured with.
 MOST_BYTES = 64 << 20
 
 DISK = r"(?P<object>[\w!/-]+)"
 DEVICE = r"\((?:device )?%s(?: state \w+)?\)" % DISK
 TASK = r"(?P<object>\S.*?)"
-# Kind, and pattern with what the group of it is named for. The first that fits counts.
+# Kind, and pattern with the object. The first that matches counts.
 KINDS = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
@@ -47,32 +48,52 @@ KINDS = tuple(
         ("conntrack_full", r"(?P<object>nf_conntrack): (?:nf_conntrack: )?table full, dropping packet"),
     )
 )
-# The line before a kill by a control group names the group.
+# Precedes the record of a kill, and names the control group whose limit was reached.
 OOM_GROUP = re.compile(r"oom-kill:.*oom_memcg=(?P<group>[^,]*).*pid=(?P<pid>\d+)")
 CONTAINER = re.compile(r"([0-9a-f]{64})")
 
 
+class KernelGroup(Times):
+    """Records of one kind about one object. ``container`` is null outside of containers."""
+
+    kind: str
+    object: str
+    container: str | None
+    count: int
+    sample: str
+
+
+# Kind, object and container.
+GroupKey = Tuple[str, str, Optional[str]]
+
+
+class Containers(Protocol):
+    """Finds a container by its id, such as ``_containers.Engine``."""
+
+    def container(self, identity: str) -> Part | None: ...
+
+
 class Unreadable(Exception):
-    """The kernel's log cannot be read; the message says why, and ``hint`` what helps, if not more rights."""
+    """The kernel's log cannot be read. ``hint`` is null if more rights are needed."""
 
-    def __init__(self, path, exc):
+    def __init__(self, path: str, exc: OSError) -> None:
         super().__init__("%s: %s" % (path, exc.strerror))
-        missing = "Name the log of the kernel, or none (logs_kernel_log)"
-        self.hint = None if isinstance(exc, PermissionError) else missing
+        wrong_path = "Correct kernel_log, or leave it empty."
+        self.hint = None if isinstance(exc, PermissionError) else wrong_path
 
 
-def measure(path, begin, engine, top):
-    """The part ``kernel`` of the measurement: what has happened since ``begin``, in groups. Raises Unreadable."""
-    return grouped(records_of(path), begin, boot_time(), engine, top)
+def measure(path: str, begin: float, containers: Containers, top: int) -> Part:
+    """Return the part ``kernel``: the problems since ``begin``, in groups. Raises Unreadable."""
+    return grouped(records_of(path), begin, boot_time(), containers, top)
 
 
-def boot_time():
-    """The epoch seconds that are 0 in the kernel's log: its clock stands still while the machine sleeps."""
+def boot_time() -> float:
+    """Return the epoch seconds at zero of the log's clock, CLOCK_MONOTONIC, which stops in suspend."""
     return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-def records_of(path):
-    """The records, as text, without the fields that follow each."""
+def records_of(path: str) -> list[str]:
+    """Return the records as text, without the continuation lines of each. Raises Unreadable."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
@@ -86,16 +107,17 @@ def records_of(path):
     return [line for line in data.decode("utf-8", "replace").split("\n") if line and line[:1] != " "]
 
 
-def _drain(descriptor):
+def _drain(descriptor: int) -> bytes:
+    """Return all data that can be read without blocking."""
     parts, size = [], 0
     while size < MOST_BYTES:
         try:
-            # One record at a time, as the device gives them.
+            # The device returns one record for each read.
             part = os.read(descriptor, RECORD)
         except BlockingIOError:
             break
         except BrokenPipeError:
-            # Overwritten while we read: the next is the oldest that is left.
+            # The next record was overwritten; continue with the oldest that is left.
             continue
         if not part:
             break
@@ -104,10 +126,10 @@ def _drain(descriptor):
     return b"".join(parts)
 
 
-def parse(record):
-    """``(seconds since boot, text)`` of a record ``priority,sequence,microseconds,flags;text``.
+def parse(record: str) -> tuple[float, str] | None:
+    """Return the seconds since boot and the text of a record ``priority,sequence,microseconds,flags;text``.
 
-    Null where it is not the kernel's own.
+    Null for a record that is not the kernel's own.
     """
     head, semicolon, text = record.partition(";")
     fields = head.split(",")
@@ -118,12 +140,15 @@ def parse(record):
     return int(fields[2]) / 1e6, _unescaped(text[:LONGEST])
 
 
-def _unescaped(text):
+def _unescaped(text: str) -> str:
     return re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found.group(1), 16)), text) if "\\x" in text else text
 
 
-def grouped(records, begin, boot, engine, top):
-    groups, killed, first, oldest = {}, {}, None, None
+def grouped(records: Iterable[str], begin: float, boot: float, containers: Containers, top: int) -> Part:
+    """Return the part ``kernel`` for these records. ``boot`` is the epoch time at zero of their clock."""
+    groups: dict[GroupKey, KernelGroup] = {}
+    killed: dict[str, str] = {}
+    first, oldest = None, None
     for record in records:
         if oldest is None:
             oldest = record
@@ -141,18 +166,22 @@ def grouped(records, begin, boot, engine, top):
         for kind, pattern in KINDS:
             found = pattern.search(text)
             if found:
-                _count(groups, kind, found, moment, text, killed, engine)
+                container = None
+                if kind == "oom_kill":
+                    container = _container_name(killed.get(found.group("pid")), containers)
+                _count(groups, kind, found, container, moment)
                 break
-    listed = sorted(groups.values(), key=lambda entry: -entry["last"])
-    # The ring begins with record 0 as long as nothing was dropped.
+    listed = sorted(groups.values(), key=lambda entry: -(entry["last"] or 0.0))
+    # The ring buffer begins with record 0 until records are overwritten.
     complete = oldest is None or oldest.split(",")[1:2] == ["0"] or (first is not None and first <= begin)
     return {"complete": complete, "oldest": first, "groups": listed[:top], "groups_total": len(listed)}
 
 
-def _count(groups, kind, found, moment, text, killed, engine):
-    named = found.groupdict()
-    name = cut(printable(named["object"]), 80)
-    container = _container(killed.get(named.get("pid")), engine) if kind == "oom_kill" else None
+def _count(
+    groups: dict[GroupKey, KernelGroup], kind: str, found: Match[str], container: str | None, moment: float
+) -> None:
+    """Count a record in its group."""
+    name = cut(printable(found.group("object")), 80)
     entry = groups.setdefault(
         (kind, name, container),
         {
@@ -162,16 +191,16 @@ def _count(groups, kind, found, moment, text, killed, engine):
             "count": 0,
             "first": None,
             "last": None,
-            "sample": cut(redact(printable(text)), 300),
+            "sample": cut(redact(printable(found.string)), 300),
         },
     )
     entry["count"] += 1
-    widen(entry, round(moment, 3))
+    extend(entry, round(moment, 3))
 
 
-def _container(group, engine):
-    """The name of the container whose control group was out of memory; of one that is gone, the start of its id."""
+def _container_name(group: str | None, containers: Containers) -> str | None:
+    """Return the name of the container of a control group; for a removed container the start of its id."""
     found = CONTAINER.search(group or "")
     if not found:
         return None
-    return (engine.container(found.group(1)) or {}).get("name") or found.group(1)[:12]
+    return (containers.container(found.group(1)) or {}).get("name") or found.group(1)[:12]

@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How bad a line of a log is, and what it says. Private to this collection.
+"""Parses the level and the message of log lines. Private to this collection.
 
-The rules are data, read from top to bottom; the first that fits decides:
+The rules are data. The first that matches decides:
 
-1. A JSON line says its level in a field (``JSON_LEVELS``), a logfmt line in ``level=``.
-2. An answer of HTTP with a status of 5xx is an error, whatever level the line has.
-3. A program's own way to write levels (``FORMATS``): PostgreSQL, RabbitMQ, Redis, nginx, Python's logging, syslog.
-4. Anything else is judged by its words (``WORDS``), once those phrases are taken out that only mention them
-   (``HARMLESS``): "0 errors", "error_count=0", "no error", "error.log".
+1. A JSON line has its level in a field (``JSON_LEVELS``), a logfmt line in ``level=``.
+2. An HTTP answer with status 5xx is an error, whatever level the line has.
+3. The format of a program (``FORMATS``): PostgreSQL, RabbitMQ, Redis, nginx, Python's logging, syslog.
+4. Words (``WORDS``), after phrases are removed that only mention them (``HARMLESS``): "0 errors", "error_count=0",
+   "no error", "error.log".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import re
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = "debug", "info", "warning", "error", "critical"
-# Belongs to the line before it, as PostgreSQL's DETAIL and STATEMENT do.
+# Belongs to the line before it, such as PostgreSQL's DETAIL and STATEMENT.
 CONTEXT = "context"
 COUNTED = (WARNING, ERROR, CRITICAL)
 
@@ -55,7 +55,7 @@ NAMES = {
     "success": INFO,
     # Erlang
     "crash": ERROR,
-    # PostgreSQL in other languages (lc_messages). Whatever else it writes there belongs to the line before it.
+    # PostgreSQL in other languages (lc_messages). Other words there belong to the line before.
     "hinweis": INFO,
     "warnung": WARNING,
     "fehler": ERROR,
@@ -69,10 +69,10 @@ NAMES = {
     "aviso": WARNING,
     "erro": ERROR,
 }
-# syslog's numbers, of a journal's PRIORITY and of GELF.
+# Severities of syslog, as in the journal's PRIORITY and in GELF.
 SYSLOG = {0: CRITICAL, 1: CRITICAL, 2: CRITICAL, 3: ERROR, 4: WARNING, 5: INFO, 6: INFO, 7: DEBUG}
 
-# In small letters. Python's "level" beside a "levelname" is a number of its own.
+# In lower case. "levelname" is first: Python's "level" beside it is another number.
 JSON_LEVELS = ("levelname", "level", "severity", "log.level", "log_level", "loglevel", "lvl", "@level", "priority")
 JSON_MESSAGES = ("message", "msg", "event", "@message", "text", "log", "error", "err")
 JSON_EXCEPTIONS = ("exc_info", "exception", "exc_text", "stack_trace", "traceback", "stack", "error", "err")
@@ -82,18 +82,18 @@ LOGFMT_MESSAGE = re.compile(r"""(?:^|\s)(?:msg|message)=(?:"((?:[^"\\]|\\.)*)"|(
 
 HTTP_FAILED = re.compile(r"""\bHTTP/\d(?:\.\d)?\\?"?\s+5\d\d\b""")
 
-# The level is the first group. What comes before it is at most a date, a name, a number of a process.
+# The level is the first group. It follows at most a date, a name and a process id.
 FORMATS = tuple(
     re.compile(pattern)
     for pattern in (
         # PostgreSQL: 2026-11-25 08:24:07.693 UTC [29] tracktion@tracktion ERROR:  ...
         r"^.{0,120}?\b(DEBUG|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC|"
         r"DETAIL|HINT|CONTEXT|STATEMENT|QUERY|LOCATION)[1-5]?:  ",
-        # The same in the language of the server: ... [29] tracktion@tracktion FEHLER:  ...
+        # PostgreSQL in another language: ... [29] tracktion@tracktion FEHLER:  ...
         r"^\d{4}-\d\d-\d\d [\d:.]{8,15} \S{1,10} \[\d+\] (?:\S{1,100} )?([^\W\d_]{2,20}) ?:  ",
         # RabbitMQ, nginx, Apache, structlog: [error] <0.1.0> ...
         r"^.{0,80}?[\[<](?:\w+:)?(debug|info|notice|warn|warning|error|crit|critical|alert|emerg|emergency) *[\]>]",
-        # Python's logging, log4j, uvicorn, tracing and most others: a word in capitals.
+        # Python's logging, log4j, uvicorn, tracing and most others: a word in upper case.
         r"^.{0,120}?(?<![\w./=-])\[?"
         r"(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|CRIT|FATAL|PANIC|ALERT|EMERG|SUCCESS)"
         r"\]?(?=[\s:|\]/-]|$)",
@@ -107,12 +107,12 @@ FORMATS = tuple(
         r"^\S+:\d+: \w*(Warning): ",
     )
 )
-# syslog's own number before the line, facility and severity in one; systemd's is the severity alone.
+# A priority before the line: facility and severity for syslog, the severity alone for systemd.
 PRIORITY = re.compile(r"^<(\d{1,3})>(?=\S)")
-# Redis: 7:M 25 Nov 2026 08:24:07.310 # ... The mark # is its warning, which its banner has too: words decide there.
+# Redis: 7:M 25 Nov 2026 08:24:07.310 # ... The mark # is a warning, also in its banner, so words decide.
 REDIS = re.compile(r"^\d+:[XCSM] \d\d \w{3} (?:\d{4} )?\d\d:\d\d:\d\d\.\d+ ([.\-*#]) (.*)", re.S)
 
-# What only mentions errors.
+# Phrases that only mention errors.
 HARMLESS = re.compile(
     "|".join(
         (
@@ -123,7 +123,7 @@ HARMLESS = re.compile(
             r"[\"']?\s*(?:[=:]|is|are)\s*(?:\"\"|''|[\"']?(?:0(?:\.0+)?%?|none|null|nil|false|no|\[\]|\{\})(?![\w.]))",
             r"\b(?:errors?|failures?|exceptions?|warnings?)"
             r"(?:[_.-](?:count|rate|total|logs?|handler|page|code|budget|reporting)|level)\w*",
-            # Names, unless they are those of a code in capitals, as PRECONDITION_FAILED.
+            # Names, except error codes in upper case such as PRECONDITION_FAILED.
             r"\w[-_./](?-i:errors?|failed|failures?|exceptions?|warnings?)\b(?![.:])",
             r"/(?:errors?|failed|failures?|exceptions?)(?=[/\s?\"])",
             r"\b[\w-]{0,30}(?:error|fail|exception|warning)[\w-]{0,30}\.(?:log|css|js|html?|txt|json|png|svg|php|py|go)\b(?!:)",
@@ -131,14 +131,14 @@ HARMLESS = re.compile(
             r"\b(?:errors?|warnings?|exceptions?|failures?) "
             r"(?:handling|reporting|logging|handler|log|events?|detect(?:or|ion))\b",
             r"\bcritical section|\bnon-critical\b",
-            # The name of a piece of music may say anything.
+            # Names of audio files may contain any word.
             r"/[\w.-]{1,60}/(?:(?!: )[^\n\"'|]){0,200}?\.(?:mp3|flac|wav|m4a|ogg|opus|aac|aiff?|wma)\b",
         )
     ),
     re.I,
 )
-# A level that is only talked about.
-LEVEL_TALK = re.compile(r"\blog(?:ging)?[-_ ]?level\W{1,4}(?:(?:is|was|set|to|now|changed)\W{1,3}){0,3}\w+", re.I)
+# A level that is a setting, not that of the line.
+LEVEL_SETTING = re.compile(r"\blog(?:ging)?[-_ ]?level\W{1,4}(?:(?:is|was|set|to|now|changed)\W{1,3}){0,3}\w+", re.I)
 WORDS = (
     (CRITICAL, re.compile(r"\b(?:fatal|panic(?:ked)?|critical|segmentation fault|segfault|core dumped)\b", re.I)),
     (
@@ -154,22 +154,22 @@ WORDS = (
     (WARNING, re.compile(r"\bwarn(?:ing)?s?\b|\bdeprecat(?:ed|ion)\b|\wWarning\b", re.I)),
 )
 
-# What a line has to hold so that it is worth a closer look; everything else is only counted. Read by the block, in
-# bytes and small letters, in several passes: this shape of patterns goes ten times as fast as one of all.
-LOOK_CLOSER = (
+# Lines that may be warnings or errors; all others are only counted. Searched in blocks of bytes in lower case, one pass
+# for each pattern: that is ten times as fast as one combined pattern.
+CANDIDATES = (
     r"e(?:rr(?:o|eur|[ :!\]])|xcept|merg)|f(?:ail|atal|ehler)|c(?:rit|annot |ould not |an't |rash|ore dumped)|panic|"
     r"warn|trace|de(?:nied|prec)|a(?:lert|borted|dvertencia|ttenzione)|un(?:handled|caught|able to )|"
     r"se(?:gfault|gmentation f|vere)",
-    # A status of HTTP, a level in tens.
+    # A status of HTTP, a level of bunyan or pino.
     r"\" 5\d\d|\":\s?[456]0\b",
-    # syslog's number, which the engine escapes.
+    # A priority of syslog, which the engine escapes in JSON.
     r"<\d{1,3}>",
     r"\\u003c\d{1,3}\\u003e",
 )
 
 
-def read(text):
-    """``(level, message)`` of a line without its line end."""
+def read(text: str) -> tuple[str, str]:
+    """Return the level and the message of a line without its line end."""
     structured = _structured(text)
     if structured:
         return structured
@@ -185,19 +185,19 @@ def read(text):
     priority = PRIORITY.match(text)
     if priority:
         return SYSLOG[int(priority.group(1)) & 7], text[priority.end() :]
-    spoken = LEVEL_TALK.sub(" ", text)
-    return by_format(spoken) or by_words(spoken), text
+    without_settings = LEVEL_SETTING.sub(" ", text)
+    return by_format(without_settings) or by_words(without_settings), text
 
 
-def says_level(text):
-    """Whether a line says its level itself, in one way or another."""
+def has_level(text: str) -> bool:
+    """Return whether a line holds its level in any format."""
     if _structured(text) or LOGFMT.search(text, 0, 400) or REDIS.match(text) or PRIORITY.match(text):
         return True
     return by_format(text) is not None
 
 
-def by_format(text):
-    """The level that a program has written into its line, null where none is found."""
+def by_format(text: str) -> str | None:
+    """Return the level by ``FORMATS``, the first one in the line; null for none."""
     first, level = 1 << 20, None
     for pattern in FORMATS:
         found = pattern.search(text)
@@ -206,8 +206,8 @@ def by_format(text):
     return level
 
 
-def by_words(text):
-    """The level of a line that says none."""
+def by_words(text: str) -> str:
+    """Return the level of a line that holds none."""
     text = HARMLESS.sub(" ", text)
     for level, words in WORDS:
         if words.search(text):
@@ -215,26 +215,26 @@ def by_words(text):
     return INFO
 
 
-def _structured(text):
-    """The level and the message of a line in JSON, with at most its time before it; null for any other."""
+def _structured(text: str) -> tuple[str, str] | None:
+    """Return the level and the message of a JSON line, which may begin with a time; null for any other line."""
     start = text.find("{", 0, 60)
     if start < 0 or text.rstrip()[-1:] != "}" or (start and by_format(text[:start])):
         return None
     return _from_json(text[start:])
 
 
-def _from_json(text):
+def _from_json(text: str) -> tuple[str, str] | None:
     try:
         fields = {name.lower(): value for name, value in json.loads(text).items()}
     except (ValueError, RecursionError):
         return None
     if isinstance(fields.get("log"), dict):
-        # As Elastic has it: {"log": {"level": ...}}
+        # Elastic: {"log": {"level": ...}}
         fields["log.level"] = fields.pop("log").get("level")
     level = None
     for name in JSON_LEVELS:
         if name in fields:
-            level = _level_of(fields[name], name)
+            level = _level_of(fields[name])
             break
     if level is None:
         return None
@@ -247,12 +247,13 @@ def _from_json(text):
     return level, message
 
 
-def _level_of(value, name):
+def _level_of(value: object) -> str | None:
+    """Return the level for the value of a field: a name, a severity of syslog, or a level of bunyan and pino."""
     if isinstance(value, str):
-        return NAMES.get(value.lower()) if not value.isdigit() else _level_of(int(value), name)
+        return NAMES.get(value.lower()) if not value.isdigit() else _level_of(int(value))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if value < 8:
         return SYSLOG.get(int(value))
-    # The tens of bunyan and pino. (Python's own numbers are rarely logged as a level.)
+    # bunyan and pino count in tens. Python's numbers are rarely logged as a level.
     return CRITICAL if value >= 60 else ERROR if value >= 50 else WARNING if value >= 40 else INFO

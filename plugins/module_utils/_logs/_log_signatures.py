@@ -2,25 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the events of a log have in common: their signature. Private to this collection.
+"""Collects the lines of events, and derives their signatures. Private to this collection.
 
-Two events are of one kind where they read the same once times, numbers, addresses and paths are masked. A traceback
-is one event, and its signature is its last line, which names the exception.
+Events have the same signature if they are equal once times, numbers, addresses and paths are masked. A traceback is one
+event; its signature is the line that names the exception.
 """
 
 from __future__ import annotations
 
 import re
+from typing import AnyStr, Callable, Iterable, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
 SIGNATURE_LENGTH = 160
-# Characters of a line that are looked at, and lines and characters of one event.
+# Limits: characters of a line, lines and characters of an event.
 LINE_LENGTH = 2000
 EVENT_LINES = 400
 EVENT_LENGTH = 8000
-# Lines of one event that nothing but their place tells to be of it.
+# Lines of an event that belong to it only because they follow it.
 BARE_LINES = 30
 
 MASKS = tuple(
@@ -39,7 +40,7 @@ MASKS = tuple(
         (r"\d+(?:[.,]\d+)*", "<n>"),
     )
 )
-# What stands before a message: its time, level, process and the like.
+# What precedes a message: time, level, process and the like.
 PREFIX = re.compile(
     r"^(?:<time>|<n>|<ip>|<pid>|\*\*\*|\[\w+ *\]|[\s,|:\[\]()-]|"
     r"(?:UTC|TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|CRIT|FATAL|PANIC|ALERT)(?=[\s:|\]<-]))+"
@@ -49,42 +50,39 @@ TRACE = re.compile(
     r"^\s*(?:\+ )?(?:Exception Group )?Traceback \(most recent call last\)|^During handling of the above exception|"
     r"^The above exception was the direct cause|^Caused by: |^goroutine \d+ \[|^\s+at |^\s+\.\.\. \d+ more|"
     r"^stack backtrace:|"
-    # RabbitMQ writes its time and level before each line of an event.
+    # RabbitMQ repeats time and level on each line of an event.
     r"^[\d-]{10} [\d:.+]+ \[\w+\] <\d+\.\d+\.\d+>(?:  |\s*$)"
 )
-# Go and Rust, before they trace.
+# The line before a trace of Go or Rust.
 PANIC = re.compile(r"(?:panic|fatal error): |thread '")
 BEGINS_TRACE = re.compile(r"Traceback \(most recent call last\)")
 CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
-# Of a group of exceptions it stands behind a bar.
+# In an exception group, the name follows a bar.
 EXCEPTION = re.compile(r"^(?:\s+\| )?(?P<name>[A-Za-z_][\w.]*(?::\s.*)?$)", re.S)
 
 
-def shortened(raw):
-    """The start of a line, in bytes or as text, that is looked at.
-
-    A word that is cut in two goes: half a secret does not look like one.
-    """
-    if len(raw) <= LINE_LENGTH:
-        return raw
-    whole, space, _rest = raw[:LINE_LENGTH].rpartition(b" " if isinstance(raw, bytes) else " ")
-    return whole if space else raw[:LINE_LENGTH]
+def shorten(line: AnyStr) -> AnyStr:
+    """Return the start of a line, at most ``LINE_LENGTH``, without a cut word: half a secret is not redacted."""
+    if len(line) <= LINE_LENGTH:
+        return line
+    whole, space, _rest = line[:LINE_LENGTH].rpartition(b" " if isinstance(line, bytes) else " ")
+    return whole if space else line[:LINE_LENGTH]
 
 
-def joins(text):
-    """Whether a line goes on from the one before it."""
+def continues_event(text: str) -> bool:
+    """Return whether a line continues the event before it."""
     return text[:1] in (" ", "\t") or bool(TRACE.match(text)) or not text.strip()
 
 
-def fold(first, following, headed):
-    """``(lines of the event that begins with first, the line that names its exception or null)``.
+def collect(first: str, following: Iterable[str], begins_event: Callable[[str], bool]) -> tuple[list[str], str | None]:
+    """Return the lines of the event that begins with ``first``, and the line that names its exception or null.
 
-    ``following`` gives the lines after it. ``headed(line)`` says whether a line begins an event for sure, as it says
-    its time or its level: where the first does, or the event has a trace, a line that does not goes on from it.
+    ``following`` yields the lines after it. ``begins_event(line)`` returns whether a line has a time or a level, and so
+    begins an event. If ``first`` has one, or the event has a trace, lines without one belong to the event.
     """
-    event = _Event(first, headed)
+    event = _Event(first, begins_event)
     for line in following:
-        if not event.goes_on_with(line):
+        if not event.includes(line):
             break
         event.add(line)
         if len(event.lines) >= EVENT_LINES or event.size >= EVENT_LENGTH:
@@ -93,66 +91,69 @@ def fold(first, following, headed):
 
 
 class _Event:
-    """An event as its lines come in."""
+    """An event, to which lines are added one by one."""
 
-    def __init__(self, first, headed):
+    def __init__(self, first: str, begins_event: Callable[[str], bool]) -> None:
         self.lines = [first]
         self.size = len(first)
-        self.exception = None
-        self.headed = headed
-        # Whether its tracebacks are Python's, whose last line names the exception.
+        self.exception: str | None = None
+        self.begins_event = begins_event
+        # Whether it has a traceback of Python, whose last line names the exception.
         self.python = bool(BEGINS_TRACE.search(first))
-        self.loose = self.under_head = headed(first) or bool(PANIC.match(first))
+        # Whether its first line is a head, and whether lines without a mark may follow now.
+        self.headed = begins_event(first) or bool(PANIC.match(first))
+        self.open = self.headed
         self.bare = 0
 
-    def goes_on_with(self, line):
+    def includes(self, line: str) -> bool:
+        """Return whether the next line belongs to the event."""
         if not line.strip():
-            return self.python or self.under_head
+            return self.python or self.headed
         if BEGINS_TRACE.search(line) and TRACE.match(line):
-            # One that nothing links to the one before is another event.
+            # A second traceback that is not chained to the first is another event.
             return self.exception is None or any(CHAINED.search(earlier) for earlier in self.lines[-3:])
         if line[:1] in (" ", "\t") or TRACE.match(line):
             return True
-        if self._names_exception(line):
+        if self._exception_in(line):
             return True
-        return self.loose and self.bare < BARE_LINES and not self.headed(line)
+        return self.open and self.bare < BARE_LINES and not self.begins_event(line)
 
-    def add(self, line):
+    def add(self, line: str) -> None:
         traced = bool(TRACE.match(line))
+        exception = self._exception_in(line)
         if traced and BEGINS_TRACE.search(line):
             self.python, self.exception = True, None
-        elif self._names_exception(line):
-            self.exception = EXCEPTION.match(line).group("name")
-        # After an empty line, only what is under a head goes on.
-        self.loose = self.under_head or traced or self.exception is not None or (self.loose and bool(line.strip()))
+        elif exception:
+            self.exception = exception
+        # After an empty line, only an event with a head continues.
+        self.open = self.headed or traced or self.exception is not None or (self.open and bool(line.strip()))
         self.bare += line[:1] not in (" ", "\t")
         self.lines.append(line)
         self.size += len(line)
 
-    def _names_exception(self, line):
-        return (
-            self.python
-            and self.exception is None
-            and self.lines[-1][:1] in (" ", "\t")
-            and EXCEPTION.match(line) is not None
-        )
+    def _exception_in(self, line: str) -> str | None:
+        """Return the exception that the line after a traceback of Python names; null for other lines."""
+        if not self.python or self.exception is not None or self.lines[-1][:1] not in (" ", "\t"):
+            return None
+        found = EXCEPTION.match(line)
+        return found.group("name") if found else None
 
 
-def signature(message):
-    """What all events like this one have in common."""
+def signature(message: str) -> str:
+    """Return the message with its variable parts masked, and without its time and level."""
     text = redact(" ".join(message.split()))
     for pattern, mask in MASKS:
         text = pattern.sub(mask, text)
     return cut(PREFIX.sub("", text) or text, SIGNATURE_LENGTH)
 
 
-def sample(lines, exception, length):
-    """One event, redacted, in at most ``length`` characters: how it begins, and the exception it comes to."""
+def sample(lines: Sequence[str], exception: str | None, length: int) -> str:
+    """Return an event, redacted, in at most ``length`` characters: its first line, its exception and where it is."""
     text = redact("\n".join(lines))
     if exception is None:
         return cut(" ".join(text.split()), length)
     head = "" if BEGINS_TRACE.match(lines[0]) else " ".join(redact(lines[0]).split())
     tail = " ".join(redact(exception).split())
-    place = next((" ".join(line.split()) for line in reversed(lines) if line.lstrip().startswith("File ")), None)
-    tail = "%s [%s]" % (tail, redact(place)) if place else tail
+    location = next((" ".join(line.split()) for line in reversed(lines) if line.lstrip().startswith("File ")), None)
+    tail = "%s [%s]" % (tail, redact(location)) if location else tail
     return cut("%s \u2026 %s" % (cut(head, length // 2), tail) if head else tail, length)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where logs are: files of containers, files of programs. Private to this collection.
+"""Finds the logs of a host: containers, files, units of the journal. Private to this collection.
 
-The engine's own files are read where they may be: its API reads a log of 1 GB from its start to find what is new, and
-says nothing when the engine hangs. What only the engine can read (its other drivers) it is asked for.
+Container logs are read from the engine's files if possible: the API reads a log of 1 GB from its start to find the new
+lines, and does not answer if the engine hangs. Logs of other drivers are read through the API.
 """
 
 from __future__ import annotations
@@ -15,76 +15,92 @@ import json
 import os
 import re
 import stat
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, socket_of
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import File, Memory, newest, shifted
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import (
+    File,
+    Memory,
+    Piece,
+    TimeOf,
+    newest_time,
+    shifted,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, NotAllowed
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import raw, shown
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
-# Whole quarters of an hour that the newest line may lie off the time of its file: a program in another time zone.
+# Seconds; the times in a file may be off by a multiple of it, if the program is in another time zone.
 ZONE_STEP = 900
-# Rotated files that are looked at, and files that a pattern may find.
+# Limits: rotated files of one log, files of all patterns.
 MOST_ROTATED = 20
 MOST_FILES = 50
 JOURNAL_RIGHT = "%s, or as an account of the group systemd-journal" % _rights.BECOME
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+COMPRESSED_SUFFIX = re.compile(r"\.(?:gz|bz2|xz|zst)$")
 ROTATED = re.compile(r"[.-](\d+|\d{4}-?\d\d-?\d\d(?:-\d+)?)$")
 
+# A container: id, name, service, project, state.
+Row = Mapping[str, Any]
 
-def right_to(exc):
-    """The hint of a failure to ask the engine, if a right is missing."""
+
+def permission_hint(exc: CannotConnect) -> str | None:
+    """Return the hint of a failed request to the engine if a right is missing; else null."""
     return exc.hint if isinstance(_docker_api.unless_forbidden(exc), NotAllowed) else None
 
 
 class Unreadable(Exception):
-    """A log that cannot be read; the message says why, ``hint`` how to get the right to read it, if that is missing."""
+    """A log cannot be read. The message is the reason; ``hint`` names the missing right, or is null."""
 
-    def __init__(self, reason, hint=None):
+    def __init__(self, reason: str, hint: str | None = None) -> None:
         super().__init__(reason)
         self.hint = hint
 
 
 class Log:
-    """One log. ``open()`` gives its pieces, the newest first; it may hang, and is called where that harms nobody."""
+    """One log. ``open()`` may hang, so call it in a thread."""
 
-    def __init__(self, name, source, form):
+    def __init__(self, name: str, source: str, form: _log_tally.Form) -> None:
         self.name = name
         self.source = source
         self.form = form
-        self.about = dict.fromkeys(("container", "project", "state", "driver", "path", "path_hex"))
-        # What was left out before any reading, as text; null for nothing.
-        self.left_out = None
-        # Bytes that were left out and are of the windows, as far as that is known.
+        self.about: dict[str, str | None] = dict.fromkeys(
+            ("container", "project", "state", "driver", "path", "path_hex")
+        )
+        # Why a part of the log is missing before anything is read; null for none.
+        self.left_out: str | None = None
+        # Bytes of the windows that are missing, if known.
         self.left_out_bytes = 0
 
-    def open(self, begin, budget, seconds):
-        """The pieces that may hold lines since ``begin``. Raises Unreadable."""
+    def open(self, begin: float, budget: int, seconds: float) -> Sequence[Piece]:
+        """Return the pieces that may hold lines since ``begin``, newest first. Raises Unreadable."""
         raise NotImplementedError
 
-    def may_have_lost(self, pieces):
-        """Whether there may have been more than these pieces, as a log that is rotated loses its oldest."""
+    def may_have_lost(self, pieces: int) -> bool:
+        """Return whether older pieces may have been deleted by rotation."""
         return pieces > 1
 
 
 class Missing(Log):
-    """What should be there and is not."""
+    """An expected log that does not exist or cannot be found."""
 
-    def __init__(self, name, source, reason, hint=None):
-        super().__init__(shown(name), source, None)
+    def __init__(self, name: str, source: str, reason: str, hint: str | None = None) -> None:
+        super().__init__(shown(name), source, _log_tally.Text)
         self.reason = reason
         self.hint = hint
 
-    def open(self, begin, budget, seconds):
+    def open(self, begin: float, budget: int, seconds: float) -> Sequence[Piece]:
         raise Unreadable(self.reason, self.hint)
 
 
 class ContainerLog(Log):
-    """The log of a container, by the files of the engine."""
+    """The log of a container, found in the engine's files."""
 
-    def __init__(self, engine, container, socket):
+    def __init__(self, engine: Engine, container: Row, socket: str) -> None:
         super().__init__(
             container["service"] or container["name"] or container["id"][:12], "container", _log_tally.Engine
         )
@@ -92,19 +108,19 @@ class ContainerLog(Log):
         self.socket = socket
         self.folder = os.path.join(engine.root, container["id"])
         driver, settings = _driver(self.folder)
-        # The engine deletes the oldest file once there are so many.
+        # With this number of files, the engine has deleted older ones.
         self.most_files = int(settings.get("max-file") or 1)
         self.about.update(
             container=container["name"], project=container["project"], state=container["state"], driver=driver
         )
 
-    def may_have_lost(self, pieces):
+    def may_have_lost(self, pieces: int) -> bool:
         return pieces >= max(2, self.most_files)
 
-    def open(self, begin, budget, seconds):
+    def open(self, begin: float, budget: int, seconds: float) -> Sequence[Piece]:
         driver = self.about["driver"]
         if driver == "none":
-            raise Unreadable("its log driver none keeps nothing")
+            raise Unreadable("its log driver none keeps no log")
         if driver == "json-file":
             path = os.path.join(self.folder, "%s-json.log" % self.container["id"])
             self.about.update(path=shown(path), path_hex=raw(path))
@@ -113,20 +129,21 @@ class ContainerLog(Log):
         try:
             data, self.left_out = _log_engine.read(self.socket, self.container["id"], begin, budget, seconds)
         except CannotConnect as exc:
-            raise Unreadable("its log driver %s: %s" % (driver or "is not known", exc), right_to(exc)) from exc
+            message = "its log driver %s: %s" % (driver or "is not known", exc)
+            raise Unreadable(message, permission_hint(exc)) from exc
         return [Memory(data, self.form.time_of)]
 
-    def _files(self, path, begin):
+    def _files(self, path: str, begin: float) -> Sequence[Piece]:
         try:
             pieces = chain(path, self.form.time_of, begin, self)
         except FileNotFoundError as exc:
             if os.path.isdir(self.folder):
-                # It has not been started yet.
+                # The container was never started.
                 return []
             raise Unreadable("the container was removed meanwhile") from exc
         except OSError as exc:
             raise Unreadable("%s: %s" % (shown(path), exc.strerror), _rights.hint_of(exc)) from exc
-        # A file is cut in the middle of a line while the engine writes it.
+        # Leave out a last line that the engine has not written to its end.
         for piece in pieces[:1]:
             tail = piece.read(max(0, piece.size - (1 << 16)), piece.size)
             piece.size -= len(tail) - (tail.rfind(b"\n") + 1)
@@ -134,59 +151,59 @@ class ContainerLog(Log):
 
 
 class EngineLog(Log):
-    """The log of a container by the engine's API, where its files may not be read."""
+    """The log of a container, found through the engine's API."""
 
-    def __init__(self, row, socket):
+    def __init__(self, row: Row, socket: str) -> None:
         super().__init__(row["service"] or row["name"], "container", _log_tally.Stamped)
         self.row = row
         self.socket = socket
         self.about.update(container=row["name"], project=row["project"], state=row["state"])
 
-    def open(self, begin, budget, seconds):
+    def open(self, begin: float, budget: int, seconds: float) -> Sequence[Piece]:
         try:
             self.about["driver"] = _log_engine.driver(self.socket, self.row["id"], seconds)
             data, self.left_out = _log_engine.read(self.socket, self.row["id"], begin, budget, seconds)
         except CannotConnect as exc:
             driver = self.about["driver"]
-            raise Unreadable("%s%s" % ("its log driver %s: " % driver if driver else "", exc), right_to(exc)) from exc
+            message = "%s%s" % ("its log driver %s: " % driver if driver else "", exc)
+            raise Unreadable(message, permission_hint(exc)) from exc
         return [Memory(data, self.form.time_of)]
 
 
 class FileLog(Log):
-    """A file that a program writes, with those it was rotated to."""
+    """A file of a program, with its rotated files."""
 
-    def __init__(self, path):
-        # One of the engine's own may be given as well.
+    def __init__(self, path: str) -> None:
+        # A file of the engine may be given, too.
         super().__init__(shown(path), "file", _log_tally.Engine if path.endswith("-json.log") else _log_tally.Text)
         self.file = path
         self.about.update(path=shown(path), path_hex=raw(path))
 
-    def open(self, begin, budget, seconds):
+    def open(self, begin: float, budget: int, seconds: float) -> Sequence[Piece]:
         try:
             pieces = chain(self.file, self.form.time_of, begin, self)
         except OSError as exc:
             raise Unreadable(exc.strerror or str(exc), _rights.hint_of(exc)) from exc
-        if pieces:
-            offset = zone_offset(pieces[0])
-            for piece in pieces:
-                piece.time_of = shifted(piece.time_of, offset)
+        offset = zone_offset(pieces[0])
+        for piece in pieces:
+            piece.time_of = shifted(piece.time_of, offset)
         return pieces
 
 
 class JournalLog(Log):
-    """What the journal holds of one unit, read by one call for all units."""
+    """The entries of one unit. All units are read by one call of journalctl."""
 
-    def __init__(self, unit, text, left_out):
+    def __init__(self, unit: str, text: bytes, left_out: str | None) -> None:
         super().__init__(unit, "journal", _log_tally.Stamped)
         self.text = text
         self.left_out = left_out
 
-    def open(self, begin, budget, seconds):
+    def open(self, begin: float, budget: int, seconds: float) -> Sequence[Piece]:
         return [Memory(self.text, self.form.time_of)]
 
 
-def chain(path, time_of, begin, log):
-    """The file and those it was rotated to, the newest first, back to ``begin``."""
+def chain(path: str, time_of: TimeOf, begin: float, log: Log) -> list[File]:
+    """Return a file and its rotated files, newest first, back to ``begin``. Sets ``left_out`` of the log."""
     pieces = [File(path, time_of)]
     seen = {pieces[0].identity}
     for older in rotated(path)[:MOST_ROTATED]:
@@ -199,9 +216,9 @@ def chain(path, time_of, begin, log):
                 break
             piece = File(older, time_of)
         except FileNotFoundError:
-            # Rotated meanwhile: it is there under its next name.
+            # Rotated meanwhile: the file has its next name.
             continue
-        # A file that was renamed between two looks is met twice.
+        # A file that was renamed since the listing may be found twice.
         if piece.identity in seen:
             piece.close()
             continue
@@ -210,11 +227,11 @@ def chain(path, time_of, begin, log):
     return pieces
 
 
-def rotated(path):
-    """The files that a log was rotated to, by their time, the newest first."""
+def rotated(path: str) -> list[str]:
+    """Return the rotated files of a log, newest first by their modification time."""
     found = []
     for other in glob.glob(glob.escape(path) + "[.-]*"):
-        name = re.sub(r"\.(?:gz|bz2|xz|zst)$", "", other)
+        name = COMPRESSED_SUFFIX.sub("", other)
         if ROTATED.fullmatch(name[len(path) :]):
             try:
                 found.append((os.stat(other).st_mtime, other))
@@ -223,9 +240,12 @@ def rotated(path):
     return [other for _modified, other in sorted(found, reverse=True)]
 
 
-def zone_offset(piece):
-    """Seconds, in whole quarters of an hour, to add to the times of a file: its last line is as old as the file."""
-    last = newest(piece)
+def zone_offset(piece: File) -> int:
+    """Return the seconds to add to the times in a file, a multiple of ``ZONE_STEP``.
+
+    The last line is assumed to be as old as the file.
+    """
+    last = newest_time(piece)
     if last is None:
         return 0
     off = piece.modified - last
@@ -233,50 +253,53 @@ def zone_offset(piece):
     return steps * ZONE_STEP if 0 < abs(steps) <= 56 and abs(off - steps * ZONE_STEP) < 60 else 0
 
 
-def containers(engine, options):
-    """The logs of the containers that are wanted. Raises BadOption."""
+def containers(engine: Engine, options: Options) -> list[Log]:
+    """Return the logs of the selected containers. Raises BadOption."""
     socket = socket_of(options["docker_host"])
     names, hidden = [], None
-    # Another engine has its files elsewhere, and this root is not its own.
+    # The files of another engine are not below this root, unless it is given.
     if options["docker_host"] == DEFAULT_HOST or options["docker_root"]:
         try:
             names = [name for name in os.listdir(engine.root) if len(name) == 64]
         except FileNotFoundError:
             pass
         except PermissionError:
-            hidden = "the engine's files cannot be read without privilege"
+            hidden = "the engine's files can be read by root only"
     if not names:
         return _by_engine(socket, options, hidden)
-    rows = [engine.container(name) for name in names]
-    return [ContainerLog(engine, row, socket) for row in rows if wanted(row, options)] + absent(rows, options)
+    rows = [row for row in map(engine.container, names) if row is not None]
+    return [ContainerLog(engine, row, socket) for row in rows if is_selected(row, options)] + missing(rows, options)
 
 
-def _by_engine(socket, options, hidden):
-    """The same, of what the engine tells; ``hidden`` is why its files do not tell it."""
+def _by_engine(socket: str, options: Options, hidden: str | None) -> list[Log]:
+    """Return the logs of the containers that the API lists. ``hidden`` is why the engine's files cannot be used."""
     try:
         rows = _log_engine.containers(socket, options["timeout"])
     except CannotConnect as exc:
         if exc.kind == "no_engine" and options["docker_host"] == DEFAULT_HOST:
             return [Missing("containers", "container", hidden, _rights.BECOME)] if hidden else []
         reason = "%s, and %s" % (hidden, exc) if hidden else str(exc)
-        return [Missing("containers", "container", reason, right_to(exc) or (_rights.BECOME if hidden else None))]
-    return [EngineLog(row, socket) for row in rows if wanted(row, options)] + absent(rows, options)
+        hint = permission_hint(exc) or (_rights.BECOME if hidden else None)
+        return [Missing("containers", "container", reason, hint)]
+    return [EngineLog(row, socket) for row in rows if is_selected(row, options)] + missing(rows, options)
 
 
-def absent(rows, options):
-    """What was asked for by name where there are containers, and is none of them."""
+def missing(rows: Sequence[Row], options: Options) -> list[Log]:
+    """Return a Missing for each service or project that is named and not among the containers, if there are any."""
     if not rows:
         return []
     rows = [row for row in rows if not options["project"] or row["project"] == options["project"]]
     names = {name for row in rows for name in (row["service"], row["name"])}
-    missing = [Missing(name, "container", "no such container") for name in options["services"] if name not in names]
+    found: list[Log] = [
+        Missing(name, "container", "no such container") for name in options["services"] if name not in names
+    ]
     if not rows:
-        missing.append(Missing(options["project"], "container", "no container of this compose project"))
-    return missing
+        found.append(Missing(options["project"], "container", "no container of this compose project"))
+    return found
 
 
-def wanted(row, options):
-    """Whether a container is one whose log is asked for."""
+def is_selected(row: Row, options: Options) -> bool:
+    """Return whether the options select the log of a container."""
     names = {row["service"], row["name"]} - {None}
     if options["project"] and row["project"] != options["project"]:
         return False
@@ -285,20 +308,21 @@ def wanted(row, options):
     return not options["services"] or bool(names & set(options["services"]))
 
 
-def files(options, begin):
-    """The logs of files, by their patterns; those that were not written to since ``begin`` have nothing to say."""
-    found, logs = [], []
+def files(options: Options, begin: float) -> list[Log]:
+    """Return the logs of the files that match the patterns and were written to since ``begin``."""
+    found: list[str] = []
+    logs: list[Log] = []
     for pattern in options["files"]:
         paths = sorted(glob.glob(pattern, recursive=True))
-        reason = _no_log(pattern, paths)
-        if reason:
-            logs.append(Missing(pattern, "file", *reason))
+        problem = _problem(pattern, paths)
+        if problem:
+            logs.append(Missing(pattern, "file", *problem))
         for path in paths:
             try:
                 if os.path.isfile(path) and not _is_rotated(path) and os.stat(path).st_mtime >= begin:
                     found.append(path)
             except OSError as exc:
-                logs.append(Missing(path, "file", exc.strerror, _rights.hint_of(exc)))
+                logs.append(Missing(path, "file", exc.strerror or str(exc), _rights.hint_of(exc)))
     found = list(dict.fromkeys(found))
     if len(found) > MOST_FILES:
         reason = "%d files match, of which only %d are read" % (len(found), MOST_FILES)
@@ -306,28 +330,28 @@ def files(options, begin):
     return logs + [FileLog(path) for path in found[:MOST_FILES]]
 
 
-def _no_log(pattern, paths):
-    """Why what a pattern finds is no log at all, as ``(reason, hint or null)``; null where there is one."""
-    # Each is looked at once: it may be rotated away, and there again, at any moment.
-    modes = {path: mode for path, mode in ((path, _mode(path)) for path in paths) if mode is not None}
+def _problem(pattern: str, paths: Iterable[str]) -> tuple[str, str | None] | None:
+    """Return why a pattern matches no log, as reason and hint or null; null if it matches one."""
+    # Each path is checked once: rotation may remove and create it at any moment.
+    modes = {path: mode for path, mode in ((path, _file_mode(path)) for path in paths) if mode is not None}
     compressed = [path for path in modes if path.endswith(COMPRESSED)]
     if any(stat.S_ISREG(mode) for path, mode in modes.items() if path not in compressed):
         return None
     if modes and all(stat.S_ISDIR(mode) for mode in modes.values()):
-        return "it is a directory: name its files, as in %s" % shown(os.path.join(next(iter(modes)), "*.log")), None
+        return "it is a directory: name its files, such as %s" % shown(os.path.join(next(iter(modes)), "*.log")), None
     if modes:
-        return ("it is compressed" if compressed else "it is no regular file"), None
+        return ("it is compressed" if compressed else "it is not a regular file"), None
     folder = os.path.dirname(re.split(r"[*?[]", pattern)[0]) or "."
-    # What lies in a directory that is closed to us is not there, as far as we are told.
+    # A path below a directory that the account cannot enter seems not to exist.
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder) or "."
     if not os.access(folder, os.R_OK | os.X_OK):
-        return "the directory %s may not be read" % shown(folder), _rights.hint("CAP_DAC_READ_SEARCH")
+        return "the directory %s cannot be read" % shown(folder), _rights.hint("CAP_DAC_READ_SEARCH")
     return "no such file", None
 
 
-def _mode(path):
-    """What kind of file it is, null where there is none; 0 where a link leads nowhere, or nobody tells."""
+def _file_mode(path: str) -> int | None:
+    """Return the mode of a file; null if it does not exist, 0 for a dangling link or an error."""
     try:
         return os.stat(path).st_mode
     except FileNotFoundError:
@@ -336,25 +360,25 @@ def _mode(path):
         return 0
 
 
-def _is_rotated(path):
-    """Whether a file is what another was rotated to."""
-    name = re.sub(r"\.(?:gz|bz2|xz|zst)$", "", path)
+def _is_rotated(path: str) -> bool:
+    """Return whether a file is a rotated file of another log."""
+    name = COMPRESSED_SUFFIX.sub("", path)
     found = ROTATED.search(name)
     return name != path or bool(found and os.path.exists(name[: found.start()]))
 
 
-def journal(options, begin, seconds):
-    """The logs of the journal's units."""
+def journal(options: Options, begin: float, seconds: float) -> list[Log]:
+    """Return the logs of the journal's units."""
     units, left_out, error = _log_journal.read(options, begin, seconds)
     hidden = _log_journal.is_hidden(options)
     if error or hidden:
-        reason = error or "the journal of the system may not be read"
+        reason = error or "the system's journal cannot be read"
         return [Missing("journal", "journal", reason, JOURNAL_RIGHT if hidden else None)]
     return [JournalLog(unit, text, left_out) for unit, text in units.items()]
 
 
-def _driver(folder):
-    """``(a container's log driver, its settings)``, by the engine's files."""
+def _driver(folder: str) -> tuple[str | None, Mapping[str, Any]]:
+    """Return a container's log driver and its options, from the engine's files."""
     try:
         with open(os.path.join(folder, "hostconfig.json"), encoding="utf-8", errors="replace") as stream:
             found = json.load(stream)["LogConfig"]

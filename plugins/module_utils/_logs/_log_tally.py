@@ -2,125 +2,165 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Counts the events of one log: by level, by signature, and by what is known of them. Private to this collection."""
+"""Counts the events of one log by level, by signature and by known message. Private to this collection."""
 
 from __future__ import annotations
 
 import json
 import re
+from typing import Iterator, Pattern, Sequence, Type, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels, _log_signatures, _log_times
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 
 CURRENT, PREVIOUS = 0, 1
-# Kinds of events kept apart in one log; the rest is counted together.
+# Signatures of one log that are counted apart; all others are counted as OTHERS.
 MOST_SIGNATURES = 1000
 OTHERS = "(other kinds of events)"
-# Lines that are looked back through for the time of one that says none.
+# Lines before a line that are searched for its time or its head.
 LOOK_BACK = 50
 
+# The end of a line in an entry of the json-file driver.
 ENDS = b'\\n","stream":"'
 ENTRY = re.compile(rb'^\{"log":"((?:[^"\\]|\\.)*)')
 DIGITS = re.compile(r"\d+")
 
 
-class Engine:
-    """How the engine's json-file driver writes lines: each in JSON, one of more than 16 KiB in several entries."""
-
-    time_of = staticmethod(_log_times.of_engine)
-
-    @staticmethod
-    def text(raw):
-        # Also of an entry whose end is missing.
-        found = ENTRY.match(raw[: 4 * _log_signatures.LINE_LENGTH])
-        try:
-            text = json.loads('"%s"' % found.group(1).decode("utf-8", "replace")) if found else ""
-        except ValueError:
-            text = ""
-        return _log_signatures.shortened((text or raw.decode("utf-8", "replace")).rstrip("\r\n"))
-
-    @staticmethod
-    def count(block):
-        # The rest of a long line may lie beyond.
-        last = block[block.rfind(b"\n", 0, len(block) - 1) + 1 :]
-        return block.count(ENDS) + Engine.is_partial(last)
-
-    @staticmethod
-    def is_partial(raw):
-        """Whether the entry after this one goes on with its line."""
-        return ENDS not in raw
-
-
 class Text:
-    """Lines as a program wrote them."""
-
-    time_of = staticmethod(_log_times.of_text)
+    """Lines as a program writes them. A form parses time and text of a line, and counts the lines of a block."""
 
     @staticmethod
-    def text(raw):
-        return _log_signatures.shortened(raw).decode("utf-8", "replace").rstrip("\r\n")
+    def time_of(line: bytes) -> float | None:
+        return _log_times.of_text(line)
 
     @staticmethod
-    def count(block):
+    def text(raw: bytes) -> str:
+        return _log_signatures.shorten(raw).decode("utf-8", "replace").rstrip("\r\n")
+
+    @staticmethod
+    def count(block: bytes) -> int:
         return block.count(b"\n") + (not block.endswith(b"\n"))
 
     @staticmethod
-    def is_partial(raw):
+    def is_partial(raw: bytes) -> bool:
+        """Return whether the next line is the rest of this one."""
         return False
 
 
 class Stamped(Text):
-    """Lines with their time in epoch seconds before them, as we write down what an engine or a journal has told."""
+    """Lines that begin with epoch seconds, as this collection writes those of the engine's API and of the journal."""
 
     @staticmethod
-    def time_of(line):
+    def time_of(line: bytes) -> float | None:
         try:
             return float(line[: line.index(b" ")])
         except ValueError:
             return None
 
     @staticmethod
-    def text(raw):
+    def text(raw: bytes) -> str:
         return Text.text(raw.partition(b" ")[2])
 
 
-LOOK_CLOSER = [re.compile(pattern.encode()) for pattern in _log_levels.LOOK_CLOSER]
+class Engine(Text):
+    """Entries of the engine's json-file driver: a line each, or several entries for a line of more than 16 KiB."""
+
+    @staticmethod
+    def time_of(line: bytes) -> float | None:
+        return _log_times.of_engine(line)
+
+    @staticmethod
+    def text(raw: bytes) -> str:
+        # Matches an entry whose end is missing, too.
+        found = ENTRY.match(raw[: 4 * _log_signatures.LINE_LENGTH])
+        try:
+            text = json.loads('"%s"' % found.group(1).decode("utf-8", "replace")) if found else ""
+        except ValueError:
+            text = ""
+        return _log_signatures.shorten((text or raw.decode("utf-8", "replace")).rstrip("\r\n"))
+
+    @staticmethod
+    def count(block: bytes) -> int:
+        # The rest of a long line may be in the next block.
+        last = block[block.rfind(b"\n", 0, len(block) - 1) + 1 :]
+        return block.count(ENDS) + Engine.is_partial(last)
+
+    @staticmethod
+    def is_partial(raw: bytes) -> bool:
+        return ENDS not in raw
+
+
+Form = Type[Text]
+
+
+class Times(TypedDict):
+    """Times of the first and the last of some events."""
+
+    first: float | None
+    last: float | None
+
+
+class Group(Times):
+    """Events with one signature. ``counts`` are those of the two windows, the times those of the current one."""
+
+    level: str
+    signature: str
+    counts: list[int]
+    sample: str
+
+
+class Known(Times):
+    """Events of the current window that match one known pattern."""
+
+    count: int
+    sample: str
+
+
+CANDIDATES = [re.compile(pattern.encode()) for pattern in _log_levels.CANDIDATES]
 
 
 class Tally:
     """The counts of one log over two windows."""
 
-    def __init__(self, form, known=(), progress=None, sample_length=300):
+    def __init__(
+        self,
+        form: Form,
+        known: Sequence[Pattern[str]] = (),
+        progress: Pattern[bytes] | None = None,
+        sample_length: int = 300,
+    ) -> None:
         self.form = form
-        # Patterns of events that mean something, the first that fits counts.
+        # Patterns of known messages; the first that matches counts.
         self.patterns = known
         self.progress = progress
         self.sample_length = sample_length
         self.lines = [0, 0]
         self.levels = [dict.fromkeys(_log_levels.COUNTED, 0), dict.fromkeys(_log_levels.COUNTED, 0)]
         self.completed = [0, 0]
-        self.groups = {}
-        self.known = {}
-        self._by_text = {}
+        # By level and signature.
+        self.groups: dict[tuple[str, str], Group] = {}
+        # By the number of the pattern.
+        self.known: dict[int, Known] = {}
+        # Group and pattern by level and message, as a cache.
+        self._by_text: dict[tuple[str, str], tuple[Group, int | None]] = {}
 
-    def joins(self, raw):
-        """Whether a line, of which this is the start, goes on from the one before it."""
-        return _log_signatures.joins(self.form.text(raw))
+    def continues(self, raw: bytes) -> bool:
+        """Return whether a line, of which this is the start, continues the event before it."""
+        return _log_signatures.continues_event(self.form.text(raw))
 
-    def feed(self, block, window):
+    def feed(self, block: bytes, window: int) -> None:
         """Count the events of a block of whole lines."""
         self.lines[window] += self.form.count(block)
         if self.progress:
-            self.completed[window] += lines_with(self.progress, block)
+            self.completed[window] += count_lines(self.progress, block)
         taken = 0
         lowered = block.lower()
-        places = sorted(found.start() for pattern in LOOK_CLOSER for found in pattern.finditer(lowered))
-        for place in places:
-            if place >= taken:
-                taken = self._event(block, block.rfind(b"\n", 0, place) + 1, window)
+        for at in sorted(found.start() for pattern in CANDIDATES for found in pattern.finditer(lowered)):
+            if at >= taken:
+                taken = self._count_event(block, block.rfind(b"\n", 0, at) + 1, window)
 
-    def _event(self, block, start, window):
-        """Count the event whose line begins at ``start``; returns where the next one may begin."""
+    def _count_event(self, block: bytes, start: int, window: int) -> int:
+        """Count the event whose line begins at ``start``. Return where the next one may begin."""
         end = _line_end(block, start)
         before = block.rfind(b"\n", 0, max(0, start - 1)) + 1
         if start and self.form.is_partial(block[before : start - 1]):
@@ -130,28 +170,28 @@ class Tally:
         if level not in _log_levels.COUNTED or (first[:1] in (" ", "\t") and self._has_head(block, start)):
             return end
         ends = [end]
-        lines, exception = _log_signatures.fold(first, self._following(block, ends), headed)
-        # The generator is one line ahead of what belongs to the event.
+        lines, exception = _log_signatures.collect(first, self._following(block, ends), begins_event)
+        # The generator is one line ahead of the event.
         taken = ends[len(lines) - 1]
         if "\n" in message:
-            # A structured line carries its traceback in a field.
+            # A structured line holds its traceback in a field.
             lines = message.split("\n")[: _log_signatures.EVENT_LINES]
-            lines, exception = _log_signatures.fold(lines[0], iter(lines[1:]), headed)
+            lines, exception = _log_signatures.collect(lines[0], lines[1:], begins_event)
         moment = self._time(block, start)
         self.levels[window][level] += 1
-        group, number = self._kind(level, exception or message, lines, exception)
+        group, number = self._group(level, exception or message, lines, exception)
         group["counts"][window] += 1
         if window == CURRENT:
-            widen(group, moment)
+            extend(group, moment)
             if number is not None:
                 self.known[number]["count"] += 1
-                widen(self.known[number], moment)
+                extend(self.known[number], moment)
         return taken
 
-    def _has_head(self, block, start):
-        """Whether the line that begins at ``start``, which is indented, goes on from one that says its level.
+    def _has_head(self, block: bytes, start: int) -> bool:
+        """Return whether the indented line that begins at ``start`` continues a line with a level.
 
-        That one has been counted, or is none that counts, as PostgreSQL's STATEMENT.
+        That line is counted already, or does not count, such as PostgreSQL's STATEMENT.
         """
         for _line in range(LOOK_BACK):
             if not start:
@@ -159,10 +199,11 @@ class Tally:
             start = block.rfind(b"\n", 0, start - 1) + 1
             line = printable(self.form.text(block[start : _line_end(block, start)]))
             if line[:1] not in (" ", "\t"):
-                return _log_levels.says_level(line)
+                return _log_levels.has_level(line)
         return False
 
-    def _following(self, block, ends):
+    def _following(self, block: bytes, ends: list[int]) -> Iterator[str]:
+        """Yield the lines after ``ends[0]``, and append the end of each to ``ends``."""
         at = ends[0]
         while at < len(block):
             end = _line_end(block, at)
@@ -170,8 +211,8 @@ class Tally:
             yield printable(self.form.text(block[at:end].rstrip(b"\n")))
             at = end
 
-    def _kind(self, level, message, lines, exception):
-        """``(the group of events like this one, the number of the pattern that knows them or null)``."""
+    def _group(self, level: str, message: str, lines: Sequence[str], exception: str | None) -> tuple[Group, int | None]:
+        """Return the group of an event, and the number of the known pattern that matches it or null."""
         key = (level, DIGITS.sub("0", message))
         if key in self._by_text:
             return self._by_text[key]
@@ -195,8 +236,8 @@ class Tally:
             self._by_text[key] = self.groups[(level, name)], number
         return self.groups[(level, name)], number
 
-    def _time(self, block, start):
-        """When the line that begins at ``start`` was written; where it says none, when the one before it was."""
+    def _time(self, block: bytes, start: int) -> float | None:
+        """Return the time of the line that begins at ``start``, or that of the line before it."""
         for _line in range(LOOK_BACK):
             moment = self.form.time_of(block[start : _line_end(block, start)].rstrip(b"\n"))
             if moment is not None or not start:
@@ -205,21 +246,21 @@ class Tally:
         return None
 
 
-def headed(line):
-    """Whether a line says its level or its time, and so begins an event."""
-    # Most lines say their time, and that is found at once.
-    return _log_times.is_dated(line) or _log_levels.says_level(line)
+def begins_event(line: str) -> bool:
+    """Return whether a line has a time or a level."""
+    # The time first: most lines have one, and the search is fast.
+    return _log_times.is_dated(line) or _log_levels.has_level(line)
 
 
-def widen(entry, moment):
-    """Stretch ``first`` and ``last`` so that they hold ``moment``."""
+def extend(entry: Times, moment: float | None) -> None:
+    """Extend ``first`` and ``last`` of an entry to include ``moment``."""
     if moment is not None:
         entry["first"] = moment if entry["first"] is None else min(moment, entry["first"])
         entry["last"] = moment if entry["last"] is None else max(moment, entry["last"])
 
 
-def lines_with(pattern, block):
-    """How many lines of a block hold a pattern."""
+def count_lines(pattern: Pattern[bytes], block: bytes) -> int:
+    """Return the number of lines of a block that match a pattern."""
     count, found = 0, pattern.search(block)
     while found:
         count += 1
@@ -230,7 +271,7 @@ def lines_with(pattern, block):
     return count
 
 
-def _line_end(block, start):
-    """Where the line after the one that begins at ``start`` begins."""
+def _line_end(block: bytes, start: int) -> int:
+    """Return the offset of the line after the one that begins at ``start``."""
     end = block.find(b"\n", start)
     return len(block) if end < 0 else end + 1

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When a line of a log was written. Private to this collection.
+"""Parses the times of log lines. Private to this collection.
 
-Lines are bytes as they lie in the file; a time is epoch seconds, null where a line says none.
+Lines are bytes as in the file. A time is in epoch seconds, null for a line without one.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import calendar
 import re
 import time
+from typing import Match
 
 MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-# How far into a line its time is looked for.
+# Bytes of a line in which its time is searched, and in which is_dated() expects it to begin.
 WITHIN = 400
 NEAR = 60
 
-# A line of the engine's json-file driver ends in its time, in UTC.
+# A line of the engine's json-file driver ends with its time, in UTC.
 ENGINE = re.compile(rb'"time":"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z"\}\s*$')
 
 FORMS = re.compile(
@@ -35,8 +36,8 @@ FORMS = re.compile(
 )
 
 
-def of_engine(line):
-    """The time of a line of the json-file driver."""
+def of_engine(line: bytes) -> float | None:
+    """Return the time of a line of the json-file driver."""
     found = ENGINE.search(line[-200:])
     if not found:
         return None
@@ -45,9 +46,9 @@ def of_engine(line):
     return whole + float(part or 0)
 
 
-def of_text(line):
-    """The time that a program wrote into its line. One without a zone is taken to be this machine's."""
-    # Only what starts a line dates it: text that goes on from the line before may tell of any time.
+def of_text(line: bytes) -> float | None:
+    """Return the time that a program wrote into its line. A time without a zone is local time."""
+    # A time in an indented line, which continues the line before it, may be any other.
     if line[:1] in (b" ", b"\t"):
         return None
     found = FORMS.search(line[:WITHIN])
@@ -59,12 +60,13 @@ def of_text(line):
         return None
 
 
-def is_dated(text):
-    """Whether a line, as text, says its time near its start, without asking which."""
+def is_dated(text: str) -> bool:
+    """Return whether a line has a time near its start, without parsing it."""
     return bool(FORMS.search(text[:NEAR].encode("utf-8", "replace")))
 
 
-def _epoch(found):
+def _epoch(found: Match[bytes]) -> float:
+    """Return the epoch seconds of a match of ``FORMS``. Raises ValueError, OverflowError, KeyError."""
     if found.group("epoch"):
         part = found.group("part4") or b"0"
         milliseconds = int(found.group("milli") or 0)
@@ -81,25 +83,27 @@ def _epoch(found):
         date += _clock(found.group("clock3"))
         part, zone = None, None
         if _local(date) > time.time() + 86400:
-            # Of last December.
+            # A line of last December.
             date[0] -= 1
     if not (1 <= date[1] <= 12 and 1 <= date[2] <= 31 and date[3] < 24 and date[4] < 60):
-        raise ValueError("no date")
+        raise ValueError("not a date")
     fraction = float((part or b"0").replace(b",", b"."))
     if zone is None:
         return _local(date) + fraction
     return calendar.timegm(tuple(date)) + fraction - _offset(zone)
 
 
-def _clock(text):
+def _clock(text: bytes) -> list[int]:
     return [int(part) for part in text.split(b":")]
 
 
-def _local(date):
-    return time.mktime(tuple(date) + (0, 0, -1))
+def _local(date: list[int]) -> float:
+    year, month, day, hour, minute, second = date
+    return time.mktime((year, month, day, hour, minute, second, 0, 0, -1))
 
 
-def _offset(zone):
+def _offset(zone: bytes) -> int:
+    """Return the seconds that a zone is ahead of UTC."""
     if zone in (b"Z", b"UTC", b"GMT"):
         return 0
     digits = zone[1:].replace(b":", b"")

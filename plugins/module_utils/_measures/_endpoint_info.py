@@ -2,19 +2,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Asks HTTP endpoints, all side by side, and times every phase of their answers. Private to this collection."""
+"""Sends requests to HTTP endpoints in parallel, and times each phase of the answers. Private to this collection."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any, Iterable, Mapping
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, age
 from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint import FAMILIES, NUMBERS, Endpoint
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, reject_duplicates
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, reached
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-BECOME = "Measure with become: `ansible-playbook tracktion.ops.diagnose --become`"
 ENDPOINT_SPEC = {
     "name": {"type": "str", "required": True},
     "url": {"type": "str", "required": True},
@@ -47,49 +49,48 @@ ARGUMENT_SPEC = {
 }
 
 
-def measure(options):
-    """What all endpoints answer. Raises BadOption."""
-    endpoints = read(options)
+def measure(options: Options) -> Part:
+    """Return the measurement that the module tracktion.ops.endpoint_info documents. Raises BadOption."""
+    endpoints = read_endpoints(options)
     began, unknown = time.monotonic(), Unknown()
     measured = measure_all(endpoints, options["deadline"], unknown, "endpoints")
-    find_containers([found for found in measured if found["ok"] is False], options, unknown)
+    add_containers([entry for entry in measured if entry["ok"] is False], options, unknown)
     parts = {
         "endpoints": measured,
-        "totals": {"endpoints": len(measured), "ok": sum(1 for found in measured if found["ok"])},
+        "totals": {"endpoints": len(measured), "ok": sum(1 for entry in measured if entry["ok"])},
         "seconds": round(time.monotonic() - began, 4),
     }
     return reached(parts, unknown)
 
 
-def read(options):
-    """The endpoints of the options, nothing of which is asked before all are understood."""
+def read_endpoints(options: Options) -> list[Endpoint]:
+    """Return the endpoints of the options. Raises BadOption before any request is sent."""
     for name in ("deadline", *NUMBERS):
         if options[name] <= 0:
-            raise BadOption("%s: must be above 0" % name, hint="set %s" % name)
-    endpoints = [Endpoint(wanted, options) for wanted in options["endpoints"]]
+            raise BadOption("%s: must be above 0" % name, hint="Set %s." % name)
+    endpoints = [Endpoint(entry, options) for entry in options["endpoints"]]
     reject_duplicates("endpoints", endpoints)
     return endpoints
 
 
-def find_containers(failing, options, unknown):
-    """Say of each failing endpoint with a ``service`` how its container fares; null where there is no engine here."""
+def add_containers(failing: Iterable[Part], options: Options, unknown: Unknown) -> None:
+    """Add ``container`` to each failing endpoint with a ``service``, if this host has a Docker engine."""
     engine = Engine(options["docker_root"])
-    for found in failing:
-        if found["service"]:
+    for entry in failing:
+        if entry["service"]:
             with contextlib.suppress(FileNotFoundError):
-                containers = engine.of_service(found["service"])
+                containers = engine.of_service(entry["service"])
                 if containers is None:
-                    reason = "the files of the Docker engine cannot be read without privilege"
-                    unknown.add("endpoints.%s.container" % found["name"], reason, BECOME)
-                found["container"] = described(containers or [], options["project"])
+                    reason = "the files of the Docker engine can be read by root only"
+                    unknown.add("endpoints.%s.container" % entry["name"], reason, _rights.BECOME)
+                entry["container"] = container_result(containers or [], options["project"])
 
 
-def described(containers, project):
-    """The container of the service, in its project where that is named; of several the one that runs."""
+def container_result(containers: Iterable[Mapping[str, Any]], project: str | None) -> Part | None:
+    """Return the first container of the project, if one is named: running containers come first."""
     for container in containers:
         if not project or container["project"] == project:
-            told = {
-                field: container[field] for field in ("name", "project", "state", "exit_code", "restarts", "started")
-            }
-            return {**told, "uptime_seconds": age(told["started"]) if told["state"] == "running" else None}
+            fields = ("name", "project", "state", "exit_code", "restarts", "started")
+            uptime = age(container["started"]) if container["state"] == "running" else None
+            return {**{field: container[field] for field in fields}, "uptime_seconds": uptime}
     return None

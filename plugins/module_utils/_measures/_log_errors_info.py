@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures what the logs of a host complain about, and how often. Private to this collection.
+"""Counts errors and warnings in the logs of a host. Private to this collection.
 
-The logs are looked at side by side, in threads that die with the process, so that one that hangs costs only itself.
-First all are opened and searched for their windows, which is cheap and says how much there is to read; then the bytes
-that may be read are shared out, and the newest part of each is read first.
+The logs are scanned in parallel, in daemon threads, so that one that hangs does not delay the others. First all logs
+are opened and searched for their windows, which gives the bytes to read. Then the budget is shared, and each log is
+read, newest part first.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import re
 import resource
 import threading
 import time
+from typing import Any, AnyStr, Callable, Pattern, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log, _log_sources
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_look import Look
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_scan import Patterns, Scan, Window
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ARGUMENT_SPEC = {
     "containers": {"type": "bool", "default": True},
@@ -49,63 +51,50 @@ ARGUMENT_SPEC = {
 }
 
 THREADS = 8
-# What is left of the deadline for putting things together.
+# Left of the deadline to build the result.
 RESERVE_SECONDS = 0.5
 
 
-class Window:
-    """The window that is asked about, and the one of the same length before it."""
-
-    def __init__(self, options, now):
-        self.end = now
-        self.begin = max(now - options["minutes"] * 60, options["since"])
-        self.seconds = now - self.begin
-        self.previous = max(self.begin - self.seconds, options["since"])
-
-    def described(self):
-        return {"begin": self.begin, "end": self.end, "seconds": self.seconds, "previous_begin": self.previous}
-
-
-def measure(options):
-    """The measurement that the module tracktion.ops.log_errors_info documents."""
-    refuse_absurd(options)
-    patterns = compiled(options)
+def measure(options: Options) -> Part:
+    """Return the measurement that the module tracktion.ops.log_errors_info documents. Raises BadOption."""
+    check_options(options)
+    patterns = compile_patterns(options)
     deadline = Deadline(max(0.2, options["deadline"] - RESERVE_SECONDS))
     window = Window(options, time.time())
     unknown = Unknown()
     engine = Engine(options["docker_root"])
     kernel = kernel_log(options, window, engine, deadline, unknown)
-    allow_many_files()
-    logs = find(options, window, engine, deadline)
-    # What is held in memory, as an engine has told it, is bounded over all logs.
+    raise_file_limit()
+    logs = find_logs(options, window, engine, deadline)
+    # Logs from the engine's API are held in memory, which is bounded over all logs.
     most = min(options["max_bytes"], options["max_total_bytes"] // max(1, len(logs)))
-    looks = [Look(log, options, window, patterns, most) for log in logs]
-    name_apart(looks)
-    # Each look has its time from now; reading takes what opening leaves of it.
-    side_by_side([look.open for look in looks], Deadline(deadline.remaining(options["timeout"])), deadline)
-    opened = [look for look in looks if look.ready]
-    for look, share in zip(opened, shares([look.size for look in opened], options)):
-        look.budget = share
-    side_by_side([look.read for look in opened], deadline, deadline)
-    services = [look.described(unknown) for look in looks]
-    # What may not be read is not known, and so is whether anything is missing from the lists.
-    hidden = [look for look in looks if look.hint]
+    scans = [Scan(log, options, window, patterns, most) for log in logs]
+    use_container_names(scans)
+    # Opening has the timeout from now on; reading has what is left of the deadline.
+    run_in_threads([scan.open for scan in scans], Deadline(deadline.remaining(options["timeout"])), deadline)
+    opened = [scan for scan in scans if scan.ready]
+    for scan, share in zip(opened, share_budget([scan.size for scan in opened], options)):
+        scan.budget = share
+    run_in_threads([scan.read for scan in opened], deadline, deadline)
+    services = [scan.as_result(unknown) for scan in scans]
+    # Without the right to read a log, items may be missing from the lists.
+    hidden = [scan for scan in scans if scan.hint]
     for part in ("services", "signatures", "known") if hidden else ():
         more = ", and %d more" % (len(hidden) - 1) if len(hidden) > 1 else ""
         unknown.add(part + "[...]", "%s: %s%s" % (hidden[0].name, hidden[0].error, more), hidden[0].hint)
-    # A thread that was given up may come to its end while we look.
-    read = [look for look, entry in zip(looks, services) if entry["error"] is None]
+    # By the entries: a thread that timed out may still finish its scan.
+    read = [scan for scan, entry in zip(scans, services) if entry["error"] is None]
     services.sort(key=lambda entry: (entry["error"] is None, entry["progress"] is None, -(entry["errors"] or 0)))
-    signatures = [entry for look in read for entry in look.signatures()]
+    signatures = [entry for scan in read for entry in scan.signatures()]
     signatures.sort(key=lambda entry: (entry["level"] == "warning", -entry["count"]))
-    known = [entry for look in read for entry in look.known()]
+    known = [entry for scan in read for entry in scan.known()]
     known.sort(key=lambda entry: -entry["count"])
-    for look in read:
-        look.close()
+    for scan in read:
+        scan.close()
     top = options["top"]
     return reached(
         {
-            "window": window.described(),
+            "window": window.as_result(),
             "services": services[:top],
             "services_total": len(services),
             "signatures": signatures[:top],
@@ -119,8 +108,8 @@ def measure(options):
     )
 
 
-def refuse_absurd(options):
-    """Raises BadOption for an amount that leaves nothing to look at."""
+def check_options(options: Options) -> None:
+    """Raise BadOption for a number that is too small or not finite."""
     for name in ("minutes", "timeout", "deadline"):
         if not 0 < options[name] < float("inf"):
             raise BadOption("%s: must be more than 0" % name)
@@ -129,29 +118,29 @@ def refuse_absurd(options):
             raise BadOption("%s: must be 1 or more" % name)
 
 
-def compiled(options):
-    """The options that are patterns: ``(known, progress by service)``. Raises BadOption."""
+def compile_patterns(options: Options) -> Patterns:
+    """Return the options that are regular expressions, compiled. Raises BadOption."""
     if "" in options["files"]:
-        raise BadOption("files: one of them is empty")
+        raise BadOption("files: an entry is empty")
     known, progress = [], {}
     for row in options["own"] + options["known"]:
         if not isinstance(row.get("pattern"), str) or not row.get("id"):
             raise BadOption("known: each entry needs id and pattern")
-        known.append(_pattern(row["pattern"], "known: %s" % row["id"], re.I))
+        known.append(_compiled(row["pattern"], "known: %s" % row["id"], re.I))
     for service, pattern in options["progress"].items():
-        progress[service] = _pattern(str(pattern).encode(), "progress: %s" % service)
-    return known, progress
+        progress[service] = _compiled(str(pattern).encode(), "progress: %s" % service)
+    return Patterns(known, progress)
 
 
-def _pattern(pattern, option, flags=0):
+def _compiled(pattern: AnyStr, option: str, flags: int = 0) -> Pattern[AnyStr]:
     try:
         return re.compile(pattern, flags)
     except re.error as exc:
         raise BadOption("%s: not a regular expression: %s" % (option, exc)) from exc
 
 
-def kernel_log(options, window, engine, deadline, unknown):
-    """The part ``kernel``: null where it may not be read; none is wanted where ``kernel_log`` is empty."""
+def kernel_log(options: Options, window: Window, engine: Engine, deadline: Deadline, unknown: Unknown) -> Part | None:
+    """Return the part ``kernel``: null if it cannot be read, empty if ``kernel_log`` is."""
     if not options["kernel_log"]:
         return {"complete": True, "oldest": None, "groups": [], "groups_total": 0}
     try:
@@ -171,44 +160,45 @@ def kernel_log(options, window, engine, deadline, unknown):
     return None
 
 
-def find(options, window, engine, deadline):
-    """All logs that are wanted; looking for them may hang as well."""
-    steps = []
+def find_logs(options: Options, window: Window, engine: Engine, deadline: Deadline) -> list[_log_sources.Log]:
+    """Return all selected logs. Searching for them may hang, so each source has a timeout. Raises BadOption."""
+    sources: list[tuple[str, str, Callable[..., list[_log_sources.Log]], tuple[Any, ...]]] = []
     if options["containers"]:
-        steps.append(("containers", "container", _log_sources.containers, (engine, options)))
+        sources.append(("containers", "container", _log_sources.containers, (engine, options)))
     if options["files"]:
-        steps.append(("files", "file", _log_sources.files, (options, window.previous)))
+        sources.append(("files", "file", _log_sources.files, (options, window.previous)))
     if options["journal_units"]:
         seconds = deadline.remaining(options["timeout"]) * 0.8
-        steps.append(("journal", "journal", _log_sources.journal, (options, window.previous, seconds)))
-    logs = []
-    for name, source, step, arguments in steps:
+        sources.append(("journal", "journal", _log_sources.journal, (options, window.previous, seconds)))
+    logs: list[_log_sources.Log] = []
+    for name, source, function, arguments in sources:
         try:
-            logs += within(deadline, options["timeout"], step, *arguments)
+            logs += within(deadline, options["timeout"], function, *arguments)
         except OSError as exc:
             logs.append(_log_sources.Missing(name, source, exc.strerror or str(exc), _rights.hint_of(exc)))
     return logs
 
 
-def allow_many_files():
-    """Let this process have as many files open as it may: every log is one, and more where it was rotated."""
+def raise_file_limit() -> None:
+    """Set the soft limit of open files to the hard limit: each log is one file, and more if it is rotated."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def name_apart(looks):
-    """Call containers by their own names where several are of one service."""
-    names = [look.log.name for look in looks]
-    for look in looks:
-        if names.count(look.log.name) > 1 and look.log.about["container"]:
-            look.name = look.log.about["container"]
+def use_container_names(scans: Sequence[Scan]) -> None:
+    """Name containers by their own names if several are of one service."""
+    names = [scan.log.name for scan in scans]
+    for scan in scans:
+        container = scan.log.about["container"]
+        if names.count(scan.log.name) > 1 and container:
+            scan.name = container
 
 
-def side_by_side(functions, limit, deadline):
-    """Call the functions in threads, each with ``limit``, and wait for them until ``limit`` is over."""
+def run_in_threads(functions: Sequence[Callable[[Deadline], None]], limit: Deadline, deadline: Deadline) -> None:
+    """Call each function with ``limit`` in threads, and return when all are done or ``limit`` is over."""
     waiting = list(reversed(functions))
 
-    def work():
+    def work() -> None:
         while waiting and not deadline.expired():
             try:
                 function = waiting.pop()
@@ -219,14 +209,14 @@ def side_by_side(functions, limit, deadline):
     threads = [threading.Thread(target=work, daemon=True) for _number in range(min(THREADS, len(functions)))]
     for thread in threads:
         thread.start()
-    # A block that is being read is finished.
+    # A little longer, so that blocks that are being counted are finished.
     end = Deadline(limit.remaining() + RESERVE_SECONDS / 2)
     for thread in threads:
         thread.join(end.remaining())
 
 
-def shares(sizes, options):
-    """The bytes that may be read of each log: no more than it has and than ``max_bytes``. Small ones come first."""
+def share_budget(sizes: Sequence[int], options: Options) -> list[int]:
+    """Return the bytes to read of each log: at most its size and ``max_bytes``. Small logs are served first."""
     left, given = options["max_total_bytes"], [0] * len(sizes)
     order = sorted(range(len(sizes)), key=lambda number: sizes[number])
     for done, number in enumerate(order):
@@ -235,10 +225,11 @@ def shares(sizes, options):
     return given
 
 
-def totals(services):
+def totals(services: Sequence[Part]) -> Part:
+    """Return the part ``totals`` for the entries of all logs."""
     counted = [entry for entry in services if entry["error"] is None]
     names = ("lines", "errors", "warnings", "bytes_read", "bytes_skipped")
-    found = {name: sum(entry[name] for entry in counted) for name in names}
+    found: Part = {name: sum(entry[name] for entry in counted) for name in names}
     found["bytes_read"] += sum(entry["previous"]["bytes_read"] for entry in counted)
     found["unreadable"] = len(services) - len(counted)
     found["complete"] = found["unreadable"] == 0 and all(entry["complete"] for entry in counted)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Faults of logs: services that complain, in containers of their own beside the stack's."""
+"""Faults of logs: containers beside the stack that log errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..shell import attempt, run, wait_until
 from . import fault
 from .containers import HEALTHY, SOUND
 
-# What a service must never write, and services write. The last part of each must not be seen in any report.
+# Secrets as services log them. The last part of each must not be in any report.
 SECRETS = (
     "connecting to postgresql://tracktion_user:s3cr3t-one@postgres:5432/tracktion",
     "request failed with Authorization: Bearer s3cr3t-two-abcdef",
@@ -66,7 +66,7 @@ out.write(b"no newline at the end")
 
 @contextlib.contextmanager
 def talker(lab, service, script, *options):
-    """A container of the stack's project that says what the script prints, and stays."""
+    """Run a container of the stack's project that prints the output of a script and keeps running."""
     name = f"{lab.project}-{service}-1"
     remove = ("docker", "rm", "--force", "--volumes", name)
     attempt(*remove)
@@ -77,14 +77,14 @@ def talker(lab, service, script, *options):
         "com.docker.compose.project.working_dir": str(lab.directory),
     }
     words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
-    # Nothing else is wrong with it.
+    # Without other faults.
     words += [*SOUND, *HEALTHY]
-    script += "\nimport pathlib, sys, time\nsys.stdout.flush()\npathlib.Path('/tmp/said').touch()\ntime.sleep(86400)\n"
+    script += "\nimport pathlib, sys, time\nsys.stdout.flush()\npathlib.Path('/tmp/done').touch()\ntime.sleep(86400)\n"
     image = ensure_image(lab.state["suite"])
     run("docker", "run", "--detach", "--init", "--name", name, *words, *options, image, "python3", "-c", script)
     try:
-        said = ("docker", "exec", name, "test", "-e", "/tmp/said")
-        wait_until(lambda: attempt(*said).returncode == 0, f"{name} to have its say", 30)
+        done = ("docker", "exec", name, "test", "-e", "/tmp/done")
+        wait_until(lambda: attempt(*done).returncode == 0, f"the output of {name}", 30)
         yield name
     finally:
         attempt(*remove)
@@ -92,14 +92,14 @@ def talker(lab, service, script, *options):
 
 @fault(fires=["logs.error_burst"])
 def errors_burst(lab):
-    """A service logs hundreds of errors within a moment, between lines that tell of "0 errors"."""
+    """A service logs hundreds of errors within a second, between lines with "0 errors"."""
     with talker(lab, "bursting_service", BURST):
         yield
 
 
 @fault(fires=["logs.error_burst", "logs.known_signature"])
 def traceback_flood(lab):
-    """A service logs tracebacks of many lines, because the database has no connection left for it."""
+    """A service logs tracebacks of many lines, because the database has no connection left."""
     with talker(lab, "tracing_service", TRACEBACKS):
         yield
 
@@ -114,13 +114,13 @@ def secrets_in_log(lab):
 
 @fault(fires=["logs.error_burst"])
 def unreadable_bytes(lab):
-    """A service logs a line of 1 MiB, colours and bytes that are no text."""
+    """A service logs a line of 1 MiB, colours and invalid bytes."""
     with talker(lab, "garbling_service", BAD_BYTES):
         yield
 
 
 @fault(fires=["logs.unreadable"])
 def log_driver_none(lab):
-    """A service whose log is kept nowhere."""
-    with talker(lab, "silent_service", "print('ERROR nobody will know')", "--log-driver", "none"):
+    """The log driver of a service keeps no log."""
+    with talker(lab, "silent_service", "print('ERROR lost')", "--log-driver", "none"):
         yield

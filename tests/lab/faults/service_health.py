@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes wrong at the services' HTTP endpoints, as a client sees it."""
+"""Faults of the services' HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MATCH = "/match?title=Track%201&artist=Artist%202"
 
 
 def status(lab, path: str = "/health") -> int:
-    """The status of an answer of the tracklist service; 0 where there is none."""
+    """Return the status of an answer of the tracklist service; 0 for no answer."""
     try:
         with urllib.request.urlopen(lab.url("tracklist", path), timeout=10) as response:
             return response.status
@@ -35,7 +35,7 @@ def api_stopped(lab):
 
 @fault(fires=["service_health.not_answering"])
 def api_paused(lab):
-    """The tracklist service is frozen: its port takes connections, and nobody answers."""
+    """The tracklist service is paused: its port accepts connections, and it does not answer."""
     container = lab.container("tracklist_service")
     lab.docker("pause", container)
     yield
@@ -54,7 +54,7 @@ def api_slow(lab):
 
 @fault(fires=["service_health.wrong_status"])
 def api_without_database(lab):
-    """The database lets the services in no more: the API answers with 500, the health endpoints with 503."""
+    """The database rejects the services' logins: the API answers with 500, the health endpoints with 503."""
 
     def answers() -> tuple[int, int]:
         return status(lab, MATCH), status(lab)
@@ -70,7 +70,7 @@ def api_without_database(lab):
 
 @fault(fires=["service_health.wrong_body"])
 def api_wrong_answer(lab):
-    """The artist that track matching is asked for has another name: the API answers, with the wrong track."""
+    """The artist of the track matching request is renamed: the API answers with the wrong track."""
     lab.psql("update artists set name = 'Nobody' where name = 'Artist 2'")
     yield
     lab.psql("update artists set name = 'Artist 2' where name = 'Nobody'")

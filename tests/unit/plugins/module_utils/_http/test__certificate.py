@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificates read byte by byte, against the library that makes them."""
+"""Parsing of certificates, compared with the library that creates them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._http import _certif
 
 
 def certificate(begins, expires, names=(), organization=None):
-    """A self-signed certificate in DER."""
+    """Return a self-signed certificate in DER."""
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = [x509.NameAttribute(x509.NameOID.COMMON_NAME, "Ärger")]
     if organization:
@@ -37,17 +37,17 @@ def certificate(begins, expires, names=(), organization=None):
     ("begins", "expires"),
     [
         (datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2049, 12, 31, tzinfo=UTC)),
-        # From 2050 on the time is written in another way.
+        # Times from 2050 on have another format.
         (datetime(2026, 2, 28, 1, 2, 3, tzinfo=UTC), datetime(2050, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_times_are_read(begins, expires):
+def test_validity(begins, expires):
     found = _certificate.parse(certificate(begins, expires))
     assert (found["begins"], found["expires"]) == (begins.timestamp(), expires.timestamp())
     assert (found["subject"], found["issuer"], found["names"]) == ("CN=Ärger", "CN=Ärger", [])
 
 
-def test_names_are_read():
+def test_names():
     names = [
         x509.DNSName("a.example"),
         x509.IPAddress(ipaddress.ip_address("::1")),
@@ -61,7 +61,7 @@ def test_names_are_read():
     assert found["subject"] == "O=The \x01 Firm, CN=Ärger"
 
 
-def test_what_is_no_certificate_is_refused():
+def test_other_data_is_rejected():
     now = datetime.now(UTC)
     whole = certificate(now, now)
     for broken in (b"", b"\x30", b"hello", whole[:100], b"\x30\x84\xff\xff\xff\xff"):

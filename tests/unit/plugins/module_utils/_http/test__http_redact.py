@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What may be shown of addresses and answers."""
+"""Redaction of URLs and answers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._http import _http_r
         ("OperationalError: could not connect to server", "OperationalError: could not connect to server"),
     ],
 )
-def test_what_looks_like_a_secret_is_hidden(text, shown):
+def test_values_that_look_like_a_secret_are_hidden(text, shown):
     assert redact.hide(text) == shown
 
 
-def test_a_known_secret_is_hidden_wherever_it_stands():
+def test_known_secret_is_hidden_anywhere():
     assert redact.hide("a hunter22 b", ["hunter2", "hunter22"]) == "a *** b"
     assert redact.hide("a 1 b", ["1", ""]) == "a 1 b"
 
@@ -75,7 +75,7 @@ SECRET = "hunter2secret"
     ],
     ids=ascii,
 )
-def test_a_secret_cannot_hide_in_a_body(text):
+def test_encoded_secrets_are_hidden(text):
     shown = redact.excerpt(text, [], 240)
     assert "hunter2" not in shown
     assert base64.b64encode(SECRET.encode()).decode()[:12] not in shown
@@ -84,17 +84,17 @@ def test_a_secret_cannot_hide_in_a_body(text):
 @pytest.mark.parametrize(
     "body", [text.encode(code) for text in ("password=hunter2secret",) for code in ("utf-16", "utf-16-be", "utf-32")]
 )
-def test_what_is_no_utf_8_is_not_shown(body):
+def test_data_that_is_not_utf_8_is_not_shown(body):
     assert redact.decoded(body) == redact.UNREADABLE
     assert redact.decoded(gzip.compress(body)) == redact.UNREADABLE
 
 
-def test_a_body_may_be_cut_inside_a_character():
+def test_body_cut_inside_a_character():
     assert redact.decoded("caf\u00e9".encode()[:-1]) == "caf"
 
 
 @pytest.mark.parametrize("secret", ["correct horse", "corr\u00e9ct/horse", 'corr"ect'])
-def test_a_known_secret_is_hidden_however_it_is_written(secret):
+def test_known_secret_is_hidden_in_each_spelling(secret):
     raw = secret.encode()
     echoes = [
         json.dumps(secret)[1:-1],
@@ -108,7 +108,7 @@ def test_a_known_secret_is_hidden_however_it_is_written(secret):
         assert redact.excerpt("it was " + echo, [secret], 99) in ("it was ***", "it was ***=", "it was ***=="), echo
 
 
-def test_what_is_no_secret_is_shown():
+def test_ordinary_text_is_shown():
     for text in (
         "OperationalError: could not connect to server: Connection refused",
         'File "/usr/lib/python3.11/site-packages/psycopg2/__init__.py", line 122, in connect',
@@ -121,18 +121,18 @@ def test_what_is_no_secret_is_shown():
 @pytest.mark.parametrize(
     "path", ["/reset/eyJhbGciOi.eyJzdWIi.c2ln/", "/a;jsessionid=0815/x", "/x%70assword=hunter2", "/t/A1b2C3d4E5"]
 )
-def test_the_path_of_a_redirect_that_may_hold_a_secret_is_hidden(path):
+def test_path_of_a_redirect_with_a_secret_is_hidden(path):
     assert redact.shown_url("https://u:p@host:1%s?a=b" % path, whole_query=False) == "https://host:1/***?a=***"
 
 
-def test_an_excerpt_is_one_short_line():
+def test_excerpt_is_one_short_line():
     assert redact.excerpt("a\n  b\tc", [], 10) == "a b c"
-    # A header is over where its line is.
+    # A header ends with its line.
     assert redact.excerpt("Cookie: a=b\nthe reason", [], 30) == "Cookie: *** the reason"
     assert redact.excerpt("x" * 20, [], 10) == "x" * 9 + "\u2026"
 
 
-def test_a_long_answer_does_not_take_long():
+def test_long_answers_are_fast():
     started = time.monotonic()
     for text in (
         "token" * 400,
@@ -156,35 +156,35 @@ def test_a_long_answer_does_not_take_long():
         ("http://h/?flag&monkey=1", "http://h/?flag&monkey=1", "http://h/?flag&monkey=***"),
     ],
 )
-def test_a_url_keeps_its_parameters_but_not_their_secrets(url, shown, bare):
+def test_url_keeps_parameters_without_secrets(url, shown, bare):
     assert redact.shown_url(url) == shown
     if bare:
         assert redact.shown_url(url, whole_query=False) == bare
 
 
-def test_what_a_url_hides_is_known():
+def test_secrets_in_a_url():
     assert redact.secrets_in("http://user:p%40ss@host/?a=b&token=hunter2#x") == {"user:p%40ss", "hunter2"}
     assert redact.secrets_in("http://[broken/?key=1") == set()
 
 
-def test_what_a_terminal_would_obey_is_not_shown():
+def test_control_sequences_are_removed():
     assert redact.hide("\x1b[31mred\x1b[0m \x9b2J\x07 end\r\nnext\tline") == "red \ufffd2J\ufffd end\nnext\tline"
-    # A colour in the middle hides no secret from us.
+    # A colour between name and value.
     assert redact.hide("password=\x1b[1mhunter2") == "password=***"
 
 
 @pytest.mark.parametrize("url", ["http://u:hun/ter2@host/", "http://u:hun#ter2@host/a@b", "http://u:hun?ter2@host:1/"])
-def test_a_password_that_cuts_its_url_short_is_known_as_a_whole(url):
+def test_unescaped_password_that_ends_the_host(url):
     (secret,) = redact.secrets_in(url)
     assert secret.startswith("u:hun")
     assert "ter2" in secret
 
 
-def test_an_at_in_a_path_is_no_login():
+def test_at_sign_in_a_path_is_not_a_login():
     assert redact.secrets_in("http://host/@user?mail=a@example.org") == set()
 
 
-def test_a_url_can_be_pasted_between_quotes():
+def test_url_is_safe_between_quotes():
     shown = redact.shown_url("http://[::1]:80/a b?title=Don't (Für)&ids[]=1&x={y}")
     assert shown == "http://[::1]:80/a%20b?title=Don%27t%20(F%C3%BCr)&ids%5B%5D=1&x=%7By%7D"
 
@@ -198,5 +198,5 @@ def test_a_url_can_be_pasted_between_quotes():
         ("[" * 100000, set()),
     ],
 )
-def test_the_values_of_a_body_are_known_one_by_one(body, values):
+def test_values_in_a_body(body, values):
     assert set(redact.values_in(body)) == values

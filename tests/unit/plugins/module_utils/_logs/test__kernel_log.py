@@ -18,7 +18,7 @@ class Engine:
         return {"name": "hungry"} if identity == OOM else {"name": None}
 
 
-# As kernels 5.10 to 6.18 write them.
+# Formats of kernels 5.10 to 6.18.
 RECORDS = [
     ("oom_kill", "python3", "Memory cgroup out of memory: Killed process 4711 (python3) total-vm:100kB, anon-rss:7kB"),
     ("oom_kill", "java", "Out of memory: Killed process 12 (java) total-vm:100kB, oom_score_adj:0"),
@@ -48,37 +48,37 @@ def grouped(*records, begin=1000):
     return _kernel_log.grouped(list(records), begin, 1000.0, Engine(), 10)
 
 
-@pytest.mark.parametrize(("kind", "named", "text"), RECORDS)
-def test_what_the_kernel_says(kind, named, text):
+@pytest.mark.parametrize(("kind", "name", "text"), RECORDS)
+def test_records_of_the_kernel(kind, name, text):
     (group,) = grouped("3,5,2500000,-;" + text)["groups"]
-    assert (group["kind"], group["object"], group["count"], group["last"]) == (kind, named, 1, 1002.5)
+    assert (group["kind"], group["object"], group["count"], group["last"]) == (kind, name, 1, 1002.5)
 
 
 @pytest.mark.parametrize(
     "record",
     [
-        "11,5,2500000,-;Out of memory: Killed process 1 (told by a program)",
+        "11,5,2500000,-;Out of memory: Killed process 1 (written by a program)",
         "6,5,2500000,-;eth0: link up",
         "6,5,2500000,-;EXT4-fs (loop0): re-mounted. Opts: errors=remount-ro",
         "nonsense",
         "3,5,x,-;I/O error, dev sda, sector 1",
     ],
 )
-def test_what_is_none_of_it(record):
+def test_other_records_are_ignored(record):
     assert grouped(record)["groups"] == []
 
 
-def test_a_kill_names_the_container_whose_limit_it_was():
-    said = grouped(
+def test_kill_names_the_container():
+    found = grouped(
         "6,7,1000000,-;oom-kill:constraint=CONSTRAINT_MEMCG,oom_memcg=/docker/%s,task_memcg=/x,task=py,pid=42,uid=0"
         % OOM,
         "3,8,1000100,-;Memory cgroup out of memory: Killed process 42 (py) total-vm:1kB",
         "3,9,2000000,-;Out of memory: Killed process 43 (py) total-vm:1kB",
     )
-    assert {group["container"] for group in said["groups"]} == {"hungry", None}
+    assert {group["container"] for group in found["groups"]} == {"hungry", None}
 
 
-def test_what_is_older_does_not_count_and_a_ring_that_lost_some_says_so():
+def test_older_records_and_overwritten_records():
     io = "3,%d,%d,-;I/O error, dev sda, sector 1"
     assert grouped(io % (0, 10**6), io % (1, 9 * 10**6), begin=1005)["groups"][0]["count"] == 1
     assert grouped(io % (0, 9 * 10**6))["complete"]
@@ -87,12 +87,12 @@ def test_what_is_older_does_not_count_and_a_ring_that_lost_some_says_so():
     assert grouped()["complete"]
 
 
-def test_escaped_bytes_are_read():
+def test_escaped_bytes():
     assert _kernel_log.parse("3,1,1000000,-;a\\x0ab\\x5c") == (1.0, "a\nb\\")
 
 
 @pytest.mark.parametrize("text", ["[", "traps: ", "XFS (a): ", "INFO: task "])
-def test_no_record_takes_long(text):
+def test_long_records_are_fast(text):
     began = time.process_time()
     grouped("3,1,1000000,-;" + text * 100000)
     assert time.process_time() - began < 0.5

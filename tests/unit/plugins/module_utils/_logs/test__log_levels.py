@@ -11,9 +11,9 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels
 
-LOOK_CLOSER = re.compile("|".join(_log_levels.LOOK_CLOSER))
+CANDIDATES = re.compile("|".join(_log_levels.CANDIDATES))
 
-# As these programs really write.
+# Lines of these programs.
 LINES = [
     # Python's logging, uvicorn
     ("error", "2026-11-25 08:24:16,614 ERROR analysis_service lost the broker: StreamLostError"),
@@ -48,7 +48,7 @@ LINES = [
     ("critical", "2026/11/25 08:24:07 [emerg] 7#7: bind() to 0.0.0.0:80 failed"),
     ("error", '10.0.0.1 - - [25/Nov/2026:08:24:07 +0000] "GET / HTTP/1.1" 502 157'),
     ("info", '10.0.0.1 - - [25/Nov/2026:08:24:07 +0000] "GET /static/error.css HTTP/1.1" 200 157'),
-    # The same in other languages
+    # PostgreSQL in other languages
     ("error", "2026-11-25 08:24:08.114 CET [29] a@b FEHLER:  Relation »x« existiert nicht bei Zeichen 15"),
     ("error", "2026-11-25 08:24:08.114 CET [29] ERREUR:  la relation « x » existe"),
     ("warning", "2026-11-25 08:24:08.114 CET [29] WARNUNG:  keine Transaktion offen"),
@@ -131,18 +131,18 @@ LINES = [
 
 
 @pytest.mark.parametrize(("level", "line"), LINES)
-def test_the_level_of_a_line(level, line):
+def test_level_of_a_line(level, line):
     assert _log_levels.read(line)[0] == level
 
 
 @pytest.mark.parametrize("line", [line for level, line in LINES if level in _log_levels.COUNTED])
-def test_what_counts_is_looked_at_closely(line):
-    """As the engine writes it, too."""
-    assert LOOK_CLOSER.search(line.lower())
-    assert LOOK_CLOSER.search(json.dumps({"log": line}).lower())
+def test_counted_lines_are_candidates(line):
+    """Also in the engine's JSON."""
+    assert CANDIDATES.search(line.lower())
+    assert CANDIDATES.search(json.dumps({"log": line}).lower())
 
 
-def test_a_structured_line_gives_its_message_and_its_traceback():
+def test_structured_line_has_message_and_traceback():
     line = {"level": "error", "message": "no", "exc_info": "Traceback (most recent call last):\n  File\nKeyError: 1"}
     assert _log_levels.read(json.dumps(line)) == ("error", "no\n" + line["exc_info"])
     assert _log_levels.read('level=warn msg="a \\"b\\" c" x=1') == ("warning", 'a \\"b\\" c')
@@ -151,5 +151,5 @@ def test_a_structured_line_gives_its_message_and_its_traceback():
 @pytest.mark.parametrize(
     "line", ['{"level": null}', '{"level": {}, "a": 1}', "{}", "{nonsense}", '{"level": []}', "[" * 9000]
 )
-def test_odd_lines_are_no_errors(line):
+def test_unusual_lines_are_not_errors(line):
     assert _log_levels.read(line)[0] == "info"

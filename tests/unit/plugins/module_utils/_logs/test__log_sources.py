@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an engine, a journal and the sharing of bytes come to, without any of them."""
+"""Parsing of the engine's and the journal's output, and the shares of the budget."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import struct
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
-from ansible_collections.tracktion.ops.plugins.module_utils._measures._log_errors_info import shares
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._log_errors_info import share_budget
 
 
 def entry(message, moment=1, priority="6", **fields):
     return json.dumps({"MESSAGE": message, "__REALTIME_TIMESTAMP": str(moment * 10**6), "PRIORITY": priority, **fields})
 
 
-def test_entries_of_the_journal_become_lines_of_their_units():
+def test_journal_entries_become_lines_of_their_units():
     rows = [
         entry("second", 2, _SYSTEMD_UNIT="a.service"),
         entry("first\nmore", 1, _SYSTEMD_UNIT="a.service"),
@@ -39,7 +39,7 @@ def test_entries_of_the_journal_become_lines_of_their_units():
     }
 
 
-def test_a_backlog_is_taken_apart_from_its_newest_entry_on_and_no_longer_than_it_may():
+def test_parsing_of_the_journal_stops_at_the_deadline():
     ticks = iter(range(100))
     rows = [entry("%d" % number, 1000 - number, _SYSTEMD_UNIT="a.service").encode() for number in range(50)]
     units, taken = _log_journal.by_unit(rows, Deadline(4, clock=lambda: next(ticks)))
@@ -50,20 +50,20 @@ def frame(kind, text):
     return struct.pack(">BxxxI", kind, len(text)) + text
 
 
-def test_the_frames_of_the_engine_are_taken_off():
+def test_frames_of_the_engine_are_removed():
     stream = frame(1, b"2026-11-25T08:24:14.5Z out\n") + frame(2, b"2026-11-25T08:24:15.5Z err\n")
     text = b"2026-11-25T08:24:14.5Z out\n2026-11-25T08:24:15.5Z err\n"
-    assert _log_engine.unframed(stream) == text
-    assert _log_engine.unframed(text) == text
-    assert _log_engine.unframed(b"") == b""
-    # Its start was dropped, in the middle of a frame.
-    assert _log_engine.unframed(stream[12:]) == text[27:]
-    assert _log_engine.unframed(stream[:-5]) == text[:-5]
-    assert _log_engine.stamped(text) == b"1795595054.500000 out\n1795595055.500000 err\n"
+    assert _log_engine.without_frames(stream) == text
+    assert _log_engine.without_frames(text) == text
+    assert _log_engine.without_frames(b"") == b""
+    # The start was dropped in the middle of a frame.
+    assert _log_engine.without_frames(stream[12:]) == text[27:]
+    assert _log_engine.without_frames(stream[:-5]) == text[:-5]
+    assert _log_engine.with_epoch(text) == b"1795595054.500000 out\n1795595055.500000 err\n"
 
 
-def test_the_small_logs_are_served_first():
+def test_small_logs_are_served_first():
     options = {"max_bytes": 100, "max_total_bytes": 150}
-    assert shares([10, 1000, 1000], options) == [10, 70, 70]
-    assert shares([1000], options) == [100]
-    assert shares([], options) == []
+    assert share_budget([10, 1000, 1000], options) == [10, 70, 70]
+    assert share_budget([1000], options) == [100]
+    assert share_budget([], options) == []

@@ -44,7 +44,7 @@ Caused by: java.io.IOException: disk
 \tat a.D.e(D.java:7)
 """
 
-# One event each, of many lines: its level, its signature, and the lines as programs write them.
+# Events of many lines: level, signature, and the lines as programs write them.
 EVENTS = {
     "python plain": (
         "error",
@@ -224,23 +224,23 @@ def tally(block, known=(), **options):
         ("2026-11-25 09:07:51.112904+00:00 [error] <0.216.0> closing <0.217.0>", "closing <pid>"),
     ],
 )
-def test_what_varies_is_masked(message, signature):
+def test_variable_parts_are_masked(message, signature):
     assert _log_signatures.signature(message) == signature
 
 
-def test_a_chained_traceback_is_one_event_named_for_its_last_exception():
+def test_chained_traceback_is_one_event_with_its_last_exception():
     counted = tally(engine(*CHAINED.splitlines()), ["too many clients", "never"])
     assert counted.levels[CURRENT] == {"warning": 0, "error": 1, "critical": 0}
     (group,) = list(counted.groups.values())
     assert group["signature"] == "RuntimeError: no database for request <n>"
     assert "request 7 failed" in group["sample"]
     assert 'File "/a/c.py", line 9' in group["sample"]
-    # What is known of it is shown with the line that says so.
+    # The sample of a known message is the line that matches.
     assert counted.known[0]["count"] == 1
     assert counted.known[0]["sample"].endswith("sorry, too many clients already")
 
 
-def test_a_traceback_of_java_is_one_event():
+def test_java_traceback_is_one_event():
     counted = tally(engine(*JAVA.splitlines()))
     (group,) = list(counted.groups.values())
     assert group["signature"] == 'Exception in thread "main" java.lang.IllegalStateException: no'
@@ -253,30 +253,30 @@ def test_many_lines_are_one_event(level, signature, text):
     assert counted.levels[CURRENT][level] == 1
 
 
-def test_a_program_that_crashes_again_and_again_is_counted():
+def test_repeated_tracebacks_are_counted():
     counted = tally(engine(*CHAINED.splitlines()[1:5] * 30))
     assert counted.levels[CURRENT]["error"] == 30
 
 
-def test_a_traceback_without_a_line_before_it():
+def test_traceback_without_a_line_before():
     counted = tally(engine(*CHAINED.splitlines()[1:5]))
     (group,) = list(counted.groups.values())
     assert group["signature"].startswith("psycopg<n>.OperationalError: connection to server")
 
 
-def test_a_traceback_in_a_field_of_json():
+def test_traceback_in_a_json_field():
     line = {"level": "error", "message": "failed 7", "exc_info": "\n".join(CHAINED.splitlines()[1:5])}
     (group,) = list(tally(engine(json.dumps(line))).groups.values())
     assert group["signature"].startswith("psycopg<n>.OperationalError")
 
 
-def test_two_errors_in_a_row_are_two():
+def test_consecutive_errors_are_counted_apart():
     counted = tally(engine("ERROR a", "ERROR a", "  more", "ERROR b"))
     assert counted.levels[CURRENT]["error"] == 3
     assert sorted(group["counts"][CURRENT] for group in counted.groups.values()) == [1, 2]
 
 
-def test_windows_and_times_are_kept_apart():
+def test_windows_are_counted_apart():
     counted = tally(engine("ERROR a 1", "fine", "ERROR a 2"), progress=re.compile(b"fine"))
     counted.feed(engine("ERROR a 3"), PREVIOUS)
     (group,) = list(counted.groups.values())
@@ -285,7 +285,7 @@ def test_windows_and_times_are_kept_apart():
     assert (counted.lines, counted.completed) == ([3, 1], [1, 0])
 
 
-def test_a_line_in_several_entries_is_one_line_and_one_event():
+def test_line_in_several_entries_is_one_event():
     entry = '{"log":"%s%s","stream":"stdout","time":"2026-11-25T08:24:14Z"}\n'
     block = (
         entry % ("ERROR " + "x" * 16000, "") + entry % ("an error " * 100, "") + entry % ("end error", "\\n")
@@ -295,18 +295,18 @@ def test_a_line_in_several_entries_is_one_line_and_one_event():
     assert counted.levels[CURRENT]["error"] == 2
 
 
-def test_colours_and_bytes_that_are_no_text_do_not_hide_a_level():
+def test_level_beside_colours_and_invalid_bytes():
     counted = tally(engine("\x1b[31;1mERROR\x1b[0m \x00\x07 broken \x1b]0;title\x07 \ufffd x"))
     (group,) = list(counted.groups.values())
     assert group["level"] == "error"
     assert not re.search(r"[\x00-\x1f]", group["sample"])
 
 
-def test_standard_error_is_no_error():
+def test_stderr_is_not_an_error():
     assert tally(engine("starting", stream="stderr")).levels[CURRENT]["error"] == 0
 
 
-def test_kinds_without_number_are_counted_together():
+def test_signatures_beyond_the_limit_are_counted_together():
     names = [
         "".join(chr(97 + number // 26**place % 26) for place in range(4)) for number in range(MOST_SIGNATURES + 50)
     ]
@@ -315,7 +315,7 @@ def test_kinds_without_number_are_counted_together():
     assert counted.groups[("error", OTHERS)]["counts"][CURRENT] == 50
 
 
-def test_the_last_line_may_have_no_end():
+def test_last_line_without_an_end():
     counted = Tally(Stamped)
     counted.feed(b"1.0 ERROR a\n2.0 ERROR b", CURRENT)
     assert (counted.lines[CURRENT], counted.levels[CURRENT]["error"]) == (2, 2)
@@ -324,7 +324,7 @@ def test_the_last_line_may_have_no_end():
 @pytest.mark.parametrize(
     "text", ["error ", "error-", "[error", "0 errors ", "/a/", "E", '{"', "\\", "  at ", "panic: ", "log level ", "<1>"]
 )
-def test_no_line_of_1_mb_takes_long(text):
+def test_lines_of_1_mb_are_fast(text):
     line = b"1795595054.0 " + (text * (1 << 20))[: 1 << 20].encode()
     began = time.process_time()
     counted = Tally(Stamped)

@@ -17,9 +17,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows i
     Memory,
     Reader,
     Undated,
-    dated,
-    newest,
-    since,
+    first_dated,
+    newest_time,
+    offset_of,
     spans,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
@@ -58,18 +58,18 @@ def berlin(monkeypatch):
         (b"", None),
     ],
 )
-def test_the_time_of_a_line(berlin, line, moment):
+def test_time_of_a_line(berlin, line, moment):
     assert _log_times.of_text(line) == moment
 
 
-def test_a_line_of_syslog_is_of_the_last_year(berlin):
+def test_syslog_time_without_a_year(berlin):
     now = time.time()
     for age in (60, 86400 * 200):
         line = time.strftime("%b %e %H:%M:%S", time.localtime(now - age)).encode() + b" host x"
         assert abs(_log_times.of_text(line) - (now - age)) < 2
 
 
-def test_the_time_of_a_line_of_the_engine():
+def test_time_of_an_entry_of_the_engine():
     line = b'{"log":"at \\"time\\":\\"2001-01-01T00:00:00Z\\"\\n","stream":"stdout",'
     line += b'"time":"2026-11-25T08:24:14.123456789Z"}'
     assert _log_times.of_engine(line) == pytest.approx(MOMENT + 0.123456789)
@@ -79,10 +79,10 @@ def test_the_time_of_a_line_of_the_engine():
 
 
 @pytest.mark.parametrize("moment", [0, 1000, 1000.5, 1001, 1500, 1999, 2000, 99999])
-def test_a_window_begins_with_its_first_line(moment):
+def test_window_begins_with_its_first_line(moment):
     piece = Memory(stamped(1000, 1000), Stamped.time_of)
     expected = next((at for at, time in offsets(piece.data) if time >= moment), piece.size)
-    assert since(piece, moment) == expected
+    assert offset_of(piece, moment) == expected
 
 
 def stamped(first, count):
@@ -96,17 +96,17 @@ def offsets(data):
         at += len(line) + 1
 
 
-def test_lines_that_say_no_time_belong_to_the_one_before():
+def test_lines_without_a_time_belong_to_the_line_before():
     data = b"1000.0 a\nTraceback\n  x\n2000.0 b\n  y\n3000.0 c\n"
     piece = Memory(data, Stamped.time_of)
-    assert since(piece, 1500) == data.index(b"2000.0")
-    assert since(piece, 2500) == data.index(b"3000.0")
-    assert newest(piece) == 3000.0
-    assert since(Memory(b"", Stamped.time_of), 5) == 0
-    assert since(Memory(b"no time\n", Stamped.time_of), 5) is None
+    assert offset_of(piece, 1500) == data.index(b"2000.0")
+    assert offset_of(piece, 2500) == data.index(b"3000.0")
+    assert newest_time(piece) == 3000.0
+    assert offset_of(Memory(b"", Stamped.time_of), 5) == 0
+    assert offset_of(Memory(b"no time\n", Stamped.time_of), 5) is None
 
 
-def test_a_chain_of_pieces_is_sorted_into_windows():
+def test_pieces_are_split_into_windows():
     pieces = [Memory(stamped(first, 100), Stamped.time_of) for first in (1300, 1200, 1100, 1000)]
     current, previous, reaches = spans(pieces, 1150, 1250)
     assert (current[0].size, current[0].end) == (pieces[0].size, pieces[0].size)
@@ -118,14 +118,14 @@ def test_a_chain_of_pieces_is_sorted_into_windows():
         spans([Memory(b"when?\n", Stamped.time_of)], 1, 2)
 
 
-def read(data, budget=1 << 30, joins=lambda raw: raw.startswith(b" ")):
+def read(data, budget=1 << 30, continues=lambda raw: raw.startswith(b" ")):
     piece = Memory(data, Stamped.time_of)
     current, _previous, _reaches = spans([piece], 0, 0)
-    reader = Reader(budget, Deadline(60), joins)
+    reader = Reader(budget, Deadline(60), continues)
     return list(reader.blocks(current)), reader
 
 
-def test_blocks_come_newest_first_and_are_cut_between_events():
+def test_blocks_are_newest_first_and_hold_whole_events():
     data = b"".join(b"%d.0 event\n  more of it\n" % number for number in range(40000))
     blocks, reader = read(data)
     assert len(blocks) > 3
@@ -134,49 +134,49 @@ def test_blocks_come_newest_first_and_are_cut_between_events():
     assert (reader.done, reader.stopped) == (len(data), None)
 
 
-def test_a_budget_leaves_out_the_oldest():
+def test_budget_leaves_out_the_oldest():
     data = stamped(1, 50000)
     blocks, reader = read(data, budget=BLOCK + 1000)
     assert data.endswith(b"".join(reversed(blocks)))
     assert BLOCK < reader.done <= BLOCK + 1000
     piece, offset = reader.stopped
     assert len(data) - offset == reader.done
-    assert dated(piece, offset - 1, piece.size)[0] - offset < 100
+    assert first_dated(piece, offset - 1, piece.size)[0] - offset < 100
 
 
-def test_a_line_longer_than_a_block_gives_only_its_start():
+def test_line_longer_than_a_block():
     data = b"1.0 before\n2.0 long " + b"x" * (5 * BLOCK) + b"\n3.0 after\n"
     blocks, reader = read(data)
     assert b"".join(reversed(blocks)).startswith(b"1.0 before\n2.0 long xxx")
     assert blocks[0].endswith(b"3.0 after\n")
     assert max(map(len, blocks)) <= BLOCK
     assert reader.done == len(data)
-    # Nothing but one line, without an end.
+    # One line without an end.
     assert sum(map(len, read(b"1.0 " + b"x" * (3 * BLOCK))[0])) <= BLOCK
 
 
-def test_a_long_line_in_many_entries_is_one_event():
-    """As the engine keeps a line of 1 MB: in entries of 16 KiB, of which only the last has the end of the line."""
+def test_long_line_in_many_entries_is_one_event():
+    """The engine writes a line of 1 MB in entries of 16 KiB, of which only the last has the end of the line."""
     entry = b'{"log":"%s%s","stream":"stdout","time":"2026-11-25T08:24:14Z"}\n'
     long = entry % (b"ERROR " + b"x error " * 2000, b"") + entry % (b"an error " * 1800, b"") * 70
     long += entry % (b"failed", b"\\n")
     data = entry % (b"INFO a", b"\\n") + long + entry % (b"ERROR b", b"\\n") + long
     piece = Memory(data, Engine.time_of)
     tally = Tally(Engine)
-    reader = Reader(1 << 30, Deadline(60), tally.joins, Engine.is_partial)
+    reader = Reader(1 << 30, Deadline(60), tally.continues, Engine.is_partial)
     for block in reader.blocks(spans([piece], 0, 0)[0]):
         tally.feed(block, CURRENT)
     assert (tally.lines[CURRENT], tally.levels[CURRENT]["error"]) == (4, 3)
 
 
-def test_no_time_left_reads_nothing():
+def test_expired_deadline_reads_nothing():
     piece = Memory(stamped(1, 10), Stamped.time_of)
     reader = Reader(1 << 20, Deadline(0), lambda raw: False)
     assert list(reader.blocks(spans([piece], 0, 0)[0])) == []
     assert reader.stopped == (piece, piece.size)
 
 
-def test_a_file_that_is_truncated_meanwhile(tmp_path):
+def test_file_truncated_meanwhile(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(stamped(1, 60000))
     piece = File(str(path), Stamped.time_of)
@@ -189,7 +189,7 @@ def test_a_file_that_is_truncated_meanwhile(tmp_path):
     piece.close()
 
 
-def test_a_file_that_is_rotated_meanwhile_is_read_to_its_end(tmp_path):
+def test_file_rotated_meanwhile_is_read_to_its_end(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(stamped(1, 10))
     piece = File(str(path), Stamped.time_of)
@@ -203,7 +203,7 @@ class Log:
     left_out, left_out_bytes = None, 0
 
 
-def test_rotated_files_are_found_by_their_names_and_read_by_their_times(tmp_path):
+def test_rotated_files_are_found_by_name_in_order_of_time(tmp_path):
     path = tmp_path / "app.log"
     for age, name in enumerate(
         ("app.log", "app.log.1", "app.log-20261124", "app.log.3.gz", "app.log.4", "app.log.bak")
@@ -222,8 +222,8 @@ def test_rotated_files_are_found_by_their_names_and_read_by_their_times(tmp_path
 
 
 @pytest.mark.parametrize(("off", "found"), [(0, 0), (-3600, -3600), (19800, 19800), (30, 0), (500, 0), (10**7, 0)])
-def test_a_program_in_another_zone(tmp_path, off, found):
-    """Its last line is a whole number of quarters of an hour off the time of the file."""
+def test_zone_offset(tmp_path, off, found):
+    """The last line differs from the time of the file by a multiple of 15 minutes."""
     path = tmp_path / "log"
     path.write_text("%.3f x\n" % (MOMENT - off))
     os.utime(path, (MOMENT, MOMENT))
@@ -232,7 +232,7 @@ def test_a_program_in_another_zone(tmp_path, off, found):
     piece.close()
 
 
-def test_the_engine_writes_a_long_line_in_several_entries():
+def test_entries_of_the_engine():
     assert Engine.is_partial(b'{"log":"' + b"x" * 16384 + b'","stream":"stdout","time":"2026-11-25T08:24:14Z"}')
     assert not Engine.is_partial(b'{"log":"x\\n","stream":"stdout","time":"2026-11-25T08:24:14Z"}')
     assert Engine.text(b'{"log":"caf\\u00e9 \\"x\\"\\n","stream":"stdout"}') == 'caf\u00e9 "x"'
