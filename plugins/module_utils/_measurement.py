@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Iterable, Mapping, overload
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, overload
 
-from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo, Part, UnknownPart
+if TYPE_CHECKING:
+    from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo, Part, UnknownPart
 
 # In less time than this, no answer proves nothing.
 LEAST_SECONDS = 0.1
@@ -158,8 +159,6 @@ def out_of_time(left: float) -> str:
 
 @overload
 def cut(text: str, limit: int) -> str: ...
-@overload
-def cut(text: None, limit: int) -> None: ...
 @overload
 def cut(text: str | None, limit: int) -> str | None: ...
 def cut(text: str | None, limit: int) -> str | None:
