@@ -17,7 +17,7 @@ import select
 import selectors
 import signal
 import time
-from typing import Any, Callable, List, Mapping, NoReturn, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Mapping, NoReturn, Sequence, Tuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _at_end, _host_state
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure, cut, error
@@ -26,6 +26,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import AreaOu
 MAX_BYTES = 4 * 1024 * 1024
 # How often the parent checks whether its result is still read.
 LOOK_SECONDS = 0.5
+# Signals that end the module by an exception (measure.end_with_signals).
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 # Probe name -> a function that returns the measurement. They run in this order.
 Probes = Mapping[str, Callable[[], Any]]
@@ -80,9 +82,10 @@ def run(
     running: list[_Area] = []
     guard = None
     try:
-        for name, (own, probes) in areas.items():
-            running.append(_start(name, own if seconds is None else min(own, seconds), probes, started))
-        guard = _Guard([area.pid for area in running])
+        with _deferred_signals():
+            for name, (own, probes) in areas.items():
+                running.append(_start(name, own if seconds is None else min(own, seconds), probes, started))
+            guard = _Guard([area.pid for area in running])
         _collect(running, result)
     finally:
         for area in running:
@@ -102,6 +105,16 @@ def run(
     return outcomes
 
 
+@contextlib.contextmanager
+def _deferred_signals() -> Iterator[None]:
+    """Defer the ENDING signals: Python ignores an exception that a handler raises in a hook of os.fork()."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Guard:
     """A process that kills the areas, with all processes that they have started, when this process is gone.
 
@@ -118,6 +131,7 @@ class _Guard:
 
     def _guard(self, watched: int, groups: Sequence[int]) -> NoReturn:
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             # ssh waits until no process holds standard output open.
             os.setsid()
             os.dup2(watched, 0)
@@ -179,8 +193,9 @@ def _run_area(pipe: int, probes: Probes) -> NoReturn:
         # A group of its own, so that a deadline also ends what a client library started. Only the parent may write to
         # the module's standard output.
         os.setsid()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in ENDING:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)

@@ -185,6 +185,14 @@ def test_any_end_of_the_module_ends_all_that_it_has_started(hanging, number):
     wait_for(lambda: not is_running(program))
 
 
+def test_a_signal_during_a_fork_ends_the_module():
+    """A process gets the signal in the hooks of os.fork(), in which Python ignores exceptions."""
+    fork = "os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))"
+    script = "import os, signal\n" + MODULE.replace("print(", fork + "\nprint(")
+    done = subprocess.run([sys.executable, "-c", script, os.devnull], stdout=subprocess.PIPE, timeout=20, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+
+
 def test_the_module_ends_when_its_result_is_not_read_anymore(hanging):
     module, program = hanging
     module.stdout.close()
