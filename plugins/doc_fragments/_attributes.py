@@ -37,7 +37,7 @@ attributes:
       - This module changes nothing.
 """
 
-    # For modules that only read, or measure and enforce: every one belongs to the action group.
+    # For all modules: each is a member of the action group.
     ACTIONGROUP = r"""
 options: {}
 attributes:
@@ -48,7 +48,7 @@ attributes:
       - tracktion.ops.ops
 """
 
-    # For actions: they run on the controller.
+    # For action plugins, which run on the controller.
     ACTION = r"""
 options: {}
 attributes:

@@ -2,24 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Calls that may hang in the kernel, as every look at a dead network mount does. Private to this collection."""
+"""Calls that may hang in the kernel, such as stat() on a dead network mount. Private to this collection."""
 
 from __future__ import annotations
 
 import threading
+from typing import Any, Callable, TypeVar
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, out_of_time
 
+T = TypeVar("T")
+
 
 class Hung(OSError):
-    """A call did not come back in time. It goes on in a thread that dies with the process."""
+    """A call did not return in time. It continues in a thread that ends with the process."""
 
 
 class NotMeasured(OSError):
-    """The deadline left less time than the call may take. It says nothing about what was called."""
+    """The deadline left less time than the call may take. It proves nothing about what was called."""
 
 
-def within(deadline: Deadline, timeout: float, function, *arguments):
+def within(deadline: Deadline, timeout: float, function: Callable[..., T], *arguments: Any) -> T:
     """Return what ``function`` returns, or raise what it raises.
 
     Raises Hung after ``timeout`` seconds, NotMeasured if the deadline comes long before that.
@@ -33,23 +36,27 @@ def within(deadline: Deadline, timeout: float, function, *arguments):
         raise
 
 
-def bounded(function, seconds, *arguments):
-    """What ``function`` returns or raises; Hung after ``seconds``, and NotMeasured where these are none."""
+def bounded(function: Callable[..., T], seconds: float, *arguments: Any) -> T:
+    """Return what ``function`` returns, or raise what it raises.
+
+    Raises Hung after ``seconds``, NotMeasured if these are not above 0.
+    """
     if seconds <= 0:
         raise NotMeasured(out_of_time(0.0))
-    outcome = {}
+    values: list[T] = []
+    errors: list[BaseException] = []
 
-    def work():
+    def work() -> None:
         try:
-            outcome["value"] = function(*arguments)
+            values.append(function(*arguments))
         except BaseException as exc:  # pylint: disable=broad-except
-            outcome["error"] = exc
+            errors.append(exc)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
         raise Hung("no answer within %.1f s, as from a mount whose server is gone" % seconds)
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["value"]
+    if errors:
+        raise errors[0]
+    return values[0]

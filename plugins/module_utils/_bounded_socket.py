@@ -2,16 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What http.client needs of a socket, held to a deadline. Private to this collection."""
+"""The part of a socket that http.client needs, limited by a deadline. Private to this collection."""
 
 from __future__ import annotations
 
 import io
 import socket
+from typing import Any, Callable
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 
 
-def remaining_timeout(deadline, at_most=None):
-    """Seconds that the next step on the wire may take; raises socket.timeout where none are left."""
+def remaining_timeout(deadline: Deadline, at_most: float | None = None) -> float:
+    """Return the seconds for the next send or read. Raises socket.timeout if none are left."""
     left = deadline.remaining(at_most)
     if left <= 0:
         raise socket.timeout("timed out")
@@ -19,44 +22,42 @@ def remaining_timeout(deadline, at_most=None):
 
 
 class BoundedSocket:
-    """A server that drips one byte a second cannot outlast the deadline.
+    """A socket on which the whole exchange ends at a deadline, even if the server sends one byte a second.
 
-    ``remaining_timeout()`` returns the seconds that the next step on the wire may take, and raises socket.timeout where
-    none are left.
+    ``remaining_timeout()`` returns the seconds for the next send or read, and raises socket.timeout if none are left.
     """
 
-    def __init__(self, sock, remaining_timeout):
+    def __init__(self, sock: socket.socket, remaining_timeout: Callable[[], float]) -> None:
         self._sock = sock
         self._remaining_timeout = remaining_timeout
 
-    def sendall(self, data):
+    def sendall(self, data: bytes) -> None:
         self._sock.settimeout(self._remaining_timeout())
         self._sock.sendall(data)
 
-    def makefile(self, mode):
+    def makefile(self, mode: str) -> io.BufferedReader:
         # Unbuffered, so that the socket outlives close() until the reply has been read, as http.client expects.
-        return io.BufferedReader(
-            _BoundedReader(self._sock, self._sock.makefile(mode, buffering=0), self._remaining_timeout)
-        )
+        raw = self._sock.makefile(mode, buffering=0)  # type: ignore[call-overload]  # http.client passes "rb"
+        return io.BufferedReader(_BoundedReader(self._sock, raw, self._remaining_timeout))
 
-    def close(self):
+    def close(self) -> None:
         self._sock.close()
 
 
 class _BoundedReader(io.RawIOBase):
-    def __init__(self, sock, raw, remaining_timeout):
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase, remaining_timeout: Callable[[], float]) -> None:
         super().__init__()
         self._sock = sock
         self._raw = raw
         self._remaining_timeout = remaining_timeout
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int | None:
         self._sock.settimeout(self._remaining_timeout())
         return self._raw.readinto(buffer)
 
-    def close(self):
+    def close(self) -> None:
         self._raw.close()
         super().close()

@@ -2,17 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Text without characters that a terminal obeys or hides. Pure. Private to this collection."""
+"""Escapes characters that a terminal interprets or hides. Pure. Private to this collection."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# A command that a person may paste stands between backticks, and contains none.
+# A command that a person may paste is between backticks, and contains none.
 COMMAND = re.compile(r"(`[^`]+`)")
 WHITE_SPACE = re.compile(r"[ \t\n\v\f\r]*[\t\n\v\f\r][ \t\n\v\f\r]*")
-# Backslashes that would make what follows look like an escape of ``clean``.
+# After a backslash, these look like an escape of ``clean``.
 ESCAPE_LIKE = re.compile(r"x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}")
 # Letters, marks and symbols that are invisible: Unicode's Default_Ignorable_Code_Point, and the blank Braille pattern.
 INVISIBLE = frozenset(
@@ -23,19 +23,19 @@ INVISIBLE = frozenset(
     )
     for code in range(first, last + 1)
 )  # fmt: skip
-# Combining marks on one character; Vietnamese, Hebrew and Thai need up to three.
+# Most combining marks on one character; Vietnamese, Hebrew and Thai need up to three.
 MARKS = 4
-# Fields of a report that hold a whole command line, without backticks around it.
+# Fields of a report that hold a whole command line without backticks.
 COMMAND_FIELDS = frozenset(("command", "undo"))
 
 
 def clean(text: object) -> str:
-    r"""Return ``text`` as one line that a terminal shows as it is.
+    r"""Return ``text`` as one line that a terminal shows unchanged.
 
     Tabs and line breaks become a space. All other control and format characters, surrogates, private and unassigned
     code points, invisible characters and stacked combining marks become ``\x1b``, ``\u202e`` or ``\U000e0041``. A
-    backslash that would be taken for the beginning of such an escape is doubled. Commands between backticks
-    keep their white space and their backslashes: they may be pasted.
+    backslash that looks like the beginning of such an escape is doubled. Commands between backticks keep their white
+    space and backslashes, because they may be pasted.
     """
     text = str(text)
     if text.isascii() and text.isprintable() and "\\" not in text:
@@ -45,17 +45,17 @@ def clean(text: object) -> str:
 
 
 def clean_command(text: object) -> str:
-    """Return a command line in which only the characters that a terminal obeys or hides are escaped."""
+    """Return a command line with only the characters escaped that a terminal interprets or hides."""
     return _escaped(str(text))
 
 
 def clean_lines(text: str) -> str:
-    """Return clean text that keeps its line breaks: a traceback, or a difference."""
+    """Return clean text with its line breaks kept, such as a traceback or a difference."""
     return "\n".join(clean(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def cleaned(value: object, field: str | None = None) -> object:
-    """Return a copy of plain data in which all text, keys included, is clean. ``field``: the key it stands under."""
+    """Return a copy of plain data with all text, keys included, cleaned. ``field`` is the key of the value."""
     if isinstance(value, str):
         return clean_command(value) if field in COMMAND_FIELDS else clean(value)
     if isinstance(value, dict):
@@ -83,7 +83,7 @@ def _escaped(text: str) -> str:
         return text
     out, marks = [], MARKS
     for character in text:
-        # A mark at the beginning would change the character before it, which is ours.
+        # A mark at the beginning would change the character before the text, so it is escaped.
         marks = marks + 1 if unicodedata.combining(character) or unicodedata.category(character) == "Me" else 0
         out.append(_escape(character) if marks > MARKS or _is_unsafe(character) else character)
     return "".join(out)
@@ -92,7 +92,7 @@ def _escaped(text: str) -> str:
 def _is_unsafe(character: str) -> bool:
     if character in INVISIBLE:
         return True
-    # Not printable are the categories C and Z; wide and unbreakable spaces do no harm.
+    # The categories C and Z are not printable. Of these, wide and non-breaking spaces (Zs) are harmless.
     return not character.isprintable() and unicodedata.category(character) != "Zs"
 
 

@@ -2,38 +2,44 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How busy the host is while it is measured: what is slow may be slow because of it. Private to this collection."""
+"""Measures how busy the host is during a visit: a slow answer may come from a busy host. Private to this collection."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
+from typing import Iterable, Tuple
 
-# CPU time of one calibration, and of one whose first result is high: a single preemption must not decide.
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
+
+# CPU time of one calibration, and of a second one if the first result is high: one preemption must not decide.
 CALIBRATION_SECONDS = 0.02
 CONFIRMATION_SECONDS = 0.04
 CONFIRM_AT = 3.0
-# A host this slow is slow enough.
+# A calibration ends after this wall time, whatever CPU time it got.
 MOST_SECONDS = 1.0
 PRESSURE = {"cpu_some": ("cpu", "some"), "memory_full": ("memory", "full"), "io_full": ("io", "full")}
 
+# Seconds that a process was ready to run and had no CPU, and seconds of its whole life.
+Waited = Tuple[float, float]
 
-def at_start():
-    """What can be read before the measurement adds load of its own."""
+
+def at_start() -> Part:
+    """Return what must be read before the measurement adds load of its own."""
     return {
         "started": time.time(),
         "cores": _cores(),
         "load": _load(),
-        "pressure": {name: _pressure(*where) for name, where in PRESSURE.items()},
+        "pressure": {name: _pressure(resource, kind) for name, (resource, kind) in PRESSURE.items()},
         "slowdown": slowdown(),
     }
 
 
-def at_end(state, waited):
-    """``state`` completed after the measurement.
+def at_end(state: Part, waited: Iterable[Waited]) -> Part:
+    """Return ``state`` of at_start(), completed after the measurement.
 
-    ``waited`` are pairs of the seconds that a measuring process was ready to run and had no CPU, and of its whole life.
+    ``waited`` has an item per measuring process; the one with the largest share is reported.
     """
     most = max(waited, key=lambda each: each[0] / max(each[1], 0.001), default=(None, None))
     return {
@@ -45,13 +51,13 @@ def at_end(state, waited):
     }
 
 
-def slowdown():
-    """Wall time of a fixed computation as a multiple of its CPU time: 1 on an idle host, more on a busy one."""
+def slowdown() -> float:
+    """Return the wall time of a fixed computation as a multiple of its CPU time: 1 on an idle host."""
     found = _stretch(CALIBRATION_SECONDS)
     return found if found < CONFIRM_AT else _stretch(CONFIRMATION_SECONDS)
 
 
-def _stretch(seconds):
+def _stretch(seconds: float) -> float:
     cpu, wall = time.process_time(), time.monotonic()
     used = passed = 0.0
     while used < seconds and passed < MOST_SECONDS:
@@ -60,8 +66,8 @@ def _stretch(seconds):
     return round(max(1.0, passed / max(used, 0.001)), 2)
 
 
-def run_delay(pid="self"):
-    """Seconds that a process has been ready to run and had no CPU; null where the kernel does not count them."""
+def run_delay(pid: int | str = "self") -> float | None:
+    """Return the seconds a process was ready to run and had no CPU; null if the kernel does not count them."""
     try:
         with open("/proc/%s/schedstat" % pid, encoding="ascii") as handle:
             return int(handle.read().split()[1]) / 1e9
@@ -69,21 +75,21 @@ def run_delay(pid="self"):
         return None
 
 
-def _cores():
+def _cores() -> int | None:
     try:
         return len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
         return os.cpu_count()
 
 
-def _load():
+def _load() -> list[float] | None:
     with contextlib.suppress(OSError, AttributeError):
         return [round(each, 2) for each in os.getloadavg()]
     return None
 
 
-def _pressure(resource, kind):
-    """The share of the last ten seconds in which some, or all, tasks waited for a resource; null where not counted."""
+def _pressure(resource: str, kind: str) -> float | None:
+    """Return the share of the last 10 s in which some, or all, tasks waited for a resource; null if not counted."""
     try:
         with open("/proc/pressure/%s" % resource, encoding="ascii") as handle:
             for line in handle:

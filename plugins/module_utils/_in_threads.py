@@ -2,40 +2,60 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Waits for many at the same time. Private to this collection."""
+"""Measures many subjects at the same time. Private to this collection."""
 
 from __future__ import annotations
 
 import contextlib
 import queue
 import threading
+from typing import Protocol, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, OutOfTime
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, OutOfTime, Unknown
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 SIDE_BY_SIDE = 64
-# What the measurements leave of the deadline, to tell of themselves.
+# The subjects get this share of the deadline; the rest is for collecting their results.
 SHARE = 0.97
 
 
-def reject_duplicates(option, subjects):
-    """Raise BadOption where two have one name: nobody could tell which of them is meant."""
+class Named(Protocol):
+    """Something with a name that is unique in its list."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Subject(Named, Protocol):
+    """Something that can be measured, and has a result of nulls for when it could not be."""
+
+    def measure(self, deadline: Deadline) -> Part | None:
+        """Return the measurement; null if too little of the deadline is left."""
+
+    def unmeasured(self) -> Part: ...
+
+
+def reject_duplicates(option: str, subjects: Sequence[Named]) -> None:
+    """Raise BadOption if two subjects have the same name."""
     names = [subject.name for subject in subjects]
-    twins = sorted({name for name in names if names.count(name) > 1})
-    if twins:
-        raise BadOption("%s: two are named %s" % (option, ", ".join(twins)), hint="give each a name of its own")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise BadOption("%s: two are named %s" % (option, ", ".join(duplicates)), hint="give each a name of its own")
 
 
-def measure_all(subjects, seconds, unknown, part):
-    """What ``measure(deadline)`` of each subject returns, in their order, within ``seconds``.
+def measure_all(subjects: Sequence[Subject], seconds: float, unknown: Unknown, part: str) -> list[Part]:
+    """Return what ``measure(deadline)`` of each subject returns, in their order, within ``seconds``.
 
-    One that nobody came to, or that crashed, is as its ``unmeasured()`` says, and ``<part>.<name>`` is unknown.
+    For a subject that was not measured in time or that raised an exception, return its ``unmeasured()`` and add
+    ``<part>.<name>`` to ``unknown``.
     """
-    waiting, done = queue.SimpleQueue(), queue.SimpleQueue()
+    waiting: queue.SimpleQueue[tuple[int, Subject]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, Part | Exception | None]] = queue.SimpleQueue()
     own, deadline = Deadline(seconds * SHARE), Deadline(seconds)
     for number, subject in enumerate(subjects):
         waiting.put((number, subject))
 
-    def work():
+    def work() -> None:
         with contextlib.suppress(queue.Empty):
             while not own.expired():
                 number, subject = waiting.get_nowait()
@@ -45,19 +65,18 @@ def measure_all(subjects, seconds, unknown, part):
                     done.put((number, exc))
 
     for _number in range(min(SIDE_BY_SIDE, len(subjects))):
-        # They die with the process: whatever hangs in one of them keeps nobody.
+        # Daemon threads end with the process, so one that hangs does not block it.
         threading.Thread(target=work, daemon=True).start()
-    found = {}
+    found: dict[int, Part | Exception | None] = {}
     with contextlib.suppress(queue.Empty):
         while len(found) < len(subjects):
             number, result = done.get(timeout=deadline.remaining())
             found[number] = result
-    # A subject that found too little time left says so by returning nothing.
     missed = OutOfTime(own.remaining())
-    return [_told(subject, found.get(number) or missed, unknown, part) for number, subject in enumerate(subjects)]
+    return [_as_part(subject, found.get(number) or missed, unknown, part) for number, subject in enumerate(subjects)]
 
 
-def _told(subject, result, unknown, part):
+def _as_part(subject: Subject, result: Part | Exception, unknown: Unknown, part: str) -> Part:
     if isinstance(result, dict):
         return result
     unknown.add("%s.%s" % (part, subject.name), result)

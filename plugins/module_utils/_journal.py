@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a host remembers of remediations: who is at it now, and what was done. Private to this collection.
+"""Keeps the lock and the audit log of remediations on a host. Private to this collection.
 
-Two files in one directory. ``remediation.lock`` names the run that may act on this machine until its lease is over.
-``audit.jsonl`` has a line before each action (event ``intent``) and one after it (``outcome``): an intent without an
-outcome tells that its run was ended in the middle. Every look and every change is made under a lock of the kernel, so
-that two runs that begin at one moment see each other.
+Both files are in one directory. ``remediation.lock`` names the run that may act on this machine until its lease
+expires. ``audit.jsonl`` has a line before each action (event ``intent``) and one after it (``outcome``): an intent
+without an outcome shows that its run was interrupted. Each read and each change holds a lock of the kernel, so that two
+runs that start at the same moment see each other.
 """
 
 from __future__ import annotations
@@ -16,24 +16,52 @@ import contextlib
 import errno
 import json
 import time
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries
+from ansible_collections.tracktion.ops.plugins.module_utils._journal_entries import Entry, Lock
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import Directory, Unsafe, beside
 
 LOCK = "remediation.lock"
 AUDIT = "audit.jsonl"
 GUARD = ".guard"
-# A lock has some 300 bytes.
+# A lock has about 300 bytes.
 LOCK_BYTES = 1 << 16
-# The part of the log that is read, and the size at which it is put aside (one old file is kept).
+# The part of the log that is read, and the size at which the log is rotated (one old file is kept).
 TAIL_BYTES = 1 << 20
 ROTATE_BYTES = 8 << 20
-# Entries handed out of each list.
+# Entries returned of each list.
 MOST = 50
-# How far two clocks, or one before and after it was set, may differ.
+# Largest accepted difference between two clocks, or between one before and after it was set.
 CLOCK_SECONDS = 300
 # The guard is held for a few file accesses; longer than this means that a disk hangs.
 GUARD_SECONDS = 10.0
+
+
+class HeldLock(Lock):
+    """A lock that was read, with the reason why it no longer counts, or null."""
+
+    stale: str | None
+
+
+class State(TypedDict):
+    """``unfinished``: intents without an outcome; ``done``: outcomes that changed something, the latest last."""
+
+    lock: HeldLock | None
+    unfinished: list[Entry]
+    done: list[Entry]
+
+
+class Permission(TypedDict):
+    """Whether an action may be carried out. If not, ``reason`` is ``locked`` (by ``lock``) or ``cooling``.
+
+    ``until`` is the epoch second at which the cooldown ends.
+    """
+
+    go: bool
+    reason: str | None
+    lock: HeldLock | None
+    until: float | None
 
 
 class CannotKeep(Exception):
@@ -41,31 +69,30 @@ class CannotKeep(Exception):
 
 
 class Journal:
-    """``problems``: what was passed over in the files, one text each, for warnings."""
+    """The lock and the audit log in one directory.
 
-    def __init__(self, directory, clock=time.time):
+    ``problems``: what was ignored in the files, one text each, for warnings. ``run`` in the methods is a mapping with
+    the fields ``run``, ``who``, ``controller``, ``pid`` and ``pid_start`` of a lock.
+    """
+
+    def __init__(self, directory: str, clock: Callable[[], float] = time.time) -> None:
         self._directory = directory
         self._clock = clock
-        self.problems = []
+        self.problems: list[str] = []
 
-    def read(self):
-        """``{lock, unfinished, done}``, without writing anything.
-
-        ``lock``: the lock that is held, with ``stale`` (why it no longer counts, or null); null where there is none.
-        ``unfinished``: intents without an outcome. ``done``: outcomes that changed something, the latest last.
-        Raises CannotKeep.
-        """
+    def read(self) -> State:
+        """Return the state, and write nothing. Raises CannotKeep."""
         try:
             with Directory(self._directory) as directory:
                 return self._state(directory)
         except FileNotFoundError:
             return {"lock": None, "unfinished": [], "done": []}
         except OSError as exc:
-            raise self._cannot(exc)
+            raise self._cannot_keep(exc)
 
-    def _state(self, directory):
+    def _state(self, directory: Directory) -> State:
         lock, entries = self._lock(directory), self._entries(directory)
-        unfinished = {}
+        unfinished: dict[tuple[str, str], Entry] = {}
         for entry in entries:
             key = (entry["run"], entry["action"])
             if entry["event"] == "intent":
@@ -75,14 +102,22 @@ class Journal:
         done = [entry for entry in entries if entry["event"] == "outcome" and entry["changed"]]
         return {"lock": lock, "unfinished": list(unfinished.values())[-MOST:], "done": done[-MOST:]}
 
-    def begin(self, run, entry, lease, cooldown, break_run=None, check_mode=False):
-        """Takes or renews the lock for ``run`` and writes the intent ``entry``.
+    def begin(
+        self,
+        run: Mapping[str, Any],
+        entry: Mapping[str, Any],
+        lease: float,
+        cooldown: float,
+        break_run: str | None = None,
+        check_mode: bool = False,
+    ) -> Permission:
+        """Take or renew the lock for ``run`` and write the intent ``entry``, if no other run or cooldown forbids it.
 
-        Returns ``{go, reason, lock, until}``: ``reason`` is ``locked`` (by ``lock``) or ``cooling`` (until the epoch
-        second ``until``) where the action must not be carried out. ``break_run`` is a run that the caller knows to be
-        dead. In check mode nothing is written. Raises CannotKeep.
+        ``break_run`` is a run that the caller knows to be dead. In check mode nothing is written. Raises CannotKeep.
         """
-        with self._guarded(check_mode) as directory:
+        guard: contextlib.AbstractContextManager[Directory | None]
+        guard = contextlib.nullcontext() if check_mode else self._guarded()
+        with guard as directory:
             state = self._state(directory) if directory else self.read()
             lock, now = state["lock"], self._clock()
             if lock and lock["run"] not in (run["run"], break_run) and not lock["stale"]:
@@ -95,19 +130,18 @@ class Journal:
                 append_to(directory, AUDIT, [dict(entry, event="intent", time=now)])
             return {"go": True, "reason": None, "lock": None, "until": None}
 
-    def end(self, run, entry, lease):
-        """Writes what came of an action and renews the lock, where it is still ours. Raises CannotKeep."""
+    def end(self, run: Mapping[str, Any], entry: Mapping[str, Any], lease: float) -> None:
+        """Write the outcome of an action, and renew the lock if ``run`` still holds it. Raises CannotKeep."""
         with self._guarded() as directory:
             lock, now = self._lock(directory), self._clock()
             if lock and lock["run"] == run["run"]:
                 _write_lock(directory, dict(lock, until=now + lease))
             append_to(directory, AUDIT, [dict(entry, event="outcome", time=now)])
 
-    def release(self, run, break_run=None):
-        """Gives the lock back, unless another run that is alive has it by now.
+    def release(self, run: Mapping[str, Any], break_run: str | None = None) -> list[Entry]:
+        """Release the lock, unless another live run holds it now. Return the unfinished intents of earlier runs.
 
-        Notes that what earlier runs have left unfinished will never have an outcome: ``abandoned``. Returns these
-        intents. Raises CannotKeep.
+        These will never have an outcome: the event ``abandoned`` is written for each. Raises CannotKeep.
         """
         with self._guarded() as directory:
             state = self._state(directory)
@@ -120,18 +154,15 @@ class Journal:
             return left
 
     @contextlib.contextmanager
-    def _guarded(self, check_mode=False):
-        """The directory, in which no other run reads or writes meanwhile; null in check mode, which writes nothing."""
-        if check_mode:
-            yield None
-            return
+    def _guarded(self) -> Iterator[Directory]:
+        """Yield the directory while no other run reads or writes it."""
         try:
             with Directory(self._directory, make=True) as directory, directory.locked(GUARD, GUARD_SECONDS):
                 yield directory
         except OSError as exc:
-            raise self._cannot(exc)
+            raise self._cannot_keep(exc)
 
-    def _lock(self, directory):
+    def _lock(self, directory: Directory) -> HeldLock | None:
         try:
             content = directory.read(LOCK, LOCK_BYTES)
         except FileNotFoundError:
@@ -142,20 +173,20 @@ class Journal:
             content = b""
         lock = _journal_entries.lock(_journal_entries.parsed(content))
         if lock is None:
-            # It is written in one step, so never half: it is not a lock of this version, and holds nobody back.
-            self._note("%s: it is not a lock and was passed over" % directory.file(LOCK))
+            # A lock is written in one step, so this is not half of one: it blocks no run.
+            self._note("%s: it is not a lock and was ignored" % directory.file(LOCK))
             return None
-        return dict(lock, stale=self._stale(lock))
+        return {**lock, "stale": self._stale(lock)}
 
-    def _stale(self, lock):
+    def _stale(self, lock: Lock) -> str | None:
         if lock["boot_id"] != boot_id():
-            return "the machine has been started anew since"
+            return "the machine has been rebooted since"
         if lock["until"] < self._clock():
-            return "its lease is over"
+            return "its lease has expired"
         return None
 
-    def _entries(self, directory):
-        """The entries at the end of the log; what is not a whole line of JSON is passed over."""
+    def _entries(self, directory: Directory) -> list[Entry]:
+        """Return the entries at the end of the log. A line that is not a whole entry is ignored."""
         try:
             lines = directory.tail(AUDIT, TAIL_BYTES).split(b"\n")
         except FileNotFoundError:
@@ -166,14 +197,14 @@ class Journal:
         read = [_journal_entries.entry(_journal_entries.parsed(line)) for line in lines if line.strip()]
         entries = [entry for entry in read if entry]
         if len(entries) < len(read):
-            self._note("%s: lines that are not entries of an audit log were passed over" % directory.file(AUDIT))
+            self._note("%s: lines that are not entries of an audit log were ignored" % directory.file(AUDIT))
         return entries
 
-    def _note(self, problem):
+    def _note(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def _cannot(self, exc):
+    def _cannot_keep(self, exc: OSError) -> CannotKeep:
         if exc.errno == errno.EBUSY:
             return CannotKeep("directory: %s" % exc.strerror)
         return CannotKeep(
@@ -183,20 +214,20 @@ class Journal:
         )
 
 
-def _write_lock(directory, lock):
+def _write_lock(directory: Directory, lock: dict[str, Any]) -> None:
     lock.pop("stale", None)
     directory.replace(LOCK, json.dumps(_journal_entries.plain(lock)).encode("utf-8"), temporary=LOCK + ".new")
 
 
-def append(path, entries, **how):
-    """As append_to(), by the path of the log. ``how`` are arguments of Directory. Raises OSError."""
+def append(path: str, entries: Sequence[Mapping[str, Any]], **how: Any) -> None:
+    """Call append_to() for the log at ``path``. ``how`` are arguments of Directory. Raises OSError."""
     directory, name = beside(path, **how)
     with directory:
         append_to(directory, name, entries)
 
 
-def append_to(directory, name, entries):
-    """Adds entries to a log, one JSON line each, and brings them to the disk. Raises OSError."""
+def append_to(directory: Directory, name: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Append entries to a log, one JSON line each, and flush them to the disk. Raises OSError."""
     if not entries:
         return
     if directory.size(name) > ROTATE_BYTES:
@@ -205,11 +236,13 @@ def append_to(directory, name, entries):
     directory.append(name, text.encode("utf-8"))
 
 
-def cooling_until(done, action, cooldown, now):
-    """Until when the remedy of ``action`` rests for its target, in epoch seconds; null where it has not acted on it.
+def cooling_until(
+    done: Iterable[Mapping[str, Any]], action: Mapping[str, Any], cooldown: float, now: float
+) -> float | None:
+    """Return the epoch second at which the cooldown of an action's remedy for its target ends; null if there is none.
 
-    ``done`` are outcomes; those of the future, by a clock that was wrong, do not count. Several hosts may be measured,
-    and mended, from one place.
+    ``done`` are outcomes; those in the future, from a wrong clock, do not count. Several hosts may share a probe host
+    and its log, so the host is compared too.
     """
     names = ("host", "remedy", "target")
     past = [entry for entry in done if entry["time"] <= now + CLOCK_SECONDS]
@@ -217,8 +250,8 @@ def cooling_until(done, action, cooldown, now):
     return max(times) + cooldown if times and cooldown else None
 
 
-def boot_id():
-    """What tells this start of the machine from the one before."""
+def boot_id() -> str:
+    """Return the id of this boot of the machine; empty if the kernel does not give one."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as handle:
             return handle.read().strip()

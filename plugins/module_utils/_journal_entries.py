@@ -2,26 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a lock and a line of an audit log have to look like. Pure. Private to this collection.
+"""Validates a lock and the lines of an audit log. Pure. Private to this collection.
 
-Whatever was read, these functions return data of known types, bounded, or null: an earlier version, a forged file or a
-bad host can have written it. The controller uses them again on what a host sends.
+An earlier version, a forged file or a compromised host can have written the input. The functions return bounded data of
+known types, or null. The controller uses them too, on what a host sends.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from typing import Any, TypedDict, cast
 
 EVENTS = ("intent", "outcome", "abandoned")
-# Fields that are kept of a line. All others of a line, such as variables and results, are for people who read the log.
+# Text fields of a line that are read again. Its other fields, such as variables and results, are for people.
 TEXTS = ("action", "remedy", "who", "target", "does", "outcome")
 LENGTH = 1000
-# No run holds a lock for a year.
+# The longest accepted lease: no run holds a lock for a year.
 LEASE_MOST = 366 * 86400
-# Python neither prints nor reads whole numbers of more than 4300 digits.
+# Python neither prints nor reads integers of more than 4300 digits.
 MOST_BITS = 14000
-# The year 9999, the last that times can be printed of.
+# The year 9999, the last year of a datetime.
 LAST_SECOND = 253402300799
 NEEDED = {
     "lock": ("run", "who", "since", "until", "boot_id"),
@@ -29,40 +30,69 @@ NEEDED = {
 }
 
 
+class Lock(TypedDict):
+    """The lock of a run. Times are epoch seconds."""
+
+    run: str
+    who: str
+    since: float
+    until: float
+    boot_id: str
+    controller: str | None
+    pid: int | None
+    pid_start: int | None
+
+
+class Entry(TypedDict):
+    """A line of an audit log, as far as it is read again. ``event`` is one of EVENTS."""
+
+    run: str
+    host: str
+    who: str
+    action: str
+    remedy: str
+    target: str | None
+    does: str | None
+    outcome: str | None
+    event: str
+    time: float
+    changed: bool
+
+
 def parsed(text: bytes) -> object:
-    """Return the value of a JSON text; null where it is not JSON of reasonable depth."""
+    """Return the value of a JSON text; null if it is not JSON or nested too deeply."""
     try:
         return json.loads(text.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
 
 
-def lock(value: object) -> dict | None:
-    """Return ``{run, who, since, until, boot_id, controller, pid, pid_start}``, or null where it is not a lock."""
+def lock(value: object) -> Lock | None:
+    """Return a valid lock; null if ``value`` is not one."""
     if not isinstance(value, dict):
         return None
-    made = {name: text(value.get(name)) for name in ("run", "who", "boot_id", "controller")}
+    made: dict[str, Any] = {name: text(value.get(name)) for name in ("run", "who", "boot_id", "controller")}
     made.update({name: epoch(value.get(name)) for name in ("since", "until")})
     made.update({name: _number(value.get(name)) for name in ("pid", "pid_start")})
     if _lacks(made, "lock") or made["until"] - made["since"] > LEASE_MOST:
         return None
-    return made
+    return cast("Lock", made)
 
 
-def entry(value: object) -> dict | None:
-    """Return the fields of a line of an audit log that are used again, or null where it is not such a line."""
+def entry(value: object) -> Entry | None:
+    """Return the fields of a line of an audit log that are read again; null if it is not such a line."""
     if not isinstance(value, dict) or value.get("event") not in EVENTS:
         return None
-    made = {name: text(value.get(name)) for name in ("run", "host", *TEXTS)}
+    made: dict[str, Any] = {name: text(value.get(name)) for name in ("run", "host", *TEXTS)}
     made.update(event=value["event"], time=epoch(value.get("time")), changed=value.get("changed") is True)
-    # A remedy without a target has none; another type is a forgery.
+    # A remedy may have no target. A target of another type is forged.
     if _lacks(made, "entry") or not isinstance(value.get("target"), (str, type(None))):
         return None
-    return made
+    return cast("Entry", made)
 
 
 def text(value: object) -> str | None:
-    """Return a text, cut; null where the value is none."""
+    """Return a text, cut to LENGTH; null for anything else."""
     return value[:LENGTH] if isinstance(value, str) else None
 
 
@@ -74,7 +104,7 @@ def epoch(value: object) -> float | None:
 
 
 def plain(value: object, depth: int = 50) -> object:
-    """Return ``value`` as JSON can hold it: numbers that JSON lacks as null, anything foreign by its type's name."""
+    """Return ``value`` as JSON can hold it: invalid numbers as null, values of other types as the name of the type."""
     if depth == 0:
         return "(left out: nested too deeply)"
     if isinstance(value, dict):
@@ -87,7 +117,7 @@ def plain(value: object, depth: int = 50) -> object:
         return value if value.bit_length() < MOST_BITS else None
     if value is None or isinstance(value, (bool, str)):
         return value
-    # Not its text: that of an encrypted value is the secret.
+    # Not its text, which for an encrypted value is the secret.
     return "(%s)" % type(value).__name__
 
 
@@ -96,7 +126,7 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 64 else None
 
 
-def _lacks(made: dict, kind: str) -> bool:
+def _lacks(made: dict[str, Any], kind: str) -> bool:
     return any(made[name] is None or (made[name] == "" and name != "boot_id") for name in NEEDED[kind])
 
 

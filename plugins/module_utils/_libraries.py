@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Finds the client libraries on the machine a module runs on. Private to this collection."""
+"""Imports the client libraries on the host that a module runs on. Private to this collection."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import importlib
 import os
 import platform
 import sys
+from typing import Any
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import MissingLibrary
 
-# The prepare playbook puts what the distribution lacks into this virtual environment, made by the
-# interpreter that Ansible uses on the host. Reading its packages directly spares a second interpreter
-# start (0.2 s on every run) that a respawn would cost.
+# The prepare playbook installs what the distribution lacks into this virtual environment, made by the interpreter that
+# Ansible uses on the host. Reading its packages directly saves the second start of an interpreter (0.2 s per run) that
+# a respawn would cost.
 PREPARED_ENVIRONMENT = "/opt/tracktion-ops/venv"
 
 DEBIAN_PACKAGES = {
@@ -27,16 +28,16 @@ DEBIAN_PACKAGES = {
 }
 
 
-def optional(name):
-    """The imported library ``name``; null where it is missing, for a part of a measurement that can be left unknown."""
+def optional(name: str) -> Any:
+    """Return the imported library ``name``; null if it is missing and a part of a measurement can stay unknown."""
     try:
         return require(name)
     except MissingLibrary:
         return None
 
 
-def require(name):
-    """The imported library ``name``; raises MissingLibrary with the hint where it cannot be imported."""
+def require(name: str) -> Any:
+    """Return the imported library ``name``. Raises MissingLibrary with the hint if it cannot be imported."""
     try:
         return importlib.import_module(name)
     except ImportError as first:

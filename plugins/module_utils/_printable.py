@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What others wrote, as a terminal may show it. Private to this collection."""
+"""Text of logs and file names in a form that can be sent and shown. Private to this collection."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]+")
 
 
-def printable(text):
-    """``text`` without colours and without what a terminal would obey. Ends of lines and tabs stay."""
+def printable(text: str) -> str:
+    """Return ``text`` without colours and control characters. Line breaks and tabs stay."""
     if "\x1b" in text:
         text = ANSI.sub("", text)
     return UNPRINTABLE.sub("\ufffd", text)
 
 
 def shown(path: str) -> str:
-    """Return a path as Unicode that can be sent: a byte that is not UTF-8 becomes ``\\xf6``."""
+    """Return a path as valid Unicode: a byte that is not UTF-8 becomes ``\\xf6``."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -4,7 +4,7 @@
 
 """Quotes values from hosts, so that a printed command is safe to paste. Private to this collection.
 
-The results contain no control characters, no backticks and no runs of spaces: a terminal shows them as they are, a
+The results contain no control characters, no backticks and no runs of spaces: a terminal shows them unchanged, a
 report that folds white space does not change them, and a backtick always ends a command.
 """
 
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
+from typing import Callable
 
 
 def shell_quote(value: object) -> str:
-    """Return ``value`` as one word of a shell; with Bash's ``$'...'`` if it has special characters."""
+    """Return ``value`` as one word of a shell, as Bash's ``$'...'`` if it has special characters."""
     text = str(value)
     if not _specials(text):
         return shlex.quote(text)
@@ -39,7 +40,7 @@ def sql_literal(value: object) -> str:
 
 
 def _specials(text: str) -> set[int]:
-    """Return where characters stand that a terminal obeys or hides, or that a report folds or takes for markup."""
+    """Return the positions of characters that a terminal interprets or hides, or that a report folds or parses."""
     return {
         index
         for index, character in enumerate(text)
@@ -50,13 +51,13 @@ def _specials(text: str) -> set[int]:
     }
 
 
-def _escaped(text: str, escape) -> str:
+def _escaped(text: str, escape: Callable[[int], str]) -> str:
     specials = _specials(text)
     return "".join(escape(ord(char)) if index in specials else char for index, char in enumerate(text))
 
 
 def _shell_escape(code: int) -> str:
-    # A byte of a file name that is not UTF-8, as Python's surrogateescape keeps it.
+    # A byte that is not UTF-8, as Python's surrogateescape represents it.
     if 0xDC80 <= code <= 0xDCFF:
         return "\\x%02x" % (code - 0xDC00)
     # As bytes: Bash leaves ``\u202e`` as it is in a locale without that character.

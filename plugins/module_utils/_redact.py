@@ -2,22 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Takes secrets out of text that goes into results and reports. Private to this collection.
+"""Hides secrets in text that goes into results and reports. Private to this collection.
 
-The one place that knows what a secret looks like. Where it is in doubt it hides too much: a hidden word costs a look
-into the log itself, a shown password costs more.
+All patterns of secrets are in this file. In doubt they hide too much: a hidden word can be read in the log itself, a
+shown password cannot be taken back.
 """
 
 from __future__ import annotations
 
 import re
+from typing import overload
 
 HIDDEN = "***"
 
-# A statement that sets a password carries it in its text.
+# A statement that sets a password contains it as a literal.
 PASSWORD = re.compile(r"""(\bpassword\s*(?:=|\bto\b)?\s*)(?:e?'(?:[^']|'')*(?:'|$)|\$\$.*?(?:\$\$|$))""", re.I | re.S)
 
-# Names whose value is a secret, wherever in a longer name (PGPASSWORD, X-Api-Key, aws_secret_access_key).
+# Names whose value is a secret, also as a part of a longer name (PGPASSWORD, X-Api-Key, aws_secret_access_key).
 NAMES = (
     r"passw(?:or)?[dt]|passphrase|passcode|pwd|\bpass\b|_pass\b|\bpw\b|_pw\b|secret|token|credential|cookie|"
     r"kennwort|contrase\xf1a|mot de passe|\bsalt\b|\bjwt\b|\botp\b|(?:verification|one[ \-]time|pin)[ _\-]code|"
@@ -25,35 +26,36 @@ NAMES = (
     r"bearer|sess(?:ion)?[_-]?id|\bsession(?=\\*[\"']|=)|\bsid\b|csrf|signature|\bsig\b|\bdsn_pw|"
     r"web_?hook[_-]?url|auth(?=\\*[\"']?\s*(?:=(?!=)|:\s*[\[({]))"
 )
-# Bounded, as everything here that repeats: a line may be made of nothing but such names.
+# Bounded, as every repetition in this file: a line may consist of such names only.
 NAME = r"(?:%s)[\w.\-]{0,40}" % NAMES
-# A quote may be escaped, several times over: JSON in JSON. One that is not closed runs to the end.
+# A quote may be escaped several times: JSON in JSON. One that is not closed extends to the end.
 QUOTED = r"""[bu]?(\\*")(?:(?!(?<!\\)\3).)*(?:\3|$)|[bu]?(\\*')(?:(?!(?<!\\)\4).)*(?:\4|$)"""
-# A comma and the like ends a value, unless what follows is no name with a value.
+# A comma, semicolon or ampersand ends a value only if a name with a value follows.
 BARE = r"""[^\s,;&"'<>(){}\[\]\\](?:[^\s,;&"'<>]|[,;&](?=[^\s,;&="'<>:]{1,100}(?:[\s,;&]|\Z)))*"""
-# What a shell, or SQL, reads as a part of the quoted value before it.
+# In a shell or in SQL, this is a part of the quoted value before it.
 ADJACENT = r"""(?:'[^']*(?:'|$)|"[^"]*(?:"|$))*"""
-# A value in the brackets of a constructor: SecretStr('x').
+# A value as the argument of a constructor: SecretStr('x').
 CALL = r"""[A-Za-z_][\w.]{0,40}\([^)]*(?:\)|$)"""
-# A list or a mapping of secrets goes as a whole, as far as the first bracket that closes.
+# A list or a mapping of secrets is hidden up to the first closing bracket.
 BRACKETED = r"""\[[^\]]*(?:\]|$)|\{[^}]*(?:\}|$)|\([^)]*(?:\)|$)"""
-# A phrase without quotes, where nothing but words follows the colon: up to a mark, or a name with its value.
+# Words without quotes after a colon, up to a punctuation mark or a name with its value.
 PHRASE = r"""[^\s,;&"'<>(){}\[\]\\|=]+(?:[ \t]+[^\s,;&"'<>(){}\[\]\\|=]+(?![=\w]))*"""
 # A run of these characters that has digits, small and capital letters.
 MIXED = r"(?={0}*[0-9])(?={0}*[a-z])(?={0}*[A-Z]){0}"
 
 
-def _card(found):
-    """What a number like that of a credit card is shown as: the last digit of a true one follows from the others."""
+def _card(found: re.Match[str]) -> str:
+    """Return the replacement for digits like a credit card number: HIDDEN if the check digit (Luhn) is right."""
     digits = [int(digit) for digit in reversed(found.group()) if digit.isdigit()]
     total = sum(digits[0::2]) + sum(2 * digit - 9 * (digit > 4) for digit in digits[1::2])
     return found.group() if total % 10 else HIDDEN
 
 
 ANY_NAME = re.compile(NAMES, re.I)
-# In this order: each rule sees what those before it have left. Most texts have none of the words, in small letters,
-# that a group needs. NAMED are the words of secrets, ALWAYS is for rules that need none.
-NAMED, ALWAYS = (), None
+# The order matters: each rule gets the output of those before it. A group of rules runs if one of its words is in the
+# text in lower case, which is rare. NAMED stands for the names of secrets; ALWAYS is for rules that need no word.
+NAMED: tuple[str, ...] = ()
+ALWAYS = None
 PROGRAMS = (
     "redis-cli",
     "mysql",
@@ -67,15 +69,19 @@ PROGRAMS = (
     "ldap",
     "openssl",
     "snmp",
+    "htpasswd",
+    "vault",
+    "rabbitmqctl",
+    "echo",
+    "printf",
 )
-PROGRAMS += ("htpasswd", "vault", "rabbitmqctl", "echo", "printf")
 RULES = tuple(
     (needs, tuple((re.compile(pattern, flags), replacement) for pattern, flags, replacement in rules))
     for needs, rules in (
         (
             ("begin ",),
             (
-                # Keys and certificates in PEM, also where the end is missing or line ends are escaped.
+                # Keys and certificates in PEM, also with the end missing or line breaks escaped.
                 (
                     r"-----BEGIN ([A-Z0-9 ]+)-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)",
                     re.S,
@@ -87,29 +93,30 @@ RULES = tuple(
         (
             ("://", "@"),
             (
-                # A user that is a token, as its password says.
+                # A user that is a token: its password is empty or x-oauth-basic.
                 (r"""(://)[^\s/:@"'<>]{1,200}(?=:(?:x-oauth-basic)?@)""", 0, r"\1" + HIDDEN),
-                # scheme://user:password@host, up to the last @ of the word; and a long user that is a token.
+                # scheme://user:password@host, up to the last @ of the word.
                 (r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:"'<>]{0,200}:)[^\s"'<>]{1,500}@""", re.I, r"\1" + HIDDEN + "@"),
-                # user:password@host without a scheme, where a port, a path or a bracket follows.
+                # user:password@host without a scheme, if a port, a path or a bracket follows.
                 (
                     r"""((?<![\w.\-/:@%])(?://)?[\w.\-]{1,64}:)[^\s:/@"'<>(){}]{1,100}@(?=[\w.\-]{1,100}[:/(])""",
                     0,
                     r"\1" + HIDDEN + "@",
                 ),
-                # The same cut off before the @, where it is no port.
+                # scheme://user:password cut off before the @, unless the password looks like a port.
                 (
                     r"""(\b[a-z][a-z0-9+.\-]{0,20}://[^\s/:@"'<>]{0,200}:)(?!\d+\Z)[^\s"'<>@/]{1,500}\Z""",
                     re.I,
                     r"\1" + HIDDEN,
                 ),
+                # A long user without a password is a token.
                 (r"""(\b[a-z][a-z0-9+.\-]{0,20}://)[^\s/:@"'<>]{20,500}@""", re.I, r"\1" + HIDDEN + "@"),
             ),
         ),
         (
             ("authorization", "cookie", "bearer", "basic", "digest"),
             (
-                # HTTP's headers. Digest has quotes among its values.
+                # HTTP headers. The values of Digest contain quotes.
                 (r"""(authorization\\*["']?\s*[:=,]\s*\\*["']?digest\s)[^\r\n]+""", re.I, r"\1" + HIDDEN),
                 (
                     r"""(authorization\\*["']?\s*[:=,]\s*\\*["']?)((?:basic|bearer|digest|negotiate|token|apikey|aws4-[\w-]+)\s+)?"""
@@ -127,7 +134,7 @@ RULES = tuple(
             ("password", "failing row", " = '", "insert", "crypt", "pgp_", "hmac", "identified"),
             (
                 (r"(\bset\s+password\s+for\s[^=\n]{1,100}=\s*)'(?:[^']|'')*(?:'|$)", re.I, r"\1'" + HIDDEN + "'"),
-                # SQL. PASSWORD '...' is hide_passwords(). What PostgreSQL quotes of a row, or of parameters.
+                # Values of a row and of parameters in messages of PostgreSQL. hide_passwords() does PASSWORD '...'.
                 (r"(Failing row contains )\(.*", re.S, r"\1(" + HIDDEN + ")"),
                 (r"(\$\d{1,4} = )'(?:[^']|'')*(?:'|$)", 0, r"\1'" + HIDDEN + "'"),
                 (
@@ -221,7 +228,7 @@ RULES = tuple(
                 ),
                 (r"(\bSETUSER\s[^\n]{0,200}?\s[\"']?>)[^\s\"']+", re.I, r"\1" + HIDDEN),
                 (r"""(\b(?:requirepass|masterauth)\\*["']?\s+)\S+""", re.I, r"\1" + HIDDEN),
-                # Programs whose options are letters: curl -u user:x, redis-cli -a x, mysql -px
+                # Options of one letter: curl -u user:x
                 (r"""((?<!\S)(?:-u|--user|--proxy-user)[ =]?["']?[^\s:"'/]{1,64}:)[^\s"']+""", 0, r"\1" + HIDDEN),
             ),
         ),
@@ -257,7 +264,7 @@ RULES = tuple(
         (
             ALWAYS,
             (
-                # Tokens that show by their shape whose they are.
+                # Tokens with the known prefix or form of a vendor.
                 (r"\beyJ[\w\-]{6,}\.[\w\-]+(?:\.[\w\-]*)?", 0, HIDDEN),
                 (r"\b(?:AKIA|ASIA|AGPA|AROA|AIDA)[0-9A-Z]{12,}\b", 0, HIDDEN),
                 (
@@ -279,7 +286,7 @@ RULES = tuple(
         (
             ("@", "%40"),
             (
-                # People.
+                # E-mail addresses.
                 (r"[\w.+%\-]{1,64}(?:@|%40)[\w\-]{1,64}(?:\.[\w\-]{1,64})+", 0, HIDDEN + "@" + HIDDEN),
             ),
         ),
@@ -292,7 +299,7 @@ RULES = tuple(
                     0,
                     _card,
                 ),
-                # Whatever else is long and looks random: hexadecimal, base64.
+                # Anything else that is long and looks random: hexadecimal, base64.
                 (r"(?<![0-9A-Za-z])(?:0x|md5)?[0-9a-fA-F]{32,}(?![0-9A-Za-z])", 0, HIDDEN),
                 (r"(?<![\w+/\-])" + MIXED.format(r"[\w+\-]") + r"{32,}={0,2}", 0, HIDDEN),
                 (r"(?<![\w+/.\-])" + MIXED.format("[A-Za-z0-9+/]") + r"{40,}={0,2}", 0, HIDDEN),
@@ -302,13 +309,21 @@ RULES = tuple(
 )
 
 
-def hide_passwords(query):
-    """``query``, a statement in SQL, without the literals that follow the word PASSWORD."""
+@overload
+def hide_passwords(query: str) -> str: ...
+@overload
+def hide_passwords(query: str | None) -> str | None: ...
+def hide_passwords(query: str | None) -> str | None:
+    """Return an SQL statement without the literals that follow the word PASSWORD."""
     return None if query is None else PASSWORD.sub(r"\1'***'", query)
 
 
-def redact(text):
-    """``text`` without passwords, tokens, keys, e-mail addresses, and what is long and looks random."""
+@overload
+def redact(text: str) -> str: ...
+@overload
+def redact(text: str | None) -> str | None: ...
+def redact(text: str | None) -> str | None:
+    """Return ``text`` without passwords, tokens, keys, e-mail addresses, and words that are long and look random."""
     if text is None:
         return None
     lowered = text.lower()
@@ -321,7 +336,7 @@ def redact(text):
 
 
 def redact_setting(name: str, value: str | None) -> str | None:
-    """Return the value of the variable ``name`` as ``redact`` shows it after this name."""
+    """Return the value of the variable ``name``, redacted as it is after this name."""
     if value is None:
         return None
     head, shown = name + "=", redact("%s=%s" % (name, value))

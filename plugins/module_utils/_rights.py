@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hints for what the account may not see. Private to this collection."""
+"""Hints for data that the account has no right to read. Private to this collection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shel
 COMMAND = "ansible-playbook tracktion.ops.diagnose --become"
 BECOME = "Measure with become: `%s`" % COMMAND
 ON_THE_HOST = "Measure on the host itself as root, as this root has no %s"
-# Their numbers: linux/capability.h.
+# Numbers of linux/capability.h.
 CAPABILITIES = {
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_NET_ADMIN": 12,
@@ -25,14 +25,14 @@ CAPABILITIES = {
 
 
 def become_user(name: str) -> str:
-    """Return the hint where one account alone has the right."""
+    """Return the hint for data that only one account may read."""
     return "Measure as its user: `%s --become-user=%s`" % (COMMAND, shell_quote(name))
 
 
 def hint(missing: str) -> str | None:
-    """Return the hint where something takes root, or this root lacks the capability ``missing``, as in a container.
+    """Return the hint for data that needs root, or for a root that lacks the capability ``missing``, as in a container.
 
-    Null for a root that has it: something else is in the way, such as a server of NFS that does not trust it.
+    Null for a root that has the capability: the reason is another one, such as root_squash of an NFS server.
     """
     if os.geteuid():
         return BECOME
@@ -40,7 +40,7 @@ def hint(missing: str) -> str | None:
 
 
 def has(capability: str) -> bool:
-    """Return whether this process has a capability; false for what is none."""
+    """Return whether this process has a capability; false for an unknown name."""
     if capability not in CAPABILITIES:
         return False
     with open("/proc/self/status", encoding="utf-8") as stream:
@@ -49,5 +49,5 @@ def has(capability: str) -> bool:
 
 
 def hint_of(exc: OSError) -> str | None:
-    """Return the hint for an error of the system: null if more rights would not help."""
+    """Return the hint for an OSError; null if more rights would not help."""
     return hint("CAP_DAC_READ_SEARCH") if isinstance(exc, PermissionError) else None

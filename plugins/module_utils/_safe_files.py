@@ -4,11 +4,10 @@
 
 """Reads and writes files in directories that no other user can change. Private to this collection.
 
-A path is opened component by component, relative to the descriptor of the component before. Each directory on the way
-must belong to root or to the user of this process and must not be writable by others; a symbolic link on the way must
+A path is opened component by component, relative to the descriptor of the parent. Each directory of the path must
+belong to root or to the user of this process and must not be writable by others; a symbolic link in the path must
 belong to one of them. So no other user can redirect a path, neither before nor while it is used. Files are opened with
-O_NOFOLLOW and must be regular files with one name and a trusted owner, which rules out planted links, FIFOs and
-devices.
+O_NOFOLLOW and must be regular files with one name and a trusted owner, which excludes planted links, FIFOs and devices.
 """
 
 from __future__ import annotations
@@ -22,13 +21,14 @@ import pwd
 import secrets
 import stat
 import time
+from typing import Any, Callable, Iterable, Iterator
 
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
-# Modes that a file of ours may keep. Any other mode is set to the first one.
+# Accepted modes of files of this collection. Any other mode is set to the first one.
 PRIVATE_MODES = (0o600, 0o640)
 LINKS_MOST = 40
-ELSE = "`%s`, or use another directory"
+FIX = "`%s`, or use another directory"
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,10 +42,10 @@ KINDS = (
 
 
 class Unsafe(OSError):
-    """A path that another user can change, or something that is not a file of ours.
+    """A path that another user can change, or that is not a regular file of a trusted user.
 
-    ``strerror`` and ``str()`` are one text: the path, the reason and the command that fixes it, between backticks.
-    ``oversized``: it is only too large to be one of ours.
+    ``strerror`` and ``str()`` are the same text: the path, the reason and the command that fixes it, between backticks.
+    ``oversized``: the only reason is the size of the file.
     """
 
     def __init__(self, path: str, reason: str, command: str = "", oversized: bool = False) -> None:
@@ -60,9 +60,9 @@ class Unsafe(OSError):
 class Directory:
     """An open directory that only root, the user of this process and the ``trusted`` user ids can change.
 
-    ``make``: create what is missing of the path, with ``mode``. ``sticky``: accept a directory such as /tmp, where
-    others can create files but not replace ours. ``ancestors``: check the directories above too.
-    Raises Unsafe, and OSError where the directory cannot be opened. A context manager.
+    ``make``: create the missing directories of the path, with ``mode``. ``sticky``: accept a directory such as /tmp,
+    in which others can create files but not replace those of this user. ``ancestors``: check its ancestors too.
+    Raises Unsafe, and OSError if the directory cannot be opened. A context manager.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Directory:
         make: bool = False,
         mode: int = 0o700,
         sticky: bool = False,
-        trusted: tuple = (),
+        trusted: Iterable[int] = (),
         ancestors: bool = True,
     ) -> None:
         self._trusted = frozenset((0, os.geteuid()) + tuple(trusted))
@@ -86,15 +86,16 @@ class Directory:
     def __enter__(self) -> Directory:
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:
         os.close(self.descriptor)
 
-    def _walk(self, path: str, make: bool, mode: int) -> tuple:
+    def _walk(self, path: str, make: bool, mode: int) -> tuple[str, int]:
         """Return the real path of the directory and a descriptor of it."""
-        names, links = [], 0
+        names: list[str] = []
+        links = 0
         opened = [os.open("/", _path_flag() | FOLDER)]
         pending = path.split("/")[::-1]
         try:
@@ -137,23 +138,23 @@ class Directory:
         if info.st_mode & stat.S_ISVTX and (self._sticky or not last):
             return
         if info.st_mode & 0o002:
-            raise Unsafe(path, "can be written by every user", ELSE % ("chmod o-w %s" % shell_quote(path)))
+            raise Unsafe(path, "can be written by every user", FIX % ("chmod o-w %s" % shell_quote(path)))
         if info.st_mode & 0o020 and not _private_group(info):
             group = _name(grp.getgrgid, info.st_gid)
-            command = ELSE % ("chmod g-w %s" % shell_quote(path))
+            command = FIX % ("chmod g-w %s" % shell_quote(path))
             raise Unsafe(path, "can be written by the group %s" % group, command)
 
     def _check_owner(self, path: str, info: os.stat_result, reason: str) -> None:
         if info.st_uid not in self._trusted:
             command = "chown -h %s %s" % (_name(pwd.getpwuid, os.geteuid()), shell_quote(path))
-            raise Unsafe(path, reason % _name(pwd.getpwuid, info.st_uid), ELSE % command)
+            raise Unsafe(path, reason % _name(pwd.getpwuid, info.st_uid), FIX % command)
 
     def file(self, name: str) -> str:
         """Return the path of a file in the directory, for messages."""
         return os.path.join(self.path, name)
 
     def open(self, name: str, flags: int) -> int:
-        """Return a descriptor of a regular file of ours. With O_CREAT it is made private. Raises Unsafe, OSError."""
+        """Return a descriptor of a regular file. With O_CREAT it is made private. Raises Unsafe, OSError."""
         try:
             descriptor = os.open(name, flags, 0o600, dir_fd=self.descriptor)
         except OSError as exc:
@@ -173,7 +174,7 @@ class Directory:
             raise
 
     def check(self, name: str) -> None:
-        """Raise Unsafe where something is in the place of a file that is not a regular file of ours."""
+        """Raise Unsafe if ``name`` exists and is not a regular file of a trusted user."""
         with contextlib.suppress(FileNotFoundError):
             self._check_file(name, os.stat(name, dir_fd=self.descriptor, follow_symlinks=False))
 
@@ -189,13 +190,13 @@ class Directory:
             raise Unsafe(path, "is a file with %d names (hard links)" % info.st_nlink, away)
 
     def _check_readable(self, name: str, info: os.stat_result) -> None:
-        """Reject what other users can have written, whoever owns the file."""
+        """Raise Unsafe if other users can write the file, whoever owns it."""
         if info.st_mode & 0o002 or (info.st_mode & 0o020 and not _private_group(info)):
             path = self.file(name)
             raise Unsafe(path, "can be written by other users", "`chmod go-w %s`" % shell_quote(path))
 
     def read(self, name: str, most: int) -> bytes:
-        """Return what a file holds. Raises Unsafe where it is larger than ``most`` bytes."""
+        """Return the content of a file. Raises Unsafe if it is larger than ``most`` bytes."""
         with os.fdopen(self.open(name, READ), "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             content = stream.read(most + 1) if size <= most else b""
@@ -207,13 +208,13 @@ class Directory:
         """Return the whole lines among the last ``most`` bytes of a file."""
         with os.fdopen(self.open(name, READ), "rb") as stream:
             start = max(0, os.fstat(stream.fileno()).st_size - most)
-            # One byte more: it tells whether the first line is a whole one.
+            # The byte before shows whether the first line is complete.
             stream.seek(max(0, start - 1))
             content = stream.read(most + bool(start))
         return content.partition(b"\n")[2] if start else content
 
     def append(self, name: str, text: bytes) -> None:
-        """Add text to a file, and bring it to the disk. A last line that was cut off is closed first."""
+        """Append text to a file and flush it to the disk. An incomplete last line is terminated first."""
         with os.fdopen(self.open(name, WRITE | os.O_CREAT | os.O_APPEND), "rb+", buffering=0) as stream:
             size = os.fstat(stream.fileno()).st_size
             if size and os.pread(stream.fileno(), 1, size - 1) != b"\n":
@@ -224,17 +225,17 @@ class Directory:
     def create(self, name: str, mode: int = 0o600) -> int:
         """Return a descriptor of a new file, open for writing. Raises FileExistsError."""
         descriptor = os.open(name, NEW, mode, dir_fd=self.descriptor)
-        # Whatever the umask.
+        # Independent of the umask.
         os.fchmod(descriptor, mode)
         return descriptor
 
     def replace(
         self, name: str, content: bytes, mode: int = 0o600, sync: bool = True, temporary: str | None = None
     ) -> None:
-        """Put a file in place in one step: a reader never sees half of it, whenever this process dies.
+        """Replace a file atomically: a reader never sees half of it, even if this process is killed.
 
-        ``temporary`` is the name to write it under, for a caller that holds a lock: nothing is left behind then but
-        the file of that name, which the next call removes.
+        ``temporary`` is the name under which the file is written, for a caller that holds a lock: a process that is
+        killed leaves only the file of that name, which the next call removes.
         """
         if temporary is None:
             temporary = ".%s.%s.new" % (name[:100], secrets.token_hex(6))
@@ -257,7 +258,7 @@ class Directory:
             self.sync()
 
     def rename(self, name: str, other: str) -> None:
-        """Rename a file; a link in the place of ``other`` is replaced, not followed."""
+        """Rename a file. If ``other`` is a link, it is replaced, not followed."""
         try:
             os.rename(name, other, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
         except (IsADirectoryError, NotADirectoryError):
@@ -268,7 +269,7 @@ class Directory:
         os.unlink(name, dir_fd=self.descriptor)
 
     def remove(self, name: str) -> None:
-        """Unlink what is there, if anything is. Raises Unsafe for a directory."""
+        """Unlink ``name`` if it exists. Raises Unsafe for a directory."""
         try:
             self.unlink(name)
         except FileNotFoundError:
@@ -278,19 +279,19 @@ class Directory:
             raise
 
     def size(self, name: str) -> int:
-        """Return the size of a file in bytes; 0 where there is none."""
+        """Return the size of a file in bytes; 0 if it does not exist."""
         try:
             return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_size
         except FileNotFoundError:
             return 0
 
     def sync(self) -> None:
-        """Bring the names in the directory to the disk."""
+        """Flush the entries of the directory to the disk."""
         os.fsync(self.descriptor)
 
     @contextlib.contextmanager
-    def locked(self, name: str, seconds: float):
-        """Hold a lock of the kernel on the file ``name``. Raises OSError (EBUSY) where others hold it for too long."""
+    def locked(self, name: str, seconds: float) -> Iterator[None]:
+        """Hold a lock of the kernel on the file ``name``. Raises OSError (EBUSY) if others hold it for ``seconds``."""
         descriptor = self.open(name, WRITE | os.O_CREAT)
         try:
             until = time.monotonic() + seconds
@@ -308,16 +309,16 @@ class Directory:
             os.close(descriptor)
 
 
-def beside(path: str, **how) -> tuple:
-    """Return the directory of a file as a Directory, and the name of the file in it."""
+def beside(path: str, **how: Any) -> tuple[Directory, str]:
+    """Return the directory of a file, and the name of the file in it. ``how`` are arguments of Directory."""
     folder, name = os.path.split(os.path.abspath(path))
     if not name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     return Directory(folder, **how), name
 
 
-def linked(path: str, **how) -> tuple:
-    """As beside(), for the file that a symbolic link of ours leads to in the end."""
+def linked(path: str, **how: Any) -> tuple[Directory, str]:
+    """Return the same as beside(), for the file to which symbolic links of trusted users lead."""
     for _step in range(LINKS_MOST):
         directory, name = beside(path, **how)
         try:
@@ -335,14 +336,14 @@ def linked(path: str, **how) -> tuple:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
-def check_place(path: str, follow: bool = False, **how) -> None:
-    """Raise Unsafe where a file could not be written safely. Nothing is created.
+def check_place(path: str, follow: bool = False, **how: Any) -> None:
+    """Raise Unsafe if a file cannot be written safely. Nothing is created.
 
-    ``follow``: a symbolic link of ours in its place is followed. ``how`` are arguments of Directory.
+    ``follow``: if it is a symbolic link of a trusted user, follow it. ``how`` are arguments of Directory.
     """
     existing = os.path.dirname(os.path.abspath(path))
     if os.path.lexists(existing):
-        # A dangling link leads to a directory that will be created.
+        # A dangling link points to a directory that will be created.
         with contextlib.suppress(FileNotFoundError):
             directory, name = linked(path, **how) if follow else beside(path, **how)
             with directory:
@@ -355,7 +356,7 @@ def check_place(path: str, follow: bool = False, **how) -> None:
 
 
 def read_regular(path: str, most: int) -> bytes:
-    """Return what a regular file holds, whoever owns it. Raises Unsafe for anything else, which could block."""
+    """Return the content of a regular file of any owner. Raises Unsafe for other types, which could block."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         info = os.fstat(descriptor)
@@ -367,10 +368,10 @@ def read_regular(path: str, most: int) -> bytes:
     return content
 
 
-def behind_sudo() -> tuple:
-    """Return the user id of whoever started this process by sudo: they chose its command line, so their files count.
+def behind_sudo() -> tuple[int, ...]:
+    """Return the id of the user who started this process by sudo, to trust files of that user. For the controller only.
 
-    For the controller only.
+    That user chose the command line.
     """
     text = os.environ.get("SUDO_UID", "")
     return (int(text),) if os.geteuid() == 0 and text.isascii() and text.isdigit() else ()
@@ -388,12 +389,12 @@ def _entry(name: str, folder: int, make: bool, mode: int) -> os.stat_result:
 
 
 def _path_flag() -> int:
-    # Directories on the way need not be readable. O_PATH is known to Linux only.
+    # Ancestors need not be readable. Only Linux has O_PATH.
     return getattr(os, "O_PATH", os.O_RDONLY)
 
 
 def _private_group(info: os.stat_result) -> bool:
-    """Return whether nobody but the owner is in the group, as where each user has a group of their own."""
+    """Return whether the owner is the only member of the group, as with one group per user."""
     try:
         members = set(grp.getgrgid(info.st_gid).gr_mem)
     except KeyError:
@@ -404,7 +405,7 @@ def _private_group(info: os.stat_result) -> bool:
     return all(user.pw_uid in (0, info.st_uid) for user in pwd.getpwall() if user.pw_gid == info.st_gid)
 
 
-def _name(look_up, number: int) -> str:
+def _name(look_up: Callable[[int], Any], number: int) -> str:
     """Return the name of a user or a group, or its number."""
     try:
         return look_up(number)[0]

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs the probes of several areas side by side, each area in a process of its own.
+"""Runs the probes of several areas in parallel, each area in a process of its own. Private to this collection.
 
-Private to this collection. A crash, a hang in the kernel or a slow service takes only its own area along, and
-what the area had measured before is kept: a process reports probe by probe, one JSON line each.
+A crash, a hang in the kernel or a slow service affects only its own area, and what the area measured before is kept:
+a process reports probe by probe, one JSON line each.
 """
 
 from __future__ import annotations
@@ -17,32 +17,42 @@ import select
 import selectors
 import signal
 import time
+from typing import Any, Callable, Iterator, List, Mapping, NoReturn, Sequence, Tuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _at_end, _host_state
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure, cut, error
+from ansible_collections.tracktion.ops.plugins.module_utils._types import AreaOutcome, ErrorInfo, Part
 
 MAX_BYTES = 4 * 1024 * 1024
-# How often the parent looks whether its result is still wanted.
+# How often the parent checks whether its result is still read.
 LOOK_SECONDS = 0.5
+# Signals that end the module by an exception (measure.end_with_signals).
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+# Probe name -> a function that returns the measurement. They run in this order.
+Probes = Mapping[str, Callable[[], Any]]
+# Area -> its deadline in seconds, and its probes.
+Areas = Mapping[str, Tuple[float, Probes]]
+WaitedList = List[_host_state.Waited]
 
 
 class _Area:
-    """One area's process, seen from the parent."""
+    """The process of one area, as the parent sees it."""
 
-    def __init__(self, name, pid, pipe, seconds, started):
+    def __init__(self, name: str, pid: int, pipe: int, seconds: float, started: float) -> None:
         self.name = name
         self.pid = pid
         self.pipe = pipe
         self.end = started + seconds
         self.seconds = seconds
         self.received = b""
-        self.error = None
-        self.finished = None
-        # Seconds that it waited for the CPU; null where that is not known.
-        self.waited = None
+        self.error: ErrorInfo | None = None
+        self.finished: float | None = None
+        # Seconds that it was ready to run and had no CPU; null if not known.
+        self.waited: float | None = None
 
-    def outcome(self, started):
-        probes = {}
+    def outcome(self, started: float) -> AreaOutcome:
+        probes: dict[str, Part] = {}
         for line in self.received.split(b"\n")[:-1]:
             record = json.loads(line)
             if "probe" in record:
@@ -53,28 +63,29 @@ class _Area:
 
 
 class Gone(SystemExit):
-    """No process reads the result any more."""
+    """No process reads the result anymore."""
 
 
-def run(areas, seconds=None, result=None, waited=None):
-    """Measure the areas and return ``{area: {measurement, error, seconds}}``.
+def run(
+    areas: Areas, seconds: float | None = None, result: int | None = None, waited: WaitedList | None = None
+) -> dict[str, AreaOutcome]:
+    """Measure the areas and return the outcome of each.
 
-    ``areas`` maps an area to ``(seconds, probes)``: its deadline, and an ordered mapping of probe name to a
-    callable that returns the measurement. ``error`` is null, or says why probes are missing from ``measurement``.
-    ``seconds`` bounds all of them. With ``result``, the descriptor that the result will be written to, the areas are
-    ended and Gone is raised once no process reads from it. To the list ``waited`` are added, by area, the seconds that
-    its process waited for the CPU and those that it lived.
+    ``seconds`` limits all of them, whatever their deadlines are. ``result`` is the descriptor that the result will be
+    written to: once no process reads from it, the areas are ended and Gone is raised. To the list ``waited`` is added,
+    per area, how long its process waited for the CPU and how long it lived.
 
-    No process outlives this one, however it ends. Only what the kernel keeps in an uninterruptible wait (state D, as
+    No process outlives this one, however it ends. Only a process in state D (an uninterruptible wait in the kernel, as
     on a dead network mount) ends no earlier than that wait.
     """
     started = time.monotonic()
-    running = []
+    running: list[_Area] = []
     guard = None
     try:
-        for name, (own, probes) in areas.items():
-            running.append(_start(name, own if seconds is None else min(own, seconds), probes, started))
-        guard = _Guard([area.pid for area in running])
+        with _deferred_signals():
+            for name, (own, probes) in areas.items():
+                running.append(_start(name, own if seconds is None else min(own, seconds), probes, started))
+            guard = _Guard([area.pid for area in running])
         _collect(running, result)
     finally:
         for area in running:
@@ -86,27 +97,42 @@ def run(areas, seconds=None, result=None, waited=None):
             guard.dismiss()
     outcomes = {area.name: area.outcome(started) for area in running}
     if waited is not None:
-        waited += [(area.waited, area.finished - started) for area in running if area.waited is not None]
+        waited += [
+            (area.waited, area.finished - started)
+            for area in running
+            if area.waited is not None and area.finished is not None
+        ]
     return outcomes
 
 
-class _Guard:
-    """A process that kills the areas, with all that they have started, when this process is gone.
+@contextlib.contextmanager
+def _deferred_signals() -> Iterator[None]:
+    """Defer the ENDING signals: Python ignores an exception that a handler raises in a hook of os.fork()."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    It waits for the end of a pipe that only this process holds open. A thread in each area would do the same, but a
+
+class _Guard:
+    """A process that kills the areas, with all processes that they have started, when this process is gone.
+
+    It waits for the end of a pipe that only this process holds open. A thread in each area would do too, but a
     process with threads cannot enter some namespaces.
     """
 
-    def __init__(self, groups):
+    def __init__(self, groups: Sequence[int]) -> None:
         watched, self._held = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             self._guard(watched, groups)
         os.close(watched)
 
-    def _guard(self, watched, groups):
+    def _guard(self, watched: int, groups: Sequence[int]) -> NoReturn:
         try:
-            # Standard output stays open as long as any process holds it, and ssh waits for its end.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+            # ssh waits until no process holds standard output open.
             os.setsid()
             os.dup2(watched, 0)
             os.closerange(1, 1024)
@@ -117,14 +143,14 @@ class _Guard:
         finally:
             os._exit(0)
 
-    def dismiss(self):
+    def dismiss(self) -> None:
         with contextlib.suppress(OSError):
             os.write(self._held, b".")
         os.close(self._held)
         os.waitpid(self._pid, 0)
 
 
-def _collect(running, result):
+def _collect(running: Sequence[_Area], result: int | None) -> None:
     """Receive from the areas until each has ended or reached its deadline."""
     with selectors.DefaultSelector() as selector:
         for area in running:
@@ -144,37 +170,38 @@ def _collect(running, result):
                     selector.unregister(key.data.pipe)
 
 
-def _is_abandoned(descriptor):
-    """Whether the other end of a pipe or socket is closed, as that of standard output is once ssh is gone."""
+def _is_abandoned(descriptor: int) -> bool:
+    """Return whether the other end of a pipe or socket is closed, as that of standard output is once ssh is gone."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _descriptor, event in poll.poll(0))
 
 
-def _start(name, seconds, probes, started):
+def _start(name: str, seconds: float, probes: Probes, started: float) -> _Area:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _be_the_area(writing, probes)
+        _run_area(writing, probes)
     os.close(writing)
     return _Area(name, pid, reading, seconds, started)
 
 
-def _be_the_area(pipe, probes):
-    """The child: measures, writes a line per probe, and never returns."""
+def _run_area(pipe: int, probes: Probes) -> NoReturn:
+    """Measure in the child, write a line per probe, and end the process."""
     try:
-        # A group of its own, so that a deadline takes along whatever a client library started; and nothing but
-        # the parent may write to the module's standard output.
+        # A group of its own, so that a deadline also ends what a client library started. Only the parent may write to
+        # the module's standard output.
         os.setsid()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in ENDING:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
         before = _host_state.run_delay()
         for name, measure in probes.items():
-            _write(pipe, _record(name, _measured(measure)) + b"\n")
+            _write(pipe, _record(name, _measure(measure)) + b"\n")
         _at_end.run()
         after = _host_state.run_delay()
         if before is not None and after is not None:
@@ -184,32 +211,34 @@ def _be_the_area(pipe, probes):
         os._exit(1)
 
 
-def _record(name, measurement):
-    """One line. A measurement that is no JSON (nested without end, not a finite number) is an error of its probe."""
+def _record(name: str, measurement: Any) -> bytes:
+    """Return one line. A measurement that is not JSON (nested too deeply, not a finite number) becomes an error."""
     try:
         return json.dumps({"probe": name, "measurement": measurement}, allow_nan=False).encode("ascii")
     except (ValueError, TypeError, RecursionError) as exc:
-        reason = {"kind": "malformed", "message": cut("the measurement is not JSON: %s" % exc, 500), "hint": None}
-        return _record(name, {"reachable": None, "error": reason, "unknown": []})
+        return _record(name, _unmeasured("malformed", "the measurement is not JSON: %s" % exc))
 
 
-def _measured(measure):
+def _measure(measure: Callable[[], Any]) -> Any:
     try:
         return measure()
     except CannotMeasure as exc:
-        reason = error(exc)
+        return {"reachable": None, "error": error(exc), "unknown": []}
     except Exception as exc:  # pylint: disable=broad-except
-        reason = {"kind": "crashed", "message": cut("%s: %s" % (type(exc).__name__, exc), 500), "hint": None}
-    return {"reachable": None, "error": reason, "unknown": []}
+        return _unmeasured("crashed", "%s: %s" % (type(exc).__name__, exc))
 
 
-def _write(pipe, data):
+def _unmeasured(kind: str, message: str) -> Part:
+    return {"reachable": None, "error": {"kind": kind, "message": cut(message, 500), "hint": None}, "unknown": []}
+
+
+def _write(pipe: int, data: bytes) -> None:
     while data:
         data = data[os.write(pipe, data) :]
 
 
-def _receive(area):
-    """Take what the area has written; False when there is nothing more to come."""
+def _receive(area: _Area) -> bool:
+    """Read what the area has written. Return whether more may follow."""
     chunk = os.read(area.pipe, 65536)
     area.received += chunk
     if len(area.received) > MAX_BYTES:
@@ -221,19 +250,19 @@ def _receive(area):
     return False
 
 
-def _give_up(area, kind, message):
+def _give_up(area: _Area, kind: str, message: str) -> None:
     area.error = {"kind": kind, "message": message, "hint": None}
     area.finished = time.monotonic()
     area.waited = _host_state.run_delay(area.pid)
     try:
         os.killpg(area.pid, signal.SIGKILL)
     except OSError:
-        # Killed between fork and setsid, or gone already.
+        # It is between fork and setsid, or has ended.
         os.kill(area.pid, signal.SIGKILL)
 
 
-def _reap(area):
-    """Collect the exit status, without waiting for a process the kernel does not let go of."""
+def _reap(area: _Area) -> None:
+    """Collect the exit status, and wait no more than half a second for a process in state D."""
     for _attempt in range(250):
         pid, status = os.waitpid(area.pid, os.WNOHANG)
         if pid:

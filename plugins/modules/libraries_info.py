@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: libraries_info
-short_description: Tell which Python libraries a managed host has for this collection
+short_description: List the Python libraries that a managed host has for this collection
 version_added: "0.1.0"
 description:
-  - Tells which of the named libraries the interpreter that Ansible uses on the host can import, and in which version.
-  - It looks where the other modules of this collection look, which is in that interpreter's own packages, then in
-    the virtual environment C(/opt/tracktion-ops/venv) that the role P(tracktion.ops.prepare#role) makes.
+  - Returns which of the named libraries the interpreter that Ansible uses on the host can import, and their versions.
+  - It searches in the same order as the other modules of this collection, first the packages of that interpreter, then
+    the virtual environment C(/opt/tracktion-ops/venv) that the role P(tracktion.ops.prepare#role) creates.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -21,7 +21,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.actiongroup
 options:
   libraries:
-    description: The libraries, by the name under which they are imported.
+    description: The names by which the libraries are imported.
     type: list
     elements: str
     required: true
@@ -31,12 +31,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See what the modules can use
+- name: List the libraries that the modules can use
   tracktion.ops.libraries_info:
     libraries: [psycopg2, redis, hiredis, pika]
   register: libraries
 
-- name: Say what is missing
+- name: Show the missing libraries
   ansible.builtin.debug:
     msg: "{{ libraries.python.executable }} lacks {{ libraries.missing | join(', ') }}"
   when: libraries.missing | length > 0
@@ -44,13 +44,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 libraries:
-  description: The named libraries, in the order they were named.
+  description: The libraries, in the order of the option O(libraries).
   returned: always
   type: list
   elements: dict
   contains:
     name:
-      description: The name under which it is imported.
+      description: The name by which it is imported.
       type: str
       returned: always
     importable:
@@ -58,11 +58,11 @@ libraries:
       type: bool
       returned: always
     version:
-      description: What the library calls its version, null where it is missing or does not say.
+      description: The value of C(__version__), null if the library is missing or has none.
       type: str
       returned: always
     path:
-      description: Where it lies, null where it is missing.
+      description: The path of its file, null if the library is missing.
       type: str
       returned: always
   sample:
@@ -71,13 +71,13 @@ libraries:
       version: 4.3.4
       path: /usr/lib/python3/dist-packages/redis/__init__.py
 missing:
-  description: The names of those that cannot be imported.
+  description: The names of the libraries that cannot be imported.
   returned: always
   type: list
   elements: str
   sample: [pika]
 python:
-  description: The interpreter that was asked.
+  description: The interpreter that imported them.
   returned: always
   type: dict
   contains:
@@ -86,7 +86,7 @@ python:
       type: str
       returned: always
     prefix:
-      description: Where it is installed. It is V(/usr) for the distribution's own.
+      description: The prefix of its installation, V(/usr) for the interpreter of the distribution.
       type: str
       returned: always
     version:
@@ -104,9 +104,10 @@ import sys
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import MissingLibrary
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 
-def look_for(name):
+def find_library(name: str) -> Part:
     try:
         library = require(name)
     except MissingLibrary:
@@ -120,12 +121,12 @@ def look_for(name):
     }
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={"libraries": {"type": "list", "elements": "str", "required": True}},
         supports_check_mode=True,
     )
-    libraries = [look_for(name) for name in module.params["libraries"]]
+    libraries = [find_library(name) for name in module.params["libraries"]]
     module.exit_json(
         changed=False,
         libraries=libraries,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: measure
-short_description: Run the measuring functions of several areas side by side
+short_description: Run the measuring functions of several areas in parallel
 version_added: "0.1.0"
 description:
-  - The half of a visit that runs on the managed host. It is called by M(tracktion.ops.visit), which builds its plan from the roles.
-  - Each area is measured in a process of its own, with a deadline. An area that hangs or crashes takes only itself along.
+  - Runs the part of a visit that is on the managed host. M(tracktion.ops.visit) calls it with a plan that it builds from the roles.
+  - Each area is measured in a process of its own, with a deadline. An area that hangs or crashes does not affect the others.
   - To measure one service by hand, use its own module, for example M(tracktion.ops.pg_activity).
 author:
   - The tracktion.ops maintainers (@tracktion)
@@ -23,17 +23,17 @@ options:
   plan:
     description:
       - 'What to measure, as JSON text: C({AREA: {"deadline": SECONDS, "probes": {PROBE: {"module": NAME, "options": {}}}}}).'
-      - It is text, and hidden as a whole, because it holds credentials. Hiding them one by one would make Ansible blot out
-        every place in the result that happens to read like one of them.
+      - It is text, and hidden as a whole, because it contains credentials. If each credential was hidden by itself, Ansible would
+        mask every text in the result that equals one of them.
     type: str
     required: true
   seconds:
     description:
-      - Seconds after which all areas are ended, whatever their deadlines are. Without it, only the deadlines count.
+      - Seconds after which all areas are ended, whatever their deadlines are. If omitted, only the deadlines apply.
     type: float
   code:
     description:
-      - The code of the measuring modules that the plan names, packed by the visit. Without it, they have to be importable.
+      - The code of the measuring modules that the plan names, packed by the visit. If omitted, they must be importable.
     type: str
 seealso:
   - module: tracktion.ops.visit
@@ -48,10 +48,10 @@ EXAMPLES = r"""
 RETURN = r"""
 measured:
   description:
-    - 'What was measured, as JSON text: by area, C(measurement) (by probe, what its module documents as its result), C(error) (why
+    - 'The measurements as JSON text: by area, C(measurement) (by probe, the documented result of its module), C(error) (why
       probes are missing from it, as C(kind), C(message) and C(hint), or null) and C(seconds).'
-    - It is text because Ansible walks through every value of a result several times, which for a measurement costs more than all
-      the rest of a visit.
+    - It is text because Ansible processes every value of a result several times, which for a measurement takes longer than the rest
+      of a visit.
   returned: always
   type: str
   sample: '{"file_watching": {"measurement": {"limits": {"reachable": true}}, "error": null, "seconds": 0.02}}'
@@ -61,16 +61,16 @@ python:
   type: str
   sample: /usr/bin/python3.11
 host:
-  description: How busy the host was while it was measured, and what its clock says.
+  description: How busy the host was during the measurement, and the time of its clock.
   returned: always
   type: dict
   contains:
-    started: {description: 'When the measurement began, by the clock of the host, in epoch seconds.', type: float, returned: always}
-    finished: {description: When it ended., type: float, returned: always}
-    cores: {description: CPUs that the measurement may use., type: int, returned: always}
-    load: {description: 'The load averages of 1, 5 and 15 minutes; null where there are none.', type: list, elements: float, returned: always}
+    started: {description: 'Start of the measurement by the clock of the host, in epoch seconds.', type: float, returned: always}
+    finished: {description: End of the measurement., type: float, returned: always}
+    cores: {description: CPUs that the module may use., type: int, returned: always}
+    load: {description: 'The load averages of 1, 5 and 15 minutes; null if the system has none.', type: list, elements: float, returned: always}
     pressure:
-      description: Shares of the last ten seconds in which tasks waited, from C(/proc/pressure); null where the kernel does not count them.
+      description: Shares of the last ten seconds in which tasks waited, from C(/proc/pressure); null if the kernel does not count them.
       type: dict
       returned: always
       contains:
@@ -78,14 +78,14 @@ host:
         memory_full: {description: All tasks waited for memory., type: float, returned: always}
         io_full: {description: All tasks waited for a disk., type: float, returned: always}
     slowdown:
-      description: Wall time of a fixed computation as a multiple of its CPU time, the worse of two, before and after the measurement.
+      description: Wall time of a fixed computation as a multiple of its CPU time, the larger of two values, before and after the measurement.
       type: float
       returned: always
     waited_seconds:
-      description: For how long the measuring process that waited most was ready to run and had no CPU; null where that is not counted.
+      description: Seconds that the measuring process that waited most was ready to run and had no CPU; null if the kernel does not count them.
       type: float
       returned: always
-    waited_of_seconds: {description: For how long that process lived., type: float, returned: always}
+    waited_of_seconds: {description: Lifetime of that process in seconds., type: float, returned: always}
   sample: {started: 1795400000.0, finished: 1795400001.2, cores: 2, load: [0.4, 0.3, 0.3], slowdown: 1.02,
     pressure: {cpu_some: 0.01, memory_full: 0.0, io_full: 0.0}, waited_seconds: 0.1, waited_of_seconds: 1.1}
 """
@@ -94,6 +94,8 @@ import json
 import signal
 import sys
 from functools import partial
+from types import FrameType
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -104,15 +106,16 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     OutOfTime,
     error,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# What an area's probes leave of its deadline, to bring their measurements home.
+# The probes get this share of the deadline of their area; the rest is for sending their measurements.
 SHARE = 0.9
 
 
-def probes_of(wanted):
-    """The probes of one area, ready to be called one after the other.
+def probes_of(wanted: Mapping[str, Any]) -> dict[str, partial[Part]]:
+    """Return the probes of one area by name, to be called one after the other.
 
-    They share the area's deadline: each may use an even part of what those before it have left.
+    They share the deadline of the area: each may use an equal part of the time that is left when it starts.
     """
     deadline = Deadline(wanted["deadline"] * SHARE)
     count = len(wanted["probes"])
@@ -122,13 +125,13 @@ def probes_of(wanted):
     }
 
 
-def run_probe(probe, module, options, deadline, sharers):
-    """Measure with one measuring module, its options validated as if it had been called by itself."""
+def run_probe(probe: str, module: str, options: Mapping[str, Any], deadline: Deadline, sharers: int) -> Part:
+    """Return the measurement of a measuring module, with its options validated as if the module was called."""
     measuring = _measures.load(module)
     try:
         options = {"deadline": deadline.step() / sharers, **options}
     except OutOfTime as exc:
-        # Of the probes that hung before it, this one knows nothing.
+        # The probes before it used all the time, which proves nothing about this one.
         return {"reachable": None, "error": error(exc), "unknown": []}
     validated = ArgumentSpecValidator(measuring.ARGUMENT_SPEC).validate(options)
     if validated.error_messages:
@@ -136,22 +139,22 @@ def run_probe(probe, module, options, deadline, sharers):
     return measuring.measure(validated.validated_parameters)
 
 
-def end_with_signals():
-    """Let a signal end this process by an exception, so that its areas and its temporary files go with it."""
+def end_with_signals() -> None:
+    """Make signals end this process by an exception, so that its areas end and its temporary files are removed."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
 
 
-def _end(number, _frame):
+def _end(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "plan": {"type": "str", "required": True, "no_log": True},
             "seconds": {"type": "float"},
-            # No secret; but nobody wants to read it in a log.
+            # Not a secret, but too long for a log.
             "code": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
@@ -159,12 +162,13 @@ def main():
     try:
         plan = json.loads(module.params["plan"])
     except ValueError:
-        # The parser's message quotes the text, which holds credentials.
+        # The message of the parser quotes the text, which contains credentials.
         module.fail_json(msg="plan: not valid JSON")
     if module.params["code"]:
         _measures.receive(module.params["code"])
     end_with_signals()
-    state, waited = _host_state.at_start(), []
+    state = _host_state.at_start()
+    waited: list[_host_state.Waited] = []
     areas = {area: (wanted["deadline"], probes_of(wanted)) for area, wanted in plan.items()}
     measured = _side_by_side.run(areas, module.params["seconds"], sys.stdout.fileno(), waited)
     module.exit_json(

@@ -3,12 +3,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""network_paths_info on nine ways between services, against `docker compose exec` of a connection, way by way.
+"""Time of network_paths_info for nine paths between services, against `docker compose exec` for each path.
 
 LAB_NAME=... python tests/bench/bench_network_paths_info.py [--runs 5]
 
-The stack of the lab has to be up. Its images have a Python, which most have not; the guide's ping and curl
-are programs that they lack.
+The stack of the lab has to be up. Its images contain Python, unlike most, and not the ping and curl of the guide.
 """
 
 from __future__ import annotations
@@ -48,28 +47,28 @@ def main():
     options.update(project=stack.project, paths=paths, check_resolver=False)
     measured = _network_paths_info.measure(options)
     if [path["ok"] for path in measured["paths"]] != [True] * len(PATHS):
-        raise SystemExit("the stack is not well: %s" % [path["error"] for path in measured["paths"]])
+        raise SystemExit("the stack is not healthy: %s" % [path["error"] for path in measured["paths"]])
 
     contenders = {
-        "network_paths_info, all it measures": lambda: _network_paths_info.measure(options),
+        "network_paths_info, whole measurement": lambda: _network_paths_info.measure(options),
         "network_paths_info, with the start of Python": lambda: command(
             sys.executable, "-c", ALONE, json.dumps(options)
         ),
-        "docker compose exec, way by way": lambda: one_by_one(stack),
+        "docker compose exec, path by path": lambda: one_by_one(stack),
     }
     times = {name: [] for name in contenders}
-    # In turns, so that what else the machine does meets all of them.
+    # In turns, so that other load of the machine affects all of them.
     for _run in range(arguments.runs):
         for name, contender in contenders.items():
             started = time.perf_counter()
             contender()
             times[name].append(time.perf_counter() - started)
-    print("%d ways; %d runs" % (len(PATHS), arguments.runs))
-    ours = statistics.median(next(iter(times.values())))
+    print("%d paths; %d runs" % (len(PATHS), arguments.runs))
+    first = statistics.median(next(iter(times.values())))
     for name, seconds in times.items():
         median = statistics.median(seconds)
         spread = (min(seconds), max(seconds))
-        print("%-46s median %.3f s (%.3f to %.3f), %.1f times the first" % (name, median, *spread, median / ours))
+        print("%-46s median %.3f s (%.3f to %.3f), %.1f times the first" % (name, median, *spread, median / first))
 
 
 def one_by_one(stack):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host whose network is broken, for the measuring process alone: it gets a network namespace of its own."""
+"""Faults of the network of a host, only for the measuring process, which gets a network namespace of its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def program(*words):
 
 
 def private_network():
-    """A network of our own: the loopback device, and nothing else."""
+    """Enter a new network namespace that has only the loopback device."""
     call(libc.unshare, _network_namespace.CLONE_NEWNET)
     program("ip", "link", "set", "lo", "up")
 
@@ -48,7 +48,7 @@ def forwarding_off():
 
 
 def rules(*lines):
-    """A host that forwards, and has these rules alone."""
+    """A host that forwards packets and has only these rules."""
     private_network()
     FORWARDING.write_text("1")
     for line in lines:
@@ -56,23 +56,23 @@ def rules(*lines):
 
 
 def without_capability(number):
-    """Root that lacks one capability, as it does in a container."""
+    """Drop one capability of root, as in a container."""
     header, data = struct.pack("=Ii", CAPABILITY_VERSION, 0), ctypes.create_string_buffer(24)
     call(libc.capget, header, data)
     words = list(struct.unpack("=6I", data.raw))
-    # Effective, permitted, inheritable: of the first 32, then of the others.
+    # Effective, permitted, inheritable sets: first for capabilities 0 to 31, then for the others.
     words[:3] = [word & ~(1 << number) for word in words[:3]]
     call(libc.capset, header, struct.pack("=6I", *words))
 
 
 def named_dockerd(*flags):
-    """A process of that name, with these flags, that ends by itself soon."""
+    """Start a process named dockerd with these flags. It ends after 10 s."""
     words = ["dockerd", "-c", "import time; time.sleep(10)", *flags]
     subprocess.Popen(words, executable=sys.executable)
 
 
 def without_nft(folder):
-    """A host with a table of nftables that no program can tell of."""
+    """A host that has a table of nftables, and no program nft."""
     rules("-P FORWARD ACCEPT")
     program("nft", "add", "table", "inet", "mine")
     for name in ("iptables-nft-save", "ip"):
@@ -81,12 +81,12 @@ def without_nft(folder):
 
 
 class Containers:
-    """Containers of a project by the names of their services, some of which answer on port 8000."""
+    """Containers of a project by service. Those in SERVING answer on port 8000."""
 
     SERVING = ("db", "web")
 
     def __init__(self, project, networks):
-        """``networks`` are ``default``, the engine's own, or ``container:<service>``."""
+        """``networks`` by service: ``default``, ``host``, ``none`` or ``container:<service>``."""
         self.project, self.networks = project, networks
         self.default = "%s_default" % project
         self.labels = ["--label", "%s=test" % LABEL, "--label", "com.docker.compose.project=%s" % project]
@@ -110,12 +110,12 @@ class Containers:
         return found
 
     def make(self, service):
-        """Make a container, anew where there is one."""
+        """Create a container, and replace an existing one."""
         network = self.networks[service]
         mode, _colon, other = network.partition(":")
         options = ["--network", "container:" + self.name(other) if other else mode]
         if mode == "default":
-            # Nobody but the engine's own DNS server is to be asked.
+            # No DNS server other than that of the engine must be used.
             options = ["--network", self.default, "--network-alias", service, "--dns", "127.0.0.9"]
         options += [*self.labels, "--label", "com.docker.compose.service=%s" % service, "--name", self.name(service)]
         command = ["python3", "-m", "http.server", "8000"] if service in self.SERVING else ["sleep", "infinity"]
@@ -124,7 +124,7 @@ class Containers:
 
 
 def resolv_conf(text, pid=None):
-    """A host with these DNS servers, or a process that sees the network as another one does."""
+    """Use this resolv.conf, and with ``pid`` the network namespace of another process."""
     if pid:
         _network_namespace.enter(pid)
     private_mounts()
@@ -135,7 +135,7 @@ def resolv_conf(text, pid=None):
 
 
 def no_resolv_conf():
-    """A host whose resolv.conf leads nowhere, as the link of a service that was removed."""
+    """A host without resolv.conf, as with a link to the file of a removed service."""
     private_mounts()
     empty = tempfile.mkdtemp(dir="/dev/shm")
     call(libc.mount, empty.encode(), b"/etc", None, MS_BIND, None)
@@ -144,13 +144,13 @@ def no_resolv_conf():
 
 @contextlib.contextmanager
 def isolated_container():
-    """A container on a network of its own, whose DNS server (127.0.0.11) asks nobody else; yields its pid."""
+    """A container on an internal network, whose DNS server (127.0.0.11) does not forward queries; yields its pid."""
     name = "tracktion-test-network-%d" % os.getpid()
     label = "%s=test" % LABEL
     docker("network", "create", "--internal", "--label", label, name)
     try:
         options = ["--detach", "--init", "--name", name, "--label", label, "--network", name]
-        # Its DNS server knows this name by itself, and must not ask the machine's for any other.
+        # Its DNS server has this name, and must not forward other queries to that of the host.
         options += ["--network-alias", "localhost", "--dns", "127.0.0.9"]
         docker("run", *options, ensure_image("bookworm"), "sleep", "infinity")
         yield int(docker("inspect", "--format", "{{.State.Pid}}", name))

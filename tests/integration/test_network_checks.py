@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every check of the network fires on its fault, and stays quiet without it."""
+"""Each check of the network fires on its fault, and does not fire without it."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from tests.lab.ports import free_ports
 from tests.lab.shell import attempt, run, succeeds
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "network"}
-# A host on which nothing of the stack is looked for.
+# A host without the stack.
 ALONE = {"network_paths": [], "network_compose_project": "nobody", "network_check_resolver": False}
 NO_ENGINE = {"network_docker_host": "unix:///nonexistent/docker.sock", "network_docker_root": "/nonexistent"}
 
 
 @pytest.fixture
 def settings(lab):
-    # A way that gets no answer is given up soon, and no network is too young to be looked at.
+    # Short timeouts, and no minimum age for unused networks.
     return {**variables(lab), "network_timeout": 2, "network_unused_after": 0}
 
 
 @pytest.fixture
 def listener():
-    """A server on this host that takes connections; yields its port."""
+    """A server on this host that accepts connections; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 def unknown(findings):
-    """What is said of each check: why it is unknown, and the hint."""
+    """Return the summary and the hint of each finding by check."""
     return {
         finding["id"]: "%s. %s" % (finding["summary"], finding["hint"])
         for listed in findings.values()
@@ -64,27 +64,27 @@ def test_a_healthy_stack_gives_no_finding(lab):
 def test_a_fault_of_the_stack_fires_its_checks_and_no_other(lab, settings, name):
     with lab.fault(name):
         findings = diagnose("network", settings)
-    # A service that lacks what it needs may say so itself, which is true as well.
+    # A service that lacks what it needs may answer with an error itself.
     also = {"network.path_http", "network.path_http_timeout"}
     assert set(findings) - also == set(FAULTS[name].fires) - also, findings
     assert set(FAULTS[name].fires) <= set(findings)
     for listed in findings.values():
         for finding in listed:
             assert finding["status"] != "unknown", finding
-            # Whatever fires says what to do next, in words that could be made.
+            # Each finding has a remedy or a hint, and its templates could be filled in.
             assert finding["remedy"] or finding["hint"], finding
             assert finding["title"] + " (" not in finding["summary"] + (finding["hint"] or ""), finding
     assert diagnose("network", settings) == {}
 
 
-def test_a_service_that_does_not_run_has_no_way_to_look_at(lab, settings):
+def test_connections_of_a_stopped_service_are_not_tested(lab, settings):
     with lab.fault("watcher-stopped"):
         (finding,) = fired(diagnose("network", settings), "network.service_not_looked_from", "warning")
     assert finding["object"] == "file_watcher"
     assert lab.container("file_watcher") in finding["summary"]
 
 
-def test_a_service_that_is_not_there_is_one_finding(settings):
+def test_a_missing_service_is_one_finding(settings):
     paths = [{"from": "retired_service", "to": "postgres:5432"}, {"from": "retired_service", "to": "redis:6379"}]
     findings = diagnose("network", {**settings, "network_paths": paths})
     (finding,) = fired(findings, "network.service_not_looked_from", "warning")
@@ -92,7 +92,7 @@ def test_a_service_that_is_not_there_is_one_finding(settings):
     assert set(findings) == {"network.service_not_looked_from"}
 
 
-def test_a_stopped_server_is_named_where_its_name_cannot_be_resolved(lab, settings):
+def test_a_stopped_server_is_named_if_its_name_does_not_resolve(lab, settings):
     with lab.stopped("rabbitmq"):
         (finding, *_others) = fired(diagnose("network", settings), "network.path_dns", "critical")
     assert "%s is exited" % lab.container("rabbitmq") in finding["summary"]
@@ -105,13 +105,13 @@ def test_a_bad_status_is_a_warning(settings):
     assert fired(findings, "network.path_http", "warning")
 
 
-# The host: seen by the measuring process alone.
+# Faults of the host, only for the measuring process.
 
 
-def test_a_host_that_does_not_forward(settings):
+def test_a_host_without_forwarding(settings):
     findings = diagnose("network", settings, before=faults.forwarding_off)
     assert fired(findings, "network.forwarding_off", "critical")
-    # The ways inside the stack are gone from inside its containers, wherever we are.
+    # Paths start in the namespaces of the containers, whatever that of the measuring process is.
     assert not {check for check in findings if check.startswith("network.path_")}
 
 
@@ -119,12 +119,12 @@ def test_a_host_that_does_not_forward(settings):
     ("lines", "status"),
     [(["-P FORWARD DROP"], "critical"), (["-P FORWARD ACCEPT"], "warning")],
 )
-def test_docker_rules_that_were_flushed(settings, lines, status):
+def test_flushed_rules_of_docker(settings, lines, status):
     findings = diagnose("network", settings, before=partial(faults.rules, *lines))
     assert fired(findings, "network.docker_rules_missing", status)
 
 
-def test_rules_of_docker_are_enough(settings):
+def test_existing_rules_of_docker(settings):
     lines = [
         "-P FORWARD DROP",
         "-N DOCKER",
@@ -136,7 +136,7 @@ def test_rules_of_docker_are_enough(settings):
     assert not fired(findings, "network.docker_rules_missing")
 
 
-def test_rules_that_are_not_dockers_to_make(settings, tmp_path):
+def test_rules_that_docker_does_not_manage(settings, tmp_path):
     file = tmp_path / "daemon.json"
     file.write_text('{"iptables": false}')
     mine = {**settings, "network_daemon_config": str(file)}
@@ -151,8 +151,8 @@ def test_the_only_dns_server_is_dead():
     assert "127.0.0.9" in finding["summary"]
 
 
-@pytest.mark.parametrize(("text", "told"), [("", "/etc/resolv.conf names no server"), (None, "cannot be read")])
-def test_a_host_whose_resolv_conf_says_nothing(text, told):
+@pytest.mark.parametrize(("text", "reason"), [("", "/etc/resolv.conf names no server"), (None, "cannot be read")])
+def test_a_host_without_a_dns_server_in_resolv_conf(text, reason):
     def before():
         faults.private_network()
         if text is None:
@@ -162,12 +162,12 @@ def test_a_host_whose_resolv_conf_says_nothing(text, told):
 
     findings = diagnose("network", {**ALONE, "network_check_resolver": True}, before=before)
     (finding,) = fired(findings, "network.resolver_broken", "critical")
-    assert told in finding["summary"]
+    assert reason in finding["summary"]
 
 
 @pytest.fixture
 def resolver():
-    """The process of a container with a network of its own, whose DNS server knows nobody beyond."""
+    """The pid of a container with an internal network, whose DNS server does not forward queries."""
     with faults.isolated_container() as pid:
         yield pid
 
@@ -182,11 +182,11 @@ def test_a_dead_dns_server_before_a_good_one(resolver, servers, status):
     assert bool(fired(findings, "network.resolver_broken", status)) == bool(status), findings
 
 
-def test_an_endpoint_outside(listener):
-    (nobody,) = free_ports(1)
-    mine = {**ALONE, "network_external_endpoints": ["127.0.0.1:%d" % listener, "127.0.0.1:%d" % nobody]}
+def test_an_external_endpoint(listener):
+    (unused,) = free_ports(1)
+    mine = {**ALONE, "network_external_endpoints": ["127.0.0.1:%d" % listener, "127.0.0.1:%d" % unused]}
     (finding,) = fired(diagnose("network", mine), "network.external_unreachable", "critical")
-    assert finding["object"] == "127.0.0.1:%d" % nobody
+    assert finding["object"] == "127.0.0.1:%d" % unused
 
 
 def test_a_configuration_of_the_engine_that_cannot_be_parsed(tmp_path):
@@ -194,16 +194,16 @@ def test_a_configuration_of_the_engine_that_cannot_be_parsed(tmp_path):
     file.write_text('{"dns": ["192.0.2.1"],}')
     mine = {**ALONE, "network_daemon_config": str(file)}
     assert fired(diagnose("network", mine), "network.daemon_json_invalid", "warning")
-    # With an engine that is down, it is why.
-    with socket.socket(socket.AF_UNIX) as nobody:
-        nobody.bind(str(tmp_path / "docker.sock"))
+    # With an engine that is down, it is critical.
+    with socket.socket(socket.AF_UNIX) as closed:
+        closed.bind(str(tmp_path / "docker.sock"))
         down = {**mine, "network_docker_host": "unix://%s/docker.sock" % tmp_path}
         assert fired(diagnose("network", down), "network.daemon_json_invalid", "critical")
     file.write_text('{"dns": ["192.0.2.1"]}')
     assert diagnose("network", mine) == {}
 
 
-def test_a_setting_that_is_a_flag_as_well(settings, tmp_path):
+def test_a_setting_that_is_also_a_flag(settings, tmp_path):
     file = tmp_path / "daemon.json"
     file.write_text('{"log-level": "info", "labels": ["a=b"]}')
     mine = {**ALONE, "network_daemon_config": str(file)}
@@ -216,15 +216,15 @@ def test_a_setting_that_is_a_flag_as_well(settings, tmp_path):
     found = diagnose("network", mine, before=partial(before, "-H", "fd://", "--label", "c=d"))
     (finding,) = fired(found, "network.daemon_json_invalid", "warning")
     assert "dockerd, which it refuses: labels" in finding["summary"]
-    # Flags tell of the rules too.
+    # A flag can disable the rules too.
     left = {**settings, "network_daemon_config": str(file)}
     assert not fired(
         diagnose("network", left, before=partial(before, "--iptables=false")), "network.docker_rules_missing"
     )
 
 
-def test_a_route_of_another_table_is_judged_by_what_the_kernel_does(lab, settings):
-    """As VPNs have it: a table that may be asked before the main one."""
+def test_a_route_of_another_table_is_evaluated_by_the_choice_of_the_kernel(lab, settings):
+    """A VPN may use a table with a rule before the main table."""
     subnet = addresses(lab)
     table = str(4200 + os.getpid() % 1000)
     rule = ["pref", table, "to", str(list(subnet.subnets(new_prefix=25))[1]), "lookup", table]
@@ -233,7 +233,7 @@ def test_a_route_of_another_table_is_judged_by_what_the_kernel_does(lab, setting
         run("ip", "route", "add", str(subnet), "dev", "lo", "table", table)
         (finding,) = fired(diagnose("network", settings), "network.subnet_overlap", "warning")
         assert finding["object"] == expected
-        # For addresses that no container has.
+        # Only for addresses that no container has.
         run("ip", "rule", "add", *rule)
         (finding,) = fired(diagnose("network", settings), "network.subnet_overlap", "critical")
         assert finding["object"] == expected
@@ -242,7 +242,7 @@ def test_a_route_of_another_table_is_judged_by_what_the_kernel_does(lab, setting
         attempt("ip", "route", "del", str(subnet), "dev", "lo", "table", table)
 
 
-def test_a_network_that_only_configures_others_is_never_unused(lab, settings):
+def test_a_config_only_network_is_never_unused(lab, settings):
     name = "%s_configuring" % lab.project
     docker("network", "create", "--config-only", "--label", "com.docker.compose.project=%s" % lab.project, name)
     try:
@@ -255,7 +255,7 @@ def test_a_network_that_only_configures_others_is_never_unused(lab, settings):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("network_timeout", -1, "timeout: -1"),
         ("network_timeout", 0, "timeout: 0"),
@@ -265,10 +265,10 @@ def test_a_network_that_only_configures_others_is_never_unused(lab, settings):
         ("network_docker_host", "tcp://elsewhere:1", "docker_host: tcp://elsewhere:1"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_named_and_nothing_is_found(settings, option, value, told):
+def test_an_invalid_option_is_named(settings, option, value, message):
     findings = diagnose("network", {**settings, option: value})
     assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
-    assert told in unknown(findings)["network.path_timeout"]
+    assert message in unknown(findings)["network.path_timeout"]
 
 
 def test_without_privilege_nothing_is_ok(settings):
@@ -280,14 +280,14 @@ def test_without_privilege_nothing_is_ok(settings):
     assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
 
 
-def test_rules_that_no_program_can_tell_of_are_unknown_with_their_hint(lab, settings, tmp_path):
+def test_rules_of_nftables_without_nft_are_unknown_with_a_hint(lab, settings, tmp_path):
     install_programs({"nft": ("nftables",)})
     with lab.fault("published-port-dead"):
         findings = diagnose("network", settings, before=partial(faults.without_nft, tmp_path))
     assert "apt-get install nftables" in unknown(findings)["network.published_port_dropped"]
 
 
-def test_root_that_may_not_enter_namespaces_is_told_where_to_measure(settings):
+def test_root_without_the_capability_gets_a_hint(settings):
     mine = {**settings, "network_external_endpoints": []}
     findings = diagnose("network", mine, before=partial(faults.without_capability, faults.CAP_SYS_ADMIN))
     reasons = unknown(findings)
@@ -296,23 +296,23 @@ def test_root_that_may_not_enter_namespaces_is_told_where_to_measure(settings):
     assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
 
 
-def test_a_user_namespace_of_our_own_does_not_reach_those_of_containers(settings):
+def test_namespaces_of_containers_cannot_be_entered_from_a_new_user_namespace(settings):
     findings = diagnose("network", settings, before=partial(call, libc.unshare, faults.CLONE_NEWUSER))
     assert "Measure" in unknown(findings)["network.path_dns"]
     assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
 
 
-def test_without_an_engine_the_ways_of_services_are_unknown(settings):
+def test_without_an_engine_paths_are_unknown(settings):
     findings = diagnose("network", {**settings, **NO_ENGINE})
     assert "no Docker engine" in unknown(findings)["network.path_dns"]
     assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
 
 
-def test_a_host_without_an_engine_and_without_ways_is_quiet():
+def test_a_host_without_an_engine_and_without_paths_has_no_finding():
     assert diagnose("network", {**ALONE, **NO_ENGINE}) == {}
 
 
-def test_an_engine_that_hangs_costs_its_time_out_and_its_own_checks_alone(settings, tmp_path):
+def test_a_hanging_engine_affects_only_its_own_checks(settings, tmp_path):
     with socket.socket(socket.AF_UNIX) as hanging:
         hanging.bind(str(tmp_path / "docker.sock"))
         hanging.listen()
@@ -322,11 +322,11 @@ def test_an_engine_that_hangs_costs_its_time_out_and_its_own_checks_alone(settin
     assert set(unknown(findings)) == {"network.subnet_overlap", "network.unused_network"}
 
 
-def test_the_role_reports_by_itself(lab, tmp_path):
+def test_the_role_reports_its_findings(lab, tmp_path):
     extra = {"tracktion_areas": ["network"]}
     with lab.fault("dns-broken"):
         run = run_playbook("diagnose", lab.inventory, tmp_path, extra=extra)
-    # One trouble, one finding.
+    # One fault, one finding.
     (finding,) = run.findings("network.path_dns", status="critical", host="lab")
     assert "rabbitmq (nor analysis_service)" in finding["summary"]
     assert finding["observed"] == {"failure": "dns_refused"}
@@ -344,7 +344,7 @@ REMEDY = """
 """
 
 
-def test_the_remedy_removes_what_was_found_and_says_the_way_back(lab, settings, tmp_path):
+def test_the_remedy_removes_the_network_and_returns_the_undo_command(lab, settings, tmp_path):
     (tmp_path / "play.yml").write_text(REMEDY)
 
     def remediate(*arguments):
@@ -367,10 +367,10 @@ def test_the_remedy_removes_what_was_found_and_says_the_way_back(lab, settings, 
         assert diagnose("network", settings) == {}
 
 
-def test_a_network_that_must_stay_is_offered_to_nobody(lab, settings):
+def test_a_network_on_the_deny_list_is_denied(lab, settings):
     with lab.fault("network-unused"):
         mine = {**settings, "network_remove_deny": ["%s_retired" % lab.project]}
         (finding,) = fired(diagnose("network", mine), "network.unused_network")
         assert finding["remedy"]["denied"]
-        # Nor is one that was made a moment ago found at all.
+        # A new network is not reported.
         assert diagnose("network", {**mine, "network_unused_after": 3600}) == {}

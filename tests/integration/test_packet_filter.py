@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is concluded from rules is what the kernel does with a packet: asked on a router of the test's own.
+"""The verdict of rules equals what the kernel does with a packet, on a router that the test creates.
 
-Outside, router and container are network namespaces; the router publishes the container's port, as an engine does.
+Outside, router and container are network namespaces. The router publishes the port of the container, as an engine does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EMPTY_TABLES = "*filter\n:FORWARD ACCEPT\nCOMMIT\n*mangle\n:FORWARD ACCEPT\nCOMM
 
 
 class Router:
-    """The namespaces, and a server behind the published port."""
+    """The namespaces, and a server at the published port."""
 
     def __init__(self, outside, router, container):
         self.outside, self.router, self.container = outside, router, container
@@ -53,7 +53,7 @@ class Router:
         self.clean()
 
     def clean(self):
-        """No rules but the one that publishes the port."""
+        """Remove all rules except the one that publishes the port."""
         self.router.run("nft", "flush", "ruleset")
         if self.router.run("cat", "/proc/net/ip_tables_names"):
             self.feed(EMPTY_TABLES, "iptables-legacy-restore")
@@ -77,29 +77,29 @@ class Router:
         words = ["ip", "netns", "exec", self.router.name, *words]
         subprocess.run(words, input=text, text=True, check=True, timeout=20)
 
-    def lets_in(self):
-        """Whether somebody outside gets a connection."""
+    def accepts(self):
+        """Return whether a client outside can connect."""
         client = within(self.outside, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         with client:
             client.settimeout(ANSWER_SECONDS)
             return client.connect_ex((ROUTER_ADDRESS, HOST_PORT)) == 0
 
-    def concluded(self, path=SEARCH_PATH):
-        """What is concluded from the rules: ``firewall, rule, rule_command``, and why rules are not known."""
+    def evaluate(self, path=SEARCH_PATH):
+        """Return the verdict as ``firewall, rule, rule_command``, and the reason why rules are not known."""
 
-        def look():
+        def read():
             self.router.enter()
             _programs.SEARCH_PATH = str(path)
             rules = _packet_filter.Filter(5)
             return [*rules.verdict(HOST_PORT, PORT, ADDRESS, BRIDGE), rules.unread]
 
-        outcome = _side_by_side.run({"router": (10, {"rules": look})})["router"]
+        outcome = _side_by_side.run({"router": (10, {"rules": read})})["router"]
         assert isinstance(outcome["measurement"].get("rules"), list), outcome
         return outcome["measurement"]["rules"]
 
 
 def within(namespace, make):
-    """What ``make`` returns, called in a network namespace: a socket stays in the one that it was made in."""
+    """Return ``make()``, called in a network namespace. A socket stays in the namespace of its creation."""
     made = []
 
     def work():
@@ -154,12 +154,12 @@ def test_rules_of_iptables(router, variant, name):
     lines, expected = IPTABLES[name]
     for line in lines:
         router.iptables(variant, line)
-    firewall, rule, command, unread = router.concluded()
+    firewall, rule, command, unread = router.evaluate()
     assert (firewall, unread) == (expected, None)
-    assert router.lets_in() is (expected == "accepted")
+    assert router.accepts() is (expected == "accepted")
     assert bool(rule) is (expected == "dropped")
     if rule:
-        # The command works, and shows the rule.
+        # The command shows the rule.
         assert command[0].startswith(variant)
         shown = router.router.run(*command)
         assert "DROP" in shown or "REJECT" in shown
@@ -193,9 +193,9 @@ def before(*lines):
     return hooked(*lines, hook="prerouting", priority="raw")
 
 
-# What /etc/nftables.conf of many a server has; it knows nothing of containers.
+# A common /etc/nftables.conf of a server without containers.
 SERVER = hooked("ct state established,related accept", 'iifname "lo" accept', policy="drop")
-# What firewalld has: what is translated is let through.
+# The rules of firewalld, which accept translated packets.
 FIREWALLD = """table inet firewalld {
     chain filter_FORWARD {
         type filter hook forward priority filter + 10; policy accept;
@@ -213,7 +213,7 @@ FIREWALLD = """table inet firewalld {
         reject
     }
 }"""
-# What an engine that keeps its rules in nftables has.
+# The rules of an engine that keeps them in nftables.
 BRIDGES = """table ip docker-bridges {
     map filter-forward-out-jumps {
         type ifname : verdict
@@ -232,7 +232,7 @@ BRIDGES = """table ip docker-bridges {
 }"""
 NFT = {
     "policy": (SERVER, "dropped"),
-    "policy of iptables' own place": (SERVER.replace("table inet mine", "table ip filter"), "dropped"),
+    "policy in a table of iptables": (SERVER.replace("table inet mine", "table ip filter"), "dropped"),
     "later chain": (
         hooked("accept") + "\n" + hooked("drop", priority="filter + 5").replace("mine", "later"),
         "dropped",
@@ -269,49 +269,49 @@ NFT = {
 def test_rules_of_nftables(router, name):
     text, expected = NFT[name]
     router.nft(text)
-    firewall, rule, command, unread = router.concluded()
+    firewall, rule, command, unread = router.evaluate()
     assert (firewall, unread) == (expected, None)
-    assert router.lets_in() is (expected == "accepted")
+    assert router.accepts() is (expected == "accepted")
     assert bool(rule) is (expected == "dropped")
     if rule:
         assert rule.split(": ", 1)[1] in COUNTER.sub("", router.router.run(*command))
 
 
 @pytest.mark.parametrize("rule", ["ip saddr 198.51.100.2 drop", 'iifname "up0" drop', "meta mark 0 drop"])
-def test_what_depends_on_the_sender_is_not_concluded(router, rule):
+def test_a_rule_on_the_sender_is_undetermined(router, rule):
     router.nft(hooked(rule))
-    assert router.concluded()[0] == "undetermined"
-    assert not router.lets_in()
+    assert router.evaluate()[0] == "undetermined"
+    assert not router.accepts()
 
 
-def test_a_rule_of_nft_among_those_of_iptables(router):
-    """iptables-save leaves out the whole table then, and ends well."""
+def test_a_rule_of_nft_in_a_table_of_iptables(router):
+    """iptables-save omits the whole table then, and exits with 0."""
     router.iptables("iptables-nft", "-A FORWARD -p tcp -m conntrack --ctorigdstport 1 -j DROP")
     router.nft("add rule ip filter FORWARD meta mark 0 ct mark 0 accept")
     router.nft("insert rule ip filter FORWARD ct mark 0 tcp dport { 80, 8001 } drop")
     assert "incompatible" in router.router.run("iptables-nft-save")
-    assert router.concluded()[0] == "undetermined"
+    assert router.evaluate()[0] == "undetermined"
     router.nft("insert rule ip filter FORWARD tcp dport { 80, 8001 } drop")
-    firewall, rule, command, _unread = router.concluded()
+    firewall, rule, command, _unread = router.evaluate()
     assert (firewall, rule) == ("dropped", "ip filter FORWARD: tcp dport { 80, 8001 } drop")
     assert command == ["nft", "-a", "list", "chain", "ip", "filter", "FORWARD"]
-    assert not router.lets_in()
+    assert not router.accepts()
 
 
 @pytest.mark.parametrize("name", ["policy", "firewalld"])
-def test_without_nft_what_it_would_tell_of_is_not_known(router, tmp_path, name):
+def test_without_nft_its_rules_are_unknown(router, tmp_path, name):
     router.nft(NFT[name][0])
     router.router.run("nft", "delete", "table", "ip", "publishing")
     for program in ("iptables-nft-save", "iptables-legacy-save"):
         (tmp_path / program).symlink_to(shutil.which(program, path=SEARCH_PATH))
-    firewall, _rule, _command, unread = router.concluded(tmp_path)
+    firewall, _rule, _command, unread = router.evaluate(tmp_path)
     assert firewall is None
     assert "apt-get install nftables" in unread
 
 
-def test_without_nft_and_without_rules_of_it_all_is_known(router, tmp_path):
+def test_without_nft_and_without_its_rules_all_is_known(router, tmp_path):
     router.router.run("nft", "flush", "ruleset")
     router.router.run("iptables-nft", "-P", "FORWARD", "ACCEPT")
     for program in ("iptables-nft-save", "iptables-legacy-save"):
         (tmp_path / program).symlink_to(shutil.which(program, path=SEARCH_PATH))
-    assert router.concluded(tmp_path) == ["accepted", None, None, None]
+    assert router.evaluate(tmp_path) == ["accepted", None, None, None]

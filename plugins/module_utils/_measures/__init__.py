@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The measuring functions a visit can run, by the name of the module that is their other front.
+"""Loads the measuring functions that a visit runs, by the names of their modules. Private to this collection.
 
-Private to this collection. A visit brings the code of just the areas that it measures along (``receive``). Were it
-imported here, Ansible would search through, pack and send the code of every area, for every host and every run.
+A visit sends the code of only the areas that it measures (``receive``). If it were imported here, Ansible would read,
+pack and send the code of every area, for every host and every run.
 """
 
 from __future__ import annotations
@@ -17,30 +17,44 @@ import importlib.machinery
 import json
 import sys
 import zlib
+from typing import TYPE_CHECKING, Mapping, Protocol, Sequence, cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
+
+if TYPE_CHECKING:
+    from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 PACKAGE = "ansible_collections.tracktion.ops.plugins.module_utils"
 
 
-class Received(importlib.abc.SourceLoader):
-    """Imports modules of this package from their sources, which were sent along."""
+class Measuring(Protocol):
+    """A module of this package: the options of a measurement and the function that measures."""
 
-    def __init__(self, sources):
+    ARGUMENT_SPEC: dict[str, Part]
+
+    def measure(self, options: Options) -> Part: ...
+
+
+class Received(importlib.abc.SourceLoader):
+    """Imports modules of this package from sources that the visit sent."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = sources
         self._folders = {name.rpartition(".")[0] for name in sources}
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
         name = fullname[len(PACKAGE) + 1 :]
         if not fullname.startswith(PACKAGE + ".") or (name not in self._sources and name not in self._folders):
             return None
-        # Not by spec_from_loader(), which would have a folder's modules looked for in the working directory too.
+        # Not spec_from_loader(), with which modules of a folder would be searched in the working directory too.
         return importlib.machinery.ModuleSpec(fullname, self, is_package=name in self._folders)
 
-    def get_filename(self, fullname):
+    def get_filename(self, fullname: str) -> str:
         return fullname[len(PACKAGE) + 1 :]
 
-    def get_data(self, path):
+    def get_data(self, path: str) -> bytes:
         if path in self._folders:
             return b""
         if path not in self._sources:
@@ -48,20 +62,20 @@ class Received(importlib.abc.SourceLoader):
         return self._sources[path].encode("utf-8")
 
 
-def pack(sources):
-    """The sources ``{name below module_utils: text}`` as one word, for receive()."""
+def pack(sources: Mapping[str, str]) -> str:
+    """Return the sources ``{name below module_utils: text}`` as one word, for receive()."""
     return base64.b64encode(zlib.compress(json.dumps(sources).encode("utf-8"))).decode("ascii")
 
 
-def receive(packed):
-    """From now on, import what is not here from the sources that were sent."""
+def receive(packed: str) -> None:
+    """Import modules that are missing on this host from the packed sources from now on."""
     sys.meta_path.append(Received(json.loads(zlib.decompress(base64.b64decode(packed)).decode("utf-8"))))
 
 
-def load(name):
-    """The measuring module ``name``: its ``ARGUMENT_SPEC`` and its ``measure(options)``."""
+def load(name: str) -> Measuring:
+    """Return the measuring module ``name``. Raises BadOption if there is none."""
     try:
-        return importlib.import_module("%s._measures._%s" % (PACKAGE, name))
+        return cast("Measuring", importlib.import_module("%s._measures._%s" % (PACKAGE, name)))
     except ModuleNotFoundError as exc:
         if exc.name and exc.name.startswith(PACKAGE):
             raise BadOption("module: %r is not a measuring module of tracktion.ops" % name) from exc

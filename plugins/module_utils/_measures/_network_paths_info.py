@@ -2,20 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures whether services reach what they need, and what of this machine stands between. Private to this collection.
+"""Tests the network paths of services and reads the network configuration of this machine. Private to this collection.
 
-What is read from files and from the engine comes first; then every way is gone at the same time.
+Files, rules and the engine are read first. Then all paths are tested at the same time.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import DAEMON_CONFIGURATION
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_host, _network_paths
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import Target
+from ansible_collections.tracktion.ops.plugins.module_utils._network._network_paths import Wanted
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-ARGUMENT_SPEC = {
+ARGUMENT_SPEC: dict[str, Any] = {
     "paths": {
         "type": "list",
         "elements": "dict",
@@ -38,20 +42,22 @@ ARGUMENT_SPEC = {
     "deadline": {"type": "float", "default": 15.0},
 }
 
-# What is left of the deadline for putting the answers together.
+# Part of the deadline that is kept for building the result.
 RESERVE_SECONDS = 0.5
 
 
-def measure(options):
-    """The measurement that the module tracktion.ops.network_paths_info documents."""
-    wanted = [(path["from"], Target(path["to"], path["method"], path["validate_certs"])) for path in options["paths"]]
+def measure(options: Options) -> Part:
+    """Return the measurement that the module tracktion.ops.network_paths_info documents."""
+    wanted = [
+        Wanted(path["from"], Target(path["to"], path["method"], path["validate_certs"])) for path in options["paths"]
+    ]
     external = [Target(to, option="external_endpoints") for to in options["external_endpoints"]]
     for option in ("timeout", "top"):
         if options[option] <= 0:
-            # Nothing would be found out, and all of it would look like a fault, or like none.
+            # With such a value every path would fail, or nothing would be returned.
             raise BadOption("%s: %s is not above 0" % (option, options[option]))
     deadline = Deadline(max(0.2, options["deadline"] - RESERVE_SECONDS))
-    # An engine or a program that hangs must leave the ways their time.
+    # An engine or a program that hangs must leave time for the paths.
     before = Deadline(deadline.remaining() / 2)
     unknown = Unknown()
     engine = _network_host.EngineOfHost(options, before, unknown)
@@ -59,7 +65,7 @@ def measure(options):
     projects = {options["project"]} if options["project"] else paths.projects
     rules = _network_host.packet_filter(engine, projects, before.remaining(options["timeout"]), unknown)
     ports = _network_host.published_ports(engine, projects, rules, unknown)
-    parts = {
+    parts: Part = {
         "engine": engine.describe(),
         "daemon": _network_host.daemon(options["daemon_config"], engine, before.remaining(options["timeout"]), unknown),
         "forwarding": {"ipv4": _network_host.forwards(unknown), "needed": engine.uses_bridges(projects)},
@@ -68,5 +74,5 @@ def measure(options):
     if parts["forwarding"]["needed"] is None:
         unknown.add("forwarding.needed", engine.reason, engine.hint)
     parts.update(_network_host.networks(engine, projects, options["top"], before, unknown))
-    parts.update(_network_paths.go(paths, external, ports, options, deadline, unknown))
+    parts.update(_network_paths.measure(paths, external, ports, options, deadline, unknown))
     return reached(parts, unknown)

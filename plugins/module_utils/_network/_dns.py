@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names to addresses, as resolv.conf and hosts say, and within a deadline. Private to this collection.
+"""Resolves names by resolv.conf and hosts, within a deadline. Private to this collection.
 
-The system's own resolver cannot be given a deadline, reads the files of the machine instead of those of a container,
-and makes one error of five that have different hints.
+The resolver of the system has no deadline, reads the files of the machine instead of those of a container, and reports
+as one error what this module reports as several, with different hints.
 """
 
 from __future__ import annotations
@@ -14,28 +14,63 @@ import os
 import select
 import socket
 import struct
+from typing import Iterable, Mapping, NamedTuple, Tuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
 
 A, AAAA = 1, 28
 NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
-FAILURES = ((SERVFAIL, "servfail", "fails (SERVFAIL)"), (REFUSED, "dns_denied", "refuses to answer (REFUSED)"))
 PORT = 53
-# What the C library goes by: resolv.conf(5).
+# Limits and defaults of the C library: resolv.conf(5).
 MAX_SERVERS = 3
 NO_SERVERS = ("127.0.0.1",)
 MAX_CANDIDATES = 8
 MAX_ADDRESSES = 16
 
+# Addresses by the id of the query, with the response code.
+Reply = Tuple[int, "list[str]"]
+
+
+class DnsFailure(NamedTuple):
+    """What a kind of failure means, and the hint for it."""
+
+    meaning: str
+    hint: str
+
+
+_SERVER = "Check the DNS servers in /etc/resolv.conf; 127.0.0.11 in a container is the Docker engine."
+# Kinds of failures of DNS, beside those of ``_failures.KINDS``.
+FAILURES = {
+    "nxdomain": DnsFailure("the name does not exist", "Correct the name, or start the container that has it."),
+    "no_address": DnsFailure(
+        "the name exists and has no address", "Correct the name, or add an address to its records."
+    ),
+    "servfail": DnsFailure("the DNS server fails (SERVFAIL or another code)", _SERVER),
+    "dns_denied": DnsFailure("the DNS server replies REFUSED", _SERVER),
+    "dns_refused": DnsFailure("nothing listens on the port of the DNS server", _SERVER),
+    "dns_timeout": DnsFailure("the DNS server does not reply within the timeout", _SERVER),
+    "dns_no_route": DnsFailure("the DNS server cannot be reached", _SERVER),
+}
+# The server replied: the name has no address. Other servers reply the same.
+FINAL = ("nxdomain", "no_address")
+
+
+def failure(kind: str, message: str) -> CannotConnect:
+    """Return a failure of one of the kinds in FAILURES, with its hint."""
+    return CannotConnect(kind, message, FAILURES[kind].hint)
+
 
 class Configuration:
-    """How names are resolved somewhere: the text of its resolv.conf and of its hosts.
+    """How a machine or a container resolves names: the text of its resolv.conf and of its hosts file.
 
-    ``unread`` says why there is no resolv.conf: the C library asks its own machine then, as where one names no server.
+    ``unread`` is the reason why resolv.conf could not be read. The C library then asks a server on the same machine, as
+    with a file that names no server.
     """
 
-    def __init__(self, resolv_conf="", hosts="", unread=None):
-        servers, self.search, self.ndots = [], [], 1
+    def __init__(self, resolv_conf: str = "", hosts: str = "", unread: str | None = None) -> None:
+        servers: list[str] = []
+        self.search: list[str] = []
+        self.ndots = 1
         for line in resolv_conf.splitlines():
             words = line.split("#")[0].split(";")[0].split()
             if len(words) < 2:
@@ -50,28 +85,30 @@ class Configuration:
         self.problem = None if servers else unread or "/etc/resolv.conf names no server"
         self.hosts = parse_hosts(hosts)
 
-    def candidates(self, name):
-        """The names that are asked for in turn."""
+    def candidates(self, name: str) -> list[str]:
+        """Return the names to query one after the other."""
         if name.endswith("."):
             return [name.rstrip(".")]
         longer = ["%s.%s" % (name, domain.strip(".")) for domain in self.search if domain.strip(".")]
         names = [name, *longer] if name.count(".") >= self.ndots else [*longer, name]
         return names[:MAX_CANDIDATES]
 
-    def explained(self, exc):
-        """A failure of a server, with why it was asked at all."""
-        if self.problem is None or exc.kind in ("nxdomain", "no_address"):
+    def explained(self, exc: CannotConnect) -> CannotConnect:
+        """Return a failure of a server, with the reason why this server is used."""
+        if self.problem is None or exc.kind in FINAL:
             return exc
-        return CannotConnect(exc.kind, "%s, and so this machine itself is asked: %s" % (self.problem, exc))
+        return CannotConnect(
+            exc.kind, "%s, so a DNS server on the same machine is used: %s" % (self.problem, exc), exc.hint
+        )
 
 
-def _is_ndots(word):
+def _is_ndots(word: str) -> bool:
     return word.startswith("ndots:") and word[6:].isdigit()
 
 
-def parse_hosts(text):
-    """Addresses by name, out of a hosts file."""
-    found = {}
+def parse_hosts(text: str) -> dict[str, list[str]]:
+    """Return the addresses by name from a hosts file."""
+    found: dict[str, list[str]] = {}
     for line in text.splitlines():
         words = line.split("#")[0].split()
         if len(words) > 1 and is_address(words[0]):
@@ -80,12 +117,12 @@ def parse_hosts(text):
     return found
 
 
-def is_address(text):
+def is_address(text: str) -> bool:
     return family(text) is not None
 
 
-def family(text):
-    """The family of a numeric address; null for a name."""
+def family(text: str) -> socket.AddressFamily | None:
+    """Return the family of a numeric address; null for a name."""
     for each in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(each, text)
@@ -95,11 +132,11 @@ def family(text):
     return None
 
 
-def resolve(name, configuration, deadline):
-    """The addresses of ``name``. Raises CannotConnect with the kind of failure.
+def resolve(name: str, configuration: Configuration, deadline: Deadline) -> list[str]:
+    """Return the addresses of ``name``. Raises CannotConnect.
 
-    Like the C library: hosts first, then each candidate, also after one that servers fail to answer for (SERVFAIL); a
-    server that is silent or fails is left for the next one.
+    The order is that of the C library: hosts, then each candidate, also after one for which the servers fail
+    (SERVFAIL). After a server that fails or does not reply, the next one is asked.
     """
     if is_address(name):
         return [name]
@@ -107,89 +144,91 @@ def resolve(name, configuration, deadline):
     if known:
         return known[:MAX_ADDRESSES]
     candidates = configuration.candidates(name)
-    failure = None
+    first: CannotConnect | None = None
     for number, candidate in enumerate(candidates):
         part = Deadline(deadline.remaining() / (len(candidates) - number))
         try:
             return _ask_servers(candidate, configuration.servers, part)
         except CannotConnect as exc:
-            # That one of the names has no address says more than that another does not exist.
-            if failure is None or failure.kind == "nxdomain":
-                failure = exc
-            if exc.kind not in ("nxdomain", "no_address", "servfail"):
+            # A name without an address is more specific than a name that does not exist.
+            if first is None or first.kind == "nxdomain":
+                first = exc
+            if exc.kind not in (*FINAL, "servfail"):
                 break
-    raise configuration.explained(failure)
+    raise configuration.explained(first or failure("nxdomain", "%r is not a name" % name))
 
 
-def _ask_servers(name, servers, deadline):
-    failure = None
+def _ask_servers(name: str, servers: tuple[str, ...], deadline: Deadline) -> list[str]:
+    first: CannotConnect | None = None
     for number, server in enumerate(servers):
         try:
             return ask(name, server, deadline.remaining() / (len(servers) - number))
         except CannotConnect as exc:
-            if exc.kind in ("nxdomain", "no_address"):
+            if exc.kind in FINAL:
                 raise
-            # The first failure is the one that everybody waits for.
-            failure = failure or exc
-    raise failure
+            # Clients wait for the first server, so its failure is reported.
+            first = first or exc
+    raise first or failure("dns_no_route", "there is no DNS server")
 
 
-def ask(name, server, seconds, port=PORT):
-    """The addresses that one server gives for ``name``, IPv4 first. Raises CannotConnect."""
+def ask(name: str, server: str, seconds: float, port: int = PORT) -> list[str]:
+    """Return the addresses that a server returns for ``name``, IPv4 first. Raises CannotConnect."""
     try:
         queries = {number: query(number, name, kind) for number, kind in _numbered((A, AAAA))}
     except ValueError as exc:
-        raise CannotConnect("bad_name", "%s is no name that can be asked for: %s" % (name, exc)) from exc
+        raise CannotConnect("name_resolution", "%s is not a valid name: %s" % (name, exc), "Correct the name.") from exc
     deadline = Deadline(seconds)
     try:
         replies = _exchange(queries, server, port, deadline)
     except ConnectionRefusedError as exc:
-        raise CannotConnect("dns_refused", "no DNS server answers on %s port %d" % (server, port)) from exc
+        raise failure("dns_refused", "no DNS server listens on %s port %d" % (server, port)) from exc
     except OSError as exc:
-        raise CannotConnect("dns_no_route", "the DNS server %s: %s" % (server, exc.strerror or exc)) from exc
-    return _judged(name, server, replies, seconds)
+        raise failure("dns_no_route", "the DNS server %s: %s" % (server, exc.strerror or exc)) from exc
+    return _addresses_in(name, server, replies, seconds)
 
 
-def _judged(name, server, replies, seconds):
-    """The addresses in the replies to both questions, or why there are none."""
+def _addresses_in(name: str, server: str, replies: Mapping[int, Reply], seconds: float) -> list[str]:
+    """Return the addresses in the replies to both queries. Raises CannotConnect if there are none."""
     found = [address for _code, addresses in replies.values() for address in addresses]
     if found:
         return sorted(dict.fromkeys(found), key=lambda address: ":" in address)[:MAX_ADDRESSES]
     codes = {code for code, _addresses in replies.values()}
     if NXDOMAIN in codes:
-        raise CannotConnect("nxdomain", "%s says that there is no %s" % (server, name))
-    for code, kind, said in FAILURES:
-        if code in codes:
-            raise CannotConnect(kind, "%s %s when asked for %s" % (server, said, name))
+        raise failure("nxdomain", "%s has no name %s" % (server, name))
+    if SERVFAIL in codes:
+        raise failure("servfail", "%s replies SERVFAIL to a query for %s" % (server, name))
+    if REFUSED in codes:
+        raise failure("dns_denied", "%s replies REFUSED to a query for %s" % (server, name))
     if len(replies) < 2:
-        raise CannotConnect("dns_timeout", "%s did not answer for %s within %.1f s" % (server, name, seconds))
+        raise failure("dns_timeout", "%s did not answer for %s within %.1f s" % (server, name, seconds))
     if codes == {NOERROR}:
-        raise CannotConnect("no_address", "%s knows %s, but no address of it" % (server, name))
-    raise CannotConnect("servfail", "%s answers with code %d when asked for %s" % (server, max(codes), name))
+        raise failure("no_address", "%s has the name %s, but no address of it" % (server, name))
+    raise failure("servfail", "%s replies with code %d to a query for %s" % (server, max(codes), name))
 
 
-def _numbered(kinds):
-    """Two different numbers that nobody can guess."""
+def _numbered(kinds: Iterable[int]) -> list[tuple[int, int]]:
+    """Return each record type with an unpredictable query id."""
     first = struct.unpack("!H", os.urandom(2))[0]
     return [((first + offset) & 0xFFFF, kind) for offset, kind in enumerate(kinds)]
 
 
-def _exchange(queries, server, port, deadline):
-    """``{number: (code, addresses)}`` of the queries that were answered in time. Asks once more where nothing comes."""
-    replies = {}
-    with socket.socket(family(server.partition("%")[0]), socket.SOCK_DGRAM) as udp:
+def _exchange(queries: Mapping[int, bytes], server: str, port: int, deadline: Deadline) -> dict[int, Reply]:
+    """Return the replies that came in time, by query id. A query without a reply is sent twice."""
+    replies: dict[int, Reply] = {}
+    with socket.socket(family(server.partition("%")[0]) or socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.setblocking(False)
         udp.connect((server, port))
         for share in (0.4, 1.0):
-            for number in queries.keys() - replies.keys():
-                udp.send(queries[number])
+            for unanswered in queries.keys() - replies.keys():
+                udp.send(queries[unanswered])
             waiting = Deadline(deadline.remaining() * share)
             while len(replies) < len(queries) and select.select([udp], [], [], waiting.remaining())[0]:
-                message = udp.recv(65535)
-                number = _answers(message, queries)
+                datagram = udp.recv(65535)
+                number = _query_of(datagram, queries)
                 if number is None or number in replies:
                     continue
-                if is_truncated(message):
+                message: bytes | None = datagram
+                if is_truncated(datagram):
                     message = _over_tcp(queries[number], server, port, deadline)
                 reply = parse(message) if message else None
                 if reply:
@@ -199,8 +238,8 @@ def _exchange(queries, server, port, deadline):
     return replies
 
 
-def _over_tcp(text, server, port, deadline):
-    """The reply to a query whose answer does not fit into a datagram; null where it does not come."""
+def _over_tcp(text: bytes, server: str, port: int, deadline: Deadline) -> bytes | None:
+    """Return the reply to a query whose reply is too large for a datagram; null if it does not come."""
     try:
         with socket.create_connection((server, port), max(0.001, deadline.remaining())) as stream:
             stream.sendall(struct.pack("!H", len(text)) + text)
@@ -213,11 +252,11 @@ def _over_tcp(text, server, port, deadline):
                 received += chunk
     except OSError:
         return None
-    return received[2:] if _answers(received[2:], {struct.unpack("!H", text[:2])[0]: text}) is not None else None
+    return received[2:] if _query_of(received[2:], {struct.unpack("!H", text[:2])[0]: text}) is not None else None
 
 
-def query(number, name, kind):
-    """One question, recursion desired. Raises ValueError for what is no name."""
+def query(number: int, name: str, kind: int) -> bytes:
+    """Return the message of one query with recursion desired. Raises ValueError for an invalid name."""
     labels = name.rstrip(".").encode("ascii").split(b".")
     if not all(0 < len(label) < 64 for label in labels) or len(name) > 253:
         raise ValueError("a part of it is empty or too long")
@@ -225,25 +264,25 @@ def query(number, name, kind):
     return struct.pack("!HHHHHH", number, 0x0100, 1, 0, 0, 0) + question
 
 
-def _answers(message, queries):
-    """The number of the query that a message answers, null where it answers none of them."""
+def _query_of(message: bytes, queries: Mapping[int, bytes]) -> int | None:
+    """Return the id of the query that a message replies to; null for other messages."""
     if len(message) < 12:
         return None
     number, flags = struct.unpack("!HH", message[:4])
     asked = queries.get(number)
     if asked is None or not flags & 0x8000:
         return None
-    # Servers that refuse or fail may leave the question out.
+    # Servers may leave the question out of a failure.
     question = message[12 : len(asked)].lower()
     return number if question in (b"", asked[12:].lower()) or flags & 0xF else None
 
 
-def is_truncated(message):
+def is_truncated(message: bytes) -> bool:
     return bool(struct.unpack("!H", message[2:4])[0] & 0x0200)
 
 
-def parse(message):
-    """``(code, addresses)`` of a reply; null for one that is damaged."""
+def parse(message: bytes) -> Reply | None:
+    """Return the response code and the addresses of a reply; null if it is damaged."""
     try:
         flags, questions, answers = struct.unpack("!HHH", message[2:8])
         at = 12
@@ -262,8 +301,8 @@ def parse(message):
     return flags & 0xF, addresses
 
 
-def _after_name(message, at):
-    """Where a name ends. It may end in a pointer to another place, which we need not follow."""
+def _after_name(message: bytes, at: int) -> int:
+    """Return the offset after a name. A name may end in a pointer, which is not followed."""
     while True:
         length = message[at]
         if length >= 0xC0:

@@ -2,34 +2,44 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rules that iptables-save prints. Private to this collection."""
+"""Parses the output of iptables-save. Private to this collection."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 import shlex
+from typing import Iterable
 
-from ansible_collections.tracktion.ops.plugins.module_utils._network._packet import MAYBE, NO, YES, Chains
+from ansible_collections.tracktion.ops.plugins.module_utils._network._packet import (
+    MAYBE,
+    NO,
+    YES,
+    Chains,
+    Dropping,
+    Match,
+    Packet,
+)
 
-# Targets after which the next rule is looked at.
+# Targets that do not end the traversal of the chain.
 GOES_ON = {"LOG", "NFLOG", "ULOG", "MARK", "CONNMARK", "CONNSECMARK", "SECMARK", "CT", "TCPMSS", "TTL", "DSCP", "TOS"}
 GOES_ON |= {"CLASSIFY", "AUDIT", "TRACE", "SET", "NOTRACK", "CHECKSUM", "TPROXY", "RATEEST"}
-# Modules whose every option is understood below; whether another one matches is never certain.
+# Match modules whose options are all known here. Whether another one matches is never certain.
 MODULES = {"tcp", "conntrack", "state", "comment", "multiport"}
 COUNTED = re.compile(r"^\[\d+:\d+\] ")
-# A table with rules that iptables has no words for is left out, with no more than this.
+# All that is printed for a table with rules that iptables cannot express.
 INCOMPATIBLE = re.compile(r"^# Table `(\w+)' is incompatible", re.MULTILINE)
 ANY_DEVICE = "+"
 
 
 class Rule:
-    """One rule: ``conditions`` are ``(option, values, negated)``."""
+    """One rule. ``conditions`` are ``(option, values, negated)``."""
 
-    def __init__(self, text, table=None):
+    def __init__(self, text: str, table: str = "filter") -> None:
         self.text, self.table = text, table
-        self.conditions = []
-        self.target, self.is_goto = None, False
+        self.conditions: list[tuple[str, list[str], bool]] = []
+        self.target: str | None = None
+        self.is_goto = False
         words = shlex.split(text)
         self.chain = words[1]
         at, negated = 2, False
@@ -43,15 +53,15 @@ class Rule:
                 continue
             values = words[at + 1 : end]
             if word in ("-j", "-g"):
-                # What follows are the target's own options.
+                # The options of the target follow.
                 self.target, self.is_goto = None if values[0] in GOES_ON else values[0], word == "-g"
                 return
             self.conditions.append((word, values, negated))
             at, negated = end, False
 
-    def matches(self, packet):
-        """Whether the packet is one that the rule is about; null where that depends on what is not known."""
-        outcome = YES
+    def matches(self, packet: Packet) -> Match:
+        """Return whether the rule matches the packet; null if that depends on what is not known."""
+        outcome: Match = YES
         for option, values, negated in self.conditions:
             met = _met(option, values, packet)
             if met is MAYBE:
@@ -61,7 +71,7 @@ class Rule:
         return outcome
 
 
-def _met(option, values, packet):
+def _met(option: str, values: list[str], packet: Packet) -> Match:
     value = values[0] if values else ""
     if option == "-m":
         return YES if value in MODULES else MAYBE
@@ -86,15 +96,15 @@ def _met(option, values, packet):
     return MAYBE
 
 
-def _in_state(states, packet):
-    """The first packet of a connection is a new one; once its address is translated, it is that as well."""
+def _in_state(states: Iterable[str], packet: Packet) -> Match:
+    """Return whether a condition on the state is met: NEW, and also DNAT once the address is translated."""
     if "NEW" in states or (packet.address and "DNAT" in states):
         return YES
     return MAYBE if "DNAT" in states or "SNAT" in states else NO
 
 
-def has_port(values, port):
-    """Whether a port is among ``80,443,8000:8010``."""
+def has_port(values: str, port: int) -> bool:
+    """Return whether a port is in a list such as ``80,443,8000:8010``."""
     for value in values.split(","):
         least, colon, most = value.partition(":")
         if int(least or 0) <= port <= int((most or 65535) if colon else least):
@@ -103,13 +113,16 @@ def has_port(values, port):
 
 
 class Rules(Chains):
-    """What ``iptables-save`` prints. ``command`` is the program that made the rules."""
+    """The rules of ``iptables-save``. ``command`` is the program that shows them.
 
-    def __init__(self, text, command="iptables"):
+    ``left_out``: tables with rules that iptables cannot express.
+    """
+
+    def __init__(self, text: str, command: str = "iptables") -> None:
         super().__init__()
         self.command = command
         self.left_out = set(INCOMPATIBLE.findall(text))
-        table = None
+        table = ""
         for line in text.splitlines():
             if line.startswith("*"):
                 table = line[1:].strip()
@@ -121,12 +134,12 @@ class Rules(Chains):
             else:
                 self._add(table, COUNTED.sub("", line))
 
-    def _add(self, table, text):
+    def _add(self, table: str, text: str) -> None:
         if text.startswith("-A "):
             rule = Rule(text, table)
             self.rules.setdefault((table, rule.chain), []).append(rule)
 
-    def tell(self, rule):
-        """``rule, rule_command``: the rule as iptables writes it, and the words of what shows its counter."""
+    def describe(self, rule: Dropping) -> tuple[str, list[str]]:
+        """Return a rule in the syntax of iptables, and the words of the command that shows its counter."""
         command = [self.command, "-t", rule.table, "-nvL", rule.chain, "--line-numbers"]
-        return getattr(rule, "text", None) or "-P %s DROP" % rule.chain, command
+        return rule.text if isinstance(rule, Rule) else "-P %s DROP" % rule.chain, command

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Looks at the network as a container sees it, with nothing of the container's image. Private to this collection."""
+"""Tests paths from the network namespace of a container, without programs of its image. Private to this collection."""
 
 from __future__ import annotations
 
@@ -10,98 +10,102 @@ import ctypes
 import fcntl
 import os
 import threading
+from typing import Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _containers
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _network_path
+from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import PathResult, Target
 
 CLONE_NEWNET = 0x40000000
-# ioctl_ns(2): the user namespace that a namespace belongs to, where it is one that we may see.
+# ioctl_ns(2): returns the user namespace that owns a namespace, if this process may see it.
 GET_USER_NAMESPACE = 0xB701
-GONE = "its process %d is gone, or hidden from here"
-# What resolv.conf and hosts have at most; a container may put anything there.
+GONE = "its process %d is gone or hidden"
+# Most bytes read of resolv.conf and hosts, which a container can make as large as it wants.
 MAX_BYTES = 1 << 18
 
 
 class Forbidden(Exception):
-    """The network namespaces of containers are not ours to enter; ``hint`` says what would let us in."""
+    """This process may not enter the network namespaces of containers; ``hint`` says how to get the right."""
 
-    def __init__(self, message, hint=None):
+    def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint or _rights.hint("CAP_SYS_ADMIN") or "Measure on the host itself, as root"
 
 
 class Gone(Exception):
-    """The process is not there, or it is none of this container."""
+    """The process does not exist, or is not in this container."""
 
 
-def look(pid, container):
-    """Raises Forbidden or Gone where the network of a container cannot be seen through this process of it."""
-    if not _may_enter():
-        raise Forbidden(_hint())
+class ContainerResult(PathResult, total=False):
+    """The result of a path from a container. ``ended``: the container ended, so there is nothing to measure."""
+
+    ended: bool
+
+
+def check_access(pid: int, container: str) -> None:
+    """Raise Forbidden or Gone if paths from a container cannot be tested through its process ``pid``."""
+    if not (_rights.has("CAP_SYS_ADMIN") and _rights.has("CAP_SYS_CHROOT")):
+        raise Forbidden(_reason())
     try:
         namespace = os.open("/proc/%d/ns/net" % pid, os.O_RDONLY)
     except PermissionError as exc:
-        raise Forbidden(_hint()) from exc
+        raise Forbidden(_reason()) from exc
     except OSError as exc:
         raise Gone(GONE % pid) from exc
     try:
         os.close(fcntl.ioctl(namespace, GET_USER_NAMESPACE))
     except PermissionError as exc:
-        raise Forbidden("its network belongs to a user namespace outside of ours") from exc
+        raise Forbidden("its network belongs to a user namespace outside of that of this process") from exc
     except OSError:
-        # A kernel before 4.9: we shall see.
+        # A kernel before 4.9 has no such call: the attempt to enter will show it.
         pass
     finally:
         os.close(namespace)
-    # After a crash of the machine, the files of the engine name processes of before: others have their numbers now.
+    # After a crash of the machine, the files of the engine name earlier processes, whose ids others may have now.
     if _containers.container_id(pid) != container:
         raise Gone(GONE % pid)
 
 
-def _may_enter():
-    """Whether we have the capabilities for it, CAP_SYS_ADMIN and CAP_SYS_CHROOT."""
-    return _rights.has("CAP_SYS_ADMIN") and _rights.has("CAP_SYS_CHROOT")
-
-
-def _hint():
+def _reason() -> str:
     if os.geteuid():
-        return "the network namespaces of containers can be entered by root only"
+        return "only root can enter the network namespaces of containers"
     return "this root may not enter the network namespaces of containers"
 
 
-def follow_from(pid, targets, timeout, deadline):
-    """What comes of each way to ``targets`` from where a process is.
+def follow_from(pid: int, targets: Sequence[Target], timeout: float, deadline: Deadline) -> list[ContainerResult]:
+    """Return the results of the paths to ``targets`` from the network namespace of a process.
 
-    Changes the namespace of the process that calls: call it in one of its own.
+    Changes the namespace of the calling process: call it in a process of its own.
     """
     try:
         configuration = read_configuration("/proc/%d/root" % pid)
         enter(pid)
     except OSError as exc:
         ended = isinstance(exc, (FileNotFoundError, ProcessLookupError))
-        return _not_gone(targets, "its network could not be entered: %s" % (exc.strerror or exc), ended)
+        return _not_measured(targets, "its network could not be entered: %s" % (exc.strerror or exc), ended)
     results = follow_all(targets, configuration, timeout, deadline)
     if not os.path.exists("/proc/%d" % pid):
-        return _not_gone(targets, "it ended while we looked", True)
+        return _not_measured(targets, "it ended during the measurement", True)
     return results
 
 
-def _not_gone(targets, reason, ended=False):
-    """``ended``: whether there is nothing to look from any more, which is not the same as not knowing."""
-    return [dict(dict.fromkeys(_network_path.RESULT), reason=reason, ended=ended) for _target in targets]
+def _not_measured(targets: Sequence[Target], reason: str, ended: bool = False) -> list[ContainerResult]:
+    return [{**_network_path.no_result(reason), "ended": ended} for _target in targets]
 
 
-def follow_all(targets, configuration, timeout, deadline):
-    """All ways side by side: a thread has the network namespace of the one that started it."""
-    results = _not_gone(targets, "it did not end in time")
+def follow_all(
+    targets: Sequence[Target], configuration: _dns.Configuration, timeout: float, deadline: Deadline
+) -> list[ContainerResult]:
+    """Return the results of all paths, tested in parallel. A thread inherits the network namespace."""
+    results = _not_measured(targets, "it did not end in time")
 
-    def follow(number, target):
+    def follow(number: int, target: Target) -> None:
         try:
-            results[number] = _network_path.follow(target, configuration, timeout, deadline)
+            results[number] = {**_network_path.follow(target, configuration, timeout, deadline)}
         except Exception as exc:  # pylint: disable=broad-except
-            (results[number],) = _not_gone([target], "%s: %s" % (type(exc).__name__, exc))
+            (results[number],) = _not_measured([target], "%s: %s" % (type(exc).__name__, exc))
 
     threads = [
         threading.Thread(target=follow, args=(number, target), daemon=True) for number, target in enumerate(targets)
@@ -114,8 +118,8 @@ def follow_all(targets, configuration, timeout, deadline):
     return results
 
 
-def enter(pid):
-    """Go into the network namespace of a process."""
+def enter(pid: int) -> None:
+    """Enter the network namespace of a process. Raises OSError."""
     fd = os.open("/proc/%d/ns/net" % pid, os.O_RDONLY)
     try:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -126,12 +130,12 @@ def enter(pid):
         os.close(fd)
 
 
-def read_configuration(root="/"):
-    """How names are resolved under a root directory.
+def read_configuration(root: str = "/") -> _dns.Configuration:
+    """Return the DNS configuration under a root directory.
 
-    The root is entered to read: a link in it must not lead to a file of ours.
+    The process enters the root to read it, so that links in it cannot point to files of the host.
     """
-    ours = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    own_root = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     try:
         if root != "/":
             os.chroot(root)
@@ -140,13 +144,13 @@ def read_configuration(root="/"):
         return _dns.Configuration(text, hosts, unread)
     finally:
         if root != "/":
-            os.fchdir(ours)
+            os.fchdir(own_root)
             os.chroot(".")
-        os.close(ours)
+        os.close(own_root)
 
 
-def _read(path):
-    """``text, reason``: what a file holds, and why it cannot be read, else null. A pipe does not hold us up."""
+def _read(path: str) -> tuple[str, str | None]:
+    """Return the text of a file, and the reason why it cannot be read, or null. A FIFO does not block."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(fd, encoding="utf-8", errors="replace") as stream:

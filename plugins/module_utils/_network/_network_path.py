@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One way through the network, gone step by step: name, connection, request. Private to this collection."""
+"""Tests one path through the network: name, connection, TLS, request. Private to this collection."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import select
 import socket
 import ssl
 import time
+from typing import NamedTuple, Sequence, TypedDict
 from urllib.parse import urlsplit
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
@@ -27,40 +29,78 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     out_of_time,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns
+from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 
 PORTS = {"http": 80, "https": 443}
 TLS = "tls://"
 WHAT = "neither host:port, nor tls://host:port, nor a URL of http or https"
 HOST_AND_PORT = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})$")
-# A proxy that finds nobody behind it closes the connection as soon as it has opened it.
+# A proxy without a backend closes a connection as soon as it has accepted it.
 CLOSED_AT_ONCE_SECONDS = 0.05
-# A step that is given less than this says nothing.
-LEAST_SECONDS = 0.3
-RESULT = ("ok", "reason", "failure", "error", "addresses", "address")
-RESULT += ("silent_addresses", "dns_seconds", "connect_seconds", "http_status", "http_seconds")
 SILENCE = ("timeout", "no_route")
-NO_ANSWER = ("timeout", "dns_timeout", "http_timeout")
-KINDS = {
-    errno.ECONNREFUSED: ("refused", "connection refused"),
-    errno.EHOSTUNREACH: ("no_route", "nobody has this address in its network, or a rule rejects"),
-    errno.ENETUNREACH: ("no_route", "there is no route to it"),
-    errno.ECONNRESET: ("reset", "the connection was reset"),
-    errno.EPIPE: ("reset", "the connection was reset"),
-    errno.ETIMEDOUT: ("timeout", "no answer at all"),
-    errno.EACCES: ("forbidden", "a rule of this machine forbids it"),
-    errno.EPERM: ("forbidden", "a rule of this machine forbids it"),
+NO_ANSWER = ("timeout", "dns_timeout", "no_answer")
+# Texts that say more than that of the system.
+MEANINGS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.EHOSTUNREACH: "no host has this address in its network, or a rule rejects",
+    errno.ENETUNREACH: "no route to it",
+    errno.ECONNRESET: "the connection was reset",
+    errno.EPIPE: "the connection was reset",
+    errno.ETIMEDOUT: "no answer at all",
+    errno.EACCES: "a rule of this machine forbids it",
+    errno.EPERM: "a rule of this machine forbids it",
 }
 
 
-class Target:
-    """Where a path leads: ``host``, ``port`` and, where a request is to be made, ``url``.
+class PathResult(TypedDict):
+    """The result of one path, all null at first.
 
-    ``option`` is the one that it comes from. Raises BadOption.
+    ``ok`` is null, with a ``reason``, if it was not measured. ``failure`` is the kind of ``error``.
     """
 
-    def __init__(self, to, method="GET", validate_certs=True, option="paths: to"):
+    ok: bool | None
+    reason: str | None
+    failure: str | None
+    error: ErrorInfo | None
+    addresses: list[str] | None
+    address: str | None
+    silent_addresses: list[str] | None
+    dns_seconds: float | None
+    connect_seconds: float | None
+    http_status: int | None
+    http_seconds: float | None
+
+
+RESULT = tuple(PathResult.__annotations__)
+
+
+def no_result(reason: str | None = None) -> PathResult:
+    """Return the result of a path that was not measured."""
+    return {
+        "ok": None,
+        "reason": reason,
+        "failure": None,
+        "error": None,
+        "addresses": None,
+        "address": None,
+        "silent_addresses": None,
+        "dns_seconds": None,
+        "connect_seconds": None,
+        "http_status": None,
+        "http_seconds": None,
+    }
+
+
+class Target:
+    """The end of a path: ``host``, ``port`` and, for an HTTP request, ``url``.
+
+    ``option`` is the option that it comes from. Raises BadOption.
+    """
+
+    def __init__(self, to: str, method: str = "GET", validate_certs: bool = True, option: str = "paths: to") -> None:
         self.to, self.method, self.validate_certs, self._option = to, method, validate_certs, option
-        self.scheme, self.url = "tcp", None
+        self.scheme = "tcp"
+        self.url: str | None = None
         if "://" in to and not to.startswith(TLS):
             self._read_url(to)
         else:
@@ -72,47 +112,58 @@ class Target:
         if not 0 < self.port < 65536:
             raise BadOption("%s: %r has no port between 1 and 65535" % (self._option, to))
 
-    def _read_url(self, to):
+    def _read_url(self, to: str) -> None:
         try:
             parts = urlsplit(to)
-            self.scheme, self.host, self.port = parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme, 0)
+            port = parts.port or PORTS.get(parts.scheme, 0)
         except ValueError as exc:
             raise BadOption("%s: %r: %s" % (self._option, to, exc)) from exc
-        if self.scheme not in PORTS or not self.host:
+        if parts.scheme not in PORTS or not parts.hostname:
             raise BadOption("%s: %r is %s" % (self._option, to, WHAT))
         if parts.username is not None:
-            said = "a URL with a user or a password in it is not accepted; ask a path that needs no login"
-            raise BadOption("%s: %s" % (self._option, said))
+            reason = "a URL with a user or a password is not accepted; use a path that needs no login"
+            raise BadOption("%s: %s" % (self._option, reason))
+        self.scheme, self.host, self.port = parts.scheme, parts.hostname, port
         self.url = (parts.path or "/") + ("?" + parts.query if parts.query else "")
         self.to = "%s://%s%s" % (self.scheme, parts.netloc, parts.path)
 
+    def service(self) -> _failures.Service:
+        """Return what hints call the target."""
+        return _failures.Service(self.host, self._option.partition(":")[0], tls="the port and the certificate")
+
+
+class Connected(NamedTuple):
+    """An open connection, its address, and the addresses that have a route and do not answer."""
+
+    connection: socket.socket
+    address: str
+    silent: list[str]
+
 
 class Seconds:
-    """The seconds that each step gets: ``timeout``, and no more than the deadline leaves."""
+    """The seconds for each step: at most ``timeout``, and no more than the deadline leaves."""
 
-    def __init__(self, timeout, deadline):
+    def __init__(self, timeout: float, deadline: Deadline) -> None:
         self._timeout = timeout
         self._deadline = deadline
-        # What the last step got, if it is too little to call a target without an answer silent.
-        self.too_short = None
+        # The seconds of the last step, if a target that does not answer in them is not proven to be silent.
+        self.too_short: float | None = None
 
-    def next(self):
-        """Return the seconds of the next step. Raises OutOfTime."""
-        left = self._deadline.remaining()
-        if left < min(self._timeout, LEAST_SECONDS):
-            raise OutOfTime(left)
-        self.too_short = left if self._deadline.too_short(self._timeout) else None
-        return min(left, self._timeout)
+    def next(self) -> float:
+        """Return the seconds for the next step. Raises OutOfTime."""
+        seconds = self._deadline.step(self._timeout)
+        self.too_short = seconds if self._deadline.too_short(self._timeout) else None
+        return seconds
 
 
-def follow(target, configuration, timeout, deadline):
-    """Go the way to ``target`` in the network namespace we are in. ``timeout`` bounds each step, ``deadline`` all.
+def follow(target: Target, configuration: _dns.Configuration, timeout: float, deadline: Deadline) -> PathResult:
+    """Test the path to ``target`` in the network namespace of this thread.
 
-    ``ok`` is null, with a ``reason``, where there was no time to find out.
+    ``timeout`` limits each step, ``deadline`` all of them.
     """
-    result, seconds = dict.fromkeys(RESULT), Seconds(timeout, deadline)
+    result, seconds = no_result(), Seconds(timeout, deadline)
     try:
-        _go(target, configuration, seconds, result)
+        _follow(target, configuration, seconds, result)
         result["ok"] = True
     except OutOfTime as exc:
         result["reason"] = str(exc)
@@ -120,181 +171,194 @@ def follow(target, configuration, timeout, deadline):
         if exc.kind in NO_ANSWER and seconds.too_short is not None:
             result["reason"] = out_of_time(seconds.too_short)
         else:
-            result.update(ok=False, failure=exc.kind, error=error(exc))
+            result["ok"], result["failure"], result["error"] = False, exc.kind, error(exc)
     return result
 
 
-def _go(target, configuration, seconds, result):
+def _follow(target: Target, configuration: _dns.Configuration, seconds: Seconds, result: PathResult) -> None:
     started = time.monotonic()
     try:
-        result["addresses"] = _dns.resolve(target.host, configuration, Deadline(seconds.next()))
+        addresses = result["addresses"] = _dns.resolve(target.host, configuration, Deadline(seconds.next()))
     finally:
-        result["dns_seconds"] = elapsed(started)
+        result["dns_seconds"] = _elapsed(started)
     started = time.monotonic()
-    connection, result["address"], silent = connect(result["addresses"], target.port, Deadline(seconds.next()))
-    # An address that had too little time for an answer is not a silent one.
+    connection, address, silent = connect(addresses, target, Deadline(seconds.next()))
+    result["address"] = address
+    # An address that had too little time to answer is not proven to be silent.
     result["silent_addresses"] = None if silent and seconds.too_short is not None else silent
-    result["connect_seconds"] = elapsed(started)
+    result["connect_seconds"] = _elapsed(started)
     with connection:
         if target.url is None:
-            stays_open(connection, "%s port %d" % (result["address"], target.port))
+            _check_open(connection, address, target)
             if target.scheme == "tls":
-                end(secured(connection, target, seconds.next()))
+                _close_tls(_start_tls(connection, target, seconds.next()))
             return
         started = time.monotonic()
-        result["http_status"] = request(connection, target, seconds.next())
-        result["http_seconds"] = elapsed(started)
-    if result["http_status"] >= 400:
-        raise CannotConnect("http_status", "%s answers HTTP %d" % (target.to, result["http_status"]))
+        status = result["http_status"] = _request(connection, target, target.url, seconds.next())
+        result["http_seconds"] = _elapsed(started)
+    if status >= 400:
+        raise CannotConnect(
+            "http_status", "%s answers HTTP %d" % (target.to, status), "Read the log of %s." % target.host
+        )
 
 
-def elapsed(started):
+def _elapsed(started: float) -> float:
     return round(time.monotonic() - started, 6)
 
 
-def connect(addresses, port, deadline):
-    """``connection, address, silent``: an open connection to the first of the addresses that takes one.
+def connect(addresses: Sequence[str], target: Target, deadline: Deadline) -> Connected:
+    """Return a connection to the first of the addresses that accepts one. Raises CannotConnect.
 
-    All are tried at once: ``silent`` are those that have a route and do not answer. Whoever meets one of these first
-    waits for his own time-out. Raises CannotConnect.
+    All are tried at the same time, to find the silent ones. A client that tries one of these first waits for its
+    timeout.
     """
-    # Addresses without a route come last, as the C library would have it.
-    ordered = sorted(dict.fromkeys(addresses), key=lambda address: not has_route(address))
-    outcomes = _try_all(ordered, port, deadline)
-    connected = [address for address in ordered if isinstance(outcomes[address], socket.socket)]
-    if not connected:
-        failure, others = outcomes[ordered[0]], len(ordered) - 1
+    # Addresses without a route come last, as in the C library.
+    ordered = sorted(dict.fromkeys(addresses), key=lambda address: not _has_route(address))
+    connections, failures = _connect_all(ordered, target, deadline)
+    open_addresses = [address for address in ordered if address in connections]
+    if not open_addresses:
+        failure, others = failures[ordered[0]], len(ordered) - 1
         if others:
-            failure = CannotConnect(
-                failure.kind, "%s (nor is there a way to its other addresses, %d)" % (failure, others)
-            )
+            text = "%s (its other addresses, %d, cannot be reached either)" % (failure, others)
+            failure = CannotConnect(failure.kind, text, failure.hint)
         raise failure
-    for address in connected[1:]:
-        outcomes[address].close()
-    outcomes[connected[0]].setblocking(True)
-    silent = [address for address in ordered if getattr(outcomes[address], "kind", None) in SILENCE]
-    return outcomes[connected[0]], connected[0], [address for address in silent if has_route(address)]
+    for address in open_addresses[1:]:
+        connections[address].close()
+    address = open_addresses[0]
+    connections[address].setblocking(True)
+    silent = [each for each in ordered if each in failures and failures[each].kind in SILENCE]
+    return Connected(connections[address], address, [each for each in silent if _has_route(each)])
 
 
-def _try_all(addresses, port, deadline):
-    """By address, an open connection (that does not block) or the CannotConnect that came of it."""
+def _connect_all(
+    addresses: Sequence[str], target: Target, deadline: Deadline
+) -> tuple[dict[str, socket.socket], dict[str, CannotConnect]]:
+    """Return open non-blocking connections and failures by address."""
     seconds = deadline.remaining()
-    outcomes, waiting = {}, {}
+    connections: dict[str, socket.socket] = {}
+    failures: dict[str, CannotConnect] = {}
+    waiting: dict[socket.socket, str] = {}
+
+    def settle(connection: socket.socket, code: int) -> None:
+        """Record the result of an attempt unless it is still in progress."""
+        if code == errno.EINPROGRESS:
+            return
+        address = waiting.pop(connection)
+        if code:
+            connection.close()
+            failures[address] = failed(OSError(code, os.strerror(code)), _where(address, target), target, 0)
+        else:
+            connections[address] = connection
+
     for address in addresses:
         try:
-            connection = socket.socket(_dns.family(address), socket.SOCK_STREAM)
+            connection = socket.socket(_dns.family(address) or socket.AF_INET, socket.SOCK_STREAM)
         except OSError as exc:
-            # A machine without IPv6, say.
-            outcomes[address] = failed(exc, "%s port %d" % (address, port), seconds)
+            # For example, the machine has no IPv6.
+            failures[address] = failed(exc, _where(address, target), target, seconds)
             continue
         connection.setblocking(False)
         waiting[connection] = address
-        _note(outcomes, waiting, connection, connection.connect_ex((address, port)), port)
+        settle(connection, connection.connect_ex((address, target.port)))
     while waiting:
         ready = select.select([], list(waiting), [], deadline.remaining())[1]
         if not ready:
             break
         for connection in ready:
-            _note(outcomes, waiting, connection, connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), port)
+            settle(connection, connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
     for connection, address in waiting.items():
         connection.close()
-        outcomes[address] = failed(socket.timeout(), "%s port %d" % (address, port), seconds)
-    return outcomes
+        failures[address] = failed(socket.timeout(), _where(address, target), target, seconds)
+    return connections, failures
 
 
-def _note(outcomes, waiting, connection, code, port):
-    """What became of one attempt, where that is known."""
-    if code == errno.EINPROGRESS:
-        return
-    address = waiting.pop(connection)
-    outcomes[address] = connection
-    if code:
-        connection.close()
-        outcomes[address] = failed(OSError(code, os.strerror(code)), "%s port %d" % (address, port), 0)
+def _where(host: str, target: Target) -> str:
+    return "%s port %d" % (host, target.port)
 
 
-def has_route(address):
-    """Whether the kernel would know where to send a packet. None is sent."""
+def _has_route(address: str) -> bool:
+    """Return whether the kernel has a route to an address. No packet is sent."""
     try:
-        with socket.socket(_dns.family(address), socket.SOCK_DGRAM) as udp:
+        with socket.socket(_dns.family(address) or socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.connect((address, _dns.PORT))
     except OSError:
         return False
     return True
 
 
-def failed(exc, where, seconds):
-    """An error of the socket as one of our kinds, with what it means."""
+def failed(exc: OSError, where: str, target: Target, seconds: float, timeout: str = "timeout") -> CannotConnect:
+    """Return the failure for an error of a socket or of TLS. ``timeout`` is the kind if there was no answer."""
     if isinstance(exc, socket.timeout):
-        return CannotConnect("timeout", "%s: no answer within %.1f s" % (where, seconds))
-    kind, meaning = KINDS.get(exc.errno, ("failed", exc.strerror or str(exc)))
-    return CannotConnect(kind, "%s: %s" % (where, meaning))
+        return _failures.failure(timeout, "%s: no answer within %.1f s" % (where, seconds), target.service())
+    kind = _failures.of_os_error(exc)
+    if isinstance(exc, ssl.SSLEOFError):
+        meaning = "the connection was closed during the TLS handshake"
+    elif isinstance(exc, ssl.SSLError):
+        meaning = "TLS: %s" % (getattr(exc, "verify_message", None) or exc.reason or exc)
+    else:
+        meaning = MEANINGS.get(exc.errno or 0, exc.strerror or str(exc))
+    message = "%s: %s" % (where, meaning)
+    if kind == "permission":
+        return CannotConnect(kind, message, "List the rules with their counters: `iptables-save -c; nft list ruleset`.")
+    return _failures.failure(kind, message, target.service())
 
 
-def stays_open(connection, where):
-    """Raises CannotConnect where the other side ends the connection at once, as a proxy without a backend does."""
+def _check_open(connection: socket.socket, address: str, target: Target) -> None:
+    """Raise CannotConnect if the other side closes the connection at once, as a proxy without a backend does."""
+    where = _where(address, target)
     if not select.select([connection], [], [], CLOSED_AT_ONCE_SECONDS)[0]:
         return
     try:
         if connection.recv(1, socket.MSG_PEEK):
             return
     except OSError as exc:
-        raise failed(exc, where, CLOSED_AT_ONCE_SECONDS) from exc
-    raise CannotConnect("closed", "%s: the connection is closed as soon as it is open" % where)
+        raise failed(exc, where, target, CLOSED_AT_ONCE_SECONDS) from exc
+    message = "%s: the connection is closed as soon as it is open" % where
+    raise _failures.failure("closed", message, target.service())
 
 
-def secured(connection, target, seconds):
-    """Return the connection with TLS on it. Raises CannotConnect.
+def _start_tls(connection: socket.socket, target: Target, seconds: float) -> ssl.SSLSocket:
+    """Return the connection after the TLS handshake. Raises CannotConnect.
 
-    A server that speaks TLS alone logs a connection that ends before the handshake as an error.
+    A TLS server logs a connection that ends before the handshake as an error.
     """
-    where = "%s port %d" % (target.host, target.port)
     connection.settimeout(max(0.001, seconds))
     try:
-        return _tls(target).wrap_socket(connection, server_hostname=target.host)
-    except socket.timeout as exc:
-        raise CannotConnect("timeout", "%s: no answer within %.1f s" % (where, seconds)) from exc
-    except ssl.SSLError as exc:
-        said = getattr(exc, "verify_message", None) or exc.reason or exc
-        raise CannotConnect("tls", "%s: TLS: %s" % (where, said)) from exc
+        return _tls_context(target).wrap_socket(connection, server_hostname=target.host)
     except OSError as exc:
-        raise failed(exc, where, seconds) from exc
+        raise failed(exc, _where(target.host, target), target, seconds, timeout="no_answer") from exc
 
 
-def end(connection):
-    """Say goodbye, so that the server does not take the end of the connection for a failure."""
+def _close_tls(connection: ssl.SSLSocket) -> None:
+    """Close a TLS connection with a close alert, so that the server does not log an error."""
     with contextlib.suppress(OSError, ValueError):
         connection.settimeout(CLOSED_AT_ONCE_SECONDS)
         connection.unwrap()
     connection.close()
 
 
-def request(connection, target, seconds):
-    """The status of one HTTP request. Raises CannotConnect."""
-    where = "%s port %d" % (target.host, target.port)
+def _request(connection: socket.socket, target: Target, url: str, seconds: float) -> int:
+    """Return the status of one HTTP request. Raises CannotConnect."""
+    where = _where(target.host, target)
     connection.settimeout(max(0.001, seconds))
     try:
         if target.scheme == "https":
-            connection = _tls(target).wrap_socket(connection, server_hostname=target.host)
+            connection = _tls_context(target).wrap_socket(connection, server_hostname=target.host)
         client = http.client.HTTPConnection(target.host, target.port)
         client.sock = connection
-        client.request(target.method, target.url, headers={"Connection": "close", "User-Agent": "tracktion.ops"})
+        client.request(target.method, url, headers={"Connection": "close", "User-Agent": "tracktion.ops"})
         return client.getresponse().status
-    except socket.timeout as exc:
-        raise CannotConnect("http_timeout", "%s: no answer within %.1f s" % (where, seconds)) from exc
-    except (ConnectionResetError, BrokenPipeError) as exc:
-        raise CannotConnect("http_closed", "%s: it hangs up without an answer" % where) from exc
-    except ssl.SSLError as exc:
-        said = getattr(exc, "verify_message", None) or exc.reason or exc
-        raise CannotConnect("tls", "%s: TLS: %s" % (where, said)) from exc
+    except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError) as exc:
+        message = "%s: the connection was closed without an answer" % where
+        raise _failures.failure("closed", message, target.service()) from exc
     except OSError as exc:
-        raise failed(exc, where, seconds) from exc
+        raise failed(exc, where, target, seconds, timeout="no_answer") from exc
     except http.client.HTTPException as exc:
-        message = "%s: what it answers is no HTTP (%s)" % (where, type(exc).__name__)
-        raise CannotConnect("not_http", cut(message, 200)) from exc
+        message = cut("%s: the answer is not HTTP (%s)" % (where, type(exc).__name__), 200)
+        raise _failures.failure("protocol", message, target.service()) from exc
 
 
-def _tls(target):
+def _tls_context(target: Target) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not target.validate_certs:
         context.check_hostname = False

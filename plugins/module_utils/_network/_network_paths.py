@@ -2,121 +2,146 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All ways that are wanted, gone at the same time. Private to this collection.
+"""Tests all paths at the same time. Private to this collection.
 
-From each container they are gone by a process of its own, which enters the container's network namespace.
+The paths from one container are tested by a process of its own, which enters the network namespace of the container.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Container, Host
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     Deadline,
+    Unknown,
     error,
     out_of_time,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _network_namespace
-from ansible_collections.tracktion.ops.plugins.module_utils._network._network_host import ANY_ADDRESS
-from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import RESULT, Target
+from ansible_collections.tracktion.ops.plugins.module_utils._network._network_host import ANY_ADDRESS, EngineOfHost
+from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import RESULT, Target, no_result
+from ansible_collections.tracktion.ops.plugins.module_utils._types import AreaOutcome, Options, Part
 
-# Containers that are looked from at most: each takes a process.
+# Most containers from which paths are tested: each takes a process.
 MAX_CONTAINERS = 40
-# What a process gets beyond the deadline, to bring home what it has found.
+# Time beyond the deadline for a process to return its results.
 GRACE_SECONDS = 0.25
 HERE, RESOLVER = "here", "resolver"
-# Failures of a DNS server, whatever it was asked for.
+# Failures of a DNS server that do not depend on the name.
 SERVER_FAILURES = ("servfail", "dns_timeout", "dns_refused", "dns_denied", "dns_no_route")
-# Network modes that lead to nobody.
+# Network modes without a network.
 NOWHERE = ("none", "orphaned")
 NOT_MEASURED = "it could not be measured"
-# A name that every resolver knows, or knows that it does not exist, without asking anybody.
+# A name to which every DNS server replies by itself, with an address or with NXDOMAIN.
 HARMLESS_NAME = "localhost."
-ANSWERS = (None, "nxdomain", "no_address", "servfail", "dns_denied")
+ANSWERS = ("nxdomain", "no_address", "servfail", "dns_denied")
+
+
+class Wanted(NamedTuple):
+    """A path that the options name: the service it starts from, and its target."""
+
+    service: str
+    target: Target
+
+
+class Source(NamedTuple):
+    """A container from which paths are tested: its process, and the entries to fill in."""
+
+    pid: int
+    entries: list[tuple[Part, Target]]
 
 
 class Paths:
-    """The ways that are wanted, by the containers they start from."""
+    """The paths that the options name, one entry per running container of the service.
 
-    def __init__(self, wanted, engine, project, unknown):
-        self.entries, self.by_container = [], {}
+    ``known`` is false if the containers are not known or their namespaces cannot be entered.
+    """
+
+    def __init__(self, wanted: Sequence[Wanted], engine: EngineOfHost, project: str, unknown: Unknown) -> None:
+        self.entries: list[Part] = []
+        self.by_container: dict[str, Source] = {}
         self.known = True
-        containers = set()
-        if wanted and engine.host is None:
+        containers: set[Container] = set()
+        host = engine.host
+        if wanted and host is None:
             self._give_up(engine.reason, engine.hint, unknown)
-            wanted = []
-        for service, target in wanted:
-            found = engine.host.of_service(service, project or None)
+        for service, target in wanted if host else ():
+            found = host.of_service(service, project or None) if host else []
             containers.update(found)
             running = [container for container in found if container.running]
             for container in running or found[:1] or [None]:
-                self._add(service, target, container, engine.host, unknown)
+                self._add(service, target, container, host, unknown)
         self.projects = {container.project for container in containers if container.project}
 
-    def _add(self, service, target, container, host, unknown):
-        entry = dict.fromkeys(RESULT)
+    def _add(
+        self, service: str, target: Target, container: Container | None, host: Host | None, unknown: Unknown
+    ) -> None:
+        entry: Part = {**no_result()}
         entry.update(repeats=False, also_unresolved=[])
         entry.update(measured=False, service=service, to=target.to, host=target.host, port=target.port)
         entry.update(container=container and container.name, project=container and container.project)
         entry["compose_options"] = container.compose_options if container else []
-        entry.update(_neighbours(target.host, container, host))
+        entry.update(_containers_of_path(target.host, container, host))
         self.entries.append(entry)
         if container is None:
             entry["reason"] = "this host has no container of %s" % service
-        elif not container.running:
-            told = (container.name, container.state, container.exit_code)
-            entry["reason"] = "%s does not run (%s, exit code %s)" % told
+        elif not container.running or container.pid is None:
+            state = (container.name, container.state, container.exit_code)
+            entry["reason"] = "%s does not run (%s, exit code %s)" % state
         elif container.id not in self.by_container and len(self.by_container) >= MAX_CONTAINERS:
-            entry["reason"] = "more than %d containers are not looked from" % MAX_CONTAINERS
+            entry["reason"] = "paths from more than %d containers are not tested" % MAX_CONTAINERS
         else:
-            self._look_from(container, entry, target, unknown)
+            self._add_source(container, container.pid, entry, target, unknown)
 
-    def _look_from(self, container, entry, target, unknown):
+    def _add_source(self, container: Container, pid: int, entry: Part, target: Target, unknown: Unknown) -> None:
         try:
-            _network_namespace.look(container.pid, container.id)
+            _network_namespace.check_access(pid, container.id)
         except _network_namespace.Gone as exc:
-            entry["reason"] = "%s cannot be looked from: %s" % (container.name, exc)
+            entry["reason"] = "paths from %s cannot be tested: %s" % (container.name, exc)
             return
         except _network_namespace.Forbidden as exc:
             if self.known:
                 self._give_up(str(exc), exc.hint, unknown)
-        self.by_container.setdefault(container.id, (container.pid, []))[1].append((entry, target))
+        self.by_container.setdefault(container.id, Source(pid, [])).entries.append((entry, target))
 
-    def _give_up(self, reason, hint, unknown):
-        """Nothing is known of any way."""
+    def _give_up(self, reason: str, hint: str | None, unknown: Unknown) -> None:
+        """Record that no path is known."""
         self.known = False
         for part in ("paths", "sources"):
             unknown.add(part, reason, hint)
 
-    def jobs(self, timeout, deadline):
-        """One per container: what to run in a process of its own."""
-        for identity, (pid, ways) in self.by_container.items() if self.known else ():
-            targets = [target for _entry, target in ways]
+    def jobs(self, timeout: float, deadline: Deadline) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield the id of each container, and a function to call in a process of its own."""
+        for identity, (pid, entries) in self.by_container.items() if self.known else ():
+            targets = [target for _entry, target in entries]
             yield identity, partial(_network_namespace.follow_from, pid, targets, timeout, deadline)
 
-    def take(self, identity, results, reason):
-        """Note what came of the ways of one container."""
-        for number, (entry, _target) in enumerate(self.by_container[identity][1]):
-            result = dict(results[number]) if results and results[number] else {"reason": reason or NOT_MEASURED}
+    def add_results(self, identity: str, results: Sequence[Part | None] | None, reason: str | None) -> None:
+        """Fill in the entries of one container. ``reason``: why there are no results."""
+        entries = [entry for entry, _target in self.by_container[identity].entries]
+        for number, entry in enumerate(entries):
+            found = results[number] if results else None
+            result: Part = dict(found) if found else {"reason": reason or NOT_MEASURED}
             ended = result.pop("ended", False)
             entry.update(result)
             entry["measured"] = True if entry["ok"] is not None else False if ended else None
-        entries = [entry for entry, _target in self.by_container[identity][1]]
-        # Who has no network at all has one trouble, wherever it goes.
+        # A container without a network is one finding, whatever its targets.
         nowhere = [entry for entry in entries if entry["network_mode"] in NOWHERE and entry["ok"] is False]
         for entry in nowhere[1:]:
             entry["repeats"] = True
-        # A server that fails is one trouble, however many names it is asked for.
+        # A DNS server that fails is one finding, whatever the names.
         unresolved = [entry for entry in entries if entry["failure"] in SERVER_FAILURES]
         for number, entry in enumerate(unresolved):
             entry["repeats"] = entry["repeats"] or number > 0
             entry["also_unresolved"] = [other["host"] for other in unresolved if other is not entry]
 
-    def sources(self, unknown):
-        """The services that ways start from: whether all their ways were gone, and why not."""
-        found = {}
+    def sources(self, unknown: Unknown) -> list[Part]:
+        """Return the services that paths start from, whether all their paths were tested, and why not."""
+        found: dict[str, Part] = {}
         for entry in self.entries:
             source = found.setdefault(entry["service"], {"measured": True, "targets": [], "reason": None})
             if entry["to"] not in source["targets"]:
@@ -130,15 +155,16 @@ class Paths:
         return [dict(source, service=service) for service, source in found.items()]
 
 
-def _neighbours(name, container, host):
-    """What is known of the containers that a name means: whether one runs, and shares a network with us."""
-    found = host.behind(name, container) if container else []
+def _containers_of_path(name: str, container: Container | None, host: Host | None) -> Part:
+    """Return the fields about both ends of a path: the container, those that ``name`` means, a common network."""
+    found: list[Container] = host.behind(name, container) if container and host else []
     running = [each for each in found if each.running]
     common = None
-    # On the host's network there are no names of containers, yet ways to all of them.
-    if running and container.running and "host" not in {each.network_mode for each in [container, *running]}:
+    # From the network of the host, names of containers do not resolve, but all containers can be reached.
+    modes = {each.network_mode for each in running}
+    if container and running and container.running and "host" not in {container.network_mode, *modes}:
         common = any(set(each.networks) & set(container.networks) for each in running)
-    target = (running or found or [None])[0]
+    target = next(iter(running or found), None)
     return {
         "networks": container.networks if container else [],
         "network_mode": container and container.network_mode,
@@ -152,91 +178,108 @@ def _neighbours(name, container, host):
     }
 
 
-def _owner(container):
-    """The name of the container whose network it shares."""
+def _owner(container: Container | None) -> str | None:
+    """Return the name of the container whose network a container shares."""
     return container.owner.name if container and container.owner else None
 
 
-def go(paths, external, ports, options, deadline, unknown):
-    """Go all ways at the same time: the parts ``paths``, ``external``, ``published_ports`` and ``resolver``."""
+def measure(
+    paths: Paths,
+    external: Sequence[Target],
+    ports: Sequence[Part] | None,
+    options: Options,
+    deadline: Deadline,
+    unknown: Unknown,
+) -> Part:
+    """Return the parts ``paths``, ``sources``, ``external``, ``published_ports`` and ``resolver``.
+
+    Everything is tested at the same time. The results of ``ports`` are added to their items.
+    """
     timeout = options["timeout"]
-    jobs = dict(paths.jobs(timeout, deadline))
-    tried = [Target(_dialled(port)) for port in ports or ()]
-    if external or tried:
-        jobs[HERE] = partial(_from_here, external + tried, timeout, deadline)
+    jobs: dict[str, Callable[[], Any]] = dict(paths.jobs(timeout, deadline))
+    published = [Target(_address_of(port), option="the published port") for port in ports or ()]
+    if external or published:
+        jobs[HERE] = partial(_follow_here, [*external, *published], timeout, deadline)
     has_resolver = options["check_resolver"] and not deadline.too_short(timeout)
     if options["check_resolver"] and not has_resolver:
         unknown.add("resolver", out_of_time(deadline.remaining()))
     if has_resolver:
-        jobs[RESOLVER] = partial(_ask_resolvers, Deadline(deadline.remaining(timeout)))
+        jobs[RESOLVER] = partial(_query_servers, Deadline(deadline.remaining(timeout)))
     seconds = deadline.remaining() + GRACE_SECONDS
     outcomes = _side_by_side.run({name: (seconds, {"results": job}) for name, job in jobs.items()})
-    found = {name: _results(outcome) for name, outcome in outcomes.items()}
     for identity in paths.by_container if paths.known else ():
-        paths.take(identity, *found[identity])
-    here, reason = found.get(HERE, ([], None))
-    empty = dict(dict.fromkeys(RESULT), reason=reason)
-    gone = [(here[number] if here else None) or empty for number in range(len(external) + len(tried))]
-    gone = [{name: result[name] for name in RESULT} for result in gone]
-    for target, result in zip(external, gone):
+        paths.add_results(identity, *_results(outcomes[identity]))
+    here = _results_here(outcomes.get(HERE), len(external) + len(published))
+    for target, result in zip(external, here):
         if result["ok"] is None:
             unknown.add("external.%s" % target.to, result["reason"] or NOT_MEASURED)
-    for port, result in zip(ports or (), gone[len(external) :]):
+    for port, result in zip(ports or (), here[len(external) :]):
         port.update({name: result[name] for name in ("ok", "reason", "failure", "error", "connect_seconds")})
         if port["ok"] is None:
             part = "published_ports.%s %d" % (port["container"], port["host_port"])
             unknown.add(part, port["reason"] or NOT_MEASURED)
-    resolver, why = found.get(RESOLVER, (None, None))
-    if why:
-        unknown.add("resolver", why)
+    resolver: Any = {"checked": False, "servers": []}
+    if options["check_resolver"]:
+        resolver, reason = _results(outcomes[RESOLVER]) if has_resolver else (None, None)
+        if reason:
+            unknown.add("resolver", reason)
     return {
         "paths": paths.entries if paths.known else None,
         "sources": paths.sources(unknown) if paths.known else None,
         "external": [
-            dict(result, to=target.to, host=target.host, port=target.port) for target, result in zip(external, gone)
+            dict(result, to=target.to, host=target.host, port=target.port) for target, result in zip(external, here)
         ],
         "published_ports": ports,
-        "resolver": resolver if options["check_resolver"] else {"checked": False, "servers": []},
+        "resolver": resolver,
     }
 
 
-def _dialled(port):
-    address = ANY_ADDRESS.get(port["host_address"], port["host_address"])
+def _address_of(port: Part) -> str:
+    listening = str(port["host_address"])
+    address = ANY_ADDRESS.get(listening, listening)
     return "%s:%d" % ("[%s]" % address if ":" in address else address, port["host_port"])
 
 
-def _results(outcome):
-    """``(what a process found, why it found nothing)``."""
-    results = outcome["measurement"].get("results")
+def _results(outcome: AreaOutcome) -> tuple[Any, str | None]:
+    """Return the results of a process, and the reason why there are none."""
+    results: Any = outcome["measurement"].get("results")
     if isinstance(results, dict) and results.get("reachable", True) is None:
         return None, results["error"]["message"]
     if results is None:
-        return None, (outcome["error"] or {}).get("message") or NOT_MEASURED
+        return None, outcome["error"]["message"] if outcome["error"] else NOT_MEASURED
     return results, None
 
 
-def _from_here(targets, timeout, deadline):
+def _results_here(outcome: AreaOutcome | None, count: int) -> list[Part]:
+    """Return the results of the paths from this host."""
+    found, reason = _results(outcome) if outcome else (None, None)
+    empty = no_result(reason)
+    results: list[Any] = [(found[number] if found else None) or empty for number in range(count)]
+    return [{name: result[name] for name in RESULT} for result in results]
+
+
+def _follow_here(targets: Sequence[Target], timeout: float, deadline: Deadline) -> Any:
     return _network_namespace.follow_all(targets, _network_namespace.read_configuration(), timeout, deadline)
 
 
-def _ask_resolvers(deadline):
-    """What the servers in this machine's resolv.conf answer, one after the other as everybody asks them."""
+def _query_servers(deadline: Deadline) -> Part:
+    """Return the part ``resolver``: the DNS servers of this machine, queried in the order of resolv.conf."""
     configuration = _network_namespace.read_configuration()
-    servers = []
+    servers: list[Part] = []
     for number, server in enumerate(configuration.servers):
         started = deadline.remaining()
-        problem = None
+        problem: CannotConnect | None = None
         try:
             _dns.ask(HARMLESS_NAME, server, started / (len(configuration.servers) - number))
         except CannotConnect as exc:
             problem = configuration.explained(exc)
-        kind = problem.kind if problem else None
+        answers = problem is None or problem.kind in ANSWERS
         servers.append(
             {
                 "address": server,
-                "answers": kind in ANSWERS,
+                "answers": answers,
                 "seconds": round(started - deadline.remaining(), 6),
-                "error": error(problem) if problem and kind not in ANSWERS else None,
+                "error": error(problem) if problem and not answers else None,
             }
         )
     return {

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which tables of nftables the kernel has, asked of itself: there may be no program nft. Private to this collection."""
+"""Lists the tables of nftables by netlink, without the program nft. Private to this collection."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import struct
+from typing import Iterator
 
 NETLINK_NETFILTER = 12
 GET_TABLES = (10 << 8) | 1
@@ -19,13 +20,13 @@ NOT_THERE = (0, errno.ENOENT, errno.EINVAL, errno.EPROTONOSUPPORT, errno.EOPNOTS
 NAME = 1
 FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 HEADER, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
-# The family and the version of a message of netfilter, and two bytes more.
+# A message of netfilter begins with its family, its version and two more bytes.
 PREFIX = 4
 
 
-def read(seconds):
-    """``family name`` of all tables, none where the kernel knows no nftables. Raises OSError without privilege."""
-    found = []
+def read(seconds: float) -> list[str]:
+    """Return ``family name`` of all tables, none if the kernel has no nftables. Raises OSError without privilege."""
+    found: list[str] = []
     try:
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
     except OSError:
@@ -36,21 +37,21 @@ def read(seconds):
         while True:
             for kind, payload in messages(netlink.recv(65536)):
                 if kind == ERROR:
-                    return found + _failed(struct.unpack("=i", payload[:4])[0])
+                    _check(struct.unpack("=i", payload[:4])[0])
+                    return found
                 if kind == DONE:
                     return found
                 found.append("%s %s" % (FAMILIES.get(payload[0], payload[0]), name(payload[PREFIX:])))
 
 
-def _failed(code):
-    """Nothing, where the kernel has no such thing."""
-    if -code in NOT_THERE:
-        return []
-    raise OSError(-code, os.strerror(-code))
+def _check(code: int) -> None:
+    """Raise OSError for an error other than that of a kernel without nftables."""
+    if -code not in NOT_THERE:
+        raise OSError(-code, os.strerror(-code))
 
 
-def messages(data):
-    """``kind, payload`` of the messages of netlink in a datagram."""
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the kind and the payload of each netlink message in a datagram."""
     while len(data) >= HEADER.size:
         length, kind = HEADER.unpack_from(data)[:2]
         if length < HEADER.size:
@@ -59,8 +60,8 @@ def messages(data):
         data = data[_aligned(length) :]
 
 
-def name(attributes):
-    """The name among the attributes of a table."""
+def name(attributes: bytes) -> str:
+    """Return the name from the attributes of a table."""
     while len(attributes) >= ATTRIBUTE.size:
         length, kind = ATTRIBUTE.unpack_from(attributes)
         if kind == NAME:
@@ -69,5 +70,5 @@ def name(attributes):
     return "?"
 
 
-def _aligned(length):
+def _aligned(length: int) -> int:
     return (length + 3) & ~3

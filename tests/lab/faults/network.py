@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes wrong between services, and between a host and its containers.
+"""Faults between services, and between a host and its containers.
 
-Nothing here sends a packet to anybody but containers and network namespaces of the stack's own.
+They send packets only to containers and network namespaces of the stack.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from ..servers import LABEL
 from ..shell import attempt, run, succeeds, wait_until
 from . import fault
 
-# Where links between this machine and a namespace that stands for the world outside get their addresses: TEST-NET-2,
-# which nobody has.
+# Addresses of links between this machine and a namespace that represents external hosts: TEST-NET-2 is not in use.
 OUTSIDE = ipaddress.ip_network("198.51.100.0/24")
 
 
 def pid(lab, service: str) -> int:
-    """The first process of a service's container, as this machine sees it."""
+    """Return the pid on this machine of the first process of a service."""
     return int(docker("inspect", "--format", "{{.State.Pid}}", lab.container(service)))
 
 
 def wait_well(lab) -> None:
-    """Wait until every service says that it is well: the engine asks them from time to time only."""
+    """Wait until each service is healthy. Its health check runs only at intervals."""
     for service in ("analysis", "tracklist", "watcher"):
         answer = ("curl", "--fail", "--silent", "--max-time", "5", "--output", "/dev/null", lab.url(service))
         wait_until(lambda command=answer: succeeds(*command), f"a healthy {service}", 60)
@@ -46,38 +45,38 @@ def addresses(lab) -> ipaddress.IPv4Network:
 
 @contextlib.contextmanager
 def rule(*words: str, inside: int | None = None):
-    """A rule at the head of its chain, in the network namespace of a process or in that of this machine."""
+    """Insert a rule at the head of its chain, in the network namespace of a process or of this machine."""
     prefix = ["nsenter", f"--target={inside}", "--net"] if inside else []
     run(*prefix, "iptables", "--wait", "--insert", *words)
     try:
         yield
     finally:
-        # With its container the rule is gone as well.
+        # If the container is gone, so is the rule.
         attempt(*prefix, "iptables", "--wait", "--delete", *words)
 
 
 def new_connections(port: int) -> list[str]:
-    """What a rule says to be about new connections that come from outside of the namespace."""
+    """Return the conditions of a rule for new connections from outside of the namespace."""
     return ["INPUT", "--protocol", "tcp", "--dport", str(port), "--syn", "!", "--in-interface", "lo"]
 
 
 @fault(fires=["network.path_dns"])
 def dns_broken(lab):
-    """The file watcher asks a DNS server that is not there; it lives on the connection that it has."""
+    """The file watcher uses a DNS server that does not exist; its existing connection stays."""
     file = Path(f"/proc/{pid(lab, 'file_watcher')}/root/etc/resolv.conf")
     before = file.read_text(encoding="utf-8")
     try:
         file.write_text("nameserver 127.0.0.9\n", encoding="utf-8")
         yield
     finally:
-        # Whoever has made the container anew has mended it.
+        # A new container has a new file.
         with contextlib.suppress(FileNotFoundError):
             file.write_text(before, encoding="utf-8")
 
 
 @fault(fires=["network.not_on_common_network", "network.published_port_not_answering"])
 def network_cut(lab):
-    """The cache was taken off the network that it shares with the services."""
+    """The cache is disconnected from the network that it shares with the services."""
     container = lab.container("redis")
     docker("network", "disconnect", lab.network, container)
     try:
@@ -89,21 +88,21 @@ def network_cut(lab):
 
 @fault(fires=["network.path_refused", "network.published_port_not_answering"])
 def port_refusing(lab):
-    """Redis refuses connections, as a server that listens on its own address alone."""
+    """Redis refuses connections, as a server that listens only on loopback."""
     with rule(*new_connections(6379), "--jump", "REJECT", "--reject-with", "tcp-reset", inside=pid(lab, "redis")):
         yield
 
 
 @fault(fires=["network.path_timeout"])
 def packets_dropped(lab):
-    """A rule in the broker's container drops what comes to its port."""
+    """A rule in the container of the broker drops packets to its port."""
     with rule(*new_connections(5672), "--jump", "DROP", inside=pid(lab, "rabbitmq")):
         yield
 
 
 @fault(fires=["network.path_no_route", "network.published_port_not_answering"])
 def packets_rejected(lab):
-    """A rule in the broker's container says that the host is not there."""
+    """A rule in the container of the broker replies that the host is unreachable."""
     rejected = ("--jump", "REJECT", "--reject-with", "icmp-host-unreachable")
     with rule(*new_connections(5672), *rejected, inside=pid(lab, "rabbitmq")):
         yield
@@ -111,7 +110,7 @@ def packets_rejected(lab):
 
 @fault(fires=["network.path_http_timeout"])
 def answer_overdue(lab):
-    """A service takes connections, and never answers."""
+    """A service accepts connections and never answers."""
     docker("pause", lab.container("tracklist_service"))
     try:
         yield
@@ -122,7 +121,7 @@ def answer_overdue(lab):
 
 @fault(fires=["network.unused_network"])
 def network_unused(lab):
-    """A network of the project was left behind by a service that is gone (the test does not wait an hour)."""
+    """A removed service left a network of the project (the test does not wait an hour)."""
     name = f"{lab.project}_retired"
     attempt("docker", "network", "rm", name)
     docker("network", "create", "--label", f"com.docker.compose.project={lab.project}", name)
@@ -134,7 +133,7 @@ def network_unused(lab):
 
 @fault(fires=["network.subnet_overlap"])
 def subnet_overlap(lab):
-    """A route of this machine takes addresses of the stack's network away (some that no container has)."""
+    """A route of this machine contains addresses of the network of the stack, which no container has."""
     taken = list(addresses(lab).subnets(new_prefix=28))[-1]
     run("ip", "route", "replace", str(taken), "dev", "lo")
     try:
@@ -144,7 +143,7 @@ def subnet_overlap(lab):
 
 
 class Outside:
-    """The world outside of this machine: a network namespace at the other end of a link."""
+    """An external host: a network namespace at the other end of a link."""
 
     def __init__(self, lab) -> None:
         number = zlib.crc32(lab.project.encode())
@@ -157,7 +156,7 @@ class Outside:
         self.near, self.far = f"lab{number:08x}n", f"lab{number:08x}f"
 
     def __enter__(self) -> Outside:
-        # A lab that was killed may have left one behind.
+        # A lab that was killed may have left one.
         self.remove()
         run("ip", "netns", "add", self.name)
         run("ip", "link", "add", self.near, "type", "veth", "peer", "name", self.far, "netns", self.name)
@@ -175,7 +174,7 @@ class Outside:
         attempt("ip", "netns", "del", self.name)
 
     def connects(self, port: int) -> bool:
-        """Whether somebody out there gets an answer from a port of this machine."""
+        """Return whether the external host gets an answer from a port of this machine."""
         url = f"http://{self.ours}:{port}/"
         return succeeds(*self.within, "curl", "--silent", "--max-time", "1", "--output", "/dev/null", url)
 
@@ -199,7 +198,7 @@ def publisher(lab, address: str, port: int, *command: str):
 
 @contextlib.contextmanager
 def published(lab):
-    """A port that somebody outside gets an answer from; yields it, and what waits until he gets none."""
+    """A port that the external host can reach; yields it, and a function that waits until it cannot."""
     (port,) = free_ports(1)
     with Outside(lab) as outside, publisher(lab, outside.ours, port, "python3", "-m", "http.server", "8000"):
         wait_until(lambda: outside.connects(port), "an answer from the published port", 20)
@@ -208,7 +207,7 @@ def published(lab):
 
 @fault(fires=["network.published_port_dropped"])
 def published_port_dropped(lab):
-    """A rule drops what comes from outside to a port that a container publishes."""
+    """A rule drops packets from outside to a published port."""
     with published(lab) as (port, wait_silent):
         matched = ["--protocol", "tcp", "--match", "conntrack", "--ctorigdstport", str(port)]
         with rule("DOCKER-USER", *matched, "--jump", "DROP"):
@@ -218,7 +217,7 @@ def published_port_dropped(lab):
 
 @fault(fires=["network.published_port_dropped"])
 def published_port_dropped_by_nft(lab):
-    """The same, by a table of nftables that neither the engine nor iptables knows of."""
+    """The same, by a table of nftables that is not of the engine or of iptables."""
     install_programs({"nft": ("nftables",)})
     table = f"lab{zlib.crc32(lab.project.encode()):08x}"
     with published(lab) as (port, wait_silent):
@@ -234,7 +233,7 @@ def published_port_dropped_by_nft(lab):
 
 @fault(fires=["network.published_port_not_answering"])
 def published_port_dead(lab):
-    """A port is published, and nothing listens behind it."""
+    """A port is published, and no process listens in the container."""
     (port,) = free_ports(1)
     with Outside(lab) as outside, publisher(lab, outside.ours, port, "sleep", "infinity"):
         yield

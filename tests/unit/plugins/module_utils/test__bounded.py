@@ -19,22 +19,22 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 )
 
 
-def test_a_call_that_comes_back_is_a_result_or_an_error():
+def test_a_call_that_returns_gives_a_result_or_an_error():
     assert within(Deadline(5), 5, int, "3") == 3
-    # Also where there is too little time to wait for one that hangs.
+    # Also with too little time to wait for one that hangs.
     assert within(Deadline(0.5), 5, int, "3") == 3
     with pytest.raises(ValueError, match="invalid literal"):
         within(Deadline(5), 5, int, "x")
 
 
-def test_a_call_without_an_answer_hangs_if_it_had_its_time():
+def test_a_call_that_had_its_timeout_is_hung():
     with pytest.raises(Hung, match=r"no answer within 0\.1 s"):
         within(Deadline(5), 0.1, time.sleep, 1)
     with pytest.raises(Hung):
         within(Deadline(0.15), 0.2, time.sleep, 1)
 
 
-def test_a_spent_deadline_says_nothing_of_what_was_called():
+def test_an_expired_deadline_proves_nothing_about_the_call():
     called = []
     for call in (lambda: bounded(called.append, 0, 1), lambda: within(Deadline(0), 3, called.append, 1)):
         with pytest.raises(NotMeasured) as caught:
@@ -50,10 +50,10 @@ def test_a_spent_deadline_says_nothing_of_what_was_called():
     [
         (CannotConnect("refused", "no"), False),
         (OutOfTime(0.0), None),
-        (NotAllowed("not for us", "Measure with become"), None),
+        (NotAllowed("permission denied", "Measure with become"), None),
     ],
 )
-def test_no_time_and_no_right_do_not_make_a_service_unreachable(failure, reachable):
+def test_reachable_is_unknown_without_time_or_right(failure, reachable):
     measurement = unreachable(("a",), failure)
     assert (measurement["reachable"], measurement["a"]) == (reachable, None)
     assert measurement["error"]["message"] == str(failure)

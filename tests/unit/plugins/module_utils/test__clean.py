@@ -30,7 +30,7 @@ def original(text):
 @pytest.mark.parametrize(
     "text", ["plain", "Käse, 東京, Ελλάδα", "a\\b", "C:\\new\\temp", "😀", "e\u0301", "half a`tick"]
 )
-def test_text_that_does_no_harm_stays_as_it_is(text):
+def test_harmless_text_is_unchanged(text):
     assert clean(text) == text
 
 
@@ -51,32 +51,32 @@ def test_text_that_does_no_harm_stays_as_it_is(text):
         (7, "7"),
     ],
 )
-def test_characters_that_a_terminal_obeys_or_hides_are_escaped(text, shown):
+def test_characters_that_a_terminal_interprets_or_hides_are_escaped(text, shown):
     assert clean(text) == shown
 
 
-def test_no_character_of_the_kind_is_left():
+def test_no_unsafe_character_is_left():
     text = clean("x".join(CHARACTERS))
     assert not unsafe(text)
     assert not unsafe(clean_command("x".join(CHARACTERS)))
 
 
-def test_escapes_are_told_from_text_that_looks_like_them():
+def test_escapes_differ_from_text_that_looks_like_them():
     for parts in itertools.product(("\\", "\\x1b", "\x1b", "x1b", "\\u202e", "\u202e", "a"), repeat=4):
         text = "".join(parts)
         assert original(clean(text)) == text
     assert clean("\\x1b") == "\\\\x1b"
 
 
-def test_commands_keep_their_backslashes_and_their_spaces():
+def test_commands_keep_backslashes_and_spaces():
     assert clean("Run `tail  $'\\x1b'` of \\x1b") == "Run `tail  $'\\x1b'` of \\\\x1b"
     assert clean("Run `tail \x1b\n`") == "Run `tail \\x1b\\x0a`"
 
 
-def test_lines_may_be_kept():
+def test_clean_lines_keeps_line_breaks():
     assert clean_lines("a\r\n\tb\rc\x1b\n") == "a\n b c\\x1b\n"
 
 
-def test_plain_data_is_cleaned_in_all_its_text():
+def test_all_text_in_plain_data_is_cleaned():
     data = {"k\x1b": ["a\n", {"command": "x\\x1b\n", "undo": None}], "n": 1.5, "b": True}
     assert cleaned(data) == {"k\\x1b": ["a ", {"command": "x\\x1b\\x0a", "undo": None}], "n": 1.5, "b": True}

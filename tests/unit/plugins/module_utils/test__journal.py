@@ -43,32 +43,32 @@ def begin(journal, run, lease=60, cooldown=0, **more):
     return journal.begin(run, {**run, **ENTRY}, lease, cooldown, **more)
 
 
-def test_a_host_without_a_past_has_no_lock_and_nothing_is_made_by_looking(journal, tmp_path):
+def test_reading_an_empty_journal_creates_nothing(journal, tmp_path):
     assert journal.read() == {"lock": None, "unfinished": [], "done": []}
     assert not (tmp_path / "state").exists()
 
 
-def test_the_lock_keeps_another_run_out_until_it_is_given_back(journal):
+def test_the_lock_blocks_another_run_until_it_is_released(journal):
     assert begin(journal, ONE)["go"]
     answer = begin(journal, TWO)
     assert (answer["go"], answer["reason"], answer["lock"]["run"]) == (False, "locked", "one")
-    assert begin(journal, ONE)["go"], "the run itself goes on"
+    assert begin(journal, ONE)["go"], "the run itself continues"
     journal.release(ONE)
     assert begin(journal, TWO)["go"]
 
 
-def test_a_lease_that_is_over_and_another_boot_end_a_lock(journal, clock, tmp_path):
+def test_an_expired_lease_and_a_reboot_end_a_lock(journal, clock, tmp_path):
     begin(journal, ONE, lease=10)
     clock.now += 11
-    assert journal.read()["lock"]["stale"] == "its lease is over"
+    assert journal.read()["lock"]["stale"] == "its lease has expired"
     assert begin(journal, TWO)["go"]
     lock = tmp_path / "state" / _journal.LOCK
     lock.write_text(json.dumps({**json.loads(lock.read_text()), "boot_id": "another"}))
-    assert journal.read()["lock"]["stale"] == "the machine has been started anew since"
+    assert journal.read()["lock"]["stale"] == "the machine has been rebooted since"
     assert begin(journal, ONE)["go"]
 
 
-def test_a_lease_is_renewed_by_every_step(journal, clock):
+def test_each_step_renews_the_lease(journal, clock):
     begin(journal, ONE, lease=10)
     clock.now += 9
     journal.end(ONE, {**ONE, **ENTRY, "changed": True}, 10)
@@ -76,13 +76,13 @@ def test_a_lease_is_renewed_by_every_step(journal, clock):
     assert begin(journal, TWO)["reason"] == "locked"
 
 
-def test_only_the_run_that_is_known_to_be_dead_is_pushed_aside(journal):
+def test_only_the_lock_of_the_run_known_to_be_dead_is_broken(journal):
     begin(journal, ONE)
     assert begin(journal, TWO, break_run="three")["reason"] == "locked"
     assert begin(journal, TWO, break_run="one")["go"]
 
 
-def test_check_mode_looks_and_writes_nothing(journal, tmp_path):
+def test_check_mode_reads_and_writes_nothing(journal, tmp_path):
     assert begin(journal, ONE, check_mode=True)["go"]
     assert not (tmp_path / "state").exists()
     begin(journal, ONE)
@@ -91,7 +91,7 @@ def test_check_mode_looks_and_writes_nothing(journal, tmp_path):
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == before
 
 
-def test_what_changed_something_rests_until_its_cooldown_is_over(journal, clock):
+def test_an_action_with_a_change_is_blocked_until_its_cooldown_ends(journal, clock):
     begin(journal, ONE)
     journal.end(ONE, {**ONE, **ENTRY, "changed": True}, 60)
     journal.release(ONE)
@@ -101,13 +101,13 @@ def test_what_changed_something_rests_until_its_cooldown_is_over(journal, clock)
     assert begin(journal, TWO, cooldown=50)["go"]
 
 
-def test_what_changed_nothing_does_not_rest(journal):
+def test_an_action_without_a_change_has_no_cooldown(journal):
     begin(journal, ONE)
     journal.end(ONE, {**ONE, **ENTRY, "changed": False}, 60)
     assert begin(journal, ONE, cooldown=300)["go"]
 
 
-def test_an_intent_without_an_outcome_is_told_once(journal):
+def test_an_intent_without_an_outcome_is_returned_once(journal):
     begin(journal, ONE, lease=0)
     assert [entry["run"] for entry in journal.read()["unfinished"]] == ["one"]
     begin(journal, TWO, break_run="one")
@@ -116,13 +116,13 @@ def test_an_intent_without_an_outcome_is_told_once(journal):
     assert journal.read()["unfinished"] == []
 
 
-def test_a_lock_of_another_run_is_not_given_back_by_ours(journal):
+def test_a_run_does_not_release_the_lock_of_another_run(journal):
     begin(journal, ONE)
     assert journal.release(TWO) == []
     assert journal.read()["lock"]["run"] == "one"
 
 
-def test_a_line_that_was_cut_off_costs_only_itself(journal, tmp_path):
+def test_an_incomplete_line_does_not_affect_other_lines(journal, tmp_path):
     begin(journal, ONE)
     with open(tmp_path / "state" / _journal.AUDIT, "ab") as handle:
         handle.write(b'{"event": "outcome", "run": "on')
@@ -131,7 +131,7 @@ def test_a_line_that_was_cut_off_costs_only_itself(journal, tmp_path):
     assert len(journal.read()["done"]) == 1
 
 
-def test_a_large_log_is_put_aside_and_read_at_its_end_only(tmp_path, monkeypatch):
+def test_a_large_log_is_rotated(tmp_path, monkeypatch):
     monkeypatch.setattr(_journal, "ROTATE_BYTES", 2000)
     path = str(tmp_path / "audit.jsonl")
     for number in range(40):
@@ -140,14 +140,14 @@ def test_a_large_log_is_put_aside_and_read_at_its_end_only(tmp_path, monkeypatch
     assert os.path.exists(path + ".1")
 
 
-def test_a_directory_that_cannot_be_used_is_named(tmp_path):
+def test_an_unusable_directory_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     journal = _journal.Journal(str(tmp_path / "file" / "state"))
     with pytest.raises(_journal.CannotKeep, match=r"directory: .*file/state cannot be used"):
         begin(journal, ONE)
 
 
-def test_runs_that_begin_at_one_moment_see_each_other(tmp_path):
+def test_only_one_of_several_simultaneous_runs_gets_the_lock(tmp_path):
     answers, barrier = [], threading.Barrier(8)
 
     def attempt(number):
@@ -175,7 +175,7 @@ FILES = [_journal.LOCK, _journal.AUDIT, _journal.GUARD, _journal.AUDIT + ".1", _
 
 @pytest.mark.parametrize("kind", PLANTED)
 @pytest.mark.parametrize("name", FILES)
-def test_what_is_planted_in_the_directory_is_never_written_to(tmp_path, clock, monkeypatch, name, kind):
+def test_planted_files_are_never_written_to(tmp_path, clock, monkeypatch, name, kind):
     monkeypatch.setattr(_journal, "ROTATE_BYTES", 200)
     victim, state = tmp_path / "victim", tmp_path / "state"
     victim.write_text("untouched")
@@ -187,15 +187,15 @@ def test_what_is_planted_in_the_directory_is_never_written_to(tmp_path, clock, m
             assert begin(journal, ONE)["go"]
             journal.end(ONE, {**ONE, **ENTRY, "changed": True}, 60)
         journal.release(ONE)
-        said = None
+        message = None
     except _journal.CannotKeep as exc:
-        said = str(exc)
-    # A name that is replaced in one step is not followed; only a directory is in its way.
+        message = str(exc)
+    # A name that is replaced atomically is not followed. Only a directory cannot be replaced.
     if kind == "directory" or not name.endswith((".1", ".new")):
-        assert "tracktion_state_dir" in said
-        assert "Run `mv -T %s" % (state / name) in said
+        assert "tracktion_state_dir" in message
+        assert "Run `mv -T %s" % (state / name) in message
     else:
-        assert said is None
+        assert message is None
     assert victim.read_text() == "untouched"
     assert not (tmp_path / "cron.d").exists()
 
@@ -211,7 +211,7 @@ def test_a_directory_that_another_user_can_write_is_rejected(state):
         assert [path.name for path in shared.iterdir()] == ["audit.jsonl"]
 
 
-def test_huge_files_cost_neither_time_nor_a_run(journal, tmp_path):
+def test_huge_files_do_not_delay_or_block_a_run(journal, tmp_path):
     (tmp_path / "state").mkdir(mode=0o700)
     for name, size in ((_journal.AUDIT, 10 << 30), (_journal.LOCK, 1 << 30)):
         with open(tmp_path / "state" / name, "wb") as stream:
@@ -238,7 +238,7 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize("line", BAD_LINES, ids=lambda line: repr(line[:40]))
-def test_a_bad_line_costs_only_itself(journal, tmp_path, line):
+def test_a_bad_line_does_not_affect_other_lines(journal, tmp_path, line):
     (tmp_path / "state").mkdir(mode=0o700)
     good = json.dumps({**LINE, "target": "b"}).encode()
     (tmp_path / "state" / _journal.AUDIT).write_bytes(b"\n".join([good, line, good, b""]))
@@ -262,17 +262,17 @@ BAD_LOCKS = [
 
 
 @pytest.mark.parametrize("content", BAD_LOCKS, ids=lambda content: repr(content[:60]))
-def test_what_is_no_lock_holds_nothing_back(journal, tmp_path, content):
+def test_an_invalid_lock_blocks_no_run(journal, tmp_path, content):
     (tmp_path / "state").mkdir(mode=0o700)
     path = tmp_path / "state" / _journal.LOCK
     path.write_bytes(content)
     assert journal.read()["lock"] is None
-    assert journal.problems == ["%s: it is not a lock and was passed over" % path]
+    assert journal.problems == ["%s: it is not a lock and was ignored" % path]
     assert begin(journal, ONE)["go"]
     assert journal.read()["lock"]["run"] == "one"
 
 
-def test_a_lock_of_known_fields_holds(journal, tmp_path):
+def test_a_lock_with_the_needed_fields_is_valid(journal, tmp_path):
     (tmp_path / "state").mkdir(mode=0o700)
     lock = {**LOCKED, "pid": "4711", "pid_start": -1, "surplus": 1}
     (tmp_path / "state" / _journal.LOCK).write_text(json.dumps(lock))
@@ -281,8 +281,8 @@ def test_a_lock_of_known_fields_holds(journal, tmp_path):
     assert begin(journal, TWO)["reason"] == "locked"
 
 
-def test_no_mutation_of_the_files_stops_a_run(tmp_path):
-    """Random damage: bytes, values and keys. A run still begins, unless a lock that is well formed says no."""
+def test_no_damage_of_the_files_blocks_a_run(tmp_path):
+    """Random damage of bytes, values and keys. A run still begins, unless a well-formed lock forbids it."""
     chance = random.Random(20261128)
     state = tmp_path / "state"
     journal = _journal.Journal(str(state), Clock())
@@ -299,9 +299,9 @@ def test_no_mutation_of_the_files_stops_a_run(tmp_path):
         journal.release(TWO, break_run=found["lock"] and found["lock"]["run"])
 
 
-def test_every_step_can_be_the_last(tmp_path):
-    """A run is killed at each of its system calls on files in turn; the next one goes on, and knows what was begun."""
-    step, killed, told = 0, True, 0
+def test_a_run_can_be_killed_at_any_step(tmp_path):
+    """Kill a run at each of its system calls on files: the next run continues, and knows what was begun."""
+    step, killed, unfinished = 0, True, 0
     while killed:
         step += 1
         state = str(tmp_path / str(step))
@@ -309,10 +309,10 @@ def test_every_step_can_be_the_last(tmp_path):
         journal = _journal.Journal(state)
         found = journal.read()
         assert journal.problems == []
-        told += len(found["unfinished"])
+        unfinished += len(found["unfinished"])
         assert found["lock"] is None or found["lock"]["run"] == "one"
         done = os.path.exists(state + ".acted")
-        # What has been done was written down before, and is known as done or as begun.
+        # The intent is written before the action, so a completed action is known as done or as begun.
         assert not done or found["unfinished"] or found["done"]
         assert begin(journal, TWO, break_run="one")["go"]
         journal.end(TWO, {**TWO, **ENTRY, "changed": True}, 60)
@@ -320,7 +320,7 @@ def test_every_step_can_be_the_last(tmp_path):
         assert journal.read()["unfinished"] == []
         assert set(os.listdir(state)) <= {_journal.GUARD, _journal.AUDIT}
     assert step > 25
-    assert told > 5
+    assert unfinished > 5
 
 
 def whole_run(state):
@@ -333,7 +333,7 @@ def whole_run(state):
 
 
 def killed_at(step, work):
-    """Whether ``work()``, in a process of its own, was killed before its system call number ``step``."""
+    """Return whether ``work()``, in a process of its own, was killed before its system call number ``step``."""
     child = os.fork()
     if child == 0:
         left = [step]
@@ -357,7 +357,7 @@ def killed_at(step, work):
     return os.WIFSIGNALED(status)
 
 
-def test_an_outcome_of_the_future_does_not_stop_a_remedy_for_ever(journal, clock):
+def test_an_outcome_in_the_future_does_not_block_a_remedy(journal, clock):
     clock.now = 200000.0
     begin(journal, ONE)
     journal.end(ONE, {**ONE, **ENTRY, "changed": True}, 60)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is asked with no time left says so, whatever asks: it is no time-out of a service, and no dead mount."""
+"""A measurement without time left reports that, and neither a timeout of a service nor a dead mount."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _ra
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis
 from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
 
-SAID = r"not measured \(0\.\d s of the deadline left\)"
+NOT_MEASURED = r"not measured \(0\.\d s of the deadline left\)"
 
 
 def defaults(spec):
     return {name: option.get("default") for name, option in spec.items()}
 
 
-def test_a_step_gets_what_is_left_and_nothing_gets_no_step():
+def test_a_step_gets_the_rest_of_the_deadline_or_raises():
     assert 0.9 < Deadline(1).step() <= 1
     assert Deadline(5).step(0.01) == 0.01
     for seconds in (0, 0.01, -1):
-        with pytest.raises(OutOfTime, match=SAID):
+        with pytest.raises(OutOfTime, match=NOT_MEASURED):
             Deadline(seconds).step()
-        with pytest.raises(OutOfTime, match=SAID):
+        with pytest.raises(OutOfTime, match=NOT_MEASURED):
             Deadline(seconds).step(3)
 
 
-def test_a_service_that_there_was_no_time_for_is_neither_reachable_nor_not():
+def test_reachable_is_null_without_time_to_find_out():
     measurement = _measurement.unreachable(("part",), OutOfTime())
     assert measurement["reachable"] is None
     assert measurement["error"]["kind"] == "deadline"
@@ -55,40 +55,40 @@ def silent():
 @pytest.mark.parametrize(
     ("connect", "module"), [(_postgresql.connect, _pg_activity), (_redis.connect, _redis_health_info)]
 )
-def test_a_server_that_had_no_time_to_answer_is_not_called_silent(silent, connect, module):
+def test_a_server_without_time_to_answer_is_not_reported_as_silent(silent, connect, module):
     options = {**defaults(module.ARGUMENT_SPEC), "login_host": "127.0.0.1", "login_port": silent}
     for deadline in (0.0001, 0.05):
-        with pytest.raises(OutOfTime, match=SAID):
+        with pytest.raises(OutOfTime, match=NOT_MEASURED):
             connect({**options, "deadline": deadline})
-    # What failed for want of time is not kept for the next probe.
+    # A failure for lack of time is not cached for the next probe.
     with pytest.raises(_measurement.CannotConnect) as caught:
         connect({**options, "timeout": 0.3, "deadline": 5})
     assert caught.value.kind in ("timeout", "no_answer")
 
 
-def test_management_and_engine_had_no_time_to_answer(silent, tmp_path):
+def test_the_management_api_and_the_engine_without_time_to_answer(silent, tmp_path):
     credentials = {"login_user": "u", "login_password": "p"}
     management = _rabbitmq.Management({**credentials, "login_host": "127.0.0.1", "login_port": silent, "timeout": 3})
     management.deadline = Deadline(0)
-    with pytest.raises(OutOfTime, match=SAID):
+    with pytest.raises(OutOfTime, match=NOT_MEASURED):
         management.get("overview")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "engine"))
         listener.listen()
         for deadline in (0, 0.05):
-            with pytest.raises(OutOfTime, match=SAID):
+            with pytest.raises(OutOfTime, match=NOT_MEASURED):
                 DockerApi(str(tmp_path / "engine"), 3, Deadline(deadline)).read("info")
 
 
-def test_a_directory_is_not_called_dead_and_a_program_not_slow():
-    with pytest.raises(_bounded.NotMeasured, match=SAID) as caught:
+def test_a_mount_is_not_reported_as_dead_nor_a_program_as_slow():
+    with pytest.raises(_bounded.NotMeasured, match=NOT_MEASURED) as caught:
         _bounded.within(Deadline(0), 3, os.stat, "/")
     assert not isinstance(caught.value, _bounded.Hung)
     with pytest.raises(_programs.Failed, match=r"true was not run \(0\.0 s of the deadline left\)"):
         _programs.output(["true"], 0)
 
 
-def test_a_probe_behind_one_that_took_all_the_time_is_not_measured():
+def test_a_probe_after_one_that_used_all_the_time_is_not_measured():
     probes = probes_of(
         {"deadline": 0.2, "probes": {name: {"module": "redis_health_info", "options": {}} for name in "ab"}}
     )
@@ -96,4 +96,4 @@ def test_a_probe_behind_one_that_took_all_the_time_is_not_measured():
     for probe in probes.values():
         measurement = probe()
         assert measurement["reachable"] is None
-        assert re.fullmatch(SAID, measurement["error"]["message"])
+        assert re.fullmatch(NOT_MEASURED, measurement["error"]["message"])

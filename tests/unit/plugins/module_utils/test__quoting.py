@@ -51,14 +51,14 @@ def test_a_shell_reads_back_a_file_name_that_is_not_utf_8():
 
 @pytest.mark.parametrize("quote", [shell_quote, sql_identifier, sql_literal])
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_what_is_quoted_is_inert_in_a_report(quote, text):
+def test_quoted_values_are_inert_in_a_report(quote, text):
     quoted = quote(text)
     assert not [char for char in quoted if unicodedata.category(char)[0] in "CZ" and char != " "]
     assert "`" not in quoted
     assert " ".join(quoted.split()) == quoted
 
 
-def test_sql_is_readable_where_it_can_be():
+def test_sql_is_readable_where_possible():
     assert sql_identifier("artists") == '"artists"'
     assert sql_identifier('a"b') == '"a""b"'
     assert sql_identifier("a`b\n") == 'U&"a\\0060b\\000a"'

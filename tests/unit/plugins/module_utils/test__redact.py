@@ -385,7 +385,7 @@ def test_a_secret_is_hidden(text):
         "--password\n%s",
     ],
 )
-def test_a_secret_in_the_words_of_many_programs_is_hidden(text):
+def test_a_secret_in_messages_of_many_programs_is_hidden(text):
     assert SECRET not in redact(text % SECRET)
 
 
@@ -401,7 +401,7 @@ def test_a_secret_in_the_words_of_many_programs_is_hidden(text):
         "card 378282246310005",
     ],
 )
-def test_what_looks_like_a_secret_is_hidden(text):
+def test_words_that_look_like_a_secret_are_hidden(text):
     assert redact(text).rpartition(" ")[2] == "***"
 
 
@@ -418,7 +418,7 @@ def test_what_looks_like_a_secret_is_hidden(text):
         ("-----BEGIN A-----\nx\n-----END A----- and so on", "-----BEGIN A----- *** and so on"),
     ],
 )
-def test_what_stands_around_it_stays(text, shown):
+def test_text_around_a_secret_stays(text, shown):
     assert redact(text) == shown
 
 
@@ -522,11 +522,11 @@ def test_plain_text_stays(text):
         ("ANY", None, None),
     ],
 )
-def test_a_setting_is_shown_as_its_name_says(name, value, shown):
+def test_a_setting_is_redacted_by_its_name(name, value, shown):
     assert redact_setting(name, value) == shown
 
 
-def test_nothing_stays_nothing():
+def test_null_stays_null():
     assert redact(None) is None
     assert hide_passwords(None) is None
 
@@ -548,7 +548,7 @@ def test_nothing_stays_nothing():
     ],
 )
 def test_no_line_takes_long(text):
-    """Whoever can write into a log must not be able to stop the diagnosis."""
+    """A user who can write into a log must not be able to stop the diagnosis."""
     line = (text * 4000)[:4000]
     began = time.process_time()
     redact(line)
@@ -558,7 +558,7 @@ def test_no_line_takes_long(text):
 @pytest.mark.parametrize(
     "text", ["//a:", "http://", "http://a:", "a:b@c", "a%40", "password=a,", "insert into a (password ", "crypt("]
 )
-def test_the_time_grows_with_the_length_alone(text):
+def test_the_time_depends_only_on_the_length(text):
     line = (text * 32000)[:32000]
     began = time.process_time()
     redact(line)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Paths that another user can change, and what a user can plant. Needs root, for a second user."""
+"""Paths that another user can change, and planted files. Needs root, for a second user."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.users import NOBODY, as_nobody, shared_directory
 
 @pytest.fixture
 def victim(tmp_path):
-    """A file of root's that a planted link leads to."""
+    """A file of root to which a planted link points."""
     path = tmp_path / "victim"
     path.write_text("untouched")
     return path
@@ -42,7 +42,7 @@ def mode(path):
 
 
 def plant(kind, path, victim):
-    """Put something in the place of the file ``path``."""
+    """Create something other than a file of this user at ``path``."""
     if kind == "link":
         path.symlink_to(victim)
     elif kind == "dangling link":
@@ -71,7 +71,7 @@ USES = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_planted_file_is_rejected_whatever_it_is_used_for(tmp_path, victim, kind):
+def test_a_planted_file_is_rejected_by_every_operation(tmp_path, victim, kind):
     folder = tmp_path / "state"
     folder.mkdir()
     plant(kind, folder / "name", victim)
@@ -87,7 +87,7 @@ def test_a_planted_file_is_rejected_whatever_it_is_used_for(tmp_path, victim, ki
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "directory"])
-def test_a_file_that_is_replaced_is_not_followed(tmp_path, victim, kind):
+def test_replacing_does_not_follow_links(tmp_path, victim, kind):
     plant(kind, tmp_path / "name", victim)
     with Directory(str(tmp_path)) as directory:
         directory.replace("name", b"new")
@@ -98,7 +98,7 @@ def test_a_file_that_is_replaced_is_not_followed(tmp_path, victim, kind):
     assert not victim.with_name("cron.d").exists()
 
 
-def test_a_directory_in_the_place_of_a_file_is_named(tmp_path):
+def test_a_directory_instead_of_a_file_is_named(tmp_path):
     (tmp_path / "name").mkdir()
     with Directory(str(tmp_path)) as directory:
         for change in (
@@ -128,7 +128,7 @@ def test_a_directory_that_others_can_write_is_rejected(bits, owner, reason):
             Directory(str(shared))
 
 
-def test_the_commands_of_the_rejections_mend_it():
+def test_the_commands_in_the_messages_fix_the_directory():
     with shared_directory(0o777) as shared:
         os.chown(shared, NOBODY, NOBODY)
         commands = []
@@ -146,7 +146,7 @@ def test_the_commands_of_the_rejections_mend_it():
 
 @pytest.mark.parametrize("make", [False, True])
 def test_a_directory_below_one_that_others_can_write_is_rejected(make):
-    """Its name can be taken by a link at any moment."""
+    """Another user can replace it by a link at any moment."""
     with shared_directory() as shared:
         if not make:
             (shared / "state").mkdir(mode=0o700)
@@ -155,7 +155,7 @@ def test_a_directory_below_one_that_others_can_write_is_rejected(make):
         assert make is not (shared / "state").exists()
 
 
-def test_a_directory_of_ours_in_one_with_the_sticky_bit_is_used():
+def test_an_own_directory_in_one_with_the_sticky_bit_is_accepted():
     with shared_directory(0o1777) as shared:
         Directory(str(shared / "state"), make=True).close()
         assert mode(shared / "state") == 0o700
@@ -164,7 +164,7 @@ def test_a_directory_of_ours_in_one_with_the_sticky_bit_is_used():
             Directory(str(shared / "theirs"))
 
 
-def test_a_link_on_the_way_counts_by_its_owner(tmp_path):
+def test_a_link_in_the_path_is_accepted_by_its_owner(tmp_path):
     with shared_directory(0o1777) as shared:
         (tmp_path / "real").mkdir()
         (shared / "mine").symlink_to(tmp_path)
@@ -175,7 +175,7 @@ def test_a_link_on_the_way_counts_by_its_owner(tmp_path):
             Directory(str(shared / "theirs" / "real"))
 
 
-def test_links_that_go_up_and_in_circles(tmp_path):
+def test_relative_links_and_loops(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "up").symlink_to("../a/./b")
     (tmp_path / "loop").symlink_to("loop")
@@ -188,12 +188,12 @@ def test_links_that_go_up_and_in_circles(tmp_path):
         Directory(str(tmp_path / "file" / "state"), make=True)
 
 
-def test_a_group_without_other_members_is_no_other_user(tmp_path):
+def test_a_group_without_other_members_may_write(tmp_path):
     tmp_path.chmod(0o770)
     Directory(str(tmp_path)).close()
 
 
-def test_files_are_private_whatever_the_umask_and_their_mode_before(tmp_path, umask):
+def test_files_are_private_for_any_umask_and_earlier_mode(tmp_path, umask):
     with Directory(str(tmp_path / "made" / "below"), make=True) as directory:
         directory.append("log", b"1\n")
         directory.replace("file", b"")
@@ -214,7 +214,7 @@ def test_files_are_private_whatever_the_umask_and_their_mode_before(tmp_path, um
     assert (folder / "log").read_text() == "1\n2\n"
 
 
-def test_what_others_could_have_written_is_not_read(tmp_path):
+def test_a_file_that_others_can_write_is_not_read(tmp_path):
     path = tmp_path / "name"
     path.write_text("forged")
     path.chmod(0o666)
@@ -239,7 +239,7 @@ def test_reads_are_bounded(tmp_path):
         assert directory.tail("name", 6) == b"12\n45\n"
 
 
-def test_a_file_of_any_owner_can_be_read_where_only_its_content_counts(tmp_path):
+def test_read_regular_accepts_any_owner(tmp_path):
     path = tmp_path / "plan"
     path.write_text("plan")
     os.chown(path, NOBODY, NOBODY)
@@ -251,7 +251,7 @@ def test_a_file_of_any_owner_can_be_read_where_only_its_content_counts(tmp_path)
         _safe_files.read_regular(str(tmp_path / "fifo"), 10)
 
 
-def test_a_link_of_ours_to_a_file_is_followed_where_it_may_be(tmp_path):
+def test_an_own_link_to_a_file_is_followed(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "link").symlink_to("../b")
     (tmp_path / "b").symlink_to("c")
@@ -263,7 +263,7 @@ def test_a_link_of_ours_to_a_file_is_followed_where_it_may_be(tmp_path):
         _safe_files.linked(str(tmp_path / "a" / "link"))
 
 
-def test_whoever_called_sudo_is_trusted_on_the_controller(monkeypatch):
+def test_the_user_of_sudo_is_trusted_on_the_controller(monkeypatch):
     with shared_directory(0o700) as shared:
         os.chown(shared, NOBODY, NOBODY)
         monkeypatch.setenv("SUDO_UID", str(NOBODY))
@@ -288,8 +288,8 @@ def test_no_descriptor_is_left_open(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_race_for_a_name_is_never_lost(tmp_path):
-    """Another user swaps a directory and a link in /tmp, as fast as it can."""
+def test_a_race_with_another_user_is_safe(tmp_path):
+    """Another user swaps a directory and a link in /tmp as fast as possible."""
     with shared_directory(0o1777) as shared:
 
         def swap():

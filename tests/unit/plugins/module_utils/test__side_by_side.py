@@ -26,14 +26,14 @@ def hang():
     time.sleep(60)
 
 
-def test_every_area_brings_its_probes_home():
+def test_each_area_returns_its_probes():
     result = _side_by_side.run({"a": (5, {"x": measured(1), "y": measured(2)}), "b": (5, {"z": measured(3)})})
     assert result["a"]["measurement"] == {"x": {"value": 1}, "y": {"value": 2}}
     assert result["b"]["measurement"] == {"z": {"value": 3}}
     assert result["a"]["error"] is None
 
 
-def test_areas_run_side_by_side():
+def test_areas_run_in_parallel():
     def nap():
         time.sleep(0.4)
         return {}
@@ -43,7 +43,7 @@ def test_areas_run_side_by_side():
     assert time.monotonic() - started < 1.2
 
 
-def test_a_hanging_area_is_cut_at_its_deadline_and_keeps_what_it_had():
+def test_an_area_that_hangs_is_ended_at_its_deadline_and_keeps_its_results():
     started = time.monotonic()
     result = _side_by_side.run({"slow": (0.3, {"first": measured(1), "second": hang}), "fine": (5, {"x": measured(2)})})
     assert time.monotonic() - started < 2
@@ -52,7 +52,7 @@ def test_a_hanging_area_is_cut_at_its_deadline_and_keeps_what_it_had():
     assert result["fine"]["error"] is None
 
 
-def test_the_deadline_takes_along_what_a_probe_has_started(tmp_path):
+def test_the_deadline_ends_what_a_probe_has_started(tmp_path):
     pid_file = tmp_path / "pid"
 
     def start_another_and_hang():
@@ -71,7 +71,7 @@ def test_the_deadline_takes_along_what_a_probe_has_started(tmp_path):
     assert not status.exists() or status.read_text().split()[2] == "Z"
 
 
-def test_a_crash_of_the_process_takes_only_its_area_along():
+def test_a_crash_of_a_process_affects_only_its_area():
     def crash():
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -106,7 +106,7 @@ def test_a_missing_library_names_its_hint():
     }
 
 
-def test_output_of_a_probe_does_not_reach_the_modules_own(capfd):
+def test_output_of_a_probe_does_not_reach_standard_output_of_the_module(capfd):
     def noisy():
         os.write(1, b"not JSON")
         return {}
@@ -115,7 +115,7 @@ def test_output_of_a_probe_does_not_reach_the_modules_own(capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_too_much_is_refused(monkeypatch):
+def test_a_measurement_above_the_limit_is_rejected(monkeypatch):
     monkeypatch.setattr(_side_by_side, "MAX_BYTES", 1000)
     result = _side_by_side.run({"a": (5, {"x": measured("x" * 100000)})})
     assert result["a"]["error"]["kind"] == "too_large"
@@ -144,7 +144,7 @@ def test_no_process_is_left_behind():
     assert children() <= before
 
 
-# Runs an area that starts a program and hangs, as the module does, and says which processes there are.
+# Runs an area that starts a program and hangs, in the same way as the module, and writes the id of the program.
 MODULE = """
 import subprocess, sys, time
 sys.path.insert(0, %r)
@@ -178,7 +178,7 @@ def wait_for(condition, seconds=10):
 
 @pytest.fixture
 def hanging(tmp_path):
-    """A module in a process of its own, and the program that its area has started."""
+    """Return a module in a process of its own, and the id of the program that its area has started."""
     pid_file = tmp_path / "pid"
     module = subprocess.Popen([sys.executable, "-c", MODULE, str(pid_file)], stdout=subprocess.PIPE)
     wait_for(lambda: pid_file.exists() and pid_file.read_text())
@@ -189,21 +189,29 @@ def hanging(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_whatever_ends_the_module_ends_all_that_it_has_started(hanging, number):
+def test_any_end_of_the_module_ends_all_that_it_has_started(hanging, number):
     module, program = hanging
     module.send_signal(number)
     module.wait(10)
     wait_for(lambda: not is_running(program))
 
 
-def test_the_module_ends_when_nobody_reads_its_result_any_more(hanging):
+def test_a_signal_during_a_fork_ends_the_module():
+    """A process gets the signal in the hooks of os.fork(), in which Python ignores exceptions."""
+    fork = "os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))"
+    script = "import os, signal\n" + MODULE.replace("print(", fork + "\nprint(")
+    done = subprocess.run([sys.executable, "-c", script, os.devnull], stdout=subprocess.PIPE, timeout=20, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+
+
+def test_the_module_ends_when_its_result_is_not_read_anymore(hanging):
     module, program = hanging
     module.stdout.close()
     assert module.wait(10) == 1
     wait_for(lambda: not is_running(program))
 
 
-def test_the_seconds_of_the_visit_bound_every_deadline():
+def test_the_seconds_of_the_visit_limit_every_deadline():
     started = time.monotonic()
     waited = []
     result = _side_by_side.run({"slow": (30, {"first": measured(1), "hang": hang})}, seconds=0.3, waited=waited)

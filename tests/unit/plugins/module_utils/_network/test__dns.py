@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names to addresses: what the files say, and messages on the wire."""
+"""Resolving names: files, and messages of DNS."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALIAS = record(5, b"\x05other\x00")
 
 
 class Server:
-    """A DNS server on the loopback address, over UDP and TCP, that answers as a function says."""
+    """A DNS server on the loopback address, over UDP and TCP, whose replies a function returns."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -78,7 +78,7 @@ def test_both_families_ipv4_first():
     assert Server(lambda query, _over: [reply(query, ALIAS, both[kind(query)])]).ask() == ["172.20.3.4", "fd00::4"]
 
 
-def test_one_family_is_enough_even_where_the_other_is_not_answered():
+def test_a_reply_for_one_family_is_enough():
     found = Server(lambda query, _over: [reply(query, ADDRESS)] if kind(query) == _dns.A else []).ask(0.3)
     assert found == ["172.20.3.4"]
 
@@ -86,15 +86,15 @@ def test_one_family_is_enough_even_where_the_other_is_not_answered():
 @pytest.mark.parametrize(
     ("code", "expected"), [(3, "nxdomain"), (2, "servfail"), (5, "dns_denied"), (0, "no_address"), (4, "servfail")]
 )
-def test_what_servers_say_is_told_apart(code, expected):
+def test_replies_without_an_address_have_kinds(code, expected):
     assert failure(lambda query, _over: [reply(query, code=code)]) == expected
 
 
-def test_silence_is_a_time_out():
+def test_no_reply_is_a_timeout():
     assert failure(lambda query, _over: [], 0.3) == "dns_timeout"
 
 
-def test_nobody_is_refused():
+def test_a_port_without_a_server_is_refused():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -113,14 +113,14 @@ def test_a_lost_packet_is_sent_again():
     assert Server(answer).ask(0.6) == ["172.20.3.4"]
 
 
-def test_an_answer_that_does_not_fit_is_fetched_over_tcp():
+def test_a_truncated_reply_is_fetched_over_tcp():
     def answer(query, over):
         return [reply(query, ADDRESS)] if over == "tcp" else [reply(query, truncated=True)]
 
     assert Server(answer).ask() == ["172.20.3.4"]
 
 
-def test_answers_to_other_questions_are_no_answers():
+def test_replies_to_other_queries_are_ignored():
     def answer(query, _over):
         other = struct.pack("!H", struct.unpack("!H", query[:2])[0] ^ 0x5555) + query[2:]
         return [
@@ -141,15 +141,15 @@ def test_a_damaged_message_never_raises(length):
     assert _dns.parse(whole[:length]) in (None, (0, ["172.20.3.4"]))
 
 
-def test_a_name_that_never_ends_is_damaged():
+def test_a_name_without_an_end_is_damaged():
     assert _dns.parse(b"\0\1\x81\x80\0\1\0\0\0\0\0\0" + b"\x3f" * 40) is None
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 64, "ä", ".".join(["abcdefgh"] * 30)])
-def test_what_is_no_name(name):
+def test_an_invalid_name_is_rejected(name):
     with pytest.raises(CannotConnect) as raised:
         _dns.ask(name, "127.0.0.1", 0.1, 1)
-    assert raised.value.kind == "bad_name"
+    assert raised.value.kind == "name_resolution"
 
 
 def test_resolv_conf():
@@ -171,7 +171,7 @@ def test_resolv_conf():
     assert configuration.candidates("redis.") == ["redis"]
 
 
-def test_without_resolv_conf_the_machine_asks_itself():
+def test_without_resolv_conf_a_local_server_is_used():
     assert _dns.Configuration("").servers == ("127.0.0.1",)
 
 
@@ -179,7 +179,7 @@ def test_without_resolv_conf_the_machine_asks_itself():
     ("arguments", "why"),
     [({"resolv_conf": "search example\n"}, "names no server"), ({"unread": "no such file"}, "no such file")],
 )
-def test_a_machine_that_asks_itself_says_why(monkeypatch, arguments, why):
+def test_a_failure_of_the_local_server_names_the_reason_for_its_use(monkeypatch, arguments, why):
     monkeypatch.setattr(_dns, "NO_SERVERS", ("127.0.0.9",))
     with pytest.raises(CannotConnect) as raised:
         _dns.resolve("redis", _dns.Configuration(**arguments), Deadline(0.5))
@@ -207,7 +207,7 @@ def test_a_search_domain_that_fails_does_not_end_the_search(monkeypatch, codes, 
     assert raised.value.kind == expected
 
 
-def test_hosts_come_first_and_addresses_need_nobody():
+def test_hosts_come_first_and_addresses_need_no_server():
     configuration = _dns.Configuration(
         "nameserver 127.0.0.9", "172.20.3.7  Redis cache # ours\nnonsense redis\n::1 redis\n"
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ways through the network of this machine's loopback device."""
+"""Paths over the loopback device of this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SO_LINGER_RESET = struct.pack("ii", 1, 0)
 
 @contextlib.contextmanager
 def server(serve):
-    """A server on the loopback device that does this with every connection; yields its port."""
+    """A server on the loopback device that calls ``serve`` with each connection; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def accept():
@@ -63,16 +63,16 @@ def follow(to, timeout=0.5, seconds=5.0, configuration=HERE):
         (waits, False, None),
         (lambda connection: connection.sendall(b"220 welcome"), False, None),
         (lambda connection: None, False, "closed"),
-        (resets, False, "reset"),
+        (resets, False, "closed"),
         (says(b"HTTP/1.1 204 No Content\r\n\r\n"), True, None),
         (says(b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\n\r\n"), True, None),
         (says(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"), True, "http_status"),
-        (says(b"220 welcome\r\n"), True, "not_http"),
-        (lambda connection: connection.recv(4096), True, "http_closed"),
-        (lambda connection: (connection.recv(4096), connection.recv(1)), True, "http_timeout"),
+        (says(b"220 welcome\r\n"), True, "protocol"),
+        (lambda connection: connection.recv(4096), True, "closed"),
+        (lambda connection: (connection.recv(4096), connection.recv(1)), True, "no_answer"),
     ],
 )
-def test_what_comes_of_a_way(serve, url, kind):
+def test_the_result_of_a_path(serve, url, kind):
     with server(serve) as port:
         result = follow(("http://here:%d/health" if url else "here:%d") % port)
     assert (result["error"] or {}).get("kind") == kind
@@ -100,7 +100,7 @@ def test_the_next_address_is_tried():
 
 @pytest.fixture
 def silent():
-    """A port of 127.0.0.2 that answers nobody: as many wait for its server as may."""
+    """A port of 127.0.0.2 that does not answer: the backlog of its server is full."""
     with socket.create_server(("127.0.0.2", 0), backlog=0) as listening, contextlib.ExitStack() as waiting:
         for _number in range(3):
             connection = waiting.enter_context(socket.socket())
@@ -109,24 +109,24 @@ def silent():
         yield listening.getsockname()[1]
 
 
-def test_an_address_that_gives_no_answer_is_told_of_beside_one_that_does(silent):
+def test_a_silent_address_is_reported_beside_one_that_answers(silent):
     both = Configuration("", "127.0.0.2 here\n127.0.0.1 here\n")
     with socket.create_server(("127.0.0.1", silent)):
         result = follow("here:%d" % silent, timeout=0.4, configuration=both)
     assert (result["ok"], result["address"], result["silent_addresses"]) == (True, "127.0.0.1", ["127.0.0.2"])
-    # One that refuses makes nobody wait.
+    # No client waits for an address that refuses.
     result = follow("here:%d" % silent, timeout=0.4, configuration=both)
     assert (result["ok"], result["failure"], result["silent_addresses"]) == (False, "timeout", None)
     assert "other addresses, 1" in result["error"]["message"]
 
 
-def test_an_address_that_is_named_twice_is_one():
+def test_a_duplicate_address_is_tested_once():
     with server(waits) as port:
         result = follow("here:%d" % port, configuration=Configuration("", "127.0.0.1 here\n127.0.0.1 here\n"))
     assert (result["ok"], result["silent_addresses"]) == (True, [])
 
 
-def test_without_time_nothing_is_said():
+def test_without_time_the_result_is_unknown():
     result = follow("here:1", seconds=0.1)
     assert (result["ok"], result["error"]) == (None, None)
     assert "deadline" in result["reason"]
@@ -144,14 +144,14 @@ def test_without_time_nothing_is_said():
 def test_targets(to, expected):
     target = _network_path.Target(to)
     assert (target.scheme, target.host, target.port, target.url) == expected
-    # What may be secret is not told again.
+    # The query of a URL may contain a secret.
     assert "token" not in target.to
 
 
 @pytest.mark.parametrize(
     "to", ["redis", "redis:0", "redis:70000", "ftp://x/", "http://user:secret@x/", "http://x:port/", "::1:80"]
 )
-def test_what_is_no_target(to):
+def test_an_invalid_target_is_rejected(to):
     with pytest.raises(BadOption) as raised:
         _network_path.Target(to)
     assert "secret" not in str(raised.value)

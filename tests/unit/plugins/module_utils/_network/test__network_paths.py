@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ways, by the containers that they start from, and what becomes of those that cannot be gone."""
+"""Paths by the containers that they start from, and paths that cannot be tested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._network._network_pa
 
 
 class Engine:
-    """An engine's files: a container of project `stack` each, by name, service and state."""
+    """The files of an engine: containers by name, service, project and state."""
 
     def __init__(self, *containers):
         self.containers = containers
@@ -42,12 +42,12 @@ def paths(*containers, wanted=(("web", "db:5432"),), project="", reason=None):
 
 
 @pytest.fixture
-def mayenter(monkeypatch):
-    monkeypatch.setattr(_network_namespace, "look", lambda pid, container: None)
+def accessible(monkeypatch):
+    monkeypatch.setattr(_network_namespace, "check_access", lambda pid, container: None)
 
 
-@pytest.mark.usefixtures("mayenter")
-def test_every_running_container_of_the_service_goes_the_way():
+@pytest.mark.usefixtures("accessible")
+def test_a_path_starts_from_each_running_container_of_the_service():
     found, unknown = paths(
         ("stack-web-1", "web", "stack", "running"),
         ("stack-web-2", "web", "stack", "running"),
@@ -60,13 +60,13 @@ def test_every_running_container_of_the_service_goes_the_way():
     assert (found.projects, unknown) == ({"stack"}, [])
 
 
-@pytest.mark.usefixtures("mayenter")
-def test_without_a_project_all_that_have_the_service_are_meant():
+@pytest.mark.usefixtures("accessible")
+def test_without_a_project_all_projects_with_the_service_are_used():
     found, _unknown = paths(("a-web-1", "web", "a", "running"), ("b-web-1", "web", "b", "exited"))
     assert found.projects == {"a", "b"}
 
 
-def test_a_way_that_cannot_be_gone_says_why_and_is_not_measured():
+def test_a_path_that_cannot_be_tested_has_a_reason_and_is_not_measured():
     found, unknown = paths(("stack-web-1", "web", "stack", "exited"), wanted=[("web", "db:1"), ("gone", "db:1")])
     assert [entry["measured"] for entry in found.entries] == [False, False]
     assert [(source["service"], source["measured"], source["reason"]) for source in found.sources(Unknown())] == [
@@ -76,11 +76,11 @@ def test_a_way_that_cannot_be_gone_says_why_and_is_not_measured():
     assert unknown == []
 
 
-def test_what_may_not_be_entered_is_unknown_and_not_tried(monkeypatch):
-    def look(_pid, _container):
+def test_paths_from_a_forbidden_namespace_are_unknown(monkeypatch):
+    def check_access(_pid, _container):
         raise _network_namespace.Forbidden("closed", "Measure with become")
 
-    monkeypatch.setattr(_network_namespace, "look", look)
+    monkeypatch.setattr(_network_namespace, "check_access", check_access)
     found, unknown = paths(("stack-web-1", "web", "stack", "running"))
     assert not found.known
     assert list(found.jobs(1, Deadline(1))) == []
@@ -89,37 +89,37 @@ def test_what_may_not_be_entered_is_unknown_and_not_tried(monkeypatch):
     ]
 
 
-def test_without_an_engine_nothing_is_known_unless_nothing_was_asked():
+def test_without_an_engine_paths_are_unknown_unless_there_are_none():
     assert paths(reason="no engine")[1] == [{"part": part, "reason": "no engine"} for part in ("paths", "sources")]
     found, unknown = paths(reason="no engine", wanted=())
     assert (found.known, found.entries, unknown) == (True, [], [])
 
 
-@pytest.mark.usefixtures("mayenter")
-def test_what_a_process_brings_home_and_what_it_does_not():
+@pytest.mark.usefixtures("accessible")
+def test_results_and_missing_results_of_a_process():
     found, _unknown = paths(("stack-web-1", "web", "stack", "running"), wanted=[("web", "db:1"), ("web", "db:2")])
-    found.take("stack-web-1", [{"ok": True}, {"ok": None, "reason": "too late"}], None)
+    found.add_results("stack-web-1", [{"ok": True}, {"ok": None, "reason": "too late"}], None)
     assert [(entry["measured"], entry["reason"]) for entry in found.entries] == [(True, None), (None, "too late")]
     unknown = Unknown()
     (source,) = found.sources(unknown)
     assert (source["measured"], source["reason"], source["targets"]) == (None, "too late", ["db:1", "db:2"])
     assert unknown.parts == [{"part": "sources.web", "reason": "too late"}]
 
-    found.take("stack-web-1", [{"ok": None, "reason": "it ended", "ended": True}, None], None)
+    found.add_results("stack-web-1", [{"ok": None, "reason": "it ended", "ended": True}, None], None)
     assert [(entry["measured"], entry["reason"]) for entry in found.entries] == [
         (False, "it ended"),
         (None, "it could not be measured"),
     ]
 
-    found.take("stack-web-1", None, "the process died")
+    found.add_results("stack-web-1", None, "the process died")
     assert [entry["reason"] for entry in found.entries] == ["the process died"] * 2
 
 
-@pytest.mark.usefixtures("mayenter")
-def test_a_dns_server_that_fails_is_one_trouble():
-    ways = [("web", "db:1"), ("web", "cache:1"), ("web", "queue:1")]
-    found, _unknown = paths(("stack-web-1", "web", "stack", "running"), wanted=ways)
+@pytest.mark.usefixtures("accessible")
+def test_a_failed_dns_server_is_reported_once():
+    wanted = [("web", "db:1"), ("web", "cache:1"), ("web", "queue:1")]
+    found, _unknown = paths(("stack-web-1", "web", "stack", "running"), wanted=wanted)
     kinds = ("nxdomain", "dns_timeout", "dns_timeout")
-    found.take("stack-web-1", [{"ok": False, "failure": kind} for kind in kinds], None)
+    found.add_results("stack-web-1", [{"ok": False, "failure": kind} for kind in kinds], None)
     assert [entry["repeats"] for entry in found.entries] == [False, False, True]
     assert found.entries[1]["also_unresolved"] == ["queue"]

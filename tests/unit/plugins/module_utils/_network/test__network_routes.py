@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Routes, and the container networks whose addresses they claim."""
+"""Routes, and their overlaps with networks of containers."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def overlaps(*routes):
     ],
 )
 def test_the_longer_prefix_wins(destination, loser):
-    (overlap,) = overlaps({"dst": destination, "dev": "tun0", "table": "main"})
+    ((overlap, address),) = overlaps({"dst": destination, "dev": "tun0", "table": "main"})
     assert (overlap["network"], overlap["device"], overlap["loser"]) == ("stack_default", "tun0", loser)
-    # What both have, for the kernel to say who gets its packets.
-    common = ipaddress.ip_address(overlap["address"])
+    # A common address, to ask the kernel for its device.
+    common = ipaddress.ip_address(address)
     assert common in SUBNET
     assert common in ipaddress.ip_network(destination)
 
@@ -54,21 +54,23 @@ def test_the_longer_prefix_wins(destination, loser):
         {"dst": "fd00::/8", "dev": "eth0"},
     ],
 )
-def test_what_claims_nothing(route):
+def test_routes_without_an_overlap(route):
     assert overlaps(route) == []
 
 
 def test_the_table_and_the_first_of_several_devices():
-    (overlap,) = overlaps({"dst": "172.20.0.0/16", "table": 100, "nexthops": [{"dev": "wg0"}, {"dev": "wg1"}]})
+    ((overlap, _address),) = overlaps(
+        {"dst": "172.20.0.0/16", "table": 100, "nexthops": [{"dev": "wg0"}, {"dev": "wg1"}]}
+    )
     assert (overlap["table"], overlap["device"]) == ("100", "wg0")
 
 
 def word(address):
-    """An IPv4 address as the kernel prints it, in this machine's own order."""
+    """Return an IPv4 address as the kernel prints it, in the byte order of this machine."""
     return "%08X" % struct.unpack("=I", socket.inet_aton(address))
 
 
-def test_the_kernels_own_table():
+def test_routes_of_proc():
     lines = [
         ("eth0", "0.0.0.0", "0003", "0.0.0.0"),
         ("*", "172.16.0.0", "0201", "255.240.0.0"),
@@ -77,28 +79,24 @@ def test_the_kernels_own_table():
     text = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
     for device, destination, flags, mask in lines:
         text += " ".join([device, word(destination), word("0.0.0.0"), flags, "0 0 0", word(mask), "0 0 0\n"])
-    assert list(_network_routes.of_proc(text)) == [
-        {"network": ipaddress.ip_network("172.20.0.0/16"), "device": "tun0", "table": "main"}
-    ]
+    assert list(_network_routes.of_proc(text)) == [(ipaddress.ip_network("172.20.0.0/16"), "tun0", "main")]
 
 
-def test_the_kernels_own_table_of_ipv6():
+def test_ipv6_routes_of_proc():
     address, none = "fd000000000000000000000000000000", "0" * 32
     line = "%s %s " + none + " 00 " + none + " 00000100 00000001 00000000 %s %s\n"
     text = line % (address, "08", "00000001", "eth0") + line % (address, "40", "00000201", "eth0")
     text += line % (none, "00", "00000001", "eth0") + line % (address, "80", "80000001", "lo")
-    assert list(_network_routes.of_proc6(text)) == [
-        {"network": ipaddress.ip_network("fd00::/8"), "device": "eth0", "table": "main"}
-    ]
+    assert list(_network_routes.of_proc6(text)) == [(ipaddress.ip_network("fd00::/8"), "eth0", "main")]
 
 
-def test_both_ways_of_reading_agree_on_this_machine():
+def test_ip_and_proc_agree_on_this_machine():
     def from_proc():
         with open("/proc/net/route", encoding="utf-8") as stream:
-            return {str(route["network"]) for route in _network_routes.of_proc(stream.read())}
+            return {str(route.network) for route in _network_routes.of_proc(stream.read())}
 
-    # Others may add and remove routes meanwhile.
+    # Other processes may add and remove routes meanwhile.
     before = from_proc()
     routes, _reason = _network_routes.read(5)
     after = from_proc()
-    assert before & after <= {str(route["network"]) for route in routes if route["table"] == "main"}
+    assert before & after <= {str(route.network) for route in routes if route.table == "main"}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What rules of nftables do with a packet: what nft prints for them is in the integration tests."""
+"""Verdicts of nftables rules for a packet. The integration tests use the output of nft itself."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ OUT, IN = {"meta": {"key": "oifname"}}, {"meta": {"key": "iifname"}}
         {"counter": {"packets": 0, "bytes": 0}},
     ],
 )
-def test_what_surely_matches_drops(condition):
+def test_a_rule_that_certainly_matches_drops(condition):
     assert verdict([condition, DROP]) == DROPPED
 
 
@@ -88,7 +88,7 @@ def test_what_surely_matches_drops(condition):
         match({"meta": {"key": "nfproto"}}, "ipv6"),
     ],
 )
-def test_what_surely_does_not_match_is_passed_over(condition):
+def test_a_rule_that_certainly_does_not_match_is_skipped(condition):
     assert verdict([condition, DROP]) == ACCEPTED
 
 
@@ -105,7 +105,7 @@ def test_what_surely_does_not_match_is_passed_over(condition):
         ["jump {\n\t\ttcp dport 1 drop\n\t}"],
     ],
 )
-def test_what_depends_on_the_sender_or_cannot_be_read_is_not_concluded(expression):
+def test_a_rule_on_the_sender_or_an_unknown_expression_is_undetermined(expression):
     assert verdict(expression) == UNDETERMINED
 
 
@@ -119,18 +119,18 @@ def test_maps_and_named_sets():
     assert verdict([match(PORT, "@some"), DROP], sets=[("set", "some", [8001])]) == DROPPED
 
 
-def test_a_policy_and_what_goes_before_it():
+def test_a_policy_and_rules_before_it():
     assert verdict(policy="drop") == DROPPED
     assert verdict([match(PORT, 8001), ACCEPT], policy="drop") == ACCEPTED
     assert verdict([{"goto": {"target": "other"}}], [ACCEPT], policy="drop") == DROPPED
 
 
-def test_the_hooks_that_a_packet_of_ipv4_comes_to():
+def test_the_hooks_that_an_ipv4_packet_traverses():
     found = [{"chain": {**FORWARD, **changes}} for changes in ({}, {"family": "ip6"}, {"type": "nat"})]
     assert Rules({"nftables": found}).hooks == [("forward", 0, "inet mine", "forward")]
 
 
-def test_a_rule_in_words():
+def test_the_text_of_a_rule():
     listing = "table inet mine {\n\tchain forward {\n\t\ttcp dport 8001 drop # handle 1\n\t\tdrop # handle 11\n"
     (_verdict, rule) = rules([match(PORT, 8001), DROP]).verdict("inet mine", "forward", PACKET)
     assert in_words(rule, listing) == "tcp dport 8001 drop"
@@ -138,7 +138,7 @@ def test_a_rule_in_words():
     assert in_words(Policy("inet mine", "forward", "DROP"), listing) == "policy drop"
 
 
-def test_messages_of_the_kernel_that_are_damaged():
+def test_damaged_messages_of_the_kernel():
     whole = _nft_tables.HEADER.pack(28, 2560, 2, 1, 0) + b"\x02\0\0\0" + b"\x06\0\x01\0a\0\0\0"
     assert [_nft_tables.name(payload[4:]) for _kind, payload in _nft_tables.messages(whole)] == ["a"]
     for length in range(len(whole)):
