@@ -176,7 +176,7 @@ commands:
         - Why there is no exit code, as C(kind), C(message) and C(hint), else null.
         - Where it ran, C(kind) is V(timeout), as it did not end in time.
         - Else C(kind) is V(no_container) or V(not_running); or, of the Docker engine, V(no_engine) (there is no such socket), V(permission),
-          V(refused) (nobody listens there), V(timeout) (it does not answer in time), V(rejected) (it says no) or V(failed).
+          V(refused), V(no_answer) (no answer in time), V(closed), V(protocol), V(rejected) (the engine rejects the request) or V(failed).
       returned: always
       type: dict
       sample: null

@@ -14,7 +14,8 @@ description:
     processor time, throttling, processes and OOM kills from the kernel's own files, of cgroups version 1 and 2.
   - Compares the containers to the compose files that made them, finds out who holds the ports of those that do not run, looks at the paths
     that they mount, and asks the engine for what it takes on the disk, with a time limit of its own.
-  - On a machine without an engine there is nothing to measure, and that is no error. RV(engine.installed) is false then, and no library is needed.
+  - On a machine without an engine there is nothing to measure, and that is no error. RV(engine.installed) is false then.
+  - No library is needed, but for compose files, which are read with PyYAML.
   - Measure on the machine of the engine, as root or as a member of the group C(docker). For an engine elsewhere, what the kernel counts is null.
 author:
   - The tracktion.ops maintainers (@tracktion)

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
+  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full

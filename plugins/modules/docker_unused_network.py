@@ -20,7 +20,8 @@ author:
 extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
-  - tracktion.ops._docker.socket
+  - tracktion.ops._docker
+  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full
@@ -44,7 +45,7 @@ options:
     type: str
     required: true
   timeout:
-    description: Seconds for each question to the engine.
+    description: Timeout of the connection and of each answer, in seconds.
     type: float
     default: 10.0
 seealso:

@@ -9,6 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import select
+import socket
+import socketserver
+import ssl
+import threading
 
 from tests.integration import areas
 from tests.integration.modules import run_module_in_container
@@ -115,6 +120,45 @@ def demanding_engine(directory):
         yield directory / "docker.sock"
     finally:
         attempt("docker", "rm", "--force", "--volumes", name)
+
+
+@contextlib.contextmanager
+def engine_over_tcp(certificates=None):
+    """The engine of the machine at a port of loopback; with certificates over TLS, for clients that have one.
+
+    Yields the port.
+    """
+    context = None
+    if certificates:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca_cert)
+        context.verify_mode = ssl.CERT_REQUIRED
+        directory = certificates.server_directory
+        context.load_cert_chain(directory / "server.pem", directory / "server-key.pem")
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            # Of a client that is rejected, or that has left.
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as engine:
+                client = context.wrap_socket(self.request, server_side=True) if context else self.request
+                engine.connect(SOCKET)
+                while True:
+                    pending = context and client.pending()
+                    for sender in [client] if pending else select.select([client, engine], [], [])[0]:
+                        data = sender.recv(65536)
+                        if not data:
+                            client.close()
+                            return
+                        (engine if sender is client else client).sendall(data)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
 
 
 @contextlib.contextmanager

@@ -25,14 +25,16 @@ from tests.integration.runtimes import (
     as_of_a_user,
     demanding_engine,
     diagnose,
+    engine_over_tcp,
     told,
     visit,
 )
+from tests.lab.certificates import make_certificates
 from tests.lab.engine import compose_command, docker, install_programs
 from tests.lab.images import ensure_image
 from tests.lab.podman import IMAGE, SOMEBODY_ELSE, podman, remove_containers
 from tests.lab.shell import attempt, run, wait_until
-from tests.lab.throwaway import inspect
+from tests.lab.throwaway import inspect, project
 
 # Compose v1
 
@@ -357,13 +359,66 @@ def test_a_socket_that_is_not_for_us_is_told_with_whom_it_is_for(rootless):
         for docker_host, hint in hints.items():
             found = diagnose("containers", {"containers_docker_host": docker_host}, before=nobody)
             (finding,) = found["containers.unreachable"]
-            assert "not allowed" in finding["summary"]
+            assert "no permission to use" in finding["summary"]
             assert hint in finding["hint"]
             # And of the rest nothing is known.
             assert {each["status"] for findings in found.values() for each in findings} == {"unknown"}
         logs = {"logs_docker_host": host}
         (finding,) = diagnose("logs", logs, before=nobody)["logs.unreadable"]
-        assert "may not speak" in finding["summary"]
+        assert "no permission to use" in finding["summary"]
+
+
+# Engines at a port
+
+
+@pytest.fixture(scope="module")
+def web():
+    """A container of the engine of the machine, and its project."""
+    with project("containers") as found:
+        yield found.run("web", options=SOUND), found.name
+
+
+def measured_and_planned(name, project_name, **connection):
+    """What the socket client measures of a container, and what the SDK would do to it."""
+    state = run_module("container_state_info", {**connection, "project": project_name, "disk_seconds": 0})
+    planned = run_module("container_restart", {**connection, "names": [name]}, check=True)
+    return state, planned
+
+
+def test_an_engine_at_a_port_is_measured_and_acted_on(web):
+    name, project_name = web
+    with engine_over_tcp() as port:
+        state, planned = measured_and_planned(name, project_name, docker_host="tcp://127.0.0.1:%d" % port)
+    assert [each["name"] for each in state["containers"]] == [name], state
+    assert planned["containers"][0]["result"] == "planned", planned
+
+
+def test_an_engine_over_tls_is_measured_and_acted_on(web, tmp_path):
+    name, project_name = web
+    made = make_certificates(tmp_path / "ours", "operator")
+    other = make_certificates(tmp_path / "others", "operator")
+    trusted = {"tls": True, "ca_path": str(made.ca_cert)}
+    known = {"client_cert": str(made.client_cert), "client_key": str(made.client_key)}
+    with engine_over_tcp(made) as port:
+        connection = {"docker_host": "tcp://localhost:%d" % port}
+        for options in ({**trusted, **known}, {"tls": True, "validate_certs": False, **known}):
+            state, planned = measured_and_planned(name, project_name, **connection, **options)
+            assert [each["name"] for each in state["containers"]] == [name], state
+            assert [each["result"] for each in planned.get("containers", [])] == ["planned"], planned
+        # Both clients report the same failures.
+        for options, kinds in (
+            ({**trusted, **known, "ca_path": str(other.ca_cert)}, {"certificate"}),
+            # With TLS 1.3 the server rejects a client after the handshake.
+            (trusted, {"tls", "closed"}),
+        ):
+            state, planned = measured_and_planned(name, project_name, **connection, **options)
+            assert (state["reachable"], planned["failed"]) == (False, True)
+            assert {state["error"]["kind"], planned["kind"]} <= kinds, (state["error"], planned)
+            assert state["error"]["hint"]
+        missing = {**trusted, "client_cert": str(tmp_path / "absent.pem"), "client_key": known["client_key"]}
+        for found in measured_and_planned(name, project_name, **connection, **missing):
+            assert (found["failed"], found["kind"]) == (True, "bad_option")
+            assert found["msg"].startswith("ca_path, client_cert, client_key: cannot be loaded")
 
 
 # Engines that speak other versions of the API

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
 from tests.integration.areas import diagnose
 from tests.integration.containers import look, own_project, silent, sound
 from tests.integration.modules import run_module, run_module_in_container
@@ -79,7 +79,7 @@ def test_the_libraries_of_a_distribution_will_do(app, suite):
 
 def forget_programs():
     """As on a machine where Docker was never installed."""
-    _docker.PROGRAMS = ()
+    _engine.PROGRAMS = ()
 
 
 # The container of each fault, by the service's name.
@@ -291,6 +291,16 @@ def test_a_compose_file_that_cannot_be_read_is_unknown(app, tmp_path, content):
         assert str(path) in finding["summary"]
 
 
+def test_the_diagnosis_needs_no_library(app):
+    app.run("web", options=SOUND)
+
+    def forget_docker():
+        sys.modules["docker"] = None
+
+    settings = {"containers_project": app.name, "containers_expected_services": []}
+    assert set(diagnose("containers", settings, before=forget_docker)) == {"containers.no_healthcheck"}
+
+
 def test_without_pyyaml_the_comparison_is_unknown(app, tmp_path):
     app.run("web", options=(*SOUND, *HEALTHY))
     path = tmp_path / "compose.yaml"
@@ -322,7 +332,7 @@ def test_an_engine_that_hangs_is_told_in_time(tmp_path):
         found = diagnose("containers", {"containers_docker_host": host, "containers_timeout": 1})
         assert time.monotonic() - began < 4
     (finding,) = sound(found["containers.unreachable"])
-    assert "timeout" in finding["summary"]
+    assert "no_answer" in finding["summary"]
     assert "journalctl" in finding["hint"]
 
 

@@ -73,7 +73,7 @@ class Service:
         self.run = run
         self.options = options
         self.name = options["service"]
-        project = _docker.containers(client, "%s=%s" % (PROJECT, options["project"]))
+        project = client.containers("%s=%s" % (PROJECT, options["project"]))
         marks = [row.get("Labels") or {} for row in project]
         if any(PODMAN_COMPOSE in labels for labels in marks):
             # Compose does not know these containers for its own, and would make others beside them.
@@ -102,8 +102,8 @@ class Service:
     def look(self):
         """The facts of its containers now."""
         labels = ["%s=%s" % (PROJECT, self.options["project"]), "%s=%s" % (SERVICE, self.name)]
-        rows = _docker.containers(self.client, *labels)
-        there = filter(None, (_docker.inspect(self.client, row["Id"]) for row in rows))
+        rows = self.client.containers(*labels)
+        there = filter(None, (self.client.inspect(row["Id"]) for row in rows))
         return [_container_facts.facts(data, []) for data in there]
 
     def verdict(self, containers):
@@ -180,7 +180,7 @@ class Service:
     def wait(self, deadline):
         """Wait until its containers work; null, or what is wrong with the first that does not."""
         labels = ["%s=%s" % (PROJECT, self.options["project"]), "%s=%s" % (SERVICE, self.name)]
-        for row in _docker.containers(self.client, *labels):
+        for row in self.client.containers(*labels):
             target = _container_restart.Target(self.client, row)
             target.before = dict(target.before, started_at=None)
             outlook = _docker.wait_until(target.progress, deadline)

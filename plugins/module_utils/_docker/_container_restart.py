@@ -16,7 +16,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     is_protected,
     name_of,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, BadOption, CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import LATE
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
 SPEC = dict(
@@ -81,7 +82,7 @@ def restart(options, check_mode):
 
 def find(client, options):
     """The named containers as the engine lists them. Raises _docker.NotFound, BadOption."""
-    rows = _docker.containers(client)
+    rows = client.containers()
     project = options["project"]
     found = []
     for service in options["services"]:
@@ -193,7 +194,7 @@ class Target:
             self.ask_for_restart(seconds)
             outlook = _docker.wait_until(self.progress, deadline)
         except _docker.Rejected as exc:
-            return self.fail("rejected", "the engine does not restart it: %s" % exc.said)
+            return self.fail("rejected", "the engine does not restart it: %s" % exc.reply)
         except CannotConnect as exc:
             return self.fail("unknown", "lost the engine while it was restarted: %s" % exc)
         if outlook == "works":

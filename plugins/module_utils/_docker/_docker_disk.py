@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache, _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     VOLUME,
@@ -16,42 +16,43 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     epoch,
     is_protected,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import LATE, Row
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Unknown
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 # States of containers without processes; Podman has a word of its own for one that it has still to clean up.
 STOPPED = ("exited", "stopped", "created", "dead")
 
 
 class DiskUse:
-    """Asks in a thread, with a connection of its own: the engine may count for minutes, and nobody waits for it."""
+    """Asks in a thread with a connection of its own, because the engine may count for minutes."""
 
-    def __init__(self, options):
-        self.options = options
-        self.data = None
-        self.reason = "the engine did not count it within %g s (disk_seconds)" % options["disk_seconds"]
-        self.thread = threading.Thread(target=self._ask, daemon=True)
-        self.thread.start()
+    def __init__(self, client: DockerApi, seconds: float) -> None:
+        self._client = client.another(seconds, Deadline(seconds))
+        self._data: Row | None = None
+        self._reason: object = "the engine did not count it within %g s (disk_seconds)" % seconds
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
 
-    def _ask(self):
-        seconds = self.options["disk_seconds"]
+    def _ask(self) -> None:
         try:
-            client = _docker.Client(dict(self.options, timeout=seconds), Deadline(seconds))
-            found = client.call("df")
+            found = self._client.read("system", "df")
         except CannotConnect as exc:
             if exc.kind not in LATE:
-                self.reason = exc
+                self._reason = exc
         else:
-            # What is not told is not nothing.
-            self.data = found if "Images" in found else None
-            self.reason = "the engine does not tell what its images take"
+            # A missing part does not mean zero bytes.
+            self._data = found if "Images" in found else None
+            self._reason = "the engine does not report the size of its images"
 
-    def summary(self, seconds, unknown):
-        """The part ``disk``; null, and named in ``unknown``, where it took longer than ``seconds``."""
-        self.thread.join(seconds)
-        if self.data is None:
-            unknown.add("disk", self.reason)
+    def summary(self, seconds: float, top_volumes: int, unknown: Unknown) -> Part | None:
+        """Return the part ``disk``; null, and noted in ``unknown``, if the engine took longer than ``seconds``."""
+        self._thread.join(seconds)
+        if self._data is None:
+            unknown.add("disk", self._reason)
             return None
-        return summary(self.data, self.options["top_volumes"])
+        return summary(self._data, top_volumes)
 
 
 def summary(data, top_volumes=0):

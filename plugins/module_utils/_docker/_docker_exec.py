@@ -16,8 +16,9 @@ import signal
 import time
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id, is_one_off
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, Rejected, summary
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import summary
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import LATE, Rejected
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 
 # What it means that the engine does not run a command, by the status of its answer.
 REFUSALS = {404: "no_container", 409: "not_running"}
@@ -73,7 +74,7 @@ def _run(api, identity, command, most_bytes):
             raise
         outcome.ended = False
     outcome.seconds = round(time.monotonic() - began, 4)
-    last = DockerApi(api.path, max(FOR_KILLING, api.deadline.remaining(api.timeout)))
+    last = api.another(max(FOR_KILLING, api.deadline.remaining(api.timeout)))
     state = last.read("exec", started, "json")
     if not outcome.ended and state["Running"]:
         outcome.killed = kill(state["Pid"], identity)

@@ -47,7 +47,7 @@ def prune(options, check_mode):
         raise BadOption(
             "names: volumes are removed by name only", hint="Name them: `docker volume ls --filter dangling=true`"
         )
-    client = _docker.Client(options, Deadline(options["deadline"]), patience=options["deadline"])
+    client = _docker.Client(options, Deadline(options["deadline"]), timeout=options["deadline"])
     found = [item for kind in KINDS if kind in options["kinds"] for item in CANDIDATES[kind](client, options)]
     stays = [item for item in found if item["result"]]
     goes = sorted((item for item in found if not item["result"]), key=lambda item: item["since"] or 0)
@@ -78,7 +78,7 @@ def containers(client, options):
         of_service = SERVICE in labels and not is_one_off(labels)
         if of_service or not may_go(name_of(row), labels, options):
             continue
-        data = _docker.inspect(client, row["Id"])
+        data = client.inspect(row["Id"])
         if data is None:
             continue
         ended = epoch(data["State"].get("FinishedAt"))
@@ -154,7 +154,7 @@ def remove(client, item):
     except _docker.Rejected as exc:
         # Gone already, used again, or there is something amiss with it.
         item["result"] = {_docker.NOT_FOUND: "gone", IN_USE: "kept"}.get(exc.status, "failed")
-        item["message"] = None if exc.status == _docker.NOT_FOUND else exc.said
+        item["message"] = None if exc.status == _docker.NOT_FOUND else exc.reply
     except CannotConnect as exc:
         item.update(result="failed", message=str(exc))
 

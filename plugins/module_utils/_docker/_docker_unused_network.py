@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_networks
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker, _docker_networks
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROTECTED_LABEL
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Failure
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure
 
-ARGUMENT_SPEC = {
-    "name": {"type": "str", "required": True},
-    "id": {"type": "str", "required": True},
-    "project": {"type": "str", "required": True},
-    "docker_host": {"type": "str", "default": _docker_api.DEFAULT_HOST},
-    "timeout": {"type": "float", "default": 10.0},
-}
+ARGUMENT_SPEC = dict(
+    _docker.SPEC,
+    name={"type": "str", "required": True},
+    id={"type": "str", "required": True},
+    project={"type": "str", "required": True},
+    timeout={"type": "float", "default": 10.0},
+)
 # What the engine answers for a network that got a container meanwhile, by its version.
 IN_USE = (403, 409)
 
@@ -29,42 +29,41 @@ class CannotRemove(Failure):
 
 def remove(options, check):
     """What the module tracktion.ops.docker_unused_network returns."""
-    api = _docker_api.DockerApi(_docker_api.socket_of(options["docker_host"]), options["timeout"])
     try:
-        return _remove(api, options, check)
+        return _remove(_docker.Client(options, Deadline(float("inf"))), options, check)
     except CannotConnect as exc:
         raise CannotRemove(str(exc), exc.hint) from exc
 
 
-def _remove(api, options, check):
-    network = find(api, options["id"])
+def _remove(client, options, check):
+    network = find(client, options["id"])
     if network is None:
         return _result(None, None, None, "the network is gone already")
     refuse(network, options)
-    before = look(api, network)
+    before = look(client, network)
     if before["containers"]:
         return _result(before, before, network, "it is in use by %s" % ", ".join(before["containers"][:5]))
     if check:
         return _result(before, None, network)
     try:
-        api.remove("networks", options["id"])
-    except _docker_api.Rejected as exc:
-        if exc.status == _docker_api.NOT_FOUND:
+        client.call("remove_network", options["id"])
+    except _docker.Rejected as exc:
+        if exc.status == _docker.NOT_FOUND:
             return _result(None, None, None, "the network is gone already")
         if exc.status in IN_USE:
-            return _result(before, before, network, "the engine does not let it go: %s" % exc.said)
+            return _result(before, before, network, "the engine does not let it go: %s" % exc.reply)
         raise
-    if find(api, options["id"]):
+    if find(client, options["id"]):
         raise CannotRemove("The Docker engine accepted the removal of %s, and still has it" % options["name"])
     return _result(before, None, network)
 
 
-def find(api, identity):
+def find(client, identity):
     """The network of an id as the engine describes it, null where there is none."""
     try:
-        network = api.read("networks", identity)
-    except _docker_api.Rejected as exc:
-        if exc.status == _docker_api.NOT_FOUND:
+        network = client.call("inspect_network", identity)
+    except _docker.Rejected as exc:
+        if exc.status == _docker.NOT_FOUND:
             return None
         raise
     # The engine takes names and the beginnings of ids as well.
@@ -85,9 +84,9 @@ def refuse(network, options):
         raise CannotRemove("%s carries the label %s" % (network["Name"], PROTECTED_LABEL))
 
 
-def look(api, network):
+def look(client, network):
     """The network with all containers that are attached to it, the stopped ones too."""
-    users = _docker_networks.attached(api.read("containers", "json", all=1))
+    users = _docker_networks.attached(client.call("containers", all=True))
     return _docker_networks.describe(network, users)
 
 

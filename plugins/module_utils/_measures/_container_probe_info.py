@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_exec
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_exec, _engine
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import UNREADABLE, conceal, decoded, hide
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, reject_duplicates
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
@@ -38,7 +39,7 @@ COMMAND_SPEC = {
 ARGUMENT_SPEC = {
     "commands": {"type": "list", "elements": "dict", "required": True, "options": COMMAND_SPEC},
     "project": {"type": "str"},
-    "docker_host": {"type": "str", "default": _docker_api.DEFAULT_HOST},
+    **_engine.SOCKET_SPEC,
     "timeout": {"type": "float", "default": 10.0},
     "deadline": {"type": "float", "default": 15.0},
 }
@@ -79,7 +80,7 @@ class Command:
         self.wanted = wanted
         self.timeout = options["timeout"] if wanted["timeout"] is None else wanted["timeout"]
         self._project = options["project"]
-        self._engine = _docker_api.socket_of(options["docker_host"])
+        self._engine = _engine.socket_of(options["docker_host"])
         if not wanted["argv"]:
             raise BadOption("commands: %s: argv: is empty" % self.name, hint="name a program in argv of %s" % self.name)
         if self.timeout <= 0:
@@ -92,7 +93,7 @@ class Command:
         told, seconds = self.unmeasured(), deadline.remaining(self.timeout)
         if seconds < min(self.timeout, LEAST_SECONDS):
             return None
-        api = _docker_api.DockerApi(self._engine, seconds, Deadline(seconds))
+        api = DockerApi(self._engine, seconds, Deadline(seconds))
         try:
             container = _docker_exec.find(api, self.wanted["service"], self._project)
             told.update(container=container["name"], container_state=container["state"])

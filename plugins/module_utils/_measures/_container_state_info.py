@@ -19,8 +19,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _compose_drift,
     _container_facts,
     _container_use,
-    _docker,
     _docker_disk,
+    _engine,
     _mounted_paths,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
@@ -29,7 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     SERVICE,
     name_of,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import is_rootless, unless_forbidden
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -41,9 +41,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ARGUMENT_SPEC = dict(
-    _docker.SPEC,
+    _engine.SPEC,
     project={"type": "str", "default": ""},
     expected_services={"type": "list", "elements": "str", "default": []},
     compose_files={"type": "list", "elements": "path", "default": []},
@@ -61,21 +62,26 @@ PARTS = ("engine", "containers", "containers_total", "missing_services", "ports_
 RESERVE_SECONDS = 0.3
 
 
-def measure(options):
+def measure(options: Options) -> Part:
     """The measurement that the module tracktion.ops.container_state_info documents. Raises BadOption."""
     refuse_useless(options)
-    if not _docker.is_installed(options["docker_host"]):
+    if not _engine.is_installed(options["docker_host"]):
         return reached(without_engine(), Unknown())
     deadline = Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS))
+    with DockerApi(_engine.address(options), options["timeout"], deadline) as client:
+        try:
+            return _measure(client, options, deadline)
+        except CannotConnect as exc:
+            return unreachable(PARTS, _engine.unless_forbidden(exc))
+
+
+def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
     unknown = Unknown()
-    try:
-        client = _docker.Client(options, deadline)
-        rows = listed(client, options)
-        disk = _docker_disk.DiskUse(options) if options["disk_seconds"] > 0 else None
-        inspected = inspections(client, rows, options, unknown)
-        engine = engine_facts(client, options, deadline, unknown)
-    except CannotConnect as exc:
-        return unreachable(PARTS, unless_forbidden(exc))
+    version = client.negotiate()
+    rows = listed(client, options)
+    disk = _docker_disk.DiskUse(client, options["disk_seconds"]) if options["disk_seconds"] > 0 else None
+    inspected = inspections(client, rows, options, unknown)
+    engine = engine_facts(client, version, options, deadline, unknown)
     labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
     compose = paths = ports = None
@@ -88,6 +94,8 @@ def measure(options):
         use.finish(containers, options["sample_seconds"], deadline, unknown, now, engine["rootless"])
     else:
         unknown.add("containers.*", "the engine is on another machine, whose kernel cannot be asked from here")
+    if disk:
+        disk_use = disk.summary(deadline.remaining(options["disk_seconds"]), options["top_volumes"], unknown)
     return reached(
         {
             "engine": engine,
@@ -97,7 +105,7 @@ def measure(options):
             "ports_taken": ports,
             "compose": compose,
             "paths": paths,
-            "disk": disk.summary(deadline.remaining(options["disk_seconds"]), unknown) if disk else None,
+            "disk": disk_use if disk else None,
         },
         unknown,
     )
@@ -134,7 +142,7 @@ def without_engine():
 def listed(client, options):
     """The containers of the project, or all, as the engine lists them."""
     label = ["%s=%s" % (PROJECT, options["project"])] if options["project"] else []
-    return _docker.containers(client, *label)
+    return client.containers(*label)
 
 
 def inspections(client, rows, options, unknown):
@@ -142,8 +150,8 @@ def inspections(client, rows, options, unknown):
     found = []
     for row in rows[: options["max_containers"]]:
         try:
-            data = _docker.inspect(client, row["Id"])
-        except _docker.Rejected as exc:
+            data = client.inspect(row["Id"])
+        except _engine.Rejected as exc:
             incomplete(unknown, "%s: %s" % (name_of(row), exc), exc.hint)
         except CannotConnect as exc:
             if not found:
@@ -168,7 +176,7 @@ def incomplete(unknown, reason, hint):
 def state_now(client, identity):
     """The state of a container now, empty where it is gone; null where that cannot be asked any more."""
     try:
-        return (_docker.inspect(client, identity) or {}).get("State", {})
+        return (client.inspect(identity) or {}).get("State", {})
     except CannotConnect:
         return None
 
@@ -190,11 +198,10 @@ ENGINE_FIELDS = (
 )
 
 
-def engine_facts(client, options, deadline, unknown):
-    version = client.version
+def engine_facts(client, version, options, deadline, unknown):
     components = [part.get("Name") or "" for part in version.get("Components") or []]
     try:
-        info = client.call("info")
+        info = client.read("info")
     except CannotConnect as exc:
         # It asks every driver and plugin, and may wait for a broken one.
         unknown.add("engine.*", exc)
@@ -205,7 +212,7 @@ def engine_facts(client, options, deadline, unknown):
     return {
         "installed": True,
         "kind": kind,
-        "rootless": is_rootless(info) if info else None,
+        "rootless": _engine.is_rootless(info) if info else None,
         "version": number,
         "major_version": int(major) if major.isdigit() else None,
         "api_version": version.get("ApiVersion"),
