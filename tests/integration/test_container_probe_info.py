@@ -120,7 +120,7 @@ def test_ways_not_to_run_are_told_apart(lab, ask, tmp_path):
         host = "unix://%s/engine.sock" % tmp_path
         assert kind(docker_host=host) == "refused"
         engine.listen()
-        assert kind(docker_host=host, timeout=0.3) == "timeout"
+        assert kind(docker_host=host, timeout=0.3) == "no_answer"
     name = f"{lab.project}-never-started"
     lab.docker("create", "--name", name, "--label", f"{LABEL}={lab.project}", ensure_image(lab.state["suite"]), "true")
     try:
