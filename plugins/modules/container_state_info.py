@@ -282,7 +282,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_mo
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _container_state_info
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=_container_state_info.ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(_container_state_info.measure, module.params))
 

@@ -65,7 +65,7 @@ def test_check_run_check_run(unused):
     for check in (True, False):
         again = run(unused, check=check)
         assert (again["changed"], again["before"], again["undo"]) == (False, None, None)
-        assert again["skipped_reason"] == "the network is gone already"
+        assert again["skipped_reason"] == "the network no longer exists"
 
 
 def test_it_says_what_goes_and_how_it_comes_back(unused):
@@ -111,7 +111,7 @@ def test_a_network_in_use_stays_even_by_a_container_that_is_stopped(unused, cont
 def test_what_the_engine_made_by_itself_is_refused(name):
     result = run(inspect(name))
     assert result["failed"]
-    assert "no network of this host that a person has made" in result["msg"]
+    assert "was created by the engine, or is not a network of this host alone" in result["msg"]
     assert inspect(name)
 
 
@@ -132,7 +132,7 @@ def test_a_protected_network_is_refused():
 
 def test_a_wrong_name_is_refused_and_half_an_id_is_nobody(unused):
     assert "is named %s" % unused["Name"] in run(unused, name="other")["msg"]
-    assert run(unused, id=unused["Id"][:12])["skipped_reason"] == "the network is gone already"
+    assert run(unused, id=unused["Id"][:12])["skipped_reason"] == "the network no longer exists"
     assert inspect(unused["Name"])
 
 
