@@ -78,7 +78,7 @@ def denied(data: Mapping[str, Any], status: os.stat_result, rules: bytes | None 
     if not user.isdigit() or int(user) == 0 or (group and not group.isdigit()):
         return None
     groups = {int(each) for each in ([group] if group else []) + added}
-    if may_read(int(user), groups, status) if rules is None else is_listed(int(user), groups, status, rules):
+    if may_read(int(user), groups, status) if rules is None else may_read_by_list(int(user), groups, status, rules):
         return None
     return {"container": data["Name"].lstrip("/"), "uid": int(user), "gids": sorted(groups)}
 
@@ -94,7 +94,7 @@ def may_read(uid: int, gids: Collection[int], status: os.stat_result) -> bool:
     return (status.st_mode >> shift) & needed(status) == needed(status)
 
 
-def is_listed(uid: int, gids: Collection[int], status: os.stat_result, rules: bytes) -> bool:
+def may_read_by_list(uid: int, gids: Collection[int], status: os.stat_result, rules: bytes) -> bool:
     """Return the same by an access control list: the owner's entry, else the user's, else any group's, else others'."""
     entries = list(ENTRY.iter_unpack(rules[LIST_HEADER:]))
     mask = next((allowed for tag, allowed, _id in entries if tag == MASK), 0o7)
