@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Engines and projects of other kinds than the lab's own, and what is said about them."""
+"""Engines and projects that differ from those of the lab."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.lab.shell import attempt, wait_until
 
 SOCKET = "/var/run/docker.sock"
 COMPOSE = "com.docker.compose"
-# Nothing in here is about what happens between two looks at the kernel's counters, or about an engine that is slow.
+# These tests are not about resource use or slow engines.
 CALM = {
     "tracktion_sample_seconds": 0.1,
     "containers_disk_seconds": 20,
@@ -34,7 +34,7 @@ CALM = {
 
 
 def visit(name, settings):
-    """What a visit measures of an area."""
+    """Return the measurement of an area."""
     _area, outcome, _settings = areas.visit(name, {**CALM, **settings})
     return outcome["measurement"]
 
@@ -43,8 +43,8 @@ def diagnose(name, settings, **arguments):
     return areas.diagnose(name, {**CALM, **settings}, **arguments)
 
 
-def told(found):
-    """The objects of the findings by their check."""
+def objects_by_check(found):
+    """Return the objects of the findings by their check."""
     return {check.removeprefix("containers."): sorted(each["object"] for each in found[check]) for check in found}
 
 
@@ -65,7 +65,7 @@ services:
 
 
 class OldProject:
-    """A project on a host that has nothing but compose v1 to make it with."""
+    """A project on a host that has only compose v1."""
 
     def __init__(self, home):
         self.name = "tracktion-lab-%s" % secrets.token_hex(4)
@@ -79,7 +79,7 @@ class OldProject:
         (self.home / "deploy" / "docker-compose.yml").write_text(text)
 
     def compose(self, *words):
-        # From above, so that the file's name in the labels is a relative one.
+        # From the parent directory, so that the path in the labels is relative.
         old = ("docker-compose", "--project-name", self.name, "--file", "deploy/docker-compose.yml")
         return docker("run", "--rm", *self.seen, "--workdir", str(self.home), self.host, *old, *words)
 
@@ -99,7 +99,7 @@ class OldProject:
 
 @contextlib.contextmanager
 def demanding_engine(directory):
-    """A newer Docker, without containers, that takes no version of the API as old as that of the machine's own.
+    """A newer Docker, without containers, that does not support the version of the API of the machine's engine.
 
     Yields its socket.
     """
@@ -124,7 +124,7 @@ def demanding_engine(directory):
 
 @contextlib.contextmanager
 def engine_over_tcp(certificates=None):
-    """The engine of the machine at a port of loopback; with certificates over TLS, for clients that have one.
+    """The engine of the machine at a port of loopback; with ``certificates`` over TLS, for clients with a certificate.
 
     Yields the port.
     """
@@ -137,7 +137,7 @@ def engine_over_tcp(certificates=None):
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self):
-            # Of a client that is rejected, or that has left.
+            # Errors of a client that is rejected, or that has closed the connection.
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as engine:
                 client = context.wrap_socket(self.request, server_side=True) if context else self.request
                 engine.connect(SOCKET)
@@ -163,9 +163,9 @@ def engine_over_tcp(certificates=None):
 
 @contextlib.contextmanager
 def as_of_a_user(socket):
-    """The same socket as a rootless engine has it: in a directory of its user alone, by its user's number."""
+    """The socket at the path of a rootless engine: in the directory of its user, by the number of the user."""
     directory = "/run/user/%d" % os.stat(socket).st_uid
-    assert not os.path.exists(directory), "somebody uses %s" % directory
+    assert not os.path.exists(directory), "%s exists" % directory
     os.makedirs(directory, mode=0o700)
     try:
         os.symlink(socket, directory + "/podman.sock")

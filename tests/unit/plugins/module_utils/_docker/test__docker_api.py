@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes to the engine and comes back, as far as it needs no engine that is well."""
+"""Requests and answers of the socket client, with sockets that stand in for an engine."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OK = b"HTTP/1.0 200 OK\r\n\r\n"
 
 
 @contextlib.contextmanager
-def speaking(path, *pieces, pause=0.0):
-    """A socket whose owner says ``pieces`` to whoever calls first, and then hangs up."""
+def answering(path, *pieces, pause=0.0):
+    """A socket that answers the first connection with ``pieces`` and closes it."""
 
     def talk():
         with contextlib.suppress(OSError), listener.accept()[0] as caller:
@@ -45,17 +45,17 @@ def path(tmp_path):
 
 
 def test_an_answer_is_data(path):
-    with speaking(path, OK, b'{"a": ', b"1}"):
+    with answering(path, OK, b'{"a": ', b"1}"):
         assert _docker_api.DockerApi(path, 2).read("info") == {"a": 1}
-    with speaking(path + "2", b"HTTP/1.1 204 No Content\r\n\r\n"):
+    with answering(path + "2", b"HTTP/1.1 204 No Content\r\n\r\n"):
         assert _docker_api.DockerApi(path + "2", 2).ask("DELETE", "networks", "x") is None
 
 
 @pytest.mark.parametrize(
     ("timeout", "deadline", "kind"), [(0.4, 9, "no_answer"), (0.5, 0.4, "no_answer"), (9, 0.4, "deadline")]
 )
-def test_an_engine_that_drips_cannot_outlast_its_time(path, timeout, deadline, kind):
-    with speaking(path, OK, *[b" "] * 20, pause=0.1):
+def test_a_slow_answer_is_bounded_by_the_timeout(path, timeout, deadline, kind):
+    with answering(path, OK, *[b" "] * 20, pause=0.1):
         began = time.monotonic()
         with pytest.raises(CannotConnect) as caught:
             _docker_api.DockerApi(path, timeout, Deadline(deadline)).read("info")
@@ -64,41 +64,41 @@ def test_an_engine_that_drips_cannot_outlast_its_time(path, timeout, deadline, k
     assert (str(caught.value) == "not measured (0.4 s of the deadline left)") is (kind == "deadline")
 
 
-def test_what_came_before_the_time_was_over_is_not_lost(path):
+def test_data_before_a_timeout_is_returned(path):
     api = _docker_api.DockerApi(path, 0.4)
-    with speaking(path, OK + b"a line\n", b"", pause=0.6), api.stream("GET", "x") as answer:
+    with answering(path, OK + b"a line\n", b"", pause=0.6), api.stream("GET", "x") as answer:
         assert answer.read_some(65536) == b"a line\n"
         with pytest.raises(CannotConnect, match="in time"):
             answer.read_some(65536)
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("body", "message"),
     [
         (b'{"message": "no such thing"}', "the Docker engine rejects GET /x: no such thing"),
         (b"plain words", "the Docker engine rejects GET /x: plain words"),
         (b"", "the Docker engine rejects GET /x: HTTP 404"),
     ],
 )
-def test_a_no_is_told_with_its_reason(path, said, message):
-    with speaking(path, b"HTTP/1.0 404 Not Found\r\n\r\n", said), pytest.raises(_docker_api.Rejected) as caught:
+def test_a_rejection_has_the_message_of_the_engine(path, body, message):
+    with answering(path, b"HTTP/1.0 404 Not Found\r\n\r\n", body), pytest.raises(_docker_api.Rejected) as caught:
         _docker_api.DockerApi(path, 2).read("x")
     assert (str(caught.value), caught.value.kind, caught.value.status) == (message, "rejected", 404)
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"), [((OK, b"<html>"), "protocol"), ((b"SSH-2.0\r\n",), "protocol"), ((), "closed")]
+    ("pieces", "kind"), [((OK, b"<html>"), "protocol"), ((b"SSH-2.0\r\n",), "protocol"), ((), "closed")]
 )
-def test_an_answer_of_another_server_is_a_failure(path, said, kind):
-    with speaking(path, *said), pytest.raises(CannotConnect) as caught:
+def test_an_answer_of_another_server_is_a_failure(path, pieces, kind):
+    with answering(path, *pieces), pytest.raises(CannotConnect) as caught:
         _docker_api.DockerApi(path, 2).read("info")
     assert caught.value.kind == kind
     assert path in str(caught.value)
 
 
-def test_an_answer_without_end_is_refused(path, monkeypatch):
+def test_an_answer_that_is_too_large_is_rejected(path, monkeypatch):
     monkeypatch.setattr(_docker_api, "MAX_BYTES", 1000)
-    with speaking(path, OK, b" " * 2000), pytest.raises(CannotConnect, match="more than 1000 bytes"):
+    with answering(path, OK, b" " * 2000), pytest.raises(CannotConnect, match="more than 1000 bytes"):
         _docker_api.DockerApi(path, 2).read("info")
 
 
@@ -130,7 +130,7 @@ def counting(path, *, keep):
         thread.join(5)
 
 
-def test_requests_share_a_connection_where_the_engine_keeps_it_open(path):
+def test_requests_share_a_connection_that_the_engine_keeps_open(path):
     with counting(path, keep=True) as connections:
         with _docker_api.DockerApi(path, 2) as api:
             for _number in range(3):
@@ -157,9 +157,9 @@ def test_the_negotiated_version_is_used_from_then_on(path):
     ]
 
 
-def test_a_container_in_a_list():
+def test_summary_of_a_container():
     labels = {"com.docker.compose.service": "web", "com.docker.compose.project": "app"}
     row = {"Id": "1" * 64, "Names": ["/other/alias", "/app-web-1"], "Labels": labels, "State": "running"}
-    told = {"id": "1" * 64, "name": "app-web-1", "service": "web", "project": "app", "state": "running"}
-    assert _docker_api.summary(row) == told
+    expected = {"id": "1" * 64, "name": "app-web-1", "service": "web", "project": "app", "state": "running"}
+    assert _docker_api.summary(row) == expected
     assert _docker_api.summary({"Id": "1" * 64, "Names": None, "Labels": None})["name"] == "1" * 12
