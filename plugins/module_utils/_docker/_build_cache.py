@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Build cache that can be removed, by what the engine says about its disk. Pure. Private to this collection.
+"""Build cache that can be removed, by the disk use that the engine reports. Pure. Private to this collection.
 
 An entry holds its parents: the engine keeps them, without an error, until all entries that are built on them are gone.
 """

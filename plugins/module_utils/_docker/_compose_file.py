@@ -34,7 +34,7 @@ Environment = Mapping[str, str]
 
 
 class Service(TypedDict):
-    """What the file says about a service. ``expected`` is false for one with a profile or without replicas."""
+    """The values of a service. ``expected`` is false for one with a profile or without replicas."""
 
     expected: bool
     image: str | None
@@ -98,7 +98,7 @@ def merged(layers: Iterable[Layer]) -> Layer:
 
 
 def service_of(service: Layer, environment: Environment, directory: str) -> Service:
-    """Return what the file says about one service."""
+    """Return the values of one service."""
     resources = ((service.get("deploy") or {}).get("resources") or {}).get("limits") or {}
     limit = service.get("mem_limit", resources.get("memory"))
     image = service.get("image")

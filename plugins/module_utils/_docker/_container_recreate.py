@@ -138,7 +138,7 @@ class Service:
         )
 
     def expected_after(self, containers: Sequence[Part]) -> list[Part]:
-        """Return the containers afterwards, as far as the file says; a missing one gets the name of compose."""
+        """Return the expected containers, by the compose file; a missing one gets the name of compose."""
         wanted = self.services[self.name]
         known = {
             "image": wanted["image"],

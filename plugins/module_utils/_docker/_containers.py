@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The container of a process, and what the files of the engine say about it. Private to this collection.
+"""The container of a process, and its state by the files of the engine. Private to this collection.
 
 Read from the cgroup of the process and from the files of the Docker engine, so that neither a library nor a responding
 engine is needed. The files can be read by root only.

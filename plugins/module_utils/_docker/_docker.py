@@ -64,7 +64,7 @@ class Client(Reader):
     def _connect(self, seconds: float) -> Any:
         constants = self._docker.constants
         client = self._client(constants.DEFAULT_DOCKER_API_VERSION, seconds)
-        # Any version of the API can be asked for the version of the engine.
+        # The version of the engine is available in any version of the API.
         version = api_version(client.version(api_version=False), constants.MINIMUM_DOCKER_API_VERSION)
         return self._client(version, seconds)
 

@@ -89,7 +89,7 @@ class DockerApi(Reader):
         return made
 
     def negotiate(self) -> Row:
-        """Return what the engine says about its version, and use a version of the API that is tested from now on."""
+        """Return the answer to ``/version``, and use a tested version of the API from now on."""
         about = self.read("version")
         self._version = "/v" + api_version(about)
         return about
@@ -112,7 +112,7 @@ class DockerApi(Reader):
 
     @contextlib.contextmanager
     def stream(self, method: str, *parts: str, body: Any = None, **query: Any) -> Iterator[Answer]:
-        """Yield the open answer to a request that may take long to end. Values of ``query`` may be mappings."""
+        """Yield the open answer to a request, to read it in parts. Values of ``query`` may be mappings."""
         with self._exchange(method, parts, query, body, False) as answer:
             yield answer
 
@@ -194,7 +194,7 @@ class Answer:
         pieces, left = [], most
         with _explained(self._step):
             while left:
-                # In small pieces: Python 3.8 allocates as many bytes as it is asked for.
+                # In small pieces: Python 3.8 allocates the whole size before it reads.
                 piece = self._response.read(min(left, PIECE))
                 if not piece:
                     break

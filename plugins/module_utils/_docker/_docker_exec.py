@@ -31,7 +31,7 @@ FOR_KILLING = 0.5
 class Exec:
     """The outcome of a command.
 
-    ``exit_code`` is null while unknown. ``killed`` says whether a command that had not ``ended`` was killed, null if it
+    ``exit_code`` is null while unknown. ``killed`` is whether a command that had not ``ended`` was killed, null if it
     had.
     """
 
