@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_probe_info
-short_description: Run named commands in containers, and time them
+short_description: Run named commands in containers and measure their time
 version_added: "0.1.0"
 description:
-  - Runs commands of your own in the containers of compose services, side by side, and tells of each how it ended and how long it took.
-  - A command that does not end in time is killed, with everything it has started in the container. C(docker exec) would leave it running.
-  - A container that is not there, and an engine that does not answer, are data, in C(error), and the task does not fail.
-  - What the commands do is up to you. This module changes nothing by itself, and neither should they.
-  - Needs nothing but Python's standard library, and may use the engine's socket.
+  - Runs commands in the containers of compose services in parallel, and returns how each ended and how long it took.
+  - A command that does not end in time is killed with its child processes. C(docker exec) would leave it running.
+  - A missing container and an engine that does not answer do not fail the task; they are returned in C(error).
+  - The commands should change nothing.
+  - Requires only Python's standard library, and permission to use the engine's socket.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -24,55 +24,55 @@ extends_documentation_fragment:
   - tracktion.ops._docker.socket
 options:
   commands:
-    description: What is run, and where. Without any, the engine is not asked either.
+    description: The commands. If the list is empty, the engine is not contacted.
     type: list
     elements: dict
     required: true
     suboptions:
       name:
-        description: What it is called in the result. Every command has a name of its own.
+        description: Its name in the result, which must be unique.
         type: str
         required: true
       service:
-        description: The compose service, or the name of the container, that it runs in.
+        description: The compose service, or the name of the container, to run it in.
         type: str
         required: true
       argv:
         description:
-          - The program and its arguments. No shell is involved. Only the program, and the script that it interprets, are returned.
-          - Ansible logs arguments, and the container shows them to all of its processes. A secret belongs into O(commands[].environment).
+          - The program and its arguments. No shell is used. Only the program, and the script that it interprets, are returned.
+          - Ansible logs arguments, and all processes of the container can read them. Put secrets into O(commands[].environment).
         type: list
         elements: str
         required: true
       user:
-        description: The user it runs as, in the container. Without it, that of the container.
+        description: The user in the container. The default is that of the container.
         type: str
       workdir:
-        description: The directory it runs in, in the container. Without it, that of the container.
+        description: The working directory in the container. The default is that of the container.
         type: str
       environment:
-        description: Further variables of its environment. Their values are never returned.
+        description: Additional environment variables. Their values are never returned.
         type: dict
       exit_codes:
-        description: The exit codes that are right.
+        description: The expected exit codes.
         type: list
         elements: int
         default: [0]
       output_contains:
-        description: A text that the first 64 KiB of a right output contain.
+        description: Text that the first 64 KiB of the output must contain.
         type: str
       show_output:
-        description: Whether the first 4000 characters of the output are returned, without what looks like a secret, however it ends.
+        description: Whether the first 4000 characters of the output are always returned, with secrets hidden.
         type: bool
         default: false
       timeout:
-        description: Seconds it may take. Without it, O(timeout).
+        description: Timeout of this command, in seconds. The default is O(timeout).
         type: float
   project:
-    description: The compose project of the services, where the machine runs several.
+    description: The compose project of the services, if the machine runs several.
     type: str
   timeout:
-    description: Seconds that each command may take.
+    description: Timeout of each command, in seconds.
     type: float
     default: 10.0
   deadline:
@@ -84,7 +84,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Does the service reach its database, as it would itself
+- name: Connect to the database from a service
   tracktion.ops.container_probe_info:
     commands:
       - name: database
@@ -92,7 +92,7 @@ EXAMPLES = r"""
         argv: [python3, -c, "import os, psycopg2; psycopg2.connect(os.environ['DATABASE_DSN'], connect_timeout=3)"]
   register: probes
 
-- name: Profile one matching, and show the profile
+- name: Profile one match, and show the profile
   tracktion.ops.container_probe_info:
     commands:
       - name: matching
@@ -115,18 +115,18 @@ error:
   type: dict
   sample: null
 unknown:
-  description: The commands that could not be run, as C(part) and C(reason).
+  description: The commands that could not be run, as C(part), C(reason) and C(hint).
   returned: always
   type: list
   elements: dict
   sample: []
 seconds:
-  description: How long it all took.
+  description: Duration of the whole measurement.
   returned: always
   type: float
   sample: 0.3121
 totals:
-  description: How many commands there are, and how many ended as they should.
+  description: The number of commands, and of those that ended as expected.
   returned: always
   type: dict
   sample: {commands: 2, ok: 1}
@@ -152,67 +152,67 @@ commands:
       type: str
       sample: python3 -c
     container:
-      description: The container it runs in.
+      description: The name of the container.
       returned: always
       type: str
       sample: tracktion-tracklist_service-1
     container_state:
-      description: The state of this container, in the engine's words.
+      description: The state of the container, as the engine names it.
       returned: always
       type: str
       sample: running
     ran:
-      description: True where it was started, else null.
+      description: True if it was started, else null.
       returned: always
       type: bool
       sample: true
     ok:
-      description: Whether it ended in time, with a right exit code and a right output. Null where it was not started.
+      description: Whether it ended in time with an expected exit code and output. Null if it was not started.
       returned: always
       type: bool
       sample: false
     error:
       description:
         - Why there is no exit code, as C(kind), C(message) and C(hint), else null.
-        - Where it ran, C(kind) is V(timeout), as it did not end in time.
-        - Else C(kind) is V(no_container) or V(not_running); or, of the Docker engine, V(no_engine) (there is no such socket), V(permission),
-          V(refused) (nobody listens there), V(timeout) (it does not answer in time), V(rejected) (it says no) or V(failed).
+        - C(kind) is V(timeout) if the command was started and did not end in time.
+        - Else C(kind) is V(no_container) or V(not_running), or a failure of the engine, V(no_engine) (there is no such socket), V(permission),
+          V(refused), V(no_answer) (no answer in time), V(closed), V(protocol), V(rejected) (the engine rejects the request) or V(failed).
       returned: always
       type: dict
       sample: null
     exit_code:
-      description: Its exit code. By convention, V(126) and V(127) are the engine's, where there is no such program.
+      description: Its exit code. V(126) and V(127) usually mean that the engine could not start the program.
       returned: always
       type: int
       sample: 1
     expected_exit_codes:
-      description: The exit codes that would be right.
+      description: As given.
       returned: always
       type: list
       elements: int
       sample: [0]
     contains:
-      description: Whether O(commands[].output_contains) is in the output, null where nothing is expected.
+      description: Whether O(commands[].output_contains) is in the output; null without that option.
       returned: always
       type: bool
       sample: null
     killed:
-      description: Whether a command that did not end in time is gone. Null where it ended. Killing takes root, on the engine's own machine.
+      description: Whether a command that did not end in time was killed, which requires root on the machine of the engine. Null if it ended.
       returned: always
       type: bool
       sample: null
     seconds:
-      description: How long it ran.
+      description: Duration of the command.
       returned: always
       type: float
       sample: 0.2113
     output_bytes:
-      description: How much it said, on both of its outputs.
+      description: Bytes that it wrote to standard output and standard error.
       returned: always
       type: int
       sample: 112
     output:
-      description: The end of the output of a command that failed, or what O(commands[].show_output) asks for, without what looks like a secret.
+      description: The end of the output of a command that failed, or its beginning with O(commands[].show_output), with secrets hidden.
       returned: always
       type: str
       sample: "psycopg2.OperationalError: could not translate host name"
@@ -228,7 +228,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measures._container
 )
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(measure, module.params))
 

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_recreate
-short_description: Make the containers of a compose service as its compose file says
+short_description: Recreate the containers of a compose service by its compose file
 version_added: "0.1.0"
 description:
-  - Where the containers of a service differ from its compose file in image or memory limit, or where there are none, it has the compose of
-    the host make them (C(up --detach --no-deps --no-build)), and waits until they are healthy. A restart applies no change of the file.
-  - Nothing is done where nothing differs, where a container is not the one that O(expected) means any more, and where one carries the label
+  - Runs the compose of the host (C(up --detach --no-deps --no-build)) if the containers of a service differ from its compose file in image or
+    memory limit, or if there are none, and waits until they are healthy. A restart does not apply changes of the file.
+  - Nothing is changed if there is no difference, if a container is not one of O(expected), or if one has the label
     C(tracktion.ops.protected=true).
-  - What a container keeps outside of volumes is lost, as with every C(up).
+  - Data of a container outside of volumes is lost, as with every C(up).
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
+  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full
@@ -34,38 +35,38 @@ options:
     type: str
     required: true
   service:
-    description: The service. No other one is touched, not even those that it depends on.
+    description: The service. No other service is changed, not even those that it depends on.
     type: str
     required: true
   compose_files:
-    description: The compose files. Without them, those that compose wrote in the labels of the project's containers.
+    description: The compose files. The default is those in the labels of the project's containers.
     type: list
     elements: path
     default: []
   compose_command:
-    description: The words that run compose. Without them, C(docker compose) or, where there is no such plugin, C(docker-compose).
+    description: The words that run compose. The default is C(docker compose), or C(docker-compose) without that plugin.
     type: list
     elements: str
     default: []
   expected:
-    description: The evidence. The containers that were found, each of which must still be there and not restarted; an empty list if there was none.
+    description: Change something only if these containers still exist and were not restarted since. An empty list means that there is none.
     type: list
     elements: dict
     suboptions:
       id:
-        description: Its id, twelve characters of it or more.
+        description: Its id, or the first twelve characters or more.
         type: str
         required: true
       started_at:
-        description: When it was started, in epoch seconds; without it, one that was never started is meant.
+        description: Its start time in epoch seconds; omitted for a container that was never started.
         type: float
   deny:
-    description: Services and containers, by name, that are never touched.
+    description: Names of services and containers that are never changed.
     type: list
     elements: str
     default: []
   deadline:
-    description: Seconds within which the containers have to work.
+    description: Seconds within which the containers must work.
     type: float
     default: 180.0
 requirements:
@@ -76,7 +77,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Apply what was changed in the compose file, and never applied
+- name: Show which changes of the compose file are not applied
   tracktion.ops.container_recreate:
     project: tracktion
     service: redis
@@ -88,13 +89,13 @@ EXAMPLES = r"""
 RETURN = r"""
 result:
   description:
-    - V(recreated), and V(planned) in check mode; V(as_wanted), V(changed_meanwhile) and V(protected) where nothing was done. V(failed) makes the
+    - V(recreated), or V(planned) in check mode; V(as_wanted), V(changed_meanwhile) or V(protected) if nothing was changed. V(failed) makes the
       module fail.
-  returned: always, unless the engine could not be asked or an option cannot be used
+  returned: always, unless the engine cannot be reached or an option is invalid
   type: str
   sample: recreated
 differences:
-  description: What differed from the compose file, as in RV(tracktion.ops.container_state_info#module:compose.drift).
+  description: The differences to the compose file, as in RV(tracktion.ops.container_state_info#module:compose.drift).
   returned: as RV(result)
   type: list
   elements: dict
@@ -106,15 +107,15 @@ before:
   type: dict
   sample: {}
 after:
-  description: The same after it. In check mode, what is to be expected.
+  description: The containers afterwards; the expected ones in check mode.
   returned: as RV(result)
   type: dict
   sample: {}
 kind:
-  description: Why, of the engine, as in the notes; else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
-  returned: when nothing could be tried
+  description: Kind of the failure; see the notes for those of the engine. Else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
+  returned: on failure before anything was changed
   type: str
-  sample: timeout
+  sample: refused
 """
 
 from functools import partial
@@ -124,7 +125,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import _cont
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=_container_recreate.SPEC, supports_check_mode=True)
     exit_module(module, partial(_container_recreate.recreate, module.params, module.check_mode, module.run_command))
 

@@ -10,19 +10,20 @@ module: container_restart
 short_description: Restart containers in the order of their dependencies, and wait until they are healthy
 version_added: "0.1.0"
 description:
-  - Restarts the named compose services, found by their labels whatever version of compose made them, or containers by name. One that
-    has stopped is started. Nothing is ever removed or made anew.
-  - They are restarted one after the other, each after the services that it depends on, and each only when the one before works again.
-    A container works when its health check says so; without one, when it has been running for two seconds.
-  - Each is looked at once more just before its turn. One that is not the one that O(expected) means, that was restarted a moment ago
-    (O(min_uptime)), or that is protected, is left alone.
-  - Containers with the label C(tracktion.ops.protected=true) are never touched.
+  - Restarts compose services, which it finds by the labels of any version of compose, or containers by name. A stopped container is started.
+    No container is removed or recreated.
+  - Containers are restarted one after the other, each after the services that it depends on, and only when the previous one works again.
+    A container works when its health check succeeds; without a health check, when it has been running for two seconds.
+  - The state of each container is read again just before its restart. A container is not restarted if it is not one of O(expected), if it was
+    started recently (O(min_uptime)), or if it is protected.
+  - Containers with the label C(tracktion.ops.protected=true) are never restarted.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
+  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full
@@ -31,54 +32,54 @@ attributes:
   idempotent:
     support: partial
     details:
-      - With O(expected), a second run finds what was restarted changed, and does nothing. With O(min_uptime), so does one that
-        follows within that time. Without both, every run restarts.
+      - With O(expected), a second run does nothing, because the start times have changed. With O(min_uptime), a run within that time does
+        nothing. Without both, every run restarts.
 options:
   project:
-    description: The compose project of O(services). Needed only where several projects have a service of that name.
+    description: The compose project of O(services). Required if several projects have a service of that name.
     type: str
     default: ""
   services:
-    description: Compose services, all containers of each.
+    description: Compose services, with all their containers.
     type: list
     elements: str
     default: []
   names:
-    description: Containers by name, or by the first twelve or more characters of their id.
+    description: Containers by name, or by the first twelve characters or more of their id.
     type: list
     elements: str
     default: []
   expected:
-    description: The evidence. Only these containers, and only this run of each, are restarted.
+    description: Restart only these containers, and only if they were not restarted since.
     type: list
     elements: dict
     suboptions:
       id:
-        description: Its id, twelve characters of it or more.
+        description: Its id, or the first twelve characters or more.
         type: str
         required: true
       started_at:
-        description: When it was started, in epoch seconds; without it, one that was never started is meant.
+        description: Its start time in epoch seconds; omitted for a container that was never started.
         type: float
   min_uptime:
-    description: Leave alone what has been running for fewer seconds than this, as it may need them to come up.
+    description: Do not restart a container that has been running for fewer seconds, because it may still be starting.
     type: float
     default: 0.0
   deny:
-    description: Services and containers, by name, that are never touched.
+    description: Names of services and containers that are never changed.
     type: list
     elements: str
     default: []
   max_containers:
-    description: How many containers one run may restart. Where more are named, nothing is done.
+    description: Maximum number of containers. If more are named, the module fails and restarts none.
     type: int
     default: 5
   stop_timeout:
     description:
-      - Seconds for a container to stop before it is killed. Without it, what the container itself says (C(stop_grace_period)), else ten.
+      - Seconds for a container to stop before it is killed. The default is the setting of the container (C(stop_grace_period)), else 10.
     type: int
   deadline:
-    description: Seconds within which all of them have to work again.
+    description: Seconds within which all containers must work again.
     type: float
     default: 120.0
 seealso:
@@ -86,7 +87,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See what a restart of two services would do
+- name: Show what a restart of two services would do
   tracktion.ops.container_restart:
     project: tracktion
     services: [analysis_service, tracklist_service]
@@ -94,7 +95,7 @@ EXAMPLES = r"""
   check_mode: true
   diff: true
 
-- name: Restart the run of a container that was found to be unhealthy, and no other
+- name: Restart an unhealthy container unless it was restarted since it was found
   tracktion.ops.container_restart:
     names: [tracktion-analysis]
     expected:
@@ -104,8 +105,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 containers:
-  description: The containers, in the order of their restart.
-  returned: always, unless the engine could not be asked or an option cannot be used
+  description: The containers in the order of their restart.
+  returned: always, unless the engine cannot be reached or an option is invalid
   type: list
   elements: dict
   contains:
@@ -115,19 +116,20 @@ containers:
     service: {description: 'Its compose service, or null.', type: str, returned: always}
     result:
       description:
-        - V(restarted), and V(planned) in check mode. V(changed_meanwhile), V(just_started) and V(protected) were left alone.
-        - V(unhealthy) does not work after its restart; V(not_restartable) is paused or about to go; V(rejected) is what the engine would not restart;
-          V(unknown) where the engine was lost meanwhile. Each of these makes the module fail, and those that follow are V(not_reached).
+        - V(restarted), or V(planned) in check mode. V(changed_meanwhile), V(just_started) and V(protected) containers were not restarted.
+        - V(unhealthy) if it does not work after its restart, V(not_restartable) if it is paused or being removed, V(rejected) if the engine rejects
+          the restart, V(unknown) if the connection to the engine was lost. Each of these makes the module fail; the containers after it are
+          V(not_reached).
       type: str
       returned: always
-    message: {description: 'What went wrong, or null.', type: str, returned: always}
+    message: {description: 'The failure, or null.', type: str, returned: always}
     before:
       description:
-        - Before, as C(id), C(status), C(health) (null without a health check), C(started_at) (epoch seconds), C(restart_count).
+        - The state before, as C(id), C(status), C(health) (null without a health check), C(started_at) (epoch seconds), C(restart_count).
       type: dict
       returned: always
-    after: {description: 'The same after it. In check mode, what is to be expected.', type: dict, returned: always}
-    exit_code: {description: 'Exit code of one that does not run, else null.', type: int, returned: always}
+    after: {description: 'The state afterwards; the expected one in check mode.', type: dict, returned: always}
+    exit_code: {description: 'Exit code of a container that is not running, else null.', type: int, returned: always}
   sample:
     - id: 3f2a9c0d1e4b5a69788796a5b4c3d2e1f00112233445566778899aabbccddeef
       name: tracktion-analysis
@@ -139,20 +141,20 @@ containers:
       after: {id: 3f2a9c0d1e4b, status: running, health: healthy, started_at: 1795593739.12, restart_count: 0}
       exit_code: null
 before:
-  description: Of each container, by name, its C(before).
+  description: C(before) of each container, by name.
   returned: as RV(containers)
   type: dict
   sample: {}
 after:
-  description: Of each container, by name, its C(after).
+  description: C(after) of each container, by name.
   returned: as RV(containers)
   type: dict
   sample: {}
 kind:
-  description: Why, of the engine, as in the notes; else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
-  returned: when nothing could be tried
+  description: Kind of the failure; see the notes for those of the engine. Else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
+  returned: on failure before anything was changed
   type: str
-  sample: timeout
+  sample: refused
 """
 
 from functools import partial
@@ -162,7 +164,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import _cont
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=_container_restart.SPEC, supports_check_mode=True)
     exit_module(module, partial(_container_restart.restart, module.params, module.check_mode))
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_state_info
-short_description: Measure containers, what they use, and the engine that runs them
+short_description: Measure containers, their resource use, and the engine
 version_added: "0.1.0"
 description:
-  - Looks at every container of a compose project, or of the engine. Its state, health, restarts and exit code come from the engine; memory,
-    processor time, throttling, processes and OOM kills from the kernel's own files, of cgroups version 1 and 2.
-  - Compares the containers to the compose files that made them, finds out who holds the ports of those that do not run, looks at the paths
-    that they mount, and asks the engine for what it takes on the disk, with a time limit of its own.
-  - On a machine without an engine there is nothing to measure, and that is no error. RV(engine.installed) is false then, and no library is needed.
-  - Measure on the machine of the engine, as root or as a member of the group C(docker). For an engine elsewhere, what the kernel counts is null.
+  - Measures every container of a compose project, or of the engine. State, health, restarts and exit code come from the engine; memory, CPU time,
+    throttling, processes and OOM kills come from the kernel's files, for cgroups version 1 and 2.
+  - Compares the containers to their compose files, finds the processes that hold the ports of containers that are down, checks the mounted paths, and
+    reads the disk use of the engine, with a separate time limit.
+  - A machine without an engine is no error; RV(engine.installed) is false then.
+  - Requires only Python's standard library, and PyYAML to read compose files.
+  - Run it on the machine of the engine, as root or as a member of the group C(docker). For an engine on another machine, values of the kernel are null.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -25,50 +26,50 @@ extends_documentation_fragment:
   - tracktion.ops._docker
 options:
   project:
-    description: Only the containers of this compose project.
+    description: The compose project. If empty, all containers are measured.
     type: str
     default: ""
   expected_services:
-    description: Compose services that have to be there.
+    description: Compose services that must exist.
     type: list
     elements: str
     default: []
   compose_files:
     description:
-      - The compose files to compare with. Without them, those that compose wrote in the labels of its containers.
-      - They are read with PyYAML, where this machine has it. Variables are taken from the files that compose noted on its containers, else from
-        the C(.env) beside them.
+      - The compose files to compare with. The default is those in the labels of the containers.
+      - They are read with PyYAML, if the machine has it. Variables come from the environment files in the labels of the containers, else from the
+        C(.env) beside the compose file.
     type: list
     elements: path
     default: []
   sample_seconds:
     description:
-      - Seconds between two looks at the kernel's counters.
-      - The kernel deals out the time of a container with a CPU limit in periods of 0.1 s, of which the default sees three.
+      - Seconds between two readings of the kernel's counters.
+      - The kernel schedules a container with a CPU limit in periods of 0.1 s. The default covers three of them.
     type: float
     default: 0.3
   disk_seconds:
-    description: Seconds for the engine to count what it takes on the disk, at the same time as all else. It may need minutes.
+    description: Seconds to wait for the disk use, which the engine may need minutes to count. It is read in parallel. 0 disables it.
     type: float
     default: 3.0
   max_containers:
-    description: How many containers are looked at.
+    description: Maximum number of containers to inspect.
     type: int
     default: 500
   daemon_configuration:
-    description: The configuration of the engine.
+    description: The configuration file of the engine.
     type: path
     default: /etc/docker/daemon.json
   top:
-    description: How many entries RV(containers) and RV(paths) have at most.
+    description: Maximum number of entries in RV(containers) and RV(paths).
     type: int
     default: 100
   top_volumes:
-    description: How many entries RV(disk.largest_unused_volumes) has at most.
+    description: Maximum number of entries in RV(disk.largest_unused_volumes).
     type: int
     default: 10
   deadline:
-    description: Seconds within which everything is over. What could not be read by then is named in RV(unknown).
+    description: Seconds for the whole measurement. Parts that could not be read in time are listed in RV(unknown).
     type: float
     default: 10.0
 seealso:
@@ -77,14 +78,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the containers of a project
+- name: Measure the containers of a project
   tracktion.ops.container_state_info:
     project: tracktion
     expected_services: [analysis_service, tracklist_service, file_watcher]
   become: true
   register: state
 
-- name: Fail where one does not run
+- name: Fail if a container is down
   ansible.builtin.assert:
     that:
       - state.missing_services | length == 0
@@ -93,17 +94,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachable:
-  description: Whether the engine answered, or there is none. If not, all parts are null.
+  description: True if the engine answered, or if there is none. Otherwise all parts are null.
   returned: always
   type: bool
   sample: true
 error:
-  description: Why the engine could not be asked, as C(kind) (see the notes), C(message) and C(hint); else null.
+  description: Why the engine cannot be reached, as C(kind) (see the notes), C(message) and C(hint); else null.
   returned: always
   type: dict
   sample: null
 unknown:
-  description: What could not be read, as a list of C(part) and C(reason).
+  description: Parts that could not be read, as C(part), C(reason) and C(hint).
   returned: always
   type: list
   elements: dict
@@ -113,25 +114,25 @@ engine:
   returned: always
   type: dict
   contains:
-    installed: {description: Whether this machine has one., type: bool, returned: always}
+    installed: {description: Whether this machine has an engine., type: bool, returned: always}
     kind: {description: V(docker) or V(podman)., type: str, returned: always}
-    rootless: {description: Whether it runs without root; null where it was not told., type: bool, returned: always}
+    rootless: {description: Whether it runs without root; null if unknown., type: bool, returned: always}
     version: {description: Its version., type: str, returned: always}
-    major_version: {description: The first part of it., type: int, returned: always}
-    api_version: {description: The newest version of the API that it speaks., type: str, returned: always}
-    cgroup_version: {description: Version of cgroups., type: int, returned: always}
-    cgroup_driver: {description: Who makes the control groups., type: str, returned: always}
-    storage_driver: {description: How images are stored., type: str, returned: always}
-    live_restore: {description: Whether containers survive its restart., type: bool, returned: always}
+    major_version: {description: The first number of its version., type: int, returned: always}
+    api_version: {description: The newest version of the API that it supports., type: str, returned: always}
+    cgroup_version: {description: The version of cgroups., type: int, returned: always}
+    cgroup_driver: {description: What creates the control groups., type: str, returned: always}
+    storage_driver: {description: The storage driver of images., type: str, returned: always}
+    live_restore: {description: Whether containers keep running while it restarts., type: bool, returned: always}
     data_root: {description: Its data directory., type: str, returned: always}
-    warnings: {description: What it says about itself., type: list, elements: str, returned: always}
+    warnings: {description: Its own warnings., type: list, elements: str, returned: always}
     daemon_configuration:
-      description: Its configuration file, as C(path), C(exists), C(valid) (null where it does not exist or cannot be read) and C(error).
+      description: Its configuration file, as C(path), C(exists), C(valid) (null if it does not exist or cannot be read) and C(error).
       type: dict
       returned: always
   sample: {installed: true, kind: docker, version: 28.2.2, major_version: 28, live_restore: false}
 containers:
-  description: The containers, those first that do not run or are not well.
+  description: The containers, those that are down or unhealthy first.
   returned: always
   type: list
   elements: dict
@@ -143,66 +144,66 @@ containers:
     expected: {description: Whether its service is one of O(expected_services)., type: bool, returned: always}
     protected: {description: Whether it has the label C(tracktion.ops.protected=true)., type: bool, returned: always}
     compose_options:
-      description: The options of C(docker compose) that name its project and files, as compose noted them on it; empty where it noted none.
+      description: The options of C(docker compose) that name its project and files, by its labels; empty without such labels.
       type: list
       elements: str
       returned: always
-    image: {description: The image it was made from., type: str, returned: always}
+    image: {description: Its image., type: str, returned: always}
     status:
       description: V(running), V(created), V(restarting), V(paused), V(exited), V(removing) or V(dead).
       type: str
       returned: always
     error_message: {description: 'Why the engine could not start it, or null.', type: str, returned: always}
-    exit_code: {description: 'Exit code of one that does not run, else null.', type: int, returned: always}
-    exit_meaning: {description: 'What that code means, or null.', type: str, returned: always}
-    oom_killed: {description: Whether it ended because of its memory limit., type: bool, returned: always}
+    exit_code: {description: 'Its exit code if it is not running, else null.', type: int, returned: always}
+    exit_meaning: {description: 'The meaning of the exit code, or null.', type: str, returned: always}
+    oom_killed: {description: Whether the kernel ended it because memory ran out., type: bool, returned: always}
     oom_killed_before:
       description:
-        - Whether the engine saw the kernel kill one of its processes for want of memory in the run before this one. The kernel's own count
-          starts anew with every run. Newer engines tell of this run as well.
+        - Whether the kernel killed one of its processes in its previous run because memory ran out, as the engine noted. The count of the kernel
+          starts at 0 with every run. Newer engines note kills of the current run, too.
       type: bool
       returned: always
-    started_at: {description: When it was last started., type: float, returned: always}
-    uptime_seconds: {description: 'For how long it has been running, or null.', type: float, returned: always}
-    finished_at: {description: 'When it ended, or null.', type: float, returned: always}
-    down_seconds: {description: 'For how long it has been down, or null.', type: float, returned: always}
-    restarts: {description: How often its restart policy has started it again., type: int, returned: always}
+    started_at: {description: Its last start., type: float, returned: always}
+    uptime_seconds: {description: 'Seconds since its start if it is running, else null.', type: float, returned: always}
+    finished_at: {description: 'When it ended if it is not running, else null.', type: float, returned: always}
+    down_seconds: {description: 'Seconds since it ended if it is not running, else null.', type: float, returned: always}
+    restarts: {description: Restarts by its restart policy., type: int, returned: always}
     restart_policy: {description: 'V(no), V(on-failure), V(always) or V(unless-stopped).', type: str, returned: always}
-    gave_up: {description: Whether it ended with an error after all the restarts that C(on-failure) allows it., type: bool, returned: always}
+    gave_up: {description: Whether it ended with an error after all restarts that C(on-failure) allows., type: bool, returned: always}
     has_healthcheck: {description: Whether it has a health check., type: bool, returned: always}
     health: {description: 'V(starting), V(healthy), V(unhealthy), or null.', type: str, returned: always}
-    failing_streak: {description: How often in a row its health check has failed., type: int, returned: always}
+    failing_streak: {description: Consecutive failures of its health check., type: int, returned: always}
     ports:
-      description: Ports of the host that it has or, where it does not run, wants, as C(address), C(port) and C(protocol).
+      description: Published ports of the host; of a container that is down, those that it needs. Each as C(address), C(port) and C(protocol).
       type: list
       elements: dict
       returned: always
-    ended_meanwhile: {description: Whether it ended while it was measured; what it uses is null then., type: bool, returned: always}
-    memory_limit_set: {description: 'The memory limit it was made with, 0 for none.', type: int, returned: always}
-    memory_bytes: {description: 'Memory in use, without cache of files that nobody uses.', type: int, returned: always}
-    memory_limit_bytes: {description: 'The limit as the kernel has it, or null.', type: int, returned: always}
-    memory_peak_bytes: {description: 'The most that was ever in use, cache included.', type: int, returned: always}
-    memory_ratio: {description: 'Part of the limit in use, 0 without a limit.', type: float, returned: always}
-    oom_kills: {description: Processes that the kernel killed for want of memory since it was started., type: int, returned: always}
-    new_oom_kills: {description: Those of them within the sample., type: int, returned: always}
-    cpu_seconds: {description: Processor time since it was started., type: float, returned: always}
-    cpu_ratio: {description: 'Processor time within the sample, as a part of one core.', type: float, returned: always}
-    periods: {description: Periods in which it wanted the processor under a limit., type: int, returned: always}
-    throttled_periods: {description: Those in which it was held back., type: int, returned: always}
-    throttled_seconds: {description: How long it was held back., type: float, returned: always}
-    throttled_ratio: {description: Part of the periods of the sample in which it was held back., type: float, returned: always}
+    ended_meanwhile: {description: Whether it ended during the measurement; its resource use is null then., type: bool, returned: always}
+    memory_limit_set: {description: 'Its configured memory limit, 0 for none.', type: int, returned: always}
+    memory_bytes: {description: 'Memory in use, without reclaimable cache of files.', type: int, returned: always}
+    memory_limit_bytes: {description: 'The limit in the kernel, or null.', type: int, returned: always}
+    memory_peak_bytes: {description: 'Maximum use, cache included.', type: int, returned: always}
+    memory_ratio: {description: 'Used part of the limit, 0 without a limit.', type: float, returned: always}
+    oom_kills: {description: Processes that the kernel killed since its start because memory ran out., type: int, returned: always}
+    new_oom_kills: {description: Those within the sample., type: int, returned: always}
+    cpu_seconds: {description: CPU time since its start., type: float, returned: always}
+    cpu_ratio: {description: 'CPU time within the sample, as a part of one core.', type: float, returned: always}
+    periods: {description: Periods in which it was runnable under a CPU limit., type: int, returned: always}
+    throttled_periods: {description: Those in which it was throttled., type: int, returned: always}
+    throttled_seconds: {description: Time for which it was throttled., type: float, returned: always}
+    throttled_ratio: {description: Part of the periods of the sample in which it was throttled., type: float, returned: always}
     sampled_periods: {description: Periods within the sample., type: int, returned: always}
     pids: {description: Processes and threads., type: int, returned: always}
-    pids_limit: {description: 'How many there may be, or null.', type: int, returned: always}
-    pids_ratio: {description: 'Part of that in use, 0 without a limit.', type: float, returned: always}
+    pids_limit: {description: 'Their limit, or null.', type: int, returned: always}
+    pids_ratio: {description: 'Used part of the limit, 0 without a limit.', type: float, returned: always}
   sample: []
 containers_total:
-  description: How many containers there are.
+  description: Number of containers.
   returned: always
   type: int
   sample: 6
 missing_services:
-  description: O(expected_services) that have no container, each as C(project) (null for any), C(service), C(protected) (false) and
+  description: O(expected_services) without a container, each as C(project) (null for any), C(service), C(protected) (false) and
     C(compose_options).
   returned: always
   type: list
@@ -210,67 +211,66 @@ missing_services:
   sample: []
 ports_taken:
   description:
-    - Ports of the host that a container which is down wants and somebody listens on, as C(container), C(service), C(address), C(port), C(protocol),
-      C(held_by_container), C(held_by_pid), C(held_by_command). Null for an engine on another machine.
+    - Ports of the host that a container which is down needs and another process holds, as C(container), C(service), C(address), C(port),
+      C(protocol), C(held_by_container), C(held_by_pid), C(held_by_command). Null for an engine on another machine.
   returned: always
   type: list
   elements: dict
   sample: []
 compose:
-  description: The compose files against the containers. Null for an engine on another machine.
+  description: Differences between compose files and containers. Null for an engine on another machine.
   returned: always
   type: dict
   contains:
-    files: {description: 'Which were looked at, as C(project), C(files), C(error).', type: list, elements: dict, returned: always}
+    files: {description: 'The files, as C(project), C(files), C(error).', type: list, elements: dict, returned: always}
     missing:
-      description: Services of the files that have no container, as C(project), C(service), C(protected) (false) and C(compose_options); null where no
-        file could be read.
+      description: Services of the files without a container, as C(project), C(service), C(protected) (false) and C(compose_options); null if no file
+        could be read.
       type: list
       elements: dict
       returned: always
     drift:
       description:
-        - What differs, as C(project), C(service), C(container), C(id), C(started_at), C(protected), C(what) (V(image) or
-          V(memory_limit_bytes)), C(file), C(running); null where no file could be read.
+        - Differences, as C(project), C(service), C(container), C(id), C(started_at), C(protected), C(what) (V(image) or
+          V(memory_limit_bytes)), C(file), C(running); null if no file could be read.
       type: list
       elements: dict
       returned: always
   sample: {files: [], missing: [], drift: []}
 paths:
   description:
-    - Paths of the host that are mounted, as C(path), C(used_by), C(exists), C(uid), C(gid), C(mode), and C(denied), the containers whose user (where
-      it is a number) the modes and access control lists keep from reading it, as C(container), C(uid), C(gids), null where that is not known. Null
-      for an engine on another machine.
+    - Paths of the host that are mounted, as C(path), C(used_by), C(exists), C(uid), C(gid), C(mode), and C(denied). That lists the containers whose
+      user cannot read the path by its mode and access control list, as C(container), C(uid), C(gids). Users without a number are not checked. Null
+      if unknown. Null for an engine on another machine.
   returned: always
   type: list
   elements: dict
   sample: []
 disk:
-  description: What the engine takes on the disk; null where it did not count it in time.
+  description: Disk use of the engine; null if it did not count it in time.
   returned: always
   type: dict
   contains:
-    layers_bytes: {description: All layers of all images., type: int, returned: always}
-    images: {description: Images., type: int, returned: always}
-    unused_images: {description: Those that no container uses., type: int, returned: always}
-    unused_images_bytes: {description: What they hold that no other image shares., type: int, returned: always}
+    layers_bytes: {description: Size of the layers of all images., type: int, returned: always}
+    images: {description: Number of images., type: int, returned: always}
+    unused_images: {description: Images that no container uses., type: int, returned: always}
+    unused_images_bytes: {description: Their size without layers of other images., type: int, returned: always}
     dangling_images: {description: Unused images without a name., type: int, returned: always}
-    dangling_images_bytes: {description: What they hold., type: int, returned: always}
-    build_cache_bytes: {description: Build cache that neither a build nor an image uses., type: int, returned: always}
-    stopped_containers: {description: Containers that do not run., type: int, returned: always}
-    stopped_containers_bytes: {description: What they have written., type: int, returned: always}
-    volumes: {description: Volumes., type: int, returned: always}
-    unused_volumes: {description: 'Volumes that no container has, running or stopped.', type: int, returned: always}
-    unused_volumes_bytes: {description: 'What they hold, as far as the engine knows.', type: int, returned: always}
+    dangling_images_bytes: {description: Their size without layers of other images., type: int, returned: always}
+    build_cache_bytes: {description: Size of build cache that neither a build nor an image uses., type: int, returned: always}
+    stopped_containers: {description: Number of stopped containers., type: int, returned: always}
+    stopped_containers_bytes: {description: Size of the files that they have written., type: int, returned: always}
+    volumes: {description: Number of volumes., type: int, returned: always}
+    unused_volumes: {description: 'Volumes that no container uses, running or stopped.', type: int, returned: always}
+    unused_volumes_bytes: {description: 'Their size, as far as the engine knows.', type: int, returned: always}
     largest_unused_volumes:
       description:
-        - The largest of them, as C(name), C(driver), C(bytes) (null where the engine does not know), C(created_at) and C(age_seconds) (to engines as old
-          as 20.10, a volume is made anew with every change in its top directory), C(project) and C(volume), which are compose's names, or null,
-          and C(protected).
+        - The largest unused volumes, as C(name), C(driver), C(bytes) (null if unknown), C(created_at) and C(age_seconds) (engines up to 20.10 return
+          the last change of its top directory), C(project) and C(volume), which are compose's names or null, and C(protected).
       type: list
       elements: dict
       returned: always
-    reclaimable_bytes: {description: Dangling images and build cache., type: int, returned: always}
+    reclaimable_bytes: {description: Size of dangling images and build cache., type: int, returned: always}
   sample: {images: 2, reclaimable_bytes: 0}
 """
 
@@ -281,7 +281,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_mo
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _container_state_info
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=_container_state_info.ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(_container_state_info.measure, module.params))
 

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: docker_prune
-short_description: Remove old images, build cache and containers that nobody uses
+short_description: Remove old unused images, build cache, containers and volumes
 version_added: "0.1.0"
 description:
-  - Finds what can go, and removes it one by one and without force, so that the engine keeps what somebody has begun to use meanwhile.
-    The engine's own prune, which may take the data of a stack that is down, is never called.
-  - Images are those without a name that no container uses. Containers are those of no compose service and without a restart policy,
-    that have ended; their volumes stay. Volumes are removed by name only.
-  - What carries the label C(tracktion.ops.protected=true) stays.
+  - Removes unused objects one by one and without force, so that the engine keeps an object that was used meanwhile. The prune of the
+    engine, which may remove the data of a stack that is down, is never called.
+  - Images are removed if they have no name and no container uses them. Containers are removed if they have ended, belong to no compose
+    service and have no restart policy; their volumes are kept. Volumes are removed by name only.
+  - Objects with the label C(tracktion.ops.protected=true) are kept.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
+  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full
@@ -30,7 +31,7 @@ attributes:
     support: full
 options:
   kinds:
-    description: What is removed. V(volumes) only with O(names).
+    description: Kinds of objects to remove. V(volumes) requires O(names).
     type: list
     elements: str
     choices: [images, build_cache, containers, volumes]
@@ -42,7 +43,7 @@ options:
     default: []
   expected:
     description:
-      - The evidence. Only these volumes are removed, if they are as they were. A volume of the same name that was made since then is another one.
+      - Remove only these volumes, and only if they have not changed. A volume that was created again under the same name is kept.
     type: list
     elements: dict
     suboptions:
@@ -54,20 +55,20 @@ options:
         description: Its C(created_at) in RV(tracktion.ops.container_state_info#module:disk.largest_unused_volumes).
         type: float
   older_than:
-    description: Seconds since an image was made, cache was used, or a container ended, before it goes. Volumes go at any age.
+    description: Minimum seconds since an image was created, cache was used, or a container ended. It does not apply to volumes.
     type: float
     default: 604800.0
   deny:
-    description: Names (of images and of build cache, the id; of volumes, also that in the compose file) of what stays.
+    description: Names of objects to keep; the id of images and of build cache, the name or the name in the compose file of volumes.
     type: list
     elements: str
     default: []
   max_items:
-    description: How many things one run removes at most, the oldest first.
+    description: Maximum number of objects to remove, the oldest first.
     type: int
     default: 100
   deadline:
-    description: Seconds for all of it.
+    description: Seconds for the whole run.
     type: float
     default: 120.0
 seealso:
@@ -75,7 +76,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See what would go
+- name: Show what would be removed
   tracktion.ops.docker_prune:
     kinds: [images, build_cache]
   become: true
@@ -91,31 +92,30 @@ EXAMPLES = r"""
 
 RETURN = r"""
 before:
-  description: What could go, as C(count) and C(bytes). The size of volumes is not asked for, and null.
+  description: Objects that can be removed, as C(count) and C(bytes). The bytes are null with volumes, whose size is not read.
   returned: always
   type: dict
   sample: {count: 3, bytes: 1073741824}
 after:
-  description: The same afterwards; in check mode, what would be left.
+  description: The same afterwards; the expected values in check mode.
   returned: always
   type: dict
   sample: {count: 0, bytes: 0}
 removed:
   description:
-    - What was removed, or would be in check mode, or was named and stays, as C(kind), C(id), C(name), C(since) (epoch seconds), C(bytes), C(result),
-      C(message).
-    - C(result) is V(removed), V(planned) in check mode, V(gone) where somebody else was faster, V(kept) where it is in use. V(failed) where the
-      engine was lost or could not remove it makes the module fail.
-    - Of a volume that was named, C(result) may be V(protected), or V(changed_meanwhile) where it is not what O(expected) means.
+    - Objects that were removed, or would be in check mode, and named volumes that were kept, as C(kind), C(id), C(name), C(since) (epoch seconds),
+      C(bytes), C(result), C(message).
+    - C(result) is V(removed), V(planned) in check mode, V(gone) if it no longer existed, V(kept) if it is in use. V(failed) makes the module fail.
+    - C(result) of a volume may be V(protected), or V(changed_meanwhile) if it is not one of O(expected).
   returned: always
   type: list
   elements: dict
   sample: [{kind: image, id: 'sha256:3f2a9c0d1e4b', name: 3f2a9c0d1e4b, since: 1795593039.0, bytes: 1024, result: removed, message: null}]
 kind:
-  description: Why, of the engine, as in the notes; else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
-  returned: when nothing could be tried
+  description: Kind of the failure; see the notes for those of the engine. Else V(not_found), V(bad_option), V(missing_library) or V(cannot_measure).
+  returned: on failure before anything was changed
   type: str
-  sample: timeout
+  sample: refused
 """
 
 from functools import partial
@@ -125,7 +125,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import _dock
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=_docker_prune.SPEC, supports_check_mode=True)
     exit_module(module, partial(_docker_prune.prune, module.params, module.check_mode))
 

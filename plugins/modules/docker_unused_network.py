@@ -10,17 +10,17 @@ module: docker_unused_network
 short_description: Remove a network of a compose project that no container uses
 version_added: "0.1.0"
 description:
-  - Removes one network of the Docker engine, if it is the one that is meant (by O(name), O(id) and O(project)) and no container is
-    attached to it, not even one that is stopped.
-  - Containers are looked at once more right before the removal, and the engine itself refuses to remove a network in use.
-  - What the engine made by itself (C(bridge), C(host), C(none), C(docker_gwbridge), C(ingress)), what belongs to a swarm, to no project or to
-    another one, and what carries the label C(tracktion.ops.protected) is never removed.
+  - Removes one network of the engine if O(name), O(id) and O(project) match and no container is attached to it, running or stopped.
+  - The containers are read again just before the removal, and the engine rejects the removal of a network in use.
+  - Networks of the engine itself (C(bridge), C(host), C(none), C(docker_gwbridge), C(ingress)), of a swarm, of no project or of another one,
+    and networks with the label C(tracktion.ops.protected) are never removed.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
-  - tracktion.ops._docker.socket
+  - tracktion.ops._docker
+  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full
@@ -29,14 +29,14 @@ attributes:
   idempotent:
     support: full
     details:
-      - A network that is gone is left at that.
+      - The module changes nothing if the network does not exist.
 options:
   name:
     description: The name of the network.
     type: str
     required: true
   id:
-    description: Its whole id. A network of the same name that was made since then is another one, and stays.
+    description: Its complete id. A network that was created again under the same name is kept.
     type: str
     required: true
   project:
@@ -44,7 +44,7 @@ options:
     type: str
     required: true
   timeout:
-    description: Seconds for each question to the engine.
+    description: Timeout of the connection and of each answer, in seconds.
     type: float
     default: 10.0
 seealso:
@@ -54,7 +54,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See what would be removed, and how it would come back
+- name: Show what would be removed, and the command that creates it again
   tracktion.ops.docker_unused_network:
     name: tracktion_old
     id: "{{ network.networks[0].id }}"
@@ -65,27 +65,27 @@ EXAMPLES = r"""
 
 RETURN = r"""
 before:
-  description: The network as it was (C(id), C(name), C(driver), C(subnets), C(containers), ...), null where it was gone already.
+  description: The network as it was (C(id), C(name), C(driver), C(subnets), C(containers), ...), null if it did not exist.
   returned: always
   type: dict
   sample: {id: 6d1aff69ed8c, name: tracktion_old, driver: bridge, subnets: [172.20.9.0/24], containers: []}
 after:
-  description: The same after the removal. Null once the network is gone, or would be.
+  description: The network afterwards. Null if it was removed, or would be in check mode.
   returned: always
   type: dict
   sample: null
 skipped_reason:
-  description: Why nothing was removed, else null.
+  description: Why it was not removed, else null.
   returned: always
   type: str
   sample: null
 undo:
-  description: The command that makes such a network again, with its driver, subnets, options and labels. Null where it was gone already.
+  description: The command that creates the network again, with its driver, subnets, options and labels. Null if it did not exist.
   returned: always
   type: str
   sample: docker network create --driver bridge --subnet 172.20.9.0/24 --label com.docker.compose.project=tracktion -- tracktion_old
 undo_options:
-  description: The words of this command after C(docker network create).
+  description: The words of RV(undo) after C(docker network create).
   returned: always
   type: list
   elements: str
@@ -102,7 +102,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_unus
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     exit_module(module, partial(remove, module.params, module.check_mode))
 

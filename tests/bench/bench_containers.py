@@ -3,14 +3,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One measurement of many containers against what a person types for the same numbers.
+"""Compare one measurement of many containers to the commands for the same numbers.
 
     python tests/bench/bench_containers.py [--containers 50] [--rounds 5]
 
-These are `docker stats --no-stream` and `docker inspect` of every container, and tell less: neither OOM kills nor
-throttling. A measurement waits between two readings: by itself for its `sample_seconds`, and in a visit for the second
-that all areas share. How well the short wait sees is measured too: some containers want all of a core and may have a
-fifth of it, so what should be said of them is known. The rounds are interleaved, so that a noisy minute meets all.
+The commands are `docker stats --no-stream` and `docker inspect` of every container, which report neither OOM kills nor
+throttling. A measurement waits between two readings: for its `sample_seconds`, or in a visit for the second that all
+areas share. The error of the short wait is measured, too: some containers need a whole core and have a limit of a
+fifth, so their CPU use is known. The rounds are interleaved, so that load of the machine affects all equally.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: 
 from tests.lab.throwaway import Project, docker, project  # noqa: E402
 
 MODULE = "ansible_collections.tracktion.ops.plugins.module_utils._measures._container_state_info"
-# So many containers want all of a core, and each may have this share of it.
+# So many containers need a whole core, and each has this limit.
 BUSY = 3
 SHARE = 0.2
 
 
 def measured(name: str, **options: object) -> dict:
-    """What the module returns for the containers of a project."""
+    """Return the measurement of the containers of a project."""
     module = importlib.import_module(MODULE)
     validated = ArgumentSpecValidator(module.ARGUMENT_SPEC).validate({"project": name, **options})
     return module.measure(validated.validated_parameters)
 
 
 def typed(found: Project) -> str:
-    """What a person types, and reads of the processors."""
+    """Run the commands; return the CPU use."""
     used = docker("stats", "--no-stream", "--format", "{{.CPUPerc}}", *found.containers)
     docker("inspect", *found.containers)
     return used
 
 
 def ratios(measurement: dict) -> list[float]:
-    """What each container used of a core."""
+    """Return the CPU use of each container, as a part of one core."""
     return [container["cpu_ratio"] for container in measurement["containers"]]
 
 
 def main() -> None:
-    """Compare, and say by how much."""
+    """Compare, and print the factors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--containers", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Containers of a project of its own, and what a diagnosis says about them."""
+"""Containers of a separate project, and the findings of a diagnosis about them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.lab.throwaway import project
 
 @contextlib.contextmanager
 def own_project(directory):
-    """A project whose containers name a compose file in ``directory``, with nothing in it."""
+    """A project whose containers have an empty compose file in ``directory``."""
     file = directory / "own-compose.yaml"
     file.write_text("services: {}")
     with project("containers") as found:
@@ -26,12 +26,12 @@ def own_project(directory):
 
 
 def look(found, **settings):
-    """The findings about a project of its own."""
+    """Return the findings about the project."""
     return diagnose("containers", {"containers_project": found.name, "containers_expected_services": [], **settings})
 
 
 def sound(findings):
-    """Findings that are worded: a template that fails shows as the title with the reason."""
+    """Return findings after checking their texts: a template that fails shows as the title with the reason."""
     assert findings
     for finding in findings:
         assert finding["status"] in ("info", "warning", "critical"), finding
@@ -45,7 +45,7 @@ def sound(findings):
 
 @contextlib.contextmanager
 def silent(path):
-    """A socket that accepts connections and never answers, as an engine that hangs."""
+    """A socket that accepts connections and never answers, like an engine that hangs."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -54,7 +54,7 @@ def silent(path):
 
 @contextlib.contextmanager
 def sdk_client():
-    """The SDK's own client of the engine."""
+    """A client of the SDK."""
     client = docker.APIClient(version="auto")
     try:
         yield client
@@ -63,5 +63,5 @@ def sdk_client():
 
 
 def cached(engine):
-    """The entries of the build cache, by id."""
+    """Return the entries of the build cache by id."""
     return {entry["ID"]: entry for entry in engine.df()["BuildCache"] or []}

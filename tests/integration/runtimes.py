@@ -2,13 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Engines and projects of other kinds than the lab's own, and what is said about them."""
+"""Engines and projects that differ from those of the lab."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import select
+import socket
+import socketserver
+import ssl
+import threading
 
 from tests.integration import areas
 from tests.integration.modules import run_module_in_container
@@ -19,7 +24,7 @@ from tests.lab.shell import attempt, wait_until
 
 SOCKET = "/var/run/docker.sock"
 COMPOSE = "com.docker.compose"
-# Nothing in here is about what happens between two looks at the kernel's counters, or about an engine that is slow.
+# These tests are not about resource use or slow engines.
 CALM = {
     "tracktion_sample_seconds": 0.1,
     "containers_disk_seconds": 20,
@@ -29,7 +34,7 @@ CALM = {
 
 
 def visit(name, settings):
-    """What a visit measures of an area."""
+    """Return the measurement of an area."""
     _area, outcome, _settings = areas.visit(name, {**CALM, **settings})
     return outcome["measurement"]
 
@@ -38,8 +43,8 @@ def diagnose(name, settings, **arguments):
     return areas.diagnose(name, {**CALM, **settings}, **arguments)
 
 
-def told(found):
-    """The objects of the findings by their check."""
+def objects_by_check(found):
+    """Return the objects of the findings by their check."""
     return {check.removeprefix("containers."): sorted(each["object"] for each in found[check]) for check in found}
 
 
@@ -60,7 +65,7 @@ services:
 
 
 class OldProject:
-    """A project on a host that has nothing but compose v1 to make it with."""
+    """A project on a host that has only compose v1."""
 
     def __init__(self, home):
         self.name = "tracktion-lab-%s" % secrets.token_hex(4)
@@ -74,7 +79,7 @@ class OldProject:
         (self.home / "deploy" / "docker-compose.yml").write_text(text)
 
     def compose(self, *words):
-        # From above, so that the file's name in the labels is a relative one.
+        # From the parent directory, so that the path in the labels is relative.
         old = ("docker-compose", "--project-name", self.name, "--file", "deploy/docker-compose.yml")
         return docker("run", "--rm", *self.seen, "--workdir", str(self.home), self.host, *old, *words)
 
@@ -94,7 +99,7 @@ class OldProject:
 
 @contextlib.contextmanager
 def demanding_engine(directory):
-    """A newer Docker, without containers, that takes no version of the API as old as that of the machine's own.
+    """A newer Docker, without containers, that does not support the version of the API of the machine's engine.
 
     Yields its socket.
     """
@@ -118,10 +123,49 @@ def demanding_engine(directory):
 
 
 @contextlib.contextmanager
+def engine_over_tcp(certificates=None):
+    """The engine of the machine at a port of loopback; with ``certificates`` over TLS, for clients with a certificate.
+
+    Yields the port.
+    """
+    context = None
+    if certificates:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca_cert)
+        context.verify_mode = ssl.CERT_REQUIRED
+        directory = certificates.server_directory
+        context.load_cert_chain(directory / "server.pem", directory / "server-key.pem")
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            # Errors of a client that is rejected, or that has closed the connection.
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as engine:
+                client = context.wrap_socket(self.request, server_side=True) if context else self.request
+                engine.connect(SOCKET)
+                while True:
+                    pending = context and client.pending()
+                    for sender in [client] if pending else select.select([client, engine], [], [])[0]:
+                        data = sender.recv(65536)
+                        if not data:
+                            client.close()
+                            return
+                        (engine if sender is client else client).sendall(data)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+@contextlib.contextmanager
 def as_of_a_user(socket):
-    """The same socket as a rootless engine has it: in a directory of its user alone, by its user's number."""
+    """The socket at the path of a rootless engine: in the directory of its user, by the number of the user."""
     directory = "/run/user/%d" % os.stat(socket).st_uid
-    assert not os.path.exists(directory), "somebody uses %s" % directory
+    assert not os.path.exists(directory), "%s exists" % directory
     os.makedirs(directory, mode=0o700)
     try:
         os.symlink(socket, directory + "/podman.sock")

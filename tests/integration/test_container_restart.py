@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module container_restart on containers of a real engine; what came of it is asked of the engine."""
+"""The module container_restart on containers of a real engine."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def test_check_run_check_run(app):
     assert (done["changed"], results(done)) == (True, {"web": "restarted"})
     assert started(app.web) > before
     assert done["diff"]["after"][app.web] == done["containers"][0]["after"]
-    # What was foreseen is what came, but for the moment.
-    foreseen, came = planned["after"][app.web], done["after"][app.web]
-    assert {**came, "started_at": None} == foreseen
-    assert came["started_at"] == started(app.web)
+    # The planned state is the actual one, except for the time.
+    expected, actual = planned["after"][app.web], done["after"][app.web]
+    assert {**actual, "started_at": None} == expected
+    assert actual["started_at"] == started(app.web)
     assert inspect(app.web)["State"]["Health"]["Status"] == "healthy"
 
     again = started(app.web)
@@ -74,13 +74,13 @@ def test_check_run_check_run(app):
     assert started(app.web) == again
 
 
-def test_services_are_restarted_after_what_they_depend_on(app):
+def test_services_are_restarted_after_their_dependencies(app):
     outcome = restart(app, services=["web", "api", "store"])
     assert [entry["service"] for entry in outcome["containers"]] == ["store", "api", "web"]
     assert started(app.store) < started(app.api) < started(app.web)
 
 
-def test_what_has_stopped_is_started(app):
+def test_a_stopped_container_is_started(app):
     docker("stop", "--time", "1", app.api)
     outcome = restart(app, services=["api"])
     assert outcome["before"][app.api]["status"] == "exited"
@@ -88,7 +88,7 @@ def test_what_has_stopped_is_started(app):
     assert inspect(app.api)["State"]["Running"]
 
 
-def test_what_was_started_a_moment_ago_is_left_alone(app):
+def test_a_container_that_just_started_is_not_restarted(app):
     docker("restart", "--time", "1", app.api)
     before = started(app.api)
     outcome = restart(app, services=["api"], min_uptime=60)
@@ -96,7 +96,7 @@ def test_what_was_started_a_moment_ago_is_left_alone(app):
     assert started(app.api) == before
 
 
-def test_a_container_made_anew_is_not_the_one_that_was_meant(app):
+def test_a_recreated_container_is_not_the_expected_one(app):
     old = evidence(app.store)
     docker("rm", "--force", app.store)
     app.store = app.run("store")
@@ -106,7 +106,7 @@ def test_a_container_made_anew_is_not_the_one_that_was_meant(app):
     assert started(app.store) == before
 
 
-def test_the_protected_are_never_touched(app):
+def test_protected_containers_are_not_restarted(app):
     vault = app.run("vault", labels={"tracktion.ops.protected": "true"})
     before = started(vault), started(app.api)
     outcome = restart(app, services=["vault", "api"], deny=["api"])
@@ -115,7 +115,7 @@ def test_the_protected_are_never_touched(app):
     assert (started(vault), started(app.api)) == before
 
 
-def test_no_more_than_one_run_may_restart(app):
+def test_more_containers_than_the_maximum_are_rejected(app):
     before = started(app.web), started(app.api)
     outcome = restart(app, services=["web", "api"], max_containers=1)
     assert outcome["failed"]
@@ -126,8 +126,8 @@ def test_no_more_than_one_run_may_restart(app):
 SICK = "test ! -e /sick"
 
 
-def test_one_that_does_not_become_healthy_again_is_told_and_what_follows_is_left(app):
-    # It falls ill at its second start.
+def test_an_unhealthy_container_fails_and_the_rest_is_not_restarted(app):
+    # Its health check fails after the second start.
     command = ("sh", "-c", "test -e /born && touch /sick; touch /born; exec sleep infinity")
     sick = app.run("sick", *command, options=healthcheck(SICK))
     late = app.run("late", depends_on=("sick",))
@@ -141,7 +141,7 @@ def test_one_that_does_not_become_healthy_again_is_told_and_what_follows_is_left
     assert started(late) == before
 
 
-def test_one_that_ends_at_once_is_told_with_its_exit_code(app):
+def test_a_container_that_ends_at_once_fails_with_its_exit_code(app):
     command = ("sh", "-c", "test -e /born && exit 3; touch /born; exec sleep infinity")
     brief = app.run("brief", *command)
     outcome = restart(app, services=["brief"], deadline=30)
@@ -151,7 +151,7 @@ def test_one_that_ends_at_once_is_told_with_its_exit_code(app):
     assert inspect(brief)["State"]["ExitCode"] == 3
 
 
-def test_one_that_its_restart_policy_gives_up_on_is_not_waited_for_till_the_end(app):
+def test_a_container_whose_restart_policy_gave_up_fails_before_the_deadline(app):
     command = ("sh", "-c", "test -e /born && exit 5; touch /born; exec sleep infinity")
     brief = app.run("hopeless", *command, options=("--restart", "on-failure:1"))
     began = time.monotonic()
@@ -161,7 +161,7 @@ def test_one_that_its_restart_policy_gives_up_on_is_not_waited_for_till_the_end(
     assert "ended with exit code 5" in outcome["msg"]
 
 
-def test_one_that_crashes_again_and_again_is_not_waited_for_till_the_end(app):
+def test_a_crash_loop_fails_before_the_deadline(app):
     command = ("sh", "-c", "test -e /born && exit 4; touch /born; exec sleep infinity")
     app.run("loop", *command, options=("--restart", "unless-stopped"))
     began = time.monotonic()
@@ -171,7 +171,7 @@ def test_one_that_crashes_again_and_again_is_not_waited_for_till_the_end(app):
     assert time.monotonic() - began < 20
 
 
-def test_a_paused_one_is_not_restarted(app):
+def test_a_paused_container_is_not_restarted(app):
     frozen = app.run("frozen")
     docker("pause", frozen)
     for check in (True, False):
@@ -181,7 +181,7 @@ def test_a_paused_one_is_not_restarted(app):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"project": "lab-nowhere", "services": ["web"]}, "there is no compose project lab-nowhere"),
         ({"services": ["nothing"]}, "there is no container of the service nothing"),
@@ -189,10 +189,10 @@ def test_a_paused_one_is_not_restarted(app):
         ({}, "services, names"),
     ],
 )
-def test_what_is_not_there_is_named(app, options, said):
+def test_a_missing_container_is_named(app, options, expected):
     outcome = restart(app, **options)
     assert outcome["failed"]
-    assert said in outcome["msg"]
+    assert expected in outcome["msg"]
 
 
 def test_a_service_of_two_projects_needs_the_projects_name(app):
@@ -206,8 +206,8 @@ def test_a_service_of_two_projects_needs_the_projects_name(app):
         assert (started(app.web), started(twin)) == before
 
 
-def test_what_the_engine_rejects_is_no_connection_refused(app):
-    """Two ways to hear a no, in two words."""
+def test_a_rejected_restart_is_not_a_refused_connection(app):
+    """Both failures have kinds of their own."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -219,17 +219,19 @@ def test_what_the_engine_rejects_is_no_connection_refused(app):
     assert inspect(barred)["State"]["Status"] != "running"
 
 
-def test_an_engine_that_is_not_there_is_named(tmp_path):
+def test_a_missing_engine_is_named(tmp_path):
     path = tmp_path / "docker.sock"
     nowhere = {"services": ["web"], "docker_host": "unix://%s" % path}
     outcome = run_module("container_restart", nowhere)
     assert (outcome["failed"], outcome["kind"]) == (True, "no_engine")
     assert "docker_host" in outcome["msg"]
-    with socket.socket(socket.AF_UNIX) as nobody:
-        nobody.bind(str(path))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
         assert run_module("container_restart", nowhere)["kind"] == "refused"
-        (said,) = diagnose("containers", {"containers_docker_host": nowhere["docker_host"]})["containers.unreachable"]
-    assert said["summary"].startswith("refused: ")
+        (finding,) = diagnose("containers", {"containers_docker_host": nowhere["docker_host"]})[
+            "containers.unreachable"
+        ]
+    assert finding["summary"].startswith("refused: ")
 
 
 @pytest.mark.parametrize(
@@ -240,15 +242,15 @@ def test_an_engine_that_is_not_there_is_named(tmp_path):
         ("docker_prune", {"kinds": ["images", "build_cache"]}),
     ],
 )
-def test_an_engine_that_never_answers_is_given_up(tmp_path, name, options):
+def test_an_engine_that_never_answers_fails_within_the_timeout(tmp_path, name, options):
     with silent(tmp_path / "docker.sock") as host:
         began = time.monotonic()
         outcome = run_module(name, {**options, "docker_host": host, "timeout": 1})
         assert time.monotonic() - began < 4
-    assert (outcome["failed"], outcome["kind"]) == (True, "timeout")
+    assert (outcome["failed"], outcome["kind"]) == (True, "no_answer")
 
 
-def test_whoever_may_not_use_the_socket_is_told_how(tmp_path):
+def test_a_missing_permission_has_a_hint(tmp_path):
     path = tmp_path / "docker.sock"
     tmp_path.chmod(0o755)
     with silent(path) as host:
@@ -260,6 +262,6 @@ def test_whoever_may_not_use_the_socket_is_told_how(tmp_path):
 
 
 def without_privileges():
-    # It could not read the library where that is ours alone.
+    # Import the library as root: the user cannot read its files.
     _libraries.require("docker")
     os.setuid(65534)

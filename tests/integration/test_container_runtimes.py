@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is said and done about containers that other runtimes have made: compose v1, Podman, engines without root."""
+"""Diagnosis and remedies with other runtimes: compose v1, Podman, rootless engines."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ from tests.integration.runtimes import (
     as_of_a_user,
     demanding_engine,
     diagnose,
-    told,
+    engine_over_tcp,
+    objects_by_check,
     visit,
 )
+from tests.lab.certificates import make_certificates
 from tests.lab.engine import compose_command, docker, install_programs
 from tests.lab.images import ensure_image
 from tests.lab.podman import IMAGE, SOMEBODY_ELSE, podman, remove_containers
 from tests.lab.shell import attempt, run, wait_until
-from tests.lab.throwaway import inspect
+from tests.lab.throwaway import inspect, project
 
 # Compose v1
 
 
 @pytest.fixture
 def old(tmp_path):
-    """A project that compose v1 has brought up."""
+    """A project that compose v1 has started."""
     project = OldProject(tmp_path)
     project.write()
     try:
@@ -49,19 +51,19 @@ def old(tmp_path):
         project.remove()
 
 
-def test_a_stack_of_compose_v1_is_told_and_made_anew_by_compose_v1(old):
+def test_a_project_of_compose_v1_is_diagnosed_and_recreated_by_compose_v1(old):
     web, db = ("%s_%s_1" % (old.name, service) for service in ("web", "db"))
     labels = inspect(web)["Config"]["Labels"]
     assert labels[COMPOSE + ".version"].startswith("1.")
     assert labels[COMPOSE + ".project.config_files"] == "deploy/docker-compose.yml"
-    # What somebody runs by the way is no container of the service.
+    # A container of compose run is not one of the service.
     old.compose("run", "--detach", "web", "sleep", "infinity")
     lacks = {"no_healthcheck": [db, web]}
-    assert told(old.look()) == lacks
-    # A change that was not applied is found, and what would be done is said and not done.
+    assert objects_by_check(old.look()) == lacks
+    # A change that was not applied is found, and planned in check mode.
     old.write(limit="96m")
     found = old.look()
-    assert told(found) == {"compose_drift": ["%s memory_limit_bytes" % each for each in (db, web)], **lacks}
+    assert objects_by_check(found) == {"compose_drift": ["%s memory_limit_bytes" % each for each in (db, web)], **lacks}
     remedies = {each["remedy"]["target"]: each["remedy"] for each in sound(found["containers.compose_drift"])}
     remedy = remedies["%s web" % old.name]
     assert remedy["id"] == "containers.recreate"
@@ -70,21 +72,21 @@ def test_a_stack_of_compose_v1_is_told_and_made_anew_by_compose_v1(old):
     assert (planned["changed"], planned["result"]) == (True, "planned")
     assert planned["after"][web]["memory_limit_set"] == 96 << 20
     assert {name: inspect(name)["Id"] for name in (web, db)} == before
-    # It is done by the only compose that this host has, to this service alone.
+    # Compose v1 applies it to this service only.
     done = old.recreate(**remedy["vars"])
     assert (done["changed"], done["result"]) == (True, "recreated"), done
     after = inspect(web)
     assert after["Config"]["Labels"][COMPOSE + ".version"].startswith("1.")
     assert after["HostConfig"]["Memory"] == 96 << 20
     assert inspect(db)["Id"] == before[db]
-    assert told(old.look()) == {"compose_drift": ["%s memory_limit_bytes" % db], **lacks}
-    # And once only.
+    assert objects_by_check(old.look()) == {"compose_drift": ["%s memory_limit_bytes" % db], **lacks}
+    # A second run does nothing.
     for check in (True, False):
         again = old.recreate(check=check)
         assert (again["changed"], again["result"]) == (False, "as_wanted")
     assert old.recreate(**remedy["vars"])["result"] == "changed_meanwhile"
     assert inspect(web)["Id"] == after["Id"]
-    # What is missing is foreseen under the name that it gets.
+    # The plan has the name of a missing container.
     docker("rm", "--force", web)
     assert list(old.recreate(check=True)["after"]) == [web]
     assert old.recreate()["result"] == "recreated"
@@ -105,7 +107,7 @@ def engine():
 
 @pytest.fixture
 def app(engine):
-    """Labels of a project whose containers are gone after the test."""
+    """Labels of a project whose containers are removed after the test."""
     name = "app-%s" % secrets.token_hex(4)
     yield {COMPOSE + ".project": name}
     remove_containers(engine)
@@ -116,13 +118,13 @@ def of(app, service):
 
 
 def look(engine, **settings):
-    """The findings about all containers of an engine, but those about the compose file, which nobody has named."""
+    """Return the findings about all containers of an engine, without those about compose files, which do not exist."""
     everything = {"containers_docker_host": engine.host, "containers_expected_services": [], **settings}
     found = diagnose("containers", everything)
     return {check: findings for check, findings in found.items() if ".compose_" not in check}
 
 
-def test_containers_of_podman_that_are_well_are_quiet_and_measured(engine, app):
+def test_healthy_containers_of_podman_are_measured_without_findings(engine, app):
     engine.start("well", options=(*SOUND, "--health-cmd", "true"), labels=of(app, "web"))
     engine.run("healthcheck", "run", "well")
     engine.start("done", "true", labels=of(app, "migration"))
@@ -137,7 +139,7 @@ def test_containers_of_podman_that_are_well_are_quiet_and_measured(engine, app):
     assert (facts["done"]["health"], facts["done"]["exit_code"]) == (None, 0)
 
 
-def test_what_is_amiss_with_containers_of_podman_is_told(engine, app):
+def test_faults_of_containers_of_podman_are_found(engine, app):
     healthy = ("--health-cmd", "true")
     engine.start("failed", "sh", "-c", "exit 3", labels=of(app, "failed"))
     engine.start("crashing", "sh", "-c", "exit 4", options=(*SOUND, *healthy), labels=of(app, "crashing"))
@@ -146,14 +148,13 @@ def test_what_is_amiss_with_containers_of_podman_is_told(engine, app):
     engine.start("sick", options=(*SOUND, "--health-cmd", "false", "--health-retries", "1"), labels=of(app, "sick"))
     assert engine.attempt("healthcheck", "run", "sick").returncode == 1
     engine.start("bare", labels=of(app, "bare"))
-    # What is in there is memory.
+    # Files in /dev/shm are in memory.
     hold = "dd if=/dev/zero of=/dev/shm/held bs=1M count=29 && echo held; sleep infinity"
     engine.start("full", "sh", "-c", hold, options=("--memory", "31m", *SOUND[2:], *healthy), labels=of(app, "full"))
     wait_until(lambda: "held" in engine.run("logs", "full"), "full memory", 10)
     wait_until(lambda: int(engine.inspect("crashing", ".RestartCount")) >= 4, "four restarts", 20)
     found = look(engine, containers_starting_seconds_warning=3600)
-    said = told(found)
-    assert said == {
+    assert objects_by_check(found) == {
         "stopped": ["failed"],
         "crash_loop": ["crashing"],
         "paused": ["frozen"],
@@ -167,19 +168,19 @@ def test_what_is_amiss_with_containers_of_podman_is_told(engine, app):
         sound(findings)
     (stopped,) = (each for each in found["containers.stopped"] if each["object"] == "failed")
     assert "exit code 3" in stopped["summary"]
-    # The next step is one that this engine understands.
+    # The hint has the command of this engine.
     command = "podman --url %s logs --tail 50 failed" % engine.host
     assert command in stopped["hint"]
     assert engine.attempt(*command.split()[1:]).returncode == 0
 
 
-def test_a_health_check_that_nobody_makes_is_told_with_how_podman_makes_it(engine, app):
+def test_a_health_check_that_never_runs_has_a_hint_for_podman(engine, app):
     engine.start("waiting", options=(*SOUND, "--health-cmd", "true"), labels=of(app, "web"))
     (finding,) = sound(look(engine, containers_starting_seconds_warning=0)["containers.starting_long"])
     assert "timers of systemd" in finding["hint"]
 
 
-def test_a_container_of_podman_without_a_health_check_works_once_it_stays_up(engine, app):
+def test_a_container_of_podman_without_a_health_check_is_restarted(engine, app):
     name = engine.start("web", options=SOUND, labels=of(app, "web"))
     before = engine.inspect(name, ".State.StartedAt")
     wanted = {"docker_host": engine.host, "names": [name], "deadline": 20}
@@ -190,13 +191,13 @@ def test_a_container_of_podman_without_a_health_check_works_once_it_stays_up(eng
     assert engine.inspect(name, ".State.StartedAt") != before
 
 
-def test_what_podman_keeps_for_nobody_is_told_and_goes(engine, app):
+def test_unused_objects_of_podman_are_found_and_removed(engine, app):
     engine.run("import", str(engine.home / "box.tar"))
     engine.start("stray", "true")
     kept = engine.start("kept", "true", labels={"tracktion.ops.protected": "true"})
     wait_until(lambda: engine.inspect(kept, ".State.Status") == "exited", "the end of it", 10)
     found = look(engine, containers_reclaimable_info=1, containers_stopped_bytes_info=0)
-    assert told(found) == {"reclaimable": [None], "stopped_space": [None]}
+    assert objects_by_check(found) == {"reclaimable": [None], "stopped_space": [None]}
     wanted = {"docker_host": engine.host, "kinds": ["images", "containers"], "older_than": 0}
     planned = run_module("docker_prune", wanted, check=True)
     assert sorted(each["kind"] for each in planned["removed"]) == ["container", "image"]
@@ -218,20 +219,20 @@ services:
 """
 
 
-def test_a_stack_that_compose_v2_has_made_in_podman_is_told_and_made_anew(engine, app, tmp_path):
+def test_a_project_of_compose_v2_in_podman_is_diagnosed_and_recreated(engine, app, tmp_path):
     name, path = app[COMPOSE + ".project"], tmp_path / "compose.yaml"
     path.write_text(NEW_FILE.format(image=IMAGE, limit="64m"))
     up = (*compose_command(), "--project-name", name, "--file", str(path), "up", "--detach")
     run(*up, env={"DOCKER_HOST": engine.host})
     settings = {"containers_docker_host": engine.host, "containers_expected_services": ["web"]}
     settings["containers_project"] = name
-    # Podman calls the image by another name than the file does.
+    # Podman has another name for the image than the file.
     assert engine.inspect("%s-web-1" % name, ".ImageName") != IMAGE
     lacks = {"no_healthcheck": ["%s-web-1" % name]}
-    assert told(diagnose("containers", settings)) == lacks
+    assert objects_by_check(diagnose("containers", settings)) == lacks
     path.write_text(NEW_FILE.format(image=IMAGE, limit="32m"))
     found = diagnose("containers", settings)
-    assert told(found) == {"compose_drift": ["%s-web-1 memory_limit_bytes" % name], **lacks}
+    assert objects_by_check(found) == {"compose_drift": ["%s-web-1 memory_limit_bytes" % name], **lacks}
     wanted = dict(found["containers.compose_drift"][0]["remedy"]["vars"], docker_host=engine.host)
     wanted["compose_command"] = list(compose_command())
     before = engine.inspect("%s-web-1" % name, ".Id")
@@ -239,17 +240,17 @@ def test_a_stack_that_compose_v2_has_made_in_podman_is_told_and_made_anew(engine
     assert engine.inspect("%s-web-1" % name, ".Id") == before
     assert run_module("container_recreate", wanted)["result"] == "recreated"
     assert engine.inspect("%s-web-1" % name, ".HostConfig.Memory") == str(32 << 20)
-    assert told(diagnose("containers", settings)) == lacks
+    assert objects_by_check(diagnose("containers", settings)) == lacks
     wanted["expected"] = None
     assert run_module("container_recreate", wanted)["result"] == "as_wanted"
 
 
-def test_the_network_is_looked_at_from_where_a_container_of_podman_is(engine, app):
+def test_paths_are_tested_from_a_container_of_podman(engine, app):
     engine.start("web", labels=of(app, "web"))
     settings = {"network_docker_host": engine.host, "network_compose_project": app[COMPOSE + ".project"]}
     settings.update(network_check_resolver=False, network_paths=[{"from": "web", "to": "127.0.0.1:1"}])
     found = diagnose("network", settings)
-    # Inside of it nobody listens; and Docker's rules are not missed for an engine that has its own.
+    # Nothing listens in the container. The rules of Docker are not expected, because Podman has its own.
     assert list(found) == ["network.path_refused"]
     assert sound(found["network.path_refused"])[0]["object"].startswith("web")
     gone = dict(settings, network_paths=[{"from": "other", "to": "127.0.0.1:1"}])
@@ -264,20 +265,20 @@ def test_a_command_is_run_in_a_container_of_podman(engine, app):
         {"name": "long", "service": "web", "argv": ["sleep", "60"], "timeout": 1},
     ]
     found = run_module("container_probe_info", {"docker_host": engine.host, "commands": commands})
-    said = {each["name"]: each for each in found["commands"]}
-    assert (said["well"]["ok"], said["wrong"]["exit_code"]) == (True, 7)
-    assert (said["long"]["ok"], said["long"]["killed"]) == (False, True)
-    # It is gone, and nothing else is.
+    commands = {each["name"]: each for each in found["commands"]}
+    assert (commands["well"]["ok"], commands["wrong"]["exit_code"]) == (True, 7)
+    assert (commands["long"]["ok"], commands["long"]["killed"]) == (False, True)
+    # Only this process was killed.
     assert "sleep 60" not in engine.run("top", "web", "args")
     assert engine.inspect("web", ".State.Status") == "running"
 
 
-def test_a_stack_of_podman_compose_is_told_and_left_to_it(engine, app, tmp_path):
+def test_a_project_of_podman_compose_is_diagnosed_and_not_recreated(engine, app, tmp_path):
     install_programs({"podman-compose": ("podman-compose",), "unshare": ("util-linux",)})
     name, path = app[COMPOSE + ".project"], tmp_path / "compose.yaml"
     service = {"image": IMAGE, "restart": "always", "mem_limit": "64m"}
     path.write_text(json.dumps({"services": {"web": service}}))
-    # Its bridge and its rules are in a network of their own, and go with it.
+    # Its bridge and its rules are in a separate network namespace, and are removed with it.
     command = ("unshare", "--net", "env", "--chdir=%s" % tmp_path, "podman-compose", "--project-name", name)
     try:
         run(*command, "up", "-d", env=engine.environment)
@@ -285,10 +286,10 @@ def test_a_stack_of_podman_compose_is_told_and_left_to_it(engine, app, tmp_path)
         settings = {"containers_docker_host": engine.host, "containers_project": name}
         settings["containers_expected_services"] = ["web"]
         lacks = {"no_healthcheck": [web]}
-        assert told(diagnose("containers", settings)) == lacks
+        assert objects_by_check(diagnose("containers", settings)) == lacks
         path.write_text(json.dumps({"services": {"web": {**service, "mem_limit": "32m"}}}))
         found = diagnose("containers", settings)
-        assert told(found) == {"compose_drift": ["%s memory_limit_bytes" % web], **lacks}
+        assert objects_by_check(found) == {"compose_drift": ["%s memory_limit_bytes" % web], **lacks}
         wanted = dict(found["containers.compose_drift"][0]["remedy"]["vars"], docker_host=engine.host)
         refused = run_module("container_recreate", wanted)
         assert "podman-compose up -d web" in refused["msg"]
@@ -312,18 +313,18 @@ def test_the_logs_of_podman_are_read(user):
         assert finding["object"].startswith("web")
 
 
-# Without root
+# Rootless engines
 
 
 @pytest.fixture(scope="module")
 def rootless():
-    """A Podman of a user without privileges, with one service in it."""
+    """A rootless Podman with one service."""
     with podman(SOMEBODY_ELSE) as found:
         found.start("web", options=("--restart", "always"), labels=of({COMPOSE + ".project": "app"}, "web"))
         yield found
 
 
-def test_what_the_kernel_does_not_count_of_an_engine_without_root_is_unknown(rootless):
+def test_resource_use_of_a_rootless_engine_is_unknown(rootless):
     state = visit("containers", {"containers_docker_host": rootless.host})["state"]
     assert (state["engine"]["kind"], state["engine"]["rootless"]) == ("podman", True)
     (facts,) = state["containers"]
@@ -339,34 +340,87 @@ def test_what_the_kernel_does_not_count_of_an_engine_without_root_is_unknown(roo
     for (finding,) in unknown.values():
         assert "without root" in finding["summary"]
         assert "Delegate=yes" in finding["summary"]
-    assert told({check: found[check] for check in set(found) - set(unknown)}) == {
+    assert objects_by_check({check: found[check] for check in set(found) - set(unknown)}) == {
         "no_healthcheck": ["web"],
         "no_memory_limit": ["web"],
     }
 
 
-def test_a_socket_that_is_not_for_us_is_told_with_whom_it_is_for(rootless):
-    # Its libraries are where only root may read.
+def test_the_hint_for_a_closed_socket_names_its_user(rootless):
+    # Import the library as root: the user cannot read its files.
     assert sdk.__version__
-    nobody = partial(become, SOMEBODY)
+    unprivileged = partial(become, SOMEBODY)
     with as_of_a_user(rootless.socket) as host:
         hints = {
             host: "--become-user=%s`" % SOMEBODY_ELSE,
             "unix://" + SOCKET: "group docker",
         }
         for docker_host, hint in hints.items():
-            found = diagnose("containers", {"containers_docker_host": docker_host}, before=nobody)
+            found = diagnose("containers", {"containers_docker_host": docker_host}, before=unprivileged)
             (finding,) = found["containers.unreachable"]
-            assert "not allowed" in finding["summary"]
+            assert "no permission to use" in finding["summary"]
             assert hint in finding["hint"]
-            # And of the rest nothing is known.
+            # Everything else is unknown.
             assert {each["status"] for findings in found.values() for each in findings} == {"unknown"}
         logs = {"logs_docker_host": host}
-        (finding,) = diagnose("logs", logs, before=nobody)["logs.unreadable"]
-        assert "may not speak" in finding["summary"]
+        (finding,) = diagnose("logs", logs, before=unprivileged)["logs.unreadable"]
+        assert "no permission to use" in finding["summary"]
 
 
-# Engines that speak other versions of the API
+# Engines at a port
+
+
+@pytest.fixture(scope="module")
+def web():
+    """A container of the engine of the machine, and its project."""
+    with project("containers") as found:
+        yield found.run("web", options=SOUND), found.name
+
+
+def measured_and_planned(name, project_name, **connection):
+    """Return the measurement by the socket client, and a planned restart by the SDK."""
+    state = run_module("container_state_info", {**connection, "project": project_name, "disk_seconds": 0})
+    planned = run_module("container_restart", {**connection, "names": [name]}, check=True)
+    return state, planned
+
+
+def test_an_engine_at_a_port_is_measured_and_acted_on(web):
+    name, project_name = web
+    with engine_over_tcp() as port:
+        state, planned = measured_and_planned(name, project_name, docker_host="tcp://127.0.0.1:%d" % port)
+    assert [each["name"] for each in state["containers"]] == [name], state
+    assert planned["containers"][0]["result"] == "planned", planned
+
+
+def test_an_engine_over_tls_is_measured_and_acted_on(web, tmp_path):
+    name, project_name = web
+    made = make_certificates(tmp_path / "ours", "operator")
+    other = make_certificates(tmp_path / "others", "operator")
+    trusted = {"tls": True, "ca_path": str(made.ca_cert)}
+    known = {"client_cert": str(made.client_cert), "client_key": str(made.client_key)}
+    with engine_over_tcp(made) as port:
+        connection = {"docker_host": "tcp://localhost:%d" % port}
+        for options in ({**trusted, **known}, {"tls": True, "validate_certs": False, **known}):
+            state, planned = measured_and_planned(name, project_name, **connection, **options)
+            assert [each["name"] for each in state["containers"]] == [name], state
+            assert [each["result"] for each in planned.get("containers", [])] == ["planned"], planned
+        # Both clients report the same failures.
+        for options, kinds in (
+            ({**trusted, **known, "ca_path": str(other.ca_cert)}, {"certificate"}),
+            # With TLS 1.3 the server rejects a client after the handshake.
+            (trusted, {"tls", "closed"}),
+        ):
+            state, planned = measured_and_planned(name, project_name, **connection, **options)
+            assert (state["reachable"], planned["failed"]) == (False, True)
+            assert {state["error"]["kind"], planned["kind"]} <= kinds, (state["error"], planned)
+            assert state["error"]["hint"]
+        missing = {**trusted, "client_cert": str(tmp_path / "absent.pem"), "client_key": known["client_key"]}
+        for found in measured_and_planned(name, project_name, **connection, **missing):
+            assert (found["failed"], found["kind"]) == (True, "bad_option")
+            assert found["msg"].startswith("ca_path, client_cert, client_key: cannot be loaded")
+
+
+# Engines with other versions of the API
 
 
 @pytest.fixture(scope="module")
@@ -375,7 +429,7 @@ def demanding(tmp_path_factory):
         yield socket
 
 
-def test_an_engine_that_takes_newer_versions_only_is_spoken_to_in_the_oldest_of_them(demanding):
+def test_a_newer_engine_gets_its_oldest_version_of_the_api(demanding):
     refusal = run("curl", "--silent", "--unix-socket", str(demanding), "http://docker/v1.41/info")
     assert "client version 1.41 is too old" in refusal
     host = "unix://%s" % demanding
@@ -383,13 +437,13 @@ def test_an_engine_that_takes_newer_versions_only_is_spoken_to_in_the_oldest_of_
     assert (state["reachable"], state["unknown"], state["containers"]) == (True, [], [])
     assert int(state["engine"]["version"].split(".")[0]) > 20
     assert _docker.Client(_options(host), Deadline(20)).api.api_version == "1.44"
-    # The library of the oldest Debian that is supported is older than both.
+    # The oldest supported Debian has an older Python.
     seen = ("--volume", "%s:%s" % (demanding, SOCKET))
     found = run_module_in_container(ensure_image("bookworm"), "container_state_info", {}, seen)
     assert (found["reachable"], found["engine"]["version"]) == (True, state["engine"]["version"])
 
 
-def test_the_engine_of_the_machine_is_spoken_to_in_the_version_that_is_known():
+def test_the_engine_of_the_machine_gets_the_known_version_of_the_api():
     api = _docker.Client(_options("unix://%s" % SOCKET), Deadline(20)).api
     assert api.api_version == _docker.KNOWN_API
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every check of the containers fires on its fault, and stays quiet without it."""
+"""Every check of the area containers fires on its fault, and not without it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
 from tests.integration.areas import diagnose
 from tests.integration.containers import look, own_project, silent, sound
 from tests.integration.modules import run_module, run_module_in_container
@@ -28,20 +28,20 @@ from tests.lab.shell import wait_until
 from tests.lab.throwaway import healthcheck, inspect, wait_for
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "containers"}
-# What a fault brings about that is another one's business.
+# Pairs of a fault and a check that fires on it.
 FIRES = [(fault.name, check) for fault in FAULTS.values() for check in fault.fires]
 
 
 @pytest.fixture
 def app(tmp_path):
-    """A project of its own."""
+    """A separate project."""
     with own_project(tmp_path) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def broken(lab):
-    """The findings about a stack with all faults at once: each has containers of its own."""
+    """The findings about a stack with all faults at once, each in separate containers."""
     with contextlib.ExitStack() as stack:
         for name in FAULTS:
             stack.enter_context(lab.fault(name))
@@ -53,7 +53,7 @@ def test_a_healthy_stack_has_no_findings(lab):
     assert diagnose("containers", variables(lab)) == {}
 
 
-def test_a_machine_without_an_engine_has_no_findings_unless_it_should_have_one():
+def test_a_machine_without_an_engine_has_no_findings_unless_required():
     nowhere = {"containers_docker_host": "unix:///nonexistent/docker.sock"}
     assert diagnose("containers", nowhere, before=forget_programs) == {}
     found = diagnose("containers", {**nowhere, "containers_engine_required": True}, before=forget_programs)
@@ -65,12 +65,12 @@ SOCKET = "/var/run/docker.sock"
 
 
 @pytest.mark.parametrize("suite", ["bookworm", "trixie"])
-def test_the_libraries_of_a_distribution_will_do(app, suite):
+def test_measurement_with_the_python_of_a_distribution(app, suite):
     app.run("web", options=(*SOUND, *HEALTHY))
     socket = ("--volume", "%s:%s" % (SOCKET, SOCKET))
     found = run_module_in_container(ensure_image(suite), "container_state_info", {"project": app.name}, socket)
     assert [container["service"] for container in found["containers"]] == ["web"]
-    # From inside a container the engine can be asked, and the kernel cannot.
+    # A container can reach the engine, but not the control groups of the host.
     assert found["containers"][0]["memory_bytes"] is None
     assert "containers.*" in {entry["part"] for entry in found["unknown"]}
     without = run_module_in_container(ensure_image(suite), "container_state_info")
@@ -78,11 +78,11 @@ def test_the_libraries_of_a_distribution_will_do(app, suite):
 
 
 def forget_programs():
-    """As on a machine where Docker was never installed."""
-    _docker.PROGRAMS = ()
+    """Simulate a machine without Docker."""
+    _engine.PROGRAMS = ()
 
 
-# The container of each fault, by the service's name.
+# The service of each fault.
 SERVICES = {
     "bare-service": "bare",
     "changed-limit": "tracklist_service",
@@ -109,16 +109,16 @@ def test_a_check_fires_on_its_fault(lab, broken, fault, check):
     assert about, found
 
 
-def test_no_check_fires_on_what_is_well(lab, broken):
+def test_no_check_fires_on_healthy_containers(lab, broken):
     well = ("postgres", "rabbitmq", "analysis_service", "tracklist_service")
     named = {finding["object"] for findings in broken.values() for finding in findings}
     assert not [name for name in named for service in well if name == lab.container(service)]
-    # The faults of one thing each are no faults of anything else.
+    # No fault fires another check.
     unlimited = {finding["object"] for finding in broken["containers.no_memory_limit"]}
     assert all("-bare-" in name for name in unlimited)
 
 
-def test_what_is_told_of_a_fault_names_the_cause(broken, lab):
+def test_summaries_name_the_cause(broken, lab):
     def summary(check, service, findings=broken):
         return next(each["summary"] for each in findings["containers." + check] if "-%s-" % service in each["object"])
 
@@ -131,7 +131,7 @@ def test_what_is_told_of_a_fault_names_the_cause(broken, lab):
     assert "killed by the kernel" in summary("stopped", "greedy")
     assert "address already in use" in summary("stopped", "barred")
     assert "(pid %d)" % os.getpid() in summary("port_taken", "barred")
-    # Other work on the machine can keep a container from using up its share in one of the sampled periods.
+    # On a busy machine a container may not use its whole share in each of the sampled periods.
     wait_until(
         lambda: "100 %" in summary("cpu_throttled", "slow", diagnose("containers", variables(lab))), "throttling", 20
     )
@@ -140,8 +140,8 @@ def test_what_is_told_of_a_fault_names_the_cause(broken, lab):
     assert "192.0 MiB" in drift["summary"]
 
 
-def test_a_worker_that_was_killed_once_is_not_why_the_service_stopped(app):
-    """The engine notes that any process was killed for want of memory, and keeps the note."""
+def test_an_earlier_oom_kill_is_not_why_the_service_stopped(app):
+    """The engine notes an OOM kill of any process, and keeps the note."""
     command = "python3 -c 'bytearray(200 << 20)'; touch /lost; exec sleep infinity"
     limit = ("--memory", "32m", "--memory-swap", "32m", "--restart", "unless-stopped")
     name = app.run("forgetful", "sh", "-c", command, options=(*limit, *healthcheck("test -e /lost")))
@@ -152,10 +152,10 @@ def test_a_worker_that_was_killed_once_is_not_why_the_service_stopped(app):
     assert set(found) == {"containers.stopped"}
     (finding,) = sound(found["containers.stopped"])
     assert "exit code 143: SIGTERM: stopped on request; before, the kernel had killed" in finding["summary"]
-    assert "Somebody stopped it" in finding["hint"]
+    assert "It was stopped by a user" in finding["hint"]
 
 
-def test_a_service_that_its_restart_policy_gave_up_on_is_down(app):
+def test_a_service_whose_restart_policy_gave_up_is_down(app):
     name = app.run("hopeless", "sh", "-c", "exit 4", options=("--memory", "64m", "--restart", "on-failure:2", *HEALTHY))
     wait_until(lambda: inspect(name)["RestartCount"] == 2, "two restarts", 20)
     wait_for(name, "given up", lambda state: state["Status"] == "exited")
@@ -163,42 +163,42 @@ def test_a_service_that_its_restart_policy_gave_up_on_is_down(app):
     assert set(found) == {"containers.crash_loop"}
     (finding,) = sound(found["containers.crash_loop"])
     assert finding["status"] == "critical"
-    assert "was restarted 2x by its restart policy, which has given up; exit code 4" in finding["summary"]
-    # To start it once more is no remedy.
+    assert "2 restarts by its restart policy, which has given up; exit code 4" in finding["summary"]
+    # A restart is no remedy.
     assert finding["remedy"] is None
 
 
-def test_a_service_that_was_stopped_though_its_policy_would_restart_it_is_down(app):
+def test_a_stopped_service_with_a_restart_policy_is_down(app):
     name = app.run("web", options=("--memory", "64m", "--restart", "on-failure:2", *HEALTHY))
     docker("stop", "--time", "5", name)
     found = look(app)
     assert set(found) == {"containers.stopped"}
     (finding,) = sound(found["containers.stopped"])
     assert finding["status"] == "critical"
-    assert "Somebody stopped it" not in finding["hint"]
+    assert "It was stopped by a user" not in finding["hint"]
 
 
-def test_an_access_control_list_lets_in_whom_the_mode_does_not(app, tmp_path):
+def test_an_access_control_list_grants_what_the_mode_does_not(app, tmp_path):
     shared = tmp_path / "it's shared"
     shared.mkdir(mode=0o700)
     options = (*SOUND, *HEALTHY, "--user", "12345:12345", "--volume", "%s:/data:ro" % shared)
     name = app.run("reader", options=options)
     (finding,) = sound(look(app)["containers.path_denied"])
-    # The hint can be pasted, whatever the path is called.
+    # The command of the hint quotes the path.
     command = finding["hint"].split("`")[1]
     assert shlex.split(command) == ["setfacl", "-R", "-m", "u:12345:rX", "--", str(shared)]
     allow(shared, 12345)
     docker("exec", name, "ls", "/data")
     assert look(app) == {}
-    # For somebody else, that is no help.
+    # An entry for another user does not help.
     allow(shared, 12346)
     assert "containers.path_denied" in look(app)
 
 
 def allow(path, uid):
-    """As setfacl -m u:<uid>:rx does, which not every machine has."""
-    nobody = 0xFFFFFFFF
-    rules = [(0x01, 7, nobody), (0x02, 5, uid), (0x04, 0, nobody), (0x10, 5, nobody), (0x20, 0, nobody)]
+    """Set the list like setfacl -m u:<uid>:rx, which is not installed everywhere."""
+    no_id = 0xFFFFFFFF
+    rules = [(0x01, 7, no_id), (0x02, 5, uid), (0x04, 0, no_id), (0x10, 5, no_id), (0x20, 0, no_id)]
     packed = b"".join(struct.pack("<HHI", *rule) for rule in rules)
     os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + packed)
 
@@ -207,44 +207,44 @@ def allow(path, uid):
     ("option", "value"),
     [("top", 0), ("top", -1), ("max_containers", 0), ("timeout", 0), ("deadline", -1), ("docker_host", "")],
 )
-def test_an_option_under_which_nothing_would_be_found_is_named(option, value):
-    said = run_module("container_state_info", {option: value})
-    assert said["failed"]
-    assert said["msg"].startswith(option + ": ")
+def test_an_option_under_which_nothing_would_be_found_is_rejected(option, value):
+    outcome = run_module("container_state_info", {option: value})
+    assert outcome["failed"]
+    assert outcome["msg"].startswith(option + ": ")
 
 
-def test_a_port_that_another_container_holds_is_told_with_its_name(app):
+def test_a_port_held_by_another_container_names_it(app):
     first = app.run("first", options=(*SOUND, *HEALTHY, "--publish", "127.0.0.1::8000"))
     port = inspect(first)["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostPort"]
-    # A port that the engine is to choose is taken by nobody.
+    # A port that the engine chooses is not in use.
     app.run("second", options=(*SOUND, "--publish", "127.0.0.1:0:8000"), verb="create")
     assert "containers.port_taken" not in look(app)
     third = app.run("third", options=(*SOUND, "--publish", "%s:8000" % port), verb="create")
     (finding,) = sound(look(app)["containers.port_taken"])
     assert third in finding["object"]
-    assert "container %s holds" % first in finding["summary"]
+    assert "held by container %s" % first in finding["summary"]
     assert first in finding["hint"]
 
 
-def test_a_service_that_has_done_its_work_is_no_fault(app):
+def test_a_service_that_finished_its_work_is_no_finding(app):
     done = app.run("migration", "true")
     wait_for(done, "done", lambda state: state["Status"] == "exited")
     assert look(app) == {}
-    # Unless it was said to have to run.
+    # Unless it is an expected service.
     (finding,) = sound(look(app, containers_expected_services=["migration"])["containers.stopped"])
     assert finding["status"] == "critical"
 
 
-def test_what_ends_while_it_is_measured_is_not_unknown(app):
+def test_a_container_that_ends_during_the_measurement_is_not_unknown(app):
     app.run("brief", "sleep", "2", options=(*SOUND, *HEALTHY))
     assert look(app, tracktion_sample_seconds=3) == {}
 
 
-def test_expected_services_are_missed(app):
+def test_missing_expected_services_are_found(app):
     app.run("web", options=(*SOUND, *HEALTHY))
     found = look(app, containers_expected_services=["web", "worker"])
     assert [finding["object"] for finding in sound(found["containers.missing_service"])] == ["worker"]
-    # One that is there is not missed where fewer are looked at.
+    # An existing service is not missing if fewer containers are inspected.
     app.run("worker", options=(*SOUND, *HEALTHY))
     few = look(app, containers_expected_services=["web", "worker"], containers_max_containers=1)
     assert "containers.missing_service" not in few
@@ -261,7 +261,7 @@ volumes: {named: {}}
 """
 
 
-def test_a_compose_file_is_compared_to_what_runs(app, tmp_path):
+def test_a_compose_file_is_compared_to_the_containers(app, tmp_path):
     web, same = (app.run(name, options=(*SOUND, *HEALTHY)) for name in ("web", "same"))
     app.run("unsure", options=(*SOUND, *HEALTHY))
     (tmp_path / "docker-compose.yaml").write_text(COMPOSE % inspect(same)["Config"]["Image"])
@@ -275,7 +275,7 @@ def test_a_compose_file_is_compared_to_what_runs(app, tmp_path):
     assert [each["object"] for each in sound(found["containers.path_missing"])] == [str(tmp_path / "data")]
 
 
-def test_containers_that_name_no_compose_file_are_not_compared(app):
+def test_containers_without_a_compose_file_are_not_compared(app):
     app.compose_file = None
     app.run("web", options=(*SOUND, *HEALTHY))
     found = look(app)
@@ -296,6 +296,16 @@ def test_a_compose_file_that_cannot_be_read_is_unknown(app, tmp_path, content):
         assert str(path) in finding["summary"]
 
 
+def test_the_diagnosis_needs_no_library(app):
+    app.run("web", options=SOUND)
+
+    def forget_docker():
+        sys.modules["docker"] = None
+
+    settings = {"containers_project": app.name, "containers_expected_services": []}
+    assert set(diagnose("containers", settings, before=forget_docker)) == {"containers.no_healthcheck"}
+
+
 def test_without_pyyaml_the_comparison_is_unknown(app, tmp_path):
     app.run("web", options=(*SOUND, *HEALTHY))
     path = tmp_path / "compose.yaml"
@@ -314,24 +324,24 @@ def test_without_pyyaml_the_comparison_is_unknown(app, tmp_path):
 # The engine
 
 
-def test_an_engine_that_is_down_is_told(tmp_path):
+def test_an_engine_that_is_down_is_found(tmp_path):
     found = diagnose("containers", {"containers_docker_host": "unix://%s" % (tmp_path / "docker.sock")})
     (finding,) = sound(found["containers.unreachable"])
     assert finding["status"] == "critical"
     assert "no_engine" in finding["summary"]
 
 
-def test_an_engine_that_hangs_is_told_in_time(tmp_path):
+def test_an_engine_that_hangs_is_found_in_time(tmp_path):
     with silent(tmp_path / "docker.sock") as host:
         began = time.monotonic()
         found = diagnose("containers", {"containers_docker_host": host, "containers_timeout": 1})
         assert time.monotonic() - began < 4
     (finding,) = sound(found["containers.unreachable"])
-    assert "timeout" in finding["summary"]
+    assert "no_answer" in finding["summary"]
     assert "journalctl" in finding["hint"]
 
 
-def test_what_is_amiss_with_the_engine_itself_is_told(app, tmp_path):
+def test_faults_of_the_engine_are_found(app, tmp_path):
     wrong = tmp_path / "daemon.json"
     wrong.write_text('{"live-restore": true,}')
     settings = {"containers_engine_version_warning": 1000, "containers_live_restore_wanted": True}
@@ -343,7 +353,7 @@ def test_what_is_amiss_with_the_engine_itself_is_told(app, tmp_path):
     assert "containers.daemon_configuration" not in look(app, containers_daemon_configuration=str(wrong))
 
 
-def test_a_disk_that_takes_too_long_to_count_is_unknown(app):
+def test_disk_use_that_takes_too_long_is_unknown(app):
     found = look(app, containers_disk_seconds=0.0001)
     assert set(found) == {"containers.reclaimable", "containers.stopped_space", "containers.unused_volume"}
     assert {findings[0]["status"] for findings in found.values()} == {"unknown"}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The remedies of the containers hint what was found, and touch nothing else; the engine is asked what came of them."""
+"""The remedies of the area containers fix what was found and change nothing else."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from tests.lab.throwaway import healthcheck, inspect, wait_for
 
 @pytest.fixture
 def app(tmp_path):
-    """A project of its own."""
+    """A separate project."""
     with own_project(tmp_path) as found:
         yield found
 
 
 def remedy(name, tmp_path, check=False, evidence=None, **settings):
-    """Run a remedy's task file by hand; its output."""
+    """Run the task file of a remedy; return its output."""
     hosts = inventory(tmp_path / "hosts.yml", {"here": {**LOCAL, **settings}})
     arguments = ("--check", "--diff") if check else ()
     return run_remedy("containers", "remediate/%s" % name, hosts, evidence or {}, *arguments)
 
 
-def test_a_sick_service_is_restarted_and_well_again(app, tmp_path):
-    # Well again after a restart, as one that had only lost its connection.
+def test_an_unhealthy_service_is_restarted_and_healthy_again(app, tmp_path):
+    # It is healthy again after a restart.
     command = ("sh", "-c", "test -e /born && touch /well; touch /born; exec sleep infinity")
     sick = app.run("sick", *command, options=(*SOUND, *healthcheck("test -e /well")))
     wait_for(sick, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy")
@@ -45,8 +45,8 @@ def test_a_sick_service_is_restarted_and_well_again(app, tmp_path):
     offered = finding["remedy"]
     assert (offered["id"], offered["risk"], offered["target"]) == ("containers.restart_service", "disruptive", sick)
     before = inspect(sick)["State"]["StartedAt"]
-    said = remedy("restart_service", tmp_path, check=True, evidence=offered["vars"])
-    assert '"result": "planned"' in said
+    output = remedy("restart_service", tmp_path, check=True, evidence=offered["vars"])
+    assert '"result": "planned"' in output
     assert inspect(sick)["State"]["StartedAt"] == before
     remedy("restart_service", tmp_path, evidence=offered["vars"])
     assert inspect(sick)["State"]["Health"]["Status"] == "healthy"
@@ -56,7 +56,7 @@ def test_a_sick_service_is_restarted_and_well_again(app, tmp_path):
     assert inspect(sick)["State"]["StartedAt"] == after
 
 
-def test_the_remedy_is_denied_for_the_protected(app):
+def test_the_remedy_is_denied_for_protected_containers(app):
     options = (*SOUND, *healthcheck("false"))
     sick = [
         app.run("kept", options=options, labels={"tracktion.ops.protected": "true"}),
@@ -70,7 +70,7 @@ def test_the_remedy_is_denied_for_the_protected(app):
 
 @pytest.fixture
 def images(tmp_path):
-    """Makes images without a name, gone after the test."""
+    """A function that creates images without a name, which are removed after the test."""
     made = []
 
     def make(label="tracktion.lab=containers"):
@@ -87,12 +87,12 @@ def exists(image):
     return attempt("docker", "image", "inspect", image).returncode == 0
 
 
-def test_images_without_a_name_are_told_and_go(app, images, tmp_path):
+def test_images_without_a_name_are_found_and_removed(app, images, tmp_path):
     image, kept, denied = images(), images("tracktion.ops.protected=true"), images()
     used = images()
     app.containers.append("%s-user" % app.name)
     docker("create", "--name", app.containers[-1], "--label", "%s=containers" % LABEL, used, "sleep")
-    # Nobody else's images and build cache are at stake.
+    # Other images and build cache are on the deny list.
     with sdk_client() as engine:
         others = [name[7:19] for name in others_than(image)] + list(cached(engine))
     assert denied[7:19] in others
@@ -100,8 +100,8 @@ def test_images_without_a_name_are_told_and_go(app, images, tmp_path):
     found = look(app, containers_reclaimable_info=1, containers_reclaimable_warning=1, **mine)
     (finding,) = sound(found["containers.reclaimable"])
     assert finding["remedy"]["id"] == "containers.prune_images"
-    said = remedy("prune_images", tmp_path, check=True, **mine)
-    assert '-        "image %s"' % image[7:19] in said
+    output = remedy("prune_images", tmp_path, check=True, **mine)
+    assert '-        "image %s"' % image[7:19] in output
     assert exists(image)
     remedy("prune_images", tmp_path, **mine)
     assert not exists(image)
@@ -117,13 +117,13 @@ def others_than(image):
     return [each for each in listed if each != image]
 
 
-def test_young_images_stay(images):
+def test_recent_images_are_kept(images):
     image = images()
     assert run_module("docker_prune", {"kinds": ["images"], "older_than": 3e8})["changed"] is False
     assert exists(image)
 
 
-def test_stopped_containers_of_no_service_are_told_and_go(app, tmp_path):
+def test_stopped_containers_of_no_service_are_found_and_removed(app, tmp_path):
     stray, kept = (started_by_hand(app, *label) for label in ((), ("--label", "tracktion.ops.protected=true")))
     service = app.run("migration", "true")
     for name in (stray, kept, service):
@@ -142,7 +142,7 @@ def test_stopped_containers_of_no_service_are_told_and_go(app, tmp_path):
 
 
 def started_by_hand(app, *options):
-    """A container as `docker run` leaves it, without the labels of compose."""
+    """A container of `docker run`, without the labels of compose."""
     name = "%s-stray-%d" % (app.name, len(app.containers))
     app.containers.append(name)
     image = inspect(app.run("model", "true"))["Config"]["Image"]
@@ -150,7 +150,7 @@ def started_by_hand(app, *options):
     return name
 
 
-# A stack as the real one: containers with names of their own, a file of another name, a service that has done its work.
+# A project like the real one: custom container names, another name of the file, a service that has finished its work.
 REAL = """
 services:
   web:
@@ -170,7 +170,7 @@ services:
 
 @pytest.fixture
 def real(app, tmp_path):
-    """A project that compose itself has brought up, and a function that writes its file."""
+    """A project that compose has started, and a function that writes its file."""
     image = inspect(app.run("model", "true"))["Config"]["Image"]
     path, name = tmp_path / "docker-compose.yaml", app.name
 
@@ -183,39 +183,39 @@ def real(app, tmp_path):
     run(*options, "up", "--detach")
     app.web = "%s-the-web" % name
     yield app
-    # By its labels: a test may have made a file of it that compose cannot read.
+    # By its labels: a test may have written a file that compose cannot read.
     mine = ("--quiet", "--filter", "label=com.docker.compose.project=%s" % app.name)
     attempt("docker", "rm", "--force", "--volumes", *docker("ps", "--all", *mine).split())
     attempt("docker", "network", "rm", *docker("network", "ls", *mine).split())
 
 
-def test_a_stack_that_compose_made_is_quiet_but_for_what_it_lacks(real):
+def test_a_project_of_compose_has_only_configuration_findings(real):
     wait_until(lambda: not docker("ps", "--quiet", "--filter", "name=%s-migration" % real.name), "the migration", 20)
     assert {check: [each["object"] for each in found] for check, found in look(real).items()} == {
         "containers.no_healthcheck": [real.web]
     }
 
 
-def test_a_change_of_the_compose_file_is_told_and_applied(real, tmp_path):
+def test_a_change_of_the_compose_file_is_found_and_applied(real, tmp_path):
     real.write(limit="96m")
     (finding,) = sound(look(real)["containers.compose_drift"])
     offered = finding["remedy"]
     assert (offered["id"], offered["risk"], offered["denied"]) == ("containers.recreate", "disruptive", False)
     settings = {"containers_compose_command": list(compose_command())}
     before = inspect(real.web)
-    said = remedy("recreate", tmp_path, check=True, evidence=offered["vars"], **settings)
-    assert '+        "memory_limit_set": %d' % (96 << 20) in said
+    output = remedy("recreate", tmp_path, check=True, evidence=offered["vars"], **settings)
+    assert '+        "memory_limit_set": %d' % (96 << 20) in output
     assert inspect(real.web)["Id"] == before["Id"]
     remedy("recreate", tmp_path, evidence=offered["vars"], **settings)
     assert inspect(real.web)["HostConfig"]["Memory"] == 96 << 20
     assert "containers.compose_drift" not in look(real)
-    # Neither the old evidence nor the new one is a reason to do it again.
+    # Neither the old nor the new evidence makes it run again.
     made = inspect(real.web)["Id"]
     assert run_module("container_recreate", offered["vars"])["result"] == "changed_meanwhile"
     plain = {"project": real.name, "service": "web"}
     assert run_module("container_recreate", plain)["result"] == "as_wanted"
     assert inspect(real.web)["Id"] == made
-    # What is missing is made, and nothing else is touched.
+    # A missing container is created, and nothing else is changed.
     docker("rm", "--force", real.web)
     found = look(real)
     (finding,) = sound(found["containers.compose_missing"])
@@ -223,8 +223,8 @@ def test_a_change_of_the_compose_file_is_told_and_applied(real, tmp_path):
     assert inspect(real.web)["State"]["Running"]
 
 
-def test_variables_come_from_the_file_that_compose_was_given(real, tmp_path):
-    """A project may be brought up with another file than .env, which then says nothing."""
+def test_variables_come_from_the_environment_file_of_compose(real, tmp_path):
+    """With another environment file, compose ignores .env."""
     real.write(limit="${LIMIT}")
     (tmp_path / ".env").write_text("LIMIT=32m\n")
     given = tmp_path / "production.env"
@@ -239,14 +239,14 @@ def test_variables_come_from_the_file_that_compose_was_given(real, tmp_path):
     arguments = {**finding["remedy"]["vars"], "compose_command": list(compose_command())}
     assert run_module("container_recreate", arguments)["result"] == "recreated"
     assert inspect(real.web)["HostConfig"]["Memory"] == 96 << 20
-    # Without it, nobody can tell.
+    # Without the file, the values are unknown.
     given.unlink()
     found = look(real)
     assert {each["status"] for each in found["containers.compose_drift"]} == {"unknown"}
     assert str(given) in found["containers.compose_drift"][0]["summary"]
 
 
-def test_the_command_that_is_advised_brings_a_service_back(real):
+def test_the_command_of_the_hint_creates_the_service_again(real):
     docker("rm", "--force", real.web)
     missed = look(real, containers_expected_services=["web"])["containers.missing_service"]
     (finding,) = sound(missed)
@@ -257,13 +257,13 @@ def test_the_command_that_is_advised_brings_a_service_back(real):
     assert "containers.missing_service" not in look(real, containers_expected_services=["web"])
 
 
-def test_what_compose_cannot_make_fails_and_says_why(real, tmp_path):
+def test_a_failure_of_compose_has_its_reason(real, tmp_path):
     real.write(limit="1k")
     arguments = {"project": real.name, "service": "web", "compose_command": list(compose_command())}
     outcome = run_module("container_recreate", arguments)
     assert (outcome["failed"], outcome["result"]) == (True, "failed")
     assert "emory limit" in outcome["msg"]
-    # What the engine says is told; what compose says may quote a password of the file.
+    # A message of the engine is returned; a message of compose may quote a password of the file.
     write_wrong(tmp_path)
     outcome = run_module("container_recreate", arguments)
     assert (outcome["failed"], outcome["result"]) == (True, "failed")
@@ -276,7 +276,7 @@ def test_what_compose_cannot_make_fails_and_says_why(real, tmp_path):
 
 
 def write_wrong(directory):
-    """Another value that compose cannot interpolate, and quotes."""
+    """Write a value that compose cannot interpolate, and quotes."""
     path = directory / "docker-compose.yaml"
     path.write_text(
         path.read_text().replace("    init: true", "    environment: {PASSWORD: 'hunter2${'}\n    init: true")

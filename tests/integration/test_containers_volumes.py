@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Volumes that no container uses are told, and go by name only; the engine is asked which ones it has."""
+"""Unused volumes are reported, and removed by name only."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from tests.lab.throwaway import COMPOSE, wait_for
 
 GIB = 1 << 30
 REMEDY = "containers.remove_volume"
-# Whatever else there is on this machine is told of as well, and touched by nobody.
+# Other volumes of this machine are reported, too, and never changed.
 SETTINGS = {"containers_unused_volumes_info": GIB, "containers_top_volumes": 20}
 
 
 @pytest.fixture
 def app(tmp_path):
-    """A project of its own."""
+    """A separate project."""
     with own_project(tmp_path) as found:
         yield found
 
 
 @contextlib.contextmanager
 def made_volumes():
-    """A function that makes volumes that seem to hold so many bytes, gone when the context is left."""
+    """A function that creates volumes of an apparent size, which are removed at the end."""
     made = []
 
     def volume(name, size=GIB, **labels):
@@ -43,7 +43,7 @@ def made_volumes():
         docker("volume", "create", *(word for pair in marks.items() for word in ("--label", "%s=%s" % pair)), name)
         made.append(name)
         with open("%s/data" % mountpoint(name), "wb") as stream:
-            # A hole: it counts, and takes nothing.
+            # A sparse file.
             stream.truncate(size)
         return name
 
@@ -57,7 +57,7 @@ def made_volumes():
 def make(app):
     with made_volumes() as volume:
         yield volume
-        # What has a volume keeps it.
+        # Remove the containers before their volumes.
         app.remove()
 
 
@@ -69,13 +69,13 @@ def exists(name):
     return name in docker("volume", "ls", "--format", "{{.Name}}").split()
 
 
-def told(app, **settings):
-    """The findings about volumes, by the volume."""
+def volumes(app, **settings):
+    """Return the findings about volumes by volume."""
     return {each["object"]: each for each in look(app, **SETTINGS, **settings).get("containers.unused_volume", [])}
 
 
 def evidence(name):
-    """What a finding would bring along of a volume."""
+    """Return the evidence of a finding about a volume."""
     listed = run_module("container_state_info", {"project": "none", "top_volumes": 1000})["disk"][
         "largest_unused_volumes"
     ]
@@ -87,30 +87,30 @@ def results(outcome):
     return {each["name"]: each["result"] for each in outcome["removed"]}
 
 
-def test_the_large_ones_are_told_with_whose_they_are(app, make):
+def test_large_volumes_are_reported_with_their_project(app, make):
     marks = {COMPOSE + ".project": "tracktion-old", COMPOSE + ".volume": "postgres-data"}
     large, small = make(app.name + "-large", 3 * GIB, **marks), make(app.name + "-small", 1)
     running, stopped = make(app.name + "-running"), make(app.name + "-stopped")
     app.run("keeper", options=("--volume", "%s:/data" % running))
     done = app.run("done", "true", options=("--volume", "%s:/data" % stopped))
     wait_for(done, "done", lambda state: state["Status"] == "exited")
-    found = told(app)
+    found = volumes(app)
     assert not {small, running, stopped} & set(found)
     (finding,) = sound([found[large]])
     assert finding["status"] == "info"
     assert "%s of the project tracktion-old holds 3.0 GiB" % large in finding["summary"]
     assert (finding["remedy"]["id"], finding["remedy"]["target"]) == (REMEDY, large)
     assert "postgres-data of the project tracktion-old" in finding["remedy"]["does"]
-    # The hint can be pasted.
+    # The command of the hint works.
     command = finding["hint"].split("`")[1].removeprefix("sudo ")
     assert "data" in attempt("sh", "-c", command).stdout
-    # All together are few enough.
+    # Below the limit there is no finding.
     assert "containers.unused_volume" not in look(app)
     app.run("user", options=("--volume", "%s:/data" % large))
-    assert large not in told(app)
+    assert large not in volumes(app)
 
 
-def test_no_more_are_told_than_one_reads(app, make):
+def test_the_number_of_reported_volumes_is_limited(app, make):
     names = {make("%s-%d" % (app.name, number), GIB) for number in range(8)}
     found = look(app, **dict(SETTINGS, containers_top_volumes=3))["containers.unused_volume"]
     assert len(found) == 3
@@ -118,32 +118,32 @@ def test_no_more_are_told_than_one_reads(app, make):
     assert all(" such volumes hold " in each["summary"] for each in found)
 
 
-def test_what_is_protected_or_denied_is_not_offered_and_stays(app, make):
+def test_protected_and_denied_volumes_are_kept(app, make):
     kept = make(app.name + "-kept", **{"tracktion.ops.protected": "true"})
     denied = make(app.name + "-denied")
     service = make(app.name + "-service", **{COMPOSE + ".project": app.name, COMPOSE + ".volume": "postgres-data"})
     names, deny = [kept, denied, service], [denied, "postgres-data"]
-    found = told(app, containers_deny=deny)
+    found = volumes(app, containers_deny=deny)
     assert [found[name]["remedy"]["denied"] for name in names] == [True] * 3
-    assert told(app)[service]["remedy"]["denied"] is False
+    assert volumes(app)[service]["remedy"]["denied"] is False
     outcome = run_module("docker_prune", {"kinds": ["volumes"], "names": names, "deny": deny})
     assert (outcome["changed"], results(outcome)) == (False, dict.fromkeys(names, "protected"))
     assert all(map(exists, names))
 
 
-def test_nothing_goes_that_was_not_named(make, app):
+def test_only_named_volumes_are_removed(make, app):
     bystander = make(app.name + "-bystander")
     outcome = run_module("docker_prune", {"kinds": ["volumes"]})
     assert (outcome["failed"], outcome["kind"]) == (True, "bad_option")
     assert outcome["msg"].startswith("names: ")
-    # A part of a name is no name, and neither is a pattern.
+    # Neither a part of a name nor a pattern matches.
     for name in (bystander[:-1], app.name + "*", ""):
         outcome = run_module("docker_prune", {"kinds": ["volumes"], "names": [name]})
         assert (outcome["changed"], outcome["removed"]) == (False, [])
     assert exists(bystander)
 
 
-def test_one_that_got_a_container_meanwhile_stays(app, make):
+def test_a_volume_that_is_used_meanwhile_is_kept(app, make):
     name = make(app.name + "-data")
     named = evidence(name)
     app.run("user", "true", options=("--volume", "%s:/data" % name))
@@ -153,7 +153,7 @@ def test_one_that_got_a_container_meanwhile_stays(app, make):
     assert exists(name)
 
 
-def test_one_that_was_made_anew_under_the_same_name_stays(app, make):
+def test_a_volume_that_was_created_again_is_kept(app, make):
     name = make(app.name + "-data")
     named = evidence(name)
     again(make, name)
@@ -166,7 +166,7 @@ def test_one_that_was_made_anew_under_the_same_name_stays(app, make):
 
 
 def again(make, name):
-    """Make a volume of the same name; the engine tells the second, and no more."""
+    """Create a volume of the same name; the engine records the time in seconds only."""
     made = created(name)
     docker("volume", "rm", name)
     wait_until(lambda: int(time.time()) > int(made), "another second", 5)
@@ -178,7 +178,7 @@ def created(name):
 
 
 class Story:
-    """Runs of the playbook about a volume of the watched project, and what the engine said of it after each."""
+    """Runs of the playbook about a volume of the project, and whether it existed after each."""
 
     def __init__(self, folder, app):
         self.folder = folder
@@ -192,7 +192,7 @@ class Story:
             "tracktion_state_dir": str(folder / "state"),
             "tracktion_remediate_risk": "destructive",
             "tracktion_confirm": ["%s:%s" % (REMEDY, self.name)],
-            # It would be right to object: the same was done a moment ago.
+            # The cooldown would refuse it.
             "tracktion_remediate_cooldown": 0,
         }
         self.runs, self.left = {}, {}
@@ -217,7 +217,7 @@ def story(tmp_path_factory):
         marks = {COMPOSE + ".project": app.name, COMPOSE + ".volume": "postgres-data"}
         told_of.run("healthy")
         volume(told_of.name, **marks)
-        # A part of the name is not the name.
+        # A part of the name does not confirm.
         told_of.run("unconfirmed", "--check", tracktion_confirm=["%s:%s" % (REMEDY, app.name)])
         told_of.run("check", "--check", "--diff", **plan)
         told_of.run("run")
@@ -232,14 +232,14 @@ def test_without_a_finding_there_is_no_action(story):
     assert "changed=0" in story.runs["healthy"].output
 
 
-def test_unconfirmed_it_is_refused_and_the_variable_is_named(story):
+def test_without_confirmation_it_is_refused(story):
     (action,) = story.actions("unconfirmed")
     assert (action["status"], action["data_loss"]) == ("refused", "files")
     assert action["reason"].endswith("set tracktion_confirm: ['%s:%s']" % (REMEDY, story.name))
     assert story.left["unconfirmed"]
 
 
-def test_check_mode_tells_and_changes_nothing(story):
+def test_check_mode_plans_and_changes_nothing(story):
     (action,) = story.actions("check")
     assert action["outcome"] == "changed", action["message"]
     assert "postgres-data of the project" in action["does"]
@@ -248,7 +248,7 @@ def test_check_mode_tells_and_changes_nothing(story):
     assert story.left["check"]
 
 
-def test_a_run_does_it_and_the_finding_is_gone(story):
+def test_a_run_removes_the_volume_and_the_finding(story):
     (action,) = story.actions("run")
     assert action["outcome"] == "changed", action["message"]
     assert action["result"]["removed"][0]["result"] == "removed"
@@ -261,7 +261,7 @@ def test_a_second_run_finds_nothing_to_do(story):
     assert "changed=0" in story.runs["again"].output
 
 
-def test_what_was_made_anew_since_the_plan_is_left_alone(story):
+def test_a_volume_that_was_created_again_since_the_plan_is_kept(story):
     (action,) = story.actions("late")
     assert (action["status"], action["reason"]) == (
         "refused",

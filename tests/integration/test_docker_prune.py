@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module docker_prune on what a real engine keeps; what is left of it is asked of the engine."""
+"""The module docker_prune on objects of a real engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def engine():
 
 
 def context(**files):
-    """A build's context: a tar file, as bytes."""
+    """Return the context of a build: a tar file, as bytes."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in files.items():
@@ -37,18 +37,18 @@ def context(**files):
 
 
 def build(engine):
-    """Have BuildKit build an image without a name, of two layers; its id. The SDK knows the old builder only."""
+    """Build an image without a name, of two layers, by BuildKit, which the SDK does not support; return its id."""
     recipe = b"FROM scratch\nCOPY one /one\nCOPY two /two\n"
     body = context(Dockerfile=recipe, one=os.urandom(100_000), two=os.urandom(200_000))
     url = engine._url("/build")
-    said = engine.post(url, params={"version": "2"}, data=body, headers={"Content-Type": "application/x-tar"}).text
-    (built,) = [line["aux"]["ID"] for line in map(json.loads, said.splitlines()) if line.get("id") == "moby.image.id"]
+    reply = engine.post(url, params={"version": "2"}, data=body, headers={"Content-Type": "application/x-tar"}).text
+    (built,) = [line["aux"]["ID"] for line in map(json.loads, reply.splitlines()) if line.get("id") == "moby.image.id"]
     return built
 
 
 @pytest.fixture
 def built(engine):
-    """The id of an image that was just built, and the ids of what that left in the cache."""
+    """The id of an image that was just built, and the ids of its entries in the build cache."""
     before = set(cached(engine))
     image = build(engine)
     mine = set(cached(engine)) - before
@@ -60,11 +60,11 @@ def built(engine):
 
 
 def mine_only(engine, mine, **options):
-    """Options that leave the cache of everybody else alone."""
+    """Return options that keep all other entries of the cache."""
     return {"kinds": ["build_cache"], "older_than": 0, "deny": sorted(set(cached(engine)) - mine), **options}
 
 
-def test_cache_that_an_image_shares_gives_nothing_back_and_stays(engine, built):
+def test_cache_that_an_image_shares_is_kept(engine, built):
     _image, mine = built
     shared = {name for name in mine if cached(engine)[name]["Shared"]}
     assert len(shared) == 2
@@ -73,7 +73,7 @@ def test_cache_that_an_image_shares_gives_nothing_back_and_stays(engine, built):
     assert set(cached(engine)) & mine == shared
 
 
-def test_build_cache_is_told_and_goes_and_what_stands_on_another_first(engine, built, tmp_path):
+def test_build_cache_is_found_and_removed_children_first(engine, built, tmp_path):
     image, mine = built
     docker("rmi", image)
     with own_project(tmp_path) as app:
@@ -96,7 +96,7 @@ def test_build_cache_is_told_and_goes_and_what_stands_on_another_first(engine, b
     assert run_module("docker_prune", options)["changed"] is False
 
 
-def test_no_more_goes_than_one_run_may_remove(engine, built):
+def test_the_number_of_removed_objects_is_limited(engine, built):
     image, mine = built
     docker("rmi", image)
     for left in range(len(mine) - 1, -1, -1):

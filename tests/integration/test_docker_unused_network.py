@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docker_unused_network against a real engine: what it removes, and what it never does."""
+"""The module docker_unused_network with a real engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROJECT = "tracktion-test-networks-%d" % os.getpid()
 
 
 def inspect(name):
-    """The network as the engine tells of it, null where there is none."""
+    """Return the inspection of a network, null if there is none."""
     found = attempt("docker", "network", "inspect", name)
     return json.loads(found.stdout)[0] if found.returncode == 0 else None
 
@@ -41,7 +41,7 @@ def network(name, *options, project=PROJECT):
 
 @pytest.fixture
 def unused():
-    """A network that nobody uses, with something of everything that a network can have."""
+    """An unused network with options and labels of several kinds."""
     ensure()
     options = ["--internal", "--label", "note=it's old", "--opt", "com.docker.network.driver.mtu=1400"]
     with network(PROJECT + "_old", *options) as made:
@@ -65,10 +65,10 @@ def test_check_run_check_run(unused):
     for check in (True, False):
         again = run(unused, check=check)
         assert (again["changed"], again["before"], again["undo"]) == (False, None, None)
-        assert again["skipped_reason"] == "the network is gone already"
+        assert again["skipped_reason"] == "the network no longer exists"
 
 
-def test_it_says_what_goes_and_how_it_comes_back(unused):
+def test_the_result_has_the_undo_command(unused):
     result = run(unused)
     assert (result["before"]["name"], result["before"]["containers"]) == (unused["Name"], [])
     assert result["diff"] == {"before": result["undo"] + "\n", "after": ""}
@@ -79,7 +79,7 @@ def test_it_says_what_goes_and_how_it_comes_back(unused):
         assert again[part] == unused[part], part
 
 
-def test_a_network_of_the_same_name_that_was_made_since_is_another_one(unused):
+def test_a_network_that_was_created_again_is_kept(unused):
     docker("network", "rm", unused["Name"])
     with network(unused["Name"]) as newer:
         assert run(unused)["changed"] is False
@@ -95,7 +95,7 @@ def container(unused):
     attempt("docker", "rm", "--force", name)
 
 
-def test_a_network_in_use_stays_even_by_a_container_that_is_stopped(unused, container):
+def test_a_network_of_a_stopped_container_is_kept(unused, container):
     for state in ("running", "stopped"):
         if state == "stopped":
             docker("stop", "--time", "2", container)
@@ -108,35 +108,35 @@ def test_a_network_in_use_stays_even_by_a_container_that_is_stopped(unused, cont
 
 
 @pytest.mark.parametrize("name", ["bridge", "host", "none"])
-def test_what_the_engine_made_by_itself_is_refused(name):
+def test_networks_of_the_engine_are_rejected(name):
     result = run(inspect(name))
     assert result["failed"]
-    assert "no network of this host that a person has made" in result["msg"]
+    assert "was created by the engine, or is not a network of this host alone" in result["msg"]
     assert inspect(name)
 
 
-@pytest.mark.parametrize("whose", ["somebody-else", None])
-def test_a_network_of_another_project_or_of_none_is_refused(whose):
+@pytest.mark.parametrize("whose", ["another", None])
+def test_a_network_of_another_project_or_of_none_is_rejected(whose):
     ensure()
     with network(PROJECT + "_foreign", project=whose) as foreign:
         assert "not to %s" % PROJECT in run(foreign)["msg"]
         assert inspect(foreign["Name"])
 
 
-def test_a_protected_network_is_refused():
+def test_a_protected_network_is_rejected():
     ensure()
     with network(PROJECT + "_protected", "--label", "tracktion.ops.protected=") as protected:
         assert "tracktion.ops.protected" in run(protected)["msg"]
         assert inspect(protected["Name"])
 
 
-def test_a_wrong_name_is_refused_and_half_an_id_is_nobody(unused):
+def test_a_wrong_name_or_a_partial_id_removes_nothing(unused):
     assert "is named %s" % unused["Name"] in run(unused, name="other")["msg"]
-    assert run(unused, id=unused["Id"][:12])["skipped_reason"] == "the network is gone already"
+    assert run(unused, id=unused["Id"][:12])["skipped_reason"] == "the network no longer exists"
     assert inspect(unused["Name"])
 
 
-def test_an_engine_that_is_not_there_is_a_failure_with_its_hint(unused):
+def test_a_missing_engine_is_a_failure_with_a_hint(unused):
     result = run(unused, docker_host="unix:///nonexistent/docker.sock")
     assert result["failed"]
     assert "docker_host" in result["hint"]

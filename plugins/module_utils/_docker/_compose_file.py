@@ -2,17 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a compose file wants, as far as it can be told without compose. Private to this collection.
+"""The services of a compose file, as far as they can be read without compose. Private to this collection.
 
-Only what the checks compare is read: images, limits, restart policies, health checks, profiles and paths. Values of the
-environment go into these and nowhere else. What cannot be told for certain (a variable that was only in the shell of
-whoever ran compose, a service taken from another file) is null, and null is never called a difference.
+Only what the checks compare is read: images, limits, profiles, scale and paths. Values of variables go into these and
+nowhere else. A value that is not certain (a variable that only the shell that ran compose had, a service that extends
+another file) is null, and null is never reported as a difference.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from typing import Any, Dict, Iterable, Mapping, Match, Sequence, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import optional
 
@@ -22,29 +23,46 @@ VARIABLE = re.compile(
     r"|\{(?P<braced>[A-Za-z_]\w*)(?:(?P<operator>:?[-?+])(?P<default>[^{}]*))?\})"
 )
 SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*$", re.IGNORECASE)
-# What the parser quotes of the file, but for the names of its own tokens.
+# Text of the file that the parser quotes, but not the names of its own tokens.
 QUOTED = re.compile(r"(['\"])(?!<)[^'\"]*\1")
 UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
+# A mapping of the file.
+Layer = Dict[str, Any]
+Environment = Mapping[str, str]
+
+
+class Service(TypedDict):
+    """The values of a service. ``expected`` is false for one with a profile or without replicas."""
+
+    expected: bool
+    image: str | None
+    # 0 for none.
+    memory_limit_bytes: int | None
+    # Paths of the host that it mounts.
+    paths: list[str]
+
+
 class Unreadable(Exception):
-    """The file cannot be read or understood."""
+    """The file cannot be read or parsed."""
 
 
-def load(files, directory, environment_files=()):
-    """The services that these files want, by name. Raises Unreadable.
+def load(files: Sequence[str], directory: str, environment_files: Sequence[str] = ()) -> dict[str, Service]:
+    """Return the services of these files by name. Raises Unreadable.
 
-    Variables come from ``environment_files``, the later ones winning, and from the ``.env`` of the directory only where
-    there are none, as compose has it.
+    Like compose, read variables from ``environment_files``, later ones winning, and from the ``.env`` of the directory
+    only if there are none.
     """
     yaml = optional("yaml")
     if yaml is None:
-        raise Unreadable("PyYAML is not installed here, which reads compose files")
+        raise Unreadable("PyYAML is not installed here; compose files cannot be read without it")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    environment = {}
+    environment: dict[str, str] = {}
     for path in environment_files or [os.path.join(directory, ".env")]:
         environment.update(dotenv(path, required=bool(environment_files)))
-    services, has_services = {}, False
+    services: dict[str, list[Layer]] = {}
+    has_services = False
     for path in files:
         try:
             with open(path, encoding="utf-8") as stream:
@@ -52,7 +70,7 @@ def load(files, directory, environment_files=()):
         except OSError as exc:
             raise Unreadable("%s: %s" % (path, exc.strerror)) from exc
         except (yaml.YAMLError, UnicodeDecodeError) as exc:
-            # The whole message quotes the line, which may hold a password.
+            # The whole message quotes the line, which may contain a password.
             mark = getattr(exc, "problem_mark", None)
             where = ", line %d" % (mark.line + 1) if mark else ""
             problem = QUOTED.sub("'...'", getattr(exc, "problem", None) or "it is not YAML")
@@ -63,29 +81,29 @@ def load(files, directory, environment_files=()):
         for name, service in (document.get("services") or {}).items():
             services.setdefault(str(name), []).append(service or {})
     if not has_services:
-        # As in the first format of compose, where they stand at the top, or where another file is included.
+        # The first format of compose has services at the top level; other files may only include files.
         raise Unreadable("%s: has no services" % ", ".join(files))
     try:
-        return {name: wanted(merged(layers), environment, directory) for name, layers in services.items()}
+        return {name: service_of(merged(layers), environment, directory) for name, layers in services.items()}
     except (AttributeError, TypeError, ValueError) as exc:
-        raise Unreadable("%s is not as compose writes it: %s" % (", ".join(files), exc)) from exc
+        raise Unreadable("%s has an unexpected structure: %s" % (", ".join(files), exc)) from exc
 
 
-def merged(layers):
-    """One service out of several files: what a later one says wins, volumes add up."""
-    service = {}
+def merged(layers: Iterable[Layer]) -> Layer:
+    """Return one service of several files: later values win, volumes add up."""
+    service: Layer = {}
     for layer in layers:
         service.update(layer, volumes=service.get("volumes", []) + list(layer.get("volumes") or []))
     return service
 
 
-def wanted(service, environment, directory):
-    """What one service of the file wants."""
+def service_of(service: Layer, environment: Environment, directory: str) -> Service:
+    """Return the values of one service."""
     resources = ((service.get("deploy") or {}).get("resources") or {}).get("limits") or {}
     limit = service.get("mem_limit", resources.get("memory"))
     image = service.get("image")
     replicas = service.get("scale", (service.get("deploy") or {}).get("replicas", 1))
-    # What another file adds is not known here.
+    # The values of the other file are not known.
     partly = "extends" in service
     return {
         "expected": not service.get("profiles") and replicas != 0,
@@ -95,12 +113,12 @@ def wanted(service, environment, directory):
     }
 
 
-def dotenv(path, required=False):
-    """The variables of an .env file; none where there need not be one, and is none.
+def dotenv(path: str, required: bool = False) -> dict[str, str]:
+    """Return the variables of an .env file; none if it is missing and not required.
 
-    Raises Unreadable: without it, variables would be guessed wrong.
+    Raises Unreadable: without the file, variables would get wrong values.
     """
-    found = {}
+    found: dict[str, str] = {}
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             lines = stream.read(MAX_BYTES).splitlines()
@@ -118,18 +136,18 @@ def dotenv(path, required=False):
     return found
 
 
-def interpolated(text, environment):
-    """``text`` with its variables filled in; null where one of them is not known."""
+def interpolated(text: str, environment: Environment) -> str | None:
+    """Return ``text`` with its variables replaced; null if one of them is unknown."""
     unknown = []
 
-    def value(match):
+    def value(match: Match[str]) -> str:
         if match.group("escaped"):
             return "$"
         name = match.group("named") or match.group("braced")
         operator, default = match.group("operator") or "", match.group("default") or ""
         known = environment.get(name)
         if operator.endswith("-") and (known is None or (operator == ":-" and not known)):
-            # The shell that ran compose may have had a value of its own, which wins; the file's default is likelier.
+            # A value of the shell that ran compose would win, but the default of the file is more likely.
             return default
         if operator.endswith("+"):
             return default if known else ""
@@ -142,8 +160,8 @@ def interpolated(text, environment):
     return None if unknown else filled
 
 
-def full_name(image):
-    """The name of an image with its tag, and without the registry where that is the one that is meant anyway."""
+def full_name(image: str) -> str:
+    """Return the name of an image with its tag, and without the default registries."""
     for registry in ("docker.io/library/", "docker.io/", "localhost/"):
         if image.startswith(registry):
             image = image[len(registry) :]
@@ -151,8 +169,8 @@ def full_name(image):
     return image if "@" in image or ":" in image.rpartition("/")[2] else image + ":latest"
 
 
-def size(value, environment):
-    """Bytes of a size as compose writes them (``512m``, ``1.5gb``, a number); null where it is not known."""
+def size(value: Any, environment: Environment) -> int | None:
+    """Return the bytes of a size of compose (``512m``, ``1.5gb``, a number); null if unknown."""
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -161,15 +179,14 @@ def size(value, environment):
     return int(float(match.group(1)) * 1024 ** UNITS[match.group(2).lower()]) if match else None
 
 
-def bind(volume, environment, directory):
-    """The path of this machine that a volume mounts; null for named volumes."""
+def bind(volume: Any, environment: Environment, directory: str) -> str | None:
+    """Return the path of the host that a volume mounts; null for named volumes."""
     if isinstance(volume, dict):
         source = volume.get("source") if volume.get("type") == "bind" else None
         text = None if source is None else interpolated(str(source), environment)
     else:
-        # A drive of Windows aside, a path has no colon.
-        text = (interpolated(str(volume), environment) or "").partition(":")
-        text = text[0] if text[1] else None
+        path, colon, _target = (interpolated(str(volume), environment) or "").partition(":")
+        text = path if colon else None
     if not text or text[0] not in "./~":
         return None
     return os.path.normpath(os.path.join(directory, os.path.expanduser(text)))

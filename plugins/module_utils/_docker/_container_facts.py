@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a container is, and what its exit code means, out of the engine's inspection. Private to this collection."""
+"""The facts of a container, and the meaning of its exit code, by its inspection. Private to this collection."""
 
 from __future__ import annotations
 
 import signal
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
@@ -19,43 +20,44 @@ from ansible_collections.tracktion.ops.plugins.module_utils._linux import _liste
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 CODES = {
-    0: "it ended without an error: it was done, or was told to stop",
-    1: "the program failed; its log says why",
-    2: "the program refused its arguments or its configuration",
+    0: "no error: the program finished or was asked to stop",
+    1: "the program failed; see its log",
+    2: "the program rejected its arguments or its configuration",
     125: "the engine could not start it",
-    126: "its command cannot be executed: permissions, or made for another processor",
+    126: "its command cannot be executed: missing permission, or built for another processor",
     127: "its command was not found in the image",
     128: "the engine could not start it",
 }
 KILLED = 128 + signal.SIGKILL
 SIGNALS = {
-    "SIGKILL": "killed at once: by a stop that took too long, by somebody, or by the kernel for want of memory",
+    "SIGKILL": "killed: by a stop that took too long, by a user, or by the kernel when memory ran out",
     "SIGTERM": "stopped on request",
     "SIGINT": "interrupted on request",
     "SIGSEGV": "crashed on a bad memory access",
-    "SIGABRT": "gave up by itself (abort)",
-    "SIGBUS": "crashed on a bad memory access, or its file was cut short",
-    "SIGILL": "crashed on an instruction that this processor does not know",
-    "SIGHUP": "its terminal went away",
+    "SIGABRT": "aborted by the program itself",
+    "SIGBUS": "crashed on a bad memory access, or on a file that was truncated",
+    "SIGILL": "crashed on an instruction that this processor does not support",
+    "SIGHUP": "its terminal was closed",
 }
 
 
-# States that Podman tells of, by the words of Docker: what it has still to clean up, and what it has not begun with.
+# States of Podman that Docker has other names for.
 SAME_AS = {"stopped": "exited", "configured": "created", "initialized": "created"}
-# Seconds within which Podman starts a container again, if at all; Docker waits no longer than a minute either.
+# Podman restarts a container within so many seconds, if at all. Docker waits no longer than a minute, either.
 SOON_SECONDS = 60
 
 
-def explain(code, oom_seen=False):
-    """What an exit code means, and whether the kernel had killed one of its processes, this or another."""
+def explain(code: int | None, oom_seen: bool = False) -> str | None:
+    """Return the meaning of an exit code; ``oom_seen``: the kernel killed a process of the container, any of them."""
     if code is None:
         return None
     if oom_seen and code == KILLED:
-        return "killed by the kernel, because it used more memory than it may"
+        return "killed by the kernel: out of memory"
     if oom_seen:
-        return explain(code) + "; before, the kernel had killed one of its processes for want of memory"
+        return "%s; before, the kernel had killed one of its processes: out of memory" % explain(code)
     if code in CODES:
         return CODES[code]
     if 128 < code < 160:
@@ -64,17 +66,17 @@ def explain(code, oom_seen=False):
         except ValueError:
             return "ended by signal %d" % (code - 128)
         return "%s: %s" % (name, SIGNALS.get(name, "ended by a signal"))
-    return "the program's own code; its log says why"
+    return "an exit code of the program; see its log"
 
 
-def facts(data, expected_services):
-    """The facts of one container, out of what the engine's inspection returned."""
+def facts(data: Mapping[str, Any], expected_services: Sequence[str]) -> Part:
+    """Return the facts of one container by its inspection."""
     state, config, host = data["State"], data.get("Config") or {}, data.get("HostConfig") or {}
     labels = config.get("Labels") or {}
     running = state.get("Status") == "running"
     started, finished = epoch(state.get("StartedAt")), epoch(state.get("FinishedAt"))
     code = None if running or started is None else state.get("ExitCode")
-    # Set by any of its processes, and kept while it runs again.
+    # The engine sets it for any process, and keeps it after a restart.
     oom_seen = bool(state.get("OOMKilled"))
     service = labels.get(SERVICE)
     policy = host.get("RestartPolicy") or {}
@@ -109,36 +111,36 @@ def facts(data, expected_services):
     }
 
 
-def has_given_up(policy, restarts):
-    """Whether a restart policy has used up all the restarts that it allows."""
+def has_given_up(policy: Mapping[str, Any], restarts: int) -> bool:
+    """Return whether a restart policy has used all the restarts that it allows."""
     allowed = policy.get("MaximumRetryCount") or 0
     return policy.get("Name") == "on-failure" and 0 < allowed <= restarts
 
 
-def status(data):
-    """The state of a container, in the words of Docker."""
+def status(data: Mapping[str, Any]) -> str:
+    """Return the state of a container by Docker's names."""
     state = data["State"]
     found = SAME_AS.get(state.get("Status"), state.get("Status"))
-    # Podman has no word for one that it is about to start once more.
+    # Podman has no state for a container that it is about to restart.
     ended = age(epoch(state.get("FinishedAt")))
     if state.get("Status") == "stopped" and data.get("RestartCount") and ended is not None and ended < SOON_SECONDS:
         return "restarting"
     return found
 
 
-def health(state):
-    """What the health check says; null where there is none, for which Podman has an empty word."""
+def health(state: Mapping[str, Any]) -> str | None:
+    """Return the state of the health check; null without one, for which Podman has an empty string."""
     status = (state.get("Health") or {}).get("Status")
     return None if status in (None, "", "none") else status
 
 
-def has_healthcheck(config):
+def has_healthcheck(config: Mapping[str, Any]) -> bool:
     test = (config.get("Healthcheck") or {}).get("Test") or []
     return bool(test) and test[0] != "NONE"
 
 
-def published(ports):
-    """The ports of the host in a mapping of the engine; not those that it is to choose."""
+def published(ports: Mapping[str, Any] | None) -> list[Part]:
+    """Return the ports of the host in a mapping of the engine, without those that the engine chooses."""
     found = []
     for inner, bindings in (ports or {}).items():
         for binding in bindings or []:

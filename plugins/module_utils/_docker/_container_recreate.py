@@ -2,15 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Makes the containers of a compose service anew, as its compose file says. Private to this collection.
+"""Recreates the containers of a compose service by its compose file. Private to this collection.
 
-By the compose of the host: nobody else knows all that a compose file means. It touches this service alone.
+It runs the compose of the host, which alone implements everything in a compose file, for this service only.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+from typing import Any, Callable, Iterable, Mapping, Sequence, Tuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _compose_drift,
@@ -23,6 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure, Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 SPEC = dict(
     _docker.SPEC,
@@ -37,78 +39,83 @@ SPEC = dict(
 
 VERSION = "com.docker.compose.version"
 PODMAN_COMPOSE = "io.podman.compose.project"
-ENGINE_SAID = re.compile(r"Error response from daemon: (.+)")
-# What the program timeout exits with where it had to end a command.
+ENGINE_ERROR = re.compile(r"Error response from daemon: (.+)")
+# Exit code of the program timeout for a command that it ended.
 TIMED_OUT = 124
 
+# The method run_command of a module: exit code, standard output and standard error.
+Run = Callable[..., Tuple[int, str, str]]
 
-def recreate(options, check_mode, run):
-    """What M(tracktion.ops.container_recreate) returns, with ``failed`` and ``msg`` on failure.
 
-    ``run`` is the method run_command of the module.
+def recreate(options: Options, check_mode: bool, run: Run) -> Part:
+    """Return what M(tracktion.ops.container_recreate) returns, with ``failed`` and ``msg`` on failure.
 
-    Raises CannotMeasure and CannotConnect where nothing was done yet.
+    Raises CannotMeasure and CannotConnect before anything is changed.
     """
     deadline = Deadline(options["deadline"])
-    # How it stands when the time is over is still asked.
+    # The state is read once more after the deadline.
     client = _docker.Client(options, Deadline(options["deadline"] + options["timeout"]))
     service = Service(client, options, run)
     before = service.look()
-    result, differences = service.verdict(before)
+    result, differences = service.decide(before)
     if result != "planned" or check_mode:
-        return outcome(result, before, service.foreseen(before) if result == "planned" else before, differences)
-    trouble = service.up(deadline)
+        after = service.expected_after(before) if result == "planned" else before
+        return outcome(result, before, after, differences)
+    problem = service.up(deadline)
     after = service.look()
-    if trouble is None:
-        trouble = service.wait(deadline)
+    if problem is None:
+        problem = service.wait(deadline)
         after = service.look()
-    return outcome("failed" if trouble else "recreated", before, after, differences, trouble)
+    return outcome("failed" if problem else "recreated", before, after, differences, problem)
 
 
 class Service:
-    """A service of a compose project: what its file wants, and the containers that it has."""
+    """A service of a compose project: its compose file and its containers."""
 
-    def __init__(self, client, options, run):
+    def __init__(self, client: _docker.Client, options: Options, run: Run) -> None:
         self.client = client
         self.run = run
         self.options = options
         self.name = options["service"]
-        project = _docker.containers(client, "%s=%s" % (PROJECT, options["project"]))
-        marks = [row.get("Labels") or {} for row in project]
-        if any(PODMAN_COMPOSE in labels for labels in marks):
-            # Compose does not know these containers for its own, and would make others beside them.
+        project = client.containers("%s=%s" % (PROJECT, options["project"]))
+        all_labels = [row.get("Labels") or {} for row in project]
+        if any(PODMAN_COMPOSE in labels for labels in all_labels):
+            # Compose does not recognize these containers, and would create others beside them.
             raise CannotMeasure(
-                "%s was made by podman-compose, which cannot be told to make one service anew" % options["project"],
-                hint="By hand, where its file is: `podman-compose up -d %s`" % shell_quote(self.name),
+                "%s was created by podman-compose, which cannot recreate one service" % options["project"],
+                hint="Run where its compose file is: `podman-compose up -d %s`" % shell_quote(self.name),
             )
-        found = list(_compose_drift.sources(marks, options))
+        found = list(_compose_drift.sources(all_labels, options))
         if not found:
             raise _docker.NotFound(
-                "no container of the project %s says which compose file made it" % options["project"],
+                "no container of the project %s has a label with its compose file" % options["project"],
                 "Name the files in compose_files.",
             )
         self.source = found[0]
-        # compose v1 joins the parts of a name in another way.
-        self.joint = "_" if any(labels.get(VERSION, "").startswith("1.") for labels in marks) else "-"
+        # compose v1 joins the parts of a name by an underscore.
+        self.joint = "_" if any(labels.get(VERSION, "").startswith("1.") for labels in all_labels) else "-"
         try:
             self.services = _compose_drift.load(self.source)
         except _compose_file.Unreadable as exc:
             raise CannotMeasure(str(exc), hint="Correct the file, or name others in compose_files.") from exc
         if self.name not in self.services:
             raise BadOption(
-                "service: %s is not in %s" % (self.name, ", ".join(self.source.files)), hint="Check service."
+                "service: %s is not in %s" % (self.name, ", ".join(self.source.files)), hint="Correct service."
             )
 
-    def look(self):
-        """The facts of its containers now."""
-        labels = ["%s=%s" % (PROJECT, self.options["project"]), "%s=%s" % (SERVICE, self.name)]
-        rows = _docker.containers(self.client, *labels)
-        there = filter(None, (_docker.inspect(self.client, row["Id"]) for row in rows))
-        return [_container_facts.facts(data, []) for data in there]
+    @property
+    def labels(self) -> list[str]:
+        """The labels that select its containers."""
+        return ["%s=%s" % (PROJECT, self.options["project"]), "%s=%s" % (SERVICE, self.name)]
 
-    def verdict(self, containers):
-        """``planned`` or why nothing is done, and what differs."""
-        found = {"drift": []}
+    def look(self) -> list[Part]:
+        """Return the facts of its containers now."""
+        inspected = (self.client.inspect(row["Id"]) for row in self.client.containers(*self.labels))
+        return [_container_facts.facts(data, []) for data in inspected if data]
+
+    def decide(self, containers: Sequence[Part]) -> tuple[str, list[Part]]:
+        """Return ``planned``, or why nothing is done, and the differences."""
+        found: Part = {"drift": []}
         _compose_drift.add_drift(found, self.services, containers)
         differences = found["drift"]
         names = {container["name"] for container in containers} | {self.name}
@@ -121,17 +128,17 @@ class Service:
             return "as_wanted", differences
         return "planned", differences
 
-    def is_as_expected(self, expected, containers):
-        """Whether each run that is meant is still there; where none is, whether there is still no container."""
+    def is_as_expected(self, expected: Sequence[Mapping[str, Any]], containers: Sequence[Part]) -> bool:
+        """Return whether each expected run still exists; if none is expected, whether there is still no container."""
         if not expected:
             return not containers
         return all(
-            any(_container_restart.is_run(named, one["id"], one["started_at"]) for one in containers)
-            for named in expected
+            any(_container_restart.is_run(each, one["id"], one["started_at"]) for one in containers)
+            for each in expected
         )
 
-    def foreseen(self, containers):
-        """What they would be, as far as the file tells; a missing one is named as compose did with the others."""
+    def expected_after(self, containers: Sequence[Part]) -> list[Part]:
+        """Return the expected containers, by the compose file; a missing one gets the name of compose."""
         wanted = self.services[self.name]
         known = {
             "image": wanted["image"],
@@ -140,33 +147,33 @@ class Service:
             "id": None,
         }
         known = {name: value for name, value in known.items() if value is not None or name == "id"}
-        made = containers or [dict(EMPTY, name=self.joint.join((self.options["project"], self.name, "1")))]
-        return [dict(container, **known) for container in made]
+        created = containers or [dict(EMPTY, name=self.joint.join((self.options["project"], self.name, "1")))]
+        return [dict(container, **known) for container in created]
 
-    def up(self, deadline):
-        """Have compose make it; null, or what went wrong."""
+    def up(self, deadline: Deadline) -> str | None:
+        """Run compose; return what failed, or null."""
         command = [*self.compose(), *_compose_drift.words(self.source)]
         command += ["up", "--detach", "--no-deps", "--no-build", "--", self.name]
-        # run_command knows no time limit.
+        # run_command has no time limit.
         limited = ["timeout", "%d" % max(1, deadline.remaining()), *command]
-        code, said, complaints = self.run(
+        code, output, errors = self.run(
             limited, cwd=self.source.directory, environ_update={"DOCKER_HOST": self.options["docker_host"]}
         )
         if code == TIMED_OUT:
             return "compose did not finish within %g s" % self.options["deadline"]
         if code:
-            # What compose says by itself may quote the file, with its passwords; what the engine says does not.
-            found = ENGINE_SAID.search(said + complaints)
+            # Messages of compose may quote the file with its passwords, messages of the engine do not.
+            found = ENGINE_ERROR.search(output + errors)
             reason = (
                 cut(redact(found.group(1)), 300)
                 if found
-                else "see why on the host: `%s`" % " ".join(map(shell_quote, command))
+                else "run it on the host to see why: `%s`" % " ".join(map(shell_quote, command))
             )
             return "compose failed with exit code %d: %s" % (code, reason)
         return None
 
-    def compose(self):
-        """The compose of this host: the plugin of Docker, else the program of old."""
+    def compose(self) -> list[str]:
+        """Return the words that run compose on this host: the plugin of Docker, else the program of v1."""
         if self.options["compose_command"]:
             return self.options["compose_command"]
         if shutil.which("docker") and self.run(["docker", "compose", "version"])[0] == 0:
@@ -177,38 +184,39 @@ class Service:
             "there is no compose on this host", hint="Install docker-compose-plugin, or docker-compose."
         )
 
-    def wait(self, deadline):
-        """Wait until its containers work; null, or what is wrong with the first that does not."""
-        labels = ["%s=%s" % (PROJECT, self.options["project"]), "%s=%s" % (SERVICE, self.name)]
-        for row in _docker.containers(self.client, *labels):
+    def wait(self, deadline: Deadline) -> str | None:
+        """Wait until its containers work; return what is wrong with the first that does not, or null."""
+        for row in self.client.containers(*self.labels):
             target = _container_restart.Target(self.client, row)
-            target.before = dict(target.before, started_at=None)
-            outlook = _docker.wait_until(target.progress, deadline)
-            if outlook != "works":
-                state = target.after["health"] or target.after["status"]
-                return "%s %s" % (target.name, outlook or "is still %s after %g s" % (state, self.options["deadline"]))
+            target.before = target.before._replace(started_at=None)
+            progress = _docker.wait_until(target.progress, deadline)
+            if progress != "works":
+                state = target.now.health or target.now.status
+                return "%s %s" % (target.name, progress or "is still %s after %g s" % (state, self.options["deadline"]))
         return None
 
 
 FIELDS = ("id", "name", "image", "memory_limit_set", "status", "health", "started_at")
-EMPTY = dict.fromkeys(FIELDS)
+EMPTY: Part = dict.fromkeys(FIELDS)
 
 
-def outcome(result, before, after, differences, trouble=None):
-    """``changed``, ``result``, ``before``, ``after``, ``differences``, ``diff``; ``failed`` with ``msg`` on failure."""
-    before, after = told(before), told(after)
-    found = {
+def outcome(
+    result: str, before: Iterable[Part], after: Iterable[Part], differences: list[Part], problem: str | None = None
+) -> Part:
+    """Return what ``recreate`` returns."""
+    before_by_name, after_by_name = by_name(before), by_name(after)
+    found: Part = {
         "changed": result in ("planned", "recreated", "failed"),
         "result": result,
-        "before": before,
-        "after": after,
+        "before": before_by_name,
+        "after": after_by_name,
         "differences": differences,
-        "diff": {"before": before, "after": after},
+        "diff": {"before": before_by_name, "after": after_by_name},
     }
-    if trouble:
-        found.update(failed=True, msg=trouble)
+    if problem:
+        found.update(failed=True, msg=problem)
     return found
 
 
-def told(containers):
+def by_name(containers: Iterable[Part]) -> Part:
     return {container["name"]: {name: container[name] for name in FIELDS} for container in containers}

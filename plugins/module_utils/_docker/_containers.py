@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which container a process belongs to, and what the engine's own files say about it. Private to this collection.
+"""The container of a process, and its state by the files of the engine. Private to this collection.
 
-Read from the cgroup of the process and from the files of the Docker engine, so that neither a library nor an engine
-that answers is needed. Reading the files takes root.
+Read from the cgroup of the process and from the files of the Docker engine, so that neither a library nor a responding
+engine is needed. The files can be read by root only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import json
 import os
 import re
 import time
+from typing import Any, Mapping, overload
 
-# The group of Podman's own process beside a container (libpod-conmon-<id>) is none of the container's.
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
+
+# Not the group of Podman's own process beside a container (libpod-conmon-<id>).
 ID = re.compile(r"(?:^|[/-])(?<!-conmon-)([0-9a-f]{64})(?:\.scope)?(?:$|/)", re.MULTILINE)
 DEFAULT_ROOT = "/var/lib/docker"
 DAEMON_CONFIGURATION = "/etc/docker/daemon.json"
@@ -26,30 +29,30 @@ SERVICE = "com.docker.compose.service"
 PROJECT = "com.docker.compose.project"
 VOLUME = "com.docker.compose.volume"
 ONE_OFF = "com.docker.compose.oneoff"
-# The label of what no remedy may touch.
+# The label of objects that no remedy may change.
 PROTECTED_LABEL = "tracktion.ops.protected"
 FIELDS = ("id", "name", "service", "project", "one_off", "state", "exit_code", "restarts", "started", "finished")
 
 
-def is_protected(labels):
-    """Whether no remedy may touch what carries these labels: by any value of the label but ``false``."""
+def is_protected(labels: Mapping[str, str]) -> bool:
+    """Return whether no remedy may change an object with these labels: any value but ``false`` protects it."""
     return labels.get(PROTECTED_LABEL, "false").lower() != "false"
 
 
-def is_one_off(labels):
-    """Whether somebody runs it by the way (docker compose run): that is no container of its service."""
+def is_one_off(labels: Mapping[str, str]) -> bool:
+    """Return whether ``docker compose run`` started the container: it is no container of the service then."""
     return labels.get(ONE_OFF, "False") == "True"
 
 
-def name_of(row):
-    """The name of a container in a list of the engine. A link gives it more, with the other container's before them."""
+def name_of(row: Mapping[str, Any]) -> str:
+    """Return the name of a container in a list of the engine. Links add names with a slash, which are skipped."""
     names = [name.lstrip("/") for name in row.get("Names") or ()]
     own = [name for name in names if "/" not in name]
     return (own or names or [row["Id"][:12]])[0]
 
 
-def container_id(pid):
-    """The id of the container that a process runs in, null outside of containers."""
+def container_id(pid: int) -> str | None:
+    """Return the id of the container that a process runs in, null outside of containers."""
     try:
         with open("/proc/%d/cgroup" % pid, encoding="utf-8", errors="replace") as stream:
             return id_in(stream.read())
@@ -57,32 +60,37 @@ def container_id(pid):
         return None
 
 
-def id_in(cgroup):
-    """The container's id in the text of /proc/<pid>/cgroup: the innermost, where one container holds another."""
+def id_in(cgroup: str) -> str | None:
+    """Return the id of a container in the text of /proc/<pid>/cgroup, the innermost of nested containers."""
     found = ID.findall(cgroup)
     return found[-1] if found else None
 
 
 class Engine:
-    """What the files of a Docker engine say about its containers; null where there are none or we may not read them."""
+    """The containers of a Docker engine by its files. Fields are null if a file is missing or cannot be read."""
 
-    def __init__(self, root=None):
+    def __init__(self, root: str | None = None) -> None:
         self.root = os.path.join(root or _data_root(), "containers")
-        self._known = {}
+        self._known: dict[str, Part] = {}
 
-    def container(self, identity):
-        """The ``FIELDS``, the unknown ones null."""
+    @overload
+    def container(self, identity: str) -> Part: ...
+
+    @overload
+    def container(self, identity: None) -> None: ...
+
+    def container(self, identity: str | None) -> Part | None:
+        """Return the ``FIELDS`` of a container, the unknown ones null; null without an id."""
         if identity is None:
             return None
         if identity not in self._known:
             self._known[identity] = self._read(identity) or dict(dict.fromkeys(FIELDS), id=identity)
         return self._known[identity]
 
-    def of_service(self, service):
-        """The containers of a compose service, or of that name, the running ones first; null where they cannot be read.
+    def of_service(self, service: str) -> list[Part] | None:
+        """Return the containers of a compose service, or of that name, running ones first; null without permission.
 
-        What somebody tries out with ``compose run`` is not the service.
-        Raises FileNotFoundError where there is no engine here.
+        Containers of ``compose run`` are left out. Raises FileNotFoundError if there is no engine.
         """
         try:
             found = self.all()
@@ -95,12 +103,12 @@ class Engine:
         ]
         return sorted(found, key=lambda container: (container["state"] != "running", -(container["started"] or 0)))
 
-    def all(self):
-        """All containers. Raises FileNotFoundError where there is no engine, PermissionError where we may not look."""
+    def all(self) -> list[Part]:
+        """Return all containers. Raises FileNotFoundError if there is no engine, PermissionError without permission."""
         return [self.container(name) for name in os.listdir(self.root) if len(name) == 64]
 
-    def file(self, identity, name):
-        """What one of the engine's files about a container holds, as a mapping; null where it cannot be read."""
+    def file(self, identity: str, name: str) -> dict[str, Any] | None:
+        """Return the mapping in one of the files of a container, null if it cannot be read."""
         try:
             with open("%s/%s/%s" % (self.root, identity, name), encoding="utf-8", errors="replace") as stream:
                 data = json.loads(stream.read(MAX_BYTES))
@@ -108,13 +116,13 @@ class Engine:
             return None
         return data if isinstance(data, dict) else None
 
-    def _read(self, identity):
+    def _read(self, identity: str) -> Part | None:
         data = self.file(identity, "config.v2.json")
         return None if data is None else summary(data)
 
 
-def summary(data):
-    """What we tell about a container, out of its config.v2.json."""
+def summary(data: Mapping[str, Any]) -> Part:
+    """Return the ``FIELDS`` of a container by its config.v2.json."""
     labels = (data.get("Config") or {}).get("Labels") or {}
     state = data.get("State") or {}
     return {
@@ -131,15 +139,15 @@ def summary(data):
     }
 
 
-def _state(state):
+def _state(state: Mapping[str, Any]) -> str | None:
     for field, name in (("Restarting", "restarting"), ("Paused", "paused"), ("Running", "running"), ("Dead", "dead")):
         if state.get(field):
             return name
     return "exited" if state else None
 
 
-def epoch(text):
-    """Epoch seconds of the engine's time stamps (RFC 3339); null for none and for year one, its "never"."""
+def epoch(text: str | None) -> float | None:
+    """Return epoch seconds of a timestamp of the engine (RFC 3339); null for none and for year 1, which means never."""
     match = re.match(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(?:Z|([+-])(\d\d):(\d\d))$", text or "")
     if not match or match.group(1) == "0001":
         return None
@@ -150,11 +158,12 @@ def epoch(text):
     return round(whole + float(match.group(7) or 0), 3)
 
 
-def age(moment):
+def age(moment: float | None) -> float | None:
+    """Return the seconds since a moment, at least 0."""
     return None if moment is None else max(0.0, round(time.time() - moment, 1))
 
 
-def _data_root():
+def _data_root() -> str:
     try:
         with open(DAEMON_CONFIGURATION, encoding="utf-8") as stream:
             return json.load(stream).get("data-root") or DEFAULT_ROOT

@@ -2,168 +2,223 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Speaks to the Docker engine of this machine over its socket, without a library. Private to this collection.
+"""The client of modules that measure: HTTP to a container engine, without a library. Private to this collection.
 
-Every step on the wire is held to a deadline: an engine that hangs costs no more than that.
+Every step on the wire is bounded, so that an engine that hangs costs no more than the timeout.
 """
 
 from __future__ import annotations
 
 import contextlib
-import grp
 import http.client
 import json
-import os
-import pwd
-import re
 import socket
-from functools import partial
+from typing import Any, Iterator, Mapping
 from urllib.parse import quote, urlencode
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, remaining_timeout
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE, name_of
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
-    BadOption,
-    CannotConnect,
-    Deadline,
-    NotAllowed,
-    OutOfTime,
-    cut,
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import (
+    DEFAULT_HOST,
+    NOT_FOUND,
+    PODMAN_HOST,
+    Address,
+    ConnectTimeout,
+    Reader,
+    Rejected,
+    Row,
+    Step,
+    api_version,
+    failure_of,
+    is_rootless,
+    socket_of,
+    unless_forbidden,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
-SCHEME = "unix://"
-DEFAULT_SOCKET = "/var/run/docker.sock"
-DEFAULT_HOST = SCHEME + DEFAULT_SOCKET
-PODMAN_HOST = "unix:///run/podman/podman.sock"
-MAX_BYTES = 32 * 1024 * 1024
-MAX_REFUSAL_BYTES = 65536
-NOT_FOUND, FORBIDDEN = 404, 403
-WIRE_ERRORS = (OSError, http.client.HTTPException)
-# Where the socket of an engine is that a user has for himself.
-CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
-OF_A_USER = re.compile(r"/run/user/(\d+)/")
-LOOK_AT_ENGINE = "Look at the log of the engine: `journalctl -u docker -n 50`"
-ALLOW_REQUEST = (
-    "Allow this request in the proxy or plugin that filters requests to the engine (GET below /containers, /networks,"
-    " /info, /version and /system/df), or measure by the engine's own socket (docker_host)"
+# With those that other areas use.
+__all__ = (
+    "DEFAULT_HOST",
+    "NOT_FOUND",
+    "PODMAN_HOST",
+    "Answer",
+    "DockerApi",
+    "Rejected",
+    "is_rootless",
+    "socket_of",
+    "summary",
+    "unless_forbidden",
 )
 
+MAX_BYTES = 32 * 1024 * 1024
+MAX_REJECTION_BYTES = 65536
+PIECE = 65536
 
-class Rejected(CannotConnect):
-    """The engine answered, and said no: ``status`` is that of HTTP, ``said`` is what it said.
 
-    ``asked`` is the request, as ``GET /info``.
+class DockerApi(Reader):
+    """Requests to an engine, each within ``timeout`` and all within ``deadline``, in seconds.
+
+    Raises CannotConnect, and Rejected if the engine answers with an error. As a context manager, it keeps its
+    connection open for the next request, and belongs to one thread.
     """
 
-    def __init__(self, status, said, asked=None):
-        asked = CONTAINER_ID.sub("ID", asked or "it")
-        message = "the Docker engine rejects %s: %s" % (asked, said)
-        super().__init__("rejected", message, ALLOW_REQUEST if status == FORBIDDEN else LOOK_AT_ENGINE)
-        self.status = status
-        self.said = said
-
-
-def unless_forbidden(exc):
-    """Return ``exc``; as NotAllowed if it is a Rejected because of a missing right."""
-    return NotAllowed(str(exc), exc.hint) if getattr(exc, "status", None) == FORBIDDEN else exc
-
-
-def socket_of(docker_host):
-    """The path in the option ``docker_host``. Raises BadOption where it names no socket of this machine."""
-    if not docker_host.startswith(SCHEME + "/"):
-        raise BadOption(
-            "docker_host: %s is not a socket of this machine (unix:///path)" % cut(docker_host, 100),
-            hint="measure on the host of the engine",
-        )
-    return docker_host[len(SCHEME) :]
-
-
-class DockerApi:
-    """Requests to the engine behind a socket, each within ``timeout`` and all within ``deadline``.
-
-    Whatever goes wrong is raised as CannotConnect, or as Rejected, which is one, where the engine says no.
-    """
-
-    def __init__(self, path, timeout, deadline=None):
-        self.path = path
+    def __init__(self, address: Address | str, timeout: float, deadline: Deadline | None = None) -> None:
+        """``address`` may be the path of a socket."""
+        self.address = address if isinstance(address, Address) else Address("unix://" + address, path=address)
         self.timeout = timeout
         self.deadline = deadline or Deadline(float("inf"))
+        self._version = ""
+        self._keeps_open = False
+        self._idle: _Connection | None = None
 
-    def read(self, *parts, **query):
-        """What the engine says, as data."""
+    def __enter__(self) -> DockerApi:
+        self._keeps_open = True
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._keeps_open = False
+        if self._idle:
+            self._idle.close()
+            self._idle = None
+
+    def another(self, timeout: float, deadline: Deadline | None = None) -> DockerApi:
+        """Return a client of the same engine with other time limits and a connection of its own."""
+        made = DockerApi(self.address, timeout, deadline)
+        made._version = self._version
+        return made
+
+    def negotiate(self) -> Row:
+        """Return the answer to ``/version``, and use a tested version of the API from now on."""
+        about = self.read("version")
+        self._version = "/v" + api_version(about)
+        return about
+
+    def read(self, *parts: str, **query: Any) -> Any:
+        """Return the data of ``GET /part/part?query``."""
         return self.ask("GET", *parts, **query)
 
-    def remove(self, *parts):
-        """Remove what the path names."""
-        return self.ask("DELETE", *parts)
-
-    def ask(self, method, *parts, body=None, **query):
-        """The answer to any request, as data. ``body`` is data too."""
-        with self.stream(method, *parts, body=body, **query) as answer:
+    def ask(self, method: str, *parts: str, body: Any = None, **query: Any) -> Any:
+        """Return the data that answers any request. ``body`` is data, too."""
+        with self._exchange(method, parts, query, body, self._keeps_open) as answer:
             text = answer.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
-            raise CannotConnect("failed", "%s answers more than %d bytes" % (self.path, MAX_BYTES), LOOK_AT_ENGINE)
+            message = "%s answers with more than %d bytes" % (self.address, MAX_BYTES)
+            raise CannotConnect("too_large", message, "Read the log of the engine: `journalctl -u docker -n 50`")
         try:
             return json.loads(text) if text.strip() else None
         except ValueError as exc:
-            raise CannotConnect("failed", "what %s answers is not JSON" % self.path, "Check docker_host") from exc
+            raise failure_of(exc, self.address) from exc
 
     @contextlib.contextmanager
-    def stream(self, method, *parts, body=None, **query):
-        """The open Answer to a request, whose end may be long in coming. Values of ``query`` may be mappings."""
-        left, too_short = self.deadline.step(self.timeout), self.deadline.too_short(self.timeout)
-        whole = Deadline(left)
-        explaining = partial(self._explaining, left if too_short else None)
-        with socket.socket(socket.AF_UNIX) as connection:
-            with explaining():
-                connection.settimeout(remaining_timeout(whole))
-                connection.connect(self.path)
-                client = http.client.HTTPConnection("docker")
-                client.sock = BoundedSocket(connection, lambda: remaining_timeout(whole))
-                text = None if body is None else json.dumps(body)
-                headers = {"Content-Type": "application/json", "Connection": "close"}
-                client.request(method, _target(parts, query), text, headers)
-                response = client.getresponse()
-            with contextlib.closing(response):
-                answer = Answer(response, explaining)
-                if response.status >= 400:
-                    said = _said(answer.read(MAX_REFUSAL_BYTES), response.status)
-                    raise Rejected(response.status, said, "%s %s" % (method, _target(parts, {})))
-                yield answer
+    def stream(self, method: str, *parts: str, body: Any = None, **query: Any) -> Iterator[Answer]:
+        """Yield the open answer to a request, to read it in parts. Values of ``query`` may be mappings."""
+        with self._exchange(method, parts, query, body, False) as answer:
+            yield answer
 
     @contextlib.contextmanager
-    def _explaining(self, left):
-        """``left``: the seconds of the deadline, if they are too few to call an engine without an answer hung."""
+    def _exchange(
+        self, method: str, parts: tuple[str, ...], query: Mapping[str, Any], body: Any, keep_open: bool
+    ) -> Iterator[Answer]:
+        step = Step(self.deadline, self.timeout, self.address)
+        connection, self._idle = self._idle, None
         try:
-            yield
+            with _explained(step):
+                connection = connection or _Connection(self.address, step)
+                target = self.address.prefix + self._version + _target(parts, query)
+                response = connection.request(method, target, body, keep_open, step)
+            with contextlib.closing(response):
+                answer = Answer(response, step)
+                if response.status >= 300:
+                    reply = _reply(answer.read(MAX_REJECTION_BYTES), response.status)
+                    raise Rejected(response.status, reply, "%s %s" % (method, _target(parts, {})))
+                yield answer
+                if keep_open and response.isclosed() and not response.will_close:
+                    connection, self._idle = None, connection
+        finally:
+            if connection:
+                connection.close()
+
+    def _list(self, filters: dict[str, list[str]]) -> list[Row]:
+        return self.read("containers", "json", all=1, **({"filters": filters} if filters else {}))
+
+    def _inspect(self, identity: str) -> Row:
+        return self.read("containers", identity, "json")
+
+
+class _Connection:
+    """A connection to an engine. Each step of a request is bounded by the time of the request."""
+
+    def __init__(self, address: Address, step: Step) -> None:
+        self._until = Deadline(step.seconds)
+        try:
+            sock = self._open(address)
         except socket.timeout as exc:
-            raise (cannot_connect(exc, self.path) if left is None else OutOfTime(left)) from exc
-        except WIRE_ERRORS as exc:
-            raise cannot_connect(exc, self.path) from exc
+            raise ConnectTimeout(str(exc)) from exc
+        self._client: Any = http.client.HTTPConnection(address.host or "docker", address.port or None)
+        self._client.sock = BoundedSocket(sock, lambda: remaining_timeout(self._until))
+
+    def _open(self, address: Address) -> socket.socket:
+        if address.path:
+            sock = socket.socket(socket.AF_UNIX)
+        else:
+            sock = socket.create_connection((address.host, address.port), remaining_timeout(self._until))
+        try:
+            sock.settimeout(remaining_timeout(self._until))
+            if address.path:
+                sock.connect(address.path)
+            return address.context.wrap_socket(sock, server_hostname=address.host) if address.context else sock
+        except BaseException:
+            sock.close()
+            raise
+
+    def request(self, method: str, target: str, body: Any, keep_open: bool, step: Step) -> http.client.HTTPResponse:
+        self._until = Deadline(step.seconds)
+        headers = {"Content-Type": "application/json", "Connection": "keep-alive" if keep_open else "close"}
+        self._client.request(method, target, None if body is None else json.dumps(body), headers)
+        return self._client.getresponse()
+
+    def close(self) -> None:
+        self._client.close()
 
 
 class Answer:
-    """What an engine says, as bytes, while it says it. Raises CannotConnect."""
+    """The body of an answer, as bytes. Raises CannotConnect."""
 
-    def __init__(self, response, explaining):
+    def __init__(self, response: http.client.HTTPResponse, step: Step) -> None:
         self._response = response
-        self._explaining = explaining
+        self._step = step
 
-    def read(self, most):
-        """``most`` bytes, fewer only at the end."""
-        with self._explaining():
-            return self._response.read(most)
+    def read(self, most: int) -> bytes:
+        """Return ``most`` bytes, fewer only at the end."""
+        pieces, left = [], most
+        with _explained(self._step):
+            while left:
+                # In small pieces: Python 3.8 allocates the whole size before it reads.
+                piece = self._response.read(min(left, PIECE))
+                if not piece:
+                    break
+                pieces.append(piece)
+                left -= len(piece)
+        return b"".join(pieces)
 
-    def read_some(self, most):
-        """What there is by now, waiting for it where there is nothing; nothing only at the end."""
-        with self._explaining():
+    def read_some(self, most: int) -> bytes:
+        """Return the bytes that have arrived, at most ``most``; wait if there are none. Empty only at the end."""
+        with _explained(self._step):
             return self._response.read1(most)
 
 
-def summary(row):
-    """``id, name, service, project, state`` of a container in a list of the engine."""
+@contextlib.contextmanager
+def _explained(step: Step) -> Iterator[None]:
+    """Raise errors of the wire as the failure that they mean."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as exc:
+        raise step.failure(exc) from exc
+
+
+def summary(row: Row) -> dict[str, str | None]:
+    """Return ``id, name, service, project, state`` of a container in a list of the engine."""
     labels = row.get("Labels") or {}
     return {
         "id": row["Id"],
@@ -174,76 +229,16 @@ def summary(row):
     }
 
 
-def _target(parts, query):
+def _target(parts: tuple[str, ...], query: Mapping[str, Any]) -> str:
     path = "/" + "/".join(quote(part, safe="") for part in parts)
     values = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in query.items()}
     return path + ("?" + urlencode(values) if values else "")
 
 
-def _said(text, status):
+def _reply(text: bytes, status: int) -> str:
+    """Return the message of a rejection."""
     try:
-        said = json.loads(text)["message"]
+        reply = json.loads(text)["message"]
     except (ValueError, KeyError, TypeError):
-        said = text.decode("utf-8", "replace").strip() or "HTTP %d" % status
-    return cut(redact(str(said)), 200)
-
-
-# What an error of the socket means, and what to do about it.
-REASONS = (
-    (
-        PermissionError,
-        "permission",
-        "we may not speak to the Docker engine at %s",
-        # Who may, depends on the socket.
-        None,
-    ),
-    (
-        FileNotFoundError,
-        "no_engine",
-        "there is no Docker engine at %s",
-        "Look whether it runs: `systemctl status docker`. Else set docker_host",
-    ),
-    (
-        ConnectionRefusedError,
-        "refused",
-        "no Docker engine answers at %s",
-        "Start it: `systemctl start docker`. Why it stopped: `journalctl -u docker -n 50`",
-    ),
-    (socket.timeout, "timeout", "the Docker engine at %s does not answer in time", LOOK_AT_ENGINE),
-)
-
-
-def cannot_connect(exc, path):
-    """The CannotConnect that an error of the socket at ``path`` means."""
-    for kind_of_error, kind, message, hint in REASONS:
-        if isinstance(exc, kind_of_error):
-            return CannotConnect(kind, message % path, hint) if hint else NotAllowed(message % path, who_may(path))
-    return CannotConnect("failed", "the Docker engine at %s: %s" % (path, exc), LOOK_AT_ENGINE)
-
-
-def is_rootless(info):
-    """Whether an engine runs without root, by what it says about itself."""
-    return bool(info.get("Rootless")) or any("rootless" in option for option in info.get("SecurityOptions") or ())
-
-
-def may_be_there(path):
-    """Whether there is such a socket, or may be, behind a directory that is not ours to enter."""
-    try:
-        os.stat(path)
-    except OSError as exc:
-        return isinstance(exc, PermissionError)
-    return True
-
-
-def who_may(path):
-    """The hint where a socket is not for us: who is let in."""
-    of_user = OF_A_USER.search(path)
-    with contextlib.suppress(OSError, KeyError):
-        if of_user:
-            owner = pwd.getpwuid(int(of_user.group(1))).pw_name
-            return "%s (the user of this rootless engine)" % _rights.become_user(owner)
-        status = os.stat(path)
-        if status.st_gid and status.st_mode & 0o060 == 0o060:
-            name = grp.getgrgid(status.st_gid).gr_name
-            return "%s, or as an account of the group %s, which has the same power as root" % (_rights.BECOME, name)
-    return _rights.BECOME
+        reply = text.decode("utf-8", "replace").strip() or "HTTP %d" % status
+    return cut(redact(str(reply)), 200)

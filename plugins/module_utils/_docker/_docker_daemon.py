@@ -2,18 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The configuration of the Docker engine: its file, and the flags beside it. Private to this collection."""
+"""The configuration of the Docker engine: its file and its flags. Private to this collection."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# What of it bears on the network, by our names.
+# Settings of the network: our name -> name in the file.
 SETTINGS = {
     "iptables": "iptables",
     "ip_forward": "ip-forward",
@@ -23,7 +25,7 @@ SETTINGS = {
     "address_pools": "default-address-pools",
     "firewall_backend": "firewall-backend",
 }
-# Flags whose name in the file is another one.
+# Flags with another name in the file.
 IN_FILE = {
     "host": "hosts",
     "label": "labels",
@@ -49,15 +51,15 @@ IN_FILE = {
 FLAG = re.compile(r"--([a-z0-9-]+)(?:=(.*))?$|-([A-Za-z])")
 UNIT = ["systemctl", "show", "--property=ExecStart", "docker.service"]
 UNITS_COMMAND = re.compile(r"argv\[\]=(.*?) ;")
-# Since this version the engine takes an empty file for one that sets nothing.
+# From this version on, the engine accepts an empty file.
 TAKES_EMPTY = 23
 MAX_BYTES = 1 << 20
 
 
-def flags(seconds):
-    """``{name in the file: value, null for none}`` of what the engine of this machine is started with.
+def flags(seconds: float) -> dict[str, str | None]:
+    """Return ``{name in the file: value, null for none}`` of the flags of the engine of this machine.
 
-    Of the one that runs in our network, else of the unit that would start it; empty where there is neither.
+    Those of the process in the same network namespace, else those of the unit; empty if there is neither.
     """
     for pid in _processes.pids():
         words = _processes.arguments(pid)
@@ -70,8 +72,9 @@ def flags(seconds):
     return parsed(command.group(1).split()) if command else {}
 
 
-def parsed(words):
-    found = {}
+def parsed(words: Sequence[str]) -> dict[str, str | None]:
+    """Return the flags in a command line."""
+    found: dict[str, str | None] = {}
     for word in words[1:]:
         flag = FLAG.match(word)
         if flag:
@@ -80,13 +83,12 @@ def parsed(words):
     return found
 
 
-def describe(path, given, version=None):
-    """``path, exists, valid, problem, conflicts`` and the settings, null where nobody sets them.
+def describe(path: str, given: Mapping[str, str | None], version: int | None = None) -> Part:
+    """Return ``path, exists, valid, problem, conflicts`` and the ``SETTINGS``, null if not set.
 
-    Raises PermissionError. ``given`` are the flags of the engine, ``version`` is the first number of its version, null
-    where it does not tell.
+    ``given`` are the flags of the engine, ``version`` its major version, null if unknown. Raises PermissionError.
     """
-    described = {name: _value(given.get(key)) for name, key in SETTINGS.items()}
+    described: Part = {name: _value(given.get(key)) for name, key in SETTINGS.items()}
     described.update(path=path, exists=True, valid=True, problem=None, conflicts=[])
     try:
         with open(path, "rb") as stream:
@@ -97,32 +99,32 @@ def describe(path, given, version=None):
     try:
         data = {} if not text.strip() and (version or 0) >= TAKES_EMPTY else settings(text)
     except ValueError as exc:
-        # The parser's message tells where, and quotes nothing.
+        # The message of the parser has the position, and quotes nothing.
         described.update(valid=False, problem=str(exc))
         return described
     for name, key in SETTINGS.items():
         described[name] = data.get(key, described[name])
-    # An engine that is told to use another file has nothing to do with this one.
+    # An engine with another file does not read this one.
     if given.get("config-file") in (None, path):
         described["conflicts"] = sorted(set(data).intersection(given))
     if described["conflicts"]:
-        said = ", ".join(described["conflicts"])
-        described.update(valid=False, problem="set here and as flags of dockerd, which it refuses: %s" % said)
+        names = ", ".join(described["conflicts"])
+        described.update(valid=False, problem="dockerd rejects settings that are also flags: %s" % names)
     return described
 
 
-def settings(text):
-    """The settings in the text of the file. Raises ValueError with what is wrong with it."""
+def settings(text: str) -> dict[str, Any]:
+    """Return the settings in the text of the file. Raises ValueError with the reason if it is invalid."""
     if not text.strip():
-        raise ValueError("it is empty, which engines before %d.0 refuse: write {} into it" % TAKES_EMPTY)
+        raise ValueError("it is empty, which engines before %d.0 reject: write {} into it" % TAKES_EMPTY)
     data = json.loads(text)
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ValueError("it holds no mapping of settings")
+        raise ValueError("it is not an object")
     return data
 
 
-def _value(text):
-    """The value of a flag, as the file would have it."""
-    return {"true": True, "false": False}.get(text, text)
+def _value(text: str | None) -> str | bool | None:
+    """Return the value of a flag as it would be in the file."""
+    return text == "true" if text in ("true", "false") else text

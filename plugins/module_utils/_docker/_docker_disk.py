@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the engine's images, containers, volumes and build cache take on the disk. Private to this collection."""
+"""Disk use of images, containers, volumes and build cache. Private to this collection."""
 
 from __future__ import annotations
 
 import threading
+from typing import Any, Mapping
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache, _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     VOLUME,
@@ -16,52 +17,53 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     epoch,
     is_protected,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import LATE, Row
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Unknown
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# States of containers without processes; Podman has a word of its own for one that it has still to clean up.
+# States of containers without processes; stopped is a state of Podman.
 STOPPED = ("exited", "stopped", "created", "dead")
 
 
 class DiskUse:
-    """Asks in a thread, with a connection of its own: the engine may count for minutes, and nobody waits for it."""
+    """Asks in a thread with a connection of its own, because the engine may count for minutes."""
 
-    def __init__(self, options):
-        self.options = options
-        self.data = None
-        self.reason = "the engine did not count it within %g s (disk_seconds)" % options["disk_seconds"]
-        self.thread = threading.Thread(target=self._ask, daemon=True)
-        self.thread.start()
+    def __init__(self, client: DockerApi, seconds: float) -> None:
+        self._client = client.another(seconds, Deadline(seconds))
+        self._data: Row | None = None
+        self._reason: object = "the engine did not count it within %g s (disk_seconds)" % seconds
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
 
-    def _ask(self):
-        seconds = self.options["disk_seconds"]
+    def _ask(self) -> None:
         try:
-            client = _docker.Client(dict(self.options, timeout=seconds), Deadline(seconds))
-            found = client.call("df")
+            found = self._client.read("system", "df")
         except CannotConnect as exc:
             if exc.kind not in LATE:
-                self.reason = exc
+                self._reason = exc
         else:
-            # What is not told is not nothing.
-            self.data = found if "Images" in found else None
-            self.reason = "the engine does not tell what its images take"
+            # A missing part does not mean zero bytes.
+            self._data = found if "Images" in found else None
+            self._reason = "the engine does not report the size of its images"
 
-    def summary(self, seconds, unknown):
-        """The part ``disk``; null, and named in ``unknown``, where it took longer than ``seconds``."""
-        self.thread.join(seconds)
-        if self.data is None:
-            unknown.add("disk", self.reason)
+    def summary(self, seconds: float, top_volumes: int, unknown: Unknown) -> Part | None:
+        """Return the part ``disk``; null, and noted in ``unknown``, if the engine took longer than ``seconds``."""
+        self._thread.join(seconds)
+        if self._data is None:
+            unknown.add("disk", self._reason)
             return None
-        return summary(self.data, self.options["top_volumes"])
+        return summary(self._data, top_volumes)
 
 
-def summary(data, top_volumes=0):
-    """Sums of the engine's answer. An image that nobody uses gives back what it shares with no other."""
+def summary(data: Mapping[str, Any], top_volumes: int = 0) -> Part:
+    """Return sums over the answer of the engine. Removing an image frees the bytes that it shares with no other."""
     images, cache = data.get("Images") or [], data.get("BuildCache") or []
     containers, volumes = data.get("Containers") or [], data.get("Volumes") or []
     unused = [image for image in images if not image.get("Containers")]
     dangling = [image for image in unused if is_dangling(image)]
     stopped = [container for container in containers if container.get("State") in STOPPED]
-    # A container that is stopped counts as well.
+    # Stopped containers count as users.
     idle = [described(volume) for volume in volumes if (volume.get("UsageData") or {}).get("RefCount") == 0]
     idle.sort(key=lambda volume: (-(volume["bytes"] or 0), volume["name"]))
     cache_bytes = sum(entry.get("Size") or 0 for entry, _used in _build_cache.removable(cache))
@@ -83,8 +85,8 @@ def summary(data, top_volumes=0):
     }
 
 
-def described(volume):
-    """What we tell about a volume; of one that is kept elsewhere, the engine does not know how large it is."""
+def described(volume: Mapping[str, Any]) -> Part:
+    """Return what a measurement holds about a volume. The engine does not know the size of volumes of other drivers."""
     labels, size = volume.get("Labels") or {}, (volume.get("UsageData") or {}).get("Size")
     made = epoch(volume.get("CreatedAt"))
     return {
@@ -99,12 +101,14 @@ def described(volume):
     }
 
 
-def is_dangling(image):
-    # Podman tells of the tag alone.
+def is_dangling(image: Mapping[str, Any]) -> bool:
+    """Return whether an image has neither a tag nor a digest."""
+    # Podman returns "<none>" without the name.
     tags = [tag for tag in image.get("RepoTags") or [] if tag not in ("<none>:<none>", "<none>")]
     digests = [digest for digest in image.get("RepoDigests") or [] if not digest.startswith("<none>")]
     return not tags and not digests
 
 
-def own_size(image):
+def own_size(image: Mapping[str, Any]) -> int:
+    """Return the bytes that an image shares with no other."""
     return max(0, (image.get("Size") or 0) - max(0, image.get("SharedSize") or 0))

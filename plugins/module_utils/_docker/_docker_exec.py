@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs a command in a container through the Docker engine, bounded in time and output.
+"""Runs a command in a container through the engine, bounded in time and output.
 
-A command that does not end in time is killed with what it has started: the engine itself would let it run on. Private
-to this collection.
+A command that does not end in time is killed with its child processes: the engine would let it run. Private to this
+collection.
 """
 
 from __future__ import annotations
@@ -14,35 +14,41 @@ import contextlib
 import os
 import signal
 import time
+from typing import Any, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id, is_one_off
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, Rejected, summary
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, summary
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import LATE, Rejected
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 
-# What it means that the engine does not run a command, by the status of its answer.
-REFUSALS = {404: "no_container", 409: "not_running"}
-LIST_CONTAINERS = "See which there are: `docker ps --all`"
-# Seconds beyond its deadline in which a command that has not ended is looked up, to be killed.
+# Kind of the failure by the status with which the engine rejects a command.
+REJECTIONS = {404: "no_container", 409: "not_running"}
+LIST_CONTAINERS = "List the containers: `docker ps --all`"
+# Seconds after the deadline in which a command that has not ended is looked up and killed.
 FOR_KILLING = 0.5
 
 
 class Exec:
-    """What a command came to: ``exit_code`` (null while unknown), ``seconds``, ``output``, ``output_bytes``, ``ended``.
+    """The outcome of a command.
 
-    ``killed`` says whether a command that had not ``ended`` is gone; null where it had.
+    ``exit_code`` is null while unknown. ``killed`` is whether a command that had not ``ended`` was killed, null if it
+    had.
     """
 
-    def __init__(self):
-        self.exit_code = None
-        self.seconds = None
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self.seconds: float | None = None
         self.output = b""
         self.output_bytes = 0
-        self.ended = None
-        self.killed = None
+        self.ended: bool | None = None
+        self.killed: bool | None = None
 
 
-def find(api, service, project):
-    """The container of a compose service, or of that name, as summary() puts it; a running one before others."""
+def find(api: DockerApi, service: str, project: str | None) -> Mapping[str, Any]:
+    """Return the ``summary`` of the container of a compose service, or of that name; a running one first.
+
+    Raises CannotConnect of the kind ``no_container``.
+    """
     listed = api.read("containers", "json", all=1)
     rows = [summary(row) for row in listed if not is_one_off(row.get("Labels") or {})]
     found = [
@@ -53,15 +59,16 @@ def find(api, service, project):
     return min(found, key=lambda row: row["state"] != "running")
 
 
-def run(api, identity, command, most_bytes):
-    """Run ``command`` (the engine's own fields: Cmd, User, WorkingDir, Env) and wait for its end: an Exec."""
+def run(api: DockerApi, identity: str, command: Mapping[str, Any], most_bytes: int) -> Exec:
+    """Run ``command`` (fields of the engine: Cmd, User, WorkingDir, Env) and return its outcome when it has ended."""
     try:
         return _run(api, identity, command, most_bytes)
     except Rejected as exc:
-        raise CannotConnect(REFUSALS.get(exc.status, exc.kind), str(exc), LIST_CONTAINERS) from exc
+        kind = exc.kind if exc.status is None else REJECTIONS.get(exc.status, exc.kind)
+        raise CannotConnect(kind, str(exc), LIST_CONTAINERS) from exc
 
 
-def _run(api, identity, command, most_bytes):
+def _run(api: DockerApi, identity: str, command: Mapping[str, Any], most_bytes: int) -> Exec:
     wanted = {"AttachStdout": True, "AttachStderr": True, **command}
     started = api.ask("POST", "containers", identity, "exec", body=wanted)["Id"]
     outcome, began = Exec(), time.monotonic()
@@ -73,7 +80,7 @@ def _run(api, identity, command, most_bytes):
             raise
         outcome.ended = False
     outcome.seconds = round(time.monotonic() - began, 4)
-    last = DockerApi(api.path, max(FOR_KILLING, api.deadline.remaining(api.timeout)))
+    last = api.another(max(FOR_KILLING, api.deadline.remaining(api.timeout)))
     state = last.read("exec", started, "json")
     if not outcome.ended and state["Running"]:
         outcome.killed = kill(state["Pid"], identity)
@@ -82,8 +89,8 @@ def _run(api, identity, command, most_bytes):
     return outcome
 
 
-def _follow(api, started, outcome, most_bytes):
-    """Read what the command says until it ends. What is beyond ``most_bytes`` is let go."""
+def _follow(api: DockerApi, started: str, outcome: Exec, most_bytes: int) -> None:
+    """Read the output of the command until it ends. Keep at most ``most_bytes`` of it."""
     with api.stream("POST", "exec", started, "start", body={}) as answer:
         while True:
             header = answer.read(8)
@@ -99,11 +106,11 @@ def _follow(api, started, outcome, most_bytes):
                 outcome.output += chunk[: max(0, most_bytes - len(outcome.output))]
 
 
-def kill(pid, identity):
-    """Kill a process of this container and what it has started; false where that is not certain to be done."""
+def kill(pid: int, identity: str) -> bool:
+    """Kill a process of this container and its descendants; return false if that is not certain."""
     family = [pid, *descendants(pid)]
     if any(container_id(member) != identity for member in family):
-        # The number is one of another machine's, or has been taken by another process since.
+        # The process id is one of another machine, or was reused.
         return False
     try:
         for member in family:
@@ -114,8 +121,8 @@ def kill(pid, identity):
     return True
 
 
-def descendants(pid):
-    """The ids of the processes that a process has started, and of those that they have."""
+def descendants(pid: int) -> list[int]:
+    """Return the ids of the child processes of a process, and of theirs."""
     try:
         with open("/proc/%d/task/%d/children" % (pid, pid), encoding="utf-8") as stream:
             children = [int(word) for word in stream.read().split()]

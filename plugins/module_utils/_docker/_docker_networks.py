@@ -2,28 +2,35 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The networks of a Docker engine, and who uses them. Private to this collection."""
+"""The networks of a Docker engine and their containers. Private to this collection."""
 
 from __future__ import annotations
 
 import ipaddress
+from typing import Any, Iterable, Mapping
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, age, epoch, is_protected
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import summary
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
+    PROJECT,
+    age,
+    epoch,
+    is_protected,
+    name_of,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# The engine makes these by itself, and again when they are gone.
+# The engine creates these itself, and again if they are removed.
 PREDEFINED = ("bridge", "host", "none", "docker_gwbridge", "ingress")
 
 
-def attached(containers):
-    """Names of containers by the id of the network that they are on, or will be on when they are started again.
+def attached(containers: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """Return the names of containers by the id and the name of their networks, stopped containers included.
 
-    Out of a list of all containers: the engine's own description of a network leaves out those that are stopped.
+    ``containers`` is the list of all containers: the inspection of a network has no stopped containers.
     """
-    users = {}
+    users: dict[str, set[str]] = {}
     for container in containers:
-        name = summary(container)["name"]
+        name = name_of(container)
         for network_name, endpoint in ((container.get("NetworkSettings") or {}).get("Networks") or {}).items():
             for key in (network_name, endpoint.get("NetworkID") or network_name):
                 users.setdefault(key, set()).add(name)
@@ -33,11 +40,11 @@ def attached(containers):
     return users
 
 
-def describe(network, users):
-    """What we tell about a network."""
+def describe(network: Mapping[str, Any], users: Mapping[str, set[str]]) -> Part:
+    """Return what a measurement holds about a network. ``users`` is what ``attached`` returns."""
     labels = network.get("Labels") or {}
-    on_it = users.get(network["Id"], set()) | users.get(network["Name"], set())
-    on_it |= {endpoint.get("Name") or "?" for endpoint in (network.get("Containers") or {}).values()}
+    containers = users.get(network["Id"], set()) | users.get(network["Name"], set())
+    containers |= {endpoint.get("Name") or "?" for endpoint in (network.get("Containers") or {}).values()}
     return {
         "id": network["Id"],
         "name": network["Name"],
@@ -47,28 +54,29 @@ def describe(network, users):
         "internal": bool(network.get("Internal")),
         "bridge": bridge(network),
         "subnets": [str(subnet) for subnet in subnets(network)],
-        "containers": sorted(on_it),
+        "containers": sorted(containers),
         "age_seconds": age(epoch(network.get("Created"))),
         "protected": is_protected(labels),
         "removable": is_removable(network),
     }
 
 
-def is_removable(network):
-    """Whether it is a network of this host alone that a person made, and that containers can be attached to."""
-    # One that only configures others has no containers ever.
+def is_removable(network: Mapping[str, Any]) -> bool:
+    """Return whether a user created the network, on this host alone, and containers can be attached to it."""
+    # A network that only configures others never has containers.
     return network["Name"] not in PREDEFINED and network.get("Scope") == "local" and not network.get("ConfigOnly")
 
 
-def bridge(network):
-    """The device of a bridge network, null for networks of other drivers."""
+def bridge(network: Mapping[str, Any]) -> str | None:
+    """Return the device of a bridge network, null for networks of other drivers."""
     if network.get("Driver") != "bridge":
         return None
     options = network.get("Options") or {}
     return options.get("com.docker.network.bridge.name") or "br-" + network["Id"][:12]
 
 
-def subnets(network):
+def subnets(network: Mapping[str, Any]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return the subnets of a network."""
     found = []
     for entry in (network.get("IPAM") or {}).get("Config") or ():
         try:
@@ -78,9 +86,9 @@ def subnets(network):
     return found
 
 
-def create_options(network):
-    """What follows ``docker network create`` to make a network like this one again: a list of words."""
-    words = ["--driver", network.get("Driver") or "bridge"]
+def create_options(network: Mapping[str, Any]) -> list[str]:
+    """Return the words after ``docker network create`` that create the network again."""
+    words: list[str] = ["--driver", network.get("Driver") or "bridge"]
     ipam = network.get("IPAM") or {}
     if ipam.get("Driver") not in (None, "", "default"):
         words += ["--ipam-driver", ipam["Driver"]]
@@ -102,6 +110,6 @@ def create_options(network):
     return [*words, "--", network["Name"]]
 
 
-def create_command(network):
-    """The command that makes a network like this one again."""
+def create_command(network: Mapping[str, Any]) -> str:
+    """Return the command that creates the network again."""
     return " ".join(["docker", "network", "create", *map(shell_quote, create_options(network))])

@@ -2,97 +2,101 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Removes a network that nobody uses. Private to this collection."""
+"""Removes an unused network. Private to this collection."""
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_networks
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROTECTED_LABEL
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Failure
+from typing import Any, Mapping
 
-ARGUMENT_SPEC = {
-    "name": {"type": "str", "required": True},
-    "id": {"type": "str", "required": True},
-    "project": {"type": "str", "required": True},
-    "docker_host": {"type": "str", "default": _docker_api.DEFAULT_HOST},
-    "timeout": {"type": "float", "default": 10.0},
-}
-# What the engine answers for a network that got a container meanwhile, by its version.
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker, _docker_networks
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROTECTED_LABEL
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+
+ARGUMENT_SPEC = dict(
+    _docker.SPEC,
+    name={"type": "str", "required": True},
+    id={"type": "str", "required": True},
+    project={"type": "str", "required": True},
+    timeout={"type": "float", "default": 10.0},
+)
+# Status of the engine for a network in use, by its version.
 IN_USE = (403, 409)
 
 
 class CannotRemove(Failure):
-    """The network must not, or could not, be removed."""
+    """The network must not be removed, or could not be."""
 
     kind = "cannot_remove"
 
 
-def remove(options, check):
-    """What the module tracktion.ops.docker_unused_network returns."""
-    api = _docker_api.DockerApi(_docker_api.socket_of(options["docker_host"]), options["timeout"])
+def remove(options: Options, check: bool) -> Part:
+    """Return what the module tracktion.ops.docker_unused_network returns. Raises CannotRemove."""
     try:
-        return _remove(api, options, check)
+        return _remove(_docker.Client(options, Deadline(float("inf"))), options, check)
     except CannotConnect as exc:
         raise CannotRemove(str(exc), exc.hint) from exc
 
 
-def _remove(api, options, check):
-    network = find(api, options["id"])
+def _remove(client: _docker.Client, options: Options, check: bool) -> Part:
+    network = find(client, options["id"])
     if network is None:
-        return _result(None, None, None, "the network is gone already")
-    refuse(network, options)
-    before = look(api, network)
+        return _result(None, None, None, "the network no longer exists")
+    check_identity(network, options)
+    before = look(client, network)
     if before["containers"]:
         return _result(before, before, network, "it is in use by %s" % ", ".join(before["containers"][:5]))
     if check:
         return _result(before, None, network)
     try:
-        api.remove("networks", options["id"])
-    except _docker_api.Rejected as exc:
-        if exc.status == _docker_api.NOT_FOUND:
-            return _result(None, None, None, "the network is gone already")
+        client.call("remove_network", options["id"])
+    except _docker.Rejected as exc:
+        if exc.status == _docker.NOT_FOUND:
+            return _result(None, None, None, "the network no longer exists")
         if exc.status in IN_USE:
-            return _result(before, before, network, "the engine does not let it go: %s" % exc.said)
+            return _result(before, before, network, "the engine rejects it: %s" % exc.reply)
         raise
-    if find(api, options["id"]):
-        raise CannotRemove("The Docker engine accepted the removal of %s, and still has it" % options["name"])
+    if find(client, options["id"]):
+        raise CannotRemove("The Docker engine accepted the removal of %s, but it still exists" % options["name"])
     return _result(before, None, network)
 
 
-def find(api, identity):
-    """The network of an id as the engine describes it, null where there is none."""
+def find(client: _docker.Client, identity: str) -> Mapping[str, Any] | None:
+    """Return the inspection of a network by its id, null if there is none."""
     try:
-        network = api.read("networks", identity)
-    except _docker_api.Rejected as exc:
-        if exc.status == _docker_api.NOT_FOUND:
+        network = client.call("inspect_network", identity)
+    except _docker.Rejected as exc:
+        if exc.status == _docker.NOT_FOUND:
             return None
         raise
-    # The engine takes names and the beginnings of ids as well.
+    # The engine accepts names and prefixes of ids, too.
     return network if network["Id"] == identity else None
 
 
-def refuse(network, options):
-    """Raise CannotRemove for a network that is not the one that is meant, or none that we may remove."""
+def check_identity(network: Mapping[str, Any], options: Options) -> None:
+    """Raise CannotRemove if the network is another one than the options name, or must not be removed."""
     described = _docker_networks.describe(network, {})
     if network["Name"] != options["name"]:
         raise CannotRemove("The network with this id is named %s, not %s" % (network["Name"], options["name"]))
     if not described["removable"]:
-        raise CannotRemove("%s is no network of this host that a person has made" % network["Name"])
+        raise CannotRemove("%s was created by the engine, or is not a network of this host alone" % network["Name"])
     if described["project"] != options["project"]:
         whose = "project %s" % described["project"] if described["project"] else "no compose project"
         raise CannotRemove("%s belongs to %s, not to %s" % (network["Name"], whose, options["project"]))
     if described["protected"]:
-        raise CannotRemove("%s carries the label %s" % (network["Name"], PROTECTED_LABEL))
+        raise CannotRemove("%s has the label %s" % (network["Name"], PROTECTED_LABEL))
 
 
-def look(api, network):
-    """The network with all containers that are attached to it, the stopped ones too."""
-    users = _docker_networks.attached(api.read("containers", "json", all=1))
+def look(client: _docker.Client, network: Mapping[str, Any]) -> Part:
+    """Return the network with all containers that are attached to it, stopped ones included."""
+    users = _docker_networks.attached(client.call("containers", all=True))
     return _docker_networks.describe(network, users)
 
 
-def _result(before, after, network, skipped_reason=None):
-    """``network``: what the undo command would make again, as the engine describes it; null for none."""
+def _result(
+    before: Part | None, after: Part | None, network: Mapping[str, Any] | None, skipped_reason: str | None = None
+) -> Part:
+    """Return the result. ``network`` is the inspection that the undo command is made from, null for none."""
     changed = before is not None and after is None
     undo = _docker_networks.create_command(network) if network else None
     return {

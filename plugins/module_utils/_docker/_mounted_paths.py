@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Paths of this machine that containers mount: are they there, and may the container's user read them.
+"""Paths of the host that containers mount: whether they exist, and whether the container's user can read them.
 
 Private to this collection.
 """
@@ -12,20 +12,29 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from typing import Any, Collection, Iterable, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ACCESS_LIST = "system.posix_acl_access"
-# A version of four bytes, then an entry of tag, permissions and id for each rule (acl(5)).
+# Four bytes with the version, then an entry of tag, permissions and id for each rule (acl(5)).
 LIST_HEADER = 4
 ENTRY = struct.Struct("<HHI")
 OWNER, NAMED_USER, OWNING_GROUP, NAMED_GROUP, MASK, OTHERS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
 
-def paths(inspected, of_files, options, deadline, unknown):
-    """An entry for each path, out of the engine's inspections and of compose files (path -> services)."""
-    mounted = {}
+def paths(
+    inspected: Iterable[Mapping[str, Any]],
+    of_files: Mapping[str, list[str]],
+    options: Options,
+    deadline: Deadline,
+    unknown: Unknown,
+) -> list[Part]:
+    """Return an entry for each path of the inspections and of the compose files (path -> services)."""
+    mounted: dict[str, list[Mapping[str, Any]]] = {}
     for data in inspected:
         for mount in data.get("Mounts") or []:
             if mount.get("Type") == "bind" and mount.get("Source"):
@@ -34,8 +43,8 @@ def paths(inspected, of_files, options, deadline, unknown):
     for path in sorted(set(mounted) | set(of_files)):
         users = mounted.get(path, [])
         names = {data["Name"].lstrip("/") for data in users} or set(of_files[path])
-        entry = {"path": path, "used_by": sorted(names), "exists": None, "uid": None, "gid": None, "mode": None}
-        entry["denied"] = None
+        entry: Part = {"path": path, "used_by": sorted(names)}
+        entry.update(dict.fromkeys(("exists", "uid", "gid", "mode", "denied")))
         found.append(entry)
         try:
             status, rules = within(deadline, options["timeout"], look, path)
@@ -50,8 +59,8 @@ def paths(inspected, of_files, options, deadline, unknown):
     return found[: options["top"]]
 
 
-def look(path):
-    """The status of a path, and its access control list as the kernel keeps it; null where it has none."""
+def look(path: str) -> tuple[os.stat_result, bytes | None]:
+    """Return the status of a path and its access control list in the kernel's format, null if it has none."""
     status = os.stat(path)
     try:
         return status, os.getxattr(path, ACCESS_LIST)
@@ -59,34 +68,34 @@ def look(path):
         return status, None
 
 
-def denied(data, status, rules=None):
-    """Whom modes and access control list keep from reading what it mounts.
+def denied(data: Mapping[str, Any], status: os.stat_result, rules: bytes | None = None) -> Part | None:
+    """Return ``container, uid, gids`` of a container whose user cannot read a path by its mode and access control list.
 
-    Null for nobody, and for a user who is known by name only.
+    Null if it can, and for a user that is known by name only.
     """
     user, _colon, group = ((data.get("Config") or {}).get("User") or "0").partition(":")
     added = [each for each in (data.get("HostConfig") or {}).get("GroupAdd") or [] if each.isdigit()]
     if not user.isdigit() or int(user) == 0 or (group and not group.isdigit()):
         return None
     groups = {int(each) for each in ([group] if group else []) + added}
-    if may_read(int(user), groups, status) if rules is None else is_let_in(int(user), groups, status, rules):
+    if may_read(int(user), groups, status) if rules is None else may_read_by_list(int(user), groups, status, rules):
         return None
     return {"container": data["Name"].lstrip("/"), "uid": int(user), "gids": sorted(groups)}
 
 
-def needed(status):
-    """What it takes to read a file, or to list and enter a directory."""
+def needed(status: os.stat_result) -> int:
+    """Return the permission bits to read a file, or to list and enter a directory."""
     return 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
 
 
-def may_read(uid, gids, status):
-    """Whether the modes let somebody read a file, or list and enter a directory."""
+def may_read(uid: int, gids: Collection[int], status: os.stat_result) -> bool:
+    """Return whether the mode allows a user to read a file, or to list and enter a directory."""
     shift = 6 if uid == status.st_uid else 3 if status.st_gid in gids else 0
     return (status.st_mode >> shift) & needed(status) == needed(status)
 
 
-def is_let_in(uid, gids, status, rules):
-    """The same by an access control list: the owner, else who is named, else one of the groups, else all others."""
+def may_read_by_list(uid: int, gids: Collection[int], status: os.stat_result, rules: bytes) -> bool:
+    """Return the same by an access control list: the owner's entry, else the user's, else any group's, else others'."""
     entries = list(ENTRY.iter_unpack(rules[LIST_HEADER:]))
     mask = next((allowed for tag, allowed, _id in entries if tag == MASK), 0o7)
     if uid == status.st_uid:

@@ -2,16 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures the containers of a Docker engine, and the engine itself. Private to this collection.
+"""Measures the containers of an engine, and the engine itself. Private to this collection.
 
-One list, one inspection for each container and two looks at the kernel's files; the engine's own statistics, which take
-a second each, are not asked for.
+It takes one list, one inspection of each container and two readings of the kernel's files. The statistics of the engine
+are not used: they take a second for each container.
 """
 
 from __future__ import annotations
 
 import json
 from functools import partial
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
@@ -19,8 +20,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _compose_drift,
     _container_facts,
     _container_use,
-    _docker,
     _docker_disk,
+    _engine,
     _mounted_paths,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
@@ -29,7 +30,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     SERVICE,
     name_of,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import is_rootless, unless_forbidden
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import Row
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
@@ -41,9 +43,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 ARGUMENT_SPEC = dict(
-    _docker.SPEC,
+    _engine.SPEC,
     project={"type": "str", "default": ""},
     expected_services={"type": "list", "elements": "str", "default": []},
     compose_files={"type": "list", "elements": "path", "default": []},
@@ -57,25 +60,30 @@ ARGUMENT_SPEC = dict(
 )
 
 PARTS = ("engine", "containers", "containers_total", "missing_services", "ports_taken", "compose", "paths", "disk")
-# What is left of the deadline for putting the measurement together.
+# Seconds that are kept to build the measurement.
 RESERVE_SECONDS = 0.3
 
 
-def measure(options):
-    """The measurement that the module tracktion.ops.container_state_info documents. Raises BadOption."""
-    refuse_useless(options)
-    if not _docker.is_installed(options["docker_host"]):
+def measure(options: Options) -> Part:
+    """Return the measurement that the module tracktion.ops.container_state_info documents. Raises BadOption."""
+    check_options(options)
+    if not _engine.is_installed(options["docker_host"]):
         return reached(without_engine(), Unknown())
     deadline = Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS))
+    with DockerApi(_engine.address(options), options["timeout"], deadline) as client:
+        try:
+            return _measure(client, options, deadline)
+        except CannotConnect as exc:
+            return unreachable(PARTS, _engine.unless_forbidden(exc))
+
+
+def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
     unknown = Unknown()
-    try:
-        client = _docker.Client(options, deadline)
-        rows = listed(client, options)
-        disk = _docker_disk.DiskUse(options) if options["disk_seconds"] > 0 else None
-        inspected = inspections(client, rows, options, unknown)
-        engine = engine_facts(client, options, deadline, unknown)
-    except CannotConnect as exc:
-        return unreachable(PARTS, unless_forbidden(exc))
+    version = client.negotiate()
+    rows = listed(client, options)
+    disk = _docker_disk.DiskUse(client, options["disk_seconds"]) if options["disk_seconds"] > 0 else None
+    inspected = inspections(client, rows, options, unknown)
+    engine = engine_facts(client, version, options, deadline, unknown)
     labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
     compose = paths = ports = None
@@ -87,7 +95,9 @@ def measure(options):
         now = partial(state_now, client)
         use.finish(containers, options["sample_seconds"], deadline, unknown, now, engine["rootless"])
     else:
-        unknown.add("containers.*", "the engine is on another machine, whose kernel cannot be asked from here")
+        unknown.add("containers.*", "the engine is on another machine, whose kernel counters cannot be read from here")
+    if disk:
+        disk_use = disk.summary(deadline.remaining(options["disk_seconds"]), options["top_volumes"], unknown)
     return reached(
         {
             "engine": engine,
@@ -97,14 +107,14 @@ def measure(options):
             "ports_taken": ports,
             "compose": compose,
             "paths": paths,
-            "disk": disk.summary(deadline.remaining(options["disk_seconds"]), unknown) if disk else None,
+            "disk": disk_use if disk else None,
         },
         unknown,
     )
 
 
-def refuse_useless(options):
-    """Raise BadOption for a limit under which nothing would be looked at, and so nothing be found."""
+def check_options(options: Options) -> None:
+    """Raise BadOption for a limit under which nothing would be measured, and so nothing be found."""
     for name, least in (("top", 1), ("max_containers", 1), ("top_volumes", 0), ("sample_seconds", 0)):
         if options[name] < least:
             raise BadOption("%s: must be %d or more, not %s" % (name, least, options[name]), hint="Correct %s." % name)
@@ -112,12 +122,12 @@ def refuse_useless(options):
         if options[name] <= 0:
             raise BadOption("%s: must be above 0 seconds" % name, hint="Correct %s." % name)
     if not options["docker_host"]:
-        raise BadOption("docker_host: is empty", hint="Say where the engine listens, or leave docker_host out.")
+        raise BadOption("docker_host: is empty", hint="Set docker_host to the address of the engine, or omit it.")
 
 
-def without_engine():
-    """The measurement of a machine that has no engine: there is nothing to find, and nothing wrong with that."""
-    engine = dict.fromkeys(ENGINE_FIELDS)
+def without_engine() -> Part:
+    """Return the parts of a machine without an engine, which is no failure."""
+    engine: Part = dict.fromkeys(ENGINE_FIELDS)
     engine.update(installed=False, daemon_configuration={"exists": False, "valid": None, "error": None, "path": None})
     return {
         "engine": engine,
@@ -131,19 +141,19 @@ def without_engine():
     }
 
 
-def listed(client, options):
-    """The containers of the project, or all, as the engine lists them."""
+def listed(client: DockerApi, options: Options) -> list[Row]:
+    """Return the rows of the containers of the project, or of all."""
     label = ["%s=%s" % (PROJECT, options["project"])] if options["project"] else []
-    return _docker.containers(client, *label)
+    return client.containers(*label)
 
 
-def inspections(client, rows, options, unknown):
-    """What the engine's inspection says about each; one that went away meanwhile is left out."""
-    found = []
+def inspections(client: DockerApi, rows: Sequence[Row], options: Options, unknown: Unknown) -> list[Row]:
+    """Return the inspection of each container, without those that were removed meanwhile."""
+    found: list[Row] = []
     for row in rows[: options["max_containers"]]:
         try:
-            data = _docker.inspect(client, row["Id"])
-        except _docker.Rejected as exc:
+            data = client.inspect(row["Id"])
+        except _engine.Rejected as exc:
             incomplete(unknown, "%s: %s" % (name_of(row), exc), exc.hint)
         except CannotConnect as exc:
             if not found:
@@ -153,22 +163,22 @@ def inspections(client, rows, options, unknown):
         else:
             found += [data] if data else []
     if len(rows) > options["max_containers"]:
-        left = "only %d of %d were looked at" % (options["max_containers"], len(rows))
-        incomplete(unknown, left, "Raise `containers_max_containers`")
+        reason = "only %d of %d were inspected" % (options["max_containers"], len(rows))
+        incomplete(unknown, reason, "Raise max_containers.")
     return found
 
 
-def incomplete(unknown, reason, hint):
-    """Note that containers are missing from the measurement, and so from all that is worked out of them."""
+def incomplete(unknown: Unknown, reason: str, hint: str | None) -> None:
+    """Note that containers are missing from the measurement, and from the parts that are derived from them."""
     if not any(entry["part"] == "containers[...]" for entry in unknown.parts):
         for part in ("containers", "ports_taken", "paths", "compose.drift"):
             unknown.add(part + "[...]", reason, hint)
 
 
-def state_now(client, identity):
-    """The state of a container now, empty where it is gone; null where that cannot be asked any more."""
+def state_now(client: DockerApi, identity: str) -> Mapping[str, Any] | None:
+    """Return the current state of a container, empty if it was removed; null if it cannot be read."""
     try:
-        return (_docker.inspect(client, identity) or {}).get("State", {})
+        return (client.inspect(identity) or {}).get("State", {})
     except CannotConnect:
         return None
 
@@ -190,13 +200,13 @@ ENGINE_FIELDS = (
 )
 
 
-def engine_facts(client, options, deadline, unknown):
-    version = client.version
+def engine_facts(client: DockerApi, version: Row, options: Options, deadline: Deadline, unknown: Unknown) -> Part:
+    """Return the part ``engine``. ``version`` is the engine's answer to ``/version``."""
     components = [part.get("Name") or "" for part in version.get("Components") or []]
     try:
-        info = client.call("info")
+        info = client.read("info")
     except CannotConnect as exc:
-        # It asks every driver and plugin, and may wait for a broken one.
+        # The engine queries every driver and plugin for it, and may wait for a broken one.
         unknown.add("engine.*", exc)
         info = {}
     number = version.get("Version") or ""
@@ -205,7 +215,7 @@ def engine_facts(client, options, deadline, unknown):
     return {
         "installed": True,
         "kind": kind,
-        "rootless": is_rootless(info) if info else None,
+        "rootless": _engine.is_rootless(info) if info else None,
         "version": number,
         "major_version": int(major) if major.isdigit() else None,
         "api_version": version.get("ApiVersion"),
@@ -219,10 +229,10 @@ def engine_facts(client, options, deadline, unknown):
     }
 
 
-def daemon_configuration(options, deadline, unknown):
-    """Whether the engine's configuration can be read, as it will have to be at its next start."""
+def daemon_configuration(options: Options, deadline: Deadline, unknown: Unknown) -> Part:
+    """Return whether the configuration of the engine is valid, which its next start requires."""
     path = options["daemon_configuration"]
-    found = {"path": path, "exists": True, "valid": None, "error": None}
+    found: Part = {"path": path, "exists": True, "valid": None, "error": None}
     try:
         content = within(deadline, options["timeout"], _content, path)
     except FileNotFoundError:
@@ -238,13 +248,13 @@ def daemon_configuration(options, deadline, unknown):
         return dict(found, valid=False, error=str(exc))
 
 
-def _content(path):
+def _content(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as stream:
         return stream.read(1 << 20).strip()
 
 
-def described(data, options):
-    """The facts of a container; what the kernel says about it is added later."""
+def described(data: Row, options: Options) -> Part:
+    """Return the facts of a container; its resource use is added later."""
     found = _container_facts.facts(data, options["expected_services"])
     found.update(dict.fromkeys(_container_use.FIELDS), ended_meanwhile=False)
     source = _compose_drift.source((data.get("Config") or {}).get("Labels") or {})
@@ -252,8 +262,8 @@ def described(data, options):
     return found
 
 
-def missing_services(all_labels, options):
-    """Services that are expected and have no container at all, not even one that was not looked at."""
+def missing_services(all_labels: Iterable[Mapping[str, str]], options: Options) -> list[Part]:
+    """Return the expected services without any container, inspected or not."""
     present = {labels.get(SERVICE) for labels in all_labels}
     known = list(_compose_drift.sources(all_labels, options)) if options["project"] else []
     return [
@@ -268,24 +278,24 @@ def missing_services(all_labels, options):
     ]
 
 
-def ports_taken(containers):
-    """Host ports that a container which does not run would want, and that somebody listens on."""
+def ports_taken(containers: Sequence[Part]) -> list[Part]:
+    """Return the ports of the host that a container which is down needs and another process holds."""
     down = [container for container in containers if container["status"] in ("created", "exited", "dead")]
-    # One that has done its work does not want them back.
+    # A container that has finished its work does not need them.
     down = [
         container for container in down if container["exit_code"] != 0 or container["restart_policy"] not in ("no", "")
     ]
     if not any(container["ports"] for container in down):
         return []
     running = [container for container in containers if container["status"] in _container_use.ALIVE]
-    heard = _listeners.listeners()
-    return [entry for container in down for entry in _listeners.taken(container, heard, running)]
+    listeners = _listeners.listeners()
+    return [entry for container in down for entry in _listeners.taken(container, listeners, running)]
 
 
-def worst_first(containers):
-    """Those that do not run, or are not well, come first, so that no limit on the list hides them."""
+def worst_first(containers: Iterable[Part]) -> list[Part]:
+    """Return the containers with those that are down or unhealthy first, so that no limit on the list hides them."""
 
-    def rank(container):
+    def rank(container: Part) -> tuple[bool, int, float, str]:
         well = container["status"] == "running" and container["health"] in (None, "healthy")
         return well, -(container["restarts"] or 0), -(container["memory_ratio"] or 0), container["name"]
 

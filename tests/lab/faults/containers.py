@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes wrong with containers: throwaways beside the stack's own, that carry the labels of its project."""
+"""Faults of containers: temporary containers with the labels of the project of the stack."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..shell import LabError, wait_until
 from ..throwaway import healthcheck, inspect, project, wait_for
 from . import fault
 
-# What a service of the stack has, so that a fault is about one thing only.
+# Options of a healthy service, so that each fault has one cause.
 SOUND = ("--memory", "64m", "--restart", "unless-stopped")
 HEALTHY = healthcheck("true")
 
 
 def beside(lab):
-    """Containers beside those of the stack, gone when the context is left."""
+    """Additional containers, which are removed at the end."""
     return project(lab.project, lab.project)
 
 
 @fault(fires=["containers.crash_loop"])
 def crash_loop(lab):
-    """A service ends with exit code 3 as soon as it is started, and is restarted again and again."""
+    """A service is in a crash loop with exit code 3."""
     with beside(lab) as others:
         name = others.run("crashing", "sh", "-c", "exit 3", options=(*SOUND, *HEALTHY))
         wait_until(lambda: inspect(name)["RestartCount"] >= 4, "four restarts", 30)
@@ -35,18 +35,18 @@ def crash_loop(lab):
 
 
 def until_noted(lab, kill) -> None:
-    """Call ``kill()`` until the engine notes a kill for want of memory: it loses one that comes after the exit."""
+    """Call ``kill()`` until the engine notes an OOM kill: it loses an event that arrives after the exit."""
     for _attempt in range(10):
         name = kill()
         if inspect(name)["State"]["OOMKilled"]:
             return
         lab.docker("rm", "--force", name)
-    raise RuntimeError(f"the engine does not note that {name} was killed for want of memory")
+    raise RuntimeError(f"the engine does not note the OOM kill of {name}")
 
 
 @fault(fires=["containers.oom_killed", "containers.stopped"])
 def out_of_memory(lab):
-    """A service used more memory than its limit, and the kernel ended it."""
+    """The kernel killed a service at its memory limit."""
     with beside(lab) as others:
         limit = ("--memory", "32m", "--memory-swap", "32m")
 
@@ -61,7 +61,7 @@ def out_of_memory(lab):
 
 @fault(fires=["containers.oom_killed"])
 def worker_out_of_memory(lab):
-    """The kernel killed a worker of a service for want of memory; the service goes on as if nothing had been."""
+    """The kernel killed a worker process of a service at its memory limit; the service continues."""
     with beside(lab) as others:
         limit = ("--memory", "32m", "--memory-swap", "32m", "--restart", "unless-stopped")
         command = "python3 -c 'bytearray(200 << 20)'; touch /lost; exec sleep infinity"
@@ -72,7 +72,7 @@ def worker_out_of_memory(lab):
 
 @fault(fires=["containers.oom_killed"])
 def restarted_out_of_memory(lab):
-    """A service was killed for want of memory, and its restart policy has started it again: the kernel counts anew."""
+    """The kernel killed a service at its memory limit, and its restart policy restarted it, which resets the count."""
     with beside(lab) as others:
         limit = ("--memory", "32m", "--memory-swap", "32m", "--restart", "unless-stopped")
         command = "test -e /born && exec sleep infinity; touch /born; exec python3 -c 'bytearray(200 << 20)'"
@@ -89,7 +89,7 @@ def restarted_out_of_memory(lab):
 
 @fault(fires=["containers.memory_near_limit"])
 def memory_near_limit(lab):
-    """A service uses nearly all the memory that it may."""
+    """A service uses nearly all of its memory limit."""
     hold = "import time; held = bytearray(90 << 20); open('/held', 'w'); time.sleep(1e6)"
     with beside(lab) as others:
         limit = ("--memory", "100m", "--memory-swap", "100m", "--restart", "unless-stopped")
@@ -100,7 +100,7 @@ def memory_near_limit(lab):
 
 @fault(fires=["containers.cpu_throttled"])
 def throttled(lab):
-    """A service wants all of a core and may have a twentieth of it."""
+    """A service that needs a whole core has a limit of a twentieth."""
     with beside(lab) as others:
         others.run("slow", "sh", "-c", "while :; do :; done", options=(*SOUND, *HEALTHY, "--cpus", "0.05"))
         yield
@@ -108,7 +108,7 @@ def throttled(lab):
 
 @fault(fires=["containers.pids_near_limit"])
 def many_processes(lab):
-    """A service has nearly as many processes as it may."""
+    """A service has nearly as many processes as its limit."""
     with beside(lab) as others:
         command = "for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do sleep infinity & done; wait"
         name = others.run("crowded", "sh", "-c", command, options=(*SOUND, "--pids-limit", "20"))
@@ -118,7 +118,7 @@ def many_processes(lab):
 
 @fault(fires=["containers.unhealthy"])
 def unhealthy(lab):
-    """A service runs, and its health check fails."""
+    """The health check of a service fails."""
     with beside(lab) as others:
         name = others.run("sick", options=(*SOUND, *healthcheck("false")))
         wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy")
@@ -127,7 +127,7 @@ def unhealthy(lab):
 
 @fault(fires=["containers.starting_long"])
 def slow_start(lab):
-    """A service has been starting for long and is not healthy yet."""
+    """A service does not become healthy."""
     with beside(lab) as others:
         others.run("late", options=(*SOUND, *healthcheck("false"), "--health-start-period", "1h"))
         yield
@@ -135,7 +135,7 @@ def slow_start(lab):
 
 @fault(fires=["containers.paused"])
 def paused(lab):
-    """Somebody has frozen a service."""
+    """A service is paused."""
     with beside(lab) as others:
         lab.docker("pause", others.run("frozen", options=(*SOUND, *HEALTHY)))
         yield
@@ -143,7 +143,7 @@ def paused(lab):
 
 @fault(fires=["containers.stopped"])
 def stopped_service(lab):
-    """Somebody has stopped the file watcher and gone home."""
+    """The file watcher was stopped and not started again."""
     with lab.stopped("file_watcher"):
         yield
 
@@ -163,7 +163,7 @@ def port_taken(lab):
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = "127.0.0.1:%d:8000" % holder.getsockname()[1]
-        # The container is made, and then cannot be started.
+        # The container is created, but cannot be started.
         with contextlib.suppress(LabError):
             others.run("barred", options=(*SOUND, *HEALTHY, "--publish", port))
         wait_for(others.containers[0], "refused", lambda state: "in use" in state["Error"])
@@ -172,7 +172,7 @@ def port_taken(lab):
 
 @fault(fires=["containers.compose_drift"])
 def changed_limit(lab):
-    """Somebody has given the tracklist service another memory limit than its compose file says."""
+    """The memory limit of the tracklist service differs from its compose file."""
     name = lab.container("tracklist_service")
     limit = lab.docker("inspect", "--format", "{{.HostConfig.Memory}}", name).strip()
     higher = str(int(limit) + (64 << 20))
@@ -183,7 +183,7 @@ def changed_limit(lab):
 
 @fault(fires=["containers.path_missing", "containers.path_denied"])
 def lost_paths(lab):
-    """One directory that a service mounts is gone, and another one its user may not read."""
+    """A service mounts a missing directory, and one that its user cannot read."""
     with tempfile.TemporaryDirectory() as directory, beside(lab) as others:
         for name, mode in (("lost", 0o755), ("private", 0o700)):
             os.mkdir(os.path.join(directory, name))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What of a build cache can go, and in which order."""
+"""Removable entries of the build cache, and their order."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def removable(*entries):
     return [found["ID"] for found, _used in _build_cache.removable(list(entries))]
 
 
-def test_what_stands_on_another_goes_first():
+def test_children_come_before_parents():
     assert removable(entry("base"), entry("middle", "base"), entry("top", "middle")) == ["top", "middle", "base"]
     both = removable(entry("top", "left", "right"), entry("left", "base"), entry("right", "base"), entry("base"))
     assert (both[0], both[-1]) == ("top", "base")
 
 
 @pytest.mark.parametrize("held", [{"InUse": True}, {"Shared": True}])
-def test_what_is_held_holds_what_it_stands_on(held):
+def test_a_held_entry_holds_its_parents(held):
     tower = entry("base"), entry("middle", "base"), entry("top", "middle", **held)
     assert removable(*tower, entry("other")) == ["other"]
 
 
-def test_it_was_last_used_when_what_stands_on_it_was():
+def test_last_use_is_that_of_the_children():
     found = _build_cache.removable([entry("base", day=1), entry("top", "base", day=9)])
     assert [used for _entry, used in found] == [1767916800.0, 1767916800.0]
     assert _build_cache.removable([{"ID": "a"}]) == [({"ID": "a"}, None)]
 
 
-def test_old_engines_tell_of_one_parent():
+def test_old_engines_name_one_parent():
     assert _build_cache.parents({"Parent": "base"}) == ["base"]
     assert _build_cache.parents({"Parent": ""}) == []

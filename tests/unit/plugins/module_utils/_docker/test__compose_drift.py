@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the files of a project are, and what of its containers is another than they say."""
+"""Paths of compose files, and differences to containers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HUB = "docker.io/library/"
         ("web:1", "web:2", True),
         ("web", "web:latest", False),
         ("web:1", "other/web:1", True),
-        # By the registry that it was found in.
+        # With its registry.
         ("web", HUB + "web:latest", False),
         ("other/web:1", "docker.io/other/web:1", False),
         ("web:1", "localhost/web:1", False),
@@ -33,11 +33,11 @@ HUB = "docker.io/library/"
         ("web:1", None, True),
     ],
 )
-def test_an_image_is_told_by_more_than_one_name(file, running, expected):
+def test_an_image_has_several_names(file, running, expected):
     assert _compose_drift.differs("image", file, running) is expected
 
 
-def test_other_values_are_as_they_are():
+def test_other_values_are_compared_as_they_are():
     assert _compose_drift.differs("memory_limit_bytes", 0, 1)
     assert not _compose_drift.differs("memory_limit_bytes", 1, 1)
 
@@ -47,14 +47,14 @@ def test_other_values_are_as_they_are():
     [
         (["/srv/app/compose.yaml"], ["/srv/app/compose.yaml"]),
         (["docker-compose.yml", "more.yml"], ["/srv/app/docker-compose.yml", "/srv/app/more.yml"]),
-        # Called from above, where the other one is as well.
+        # Called from the parent directory, which contains the other file.
         (["app/docker-compose.yml", "app/more.yml"], ["/srv/app/docker-compose.yml", "/srv/app/more.yml"]),
         (["app/docker-compose.yml", "more.yml"], ["/srv/app/docker-compose.yml", "/srv/more.yml"]),
         (["srv/app/docker-compose.yml"], ["/srv/app/docker-compose.yml"]),
         (["../app/docker-compose.yml"], ["/srv/app/docker-compose.yml"]),
-        # With a directory of the project that is not the file's own.
+        # With a project directory that is not that of the file.
         (["deploy/docker-compose.yml"], ["/srv/app/deploy/docker-compose.yml"]),
     ],
 )
-def test_the_files_are_found_from_where_compose_was_called(files, expected):
+def test_files_are_located_from_the_directory_of_the_call(files, expected):
     assert _compose_drift.located(files, "/srv/app") == expected

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compose files as people write them."""
+"""Services of compose files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENVIRONMENT = {"TAG": "7", "EMPTY": "", "A_B": "x"}
         ("plain", "plain"),
     ],
 )
-def test_variables_are_filled_in_where_they_are_known(text, expected):
+def test_known_variables_are_replaced(text, expected):
     assert _compose_file.interpolated(text, ENVIRONMENT) == expected
 
 
@@ -66,7 +66,7 @@ def test_a_size_is_bytes(value, expected):
         ({"type": "volume", "source": "named", "target": "/data"}, None),
     ],
 )
-def test_only_paths_of_the_machine_are_paths(volume, expected):
+def test_only_bind_mounts_have_paths(volume, expected):
     assert _compose_file.bind(volume, ENVIRONMENT, "/srv/app") == expected
 
 
@@ -112,14 +112,14 @@ def test_later_files_win_and_add_volumes(tmp_path):
         "services: !!python/object/apply:os.getcwd []",
     ],
 )
-def test_what_is_no_compose_file_is_refused(tmp_path, content):
+def test_an_invalid_compose_file_is_unreadable(tmp_path, content):
     path = tmp_path / "compose.yaml"
     path.write_text(content)
     with pytest.raises(_compose_file.Unreadable):
         _compose_file.load([str(path)], str(tmp_path))
 
 
-def test_what_is_wrong_is_told_without_the_line_that_may_hold_a_password(tmp_path):
+def test_the_error_does_not_quote_the_line(tmp_path):
     path = tmp_path / "compose.yaml"
     path.write_text("services:\n  web:\n    environment: {PASSWORD: 'hunter2\n")
     with pytest.raises(_compose_file.Unreadable) as caught:

@@ -20,28 +20,28 @@ from ansible_collections.tracktion.ops.plugins.module_utils._linux import _liste
 
 
 @pytest.mark.parametrize(
-    ("code", "oom_killed", "said"),
+    ("code", "oom_killed", "expected"),
     [
-        (0, False, "without an error"),
-        (1, False, "its log says why"),
+        (0, False, "no error"),
+        (1, False, "see its log"),
         (126, False, "cannot be executed"),
         (127, False, "not found in the image"),
         (
             137,
             False,
-            "SIGKILL: killed at once: by a stop that took too long, by somebody, or by the kernel for want of memory",
+            "SIGKILL: killed: by a stop that took too long, by a user, or by the kernel when memory ran out",
         ),
-        (137, True, "because it used more memory than it may"),
+        (137, True, "killed by the kernel: out of memory"),
         (143, True, "stopped on request; before, the kernel had killed one of its processes"),
         (139, False, "SIGSEGV: crashed on a bad memory access"),
         (143, False, "SIGTERM: stopped on request"),
         (158, False, "SIGPWR: ended by a signal"),
-        (42, False, "the program's own code"),
-        (255, False, "the program's own code"),
+        (42, False, "an exit code of the program"),
+        (255, False, "an exit code of the program"),
     ],
 )
-def test_an_exit_code_is_explained(code, oom_killed, said):
-    assert said in _container_facts.explain(code, oom_killed)
+def test_an_exit_code_is_explained(code, oom_killed, expected):
+    assert expected in _container_facts.explain(code, oom_killed)
 
 
 def test_no_exit_code_has_no_meaning():
@@ -49,7 +49,7 @@ def test_no_exit_code_has_no_meaning():
 
 
 @pytest.mark.parametrize(
-    ("said", "restarts", "ago", "expected"),
+    ("state", "restarts", "ago", "expected"),
     [
         ("running", 3, None, "running"),
         ("exited", 3, 1, "exited"),
@@ -61,10 +61,10 @@ def test_no_exit_code_has_no_meaning():
         ("stopped", 3, None, "exited"),
     ],
 )
-def test_a_state_of_podman_is_told_in_the_words_of_docker(said, restarts, ago, expected):
+def test_podman_states_have_docker_names(state, restarts, ago, expected):
     stamp = "%Y-%m-%dT%H:%M:%SZ"
     ended = "0001-01-01T00:00:00Z" if ago is None else time.strftime(stamp, time.gmtime(time.time() - ago))
-    data = {"State": {"Status": said, "FinishedAt": ended}, "RestartCount": restarts}
+    data = {"State": {"Status": state, "FinishedAt": ended}, "RestartCount": restarts}
     assert _container_facts.status(data) == expected
 
 
@@ -78,7 +78,7 @@ def test_a_state_of_podman_is_told_in_the_words_of_docker(said, restarts, ago, e
         ({"Health": {"Status": "starting"}}, "starting"),
     ],
 )
-def test_no_health_check_says_nothing(state, expected):
+def test_health_is_null_without_a_health_check(state, expected):
     assert _container_facts.health(state) == expected
 
 
@@ -104,7 +104,7 @@ TCP = """\
 """
 
 
-def test_only_listeners_are_listeners():
+def test_only_listening_sockets_are_listed():
     assert list(_listeners.parse("tcp", TCP)) == [("tcp", "127.0.0.1", 8000, "4711")]
 
 
@@ -134,7 +134,7 @@ def test_addresses_overlap(one, other, expected):
         (0o100600, 1, {100}, False),
     ],
 )
-def test_modes_let_in_or_not(mode, uid, gids, expected):
+def test_permission_by_mode(mode, uid, gids, expected):
     status = os.stat_result((mode, 0, 0, 1, 1000, 100, 0, 0, 0, 0))
     assert _mounted_paths.may_read(uid, gids, status) is expected
 
@@ -147,26 +147,26 @@ def access_list(*entries):
     ("uid", "gids", "expected"),
     [(1000, set(), False), (1, set(), True), (2, set(), False), (3, {200}, True), (3, {100}, False), (4, set(), False)],
 )
-def test_an_access_control_list_lets_in_or_not(uid, gids, expected):
-    """The owner may not, by its entry; user 2 only beyond the mask; group 100 owns it and may not, group 200 may."""
+def test_permission_by_access_control_list(uid, gids, expected):
+    """The owner is denied, user 2 is limited by the mask, the owning group 100 is denied, group 200 is allowed."""
     rules = access_list(
         (0x01, 2, 0), (0x02, 5, 1), (0x02, 2, 2), (0x04, 0, 0), (0x08, 7, 200), (0x10, 5, 0), (0x20, 0, 0)
     )
     status = os.stat_result((0o40750, 0, 0, 1, 1000, 100, 0, 0, 0, 0))
-    assert _mounted_paths.is_let_in(uid, gids, status, rules) is expected
+    assert _mounted_paths.may_read_by_list(uid, gids, status, rules) is expected
 
 
 @pytest.mark.parametrize(
     ("user", "expected"),
     [("", None), ("0:0", None), ("app", None), ("1:app", None), ("1000", None), ("1", {"container": "web", "uid": 1})],
 )
-def test_only_a_user_that_is_a_number_is_judged(user, expected):
+def test_only_numeric_users_are_checked(user, expected):
     status = os.stat_result((0o40700, 0, 0, 1, 1000, 100, 0, 0, 0, 0))
     found = _mounted_paths.denied({"Name": "/web", "Config": {"User": user}}, status)
     assert found == (dict(expected, gids=[]) if expected else None)
 
 
-def test_the_disk_is_added_up():
+def test_disk_use_is_summed():
     image = {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"], "Size": 100, "SharedSize": 30}
     found = _docker_disk.summary(
         {
@@ -174,7 +174,7 @@ def test_the_disk_is_added_up():
             "Images": [
                 dict(image, Containers=0),
                 dict(image, Containers=1),
-                # As Podman has it.
+                # As Podman returns it.
                 dict(image, Containers=0, RepoTags=["<none>"], RepoDigests=None, Size=1, SharedSize=0),
                 dict(image, Containers=0, RepoTags=["a:1"], SharedSize=-1),
             ],

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Containers and networks, from the files of the engine and from its answers."""
+"""Containers and networks, by the files of the engine and by its API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def endpoint(address, *aliases, network="n" * 64):
 
 
 class Files:
-    """The files of an engine, in a directory of the test's."""
+    """The files of an engine, in a temporary directory."""
 
     def __init__(self, root):
         self.root = root
@@ -56,7 +56,7 @@ def files(tmp_path):
     return Files(tmp_path)
 
 
-def test_a_service_is_found_and_what_is_run_by_the_way_is_not(files):
+def test_a_service_is_found_without_containers_of_compose_run(files):
     files.add(1, "stack-web-1", "web")
     files.add(2, "stack-web-run-1", "web", **{"com.docker.compose.oneoff": "True"})
     files.add(3, "other")
@@ -65,7 +65,7 @@ def test_a_service_is_found_and_what_is_run_by_the_way_is_not(files):
     assert [container.name for container in files.host().of_service("other", None)] == ["other"]
 
 
-def test_a_name_means_a_service_of_the_project_or_an_alias_on_a_common_network(files):
+def test_a_name_is_a_service_of_the_project_or_an_alias_on_a_common_network(files):
     files.add(1, "stack-web-1", "web", {"front": endpoint("172.20.3.2", "web")})
     files.add(2, "stack-db-1", "db")
     files.add(3, "foreign", None, {"front": endpoint("172.20.3.3", "search")})
@@ -77,13 +77,13 @@ def test_a_name_means_a_service_of_the_project_or_an_alias_on_a_common_network(f
     assert host.behind("web", web) == []
 
 
-def test_a_container_that_shares_anothers_network_is_where_that_one_is(files):
+def test_a_container_that_shares_a_network_has_the_addresses_of_its_owner(files):
     owner = files.add(1, "stack-web-1", "web", {"front": endpoint("172.20.3.2", "web")})
     files.add(2, "stack-log-1", "log", mode="container:" + owner)
     (shipper,) = files.host().of_service("log", None)
     assert (shipper.networks, shipper.address()) == (["front"], "172.20.3.2")
     assert (shipper.network_mode, shipper.owner.name) == ("shared", "stack-web-1")
-    # The names there are the other's.
+    # The names are those of the owner.
     assert shipper.aliases(["front"]) == set()
 
 
@@ -103,7 +103,7 @@ def test_the_network_mode_of_a_container(files, mode, expected):
     assert (web.network_mode, web.networks) == (expected, [])
 
 
-def test_published_ports_each_once_and_those_that_should_be(files):
+def test_published_ports_are_listed_once_with_configured_ones(files):
     both = [{"HostIp": "::", "HostPort": "8001"}, {"HostIp": "0.0.0.0", "HostPort": "8001"}]
     files.add(1, "a", ports={"80/tcp": both, "81/tcp": None, "82/udp": both})
     files.add(
@@ -123,11 +123,11 @@ def test_published_ports_each_once_and_those_that_should_be(files):
         ("0001-01-01T00:00:00Z", None),
     ],
 )
-def test_time_stamps_in_any_zone(text, expected):
+def test_timestamps_of_any_time_zone(text, expected):
     assert _containers.epoch(text) == expected
 
 
-def test_an_engine_without_root_has_no_networks_in_this_machines_namespace():
+def test_a_rootless_engine_has_no_networks_in_the_namespace_of_the_host():
     engine = object.__new__(_network_host.EngineOfHost)
     web = SimpleNamespace(running=True, project="stack", address=lambda: "172.20.3.2")
     engine.host, engine.present, engine.rootless = SimpleNamespace(containers=[web]), True, False
@@ -154,7 +154,7 @@ NETWORK = {
 }
 
 
-def test_the_command_that_makes_a_network_again():
+def test_the_command_that_creates_a_network_again():
     words = shlex.split(_docker_networks.create_command(NETWORK))
     assert words[:5] == ["docker", "network", "create", "--driver", "bridge"]
     assert words[-1] == "stack_old"
@@ -177,12 +177,12 @@ def test_the_command_that_makes_a_network_again():
         ({"Id": "1" * 64, "Names": ["/a"], "NetworkSettings": {"Networks": {"other": {"NetworkID": "2" * 64}}}}, []),
     ],
 )
-def test_who_uses_a_network(container, used):
+def test_containers_of_a_network(container, used):
     described = _docker_networks.describe(NETWORK, _docker_networks.attached([container]))
     assert described["containers"] == used
     assert (described["project"], described["bridge"], described["removable"]) == ("stack", "br-6d1aff69ed8c", True)
 
 
-def test_what_the_engine_made_by_itself_is_not_removable():
+def test_networks_of_the_engine_are_not_removable():
     for changes in ({"Name": "bridge"}, {"Scope": "swarm"}, {"ConfigOnly": True}):
         assert not _docker_networks.describe({**NETWORK, **changes}, {})["removable"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Containers, from cgroups and from the files of the Docker engine."""
+"""Containers, by cgroups and by the files of the Docker engine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write(root, identity=ID, **changes):
     (folder / "config.v2.json").write_text(json.dumps(data))
 
 
-def test_what_is_told_of_a_container(tmp_path):
+def test_fields_of_a_container(tmp_path):
     write(tmp_path)
     assert _containers.Engine(str(tmp_path)).container(ID) == {
         "id": ID,
@@ -92,19 +92,19 @@ def test_the_state_of_a_container(tmp_path, state, expected):
     assert _containers.Engine(str(tmp_path)).container(ID)["state"] == expected
 
 
-def test_a_container_without_a_file_is_known_by_its_id_alone(tmp_path):
+def test_a_container_without_a_file_has_only_an_id(tmp_path):
     container = _containers.Engine(str(tmp_path)).container(ID)
     assert container["id"] == ID
     assert container["name"] is None
 
 
-def test_a_broken_file_is_no_obstacle(tmp_path):
+def test_an_invalid_file_is_ignored(tmp_path):
     write(tmp_path)
     (tmp_path / "containers" / ID / "config.v2.json").write_text("{")
     assert _containers.Engine(str(tmp_path)).of_service("watcher") == []
 
 
-def test_the_containers_of_a_service_the_running_ones_first(tmp_path):
+def test_containers_of_a_service_running_first(tmp_path):
     write(tmp_path, State={"Running": False, "StartedAt": "2026-11-24T00:00:00Z"})
     write(tmp_path, INNER)
     found = _containers.Engine(str(tmp_path)).of_service("watcher")
@@ -112,7 +112,7 @@ def test_the_containers_of_a_service_the_running_ones_first(tmp_path):
     assert _containers.Engine(str(tmp_path)).of_service("other") == []
 
 
-def test_a_throwaway_of_compose_run_is_not_the_service(tmp_path):
+def test_containers_of_compose_run_are_not_the_service(tmp_path):
     labels = {_containers.SERVICE: "watcher", _containers.ONE_OFF: "True"}
     write(tmp_path, Name="/stack-watcher-run-1", Config={"Labels": labels})
     engine = _containers.Engine(str(tmp_path))

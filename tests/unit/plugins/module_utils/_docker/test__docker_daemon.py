@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The engine's configuration file, and the flags that it does not bear beside it: as dockerd 20.10 answers."""
+"""The configuration file of the engine and conflicting flags, as in dockerd 20.10."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def describe(tmp_path, text, *flags, version=None):
         ('{"dns": ["192.0.2.1"]}', ["--dns", "192.0.2.1", "--config-file=/elsewhere"], []),
     ],
 )
-def test_what_is_set_twice(tmp_path, text, flags, conflicts):
+def test_settings_that_are_also_flags(tmp_path, text, flags, conflicts):
     described = describe(tmp_path, text, *flags)
     assert (described["conflicts"], described["valid"]) == (conflicts, not conflicts)
     assert all(name in described["problem"] for name in conflicts)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", " ", '{"dns": ["192.0.2.1"],}'])
-def test_what_an_engine_refuses(tmp_path, text):
+def test_invalid_configurations(tmp_path, text):
     described = describe(tmp_path, text)
     assert not described["valid"]
     assert described["problem"]
 
 
 @pytest.mark.parametrize(("text", "version"), [("{}", None), ("null", None), ("\n", 23), ("", 28)])
-def test_what_an_engine_takes(tmp_path, text, version):
+def test_valid_configurations(tmp_path, text, version):
     assert describe(tmp_path, text, version=version)["valid"]
 
 
-def test_a_flag_is_a_setting_as_well(tmp_path):
+def test_flags_are_settings(tmp_path):
     described = describe(tmp_path, '{"userland-proxy": false}', "--iptables=false", "--bridge", "none")
     assert (described["iptables"], described["userland_proxy"], described["ip_forward"]) == (False, False, None)
     absent = _docker_daemon.describe(str(tmp_path / "none.json"), {"iptables": "false"})
