@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers, _areas, _checks, _settings, _variables
+from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _areas,
+    _checks,
+    _settings,
+    _survey_answers,
+    _variables,
+)
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 
 
@@ -25,7 +31,7 @@ class ActionModule(ActionBase):
             {"areas": {"type": "raw", "default": []}, "roles": {"type": "list", "elements": "str", "default": []}}
         )
         self._reject_bad_options(arguments["roles"], task_vars)
-        areas = _areas.find(_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
+        areas = _areas.find(_survey_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
         extra = _checks.extra_rows_by_area(task_vars.get("tracktion_extra_checks") or [], areas)
         checks = {area.name: [check.id for check in _checks.load(area, extra[area.name])] for area in areas}
         return {"changed": False, "checks": checks}

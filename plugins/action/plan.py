@@ -17,6 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
 from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _evaluated_run,
     _journals,
     _plan,
     _plan_seal,
@@ -25,7 +26,6 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _runs,
     _shared,
     _terminal_plan,
-    _verdict,
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
@@ -65,12 +65,12 @@ class ActionModule(ActionBase):
             approved = None if check_mode else self._approved(arguments, now, key)
         except _plan.BadPlan as exc:
             raise AnsibleActionFail(str(exc)) from exc
-        verdict = _verdict.judge(task_vars)
-        self._refuse_strangers(limits, verdict)
+        evaluated = _evaluated_run.evaluate(task_vars)
+        self._reject_unmatched(limits, evaluated)
         journals = _read_journals(task_vars["hostvars"])
-        made = _plan.actions(verdict.findings, limits, verdict.places, journals, now, approved)
+        made = _plan.actions(evaluated.findings, limits, evaluated.probe_hosts, journals, now, approved)
         run = _runs.start(task_vars)
-        left = _journals.left_unfinished(journals, verdict.places)
+        left = _journals.left_unfinished(journals, evaluated.probe_hosts)
         if not check_mode:
             self._open_audit(arguments["audit_path"])
 
@@ -81,11 +81,11 @@ class ActionModule(ActionBase):
         text = _terminal_plan.plan(made, left, limits, check_mode, approved is not None, written, awx)
         self._display.display("\n" + _terminal_plan.painted(text, bool(ANSIBLE_COLOR)))
         planned = [action for action in made if action["status"] == "planned"]
-        known = {host["name"] for host in verdict.hosts}
+        known = {host["name"] for host in evaluated.hosts}
         hosts = [action["host"] for action in planned] + [entry["host"] for entry in left if entry["host"] in known]
         hosts = list(dict.fromkeys(hosts))
         # What was done to a shared service shows on all of its hosts.
-        revisited = _shared.sharing(hosts, verdict.findings)
+        revisited = _shared.sharing(hosts, evaluated.findings)
         result = {
             "changed": False,
             "run": run,
@@ -93,7 +93,7 @@ class ActionModule(ActionBase):
             "refused": len(made) - len(planned),
             "hosts": hosts,
             "actions": {host: [each for each in planned if each["host"] == host] for host in hosts},
-            "before": json.dumps(verdict.findings),
+            "before": json.dumps(evaluated.findings),
             "proposed": json.dumps(made),
             "unfinished": left,
             # For the plays that act and that measure again: their hosts can be told by a fact, not by a register.
@@ -135,10 +135,10 @@ class ActionModule(ActionBase):
             return None
         return _plan.checked(_plan.from_text(plan, source), now, arguments["plan_max_age"], source, key)
 
-    def _refuse_strangers(self, limits, verdict):
-        ids = verdict.judges.ids()
+    def _reject_unmatched(self, limits, evaluated):
+        ids = evaluated.compiled.ids()
         for option, patterns in (("tracktion_only", limits.only), ("tracktion_skip", limits.skip)):
-            for pattern in _plan.strangers(patterns, ids):
+            for pattern in _plan.unmatched(patterns, ids):
                 raise AnsibleActionFail(
                     "%s: %r is no id of a check or a remedy of the areas visited, and no fingerprint (docs/checks.md "
                     "lists the ids; a pattern such as database.* matches many)" % (option, pattern)
@@ -173,11 +173,11 @@ class ActionModule(ActionBase):
 
 
 def _read_journals(hostvars):
-    """By place, what its journal holds: ``{lock, done, unfinished, error}``; the lock only where it counts."""
+    """By probe host, what its journal holds: ``{lock, done, unfinished, error}``; the lock only where it counts."""
     journals = {}
     for name in hostvars:
         registered = hostvars.raw_get(name).get("tracktion_journal")
         if isinstance(registered, Mapping):
             for answer in registered.get("results") or []:
-                journals[answer["tracktion_place"]] = _journals.of_place(answer)
+                journals[answer["tracktion_probe_host"]] = _journals.from_result(answer)
     return journals

@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
             return self._refuse(action, stop)
         entry = _outcome.entry(arguments["run"], action)
         step = {**arguments, "entry": entry, "cooldown": action["cooldown"]}
-        answer = self._past_the_dead(step, task_vars)
+        answer = self._retry_after_stale_lock(step, task_vars)
         if answer.get("go") is False:
             refusal = _journals.refusal(answer)
             if refusal:
@@ -101,7 +101,7 @@ class ActionModule(ActionBase):
         _runs.audit(arguments["audit_path"], [{**entry, "event": event, "time": time.time()}])
 
     def _release(self, arguments, task_vars):
-        answer = self._past_the_dead(arguments, task_vars)
+        answer = self._retry_after_stale_lock(arguments, task_vars)
         if arguments.get("settle") and not self._task.check_mode:
             wait = min(self._unsettled_seconds(), SETTLE_MOST)
             if wait > 0:
@@ -116,7 +116,7 @@ class ActionModule(ActionBase):
             # Noted as missing when they were written.
             return SETTLE_MOST
 
-    def _past_the_dead(self, step, task_vars):
+    def _retry_after_stale_lock(self, step, task_vars):
         """The step on the host; once more where the lock in its way is that of a run whose process is gone."""
         answer = self._on_host(step, task_vars)
         lock = _journal_entries.lock(answer.get("lock"))

@@ -14,8 +14,9 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
+    _evaluated_run,
+    _evaluation,
     _fleet,
-    _judge,
     _launch,
     _lines,
     _remediation,
@@ -23,7 +24,6 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _report_file,
     _runs,
     _terminal_plan,
-    _verdict,
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
@@ -45,24 +45,26 @@ class ActionModule(ActionBase):
             {
                 "directory": {"type": "path", "required": True},
                 "plan": {"type": "dict"},
-                "fail_at": {"type": "str", "choices": [NEVER, *reversed(_judge.STATUSES[1:])], "default": NEVER},
+                "fail_at": {"type": "str", "choices": [NEVER, *reversed(_evaluation.STATUSES[1:])], "default": NEVER},
                 "format": {"type": "str", "choices": list(FORMATS), "default": "full"},
             }
         )
-        verdict = _verdict.judge(task_vars)
+        evaluated = _evaluated_run.evaluate(task_vars)
         plan = arguments["plan"]
-        remediation, all_refused = self._remediation(plan, verdict.findings) if plan else (None, False)
-        areas = {area["name"] for host in verdict.hosts for area in host["areas"]}
-        launch = _launch.of_run(task_vars, self._loader, [verdict.judges.argument_spec(name) for name in sorted(areas)])
+        remediation, all_refused = self._remediation(plan, evaluated.findings) if plan else (None, False)
+        areas = {area["name"] for host in evaluated.hosts for area in host["areas"]}
+        launch = _launch.of_run(
+            task_vars, self._loader, [evaluated.compiled.argument_spec(name) for name in sorted(areas)]
+        )
 
         path = os.path.abspath(os.path.join(arguments["directory"], "report.json"))
         inventories = task_vars.get("ansible_inventory_sources") or []
         report = _report.build(
-            verdict.hosts,
-            verdict.findings,
+            evaluated.hosts,
+            evaluated.findings,
             _report_file.previous(path, _report.SCHEMA_VERSION, self._display.warning),
             _areas.version(),
-            verdict.started,
+            evaluated.started,
             time.time(),
             inventories,
             remediation,
@@ -79,12 +81,13 @@ class ActionModule(ActionBase):
         result["path"] = path
         result["ansible_stats"] = _report_file.stats("tracktion_report", result["summary"])
         fail_at = arguments["fail_at"]
-        result["unjudged"] = cleaned(_report.unjudged(report))
+        result["not_evaluated"] = cleaned(_report.not_evaluated(report))
         result["failed_actions"] = len(_remediation.failed(remediation)) if remediation else 0
         result["all_refused"] = all_refused
         # Of what nobody could look at, nobody knows that it is not as bad.
-        result["too_bad"] = fail_at != NEVER and (
-            bool(result["unjudged"]) or _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(fail_at)
+        result["reaches_fail_at"] = fail_at != NEVER and (
+            bool(result["not_evaluated"])
+            or _evaluation.STATUSES.index(report["status"]) >= _evaluation.STATUSES.index(fail_at)
         )
         return result
 

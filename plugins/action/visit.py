@@ -15,7 +15,6 @@ import time
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
-    _answers,
     _areas,
     _checks,
     _claims,
@@ -23,6 +22,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _measuring_code,
     _settings,
     _shape,
+    _survey_answers,
     _time_limit,
     _variables,
     _visit,
@@ -62,13 +62,13 @@ class ActionModule(ActionBase):
         _validation, arguments = self.validate_argument_spec(
             {
                 "areas": {"type": "raw", "default": []},
-                "place": {"type": "str"},
+                "probe_host": {"type": "str"},
                 "timeout": {"type": "float", "default": 60.0},
             }
         )
         host = task_vars["inventory_hostname"]
-        place = arguments["place"] or host
-        areas = _areas.find(_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
+        probe_host = arguments["probe_host"] or host
+        areas = _areas.find(_survey_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
         prefixes = (_settings.PREFIX, *("%s_" % area.name for area in areas))
         task_vars = _variables.without_empty_answers(task_vars, self._templar, prefixes, self._task)
         # Read raw: its rows are templates for the judge, not for Ansible.
@@ -80,12 +80,14 @@ class ActionModule(ActionBase):
         visited, plan, foreign, shareable = {}, {}, [], {}
         for area in areas:
             settings, probes, error = self._fill_in(area, task_vars)
-            probe_host = settings.get("%s_probe_host" % area.name)
-            if (probe_host or host) != place:
+            configured = settings.get("%s_probe_host" % area.name)
+            if (configured or host) != probe_host:
                 continue
             wanted = {"probes": probes, "deadline": settings.get("%s_deadline" % area.name)}
-            is_shareable = probe_host and not error
-            shareable[area.name] = _claims.key(self._task._uuid, place, area.role, wanted) if is_shareable else None
+            is_shareable = configured and not error
+            shareable[area.name] = (
+                _claims.key(self._task._uuid, probe_host, area.role, wanted) if is_shareable else None
+            )
             own = {name: probe for name, probe in probes.items() if _settings.is_own(probe)}
             if own:
                 plan[area.name] = {"deadline": settings["%s_deadline" % area.name], "probes": own}
@@ -102,7 +104,7 @@ class ActionModule(ActionBase):
         started = time.time()
         result = {
             "changed": False,
-            "place": place,
+            "probe_host": probe_host,
             "started": started,
             "python": None,
             "visited": None,
@@ -124,7 +126,7 @@ class ActionModule(ActionBase):
             # Whatever it is, it concerns this host alone, and the report says so.
             result["failure"] = self._failure(exc, task_vars)
             visited = {}
-        earlier = _visit.areas_measured_at(place, task_vars.get("tracktion_visit"))
+        earlier = _visit.areas_measured_at(probe_host, task_vars.get("tracktion_visit"))
         if earlier or not result["failure"]:
             document = {
                 "areas": {**earlier, **visited},

@@ -10,7 +10,7 @@ module: report
 short_description: Judge what the visits measured, show it, and write it down
 version_added: "0.1.0"
 description:
-  - Judges the results registered as C(tracktion_visit) on the hosts of this run, with the check rows of their areas.
+  - CompiledChecks the results registered as C(tracktion_visit) on the hosts of this run, with the check rows of their areas.
   - Shows the findings worst first, writes C(report.json), and hands a summary to C(set_stats) as C(tracktion_report).
   - Runs on the controller and needs C(run_once). The role P(tracktion.ops.report#role) wraps it.
   - A report that is there already lends its findings the time they were first seen.
@@ -33,7 +33,7 @@ options:
       - What M(tracktion.ops.plan) returned, where actions were carried out since. Findings and actions are shown before and after.
     type: dict
   fail_at:
-    description: RV(too_bad) is true where any finding is at least this severe, or where nothing at all is known of an area.
+    description: RV(reaches_fail_at) is true where any finding is at least this severe, or where nothing at all is known of an area.
     type: str
     choices: [never, critical, warning, unknown, info]
     default: never
@@ -81,14 +81,14 @@ all_refused:
   returned: always
   type: bool
   sample: false
-unjudged:
+not_evaluated:
   description: The areas of which not one check came to a result, each with its host.
   returned: always
   type: list
   elements: str
   sample: []
-too_bad:
-  description: Whether a finding reaches O(fail_at), or an area is in RV(unjudged). Always false where O(fail_at) is V(never).
+reaches_fail_at:
+  description: Whether a finding reaches O(fail_at), or an area is in RV(not_evaluated). Always false where O(fail_at) is V(never).
   returned: always
   type: bool
   sample: false

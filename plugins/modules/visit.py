@@ -12,7 +12,7 @@ version_added: "0.1.0"
 description:
   - Reads the probes of the area roles, fills them in with the variables of the host, and measures all of them with one remote task.
   - The areas are measured side by side, each in a process of its own and with the deadline in its variable C(<area>_deadline).
-  - Measures only. M(tracktion.ops.report) judges what the visits brought home.
+  - Measures only. M(tracktion.ops.report) compiled what the visits brought home.
   - The task succeeds whatever happens to the host. A host that cannot be reached, or whose visit fails or takes longer than
     O(timeout), is a finding of M(tracktion.ops.report), with its cause and a hint.
   - Each measurement is validated against the RETURN documentation of its module. A malformed one makes its probe unknown.
@@ -34,10 +34,10 @@ options:
     type: list
     elements: str
     default: []
-  place:
+  probe_host:
     description:
       - The inventory name of the host this visit runs on, where it is another one than the host it is about (C(delegate_to)).
-      - Only the areas whose variable C(<area>_probe_host) names this place are measured. Without it, the areas whose variable is empty.
+      - Only the areas whose variable C(<area>_probe_host) names this host are measured. Without it, the areas whose variable is empty.
     type: str
   timeout:
     description:
@@ -89,7 +89,7 @@ failure:
     module_stdout: {description: 'What it printed, cut in the middle.', type: str, returned: when it ended without a result}
     module_stderr: {description: 'What it printed as errors, cut in the middle.', type: str, returned: when it ended without a result}
   sample: null
-place:
+probe_host:
   description: The host the visit ran on.
   returned: always
   type: str

@@ -21,11 +21,11 @@ CLAIM, MEASURED = "tracktion-claim-", "tracktion-shared-"
 UNFINISHED = "another host's visit was to measure this for all, and did not finish"
 
 
-def key(task: str, place: str, role: str, wanted: dict) -> str:
+def key(task: str, probe_host: str, role: str, wanted: dict) -> str:
     """Name a measurement: the same task, host, role, probes and options. A later task of the run measures anew."""
-    return hashlib.sha256(json.dumps([task, place, role, wanted], sort_keys=True, default=str).encode()).hexdigest()[
-        :32
-    ]
+    return hashlib.sha256(
+        json.dumps([task, probe_host, role, wanted], sort_keys=True, default=str).encode()
+    ).hexdigest()[:32]
 
 
 def take(name: str) -> bool:
@@ -35,7 +35,7 @@ def take(name: str) -> bool:
     except FileExistsError:
         return False
     except OSError:
-        # Without a place for claims, each host measures by itself.
+        # Without a directory for claims, each host measures by itself.
         return True
     return True
 

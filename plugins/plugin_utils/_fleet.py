@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _terminal, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import WIDTH
 
 # Two screens.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _visit_failure
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 
 # A number with its unit: "1.5 KiB", "98 %", "3", "2026-01-01T00:00:00Z".
 NUMBER = re.compile(r"\d[\d.,:]*(?:[-T:]\d[\d.,:]*)*Z?(?: ?(?:[KMGT]iB|B|ms|s|min|h|d|%)(?!\w))?")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _judge, _shape, _units, _visit_failure
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _evaluation, _shape, _units, _visit_failure
 
 # Variables of the role visit: defaults in roles/visit/defaults/main.yml.
 LIMITS = ("tracktion_starved_slowdown", "tracktion_starved_pressure", "tracktion_clock_skew_warning")
@@ -59,7 +59,12 @@ def starved(host: Mapping | None, limits: Mapping) -> str | None:
 
 
 def findings(
-    name: str, place: str, host: Mapping | None, limits: Mapping, covered: Sequence[str], inventories: Sequence[str]
+    name: str,
+    probe_host: str,
+    host: Mapping | None,
+    limits: Mapping,
+    covered: Sequence[str],
+    inventories: Sequence[str],
 ) -> list[dict]:
     """The findings about the host that was visited.
 
@@ -68,7 +73,7 @@ def findings(
     found = []
     if not host:
         return found
-    ansible = shlex.join(["ansible", place, *_visit_failure.given(inventories), "-m", "ansible.builtin.raw", "-a"])
+    ansible = shlex.join(["ansible", probe_host, *_visit_failure.given(inventories), "-m", "ansible.builtin.raw", "-a"])
     reason = starved(host, limits)
     if reason:
         load = ", load %s on %d cores" % (host["load"][0], host["cores"]) if host["load"] and host["cores"] else ""
@@ -76,7 +81,7 @@ def findings(
         found.append(
             finding(
                 name,
-                place,
+                probe_host,
                 "host.starved",
                 "Host starved while it was measured",
                 "warning",
@@ -99,7 +104,7 @@ def findings(
         found.append(
             finding(
                 name,
-                place,
+                probe_host,
                 "host.clock_skew",
                 "Clock differs from the controller's",
                 "warning",
@@ -119,11 +124,11 @@ def findings(
     return found
 
 
-def not_diagnosed(name: str, place: str, failure: _visit_failure.Failure) -> dict:
+def not_diagnosed(name: str, probe_host: str, failure: _visit_failure.Failure) -> dict:
     """The finding for a host that gave no measurement."""
     return finding(
         name,
-        place,
+        probe_host,
         failure.check_id,
         "Host not diagnosed",
         "critical",
@@ -135,8 +140,8 @@ def not_diagnosed(name: str, place: str, failure: _visit_failure.Failure) -> dic
     )
 
 
-def finding(name, place, check_id, title, status, summary, why, hint, observed, threshold) -> dict:
-    subject = place if place != name else None
+def finding(name, probe_host, check_id, title, status, summary, why, hint, observed, threshold) -> dict:
+    subject = probe_host if probe_host != name else None
     return {
         "id": check_id,
         "area": "host",
@@ -151,5 +156,5 @@ def finding(name, place, check_id, title, status, summary, why, hint, observed, 
         "guide": GUIDE,
         "hint": hint,
         "remedy": None,
-        "fingerprint": _judge.fingerprint(check_id, name, subject),
+        "fingerprint": _evaluation.fingerprint(check_id, name, subject),
     }

@@ -18,7 +18,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _runs
 MALFORMED = "its audit log cannot be read: the host sent a malformed answer"
 
 
-def of_place(answer: object) -> dict:
+def from_result(answer: object) -> dict:
     """Return ``{lock, done, unfinished, error}`` from the answer to ``state: read``; the lock only where it counts."""
     if not isinstance(answer, Mapping):
         return _unusable(MALFORMED)
@@ -64,21 +64,21 @@ def refusal(answer: Mapping) -> tuple[str, dict | float] | None:
     return ("cooling", until) if answer.get("reason") == "cooling" and until is not None else None
 
 
-def left_unfinished(journals: dict, places: dict) -> list:
+def left_unfinished(journals: dict, probe_hosts: dict) -> list:
     """Return the intents of runs that are over, whose outcome is not known.
 
-    ``journals`` maps a place to what of_place() returned, ``places`` host and area to the place. A journal has a say
-    about hosts that are measured from its place, and about hosts that are not in this run.
+    ``journals`` maps a probe_host to what from_result() returned, ``probe_hosts`` host and area to the probe_host. A journal has a say
+    about hosts that are measured from its probe_host, and about hosts that are not in this run.
     """
     allowed = {}
-    for (host, _area), place in places.items():
-        allowed.setdefault(host, set()).add(place)
+    for (host, _area), probe_host in probe_hosts.items():
+        allowed.setdefault(host, set()).add(probe_host)
     return [
         entry
-        for place, journal in journals.items()
+        for probe_host, journal in journals.items()
         for entry in journal["unfinished"]
         if (not journal["lock"] or journal["lock"]["run"] != entry["run"])
-        and place in allowed.get(entry["host"], (place,))
+        and probe_host in allowed.get(entry["host"], (probe_host,))
     ]
 
 

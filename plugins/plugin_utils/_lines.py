@@ -10,7 +10,7 @@ Every line stands for itself, so that it can be searched, mailed and counted. Pr
 from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _terminal, _text
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 
 SUMMARY_LENGTH = 200
 # Checks that could not run for one reason are named up to this number, then counted.

@@ -13,7 +13,7 @@ import math
 import re
 from typing import Any
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _survey_answers
 
 ABOVE_ZERO = re.compile(r"_(deadline|timeout|lock_seconds|sample_seconds)$")
 PORT = re.compile(r"_port$")
@@ -100,7 +100,7 @@ def _list(name: str, value: Any, option: dict) -> list:
     if isinstance(value, dict):
         raise BadValue("%s: must be a list" % name)
     try:
-        items = _answers.listed(value)
+        items = _survey_answers.listed(value)
     except ValueError:
         raise BadValue("%s: must be a list, or text separated by commas or newlines" % name) from None
     if not option.get("elements"):
@@ -112,7 +112,7 @@ def _list(name: str, value: Any, option: dict) -> list:
 def _dict(name: str, value: Any, option: dict) -> dict:
     if isinstance(value, str):
         try:
-            value = _answers.structured(value.strip())
+            value = _survey_answers.structured(value.strip())
         except ValueError:
             value = None
     if not isinstance(value, dict):

@@ -29,7 +29,7 @@ def entry(run, action, result=None, check_mode=False):
         made.update(outcome=outcome, changed=bool(result.get("changed")), result=kept)
         made.update(message=message_of(result, outcome), undo=None)
         if made["changed"] and not check_mode:
-            made["undo"] = _remedies.way_back(action["undo"], action["host"], action["vars"], kept)
+            made["undo"] = _remedies.undo_command(action["undo"], action["host"], action["vars"], kept)
     return made
 
 

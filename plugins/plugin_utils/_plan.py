@@ -18,7 +18,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _pl
 from ansible_collections.tracktion.ops.plugins.plugin_utils._report import confirmation, worst_first
 
 SCHEMA = "tracktion.ops/plan"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # Fields of a remedy's proposal that an action takes over.
 OF_PROPOSAL = (
     "title", "position", "risk", "data_loss", "role", "tasks", "does", "vars", "target", "evidence", "cooldown",
@@ -42,13 +42,13 @@ class Limits:
     cooldown: float | None = None
 
 
-def actions(findings, limits, places, journals, now, approved=None):
+def actions(findings, limits, probe_hosts, journals, now, approved=None):
     """The actions that answer the findings, in the order in which they are carried out.
 
     What is safe comes first, what loses data last; among equals, an area's remedies in the order of their rows, where
     causes stand before what they cause. Caps and the budget go to the worst findings.
 
-    ``places`` maps host and area to the host that it is measured from, and mended from; ``journals`` maps such a place
+    ``probe_hosts`` maps host and area to the host that it is measured from, and mended from; ``journals`` maps such a place
     to what its journal holds (``lock``, ``done``, ``error``). ``approved`` is a plan: only what it holds, and what
     still is as it was then, is done, and as it was planned.
     An action has ``status``: ``planned``, or ``refused`` with a ``reason``; ``blocked`` where the host is at fault;
@@ -56,14 +56,14 @@ def actions(findings, limits, places, journals, now, approved=None):
     """
     found = [finding for finding in findings if finding["remedy"] and _selected(finding, limits)]
     found.sort(key=worst_first)
-    made = list(_merged(found, places))
+    made = list(_merged(found, probe_hosts))
     for action in made:
         action["cooldown"] = action["cooldown"] if limits.cooldown is None else limits.cooldown
     if approved:
         made = _as_approved(made, approved, limits)
     taken = {}
     for action in made:
-        journal = journals.get(action["place"]) or {"error": "its audit log was not read"}
+        journal = journals.get(action["probe_host"]) or {"error": "its audit log was not read"}
         unpermitted = None if approved else _unpermitted(action, limits)
         action["approved"] = action.pop("needed", True) and not unpermitted
         if action["reason"] is None:
@@ -76,7 +76,7 @@ def actions(findings, limits, places, journals, now, approved=None):
     return sorted(made, key=lambda action: (_remedies.RISKS.index(action["risk"]), action["area"], action["position"]))
 
 
-def _merged(findings, places):
+def _merged(findings, probe_hosts):
     """One action for each remedy and target of a host, whichever findings ask for it."""
     made = {}
     for finding in findings:
@@ -88,7 +88,7 @@ def _merged(findings, places):
                 "action": key,
                 "host": finding["host"],
                 "area": finding["area"],
-                "place": places[finding["host"], finding["area"]],
+                "probe_host": probe_hosts[finding["host"], finding["area"]],
                 "remedy": proposal["id"],
                 **{name: proposal[name] for name in OF_PROPOSAL},
                 "cap": proposal["cap"],
@@ -170,7 +170,7 @@ def _selected(finding, limits):
     return (not limits.only or matches(limits.only)) and not matches(limits.skip)
 
 
-def strangers(patterns, ids):
+def unmatched(patterns, ids):
     """Those of ``tracktion_only`` or ``tracktion_skip`` that can match nothing: mistyped, most likely."""
     return [pattern for pattern in patterns if not _is_fingerprint(pattern) and not fnmatch.filter(ids, pattern)]
 

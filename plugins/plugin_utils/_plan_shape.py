@@ -52,7 +52,7 @@ ACTION = {
     "action": _hash,
     "host": _text,
     "area": _text,
-    "place": _text,
+    "probe_host": _text,
     "remedy": _text,
     "title": _text,
     "role": _text,
@@ -83,31 +83,31 @@ def problem(plan: dict) -> str | None:
     if found:
         return found
     for number, action in enumerate(plan["actions"]):
-        place = "actions[%d]." % number
-        found = _problem(action, ACTION, place)
+        path = "actions[%d]." % number
+        found = _problem(action, ACTION, path)
         if found:
             return found
         for index, finding in enumerate(action["findings"]):
-            found = _problem(finding, FINDING, "%sfindings[%d]." % (place, index))
+            found = _problem(finding, FINDING, "%sfindings[%d]." % (path, index))
             if found:
                 return found
         # What is carried out is found by it.
         if action["action"] != _remedies.digest(action["host"], action["remedy"], action["target"]):
-            return "%saction: does not belong to its host, remedy and target" % place
+            return "%saction: does not belong to its host, remedy and target" % path
     return None
 
 
-def _problem(value: object, fields: dict, place: str) -> str | None:
+def _problem(value: object, fields: dict, path: str) -> str | None:
     if not isinstance(value, dict):
-        return "%s: must be a mapping" % (place.rstrip(".") or "the plan")
+        return "%s: must be a mapping" % (path.rstrip(".") or "the plan")
     for name, matches in fields.items():
         if name not in value:
-            return "%s%s: is missing" % (place, name)
+            return "%s%s: is missing" % (path, name)
         try:
             right = matches(value[name])
         except TypeError:
             # Not hashable, or not comparable: not what is looked for.
             right = False
         if not right:
-            return "%s%s: has a value that no plan has" % (place, name)
+            return "%s%s: has a value that no plan has" % (path, name)
     return None

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES, fingerprint
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES, fingerprint
 
 # How a finding has fared, from good news to bad.
 CHANGES = ("fixed", "better", "still there", "unknown", "worse", "new")

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _checks,
+    _evaluation,
     _host_findings,
-    _judge,
     _launch,
     _remediation,
     _shared,
@@ -24,10 +24,10 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
 SCHEMA_VERSION = 3
 TEMPLATE = re.compile(r"\{[{%#]")
 REMEDY_FIELDS = ("id", "title", "risk", "data_loss", "does", "target", "vars", "evidence")
-COUNTS = ("checks", "items") + _judge.STATUSES
+COUNTS = ("checks", "items") + _evaluation.STATUSES
 
 
-class Judges:
+class CompiledChecks:
     """The compiled checks of each area, made once for all hosts that share the same extra rows."""
 
     def __init__(self, areas):
@@ -51,27 +51,27 @@ class Judges:
         return {row.id for checks in self._checks.values() for row in (*checks, *checks.remedies.values())}
 
 
-def host_report(name, results, judges, inventories=()):
-    """``(host, findings)`` of one host from the results of its visits, one per place.
+def host_report(name, results, compiled, inventories=()):
+    """``(host, findings)`` of one host from the results of its visits, one per probe_host.
 
     Whatever goes wrong with one area of one host makes that area unknown.
     """
     findings, areas, reachable = [], [], True
     for visit in results:
-        place = visit.get("place") or visit.get("tracktion_place") or name
-        failure = _failure(visit, place, inventories)
+        probe_host = visit.get("probe_host") or visit.get("tracktion_probe_host") or name
+        failure = _failure(visit, probe_host, inventories)
         if failure:
             reachable = False
-            findings.append(_host_findings.not_diagnosed(name, place, failure))
+            findings.append(_host_findings.not_diagnosed(name, probe_host, failure))
         starved = _host_findings.starved(visit.get("host"), visit.get("limits"))
         covered = []
         for area, outcome in visit["areas"].items():
-            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], judges, starved, covered)
+            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], compiled, starved, covered)
             findings.extend(found)
             areas.append(
                 {
                     "name": area,
-                    "status": _judge.worst(finding["status"] for finding in found),
+                    "status": _evaluation.worst(finding["status"] for finding in found),
                     "identity": _shared.identity(outcome["measurement"]),
                     "counts": counts,
                     "seconds": outcome["seconds"],
@@ -79,27 +79,27 @@ def host_report(name, results, judges, inventories=()):
                 }
             )
         findings += _host_findings.findings(
-            name, place, visit.get("host"), visit.get("limits"), sorted(set(covered)), inventories
+            name, probe_host, visit.get("host"), visit.get("limits"), sorted(set(covered)), inventories
         )
-    status = _judge.worst(finding["status"] for finding in findings)
+    status = _evaluation.worst(finding["status"] for finding in findings)
     areas.sort(key=lambda area: area["name"])
     return {"name": name, "reachable": reachable, "status": status, "areas": areas}, findings
 
 
-def _evaluated(name, area, outcome, extra_checks, judges, starved, covered):
+def _evaluated(name, area, outcome, extra_checks, compiled, starved, covered):
     """The findings and counts of one area on one host."""
-    checks = judges.checks(area, extra_checks)
+    checks = compiled.checks(area, extra_checks)
     try:
-        return _judge.judge(area, checks, name, outcome, outcome["settings"], starved, covered)
+        return _evaluation.evaluate(area, checks, name, outcome, outcome["settings"], starved, covered)
     except Exception as exc:  # pylint: disable=broad-except
         # No host and no area may cost the report of the others.
         message = cut("cannot be evaluated: %s" % (" ".join(str(exc).split()) or type(exc).__name__), 500)
         error = {"kind": "not_evaluated", "message": message, "hint": None}
         outcome["error"] = outcome["error"] or error
-        return _judge.judge(area, checks, name, {"measurement": {}, "error": error}, {})
+        return _evaluation.evaluate(area, checks, name, {"measurement": {}, "error": error}, {})
 
 
-def _failure(visit, place, inventories):
+def _failure(visit, probe_host, inventories):
     """Why a visit gave no measurement, or None where it did. ``visit`` may be what Ansible itself registered."""
     failed = visit.get("failure")
     if not failed:
@@ -110,7 +110,7 @@ def _failure(visit, place, inventories):
         connection = _visit_failure.Connection(**(failed.get("connection") or {}))
     except TypeError:
         connection = None
-    return _visit_failure.classify(failed, place, connection, inventories)
+    return _visit_failure.classify(failed, probe_host, connection, inventories)
 
 
 def build(hosts, findings, previous, version, started, finished, inventories, remediation=None, launch=None):
@@ -127,7 +127,7 @@ def build(hosts, findings, previous, version, started, finished, inventories, re
         if finding["remedy"]:
             finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], launch)
     findings.sort(key=worst_first)
-    hosts.sort(key=lambda host: (-_judge.STATUSES.index(host["status"]), host["name"]))
+    hosts.sort(key=lambda host: (-_evaluation.STATUSES.index(host["status"]), host["name"]))
     counts = _shared.counts(hosts, findings, COUNTS)
     for finding in findings:
         if finding["area"] == "host":
@@ -138,7 +138,7 @@ def build(hosts, findings, previous, version, started, finished, inventories, re
         "collection_version": version,
         "started": _iso(started),
         "finished": now,
-        "status": _judge.worst(host["status"] for host in hosts),
+        "status": _evaluation.worst(host["status"] for host in hosts),
         "counts": counts,
         "hosts": hosts,
         "findings": findings,
@@ -148,11 +148,11 @@ def build(hosts, findings, previous, version, started, finished, inventories, re
 
 def _first_seen(finding, seen):
     """When an earlier report saw the finding first, under any of its hosts; null where none did."""
-    names = [_judge.fingerprint(finding["id"], host, finding["object"]) for host in finding["hosts"]]
+    names = [_evaluation.fingerprint(finding["id"], host, finding["object"]) for host in finding["hosts"]]
     return min(filter(None, map(seen.get, names)), default=None)
 
 
-def unjudged(report):
+def not_evaluated(report):
     """The areas, as ``host: area``, of which not one check came to a result: nothing at all is known of them."""
     return [
         "%s: %s" % (host["name"], area["name"])
@@ -180,7 +180,7 @@ def summary(report, findings=20):
 
 def worst_first(finding):
     return (
-        -_judge.STATUSES.index(finding["status"]),
+        -_evaluation.STATUSES.index(finding["status"]),
         finding["host"],
         finding["area"],
         finding["id"],

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers, _areas, _options, _variables
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _options, _survey_answers, _variables
 
 PREFIX = "tracktion_"
 # Variables of all areas, which the role visit declares: how long rates are watched for, and how long a visit may take.
@@ -79,7 +79,7 @@ def _value(value: Any, templar: Any) -> Any:
 def _is_given(value: Any, option: dict) -> bool:
     """A null is not given; nor is empty text, except where any text will do: in an inventory, ``""`` is meant."""
     any_text = option.get("type", "str") in ("str", "path", "raw") and not option.get("choices")
-    return value is not None and (any_text or not _answers.is_empty(value))
+    return value is not None and (any_text or not _survey_answers.is_empty(value))
 
 
 def read_one(name: str, area: _areas.Area | None, variables: Mapping, templar: Any) -> Settings:

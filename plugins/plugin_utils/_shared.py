@@ -40,9 +40,9 @@ def name_measurements(hosts: list[dict], claims: dict[tuple[str, str], tuple[str
                 continue
             key = (area["name"], *claim)
             if key not in names:
-                place = (area["name"], claim[0])
-                numbers[place] = numbers.get(place, 0) + 1
-                names[key] = PROBE_HOST + claim[0] + (" %d" % numbers[place] if numbers[place] > 1 else "")
+                probe_host = (area["name"], claim[0])
+                numbers[probe_host] = numbers.get(probe_host, 0) + 1
+                names[key] = PROBE_HOST + claim[0] + (" %d" % numbers[probe_host] if numbers[probe_host] > 1 else "")
             area["identity"] = names[key]
 
 

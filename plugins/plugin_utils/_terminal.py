@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 
 WIDTH = 110

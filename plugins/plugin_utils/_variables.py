@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _survey_answers
 
 # No more than a name goes into a message: whatever else Ansible's own says may quote a value.
 UNDEFINED = re.compile(r"'(\w+)' is undefined")
@@ -112,9 +112,9 @@ def without_empty_answers(variables: Mapping, templar: Any, prefixes: tuple, tas
 def _is_empty(templar: Any, value: Any) -> bool:
     """Also of a job template's extra variable that takes a survey's answer over: ``"{{ answer }}"``."""
     if not isinstance(value, str) or "{" not in value:
-        return _answers.is_empty(value)
+        return _survey_answers.is_empty(value)
     try:
-        return _answers.is_empty(resolve(templar, value))
+        return _survey_answers.is_empty(resolve(templar, value))
     except (Unresolved, Omitted):
         return False
 

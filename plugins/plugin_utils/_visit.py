@@ -34,7 +34,7 @@ def put(document: dict) -> dict:
 
 
 def results(registered: object) -> list[dict]:
-    """The results of a visit's task with what they measured: one per place where it looped over places, else the one.
+    """The results of a visit's task with what they measured: one per probe host if it looped, else the one.
 
     Each has ``areas``, ``extra_checks``, ``host`` and ``limits``, empty where nothing was measured.
     """
@@ -63,12 +63,12 @@ def _with_document(each: Mapping) -> dict:
         return {**each, **empty, "failure": {"msg": message}}
 
 
-def areas_measured_at(place: str, registered: object) -> dict:
+def areas_measured_at(probe_host: str, registered: object) -> dict:
     """What an earlier visit has measured there, so that roles listed one after the other end in one report."""
     areas = {}
     # What they refer to stays referred to: another host may still be measuring it.
     for each in _documents(registered) if isinstance(registered, Mapping) else []:
-        if each.get("place") == place:
+        if each.get("probe_host") == probe_host:
             areas.update(each["areas"])
     return areas
 

@@ -86,7 +86,7 @@ CAUSES = (
     _Cause("unresolved", r"could not resolve hostname|name or service not known|temporary failure in name resolution|"
            r"nodename nor servname",
            "the name of the host cannot be resolved",
-           "Correct `ansible_host` of {place}, or add the name to DNS or /etc/hosts. Test: `getent hosts {host}`",
+           "Correct `ansible_host` of {probe_host}, or add the name to DNS or /etc/hosts. Test: `getent hosts {host}`",
            UNREACHABLE),
     _Cause("host_key_changed", r"host key for \S+ has changed|"
            r"remote host identification has changed(?!(?s:.*)host key for)",
@@ -105,14 +105,14 @@ CAUSES = (
            r"too many authentication failures|invalid/incorrect password|"
            r"no more authentication methods|authentication failed",
            "the host rejects the login",
-           "Correct `ansible_user` and the key or password of {place}. Install the key: `ssh-copy-id{port} {target}`",
+           "Correct `ansible_user` and the key or password of {probe_host}. Install the key: `ssh-copy-id{port} {target}`",
            UNREACHABLE),
     _Cause("sshpass", r"install the sshpass program",
            "ssh with a password needs the program sshpass on the controller",
            "Install it: `apt-get install sshpass`, or use a key: `ssh-copy-id{port} {target}`", UNREACHABLE),
     _Cause("refused", r"connection refused",
            "the connection was refused: no ssh server listens on this address and port",
-           "Start the ssh server on the host, or correct `ansible_host` and `ansible_port` of {place}. "
+           "Start the ssh server on the host, or correct `ansible_host` and `ansible_port` of {probe_host}. "
            "Test: `ssh{port} {target} true`", UNREACHABLE),
     _Cause("no_route", r"no route to host|network is unreachable|host is down",
            "there is no route to the host",
@@ -131,11 +131,11 @@ CAUSES = (
     _Cause("become_password_wrong", r"incorrect \S+ password|incorrect password attempt|sorry, try again|"
            r"su: authentication failure|duplicate become password prompt",
            "{become} rejects the password",
-           "Correct `ansible_become_password` of {place}. Test: `{ping_password}`"),
+           "Correct `ansible_become_password` of {probe_host}. Test: `{ping_password}`"),
     _Cause("become_requiretty", r"you must have a tty|no tty present",
            "{become} needs a terminal (requiretty), which a pipelined module does not have",
            "On the host, add the line `Defaults:{user} !requiretty` with `visudo -f /etc/sudoers.d/tracktion`; "
-           "or set `ansible_pipelining: false` for {place}"),
+           "or set `ansible_pipelining: false` for {probe_host}"),
     _Cause("become_not_allowed", r"is not in the sudoers file|is not allowed to (?:execute|run)|may not run sudo|"
            r"not permitted to|operation not permitted by doas|doas: operation not permitted|not authorized",
            "{user} may not become {become_user}",
@@ -156,12 +156,12 @@ CAUSES = (
            r"failed to create temporary directory|cannot create (?:temporary )?directory",
            "no temporary directory of the host can be written (full, read-only or without permission)",
            "Look at the file systems: `{raw} 'df -h /tmp /var/tmp ~; grep -w ro /proc/mounts'`. Make one of them "
-           "writable, or name a writable one: `ansible_remote_tmp` for {place}", output=True),
+           "writable, or name a writable one: `ansible_remote_tmp` for {probe_host}", output=True),
     # Python
     _Cause("python_old", r"future feature annotations is not defined|requires a minimum of Python|"
            r"no module named ['\"]?ansible.module_utils.six.moves|SyntaxError: invalid syntax",
            "the Python of the host is too old for this ansible-core",
-           "Install Python {needed} or later, then set `ansible_python_interpreter` of {place}. "
+           "Install Python {needed} or later, then set `ansible_python_interpreter` of {probe_host}. "
            "What there is: `{raw} 'ls /usr/bin/python3* /usr/local/bin/python3*'`", output=True),
     _Cause("python_path", r"module interpreter .* was not found|no such file or directory: .*python|"
            r"python[\d.]*: (?:command )?not found|python[\d.]*: no such file|no python interpreters? found|"
@@ -178,7 +178,7 @@ CAUSES = (
     _Cause("plugin", r"connection plugin .* was not found|invalid become method|become plugin .* not found|"
            r"could not find matching plugin",
            "a plugin that the inventory names does not exist",
-           "Correct `ansible_connection` or `ansible_become_method` of {place}. All of the host: `{inventory_host}`. "
+           "Correct `ansible_connection` or `ansible_become_method` of {probe_host}. All of the host: `{inventory_host}`. "
            "What there is: `ansible-doc -t connection -l`, `ansible-doc -t become -l`"),
     _Cause("variables", r"is undefined|undefined variable|recursive loop detected|error while resolving value|"
            r"could not be (?:found|resolved)|templat(?:e|ing)",
@@ -217,7 +217,7 @@ SIGNALS = {
 
 
 def classify(
-    result: Mapping, place: str, connection: Connection | None = None, inventories: Sequence[str] = ()
+    result: Mapping, probe_host: str, connection: Connection | None = None, inventories: Sequence[str] = ()
 ) -> Failure:
     """The cause of a failed visit and a hint that fits it.
 
@@ -228,7 +228,7 @@ def classify(
     message = _text(result, "msg") or _text(result, "exception")
     errors, output = _text(result, "module_stderr"), _text(result, "module_stdout")
     cause, quoted = _cause(message, errors, output, _signal(result.get("rc"), errors), bool(result.get("unreachable")))
-    words = _words(place, connection, inventories, _signal(result.get("rc"), errors), message + "\n" + errors)
+    words = _words(probe_host, connection, inventories, _signal(result.get("rc"), errors), message + "\n" + errors)
     said = cause.says.format(**words)
     if cause is OUTPUT_BEFORE:
         # The rest is the measurement, which is not for the report.
@@ -314,9 +314,11 @@ def given(inventories: Sequence[str]) -> list[str]:
     return [word for inventory in inventories for word in ("-i", inventory)]
 
 
-def _words(place: str, connection: Connection, inventories: Sequence[str], signal: str, errors: str) -> dict[str, str]:
+def _words(
+    probe_host: str, connection: Connection, inventories: Sequence[str], signal: str, errors: str
+) -> dict[str, str]:
     """What the hints are filled in with; each of it fit for a shell."""
-    host = connection.host or place
+    host = connection.host or probe_host
     user = connection.user or "USER"
     target = "%s@%s" % (connection.user, host) if connection.user else host
     port = connection.port if connection.port and connection.port != "22" else ""
@@ -325,14 +327,14 @@ def _words(place: str, connection: Connection, inventories: Sequence[str], signa
         become += ["--become-method", connection.become_method]
     if connection.become_user and connection.become_user != "root":
         become += ["--become-user", connection.become_user]
-    ansible = ["ansible", place, *given(inventories)]
+    ansible = ["ansible", probe_host, *given(inventories)]
     own = become if connection.become_method else []
     known_hosts = PATH.search(errors)
     raw = ["-m", "ansible.builtin.raw", "-a"]
     python_hint = CORRECT_PYTHON if connection.python_configured else INSTALL_PYTHON
     raw_line, raw_become = shlex.join([*ansible, *raw]), shlex.join([*ansible, "--become", *raw])
     return {
-        "place": place,
+        "probe_host": probe_host,
         "host": shlex.quote(host),
         "user": user,
         "target": shlex.quote(target),
@@ -342,12 +344,12 @@ def _words(place: str, connection: Connection, inventories: Sequence[str], signa
         "become": connection.become_method or "become",
         "become_user": connection.become_user or "root",
         "python": connection.python or "python3",
-        "python_hint": python_hint.format(place, raw_line, raw_become, NEEDED),
+        "python_hint": python_hint.format(probe_host, raw_line, raw_become, NEEDED),
         "needed": NEEDED,
         "signal": signal,
         "ping": shlex.join([*ansible, *own, "-m", "ansible.builtin.ping", "-vvv"]),
         "ping_password": shlex.join([*ansible, *become, "--ask-become-pass", "-m", "ansible.builtin.ping"]),
         "raw": raw_line,
         "raw_become": raw_become,
-        "inventory_host": shlex.join(["ansible-inventory", *given(inventories), "--host", place]),
+        "inventory_host": shlex.join(["ansible-inventory", *given(inventories), "--host", probe_host]),
     }

@@ -13,7 +13,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
 from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _shape
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _evaluation, _shape
 
 
 def visit(name, settings=None, before=None):
@@ -62,7 +62,7 @@ def _after(before, measure):
 def diagnose(name, settings=None, before=None):
     """The area's findings, by id: lists of findings, whatever their status (``ok`` makes none)."""
     area, outcome, settings = visit(name, settings, before)
-    findings, _counts = _judge.judge(name, _checks.load(area), "here", outcome, settings)
+    findings, _counts = _evaluation.evaluate(name, _checks.load(area), "here", outcome, settings)
     by_id = {}
     for finding in findings:
         by_id.setdefault(finding["id"], []).append(finding)

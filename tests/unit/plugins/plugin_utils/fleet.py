@@ -29,13 +29,13 @@ class Fleet:
 
     def __init__(self, folder: Path, checks: tuple = ("full", "slow", "old"), areas: tuple = AREAS):
         self.areas = [_area(folder / name, name, checks) for name in areas]
-        self.judges = _report.Judges(self.areas)
+        self.compiled = _report.CompiledChecks(self.areas)
 
     def report(self, hosts: dict, previous: dict | None = None) -> dict:
         """The report about hosts: name -> area -> measurement, or name -> the failed result of a visit."""
         reports, findings = [], []
         for name, own in hosts.items():
-            host, found = _report.host_report(name, [self.visit(own)], self.judges)
+            host, found = _report.host_report(name, [self.visit(own)], self.compiled)
             reports.append(host)
             findings += found
         return _report.build(reports, findings, previous, "1.2.3", NOW - 60, NOW, ["/inv/hosts.yml"])

@@ -66,7 +66,7 @@ def test_a_row_without_a_level_is_refused(make_area):
 
 
 def test_an_id_is_taken_once(make_area):
-    with pytest.raises(_checks.BadRow, match="the id is taken"):
+    with pytest.raises(_checks.BadRow, match="the id is already used"):
         _checks.load(make_area([CHECK, CHECK]))
 
 

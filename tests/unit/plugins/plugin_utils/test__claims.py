@@ -35,7 +35,7 @@ def visit(name):
         "host": None,
         "limits": {},
     }
-    return {"place": "probe", "visited": _visit.put(document), "failure": None}
+    return {"probe_host": "probe", "visited": _visit.put(document), "failure": None}
 
 
 def test_one_of_many_workers_makes_the_claim(name):

@@ -24,12 +24,12 @@ ANSWER = {"lock": LOCK, "done": [ENTRY], "unfinished": [INTENT], "error": None, 
 
 
 def test_a_good_answer_is_used():
-    journal = _journals.of_place(ANSWER)
+    journal = _journals.from_result(ANSWER)
     assert (journal["error"], journal["lock"]["run"]) == (None, "one")
     assert [entry["target"] for entry in journal["done"] + journal["unfinished"]] == ["a", "a"]
-    assert _journals.of_place({**ANSWER, "lock": {**LOCK, "stale": "its lease is over"}})["lock"] is None
-    assert _journals.of_place({**ANSWER, "lock": None})["lock"] is None
-    gone = _journals.of_place({"unreachable": True, "msg": "timed out"})
+    assert _journals.from_result({**ANSWER, "lock": {**LOCK, "stale": "its lease is over"}})["lock"] is None
+    assert _journals.from_result({**ANSWER, "lock": None})["lock"] is None
+    gone = _journals.from_result({"unreachable": True, "msg": "timed out"})
     assert gone["error"] == "its audit log cannot be read: timed out"
 
 
@@ -45,7 +45,7 @@ def test_a_good_answer_is_used():
     ],
 )  # fmt: skip
 def test_a_bad_answer_costs_the_actions_of_its_host(bad):
-    assert _journals.of_place({**ANSWER, **bad}) == {
+    assert _journals.from_result({**ANSWER, **bad}) == {
         "lock": None,
         "done": [],
         "unfinished": [],
@@ -57,7 +57,7 @@ def test_no_mutation_of_an_answer_stops_a_plan():
     chance = random.Random(20261128)
     refused = 0
     for _turn in range(500):
-        journal = _journals.of_place(mutated(ANSWER, chance))
+        journal = _journals.from_result(mutated(ANSWER, chance))
         json.dumps(journal, allow_nan=False)
         refused += journal["error"] is not None
         for entry in _journals.left_unfinished({"web": journal}, {("web", "queues"): "web"}):
@@ -73,12 +73,12 @@ def test_no_mutation_of_an_answer_stops_a_plan():
 
 
 def test_a_journal_has_a_say_about_its_own_hosts():
-    journal = {**copy.deepcopy(_journals.of_place({**ANSWER, "lock": None}))}
+    journal = {**copy.deepcopy(_journals.from_result({**ANSWER, "lock": None}))}
     journal["unfinished"] = [{**INTENT, "host": host} for host in ("web", "db", "renamed")]
-    places = {("web", "queues"): "web", ("web", "database"): "probe", ("db", "database"): "probe"}
+    probe_hosts = {("web", "queues"): "web", ("web", "database"): "probe", ("db", "database"): "probe"}
 
-    def hosts(place):
-        return [entry["host"] for entry in _journals.left_unfinished({place: journal}, places)]
+    def hosts(probe_host):
+        return [entry["host"] for entry in _journals.left_unfinished({probe_host: journal}, probe_hosts)]
 
     assert hosts("web") == ["web", "renamed"]
     assert hosts("probe") == ["web", "db", "renamed"]

@@ -13,7 +13,7 @@ import yaml
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _checks,
-    _judge,
+    _evaluation,
     _plan,
     _plan_seal,
     _plan_shape,
@@ -36,9 +36,9 @@ def planned(make_area):
 
     def plan(queues=None, limits=CONFIRMED, journal=None, approved=None, checks=(CHECK,), **remedy):
         area = make_area(checks, [{**REMEDY, **remedy}])
-        findings, _counts = _judge.judge("queues", _checks.load(area), "web", outcome(queues or BAD), SETTINGS)
-        places = {("web", "queues"): "web"}
-        return _plan.actions(findings, limits, places, {"web": journal or QUIET}, NOW, approved)
+        findings, _counts = _evaluation.evaluate("queues", _checks.load(area), "web", outcome(queues or BAD), SETTINGS)
+        probe_hosts = {("web", "queues"): "web"}
+        return _plan.actions(findings, limits, probe_hosts, {"web": journal or QUIET}, NOW, approved)
 
     return plan
 
@@ -132,7 +132,7 @@ def test_only_and_skip_know_ids_remedies_patterns_and_fingerprints(planned):
     assert targets(only=[fingerprint]) == ["b"]
     assert targets(skip=[fingerprint]) == ["a"]
     assert targets(only=["queues.*"], skip=["queues.purge"]) == []
-    assert _plan.strangers(["queues.*", "queues.purge", "0123456789abcdef", "queue.*"], ["queues.purge"]) == ["queue.*"]
+    assert _plan.unmatched(["queues.*", "queues.purge", "0123456789abcdef", "queue.*"], ["queues.purge"]) == ["queue.*"]
 
 
 def approve(actions, **changed):

@@ -18,12 +18,12 @@ NOW = 1795400000.0
 @pytest.fixture
 def report(make_area):
     """A function that reports the visits of these hosts."""
-    judges = _report.Judges([make_area()])
+    compiled = _report.CompiledChecks([make_area()])
 
     def build(visits, previous=None):
         hosts, findings = [], []
         for name, result in visits.items():
-            host, found = _report.host_report(name, [result], judges)
+            host, found = _report.host_report(name, [result], compiled)
             hosts.append(host)
             findings.extend(found)
         return _report.build(hosts, findings, previous, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
@@ -51,7 +51,7 @@ def test_the_worst_host_comes_first(report):
 def test_an_area_of_which_nothing_is_known_is_named(report):
     blind = {"areas": {"queues": {"measurement": {}, "error": None, "seconds": 0.1, "settings": SETTINGS}}}
     made = report({"blind": {**blind, "extra_checks": []}, "good": GOOD, "gone": GONE, "empty": visit([])})
-    assert _report.unjudged(made) == ["blind: queues"]
+    assert _report.not_evaluated(made) == ["blind: queues"]
 
 
 def test_an_unreachable_host_is_a_critical_finding(report):
@@ -151,8 +151,8 @@ def test_colour_only_on_request(report):
 
 
 def test_an_area_measured_from_another_host_counts_even_where_the_host_itself_is_gone(make_area):
-    judges = _report.Judges([make_area()])
-    host, findings = _report.host_report("web", [GONE, {**BAD, "place": "probe1"}], judges)
+    compiled = _report.CompiledChecks([make_area()])
+    host, findings = _report.host_report("web", [GONE, {**BAD, "probe_host": "probe1"}], compiled)
     assert [finding["id"] for finding in findings] == ["host.unreachable", "queues.backlog"]
     assert not host["reachable"]
     assert [area["name"] for area in host["areas"]] == ["queues"]

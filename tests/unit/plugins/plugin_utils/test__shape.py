@@ -11,7 +11,7 @@ import random
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _report, _shape, _visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _evaluation, _report, _shape, _visit
 
 MODULE = "container_state_info"
 VALUES = {"int": 7, "str": "abc", "bool": True, "float": 0.5, "list": [], "dict": {}}
@@ -219,7 +219,7 @@ def test_whatever_a_host_sends_is_judged(name):
         outcome = {name: {"measurement": sent, "error": error, "seconds": seconds}}
         document = _shape.Document(json.dumps(outcome))
         _visit.take(visited, document, name, {probe: {"module": module} for probe, module in probes.items()})
-        findings, counts = _judge.judge(name, checks, "web", visited, settings)
+        findings, counts = _evaluation.evaluate(name, checks, "web", visited, settings)
         assert counts["checks"] == len(checks)
         for finding in findings:
             assert "not supported between" not in finding["summary"], finding

@@ -93,12 +93,12 @@ def test_a_shared_finding_is_known_by_any_of_its_hosts(make):
 
 def test_a_shared_service_is_acted_on_once(make):
     report = make({name: database(("a", 50)) for name in HOSTS})
-    places = {(name, "database"): name for name in HOSTS}
+    probe_hosts = {(name, "database"): name for name in HOSTS}
     journal = {"lock": None, "done": [], "error": None}
     for finding in report["findings"]:
         finding["remedy"].update(problem=None, denied=False, cap=5, cooldown=0, largest=False, settle=0)
         finding["remedy"].update(position=0, role="r", tasks="t", result=[], undo=None)
-    made = _plan.actions(report["findings"], _plan.Limits(), places, dict.fromkeys(HOSTS, journal), 0.0)
+    made = _plan.actions(report["findings"], _plan.Limits(), probe_hosts, dict.fromkeys(HOSTS, journal), 0.0)
     assert [(action["host"], action["status"]) for action in made] == [("web1", "planned")]
     assert _shared.sharing(["web1"], report["findings"]) == HOSTS
 

@@ -25,10 +25,10 @@ def directory(tmp_path, monkeypatch):
     return tmp_path
 
 
-def result(place, areas, extra_checks=()):
+def result(probe_host, areas, extra_checks=()):
     document = {"areas": areas, "extra_checks": list(extra_checks), "host": None, "limits": {}}
     return {
-        "place": place,
+        "probe_host": probe_host,
         "started": 5.0,
         "python": "/usr/bin/python3",
         "visited": _visit.put(document),
@@ -40,7 +40,7 @@ def test_what_a_visit_registers_is_read_back():
     (visit,) = _visit.results(result("web", DATABASE, [{"id": "database.mine"}]))
     assert visit["areas"] == DATABASE
     assert visit["extra_checks"] == [{"id": "database.mine"}]
-    assert (visit["place"], visit["started"], visit["python"]) == ("web", 5.0, "/usr/bin/python3")
+    assert (visit["probe_host"], visit["started"], visit["python"]) == ("web", 5.0, "/usr/bin/python3")
 
 
 def test_what_is_registered_is_small_and_what_was_measured_is_private(directory):
@@ -68,8 +68,8 @@ def test_a_reference_names_no_file_elsewhere(directory):
 
 
 def test_a_visit_of_several_places_has_a_result_for_each():
-    looped = {"results": [result(place, DATABASE) for place in ("web", "probe")]}
-    assert [visit["place"] for visit in _visit.results(looped)] == ["web", "probe"]
+    looped = {"results": [result(probe_host, DATABASE) for probe_host in ("web", "probe")]}
+    assert [visit["probe_host"] for visit in _visit.results(looped)] == ["web", "probe"]
 
 
 def test_a_visit_that_brought_nothing_home_has_no_areas():

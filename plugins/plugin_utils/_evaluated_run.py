@@ -14,21 +14,21 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _repo
 
 
 @dataclass
-class Verdict:
-    """``hosts`` and ``findings`` as the report takes them, when the first visit began, and the areas' judges.
+class EvaluatedRun:
+    """``hosts`` and ``findings`` as the report takes them, when the first visit began, and the areas' compiled.
 
-    ``places`` maps host and area to the host that the area is measured from.
+    ``probe_hosts`` maps host and area to the host that the area is measured from.
     """
 
     hosts: list
     findings: list
-    places: dict
+    probe_hosts: dict
     started: float
-    judges: _report.Judges
+    compiled: _report.CompiledChecks
 
 
 def judge(task_vars):
-    """The verdict on the hosts of this run. Raises AnsibleActionFail where none was visited."""
+    """The evaluated on the hosts of this run. Raises AnsibleActionFail where none was visited."""
     visits = _visits(task_vars["hostvars"])
     if not visits:
         raise AnsibleActionFail(
@@ -37,16 +37,16 @@ def judge(task_vars):
         )
     results = [result for results in visits.values() for result in results]
     roles = sorted({outcome["role"] for result in results for outcome in result["areas"].values()})
-    judges = _report.Judges(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
+    compiled = _report.CompiledChecks(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
     inventories = task_vars.get("ansible_inventory_sources") or []
-    hosts, findings, places = [], [], {}
+    hosts, findings, probe_hosts = [], [], {}
     for name, own in visits.items():
-        host, found = _report.host_report(name, own, judges, inventories)
+        host, found = _report.host_report(name, own, compiled, inventories)
         hosts.append(host)
         findings.extend(found)
-        places.update({(name, area): visit["place"] for visit in own for area in visit["areas"]})
+        probe_hosts.update({(name, area): visit["probe_host"] for visit in own for area in visit["areas"]})
     claims = {
-        (name, area): (visit["place"], outcome["claim"])
+        (name, area): (visit["probe_host"], outcome["claim"])
         for name, own in visits.items()
         for visit in own
         for area, outcome in visit["areas"].items()
@@ -54,7 +54,9 @@ def judge(task_vars):
     }
     _shared.name_measurements(hosts, claims)
     findings = _shared.merge(findings, hosts)
-    return Verdict(hosts, findings, places, min(result.get("started") or time.time() for result in results), judges)
+    return EvaluatedRun(
+        hosts, findings, probe_hosts, min(result.get("started") or time.time() for result in results), compiled
+    )
 
 
 def _visits(hostvars):

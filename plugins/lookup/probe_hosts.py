@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: places
+name: probe_hosts
 short_description: Hosts that have to be visited to measure this one
 version_added: 0.1.0
 author: The tracktion.ops maintainers (@tracktion)
@@ -20,9 +20,9 @@ options: {}
 EXAMPLES = r"""
 - name: Measure every area in one visit
   tracktion.ops.visit:
-    place: "{{ item }}"
+    probe_host: "{{ item }}"
   delegate_to: "{{ item }}"
-  loop: "{{ q('tracktion.ops.places') }}"
+  loop: "{{ q('tracktion.ops.probe_hosts') }}"
 """
 
 RETURN = r"""
@@ -33,7 +33,7 @@ _raw:
 """
 
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers, _settings, _variables
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _settings, _survey_answers, _variables
 
 ENDING = "_probe_host"
 
@@ -54,4 +54,4 @@ class LookupModule(LookupBase):
             name = _variables.resolve(templar, value)
         except (_variables.Unresolved, _variables.Omitted):
             return None
-        return name if isinstance(name, str) and not _answers.is_empty(name) else None
+        return name if isinstance(name, str) and not _survey_answers.is_empty(name) else None

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _evaluation
 from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import BadRow
 from tests.unit.plugins.plugin_utils.conftest import CHECK, SETTINGS, outcome
 
 
 @pytest.fixture
 def judged(make_area):
-    """A function that judges one outcome by these rows: (findings, counts)."""
+    """A function that compiled one outcome by these rows: (findings, counts)."""
 
     def judge(visited, row=CHECK):
-        return _judge.judge("queues", _checks.load(make_area([row])), "web1", visited, SETTINGS)
+        return _evaluation.evaluate("queues", _checks.load(make_area([row])), "web1", visited, SETTINGS)
 
     return judge
 
@@ -145,7 +145,7 @@ def test_the_list_is_bounded_and_the_rest_is_counted(judged):
     queues = [{"name": "q%04d" % number, "ready": 100} for number in range(1000)]
     findings, counts = judged(outcome(queues))
     assert counts["critical"] == 1000
-    assert len(findings) == _judge.LISTED + 1
+    assert len(findings) == _evaluation.LISTED + 1
     assert findings[-1]["object"] == "(980 more)"
 
 
@@ -185,7 +185,7 @@ def test_a_value_that_cannot_be_compared_is_named_without_pythons_words(judged, 
 def test_a_limit_without_a_value_is_named(make_area):
     checks = _checks.load(make_area())
     settings = {**SETTINGS, "queues_ready_warning": None}
-    (finding,), _counts = _judge.judge("queues", checks, "web", outcome([{"name": "a", "ready": 5}]), settings)
+    (finding,), _counts = _evaluation.evaluate("queues", checks, "web", outcome([{"name": "a", "ready": 5}]), settings)
     assert finding["summary"] == "not evaluated: queues_ready_warning has no value"
 
 
@@ -203,7 +203,7 @@ def test_a_check_that_raises_anything_is_unknown_alone(make_area):
     rows = [CHECK, {**CHECK, "id": "queues.other", "each": "broker.others", "object": "{{ item.name }}"}]
     checks = _checks.load(make_area(rows))
     measured = outcome([Hostile(name="a", ready=1)], others=[{"name": "b", "ready": 100}])
-    findings, counts = _judge.judge("queues", checks, "web", measured, SETTINGS)
+    findings, counts = _evaluation.evaluate("queues", checks, "web", measured, SETTINGS)
     assert [(finding["id"], finding["status"]) for finding in findings] == [
         ("queues.backlog", "unknown"),
         ("queues.other", "critical"),
@@ -211,10 +211,10 @@ def test_a_check_that_raises_anything_is_unknown_alone(make_area):
     assert (counts["unknown"], counts["critical"]) == (1, 1)
 
 
-def test_a_check_that_raises_before_its_first_item_ends(make_area):
+def test_a_check_that_raises_for_every_item_is_unknown(make_area, monkeypatch):
     checks = _checks.load(make_area())
-    checks.scan = lambda *_arguments: 1 / 0
-    findings, counts = _judge.judge("queues", checks, "web", outcome([{"name": "a", "ready": 1}]), SETTINGS)
+    monkeypatch.setattr(_checks.Checks, "status_functions", lambda *_arguments: [lambda _item: 1 / 0])
+    findings, counts = _evaluation.evaluate("queues", checks, "web", outcome([{"name": "a", "ready": 1}]), SETTINGS)
     assert {finding["status"] for finding in findings} == {"unknown"}
     assert counts["unknown"] == 1
 
@@ -235,12 +235,12 @@ QUEUES = [{"name": "a", "ready": 100}, {"name": "b", "ready": 20}, {"name": "c",
 def test_on_a_starved_host_what_depends_on_time_is_unknown_for_one_reason(make_area, timing, expected):
     checks = _checks.load(make_area([{**CHECK, **({"timing": timing} if timing else {})}]))
     covered = []
-    findings, counts = _judge.judge("queues", checks, "web", outcome(QUEUES), SETTINGS, STARVED, covered)
+    findings, counts = _evaluation.evaluate("queues", checks, "web", outcome(QUEUES), SETTINGS, STARVED, covered)
     assert {status: counts[status] for status in expected} == expected
     unknown = [finding["summary"] for finding in findings if finding["status"] == "unknown"]
     assert unknown == (["not evaluated: the host was short of CPU"] if expected["unknown"] else [])
     assert covered == (["queues.backlog"] if expected["unknown"] else [])
-    findings, counts = _judge.judge("queues", checks, "web", outcome(QUEUES), SETTINGS, None, covered)
+    findings, counts = _evaluation.evaluate("queues", checks, "web", outcome(QUEUES), SETTINGS, None, covered)
     assert (counts["critical"], counts["warning"], counts["unknown"]) == (1, 1, 0)
 
 
@@ -249,7 +249,7 @@ def test_on_a_starved_host_a_probe_that_ran_out_of_time_says_no_more_than_that(m
     checks = _checks.load(make_area())
     error = {"kind": kind, "message": "no answer within 0.1 s", "hint": None}
     measured = {"measurement": {"broker": {"reachable": False, "error": error, "unknown": []}}, "error": None}
-    (finding,), _counts = _judge.judge("queues", checks, "web", measured, SETTINGS, STARVED, [])
+    (finding,), _counts = _evaluation.evaluate("queues", checks, "web", measured, SETTINGS, STARVED, [])
     assert finding["status"] == "unknown"
     assert ("short of CPU" in finding["summary"]) == is_covered
 
