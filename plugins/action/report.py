@@ -2,13 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Judges what the visits brought home, shows it, and writes it down. Runs once, on the controller."""
+"""Evaluates the measurements of the visits, shows the report and writes it. Runs once, on the controller."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
@@ -27,9 +29,10 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, Remediation
 
 NEVER = "never"
-FORMATS = {"full": _fleet.render, "lines": _lines.render}
+FORMATS: dict[str, Callable[..., str]] = {"full": _fleet.render, "lines": _lines.render}
 
 
 class ActionModule(ActionBase):
@@ -39,8 +42,9 @@ class ActionModule(ActionBase):
     _supports_async = False
 
     @inert
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         _validation, arguments = self.validate_argument_spec(
             {
                 "directory": {"type": "path", "required": True},
@@ -52,13 +56,10 @@ class ActionModule(ActionBase):
         evaluated = _evaluated_run.evaluate(task_vars)
         plan = arguments["plan"]
         remediation, all_refused = self._remediation(plan, evaluated.findings) if plan else (None, False)
-        areas = {area["name"] for host in evaluated.hosts for area in host["areas"]}
-        launch = _launch.of_run(
-            task_vars, self._loader, [evaluated.compiled.argument_spec(name) for name in sorted(areas)]
-        )
+        areas = sorted({area["name"] for host in evaluated.hosts for area in host["areas"]})
+        launch = _launch.of_run(task_vars, self._loader, [evaluated.checks.argument_spec(name) for name in areas])
 
         path = os.path.abspath(os.path.join(arguments["directory"], "report.json"))
-        inventories = task_vars.get("ansible_inventory_sources") or []
         report = _report.build(
             evaluated.hosts,
             evaluated.findings,
@@ -66,34 +67,40 @@ class ActionModule(ActionBase):
             _areas.version(),
             evaluated.started,
             time.time(),
-            inventories,
+            task_vars.get("ansible_inventory_sources") or [],
             remediation,
             launch,
         )
-        result = {"changed": False, "summary": cleaned(_report.summary(report))}
-        path = _report_file.keep(report, path, self._display)
+        summary = cleaned(_report.summary(report))
+        written = _report_file.keep(report, path, self._display)
         colour = bool(ANSIBLE_COLOR)
-        # In a job of AWX the file is gone when anybody reads this.
-        shown = None if _runs.in_awx(task_vars) else path
+        # The files of an AWX job are lost at its end, so the path is not shown there.
+        shown = None if _runs.in_awx(task_vars) else written
         self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=shown))
         if remediation:
             self._display.display("\n" + _terminal_plan.painted(_terminal_plan.outcome(remediation), colour))
-        result["path"] = path
-        result["ansible_stats"] = _report_file.stats("tracktion_report", result["summary"])
+        not_evaluated = cleaned(_report.not_evaluated(report))
         fail_at = arguments["fail_at"]
-        result["not_evaluated"] = cleaned(_report.not_evaluated(report))
-        result["failed_actions"] = len(_remediation.failed(remediation)) if remediation else 0
-        result["all_refused"] = all_refused
-        # Of what nobody could look at, nobody knows that it is not as bad.
-        result["reaches_fail_at"] = fail_at != NEVER and (
-            bool(result["not_evaluated"])
-            or _evaluation.STATUSES.index(report["status"]) >= _evaluation.STATUSES.index(fail_at)
-        )
-        return result
+        return {
+            "changed": False,
+            "path": written,
+            "summary": summary,
+            "ansible_stats": _report_file.stats("tracktion_report", summary),
+            "not_evaluated": not_evaluated,
+            "failed_actions": len(_remediation.failed(remediation)) if remediation else 0,
+            "all_refused": all_refused,
+            # An area that could not be evaluated may be as bad as fail_at.
+            "reaches_fail_at": fail_at != NEVER
+            and (
+                bool(not_evaluated)
+                or _evaluation.STATUSES.index(report["status"]) >= _evaluation.STATUSES.index(fail_at)
+            ),
+        }
 
-    def _remediation(self, plan, after):
-        """The part ``remediation`` of the report, and whether everything that was approved was refused."""
-        known = {"run": plan["run"], "proposed": json.loads(plan["proposed"]), "unfinished": plan["unfinished"]}
+    def _remediation(self, plan: Mapping[str, Any], after: list[Finding]) -> tuple[Remediation, bool]:
+        """Return the part ``remediation`` of the report, and whether all approved actions were refused."""
+        proposed = json.loads(plan["proposed"])
+        known = {"run": plan["run"], "proposed": proposed, "unfinished": plan["unfinished"]}
         try:
             outcomes = _runs.outcomes(self._display.warning)
         except OSError as exc:
@@ -103,4 +110,4 @@ class ActionModule(ActionBase):
         section = _remediation.section(
             known, outcomes, json.loads(plan["before"]), after, set(plan["hosts"]), check_mode
         )
-        return section, _remediation.all_refused(known, outcomes, check_mode)
+        return section, _remediation.all_refused(proposed, outcomes, check_mode)

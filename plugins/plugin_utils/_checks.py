@@ -64,7 +64,7 @@ class Check(Row):
     why: str
     timing: bool | str | None
 
-    def __init__(self, row: object, source: str, area: Area, remedies: Mapping[str, Remedy]) -> None:
+    def __init__(self, row: Any, source: str, area: Area, remedies: Mapping[str, Remedy]) -> None:
         super().__init__(row, source)
         self.levels = tuple(level for level in LEVELS if self.field(level))
         if not self.id.startswith(area.name + ".") or self.id.count(".") != 1:

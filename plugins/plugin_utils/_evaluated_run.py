@@ -2,65 +2,66 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Everything the visits of this run brought home, judged. Private to this collection."""
+"""The measurements of all visits of this run, evaluated. Private to this collection."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _shared, _visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, HostReport, Visit
 
 
 @dataclass
 class EvaluatedRun:
-    """``hosts`` and ``findings`` as the report takes them, when the first visit began, and the areas' compiled.
+    """``hosts`` and ``findings`` for the report, the start of the first visit, and the compiled checks of all areas.
 
     ``probe_hosts`` maps host and area to the host that the area is measured from.
     """
 
-    hosts: list
-    findings: list
-    probe_hosts: dict
+    hosts: list[HostReport]
+    findings: list[Finding]
+    probe_hosts: dict[tuple[str, str], str]
     started: float
-    compiled: _report.CompiledChecks
+    checks: _report.CompiledChecks
 
 
-def judge(task_vars):
-    """The evaluated on the hosts of this run. Raises AnsibleActionFail where none was visited."""
+def evaluate(task_vars: Mapping[str, Any]) -> EvaluatedRun:
+    """Evaluate the visits of this run. Raises AnsibleActionFail if no host was visited."""
     visits = _visits(task_vars["hostvars"])
     if not visits:
         raise AnsibleActionFail(
             "No host was visited: the inventory, --limit and tracktion_hosts together match none. "
-            "ansible-inventory --graph shows what the inventory holds."
+            "ansible-inventory --graph shows the hosts of the inventory."
         )
-    results = [result for results in visits.values() for result in results]
-    roles = sorted({outcome["role"] for result in results for outcome in result["areas"].values()})
-    compiled = _report.CompiledChecks(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
+    roles = sorted({outcome["role"] for own in visits.values() for visit in own for outcome in visit["areas"].values()})
+    checks = _report.CompiledChecks(_areas.find(roles, task_vars.get("playbook_dir", ".")) if roles else [])
     inventories = task_vars.get("ansible_inventory_sources") or []
-    hosts, findings, probe_hosts = [], [], {}
+    hosts: list[HostReport] = []
+    findings: list[Finding] = []
+    probe_hosts: dict[tuple[str, str], str] = {}
+    claims: dict[tuple[str, str], tuple[str, str]] = {}
     for name, own in visits.items():
-        host, found = _report.host_report(name, own, compiled, inventories)
+        host, found = _report.host_report(name, own, checks, inventories)
         hosts.append(host)
         findings.extend(found)
-        probe_hosts.update({(name, area): visit["probe_host"] for visit in own for area in visit["areas"]})
-    claims = {
-        (name, area): (visit["probe_host"], outcome["claim"])
-        for name, own in visits.items()
-        for visit in own
-        for area, outcome in visit["areas"].items()
-        if outcome.get("claim")
-    }
+        for visit in own:
+            for area, outcome in visit["areas"].items():
+                probe_hosts[name, area] = visit["probe_host"]
+                claim = outcome.get("claim")
+                if claim:
+                    claims[name, area] = (visit["probe_host"], claim)
     _shared.name_measurements(hosts, claims)
-    findings = _shared.merge(findings, hosts)
-    return EvaluatedRun(
-        hosts, findings, probe_hosts, min(result.get("started") or time.time() for result in results), compiled
-    )
+    started = min(visit.get("started") or time.time() for own in visits.values() for visit in own)
+    return EvaluatedRun(hosts, _shared.merge(findings, hosts), probe_hosts, started, checks)
 
 
-def _visits(hostvars):
-    """By host, the results that its visits registered."""
+def _visits(hostvars: Any) -> dict[str, list[Visit]]:
+    """Return the results of the visits of each host."""
     visits = {}
     for name in hostvars:
         results = _visit.results(hostvars.raw_get(name).get("tracktion_visit"))

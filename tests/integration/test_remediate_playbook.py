@@ -193,7 +193,7 @@ def test_deny_lists_caps_and_the_budget_hold(dumps):
     assert sorted(dumps.contents().values()) == ["", "", "full", "full"]
     (denied,) = actions(run, target="a.safe")
     assert denied["reason"] == "a deny list of the role dumps protects it"
-    assert "one run does this at most 2 times on a host" in {action["reason"] for action in actions(run)}
+    assert "one run carries this out at most 2 times on a host" in {action["reason"] for action in actions(run)}
     dumps.empty("a.safe", "b.safe", "c.safe", "d.safe")
     run = dumps.run(tracktion_remediate_max_actions=1)
     assert sorted(dumps.contents().values()) == ["", "", "", "full"]
@@ -212,7 +212,7 @@ def test_a_plan_is_written_and_carried_out_and_nothing_else(dumps):
     # And once more: what it answered is not there any more.
     again = dumps.run(tracktion_plan_file=str(plan))
     (refused,) = actions(again)
-    assert refused["reason"] == "its evidence is no longer there: nothing is wrong any more"
+    assert refused["reason"] == "its evidence is gone: the finding no longer exists"
 
 
 def test_a_plan_is_refused_where_its_evidence_has_changed(dumps):
@@ -306,7 +306,7 @@ def test_what_earlier_runs_and_other_users_left_costs_only_its_host(dumps):
     assert "%s can be written by every user. Run `chmod o-w %s`" % (evil, evil) in refused["reason"]
     assert dumps.contents() == {"a.safe": "full"}
     assert not (dumps.tmp_path / "cron.d").exists()
-    for text in ("it is not a lock", "not entries of an audit log", "that are not findings were passed over"):
+    for text in ("it is not a lock", "not entries of an audit log", "that are not findings are ignored"):
         assert text in " ".join(run.output.split())
     files = [dumps.state / "audit.jsonl", dumps.audit, dumps.audit.with_name("audit.jsonl.guard")]
     assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
@@ -369,7 +369,7 @@ def test_what_did_not_help_is_not_done_again_before_its_time(dumps):
     assert [action["outcome"] for action in actions(run)] == ["changed"]
     assert changes(run) == {"a.stubborn": "still there"}
     (refused,) = actions(dumps.run("--check", tracktion_remediate_risk="disruptive"))
-    assert refused["reason"].startswith("the same was done to a.stubborn less than 1 h ago; not again before 2")
+    assert refused["reason"].startswith("this was done to a.stubborn less than 1 h ago; not again before 2")
     (refused,) = actions(dumps.run(tracktion_remediate_risk="disruptive"))
     assert refused["status"] == "refused"
     assert len(dumps.log()) == 2
@@ -384,11 +384,11 @@ def test_a_host_that_another_run_is_at_work_on_is_left_alone(dumps):
     run = dumps.run(tracktion_fail_if_refused=True)
     assert run.code == 2
     assert "Everything that was approved was refused (tracktion_fail_if_refused)" in run.output
-    assert "No host was acted on, and none was measured again: the 1 finding above still stands." in run.output
+    assert "No host had an action, so none was measured again: the 1 finding remains." in run.output
     (refused,) = actions(run)
-    assert "another run is at work on this host: %s of somebody@elsewhere" % OTHER_RUN["run"] in refused["reason"]
+    assert "another run holds the lock of this host: %s of somebody@elsewhere" % OTHER_RUN["run"] in refused["reason"]
     assert dumps.contents() == {"a.safe": ""}
-    assert "LEFT UNFINISHED" not in run.output
+    assert "UNFINISHED" not in run.output
 
 
 @pytest.mark.parametrize("why", ["lease", "boot", "process"])
@@ -405,10 +405,10 @@ def test_a_lock_that_nobody_holds_any_more_does_not_hold(dumps, why):
         lock.write_text(lock.read_text().replace(_journal.boot_id(), "another"))
     run = dumps.run()
     assert dumps.contents() == {"a.safe": "full"}
-    assert "LEFT UNFINISHED  dumps.fill [web other]" in run.output
+    assert "UNFINISHED  dumps.fill [web other]" in run.output
     # Told once: the log says that nobody will ever know.
     assert [entry["event"] for entry in dumps.log() if entry["run"] == OTHER_RUN["run"]] == ["intent", "abandoned"]
-    assert "LEFT UNFINISHED" not in dumps.run().output
+    assert "UNFINISHED" not in dumps.run().output
 
 
 def test_a_run_that_is_killed_in_the_middle_is_told_of_and_completed_by_the_next(dumps):
@@ -427,7 +427,7 @@ def test_a_run_that_is_killed_in_the_middle_is_told_of_and_completed_by_the_next
 
     run = dumps.run()
     assert run.code == 0
-    assert "LEFT UNFINISHED  dumps.fill [web a.safe]" in run.output
+    assert "UNFINISHED  dumps.fill [web a.safe]" in run.output
     assert [entry["remedy"] for entry in run.report["remediation"]["unfinished"]] == ["dumps.fill"]
     assert dumps.contents() == {"a.safe": "full"}
     assert [entry["event"] for entry in dumps.log()] == ["intent", "intent", "outcome", "abandoned"]
@@ -442,7 +442,7 @@ def test_two_runs_at_once_do_not_interleave(dumps):
     outputs = [run.communicate(timeout=90)[0] for run in (first, second)]
     assert trace.read_text().split() in (["begin", "end"], ["begin", "end"] * 2)
     if trace.read_text().split() == ["begin", "end"]:
-        assert any("another run is at work on this host" in output for output in outputs)
+        assert any("another run holds the lock of this host" in output for output in outputs)
     assert dumps.contents() == {"a.safe": "full"}
 
 

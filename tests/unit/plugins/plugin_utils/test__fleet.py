@@ -67,7 +67,7 @@ def test_hosts_that_are_equally_unwell_share_a_line(mixed):
 def test_an_equal_finding_is_shown_once_with_its_worst_host(mixed):
     (block,) = [each for each in blocks(_fleet.render(mixed)) if "CRITICAL  database.full [table_00]" in each]
     assert "on 24 hosts (web081, web082, web083 and 21 more)" in block
-    assert "worst  web104: table_00: full by 123 requests" in block
+    assert "Worst:   web104: table_00: full by 123 requests" in block
     assert "value=123   limit: database_critical=100" in block
 
 
@@ -112,7 +112,7 @@ def test_checks_that_could_not_run_for_one_reason_are_shown_once(make):
 
 
 def command(text):
-    (line,) = [line for line in text.splitlines() if line.startswith("      try")]
+    (line,) = [line for line in text.splitlines() if line.startswith("      Try:")]
     return shlex.split(line)[1:]
 
 

@@ -46,7 +46,7 @@ def test_what_this_machine_measures_of_itself_has_the_documented_shape():
         ({"slowdown": 8.5}, "short of CPU: a computation took 8.5 times its CPU time"),
         (
             {"waited_seconds": 6.0, "waited_of_seconds": 10.0},
-            "short of CPU: a process that measured waited 6.0 s of 10 s",
+            "short of CPU: a measuring process waited 6.0 s of 10 s",
         ),
         ({"pressure": {"cpu_some": 0, "memory_full": 0.7, "io_full": 0}}, "short of memory"),
         ({"pressure": {"cpu_some": 0, "memory_full": 0, "io_full": 0.7}}, "short of disks"),

@@ -46,7 +46,7 @@ def test_what_is_well_is_a_line_for_each_area():
     lines = render({"web": [area("cache"), area("database", "info", info=1)]}, [])
     assert lines[:2] == [
         "OK        web  cache     9 checks over 12 items",
-        "OK        web  database  9 checks over 12 items, 1 remark",
+        "OK        web  database  9 checks over 12 items, 1 info",
     ]
     assert lines[2].startswith("2026-01-01T00:00:00Z  1 host, ")
     assert len(lines) == 3

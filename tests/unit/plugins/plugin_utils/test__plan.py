@@ -102,21 +102,23 @@ def test_a_row_that_cannot_be_used_is_refused_with_the_reason(planned):
 
 
 def test_caps_hold_for_a_host_and_the_budget_for_the_run(planned):
-    assert reasons(planned(cap=1))["b"] == "one run does this at most 1 times on a host"
+    assert reasons(planned(cap=1))["b"] == "one run carries this out at most 1 times on a host"
     limits = _plan.Limits(risk="destructive", confirm=CONFIRMED.confirm, max_actions=1)
     assert "tracktion_remediate_max_actions" in reasons(planned(limits=limits))["b"]
 
 
 def test_a_lock_and_a_broken_journal_are_in_the_way(planned):
     lock = {"run": "one", "who": "a@b", "since": NOW - 10, "until": NOW + 100}
-    assert "another run is at work on this host: one of a@b" in reasons(planned(journal={**QUIET, "lock": lock}))["a"]
+    assert (
+        "another run holds the lock of this host: one of a@b" in reasons(planned(journal={**QUIET, "lock": lock}))["a"]
+    )
     (action, _other) = planned(journal={**QUIET, "error": "no room"})
     assert (action["reason"], action["blocked"]) == ("no room", True)
 
 
 def test_what_was_done_a_moment_ago_is_not_done_again(planned):
     done = [{"host": "web", "remedy": "queues.purge", "target": "a", "time": NOW - 60}]
-    assert reasons(planned(journal={**QUIET, "done": done}))["a"].startswith("the same was done to a less than 1 h ago")
+    assert reasons(planned(journal={**QUIET, "done": done}))["a"].startswith("this was done to a less than 1 h ago")
     assert reasons(planned(journal={**QUIET, "done": done}, cooldown=30))["a"] is None
     elsewhere = [{**done[0], "host": "another, measured from the same place"}]
     assert reasons(planned(journal={**QUIET, "done": elsewhere}))["a"] is None
@@ -154,7 +156,7 @@ def test_a_plan_whose_evidence_has_changed_or_gone_is_refused(planned):
     actions = planned([{"name": "a", "ready": 900}], approved=plan, **row)
     assert reasons(actions) == {
         "a": "its evidence has changed since the plan was made: plan again",
-        "b": "its evidence is no longer there: nothing is wrong any more",
+        "b": "its evidence is gone: the finding no longer exists",
     }
 
 

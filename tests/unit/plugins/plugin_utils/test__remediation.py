@@ -170,20 +170,20 @@ OTHER = finding("q.b", "warning", host="db")
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (remediation(), "Nothing was found, and nothing was done."),
+        (remediation(), "No finding, and no action."),
         (
             remediation([BAD, OTHER], [BAD, OTHER]),
-            "No host was acted on, and none was measured again: the 2 findings above still stand.",
+            "No host had an action, so none was measured again: the 2 findings remain.",
         ),
         (
             remediation([BAD], [BAD]),
-            "No host was acted on, and none was measured again: the 1 finding above still stands.",
+            "No host had an action, so none was measured again: the 1 finding remains.",
         ),
-        (remediation(hosts=["web"]), "Nothing was found before or after on the 1 host measured again."),
+        (remediation(hosts=["web"]), "No finding before or after on the 1 host measured again."),
         (
             remediation([OTHER], [OTHER], hosts=["web"]),
-            "Nothing was found before or after on the 1 host measured again.\n"
-            "The other hosts were not measured again: their 1 finding still stands.",
+            "No finding before or after on the 1 host measured again.\n"
+            "The other hosts were not measured again: their 1 finding remains.",
         ),
         (remediation([BAD], [], check_mode=True, hosts=["web"]), ""),
     ],
@@ -195,7 +195,7 @@ def test_what_is_said_of_before_and_after_is_true(made, said):
 def test_hosts_that_were_not_acted_on_are_named_beside_the_table():
     text = last_lines(remediation([BAD, OTHER], [OTHER], hosts=["web"]))
     assert text.startswith("Before and after: 1 fixed")
-    assert text.endswith("The other hosts were not measured again: their 1 finding still stands.")
+    assert text.endswith("The other hosts were not measured again: their 1 finding remains.")
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_whether_everything_that_was_approved_was_refused(actions, outcomes, ref
         for number, (status, approved) in enumerate(actions)
     ]
     entries = [{"action": action, "outcome": word} for action, word in outcomes]
-    assert _remediation.all_refused({"proposed": proposed}, entries, check_mode=False) is refused
-    assert not _remediation.all_refused({"proposed": proposed}, entries, check_mode=True)
+    assert _remediation.all_refused(proposed, entries, check_mode=False) is refused
+    assert not _remediation.all_refused(proposed, entries, check_mode=True)
 
 
 def test_a_plan_is_named_as_it_can_be_handed_over():
@@ -234,4 +234,4 @@ def test_a_plan_is_named_as_it_can_be_handed_over():
     assert "'/a b/$(x).json'" in odd
     assert """`-e '{"tracktion_plan_file": "/a b/$(x).json"}'`""" in odd
     awx = last(written="/runner/project/plan.json", awx=True)
-    assert awx == "The plan is the artifact tracktion_plan: a job that is handed it carries it out."
+    assert awx == "The plan is the artifact tracktion_plan: a job that gets it carries it out."
