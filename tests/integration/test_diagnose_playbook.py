@@ -195,7 +195,7 @@ def test_a_wrong_row_is_refused_before_any_host_is_touched(diagnose, roles, fiel
     assert run.code != 0
     assert "checks.yml: row backups.missing" in run.output
     assert reason in run.output
-    assert "Measure every area" not in run.output
+    assert "Measure all areas" not in run.output
     assert run.report is None
 
 

@@ -88,7 +88,7 @@ def test_what_nobody_could_look_at_does_not_pass(check):
     run = check("127.0.0.1/health")
     assert (run.code, [row[0] for row in lines(run)]) == (2, ["UNKNOWN"]), run.output
     assert "url: must begin with http:// or https://" in run.output
-    assert "Nothing is known of here: service_health." in run.output
+    assert "No check could be evaluated of here: service_health." in run.output
     assert check("127.0.0.1/health", tracktion_fail_at="never").code == 0
     run = check("", "-e", '{"service_health_endpoints": []}')
     assert (run.code, [row[0] for row in lines(run)]) == (2, ["CRITICAL"]), run.output

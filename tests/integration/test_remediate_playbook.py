@@ -383,7 +383,7 @@ def test_a_host_that_another_run_is_at_work_on_is_left_alone(dumps):
     dumps.journal().begin({**OTHER_RUN}, {**OTHER_RUN, **entry}, lease=60, cooldown=0)
     run = dumps.run(tracktion_fail_if_refused=True)
     assert run.code == 2
-    assert "Everything that was approved was refused (tracktion_fail_if_refused)" in run.output
+    assert "All approved actions were refused (tracktion_fail_if_refused)" in run.output
     assert "No host had an action, so none was measured again: the 1 finding remains." in run.output
     (refused,) = actions(run)
     assert "another run holds the lock of this host: %s of somebody@elsewhere" % OTHER_RUN["run"] in refused["reason"]
