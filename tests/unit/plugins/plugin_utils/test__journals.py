@@ -23,7 +23,7 @@ INTENT = {**ENTRY, "event": "intent", "run": "two"}
 ANSWER = {"lock": LOCK, "done": [ENTRY], "unfinished": [INTENT], "error": None, "changed": False}
 
 
-def test_a_good_answer_is_used():
+def test_a_valid_result_is_used():
     journal = _journals.from_result(ANSWER)
     assert (journal["error"], journal["lock"]["run"]) == (None, "one")
     assert [entry["target"] for entry in journal["done"] + journal["unfinished"]] == ["a", "a"]
@@ -44,7 +44,7 @@ def test_a_good_answer_is_used():
         {"error": {}}, {"error": 5},
     ],
 )  # fmt: skip
-def test_a_bad_answer_costs_the_actions_of_its_host(bad):
+def test_a_malformed_result_is_an_error_of_its_host(bad):
     assert _journals.from_result({**ANSWER, **bad}) == {
         "lock": None,
         "done": [],
@@ -53,7 +53,7 @@ def test_a_bad_answer_costs_the_actions_of_its_host(bad):
     }
 
 
-def test_no_mutation_of_an_answer_stops_a_plan():
+def test_no_mutation_of_a_result_stops_a_plan():
     chance = random.Random(20261128)
     refused = 0
     for _turn in range(500):
@@ -71,7 +71,7 @@ def test_no_mutation_of_an_answer_stops_a_plan():
     assert 200 < refused < 500
 
 
-def test_a_journal_has_a_say_about_its_own_hosts():
+def test_a_journal_counts_for_its_own_hosts():
     journal = {**copy.deepcopy(_journals.from_result({**ANSWER, "lock": None}))}
     journal["unfinished"] = [{**INTENT, "host": host} for host in ("web", "db", "renamed")]
     probe_hosts = {("web", "queues"): "web", ("web", "database"): "probe", ("db", "database"): "probe"}
@@ -92,7 +92,7 @@ def test_a_journal_has_a_say_about_its_own_hosts():
         b'{"action": "1", "outcome": "failed", "host": "web", "time": 1, "settle": 1e300}',
     ],
 )  # fmt: skip
-def test_a_bad_line_among_the_outcomes_costs_only_itself(tmp_path, monkeypatch, line):
+def test_a_malformed_outcome_is_ignored(tmp_path, monkeypatch, line):
     monkeypatch.setattr(_runs.C, "DEFAULT_LOCAL_TMP", str(tmp_path))
     good = {"action": "1", "outcome": "changed", "host": "web", "time": 1.0, "settle": 0}
     _runs.note_outcome(good)

@@ -53,19 +53,19 @@ def test_a_text_is_parsed_once_for_all_runs(cache):
     assert [path.name for path in cache.iterdir() if not path.name.startswith("data-")] == []
 
 
-def test_a_torn_copy_of_a_parsed_text_is_passed_over(cache):
+def test_an_incomplete_cache_entry_is_ignored(cache):
     _row_cache.parsed("one", str.upper)
     for path in cache.iterdir():
         path.write_bytes(b"")
     assert _row_cache.parsed("one", str.upper) == "ONE"
 
 
-def test_what_cannot_be_kept_is_parsed_every_time(cache):
+def test_data_that_cannot_be_cached_is_parsed_every_time(cache):
     day = datetime.date(2026, 11, 24)
     assert _row_cache.parsed("one", lambda _text: day) == _row_cache.parsed("one", lambda _text: day) == day
 
 
-def test_without_a_writable_place_there_is_no_cache(make_area, monkeypatch, tmp_path):
+def test_without_a_writable_directory_there_is_no_cache(make_area, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(_row_cache, "directory", lambda: tmp_path / "file" / "below")
     (status_of,) = _checks.load(make_area()).status_functions(SETTINGS)
@@ -82,8 +82,8 @@ def test_entries_not_used_for_a_month_are_removed(cache):
     assert _row_cache.is_valid("new")
 
 
-def test_what_another_user_can_have_written_is_not_read(monkeypatch):
-    """It is code: marshal and byte code run what they are given."""
+def test_a_directory_that_others_can_write_is_not_used(monkeypatch):
+    """Entries are code: marshal and byte code can run anything."""
     with shared_directory(0o777) as shared:
         monkeypatch.setattr(_row_cache, "directory", lambda: shared)
         (shared / ("data-" + _row_cache.fingerprint("one"))).write_bytes(marshal.dumps("forged"))
@@ -94,7 +94,7 @@ def test_what_another_user_can_have_written_is_not_read(monkeypatch):
 
 
 @pytest.mark.parametrize("what", ["owner", "mode", "link", "fifo"])
-def test_a_file_that_another_user_has_left_behind_is_not_read(cache, tmp_path, what):
+def test_a_file_that_others_can_change_is_not_read(cache, tmp_path, what):
     _row_cache.parsed("one", str.upper)
     (path,) = cache.iterdir()
     forged = marshal.dumps("forged")

@@ -33,7 +33,7 @@ def test_everything_else_is_an_answer(value):
         "['containers', 'cache']",
     ],
 )
-def test_a_list_comes_in_many_forms(value):
+def test_a_list_is_read_in_many_forms(value):
     assert _survey_answers.listed(value) == ["containers", "cache"]
 
 
@@ -41,7 +41,7 @@ def test_an_empty_text_is_an_empty_list():
     assert _survey_answers.listed(" \n") == []
 
 
-def test_the_elements_of_a_list_are_left_as_they_are():
+def test_the_elements_of_a_list_are_unchanged():
     assert _survey_answers.listed(["", "a, b"]) == ["", "a, b"]
 
 
