@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validation and evaluation: 10,000 items, by 10 check rows, against a template rendered item by item.
+"""Validation and evaluation: 10,000 items, by 10 check rows, against Ansible's templar for each item.
 
 python tests/bench/bench_evaluation.py
 """
@@ -97,7 +97,7 @@ def main():
     print("%-56s %10.3f" % ("validate %d items of %d fields" % (ITEMS, fields), validated - validating))
     print("%-56s %10.3f" % ("read and compile the rows", loaded - started))
     print("%-56s %10.3f" % ("evaluate", evaluated - loaded))
-    print("%-56s %10.3f" % ("templated item by item (from %d evaluations)" % SAMPLE, per_item * ITEMS * ROWS))
+    print("%-56s %10.3f" % ("Ansible's templar (from %d evaluations)" % SAMPLE, per_item * ITEMS * ROWS))
     print("%-56s %9.0fx" % ("ratio", per_item * ITEMS * ROWS / (evaluated - loaded)))
 
 
