@@ -2,14 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rejects wrong rows, and wrong options of the run, before any host is touched."""
+"""Rejects invalid rows and invalid options of the run before any host is visited."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers, _areas, _checks, _settings, _variables
+from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _areas,
+    _checks,
+    _settings,
+    _survey_answers,
+    _variables,
+)
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
 
 
 class ActionModule(ActionBase):
@@ -19,22 +29,23 @@ class ActionModule(ActionBase):
     _supports_async = False
 
     @inert
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         _validation, arguments = self.validate_argument_spec(
             {"areas": {"type": "raw", "default": []}, "roles": {"type": "list", "elements": "str", "default": []}}
         )
         self._reject_bad_options(arguments["roles"], task_vars)
-        areas = _areas.find(_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
+        areas = _areas.find(_survey_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
         extra = _checks.extra_rows_by_area(task_vars.get("tracktion_extra_checks") or [], areas)
         checks = {area.name: [check.id for check in _checks.load(area, extra[area.name])] for area in areas}
         return {"changed": False, "checks": checks}
 
-    def _reject_bad_options(self, roles, task_vars):
-        """The options of the run itself; those of an area are checked by the visit, for each host."""
+    def _reject_bad_options(self, roles: Sequence[str], task_vars: Values) -> None:
+        """Raise AnsibleActionFail for an invalid option of these roles. The visit validates the options of areas."""
         variables = _variables.without_empty_answers(task_vars, self._templar, (_settings.PREFIX,), self._task)
         for role in _areas.own_roles():
-            if role.role.rpartition(".")[2] not in roles:
+            if role.name not in roles:
                 continue
             known = {**role.defaults, **variables}
             templar = self._templar.copy_with_new_env(available_variables=known)

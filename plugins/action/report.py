@@ -2,20 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Judges what the visits brought home, shows it, and writes it down. Runs once, on the controller."""
+"""Evaluates the measurements of the visits, shows the report and writes it. Runs once, on the controller."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
+    _evaluated_run,
+    _evaluation,
     _fleet,
-    _judge,
     _launch,
     _lines,
     _remediation,
@@ -23,13 +26,13 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _report_file,
     _runs,
     _terminal_plan,
-    _verdict,
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, Remediation
 
 NEVER = "never"
-FORMATS = {"full": _fleet.render, "lines": _lines.render}
+FORMATS: dict[str, Callable[..., str]] = {"full": _fleet.render, "lines": _lines.render}
 
 
 class ActionModule(ActionBase):
@@ -39,58 +42,65 @@ class ActionModule(ActionBase):
     _supports_async = False
 
     @inert
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         _validation, arguments = self.validate_argument_spec(
             {
                 "directory": {"type": "path", "required": True},
                 "plan": {"type": "dict"},
-                "fail_at": {"type": "str", "choices": [NEVER, *reversed(_judge.STATUSES[1:])], "default": NEVER},
+                "fail_at": {"type": "str", "choices": [NEVER, *reversed(_evaluation.STATUSES[1:])], "default": NEVER},
                 "format": {"type": "str", "choices": list(FORMATS), "default": "full"},
             }
         )
-        verdict = _verdict.judge(task_vars)
+        evaluated = _evaluated_run.evaluate(task_vars)
         plan = arguments["plan"]
-        remediation, all_refused = self._remediation(plan, verdict.findings) if plan else (None, False)
-        areas = {area["name"] for host in verdict.hosts for area in host["areas"]}
-        launch = _launch.of_run(task_vars, self._loader, [verdict.judges.argument_spec(name) for name in sorted(areas)])
+        remediation, all_refused = self._remediation(plan, evaluated.findings) if plan else (None, False)
+        areas = sorted({area["name"] for host in evaluated.hosts for area in host["areas"]})
+        launch = _launch.of_run(task_vars, self._loader, [evaluated.checks.argument_spec(name) for name in areas])
 
         path = os.path.abspath(os.path.join(arguments["directory"], "report.json"))
-        inventories = task_vars.get("ansible_inventory_sources") or []
         report = _report.build(
-            verdict.hosts,
-            verdict.findings,
+            evaluated.hosts,
+            evaluated.findings,
             _report_file.previous(path, _report.SCHEMA_VERSION, self._display.warning),
             _areas.version(),
-            verdict.started,
+            evaluated.started,
             time.time(),
-            inventories,
+            task_vars.get("ansible_inventory_sources") or [],
             remediation,
             launch,
         )
-        result = {"changed": False, "summary": cleaned(_report.summary(report))}
-        path = _report_file.keep(report, path, self._display)
+        summary = cleaned(_report.summary(report))
+        written = _report_file.keep(report, path, self._display)
         colour = bool(ANSIBLE_COLOR)
-        # In a job of AWX the file is gone when anybody reads this.
-        shown = None if _runs.in_awx(task_vars) else path
+        # The files of an AWX job are lost at its end, so the path is not shown there.
+        shown = None if _runs.in_awx(task_vars) else written
         self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=shown))
         if remediation:
             self._display.display("\n" + _terminal_plan.painted(_terminal_plan.outcome(remediation), colour))
-        result["path"] = path
-        result["ansible_stats"] = _report_file.stats("tracktion_report", result["summary"])
+        not_evaluated = cleaned(_report.not_evaluated(report))
         fail_at = arguments["fail_at"]
-        result["unjudged"] = cleaned(_report.unjudged(report))
-        result["failed_actions"] = len(_remediation.failed(remediation)) if remediation else 0
-        result["all_refused"] = all_refused
-        # Of what nobody could look at, nobody knows that it is not as bad.
-        result["too_bad"] = fail_at != NEVER and (
-            bool(result["unjudged"]) or _judge.STATUSES.index(report["status"]) >= _judge.STATUSES.index(fail_at)
-        )
-        return result
+        return {
+            "changed": False,
+            "path": written,
+            "summary": summary,
+            "ansible_stats": _report_file.stats("tracktion_report", summary),
+            "not_evaluated": not_evaluated,
+            "failed_actions": len(_remediation.failed(remediation)) if remediation else 0,
+            "all_refused": all_refused,
+            # An area that could not be evaluated may be as bad as fail_at.
+            "reaches_fail_at": fail_at != NEVER
+            and (
+                bool(not_evaluated)
+                or _evaluation.STATUSES.index(report["status"]) >= _evaluation.STATUSES.index(fail_at)
+            ),
+        }
 
-    def _remediation(self, plan, after):
-        """The part ``remediation`` of the report, and whether everything that was approved was refused."""
-        known = {"run": plan["run"], "proposed": json.loads(plan["proposed"]), "unfinished": plan["unfinished"]}
+    def _remediation(self, plan: Mapping[str, Any], after: list[Finding]) -> tuple[Remediation, bool]:
+        """Return the part ``remediation`` of the report, and whether all approved actions were refused."""
+        proposed = json.loads(plan["proposed"])
+        known = {"run": plan["run"], "proposed": proposed, "unfinished": plan["unfinished"]}
         try:
             outcomes = _runs.outcomes(self._display.warning)
         except OSError as exc:
@@ -100,4 +110,4 @@ class ActionModule(ActionBase):
         section = _remediation.section(
             known, outcomes, json.loads(plan["before"]), after, set(plan["hosts"]), check_mode
         )
-        return section, _remediation.all_refused(known, outcomes, check_mode)
+        return section, _remediation.all_refused(proposed, outcomes, check_mode)

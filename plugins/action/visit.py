@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller's half of a visit: reads the areas' probes, fills them in for this host, measures with one task."""
+"""The controller's part of a visit: resolves the areas' probes for this host and measures them with one task."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import json
 import math
 import shlex
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
-    _answers,
     _areas,
     _checks,
     _claims,
@@ -23,26 +25,44 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _measuring_code,
     _settings,
     _shape,
+    _survey_answers,
     _time_limit,
     _variables,
     _visit,
     _visit_failure,
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import AreaOutcome, HostState, Values
 
-# Runs a command with a time limit, where the host has timeout(1).
+# Runs a command with a time limit, if the host has timeout(1).
 GUARD = 'set --; command -v timeout >/dev/null 2>&1 && set -- timeout -k 2 %d; "$@" /bin/sh -c %s'
 CLEANUP_SECONDS = 5
-# Characters of an answer. An area is bounded on the host; a host may send anything all the same.
-MAX_ANSWER = 64 * 1024 * 1024
+# Characters of a result. Areas are limited on the host, but its output may be anything.
+MAX_RESULT = 64 * 1024 * 1024
+
+# Probes of an area by name: {module, options}.
+Probes = Mapping[str, Values]
 
 
 class _NotMeasured(Exception):
-    """The module ran and has no measurement. ``answer`` is its result as Ansible reads it."""
+    """The module ran and has no measurement. ``result`` is its result as Ansible reads it."""
 
-    def __init__(self, answer):
-        super().__init__(str(answer.get("msg")))
-        self.answer = answer
+    def __init__(self, result: Values) -> None:
+        super().__init__(str(result.get("msg")))
+        self.result = result
+
+
+class _Planned(NamedTuple):
+    """What a visit measures, by area: ``visited`` is filled with the measurements.
+
+    ``own``: the plan of the module, with this collection's probes. ``others``: probes of other collections. ``claims``:
+    the name of a measurement that other hosts may share.
+    """
+
+    visited: dict[str, AreaOutcome]
+    own: dict[str, Values]
+    others: dict[str, Probes]
+    claims: dict[str, str | None]
 
 
 class ActionModule(ActionBase):
@@ -51,93 +71,71 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
-    # When the host has to have ended what it runs for this visit; none while it may run for any time.
+    # The end of the visit by the monotonic clock; null before it starts.
     _end: float | None = None
-    # What the last command that failed wrote to standard error.
+    # Standard error of the last command that failed.
     _errors = ""
 
     @inert
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        all_vars = task_vars or {}
         _validation, arguments = self.validate_argument_spec(
             {
                 "areas": {"type": "raw", "default": []},
-                "place": {"type": "str"},
+                "probe_host": {"type": "str"},
                 "timeout": {"type": "float", "default": 60.0},
             }
         )
-        host = task_vars["inventory_hostname"]
-        place = arguments["place"] or host
-        areas = _areas.find(_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
+        probe_host = arguments["probe_host"] or all_vars["inventory_hostname"]
+        areas = _areas.find(_survey_answers.listed(arguments["areas"]), all_vars.get("playbook_dir", "."))
         prefixes = (_settings.PREFIX, *("%s_" % area.name for area in areas))
-        task_vars = _variables.without_empty_answers(task_vars, self._templar, prefixes, self._task)
-        # Read raw: its rows are templates for the judge, not for Ansible.
-        extra_checks = task_vars.get("tracktion_extra_checks") or []
+        variables = _variables.without_empty_answers(all_vars, self._templar, prefixes, self._task)
+        # Not templated: its rows are templates of this collection, not of Ansible.
+        extra_checks = variables.get("tracktion_extra_checks") or []
         if extra_checks:
-            for area, rows in zip(areas, _checks.extra_rows_by_area(extra_checks, areas).values()):
-                _checks.load(area, rows)
+            extra_rows = _checks.extra_rows_by_area(extra_checks, areas)
+            for area in areas:
+                _checks.load(area, extra_rows[area.name])
 
-        visited, plan, foreign, shareable = {}, {}, [], {}
-        for area in areas:
-            settings, probes, error = self._fill_in(area, task_vars)
-            probe_host = settings.get("%s_probe_host" % area.name)
-            if (probe_host or host) != place:
-                continue
-            wanted = {"probes": probes, "deadline": settings.get("%s_deadline" % area.name)}
-            is_shareable = probe_host and not error
-            shareable[area.name] = _claims.key(self._task._uuid, place, area.role, wanted) if is_shareable else None
-            own = {name: probe for name, probe in probes.items() if _settings.is_own(probe)}
-            if own:
-                plan[area.name] = {"deadline": settings["%s_deadline" % area.name], "probes": own}
-            visited[area.name] = {
-                "role": area.role,
-                "settings": {name: value for name, value in settings.items() if name in area.public},
-                "measurement": {},
-                "error": error,
-                "seconds": 0.0,
-            }
-            foreign += [(area.name, name, probe) for name, probe in probes.items() if name not in own]
-
-        limits = self._limits(task_vars)
+        visited, plan, other_probes, claims = self._planned(areas, probe_host, variables)
+        limits = self._limits(variables)
         started = time.time()
-        result = {
-            "changed": False,
-            "place": place,
-            "started": started,
-            "python": None,
-            "visited": None,
-            "failure": None,
-        }
-        about_host = None
-        # Claimed last, as no other host measures what is claimed.
-        claimed = _claims.take_all(shareable, visited)
-        plan = {area: wanted for area, wanted in plan.items() if not visited[area]["shared"]}
-        foreign = [entry for entry in foreign if not visited[entry[0]]["shared"]]
+        python, state, failure = None, None, None
+        # Claimed after everything that may fail: no other host measures what is claimed.
+        claimed = _claims.take_all(claims, visited)
+        plan = {name: wanted for name, wanted in plan.items() if not visited[name]["shared"]}
         self._end = time.monotonic() + arguments["timeout"]
         try:
             with _time_limit.limited(arguments["timeout"]):
-                for area, name, probe in foreign:
-                    visited[area]["measurement"][name] = self._ask(probe, task_vars)
+                for name, others in other_probes.items():
+                    if not visited[name]["shared"]:
+                        for probe_name, probe in others.items():
+                            visited[name]["measurement"][probe_name] = self._run_module(probe, variables)
                 if plan:
-                    result["python"], about_host = self._measure(plan, visited, areas, task_vars)
-        except (_NotMeasured, _time_limit.LimitExceeded, Exception) as exc:  # pylint: disable=broad-except
-            # Whatever it is, it concerns this host alone, and the report says so.
-            result["failure"] = self._failure(exc, task_vars)
+                    python, state = self._measure(plan, visited, areas, variables)
+        except (_time_limit.LimitExceeded, Exception) as exc:  # pylint: disable=broad-except
+            # A visit never fails its task: the report has a finding for this host.
+            failure = self._failure(exc, variables)
             visited = {}
-        earlier = _visit.areas_measured_at(place, task_vars.get("tracktion_visit"))
-        if earlier or not result["failure"]:
-            document = {
-                "areas": {**earlier, **visited},
-                "extra_checks": extra_checks,
-                "host": about_host,
-                "limits": limits,
-            }
-            result["visited"] = _visit.put(document)
-        _claims.publish_all(claimed, visited, about_host, result["failure"])
-        return result
+        reference = None
+        earlier = _visit.areas_measured_at(probe_host, variables.get("tracktion_visit"))
+        if earlier or not failure:
+            reference = _visit.put(
+                {"areas": {**earlier, **visited}, "extra_checks": extra_checks, "host": state, "limits": limits}
+            )
+        _claims.publish_all(claimed, visited, state, failure)
+        return {
+            "changed": False,
+            "probe_host": probe_host,
+            "started": started,
+            "python": python,
+            "visited": reference,
+            "failure": failure,
+        }
 
-    def cleanup(self, force=False):
-        """Remove the temporary directory of a module that was not pipelined, without waiting for a dead host."""
+    def cleanup(self, force: bool = False) -> None:
+        """Remove the temporary directory of a module that was not pipelined, with a short time limit."""
         if self._connection._shell.tmpdir is None:
             return
         try:
@@ -146,23 +144,55 @@ class ActionModule(ActionBase):
         except (_time_limit.LimitExceeded, AnsibleError):
             pass
 
-    def _measure(self, plan, visited, areas, task_vars):
-        """Measure on the host, into ``visited``; the interpreter, and what is known of the host itself."""
+    def _planned(self, areas: Iterable[_areas.Area], probe_host: str, task_vars: Mapping[str, Any]) -> _Planned:
+        """Return what is measured from this probe host."""
+        planned = _Planned({}, {}, {}, {})
+        for area in areas:
+            settings, probes, error = self._resolve(area, task_vars)
+            configured = settings.get("%s_probe_host" % area.name)
+            if (configured or task_vars["inventory_hostname"]) != probe_host:
+                continue
+            deadline = settings.get("%s_deadline" % area.name)
+            own = {name: probe for name, probe in probes.items() if _settings.is_own(probe)}
+            planned.others[area.name] = {name: probe for name, probe in probes.items() if name not in own}
+            if own:
+                planned.own[area.name] = {"deadline": deadline, "probes": own}
+            planned.claims[area.name] = None
+            if configured and not error:
+                wanted = {"probes": probes, "deadline": deadline}
+                planned.claims[area.name] = _claims.key(self._task._uuid, probe_host, area.role, wanted)
+            planned.visited[area.name] = {
+                "role": area.role,
+                "settings": {name: value for name, value in settings.items() if name in area.public},
+                "measurement": {},
+                "error": error,
+                "seconds": 0.0,
+            }
+        return planned
+
+    def _measure(
+        self,
+        plan: Mapping[str, Values],
+        visited: Mapping[str, AreaOutcome],
+        areas: Iterable[_areas.Area],
+        task_vars: Mapping[str, Any],
+    ) -> tuple[str, HostState | None]:
+        """Measure on the host, into ``visited``; return the interpreter and the state of the host."""
         sent = time.time()
-        answer = self._execute_module(
+        result = self._execute_module(
             module_name="tracktion.ops.measure",
             module_args={
                 "plan": json.dumps(plan),
                 "code": _measuring_code.packed(_modules(plan)),
-                # The module ends first, and brings what it has.
+                # The module ends before the visit, and returns what it has measured by then.
                 "seconds": self._remaining() * 0.9,
             },
             task_vars=task_vars,
         )
         received = time.time()
-        measured = answer.get("measured")
+        measured = result.get("measured")
         if not isinstance(measured, str):
-            raise _NotMeasured(answer)
+            raise _NotMeasured(result)
         try:
             document = _shape.Document(measured)
         except _shape.Malformed as exc:
@@ -171,21 +201,21 @@ class ActionModule(ActionBase):
         for name, wanted in plan.items():
             _visit.take(visited[name], document, name, wanted["probes"])
             _settings.name_variables(by_name[name], visited[name]["measurement"])
-        return _shape.text(str(answer.get("python"))), _host_findings.state(answer.get("host"), sent, received)
+        return _shape.text(str(result.get("python"))), _host_findings.state(result.get("host"), sent, received)
 
-    def _failure(self, exc, task_vars):
-        """Why there is no measurement, as ``_visit_failure.classify`` takes it."""
-        answer = exc.answer if isinstance(exc, _NotMeasured) else {"msg": str(exc), "module_stderr": self._errors}
+    def _failure(self, exc: BaseException, task_vars: Mapping[str, Any]) -> Values:
+        """Return why there is no measurement, for ``_visit_failure.classify``."""
+        result = exc.result if isinstance(exc, _NotMeasured) else {"msg": str(exc), "module_stderr": self._errors}
         kept = {
-            key: answer[key] for key in ("msg", "rc", "module_stdout", "module_stderr") if answer.get(key) is not None
+            key: result[key] for key in ("msg", "rc", "module_stdout", "module_stderr") if result.get(key) is not None
         }
         unreachable = isinstance(exc, AnsibleConnectionFailure)
         return {"unreachable": unreachable, "connection": self._described(task_vars), **_visit_failure.bounded(kept)}
 
-    def _described(self, task_vars):
-        """The connection, as text, as far as it is known."""
+    def _described(self, task_vars: Mapping[str, Any]) -> Values:
+        """Return the known fields of ``_visit_failure.Connection``."""
         connection, become = self._connection, self._connection.become
-        known = {"plugin": connection.transport, "python": (self._used_interpreter or "").lstrip("#!").strip()}
+        known: Values = {"plugin": connection.transport, "python": (self._used_interpreter or "").lstrip("#!").strip()}
         for name, option in (("host", "host"), ("port", "port"), ("user", "remote_user")):
             with contextlib.suppress(Exception):
                 known[name] = str(connection.get_option(option) or "")
@@ -196,36 +226,34 @@ class ActionModule(ActionBase):
         configured = str(task_vars.get("ansible_python_interpreter") or "auto")
         return {**known, "python_configured": not configured.startswith("auto")}
 
-    def _limits(self, task_vars):
-        """The variables of the role visit that the findings about the host are held against."""
+    def _limits(self, task_vars: Mapping[str, Any]) -> Values:
+        """Return the variables of the role visit that the state of the host is compared with."""
         role = _areas.own_role("visit")
         specs = {name: role.argument_spec[name] for name in _host_findings.LIMITS}
         defaults = {name: role.defaults[name] for name in _host_findings.LIMITS}
         limits = _settings.read(specs, defaults, task_vars, self._templar, least=0)
-        if limits.problems:
-            raise AnsibleActionFail(limits.error()["message"])
+        error = limits.error()
+        if error:
+            raise AnsibleActionFail(error["message"])
         return limits.values
 
-    def _remaining(self):
-        return max(0.1, self._end - time.monotonic())
+    def _remaining(self) -> float:
+        return max(0.1, (self._end or 0.0) - time.monotonic())
 
-    def _low_level_execute_command(self, cmd, *arguments, **options):
-        """Run a command that the host itself ends with the visit: of a broken connection it hears nothing.
-
-        Every process of the command's group is ended by timeout(1), where the host has it.
-        """
+    def _low_level_execute_command(self, cmd: str, *arguments: Any, **options: Any) -> Values:
+        """Run a command with timeout(1) on the host, which ends all of its processes even if the connection breaks."""
         if self._end is not None and getattr(self._connection._shell, "SHELL_FAMILY", "") == "sh":
             cmd = GUARD % (math.ceil(self._remaining()) + 1, shlex.quote(cmd))
         result = super()._low_level_execute_command(cmd, *arguments, **options)
         self._errors = result["stderr"] if result["rc"] else ""
-        if len(result["stdout"]) > MAX_ANSWER:
-            raise AnsibleError("The answer has more than %d MiB." % (MAX_ANSWER >> 20))
+        if len(result["stdout"]) > MAX_RESULT:
+            raise AnsibleError("The answer has more than %d MiB." % (MAX_RESULT >> 20))
         return result
 
-    def _fill_in(self, area, task_vars):
-        """The role's variables on this host, its probes with them filled in, and why there are none.
+    def _resolve(self, area: _areas.Area, task_vars: Mapping[str, Any]) -> tuple[Values, Probes, ErrorInfo | None]:
+        """Return the role's variables on this host, its probes, and the error because of which it has none.
 
-        The role's defaults stand below everything the host has, as in a play that lists the role.
+        All variables of the host override the role's defaults, as in a play that lists the role.
         """
         variables = {**_settings.shared_defaults(), **area.defaults, **task_vars}
         templar = self._templar.copy_with_new_env(available_variables=variables)
@@ -233,16 +261,15 @@ class ActionModule(ActionBase):
         probes, error = _settings.probes(area, settings, _settings.shared(variables, templar), templar)
         return settings.values, probes or {}, error
 
-    def _ask(self, probe, task_vars):
-        """Measure with a module from outside this collection: a task of its own."""
-        answer = self._execute_module(module_name=probe["module"], module_args=probe["options"], task_vars=task_vars)
-        if answer.get("failed"):
-            message = _shape.text(str(answer.get("msg")))
-            return _visit.unmeasured("failed", message)
-        # The options as they were given, with what is private.
-        answer.pop("invocation", None)
-        return _visit.checked({"reachable": True, "error": None, "unknown": [], **answer}, probe["module"])
+    def _run_module(self, probe: Values, task_vars: Mapping[str, Any]) -> Values:
+        """Measure with a module of another collection, and return its result as a measurement."""
+        result = self._execute_module(module_name=probe["module"], module_args=probe["options"], task_vars=task_vars)
+        if result.get("failed"):
+            return _visit.unmeasured("failed", _shape.text(str(result.get("msg"))))
+        # It holds the options, also private ones.
+        result.pop("invocation", None)
+        return _visit.checked({"reachable": True, "error": None, "unknown": [], **result}, probe["module"])
 
 
-def _modules(plan):
+def _modules(plan: Mapping[str, Values]) -> list[str]:
     return sorted({probe["module"] for area in plan.values() for probe in area["probes"].values()})

@@ -12,16 +12,16 @@ short_description: Python libraries that the modules of area roles import
 version_added: 0.1.0
 author: The tracktion.ops maintainers (@tracktion)
 description:
-  - Returns what the roles list as C(<area>_libraries) in C(diagnosis/libraries.yml). A role without that file needs none.
+  - Returns the libraries in the files C(diagnosis/libraries.yml) of the roles. A role without that file needs no library.
 options:
   _terms:
-    description: Area roles, named as in M(tracktion.ops.visit). Without any, all of this collection.
+    description: Area roles, named as in M(tracktion.ops.visit). Without names, all area roles of this collection.
     type: list
     elements: str
 """
 
 EXAMPLES = r"""
-- name: See what the interpreter of the host lacks
+- name: List the libraries that are missing on the host
   tracktion.ops.libraries_info:
     libraries: "{{ q('tracktion.ops.area_libraries', 'database', 'cache') }}"
 """
@@ -33,12 +33,15 @@ _raw:
   elements: str
 """
 
+from typing import Any
+
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
+        variables = variables or {}
         self.set_options(var_options=variables, direct=kwargs)
         areas = _areas.find(terms, variables.get("playbook_dir", "."))
         return sorted({library for area in areas for library in area.libraries()})

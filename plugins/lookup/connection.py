@@ -2,19 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options with which the modules of an area reach its service."""
+"""Options of the connection to the service of an area."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: connection
-short_description: Options with which the modules of an area reach its service
+short_description: Options of the connection to the service of an area
 version_added: 0.2.0
 author: The tracktion.ops maintainers (@tracktion)
 description:
-  - Returns the options that the C(connection) of an area's C(diagnosis/probes.yml) names, filled in with the variables of the current host.
-    Every probe of the area has them, and the tasks of its remedies take them from here.
-  - Fails where a value cannot be used. The message names the variable, never the value.
+  - Returns the options under C(connection) in an area's C(diagnosis/probes.yml) with the values of the current host.
+    All probes of the area use them; the tasks of its remedies get them from this lookup.
+  - Fails if a value is invalid. The message names the variable, never the value.
 options:
   _terms:
     description: Names of area roles of this collection.
@@ -43,13 +43,18 @@ _raw:
   elements: dict
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _settings, _variables
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
+        variables = variables or {}
         self.set_options(var_options=variables, direct=kwargs)
         task = _variables.current_task()
         areas = {area.name: area for area in _areas.find()}
@@ -58,11 +63,12 @@ class LookupModule(LookupBase):
             raise AnsibleLookupError("no area %s (known: %s)" % (", ".join(unknown), ", ".join(areas)))
         return [self._options(areas[name], variables, task) for name in terms]
 
-    def _options(self, area, variables, task):
+    def _options(self, area: _areas.Area, variables: Mapping[str, Any], task: Any) -> Values:
         prefixes = (_settings.PREFIX, area.name + "_")
         variables = _variables.without_empty_answers(variables, self._templar, prefixes, task)
         templar = self._templar.copy_with_new_env(available_variables={**area.defaults, **variables})
         found = _settings.connection(area, variables, templar)
-        if found.problems:
-            raise AnsibleLookupError(found.error()["message"])
+        error = found.error()
+        if error:
+            raise AnsibleLookupError(error["message"])
         return found.values

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: check_rows
-short_description: Reject wrong rows and options before any host is touched
+short_description: Reject invalid rows and options before any host is visited
 version_added: "0.1.0"
 description:
   - Reads the rows of the area roles and of C(tracktion_extra_checks), on the controller.
-  - Fails with the file, the id and the reason for the first row that has an unknown or missing field, an expression that does not
-    parse, a name that is no variable of its role, or a remedy that is not declared.
+  - Fails for the first row with an unknown or missing field, an expression that does not parse, a name that is no variable of its role,
+    or a remedy that does not exist. The message has the file, the id and the reason.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -23,29 +23,28 @@ options:
   areas:
     description:
       - The area roles whose rows are read, named as in M(tracktion.ops.visit).
-      - Without it, every area role of this collection.
+      - Without it, all area roles of this collection.
     type: list
     elements: str
     default: []
   roles:
     description:
-      - Roles of this collection whose options are checked against their C(meta/argument_specs.yml), such as V(report). The message
-        names the option. Options of an area are checked by M(tracktion.ops.visit), which reports a wrong one with the host it is
-        wrong for.
+      - Roles of this collection whose options are validated against their C(meta/argument_specs.yml), such as V(report). The message
+        names the option. M(tracktion.ops.visit) validates the options of areas for each host, and reports invalid ones.
     type: list
     elements: str
     default: []
 """
 
 EXAMPLES = r"""
-- name: Reject wrong rows
+- name: Reject invalid rows
   tracktion.ops.check_rows:
   run_once: true
 """
 
 RETURN = r"""
 checks:
-  description: By area, the ids of its checks.
+  description: The ids of the checks by area.
   returned: success
   type: dict
   sample:

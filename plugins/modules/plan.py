@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plan
-short_description: Decide which remedies may be carried out
+short_description: Plan which remedies are carried out
 version_added: "0.1.0"
 description:
-  - Judges the results registered as C(tracktion_visit) on the hosts of this run, and makes an action of every finding that has a remedy.
-    Findings that ask for the same remedy of the same target are one action.
-  - An action is refused where it is more than O(risk) allows, loses data and is not named in O(confirm), is protected by a deny list of
-    its role, has been done too recently, or is one too many; and where another run is at work on the host. The reason names the
-    variable to set.
-  - In check mode the plan is written to O(plan_file) and handed to C(set_stats) as C(tracktion_plan), with C(tracktion_plan_summary) for
-    people beside it. Outside of it, a plan that is given is carried out, and nothing else; an action whose evidence is gone or has changed
-    is refused.
+  - Evaluates the results registered as C(tracktion_visit) on the hosts of this run, and makes an action of each finding with a remedy.
+    Findings with the same remedy and target are one action.
+  - An action is refused if its risk is higher than O(risk), if it loses data and is not named in O(confirm), if its target is in a deny
+    list of its role, if it was carried out too recently, if a cap is reached, or if another run holds the lock of the host. The reason
+    names the variable to set.
+  - In check mode the plan is written to O(plan_file) and passed to C(set_stats) as C(tracktion_plan), with C(tracktion_plan_summary) for
+    people. Without check mode, the actions of a given plan are carried out, and no others; an action whose evidence is gone or has
+    changed is refused.
   - A plan has a seal that is made with O(plan_key). A plan without a seal, or with one that cannot be verified, is rejected.
   - Runs on the controller, changes nothing, and needs C(run_once). The role P(tracktion.ops.remediate#role) wraps it.
 author:
@@ -28,51 +28,51 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.action
 options:
   risk:
-    description: How far the plan may go.
+    description: The highest risk of an action.
     type: str
     choices: [safe, disruptive, destructive]
     default: safe
   confirm:
-    description: What may lose data, as C(<remedy id>:<target>).
+    description: Destructive actions to allow, as C(<remedy id>:<target>).
     type: list
     elements: str
     default: []
   only:
-    description: Answer only findings of these ids, fingerprints or remedies; patterns are fine.
+    description: Act only on findings with these ids, fingerprints or remedies. Patterns are allowed.
     type: list
     elements: str
     default: []
   skip:
-    description: Leave findings of these ids, fingerprints or remedies alone.
+    description: Do not act on findings with these ids, fingerprints or remedies. Patterns are allowed.
     type: list
     elements: str
     default: []
   max_actions:
-    description: Actions of the plan, over all hosts.
+    description: The largest number of actions over all hosts.
     type: int
     default: 20
   cooldown:
     description:
-      - Seconds until the same may be done again to the same target, in place of what the remedies say; 0 is none.
+      - Seconds until an action may be repeated on the same target, instead of the values of the remedies; 0 means no wait.
     type: float
   plan_file:
-    description: File on the controller that a run in check mode writes, and any other carries out.
+    description: File on the controller for the plan. A run in check mode writes it; another run carries it out.
     type: path
   plan:
-    description: The plan itself, as it was handed to C(set_stats). It goes before O(plan_file).
+    description: The plan itself, as passed to C(set_stats). It takes precedence over O(plan_file).
     type: str
   plan_max_age:
-    description: Seconds after which a plan is too old to be carried out.
+    description: The largest age of a plan in seconds.
     type: int
     default: 86400
   plan_key:
     description:
-      - The key of the seal, at least 16 characters. The run that makes a plan and the run that carries it out need the same.
+      - The key of the seal, at least 16 characters. The run that makes a plan and the run that carries it out need the same key.
       - Without it, the key is the file C(tracktion_ops/plan.key) in C(ANSIBLE_HOME), which is created when it is first needed. A job of
-        AWX has no files that outlive it and needs O(plan_key).
+        AWX loses its files at its end, so it needs O(plan_key).
     type: str
   audit_path:
-    description: The audit log on the controller. Outside check mode it is tried before anything is done.
+    description: The audit log on the controller. The run fails before any action if it cannot be written.
     type: path
     required: true
 seealso:
@@ -81,7 +81,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Decide what may be done
+- name: Plan actions
   tracktion.ops.plan:
     risk: disruptive
     skip: ["cache.*"]
@@ -99,23 +99,23 @@ run:
   type: dict
   sample: {run: 20260101T030000Z-1f0c2a, who: operator@controller, controller: controller, pid: 4711, pid_start: 88123}
 planned:
-  description: How many actions may be carried out.
+  description: Number of planned actions.
   returned: success
   type: int
   sample: 1
 refused:
-  description: How many may not.
+  description: Number of refused actions.
   returned: success
   type: int
   sample: 2
 hosts:
-  description: The hosts with an action, or with one that an earlier run left unfinished; those with the worst finding first.
+  description: The hosts with a planned action, or with one that an earlier run left unfinished.
   returned: success
   type: list
   elements: str
   sample: [music-1]
 actions:
-  description: By host, the actions that may be carried out, in their order.
+  description: The planned actions by host, in their order.
   returned: success
   type: dict
   sample:
@@ -128,7 +128,7 @@ actions:
         approved: true
         vars: {maxmemory: 402653184}
 proposed:
-  description: All actions, the refused ones with their C(reason), as JSON text.
+  description: All actions, refused ones with a C(reason), as JSON text.
   returned: success
   type: str
   sample: "[]"
@@ -138,7 +138,7 @@ before:
   type: str
   sample: "[]"
 unfinished:
-  description: What runs that are over have begun and not ended, from the logs of the hosts.
+  description: Actions of ended runs without an outcome, from the audit logs of the hosts.
   returned: success
   type: list
   elements: dict

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: remediation_journal
-short_description: Keep two remediations of a host apart, and write down what they do
+short_description: Lock a host for a remediation and log its actions
 version_added: "0.1.0"
 description:
-  - Keeps the lock and the audit log of a host on the host itself, where every controller finds them.
-  - Before an action, O(state=begun) takes the lock, looks whether the action has been done too recently, and writes the intent; after it,
-    O(state=ended) writes what came of it; at the end, O(state=released) gives the lock back. The log of the controller (O(audit_path))
-    gets the same lines.
-  - A lock counts until its lease is over, the machine is started anew, or, where the run was started on this controller, its process is
-    gone. An intent without an outcome tells of a run that was ended in the middle.
+  - Keeps the lock and the audit log of a host on the host itself, where all controllers find them.
+  - Before an action, O(state=begun) takes the lock, checks the cooldown of the action, and logs the intent. After it, O(state=ended) logs
+    the outcome. At the end, O(state=released) releases the lock. The same entries are added to the log of the controller
+    (O(audit_path)).
+  - A lock is valid until its lease ends, the host restarts, or the process of its run ends, if that was started on this controller. An
+    intent without an outcome means that its run ended during the action.
   - Used by the role P(tracktion.ops.remediate#role).
 author:
   - The tracktion.ops maintainers (@tracktion)
@@ -26,70 +26,70 @@ attributes:
   check_mode:
     support: full
     details:
-      - Looks at lock and cooldown, and writes nothing.
+      - Reads lock and cooldown, and writes nothing.
   diff_mode:
     support: none
   idempotent:
     support: none
     details:
-      - Every call outside check mode, but for O(state=read), adds to the log.
+      - Each call without check mode adds to the log, except with O(state=read).
 options:
   state:
-    description: What to do; see the description.
+    description: The step; see the description.
     type: str
     choices: [read, begun, ended, released]
     required: true
   directory:
     description:
-      - Directory on the host for the lock and the audit log. It is made where it is missing.
-      - It and the directories above it must belong to root or to the user of the task and must not be writable by others; symbolic
-        links in the place of its files are rejected.
+      - Directory on the host for the lock and the audit log. It is created if it is missing.
+      - It and the directories above it must belong to root or to the user of the task and must not be writable by others. Its files
+        must not be symbolic links.
     type: path
     required: true
   run:
     description:
-      - The run of RV(tracktion.ops.plan#module:run). Needed unless O(state=read).
+      - The run, from RV(tracktion.ops.plan#module:run). Required unless O(state=read).
     type: dict
   action:
     description:
-      - The action, an item of RV(tracktion.ops.plan#module:actions). Needed with O(state=begun) and O(state=ended).
+      - The action, an item of RV(tracktion.ops.plan#module:actions). Required with O(state=begun) and O(state=ended).
     type: dict
   result:
     description:
-      - What the task of the action returned. Only the fields that its remedy names in C(result) are kept.
+      - The result of the action's task. Only the fields that its remedy names in C(result) are logged.
     type: dict
     default: {}
   lease:
-    description: Seconds for which the lock counts after each step.
+    description: Seconds for which the lock is valid after each step.
     type: float
     default: 900
   max_failures:
-    description: Actions of a run that may fail before it carries out only safe ones.
+    description: Number of failed actions after which a run carries out only safe ones.
     type: int
     default: 1
   settle:
-    description: With O(state=released), wait until measurements show what was done.
+    description: With O(state=released), wait until measurements show the effect of the actions.
     type: bool
     default: false
   audit_path:
-    description: The audit log on the controller. Needed with O(state=begun) and O(state=ended).
+    description: The audit log on the controller. Required with O(state=begun) and O(state=ended).
     type: path
   entry:
-    description: What is written. Filled in by the action plugin.
+    description: The entry of the log. Set by the action plugin.
     type: dict
   cooldown:
-    description: Seconds for which an action is not repeated. Filled in by the action plugin.
+    description: Seconds for which an action is not repeated. Set by the action plugin.
     type: float
     default: 0
   break_run:
-    description: A run that is known to be dead. Filled in by the action plugin.
+    description: A run whose process has ended. Set by the action plugin.
     type: str
 seealso:
   - module: tracktion.ops.plan
 """
 
 EXAMPLES = r"""
-- name: Look what earlier remediations did here
+- name: Read the log of earlier remediations
   tracktion.ops.remediation_journal:
     state: read
     directory: /var/lib/tracktion-ops
@@ -99,8 +99,8 @@ EXAMPLES = r"""
 RETURN = r"""
 lock:
   description:
-    - The lock that another run holds, as C(run), C(who), C(since), C(until) and C(stale) (why it no longer counts, or null).
-    - Null where there is none.
+    - The lock of another run, as C(run), C(who), C(since), C(until) and C(stale) (why it is no longer valid, or null).
+    - Null without a lock.
   returned: with O(state=read), O(state=begun) or O(state=released)
   type: dict
   sample: null
@@ -117,17 +117,17 @@ done:
   elements: dict
   sample: []
 error:
-  description: Why the directory cannot be used; null where it can.
+  description: Why the directory cannot be used, or null.
   returned: always
   type: str
   sample: null
 go:
-  description: Whether the action may be carried out.
+  description: Whether the action is carried out.
   returned: with O(state=begun)
   type: bool
   sample: true
 reason:
-  description: Why not; null where it may.
+  description: Why it is not carried out, or null.
   returned: with O(state=begun)
   type: str
   sample: null
@@ -138,12 +138,15 @@ until:
   sample: null
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import CannotKeep, Journal
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 
-def step(journal, params, check_mode):
-    """What the state asks for. Raises CannotKeep."""
+def step(journal: Journal, params: Options, check_mode: bool) -> dict[str, Any]:
+    """Run the step of the state and return its result. Raises CannotKeep."""
     run = params["run"]
     if params["state"] == "read":
         return journal.read()
@@ -156,11 +159,11 @@ def step(journal, params, check_mode):
     if params["state"] == "ended":
         journal.end(run, params["entry"], params["lease"])
         return {}
-    # A lock that is there after that is another run's.
+    # A lock that remains belongs to another run.
     return {"unfinished": journal.release(run, params["break_run"]), "lock": journal.read()["lock"]}
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["read", "begun", "ended", "released"], "required": True},

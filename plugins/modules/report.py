@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: report
-short_description: Judge what the visits measured, show it, and write it down
+short_description: Evaluate the measurements of the visits and report the findings
 version_added: "0.1.0"
 description:
-  - Judges the results registered as C(tracktion_visit) on the hosts of this run, with the check rows of their areas.
-  - Shows the findings worst first, writes C(report.json), and hands a summary to C(set_stats) as C(tracktion_report).
+  - Evaluates the check rows of all areas over the results registered as C(tracktion_visit) on the hosts of this run.
+  - Shows the findings, the worst first, writes C(report.json), and passes a summary to C(set_stats) as C(tracktion_report).
   - Runs on the controller and needs C(run_once). The role P(tracktion.ops.report#role) wraps it.
-  - A report that is there already lends its findings the time they were first seen.
+  - The times of C(first_seen) are taken over from an earlier C(report.json).
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -23,25 +23,26 @@ extends_documentation_fragment:
 options:
   directory:
     description:
-      - Directory on the controller for C(report.json). It is made where it is missing.
+      - Directory on the controller for C(report.json). It is created if it is missing.
       - It and the directories above it must belong to root or to the user of the run and must not be writable by others. Otherwise the
         report is not written, and a warning names the command that corrects it.
     type: path
     required: true
   plan:
     description:
-      - What M(tracktion.ops.plan) returned, where actions were carried out since. Findings and actions are shown before and after.
+      - The result of M(tracktion.ops.plan), after its actions were carried out. The report then has the actions, and the findings before
+        and after.
     type: dict
   fail_at:
-    description: RV(too_bad) is true where any finding is at least this severe, or where nothing at all is known of an area.
+    description: RV(reaches_fail_at) is true if a finding is at least this severe, or if no check of an area could be evaluated.
     type: str
     choices: [never, critical, warning, unknown, info]
     default: never
   format:
     description:
-      - How the report is shown. V(full) shows each finding with its numbers and what to do about it.
-      - V(lines) shows a line for each thing that is wrong, and for each area that is well.
-      - Equal findings of several hosts are shown once. With several hosts, V(full) takes about 100 lines, and counts what does not fit.
+      - The format of the report on the terminal. V(full) shows each finding with its values, hint and remedy.
+      - V(lines) shows one line for each failure, and for each area that is ok.
+      - Equal findings of several hosts are shown once. With several hosts, V(full) has about 100 lines; the other findings are counted.
     type: str
     choices: [full, lines]
     default: full
@@ -60,35 +61,35 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: Where the report lies on the controller; null where it could not be written.
+  description: The path of the report on the controller; null if it could not be written.
   returned: always
   type: str
   sample: /home/operator/reports/report.json
 summary:
-  description: Status, counts and the worst findings, as handed to C(set_stats).
+  description: Status, counts and the worst findings, as passed to C(set_stats).
   returned: always
   type: dict
   sample: {status: warning, hosts: 1, findings_left_out: 0}
 failed_actions:
-  description: How many of the actions of O(plan) failed, or were not come to.
+  description: Number of actions of O(plan) that failed or were not run.
   returned: always
   type: int
   sample: 0
 all_refused:
   description:
-    - Whether actions of O(plan) were approved and all of them were refused. Those that are no longer needed do not count. Always false in
-      check mode.
+    - Whether actions of O(plan) were approved and all of them were refused. Actions that are no longer needed do not count. Always false
+      in check mode.
   returned: always
   type: bool
   sample: false
-unjudged:
-  description: The areas of which not one check came to a result, each with its host.
+not_evaluated:
+  description: The areas of which no check could be evaluated, each with its host.
   returned: always
   type: list
   elements: str
   sample: []
-too_bad:
-  description: Whether a finding reaches O(fail_at), or an area is in RV(unjudged). Always false where O(fail_at) is V(never).
+reaches_fail_at:
+  description: Whether a finding reaches O(fail_at), or an area is in RV(not_evaluated). Always false if O(fail_at) is V(never).
   returned: always
   type: bool
   sample: false

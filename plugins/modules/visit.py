@@ -7,17 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: visit
-short_description: Measure every symptom area of a host in one task
+short_description: Measure all areas of a host in one task
 version_added: "0.1.0"
 description:
-  - Reads the probes of the area roles, fills them in with the variables of the host, and measures all of them with one remote task.
-  - The areas are measured side by side, each in a process of its own and with the deadline in its variable C(<area>_deadline).
-  - Measures only. M(tracktion.ops.report) judges what the visits brought home.
-  - The task succeeds whatever happens to the host. A host that cannot be reached, or whose visit fails or takes longer than
-    O(timeout), is a finding of M(tracktion.ops.report), with its cause and a hint.
+  - Reads the probes of the area roles, resolves their options with the variables of the host, and measures all probes with one remote
+    task.
+  - The areas are measured in parallel, each in its own process and with the deadline in its variable C(<area>_deadline).
+  - Only measures. M(tracktion.ops.report) evaluates the measurements.
+  - The task does not fail. A host that cannot be reached, or whose visit fails or takes longer than O(timeout), is a finding of
+    M(tracktion.ops.report), with its cause and a hint.
   - Each measurement is validated against the RETURN documentation of its module. A malformed one makes its probe unknown.
-  - 'The result has to be registered as C(tracktion_visit): that is where M(tracktion.ops.report) looks for it. A second visit of
-    the same host adds to what the first one registered.'
+  - Register the result as C(tracktion_visit), which M(tracktion.ops.report) reads. A second visit of the same host adds its areas to
+    those of the first.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -30,20 +31,20 @@ options:
     description:
       - The area roles to measure. A short name is a role of this collection, of the playbook or of the roles path.
         A role of another collection is named in full.
-      - Without it, every area role of this collection.
+      - Without it, all area roles of this collection.
     type: list
     elements: str
     default: []
-  place:
+  probe_host:
     description:
-      - The inventory name of the host this visit runs on, where it is another one than the host it is about (C(delegate_to)).
-      - Only the areas whose variable C(<area>_probe_host) names this place are measured. Without it, the areas whose variable is empty.
+      - The inventory name of the host that the visit runs on, if it is not the host itself (C(delegate_to)).
+      - Only the areas whose variable C(<area>_probe_host) names this host are measured. Without it, the areas whose variable is empty.
     type: str
   timeout:
     description:
-      - Seconds for the whole visit. The module on the host gets nine tenths of what is left of them when it is sent, ends its
-        areas then, and returns what they have measured.
-      - One second after O(timeout), C(timeout\(1\)) ends what still runs on the host, where the host has this program. All
+      - Seconds for the whole visit. The module on the host gets nine tenths of the seconds that are left when it is sent. It then ends
+        its areas and returns what they have measured.
+      - One second after O(timeout), C(timeout\(1\)) ends all processes of the visit, if the host has this program. All
         processes of a visit also end when the connection breaks. A process in an uninterruptible wait (state D, as on a dead
         network mount) cannot be killed; it ends when the kernel returns from the wait.
     type: float
@@ -59,7 +60,7 @@ EXAMPLES = r"""
     areas: [database, cache]
   register: tracktion_visit
 
-- name: Judge and show
+- name: Evaluate and report
   ansible.builtin.import_role:
     name: tracktion.ops.report
 """
@@ -67,8 +68,8 @@ EXAMPLES = r"""
 RETURN = r"""
 visited:
   description:
-    - What was measured, in a file in the temporary directory of this run on the controller, which only the user of the run can
-      read. Ansible removes the directory at the end of the run. Null where the visit failed.
+    - The measurements, in a file in the temporary directory of this run on the controller, which only the user of the run can
+      read. Ansible removes the directory at the end of the run. Null if the visit failed.
     - It is a file because Ansible walks through every value of a result several times, and sends it to every callback.
   returned: always
   type: dict
@@ -78,29 +79,29 @@ visited:
     areas: {description: The areas that were measured here in this run., type: list, elements: str, returned: always}
   sample: {file: tracktion-visit-0123456789abcdef, bytes: 98304, areas: [cache, database]}
 failure:
-  description: Why the visit failed; else null.
+  description: Why the visit failed, or null.
   returned: always
   type: dict
   contains:
-    msg: {description: What Ansible or the module said., type: str, returned: always}
+    msg: {description: The message of Ansible or of the module., type: str, returned: always}
     unreachable: {description: Whether the connection failed., type: bool, returned: always}
     connection: {description: 'How the controller connects: address, port, user, privilege escalation, interpreter.', type: dict, returned: always}
     rc: {description: Exit code of the interpreter., type: int, returned: when it ended without a result}
-    module_stdout: {description: 'What it printed, cut in the middle.', type: str, returned: when it ended without a result}
-    module_stderr: {description: 'What it printed as errors, cut in the middle.', type: str, returned: when it ended without a result}
+    module_stdout: {description: 'Its standard output, cut in the middle.', type: str, returned: when it ended without a result}
+    module_stderr: {description: 'Its standard error, cut in the middle.', type: str, returned: when it ended without a result}
   sample: null
-place:
-  description: The host the visit ran on.
+probe_host:
+  description: The host that the visit ran on.
   returned: always
   type: str
   sample: lab
 python:
-  description: The interpreter that measured; null where nothing was measured.
+  description: The interpreter that measured; null if nothing was measured.
   returned: always
   type: str
   sample: /usr/bin/python3.11
 started:
-  description: When the visit began, in seconds since the epoch.
+  description: Start of the visit, in seconds since the epoch.
   returned: always
   type: float
   sample: 1795400000.0

@@ -2,14 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Finds the area roles and reads their files. Private to this collection."""
+"""Finds area roles and reads their files. Private to this collection."""
 
 from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator, Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,6 +19,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _options, _row_cache
 from ansible_collections.tracktion.ops.plugins.plugin_utils._core import trust_as_template
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
 
 COLLECTION = "tracktion.ops"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -28,37 +31,37 @@ class Area:
     ``name`` is the role's name without its collection; it prefixes the role's variables.
     """
 
-    def __init__(self, role, path):
+    def __init__(self, role: str, path: Path) -> None:
         self.role = role
         self.name = role.rpartition(".")[2]
         self.path = path
 
-    def file(self, *parts):
+    def file(self, *parts: str) -> Path:
         return self.path.joinpath(*parts)
 
     @property
-    def probes_file(self):
+    def probes_file(self) -> Path:
         return self.file("diagnosis", "probes.yml")
 
     @property
-    def checks_file(self):
+    def checks_file(self) -> Path:
         return self.file("diagnosis", "checks.yml")
 
     @property
-    def remedies_file(self):
+    def remedies_file(self) -> Path:
         return self.file("diagnosis", "remedies.yml")
 
     @cached_property
-    def defaults(self):
-        """The role's variables as it ships them, their templates ready for Ansible to fill in."""
+    def defaults(self) -> Values:
+        """The role's variables with their defaults, as templates for Ansible."""
         return _trusted(read_yaml(self.file("defaults", "main.yml")) or {})
 
-    def connection(self):
-        """Return the options that every probe and every remedy of the role share, as templates for Ansible."""
+    def connection(self) -> Values:
+        """Return the options that all probes and remedies of the role share, as templates for Ansible."""
         return _trusted(self._probes.get("connection") or {})
 
-    def probes(self):
-        """Return the role's probes by name, the shared options included, as templates for Ansible."""
+    def probes(self) -> dict[str, Values]:
+        """Return the role's probes by name, with the shared options, as templates for Ansible."""
         shared = self.connection()
         return {
             name: {**probe, "options": {**shared, **(probe.get("options") or {})}}
@@ -66,19 +69,19 @@ class Area:
         }
 
     @cached_property
-    def _probes(self):
+    def _probes(self) -> Values:
         data = read_yaml(self.probes_file)
         if not isinstance(data, dict) or not isinstance(data.get("probes"), dict):
             raise AnsibleError("%s: must be a mapping with the key probes" % self.probes_file)
         return data
 
-    def libraries(self):
-        """The Python libraries that the role's modules import."""
+    def libraries(self) -> list[str]:
+        """Return the Python libraries that the role's modules import."""
         path = self.file("diagnosis", "libraries.yml")
         return read_yaml(path) if path.exists() else []
 
-    def rows(self, kind):
-        """The rows of ``checks.yml`` or ``remedies.yml``, as plain data: the judge compiles them itself."""
+    def rows(self, kind: str) -> list[Any]:
+        """Return the rows of ``checks.yml`` or ``remedies.yml`` as plain data, which is no template for Ansible."""
         path = self.checks_file if kind == "checks" else self.remedies_file
         if kind == "remedies" and not path.exists():
             return []
@@ -88,29 +91,30 @@ class Area:
         return data
 
     @cached_property
-    def argument_spec(self):
+    def argument_spec(self) -> dict[str, Values]:
         """The options of the role's entry point ``main``, as in its ``meta/argument_specs.yml``."""
         main = read_yaml(self.file("meta", "argument_specs.yml"))["argument_specs"]["main"]
         return main.get("options") or {}
 
     @cached_property
-    def public(self) -> frozenset:
-        """The options that rows and reports may show: all but those marked ``no_log``."""
+    def public(self) -> frozenset[str]:
+        """The options that rows and reports may show: all except those marked ``no_log``."""
         return frozenset(name for name, option in self.argument_spec.items() if not _options.is_private(option))
 
 
-def read_yaml(path):
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file. Raises AnsibleError."""
     try:
-        # Loader is yaml.SafeLoader, or the same in C, seven times as fast.
-        return _row_cache.parsed(Path(path).read_text(encoding="utf-8"), partial(yaml.load, Loader=Loader))
+        # Loader is yaml.SafeLoader, or the same in C, which is seven times as fast.
+        return _row_cache.parsed(path.read_text(encoding="utf-8"), partial(yaml.load, Loader=Loader))
     except OSError as exc:
         raise AnsibleError("%s: %s" % (path, exc.strerror)) from exc
     except yaml.YAMLError as exc:
         raise AnsibleError("%s: %s" % (path, exc)) from exc
 
 
-def _trusted(value):
-    """A role's own files are as trusted as a play: their strings may be templates."""
+def _trusted(value: Any) -> Any:
+    """Mark the strings of a role's own file as templates, which Ansible then resolves as it does those of a play."""
     if isinstance(value, dict):
         return {key: _trusted(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -119,26 +123,26 @@ def _trusted(value):
 
 
 @cache
-def own_roles() -> list:
-    """Every role of this collection, whether it diagnoses an area or not."""
-    roles = _collection_path(COLLECTION) / "roles"
+def own_roles() -> list[Area]:
+    """Return all roles of this collection, also those that diagnose no area."""
+    roles = _own_path() / "roles"
     return [Area("%s.%s" % (COLLECTION, path.name), path) for path in sorted(roles.iterdir())]
 
 
 def own_role(name: str) -> Area:
-    """The role of this collection with this name."""
+    """Return the role of this collection with this name."""
     return next(role for role in own_roles() if role.name == name)
 
 
-def find(names=None, playbook_dir="."):
-    """The areas of these role names; without names, every area role of this collection."""
+def find(names: Sequence[str] | None = None, playbook_dir: str = ".") -> list[Area]:
+    """Return the areas of these role names; without names, all area roles of this collection. Raises AnsibleError."""
     if not names:
-        roles = _collection_path(COLLECTION) / "roles"
+        roles = _own_path() / "roles"
         names = sorted(path.name for path in roles.iterdir() if Area(path.name, path).checks_file.exists())
     return [_find_one(name, Path(playbook_dir)) for name in names]
 
 
-def _find_one(name, playbook_dir):
+def _find_one(name: str, playbook_dir: Path) -> Area:
     for role, path in _candidates(name, playbook_dir):
         area = Area(role, path)
         if area.checks_file.exists():
@@ -149,21 +153,25 @@ def _find_one(name, playbook_dir):
     )
 
 
-def _candidates(name, playbook_dir):
+def _candidates(name: str, playbook_dir: Path) -> Iterator[tuple[str, Path]]:
     if name.count(".") == 2:
         collection, _dot, role = name.rpartition(".")
         path = _collection_path(collection)
         if path:
             yield name, path / "roles" / role
         return
-    yield "%s.%s" % (COLLECTION, name), _collection_path(COLLECTION) / "roles" / name
+    yield "%s.%s" % (COLLECTION, name), _own_path() / "roles" / name
     for folder in [playbook_dir / "roles"] + [
         Path(os.path.expanduser(folder)) for folder in C.DEFAULT_ROLES_PATH or []
     ]:
         yield name, folder / name
 
 
-def _collection_path(collection):
+def _own_path() -> Path:
+    return Path(importlib.import_module("ansible_collections." + COLLECTION).__path__[0])
+
+
+def _collection_path(collection: str) -> Path | None:
     try:
         package = importlib.import_module("ansible_collections." + collection)
     except ImportError:
@@ -172,20 +180,20 @@ def _collection_path(collection):
 
 
 def playbook(name: str) -> str:
-    """What to call a playbook of this collection by: its name, or its file where Ansible only finds that one.
+    """Return how ``ansible-playbook`` calls a playbook of this collection: by its name, or by its file.
 
-    A clone that is not installed is found from its own playbooks alone.
+    Ansible does not find a clone that is not installed by its name.
     """
-    root = _collection_path(COLLECTION)
+    root = _own_path()
     if any(root.is_relative_to(os.path.abspath(os.path.expanduser(path))) for path in C.COLLECTIONS_PATHS):
         return "%s.%s" % (COLLECTION, name)
     path = os.path.realpath(root / "playbooks" / ("%s.yml" % name))
     return min(path, os.path.relpath(path), key=len)
 
 
-def version():
-    """The version of this collection, as in its galaxy.yml or, once installed, in its MANIFEST.json."""
-    root = _collection_path(COLLECTION)
+def version() -> str:
+    """Return the version of this collection, from its galaxy.yml or, once installed, its MANIFEST.json."""
+    root = _own_path()
     if root.joinpath("MANIFEST.json").exists():
         return read_yaml(root / "MANIFEST.json")["collection_info"]["version"]
     return read_yaml(root / "galaxy.yml")["version"]

@@ -2,28 +2,38 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check rows, ready to judge. Private to this collection."""
+"""Check rows: validated and compiled. Private to this collection."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar
 
-from jinja2 import nodes
+from jinja2 import Template, nodes
 from jinja2.meta import find_undeclared_variables
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _remedies, _row_cache, _rows
-from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import EXPRESSIONS, SUBJECTS, BadRow, Row
+from ansible_collections.tracktion.ops.plugins.plugin_utils._areas import Area
+from ansible_collections.tracktion.ops.plugins.plugin_utils._remedies import Remedy
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import EXPRESSIONS, SUBJECTS, BadRow, FieldType, Row
 
 LEVELS = ("critical", "warning", "info")
+# The path of a field in ``item``: ("rates", "publish").
+FieldPath = tuple[str, ...]
+# Fields of ``item`` and variables that an expression names.
+Names = tuple[list[FieldPath], list[str]]
+StatusFunction = Callable[[object], str]
+# The name of the macro of the row with this number.
+MACRO = "status_%d"
 
 
 class Check(Row):
-    """One row of checks.yml, ready to judge."""
+    """One row of ``checks.yml``."""
 
-    FIELDS = {
+    FIELDS: ClassVar[Mapping[str, FieldType]] = {
         "id": str,
         "title": str,
         "each": str,
@@ -41,129 +51,137 @@ class Check(Row):
         "timing": (bool, str),
         "vars": dict,
     }
-    REQUIRED = ("id", "title", "summary", "guide", "why")
+    REQUIRED: ClassVar[Sequence[str]] = ("id", "title", "summary", "guide", "why")
 
-    def __init__(self, row, source, area, remedies):
+    title: str
+    each: str | None
+    at: str | None
+    when: str | None
+    object: str | None
+    summary: str
+    hint: str | None
+    guide: str
+    why: str
+    timing: bool | str | None
+
+    def __init__(self, row: Any, source: str, area: Area, remedies: Mapping[str, Remedy]) -> None:
         super().__init__(row, source)
-        self.levels = tuple(level for level in LEVELS if getattr(self, level))
+        self.levels = tuple(level for level in LEVELS if self.field(level))
         if not self.id.startswith(area.name + ".") or self.id.count(".") != 1:
             raise self.bad("id: must be %s.<name>" % area.name)
         if bool(self.each) == bool(self.at):
-            raise self.bad("exactly one of 'each' and 'at' says where to look")
+            raise self.bad("exactly one of 'each' and 'at' is required")
         if self.each and not self.object:
-            raise self.bad("object: a check over 'each' item must say how the item is called")
+            raise self.bad("object: is required with 'each', as the name of the item")
         if not self.levels:
-            raise self.bad("at least one of %s is needed" % ", ".join(LEVELS))
-        if self.remedy and self.remedy not in remedies:
-            raise self.bad("remedy: %r is not in %s" % (self.remedy, area.remedies_file.name))
-        self.remedy = remedies.get(self.remedy)
-        self.path = tuple((self.each or self.at).split("."))
+            raise self.bad("at least one of %s is required" % ", ".join(LEVELS))
+        remedy_id = self.field("remedy")
+        if remedy_id and remedy_id not in remedies:
+            raise self.bad("remedy: %r is not in %s" % (remedy_id, area.remedies_file.name))
+        self.remedy = remedies.get(remedy_id)
+        self.path = tuple((self.each or self.at or "").split("."))
 
-    def templates(self):
-        expressions = {field: getattr(self, field) for field in ("when", *self.levels)}
+    def templates(self) -> dict[str, str]:
+        expressions = {field: self.field(field) for field in ("when", *self.levels)}
         if isinstance(self.timing, str):
             expressions["timing"] = self.timing
-        texts = {field: getattr(self, field) for field in ("object", "summary", "hint")}
+        texts = {field: self.field(field) for field in ("object", "summary", "hint")}
         wrapped = {field: "{{ %s }}" % text for field, text in expressions.items() if text}
         return {**wrapped, **{field: text for field, text in texts.items() if text}}
 
-    @property
-    def scan(self):
-        """A template that looks at every item of the iterator ``items`` and calls ``found(level, item)`` for each.
-
-        One loop in Jinja's compiled code costs a microsecond per item; an expression called item by item, seven.
-        """
+    def status_macro(self, name: str) -> str:
+        """Return a Jinja macro that prints the status of ``item``, or nothing for an item that ``when`` excludes."""
         branches = "".join(
-            "{%% %s %s %%}{{ found(%r, item) }}" % ("elif" if index else "if", getattr(self, level), level)
-            for index, level in enumerate(self.levels)
+            "{%% %s %s %%}%s" % ("elif" if number else "if", self.field(level), level)
+            for number, level in enumerate(self.levels)
         )
-        body = branches + "{% else %}{{ found('ok', item) }}{% endif %}"
+        body = branches + "{% else %}ok{% endif %}"
         if self.when:
             body = "{%% if %s %%}%s{%% endif %%}" % (self.when, body)
-        return "{% for item in items %}" + body + "{% endfor %}"
+        return "{%% macro %s(item) %%}%s{%% endmacro %%}" % (name, body)
 
     @cached_property
-    def evidence(self):
-        """By level, what its expression names: ``(paths into item, variables)``."""
-        return {level: _named(EXPRESSIONS.parse("{{ %s }}" % getattr(self, level))) for level in self.levels}
+    def evidence(self) -> dict[str, Names]:
+        """The names in the expression of each level."""
+        return {level: _names(self.field(level)) for level in self.levels}
 
     @cached_property
-    def named(self):
-        """What its expressions name, ``when`` included: ``(paths into item, variables)``."""
-        found = [
-            _named(EXPRESSIONS.parse("{{ %s }}" % getattr(self, field)))
-            for field in ("when", *self.levels)
-            if getattr(self, field)
-        ]
-        return tuple(sorted({each for one in found for each in one[place]}) for place in (0, 1))
+    def names_in_expressions(self) -> Names:
+        """The names in the expressions of all levels and of ``when``, sorted."""
+        found = [_names(self.field(field)) for field in ("when", *self.levels) if self.field(field)]
+        paths = {path for in_item, _variables in found for path in in_item}
+        variables = {name for _in_item, variables in found for name in variables}
+        return sorted(paths), sorted(variables)
 
-    @cached_property
-    def timing_expression(self):
-        """The expression of ``timing``, compiled."""
-        return EXPRESSIONS.compile_expression(self.timing, undefined_to_none=True)
+    def is_timing(self, context: Mapping[str, Any]) -> bool:
+        """Return whether the finding for an item depends on how long something took. Raises one of CANNOT_EVALUATE."""
+        if isinstance(self.timing, str):
+            return bool(_rows.expression(self.timing, context))
+        return bool(self.timing)
 
 
-class Checks(list):
-    """The checks of an area, with its remedies by id.
+class Checks(list[Check]):
+    """The checks of an area, and its remedies by id."""
 
-    The scans of the checks are blocks of one template, which is compiled once for all runs.
-    """
-
-    def __init__(self, checks, remedies):
+    def __init__(self, checks: Iterable[Check], remedies: dict[str, Remedy]) -> None:
         super().__init__(checks)
         self.remedies = remedies
 
-    def scan(self, check, context, items, found):
-        """Let the scan of ``check`` look at ``items``; raises what its expressions raise."""
-        template, names = self._compiled
-        for _text in template.blocks[names[check.id]](
-            template.new_context({**context, "items": items, "found": found})
-        ):
-            pass
+    def status_functions(self, context: Mapping[str, Any]) -> list[StatusFunction]:
+        """Return, for each check, a function that evaluates its row for one item with the variables of ``context``.
+
+        It returns the status of the item, or empty text for an item that ``when`` excludes. It raises the exceptions of
+        the row's expressions.
+        """
+        shared = self._template.make_module(dict(context))
+        return [
+            getattr(self._template.make_module({**context, **check.vars}) if check.vars else shared, MACRO % number)
+            for number, check in enumerate(self)
+        ]
 
     @cached_property
-    def _compiled(self):
-        names = {check.id: "scan%d" % number for number, check in enumerate(self)}
-        blocks = ["{%% block %s %%}%s{%% endblock %%}" % (names[check.id], check.scan) for check in self]
-        return EXPRESSIONS.compiled("".join(blocks)), names
+    def _template(self) -> Template:
+        # One template for all rows is compiled and cached at once. A call of a macro takes one microsecond; a call of a
+        # compiled expression takes ten, because it makes a new context.
+        return EXPRESSIONS.compiled("".join(check.status_macro(MACRO % number) for number, check in enumerate(self)))
 
 
-def load(area, extra_rows=()):
-    """The checks of an area role, with a user's own rows for it; raises BadRow for the first wrong one.
+def load(area: Area, extra_rows: Sequence[Any] = ()) -> Checks:
+    """Return the checks of an area role and of the user's own rows for it. Raises BadRow for the first invalid row.
 
-    Rows may name the role's public options only: what they say goes into reports.
+    Rows may name the role's public options only, because their texts are written to reports.
     """
     variables = set(area.public)
     rows = {kind: area.rows(kind) for kind in ("checks", "remedies")}
-    remedies = {}
+    remedies: dict[str, Remedy] = {}
     for position, row in enumerate(rows["remedies"]):
-        remedy = _remedies.Remedy(row, str(area.remedies_file), area, position)
+        remedy = Remedy(row, str(area.remedies_file), area, position)
         remedies[remedy.id] = remedy
-    checks = {}
+    checks: dict[str, Check] = {}
     sources = [(row, str(area.checks_file)) for row in rows["checks"]]
     sources += [(row, "tracktion_extra_checks") for row in extra_rows]
     for row, source in sources:
         check = Check(row, source, area, remedies)
         if check.id in checks:
-            raise check.bad("the id is taken by another row")
+            raise check.bad("the id is already used by another row")
         checks[check.id] = check
     key = _row_cache.fingerprint(
         json.dumps([rows, sorted(variables), extra_rows], default=str),
-        *(Path(module.__file__).read_text(encoding="utf-8") for module in (_rows, _remedies, sys.modules[__name__])),
+        *(Path(file).read_text(encoding="utf-8") for file in (_rows.__file__, _remedies.__file__, __file__)),
     )
-    if not _row_cache.is_right(key):
-        for row in [*remedies.values(), *checks.values()]:
-            row.parse_templates(variables)
-        _row_cache.remember(key)
+    if not _row_cache.is_valid(key):
+        for each in [*remedies.values(), *checks.values()]:
+            each.parse_templates(variables)
+        _row_cache.remember_valid(key)
     return Checks(checks.values(), remedies)
 
 
-def extra_rows_by_area(rows, areas):
-    """Sort ``tracktion_extra_checks`` by area; a row for an area that is not diagnosed is passed over, not refused."""
+def extra_rows_by_area(rows: object, areas: Iterable[Area]) -> dict[str, list[Any]]:
+    """Return ``tracktion_extra_checks`` by area. A row for an area that is not diagnosed is left out. Raises BadRow."""
     source = "tracktion_extra_checks"
     if not isinstance(rows, list):
         raise BadRow(source, None, "must be a list of check rows")
-    by_area = {area.name: [] for area in areas}
+    by_area: dict[str, list[Any]] = {area.name: [] for area in areas}
     for row in rows:
         name = row.get("id") if isinstance(row, dict) else None
         if not isinstance(name, str) or "." not in name:
@@ -172,9 +190,11 @@ def extra_rows_by_area(rows, areas):
     return by_area
 
 
-def _named(tree):
-    """The paths into ``item`` and the other names that an expression uses, in the order of their standing."""
-    paths, inner = [], set()
+def _names(expression: str) -> Names:
+    """Return the paths in ``item`` and the variables that an expression names, the paths in their order."""
+    tree = EXPRESSIONS.parse("{{ %s }}" % expression)
+    paths: list[FieldPath] = []
+    inner: set[int] = set()
     for node in tree.find_all(nodes.Getattr):
         path = _path(node)
         if path and id(node) not in inner:
@@ -183,8 +203,8 @@ def _named(tree):
     return list(dict.fromkeys(paths)), sorted(find_undeclared_variables(tree) - SUBJECTS - set(EXPRESSIONS.globals))
 
 
-def _path(node):
-    parts = []
+def _path(node: nodes.Expr) -> FieldPath | None:
+    parts: list[str] = []
     while isinstance(node, nodes.Getattr):
         parts.insert(0, node.attr)
         node = node.node

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures once what many hosts want measured from one host with the same options. Private to this collection.
+"""Measures once what many hosts measure from one probe host with the same options. Private to this collection.
 
 The first worker of a task that claims a measurement makes it; the others refer to it and do not wait. Workers are
-processes that share nothing but the run's temporary directory, which is private to its user and removed at the end.
+processes that share only the run's temporary directory, which is private to its user and removed at the end.
 """
 
 from __future__ import annotations
@@ -14,75 +14,80 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 
 from ansible import constants as C
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import AreaOutcome, HostState, Values, Visit
 
 CLAIM, MEASURED = "tracktion-claim-", "tracktion-shared-"
-UNFINISHED = "another host's visit was to measure this for all, and did not finish"
+UNFINISHED = "the visit of another host was to make this measurement, and did not finish"
 
 
-def key(task: str, place: str, role: str, wanted: dict) -> str:
-    """Name a measurement: the same task, host, role, probes and options. A later task of the run measures anew."""
-    return hashlib.sha256(json.dumps([task, place, role, wanted], sort_keys=True, default=str).encode()).hexdigest()[
-        :32
-    ]
+def key(task: str, probe_host: str, role: str, wanted: Mapping[str, object]) -> str:
+    """Return the name of a measurement, a hash. A later task of the run has another ``task`` and measures anew."""
+    parts = json.dumps([task, probe_host, role, wanted], sort_keys=True, default=str)
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
 def take(name: str) -> bool:
-    """Return whether the measurement is ours to make: whether this is the first claim."""
+    """Claim a measurement; return whether this is the first claim, so that this worker makes the measurement."""
     try:
         os.close(os.open(_path(CLAIM, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     except FileExistsError:
         return False
     except OSError:
-        # Without a place for claims, each host measures by itself.
+        # Without a directory for claims, each host measures by itself.
         return True
     return True
 
 
-def publish(name: str, measured: dict) -> None:
-    """Hand out what was measured: ``{outcome, host, failure}``, of which ``failure`` or the others are null."""
+def publish(name: str, measured: Mapping[str, object]) -> None:
+    """Write a measurement for the other workers: ``{outcome, host, failure}``; without ``failure``, or only with it."""
     path = _path(MEASURED, name)
     temporary = "%s.%d" % (path, os.getpid())
     content = json.dumps(measured, default=str).encode("utf-8", "backslashreplace")
-    # What cannot be handed out is a failed visit of the hosts that refer to it.
+    # If it cannot be written, the visits of the hosts that refer to it have failed.
     with contextlib.suppress(OSError):
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as stream:
             stream.write(content)
         os.replace(temporary, path)
 
 
-def take_all(names: dict[str, str | None], visited: dict[str, dict]) -> dict[str, str]:
-    """Claim measurements, area -> name, and return those that are ours. The areas in ``visited`` name their claim.
+def take_all(names: Mapping[str, str | None], visited: Mapping[str, AreaOutcome]) -> dict[str, str]:
+    """Claim measurements, area -> name; return the claims that succeeded. Note the claim of each area in ``visited``.
 
     An area without a name is not shared with other hosts.
     """
-    claimed = {}
+    claimed: dict[str, str] = {}
     for area, name in names.items():
-        shared = bool(name) and not take(name)
-        visited[area].update(claim=name or None, shared=shared)
+        shared = bool(name) and not take(name or "")
+        visited[area]["claim"] = name
+        visited[area]["shared"] = shared
         if name and not shared:
             claimed[area] = name
     return claimed
 
 
-def publish_all(claimed: dict[str, str], visited: dict[str, dict], host: dict | None, failure: dict | None) -> None:
-    """Hand out what was measured of the claimed areas, or why nothing was."""
+def publish_all(
+    claimed: Mapping[str, str], visited: Mapping[str, AreaOutcome], host: HostState | None, failure: Values | None
+) -> None:
+    """Write the measurements of the claimed areas for the other workers, or the failure of the visit."""
     for area, name in claimed.items():
         if failure:
             publish(name, {"failure": failure})
         else:
-            outcome = {each: visited[area][each] for each in ("measurement", "error", "seconds")}
+            found = visited[area]
+            outcome = {"measurement": found["measurement"], "error": found["error"], "seconds": found["seconds"]}
             publish(name, {"outcome": outcome, "host": host, "failure": None})
 
 
-def resolve(visit: dict) -> dict:
-    """Return the result of a visit with the measurements that it refers to, or with the failure of one of them."""
+def resolve(visit: Visit) -> Visit:
+    """Return a visit with the measurements of other workers that it refers to, or with the failure of one of them."""
     visit = {**visit, "areas": dict(visit["areas"])}
     for area, outcome in list(visit["areas"].items()):
         if not outcome.get("shared"):
             continue
-        found = _read(outcome["claim"])
+        found = _read(outcome.get("claim") or "")
         if found["failure"]:
             del visit["areas"][area]
             visit["failure"] = visit.get("failure") or found["failure"]
@@ -92,7 +97,7 @@ def resolve(visit: dict) -> dict:
     return visit
 
 
-def _read(name: str) -> dict:
+def _read(name: str) -> Values:
     try:
         with open(_path(MEASURED, name), encoding="utf-8") as stream:
             return json.load(stream)

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What this collection needs of ansible-core that older versions lack. Private to this collection.
+"""Functions of ansible-core that older versions do not have. Private to this collection.
 
-Importing it fails on such a version, with a message that says which one is needed.
+The import fails on an older version, with a message that names the required version.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import ansible
 from ansible.errors import AnsibleError
 from ansible.release import __version__
 
-# As ``requires_ansible`` in meta/runtime.yml, of which Ansible itself makes only a warning.
+# As ``requires_ansible`` in meta/runtime.yml, which Ansible itself only warns about.
 OLDEST = (2, 19)
 
 
@@ -37,7 +37,7 @@ def reason_to_reject(version: str, where: str, in_awx: bool) -> str | None:
 
 
 def _in_awx() -> bool:
-    """Whether ansible-runner started this process for a job of AWX."""
+    """Return whether ansible-runner started this process for a job of AWX."""
     return any(name in os.environ for name in ("AWX_PRIVATE_DATA_DIR", "AWX_ISOLATED_DATA_DIR"))
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report of several hosts for a terminal: equal findings once, within a number of lines.
+"""The report of several hosts for a terminal: equal findings once, in a limited number of lines.
 
 Private to this collection.
 """
@@ -10,19 +10,20 @@ Private to this collection.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _terminal, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
-from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import WIDTH
+from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import WIDTH, Paint
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import HostReport, Report, ReportedFinding, Status
 
-# Two screens.
+# Two screens of a terminal.
 LINES = 100
-# Lines for the hosts that are not well, and for the checks whose findings are only counted.
+# Lines for the hosts that are not ok, and for the checks whose findings are only counted.
 HOST_LINES = 8
 TABLE_LINES = 16
-# Hosts that the command of a remedy names; for more, --limit is left out and tracktion_only selects the findings.
+# With more hosts, the command of a remedy has no --limit: tracktion_only selects the findings.
 LIMIT_HOSTS = 10
 # Columns of a summary and of the name of an object.
 SUMMARY, OBJECT = 3 * WIDTH, 70
@@ -31,11 +32,9 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # A word of a shell command, with its quotes.
 SHELL_WORD = re.compile(r"""(?:\$'(?:\\.|[^'\\])*'|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")
 
-Paint = Callable[[str, str], str]
 
-
-def render(report: dict, colour: bool = False, path: str | None = None, most: int = LINES) -> str:
-    """The terminal summary: one host in detail, several in about ``most`` lines."""
+def render(report: Report, colour: bool = False, path: str | None = None, most: int = LINES) -> str:
+    """Return the report as text: one host in detail, several hosts in about ``most`` lines."""
     if len(report["hosts"]) == 1:
         return _terminal.render(report, colour, path)
     paint = _terminal.painter(colour)
@@ -47,7 +46,7 @@ def render(report: dict, colour: bool = False, path: str | None = None, most: in
     for number, group in enumerate(groups):
         block = ["", *_block(group, paint, shown)]
         rest = _table(groups[number + 1 :], paint)
-        # The worst one is shown in any case.
+        # The worst one is always shown.
         if number and _height(block) + len(rest) > left:
             lines += _table(groups[number:], paint)
             break
@@ -58,29 +57,31 @@ def render(report: dict, colour: bool = False, path: str | None = None, most: in
     return "\n".join(lines)
 
 
-def _hosts(hosts: list[dict], paint: Paint) -> list[str]:
-    """A line for hosts that are equally unwell, the worst first, and one for all that are well."""
-    alike: dict[tuple, list[str]] = {}
+def _hosts(hosts: Iterable[HostReport], paint: Paint) -> list[str]:
+    """Return a line per group of hosts with the same failed areas, the worst first, and one for hosts that are ok."""
+    alike: dict[tuple[Status, tuple[tuple[str, Status], ...], bool], list[str]] = {}
     for host in hosts:
-        bad = tuple((area["name"], area["status"]) for area in host["areas"] if area["status"] != "ok")
+        bad: tuple[tuple[str, Status], ...] = tuple(
+            (area["name"], area["status"]) for area in host["areas"] if area["status"] != "ok"
+        )
         alike.setdefault((host["status"], bad, bool(host["areas"])), []).append(host["name"])
-    well = [names for (status, _bad, _any), names in alike.items() if status == "ok"]
-    unwell = [(key, names) for key, names in alike.items() if key[0] != "ok"]
-    unwell.sort(key=lambda entry: (-STATUSES.index(entry[0][0]), -len(entry[1])))
+    healthy = [names for (status, _bad, _any), names in alike.items() if status == "ok"]
+    failed = [(key, names) for key, names in alike.items() if key[0] != "ok"]
+    failed.sort(key=lambda entry: (-STATUSES.index(entry[0][0]), -len(entry[1])))
     lines = []
-    for (status, bad, measured), names in unwell[:HOST_LINES]:
+    for (status, bad, measured), names in failed[:HOST_LINES]:
         worst = sorted(bad, key=lambda area: -STATUSES.index(area[1]))
         areas = (
             _text.few(["%s %s" % (name, paint(each, each)) for name, each in worst]) if measured else "not diagnosed"
         )
         lines.append("%s  %s: %s" % (paint(status, "%-8s" % status.upper()), _counted(names), areas))
-    more = [(key[0], len(names)) for key, names in unwell[HOST_LINES:]]
+    more = [(key[0], len(names)) for key, names in failed[HOST_LINES:]]
     if more:
-        counts = {status: sum(number for each, number in more if each == status) for status in _terminal.LOUD_FIRST}
-        said = ", ".join("%d %s" % (number, status) for status, number in counts.items() if number)
-        lines.append("          %d more hosts: %s" % (sum(counts.values()), said))
-    if well:
-        lines.append("%s  %s" % (paint("ok", "OK      "), _counted([name for names in well for name in names])))
+        counts = {status: sum(number for each, number in more if each == status) for status in _terminal.WORST_FIRST}
+        numbers = ", ".join("%d %s" % (number, status) for status, number in counts.items() if number)
+        lines.append("          %d more hosts: %s" % (sum(counts.values()), numbers))
+    if healthy:
+        lines.append("%s  %s" % (paint("ok", "OK      "), _counted([name for names in healthy for name in names])))
     return lines
 
 
@@ -89,12 +90,11 @@ def _counted(names: list[str]) -> str:
 
 
 def _block(group: Group, paint: Paint, shown: dict[str, str]) -> list[str]:
-    """A group in full; texts of hosts are cut, what the rows say is not."""
-    worst = group.worst
-    worst = {
-        **worst,
-        "summary": _text.cut(worst["summary"], SUMMARY),
-        "object": _text.cut(worst["object"] or "", OBJECT),
+    """Return the lines of a group in full. Only texts that come from hosts are cut."""
+    worst: ReportedFinding = {
+        **group.worst,
+        "summary": _text.cut(group.worst["summary"], SUMMARY),
+        "object": _text.cut(group.worst["object"] or "", OBJECT),
     }
     if group.status == "unknown":
         return _terminal.unknown_block(worst, group.ids, paint, _where(group))
@@ -113,12 +113,13 @@ def _where(group: Group) -> str:
 
 
 def _command(group: Group) -> str | None:
-    """The command line of the worst finding's remedy, for all hosts of its group; null where it fits only one.
+    """Return the command of the group's remedy for all of its hosts; null if the commands of the findings differ.
 
-    The lines of the findings differ in the host and in the fingerprint; all other words are kept with their quotes.
+    They may differ in the host and in the fingerprint; all other words are kept with their quotes.
     """
-    findings = [finding for finding in group.findings if finding["remedy"]]
-    lines = [SHELL_WORD.findall(finding["remedy"]["command"]) for finding in findings]
+    commands = [(finding, finding["remedy"]["command"]) for finding in group.findings if finding["remedy"]]
+    findings = [finding for finding, _command in commands]
+    lines = [SHELL_WORD.findall(command) for _finding, command in commands]
     hosts = [finding["host"] for finding in findings]
     if len({len(line) for line in lines}) > 1 or not all(map(PLAIN_NAME.fullmatch, hosts)):
         return None
@@ -146,10 +147,10 @@ def _command(group: Group) -> str | None:
 
 
 def _table(groups: list[Group], paint: Paint) -> list[str]:
-    """What is not shown in full: a line for each check, or for what silenced checks of an area."""
+    """Return a line for each check that is not shown in full, and for each area with unknown checks."""
     if not groups:
         return []
-    rows: dict[tuple, Group] = {}
+    rows: dict[tuple[Status, str], Group] = {}
     for group in groups:
         name = group.findings[0]["area"] if group.status == "unknown" else group.ids[0]
         rows.setdefault((group.status, name), Group()).findings.extend(group.findings)
@@ -160,7 +161,7 @@ def _table(groups: list[Group], paint: Paint) -> list[str]:
         where = hosts[0] if len(hosts) == 1 else "%d hosts" % len(hosts)
         worst = group.worst
         example = " [%s]" % worst["object"] if worst["object"] else ""
-        what = "%d on %s, such as%s %s" % (len(group.findings), where, example, worst["summary"])
+        what = "%d on %s, for example%s %s" % (len(group.findings), where, example, worst["summary"])
         line = "%s  %s" % (_text.pad(name, width), what)
         lines.append("  %s  %s" % (paint(status, "%-8s" % status.upper()), _text.cut(line, WIDTH - 12)))
     left_out = sum(len(group.findings) for group in list(rows.values())[TABLE_LINES:])
@@ -168,5 +169,5 @@ def _table(groups: list[Group], paint: Paint) -> list[str]:
 
 
 def _height(lines: list[str]) -> int:
-    """How many rows of a terminal the lines take; a command line is not wrapped by us."""
+    """Return how many rows of a terminal the lines take. Commands are not wrapped before."""
     return sum(1 + max(0, _text.columns(line) - 1) // (WIDTH + 10) for line in lines)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Equal findings of several hosts, as one group each. Pure. Private to this collection."""
+"""Groups equal findings of several hosts. Pure. Private to this collection."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _visit_failure
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, ReportedFinding, Status, Values
 
 # A number with its unit: "1.5 KiB", "98 %", "3", "2026-01-01T00:00:00Z".
 NUMBER = re.compile(r"\d[\d.,:]*(?:[-T:]\d[\d.,:]*)*Z?(?: ?(?:[KMGT]iB|B|ms|s|min|h|d|%)(?!\w))?")
 SEVERAL = re.compile(r"#(?:[ ,]*#)+")
 PLURAL = re.compile(r"# (\w+)s\b")
-# Findings that a visit gave no measurement.
+# Ids of findings about a visit that measured nothing.
 FAILED_VISITS = (_visit_failure.UNREACHABLE, _visit_failure.FAILED)
 
 
 @dataclass
 class Group:
-    """Findings of one check, object and status. ``hosts`` names each host once, in the order of the report."""
+    """Findings of one check, object and status."""
 
-    findings: list[dict] = field(default_factory=list)
+    findings: list[ReportedFinding] = field(default_factory=list)
 
     @property
     def hosts(self) -> list[str]:
+        """The names of all hosts, each once, in the order of the report."""
         return list(dict.fromkeys(host for finding in self.findings for host in hosts_of(finding)))
 
     @property
-    def status(self) -> str:
+    def status(self) -> Status:
         return self.findings[0]["status"]
 
     @property
-    def worst(self) -> dict:
-        """The finding with the largest observed value, or the smallest where values below the limit are bad."""
+    def worst(self) -> ReportedFinding:
+        """The finding with the largest observed value, or the smallest if values below the limit are bad."""
         return max(self.findings, key=_badness)
 
     @property
@@ -46,19 +48,19 @@ class Group:
         return sorted({finding["id"] for finding in self.findings})
 
 
-def hosts_of(finding: dict) -> list[str]:
-    """Return the hosts that a finding is about: several share the service of a merged finding."""
+def hosts_of(finding: Finding | ReportedFinding) -> list[str]:
+    """Return the hosts of a finding: all that share the service if it is merged."""
     return finding.get("hosts") or [finding["host"]]
 
 
-def equal(findings: Iterable[dict]) -> list[Group]:
-    """Group findings that differ in their host and numbers only: the worst status first, then the most hosts.
+def equal(findings: Iterable[ReportedFinding]) -> list[Group]:
+    """Group findings that differ only in their host and numbers: the worst status first, then the most hosts.
 
     Checks that could not run are grouped by area and reason, hosts that could not be visited by cause. Among groups of
-    one status each check comes once before one of them comes again with another object.
+    the same status, each check comes once before any check comes again with another object.
     """
     groups = sorted(grouped(findings, _key), key=lambda group: (-STATUSES.index(group.status), -len(group.hosts)))
-    seen: Counter = Counter()
+    seen: Counter[tuple[Status, str]] = Counter()
     ranks = []
     for group in groups:
         ranks.append((-STATUSES.index(group.status), seen[group.status, group.ids[0]]))
@@ -66,7 +68,7 @@ def equal(findings: Iterable[dict]) -> list[Group]:
     return [group for _rank, group in sorted(zip(ranks, groups, strict=True), key=lambda pair: pair[0])]
 
 
-def grouped(findings: Iterable[dict], key: Callable[[dict], Hashable]) -> list[Group]:
+def grouped(findings: Iterable[ReportedFinding], key: Callable[[ReportedFinding], Hashable]) -> list[Group]:
     """Group findings by a key, in the order in which the keys appear."""
     groups: dict[Hashable, Group] = {}
     for finding in findings:
@@ -74,36 +76,36 @@ def grouped(findings: Iterable[dict], key: Callable[[dict], Hashable]) -> list[G
     return list(groups.values())
 
 
-def _key(finding: dict) -> tuple:
+def _key(finding: ReportedFinding) -> Hashable:
     status, host = finding["status"], finding["host"]
     summary = shape(finding["summary"], host)
     if status == "unknown":
         return status, finding["area"], summary, shape(finding["hint"] or "", host)
     if finding["id"] in FAILED_VISITS:
-        # The cause, in a sentence of ours; what the host or ssh said follows, with addresses in it.
+        # Only the first sentence, which names the cause: the output of the host, with addresses in it, follows.
         return status, finding["id"], summary.partition(". ")[0]
     return status, finding["id"], _without(finding["object"] or "", host), summary
 
 
 def shape(text: str, host: str) -> str:
-    """Return ``text`` without its numbers and without the name of its host: what equal texts of hosts share."""
+    """Return ``text`` without its numbers and the name of its host, to compare texts of several hosts."""
     text = NUMBER.sub("#", _without(text, host))
     return PLURAL.sub(r"# \1", SEVERAL.sub("#", text))
 
 
 def _without(text: str, host: str) -> str:
-    """``text`` with ``@`` for the name of its host, where that is a word; a short name may be any word."""
+    """Return ``text`` with ``@`` for each word that is the name of its host. A name of one or two letters stays."""
     if len(host) < 3 or host not in text:
         return text
     return re.sub(r"(?<![\w-])%s(?![\w-])" % re.escape(host), "@", text)
 
 
-def _badness(finding: dict) -> list[float]:
+def _badness(finding: ReportedFinding) -> list[float]:
     values, limits = _numbers(finding["observed"]), _numbers(finding["threshold"])
     if len(values) == len(limits) == 1 and values[0] < limits[0]:
         return [-values[0]]
     return values
 
 
-def _numbers(values: dict) -> list[float]:
+def _numbers(values: Values) -> list[float]:
     return [value for value in values.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]

@@ -8,46 +8,49 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _judge, _shape, _units, _visit_failure
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _evaluation, _shape, _units, _visit_failure
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, HostState, Status, Values
 
 # Variables of the role visit: defaults in roles/visit/defaults/main.yml.
 LIMITS = ("tracktion_starved_slowdown", "tracktion_starved_pressure", "tracktion_clock_skew_warning")
 SLOWDOWN, PRESSURE, CLOCK_SKEW = LIMITS
-# A process that lived for less may have waited for the other areas alone.
+# The wait for the CPU counts for processes that lived at least this long: in a shorter life, other areas explain it.
 WAITED_AT_LEAST = 5.0
 WAITED_SHARE = 0.5
 GUIDE = "Quick Diagnostic Commands"
 
 
-def state(measured: object, sent: float, received: float) -> dict | None:
-    """What a visit tells of the host, with the skew of its clock; null where that is malformed.
+def state(measured: object, sent: float, received: float) -> HostState | None:
+    """Return the state of the host from the result of a visit, with the skew of its clock; null if it is malformed.
 
-    ``sent`` and ``received`` are the controller's clock before and after. The skew lies within ``skew_uncertainty``:
-    half of the time that the answer and the way to it took.
+    ``sent`` and ``received`` are times of the controller before and after the visit. The real skew differs from
+    ``skew`` by ``skew_uncertainty`` at most: half of the time that the visit spent outside of the host.
     """
     if not isinstance(measured, dict):
         return None
     try:
-        found = _shape.of_part("measure", "host")(measured, 0, False)
+        found = cast("Values", _shape.of_part("measure", "host")(measured, 0, False))
     except (_shape.Malformed, RecursionError):
         return None
     if None in (found["started"], found["finished"]):
         return None
     round_trip = (received - sent) - (found["finished"] - found["started"])
     skew = ((found["started"] - sent) + (found["finished"] - received)) / 2
-    return {**found, "skew": round(skew, 3), "skew_uncertainty": round(max(0.0, round_trip) / 2, 3)}
+    uncertainty = round(max(0.0, round_trip) / 2, 3)
+    return cast("HostState", {**found, "skew": round(skew, 3), "skew_uncertainty": uncertainty})
 
 
-def starved(host: Mapping | None, limits: Mapping) -> str | None:
-    """Why durations measured on the host prove nothing; null where it had the CPU and memory it needed."""
+def starved(host: HostState | None, limits: Mapping[str, Any]) -> str | None:
+    """Return why durations measured on the host are not reliable; null if it had enough CPU, memory and disk time."""
     if not host:
         return None
     slowdown, waited, lived = host["slowdown"], host["waited_seconds"], host["waited_of_seconds"]
     if slowdown is not None and slowdown >= limits[SLOWDOWN]:
         return "short of CPU: a computation took %.3g times its CPU time" % slowdown
     if waited is not None and lived and lived >= WAITED_AT_LEAST and waited >= WAITED_SHARE * lived:
-        return "short of CPU: a process that measured waited %s of %s for it" % (
+        return "short of CPU: a measuring process waited %s of %s for it" % (
             _units.duration(waited),
             _units.duration(lived),
         )
@@ -59,16 +62,21 @@ def starved(host: Mapping | None, limits: Mapping) -> str | None:
 
 
 def findings(
-    name: str, place: str, host: Mapping | None, limits: Mapping, covered: Sequence[str], inventories: Sequence[str]
-) -> list[dict]:
-    """The findings about the host that was visited.
+    name: str,
+    probe_host: str,
+    host: HostState | None,
+    limits: Mapping[str, Any],
+    covered: Sequence[str],
+    inventories: Sequence[str],
+) -> list[Finding]:
+    """Return the findings about the host that was visited.
 
-    ``covered`` are the ids of the checks that its starvation made unknown.
+    ``covered`` are the ids of the checks that are unknown because it was starved.
     """
-    found = []
+    found: list[Finding] = []
     if not host:
         return found
-    ansible = shlex.join(["ansible", place, *_visit_failure.given(inventories), "-m", "ansible.builtin.raw", "-a"])
+    ansible = shlex.join(["ansible", probe_host, *_visit_failure.given(inventories), "-m", "ansible.builtin.raw", "-a"])
     reason = starved(host, limits)
     if reason:
         load = ", load %s on %d cores" % (host["load"][0], host["cores"]) if host["load"] and host["cores"] else ""
@@ -76,12 +84,12 @@ def findings(
         found.append(
             finding(
                 name,
-                place,
+                probe_host,
                 "host.starved",
-                "Host starved while it was measured",
+                "Host starved during the measurement",
                 "warning",
                 "The host was %s%s%s" % (reason, load, unknown),
-                "Services that share the host are as slow. Durations and timeouts measured now say nothing about them.",
+                "Services on the host are equally slow. Measured durations and timeouts say nothing about them.",
                 "Find what uses the host: `%s 'uptime; ps -eo pcpu,pmem,stat,pid,args --sort=-pcpu | head -n 15'`, "
                 "then repeat the diagnosis" % ansible,
                 {
@@ -99,7 +107,7 @@ def findings(
         found.append(
             finding(
                 name,
-                place,
+                probe_host,
                 "host.clock_skew",
                 "Clock differs from the controller's",
                 "warning",
@@ -119,11 +127,11 @@ def findings(
     return found
 
 
-def not_diagnosed(name: str, place: str, failure: _visit_failure.Failure) -> dict:
-    """The finding for a host that gave no measurement."""
+def not_diagnosed(name: str, probe_host: str, failure: _visit_failure.Failure) -> Finding:
+    """Return the finding for a host that was not measured."""
     return finding(
         name,
-        place,
+        probe_host,
         failure.check_id,
         "Host not diagnosed",
         "critical",
@@ -135,8 +143,19 @@ def not_diagnosed(name: str, place: str, failure: _visit_failure.Failure) -> dic
     )
 
 
-def finding(name, place, check_id, title, status, summary, why, hint, observed, threshold) -> dict:
-    subject = place if place != name else None
+def finding(
+    name: str,
+    probe_host: str,
+    check_id: str,
+    title: str,
+    status: Status,
+    summary: str,
+    why: str,
+    hint: str,
+    observed: Values,
+    threshold: Values,
+) -> Finding:
+    subject = probe_host if probe_host != name else None
     return {
         "id": check_id,
         "area": "host",
@@ -151,5 +170,5 @@ def finding(name, place, check_id, title, status, summary, why, hint, observed, 
         "guide": GUIDE,
         "hint": hint,
         "remedy": None,
-        "fingerprint": _judge.fingerprint(check_id, name, subject),
+        "fingerprint": _evaluation.fingerprint(check_id, name, subject),
     }

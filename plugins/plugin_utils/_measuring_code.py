@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The code that a visit takes along: the measuring modules it wants, and what they import. Private to this collection.
+"""The code that a visit sends to a host: the measuring modules it needs, and their imports. Private to this collection.
 
-Ansible finds what a module imports by parsing all of it, in every run: 2 ms a file. Here it is found once, and kept
-until a file has changed.
+Ansible parses all files of a module in every run to find its imports, 2 ms a file. Here the imports are found once and
+cached until a file changes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures
@@ -21,36 +22,39 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache
 FOLDER = Path(_measures.__file__).parents[1]
 
 
-def packed(names):
-    """The code of the measuring modules ``names``, as M(tracktion.ops.measure) takes it."""
+def packed(names: Iterable[str]) -> str:
+    """Return the code of the measuring modules ``names`` for the option ``code`` of M(tracktion.ops.measure)."""
+    names = sorted(names)
     files = sorted((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in _entries(FOLDER))
-    return _row_cache.parsed(json.dumps([sorted(names), files]), lambda _key: _measures.pack(sources(names)))
+    return _row_cache.parsed(json.dumps([names, files]), lambda _key: _measures.pack(sources(names)))
 
 
-def _entries(folder):
+def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             yield from _entries(entry.path) if entry.is_dir() else [entry]
 
 
-def sources(names):
-    """``{name below module_utils: source}`` of the measuring modules and of what they import of this collection."""
-    found, wanted = {}, ["_measures._" + name for name in names]
+def sources(names: Iterable[str]) -> dict[str, str]:
+    """Return the sources of measuring modules and of their imports from this collection, by name below module_utils."""
+    found: dict[str, str] = {}
+    wanted = ["_measures._" + name for name in names]
     while wanted:
         name = wanted.pop()
         path = FOLDER / (name.replace(".", "/") + ".py")
-        # What is not there is a name in a module; or a probe's mistake, which the host tells by the name of the probe.
+        # Without a file, it is a name in a module, or a wrong module of a probe, which the host reports.
         if name not in found and path.exists():
             found[name] = path.read_text(encoding="utf-8")
             wanted += imported(found[name])
     return found
 
 
-def imported(source):
-    """What a source imports of ``module_utils``, wherever it does: modules, and names that may be modules."""
-    names = []
+def imported(source: str) -> list[str]:
+    """Return what a source imports from ``module_utils``: modules, and names that may be modules."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and ((node.module or "") + ".").startswith(_measures.PACKAGE + "."):
-            place = node.module[len(_measures.PACKAGE) + 1 :]
-            names += [place] + [(place + "." + alias.name).lstrip(".") for alias in node.names]
+        package = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        if isinstance(node, ast.ImportFrom) and (package + ".").startswith(_measures.PACKAGE + "."):
+            inner = package[len(_measures.PACKAGE) + 1 :]
+            names += [inner] + [(inner + "." + alias.name).lstrip(".") for alias in node.names]
     return names

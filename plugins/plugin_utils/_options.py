@@ -2,18 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Values of options against their argument_specs, before anything is measured. Pure. Private to this collection.
+"""Validates and converts option values by their argument_specs. Pure. Private to this collection.
 
-A message names the option and what is wanted, never the value: it goes into reports.
+Messages are written to reports: they name the option and the expected type, never the value.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _survey_answers
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
 
 ABOVE_ZERO = re.compile(r"_(deadline|timeout|lock_seconds|sample_seconds)$")
 PORT = re.compile(r"_port$")
@@ -25,25 +27,25 @@ NUMBERS = {"int": "a whole number", "float": "a number"}
 
 
 class BadValue(ValueError):
-    """An option has a value that cannot be used. The message names the option."""
+    """An option has an invalid value. The message names the option."""
 
 
-def is_private(option: dict) -> bool:
-    """Whether an option, or any option inside of it, is marked ``no_log``."""
+def is_private(option: Values) -> bool:
+    """Return whether an option, or an option inside of it, is marked ``no_log``."""
     return bool(option.get("no_log")) or any(is_private(inner) for inner in (option.get("options") or {}).values())
 
 
-def checked(name: str, value: Any, option: dict, least: float | None = None) -> Any:
-    """Return ``value`` in the type that ``option``, an entry of argument_specs, asks for.
+def checked(name: str, value: Any, option: Values, least: float | None = None) -> Any:
+    """Return ``value`` converted to the type of ``option``, an entry of argument_specs.
 
-    ``least`` is the smallest number allowed; options for durations and ports have limits of their own.
+    ``least`` is the smallest number allowed; durations and ports have their own limits.
     Raises BadValue.
     """
     kind = option.get("type") or "str"
     if kind in NUMBERS:
         value = _number(name, value, kind, least)
     else:
-        value = CONVERSIONS.get(kind, _as_it_is)(name, value, option)
+        value = CONVERSIONS.get(kind, _unchanged)(name, value, option)
     choices = option.get("choices")
     if choices and any(each not in choices for each in (value if isinstance(value, list) else [value])):
         raise BadValue("%s: must be one of %s" % (name, ", ".join(str(choice) for choice in choices)))
@@ -59,7 +61,7 @@ def _number(name: str, value: Any, kind: str, least: float | None) -> float:
 
 
 def _finite(value: Any) -> float | None:
-    """The number that a value is or spells, None for anything else; ``true`` is no number of seconds."""
+    """Return a value as a finite number; None for anything else, also for true and false."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -70,8 +72,8 @@ def _finite(value: Any) -> float | None:
         return None
 
 
-def _limits(name: str, least: float | None) -> tuple:
-    """The limits of a number in words, and as a test."""
+def _limits(name: str, least: float | None) -> tuple[str, Callable[[float], bool]]:
+    """Return the limits of a number as text, and as a function that tests it."""
     if PORT.search(name):
         return " between 1 and 65535", lambda number: 1 <= number <= 65535
     if ABOVE_ZERO.search(name):
@@ -81,13 +83,13 @@ def _limits(name: str, least: float | None) -> tuple:
     return " of %g or more" % least, lambda number: number >= least
 
 
-def _text(name: str, value: Any, _option: dict) -> str:
+def _text(name: str, value: Any, _option: Values) -> str:
     if isinstance(value, (dict, list, tuple, set)):
         raise BadValue("%s: must be a text" % name)
     return value if isinstance(value, str) else str(value)
 
 
-def _bool(name: str, value: Any, _option: dict) -> bool:
+def _bool(name: str, value: Any, _option: Values) -> bool:
     if isinstance(value, bool):
         return value
     try:
@@ -96,11 +98,11 @@ def _bool(name: str, value: Any, _option: dict) -> bool:
         raise BadValue("%s: must be true or false" % name) from None
 
 
-def _list(name: str, value: Any, option: dict) -> list:
+def _list(name: str, value: Any, option: Values) -> list[Any]:
     if isinstance(value, dict):
         raise BadValue("%s: must be a list" % name)
     try:
-        items = _answers.listed(value)
+        items = _survey_answers.listed(value)
     except ValueError:
         raise BadValue("%s: must be a list, or text separated by commas or newlines" % name) from None
     if not option.get("elements"):
@@ -109,10 +111,10 @@ def _list(name: str, value: Any, option: dict) -> list:
     return [checked("%s[%d]" % (name, index), item, inner) for index, item in enumerate(items)]
 
 
-def _dict(name: str, value: Any, option: dict) -> dict:
+def _dict(name: str, value: Any, option: Values) -> Values:
     if isinstance(value, str):
         try:
-            value = _answers.structured(value.strip())
+            value = _survey_answers.structured(value.strip())
         except ValueError:
             value = None
     if not isinstance(value, dict):
@@ -127,9 +129,15 @@ def _dict(name: str, value: Any, option: dict) -> dict:
     }
 
 
-def _as_it_is(_name: str, value: Any, _option: dict) -> Any:
+def _unchanged(_name: str, value: Any, _option: Values) -> Any:
     return value
 
 
-# A path is one of the managed host: its ~ and $HOME are not the controller's.
-CONVERSIONS = {"str": _text, "path": _text, "bool": _bool, "list": _list, "dict": _dict}
+# A path belongs to the managed host, so ~ and $HOME are not replaced here.
+CONVERSIONS: dict[str, Callable[[str, Any, Values], Any]] = {
+    "str": _text,
+    "path": _text,
+    "bool": _bool,
+    "list": _list,
+    "dict": _dict,
+}

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From findings to actions: what may be done about them, and why the rest may not. Pure. Private to this collection."""
+"""Plans actions from findings: which are carried out, and why the others are refused. Pure.
+
+Private to this collection.
+"""
 
 from __future__ import annotations
 
@@ -10,123 +13,200 @@ import base64
 import fnmatch
 import json
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict, cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import CLOCK_SECONDS, cooling_until
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _plan_seal, _plan_shape, _remedies
 from ansible_collections.tracktion.ops.plugins.plugin_utils._report import confirmation, worst_first
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
+    Action,
+    DataLoss,
+    Finding,
+    FindingReference,
+    Journal,
+    Proposal,
+    Risk,
+    Run,
+    Values,
+)
 
 SCHEMA = "tracktion.ops/plan"
-SCHEMA_VERSION = 2
-# Fields of a remedy's proposal that an action takes over.
-OF_PROPOSAL = (
-    "title", "position", "risk", "data_loss", "role", "tasks", "does", "vars", "target", "evidence", "cooldown",
-    "settle", "result", "undo",
-)  # fmt: skip
+SCHEMA_VERSION = 3
+NO_JOURNAL: Journal = {"lock": None, "done": [], "unfinished": [], "error": "its audit log was not read"}
+HASH = re.compile(r"[0-9a-f]{16}")
 
 
 class BadPlan(Exception):
-    """A plan or an option that cannot be used. The message names it."""
+    """A plan or an option is invalid. The message names it."""
 
 
 @dataclass
 class Limits:
-    """What a run may do, as the operator has said."""
+    """The limits that the operator has set for a run."""
 
-    risk: str = "safe"
-    confirm: list = field(default_factory=list)
-    only: list = field(default_factory=list)
-    skip: list = field(default_factory=list)
+    risk: Risk = "safe"
+    confirm: list[str] = field(default_factory=list)
+    only: list[str] = field(default_factory=list)
+    skip: list[str] = field(default_factory=list)
     max_actions: int = 20
     cooldown: float | None = None
 
 
-def actions(findings, limits, places, journals, now, approved=None):
-    """The actions that answer the findings, in the order in which they are carried out.
+class Candidate(TypedDict):
+    """An Action without the decision about it. ``needed`` is false if its finding is gone since it was planned."""
 
-    What is safe comes first, what loses data last; among equals, an area's remedies in the order of their rows, where
-    causes stand before what they cause. Caps and the budget go to the worst findings.
+    action: str
+    host: str
+    area: str
+    probe_host: str
+    role: str
+    tasks: str
+    position: int
+    remedy: str
+    title: str
+    risk: Risk
+    data_loss: DataLoss
+    does: str
+    vars: Values
+    target: str | None
+    evidence: str | None
+    undo: str | None
+    result: list[str]
+    cap: float
+    cooldown: float
+    settle: float
+    denied: bool
+    reason: str | None
+    needed: bool
+    findings: list[FindingReference]
 
-    ``places`` maps host and area to the host that it is measured from, and mended from; ``journals`` maps such a place
-    to what its journal holds (``lock``, ``done``, ``error``). ``approved`` is a plan: only what it holds, and what
-    still is as it was then, is done, and as it was planned.
-    An action has ``status``: ``planned``, or ``refused`` with a ``reason``; ``blocked`` where the host is at fault;
-    ``approved`` where the operator has allowed it, by the plan or by risk and confirmation, and it is still needed.
+
+def actions(
+    findings: Iterable[Finding],
+    limits: Limits,
+    probe_hosts: Mapping[tuple[str, str], str],
+    journals: Mapping[str, Journal],
+    now: float,
+    approved: Mapping[str, Any] | None = None,
+) -> list[Action]:
+    """Return the actions for the findings, in the order in which they are carried out.
+
+    Safe actions come first, destructive ones last; among equals, remedies of an area in the order of their rows. Caps
+    and the limit of actions are used up by the worst findings first.
+
+    ``probe_hosts`` maps host and area to the host that the area is measured from and its remedies run on;
+    ``journals`` maps such a host to its journal. ``approved`` is a plan: only its actions are carried out, and only if
+    their evidence is unchanged.
     """
-    found = [finding for finding in findings if finding["remedy"] and _selected(finding, limits)]
-    found.sort(key=worst_first)
-    made = list(_merged(found, places))
-    for action in made:
-        action["cooldown"] = action["cooldown"] if limits.cooldown is None else limits.cooldown
+    found = sorted((each for each in findings if each["remedy"] and _is_selected(each, limits)), key=worst_first)
+    made = _merged(found, probe_hosts, limits)
     if approved:
         made = _as_approved(made, approved, limits)
-    taken = {}
-    for action in made:
-        journal = journals.get(action["place"]) or {"error": "its audit log was not read"}
-        unpermitted = None if approved else _unpermitted(action, limits)
-        action["approved"] = action.pop("needed", True) and not unpermitted
-        if action["reason"] is None:
-            action["reason"] = unpermitted or _objection(action, limits, journal, now, taken)
-        action["blocked"] = bool(journal["error"]) and action["reason"] == journal["error"]
-        action["status"] = "refused" if action["reason"] else "planned"
-        if action["status"] == "planned":
-            for key in (None, (action["host"], action["remedy"])):
-                taken[key] = taken.get(key, 0) + 1
-    return sorted(made, key=lambda action: (_remedies.RISKS.index(action["risk"]), action["area"], action["position"]))
+    taken: dict[tuple[str, str], int] = {}
+    result: list[Action] = []
+    for candidate in made:
+        journal = journals.get(candidate["probe_host"], NO_JOURNAL)
+        not_allowed = None if approved else _not_allowed(candidate, limits)
+        reason = candidate["reason"] or not_allowed or _obstacle(candidate, limits, journal, now, taken)
+        if not reason:
+            key = (candidate["host"], candidate["remedy"])
+            taken[key] = taken.get(key, 0) + 1
+        result.append(
+            _action(
+                candidate,
+                reason,
+                is_allowed=candidate["needed"] and not not_allowed,
+                is_blocked=bool(journal["error"]) and reason == journal["error"],
+            )
+        )
+    return sorted(
+        result, key=lambda action: (_remedies.RISKS.index(action["risk"]), action["area"], action["position"])
+    )
 
 
-def _merged(findings, places):
-    """One action for each remedy and target of a host, whichever findings ask for it."""
-    made = {}
+def _action(candidate: Candidate, reason: str | None, is_allowed: bool, is_blocked: bool) -> Action:
+    status: Literal["planned", "refused"] = "refused" if reason else "planned"
+    kept = {name: value for name, value in candidate.items() if name != "needed"}
+    return cast("Action", {**kept, "reason": reason, "status": status, "approved": is_allowed, "blocked": is_blocked})
+
+
+def _merged(findings: Iterable[Finding], probe_hosts: Mapping[tuple[str, str], str], limits: Limits) -> list[Candidate]:
+    """Return one candidate for each remedy and target of a host, with all findings that propose it."""
+    made: dict[str, Candidate] = {}
     for finding in findings:
-        proposal = finding["remedy"]
+        proposal = cast("Proposal", finding["remedy"])
         key = _remedies.digest(finding["host"], proposal["id"], proposal["target"])
-        about = {name: finding[name] for name in ("id", "object", "status", "fingerprint")}
         if key not in made:
-            made[key] = {
-                "action": key,
-                "host": finding["host"],
-                "area": finding["area"],
-                "place": places[finding["host"], finding["area"]],
-                "remedy": proposal["id"],
-                **{name: proposal[name] for name in OF_PROPOSAL},
-                "cap": proposal["cap"],
-                "denied": proposal["denied"],
-                "reason": proposal["problem"],
-                "findings": [],
-            }
+            probe_host = probe_hosts[finding["host"], finding["area"]]
+            made[key] = _candidate(key, finding, proposal, probe_host, limits)
         elif proposal["largest"]:
-            mine = made[key]["vars"]
-            mine.update({name: max(mine[name], value) for name, value in proposal["vars"].items()})
-        made[key]["findings"].append(about)
-    return made.values()
+            values = made[key]["vars"]
+            values.update({name: max(values[name], value) for name, value in proposal["vars"].items()})
+        made[key]["findings"].append(
+            {
+                "id": finding["id"],
+                "object": finding["object"],
+                "status": finding["status"],
+                "fingerprint": finding["fingerprint"],
+            }
+        )
+    return list(made.values())
 
 
-def _unpermitted(action, limits):
-    """Why the operator has not allowed an action; null where they have. It says what a person has to change."""
+def _candidate(key: str, finding: Finding, proposal: Proposal, probe_host: str, limits: Limits) -> Candidate:
+    return {
+        "action": key,
+        "host": finding["host"],
+        "area": finding["area"],
+        "probe_host": probe_host,
+        "role": proposal["role"],
+        "tasks": proposal["tasks"],
+        "position": proposal["position"],
+        "remedy": proposal["id"],
+        "title": proposal["title"],
+        "risk": proposal["risk"],
+        "data_loss": proposal["data_loss"],
+        "does": proposal["does"],
+        "vars": proposal["vars"],
+        "target": proposal["target"],
+        "evidence": proposal["evidence"],
+        "undo": proposal["undo"],
+        "result": proposal["result"],
+        "cap": proposal["cap"],
+        "cooldown": proposal["cooldown"] if limits.cooldown is None else limits.cooldown,
+        "settle": proposal["settle"],
+        "denied": proposal["denied"],
+        "reason": proposal["problem"],
+        "needed": True,
+        "findings": [],
+    }
+
+
+def _not_allowed(action: Candidate, limits: Limits) -> str | None:
+    """Return why the operator has not allowed an action, with the variable to set; null if it is allowed."""
     if action["denied"]:
         return _denied(action)
+    confirm = "tracktion_confirm: [%s]" % yaml_word(confirmation_of(action))
+    is_unconfirmed = action["risk"] == "destructive" and confirmation_of(action) not in limits.confirm
     if _remedies.RISKS.index(action["risk"]) > _remedies.RISKS.index(limits.risk):
-        return "it is %s: set tracktion_remediate_risk: %s%s" % (
-            action["risk"],
-            action["risk"],
-            _also(action, limits),
-        )
-    if action["risk"] == "destructive" and confirmation_of(action) not in limits.confirm:
-        return "it loses data (%s) and is not confirmed: set tracktion_confirm: [%s]" % (
-            action["data_loss"],
-            yaml_word(confirmation_of(action)),
-        )
+        also = ", and %s" % confirm if is_unconfirmed else ""
+        return "it is %s: set tracktion_remediate_risk: %s%s" % (action["risk"], action["risk"], also)
+    if is_unconfirmed:
+        return "it loses data (%s) and is not confirmed: set %s" % (action["data_loss"], confirm)
     return None
 
 
-def _denied(action):
+def _denied(action: Candidate) -> str:
     return "a deny list of the role %s protects it" % action["role"].rpartition(".")[2]
 
 
-def _objection(action, limits, journal, now, taken):
-    """Why an action that is allowed may not be carried out now; null where it may."""
+def _obstacle(
+    action: Candidate, limits: Limits, journal: Journal, now: float, taken: Mapping[tuple[str, str], int]
+) -> str | None:
+    """Return why an allowed action cannot be carried out now; null if it can. ``taken`` counts those planned so far."""
     if action["denied"]:
         return _denied(action)
     if journal["error"]:
@@ -137,78 +217,73 @@ def _objection(action, limits, journal, now, taken):
     if until and until > now:
         return _outcome.cooling(action, until)
     if taken.get((action["host"], action["remedy"]), 0) >= action["cap"]:
-        return "one run does this at most %d times on a host" % action["cap"]
-    if taken.get(None, 0) >= limits.max_actions:
+        return "one run carries this out at most %d times on a host" % action["cap"]
+    if sum(taken.values()) >= limits.max_actions:
         return "one run carries out at most %d actions (tracktion_remediate_max_actions)" % limits.max_actions
     return None
 
 
-def _also(action, limits):
-    if action["risk"] == "destructive" and confirmation_of(action) not in limits.confirm:
-        return ", and tracktion_confirm: [%s]" % yaml_word(confirmation_of(action))
-    return ""
+def confirmation_of(action: Candidate | Action) -> str:
+    """Return the entry of ``tracktion_confirm`` for an action."""
+    return confirmation(action["remedy"], action["target"], action["evidence"])
 
 
-def confirmation_of(action):
-    return confirmation({"id": action["remedy"], "target": action["target"], "evidence": action["evidence"]})
-
-
-def yaml_word(text):
-    """A text as one entry of a list in YAML, on a line that is safe to copy."""
+def yaml_word(text: str) -> str:
+    """Return a text as one entry of a list in YAML, on a line that is safe to copy."""
     if text.isprintable():
         return "'%s'" % text.replace("'", "''")
     # The escapes of JSON are those of YAML.
     return json.dumps(text)
 
 
-def _selected(finding, limits):
-    names = (finding["id"], finding["fingerprint"], finding["remedy"]["id"])
+def _is_selected(finding: Finding, limits: Limits) -> bool:
+    remedy = cast("Proposal", finding["remedy"])
+    return _matches_limits((finding["id"], finding["fingerprint"], remedy["id"]), limits)
 
-    def matches(patterns):
+
+def _matches_limits(names: Sequence[str], limits: Limits) -> bool:
+    def matches(patterns: Iterable[str]) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
     return (not limits.only or matches(limits.only)) and not matches(limits.skip)
 
 
-def strangers(patterns, ids):
-    """Those of ``tracktion_only`` or ``tracktion_skip`` that can match nothing: mistyped, most likely."""
-    return [pattern for pattern in patterns if not _is_fingerprint(pattern) and not fnmatch.filter(ids, pattern)]
+def unmatched(patterns: Iterable[str], ids: Iterable[str]) -> list[str]:
+    """Return the patterns of ``tracktion_only`` or ``tracktion_skip`` that match no id and are no fingerprint."""
+    return [pattern for pattern in patterns if not HASH.fullmatch(pattern) and not fnmatch.filter(ids, pattern)]
 
 
-def _is_fingerprint(text):
-    return len(text) == 16 and all(character in "0123456789abcdef" for character in text)
+def _as_approved(made: Iterable[Candidate], approved: Mapping[str, Any], limits: Limits) -> list[Candidate]:
+    """Return the candidates of a plan. Those whose evidence is gone or has changed have a ``reason``.
 
-
-def _as_approved(made, approved, limits):
-    """The actions of a plan, where their evidence is still there; else with the reason.
-
-    An action is that of the finding of now: its target, its text and its variables are not taken from the plan, except
-    for numbers, against which its module looks once more.
+    Target, text and variables of an action are those of the current finding. Only numbers are taken from the plan; the
+    action's module compares them again.
     """
     now = {action["action"]: action for action in made}
-    result = []
+    result: list[Candidate] = []
     for planned in approved["actions"]:
-        if planned["status"] != "planned" or not _chosen(planned, limits):
+        if planned["status"] != "planned" or not _is_chosen(planned, limits):
             continue
         current = now.get(planned["action"])
         if current is None:
-            reason = "its evidence is no longer there: nothing is wrong any more"
-            result.append({**planned, "undo": None, "reason": reason, "needed": False})
+            reason = "its evidence is gone: the finding no longer exists"
+            result.append(cast("Candidate", {**planned, "undo": None, "reason": reason, "needed": False}))
             continue
         values = _approved_vars(planned, current)
         if values is None:
             result.append({**current, "reason": "its evidence has changed since the plan was made: plan again"})
         else:
-            result.append({**current, "vars": values, "does": _as_done(current, values)})
+            result.append({**current, "vars": values, "does": _does_as_approved(current, values)})
     return result
 
 
-def _approved_vars(planned, current):
-    """The variables of an action that was approved; None where it is not the same case any more.
+def _approved_vars(planned: Mapping[str, Any], current: Candidate) -> Values | None:
+    """Return the current variables of an approved action, with the numbers of the plan; None if its evidence differs.
 
-    They are those of now, with the numbers of the plan. Where the evidence is the variables, not even these differ.
+    If the variables are the evidence, the numbers must not differ either.
     """
-    theirs, ours = planned["vars"], _journal_entries.plain(current["vars"])
+    theirs = planned["vars"]
+    ours = cast("Values", _journal_entries.plain(current["vars"]))
     if planned["evidence"] != current["evidence"] or theirs.keys() != ours.keys():
         return None
     whole = _remedies.digest(current["remedy"], current["host"], current["target"], current["vars"])
@@ -218,27 +293,28 @@ def _approved_vars(planned, current):
     return {name: theirs[name] if _is_number(value) else value for name, value in current["vars"].items()}
 
 
-def _as_done(current, values):
-    """What the action does, with the approved numbers where they are not those of now."""
+def _does_as_approved(current: Candidate, values: Values) -> str:
+    """Return the text of an action, with the approved numbers that differ from the current ones."""
     approved = ["%s %s" % (name, value) for name, value in values.items() if value != current["vars"][name]]
     return "%s (as approved: %s)" % (current["does"], ", ".join(approved)) if approved else current["does"]
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _chosen(planned, limits):
-    return any(_selected({**about, "remedy": {"id": planned["remedy"]}}, limits) for about in planned["findings"])
+def _is_chosen(planned: Mapping[str, Any], limits: Limits) -> bool:
+    return any(
+        _matches_limits((about["id"], about["fingerprint"], planned["remedy"]), limits) for about in planned["findings"]
+    )
 
 
-def document(run, made, now, limits, key=None):
-    """A plan as it is kept: what was found, what would be done about it, and a seal made with ``key``.
+def document(run: Run, made: Iterable[Action], now: float, limits: Limits, key: bytes | None = None) -> Values:
+    """Return the plan as data, with a seal made with ``key``.
 
-    Without a key it has no seal, and cannot be carried out. The way back is not in it: its template is that of the
-    row, also when the plan is carried out.
+    Without a key it has no seal, and cannot be carried out. The undo command is left out: it always comes from the row.
     """
-    plan = {
+    plan: Values = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "run": run["run"],
@@ -249,32 +325,32 @@ def document(run, made, now, limits, key=None):
         "key": _plan_seal.name_of(key) if key else None,
         "actions": [{name: value for name, value in action.items() if name != "undo"} for action in made],
     }
-    plan = _journal_entries.plain(plan)
+    plan = cast("Values", _journal_entries.plain(plan))
     return {**plan, "seal": _plan_seal.seal(plan, key) if key else None}
 
 
-def as_text(plan):
-    """A plan as one word. In clear text, Ansible would take a name with braces in it for a template."""
+def as_text(plan: Values) -> str:
+    """Return a plan as one word of base64. In plain text, Ansible would render a name with braces as a template."""
     return base64.b64encode(json.dumps(plan).encode()).decode()
 
 
-def from_text(text, source):
-    """The data of a plan as a file holds it or as one word. Raises BadPlan naming ``source``."""
+def from_text(text: str, source: str) -> Any:
+    """Return the data of a plan from a file, or from one word of base64. Raises BadPlan naming ``source``."""
     try:
         content = text if text.lstrip().startswith("{") else base64.b64decode(text.strip(), validate=True)
-        return json.loads(content, parse_constant=_no_constant)
+        return json.loads(content, parse_constant=_reject_constant)
     except RecursionError as exc:
         raise BadPlan("%s: is not a plan: it is nested too deeply" % source) from exc
     except ValueError as exc:
         raise BadPlan("%s: is not a plan: %s" % (source, exc)) from exc
 
 
-def _no_constant(name):
+def _reject_constant(name: str) -> None:
     raise ValueError("%s is not JSON" % name)
 
 
-def checked(plan, now, max_age, source, key):
-    """The plan, where it is whole, as it was made, and young enough. Raises BadPlan naming ``source``.
+def checked(plan: Any, now: float, max_age: float, source: str, key: Callable[[], bytes]) -> Values:
+    """Return the plan if it is complete, unchanged and not too old. Raises BadPlan naming ``source``.
 
     ``key()`` returns the key of the seal, or raises _plan_seal.NoKey.
     """
@@ -307,22 +383,28 @@ def checked(plan, now, max_age, source, key):
     return plan
 
 
-def summary(made, most=20, length=200):
-    """What a person reads beside the plan in a job's artifacts. No text in it is a template for Ansible."""
+def summary(made: Sequence[Action], most: int = 20, length: int = 200) -> Values:
+    """Return the plan in short, for people who read the artifacts of a job. No text in it is a template for Ansible."""
     planned = [action for action in made if action["status"] == "planned"]
     return {
         "planned": len(planned),
         "refused": len(made) - len(planned),
         "actions": [
-            {name: inert(action[name], length) for name in ("host", "remedy", "target", "does", "risk")}
+            {
+                "host": inert(action["host"], length),
+                "remedy": inert(action["remedy"], length),
+                "target": inert(action["target"], length),
+                "does": inert(action["does"], length),
+                "risk": inert(action["risk"], length),
+            }
             for action in planned[:most]
         ],
         "actions_left_out": max(0, len(planned) - most),
     }
 
 
-def inert(text, length):
-    """A text, cut, as neither Ansible nor a terminal takes it for anything else."""
+def inert(text: str | None, length: int) -> str | None:
+    """Return a text, cut, without characters that Ansible or a terminal interprets."""
     if text is None:
         return None
     text = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))

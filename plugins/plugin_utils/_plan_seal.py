@@ -4,8 +4,8 @@
 
 """The seal of a plan: an HMAC with a key that only controllers have. Private to this collection.
 
-The key is the variable ``tracktion_plan_key``, or else a file that is created when it is first needed. A job of AWX
-loses its files, so there the variable is the only key.
+The key is the variable ``tracktion_plan_key``, else a file that is created when it is first needed. The files of an AWX
+job are lost at its end, so there the variable is the only key.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NoKey(Exception):
 
 
 def key(given: str | None, awx: bool) -> bytes:
-    """Return the key: the one that is given, else that of the file, which is created where it is missing.
+    """Return the key that is given, else the key of the file, which is created if it is missing.
 
     Raises NoKey.
     """
@@ -44,7 +44,7 @@ def key(given: str | None, awx: bool) -> bytes:
             raise NoKey("tracktion_plan_key: must have at least %d characters: %s" % (LENGTH_LEAST, HOW_TO))
         return given.encode("utf-8", "surrogateescape")
     if awx:
-        raise NoKey("no tracktion_plan_key is set, and the files of this job do not outlive it: %s" % HOW_TO)
+        raise NoKey("no tracktion_plan_key is set, and the files of this job are lost at its end: %s" % HOW_TO)
     try:
         return _from_file()
     except OSError as exc:
@@ -68,7 +68,7 @@ def _from_file() -> bytes:
 
 
 def name_of(secret: bytes) -> str:
-    """Return what tells one key from another, and nothing about the key."""
+    """Return a short hash that identifies the key."""
     return hmac.new(secret, CONTEXT + b"name", hashlib.sha256).hexdigest()[:16]
 
 
@@ -78,7 +78,7 @@ def seal(plan: dict, secret: bytes) -> str:
 
 
 def fits(plan: dict, secret: bytes) -> bool:
-    """Return whether the plan is as it was when it was sealed with this key. Takes the same time for every seal."""
+    """Return whether the seal was made with this key and the plan is unchanged. Takes the same time for every seal."""
     found = plan.get("seal")
     expected = seal({name: value for name, value in plan.items() if name != "seal"}, secret)
     return isinstance(found, str) and hmac.compare_digest(found.encode("utf-8", "replace"), expected.encode("ascii"))

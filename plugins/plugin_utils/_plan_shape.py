@@ -2,14 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a plan has to look like before it is carried out. Pure. Private to this collection."""
+"""Validates the shape of a plan before it is carried out. Pure. Private to this collection."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _remedies
+
+Test = Callable[[object], bool]
 
 HASH = re.compile(r"[0-9a-f]{16}")
 ACTIONS_MOST = 100000
@@ -39,7 +43,7 @@ def _flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
-PLAN = {
+PLAN: dict[str, Test] = {
     "run": _text,
     "who": _text,
     "made": _seconds,
@@ -48,11 +52,11 @@ PLAN = {
     "confirm": _texts,
     "actions": lambda value: isinstance(value, list) and len(value) <= ACTIONS_MOST,
 }
-ACTION = {
+ACTION: dict[str, Test] = {
     "action": _hash,
     "host": _text,
     "area": _text,
-    "place": _text,
+    "probe_host": _text,
     "remedy": _text,
     "title": _text,
     "role": _text,
@@ -74,40 +78,40 @@ ACTION = {
     "blocked": _flag,
     "findings": lambda value: isinstance(value, list),
 }
-FINDING = {"id": _text, "object": _text_or_null, "status": _text, "fingerprint": _text}
+FINDING: dict[str, Test] = {"id": _text, "object": _text_or_null, "status": _text, "fingerprint": _text}
 
 
-def problem(plan: dict) -> str | None:
-    """Return what is wrong with a plan, or null: ``actions[0].vars: is missing``."""
+def problem(plan: Mapping[str, Any]) -> str | None:
+    """Return why a plan is invalid, or null: ``actions[0].vars: is missing``."""
     found = _problem(plan, PLAN, "")
     if found:
         return found
     for number, action in enumerate(plan["actions"]):
-        place = "actions[%d]." % number
-        found = _problem(action, ACTION, place)
+        path = "actions[%d]." % number
+        found = _problem(action, ACTION, path)
         if found:
             return found
         for index, finding in enumerate(action["findings"]):
-            found = _problem(finding, FINDING, "%sfindings[%d]." % (place, index))
+            found = _problem(finding, FINDING, "%sfindings[%d]." % (path, index))
             if found:
                 return found
-        # What is carried out is found by it.
+        # The current action is found by this hash.
         if action["action"] != _remedies.digest(action["host"], action["remedy"], action["target"]):
-            return "%saction: does not belong to its host, remedy and target" % place
+            return "%saction: does not belong to its host, remedy and target" % path
     return None
 
 
-def _problem(value: object, fields: dict, place: str) -> str | None:
+def _problem(value: object, fields: Mapping[str, Test], path: str) -> str | None:
     if not isinstance(value, dict):
-        return "%s: must be a mapping" % (place.rstrip(".") or "the plan")
+        return "%s: must be a mapping" % (path.rstrip(".") or "the plan")
     for name, matches in fields.items():
         if name not in value:
-            return "%s%s: is missing" % (place, name)
+            return "%s%s: is missing" % (path, name)
         try:
-            right = matches(value[name])
+            is_valid = matches(value[name])
         except TypeError:
-            # Not hashable, or not comparable: not what is looked for.
-            right = False
-        if not right:
-            return "%s%s: has a value that no plan has" % (place, name)
+            # Not hashable or not comparable.
+            is_valid = False
+        if not is_valid:
+            return "%s%s: has an invalid value" % (path, name)
     return None

@@ -2,33 +2,52 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a remediation came to: each action, and each finding before and after. Pure. Private to this collection."""
+"""The result of a remediation: each action, and each finding before and after. Pure. Private to this collection."""
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES, fingerprint
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-# How a finding has fared, from good news to bad.
-CHANGES = ("fixed", "better", "still there", "unknown", "worse", "new")
+from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES, fingerprint
+from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
+    Action,
+    Change,
+    ChangedFinding,
+    Finding,
+    Remediation,
+    Values,
+)
+
+# From better to worse.
+CHANGES: tuple[Change, ...] = ("fixed", "better", "still there", "unknown", "worse", "new")
 OF_ACTION = (
     "action", "host", "remedy", "title", "risk", "data_loss", "target", "does", "vars", "evidence", "status", "reason",
     "blocked",
 )  # fmt: skip
 OF_OUTCOME = ("outcome", "changed", "message", "result", "undo")
+OF_UNFINISHED = ("run", "who", "host", "time", "remedy", "target", "does")
 FAILED = ("failed", "unreachable", "not run")
 
 
-def section(plan, outcomes, before, after, hosts, check_mode):
-    """The part ``remediation`` of the report.
+def section(
+    plan: Mapping[str, Any],
+    outcomes: Iterable[Values],
+    before: Sequence[Finding],
+    after: Sequence[Finding],
+    hosts: set[str],
+    check_mode: bool,
+) -> Remediation:
+    """Return the part ``remediation`` of the report.
 
-    ``plan``: ``run``, ``proposed`` (actions) and ``unfinished``. ``outcomes``: the entries of this run. ``before`` and
-    ``after``: findings; ``hosts``: the hosts that were visited again, all others have no after.
+    ``plan``: ``run``, ``proposed`` (actions) and ``unfinished``. ``outcomes``: the entries of this run. ``hosts``: the
+    hosts that were visited again; the others have no finding after.
     """
     by_action = {entry["action"]: entry for entry in outcomes}
     hosts = set() if check_mode else hosts
     changed = changes(before, after, hosts)
-    by_fingerprint = {change["fingerprint"]: change for change in changed}
+    by_fingerprint = {change["fingerprint"]: change["change"] for change in changed}
     return {
         "run": plan["run"]["run"],
         "who": plan["run"]["who"],
@@ -37,39 +56,36 @@ def section(plan, outcomes, before, after, hosts, check_mode):
         "changes": changed,
         "measured_again": sorted(hosts),
         "not_measured_again": sum(not hosts.intersection(hosts_of(finding)) for finding in before),
-        "unfinished": [
-            {key: entry.get(key) for key in ("run", "who", "host", "time", "remedy", "target", "does")}
-            for entry in plan["unfinished"]
-        ],
+        "unfinished": [{key: entry.get(key) for key in OF_UNFINISHED} for entry in plan["unfinished"]],
     }
 
 
-def _action(action, outcome, by_fingerprint):
+def _action(action: Mapping[str, Any], outcome: Values | None, by_fingerprint: Mapping[str, Change]) -> Values:
     made = {name: action[name] for name in OF_ACTION}
     made.update(dict.fromkeys(OF_OUTCOME))
     if outcome and outcome["outcome"] == "refused":
-        # Something came up between the plan and the act.
+        # Planned, and refused when it was to be carried out.
         made.update(status="refused", reason=outcome["reason"])
     elif outcome:
         made.update({name: outcome.get(name) for name in OF_OUTCOME})
     elif action["status"] == "planned":
-        made.update(outcome="not run", message="the run did not come to it")
+        made.update(outcome="not run", message="the run ended before this action")
     made["findings"] = [
         {
             "id": about["id"],
             "object": about["object"],
             "fingerprint": about["fingerprint"],
-            "change": by_fingerprint.get(about["fingerprint"], {}).get("change"),
+            "change": by_fingerprint.get(about["fingerprint"]),
         }
         for about in action["findings"]
     ]
     return made
 
 
-def changes(before, after, hosts):
-    """How the findings of the hosts that were visited again have fared: one entry a finding, the worst news first."""
+def changes(before: Sequence[Finding], after: Sequence[Finding], hosts: set[str]) -> list[ChangedFinding]:
+    """Return the changes of all findings of the hosts that were visited again, the worst first."""
     then = {finding["fingerprint"]: finding for finding in before if hosts.intersection(hosts_of(finding))}
-    # A finding about a service that several hosts share may stand under another one of them now.
+    # A finding about a shared service may be listed under another one of its hosts now.
     names = {
         fingerprint(finding["id"], host, finding["object"]): finding["fingerprint"]
         for finding in then.values()
@@ -80,19 +96,22 @@ def changes(before, after, hosts):
         for finding in after
         if hosts.intersection(hosts_of(finding))
     }
-    # What could not be looked at again has not been fixed by that.
-    silent = {(finding["host"], finding["id"]) for finding in now.values() if finding["status"] == "unknown"}
-    lost = {finding["host"] for finding in now.values() if finding["area"] == "host"}
-    made = []
+    # A finding is not fixed if its check, or its host, could not be measured again.
+    unknown_checks = {(finding["host"], finding["id"]) for finding in now.values() if finding["status"] == "unknown"}
+    lost_hosts = {finding["host"] for finding in now.values() if finding["area"] == "host"}
+    made: list[ChangedFinding] = []
     for key in dict.fromkeys([*then, *now]):
         old, new = then.get(key), now.get(key)
-        finding = new or old
+        finding = new or then[key]
         change = _change(old, new)
-        if new is None and ((old["host"], old["id"]) in silent or old["host"] in lost):
+        if new is None and ((finding["host"], finding["id"]) in unknown_checks or finding["host"] in lost_hosts):
             change = "unknown"
         made.append(
             {
-                **{name: finding[name] for name in ("id", "host", "object", "summary")},
+                "id": finding["id"],
+                "host": finding["host"],
+                "object": finding["object"],
+                "summary": finding["summary"],
                 "fingerprint": key,
                 "before": old["status"] if old else "ok",
                 "after": new["status"] if new else "unknown" if change == "unknown" else "ok",
@@ -103,7 +122,7 @@ def changes(before, after, hosts):
     return made
 
 
-def _change(old, new):
+def _change(old: Finding | None, new: Finding | None) -> Change:
     if old is None:
         return "new"
     if new is None:
@@ -114,33 +133,33 @@ def _change(old, new):
     return "still there" if difference == 0 else "worse" if difference > 0 else "better"
 
 
-def failed(remediation):
-    """The actions that were to be done and were not, or could not even be begun."""
+def failed(remediation: Remediation) -> list[Values]:
+    """Return the actions that failed, or could not be started."""
     return [action for action in remediation["actions"] if action["outcome"] in FAILED or action["blocked"]]
 
 
-def all_refused(plan, outcomes, check_mode):
-    """Whether actions were approved and none of them was begun. Those that are no longer needed do not count."""
+def all_refused(proposed: Iterable[Action], outcomes: Iterable[Values], check_mode: bool) -> bool:
+    """Return whether actions were approved and all of them were refused. Actions no longer needed do not count."""
     if check_mode:
         return False
     refused = {entry["action"] for entry in outcomes if entry["outcome"] == "refused"}
-    approved = [action for action in plan["proposed"] if action["approved"]]
+    approved = [action for action in proposed if action["approved"]]
     return bool(approved) and all(action["status"] == "refused" or action["action"] in refused for action in approved)
 
 
-def summary(remediation, most=20):
-    """What goes out by set_stats."""
+def summary(remediation: Remediation | None, most: int = 20) -> Values | None:
+    """Return the remediation in short, for set_stats."""
     if remediation is None:
         return None
     keys = ("host", "remedy", "target", "status", "reason", "outcome", "message", "undo")
-    news = dict.fromkeys(CHANGES, 0)
+    numbers = dict.fromkeys(CHANGES, 0)
     for change in remediation["changes"]:
-        news[change["change"]] += 1
+        numbers[change["change"]] += 1
     return {
         "run": remediation["run"],
         "check_mode": remediation["check_mode"],
         "actions": [{key: action[key] for key in keys} for action in remediation["actions"][:most]],
         "actions_left_out": max(0, len(remediation["actions"]) - most),
         "not_measured_again": remediation["not_measured_again"],
-        "changes": news,
+        "changes": numbers,
     }

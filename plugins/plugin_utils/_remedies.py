@@ -2,37 +2,41 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Remedy rows, and what a remedy would do about a finding. Private to this collection."""
+"""Remedy rows, and the remedies that findings propose. Private to this collection."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils._areas import Area
 from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import (
     CANNOT_EVALUATE,
+    FieldType,
     Row,
-    evaluate,
     expression,
     prose,
     render,
+    variable_value,
 )
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import DataLoss, Finding, Proposal, Risk
 
-RISKS = ("safe", "disruptive", "destructive")
-DATA_LOSS = ("none", "cache", "message", "files", "database")
+RISKS: tuple[Risk, ...] = ("safe", "disruptive", "destructive")
+DATA_LOSS: tuple[DataLoss, ...] = ("none", "cache", "message", "files", "database")
 NUMBER = (int, str)
-# What the template of a way back may name.
-WAY_BACK = frozenset(("host", "vars", "result"))
-# Actions of one remedy on one host in one run, where its row does not say.
+# Names that the template of an undo command may use.
+UNDO_NAMES = frozenset(("host", "vars", "result"))
+# Defaults of a row: actions of one remedy on one host in one run, and seconds until the same action may be repeated.
 CAP = 5
-# Seconds in which a scheduled run does not do the same to the same target again, where the row does not say.
 COOLDOWN = 3600
 
 
 class Remedy(Row):
-    """What answers a finding, what it may cost, and how it is kept within bounds."""
+    """One row of ``remedies.yml``. ``position`` is its number in the file, ``tasks`` the role's task file."""
 
-    FIELDS = {
+    FIELDS: ClassVar[Mapping[str, FieldType]] = {
         "id": str,
         "title": str,
         "risk": str,
@@ -49,80 +53,100 @@ class Remedy(Row):
         "result": list,
         "undo": str,
     }
-    REQUIRED = ("id", "title", "risk", "data_loss", "does")
+    REQUIRED: ClassVar[Sequence[str]] = ("id", "title", "risk", "data_loss", "does")
 
-    def __init__(self, row, source, area, position):
+    title: str
+    risk: Risk
+    data_loss: DataLoss
+    does: str
+    target: str | None
+    evidence: str | None
+    deny: str | None
+    largest: bool | None
+    result: list[str] | None
+    undo: str | None
+
+    def __init__(self, row: object, source: str, area: Area, position: int) -> None:
         super().__init__(row, source)
         self.area = area
         self.position = position
-        for field, allowed in (("risk", RISKS), ("data_loss", DATA_LOSS)):
-            if getattr(self, field) not in allowed:
-                raise self.bad("%s: must be one of %s" % (field, ", ".join(allowed)))
+        if self.risk not in RISKS:
+            raise self.bad("risk: must be one of %s" % ", ".join(RISKS))
+        if self.data_loss not in DATA_LOSS:
+            raise self.bad("data_loss: must be one of %s" % ", ".join(DATA_LOSS))
         if self.data_loss != "none" and self.risk != "destructive":
             raise self.bad("risk: a remedy that loses data is destructive")
         self.tasks = "remediate/%s" % self.id.rpartition(".")[2]
         if not area.file("tasks", self.tasks + ".yml").exists():
             raise self.bad("there is no task file tasks/%s.yml" % self.tasks)
 
-    def templates(self):
-        values = {"vars." + name: value for name, value in self.vars.items()}
-        texts = {field: getattr(self, field) for field in ("does", "target", "evidence", "undo")}
-        numbers = {field: getattr(self, field) for field in ("deny", "cap", "cooldown", "settle")}
-        wrapped = {field: "{{ %s }}" % text for field, text in numbers.items() if isinstance(text, str)}
-        return {**wrapped, **{field: text for field, text in {**values, **texts}.items() if isinstance(text, str)}}
+    def templates(self) -> dict[str, str]:
+        texts = {"vars." + name: value for name, value in self.vars.items()}
+        texts.update({name: self.field(name) for name in ("does", "target", "evidence", "undo")})
+        expressions = {name: self.field(name) for name in ("deny", "cap", "cooldown", "settle")}
+        wrapped = {name: "{{ %s }}" % text for name, text in expressions.items() if isinstance(text, str)}
+        return {**wrapped, **{name: text for name, text in texts.items() if isinstance(text, str)}}
 
-    def names(self, field, variables):
-        # The way back is told once the remedy has run, when the measurement is history.
-        return WAY_BACK if field == "undo" else super().names(field, variables)
+    def allowed_names(self, field: str, variables: set[str]) -> frozenset[str]:
+        # The undo command is rendered after the remedy has run, without the measurement.
+        return UNDO_NAMES if field == "undo" else super().allowed_names(field, variables)
 
-    def proposal(self, context, finding):
-        """What the remedy would do about a finding: plain data, the report's and the planner's.
-
-        ``context`` holds ``item``, ``measured`` and the role's variables. ``problem`` says why it cannot be used here.
-        """
-        proposal = {key: getattr(self, key) for key in ("id", "title", "risk", "data_loss")}
-        proposal.update(
-            role=self.area.role,
-            position=self.position,
-            tasks=self.tasks,
-            does=self.title,
-            vars={},
-            target=finding["object"],
-        )
-        proposal.update(largest=bool(self.largest), result=self.result or [], undo=self.undo)
-        proposal.update(evidence=None, problem=None, denied=False, cap=CAP, cooldown=COOLDOWN, settle=0)
+    def proposal(self, context: Mapping[str, Any], finding: Finding) -> Proposal:
+        """Return the remedy filled in for a finding. ``context``: ``item``, ``measured`` and the role's variables."""
+        proposal: Proposal = {
+            "id": self.id,
+            "title": self.title,
+            "risk": self.risk,
+            "data_loss": self.data_loss,
+            "role": self.area.role,
+            "position": self.position,
+            "tasks": self.tasks,
+            "does": self.title,
+            "vars": {},
+            "target": finding["object"],
+            "largest": bool(self.largest),
+            "result": self.result or [],
+            "undo": self.undo,
+            "evidence": None,
+            "problem": None,
+            "denied": False,
+            "cap": CAP,
+            "cooldown": COOLDOWN,
+            "settle": 0,
+        }
         try:
             proposal["does"] = prose(self.does, context)
-            proposal["vars"] = {name: evaluate(value, context) for name, value in self.vars.items()}
+            proposal["vars"] = {name: variable_value(value, context) for name, value in self.vars.items()}
             if self.target:
                 proposal["target"] = render(self.target, context)
             same = render(self.evidence, context) if self.evidence else proposal["vars"]
             proposal["evidence"] = digest(self.id, finding["host"], proposal["target"], same)
             if self.deny:
                 proposal["denied"] = bool(expression(self.deny, context))
-            for name in ("cap", "cooldown", "settle"):
-                proposal[name] = self._number(name, proposal[name], context)
+            proposal["cap"] = self._number("cap", CAP, context)
+            proposal["cooldown"] = self._number("cooldown", COOLDOWN, context)
+            proposal["settle"] = self._number("settle", 0, context)
         except CANNOT_EVALUATE as exc:
             proposal["problem"] = "the row of %s cannot be used here: %s" % (self.id, exc)
         return proposal
 
-    def _number(self, name, default, context):
-        value = getattr(self, name)
+    def _number(self, name: str, default: float, context: Mapping[str, Any]) -> float:
+        value = self.field(name)
         if isinstance(value, str):
             value = expression(value, context)
         return default if value is None else float(value)
 
 
-def way_back(undo, host, variables, result):
-    """How what was done is undone, from the template of a remedy row; null where there is no way back."""
+def undo_command(undo: str | None, host: str, variables: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
+    """Return the command that reverts an action, from the template ``undo`` of its row; null if there is none."""
     if not undo:
         return None
     try:
         return prose(undo, {"host": host, "vars": variables, "result": result})
     except CANNOT_EVALUATE as exc:
-        return "the way back cannot be told: %s" % exc
+        return "the undo command cannot be rendered: %s" % exc
 
 
-def digest(*parts):
-    """The same case has the same evidence in every run."""
+def digest(*parts: object) -> str:
+    """Return a hash of JSON data: the same action, or the same evidence, has the same hash in every run."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -2,39 +2,56 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report model: what was found on all hosts, as data. Built from named fields only. Private to this collection."""
+"""The report of all hosts as data. Built from named fields only. Private to this collection."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any, cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _checks,
+    _evaluation,
     _host_findings,
-    _judge,
     _launch,
     _remediation,
     _shared,
     _visit_failure,
 )
+from ansible_collections.tracktion.ops.plugins.plugin_utils._areas import Area
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
+    AreaOutcome,
+    AreaReport,
+    Counts,
+    Finding,
+    HostReport,
+    Proposal,
+    Remediation,
+    Report,
+    ReportedFinding,
+    ReportedRemedy,
+    Values,
+    Visit,
+)
 
 SCHEMA_VERSION = 3
 TEMPLATE = re.compile(r"\{[{%#]")
-REMEDY_FIELDS = ("id", "title", "risk", "data_loss", "does", "target", "vars", "evidence")
-COUNTS = ("checks", "items") + _judge.STATUSES
 
 
-class Judges:
-    """The compiled checks of each area, made once for all hosts that share the same extra rows."""
+class CompiledChecks:
+    """The compiled checks of all areas: once for all hosts with the same extra rows."""
 
-    def __init__(self, areas):
+    def __init__(self, areas: Iterable[Area]) -> None:
         self._areas = {area.name: area for area in areas}
-        self._checks = {}
+        self._checks: dict[tuple[str, str], _checks.Checks] = {}
 
-    def checks(self, name, extra_rows):
+    def of_area(self, name: str, extra_rows: Sequence[Any]) -> _checks.Checks:
+        """Return the checks of an area. Raises BadRow."""
         key = (name, json.dumps(extra_rows, sort_keys=True, default=str))
         if key not in self._checks:
             area = self._areas[name]
@@ -42,94 +59,110 @@ class Judges:
             self._checks[key] = _checks.load(area, rows)
         return self._checks[key]
 
-    def argument_spec(self, name):
-        """The options that an area role declares."""
+    def argument_spec(self, name: str) -> dict[str, Values]:
+        """Return the options that an area role declares."""
         return self._areas[name].argument_spec
 
-    def ids(self):
-        """The ids of the checks that have judged, and of the remedies that may answer them."""
+    def ids(self) -> set[str]:
+        """Return the ids of all checks that were evaluated, and of their remedies."""
         return {row.id for checks in self._checks.values() for row in (*checks, *checks.remedies.values())}
 
 
-def host_report(name, results, judges, inventories=()):
-    """``(host, findings)`` of one host from the results of its visits, one per place.
+def host_report(
+    name: str, visits: Iterable[Visit], checks: CompiledChecks, inventories: Sequence[str] = ()
+) -> tuple[HostReport, list[Finding]]:
+    """Return the part of the report about one host, and its findings. ``visits``: one per probe host.
 
-    Whatever goes wrong with one area of one host makes that area unknown.
+    If one area cannot be evaluated, it is unknown; the other areas are evaluated.
     """
-    findings, areas, reachable = [], [], True
-    for visit in results:
-        place = visit.get("place") or visit.get("tracktion_place") or name
-        failure = _failure(visit, place, inventories)
+    findings: list[Finding] = []
+    areas: list[AreaReport] = []
+    reachable = True
+    for visit in visits:
+        probe_host = visit.get("probe_host") or visit.get("tracktion_probe_host") or name
+        state, limits = visit.get("host"), visit.get("limits") or {}
+        failure = _failure(visit, probe_host, inventories)
         if failure:
             reachable = False
-            findings.append(_host_findings.not_diagnosed(name, place, failure))
-        starved = _host_findings.starved(visit.get("host"), visit.get("limits"))
-        covered = []
+            findings.append(_host_findings.not_diagnosed(name, probe_host, failure))
+        starved = _host_findings.starved(state, limits)
+        covered: list[str] = []
         for area, outcome in visit["areas"].items():
-            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], judges, starved, covered)
+            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], checks, starved, covered)
             findings.extend(found)
             areas.append(
                 {
                     "name": area,
-                    "status": _judge.worst(finding["status"] for finding in found),
+                    "status": _evaluation.worst(finding["status"] for finding in found),
                     "identity": _shared.identity(outcome["measurement"]),
                     "counts": counts,
                     "seconds": outcome["seconds"],
                     "error": outcome["error"],
                 }
             )
-        findings += _host_findings.findings(
-            name, place, visit.get("host"), visit.get("limits"), sorted(set(covered)), inventories
-        )
-    status = _judge.worst(finding["status"] for finding in findings)
+        findings += _host_findings.findings(name, probe_host, state, limits, sorted(set(covered)), inventories)
+    status = _evaluation.worst(finding["status"] for finding in findings)
     areas.sort(key=lambda area: area["name"])
     return {"name": name, "reachable": reachable, "status": status, "areas": areas}, findings
 
 
-def _evaluated(name, area, outcome, extra_checks, judges, starved, covered):
-    """The findings and counts of one area on one host."""
-    checks = judges.checks(area, extra_checks)
+def _evaluated(
+    name: str,
+    area: str,
+    outcome: AreaOutcome,
+    extra_checks: Sequence[Any],
+    checks: CompiledChecks,
+    starved: str | None,
+    covered: list[str],
+) -> tuple[list[Finding], Counts]:
+    """Return the findings and counts of one area on one host."""
+    rows = checks.of_area(area, extra_checks)
     try:
-        return _judge.judge(area, checks, name, outcome, outcome["settings"], starved, covered)
+        return _evaluation.evaluate(area, rows, name, outcome, outcome["settings"], starved, covered)
     except Exception as exc:  # pylint: disable=broad-except
-        # No host and no area may cost the report of the others.
+        # The other hosts and areas are still reported.
         message = cut("cannot be evaluated: %s" % (" ".join(str(exc).split()) or type(exc).__name__), 500)
-        error = {"kind": "not_evaluated", "message": message, "hint": None}
+        error: ErrorInfo = {"kind": "not_evaluated", "message": message, "hint": None}
         outcome["error"] = outcome["error"] or error
-        return _judge.judge(area, checks, name, {"measurement": {}, "error": error}, {})
+        return _evaluation.evaluate(area, rows, name, {"measurement": {}, "error": error}, {})
 
 
-def _failure(visit, place, inventories):
-    """Why a visit gave no measurement, or None where it did. ``visit`` may be what Ansible itself registered."""
+def _failure(visit: Visit, probe_host: str, inventories: Sequence[str]) -> _visit_failure.Failure | None:
+    """Return why a visit measured nothing, or None. Of a task that failed earlier, Ansible's own result is used."""
     failed = visit.get("failure")
     if not failed:
         if visit["areas"] or visit.get("skipped") or not visit.get("msg"):
             return None
-        failed = visit
+        failed = cast("Values", visit)
     try:
         connection = _visit_failure.Connection(**(failed.get("connection") or {}))
     except TypeError:
         connection = None
-    return _visit_failure.classify(failed, place, connection, inventories)
+    return _visit_failure.classify(failed, probe_host, connection, inventories)
 
 
-def build(hosts, findings, previous, version, started, finished, inventories, remediation=None, launch=None):
-    """The report, as it stands in report.json (``docs/report.schema.json``).
+def build(
+    hosts: list[HostReport],
+    findings: Iterable[Finding],
+    previous: Mapping[str, Any] | None,
+    version: str,
+    started: float,
+    finished: float,
+    inventories: Iterable[str],
+    remediation: Remediation | None = None,
+    launch: _launch.Launch | None = None,
+) -> Report:
+    """Return the report as report.json holds it (``docs/report.schema.json``).
 
     ``launch`` is how the run was started; without it, with the inventories and nothing else.
     """
     launch = launch or _launch.Launch(tuple(inventories))
     seen = {finding["fingerprint"]: finding.get("first_seen") for finding in (previous or {}).get("findings", [])}
     now = _iso(finished)
-    findings = _shared.merge(findings, hosts)
-    for finding in findings:
-        finding["first_seen"] = _first_seen(finding, seen) or now
-        if finding["remedy"]:
-            finding["remedy"] = _with_command(finding["remedy"], finding["host"], finding["fingerprint"], launch)
-    findings.sort(key=worst_first)
-    hosts.sort(key=lambda host: (-_judge.STATUSES.index(host["status"]), host["name"]))
-    counts = _shared.counts(hosts, findings, COUNTS)
-    for finding in findings:
+    merged = sorted(_shared.merge(findings, hosts), key=worst_first)
+    hosts.sort(key=lambda host: (-_evaluation.STATUSES.index(host["status"]), host["name"]))
+    counts = _shared.counts(hosts, merged)
+    for finding in merged:
         if finding["area"] == "host":
             counts[finding["status"]] += 1
     return {
@@ -138,22 +171,28 @@ def build(hosts, findings, previous, version, started, finished, inventories, re
         "collection_version": version,
         "started": _iso(started),
         "finished": now,
-        "status": _judge.worst(host["status"] for host in hosts),
+        "status": _evaluation.worst(host["status"] for host in hosts),
         "counts": counts,
         "hosts": hosts,
-        "findings": findings,
+        "findings": [_reported(finding, _first_seen(finding, seen) or now, launch) for finding in merged],
         "remediation": remediation,
     }
 
 
-def _first_seen(finding, seen):
-    """When an earlier report saw the finding first, under any of its hosts; null where none did."""
-    names = [_judge.fingerprint(finding["id"], host, finding["object"]) for host in finding["hosts"]]
+def _reported(finding: Finding, first_seen: str, launch: _launch.Launch) -> ReportedFinding:
+    remedy = finding["remedy"]
+    command = _with_command(remedy, finding["host"], finding["fingerprint"], launch) if remedy else None
+    return {**finding, "hosts": finding["hosts"], "first_seen": first_seen, "remedy": command}
+
+
+def _first_seen(finding: Finding, seen: Mapping[str, str | None]) -> str | None:
+    """Return when an earlier report first had the finding, under any of its hosts; null if none had it."""
+    names = [_evaluation.fingerprint(finding["id"], host, finding["object"]) for host in finding["hosts"]]
     return min(filter(None, map(seen.get, names)), default=None)
 
 
-def unjudged(report):
-    """The areas, as ``host: area``, of which not one check came to a result: nothing at all is known of them."""
+def not_evaluated(report: Report) -> list[str]:
+    """Return the areas, as ``host: area``, of which all checks are unknown."""
     return [
         "%s: %s" % (host["name"], area["name"])
         for host in report["hosts"]
@@ -162,15 +201,22 @@ def unjudged(report):
     ]
 
 
-def summary(report, findings=20):
-    """What goes out by set_stats: small enough for a job's artifacts."""
+def summary(report: Report, findings: int = 20) -> Values:
+    """Return the report in short for set_stats: small enough for the artifacts of a job."""
     return {
         "status": report["status"],
         "counts": report["counts"],
         "hosts": len(report["hosts"]),
         "hosts_not_diagnosed": [host["name"] for host in report["hosts"] if not host["reachable"]][:findings],
         "findings": [
-            {key: finding[key] for key in ("id", "host", "object", "status", "summary", "fingerprint")}
+            {
+                "id": finding["id"],
+                "host": finding["host"],
+                "object": finding["object"],
+                "status": finding["status"],
+                "summary": finding["summary"],
+                "fingerprint": finding["fingerprint"],
+            }
             for finding in report["findings"][:findings]
         ],
         "findings_left_out": max(0, len(report["findings"]) - findings),
@@ -178,9 +224,10 @@ def summary(report, findings=20):
     }
 
 
-def worst_first(finding):
+def worst_first(finding: Finding) -> tuple[int, str, str, str, str]:
+    """Return the key that sorts findings by severity, then by host, area, id and object."""
     return (
-        -_judge.STATUSES.index(finding["status"]),
+        -_evaluation.STATUSES.index(finding["status"]),
         finding["host"],
         finding["area"],
         finding["id"],
@@ -188,25 +235,35 @@ def worst_first(finding):
     )
 
 
-def _with_command(remedy, host, fingerprint, launch):
-    """The remedy's fields for the report, with how it is carried out for this finding, in check mode first."""
-    extra = {"tracktion_only": fingerprint}
+def _with_command(remedy: Proposal, host: str, fingerprint: str, launch: _launch.Launch) -> ReportedRemedy:
+    """Return the remedy for the report, with the command that carries it out for this finding, in check mode first."""
+    extra: Values = {"tracktion_only": fingerprint}
     if remedy["risk"] != "safe":
         extra["tracktion_remediate_risk"] = remedy["risk"]
     if remedy["risk"] == "destructive":
-        extra["tracktion_confirm"] = [confirmation(remedy)]
-    return {**{key: remedy[key] for key in REMEDY_FIELDS}, "command": launch.command(host, extra)}
+        extra["tracktion_confirm"] = [confirmation(remedy["id"], remedy["target"], remedy["evidence"])]
+    return {
+        "id": remedy["id"],
+        "title": remedy["title"],
+        "risk": remedy["risk"],
+        "data_loss": remedy["data_loss"],
+        "does": remedy["does"],
+        "target": remedy["target"],
+        "vars": remedy["vars"],
+        "evidence": remedy["evidence"],
+        "command": launch.command(host, extra),
+    }
 
 
-def confirmation(remedy):
-    """What names a remedy and its target in ``tracktion_confirm``.
+def confirmation(remedy_id: str, target: str | None, evidence: str | None) -> str:
+    """Return the entry of ``tracktion_confirm`` for a remedy and its target.
 
-    Ansible takes what is handed over by ``-e`` for a template: a target that looks like one (whoever may declare a
+    Ansible renders the values of ``-e`` as templates. A target that looks like a template (any user who may declare a
     queue chooses its name) is named by its evidence instead.
     """
-    name = remedy["target"] or ""
-    return "%s:%s" % (remedy["id"], remedy["evidence"] if TEMPLATE.search(name) else name)
+    name = target or ""
+    return "%s:%s" % (remedy_id, evidence if TEMPLATE.search(name) else name)
 
 
-def _iso(seconds):
+def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,16 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reports as files on the controller, and as stats, which outlive it in AWX. Private to this collection."""
+"""Reports as files on the controller, and as stats of the run. Private to this collection."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from ansible.utils.display import Display
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries, _safe_files
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
 
 # A report of 300 hosts has some ten MiB.
 MOST_BYTES = 64 << 20
@@ -20,17 +24,17 @@ TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 # The owner can write it, the group can read it.
 MODE = 0o640
 
-# A surrogate without its other half, as JSON in ASCII has it.
+# A surrogate without its pair, as JSON in ASCII writes it.
 LONE_SURROGATE = re.compile(r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f]")
-# Numbers of more digits are not printed by Python, nor read by others.
+# Python does not print numbers with more digits.
 DIGITS = 4000
 DEPTH = 100
 
 
-def previous(path, schema_version, warn=lambda text: None):
-    """The report of the run before, with those of its findings that can be used; None where there is none.
+def previous(path: str, schema_version: int, warn: Callable[[str], object] = lambda text: None) -> Values | None:
+    """Return the report of the previous run with its valid findings; None if there is none.
 
-    Of a finding, ``fingerprint`` and ``first_seen`` can be relied on. ``warn(text)`` is called for what is passed over.
+    Of a finding, only ``fingerprint`` and ``first_seen`` are validated. ``warn`` is called for what is ignored.
     """
     try:
         directory, name = _safe_files.beside(path, trusted=_safe_files.behind_sudo())
@@ -45,18 +49,18 @@ def previous(path, schema_version, warn=lambda text: None):
     if not isinstance(report, dict) or not isinstance(report.get("findings", []), list):
         warn(clean("The earlier report is not used: %s is not a report" % path))
         return None
-    # One of another version is no fault.
+    # A report of another version is ignored without a warning.
     if report.get("schema_version") != schema_version:
         return None
     findings = report.get("findings", [])
     kept = [finding for finding in findings if _is_finding(finding)]
     if len(kept) < len(findings):
-        warn(clean("Entries of the earlier report %s that are not findings were passed over" % path))
+        warn(clean("Entries of the earlier report %s that are not findings are ignored" % path))
     return {**report, "findings": kept}
 
 
-def _is_finding(value):
-    """Whether fingerprint and time are as this collection writes them."""
+def _is_finding(value: object) -> bool:
+    """Return whether fingerprint and time have the format that this collection writes."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("fingerprint"), str)
@@ -66,8 +70,8 @@ def _is_finding(value):
     )
 
 
-def write(report, path, sticky=False):
-    """Put the report in place in one step: a reader never sees half of it. Raises OSError.
+def write(report: Mapping[str, Any], path: str, sticky: bool = False) -> None:
+    """Replace the file in one step, so that a reader never sees a part of it. Raises OSError.
 
     ``sticky`` accepts a directory such as /tmp, for a file that an operator names.
     """
@@ -77,9 +81,9 @@ def write(report, path, sticky=False):
 
 
 def as_json(data: object) -> str:
-    """Return ``data`` as valid JSON in printable ASCII: a terminal shows it as it is, and every parser reads it.
+    """Return ``data`` as valid JSON in printable ASCII, which every terminal shows unchanged and every parser reads.
 
-    Never raises: numbers that JSON does not have become null, and lone surrogates and other types become text.
+    Never raises: numbers that JSON does not have become null; lone surrogates and other types become text.
     """
     try:
         text = json.dumps(data, indent=2, allow_nan=False)
@@ -107,8 +111,8 @@ def _plain(value: object, depth: int = 0) -> object:
     return _plain("(too deep)" if isinstance(value, (dict, list, tuple)) else str(value))
 
 
-def keep(report, path, display):
-    """Where the report was written to, or None: a full disk must not cost the person at the terminal the diagnosis."""
+def keep(report: Mapping[str, Any], path: str, display: Display) -> str | None:
+    """Write the report; return its path, or None with a warning if it cannot be written. The run goes on."""
     try:
         write(report, path)
     except OSError as exc:
@@ -117,6 +121,6 @@ def keep(report, path, display):
     return path
 
 
-def stats(name, summary):
-    """What an action returns so that ``summary`` is handed out as by set_stats."""
+def stats(name: str, summary: Values) -> Values:
+    """Return ``ansible_stats`` for the result of an action: they have the effect of set_stats."""
     return {"data": {name: summary}, "per_host": False, "aggregate": True}

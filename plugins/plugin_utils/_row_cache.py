@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is known of the roles' files from earlier runs: their YAML parsed, which rows were right, compiled scans.
+"""A cache over runs: parsed YAML of the roles, fingerprints of valid rows, compiled templates.
 
-Private to this collection. Parsing and compiling 130 rows costs half a second of every run; reading it back, a
-twentieth. Losing the cache costs time and nothing else: where it cannot be written, there is none. What is read back
-can run code (marshal, byte code), so a directory or a file that another user can change is not read.
+Private to this collection. Without it, every run needs about three seconds more to parse and compile the rows. Where it
+cannot be written, there is none. What is read from it can run code (marshal, byte code), so a directory or a file that
+another user can change is not read.
 """
 
 from __future__ import annotations
@@ -16,68 +16,71 @@ import hashlib
 import marshal
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 
 from ansible import constants as C
 from ansible.utils.display import Display
 from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 
 KEPT_SECONDS = 30 * 86400
-PREFIXES = ("data-", "right-", "scan-")
+PREFIXES = ("data-", "valid-", "template-")
 # The largest entry is the code of all measuring modules, half a MiB.
 ENTRY_BYTES = 16 << 20
 
-_opened = {}
+_opened: dict[str, _safe_files.Directory] = {}
 
 
-def directory():
+def directory() -> Path:
     return Path(C.config.get_config_value("ANSIBLE_HOME")) / "tracktion_ops"
 
 
 class Bytecode(BytecodeCache):
-    """Compiled templates, in Jinja's format; Jinja knows itself when it, Python or a source has changed."""
+    """Compiled templates. Jinja itself rejects an entry of another source, Python or Jinja."""
 
-    def load_bytecode(self, bucket):
+    def load_bytecode(self, bucket: Bucket) -> None:
         with contextlib.suppress(OSError):
-            bucket.bytecode_from_string(_read("scan-" + bucket.key))
+            bucket.bytecode_from_string(_read("template-" + bucket.key))
 
-    def dump_bytecode(self, bucket):
+    def dump_bytecode(self, bucket: Bucket) -> None:
         with contextlib.suppress(OSError):
-            _put("scan-" + bucket.key, bucket.bytecode_to_string())
+            _put("template-" + bucket.key, bucket.bytecode_to_string())
 
 
-def fingerprint(*texts):
+def fingerprint(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def parsed(text, parse):
-    """``parse(text)``, plain data, from an earlier run where there was one."""
+def parsed(text: str, parse: Callable[[str], Any]) -> Any:
+    """Return ``parse(text)``, which is plain data; from the cache if an earlier run parsed the same text."""
     name = "data-" + fingerprint(text)
     with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
-        # Nobody but the user of this process can have written it.
+        # _read() rejects a file that another user can have written.
         return marshal.loads(_read(name))  # noqa: S302
     data = parse(text)
-    # What marshal cannot hold (a date, say) is parsed every time.
+    # Data that marshal cannot hold, such as a date, is parsed every time.
     with contextlib.suppress(OSError, ValueError):
         _put(name, marshal.dumps(data))
     return data
 
 
-def is_right(key):
-    """Whether rows of this fingerprint were found right before."""
+def is_valid(key: str) -> bool:
+    """Return whether rows of this fingerprint were found valid before."""
     try:
-        _read("right-" + key)
+        _read("valid-" + key)
     except OSError:
         return False
     return True
 
 
-def remember(key):
-    """Note that the rows of this fingerprint are right, and forget what nobody has used for a month."""
+def remember_valid(key: str) -> None:
+    """Note that the rows of this fingerprint are valid, and remove entries that are older than a month."""
     with contextlib.suppress(OSError):
-        _put("right-" + key, b"")
+        _put("valid-" + key, b"")
         folder = _directory().descriptor
         for name in os.listdir(folder):
             info = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -85,17 +88,17 @@ def remember(key):
                 os.unlink(name, dir_fd=folder)
 
 
-def _read(name):
+def _read(name: str) -> bytes:
     return _directory().read(name, ENTRY_BYTES)
 
 
-def _put(name, content):
-    """In one step: hosts are visited side by side, and none may read half a file."""
+def _put(name: str, content: bytes) -> None:
+    # In one step: workers of several hosts read it at the same time.
     _directory(make=True).replace(name, content, sync=False)
 
 
-def _directory(make=False):
-    """The directory, opened and checked once. Raises OSError where it is missing, or another user can change it."""
+def _directory(make: bool = False) -> _safe_files.Directory:
+    """Return the directory, opened and checked once. Raises OSError if it is missing, or another user can change it."""
     path = str(directory())
     if path not in _opened:
         try:

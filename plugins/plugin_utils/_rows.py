@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any, ClassVar
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template, TemplateError, TemplateSyntaxError, nodes
+from jinja2.environment import TemplateExpression
 from jinja2.meta import find_undeclared_variables
 
 from ansible.errors import AnsibleError
@@ -16,23 +19,26 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _quoting
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache, _units
 
-# What an expression of a finding may name besides the variables of its role.
+# Names that an expression of a finding may use besides the variables of its role.
 SUBJECTS = frozenset(("item", "measured"))
-# What an expression or a template can raise over a measurement that is not as it should be.
+# Exceptions of an expression or a template whose values are missing or of another type.
 CANNOT_EVALUATE = (TemplateError, ArithmeticError, TypeError, ValueError, KeyError)
+
+FieldType = type | tuple[type, ...]
+TYPE_NAMES = {str: "text", dict: "a mapping", list: "a list", int: "a whole number", bool: "true or false"}
 
 
 class BadRow(AnsibleError):
-    """A row that cannot be used: the message names its file, its id and the reason."""
+    """An invalid row. The message names its file, its id and the reason."""
 
-    def __init__(self, source, row_id, reason):
+    def __init__(self, source: str, row_id: object, reason: str) -> None:
         super().__init__("%s: row %s: %s" % (source, row_id or "without id", reason))
 
 
-def known(value):
-    """``value`` itself; a null makes the check unknown, where a plain ``not`` would take it for a no."""
+def known(value: Any) -> Any:
+    """Return ``value``; raise TypeError for null, so that the check is unknown where a plain ``not`` would be true."""
     if value is None:
-        raise TypeError("a null was asked whether it is so")
+        raise TypeError("the value is null")
     return value
 
 
@@ -42,7 +48,7 @@ def shell_path(path: str, raw: str | None) -> str:
 
 
 def engine_command(kind: str, host: str) -> str:
-    """Return how a command to a container engine begins, such as ``docker``; quoted for the shell."""
+    """Return the start of a command to a container engine, such as ``docker``; quoted for the shell."""
     is_podman = kind == "podman"
     if host in (_docker_api.DEFAULT_HOST, _docker_api.PODMAN_HOST):
         return "podman" if is_podman else "docker"
@@ -50,17 +56,20 @@ def engine_command(kind: str, host: str) -> str:
 
 
 # Filters that make a value safe in a command.
-QUOTING = {
-    quote.__name__: quote
-    for quote in (_quoting.shell_quote, _quoting.sql_identifier, _quoting.sql_literal, engine_command, shell_path)
+QUOTING: dict[str, Callable[..., str]] = {
+    "shell_quote": _quoting.shell_quote,
+    "sql_identifier": _quoting.sql_identifier,
+    "sql_literal": _quoting.sql_literal,
+    "engine_command": engine_command,
+    "shell_path": shell_path,
 }
 
 
 class Expressions(Environment):
-    """Jinja for check rows: fields of measurements are never mistaken for methods, and nothing undefined passes."""
+    """Jinja for check rows: ``item.name`` is always a field, never a method, and an undefined name raises an error."""
 
-    def __init__(self):
-        self._sources = {}
+    def __init__(self) -> None:
+        self._sources: dict[str, str] = {}
         super().__init__(
             undefined=StrictUndefined,
             loader=FunctionLoader(self._sources.get),
@@ -69,13 +78,13 @@ class Expressions(Environment):
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
         self.filters.update(QUOTING)
 
-    def getattr(self, obj, attribute):
+    def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, dict):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 
-    def compiled(self, source):
-        """A template like ``from_string`` makes, compiled once for all runs."""
+    def compiled(self, source: str) -> Template:
+        """Return the compiled template. Unlike that of ``from_string``, its byte code is kept for later runs."""
         name = _row_cache.fingerprint(source)
         self._sources[name] = source
         return self.get_template(name)
@@ -85,33 +94,32 @@ EXPRESSIONS = Expressions()
 
 
 class Prose(Expressions):
-    """Jinja for texts with commands between backticks: a value cannot begin a command, or end one.
+    """Jinja for texts with commands between backticks: a value can neither start nor end a command.
 
-    A backtick in a value is a private character until the text is made: the filters that quote read it as what it is,
-    and in prose it becomes an apostrophe. Only hints of modules are texts of that kind themselves: a module
-    quotes what it puts between backticks.
+    A backtick in a value is a private character while the text is rendered. The filters that quote read it as a
+    backtick; elsewhere it becomes an apostrophe. Hints of modules are exempt: modules quote their own commands.
     """
 
     BACKTICK = "\ufdd0"
     HINTS = ("hint",)
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         for name in QUOTING:
             self.filters[name] = _reading_backticks(self.filters[name])
 
-    def getattr(self, obj, attribute):
-        return self._shown(attribute, super().getattr(obj, attribute))
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return self._replaced(attribute, super().getattr(obj, attribute))
 
-    def getitem(self, obj, argument):
-        return self._shown(argument, super().getitem(obj, argument))
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return self._replaced(argument, super().getitem(obj, argument))
 
-    def _shown(self, name, value):
+    def _replaced(self, name: Any, value: Any) -> Any:
         return value if name in self.HINTS else _without_backticks(value)
 
 
-def _without_backticks(value):
-    """A text, or the texts in a list or a mapping, with the private character for each backtick."""
+def _without_backticks(value: Any) -> Any:
+    """Return a text, or a list or a mapping of texts, with the private character for each backtick."""
     if isinstance(value, str):
         return value.replace("`", Prose.BACKTICK)
     if isinstance(value, list):
@@ -121,8 +129,8 @@ def _without_backticks(value):
     return value
 
 
-def _reading_backticks(quote):
-    def quoted(*values):
+def _reading_backticks(quote: Callable[..., str]) -> Callable[..., str]:
+    def quoted(*values: Any) -> str:
         return quote(*(value.replace(Prose.BACKTICK, "`") if isinstance(value, str) else value for value in values))
 
     return quoted
@@ -132,98 +140,105 @@ PROSE = Prose()
 
 
 class Row:
-    """What check rows and remedy rows share: validated fields, and messages that name file and id."""
+    """A row of ``checks.yml`` or ``remedies.yml``. Its fields are validated, and are attributes of the row."""
 
-    FIELDS = {}
-    REQUIRED = ()
+    FIELDS: ClassVar[Mapping[str, FieldType]] = {}
+    REQUIRED: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, row, source):
+    id: str
+    vars: dict[str, Any]
+
+    def __init__(self, row: object, source: str) -> None:
         self.source = source
         if not isinstance(row, dict):
             raise BadRow(source, None, "must be a mapping, not %s" % type(row).__name__)
-        self.id = row.get("id")
-        for field, value in row.items():
-            if field not in self.FIELDS:
-                raise self.bad("unknown field %r (known: %s)" % (field, ", ".join(sorted(self.FIELDS))))
-            if not isinstance(value, self.FIELDS[field]):
-                raise self.bad("%s: must be %s" % (field, _type_names(self.FIELDS[field])))
-        for field in self.REQUIRED:
-            if field not in row:
-                raise self.bad("the field %r is missing" % field)
-        for field in self.FIELDS:
-            setattr(self, field, row.get(field))
+        self.id = row.get("id", "")
+        self._row = row
+        for name, value in row.items():
+            if name not in self.FIELDS:
+                raise self.bad("unknown field %r (known: %s)" % (name, ", ".join(sorted(self.FIELDS))))
+            if not isinstance(value, self.FIELDS[name]):
+                raise self.bad("%s: must be %s" % (name, _type_names(self.FIELDS[name])))
+        for name in self.REQUIRED:
+            if name not in row:
+                raise self.bad("the field %r is missing" % name)
+        for name in self.FIELDS:
+            setattr(self, name, row.get(name))
         self.vars = self.vars or {}
 
-    def bad(self, reason):
+    def field(self, name: str) -> Any:
+        """Return the value of a field, null if the row does not have it."""
+        return self._row.get(name)
+
+    def bad(self, reason: str) -> BadRow:
         return BadRow(self.source, self.id, reason)
 
-    def templates(self):
-        """The row's templates by field; an expression as the template that prints it."""
+    def templates(self) -> dict[str, str]:
+        """Return the row's templates by field; an expression as the template that prints it."""
         return {}
 
-    def names(self, field, variables):
-        """What the template of a field may name."""
+    def allowed_names(self, field: str, variables: set[str]) -> frozenset[str]:
+        """Return the names that the template of a field may use. ``variables``: those of the role and of the row."""
         return SUBJECTS | variables
 
-    def parse_templates(self, variables):
-        """Check that the row's templates are well formed and name nothing that will not be there."""
+    def parse_templates(self, variables: set[str]) -> None:
+        """Raise BadRow if a template is malformed, or names a variable, a filter or a test that does not exist."""
         for field, text in self.templates().items():
             try:
                 tree = EXPRESSIONS.parse(text)
             except TemplateSyntaxError as exc:
                 raise self.bad("%s: %s in %r" % (field, exc.message, text)) from exc
-            self._look_for_strangers(field, tree, variables | set(self.vars))
+            self._reject_unknown_names(field, tree, variables | set(self.vars))
 
-    def _look_for_strangers(self, field, tree, variables):
-        for node in tree.find_all((nodes.Filter, nodes.Test)):
-            known = EXPRESSIONS.filters if isinstance(node, nodes.Filter) else EXPRESSIONS.tests
-            if node.name not in known:
-                raise self.bad("%s: no filter or test named %r" % (field, node.name))
-        unknown = find_undeclared_variables(tree) - self.names(field, variables) - set(EXPRESSIONS.globals)
+    def _reject_unknown_names(self, field: str, tree: nodes.Template, variables: set[str]) -> None:
+        for kind, existing in ((nodes.Filter, EXPRESSIONS.filters), (nodes.Test, EXPRESSIONS.tests)):
+            for node in tree.find_all(kind):
+                if node.name not in existing:
+                    raise self.bad("%s: no filter or test named %r" % (field, node.name))
+        unknown = find_undeclared_variables(tree) - self.allowed_names(field, variables) - set(EXPRESSIONS.globals)
         if unknown:
             raise self.bad("%s: %s is no variable of its role" % (field, ", ".join(sorted(unknown))))
 
 
-def render(text, context):
-    """A template as one line of text. Raises one of CANNOT_EVALUATE."""
+def render(text: str, context: Mapping[str, Any]) -> str:
+    """Return a rendered template as one line of text. Raises one of CANNOT_EVALUATE."""
     return " ".join(_template(text).render(context).split())
 
 
 @lru_cache(maxsize=4096)
-def _template(text):
-    """A compiled template: the same ones are rendered for each finding of each host."""
+def _template(text: str) -> Template:
+    """Return a compiled template: the same ones are rendered for each finding of each host."""
     return EXPRESSIONS.from_string(text)
 
 
 @lru_cache(maxsize=4096)
-def _compiled_expression(text):
+def _compiled_expression(text: str) -> TemplateExpression:
     return EXPRESSIONS.compile_expression(text, undefined_to_none=True)
 
 
-def prose(text, context):
-    """A template with commands between backticks as one line of text. Raises one of CANNOT_EVALUATE."""
+def prose(text: str, context: Mapping[str, Any]) -> str:
+    """Return a rendered template with commands between backticks as one line. Raises one of CANNOT_EVALUATE."""
     return " ".join(_prose_template(text).render(context).split()).replace(Prose.BACKTICK, "'")
 
 
 @lru_cache(maxsize=4096)
-def _prose_template(text):
+def _prose_template(text: str) -> Template:
     return PROSE.from_string(text)
 
 
-def evaluate(value, context):
-    """The value of a row's variable: an expression keeps its type, any other text is a template."""
+def variable_value(value: Any, context: Mapping[str, Any]) -> Any:
+    """Return the value of a row's variable: an expression keeps its type, any other text is a template."""
     text = value.strip() if isinstance(value, str) else ""
     if text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1:
         return expression(text[2:-2], context)
     return render(value, context) if isinstance(value, str) else value
 
 
-def expression(text, context):
-    """The value of a Jinja expression, null where it is undefined. Raises one of CANNOT_EVALUATE."""
+def expression(text: str, context: Mapping[str, Any]) -> Any:
+    """Return the value of a Jinja expression, null if it is undefined. Raises one of CANNOT_EVALUATE."""
     return _compiled_expression(text)(**context)
 
 
-def _type_names(kind):
+def _type_names(kind: FieldType) -> str:
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    names = {str: "text", dict: "a mapping", list: "a list", int: "a whole number", bool: "true or false"}
-    return " or ".join(names[each] for each in kinds)
+    return " or ".join(TYPE_NAMES[each] for each in kinds)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run of remediate.yml: who it is, whether another is still alive, and what came of its actions so far.
+"""The current run of remediate.yml: its id, its user, the outcomes of its actions; and whether another run is alive.
 
-Private to this collection. The outcomes are kept in a file of this run's own, because each action is a task of its own
-and the tasks of a run share nothing else that is written as it goes.
+Private to this collection. The outcomes are kept in a file of the run, because its actions are separate tasks, which
+share no other storage.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ import getpass
 import os
 import secrets
 import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ansible import constants as C
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries, _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import GUARD_SECONDS, append_to, boot_id
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Run, Values
 
 OUTCOMES = "tracktion-outcomes.jsonl"
-# Larger than what the actions of any run can write.
+# More than the actions of any run write.
 OUTCOMES_BYTES = 64 << 20
 AWX = ("awx", "tower")
 
 
-def start(task_vars):
-    """``{run, who, controller, pid, pid_start}`` of the run that this task belongs to."""
-    # A task runs in a worker; its parent is ansible-playbook itself.
+def start(task_vars: Mapping[str, Any]) -> Run:
+    """Return a new id for the run of this task, its user and its process."""
+    # A task runs in a worker process; its parent is ansible-playbook.
     pid = os.getppid()
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     return {
@@ -39,8 +42,8 @@ def start(task_vars):
     }
 
 
-def who(task_vars):
-    """Who started the run: the user of AWX and its job, or the user at the shell."""
+def who(task_vars: Mapping[str, Any]) -> str:
+    """Return who started the run: the user and the job of AWX, or the user of the shell."""
     for prefix in AWX:
         job = task_vars.get(prefix + "_job_id")
         if job:
@@ -53,8 +56,8 @@ def who(task_vars):
     return "%s@%s" % ("%s (%s)" % (user, behind) if behind else user, os.uname().nodename)
 
 
-def controller():
-    """What two runs share that can see each other's processes."""
+def controller() -> str:
+    """Return a text that is equal for runs that can see each other's processes."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -62,8 +65,8 @@ def controller():
     return " ".join((os.uname().nodename, boot_id(), namespace))
 
 
-def pid_start(pid):
-    """When a process started, in ticks since boot: a later one with its number has another. Null where unknown."""
+def pid_start(pid: int) -> int | None:
+    """Return the start of a process in ticks since boot, which tells it from a later one with its number; or null."""
     try:
         with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as handle:
             return int(handle.read().rpartition(")")[2].split()[19])
@@ -71,21 +74,21 @@ def pid_start(pid):
         return None
 
 
-def is_dead(lock):
-    """Whether the run that holds ``lock`` is known to be over: it was started here, and its process is gone."""
+def is_dead(lock: Mapping[str, Any]) -> bool:
+    """Return whether the run that holds ``lock`` was started on this controller and its process has ended."""
     if lock.get("controller") != controller() or not lock.get("pid"):
         return False
     started = pid_start(lock["pid"])
     return started != lock.get("pid_start") if lock.get("pid_start") else started is None
 
 
-def in_awx(task_vars):
-    """Whether this is a job of AWX, whose file system is gone with it."""
+def in_awx(task_vars: Mapping[str, Any]) -> bool:
+    """Return whether this is a job of AWX, whose files are lost at its end."""
     return any(task_vars.get(prefix + "_job_id") for prefix in AWX)
 
 
-def audit(path, entries):
-    """Add entries to the audit log of the controller; without entries, only try whether that works. Raises OSError."""
+def audit(path: str, entries: Iterable[Values]) -> None:
+    """Add entries to the audit log of the controller. Without entries, test that it can be written. Raises OSError."""
     directory, name = _safe_files.beside(path, make=True, trusted=_safe_files.behind_sudo())
     with directory, directory.locked(name + ".guard", GUARD_SECONDS):
         append_to(directory, name, entries)
@@ -93,34 +96,33 @@ def audit(path, entries):
             directory.append(name, b"")
 
 
-def outcomes(warn=lambda text: None):
-    """What came of the actions of this run so far, as entries. Raises OSError."""
+def outcomes(warn: Callable[[str], object] = lambda text: None) -> list[Values]:
+    """Return the outcomes of the actions of this run so far. Raises OSError."""
     try:
         with _outcomes_directory() as directory:
             lines = directory.read(OUTCOMES, OUTCOMES_BYTES).splitlines()
     except FileNotFoundError:
         return []
-    read = [_journal_entries.parsed(line) for line in lines]
-    entries = [entry for entry in read if _is_outcome(entry)]
-    if len(entries) < len(read):
-        warn("Lines of %s that are not outcomes were passed over" % OUTCOMES)
+    entries = [entry for entry in map(_journal_entries.parsed, lines) if isinstance(entry, dict) and _is_outcome(entry)]
+    if len(entries) < len(lines):
+        warn("Lines of %s that are not outcomes are ignored" % OUTCOMES)
     return entries
 
 
-def note_outcome(entry):
+def note_outcome(entry: Values) -> None:
     """Add the outcome of an action. Raises OSError."""
     with _outcomes_directory() as directory:
         append_to(directory, OUTCOMES, [entry])
 
 
-def _outcomes_directory():
-    # Made by Ansible for this run, which runs code from there: what is above it, is Ansible's to judge.
+def _outcomes_directory() -> _safe_files.Directory:
+    # Ansible made it and runs code from there, so the directories above it are not checked.
     return _safe_files.Directory(C.DEFAULT_LOCAL_TMP, ancestors=False)
 
 
-def _is_outcome(entry):
-    """Whether an entry has what the report and the limits on failures read of it."""
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("action", "outcome")):
+def _is_outcome(entry: Values) -> bool:
+    """Return whether an entry has the fields that the report and the limit on failures read."""
+    if not all(isinstance(entry.get(name), str) for name in ("action", "outcome")):
         return False
     if entry["outcome"] == "refused":
         return isinstance(entry.get("reason"), str)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validates what a host sent against the shape that the measuring module documents. Pure. Private to this collection.
+"""Validates measurements against the RETURN documentation of their module. Pure. Private to this collection.
 
-The shape is the module's own RETURN documentation. Null is allowed anywhere; a key that is documented as returned
-always must be there; other keys are kept. Numbers are finite, text is valid Unicode, depth is bounded.
+Null is allowed anywhere. A key that is documented as returned always is required; undocumented keys are kept. Numbers
+must be finite, text becomes valid Unicode, depth is limited.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import ast
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -24,7 +25,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache
 MODULES = Path(__file__).parents[1] / "modules"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# Deeper than any measurement, and far from Python's own limit.
+# Deeper than any measurement, and far below Python's own limit.
 MAX_DEPTH = 32
 MAX_TEXT = 16384
 MAX_NUMBER = 1e30
@@ -32,26 +33,28 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 UNUSUAL_NUMBER = re.compile(r"\d{31}|[eE]\+?\d{3}")
 MISSING = object()
 NoneType = type(None)
-# Combinations of keys and types that are remembered of one mapping.
+# Valid combinations of keys and types that are remembered for each mapping.
 FORMS = 256
 
-ERROR = {
+Fields = dict[str, dict[str, Any]]
+
+ERROR: Fields = {
     "kind": {"type": "str", "returned": "always"},
     "message": {"type": "str", "returned": "always"},
     "hint": {"type": "str", "returned": "sometimes"},
 }
-ENTRY = {
+ENTRY: Fields = {
     "part": {"type": "str", "returned": "always"},
     "reason": {"type": "str", "returned": "always"},
     "hint": {"type": "str", "returned": "sometimes"},
 }
-# What every measurement has, whatever its module documents.
-BASE = {
+# Keys of every measurement.
+BASE: Fields = {
     "reachable": {"type": "bool", "returned": "always"},
     "error": {"type": "dict", "returned": "always", "contains": ERROR},
     "unknown": {"type": "list", "elements": "dict", "returned": "always", "contains": ENTRY},
 }
-TYPES = {
+TYPES: dict[str, frozenset[type]] = {
     "bool": frozenset((bool,)),
     "int": frozenset((int,)),
     "float": frozenset((int, float)),
@@ -62,7 +65,7 @@ TYPES = {
 }
 TYPES["path"] = TYPES["str"]
 TYPES["any"] = TYPES["raw"]
-NAMES = {
+NAMES: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -70,11 +73,12 @@ NAMES = {
     list: "a list",
     dict: "a mapping",
 }
-Check = Callable[[object, int, bool], object]
+# Validates a value, found at a depth, in place, and returns it; the last argument is Document.is_plain.
+Check = Callable[[Any, int, bool], Any]
 
 
 class Malformed(ValueError):
-    """A value is not what the module documents. The message names it by its path."""
+    """A value has not the documented shape. The message names its path."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -86,14 +90,14 @@ class Malformed(ValueError):
 
 
 class Document:
-    """A JSON text, read. ``is_plain`` where it holds nothing that a scalar of it would have to be checked for.
+    """A JSON text, parsed. If ``is_plain``, its numbers and texts are valid, and need not be validated one by one.
 
-    To look at every value costs more than all the rest. Whether one of them is not a number of usual size, not valid
-    Unicode or too long shows in the text, which is searched at the speed of C.
+    Validating each scalar takes longer than everything else. Large numbers, invalid Unicode and long texts are found in
+    the JSON text instead, by functions in C.
     """
 
     def __init__(self, source: str) -> None:
-        """Raises Malformed where the text is not JSON, or nested too deep to be read."""
+        """Raises Malformed if the text is not JSON, or nested too deep."""
         self._constants: list[str] = []
         try:
             self.value = self._read(source)
@@ -116,7 +120,7 @@ class Document:
         except json.JSONDecodeError:
             raise
         except ValueError:
-            # A number with more digits than Python converts: the rest of the document is still good.
+            # A number with more digits than Python converts. The rest of the document is valid.
             return json.loads(source, parse_constant=self._constant, parse_int=_whole)
 
     def _constant(self, name: str) -> float:
@@ -128,16 +132,16 @@ def _whole(digits: str) -> int | float:
     return int(digits) if len(digits) < 100 else float("inf")
 
 
-def checked(measurement: object, module: str, is_plain: bool = False) -> dict:
-    """``measurement``, its text made valid, in place. Raises Malformed.
+def checked(measurement: object, module: str, is_plain: bool = False) -> dict[str, Any]:
+    """Return ``measurement`` with its texts made valid, in place. Raises Malformed.
 
-    ``module`` is the name of a measuring module of this collection; of another one, only the common fields are known.
+    ``module`` is a measuring module of this collection. For another module, only the common keys are validated.
     """
     if not isinstance(measurement, dict):
         raise Malformed("the measurement is not a mapping")
     try:
         _base()(measurement, 0, True)
-        # Without a service to measure, every part is null or absent.
+        # If the service is not reachable, every part is null or absent.
         if "." not in module and (measurement["error"] is None or measurement["reachable"]):
             return of_module(module)(measurement, 0, is_plain)
         return _anything(measurement, 0, is_plain)
@@ -145,21 +149,21 @@ def checked(measurement: object, module: str, is_plain: bool = False) -> dict:
         raise Malformed("is nested too deep") from exc
 
 
-def checked_error(error: object) -> dict:
-    """The error of an area, its text made valid. Raises Malformed."""
+def checked_error(error: object) -> dict[str, Any]:
+    """Return the error of an area with its texts made valid. Raises Malformed."""
     if not isinstance(error, dict):
         raise Malformed("is not a mapping")
     return _mapping(ERROR)(error, 0, False)
 
 
-def undeclared(measurement: dict, module: str) -> list[str]:
-    """The paths of keys that the module does not document, for tests that hold RETURN against real measurements."""
+def undeclared(measurement: dict[str, Any], module: str) -> list[str]:
+    """Return the paths of undocumented keys, for tests that compare RETURN with real measurements."""
     found: set[str] = set()
     _undeclared(measurement, {**documented(module), **BASE}, "", found)
     return sorted(found)
 
 
-def _undeclared(value: object, contains: dict, path: str, found: set[str]) -> None:
+def _undeclared(value: object, contains: Fields, path: str, found: set[str]) -> None:
     if isinstance(value, list):
         for each in value:
             _undeclared(each, contains, path, found)
@@ -174,13 +178,13 @@ def _undeclared(value: object, contains: dict, path: str, found: set[str]) -> No
 
 @functools.cache
 def of_module(module: str) -> Check:
-    """The check of a whole measurement of one of this collection's modules."""
+    """Return the check of a measurement of a module of this collection."""
     return _mapping({**documented(module), **BASE})
 
 
 @functools.cache
 def of_part(module: str, name: str) -> Check:
-    """The check of one mapping that a module of this collection returns."""
+    """Return the check of one mapping that a module of this collection returns."""
     return _mapping(documented(module)[name]["contains"])
 
 
@@ -189,24 +193,24 @@ def _base() -> Check:
     return _mapping(BASE)
 
 
-def documented(module: str) -> dict:
-    """The module's RETURN, by name ``{type, elements, returned, contains}``; empty where there is no such module."""
+def documented(module: str) -> Fields:
+    """Return the module's RETURN: name -> ``{type, elements, returned, contains}``; empty without such a module."""
     path = MODULES / (module + ".py")
     if not module.isidentifier() or not path.exists():
         return {}
     return _row_cache.parsed(path.read_text(encoding="utf-8"), _documented)
 
 
-def _documented(source: str) -> dict:
+def _documented(source: str) -> Fields:
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "RETURN":
             return _kept(yaml.load(ast.literal_eval(node.value), Loader=Loader) or {})  # noqa: S506
     return {}
 
 
-def _kept(fields: dict) -> dict:
-    """Of each field what a check needs."""
-    kept = {}
+def _kept(fields: Fields) -> Fields:
+    """Return of each field the keys that a check needs."""
+    kept: Fields = {}
     for name, field in fields.items():
         kept[name] = {key: field[key] for key in ("type", "elements", "returned") if key in field}
         if field.get("contains"):
@@ -214,21 +218,21 @@ def _kept(fields: dict) -> dict:
     return kept
 
 
-def _mapping(contains: dict) -> Check:
-    """Checks a mapping with these fields.
+def _mapping(contains: Fields) -> Check:
+    """Return the check of a mapping with these fields.
 
-    Items of a list have the same keys and types almost always: a combination that was right is not looked at again.
+    Items of a list mostly have the same keys and types, so a valid combination of these is not compared again.
     """
     fields = {name: (TYPES[field.get("type", "raw")], _is_required(field)) for name, field in contains.items()}
     inner = {name: check for name, check in ((name, _inner(field)) for name, field in contains.items()) if check}
-    right: set[tuple] = set()
+    valid: set[tuple[tuple[str, ...], tuple[type, ...]]] = set()
 
-    def check(value, depth, is_plain):
+    def check(value: Any, depth: int, is_plain: bool) -> Any:
         form = (tuple(value), tuple(map(type, value.values())))
-        if form not in right:
+        if form not in valid:
             _compare(value, fields)
-            if len(right) < FORMS:
-                right.add(form)
+            if len(valid) < FORMS:
+                valid.add(form)
         for name, check_inner in inner.items():
             found = value.get(name)
             if found is not None:
@@ -244,8 +248,8 @@ def _mapping(contains: dict) -> Check:
     return check
 
 
-def _compare(value: dict, fields: dict) -> None:
-    """Raise Malformed where a field is missing or of another type."""
+def _compare(value: dict[str, Any], fields: dict[str, tuple[frozenset[type], bool]]) -> None:
+    """Raise Malformed if a field is missing or has another type."""
     for name, (kinds, is_required) in fields.items():
         found = value.get(name, MISSING)
         if found is MISSING:
@@ -260,8 +264,8 @@ def _at(name: str, malformed: Malformed) -> Malformed:
     return malformed
 
 
-def _rest(value: dict, inner: dict, depth: int, is_plain: bool) -> None:
-    """Check scalars, and the keys that are not documented."""
+def _rest(value: dict[str, Any], inner: Mapping[str, Check], depth: int, is_plain: bool) -> None:
+    """Validate scalars and undocumented keys."""
     for key in [key for key in value if key not in inner]:
         try:
             found = _anything(value[key], depth + 1, is_plain)
@@ -273,8 +277,8 @@ def _rest(value: dict, inner: dict, depth: int, is_plain: bool) -> None:
         value[key] = found
 
 
-def _inner(field: dict) -> Check | None:
-    """The check of what a list or a mapping holds; none for a scalar."""
+def _inner(field: Mapping[str, Any]) -> Check | None:
+    """Return the check of the content of a list or a mapping; none for a scalar."""
     kind = field.get("type", "raw")
     contains = field.get("contains")
     if kind == "dict":
@@ -287,10 +291,10 @@ def _inner(field: dict) -> Check | None:
     return _anything if TYPES[kind] is TYPES["raw"] else None
 
 
-def _list(kinds: frozenset, inner: Check | None) -> Check:
-    def check(value, depth, is_plain):
+def _list(kinds: frozenset[type], inner: Check | None) -> Check:
+    def check(value: Any, depth: int, is_plain: bool) -> Any:
         for kind in set(map(type, value)) - kinds:
-            # A null in a list of scalars is a value that is not known; one in a list of mappings is no item.
+            # Null is valid in a list of scalars, as an unknown value, and not in a list of mappings.
             if inner or kind is not NoneType:
                 found = next(found for found in value if isinstance(found, kind))
                 raise Malformed("must hold only %s, not %s" % (_names(kinds), _shown(found)))
@@ -304,8 +308,8 @@ def _list(kinds: frozenset, inner: Check | None) -> Check:
     return check
 
 
-def _anything(value, depth, is_plain):
-    """``value``, whatever it is, with its text made valid, in place."""
+def _anything(value: Any, depth: int, is_plain: bool) -> Any:
+    """Return a value without a documented shape, with its texts made valid, in place."""
     if isinstance(value, (dict, list)):
         if depth > MAX_DEPTH:
             raise Malformed("is nested too deep")
@@ -324,25 +328,25 @@ def _anything(value, depth, is_plain):
 
 
 def text(value: str) -> str:
-    r"""Text that can be written as UTF-8: a byte that is none is shown as ``\xf6``. Cut where it is too long."""
+    r"""Return text as valid Unicode: an invalid byte becomes ``\xf6``. Text that is too long is cut."""
     if len(value) > MAX_TEXT:
         value = value[: MAX_TEXT - 1] + "\u2026"
     return SURROGATE.sub(_visible, value)
 
 
-def _visible(found: re.Match) -> str:
+def _visible(found: re.Match[str]) -> str:
     code = ord(found.group())
-    # Python reads a byte that is not UTF-8 as U+DC80 to U+DCFF.
+    # Python reads an invalid byte as U+DC80 to U+DCFF.
     return "\\x%02x" % (code - 0xDC00) if 0xDC80 <= code <= 0xDCFF else "\\u%04x" % code
 
 
-def _is_required(field: dict) -> bool:
-    # A module of several states documents what it measures as returned in that state.
+def _is_required(field: Mapping[str, Any]) -> bool:
+    # A module with several states documents the keys of a measurement as returned in that state.
     returned = field.get("returned") or ""
     return returned in ("always", "success") or "state=measured" in returned
 
 
-def _names(kinds: frozenset) -> str:
+def _names(kinds: frozenset[type]) -> str:
     return " or ".join(NAMES[kind] for kind in (bool, int, float, str, list, dict) if kind in kinds)
 
 

@@ -2,22 +2,36 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report as a person reads it in a terminal, worst first. Private to this collection."""
+"""The report for a terminal, the worst first. Private to this collection."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
-from ansible_collections.tracktion.ops.plugins.plugin_utils._judge import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
+    HostReport,
+    Report,
+    ReportedFinding,
+    Status,
+    Values,
+)
 
 WIDTH = 110
+# Columns of a label such as "Remedy:".
+LABEL = 9
 COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "info": "36", "ok": "32"}
-LOUD_FIRST = tuple(reversed(STATUSES))
+WORST_FIRST: tuple[Status, ...] = tuple(reversed(STATUSES))
+
+# Colours a text by a status.
+Paint = Callable[[str, str], str]
 
 
-def render(report, colour=False, path=None, most=30):
-    """The terminal summary. ``most`` bounds the findings shown in full; the rest is counted and named."""
+def render(report: Report, colour: bool = False, path: str | None = None, most: int = 30) -> str:
+    """Return the report as text. ``most`` limits the findings shown in full; the rest is counted."""
     paint = painter(colour)
     report = cleaned(report)
     lines = [headline(report, paint), ""]
@@ -25,7 +39,7 @@ def render(report, colour=False, path=None, most=30):
         lines.append("%s  %s  %s" % (host["name"], paint(host["status"], host["status"].upper()), _areas(host, paint)))
         own = [finding for finding in report["findings"] if host["name"] in hosts_of(finding)]
         known = [finding for finding in own if finding["status"] != "unknown"]
-        shown = {}
+        shown: dict[str, str] = {}
         for finding in known[:most]:
             lines += ["", heading(finding, paint), *body(finding, shown)]
         if len(known) > most:
@@ -37,10 +51,11 @@ def render(report, colour=False, path=None, most=30):
     return "\n".join(lines)
 
 
-def headline(report, paint):
+def headline(report: Report, paint: Paint) -> str:
+    """Return the first line of the report: time, hosts and counts."""
     counts = report["counts"]
     parts = [
-        paint(status, "%d %s" % (counts[status], status)) for status in LOUD_FIRST if counts[status] or status == "ok"
+        paint(status, "%d %s" % (counts[status], status)) for status in WORST_FIRST if counts[status] or status == "ok"
     ]
     return "%s  %d host%s, %d checks over %d items: %s" % (
         report["finished"],
@@ -52,54 +67,59 @@ def headline(report, paint):
     )
 
 
-def _areas(host, paint):
+def _areas(host: HostReport, paint: Paint) -> str:
     return "  ".join("%s %s" % (area["name"], paint(area["status"], area["status"])) for area in host["areas"])
 
 
-def heading(finding, paint, hosts=""):
-    """The first line about a finding; ``hosts`` says in words which hosts have it."""
+def heading(finding: ReportedFinding, paint: Paint, hosts: str = "") -> str:
+    """Return the first line about a finding; ``hosts`` names its hosts in words."""
     what = finding["id"] + (" [%s]" % finding["object"] if finding["object"] else "")
     return "  %s  %s%s" % (paint(finding["status"], finding["status"].upper()), what, "  " + hosts if hosts else "")
 
 
-def body(finding, shown, worst=None, command=None):
-    """What is said of a finding below its heading.
+def body(
+    finding: ReportedFinding, shown: dict[str, str], worst: str | None = None, command: str | None = None
+) -> list[str]:
+    """Return the lines about a finding below its heading.
 
-    ``shown`` maps the command lines printed so far to the finding they stand under. ``worst`` names the host that the
-    numbers are from where other hosts have the finding as well, ``command`` is the command line for all of them.
+    ``shown`` maps the commands printed so far to the id of their finding. If other hosts have the finding too,
+    ``worst`` names the host of the numbers, and ``command`` is the command for all of them.
     """
-    label = "worst" if any(isinstance(value, (int, float)) for value in finding["observed"].values()) else "e.g."
-    lines = labelled(label if worst else "", ("%s: " % worst if worst else "") + finding["summary"])
+    if worst:
+        has_number = any(isinstance(value, (int, float)) for value in finding["observed"].values())
+        lines = labelled("Worst" if has_number else "Example", "%s: %s" % (worst, finding["summary"]))
+    else:
+        lines = labelled("", finding["summary"])
     numbers = _numbers(finding["observed"])
     limits = _numbers(finding["threshold"])
     if numbers:
-        lines += labelled("seen", numbers + ("   limit: " + limits if limits else ""))
-    lines += labelled("why", finding["why"])
+        lines += labelled("Seen", numbers + ("   limit: " + limits if limits else ""))
+    lines += labelled("Why", finding["why"])
     if finding["hint"]:
-        lines += labelled("do", finding["hint"])
+        lines += labelled("Fix", finding["hint"])
     remedy = finding["remedy"]
-    command = command or (remedy and remedy["command"])
-    if remedy and command in shown:
-        lines += labelled("remedy", "%s, as for %s above" % (remedy["id"], shown[command]))
-    elif remedy:
-        shown[command] = finding["id"]
-        cost = "" if remedy["data_loss"] == "none" else ", loses: %s" % remedy["data_loss"]
-        lines += labelled("remedy", "%s (%s%s): %s" % (remedy["id"], remedy["risk"], cost, remedy["does"]))
-        # Not wrapped: it is there to be copied.
-        lines.append("      %-7s%s" % ("try", command))
-    return lines
+    if not remedy:
+        return lines
+    command = command or remedy["command"]
+    if command in shown:
+        return lines + labelled("Remedy", "%s, as for %s above" % (remedy["id"], shown[command]))
+    shown[command] = finding["id"]
+    cost = "" if remedy["data_loss"] == "none" else ", loses: %s" % remedy["data_loss"]
+    lines += labelled("Remedy", "%s (%s%s): %s" % (remedy["id"], remedy["risk"], cost, remedy["does"]))
+    # Not wrapped, so that it can be copied.
+    return [*lines, _first_line("Try") + command]
 
 
-def _unknowns(findings, paint):
-    """One reason often silences many checks: say it once, and name the checks."""
-    lines = []
+def _unknowns(findings: Iterable[ReportedFinding], paint: Paint) -> list[str]:
+    """Return the lines about checks that could not run: each reason once, with the names of its checks."""
+    lines: list[str] = []
     for same in by_reason(findings).values():
         lines += ["", *unknown_block(same[0], sorted({finding["id"] for finding in same}), paint)]
     return lines
 
 
-def unknown_block(finding, ids, paint, hosts=""):
-    """What silenced the checks ``ids``, by the example of one of their findings."""
+def unknown_block(finding: ReportedFinding, ids: Sequence[str], paint: Paint, hosts: str = "") -> list[str]:
+    """Return the lines about checks that could not run for one reason. ``finding`` is one of their findings."""
     lines = [
         "  %s  %s: %d check%s could not run%s"
         % (
@@ -112,38 +132,45 @@ def unknown_block(finding, ids, paint, hosts=""):
     ]
     lines += labelled("", finding["summary"])
     if finding["hint"]:
-        lines += labelled("do", finding["hint"])
-    return lines + labelled("checks", ", ".join(each.partition(".")[2] for each in ids))
+        lines += labelled("Fix", finding["hint"])
+    return lines + labelled("Checks", ", ".join(each.partition(".")[2] for each in ids))
 
 
-def labelled(label, text):
-    """The lines of clean text behind a label; commands between backticks are not broken."""
-    # No line of a text begins where a label does.
-    first, rest = ("      %-7s" % label, " " * 13) if label else (" " * 6, " " * 8)
-    return _text.wrap(text, WIDTH, first, rest)
+def labelled(label: str, text: str) -> list[str]:
+    """Return clean text in lines, the first one with a label; commands between backticks are not broken."""
+    # Text is indented further than labels, so that no line of it looks like one.
+    if label:
+        return _text.wrap(text, WIDTH, _first_line(label), " " * (6 + LABEL))
+    return _text.wrap(text, WIDTH, " " * 6, " " * 8)
 
 
-def _numbers(values):
+def _first_line(label: str) -> str:
+    return "      %-*s" % (LABEL, label + ":")
+
+
+def _numbers(values: Values) -> str:
     return ", ".join("%s=%s" % (name, _short(value)) for name, value in values.items())
 
 
-def _short(value):
+def _short(value: object) -> str:
     if isinstance(value, float):
         return "%.6g" % value
     text = str(value)
     return text if len(text) <= 60 else text[:59] + "\u2026"
 
 
-def painter(colour):
-    def paint(status, text):
+def painter(colour: bool) -> Paint:
+    """Return a function that colours a text by a status, or that returns it unchanged without ``colour``."""
+
+    def paint(status: str, text: str) -> str:
         return "\033[1;%sm%s\033[0m" % (COLOURS[status], text) if colour else text
 
     return paint
 
 
-def by_reason(findings):
-    """``{(area, reason, hint): findings}`` of checks that could not run."""
-    groups = {}
+def by_reason(findings: Iterable[ReportedFinding]) -> dict[tuple[str, str, str | None], list[ReportedFinding]]:
+    """Group findings of checks that could not run by area, reason and hint."""
+    groups: dict[tuple[str, str, str | None], list[ReportedFinding]] = {}
     for finding in findings:
         groups.setdefault((finding["area"], finding["summary"], finding["hint"]), []).append(finding)
     return groups

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Clean text in lines: its width, wrapped, cut, aligned. Pure. Private to this collection.
+"""Lays out clean text in lines: width, wrapping, cutting, padding. Pure. Private to this collection.
 
-Everything that is printed goes through ``clean`` or ``cleaned`` before it is laid out and coloured.
+All printed text goes through ``clean`` or ``cleaned`` before it is laid out and coloured.
 """
 
 from __future__ import annotations
@@ -12,16 +12,24 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from typing import TypeVar, cast
 
-from ansible_collections.tracktion.ops.plugins.module_utils._clean import COMMAND, clean, clean_lines, cleaned
+from ansible_collections.tracktion.ops.plugins.module_utils import _clean
+from ansible_collections.tracktion.ops.plugins.module_utils._clean import COMMAND, clean, clean_lines
 
-# What cleans text and what lays it out are used together.
 __all__ = ("clean", "clean_lines", "cleaned", "columns", "cut", "few", "pad", "wrap")
 
-# Words of a text; a command is part of one word, however many spaces it has.
+# A word of a text. A command between backticks is part of one word, with its spaces.
 WORD = re.compile(r"( *)((?:[^ `]|`[^`]*`)+)")
-# Names that are listed before the rest is counted.
+# Names listed before the rest is counted.
 NAMED = 3
+
+T = TypeVar("T")
+
+
+def cleaned(value: T) -> T:
+    """Return data with all of its texts cleaned."""
+    return cast("T", _clean.cleaned(value))
 
 
 def columns(text: str) -> int:
@@ -45,8 +53,8 @@ def pad(text: str, width: int) -> str:
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     """Return the lines of clean text; the first one begins with ``first``, the others with ``rest``.
 
-    A command between backticks is never broken. Where backticks do not pair, nothing shows what is a command: the
-    text stays in one line, and the terminal breaks it without adding a character.
+    A command between backticks is never broken. If the backticks do not pair, commands cannot be recognised, and the
+    text stays in one line.
     """
     lines: list[str] = []
     line, empty = first, True
@@ -60,16 +68,16 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
 
 
 def _words(text: str) -> Iterator[tuple[str, str]]:
-    """The words of a text, each with the spaces before it."""
+    """Yield the words of a text, each with the spaces before it."""
     if text.count("`") % 2:
         yield "", text
         return
     for match in WORD.finditer(text):
-        yield match.groups()
+        yield match.group(1), match.group(2)
 
 
 def cut(text: str, width: int) -> str:
-    """Return clean text of at most ``width`` columns; a command that does not fit is left out as a whole."""
+    """Return clean text of at most ``width`` columns. A command that does not fit is removed as a whole."""
     if columns(text) <= width:
         return text
     kept, used = [], 0
@@ -88,7 +96,7 @@ def cut(text: str, width: int) -> str:
 
 
 def few(names: list[str], most: int = NAMED) -> str:
-    """Return a list of names: the first ``most`` of them, and how many more there are."""
+    """Return the first ``most`` names, and how many more there are."""
     if len(names) <= most + 1:
         return ", ".join(names)
     return "%s and %d more" % (", ".join(names[:most]), len(names) - most)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bounds what a task does on the controller, in time and in memory. Private to this collection."""
+"""Limits the time and the memory of a task on the controller. Private to this collection."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from collections.abc import Iterator
 
 PAGE = 4096
 TICK_SECONDS = 0.25
-# What a task may add to its process's memory. A connection plugin collects what a host sends until the host ends.
+# Memory that a task may add to its process: a connection plugin keeps all output of a host in memory.
 MAX_BYTES = 256 * 1024 * 1024
 
 
 class LimitExceeded(BaseException):
-    """The limit is reached. No ``except Exception`` of a plugin may catch it."""
+    """The limit is reached. A BaseException, so that no ``except Exception`` of a plugin catches it."""
 
 
 @contextlib.contextmanager
 def limited(seconds: float, max_bytes: int = MAX_BYTES) -> Iterator[None]:
     """Run the body within ``seconds`` and ``max_bytes`` of additional memory. Raises LimitExceeded.
 
-    Where the process cannot have a timer of its own (a task with ``timeout``, a strategy that uses threads), the body
-    runs without a limit.
+    The body runs without a limit if the process cannot have a timer: in a task with ``timeout``, and with a strategy
+    that uses threads.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
@@ -52,7 +52,7 @@ def limited(seconds: float, max_bytes: int = MAX_BYTES) -> Iterator[None]:
 
 
 def _resident() -> int:
-    """The resident memory of this process in bytes, 0 where the system does not tell it."""
+    """Return the resident memory of this process in bytes, 0 if it is not known."""
     try:
         with open("/proc/self/statm", encoding="ascii") as handle:
             return int(handle.read().split()[1]) * PAGE

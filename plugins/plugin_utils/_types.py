@@ -4,8 +4,8 @@
 
 """Types of what the controller works with, from a visit to the report. Private to this collection.
 
-A measurement and its envelope are typed in ``module_utils/_types.py``; check rows and remedy rows are the classes
-``_checks.Check`` and ``_remedies.Remedy``. The report is documented in ``docs/report.schema.json``.
+A measurement is typed in ``module_utils/_types.py``; check rows and remedy rows are the classes ``_checks.Check`` and
+``_remedies.Remedy``. The report is documented in ``docs/report.schema.json``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorI
 Status = Literal["ok", "info", "unknown", "warning", "critical"]
 Risk = Literal["safe", "disruptive", "destructive"]
 DataLoss = Literal["none", "cache", "message", "files", "database"]
-# What became of a finding between two visits.
+# The change of a finding between two visits.
 Change = Literal["fixed", "better", "still there", "unknown", "worse", "new"]
-# Values of variables, and of fields of an item, by name.
+# The result of an action: ``ok`` means that nothing was left to do.
+OutcomeName = Literal["changed", "ok", "failed", "unreachable"]
+# Values of variables, of fields of an item, or of JSON whose keys are not fixed, by name.
 Values = dict[str, Any]
 
 
@@ -38,29 +40,37 @@ class Counts(TypedDict):
 class Proposal(TypedDict):
     """The remedy that a finding proposes, filled in from its item.
 
-    ``problem`` says why it cannot be carried out, or is null; ``denied`` is true for a target of a deny list.
+    ``tasks`` is the task file of ``role``, ``position`` the row's number in ``remedies.yml``. ``problem`` is the reason
+    why the row cannot be used for this finding, or null; ``denied`` is true for a target of a deny list. ``largest``,
+    ``result`` and ``undo`` are the row's fields of the same name.
     """
 
     id: str
     title: str
     risk: Risk
     data_loss: DataLoss
+    role: str
+    position: int
+    tasks: str
     does: str
     vars: Values
     target: str | None
     evidence: str | None
     problem: str | None
     denied: bool
-    cap: int
+    cap: float
     cooldown: float
-    command: NotRequired[str]
+    settle: float
+    largest: bool
+    result: list[str]
+    undo: str | None
 
 
 class Finding(TypedDict):
-    """What one check says about one item of one host.
+    """The result of one check for one item of one host.
 
     ``observed`` holds the fields of the item that the expression names, ``threshold`` the variables it compares them
-    with. ``fingerprint`` is the same in every run.
+    with. ``fingerprint`` is the same in every run. A merged finding has ``hosts``, all hosts that share its service.
     """
 
     id: str
@@ -78,35 +88,112 @@ class Finding(TypedDict):
     hint: str | None
     remedy: Proposal | None
     fingerprint: str
-    first_seen: NotRequired[str]
+
+
+class ReportedRemedy(TypedDict):
+    """The remedy of a finding in the report; ``command`` carries it out for this finding, in check mode first."""
+
+    id: str
+    title: str
+    risk: Risk
+    data_loss: DataLoss
+    does: str
+    target: str | None
+    vars: Values
+    evidence: str | None
+    command: str
+
+
+class ReportedFinding(TypedDict):
+    """A finding in the report."""
+
+    id: str
+    area: str
+    host: str
+    hosts: list[str]
+    object: str | None
+    title: str
+    status: Status
+    summary: str
+    observed: Values
+    threshold: Values
+    why: str
+    guide: str
+    hint: str | None
+    remedy: ReportedRemedy | None
+    fingerprint: str
+    first_seen: str
 
 
 class AreaOutcome(TypedDict):
-    """What a visit hands over of one area: measurements by probe, and the variables that rows may name."""
+    """The result of one area of a visit: measurements by probe, and the variables that rows may name.
 
+    ``claim`` names a measurement that several hosts share; ``shared`` is true while the measurement of another host is
+    to be read for it.
+    """
+
+    role: str
+    settings: Values
     measurement: dict[str, Any]
     error: ErrorInfo | None
     seconds: float
-    role: str
-    settings: Values
-    claim: NotRequired[str]
+    claim: NotRequired[str | None]
+    shared: NotRequired[bool]
 
 
-class Visit(TypedDict):
-    """The result of a visit with what it measured, from one probe host. ``failure`` says why there is nothing."""
+class HostState(TypedDict):
+    """The state of a visited host, with the skew of its clock in seconds (``roles/visit``)."""
+
+    slowdown: float | None
+    load: list[float] | None
+    cores: int | None
+    pressure: dict[str, float | None] | None
+    waited_seconds: float | None
+    waited_of_seconds: float | None
+    started: float
+    finished: float
+    skew: float
+    skew_uncertainty: float
+
+
+class Measured(TypedDict):
+    """What one visit measured from one probe host. ``limits`` are the variables that ``host`` is compared with."""
 
     areas: dict[str, AreaOutcome]
     extra_checks: list[Any]
-    host: Values | None
+    host: HostState | None
     limits: Values
-    failure: NotRequired[Values]
+
+
+class Visit(Measured):
+    """The registered result of a visit, with what it measured.
+
+    ``failure`` is the reason why nothing was measured. Of a task that Ansible failed before the visit, only ``msg``, or
+    ``skipped``, may be there.
+    """
+
+    probe_host: NotRequired[str]
+    tracktion_probe_host: NotRequired[str]
+    failure: NotRequired[Values | None]
     started: NotRequired[float]
+    msg: NotRequired[str]
+    skipped: NotRequired[bool]
+
+
+class FindingReference(TypedDict):
+    """A finding that an action answers."""
+
+    id: str
+    object: str | None
+    status: Status
+    fingerprint: str
 
 
 class Action(TypedDict):
     """One remedy for one target on one host, as the plan holds it.
 
-    ``status`` is ``planned``, or ``refused`` with a ``reason``; ``blocked`` means that the host can keep no lock.
+    ``status`` is ``planned``, or ``refused`` with a ``reason``; ``blocked`` means that the audit log of the host cannot
+    be used, ``approved`` that the operator has allowed the action and that it is still needed.
     """
 
     action: str
@@ -114,6 +201,7 @@ class Action(TypedDict):
     area: str
     probe_host: str
     role: str
+    tasks: str
     position: int
     remedy: str
     title: str
@@ -125,7 +213,7 @@ class Action(TypedDict):
     evidence: str | None
     undo: str | None
     result: list[str]
-    cap: int
+    cap: float
     cooldown: float
     settle: float
     denied: bool
@@ -133,22 +221,52 @@ class Action(TypedDict):
     blocked: bool
     approved: bool
     status: Literal["planned", "refused"]
-    findings: list[Values]
+    findings: list[FindingReference]
 
 
-class Outcome(TypedDict):
-    """What came of an action, as the audit log and the report hold it. ``undo`` is the command that reverts it."""
+class Run(TypedDict):
+    """The run of a playbook: its id, who started it, and its process on the controller."""
 
-    action: str
+    run: str
+    who: str
+    controller: str
+    pid: int
+    pid_start: int | None
+
+
+class Journal(TypedDict):
+    """The state of a host's audit log: another run's valid lock, outcomes, and intents without an outcome."""
+
+    lock: Values | None
+    done: list[Values]
+    unfinished: list[Values]
+    error: str | None
+
+
+class ChangedFinding(TypedDict):
+    """A finding before and after a remediation."""
+
+    id: str
     host: str
-    remedy: str
-    outcome: Literal["changed", "ok", "failed", "unreachable"]
-    changed: bool
-    message: str | None
-    result: Values
-    undo: str | None
-    time: NotRequired[float]
-    settle: float
+    object: str | None
+    summary: str
+    fingerprint: str
+    before: Status
+    after: Status
+    change: Change
+
+
+class Remediation(TypedDict):
+    """The part ``remediation`` of the report. ``actions`` hold named fields of an Action and of its outcome."""
+
+    run: str
+    who: str
+    check_mode: bool
+    actions: list[Values]
+    changes: list[ChangedFinding]
+    measured_again: list[str]
+    not_measured_again: int
+    unfinished: list[Values]
 
 
 class AreaReport(TypedDict):
@@ -182,5 +300,5 @@ class Report(TypedDict):
     status: Status
     counts: Counts
     hosts: list[HostReport]
-    findings: list[Finding]
-    remediation: Values | None
+    findings: list[ReportedFinding]
+    remediation: Remediation | None

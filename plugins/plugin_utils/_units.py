@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Numbers as people read them. Private to this collection."""
+"""Formats numbers with units. Private to this collection."""
 
 from __future__ import annotations
 
 
-def size(number):
-    """Bytes: 1536 -> '1.5 KiB'."""
+def size(number: float | str) -> str:
+    """Return bytes with a unit: 1536 -> '1.5 KiB'."""
     number = float(number)
     if abs(number) < 1024:
         return "%.0f B" % number
@@ -19,8 +19,8 @@ def size(number):
     return "%.1f TiB" % (number / 1024)
 
 
-def duration(seconds):
-    """3725 -> '1 h 2 min'; the two largest units are enough for a person. Below ten seconds, one decimal."""
+def duration(seconds: float | str) -> str:
+    """Return seconds in the two largest units: 3725 -> '1 h 2 min'. Below ten seconds, with one decimal."""
     seconds = float(seconds)
     if seconds < 0:
         return "-" + duration(-seconds)
@@ -29,7 +29,7 @@ def duration(seconds):
     if seconds < 10:
         return "%.1f s" % seconds
     left = round(seconds)
-    parts = []
+    parts: list[str] = []
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         count, left = divmod(left, size)
         if count or parts:
@@ -39,6 +39,6 @@ def duration(seconds):
     return " ".join(part for part in parts if part)
 
 
-def percent(ratio):
-    """0.915 -> '91.5 %'."""
+def percent(ratio: float | str) -> str:
+    """Return a ratio in percent: 0.915 -> '91.5 %'."""
     return "%.3g %%" % (float(ratio) * 100)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ansible's variables as plain data, and without the extra variables that are empty. Private to this collection."""
+"""Resolves variables of Ansible to plain data, without empty extra variables. Private to this collection."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _survey_answers
 
-# No more than a name goes into a message: whatever else Ansible's own says may quote a value.
+# Only names are taken from Ansible's messages, which may quote values.
 UNDEFINED = re.compile(r"'(\w+)' is undefined")
 PLUGIN = re.compile(r"The (lookup|filter|test) plugin '([\w.]+)'")
 
 
 class Unresolved(Exception):
-    """A value that cannot be had: its template fails, or it cannot be decrypted. Holds the reason, never the value."""
+    """A value cannot be resolved: its template fails, or it cannot be decrypted. The message has no value."""
 
     def __init__(self, reason: str, hint: str | None = None) -> None:
         super().__init__(reason)
@@ -27,13 +27,13 @@ class Unresolved(Exception):
 
 
 class Omitted(Exception):
-    """A template resolved to ``omit``: the value is not given."""
+    """A template resolved to ``omit``: no value is set."""
 
 
 def resolve(templar: Any, value: Any) -> Any:
-    """Return a value with its templates filled in and its vaults opened, at any depth, as plain data.
+    """Return a value as plain data, with its templates rendered and its vaults decrypted at any depth.
 
-    The templar takes 0.3 ms for each value, on every host, so text without a template does not go there.
+    The templar needs 0.3 ms for each value on each host, so text without a template is not given to it.
     Raises Unresolved or Omitted.
     """
     if isinstance(value, str):
@@ -44,7 +44,7 @@ def resolve(templar: Any, value: Any) -> Any:
         return {key: resolve(templar, inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [resolve(templar, inner) for inner in value]
-    # A value of `!vault`, and whatever else Ansible resolves when it is used.
+    # A value of `!vault`, or another one that Ansible resolves when it is used.
     return _templated(templar, value)
 
 
@@ -58,7 +58,7 @@ def _templated(templar: Any, value: Any) -> Any:
 
 
 def _plain(templar: Any, value: Any) -> Any:
-    """What a template resolved to, without Ansible's containers, which resolve an element when it is read."""
+    """Return the result of a template without Ansible's own containers, which resolve their elements lazily."""
     if isinstance(value, Mapping):
         return {key: _plain(templar, inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set)):
@@ -67,7 +67,8 @@ def _plain(templar: Any, value: Any) -> Any:
 
 
 def _unresolved(exc: Exception) -> Unresolved:
-    chain, text = exc, ""
+    chain: BaseException | None = exc
+    text = ""
     while chain is not None:
         text += " %s" % chain
         if "Vault" in type(chain).__name__:
@@ -86,35 +87,37 @@ def _unresolved(exc: Exception) -> Unresolved:
     return Unresolved("its template fails (%s)" % type(exc.__cause__ or exc).__name__)
 
 
-def without_empty_answers(variables: Mapping, templar: Any, prefixes: tuple, task: Any = None) -> Mapping:
-    """Return ``variables`` as they were without the extra variables of these prefixes that are empty text.
+def without_empty_answers(
+    variables: Mapping[str, Any], templar: Any, prefixes: tuple[str, ...], task: Any = None
+) -> Mapping[str, Any]:
+    """Return ``variables`` as if the extra variables of these prefixes that are empty text were not set.
 
-    A survey hands an optional question that was left empty over as an extra variable, which hides the value of the
+    A survey passes an optional question that was left empty as an extra variable, which hides the value of the
     inventory. ``task`` is the current task, for the variables of its play and role.
     """
-    hostvars = variables.get("hostvars")
-    manager = getattr(hostvars, "_variable_manager", None)
+    hostvars: Any = variables.get("hostvars")
+    manager: Any = getattr(hostvars, "_variable_manager", None)
     extra = manager.extra_vars if manager else {}
     empty = [name for name, value in extra.items() if name.startswith(prefixes) and _is_empty(templar, value)]
     if not empty:
         return variables
-    # Ansible has no public way to ask for this; the copy belongs to the process of this task alone.
+    # Ansible has no public function for this. The copy exists in the process of this task only.
     other = copy.copy(manager)
     other._extra_vars = {name: value for name, value in extra.items() if name not in empty}
     host = hostvars._inventory.get_host(variables["inventory_hostname"])
     below = other.get_vars(play=_play_of(task), host=host, task=task, include_hostvars=False)
     kept = {name: value for name, value in variables.items() if name not in empty}
-    # Variables of a play may take the inventory's over: `hostvars[inventory_hostname].name | default(...)`.
+    # Variables of a play may use those of the inventory: `hostvars[inventory_hostname].name | default(...)`.
     kept["hostvars"] = type(hostvars)(hostvars._inventory, other, hostvars._loader)
     return {**kept, **{name: below[name] for name in empty if name in below}}
 
 
 def _is_empty(templar: Any, value: Any) -> bool:
-    """Also of a job template's extra variable that takes a survey's answer over: ``"{{ answer }}"``."""
+    """Return whether a value is empty, also if it is a template of a survey's answer: ``"{{ answer }}"``."""
     if not isinstance(value, str) or "{" not in value:
-        return _answers.is_empty(value)
+        return _survey_answers.is_empty(value)
     try:
-        return _answers.is_empty(resolve(templar, value))
+        return _survey_answers.is_empty(resolve(templar, value))
     except (Unresolved, Omitted):
         return False
 
@@ -125,7 +128,7 @@ def _play_of(task: Any) -> Any:
 
 
 def current_task() -> Any:
-    """The task for which a lookup is evaluated, or None outside of a task."""
+    """Return the task for which a lookup is evaluated, or None outside of a task."""
     try:
         from ansible._internal._task import TaskContext
 

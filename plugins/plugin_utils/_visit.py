@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What visits measured: handed over in files of this run, referred to by what is registered as ``tracktion_visit``.
+"""Measurements of visits: kept in files of this run, referred to by the registered variable ``tracktion_visit``.
 
-Private to this collection. A result of a task is copied several times, walked value by value, and sent to every
-callback twice where the task loops. A measurement has some hundred kilobytes, so that it goes by a file in the run's
-own temporary directory, which Ansible makes for its user alone and removes at the end of the run.
+Private to this collection. Ansible copies the result of a task several times, walks it value by value, and sends it
+to every callback, twice if the task loops. A measurement has hundreds of kilobytes, so it is written to a file in the
+run's temporary directory, which Ansible creates for its user alone and removes at the end of the run.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from typing import Any, cast
 
 from ansible import constants as C
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
+from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _claims, _shape
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import AreaOutcome, Measured, Values, Visit
 
 PREFIX = "tracktion-visit-"
 
 
-def put(document: dict) -> dict:
-    """Write what a visit measured, and return the reference to it: ``{file, bytes, areas}``."""
+def put(document: Measured) -> Values:
+    """Write the measurements of a visit, and return the reference to them: ``{file, bytes, areas}``."""
     content = json.dumps(document, default=str).encode("utf-8", "backslashreplace")
     path = os.path.join(C.DEFAULT_LOCAL_TMP, PREFIX + secrets.token_hex(8))
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -33,48 +36,48 @@ def put(document: dict) -> dict:
     return {"file": os.path.basename(path), "bytes": len(content), "areas": sorted(document["areas"])}
 
 
-def results(registered: object) -> list[dict]:
-    """The results of a visit's task with what they measured: one per place where it looped over places, else the one.
+def results(registered: object) -> list[Visit]:
+    """Return the results of a visit's task with their measurements: one per probe host if the task looped, else one.
 
-    Each has ``areas``, ``extra_checks``, ``host`` and ``limits``, empty where nothing was measured.
+    ``areas``, ``extra_checks``, ``host`` and ``limits`` are empty if nothing was measured.
     """
-    # While a task loops, ansible-core 2.21 keeps the register's name for an expression that is not worked out yet.
+    # While a task loops, ansible-core 2.21 stores an unresolved expression under the name of the register.
     if not isinstance(registered, Mapping):
         return []
     return [_claims.resolve(each) for each in _documents(registered)]
 
 
-def _documents(registered: Mapping) -> list[dict]:
+def _documents(registered: Mapping[str, Any]) -> list[Visit]:
     return [_with_document(each) for each in registered.get("results") or [registered]]
 
 
-def _with_document(each: Mapping) -> dict:
-    visited = each.get("visited")
-    empty = {"areas": {}, "extra_checks": [], "host": None, "limits": {}}
+def _with_document(result: Mapping[str, Any]) -> Visit:
+    visited = result.get("visited")
+    empty: Measured = {"areas": {}, "extra_checks": [], "host": None, "limits": {}}
     if not isinstance(visited, Mapping):
-        return {**each, **empty}
+        return cast("Visit", {**result, **empty})
     try:
-        # The name of a file, never a path: what is registered may be read from anywhere.
+        # Only the name of a file is used: the registered variable may have been changed.
         path = os.path.join(C.DEFAULT_LOCAL_TMP, os.path.basename(str(visited.get("file"))))
         with open(path, encoding="utf-8") as stream:
-            return {**each, **json.load(stream)}
+            return cast("Visit", {**result, **json.load(stream)})
     except (OSError, ValueError) as exc:
-        message = "what was measured cannot be read on the controller: %s" % exc
-        return {**each, **empty, "failure": {"msg": message}}
+        message = "the measurement cannot be read on the controller: %s" % exc
+        return cast("Visit", {**result, **empty, "failure": {"msg": message}})
 
 
-def areas_measured_at(place: str, registered: object) -> dict:
-    """What an earlier visit has measured there, so that roles listed one after the other end in one report."""
-    areas = {}
-    # What they refer to stays referred to: another host may still be measuring it.
+def areas_measured_at(probe_host: str, registered: object) -> dict[str, AreaOutcome]:
+    """Return the areas that an earlier visit measured there, so that several roles in one play end in one report."""
+    areas: dict[str, AreaOutcome] = {}
+    # References to claims are not resolved: another host may still be measuring.
     for each in _documents(registered) if isinstance(registered, Mapping) else []:
-        if each.get("place") == place:
+        if each.get("probe_host") == probe_host:
             areas.update(each["areas"])
     return areas
 
 
-def take(visited: dict, document: _shape.Document, area: str, probes: Mapping) -> None:
-    """Put what was measured of an area into its outcome; a malformed measurement is an error of its probe alone."""
+def take(visited: AreaOutcome, document: _shape.Document, area: str, probes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put the measurements of an area into its outcome. A malformed measurement is an error of its probe alone."""
     outcomes = document.value
     outcome = outcomes.get(area) if isinstance(outcomes, dict) else None
     if not isinstance(outcome, dict) or not isinstance(outcome.get("measurement"), dict):
@@ -89,23 +92,23 @@ def take(visited: dict, document: _shape.Document, area: str, probes: Mapping) -
         visited["seconds"] = seconds
     if outcome.get("error") is not None:
         try:
-            visited["error"] = _shape.checked_error(outcome["error"])
+            visited["error"] = cast("ErrorInfo", _shape.checked_error(outcome["error"]))
         except _shape.Malformed as exc:
             visited["error"] = _error("malformed", "the error of the area %s" % exc)
 
 
-def checked(measurement: object, module: str, is_plain: bool = False) -> dict:
-    """A measurement that has the shape its module documents; one that has another is replaced by the reason."""
+def checked(measurement: object, module: str, is_plain: bool = False) -> Values:
+    """Return a measurement if it has the shape that its module documents, else one with the reason as its error."""
     try:
         return _shape.checked(measurement, module, is_plain)
     except _shape.Malformed as exc:
         return unmeasured("malformed", "the measurement of %s is malformed: %s" % (module, exc))
 
 
-def unmeasured(kind: str, message: str) -> dict:
-    """The measurement of a probe that has none."""
+def unmeasured(kind: str, message: str) -> Values:
+    """Return the measurement of a probe that could not measure."""
     return {"reachable": None, "error": _error(kind, message), "unknown": []}
 
 
-def _error(kind: str, message: str) -> dict:
+def _error(kind: str, message: str) -> ErrorInfo:
     return {"kind": kind, "message": cut(" ".join(message.split()), 500), "hint": None}

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A diagnosis of ssh hosts of which eight are bad in eight ways, against a playbook that only pings them.
+"""A diagnosis of ssh hosts of which eight fail for eight reasons, compared with a playbook that only pings them.
 
     python tests/bench/bench_bad_fleet.py [--hosts 50] [--rounds 1] [--timeout 30]
 
@@ -43,7 +43,7 @@ PING = [
 
 
 def measured(playbook, inventory, reports, hosts, timeout):
-    """Seconds, CPU seconds of the controller, exit status and output of one run."""
+    """Run a playbook; return seconds, CPU seconds of the controller, exit status and output."""
     command = [str(Path(sys.executable).with_name("ansible-playbook")), str(playbook), "-i", str(inventory)]
     command += ["-f", str(hosts), "-e", json.dumps({"tracktion_areas": AREAS, "tracktion_visit_timeout": timeout})]
     environment = {**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
@@ -94,8 +94,8 @@ def main():
                 if finding["host"] in BAD and finding["area"] == "host":
                     print("%-16s %-20s %s" % (finding["host"], finding["id"], finding["observed"]["cause"]))
             print("hosts in the report: %d" % len(report["hosts"]))
-            # The host ends what is left a second after the controller has given up, and kills it two seconds later.
-            # The ping playbook's own module hangs on, on the host whose interpreter does.
+            # The host ends the processes of the visit a second after the controller's time limit, and kills them two
+            # seconds later. The module of the ping playbook still runs on the host whose interpreter hangs.
             time.sleep(5)
             left = [line for kind in bad.containers for line in bad.processes(kind) if "timeout -k" in line]
             print("\n  ".join(["processes of the visit left on the bad hosts: %d" % len(left), *left]))

@@ -3,12 +3,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A diagnosis of the four areas against a playbook that only pings, and against the runbook's own commands.
+"""A diagnosis of four areas, compared with a playbook that only pings and with the commands of the runbook.
 
     python tests/bench/bench_diagnose.py [--hosts 20] [--rounds 5]
 
 On one host (the lab's stack, this machine) and over a fleet of ssh hosts (containers, which share the cores with the
-controller). The rounds of what is compared are interleaved, so that a noisy minute meets all of them.
+controller). The rounds of all commands are interleaved, so that other load affects all of them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from tests.lab.engine import compose_command, docker  # noqa: E402
 from tests.lab.shell import SEARCH_PATH  # noqa: E402
 from tests.lab.stack import Stack  # noqa: E402
 
-# What the troubleshooting guide has a person type for these areas, with the names and columns of this stack. Left out
-# are what never ends (redis-cli monitor) and what waits a minute for a file to appear (the watchdog script).
+# Commands of the troubleshooting guide for these areas, with the names and columns of this stack, without those that do
+# not end (redis-cli monitor) or wait a minute for a file (the watchdog script).
 AREAS = ["database", "cache", "message_queue", "file_watching"]
 PSQL = "exec -T postgres psql -U postgres -d tracktion -c"
 CONNECT = "import os, psycopg2; psycopg2.connect(os.environ['DATABASE_DSN']).cursor().execute('SELECT 1')"
@@ -92,7 +92,7 @@ def cpu_of_children():
 
 
 def cpu_of_containers(names):
-    """CPU seconds that these containers have used, from their cgroups (v1 or v2)."""
+    """Return the CPU seconds of these containers, from their cgroups (v1 or v2)."""
     total = 0.0
     for container in docker("inspect", "--format", "{{.Id}}", *names).split() if names else []:
         for path, unit in (
@@ -107,7 +107,7 @@ def cpu_of_containers(names):
 
 
 def measure(command, containers=(), **options):
-    """(wall, CPU of this command and its children, CPU of the containers), in seconds."""
+    """Run a command; return seconds, CPU seconds of it and its children, and CPU seconds of the containers."""
     remote, local, started = cpu_of_containers(containers), cpu_of_children(), time.perf_counter()
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options
@@ -131,8 +131,8 @@ def runbook(stack):
         line, argument = (words, None) if isinstance(words, str) else words
         command = [*compose_command(), *stack.compose_options(), *line.split(), *([argument] if argument else [])]
         if "redis-cli" in command:
-            place = command.index("redis-cli") + 1
-            command[place:place] = ["--no-auth-warning", "-a", stack.passwords["redis"]]
+            position = command.index("redis-cli") + 1
+            command[position:position] = ["--no-auth-warning", "-a", stack.passwords["redis"]]
         commands.append(command)
     return commands
 
@@ -161,7 +161,7 @@ def main():
     stack.up()
     environment = {**os.environ, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "PATH": SEARCH_PATH}
     environment["PATH"] = "%s:%s" % (Path(sys.executable).parent, environment["PATH"])
-    # With it, Python reads a module that is piped into it byte by byte, which takes a tenth of a second.
+    # With it, Python reads a piped module byte by byte, which takes a tenth of a second.
     environment.pop("PYTHONUNBUFFERED", None)
     where = {"cwd": ROOT, "env": environment}
     head = "%-44s %5s %9s %12s %10s" % ("", "tasks", "wall s", "controller s", "hosts s")
@@ -185,7 +185,7 @@ def main():
         print(head)
         row("ping playbook", 1, *ping[:2])
         row("diagnose, 4 areas (interval %g s)" % arguments.interval, 1, *diagnose[:2])
-        row("the runbook's %d commands, one by one" % len(RUNBOOK), "-", *by_hand[:2])
+        row("the runbook's %d commands, one after the other" % len(RUNBOOK), "-", *by_hand[:2])
         ratio("diagnose less the interval / ping, wall", (diagnose[0] - arguments.interval) / ping[0], "at most 1.6")
         ratio(
             "runbook / diagnose less the interval, wall", by_hand[0] / (diagnose[0] - arguments.interval), "at least 4"
@@ -201,7 +201,7 @@ def main():
             "diagnose": playbook(diagnose_playbook, fleet, folder, arguments.hosts, arguments.interval),
         }
         try:
-            measure(commands["ping"], **where)  # opens the ssh connections that all rounds share
+            measure(commands["ping"], **where)  # opens the ssh connections for all rounds
             rounds = {"ping": [], "diagnose": []}
             for _round in range(arguments.rounds):
                 for name, command in commands.items():

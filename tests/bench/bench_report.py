@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report of 300 hosts with 8 areas: seconds to build and to show it, and lines, host by host against grouped.
+"""The report of 300 hosts with 8 areas: seconds to build and to render it, and lines, by host and grouped.
 
 python tests/bench/bench_report.py
 """
@@ -29,10 +29,10 @@ def main():
     gone = {"unreachable": True, "msg": "ssh: connect to host 10.0.0.1 port 22: Connection refused"}
     mixed = {name: {} for name in names} | fleet.shared_database(names[:104]) | fleet.all_different(names[200:205])
     fleets = {
-        "all well": {name: {} for name in names},
-        "one bad database, seen by 104 hosts; 10 hosts gone": mixed | dict.fromkeys(names[210:220], gone),
-        "one bad database, known by its identity": fleet.shared_database(names, identity="postgresql:1"),
-        "each host with 8 findings of its own": fleet.all_different(names, 1),
+        "all ok": {name: {} for name in names},
+        "one bad database on 104 hosts; 10 unreachable hosts": mixed | dict.fromkeys(names[210:220], gone),
+        "one bad database with an identity": fleet.shared_database(names, identity="postgresql:1"),
+        "8 different findings on each host": fleet.all_different(names, 1),
     }
     print("%-52s %9s %6s %6s %7s %7s %7s" % ("", "findings", "build", "json", "by host", "grouped", "lines"))
     with tempfile.TemporaryDirectory() as folder:

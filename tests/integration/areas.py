@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Diagnoses one area in this process, in the way a visit and the judge do: in a second less than a playbook takes."""
+"""Diagnoses one area in this process, as a visit and the report do, a second faster than a playbook."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
 from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _shape
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _evaluation, _shape
 
 
 def visit(name, settings=None, before=None):
-    """What a visit brings home of the area: ``(area, outcome, settings)``.
+    """Measure an area as a visit does: return ``(area, outcome, settings)``.
 
-    ``settings`` are the user's variables. ``before`` is called in the measuring process, to take away privileges or to
-    mount something that nobody else has to see.
+    ``settings`` are the user's variables. ``before`` is called in the measuring process, to drop privileges or to
+    mount something in a private namespace.
     """
     (area,) = _areas.find([name])
     loader = DataLoader()
@@ -32,7 +32,7 @@ def visit(name, settings=None, before=None):
     templar = Templar(loader=loader, variables=variables)
     settings = templar.template(variables)
     probes = templar.template(area.probes())
-    # A measuring process without privileges could not read the files of a checkout that is ours alone.
+    # A measuring process without privileges may not read the files of a private checkout.
     for probe in probes.values():
         _measures.load(probe["module"])
     deadline = float(settings["%s_deadline" % name])
@@ -45,7 +45,7 @@ def visit(name, settings=None, before=None):
 
 
 def validated(outcome, probes):
-    """The outcome as the controller takes it. Fails where a measurement is not what its module documents."""
+    """Return the outcome as on the controller. Fails if a measurement has not the shape that its module documents."""
     received = _shape.Document(json.dumps(outcome["measurement"])).value
     for name, measurement in received.items():
         module = probes[name]["module"]
@@ -60,9 +60,9 @@ def _after(before, measure):
 
 
 def diagnose(name, settings=None, before=None):
-    """The area's findings, by id: lists of findings, whatever their status (``ok`` makes none)."""
+    """Return the area's findings of any status by id."""
     area, outcome, settings = visit(name, settings, before)
-    findings, _counts = _judge.judge(name, _checks.load(area), "here", outcome, settings)
+    findings, _counts = _evaluation.evaluate(name, _checks.load(area), "here", outcome, settings)
     by_id = {}
     for finding in findings:
         by_id.setdefault(finding["id"], []).append(finding)
@@ -70,7 +70,7 @@ def diagnose(name, settings=None, before=None):
 
 
 def fired(findings, check_id, status=None):
-    """The findings of a check that are no ``unknown``; all of this ``status``, if one is given."""
+    """Return the findings of a check that are not ``unknown``; with ``status``, assert that all have it."""
     found = [finding for finding in findings.get(check_id, ()) if finding["status"] != "unknown"]
     if status:
         assert {finding["status"] for finding in found} == {status}, findings

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An area of somebody else's with remedies of every risk: empty files in a directory, and what fills them.
+"""An area outside of the collection with remedies of every risk: they fill empty files in a directory.
 
-A file's ending says what is wrong with it when it is empty, and so which remedy answers: ``.safe``, ``.disruptive`` and
-``.destructive`` are filled, ``.stubborn`` is only touched, which helps nothing.
+The suffix of an empty file selects its remedy: ``.safe``, ``.disruptive`` and ``.destructive`` are filled;
+``.stubborn`` is only touched, so its finding remains.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEFAULTS = {
     "dumps_content": "full",
     "dumps_deny": [],
     "dumps_most": 3,
-    # A command that the remedies run first: it can fail, or take its time.
+    # A command that the remedies run first, to fail or to wait.
     "dumps_before": "",
     "dumps_login_password": "hunter2",
     "dumps_deadline": 5,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs the collection's playbooks as a user would, and reads what they leave behind."""
+"""Runs the collection's playbooks as a user does, and reads their reports."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.execut
 
 @dataclass
 class Run:
-    """What one run of ansible-playbook came to."""
+    """The result of one run of ansible-playbook."""
 
     code: int
     output: str
     report: dict | None
 
     def findings(self, check_id=None, **fields):
-        """The findings of the report with this id and these fields."""
+        """Return the findings of the report with this id and these fields."""
         fields.update({"id": check_id} if check_id else {})
         return [
             finding
@@ -39,21 +39,21 @@ class Run:
 
 def inventory(path, hosts, **variables):
     """Write an inventory of ``hosts`` (name -> variables) and return its path."""
-    # This machine is busy with the tests themselves.
+    # The tests themselves keep this machine busy.
     variables = {"tracktion_starved_slowdown": 1e9, **variables}
     path.write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": variables}}))
     return path
 
 
 def playbook_command(name, inventory_path, reports, *arguments, extra=None):
-    """The command line that runs ``playbooks/<name>.yml`` from the root of the checkout."""
+    """Return the command that runs ``playbooks/<name>.yml`` from the root of the checkout."""
     variables = json.dumps({"tracktion_report_dir": str(reports), **(extra or {})})
     ansible = str(Path(sys.executable).with_name("ansible-playbook"))
     return [ansible, "playbooks/%s.yml" % name, "-i", str(inventory_path), "-e", variables, *arguments]
 
 
 def run_playbook(name, inventory_path, reports, *arguments, extra=None, environment=None, timeout=120, within=()):
-    """Run ``playbooks/<name>.yml`` from the root of the checkout, by the command ``within`` if there is one."""
+    """Run ``playbooks/<name>.yml`` from the root of the checkout, with the command ``within`` before it."""
     command = [*within, *playbook_command(name, inventory_path, reports, *arguments, extra=extra)]
     done = _run(command, environment, timeout)
     report = Path(reports) / "report.json"
@@ -61,7 +61,7 @@ def run_playbook(name, inventory_path, reports, *arguments, extra=None, environm
 
 
 def run_remedy(role, tasks, inventory_path, evidence, *arguments, extra=None):
-    """Run a task file of a role by hand, as the README of the role has it; its output, of a success."""
+    """Run a task file of a role with ansible, as the README of the role shows; return its output."""
     variables = json.dumps({"tracktion_remedy": evidence, **(extra or {})})
     what = "name=tracktion.ops.%s tasks_from=%s" % (role, tasks)
     ansible = [str(Path(sys.executable).with_name("ansible")), "all", "-i", str(inventory_path)]
@@ -72,7 +72,7 @@ def run_remedy(role, tasks, inventory_path, evidence, *arguments, extra=None):
 
 
 def play(text, hosts, folder, *arguments):
-    """Run a play of the test's own from the root of the checkout; its output."""
+    """Run a play from the root of the checkout; return its output."""
     path = folder / "play.yml"
     path.write_text(text)
     command = [str(Path(sys.executable).with_name("ansible-playbook")), str(path), "-i", str(hosts), *arguments]

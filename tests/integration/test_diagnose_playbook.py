@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The way through the house, with an area of somebody else's: a role that looks at a dump with ansible.builtin.stat."""
+"""diagnose.yml with an area outside of the collection, which measures a dump with ansible.builtin.stat."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def dump(tmp_path):
     return str(path)
 
 
-def test_a_fault_is_found_shown_and_written_down(diagnose):
+def test_a_fault_is_found_shown_and_reported(diagnose):
     run = diagnose()
     assert run.code == 0
     (finding,) = run.findings("backups.missing")
@@ -132,7 +132,7 @@ def test_a_fault_is_found_shown_and_written_down(diagnose):
     assert "changed=0" in run.output
 
 
-def test_hostile_text_reaches_no_terminal(diagnose):
+def test_hostile_text_is_escaped_on_the_terminal(diagnose):
     name = "/nonexistent/\x1b]0;title\x07\x9b31m\u202e\u2028\ufeff\n%s\r%s\x7f" % (FORGED, FORGED)
     hosts = {"web": LOCAL, "other": LOCAL, "gone": {"ansible_host": "192.0.2.1\x1b[31m\u202e"}}
     run = diagnose(hosts, "-v", extra={"backups_file": name})
@@ -162,7 +162,7 @@ def test_variables_keep_ansibles_precedence_and_text_becomes_a_number(diagnose, 
     assert [finding["threshold"] for finding in run.findings("backups.small")] == [{"backups_size_warning": 7000}] * 2
 
 
-def test_a_setting_that_is_no_number_costs_its_area_on_its_host_and_is_named(diagnose, dump):
+def test_an_invalid_number_makes_its_area_unknown_on_its_host(diagnose, dump):
     hosts = {"web": LOCAL, "bad": {**LOCAL, "backups_size_warning": "many"}}
     run = diagnose(hosts, backups_file=dump)
     assert run.code == 0, run.output
@@ -187,7 +187,7 @@ def test_a_password_never_leaves_the_host(diagnose, tmp_path):
         ("remedy", "backups.burn", "'backups.burn' is not in remedies.yml"),
     ],
 )
-def test_a_wrong_row_is_refused_before_any_host_is_touched(diagnose, roles, field, value, reason):
+def test_an_invalid_row_is_rejected_before_any_visit(diagnose, roles, field, value, reason):
     checks = copy.deepcopy(CHECKS)
     checks[0][field] = value
     roles(checks)
@@ -195,11 +195,11 @@ def test_a_wrong_row_is_refused_before_any_host_is_touched(diagnose, roles, fiel
     assert run.code != 0
     assert "checks.yml: row backups.missing" in run.output
     assert reason in run.output
-    assert "Measure every area" not in run.output
+    assert "Measure all areas" not in run.output
     assert run.report is None
 
 
-def test_a_users_own_check_joins(diagnose, dump):
+def test_a_users_own_check_is_evaluated(diagnose, dump):
     row = {
         "id": "backups.huge",
         "title": "Huge",
@@ -218,7 +218,7 @@ def test_a_users_own_check_joins(diagnose, dump):
     assert "tracktion_extra_checks: row backups.huge: info: " in run.output
 
 
-def test_a_dead_host_is_a_finding_and_stops_nobody(diagnose):
+def test_an_unreachable_host_is_a_finding_and_the_others_are_measured(diagnose):
     run = diagnose({"web": LOCAL, "dead": {"ansible_host": "127.0.0.1", "ansible_port": 1}})
     assert [finding["id"] for finding in run.findings(host="dead")] == ["host.unreachable"]
     assert run.findings("backups.missing", host="web")
@@ -231,7 +231,7 @@ def test_a_host_without_python_is_a_finding(diagnose):
     assert "/nonexistent/python" in finding["summary"]
 
 
-def test_a_host_that_never_answers_is_given_up(diagnose, tmp_path):
+def test_a_host_that_never_answers_is_a_finding_after_the_timeout(diagnose, tmp_path):
     hung = tmp_path / "python"
     hung.write_text("#!/bin/sh\nexec sleep 60\n")
     hung.chmod(0o755)
@@ -251,7 +251,7 @@ def test_an_area_is_measured_from_another_host(diagnose, dump):
 
 
 @pytest.mark.parametrize("severity", ["critical", "warning"])
-def test_the_run_fails_at_the_chosen_severity_after_the_report_is_out(diagnose, dump, severity):
+def test_the_run_fails_at_the_chosen_severity_after_the_report(diagnose, dump, severity):
     bad = diagnose(extra={"tracktion_fail_at": severity})
     assert bad.code != 0
     assert bad.findings("backups.missing")
@@ -259,8 +259,8 @@ def test_the_run_fails_at_the_chosen_severity_after_the_report_is_out(diagnose, 
     assert good.code == 0
 
 
-def test_a_summary_goes_out_by_set_stats(diagnose, monkeypatch):
-    # Ansible prints what set_stats collected when it is asked to.
+def test_a_summary_is_passed_to_set_stats(diagnose, monkeypatch):
+    # Ansible prints the stats of set_stats on request.
     monkeypatch.setenv("ANSIBLE_SHOW_CUSTOM_STATS", "1")
     run = diagnose()
     assert "CUSTOM STATS" in run.output
@@ -277,7 +277,7 @@ def test_a_run_that_matches_no_host_fails(diagnose):
         assert run.report is None
 
 
-def test_an_unwritable_report_does_not_lose_the_diagnosis(diagnose, tmp_path):
+def test_an_unwritable_report_is_a_warning(diagnose, tmp_path):
     (tmp_path / "file").write_text("")
     run = diagnose(extra={"tracktion_report_dir": str(tmp_path / "file" / "below")})
     assert run.code == 0

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The worked examples of docs/extending.md, as they stand there."""
+"""The examples of docs/extending.md, unchanged."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def test_the_page_has_its_examples():
     ]
 
 
-def test_a_check_of_ones_own(site):
+def test_an_own_check(site):
     found = run(site, "diagnose", areas=["file_watching"]).findings("file_watching.few_instances")
     assert [finding["status"] for finding in found] == ["info"]
     assert found[0]["summary"].startswith("fs.inotify.max_user_instances is ")
 
 
-def test_an_area_of_ones_own(site):
+def test_an_own_area(site):
     (finding,) = run(site, "diagnose").findings("spool.job_waits")
     assert finding["object"] == str(site / "spool" / "old")
     assert finding["summary"].endswith("(3 B) has been waiting for more than 10 min")
 
 
-def test_a_remedy_of_ones_own(site):
+def test_an_own_remedy(site):
     job, aside = site / "spool" / "old", site / "spool.aside" / "old"
     checked = run(site, "remediate", "--check")
     assert "WOULD DO  spool.set_aside" in checked.output
@@ -81,7 +81,7 @@ def test_a_remedy_of_ones_own(site):
     assert run(site, "remediate").report["remediation"]["actions"] == []
 
 
-def test_an_area_in_a_collection_of_ones_own(site):
+def test_an_area_in_another_collection(site):
     collection = site / "collections" / "ansible_collections" / "acme" / "jobs"
     shutil.copytree(site / "roles", collection / "roles")
     shutil.rmtree(site / "roles")

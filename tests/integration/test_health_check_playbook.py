@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""health_check.yml: a line for each thing that is wrong and each area that is well, and an exit status to act upon."""
+"""health_check.yml: a line for each failure and each area that is ok, and the exit status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERVICES = ("cache", "database", "message_queue", "service_health")
 
 
 def lines(run):
-    """``(status, host, area, text)`` of every line."""
+    """Return ``(status, host, area, text)`` of every line."""
     return LINE.findall(run.output)
 
 
@@ -33,10 +33,10 @@ def test_a_healthy_stack_is_a_line_for_each_area(lab, tmp_path):
     took = time.monotonic() - started
     statuses = {area: status for status, _host, area, _text in lines(run)}
     assert set(statuses) == AREAS, run.output
-    # Of what the machine's other users do to it, the other areas may tell.
+    # Other areas may have findings because of other load on the machine.
     assert {statuses[area] for area in SERVICES} == {"OK"}, run.output
     assert run.code == (2 if "CRITICAL" in statuses.values() else 0)
-    # A few seconds, and a machine that is busy with other tests.
+    # A few seconds, on a machine that is busy with other tests.
     assert took < 30
 
 
@@ -51,7 +51,7 @@ def test_a_broken_stack_shows_all_failures_and_fails(lab, tmp_path):
         "memory_used",
     ):
         assert any(text.startswith(expected) for text in critical), run.output
-    # What is well is told all the same, and nothing of what is wrong is left to the report alone.
+    # Areas that are ok are shown too, and so are all failures.
     assert ("OK", "database") in {(status, area) for status, _host, area, _text in lines(run)}
     loud = [finding for finding in run.report["findings"] if finding["status"] in ("warning", "critical")]
     assert len(loud) == len([row for row in lines(run) if row[0] in ("WARNING", "CRITICAL")])
@@ -59,7 +59,7 @@ def test_a_broken_stack_shows_all_failures_and_fails(lab, tmp_path):
 
 @pytest.fixture
 def check(tmp_path):
-    """A function that checks one endpoint of our own."""
+    """A function that checks one endpoint of the test."""
 
     def run(url, *arguments, hosts=("here",), **variables):
         endpoints = [{"name": "api", "url": url}]
@@ -75,20 +75,20 @@ def check(tmp_path):
     return run
 
 
-def test_a_warning_fails_only_where_that_is_wanted(check):
+def test_a_warning_fails_only_if_configured(check):
     with serving({"/": page(404)}) as served:
         run = check(served.url())
         assert (run.code, [row[0] for row in lines(run)]) == (0, ["WARNING"])
-        # The inventory and the command line go before the playbook's own defaults.
+        # The inventory and the command line take precedence over the playbook's defaults.
         assert check(served.url(), tracktion_fail_at="warning").code == 2
         assert check(served.url(), "-e", "tracktion_fail_at=never", tracktion_fail_at="warning").code == 0
 
 
-def test_what_nobody_could_look_at_does_not_pass(check):
+def test_an_area_that_could_not_be_evaluated_fails(check):
     run = check("127.0.0.1/health")
     assert (run.code, [row[0] for row in lines(run)]) == (2, ["UNKNOWN"]), run.output
     assert "url: must begin with http:// or https://" in run.output
-    assert "Nothing is known of here: service_health." in run.output
+    assert "No check could be evaluated of here: service_health." in run.output
     assert check("127.0.0.1/health", tracktion_fail_at="never").code == 0
     run = check("", "-e", '{"service_health_endpoints": []}')
     assert (run.code, [row[0] for row in lines(run)]) == (2, ["CRITICAL"]), run.output

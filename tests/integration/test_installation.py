@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The collection is found however it comes: as a plain clone, installed, and as an AWX project."""
+"""The collection is found as a plain clone, installed, and as an AWX project."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(*command, cwd, **environment):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """What git holds of this checkout, in a folder whose name has a space."""
+    """A clone of this checkout in a folder whose name has a space."""
     target = tmp_path_factory.mktemp("some where") / "clone"
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -55,7 +55,7 @@ def clone(tmp_path_factory):
 
 @pytest.fixture
 def arguments(tmp_path):
-    """Diagnose the inotify limits of this machine: they need no server."""
+    """Arguments to diagnose the inotify limits of this machine, which needs no server."""
     hosts = inventory(tmp_path / "hosts.yml", {"here": LOCAL})
     return ["-i", hosts, "-e", '{"tracktion_areas": ["file_watching"], "tracktion_report_dir": "%s"}' % tmp_path]
 
@@ -90,7 +90,7 @@ def test_a_built_and_installed_collection_diagnoses_by_name(clone, arguments, tm
 
 
 def test_a_plain_clone_can_be_installed(clone, tmp_path):
-    """Also by its own ansible.cfg; the collection in the clone is not taken for an installed one."""
+    """Also with its own ansible.cfg: the collection in the clone does not count as installed."""
     code, output = run("ansible-galaxy", "collection", "install", ".", cwd=clone, HOME=str(tmp_path))
     assert code == 0, output
     assert "tracktion.ops:0.1.0 was installed successfully" in output
@@ -100,7 +100,7 @@ def test_a_plain_clone_can_be_installed(clone, tmp_path):
 
 
 def test_as_a_project_of_awx_the_playbook_finds_the_collection_beside_it(clone, arguments, tmp_path):
-    """What a job runs: the collections path is AWX's, the playbook a file of the project."""
+    """As in a job: the collections path of AWX, and a playbook of the project."""
     code, output = run(
         "ansible-playbook",
         "playbooks/diagnose.yml",

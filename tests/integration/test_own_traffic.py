@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A diagnosis leaves nothing behind that the next one, or anybody else, would take for a fault."""
+"""A diagnosis leaves no traces that look like faults."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SERVICES = ("postgres", "redis", "rabbitmq", "analysis_service", "tracklist_serv
 
 
 def complaints(lab, service, since):
-    """The lines of a service's log that say a warning or worse."""
+    """Return the lines of a service's log with a warning or an error."""
     done = attempt("docker", "logs", "--since", "%.3f" % since, lab.container(service))
     lines = (done.stdout + done.stderr).splitlines()
     return [line for line in lines if _log_levels.read(line)[0] in _log_levels.COUNTED]
 
 
-def test_diagnoses_leave_nothing_in_the_logs_of_a_healthy_stack(lab):
+def test_diagnoses_add_no_warning_to_the_logs_of_a_healthy_stack(lab):
     lab.wait_healthy()
     settings, began = {**variables(lab), "tracktion_sample_seconds": 0.2}, time.time()
     areas = [area.name for area in _areas.find() if area.name != "logs"]
@@ -38,7 +38,7 @@ def test_diagnoses_leave_nothing_in_the_logs_of_a_healthy_stack(lab):
     assert diagnose("logs", {**settings, "logs_since": began}) == {}
 
 
-def test_a_port_that_speaks_tls_is_spoken_to_in_tls():
+def test_a_tls_port_is_tested_with_tls():
     with redis_server("trixie", "--tls-auth-clients", "no", tls=True) as server:
 
         def go(to):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands in hints do what they say, and nothing else, whatever containers, logs and directories are called."""
+"""Commands in hints work, and run nothing else, with any name of a container, log or directory."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def shell(tmp_path):
     return Shell(tmp_path / "shell", "docker", "findmnt", "setfacl")
 
 
-def advised(findings, check_id):
-    """The findings of a check by their object, each with its commands."""
+def hinted_commands(findings, check_id):
+    """Return the commands of a check's findings by object."""
     found = {}
     for finding in areas.fired(findings, check_id):
         assert is_inert("".join(commands(finding["hint"])))
@@ -38,12 +38,12 @@ def advised(findings, check_id):
 
 
 def only(found):
-    """The only command of the only finding."""
+    """Return the only command of the only finding."""
     ((command,),) = list(found.values())
     return command
 
 
-def test_logs_can_be_read_whatever_they_are_called(tmp_path, shell):
+def test_logs_can_be_read_with_any_name(tmp_path, shell):
     folder = tmp_path / "logs"
     folder.mkdir()
     names = [*(name + ".log" for name in HOSTILE), NOT_UTF8]
@@ -61,7 +61,7 @@ def test_logs_can_be_read_whatever_they_are_called(tmp_path, shell):
     # Valid, and the name is shown with the byte that is not UTF-8 as an escape.
     json.dumps(findings, ensure_ascii=False).encode("utf-8")
     assert str(folder / "Mot\\xf6.log") in {finding["object"] for finding in findings["logs.errors"]}
-    pasted = [shell.paste(command) for (command,) in advised(findings, "logs.errors").values()]
+    pasted = [shell.paste(command) for (command,) in hinted_commands(findings, "logs.errors").values()]
     assert sorted(text.splitlines()[-1] for text in pasted) == sorted("this is %r" % name for name in names)
 
 
@@ -70,7 +70,7 @@ def dead_mounts(folders):
         dead_mount(folder)
 
 
-def test_mounts_can_be_looked_at_whatever_they_are_called(tmp_path, shell):
+def test_mounts_can_be_inspected_with_any_name(tmp_path, shell):
     folders = [str(tmp_path / name) for name in (*HOSTILE, NOT_UTF8)]
     for folder in folders:
         os.mkdir(folder)
@@ -81,14 +81,14 @@ def test_mounts_can_be_looked_at_whatever_they_are_called(tmp_path, shell):
     }
     findings = areas.diagnose("file_watching", settings, before=partial(dead_mounts, folders))
     json.dumps(findings, ensure_ascii=False).encode("utf-8")
-    found = advised(findings, "file_watching.directory_not_answering").values()
+    found = hinted_commands(findings, "file_watching.directory_not_answering").values()
     words = [shell.words(command) for (command,) in found]
     assert sorted(words) == sorted([["findmnt", "--target=" + folder]] for folder in folders)
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A project whose labels were forged: a container that ended, one that may not read what it mounts."""
+    """A project with forged labels: an exited container, and one that may not read its mount."""
     tmp_path = tmp_path_factory.mktemp("hostile")
     name = "; ".join(HOSTILE)
     with own_project(tmp_path) as app:
@@ -110,7 +110,7 @@ def hostile(tmp_path_factory):
         yield app
 
 
-def test_forged_labels_are_words_and_nothing_else(hostile, shell):
+def test_forged_labels_are_quoted_words(hostile, shell):
     settings = {
         "containers_project": hostile.labels[COMPOSE + ".project"],
         "containers_expected_services": ["-x $(touch pwned)"],
@@ -123,13 +123,13 @@ def test_forged_labels_are_words_and_nothing_else(hostile, shell):
     options += ["--env-file", os.path.join(hostile.directory, hostile.labels[COMPOSE + ".project.environment_file"])]
     options += [word for path in hostile.files for word in ("--file", path)]
     up = ["docker", "compose", *options, "up", "-d", "--no-deps", "--"]
-    missing = only(advised(findings, "containers.missing_service"))
+    missing = only(hinted_commands(findings, "containers.missing_service"))
     assert shell.words(missing) == [[*up, "-x $(touch pwned)"]]
-    raised = only(advised(findings, "containers.memory_near_limit"))
+    raised = only(hinted_commands(findings, "containers.memory_near_limit"))
     assert shell.words(raised) == [[*up, hostile.labels[COMPOSE + ".service"]]]
-    log = only(advised(findings, "containers.crash_loop"))
+    log = only(hinted_commands(findings, "containers.crash_loop"))
     assert shell.words(log) == [["docker", "logs", "--tail", "50", hostile.ended]]
-    let_in = only(advised(findings, "containers.path_denied"))
+    let_in = only(hinted_commands(findings, "containers.path_denied"))
     assert shell.words(let_in) == [["setfacl", "-R", "-m", "u:12345:rX", "--", str(hostile.shared)]]
     for listed in findings.values():
         for finding in listed:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hundred secrets are planted; a diagnosis and a plan, with -vvv and umask 000, leave none of them anywhere."""
+"""A diagnosis and a plan, with -vvv and umask 000, write none of a hundred planted secrets anywhere."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ SENTRY_SECONDS = 0.1
 
 
 class Planted:
-    """Secrets, each with a name that says where it was planted."""
+    """Secrets, each with the location where it was planted."""
 
     def __init__(self):
-        self.places = {}
+        self.locations = {}
 
-    def __call__(self, place):
-        secret = "planted%03dx%s" % (len(self.places), os.urandom(6).hex())
-        self.places[secret] = place
+    def __call__(self, location):
+        secret = "planted%03dx%s" % (len(self.locations), os.urandom(6).hex())
+        self.locations[secret] = location
         return secret
 
     def found_in(self, data):
-        """The places of those that are in these bytes, as they are or in base64."""
+        """Return the locations of the secrets that are in these bytes, in plain text or base64."""
         if not isinstance(data, bytes):
             data = data.encode("utf-8", "surrogateescape")
         words = re.findall(rb"planted\d{3}x[0-9a-f]{12}", data)
@@ -60,11 +60,11 @@ class Planted:
             for shift in range(4):
                 part = text[shift:]
                 words += re.findall(rb"planted\d{3}x[0-9a-f]{12}", base64.b64decode(part[: len(part) // 4 * 4]))
-        return {self.places[word.decode()] for word in words if word.decode() in self.places}
+        return {self.locations[word.decode()] for word in words if word.decode() in self.locations}
 
 
 class Sentry(threading.Thread):
-    """Looks at the process list, at temporary files and at the system log for as long as the context lasts."""
+    """Reads the process list, temporary files and the system log until the context ends."""
 
     def __init__(self, folders):
         super().__init__(daemon=True)
@@ -76,7 +76,7 @@ class Sentry(threading.Thread):
         self.log = None
 
     def __enter__(self):
-        # Modules log their arguments to syslog, where there is one.
+        # Modules log their arguments to syslog, if there is one.
         if not os.path.exists("/dev/log") and os.geteuid() == 0:
             self.log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self.log.bind("/dev/log")
@@ -98,12 +98,12 @@ class Sentry(threading.Thread):
         seen = collections.Counter()
         while not self.over.wait(SENTRY_SECONDS):
             for pid in filter(str.isdigit, os.listdir("/proc")):
-                # Long enough to see what a process that was forked becomes.
+                # Long enough for a forked process to call exec.
                 if seen[pid] < 10:
                     seen[pid] += 1
                     with contextlib.suppress(OSError):
                         self.commands.add(Path("/proc", pid, "cmdline").read_bytes())
-            # Folders vanish while they are walked through.
+            # Folders may be removed during the walk.
             with contextlib.suppress(OSError):
                 for path in (path for folder in self.folders for path in folder.rglob("*")):
                     status = path.lstat()
@@ -141,7 +141,7 @@ def stack(planted):
 
 
 def endpoints(planted, port, count=7):
-    """Endpoints with secrets wherever one can be; the server tells all of them in its answer."""
+    """Endpoints with secrets in every option; the server repeats all of them in its answer."""
     return [
         {
             "name": "e%d" % number,
@@ -169,7 +169,7 @@ def commands(planted, count=4):
 
 @pytest.fixture(scope="module")
 def left(planted, stack, redis7, tmp_path_factory):
-    """All that a diagnosis and a plan of every area leave: by name, its content."""
+    """Everything that a diagnosis and a plan of all areas write: content by name."""
     site = tmp_path_factory.mktemp("planted")
     folders = {name: site / name for name in ("tmp", "local", "remote", "home", "reports")}
     for folder in folders.values():
@@ -204,7 +204,7 @@ def left(planted, stack, redis7, tmp_path_factory):
             "vault": {name: Vaulted(encrypted(planted("%s, vault" % name))) for name in passwords},
             "environment": {name: "{{ lookup('ansible.builtin.env', '%s') }}" % name for name in passwords},
             "credential": {name: "{{ injected_%s }}" % name for name in passwords},
-            # And one that can log in.
+            # One host can log in.
             "right": {
                 "tracktion_areas": [],
                 "cache_login_host": redis7.server.host,
@@ -212,7 +212,7 @@ def left(planted, stack, redis7, tmp_path_factory):
                 "cache_login_password": redis7.server.password,
             },
         }
-        planted.places[redis7.server.password] = "the right password"
+        planted.locations[redis7.server.password] = "the right password"
         inventory = site / "hosts.yml"
         hosts = {name: {**LOCAL, **own} for name, own in hosts.items()}
         inventory.write_text(yaml.dump({"all": {"hosts": hosts, "vars": everywhere}}, Dumper=Dumper))
@@ -228,7 +228,7 @@ def left(planted, stack, redis7, tmp_path_factory):
             "ANSIBLE_HOME": str(folders["home"]),
         }
         with Sentry(list(folders.values())) as sentry:
-            # Measures and reports as a diagnosis does, and plans besides.
+            # It measures and reports like a diagnosis, and plans.
             run = run_playbook(
                 "remediate",
                 inventory,
@@ -240,7 +240,7 @@ def left(planted, stack, redis7, tmp_path_factory):
                 within=("sh", "-c", 'umask 000; exec "$@"', "sh"),
             )
     assert run.code == 0, run.output
-    # Secrets were in what was read.
+    # Secrets were in the data that was read.
     assert run.findings("logs.new_error_signature", host="right")
     assert run.findings("service_health.wrong_status", host="right")
     assert run.findings("service_health.command_failed", host="right")
@@ -256,7 +256,7 @@ def left(planted, stack, redis7, tmp_path_factory):
 
 
 def test_a_hundred_secrets_are_planted(planted, left):
-    assert len(planted.places) >= 100
+    assert len(planted.locations) >= 100
     assert any("plan.json" in name for name in left)
     assert any("report.json" in name for name in left)
     assert b"ansible-playbook" in left["process list"]
@@ -265,11 +265,11 @@ def test_a_hundred_secrets_are_planted(planted, left):
 def test_every_private_option_of_the_roles_has_one(planted, left):
     private = {name for area in _areas.find() for name in set(area.argument_spec) - area.public}
     assert private == {
-        *(place.partition(",")[0] for place in planted.places.values() if "_login_password," in place),
+        *(each.partition(",")[0] for each in planted.locations.values() if "_login_password," in each),
         *("service_health_endpoints", "service_health_commands", "network_paths", "network_external_endpoints"),
     }
 
 
-def test_not_one_of_them_is_found(planted, left):
+def test_none_of_them_is_found(planted, left):
     found = {name: sorted(planted.found_in(content)) for name, content in left.items()}
-    assert {name: places for name, places in found.items() if places} == {}
+    assert {name: locations for name, locations in found.items() if locations} == {}

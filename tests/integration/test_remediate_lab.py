@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every remedy of a service on the real stack: in check mode, for real, once more, unconfirmed, and too late.
+"""Every remedy of a service on the real stack: in check mode, carried out, repeated, unconfirmed, and too late.
 
 What a remedy did is asked of the server that it did it to. The runs are made once for all remedies, each test looks at
 one cell of the matrix.
@@ -87,7 +87,7 @@ def psql(statement):
 
 
 def other_blocker(lab):
-    """The session is ended, and another one, which nobody has looked at, does the same."""
+    """End the session, and start another one with the same fault."""
     lab.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lab blocker'")
     session = lab.postgres(application_name="lab blocker")
     session.cursor().execute("update artists set name = name where id = 1")
@@ -117,7 +117,7 @@ CHANGED = {
 
 @dataclass
 class Story:
-    """What the runs reported, and what the servers said after each, by the name of the run."""
+    """The reports of the runs, and the state of the servers after each, by the name of the run."""
 
     lab: object
     folder: Path
@@ -139,14 +139,14 @@ class Story:
 
     def action(self, name, remedy):
         actions = self.runs[name].report["remediation"]["actions"]
-        # The queue that belongs to nobody has no consumer to restart.
+        # The queue without an owner has no consumer to restart.
         (action,) = [each for each in actions if each["remedy"] == remedy and (remedy, each["target"]) != NOBODYS]
         return action
 
 
 @contextlib.contextmanager
 def broken(lab):
-    """The stack with every fault, and a floor for a limit of the kernel that it does not reach."""
+    """The stack with every fault, and with a required kernel limit above the current one."""
     limit = int(LIMIT.read_text())
     with contextlib.ExitStack() as stack:
         for fault in FAULTS:
@@ -170,9 +170,9 @@ def story(lab, tmp_path_factory):
         "file_watching_sysctl_root": str(folder / "root"),
         "tracktion_state_dir": str(folder / "state"),
         "message_queue_export_directory": str(folder / "exports"),
-        # In check mode the session that it would wait for is still there.
+        # In check mode, the session that it waits for still exists.
         "database_reindex_max_wait": 600,
-        # They would be right to object: what is told here was done a moment ago.
+        # Without cooldowns, because the actions were carried out a moment ago.
         "tracktion_remediate_cooldown": 0,
     }
     told = Story(lab, folder, settings)
@@ -198,7 +198,7 @@ def story(lab, tmp_path_factory):
 
 
 @pytest.mark.parametrize("remedy", STATE)
-def test_check_mode_tells_and_changes_nothing(story, remedy):
+def test_check_mode_shows_the_action_and_changes_nothing(story, remedy):
     action = story.action("check", remedy)
     if remedy in PRECEDED:
         assert PRECEDED[remedy] in action["message"]
@@ -208,7 +208,7 @@ def test_check_mode_tells_and_changes_nothing(story, remedy):
 
 
 @pytest.mark.parametrize("remedy", STATE)
-def test_a_run_does_it_and_its_findings_are_gone(story, remedy):
+def test_a_run_carries_it_out_and_its_findings_are_gone(story, remedy):
     action = story.action("run", remedy)
     assert action["outcome"] in ("changed", "ok"), action["message"]
     assert story.states["run"][remedy] != story.states["broken"][remedy]
@@ -228,7 +228,7 @@ def test_without_a_finding_there_is_no_action(story, remedy):
 
 
 @pytest.mark.parametrize("remedy", DESTRUCTIVE)
-def test_what_loses_data_is_refused_unconfirmed_and_names_the_variable(story, remedy):
+def test_an_unconfirmed_loss_of_data_is_refused_with_the_variable(story, remedy):
     action = story.action("unconfirmed", remedy)
     assert action["status"] == "refused"
     assert action["reason"].endswith("set tracktion_confirm: ['%s:%s']" % (remedy, action["target"]))
@@ -236,13 +236,13 @@ def test_what_loses_data_is_refused_unconfirmed_and_names_the_variable(story, re
 
 
 @pytest.mark.parametrize("remedy", CHANGED)
-def test_what_has_changed_since_the_plan_was_made_is_left_alone(story, remedy):
+def test_an_action_whose_evidence_has_changed_is_refused(story, remedy):
     action = story.action("late", remedy)
     assert action["status"] == "refused" or action["outcome"] in ("failed", "ok")
     assert story.states["late"][remedy] == story.states["changed"][remedy]
 
 
-def test_the_exported_messages_are_all_there(story):
+def test_the_export_has_all_messages(story):
     export = story.action("run", "message_queue.purge")["result"]["export_path"]
     assert len(Path(export).read_text().splitlines()) == 1100
     assert story.action("run", "message_queue.purge")["undo"].endswith(
@@ -252,19 +252,19 @@ def test_the_exported_messages_are_all_there(story):
 
 def test_the_stack_is_healthy_again(story):
     left = {finding["id"] for finding in story.runs["run"].report["findings"]}
-    # The server's statistics remember the statements that made the faults.
+    # The server's statistics still have the statements of the faults.
     assert left <= {"database.heavy_statement", "database.slow_statement"}
     assert story.runs["run"].code == 0
 
 
-def test_no_password_is_written_anywhere(story):
+def test_no_password_is_written(story):
     texts = [run.output + json.dumps(run.report) for run in story.runs.values()]
     texts += [path.read_text() for path in story.folder.rglob("audit.jsonl*")]
     for password in story.lab.passwords.values():
         assert not any(password in text for text in texts)
 
 
-def test_every_remedy_is_in_this_matrix():
+def test_every_remedy_is_tested_here():
     ids = set()
     for path in (ROOT / "roles").glob("*/diagnosis/remedies.yml"):
         ids |= {row["id"] for row in yaml.safe_load(path.read_text())}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What remediate.yml promises of every remedy, seen on those of somebody else: files that are to be filled."""
+"""remediate.yml with remedies outside of the collection, which fill files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Dumps:
         )
 
     def start(self, **extra):
-        """The same in the background."""
+        """Start a run in the background."""
         extra = {"tracktion_areas": ["dumps"], **extra}
         return subprocess.Popen(
             playbook_command("remediate", self.hosts(), self.reports, extra=extra),
@@ -98,7 +98,7 @@ def schema():
     return json.loads((ROOT / "docs" / "report.schema.json").read_text())
 
 
-def test_check_mode_says_it_a_run_does_it_and_a_second_one_finds_nothing(dumps):
+def test_check_mode_shows_it_a_run_carries_it_out_a_second_run_finds_nothing(dumps):
     dumps.empty("a.safe")
     checked = dumps.run("--check")
     assert checked.code == 0
@@ -127,7 +127,7 @@ def test_check_mode_says_it_a_run_does_it_and_a_second_one_finds_nothing(dumps):
     assert dumps.contents() == {"a.safe": "full"}
 
 
-def test_without_a_finding_nothing_happens(dumps):
+def test_without_a_finding_there_is_no_action(dumps):
     (dumps.directory / "a.safe").write_text("mine")
     run = dumps.run(tracktion_remediate_risk="destructive")
     assert run.code == 0
@@ -136,7 +136,7 @@ def test_without_a_finding_nothing_happens(dumps):
     assert not dumps.state.exists()
 
 
-def test_a_run_goes_no_further_than_it_is_allowed_to(dumps):
+def test_a_run_carries_out_only_allowed_actions(dumps):
     dumps.empty("a.safe", "b.disruptive", "c.destructive")
     run = dumps.run()
     assert dumps.contents() == {"a.safe": "full", "b.disruptive": "", "c.destructive": ""}
@@ -169,7 +169,7 @@ def test_a_run_goes_no_further_than_it_is_allowed_to(dumps):
         ("tracktion_remediate_risk", "reckless"),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_named_and_nothing_is_done(dumps, option, value):
+def test_an_invalid_option_is_named_and_there_is_no_action(dumps, option, value):
     dumps.empty("a.safe")
     run = dumps.run(**{option: value})
     assert run.code != 0
@@ -177,7 +177,7 @@ def test_an_option_that_cannot_be_meant_is_named_and_nothing_is_done(dumps, opti
     assert dumps.contents() == {"a.safe": ""}
 
 
-def test_only_and_skip_choose_by_id_remedy_pattern_and_fingerprint(dumps):
+def test_only_and_skip_select_by_id_remedy_pattern_and_fingerprint(dumps):
     dumps.empty("a.safe", "b.safe")
     found = dumps.run("--check").findings("dumps.empty_safe")
     of_b = next(finding["fingerprint"] for finding in found if finding["object"].endswith("b.safe"))
@@ -187,19 +187,19 @@ def test_only_and_skip_choose_by_id_remedy_pattern_and_fingerprint(dumps):
     assert dumps.contents() == {"a.safe": "", "b.safe": "full"}
 
 
-def test_deny_lists_caps_and_the_budget_hold(dumps):
+def test_deny_lists_caps_and_the_largest_number_of_actions_apply(dumps):
     dumps.empty("a.safe", "b.safe", "c.safe", "d.safe")
     run = dumps.run(dumps_deny=["a.safe"], dumps_most=2)
     assert sorted(dumps.contents().values()) == ["", "", "full", "full"]
     (denied,) = actions(run, target="a.safe")
     assert denied["reason"] == "a deny list of the role dumps protects it"
-    assert "one run does this at most 2 times on a host" in {action["reason"] for action in actions(run)}
+    assert "one run carries this out at most 2 times on a host" in {action["reason"] for action in actions(run)}
     dumps.empty("a.safe", "b.safe", "c.safe", "d.safe")
     run = dumps.run(tracktion_remediate_max_actions=1)
     assert sorted(dumps.contents().values()) == ["", "", "", "full"]
 
 
-def test_a_plan_is_written_and_carried_out_and_nothing_else(dumps):
+def test_only_the_actions_of_a_plan_are_carried_out(dumps):
     dumps.empty("a.disruptive")
     plan = dumps.tmp_path / "plans" / "plan.json"
     planned = dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(plan))
@@ -209,17 +209,17 @@ def test_a_plan_is_written_and_carried_out_and_nothing_else(dumps):
     applied = dumps.run(tracktion_plan_file=str(plan))
     assert dumps.contents() == {"a.disruptive": "full", "b.disruptive": ""}
     assert [action["target"] for action in actions(applied)] == ["a.disruptive"]
-    # And once more: what it answered is not there any more.
+    # A second time, the finding no longer exists.
     again = dumps.run(tracktion_plan_file=str(plan))
     (refused,) = actions(again)
-    assert refused["reason"] == "its evidence is no longer there: nothing is wrong any more"
+    assert refused["reason"] == "its evidence is gone: the finding no longer exists"
 
 
-def test_a_plan_is_refused_where_its_evidence_has_changed(dumps):
+def test_an_action_of_a_plan_is_refused_if_its_evidence_has_changed(dumps):
     dumps.empty("a.disruptive")
     plan = dumps.tmp_path / "plan.json"
     dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(plan))
-    # Another file of the same name.
+    # Another file with the same name.
     dumps.empty("b.disruptive")
     os.replace(dumps.directory / "b.disruptive", dumps.directory / "a.disruptive")
     run = dumps.run(tracktion_plan_file=str(plan))
@@ -228,7 +228,7 @@ def test_a_plan_is_refused_where_its_evidence_has_changed(dumps):
     assert dumps.contents() == {"a.disruptive": ""}
 
 
-def test_a_plan_that_was_edited_or_is_old_is_refused(dumps):
+def test_an_edited_or_old_plan_is_rejected(dumps):
     dumps.empty("a.disruptive")
     path = dumps.tmp_path / "plan.json"
     dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(path))
@@ -236,7 +236,7 @@ def test_a_plan_that_was_edited_or_is_old_is_refused(dumps):
     assert "longer ago than tracktion_plan_max_age" in run.output
     plan = json.loads(path.read_text())
     plan["actions"][0]["vars"]["path"] = "/etc/passwd"
-    # A forger knows every part of a seal but its key.
+    # The attacker knows everything except the key.
     del plan["seal"]
     plan["seal"] = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps(plan))
@@ -246,7 +246,7 @@ def test_a_plan_that_was_edited_or_is_old_is_refused(dumps):
     assert dumps.contents() == {"a.disruptive": ""}
 
 
-def test_a_plan_travels_by_set_stats_as_in_a_workflow_of_awx(dumps, monkeypatch):
+def test_a_plan_is_passed_by_set_stats_as_in_a_workflow_of_awx(dumps, monkeypatch):
     key = "0123456789abcdef0123456789abcdef"
     monkeypatch.setenv("ANSIBLE_SHOW_CUSTOM_STATS", "1")
     monkeypatch.setenv("TRACKTION_PLAN_KEY", key)
@@ -259,7 +259,7 @@ def test_a_plan_travels_by_set_stats_as_in_a_workflow_of_awx(dumps, monkeypatch)
     summary = stats["tracktion_plan_summary"]
     assert (summary["planned"], summary["actions"][0]["target"]) == (1, "a.disruptive")
     assert summary["actions"][0]["does"] == "fills %s" % (dumps.directory / "a.disruptive")
-    # Nothing of what is printed leads into the container of the job, which is gone when it is read.
+    # The output names no path in the container of the job.
     assert "Report: " not in planned.output
     assert "tracktion_plan_file" not in planned.output.partition("Plan: ")[2].partition("TASK")[0]
     (finding,) = planned.findings("dumps.empty_disruptive")
@@ -280,8 +280,8 @@ def test_a_plan_travels_by_set_stats_as_in_a_workflow_of_awx(dumps, monkeypatch)
     assert key not in planned.output + run.output + file.read_text() + json.dumps([stats, run.report, dumps.log()])
 
 
-def test_what_earlier_runs_and_other_users_left_costs_only_its_host(dumps):
-    """One host has a state directory that every user can write; the files of the other one are damaged."""
+def test_damaged_files_of_a_host_refuse_only_its_actions(dumps):
+    """One host has a state directory that all users can write; the files of the other host are damaged."""
     dumps.empty("a.safe")
     evil = dumps.tmp_path / "evil"
     for folder, bits in ((evil, 0o777), (dumps.state, 0o755), (dumps.reports, 0o755)):
@@ -299,21 +299,21 @@ def test_what_earlier_runs_and_other_users_left_costs_only_its_host(dumps):
         run = dumps.run(hosts={"web": LOCAL, "evil": {**LOCAL, "tracktion_state_dir": str(evil)}})
     finally:
         os.umask(umask)
-    # That nothing could be done for one host is a failure; the other one was mended.
+    # The refused action of one host is a failure; that of the other host was carried out.
     assert run.code == 2
     (done,), (refused,) = actions(run, host="web"), actions(run, host="evil")
     assert (done["outcome"], refused["blocked"]) == ("changed", True)
     assert "%s can be written by every user. Run `chmod o-w %s`" % (evil, evil) in refused["reason"]
     assert dumps.contents() == {"a.safe": "full"}
     assert not (dumps.tmp_path / "cron.d").exists()
-    for text in ("it is not a lock", "not entries of an audit log", "that are not findings were passed over"):
+    for text in ("it is not a lock", "not entries of an audit log", "that are not findings are ignored"):
         assert text in " ".join(run.output.split())
     files = [dumps.state / "audit.jsonl", dumps.audit, dumps.audit.with_name("audit.jsonl.guard")]
     assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
     assert (dumps.reports / "report.json").stat().st_mode & 0o777 == 0o640
 
 
-def test_both_logs_tell_who_did_what_and_why(dumps):
+def test_both_logs_have_user_action_and_evidence(dumps):
     dumps.empty("a.safe")
     run = dumps.run()
     for log in (dumps.log("host"), dumps.log("controller")):
@@ -329,7 +329,7 @@ def test_both_logs_tell_who_did_what_and_why(dumps):
     assert not (dumps.state / "remediation.lock").exists()
 
 
-def test_nothing_is_done_that_could_not_be_written_down(dumps):
+def test_without_a_log_there_is_no_action(dumps):
     dumps.empty("a.safe")
     (dumps.tmp_path / "file").write_text("")
     run = dumps.run(tracktion_audit_file=str(dumps.tmp_path / "file" / "audit.jsonl"))
@@ -341,11 +341,11 @@ def test_nothing_is_done_that_could_not_be_written_down(dumps):
     assert dumps.contents() == {"a.safe": ""}
 
 
-def test_a_failed_remedy_stops_what_interrupts_and_is_told(dumps):
+def test_a_failed_remedy_stops_disruptive_actions_and_is_reported(dumps):
     dumps.empty("a.safe", "b.safe", "c.disruptive")
     run = dumps.run(tracktion_remediate_risk="disruptive", dumps_before="/bin/false")
     assert run.code == 2
-    # What is safe is tried all the same.
+    # Safe actions are still carried out.
     assert [action["outcome"] for action in actions(run, remedy="dumps.fill")] == ["failed", "failed"]
     (stopped,) = actions(run, remedy="dumps.rewrite")
     assert stopped["reason"] == "dumps.fill of a.safe failed on this host: only safe actions go on"
@@ -354,7 +354,7 @@ def test_a_failed_remedy_stops_what_interrupts_and_is_told(dumps):
     assert not (dumps.state / "remediation.lock").exists()
 
 
-def test_after_a_failure_other_hosts_are_not_interrupted_either(dumps):
+def test_after_a_failure_other_hosts_have_only_safe_actions(dumps):
     dumps.empty("a.disruptive")
     hosts = {"one": LOCAL, "two": {**LOCAL, "dumps_before": "/bin/true"}}
     run = dumps.run(hosts=hosts, tracktion_remediate_risk="disruptive", dumps_before="/bin/false")
@@ -363,13 +363,13 @@ def test_after_a_failure_other_hosts_are_not_interrupted_either(dumps):
     assert other["reason"] == "1 action of this run failed (tracktion_remediate_max_failures): only safe actions go on"
 
 
-def test_what_did_not_help_is_not_done_again_before_its_time(dumps):
+def test_an_action_is_not_repeated_within_its_cooldown(dumps):
     dumps.empty("a.stubborn")
     run = dumps.run(tracktion_remediate_risk="disruptive")
     assert [action["outcome"] for action in actions(run)] == ["changed"]
     assert changes(run) == {"a.stubborn": "still there"}
     (refused,) = actions(dumps.run("--check", tracktion_remediate_risk="disruptive"))
-    assert refused["reason"].startswith("the same was done to a.stubborn less than 1 h ago; not again before 2")
+    assert refused["reason"].startswith("this was done to a.stubborn less than 1 h ago; not again before 2")
     (refused,) = actions(dumps.run(tracktion_remediate_risk="disruptive"))
     assert refused["status"] == "refused"
     assert len(dumps.log()) == 2
@@ -377,26 +377,26 @@ def test_what_did_not_help_is_not_done_again_before_its_time(dumps):
     assert len(dumps.log()) == 4
 
 
-def test_a_host_that_another_run_is_at_work_on_is_left_alone(dumps):
+def test_a_host_that_another_run_has_locked_is_not_changed(dumps):
     dumps.empty("a.safe")
     entry = {"action": "1", "remedy": "dumps.fill", "target": "other", "host": "web", "does": "fills"}
     dumps.journal().begin({**OTHER_RUN}, {**OTHER_RUN, **entry}, lease=60, cooldown=0)
     run = dumps.run(tracktion_fail_if_refused=True)
     assert run.code == 2
-    assert "Everything that was approved was refused (tracktion_fail_if_refused)" in run.output
-    assert "No host was acted on, and none was measured again: the 1 finding above still stands." in run.output
+    assert "All approved actions were refused (tracktion_fail_if_refused)" in run.output
+    assert "No host had an action, so none was measured again: the 1 finding remains." in run.output
     (refused,) = actions(run)
-    assert "another run is at work on this host: %s of somebody@elsewhere" % OTHER_RUN["run"] in refused["reason"]
+    assert "another run holds the lock of this host: %s of somebody@elsewhere" % OTHER_RUN["run"] in refused["reason"]
     assert dumps.contents() == {"a.safe": ""}
-    assert "LEFT UNFINISHED" not in run.output
+    assert "UNFINISHED" not in run.output
 
 
 @pytest.mark.parametrize("why", ["lease", "boot", "process"])
-def test_a_lock_that_nobody_holds_any_more_does_not_hold(dumps, why):
+def test_a_stale_lock_is_replaced(dumps, why):
     dumps.empty("a.safe")
     holder = dict(OTHER_RUN)
     if why == "process":
-        # Of this controller, and gone: no process has this number and began then.
+        # Of this controller, without a process with this number and start time.
         holder.update(controller=_runs.controller(), pid=os.getpid(), pid_start=1)
     entry = {"action": "1", "remedy": "dumps.fill", "target": "other", "host": "web", "does": "fills other"}
     dumps.journal().begin(holder, {**holder, **entry}, lease=0.01 if why == "lease" else 600, cooldown=0)
@@ -405,20 +405,20 @@ def test_a_lock_that_nobody_holds_any_more_does_not_hold(dumps, why):
         lock.write_text(lock.read_text().replace(_journal.boot_id(), "another"))
     run = dumps.run()
     assert dumps.contents() == {"a.safe": "full"}
-    assert "LEFT UNFINISHED  dumps.fill [web other]" in run.output
-    # Told once: the log says that nobody will ever know.
+    assert "UNFINISHED  dumps.fill [web other]" in run.output
+    # Reported once: the log then has it as abandoned.
     assert [entry["event"] for entry in dumps.log() if entry["run"] == OTHER_RUN["run"]] == ["intent", "abandoned"]
-    assert "LEFT UNFINISHED" not in dumps.run().output
+    assert "UNFINISHED" not in dumps.run().output
 
 
-def test_a_run_that_is_killed_in_the_middle_is_told_of_and_completed_by_the_next(dumps):
+def test_a_killed_run_is_reported_and_completed_by_the_next(dumps):
     dumps.empty("a.safe")
     marker = dumps.tmp_path / "begun"
     started = dumps.start(dumps_before="sh -c 'touch %s; exec sleep 30'" % marker)
     try:
         wait_for(marker.exists)
     finally:
-        # Ansible, its workers and what they have started: as when the controller loses its power.
+        # Ansible, its workers and their processes, as in a power failure of the controller.
         os.killpg(started.pid, signal.SIGKILL)
         started.communicate()
     assert dumps.contents() == {"a.safe": ""}
@@ -427,14 +427,14 @@ def test_a_run_that_is_killed_in_the_middle_is_told_of_and_completed_by_the_next
 
     run = dumps.run()
     assert run.code == 0
-    assert "LEFT UNFINISHED  dumps.fill [web a.safe]" in run.output
+    assert "UNFINISHED  dumps.fill [web a.safe]" in run.output
     assert [entry["remedy"] for entry in run.report["remediation"]["unfinished"]] == ["dumps.fill"]
     assert dumps.contents() == {"a.safe": "full"}
     assert [entry["event"] for entry in dumps.log()] == ["intent", "intent", "outcome", "abandoned"]
     assert not (dumps.state / "remediation.lock").exists()
 
 
-def test_two_runs_at_once_do_not_interleave(dumps):
+def test_two_parallel_runs_do_not_change_one_host(dumps):
     dumps.empty("a.safe")
     trace = dumps.tmp_path / "trace"
     work = "sh -c 'echo begin >> %s; sleep 3; echo end >> %s'" % (trace, trace)
@@ -442,11 +442,11 @@ def test_two_runs_at_once_do_not_interleave(dumps):
     outputs = [run.communicate(timeout=90)[0] for run in (first, second)]
     assert trace.read_text().split() in (["begin", "end"], ["begin", "end"] * 2)
     if trace.read_text().split() == ["begin", "end"]:
-        assert any("another run is at work on this host" in output for output in outputs)
+        assert any("another run holds the lock of this host" in output for output in outputs)
     assert dumps.contents() == {"a.safe": "full"}
 
 
-def test_an_area_that_is_measured_elsewhere_is_mended_there(dumps):
+def test_a_remedy_runs_on_the_probe_host(dumps):
     dumps.empty("a.safe")
     hosts = {"web": {"ansible_host": "127.0.0.1", "ansible_port": 1, "dumps_probe_host": "probe"}, "probe": LOCAL}
     run = dumps.run("--limit", "web", hosts=hosts)
@@ -460,7 +460,7 @@ def test_a_run_that_matches_no_host_fails(dumps):
         assert dumps.run(*arguments).code != 0
 
 
-def test_what_is_left_can_fail_the_run(dumps):
+def test_a_remaining_finding_can_fail_the_run(dumps):
     dumps.empty("a.disruptive")
     run = dumps.run(tracktion_fail_at="critical")
     assert run.code == 2

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every way to pass a password works against a real server, and one that fails costs its area on its host only."""
+"""Each way to pass a password works against a real server; one that fails makes only its area on its host unknown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Vaulted(str):
 
 
 class Unsafe(str):
-    """Text that YAML shows as a value of ``!unsafe``, as AWX writes what a credential type injects."""
+    """Text that YAML shows as a value of ``!unsafe``, as AWX writes values that a credential type injects."""
 
 
 class Dumper(yaml.SafeDumper):
@@ -43,7 +43,7 @@ def encrypted(text, password=VAULT_PASSWORD, vault_id=None):
 
 @pytest.fixture(scope="module")
 def server(redis7):
-    """How to log in to Redis with the password."""
+    """Variables to log in to Redis with the password."""
     client = redis7.redis()
     client.execute_command("ACL", "SETUSER", "sources", "reset", "on", ">" + PASSWORD, "+@all", "~*", "&*")
     yield {
@@ -82,7 +82,7 @@ def test_each_way_to_pass_a_secret(site, server):
         "environment": "{{ lookup('ansible.builtin.env', 'REDIS_PASSWORD') }}",
         "file": "{{ lookup('ansible.builtin.file', '%s') }}" % (site / "redis-password"),
         "credential-type": "{{ injected_password }}",
-        # And ways that fail.
+        # Sources that fail.
         "wrong-vault": Vaulted(encrypted(PASSWORD, "another password")),
         "undefined": "{{ nowhere }}",
         "failing-lookup": "{{ lookup('ansible.builtin.file', '/nonexistent/password') }}",
@@ -120,7 +120,7 @@ def test_each_way_to_pass_a_secret(site, server):
 
 
 def test_a_survey_with_optional_questions_left_empty(site, server):
-    """An empty extra variable does not hide what the inventory says, and text is a list."""
+    """An empty extra variable does not hide the value of the inventory, and text is a list."""
     path = inventory(site, {"web": {"cache_login_password": Unsafe(PASSWORD), "cache_top": 7}}, server)
     empty = [
         *("tracktion_%s" % name for name in ("hosts", "fail_at", "report_format", "extra_checks", "compose_project")),
@@ -162,8 +162,8 @@ PLAY = """
 """
 
 
-def test_an_empty_project_is_that_of_the_inventory_or_the_play(tmp_path):
-    """What a remedy would act on: never every stack of the machine because a question was left empty."""
+def test_an_empty_project_is_replaced_by_that_of_the_inventory_or_the_play(tmp_path):
+    """An empty answer must not make a remedy act on every stack of the machine."""
     names = [
         "tracktion_compose_project",
         "cache_top",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fifty hosts that share a service and the host it is measured from: measured once, reported for all of them."""
+"""Fifty hosts that share a service and its probe host: measured once, reported for all hosts."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def redis(redis7):
 
 @pytest.fixture(scope="module")
 def connections(redis):
-    """A function that counts the connections the server has accepted; its own one is open already."""
+    """A function that counts the connections that the server has accepted, without its own."""
     client = redis.redis()
     return lambda: client.info("stats")["total_connections_received"]
 
 
 @pytest.fixture(scope="module")
 def shared(redis, connections, tmp_path_factory):
-    """One run over all hosts: ``(run, connections to the server, calls of ssh)``. One of the probe hosts is dead."""
+    """One run over all hosts: ``(run, connections to the server, calls of ssh)``. One probe host is unreachable."""
     folder = tmp_path_factory.mktemp("shared")
     ssh = folder / "ssh"
     ssh.write_text(
         "#!/bin/sh\necho >>%s/calls\necho 'ssh: connect to host 192.0.2.1: Connection refused' >&2\nexit 255\n" % folder
     )
     ssh.chmod(0o755)
-    # One host has limits of its own: what is shared is the measurement, not its evaluation.
+    # One host has its own limits: the measurement is shared, not its evaluation.
     hosts = dict.fromkeys(HOSTS[:-1], LOCAL)
     path = inventory(
         folder / "hosts.yml",
@@ -67,9 +67,9 @@ def test_a_shared_service_is_measured_once(redis, connections, shared):
     assert shared[1] == alone
 
 
-def test_a_dead_host_is_tried_once_and_fails_all_that_need_it(shared):
+def test_an_unreachable_probe_host_is_tried_once_and_fails_all_its_hosts(shared):
     run, _connections, calls = shared
-    # The time limit of the visit may try it once more; 50 hosts do not.
+    # The cleanup may connect once more; the 50 hosts do not.
     assert calls <= 2
     assert len(run.findings("host.unreachable", object="dead")) == 50
     assert len(re.findall("CRITICAL  host.unreachable", run.output)) == 1
@@ -82,7 +82,7 @@ def test_each_host_has_the_measurement_and_its_own_limits(shared):
     assert {area["counts"]["items"] > 5 for host in run.report["hosts"] for area in host["areas"]} == {True}
     assert [finding["hosts"] for finding in run.findings("cache.clients_used")] == [[HOSTS[-1]]]
     assert not run.findings("cache.unreachable")
-    # What all of them find, they find together.
+    # Findings of all hosts are merged.
     others = [
         finding for finding in run.report["findings"] if finding["area"] == "cache" and finding["host"] != HOSTS[-1]
     ]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What there was no time to measure is unknown: no engine is down for that, and no mount dead."""
+"""Without time for a measurement, a check is unknown: no engine is reported as down, no mount as dead."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from tests.integration.inotify_faults import dead_mount
 SPENT = {"timeout": 8, "deadline": 1.5}
 
 
-def told(findings, check_id):
+def summaries(findings, check_id):
     (finding,) = findings[check_id]
     assert finding["status"] == "unknown", finding
     return finding["summary"]
 
 
-def test_an_engine_that_had_no_time_to_answer_is_not_down(tmp_path):
+def test_an_engine_without_time_to_answer_is_unknown(tmp_path):
     with silent(tmp_path / "docker.sock") as host:
         settings = {"containers_%s" % name: value for name, value in SPENT.items()}
         findings = diagnose("containers", {"containers_docker_host": host, **settings})
     assert {finding["status"] for listed in findings.values() for finding in listed} == {"unknown"}
-    assert "of the deadline left)" in told(findings, "containers.unreachable")
+    assert "of the deadline left)" in summaries(findings, "containers.unreachable")
 
 
-def test_a_directory_that_there_was_no_time_for_is_not_dead(tmp_path):
+def test_a_directory_without_time_to_read_it_is_unknown(tmp_path):
     path = str(tmp_path / "music")
     os.mkdir(path)
     settings = {"file_watching_%s" % name: value for name, value in SPENT.items()}
     settings.update(file_watching_directories=[path], file_watching_watcher_service="")
     findings = diagnose("file_watching", settings, before=partial(dead_mount, path))
-    # The inodes of its file system were looked at before, and took all the time.
-    assert told(findings, "file_watching.directory_not_answering") == "not measured (0.0 s of the deadline left)"
-    assert told(findings, "file_watching.directory_missing") == "not measured (0.0 s of the deadline left)"
+    # Reading the inodes of its file system before has used up the time.
+    assert summaries(findings, "file_watching.directory_not_answering") == "not measured (0.0 s of the deadline left)"
+    assert summaries(findings, "file_watching.directory_missing") == "not measured (0.0 s of the deadline left)"
 
 
 @pytest.mark.parametrize(("timeout", "deadline", "failure"), [(0.4, 9, "http_timeout"), (9, 0.6, None)])
-def test_a_way_that_there_was_no_time_for_is_not_closed(timeout, deadline, failure):
+def test_a_connection_without_time_to_test_it_is_unknown(timeout, deadline, failure):
     with socket.create_server(("127.0.0.1", 0)) as server:
         target = _network_path.Target("http://127.0.0.1:%d/" % server.getsockname()[1])
         result = _network_path.follow(target, _dns.Configuration(), timeout, Deadline(deadline))

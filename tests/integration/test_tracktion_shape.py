@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A Tracktion as people have it, diagnosed and mended with variables only: those of the inventory that is our example.
+"""A typical Tracktion stack, diagnosed and repaired with the variables of the example inventory only.
 
 The tests go through one story, from top to bottom: the watcher has yesterday's password; services are stopped and
 started again by a remedy; a person gives the watcher the password.
@@ -72,17 +72,17 @@ AREAS = {
 
 
 class Story:
-    """The stack, and how to look at it as its host does: by localhost, and the usual ports."""
+    """The stack, measured as from its host: at localhost and the usual ports."""
 
     def __init__(self, stack, folder):
         self.stack = stack
         self.folder = folder
         (folder / "hosts").write_text("%s localhost\n" % stack.address)
-        # Not an extra variable: there, an empty text is not given.
+        # Not an extra variable, of which empty text counts as not set.
         (folder / "machine.yml").write_text("all: {vars: {logs_kernel_log: ''}}\n")
 
     def run(self, playbook, hosts=EXAMPLE, *arguments, **extra):
-        """Run a playbook where localhost is the stack's address: nothing but /etc/hosts is another for it."""
+        """Run a playbook with an /etc/hosts in which localhost is the address of the stack."""
         script = 'mount --bind "$0" /etc/hosts && exec "$@"'
         return run_playbook(
             playbook,
@@ -102,7 +102,7 @@ class Story:
         )
 
     def remediate(self, *arguments, **extra):
-        """Let services be restarted, and nothing else be done; the actions by the container."""
+        """Allow restarts of services only; return the actions by container."""
         run = self.run(
             "remediate",
             EXAMPLE,
@@ -123,7 +123,7 @@ def story(tmp_path_factory):
 
 
 def found(run):
-    """``(status, id, object)`` of every finding; of a long signature, the beginning."""
+    """Return ``(status, id, object)`` of every finding, with long signatures cut."""
     return {
         (entry["status"], entry["id"], entry["object"].partition(" - Login")[0] if entry["object"] else None)
         for entry in run.report["findings"]
@@ -131,27 +131,27 @@ def found(run):
 
 
 def counted(run):
-    """By area: how many items were looked at, how many of them could not be judged, and what failed in it."""
+    """Return by area: the number of items, of unknown items, and the error."""
     (host,) = run.report["hosts"]
     return {
         area["name"]: (area["counts"]["items"] > 0, area["counts"]["unknown"], area["error"]) for area in host["areas"]
     }
 
 
-def test_all_that_is_wrong_is_found_and_nothing_else(story):
+def test_all_faults_are_found_and_nothing_else(story):
     run = story.run("diagnose")
     assert run.code == 0, run.output
     assert found(run) == SET_UP | SAID | WRONG, run.output
     assert counted(run) == dict.fromkeys(AREAS, (True, 0, None))
 
 
-def test_looking_leaves_no_error_in_the_log_of_the_database(story):
+def test_a_diagnosis_adds_no_error_to_the_log_of_the_database(story):
     log = attempt("docker", "logs", "tracktion-postgres")
     assert "ready to accept connections" in log.stderr
     assert "tracktion.ops" not in log.stdout + log.stderr
 
 
-def test_without_the_passwords_it_says_which_variables_are_missing(story):
+def test_without_the_passwords_the_missing_variables_are_named(story):
     run = story.run("diagnose", inventory(story.folder / "nothing.yml", {"music-1": {}}))
     assert run.code == 0, run.output
     shut = {("critical", "database.unreachable", None), ("critical", "message_queue.unreachable", None)}
@@ -164,13 +164,13 @@ def test_without_the_passwords_it_says_which_variables_are_missing(story):
 
 @pytest.fixture(scope="module")
 def measured(story):
-    """What a visit measures, by area."""
+    """Return the measurements of a visit by area."""
     settings = {**MACHINE, "logs_kernel_log": "", "tracktion_compose_project": story.stack.project}
     areas = ("containers", "file_watching", "logs", "network")
     return {area: visit(area, settings)[1]["measurement"] for area in areas}
 
 
-def test_containers_are_their_services_whatever_their_names(story, measured):
+def test_containers_are_assigned_to_their_services(story, measured):
     state = measured["containers"]["state"]
     services = {entry["service"]: (entry["name"], entry["status"]) for entry in state["containers"]}
     running = {service: ("tracktion-" + service, "running") for service in RUNNING}
@@ -180,7 +180,7 @@ def test_containers_are_their_services_whatever_their_names(story, measured):
     assert (files["files"], files["error"]) == ([str(story.stack.folder / "docker-compose.yaml")], None)
 
 
-def test_one_that_has_ended_is_missed_only_where_it_is_said_to_have_to_run(story):
+def test_an_exited_container_is_a_finding_only_if_its_service_is_required(story):
     settings = {"tracktion_compose_project": story.stack.project, "containers_expected_services": ["migrations"]}
     (finding,) = fired(diagnose("containers", settings), "containers.stopped", "critical")
     assert finding["object"] == "tracktion-migrations"
@@ -203,7 +203,7 @@ def test_every_log_was_read(measured):
     assert {name for name, entry in services.items() if entry["error"] or not entry["lines"]} == set()
 
 
-def test_every_way_was_gone_and_every_port_tried(measured):
+def test_every_connection_and_port_is_tested(measured):
     network = measured["network"]["network"]
     assert {way["service"] for way in network["paths"]} == {"analysis_service", "tracklist_service", "file_watcher"}
     assert {(way["measured"], way["ok"]) for way in network["paths"]} == {(True, True)}
@@ -211,7 +211,7 @@ def test_every_way_was_gone_and_every_port_tried(measured):
     assert ports == dict.fromkeys((5432, 6379, 5672, 15672, 8001, 8002, 8003), True)
 
 
-def test_every_finding_names_what_a_person_can_type(story):
+def test_every_finding_has_names_that_a_person_can_type(story):
     run = story.run("diagnose")
     (watcher,) = run.findings("file_watching.watcher_not_connected_to_broker")
     assert "docker logs --tail 20 tracktion-file_watcher" in watcher["hint"]
@@ -221,7 +221,7 @@ def test_every_finding_names_what_a_person_can_type(story):
         assert password not in run.output
 
 
-def test_a_health_check_has_a_line_for_each_of_it(story):
+def test_a_health_check_has_a_line_for_each_finding_and_area(story):
     run = story.run("health_check")
     assert run.code == 2
     for line in (
@@ -253,12 +253,12 @@ def test_a_stopped_service_without_a_health_check_is_started_and_stays(story):
     assert (state["State"]["Status"], state["RestartCount"]) == ("running", 0)
     stack.wait_healthy(8001)
 
-    # What was well before is as it was, and what has done its work has not done it again.
+    # Healthy services were not restarted, and finished jobs did not run again.
     assert stack.state("migrations")["Status"] == "exited"
     assert story.remediate()[1] == {}
 
 
-def test_one_that_starts_and_ends_again_is_not_called_mended(story):
+def test_a_service_that_exits_after_a_restart_is_not_reported_as_changed(story):
     stack, name = story.stack, "tracktion-tracklist_service"
     docker("stop", "--time", "5", name)
     may_log_in = ("psql", "-U", "postgres", "-c")
@@ -274,13 +274,13 @@ def test_one_that_starts_and_ends_again_is_not_called_mended(story):
         stack.wait_healthy(8002)
 
 
-def test_what_a_person_mends_is_gone_from_the_findings(story):
+def test_a_manual_fix_removes_the_finding(story):
     stack = story.stack
     stack.settings(RABBITMQ_OLD_PASSWORD=stack.password)
     stack.compose("up", "--detach", "file_watcher")
     stack.wait_healthy(8003)
     mended = time.time()
-    # The tracklist service has just been restarted a few times, and its log says why.
+    # The tracklist service was restarted a few times, and its log has the reason.
     docker("restart", "tracktion-tracklist_service")
     stack.wait_healthy(8002)
     run = story.run("diagnose", logs_since=mended)

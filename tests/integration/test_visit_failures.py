@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hosts that fail in one way each, in one run over ssh: what the report says of them, and what is left on them."""
+"""Hosts that fail for different reasons, in one run over ssh: their findings, and remaining processes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def hosts():
 
 @pytest.fixture(scope="module")
 def endpoint(hosts):
-    """The URL of a service that the containers reach at the engine's bridge."""
+    """Return the URL of a service that the containers reach at the engine's bridge."""
     server = http.server.ThreadingHTTPServer((hosts.gateway, 0), http.server.SimpleHTTPRequestHandler)
     server.RequestHandlerClass.log_message = lambda *_arguments: None
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -78,7 +78,7 @@ def endpoint(hosts):
 
 @pytest.fixture(scope="module")
 def run(hosts, endpoint, tmp_path_factory):
-    """One diagnosis of all of them."""
+    """One diagnosis of all hosts."""
     folder = tmp_path_factory.mktemp("visits")
     variables = {name: dict(values) for name, values in hosts.variables.items()}
     variables["starved"]["tracktion_starved_slowdown"] = 3
@@ -88,7 +88,7 @@ def run(hosts, endpoint, tmp_path_factory):
         folder / "hosts.yml",
         variables,
         service_health_endpoints=[{"name": "page", "url": endpoint}],
-        # Whatever answers at all is slow.
+        # Every answer counts as slow.
         service_health_slow_warning=0.000001,
         service_health_slow_critical=1000,
     )
@@ -102,14 +102,14 @@ def run(hosts, endpoint, tmp_path_factory):
     return found
 
 
-def test_the_run_ends_well_with_a_report_on_every_host(run, hosts):
+def test_the_run_succeeds_with_a_report_on_every_host(run, hosts):
     assert run.code == 0, run.output
     assert {host["name"] for host in run.report["hosts"]} == set(hosts.variables)
     jsonschema.validate(run.report, json.loads((ROOT / "docs" / "report.schema.json").read_text()))
 
 
 @pytest.mark.parametrize("name", CAUSES)
-def test_a_failed_visit_has_its_cause_and_a_hint_that_fits_it(run, name):
+def test_a_failed_visit_has_its_cause_and_a_hint(run, name):
     check_id, cause, summary, hint = CAUSES[name]
     (finding,) = run.findings(host=name)
     assert (finding["id"], finding["observed"]["cause"], finding["status"]) == (check_id, cause, "critical"), finding
@@ -120,12 +120,12 @@ def test_a_failed_visit_has_its_cause_and_a_hint_that_fits_it(run, name):
         assert "`ansible %s -i %s " % (name, run.inventory) in finding["hint"]
 
 
-def test_an_endless_answer_is_given_up(run):
+def test_an_endless_result_is_a_finding(run):
     (finding,) = run.findings(host="flood")
     assert finding["observed"]["cause"] in FLOOD
 
 
-def test_what_a_shell_prints_around_a_result_does_no_harm(run):
+def test_output_of_a_shell_around_a_result_is_ignored(run):
     for name in FINE:
         (host,) = [host for host in run.report["hosts"] if host["name"] == name]
         assert host["reachable"], name
@@ -138,26 +138,26 @@ def test_ansible_itself_prints_no_errors(run):
     assert "UNREACHABLE!" not in run.output
 
 
-def test_what_was_measured_is_gone_from_the_controller(run):
+def test_measurements_are_removed_from_the_controller(run):
     assert run.temporary.is_dir()
     assert list(run.temporary.iterdir()) == []
 
 
 def test_no_process_is_left_on_a_host(run, hosts):
-    # The host ends what is left one second after the controller has given up.
+    # The host ends all processes one second after the controller's time limit.
     time.sleep(max(0.0, run.ended + 4 - time.monotonic()))
     for kind in hosts.containers:
         assert hosts.processes(kind) == [], kind
 
 
-def test_a_late_clock_is_a_finding(run):
+def test_a_clock_skew_is_a_finding(run):
     (finding,) = run.findings("host.clock_skew")
     assert (finding["host"], finding["status"]) == ("skewed", "warning")
     assert "behind" in finding["summary"]
     assert -122 < finding["observed"]["skew"] < -100
 
 
-def test_on_a_starved_host_slowness_is_no_finding_of_the_service(run):
+def test_on_a_starved_host_a_slow_service_is_unknown(run):
     by_host = {finding["host"]: finding["status"] for finding in run.findings("service_health.slow")}
     assert by_host["good"] == "warning"
     assert by_host["starved"] == "unknown"
@@ -169,7 +169,7 @@ def test_on_a_starved_host_slowness_is_no_finding_of_the_service(run):
 
 
 @pytest.mark.parametrize("fail_at", ["never", "critical"])
-def test_a_single_bad_host_has_a_report_and_the_exit_status_asked_for(fail_at, tmp_path):
+def test_a_single_bad_host_has_a_report_and_the_configured_exit_status(fail_at, tmp_path):
     path = inventory(tmp_path / "hosts.yml", {"gone": {"ansible_host": "127.0.0.1", "ansible_port": 1}})
     extra = {"tracktion_areas": ["logs"], "tracktion_fail_at": fail_at}
     found = run_playbook("diagnose", path, tmp_path / "reports", extra=extra)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What AWX makes of a checkout, by its own rules."""
+"""The rules of AWX applied to a checkout."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas
 ROOT = Path(__file__).resolve().parents[2]
 # AWX 24.6, awx/main/utils/ansible.py: a file with such a line is a playbook. Others take the full names as well.
 PLAYBOOK = re.compile(r"^\s*-?\s*(ansible\.builtin\.)?(hosts|include|import_playbook):")
-# The folders that it does not look into, besides those whose names start with a dot.
+# Folders that it skips, besides those whose names start with a dot.
 HIDDEN = {"roles", "tasks", "group_vars", "host_vars"}
 
 
 def listed(path):
-    """Whether AWX offers a file of the checkout as a playbook."""
+    """Return whether AWX lists a file of the checkout as a playbook."""
     folders = path.parts[:-1]
     if path.suffix not in (".yml", ".yaml") or HIDDEN & set(folders) or any(name.startswith(".") for name in folders):
         return False
@@ -69,7 +69,7 @@ def test_the_credential_type_passes_each_password_of_the_roles():
     assert set(injectors["extra_vars"]) == {name for name in options() if name.endswith("_login_password")}
 
 
-def test_the_survey_is_one_that_awx_takes():
+def test_awx_accepts_the_survey():
     """By the rules of its view survey_spec."""
     (text,) = blocks("json")
     survey = json.loads(text)
@@ -88,7 +88,7 @@ def test_the_survey_is_one_that_awx_takes():
             assert question["choices"] == wanted
 
 
-def test_the_schedules_are_ones_that_awx_takes():
+def test_awx_accepts_the_schedules():
     start = r"DTSTART(;TZID=[\w/]+:\d{8}T\d{6}|:\d{8}T\d{6}Z)"
     rule = r"RRULE:FREQ=(MINUTELY|DAILY|WEEKLY);INTERVAL=\d+(;BYDAY=[A-Z]{2})?"
     lines = [line for block in blocks("text") for line in block.splitlines()]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is said in two places of the collection says the same in both."""
+"""Facts that are stated twice in the collection agree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 AREAS = [_areas.Area("tracktion.ops." + path.name, path) for path in ROLES if (path / "diagnosis/checks.yml").exists()]
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 
-# The two prefixes of a role's variables; all others are foreign.
+# The prefix of variables of the collection; a role has its own name as a second one.
 COLLECTION_PREFIX = "tracktion_"
 
 # In the integration tests of an area: with or without the area's name before it.
@@ -47,7 +47,7 @@ def constant(path, name):
     raise AssertionError("%s: no %s" % (path, name))
 
 
-def test_there_is_something_to_hold_together():
+def test_modules_roles_and_areas_are_found():
     assert MODULES
     assert ROLES
     assert AREAS
@@ -76,7 +76,7 @@ def test_every_measuring_module_can_be_visited():
 
 
 @pytest.mark.parametrize("path", MODULES, **by_name)
-def test_a_module_says_since_when_and_whose_it_is(path):
+def test_a_module_has_its_version_and_author(path):
     assert documentation(path)["module"] == path.stem
     assert numbers(documentation(path)["version_added"]) <= numbers(read(ROOT / "galaxy.yml")["version"])
     assert documentation(path)["author"] == ["The tracktion.ops maintainers (@tracktion)"]
@@ -114,7 +114,7 @@ def test_every_remedy_of_an_area_has_its_task_file_and_the_reverse(area):
 
 
 @pytest.mark.parametrize("area", AREAS, **by_area)
-def test_a_remedys_task_file_uses_the_evidence_it_is_given_and_registers_what_it_did(area):
+def test_a_remedys_task_file_uses_its_evidence_and_registers_its_result(area):
     for row in area.rows("remedies"):
         path = area.file("tasks", "remediate", row["id"].rpartition(".")[2] + ".yml")
         used = set(re.findall(r"\btracktion_remedy\.(\w+)", path.read_text(encoding="utf-8")))
@@ -122,11 +122,11 @@ def test_a_remedys_task_file_uses_the_evidence_it_is_given_and_registers_what_it
         assert used <= given, path
         tasks = read(path)
         assert tasks[-1].get("register") == "tracktion_remedied", path
-        assert tasks[-1].get("delegate_to"), "%s: acts where the area is measured, wherever that is" % path
+        assert tasks[-1].get("delegate_to"), "%s: must run on the probe host" % path
 
 
 @pytest.mark.parametrize("area", AREAS, **by_area)
-def test_a_check_looks_where_its_area_probes(area):
+def test_a_check_uses_a_probe_of_its_area(area):
     probes = area.probes()
     for row in area.rows("checks"):
         assert (row.get("each") or row["at"]).partition(".")[0] in probes, row["id"]
@@ -134,7 +134,7 @@ def test_a_check_looks_where_its_area_probes(area):
 
 @pytest.mark.parametrize("area", AREAS, **by_area)
 def test_an_areas_variables_are_used(area):
-    """A variable that nothing reads is a promise that nothing keeps."""
+    """Every variable of a role is used."""
     files = [path for path in area.path.rglob("*.yml") if path.parent.name != "meta"]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
     # The visit reads these two of every area.
@@ -144,8 +144,8 @@ def test_an_areas_variables_are_used(area):
 
 
 @pytest.mark.parametrize("area", AREAS, **by_area)
-def test_every_check_of_an_area_is_seen_to_fire(area):
-    """By a fault of the lab, or in an integration test that breaks a server of its own."""
+def test_every_check_of_an_area_has_a_test_that_fires_it(area):
+    """By a fault of the lab, or in an integration test with its own server."""
     fired = {check for fault in faults.every().values() for check in fault.fires}
     tests = (ROOT / "tests/integration" / ("test_%s_checks.py" % area.name)).read_text(encoding="utf-8")
     named = {"%s.%s" % (area.name, name) for name in CHECK_NAME.findall(tests)}
@@ -167,7 +167,7 @@ def test_the_catalogue_of_checks_is_up_to_date():
     assert catalogue.RIGHTS_PAGE.read_text(encoding="utf-8") == catalogue.rights_page(), "make docs"
 
 
-def test_the_readme_names_every_right_that_an_area_needs():
+def test_the_readme_names_every_required_right():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| (\w+) \| (.*) \|$", text.partition("## Required privileges")[2], re.MULTILINE))
     ids = {row["id"] for area in AREAS for row in area.rows("checks")}
@@ -182,7 +182,7 @@ def test_a_playbook_can_be_called_by_its_collection_name(path):
     assert path.stem.isidentifier()
 
 
-def test_the_example_is_shown_where_people_look_first():
+def test_the_example_is_in_the_readme():
     example = (ROOT / "examples/tracktion.yml").read_text(encoding="utf-8").partition("---\n")[2]
     assert "```yaml\n%s```" % example in (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every command that a row prints stands between backticks, and quotes each value that it did not write itself."""
+"""Commands in rows are between backticks, and quote all values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _rows
 
 AREAS = {area.name: area for area in _areas.find()}
 TEXTS = ("title", "summary", "hint", "why", "does", "undo")
-# What makes a value safe in a command: quoted, or a number.
+# Filters that make a value safe in a command: they quote it, or return a number.
 SAFE = {"shell_quote", "sql_identifier", "sql_literal", "engine_command", "shell_path"}
 SAFE |= {"int", "float", "length", "count", "bytes", "duration", "percent"}
-# How a command begins. Prose names a program without arguments.
+# The start of a command. Outside of commands, programs are named without arguments.
 COMMAND = re.compile(
     r"""\b(?:
     (?:sudo|docker|podman)\ +(?:compose\ +|volume\ +|network\ +)?
@@ -35,7 +35,7 @@ COMMAND = re.compile(
 
 
 class Walk:
-    """Follows the text of a template and keeps whether it is inside a command."""
+    """Follows the text of a template and tracks whether it is inside a command."""
 
     def __init__(self):
         self.inside = False
@@ -65,7 +65,7 @@ class Walk:
             if not is_safe(node):
                 self.faults.append("unquoted in a command: line %d, %s" % (node.lineno, outline(node)))
         else:
-            # Constants in what chooses between texts: {'kind': 'Text with a `command`'}[item.kind]
+            # Constants of an expression that selects a text: {'kind': 'Text with a `command`'}[item.kind]
             for each in node.find_all(nodes.Const):
                 if isinstance(each.value, str) and " " in each.value.strip():
                     self.text(each.value)
@@ -130,7 +130,7 @@ ROWS = [(name, row) for name, area in AREAS.items() for kind in ("checks", "reme
 
 
 @pytest.mark.parametrize(("area", "row"), ROWS, ids=[row["id"] for _area, row in ROWS])
-def test_a_row_prints_commands_that_are_safe_to_paste(area, row):
+def test_commands_of_a_row_are_safe_to_paste(area, row):
     assert [(field, fault) for field in TEXTS if row.get(field) for fault in faults(row[field])] == []
 
 

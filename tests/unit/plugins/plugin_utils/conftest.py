@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An area role as small as one can be, and what a visit would bring home of it."""
+"""A minimal area role, and measurements for it."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def make_area(tmp_path):
 
 
 def outcome(queues, **measurement):
-    """What a visit brings home of an area with one probe, ``broker``."""
+    """Return the outcome of a visit for an area with one probe, ``broker``."""
     broker = {"reachable": True, "error": None, "unknown": [], "queues": queues, **measurement}
     return {"measurement": {"broker": broker}, "error": None, "seconds": 0.1}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reports of fleets without a server: measurements made up here, evaluated and built as those of real hosts."""
+"""Reports of fleets from generated measurements, which are evaluated like those of real hosts."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ NOW = 1795400000.0
 
 
 def things(*values: tuple, check: str = "full", **measurement) -> dict:
-    """The measurement of an area: ``(name, value)`` of what ``check`` looks at."""
+    """Return the measurement of an area: ``(name, value)`` for the items of ``check``."""
     items = [{"kind": check, "name": name, "value": value} for name, value in values]
     return {"reachable": True, "error": None, "unknown": [], "things": items, **measurement}
 
 
 class Fleet:
-    """Areas of ``checks`` rows each, in a folder, and reports about them."""
+    """Areas with these ``checks`` in a folder, and reports about them."""
 
     def __init__(self, folder: Path, checks: tuple = ("full", "slow", "old"), areas: tuple = AREAS):
         self.areas = [_area(folder / name, name, checks) for name in areas]
-        self.judges = _report.Judges(self.areas)
+        self.compiled = _report.CompiledChecks(self.areas)
 
     def report(self, hosts: dict, previous: dict | None = None) -> dict:
-        """The report about hosts: name -> area -> measurement, or name -> the failed result of a visit."""
+        """Return the report about hosts: name -> area -> measurement, or name -> the failed result of a visit."""
         reports, findings = [], []
         for name, own in hosts.items():
-            host, found = _report.host_report(name, [self.visit(own)], self.judges)
+            host, found = _report.host_report(name, [self.visit(own)], self.compiled)
             reports.append(host)
             findings += found
         return _report.build(reports, findings, previous, "1.2.3", NOW - 60, NOW, ["/inv/hosts.yml"])
 
     def visit(self, own: dict) -> dict:
-        """The result of a visit that found ``own``; areas that it does not name are well."""
+        """Return the result of a visit that measured ``own``; other areas are ok."""
         if "msg" in own:
             return {"areas": {}, **own}
         areas = {}
@@ -58,7 +58,7 @@ def names(number: int) -> list[str]:
 
 
 def shared_database(hosts: list[str], findings: int = 13, identity: str | None = None) -> dict:
-    """Hosts that all see one database, of which so many tables are too large; the last host sees the largest."""
+    """Hosts with the same database, in which so many tables are too large; the last host measures the largest."""
     return {
         host: {"database": things(*(("table_%02d" % each, 20 + number) for each in range(findings)), identity=identity)}
         for number, host in enumerate(hosts)
@@ -66,7 +66,7 @@ def shared_database(hosts: list[str], findings: int = 13, identity: str | None =
 
 
 def all_different(hosts: list[str], findings: int = 5) -> dict:
-    """Hosts of which each has findings of its own in every area."""
+    """Hosts of which each has other findings in each area."""
     return {
         host: {
             area: things(*(("job_%d" % (first + each), 20 + each) for each in range(findings)), check="slow")

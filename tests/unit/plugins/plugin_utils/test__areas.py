@@ -30,7 +30,7 @@ def test_a_clone_calls_its_playbook_by_the_file(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("area", AREAS, ids=lambda area: area.name)
-def test_what_holds_a_secret_is_private(area):
+def test_options_with_a_secret_are_private(area):
     """A password, and whatever may have one inside: URLs, headers, environments."""
     private = set(area.argument_spec) - area.public
     may_hold_one = {

@@ -11,14 +11,14 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks
 from tests.unit.plugins.plugin_utils.conftest import CHECK, REMEDY
 
 
-def test_a_good_row_is_ready_to_judge(make_area):
+def test_a_valid_row_is_compiled(make_area):
     (check,) = _checks.load(make_area())
     assert check.path == ("broker", "queues")
     assert check.levels == ("critical", "warning")
     assert check.remedy.tasks == "remediate/purge"
 
 
-def test_evidence_is_read_off_the_expression(make_area):
+def test_evidence_comes_from_the_expression(make_area):
     row = {**CHECK, "warning": "item.rates.publish > queues_ready_warning and item.ready > queues_ready_critical"}
     (check,) = _checks.load(make_area([row]))
     paths, variables = check.evidence["warning"]
@@ -44,7 +44,7 @@ def test_evidence_is_read_off_the_expression(make_area):
         ({"vars": 5}, "vars: must be a mapping"),
     ],
 )
-def test_a_wrong_row_is_refused_with_file_id_and_reason(make_area, change, reason):
+def test_an_invalid_row_is_rejected_with_file_id_and_reason(make_area, change, reason):
     row = {**CHECK, **change}
     with pytest.raises(_checks.BadRow) as refused:
         _checks.load(make_area([row]))
@@ -53,20 +53,20 @@ def test_a_wrong_row_is_refused_with_file_id_and_reason(make_area, change, reaso
 
 
 @pytest.mark.parametrize("field", ["title", "summary", "guide", "why"])
-def test_a_row_without_a_required_field_is_refused(make_area, field):
+def test_a_row_without_a_required_field_is_rejected(make_area, field):
     row = {key: value for key, value in CHECK.items() if key != field}
     with pytest.raises(_checks.BadRow, match="the field '%s' is missing" % field):
         _checks.load(make_area([row]))
 
 
-def test_a_row_without_a_level_is_refused(make_area):
+def test_a_row_without_a_level_is_rejected(make_area):
     row = {key: value for key, value in CHECK.items() if key not in ("warning", "critical")}
     with pytest.raises(_checks.BadRow, match="at least one of critical, warning, info"):
         _checks.load(make_area([row]))
 
 
-def test_an_id_is_taken_once(make_area):
-    with pytest.raises(_checks.BadRow, match="the id is taken"):
+def test_an_id_is_used_once(make_area):
+    with pytest.raises(_checks.BadRow, match="the id is already used"):
         _checks.load(make_area([CHECK, CHECK]))
 
 
@@ -83,31 +83,31 @@ def test_an_id_is_taken_once(make_area):
         ({"does": "{{ itm.name }}"}, "does: itm is no variable"),
     ],
 )
-def test_a_wrong_remedy_is_refused(make_area, change, reason):
+def test_an_invalid_remedy_is_rejected(make_area, change, reason):
     with pytest.raises(_checks.BadRow, match=reason):
         _checks.load(make_area(remedies=[{**REMEDY, **change}]))
 
 
-def test_a_file_without_its_list_is_refused(make_area):
+def test_a_file_without_its_list_is_rejected(make_area):
     area = make_area()
     area.checks_file.write_text("other: []")
     with pytest.raises(AnsibleError, match=r"checks\.yml: must be a list of checks"):
         _checks.load(area)
 
 
-def test_a_users_row_may_bring_its_own_thresholds(make_area):
+def test_a_users_row_may_have_its_own_thresholds(make_area):
     area = make_area()
     row = {**CHECK, "id": "queues.mine", "warning": "item.ready > most", "vars": {"most": 3}}
     rows = _checks.extra_rows_by_area([row], [area])["queues"]
     assert [check.id for check in _checks.load(area, rows)] == ["queues.backlog", "queues.mine"]
 
 
-def test_a_users_row_for_an_area_that_is_not_diagnosed_is_passed_over(make_area):
+def test_a_users_row_for_another_area_is_ignored(make_area):
     row = {**CHECK, "id": "database.mine"}
     assert _checks.extra_rows_by_area([row], [make_area()]) == {"queues": []}
 
 
 @pytest.mark.parametrize("rows", ["text", [5], [{"id": 7}], [{"id": "nodot"}]])
-def test_extra_checks_that_are_no_rows_are_refused(make_area, rows):
+def test_extra_checks_that_are_no_rows_are_rejected(make_area, rows):
     with pytest.raises(_checks.BadRow, match="tracktion_extra_checks"):
         _checks.extra_rows_by_area(rows, [make_area()])

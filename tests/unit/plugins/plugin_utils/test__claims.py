@@ -35,10 +35,10 @@ def visit(name):
         "host": None,
         "limits": {},
     }
-    return {"place": "probe", "visited": _visit.put(document), "failure": None}
+    return {"probe_host": "probe", "visited": _visit.put(document), "failure": None}
 
 
-def test_one_of_many_workers_makes_the_claim(name):
+def test_only_one_of_many_workers_gets_a_claim(name):
     with multiprocessing.get_context("fork").Pool(8) as pool:
         assert sum(pool.map(_claims.take, [name] * 64)) == 1
 
@@ -58,7 +58,7 @@ def test_another_task_host_role_or_option_is_another_measurement(name, other):
     assert not _claims.take(_claims.key("task", "probe", "tracktion.ops.cache", dict(reversed(PROBES.items()))))
 
 
-def test_what_was_measured_is_found_with_the_settings_of_each_host(name, directory):
+def test_a_shared_measurement_has_the_settings_of_each_host(name, directory):
     registered = visit(name)
     _claims.publish(name, {"outcome": OUTCOME, "host": {"cores": 2}, "failure": None})
     (found,) = _visit.results(registered)
@@ -67,13 +67,13 @@ def test_what_was_measured_is_found_with_the_settings_of_each_host(name, directo
     assert {file.stat().st_mode & 0o777 for file in directory.iterdir()} == {0o600}
 
 
-def test_a_failed_measurement_fails_all_that_refer_to_it(name):
+def test_a_failed_measurement_fails_all_hosts_that_refer_to_it(name):
     _claims.publish(name, {"failure": {"msg": "Connection refused", "unreachable": True}})
     (found,) = _visit.results(visit(name))
     assert (found["areas"], found["failure"]["msg"]) == ({}, "Connection refused")
 
 
-def test_a_failed_visit_hands_out_its_failure_though_it_measured_nothing(name):
+def test_a_failed_visit_publishes_its_failure(name):
     claimed = _claims.take_all({"cache": name}, {"cache": {}})
     _claims.publish_all(claimed, {}, None, {"msg": "Timed out"})
     assert _visit.results(visit(name))[0]["failure"]["msg"] == "Timed out"
@@ -86,7 +86,7 @@ def test_an_area_that_is_measured_on_its_own_host_is_not_claimed(directory):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{"])
-def test_a_measurement_that_was_never_finished_is_a_failure(name, content, directory):
+def test_an_unfinished_measurement_is_a_failure(name, content, directory):
     if content is not None:
         (directory / (_claims.MEASURED + name)).write_bytes(content)
     (found,) = _visit.results(visit(name))
@@ -98,7 +98,7 @@ def test_a_later_role_keeps_the_reference_until_it_is_read(name):
     assert (areas["cache"]["shared"], areas["cache"]["claim"]) == (True, name)
 
 
-def test_without_a_place_for_claims_each_host_measures(name, monkeypatch):
+def test_without_a_directory_for_claims_each_host_measures(name, monkeypatch):
     monkeypatch.setattr(C, "DEFAULT_LOCAL_TMP", "/nonexistent")
     assert _claims.take(name)
     assert _claims.take(name)

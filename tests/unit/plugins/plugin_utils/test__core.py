@@ -21,7 +21,7 @@ def test_a_newer_core_is_accepted(version):
     assert _core.reason_to_reject(version, "/lib/ansible", False) is None
 
 
-def test_an_older_core_is_rejected_with_what_to_do():
+def test_an_older_core_is_rejected_with_a_hint():
     assert _core.reason_to_reject("2.18.6", "/lib/ansible", False) == (
         "tracktion.ops needs ansible-core 2.19 or later; this is 2.18.6 (/lib/ansible). "
         "Install a newer one on the controller: `pip install 'ansible-core>=2.19'`."
@@ -34,12 +34,12 @@ def test_in_a_job_of_awx_the_execution_environment_is_named():
     assert "Select an execution environment" in reason
 
 
-def test_it_is_the_version_that_the_collection_declares():
+def test_the_version_is_the_one_that_the_collection_declares():
     runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
     assert runtime["requires_ansible"] == ">=%d.%d.0" % _core.OLDEST
 
 
-def test_without_what_it_needs_the_import_fails_with_the_reason(monkeypatch):
+def test_on_an_older_core_the_import_fails_with_the_reason(monkeypatch):
     monkeypatch.delattr("ansible.template.trust_as_template")
     monkeypatch.setattr("ansible.release.__version__", "2.18.6")
     with pytest.raises(AnsibleError, match=r"^tracktion\.ops needs ansible-core 2\.19 or later; this is 2\.18\.6 \("):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What 300 hosts come to on a terminal: two screens, whatever is wrong with them."""
+"""The report of 300 hosts fits on two screens of a terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mixed(make):
-    """Hosts that see one bad database, some that are gone, some that deny us an area, one with its own findings."""
+    """Hosts with one bad database; unreachable hosts; hosts without a right in an area; one with its own findings."""
     hosts = {name: {} for name in NAMES} | fleet.shared_database(NAMES[:104])
     hosts |= {name: {"unreachable": True, "msg": REFUSED % number} for number, name in enumerate(NAMES[200:210])}
     denied = {"reachable": None, "error": DENIED, "unknown": []}
@@ -56,7 +56,7 @@ def test_300_hosts_fit_two_screens(request, kind):
     assert len(report["findings"]) > 1000
 
 
-def test_hosts_that_are_equally_unwell_share_a_line(mixed):
+def test_hosts_with_the_same_failed_areas_share_a_line(mixed):
     lines = _fleet.render(mixed).splitlines()
     assert "CRITICAL  10 hosts (web201, web202, web203 and 7 more): not diagnosed" in lines
     assert "CRITICAL  24 hosts (web081, web082, web083 and 21 more): database critical" in lines
@@ -67,18 +67,18 @@ def test_hosts_that_are_equally_unwell_share_a_line(mixed):
 def test_an_equal_finding_is_shown_once_with_its_worst_host(mixed):
     (block,) = [each for each in blocks(_fleet.render(mixed)) if "CRITICAL  database.full [table_00]" in each]
     assert "on 24 hosts (web081, web082, web083 and 21 more)" in block
-    assert "worst  web104: table_00: full by 123 requests" in block
+    assert "Worst:   web104: table_00: full by 123 requests" in block
     assert "value=123   limit: database_critical=100" in block
 
 
-def test_each_cause_comes_before_one_of_them_comes_again(mixed):
+def test_each_check_comes_once_before_any_comes_again(mixed):
     first, second = blocks(_fleet.render(mixed))[:2]
     assert "database.full [table_00]" in first
     assert "host.unreachable  on 10 hosts" in second
     assert "Connection refused" in second
 
 
-def test_what_is_not_shown_is_counted(mixed, different):
+def test_findings_that_are_not_shown_are_counted(mixed, different):
     for report in (mixed, different):
         text = _fleet.render(report)
         table = blocks(text)[-1].splitlines()
@@ -97,7 +97,7 @@ def test_what_is_not_shown_is_counted(mixed, different):
         assert counted + shown == len(report["findings"])
 
 
-def test_long_texts_do_not_take_the_screens(make):
+def test_long_texts_are_cut(make):
     hosts = {name: {"cache": fleet.things(("x" * 5000 + str(each), 500))} for each, name in enumerate(NAMES)}
     rows = [1 + len(line) // 120 for line in _fleet.render(make(hosts)).splitlines()]
     assert sum(rows) <= _fleet.LINES
@@ -112,7 +112,7 @@ def test_checks_that_could_not_run_for_one_reason_are_shown_once(make):
 
 
 def command(text):
-    (line,) = [line for line in text.splitlines() if line.startswith("      try")]
+    (line,) = [line for line in text.splitlines() if line.startswith("      Try:")]
     return shlex.split(line)[1:]
 
 
@@ -124,13 +124,13 @@ def test_the_command_of_a_group_is_for_its_hosts(make):
     assert words[-2:] == ["--check", "--diff"]
 
 
-def test_the_command_of_a_large_group_leaves_the_limit_to_the_check(make):
+def test_the_command_of_a_large_group_has_no_limit(make):
     words = command(_fleet.render(make({name: {"cache": fleet.things(("a", 500))} for name in NAMES})))
     assert "--limit" not in words
     assert "tracktion_only=cache.full" in words
 
 
-def test_the_command_of_one_host_is_its_own(make):
+def test_the_command_of_one_host_is_unchanged(make):
     report = make({"web1": {"cache": fleet.things(("a", 500))}, "web2": {}})
     assert " ".join(command(_fleet.render(report))) == report["findings"][0]["remedy"]["command"]
 
@@ -180,7 +180,7 @@ def test_one_host_is_shown_in_detail(make):
     assert _fleet.render(report, colour=True, path="/r") == _terminal.render(report, colour=True, path="/r")
 
 
-def test_lines_have_every_failure_and_equal_ones_once(mixed, different):
+def test_lines_have_each_failure_once(mixed, different):
     lines = _lines.render(mixed).splitlines()
     assert len([line for line in lines if line.startswith("CRITICAL") and " database " in line]) == 13
     (line,) = [line for line in lines if line.startswith("CRITICAL") and "[table_00]" in line]
@@ -190,7 +190,7 @@ def test_lines_have_every_failure_and_equal_ones_once(mixed, different):
     )
     assert [line for line in lines if line.startswith("OK        289 hosts  logs ")]
     assert len(lines) < 120
-    # Where none is equal to another, each has its line.
+    # Findings that are all different have a line each.
     warnings = [line for line in _lines.render(different).splitlines() if line.startswith("WARNING")]
     assert len(warnings) == len(different["findings"]) == 300 * 8 * 2
 
@@ -209,11 +209,11 @@ def test_lines_have_every_failure_and_equal_ones_once(mixed, different):
         ("permission denied", "connection refused", False),
     ],
 )
-def test_texts_are_equal_but_for_numbers_and_the_host(one, other, same):
+def test_texts_are_compared_without_numbers_and_host(one, other, same):
     assert (_groups.shape(one, "web1") == _groups.shape(other, "web2")) is same
 
 
-def test_where_little_is_bad_the_smallest_value_is_the_worst():
+def test_if_low_values_are_bad_the_smallest_is_the_worst():
     def finding(free):
         return {"observed": {"free_ratio": free}, "threshold": {"free_warning": 0.1}}
 

@@ -31,7 +31,7 @@ def test_a_quiet_host_has_no_finding():
     assert findings(None) == {}
 
 
-def test_what_this_machine_measures_of_itself_has_the_documented_shape():
+def test_the_state_of_this_machine_has_the_documented_shape():
     measured = _host_state.at_end(_host_state.at_start(), [(0.1, 2.0), (0.5, 1.0)])
     host = _host_findings.state(measured, measured["started"], measured["finished"])
     assert host["skew"] == 0
@@ -46,13 +46,13 @@ def test_what_this_machine_measures_of_itself_has_the_documented_shape():
         ({"slowdown": 8.5}, "short of CPU: a computation took 8.5 times its CPU time"),
         (
             {"waited_seconds": 6.0, "waited_of_seconds": 10.0},
-            "short of CPU: a process that measured waited 6.0 s of 10 s",
+            "short of CPU: a measuring process waited 6.0 s of 10 s",
         ),
         ({"pressure": {"cpu_some": 0, "memory_full": 0.7, "io_full": 0}}, "short of memory"),
         ({"pressure": {"cpu_some": 0, "memory_full": 0, "io_full": 0.7}}, "short of disks"),
     ],
 )
-def test_a_starved_host_is_one_warning_that_names_what_it_covers(changes, reason):
+def test_a_starved_host_is_one_warning_with_the_ids_of_its_checks(changes, reason):
     (finding,) = findings(state(**changes), ["service_health.slow"]).values()
     assert (finding["id"], finding["status"], finding["object"]) == ("host.starved", "warning", None)
     assert reason in finding["summary"]
@@ -60,20 +60,20 @@ def test_a_starved_host_is_one_warning_that_names_what_it_covers(changes, reason
     assert "`ansible web -i /inv -m ansible.builtin.raw -a 'uptime;" in finding["hint"]
 
 
-def test_areas_that_wait_for_each_other_are_no_starvation():
+def test_a_short_wait_for_other_areas_is_no_starvation():
     assert findings(state(waited_seconds=1.8, waited_of_seconds=2.0)) == {}
 
 
 @pytest.mark.parametrize("skew", [-3600.0, -6.0, 6.0, 3600.0])
-def test_a_wrong_clock_is_a_warning(skew):
+def test_a_clock_skew_is_a_warning(skew):
     (finding,) = findings(state(started=1000.4 + skew, finished=1002.4 + skew)).values()
     assert (finding["id"], finding["status"]) == ("host.clock_skew", "warning")
     assert finding["observed"]["skew"] == pytest.approx(skew, abs=0.2)
     assert ("ahead of" if skew > 0 else "behind") in finding["summary"]
 
 
-def test_a_slow_way_to_the_host_is_no_wrong_clock():
-    # Started late, and answered at once: the middle of what is possible is off by half of the way.
+def test_a_slow_connection_is_no_clock_skew():
+    # A late start and an immediate result: the estimate is wrong by half of the round trip.
     assert findings(state(sent=980.0, received=1002.4)) == {}
 
 
@@ -85,7 +85,7 @@ def test_a_malformed_state_is_no_state(measured):
     assert _host_findings.state(copy.deepcopy(measured), 0.0, 1.0) is None
 
 
-def test_a_host_that_does_not_count_waiting_is_judged_by_the_rest():
+def test_a_host_without_waiting_times_is_compared_by_the_other_values():
     nothing = {"waited_seconds": None, "waited_of_seconds": None, "load": None, "cores": None, "pressure": None}
     assert findings(state(**nothing)) == {}
     assert list(findings(state(**nothing, slowdown=9.0))) == ["host.starved"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every output of hostile data: nothing in it moves the cursor, hides, or begins a line of the report."""
+"""Hostile data in all outputs: it cannot move the cursor, hide text, or imitate a line of the report."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def poisoned(value, field=None):
 def assert_inert(text):
     assert "\\u202e" in text
     assert not unsafe(text)
-    # Headings begin after 2 spaces, labels after 6; what continues a text begins further to the right.
+    # Headings are indented by 2 spaces, labels by 6, continued text by more.
     assert not re.search("^ {0,7}%s" % FORGED, text, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A function that builds a report about so many hosts, each with findings of every kind."""
+    """A function that builds a report about a number of hosts with findings of every kind."""
     small = fleet.Fleet(tmp_path_factory.mktemp("areas"), areas=fleet.AREAS[:3])
 
     def build(number):
@@ -71,7 +71,7 @@ def test_reports_are_inert(made, render, colour, hosts):
     assert_inert(render(made(hosts), colour=colour, path="/reports" + TEXT))
 
 
-def test_the_summary_for_set_stats_is_inert_where_ansible_prints_it(made):
+def test_the_summary_for_set_stats_is_inert(made):
     summary = _terminal.cleaned(_report.summary(made(3)))
     assert not unsafe(json.dumps(summary, ensure_ascii=False))
 
@@ -159,7 +159,7 @@ def test_errors_and_messages_of_actions_are_inert():
         (("a", True), ["a", True]),
     ],
 )
-def test_json_is_printable_ascii_and_valid_whatever_it_holds(value, read):
+def test_json_is_printable_ascii_and_valid_for_any_data(value, read):
     text = _report_file.as_json({"value": value})
     assert text.replace("\n", "").isascii()
     assert text.replace("\n", "").isprintable()

@@ -23,13 +23,13 @@ INTENT = {**ENTRY, "event": "intent", "run": "two"}
 ANSWER = {"lock": LOCK, "done": [ENTRY], "unfinished": [INTENT], "error": None, "changed": False}
 
 
-def test_a_good_answer_is_used():
-    journal = _journals.of_place(ANSWER)
+def test_a_valid_result_is_used():
+    journal = _journals.from_result(ANSWER)
     assert (journal["error"], journal["lock"]["run"]) == (None, "one")
     assert [entry["target"] for entry in journal["done"] + journal["unfinished"]] == ["a", "a"]
-    assert _journals.of_place({**ANSWER, "lock": {**LOCK, "stale": "its lease is over"}})["lock"] is None
-    assert _journals.of_place({**ANSWER, "lock": None})["lock"] is None
-    gone = _journals.of_place({"unreachable": True, "msg": "timed out"})
+    assert _journals.from_result({**ANSWER, "lock": {**LOCK, "stale": "its lease is over"}})["lock"] is None
+    assert _journals.from_result({**ANSWER, "lock": None})["lock"] is None
+    gone = _journals.from_result({"unreachable": True, "msg": "timed out"})
     assert gone["error"] == "its audit log cannot be read: timed out"
 
 
@@ -44,8 +44,8 @@ def test_a_good_answer_is_used():
         {"error": {}}, {"error": 5},
     ],
 )  # fmt: skip
-def test_a_bad_answer_costs_the_actions_of_its_host(bad):
-    assert _journals.of_place({**ANSWER, **bad}) == {
+def test_a_malformed_result_is_an_error_of_its_host(bad):
+    assert _journals.from_result({**ANSWER, **bad}) == {
         "lock": None,
         "done": [],
         "unfinished": [],
@@ -53,11 +53,11 @@ def test_a_bad_answer_costs_the_actions_of_its_host(bad):
     }
 
 
-def test_no_mutation_of_an_answer_stops_a_plan():
+def test_no_mutation_of_a_result_stops_a_plan():
     chance = random.Random(20261128)
     refused = 0
     for _turn in range(500):
-        journal = _journals.of_place(mutated(ANSWER, chance))
+        journal = _journals.from_result(mutated(ANSWER, chance))
         json.dumps(journal, allow_nan=False)
         refused += journal["error"] is not None
         for entry in _journals.left_unfinished({"web": journal}, {("web", "queues"): "web"}):
@@ -66,19 +66,18 @@ def test_no_mutation_of_an_answer_stops_a_plan():
             _outcome.locked(journal["lock"])
         _journal.cooling_until(journal["done"], ENTRY, 60, 1000.0)
         answer = mutated({"go": False, "reason": "locked", "lock": LOCK, "until": None}, chance)
-        refusal = _journals.refusal(answer) if isinstance(answer, dict) else None
-        if refusal:
-            _outcome.why_not(*refusal, {"target": "a", "cooldown": 60})
+        if isinstance(answer, dict):
+            _journals.refusal(answer, {"target": "a", "cooldown": 60})
     assert 200 < refused < 500
 
 
-def test_a_journal_has_a_say_about_its_own_hosts():
-    journal = {**copy.deepcopy(_journals.of_place({**ANSWER, "lock": None}))}
+def test_a_journal_counts_for_its_own_hosts():
+    journal = {**copy.deepcopy(_journals.from_result({**ANSWER, "lock": None}))}
     journal["unfinished"] = [{**INTENT, "host": host} for host in ("web", "db", "renamed")]
-    places = {("web", "queues"): "web", ("web", "database"): "probe", ("db", "database"): "probe"}
+    probe_hosts = {("web", "queues"): "web", ("web", "database"): "probe", ("db", "database"): "probe"}
 
-    def hosts(place):
-        return [entry["host"] for entry in _journals.left_unfinished({place: journal}, places)]
+    def hosts(probe_host):
+        return [entry["host"] for entry in _journals.left_unfinished({probe_host: journal}, probe_hosts)]
 
     assert hosts("web") == ["web", "renamed"]
     assert hosts("probe") == ["web", "db", "renamed"]
@@ -93,7 +92,7 @@ def test_a_journal_has_a_say_about_its_own_hosts():
         b'{"action": "1", "outcome": "failed", "host": "web", "time": 1, "settle": 1e300}',
     ],
 )  # fmt: skip
-def test_a_bad_line_among_the_outcomes_costs_only_itself(tmp_path, monkeypatch, line):
+def test_a_malformed_outcome_is_ignored(tmp_path, monkeypatch, line):
     monkeypatch.setattr(_runs.C, "DEFAULT_LOCAL_TMP", str(tmp_path))
     good = {"action": "1", "outcome": "changed", "host": "web", "time": 1.0, "settle": 0}
     _runs.note_outcome(good)

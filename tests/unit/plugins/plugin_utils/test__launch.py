@@ -36,7 +36,7 @@ def launched(*arguments, awx=False, private=(), known=("queues_names", "queues_p
 
 
 def words(launch, host="web", **variables):
-    """The words that a shell makes of the command."""
+    """Return the words of the command after the shell."""
     line = launch.command(host, variables)
     assert "\n" not in line
     done = subprocess.run(["bash", "-c", "printf '%%s\\0' %s" % line], stdout=subprocess.PIPE, check=True, text=True)
@@ -44,7 +44,7 @@ def words(launch, host="web", **variables):
 
 
 def extra(words_):
-    """The extra variables among the words, as Ansible reads them."""
+    """Return the extra variables in the words, as Ansible reads them."""
     made = {}
     for option, value in pairwise(words_):
         if option == "-e" and not value.startswith("@"):
@@ -52,7 +52,7 @@ def extra(words_):
     return made
 
 
-def test_a_command_repeats_what_the_run_was_started_with():
+def test_a_command_repeats_the_options_of_the_run():
     launch = launched(
         ("queues_names=a", {"queues_names": "a"}),
         ('{"tracktion_areas": ["cache"], "queues_limit": 5}', {"tracktion_areas": ["cache"], "queues_limit": 5}),
@@ -89,7 +89,7 @@ def test_a_secret_is_not_repeated_but_named():
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_value_is_anything_but_a_value(text, tmp_path, monkeypatch):
+def test_every_value_is_passed_unchanged(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = words(launched(("x", {"queues_names": text})), tracktion_confirm=["queues.purge:" + text])
     assert extra(found) == {"queues_names": text, "tracktion_confirm": ["queues.purge:" + text]}
@@ -99,7 +99,7 @@ def test_no_value_is_anything_but_a_value(text, tmp_path, monkeypatch):
     assert json.loads(line.split("`")[3]) == {"queues_names": text, "tracktion_confirm": [text]}
 
 
-def test_in_awx_there_is_a_job_template_and_no_path():
+def test_in_awx_the_command_names_a_job_template_and_no_path():
     launch = launched(
         ("@/runner/env/extravars", {
             "awx_job_id": 7, "tower_job_id": 7, "tracktion_areas": ["cache"], "queues_names": ["a"], "other": 1,
@@ -133,7 +133,7 @@ def test_a_limit_is_one_host(name):
     assert _launch.limit(name).isprintable()
 
 
-def test_an_argument_that_cannot_be_read_any_more_is_nothing(tmp_path):
+def test_an_argument_that_cannot_be_read_sets_nothing(tmp_path):
     assert _launch._variables("@" + str(tmp_path / "gone.yml"), DataLoader()) == {}
     assert _launch._variables('{"a": [1]}', DataLoader()) == {"a": [1]}
     assert _launch._variables("a=1 b='x y'", DataLoader()) == {"a": "1", "b": "x y"}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report in lines: everything that is wrong is there, each on a line of its own."""
+"""The report in lines: one line for each failure."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def render(hosts, findings, **options):
     ).splitlines()
 
 
-def test_what_is_well_is_a_line_for_each_area():
+def test_each_ok_area_is_a_line():
     lines = render({"web": [area("cache"), area("database", "info", info=1)]}, [])
     assert lines[:2] == [
         "OK        web  cache     9 checks over 12 items",
-        "OK        web  database  9 checks over 12 items, 1 remark",
+        "OK        web  database  9 checks over 12 items, 1 info",
     ]
     assert lines[2].startswith("2026-01-01T00:00:00Z  1 host, ")
     assert len(lines) == 3
@@ -69,7 +69,7 @@ def test_every_failure_has_a_line_the_worst_first():
     assert not any("odd" in line for line in lines)
 
 
-def test_what_could_not_run_for_one_reason_is_one_line():
+def test_checks_that_could_not_run_for_one_reason_are_one_line():
     findings = [finding("web", "cache.%s" % name, "unknown", "the server is gone") for name in "abcd"]
     lines = render({"web": [area("cache", "unknown")]}, [*findings, findings[0]])
     assert lines[:-1] == ["UNKNOWN   web  cache  4 checks could not run: the server is gone"]
@@ -83,7 +83,7 @@ def test_a_host_that_was_not_reached_is_a_failure_too():
     assert len(lines[0]) < 240
 
 
-def test_colours_and_the_path_are_shown_where_there_are_any():
+def test_colours_and_the_path_are_shown_if_given():
     lines = render({"web": [area("cache")]}, [], colour=True, path="/reports/report.json")
     assert lines[0].startswith("\033[1;32mOK      \033[0m  web")
     assert lines[-1] == "Report: /reports/report.json"

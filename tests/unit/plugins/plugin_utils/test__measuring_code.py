@@ -44,7 +44,7 @@ print(len([measures.load(name).measure for name in wanted]))
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_is_sent_is_enough_for_each_measuring_module(name):
+def test_the_code_is_complete_for_each_measuring_module(name):
     base = {
         "_measurement": (_measuring_code.FOLDER / "_measurement.py").read_text(),
         "_measures": (_measuring_code.FOLDER / "_measures" / "__init__.py").read_text(),
@@ -59,19 +59,19 @@ def test_what_is_sent_is_enough_for_each_measuring_module(name):
     assert done.stdout.strip() == "1", done.stderr
 
 
-def test_only_what_is_wanted_is_sent():
+def test_only_the_needed_code_is_sent():
     sent = _measuring_code.sources(["pg_activity"])
     assert "_measures._pg_activity" in sent
     assert not [name for name in sent if "redis" in name or "rabbitmq" in name]
 
 
-def test_imports_are_found_wherever_they_stand():
+def test_imports_are_found_at_any_level():
     source = "def f():\n    from %s import _a, _b\nfrom %s._c import d\nimport os\n" % ((_measures.PACKAGE,) * 2)
     assert sorted(_measuring_code.imported(source)) == ["", "_a", "_b", "_c", "_c.d"]
 
 
 def test_no_measuring_code_is_imported_in_another_way():
-    """What imports() does not see would be missing on the host."""
+    """Imports that imported() does not find are missing on the host."""
     for path in _measuring_code.FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -80,5 +80,5 @@ def test_no_measuring_code_is_imported_in_another_way():
                 assert node.level == 0, path
 
 
-def test_a_module_that_does_not_exist_is_left_to_the_host_to_tell():
+def test_a_module_that_does_not_exist_is_reported_by_the_host():
     assert _measuring_code.sources(["nonesuch"]) == {}

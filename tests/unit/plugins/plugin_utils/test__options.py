@@ -45,7 +45,7 @@ def test_a_value_gets_the_type_of_its_option(value, option, expected):
 @pytest.mark.parametrize(
     "name", ["cache_deadline", "cache_timeout", "tracktion_sample_seconds", "tracktion_lock_seconds"]
 )
-def test_a_duration_has_to_be_above_zero(name, value):
+def test_a_duration_must_be_above_zero(name, value):
     with pytest.raises(_options.BadValue) as caught:
         _options.checked(name, value, {"type": "float"}, 0)
     assert str(caught.value) == "%s: %s" % (name, SECONDS)
@@ -72,13 +72,13 @@ def test_a_port_is_a_port(value):
         ("c", {"type": "str", "choices": ["a", "b"]}, "one of a, b"),
     ],
 )
-def test_a_wrong_value_is_rejected_by_the_name_of_its_option(value, option, wanted):
+def test_an_invalid_value_is_rejected_with_the_name_of_its_option(value, option, wanted):
     with pytest.raises(_options.BadValue) as caught:
         _options.checked("cache_x", value, option, 0)
     assert str(caught.value) == "cache_x: must be %s" % wanted
 
 
-def test_the_inside_of_a_value_is_checked_too():
+def test_values_inside_of_a_value_are_validated():
     queue = {"name": {"type": "str", "required": True}, "min_consumers": {"type": "int"}}
     option = {"type": "list", "elements": "dict", "options": queue}
     assert _options.checked("q", [{"name": "a", "min_consumers": "2"}], option) == [{"name": "a", "min_consumers": 2}]

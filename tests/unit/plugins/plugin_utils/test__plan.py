@@ -13,7 +13,7 @@ import yaml
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _checks,
-    _judge,
+    _evaluation,
     _plan,
     _plan_seal,
     _plan_shape,
@@ -36,9 +36,9 @@ def planned(make_area):
 
     def plan(queues=None, limits=CONFIRMED, journal=None, approved=None, checks=(CHECK,), **remedy):
         area = make_area(checks, [{**REMEDY, **remedy}])
-        findings, _counts = _judge.judge("queues", _checks.load(area), "web", outcome(queues or BAD), SETTINGS)
-        places = {("web", "queues"): "web"}
-        return _plan.actions(findings, limits, places, {"web": journal or QUIET}, NOW, approved)
+        findings, _counts = _evaluation.evaluate("queues", _checks.load(area), "web", outcome(queues or BAD), SETTINGS)
+        probe_hosts = {("web", "queues"): "web"}
+        return _plan.actions(findings, limits, probe_hosts, {"web": journal or QUIET}, NOW, approved)
 
     return plan
 
@@ -54,13 +54,13 @@ def test_every_finding_with_a_remedy_is_an_action_the_worst_first(planned):
     assert actions[0]["findings"][0]["id"] == "queues.backlog"
 
 
-def test_findings_that_ask_for_the_same_of_one_target_are_one_action(planned):
+def test_findings_with_the_same_remedy_and_target_are_one_action(planned):
     again = {**CHECK, "id": "queues.full", "critical": "item.ready >= 1", "warning": "item.ready >= 1"}
     (first, _second) = planned(checks=[CHECK, again])
     assert sorted(about["id"] for about in first["findings"]) == ["queues.backlog", "queues.full"]
 
 
-def test_the_largest_number_counts_where_the_row_says_so(planned):
+def test_the_largest_number_is_used_if_the_row_says_so(planned):
     row = {"vars": {"limit": "{{ item.ready * 2 }}"}, "target": "queues", "largest": True, "evidence": "x"}
     (action,) = planned(limits=_plan.Limits(risk="destructive", confirm=["queues.purge:queues"]), **row)
     assert action["vars"] == {"limit": 1000}
@@ -85,7 +85,7 @@ def test_a_refusal_names_the_variable_to_set(planned, limits, reason):
 
 
 def test_a_target_that_looks_like_a_template_is_confirmed_by_its_evidence(planned):
-    """Whoever may declare a queue chooses its name; a line that is copied must not run it."""
+    """Users who declare queues choose their names: a copied line must not execute one."""
     evil = [{"name": "{{ lookup('pipe', 'id') }}", "ready": 500}]
     (action,) = planned(evil)
     assert action["reason"].endswith("tracktion_confirm: ['queues.purge:%s']" % action["evidence"])
@@ -93,7 +93,7 @@ def test_a_target_that_looks_like_a_template_is_confirmed_by_its_evidence(planne
     assert planned(evil, limits=limits)[0]["status"] == "planned"
 
 
-def test_what_a_deny_list_names_is_refused(planned):
+def test_a_target_in_a_deny_list_is_refused(planned):
     assert reasons(planned(deny="item.name == 'a'")) == {"a": "a deny list of the role queues protects it", "b": None}
 
 
@@ -102,21 +102,23 @@ def test_a_row_that_cannot_be_used_is_refused_with_the_reason(planned):
 
 
 def test_caps_hold_for_a_host_and_the_budget_for_the_run(planned):
-    assert reasons(planned(cap=1))["b"] == "one run does this at most 1 times on a host"
+    assert reasons(planned(cap=1))["b"] == "one run carries this out at most 1 times on a host"
     limits = _plan.Limits(risk="destructive", confirm=CONFIRMED.confirm, max_actions=1)
     assert "tracktion_remediate_max_actions" in reasons(planned(limits=limits))["b"]
 
 
-def test_a_lock_and_a_broken_journal_are_in_the_way(planned):
+def test_a_lock_and_a_broken_journal_refuse_actions(planned):
     lock = {"run": "one", "who": "a@b", "since": NOW - 10, "until": NOW + 100}
-    assert "another run is at work on this host: one of a@b" in reasons(planned(journal={**QUIET, "lock": lock}))["a"]
+    assert (
+        "another run holds the lock of this host: one of a@b" in reasons(planned(journal={**QUIET, "lock": lock}))["a"]
+    )
     (action, _other) = planned(journal={**QUIET, "error": "no room"})
     assert (action["reason"], action["blocked"]) == ("no room", True)
 
 
-def test_what_was_done_a_moment_ago_is_not_done_again(planned):
+def test_an_action_is_not_repeated_within_its_cooldown(planned):
     done = [{"host": "web", "remedy": "queues.purge", "target": "a", "time": NOW - 60}]
-    assert reasons(planned(journal={**QUIET, "done": done}))["a"].startswith("the same was done to a less than 1 h ago")
+    assert reasons(planned(journal={**QUIET, "done": done}))["a"].startswith("this was done to a less than 1 h ago")
     assert reasons(planned(journal={**QUIET, "done": done}, cooldown=30))["a"] is None
     elsewhere = [{**done[0], "host": "another, measured from the same place"}]
     assert reasons(planned(journal={**QUIET, "done": elsewhere}))["a"] is None
@@ -124,7 +126,7 @@ def test_what_was_done_a_moment_ago_is_not_done_again(planned):
     assert reasons(planned(limits=limits, journal={**QUIET, "done": done}))["a"] is None
 
 
-def test_only_and_skip_know_ids_remedies_patterns_and_fingerprints(planned):
+def test_only_and_skip_match_ids_remedies_patterns_and_fingerprints(planned):
     def targets(**limits):
         return [action["target"] for action in planned(limits=_plan.Limits(**limits))]
 
@@ -132,7 +134,7 @@ def test_only_and_skip_know_ids_remedies_patterns_and_fingerprints(planned):
     assert targets(only=[fingerprint]) == ["b"]
     assert targets(skip=[fingerprint]) == ["a"]
     assert targets(only=["queues.*"], skip=["queues.purge"]) == []
-    assert _plan.strangers(["queues.*", "queues.purge", "0123456789abcdef", "queue.*"], ["queues.purge"]) == ["queue.*"]
+    assert _plan.unmatched(["queues.*", "queues.purge", "0123456789abcdef", "queue.*"], ["queues.purge"]) == ["queue.*"]
 
 
 def approve(actions, **changed):
@@ -140,7 +142,7 @@ def approve(actions, **changed):
     return _plan.checked(json.loads(json.dumps(plan)), NOW + 1, 60, "tracktion_plan", lambda: KEY)
 
 
-def test_what_was_approved_is_done_with_the_numbers_of_then(planned):
+def test_approved_actions_have_the_numbers_of_the_plan(planned):
     row = {"vars": {"expected": "{{ item.ready }}"}, "evidence": "{{ item.name }}"}
     plan = approve(planned([BAD[0]], **row))
     more = [{"name": "a", "ready": 900}, BAD[1]]
@@ -148,22 +150,22 @@ def test_what_was_approved_is_done_with_the_numbers_of_then(planned):
     assert (action["status"], action["target"], action["vars"]) == ("planned", "a", {"expected": 500})
 
 
-def test_a_plan_whose_evidence_has_changed_or_gone_is_refused(planned):
+def test_an_action_whose_evidence_is_changed_or_gone_is_refused(planned):
     row = {"evidence": "{{ item.ready }}"}
     plan = approve(planned(**row))
     actions = planned([{"name": "a", "ready": 900}], approved=plan, **row)
     assert reasons(actions) == {
         "a": "its evidence has changed since the plan was made: plan again",
-        "b": "its evidence is no longer there: nothing is wrong any more",
+        "b": "its evidence is gone: the finding no longer exists",
     }
 
 
-def test_what_a_plan_refused_is_not_done_by_it(planned):
+def test_refused_actions_of_a_plan_are_not_carried_out(planned):
     plan = approve(planned(limits=_plan.Limits(risk="destructive", confirm=["queues.purge:a"])))
     assert [action["target"] for action in planned(approved=plan)] == ["a"]
 
 
-def test_a_plan_is_whole_and_young_or_refused(planned):
+def test_an_incomplete_or_old_plan_is_rejected(planned):
     with pytest.raises(_plan.BadPlan, match="tracktion_plan: was changed after it was made"):
         approve(planned(), risk="safe")
     plan = _plan.document(RUN, planned(), NOW, CONFIRMED, KEY)
@@ -178,14 +180,14 @@ def test_a_plan_is_whole_and_young_or_refused(planned):
             _plan.from_text(text, "tracktion_plan")
 
 
-def test_a_plan_as_one_word_has_no_braces_and_comes_back_as_it_was(planned):
+def test_a_plan_as_one_word_has_no_braces_and_is_read_back(planned):
     plan = _plan.document(RUN, planned([{"name": "{{ x }}", "ready": 500}]), NOW, CONFIRMED, KEY)
     word = _plan.as_text(plan)
     assert "{" not in word
     assert _plan.from_text(word, "tracktion_plan") == json.loads(json.dumps(plan))
 
 
-def test_every_part_of_a_plan_is_under_its_seal(planned):
+def test_the_seal_covers_every_part_of_a_plan(planned):
     plan = json.loads(json.dumps(_plan.document(RUN, planned(), NOW, CONFIRMED, KEY)))
     assert _plan_seal.fits(plan, KEY)
 
@@ -222,7 +224,7 @@ def test_a_plan_whose_seal_cannot_be_verified_is_rejected(planned):
         _plan.checked(plan, NOW, 60, "tracktion_plan", lambda: _plan_seal.key("", awx=True))
 
 
-def test_the_key_of_a_controller_is_made_once_and_is_private(monkeypatch, tmp_path):
+def test_the_key_of_a_controller_is_created_once_and_is_private(monkeypatch, tmp_path):
     monkeypatch.setattr(_row_cache, "directory", lambda: tmp_path / "home" / "tracktion_ops")
     key = _plan_seal.key(None, awx=False)
     assert len(key) == 64
@@ -242,8 +244,8 @@ def test_the_key_of_a_controller_is_made_once_and_is_private(monkeypatch, tmp_pa
     assert KEY.hex() not in _plan_seal.name_of(KEY)
 
 
-def test_a_plan_of_odd_types_is_rejected_by_the_name_of_the_option(planned):
-    """Even sealed: no type of any part raises anything but BadPlan, or makes an action out of nothing."""
+def test_a_plan_with_wrong_types_is_rejected_with_the_name_of_the_option(planned):
+    """Also with a valid seal: wrong types raise only BadPlan, and add no action."""
     chance = random.Random(20261128)
     made = planned()
     plan = json.loads(json.dumps(_plan.document(RUN, made, NOW, CONFIRMED, KEY)))
@@ -278,7 +280,7 @@ def test_a_plan_of_odd_types_is_rejected_by_the_name_of_the_option(planned):
         {"vars": {}},
     ],
 )
-def test_what_is_done_is_what_the_finding_says_even_where_a_plan_says_otherwise(planned, forged):
+def test_an_action_is_that_of_the_finding_not_of_the_plan(planned, forged):
     row = {"vars": {"name": "{{ item.name }}", "expected": "{{ item.ready }}"}, "evidence": "{{ item.name }}"}
     plan = _plan.document(RUN, planned([BAD[0]], **row), NOW, CONFIRMED, KEY)
     plan["actions"][0].update(forged)
@@ -296,19 +298,19 @@ def test_the_text_of_an_action_is_never_that_of_a_plan(planned):
     assert action["vars"] == {"name": "a", "expected": 500}
     assert action["does"] == "removes 900 messages of a (as approved: expected 500)"
     assert not set(lies.values()) & {value for value in action.values() if isinstance(value, str)}
-    # And such a plan does not come as far as that.
+    # Such a plan is rejected before.
     problem = _plan_shape.problem(json.loads(json.dumps(plan)))
     assert problem == "actions[0].action: does not belong to its host, remedy and target"
 
 
-def test_where_the_evidence_is_the_variables_not_even_numbers_differ(planned):
+def test_if_the_variables_are_the_evidence_numbers_must_not_differ(planned):
     row = {"vars": {"database": "{{ item.ready }}"}}
     plan = _plan.document(RUN, planned([BAD[0]], **row), NOW, CONFIRMED, KEY)
     plan["actions"][0]["vars"] = {"database": 3}
     assert planned([BAD[0]], approved=plan, **row)[0]["status"] == "refused"
 
 
-def test_what_the_operator_has_approved_is_told_from_what_they_have_not(planned):
+def test_approved_actions_are_marked(planned):
     def approved(**options):
         return [action["approved"] for action in planned(**options)]
 
@@ -323,7 +325,7 @@ def test_what_the_operator_has_approved_is_told_from_what_they_have_not(planned)
     assert approved(approved=plan, queues=[{"name": "z", "ready": 500}]) == [False, False]
 
 
-def test_a_summary_is_short_and_no_template(planned):
+def test_a_summary_is_short_and_has_no_template(planned):
     evil = [{"name": "{{ lookup('pipe', 'id') }}{%x%}{#y#}\x1b[31m\u202e", "ready": 500 + n} for n in range(2)]
     limits = _plan.Limits(risk="destructive", confirm=[_plan.confirmation_of(action) for action in planned(evil)])
     actions = planned(evil, limits=limits)
@@ -338,7 +340,7 @@ def test_a_summary_is_short_and_no_template(planned):
 
 
 def test_a_name_cannot_confirm_another(planned):
-    """The line is there to be copied into YAML."""
+    """The line is copied into YAML."""
     evil = [{"name": "a', 'queues.purge:important", "ready": 500}, {"name": "b\n- c", "ready": 500}]
     for action in planned(evil, limits=_plan.Limits()):
         line = action["reason"].partition("tracktion_confirm: ")[2]

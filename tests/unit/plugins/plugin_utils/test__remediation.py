@@ -57,23 +57,23 @@ def test_each_finding_is_fixed_better_still_there_worse_or_new():
     }
 
 
-def test_what_cannot_be_seen_any_more_is_not_called_fixed():
+def test_a_finding_that_cannot_be_measured_again_is_not_fixed():
     before = [finding("q.a", "critical"), finding("q.b", "warning")]
     assert changes(before, [finding("q.a", "unknown", name=None)])[("q.a", "a")] == "unknown"
     dead = changes(before, [finding("host.unreachable", "critical", name=None, area="host")])
     assert dead[("q.a", "a")] == dead[("q.b", "a")] == "unknown"
 
 
-def test_hosts_that_nobody_acted_on_have_no_before_and_after():
+def test_hosts_without_an_action_have_no_before_and_after():
     assert changes([finding("q.a", "critical", host="other")], []) == {}
 
 
-def test_the_worst_news_comes_first():
+def test_the_worst_change_comes_first():
     before, after = [finding("q.a", "warning")], [finding("q.b", "warning")]
     assert [entry["change"] for entry in _remediation.changes(before, after, {"web"})] == ["new", "fixed"]
 
 
-def test_an_entry_of_the_log_keeps_what_the_row_names_and_nothing_else():
+def test_an_entry_of_the_log_has_only_the_fields_of_the_row():
     result = {"changed": True, "before": {"ready": 5}, "path": "/x", "login_password": "hunter2"}
     entry = _outcome.entry(RUN, ACTION, result)
     assert entry["result"] == {"before": {"ready": 5}, "path": "/x"}
@@ -83,12 +83,12 @@ def test_an_entry_of_the_log_keeps_what_the_row_names_and_nothing_else():
     assert "outcome" not in _outcome.entry(RUN, ACTION)
 
 
-def test_a_remedy_that_failed_half_way_keeps_its_way_back():
+def test_a_remedy_that_failed_after_a_change_has_an_undo_command():
     entry = _outcome.entry(RUN, ACTION, {"failed": True, "changed": True, "msg": "no  luck", "path": "/x"})
     assert (entry["outcome"], entry["message"], entry["undo"]) == ("failed", "no luck", "replay /x on web")
 
 
-def test_a_result_does_not_flood_the_log():
+def test_a_large_result_is_cut():
     entry = _outcome.entry(RUN, ACTION, {"before": [{"x": "y" * 500}] * 1000, "path": "/x"})
     assert entry["result"] == {"before": "(left out: too large)", "path": "/x"}
     assert len(_outcome.bounded(list(range(1000)))) == 50
@@ -102,7 +102,7 @@ def test_an_outcome_is_one_word(result, outcome):
     assert _outcome.outcome_of(result) == outcome
 
 
-def test_after_a_failure_only_what_is_safe_goes_on():
+def test_after_a_failure_only_safe_actions_go_on():
     failed = {**ACTION, "outcome": "failed"}
     assert "failed on this host" in _outcome.reason_to_stop(ACTION, [failed], 5)
     assert _outcome.reason_to_stop({**ACTION, "host": "other"}, [failed], 2) is None
@@ -111,13 +111,13 @@ def test_after_a_failure_only_what_is_safe_goes_on():
     assert _outcome.reason_to_stop(ACTION, [{**ACTION, "outcome": "changed"}], 1) is None
 
 
-def test_the_wait_is_for_what_was_done_last():
+def test_the_wait_is_for_the_last_effect():
     done = [{**ACTION, "outcome": "changed", "time": 100.0}, {**ACTION, "outcome": "ok", "time": 200.0}]
     assert _outcome.unsettled_seconds(done, 102.0) == 4.0
     assert _outcome.unsettled_seconds([], 0.0) == 0.0
 
 
-def test_a_run_of_this_controller_is_dead_once_its_process_is():
+def test_a_run_of_this_controller_is_dead_when_its_process_has_ended():
     process = subprocess.Popen(["sleep", "60"])
     lock = {"controller": _runs.controller(), "pid": process.pid, "pid_start": _runs.pid_start(process.pid)}
     assert not _runs.is_dead(lock)
@@ -128,7 +128,7 @@ def test_a_run_of_this_controller_is_dead_once_its_process_is():
     assert _runs.is_dead(lock)
 
 
-def test_a_run_tells_who_started_it(monkeypatch):
+def test_a_run_has_the_user_who_started_it(monkeypatch):
     monkeypatch.delenv("SUDO_USER", raising=False)
     assert _runs.who({}).endswith("@" + os.uname().nodename)
     assert _runs.who({"awx_job_id": 7, "awx_user_name": "ann"}) == "ann (job 7)"
@@ -137,7 +137,7 @@ def test_a_run_tells_who_started_it(monkeypatch):
     assert "(ben)@" in _runs.who({})
 
 
-def test_an_action_that_the_run_did_not_come_to_is_a_failure():
+def test_an_action_that_was_not_run_is_a_failure():
     proposed = {**ACTION, "title": "t", "status": "planned", "reason": None, "blocked": False}
     plan = {"run": RUN, "proposed": [proposed], "unfinished": []}
     made = _remediation.section(plan, [], [], [], {"web"}, check_mode=False)
@@ -149,7 +149,7 @@ def test_an_action_that_the_run_did_not_come_to_is_a_failure():
     assert _remediation.failed(made) == []
 
 
-def test_times_are_told_in_utc():
+def test_times_are_in_utc():
     assert _outcome.clock(0) == "1970-01-01T00:00:00Z"
     assert _outcome.clock(time.time()).endswith("Z")
 
@@ -170,32 +170,32 @@ OTHER = finding("q.b", "warning", host="db")
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (remediation(), "Nothing was found, and nothing was done."),
+        (remediation(), "No finding, and no action."),
         (
             remediation([BAD, OTHER], [BAD, OTHER]),
-            "No host was acted on, and none was measured again: the 2 findings above still stand.",
+            "No host had an action, so none was measured again: the 2 findings remain.",
         ),
         (
             remediation([BAD], [BAD]),
-            "No host was acted on, and none was measured again: the 1 finding above still stands.",
+            "No host had an action, so none was measured again: the 1 finding remains.",
         ),
-        (remediation(hosts=["web"]), "Nothing was found before or after on the 1 host measured again."),
+        (remediation(hosts=["web"]), "No finding before or after on the 1 host measured again."),
         (
             remediation([OTHER], [OTHER], hosts=["web"]),
-            "Nothing was found before or after on the 1 host measured again.\n"
-            "The other hosts were not measured again: their 1 finding still stands.",
+            "No finding before or after on the 1 host measured again.\n"
+            "The other hosts were not measured again: their 1 finding remains.",
         ),
         (remediation([BAD], [], check_mode=True, hosts=["web"]), ""),
     ],
 )
-def test_what_is_said_of_before_and_after_is_true(made, said):
+def test_the_last_lines_fit_the_findings(made, said):
     assert last_lines(made) == said
 
 
-def test_hosts_that_were_not_acted_on_are_named_beside_the_table():
+def test_hosts_without_an_action_have_a_line_below_the_table():
     text = last_lines(remediation([BAD, OTHER], [OTHER], hosts=["web"]))
     assert text.startswith("Before and after: 1 fixed")
-    assert text.endswith("The other hosts were not measured again: their 1 finding still stands.")
+    assert text.endswith("The other hosts were not measured again: their 1 finding remains.")
 
 
 @pytest.mark.parametrize(
@@ -211,17 +211,17 @@ def test_hosts_that_were_not_acted_on_are_named_beside_the_table():
         ([("planned", True)], [("0", "changed")], False),
     ],
 )
-def test_whether_everything_that_was_approved_was_refused(actions, outcomes, refused):
+def test_all_approved_actions_were_refused(actions, outcomes, refused):
     proposed = [
         {"action": str(number), "status": status, "approved": approved}
         for number, (status, approved) in enumerate(actions)
     ]
     entries = [{"action": action, "outcome": word} for action, word in outcomes]
-    assert _remediation.all_refused({"proposed": proposed}, entries, check_mode=False) is refused
-    assert not _remediation.all_refused({"proposed": proposed}, entries, check_mode=True)
+    assert _remediation.all_refused(proposed, entries, check_mode=False) is refused
+    assert not _remediation.all_refused(proposed, entries, check_mode=True)
 
 
-def test_a_plan_is_named_as_it_can_be_handed_over():
+def test_the_argument_for_a_plan_can_be_copied():
     planned = {**ACTION, "status": "planned", "reason": None}
 
     def last(**options):
@@ -234,4 +234,4 @@ def test_a_plan_is_named_as_it_can_be_handed_over():
     assert "'/a b/$(x).json'" in odd
     assert """`-e '{"tracktion_plan_file": "/a b/$(x).json"}'`""" in odd
     awx = last(written="/runner/project/plan.json", awx=True)
-    assert awx == "The plan is the artifact tracktion_plan: a job that is handed it carries it out."
+    assert awx == "The plan is the artifact tracktion_plan: a job that gets it carries it out."

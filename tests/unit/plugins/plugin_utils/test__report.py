@@ -18,12 +18,12 @@ NOW = 1795400000.0
 @pytest.fixture
 def report(make_area):
     """A function that reports the visits of these hosts."""
-    judges = _report.Judges([make_area()])
+    compiled = _report.CompiledChecks([make_area()])
 
     def build(visits, previous=None):
         hosts, findings = [], []
         for name, result in visits.items():
-            host, found = _report.host_report(name, [result], judges)
+            host, found = _report.host_report(name, [result], compiled)
             hosts.append(host)
             findings.extend(found)
         return _report.build(hosts, findings, previous, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
@@ -48,10 +48,10 @@ def test_the_worst_host_comes_first(report):
     assert made["counts"]["ok"] == 1
 
 
-def test_an_area_of_which_nothing_is_known_is_named(report):
+def test_an_area_without_any_result_is_named(report):
     blind = {"areas": {"queues": {"measurement": {}, "error": None, "seconds": 0.1, "settings": SETTINGS}}}
     made = report({"blind": {**blind, "extra_checks": []}, "good": GOOD, "gone": GONE, "empty": visit([])})
-    assert _report.unjudged(made) == ["blind: queues"]
+    assert _report.not_evaluated(made) == ["blind: queues"]
 
 
 def test_an_unreachable_host_is_a_critical_finding(report):
@@ -60,7 +60,7 @@ def test_an_unreachable_host_is_a_critical_finding(report):
     assert "Connection timed out" in finding["summary"]
 
 
-def test_a_visit_that_failed_says_what_the_host_said(report):
+def test_a_failed_visit_quotes_the_output_of_the_host(report):
     failed = {"msg": "Module result deserialization failed", "module_stderr": "python3: not found", "areas": {}}
     (finding,) = report({"web": failed})["findings"]
     assert finding["id"] == "host.visit_failed"
@@ -86,13 +86,13 @@ def test_the_command_of_a_remedy_is_one_shell_line_that_only_shows(report):
     assert "--check" in words
 
 
-def test_nothing_but_named_fields_reaches_the_report(report):
+def test_only_named_fields_are_in_the_report(report):
     secret = visit([{"name": "a", "ready": 500, "password": "hunter2"}])
     secret["areas"]["queues"]["settings"] = {**SETTINGS, "queues_login_password": "hunter2"}
     assert "hunter2" not in json.dumps(report({"bad": secret}))
 
 
-def test_a_report_is_read_back_as_it_was_written(report, tmp_path):
+def test_a_report_is_read_back_unchanged(report, tmp_path):
     made = report({"bad": BAD})
     path = tmp_path / "new" / "report.json"
     _report_file.write(made, str(path))
@@ -101,7 +101,7 @@ def test_a_report_is_read_back_as_it_was_written(report, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"schema_version": 99}'])
-def test_a_previous_report_that_cannot_be_used_is_passed_over(tmp_path, text):
+def test_a_previous_report_that_cannot_be_used_is_ignored(tmp_path, text):
     path = tmp_path / "report.json"
     path.write_text(text)
     assert _report_file.previous(str(path), _report.SCHEMA_VERSION) is None
@@ -116,7 +116,7 @@ def test_the_summary_is_small(report):
     assert len(json.dumps(summary)) < 20000
 
 
-def test_the_terminal_says_what_why_and_what_to_do(report):
+def test_the_terminal_shows_values_consequence_and_remedy(report):
     text = _terminal.render(report({"bad": BAD}), path="/r/report.json")
     for part in (
         "CRITICAL  queues.backlog [a]",
@@ -131,7 +131,7 @@ def test_the_terminal_says_what_why_and_what_to_do(report):
         assert part in text
 
 
-def test_the_terminal_says_one_reason_for_many_unknowns_once(report):
+def test_the_terminal_shows_one_reason_of_many_unknowns_once(report):
     text = _terminal.render(report({"web": visit([{"name": name, "ready": None} for name in "abc"])}))
     assert text.count("ready was not measured") == 1
     assert "1 check could not run" in text
@@ -150,9 +150,9 @@ def test_colour_only_on_request(report):
     assert "\033[" in _terminal.render(made, colour=True)
 
 
-def test_an_area_measured_from_another_host_counts_even_where_the_host_itself_is_gone(make_area):
-    judges = _report.Judges([make_area()])
-    host, findings = _report.host_report("web", [GONE, {**BAD, "place": "probe1"}], judges)
+def test_an_area_of_a_probe_host_is_reported_if_the_host_is_unreachable(make_area):
+    compiled = _report.CompiledChecks([make_area()])
+    host, findings = _report.host_report("web", [GONE, {**BAD, "probe_host": "probe1"}], compiled)
     assert [finding["id"] for finding in findings] == ["host.unreachable", "queues.backlog"]
     assert not host["reachable"]
     assert [area["name"] for area in host["areas"]] == ["queues"]

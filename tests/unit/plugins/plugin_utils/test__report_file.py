@@ -21,7 +21,7 @@ REPORT = {"schema_version": 1, "findings": [FINDING, {**FINDING, "fingerprint": 
 
 @pytest.fixture
 def read(tmp_path):
-    """A function that writes an earlier report and returns what is made of it, with the warnings."""
+    """A function that writes an earlier report, and returns what is read of it and the warnings."""
 
     def reading(content):
         path = tmp_path / "report.json"
@@ -41,7 +41,7 @@ def read(tmp_path):
         {**FINDING, "first_seen": "2026-01-01T00:00:00Z\n"},
     ],
 )  # fmt: skip
-def test_an_entry_that_is_no_finding_costs_only_itself(read, entry):
+def test_an_entry_that_is_no_finding_is_ignored(read, entry):
     found, warnings = read({**REPORT, "findings": [FINDING, entry]})
     assert found["findings"] == [FINDING]
     assert len(warnings) == 1
@@ -54,13 +54,13 @@ def test_an_entry_that_is_no_finding_costs_only_itself(read, entry):
         b"\xff\xfe", b"[" * 100000, b'{"schema_version": 1, "findings": [Infinity]}', b"", b"{",
     ],
 )  # fmt: skip
-def test_what_is_no_report_is_passed_over_with_a_warning(read, content):
+def test_a_file_that_is_no_report_is_ignored_with_a_warning(read, content):
     found, warnings = read(content)
     assert found is None
     assert len(warnings) == 1
 
 
-def test_no_mutation_of_an_earlier_report_does_anything_else(read):
+def test_no_mutation_of_an_earlier_report_raises(read):
     chance = random.Random(20261128)
     used = 0
     for _turn in range(300):
@@ -73,7 +73,7 @@ def test_no_mutation_of_an_earlier_report_does_anything_else(read):
     assert used > 50
 
 
-def test_a_huge_report_and_one_that_blocks_are_passed_over(tmp_path):
+def test_a_huge_report_and_one_that_blocks_are_ignored(tmp_path):
     path, warnings = tmp_path / "report.json", []
     with open(path, "wb") as stream:
         stream.truncate(500 << 20)
@@ -105,7 +105,7 @@ def test_a_report_is_private_whatever_the_umask_and_its_mode_before(tmp_path, um
     assert [entry.name for entry in path.parent.iterdir()] == ["report.json"]
 
 
-def test_a_report_is_never_written_through_what_another_user_planted(tmp_path):
+def test_a_report_is_never_written_through_a_file_of_another_user(tmp_path):
     said = []
 
     class Display:

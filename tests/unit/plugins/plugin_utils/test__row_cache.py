@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
     return path
 
 
-def test_rows_found_right_are_not_parsed_again(cache, make_area, monkeypatch):
+def test_rows_found_valid_are_not_parsed_again(cache, make_area, monkeypatch):
     _checks.load(make_area())
     parsed = []
     monkeypatch.setattr(_checks.Check, "parse_templates", lambda check, _variables: parsed.append(check.id))
@@ -33,7 +33,7 @@ def test_rows_found_right_are_not_parsed_again(cache, make_area, monkeypatch):
     assert parsed == ["queues.backlog"]
 
 
-def test_wrong_rows_are_refused_every_time(cache, make_area):
+def test_invalid_rows_are_rejected_every_time(cache, make_area):
     area = make_area([{**CHECK, "warning": "item.ready >"}])
     for _time in range(2):
         with pytest.raises(_checks.BadRow):
@@ -53,49 +53,48 @@ def test_a_text_is_parsed_once_for_all_runs(cache):
     assert [path.name for path in cache.iterdir() if not path.name.startswith("data-")] == []
 
 
-def test_a_torn_copy_of_a_parsed_text_is_passed_over(cache):
+def test_an_incomplete_cache_entry_is_ignored(cache):
     _row_cache.parsed("one", str.upper)
     for path in cache.iterdir():
         path.write_bytes(b"")
     assert _row_cache.parsed("one", str.upper) == "ONE"
 
 
-def test_what_cannot_be_kept_is_parsed_every_time(cache):
+def test_data_that_cannot_be_cached_is_parsed_every_time(cache):
     day = datetime.date(2026, 11, 24)
     assert _row_cache.parsed("one", lambda _text: day) == _row_cache.parsed("one", lambda _text: day) == day
 
 
-def test_without_a_writable_place_there_is_no_cache(make_area, monkeypatch, tmp_path):
+def test_without_a_writable_directory_there_is_no_cache(make_area, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(_row_cache, "directory", lambda: tmp_path / "file" / "below")
-    checks, seen = _checks.load(make_area()), []
-    checks.scan(checks[0], SETTINGS, [{"ready": 20}], lambda level, _item: seen.append(level))
-    assert seen == ["warning"]
+    (status_of,) = _checks.load(make_area()).status_functions(SETTINGS)
+    assert status_of({"ready": 20}) == "warning"
     assert _row_cache.parsed("one", str.upper) == "ONE"
 
 
-def test_what_nobody_used_for_a_month_goes(cache):
-    _row_cache.remember("old")
+def test_entries_not_used_for_a_month_are_removed(cache):
+    _row_cache.remember_valid("old")
     long_ago = time.time() - _row_cache.KEPT_SECONDS - 10
-    os.utime(cache / "right-old", (long_ago, long_ago))
-    _row_cache.remember("new")
-    assert not _row_cache.is_right("old")
-    assert _row_cache.is_right("new")
+    os.utime(cache / "valid-old", (long_ago, long_ago))
+    _row_cache.remember_valid("new")
+    assert not _row_cache.is_valid("old")
+    assert _row_cache.is_valid("new")
 
 
-def test_what_another_user_can_have_written_is_not_read(monkeypatch):
-    """It is code: marshal and byte code run what they are given."""
+def test_a_directory_that_others_can_write_is_not_used(monkeypatch):
+    """Entries are code: marshal and byte code can run anything."""
     with shared_directory(0o777) as shared:
         monkeypatch.setattr(_row_cache, "directory", lambda: shared)
         (shared / ("data-" + _row_cache.fingerprint("one"))).write_bytes(marshal.dumps("forged"))
-        (shared / "right-one").touch()
+        (shared / "valid-one").touch()
         assert _row_cache.parsed("one", str.upper) == "ONE"
-        assert not _row_cache.is_right("one")
-        assert not _row_cache.is_right("two"), "nothing is written there either"
+        assert not _row_cache.is_valid("one")
+        assert not _row_cache.is_valid("two"), "nothing is written there either"
 
 
 @pytest.mark.parametrize("what", ["owner", "mode", "link", "fifo"])
-def test_a_file_that_another_user_has_left_behind_is_not_read(cache, tmp_path, what):
+def test_a_file_that_others_can_change_is_not_read(cache, tmp_path, what):
     _row_cache.parsed("one", str.upper)
     (path,) = cache.iterdir()
     forged = marshal.dumps("forged")
@@ -113,7 +112,7 @@ def test_a_file_that_another_user_has_left_behind_is_not_read(cache, tmp_path, w
     assert (tmp_path / "forged").exists() is (what in ("link", "fifo"))
 
 
-def test_compiled_scans_of_another_user_are_not_run(cache):
+def test_compiled_templates_of_another_user_are_not_run(cache):
     source = "{{ 20 + 3 }}"
     assert _rows.Expressions().compiled(source).render() == "23"
     (path,) = cache.iterdir()
@@ -126,9 +125,9 @@ def test_compiled_scans_of_another_user_are_not_run(cache):
 
 
 def test_the_key_of_plans_is_not_part_of_the_cache(cache):
-    _row_cache.remember("old")
+    _row_cache.remember_valid("old")
     long_ago = time.time() - _row_cache.KEPT_SECONDS - 10
     (cache / "plan.key").write_text("key")
     os.utime(cache / "plan.key", (long_ago, long_ago))
-    _row_cache.remember("new")
+    _row_cache.remember_valid("new")
     assert (cache / "plan.key").exists()

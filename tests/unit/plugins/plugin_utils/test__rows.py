@@ -41,7 +41,7 @@ def test_no_value_begins_or_ends_a_command(text, expected):
     assert prose(text, {"item": ITEM}) == expected
 
 
-def test_other_texts_keep_what_a_value_is():
+def test_other_texts_keep_backticks():
     assert render("{{ item.name }}", {"item": ITEM}) == "`rm x`"
 
 

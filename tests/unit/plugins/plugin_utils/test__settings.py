@@ -31,13 +31,13 @@ def vault_file(tmp_path_factory):
 
 @pytest.fixture
 def vaulted(vault_file):
-    # Read for each test: a value that was opened once stays open.
+    # Read for each test: a decrypted value stays decrypted.
     return DataLoader().load_from_file(str(vault_file), trusted_as_template=True)
 
 
 @pytest.fixture
 def vault_password(monkeypatch):
-    """The password of the vaults, as a run is given it."""
+    """The password of the vaults, as for a run."""
     monkeypatch.setattr(VaultSecretsContext, "_current", VaultSecretsContext(SECRETS))
 
 
@@ -54,7 +54,7 @@ def read(specs, variables, defaults=None, least=None):
     return _settings.read(specs, defaults, variables, templar(**{**defaults, **variables}), least)
 
 
-def test_a_vault_is_opened_at_any_depth(vaulted, vault_password):
+def test_a_vault_is_decrypted_at_any_depth(vaulted, vault_password):
     assert resolve(vaulted["cache_login_password"]) == "hunter2"
     assert resolve(vaulted["list"]) == [{"inside": "hunter2"}]
     assert resolve(trust_as_template("{{ list }}"), **vaulted) == [{"inside": "hunter2"}]
@@ -63,13 +63,13 @@ def test_a_vault_is_opened_at_any_depth(vaulted, vault_password):
     }
 
 
-def test_what_is_resolved_can_be_written_as_json(vaulted, vault_password):
+def test_resolved_values_can_be_written_as_json(vaulted, vault_password):
     value = {"a": [vaulted["list"], (1, None, True, 2.5)], "b": trust_as_template("{{ list }}")}
     inside = [{"inside": "hunter2"}]
     assert json.loads(json.dumps(resolve(value, **vaulted))) == {"a": [inside, [1, None, True, 2.5]], "b": inside}
 
 
-def test_text_that_is_not_trusted_is_no_template():
+def test_untrusted_text_is_no_template():
     assert resolve("{{ 1 + 1 }}") == "{{ 1 + 1 }}"
 
 
@@ -91,13 +91,13 @@ def test_a_template_that_fails_is_named_without_its_value(kind):
     assert settings.error()["message"] == "cache_x: %s" % reason
 
 
-def test_a_vault_without_its_password_says_what_to_give(vaulted):
+def test_a_vault_without_its_password_has_a_hint(vaulted):
     error = read({"cache_login_password": {"no_log": True}}, dict(vaulted)).error()
     assert error["message"] == "cache_login_password: is encrypted with ansible-vault and cannot be decrypted"
     assert "--vault-password-file" in error["hint"]
 
 
-def test_one_wrong_value_leaves_the_others_alone():
+def test_an_invalid_value_does_not_affect_the_others():
     specs = {"cache_top": {"type": "int"}, "cache_deadline": {"type": "float"}}
     settings = read(specs, {"cache_top": "5", "cache_deadline": "abc"})
     assert settings.values == {"cache_top": 5}
@@ -118,16 +118,16 @@ def test_one_wrong_value_leaves_the_others_alone():
         ({"type": "int"}, trust_as_template("{{ omit }}")),
     ],
 )
-def test_a_value_that_is_not_given_leaves_the_default(option, empty):
+def test_a_value_that_is_not_set_is_replaced_by_the_default(option, empty):
     default = {"list": ["1"], "dict": {"1": 1}, "str": "1", "bool": True}.get(option["type"], 1)
     assert read({"cache_x": option}, {"cache_x": empty}, {"cache_x": default}).values == {"cache_x": default}
 
 
-def test_an_empty_text_of_an_inventory_is_kept_where_any_text_will_do():
+def test_an_empty_text_is_kept_if_any_text_is_valid():
     assert read({"logs_x": {"type": "str"}}, {"logs_x": ""}, {"logs_x": "/dev/kmsg"}).values == {"logs_x": ""}
 
 
-def test_a_default_that_is_empty_says_that_there_is_none():
+def test_an_empty_default_means_no_default():
     assert read({"tracktion_x": {"type": "float"}}, {}, {"tracktion_x": ""}).values == {"tracktion_x": None}
 
 
@@ -140,8 +140,8 @@ def test_the_defaults_of_a_role_have_the_types_that_it_declares(area):
 
 
 @pytest.mark.parametrize("area", AREAS, ids=lambda area: area.name)
-def test_every_number_of_a_role_is_checked(area):
-    """Each value that cannot be a number costs the area, and is named."""
+def test_every_number_of_a_role_is_validated(area):
+    """A value that is no number is an error of the area that names the variable."""
     numbers = {name for name, option in area.argument_spec.items() if option["type"] in ("int", "float")}
     assert numbers
     for wrong in ("abc", -1, float("inf"), float("nan"), [], True):
@@ -149,7 +149,7 @@ def test_every_number_of_a_role_is_checked(area):
         assert set(_settings.of_area(area, variables, templar(**variables)).problems) == numbers
 
 
-def test_a_wrong_option_of_all_areas_costs_those_that_use_it():
+def test_an_invalid_shared_option_is_an_error_of_the_areas_that_use_it():
     by_name = {area.name: area for area in AREAS}
     variables = {"tracktion_sample_seconds": "abc", "tracktion_visit_timeout": 60}
 
@@ -165,7 +165,7 @@ def test_a_wrong_option_of_all_areas_costs_those_that_use_it():
     assert error("network")["message"] == "tracktion_visit_timeout: must be a whole number of seconds above 0"
 
 
-def test_an_option_that_a_module_rejects_is_named_as_the_roles_variable():
+def test_an_option_that_a_module_rejects_is_renamed_to_the_variable():
     (area,) = (area for area in AREAS if area.name == "containers")
     error = {
         "kind": "bad_option",

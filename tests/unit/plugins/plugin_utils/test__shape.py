@@ -11,14 +11,14 @@ import random
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _judge, _report, _shape, _visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _evaluation, _report, _shape, _visit
 
 MODULE = "container_state_info"
 VALUES = {"int": 7, "str": "abc", "bool": True, "float": 0.5, "list": [], "dict": {}}
 
 
 def example(contains):
-    """A value for each documented field; lists of mappings hold two."""
+    """Return a value for each documented field; two items for lists of mappings."""
     found = {}
     for name, field in contains.items():
         inner = field.get("contains")
@@ -40,13 +40,13 @@ def check(text):
     return _shape.checked(document.value, MODULE, document.is_plain)
 
 
-def test_what_is_documented_is_right():
+def test_a_documented_value_is_valid():
     text = json.dumps(measurement())
     assert _shape.Document(text).is_plain
     assert check(text) == measurement()
 
 
-def test_null_may_stand_anywhere_but_for_an_item():
+def test_null_is_valid_except_as_an_item():
     found = measurement()
     found["containers"][0] = dict.fromkeys(found["containers"][0])
     found["engine"] = None
@@ -91,7 +91,7 @@ def test_a_missing_key_is_malformed():
         check(json.dumps(found))
 
 
-def test_text_becomes_valid_and_what_it_stood_for_stays_visible():
+def test_text_becomes_valid_and_invalid_bytes_stay_visible():
     found = measurement()
     found["containers"][0]["name"] = b"Mot\xf6.log".decode("utf-8", "surrogateescape")
     found["containers"][1]["name"] = "lone \ud800 here, and a pair: \U0001f600"
@@ -123,7 +123,7 @@ def test_a_text_that_is_no_document(text, reason):
         _shape.Document(text)
 
 
-def test_a_number_that_python_does_not_read_is_malformed_by_itself():
+def test_a_number_with_too_many_digits_is_malformed():
     text = json.dumps({"good": measurement(), "bad": measurement()})
     head, tail = text.rsplit('"containers_total": 7', 1)
     document = _shape.Document(head + '"containers_total": ' + "9" * 5000 + tail)
@@ -145,28 +145,28 @@ def test_deep_nesting_is_malformed():
         check(json.dumps({**measurement(), "extra": value}))
 
 
-def test_of_a_service_that_is_down_only_the_common_fields_are_expected():
+def test_an_unreachable_service_needs_only_the_common_fields():
     down = {"reachable": False, "error": {"kind": "refused", "message": "no", "hint": None}, "unknown": []}
     assert _shape.checked(down, MODULE) == down
     with pytest.raises(_shape.Malformed):
         _shape.checked({**down, "error": None}, MODULE)
 
 
-def test_a_module_of_another_collection_has_the_common_fields_alone():
+def test_a_module_of_another_collection_needs_only_the_common_fields():
     known = {"reachable": True, "error": None, "unknown": [], "anything": {"at": ["all"]}}
     assert _shape.checked(dict(known), "community.general.x_info") == known
     with pytest.raises(_shape.Malformed):
         _shape.checked({**known, "unknown": ["x"]}, "community.general.x_info")
 
 
-def test_keys_that_are_not_documented_are_named():
+def test_undocumented_keys_are_named():
     found = measurement()
     found["containers"][0]["new"] = 1
     found["other"] = {}
     assert _shape.undeclared(found, MODULE) == ["containers.new", "other"]
 
 
-# What a host may send in the place of anything.
+# Values that a host may send instead of any other.
 ODD = (
     None, True, False, 0, -1, 10**30, 10**400, 0.5, float("inf"), float("-inf"), float("nan"), "", "x", "\udcf6",
     "\ud800", "{{ 7 * 7 }}", "\x1b[31m\x9b", "x" * 20000, [], [None], ["x"],
@@ -176,7 +176,7 @@ ODD = (
 
 
 def mutated(rng, value):
-    """``value`` with one place in it changed."""
+    """Return ``value`` with one change in it."""
     places = []
 
     def walk(container):
@@ -199,7 +199,7 @@ def mutated(rng, value):
 @pytest.mark.parametrize(
     "name", ["containers", "database", "cache", "message_queue", "logs", "network", "service_health"]
 )
-def test_whatever_a_host_sends_is_judged(name):
+def test_any_result_of_a_host_is_evaluated(name):
     """Random mutations of a measurement: each gives findings, and a report that is valid JSON and Unicode."""
     rng = random.Random("tracktion " + name)
     (area,) = _areas.find([name])
@@ -219,7 +219,7 @@ def test_whatever_a_host_sends_is_judged(name):
         outcome = {name: {"measurement": sent, "error": error, "seconds": seconds}}
         document = _shape.Document(json.dumps(outcome))
         _visit.take(visited, document, name, {probe: {"module": module} for probe, module in probes.items()})
-        findings, counts = _judge.judge(name, checks, "web", visited, settings)
+        findings, counts = _evaluation.evaluate(name, checks, "web", visited, settings)
         assert counts["checks"] == len(checks)
         for finding in findings:
             assert "not supported between" not in finding["summary"], finding
@@ -229,7 +229,7 @@ def test_whatever_a_host_sends_is_judged(name):
         json.dumps(report, allow_nan=False, ensure_ascii=False).encode()
 
 
-def test_a_probe_whose_measurement_is_no_json_is_an_error_of_its_own():
+def test_a_probe_whose_measurement_is_no_json_is_an_error_of_that_probe():
     deep = []
     for _level in range(100_000):
         deep = [deep]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A service that several hosts share: its findings are one each, counted once, and acted on once."""
+"""Findings of a service that several hosts share are merged, counted once, and have one action."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_findings_of_one_service_are_one(make):
     assert [host["status"] for host in report["hosts"]] == ["warning"] * 3
 
 
-def test_findings_of_services_that_cannot_be_told_apart_stay(make):
+def test_findings_of_services_without_an_identity_are_not_merged(make):
     for identity in (None, "", 7):
         assert len(make(fleet.shared_database(HOSTS, 13, identity))["findings"]) == 39
     other = database(("a", 50), identity="postgresql:7302")
     assert len(make({"web1": database(("a", 50)), "web2": other})["findings"]) == 2
 
 
-def test_what_only_one_host_sees_stays_with_it_and_is_counted(make):
+def test_findings_of_only_one_host_are_counted(make):
     hosts = {
         "web1": database(("a", 50), ("b", 1)),
         "web2": database(("a", 50), ("b", 50)),
@@ -54,13 +54,13 @@ def test_what_only_one_host_sees_stays_with_it_and_is_counted(make):
     report = make(hosts)
     found = {(finding["object"], finding["status"]): finding["hosts"] for finding in report["findings"]}
     assert found == {("a", "critical"): ["web3"], ("a", "warning"): ["web1", "web2"], ("b", "warning"): ["web2"]}
-    # The cache of each host, the database of the first, and what the others add.
+    # The cache of each host, the database of the first, and findings of the others.
     assert report["counts"]["items"] == 3 * 2 + 2 + 2
     assert (report["counts"]["warning"], report["counts"]["critical"], report["counts"]["ok"]) == (2, 1, 3 * 2 + 1)
     assert report["counts"]["checks"] == 3 * 3 + 3
 
 
-def test_what_could_not_be_measured_stays_with_its_host(make):
+def test_unmeasured_services_are_not_merged(make):
     refused = {
         "reachable": None,
         "error": {"kind": "refused", "message": "connection refused", "hint": None},
@@ -70,7 +70,7 @@ def test_what_could_not_be_measured_stays_with_its_host(make):
     assert len(report["findings"]) == 9
 
 
-def test_what_was_measured_once_for_several_hosts_is_one_service_without_an_identity_too():
+def test_a_claimed_measurement_without_an_identity_is_one_service():
     areas = [{"name": "cache", "identity": None}, {"name": "database", "identity": SAME}]
     hosts = [{"name": name, "areas": [dict(area) for area in areas]} for name in HOSTS]
     claims = {(name, "cache"): ("probe", "one") for name in HOSTS[:2]} | {("web1", "database"): ("probe", "two")}
@@ -84,7 +84,7 @@ def test_merging_twice_changes_nothing(make):
     assert _shared.merge(report["findings"], report["hosts"]) == report["findings"]
 
 
-def test_a_shared_finding_is_known_by_any_of_its_hosts(make):
+def test_first_seen_is_found_under_any_host_of_a_finding(make):
     earlier = make({"web2": database(("a", 50))})
     earlier["findings"][0]["first_seen"] = "2026-01-01T00:00:00Z"
     (finding,) = make({name: database(("a", 50)) for name in HOSTS}, earlier)["findings"]
@@ -93,17 +93,17 @@ def test_a_shared_finding_is_known_by_any_of_its_hosts(make):
 
 def test_a_shared_service_is_acted_on_once(make):
     report = make({name: database(("a", 50)) for name in HOSTS})
-    places = {(name, "database"): name for name in HOSTS}
+    probe_hosts = {(name, "database"): name for name in HOSTS}
     journal = {"lock": None, "done": [], "error": None}
     for finding in report["findings"]:
         finding["remedy"].update(problem=None, denied=False, cap=5, cooldown=0, largest=False, settle=0)
         finding["remedy"].update(position=0, role="r", tasks="t", result=[], undo=None)
-    made = _plan.actions(report["findings"], _plan.Limits(), places, dict.fromkeys(HOSTS, journal), 0.0)
+    made = _plan.actions(report["findings"], _plan.Limits(), probe_hosts, dict.fromkeys(HOSTS, journal), 0.0)
     assert [(action["host"], action["status"]) for action in made] == [("web1", "planned")]
     assert _shared.sharing(["web1"], report["findings"]) == HOSTS
 
 
-def test_a_finding_keeps_its_identity_where_other_hosts_were_visited_again(make):
+def test_a_shared_finding_is_the_same_if_other_hosts_were_visited_again(make):
     before = make({name: database(("a", 50)) for name in HOSTS})["findings"]
     after = make({"web2": database(("a", 50)), "web3": {}})["findings"]
     (change,) = _remediation.changes(before, after, {"web2", "web3"})
@@ -112,7 +112,7 @@ def test_a_finding_keeps_its_identity_where_other_hosts_were_visited_again(make)
     assert change["change"] == "fixed"
 
 
-def test_the_terminal_says_that_it_is_one_service(make):
+def test_the_terminal_shows_one_service(make):
     text = _fleet.render(make(fleet.shared_database(HOSTS, 1, SAME)))
     assert "WARNING  database.full [table_00]  one service of 3 hosts (web1, web2, web3)" in text
     assert "--limit web1" in text

@@ -23,7 +23,7 @@ def test_a_command_is_whole_at_any_width(text, width):
     assert sum(line.count(COMMAND) for line in lines) == text.count(COMMAND)
 
 
-def test_where_backticks_do_not_pair_nothing_is_broken():
+def test_text_with_unpaired_backticks_is_not_wrapped():
     assert len(_text.wrap("a name ` of a host: %s" % COMMAND, 20)) == 1
 
 

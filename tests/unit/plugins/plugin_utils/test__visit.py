@@ -25,10 +25,10 @@ def directory(tmp_path, monkeypatch):
     return tmp_path
 
 
-def result(place, areas, extra_checks=()):
+def result(probe_host, areas, extra_checks=()):
     document = {"areas": areas, "extra_checks": list(extra_checks), "host": None, "limits": {}}
     return {
-        "place": place,
+        "probe_host": probe_host,
         "started": 5.0,
         "python": "/usr/bin/python3",
         "visited": _visit.put(document),
@@ -36,14 +36,14 @@ def result(place, areas, extra_checks=()):
     }
 
 
-def test_what_a_visit_registers_is_read_back():
+def test_the_result_of_a_visit_is_read_back():
     (visit,) = _visit.results(result("web", DATABASE, [{"id": "database.mine"}]))
     assert visit["areas"] == DATABASE
     assert visit["extra_checks"] == [{"id": "database.mine"}]
-    assert (visit["place"], visit["started"], visit["python"]) == ("web", 5.0, "/usr/bin/python3")
+    assert (visit["probe_host"], visit["started"], visit["python"]) == ("web", 5.0, "/usr/bin/python3")
 
 
-def test_what_is_registered_is_small_and_what_was_measured_is_private(directory):
+def test_the_result_is_small_and_the_measurement_is_private(directory):
     big = {"database": {"measurement": {"activity": {"names": ["x" * 100] * 1000}}}}
     registered = result("web", big)
     assert len(json.dumps(registered)) < 400
@@ -52,7 +52,7 @@ def test_what_is_registered_is_small_and_what_was_measured_is_private(directory)
     assert registered["visited"]["bytes"] == file.stat().st_size
 
 
-def test_a_file_that_is_gone_is_a_failed_visit_of_that_host(directory):
+def test_a_missing_file_is_a_failed_visit_of_that_host(directory):
     registered = result("web", DATABASE)
     (file,) = directory.iterdir()
     file.unlink()
@@ -60,25 +60,25 @@ def test_a_file_that_is_gone_is_a_failed_visit_of_that_host(directory):
     assert (visit["areas"], "cannot be read" in visit["failure"]["msg"]) == ({}, True)
 
 
-def test_a_reference_names_no_file_elsewhere(directory):
+def test_a_reference_cannot_name_a_file_in_another_directory(directory):
     (directory / "elsewhere").mkdir()
     (directory / "elsewhere" / "forged").write_text(json.dumps({"areas": {"forged": {}}}))
     registered = {"visited": {"file": "elsewhere/forged"}}
     assert _visit.results(registered)[0]["areas"] == {}
 
 
-def test_a_visit_of_several_places_has_a_result_for_each():
-    looped = {"results": [result(place, DATABASE) for place in ("web", "probe")]}
-    assert [visit["place"] for visit in _visit.results(looped)] == ["web", "probe"]
+def test_a_visit_of_several_probe_hosts_has_a_result_for_each():
+    looped = {"results": [result(probe_host, DATABASE) for probe_host in ("web", "probe")]}
+    assert [visit["probe_host"] for visit in _visit.results(looped)] == ["web", "probe"]
 
 
-def test_a_visit_that_brought_nothing_home_has_no_areas():
+def test_a_visit_without_a_measurement_has_no_areas():
     (visit,) = _visit.results({"unreachable": True, "msg": "gone"})
     assert visit["areas"] == {}
     assert _visit.results(None) == []
 
 
-def test_visits_of_the_same_place_add_up():
+def test_visits_of_the_same_probe_host_add_up():
     looped = {"results": [result("web", DATABASE), result("probe", CACHE)]}
     assert _visit.areas_measured_at("web", looped) == DATABASE
     assert _visit.areas_measured_at("probe", looped) == CACHE
@@ -92,7 +92,7 @@ def taken(measured):
     return visited
 
 
-def test_a_malformed_probe_is_an_error_of_its_own():
+def test_a_malformed_measurement_is_an_error_of_its_probe():
     outcome = taken({"measurement": {"limits": {**DOWN, "unknown": ["x"]}}, "error": None, "seconds": 0.2})
     assert outcome["measurement"]["limits"]["reachable"] is None
     assert outcome["measurement"]["limits"]["error"]["kind"] == "malformed"
@@ -106,7 +106,7 @@ def test_an_area_without_a_measurement_says_so(measured):
 
 
 @pytest.mark.parametrize("error", ["x", [], {}, {"kind": 1, "message": "x"}])
-def test_a_malformed_error_of_an_area_is_an_error_all_the_same(error):
+def test_a_malformed_error_of_an_area_is_an_error(error):
     outcome = taken({"measurement": {"limits": DOWN}, "error": error, "seconds": float("nan")})
     assert outcome["error"]["kind"] == "malformed"
     assert outcome["measurement"]["limits"] == DOWN

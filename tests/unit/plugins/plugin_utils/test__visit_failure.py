@@ -65,13 +65,13 @@ def test_a_cause_is_recognised(result, kind, check_id):
     assert failure.hint
 
 
-def test_of_a_traceback_the_last_line_stays():
+def test_a_traceback_is_quoted_by_its_last_line():
     failure = _visit_failure.classify({"msg": GARBAGE, "module_stderr": TRACEBACK}, "db")
     assert "ModuleNotFoundError: No module named '_ctypes'" in failure.summary
     assert "Traceback" not in failure.summary
 
 
-def test_what_was_measured_behind_a_banner_is_not_quoted():
+def test_a_measurement_behind_a_banner_is_not_quoted():
     output = '{ Welcome }\n\n{"changed": false, "measured": "{\\"database\\": \\"hunter2\\"}"}'
     failure = _visit_failure.classify({"msg": GARBAGE, "module_stdout": output}, "db")
     assert failure.kind == "output_before_result"
@@ -79,12 +79,12 @@ def test_what_was_measured_behind_a_banner_is_not_quoted():
     assert "hunter2" not in failure.summary
 
 
-def test_secrets_in_what_a_host_prints_are_hidden():
+def test_secrets_in_the_output_of_a_host_are_hidden():
     failure = _visit_failure.classify({"msg": GARBAGE, "module_stdout": "motd: password=hunter2 is the default"}, "db")
     assert "hunter2" not in failure.summary
 
 
-def test_every_hint_is_filled_in_and_its_commands_are_shell_words():
+def test_every_hint_is_complete_and_its_commands_are_shell_words():
     for connection in (SSH, Connection(), Connection(host="a; touch x", user="$(id)", become_user="x y")):
         words = _visit_failure._words("web; touch y", connection, INVENTORIES, "KILL", "")
         for cause in (*_visit_failure.CAUSES, _visit_failure.KILLED, _visit_failure.GARBAGE, _visit_failure.OTHER):
@@ -111,7 +111,7 @@ def test_the_command_of_a_hint_names_the_inventories_and_the_become_flags():
 ODD = (None, 1, [], {}, b"\xff", "\udcff", "x" * 1_000_000, "Traceback (most recent call last)", "\n\n\n", "{}" * 50)
 
 
-def test_whatever_ansible_registers_is_classified():
+def test_any_result_of_ansible_is_classified():
     rng = random.Random("visit failure")
     for _round in range(300):
         names = ("msg", "rc", "module_stdout", "module_stderr", "exception", "unreachable")

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _answers
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _survey_answers
 
 
 @pytest.mark.parametrize("value", ["", " ", "\n", "\t \r\n", "\u00a0"])
 def test_text_without_a_visible_character_is_an_empty_answer(value):
-    assert _answers.is_empty(value)
+    assert _survey_answers.is_empty(value)
 
 
 @pytest.mark.parametrize("value", ["0", "false", "none", [], {}, 0, False, None])
 def test_everything_else_is_an_answer(value):
-    assert not _answers.is_empty(value)
+    assert not _survey_answers.is_empty(value)
 
 
 @pytest.mark.parametrize(
@@ -33,23 +33,23 @@ def test_everything_else_is_an_answer(value):
         "['containers', 'cache']",
     ],
 )
-def test_a_list_comes_in_many_forms(value):
-    assert _answers.listed(value) == ["containers", "cache"]
+def test_a_list_is_read_in_many_forms(value):
+    assert _survey_answers.listed(value) == ["containers", "cache"]
 
 
 def test_an_empty_text_is_an_empty_list():
-    assert _answers.listed(" \n") == []
+    assert _survey_answers.listed(" \n") == []
 
 
-def test_the_elements_of_a_list_are_left_as_they_are():
-    assert _answers.listed(["", "a, b"]) == ["", "a, b"]
+def test_the_elements_of_a_list_are_unchanged():
+    assert _survey_answers.listed(["", "a, b"]) == ["", "a, b"]
 
 
 def test_a_number_is_a_list_of_one():
-    assert _answers.listed(7) == [7]
+    assert _survey_answers.listed(7) == [7]
 
 
 @pytest.mark.parametrize("value", ["[a, b", "[1] + [2]", "[" * 5000])
 def test_a_text_that_only_starts_like_a_list_is_rejected(value):
     with pytest.raises(ValueError, match=r"neither JSON|not a list"):
-        _answers.listed(value)
+        _survey_answers.listed(value)

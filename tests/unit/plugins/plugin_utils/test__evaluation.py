@@ -6,34 +6,34 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _evaluation
 from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import BadRow
 from tests.unit.plugins.plugin_utils.conftest import CHECK, SETTINGS, outcome
 
 
 @pytest.fixture
-def judged(make_area):
-    """A function that judges one outcome by these rows: (findings, counts)."""
+def evaluated(make_area):
+    """A function that evaluates one outcome: (findings, counts)."""
 
-    def judge(visited, row=CHECK):
-        return _judge.judge("queues", _checks.load(make_area([row])), "web1", visited, SETTINGS)
+    def evaluate(visited, row=CHECK):
+        return _evaluation.evaluate("queues", _checks.load(make_area([row])), "web1", visited, SETTINGS)
 
-    return judge
+    return evaluate
 
 
-def test_what_is_fine_is_counted_and_not_listed(judged):
-    findings, counts = judged(outcome([{"name": "a", "ready": 1}, {"name": "b", "ready": 9}]))
+def test_ok_items_are_counted_and_not_listed(evaluated):
+    findings, counts = evaluated(outcome([{"name": "a", "ready": 1}, {"name": "b", "ready": 9}]))
     assert findings == []
     assert counts == {"checks": 1, "items": 2, "ok": 2, "info": 0, "unknown": 0, "warning": 0, "critical": 0}
 
 
-def test_the_worst_level_that_is_true_is_the_status(judged):
-    findings, _counts = judged(outcome([{"name": "a", "ready": 10}, {"name": "b", "ready": 100}]))
+def test_the_worst_level_that_is_true_is_the_status(evaluated):
+    findings, _counts = evaluated(outcome([{"name": "a", "ready": 10}, {"name": "b", "ready": 100}]))
     assert [(finding["object"], finding["status"]) for finding in findings] == [("b", "critical"), ("a", "warning")]
 
 
-def test_a_finding_says_what_was_seen_and_which_limit_it_met(judged):
-    (finding,), _counts = judged(outcome([{"name": "a", "ready": 250, "unused": 1}]))
+def test_a_finding_has_the_observed_values_and_the_threshold(evaluated):
+    (finding,), _counts = evaluated(outcome([{"name": "a", "ready": 250, "unused": 1}]))
     assert finding["observed"] == {"ready": 250}
     assert finding["threshold"] == {"queues_ready_critical": 100}
     assert finding["summary"] == "a holds 250 messages"
@@ -41,142 +41,142 @@ def test_a_finding_says_what_was_seen_and_which_limit_it_met(judged):
     assert finding["remedy"]["vars"] == {"queues_names": ["a"]}
 
 
-def test_a_null_is_unknown_never_ok_and_the_next_item_is_judged_all_the_same(judged):
-    findings, counts = judged(outcome([{"name": "a", "ready": None}, {"name": "b", "ready": 100}]))
+def test_a_null_is_unknown_and_the_next_item_is_evaluated(evaluated):
+    findings, counts = evaluated(outcome([{"name": "a", "ready": None}, {"name": "b", "ready": 100}]))
     assert [(finding["object"], finding["status"]) for finding in findings] == [("b", "critical"), ("a", "unknown")]
     assert findings[1]["summary"] == "ready was not measured"
-    # Where the measurement says why, that is what is told.
+    # A reason in the measurement comes first.
     unknown = [{"part": "queues.a", "reason": "locked"}]
-    (finding,), _counts = judged(outcome([{"name": "a", "ready": None}], unknown=unknown))
+    (finding,), _counts = evaluated(outcome([{"name": "a", "ready": None}], unknown=unknown))
     assert finding["summary"] == "locked"
     assert counts["items"] == 2
 
 
-def test_rows_that_the_account_may_not_see_are_unknown_beside_those_it_sees(judged):
+def test_hidden_items_are_unknown_beside_visible_ones(evaluated):
     hidden = [{"part": "queues[...]", "reason": "vhost b is hidden", "hint": "Grant it"}]
-    findings, counts = judged(outcome([{"name": "a", "ready": 100}, {"name": "c", "ready": 1}], unknown=hidden))
+    findings, counts = evaluated(outcome([{"name": "a", "ready": 100}, {"name": "c", "ready": 1}], unknown=hidden))
     found = [(finding["object"], finding["status"], finding["summary"], finding["hint"]) for finding in findings]
     assert found[1] == (None, "unknown", "vhost b is hidden", "Grant it")
     assert found[0][:2] == ("a", "critical")
     assert (counts["ok"], counts["unknown"], counts["critical"]) == (1, 1, 1)
-    assert judged(outcome([], unknown=hidden))[0][0]["status"] == "unknown"
+    assert evaluated(outcome([], unknown=hidden))[0][0]["status"] == "unknown"
 
 
-def test_a_null_is_told_with_what_the_measurement_says_of_all_such_items(judged):
+def test_a_null_has_the_measurements_reason_for_all_items(evaluated):
     measured = outcome([{"name": "a", "ready": None}])
     (probe,) = measured["measurement"].values()
-    # Of something else, of another item, and of the list, which was read.
-    probe["unknown"] = [{"part": part, "reason": "not of this"} for part in ("other", "queues.b", "queues")]
-    assert judged(measured)[0][0]["summary"] == "ready was not measured"
-    probe["unknown"].append({"part": "queues.*", "reason": "nobody counts"})
-    assert judged(measured)[0][0]["summary"] == "nobody counts"
+    # Reasons for another part, another item, and the list itself.
+    probe["unknown"] = [{"part": part, "reason": "of another part"} for part in ("other", "queues.b", "queues")]
+    assert evaluated(measured)[0][0]["summary"] == "ready was not measured"
+    probe["unknown"].append({"part": "queues.*", "reason": "not counted"})
+    assert evaluated(measured)[0][0]["summary"] == "not counted"
 
 
-def test_a_yes_or_no_that_is_null_is_unknown_when_the_row_asks_whether_it_is_known(judged):
+def test_a_null_is_unknown_with_the_filter_known(evaluated):
     row = {**CHECK, "warning": "not (item.running | known)", "critical": "false"}
     queues = [{"name": "yes", "running": True}, {"name": "no", "running": False}, {"name": "null", "running": None}]
-    findings, _counts = judged(outcome(queues), row)
+    findings, _counts = evaluated(outcome(queues), row)
     assert [(finding["object"], finding["status"]) for finding in findings] == [("no", "warning"), ("null", "unknown")]
 
 
-def test_a_missing_field_is_unknown(judged):
-    (finding,), _counts = judged(outcome([{"name": "a"}]))
+def test_a_missing_field_is_unknown(evaluated):
+    (finding,), _counts = evaluated(outcome([{"name": "a"}]))
     assert finding["status"] == "unknown"
 
 
-def test_a_part_that_could_not_be_read_is_unknown_with_the_measurements_reason(judged):
+def test_a_part_that_could_not_be_read_is_unknown_with_the_measurements_reason(evaluated):
     visited = outcome(None)
     visited["measurement"]["broker"]["unknown"] = [{"part": "queues", "reason": "user has no permission"}]
-    (finding,), counts = judged(visited)
+    (finding,), counts = evaluated(visited)
     assert finding["status"] == "unknown"
     assert finding["summary"] == "user has no permission"
     assert counts["unknown"] == 1
 
 
-def test_a_field_that_is_null_has_the_measurements_reason_where_it_gives_one(judged):
+def test_a_null_field_has_the_measurements_reason(evaluated):
     visited = outcome([{"name": "a", "ready": None}])
     visited["measurement"]["broker"]["unknown"] = [
         {"part": "queues", "reason": "another trouble"},
         {"part": "queues.ready", "reason": "not for this user: log in as another"},
     ]
-    (finding,), _counts = judged(visited)
+    (finding,), _counts = evaluated(visited)
     assert (finding["object"], finding["summary"]) == ("a", "not for this user: log in as another")
 
 
-def test_a_probe_cut_at_the_deadline_is_unknown(judged):
+def test_a_probe_cut_at_the_deadline_is_unknown(evaluated):
     visited = {"measurement": {}, "error": {"kind": "deadline", "message": "not finished after 5 s", "hint": None}}
-    (finding,), _counts = judged(visited)
+    (finding,), _counts = evaluated(visited)
     assert (finding["status"], finding["summary"]) == ("unknown", "not finished after 5 s")
 
 
-def test_an_unreachable_service_fires_its_own_check_and_leaves_the_others_unknown(judged):
+def test_an_unreachable_service_is_one_finding_and_the_other_checks_are_unknown(evaluated):
     error = {"kind": "refused", "message": "connection refused", "hint": "start it"}
     visited = outcome(None, reachable=False, error=error)
     row = {key: value for key, value in CHECK.items() if key not in ("each", "object", "warning", "remedy")}
     row.update(at="broker", critical="not item.reachable", summary="{{ item.error.message }}")
-    (finding,), _counts = judged(visited, row)
+    (finding,), _counts = evaluated(visited, row)
     assert (finding["status"], finding["summary"]) == ("critical", "connection refused")
-    (finding,), _counts = judged(visited)
+    (finding,), _counts = evaluated(visited)
     assert (finding["status"], finding["summary"], finding["hint"]) == ("unknown", "connection refused", "start it")
 
 
-def test_a_probe_that_could_not_run_is_unknown_even_to_the_reachability_check(judged):
+def test_a_probe_that_could_not_run_makes_the_reachability_check_unknown(evaluated):
     visited = outcome(None, reachable=None, error={"kind": "missing_library", "message": "no pika", "hint": "prepare"})
     row = {key: value for key, value in CHECK.items() if key not in ("each", "object", "warning", "remedy")}
     row.update(at="broker", critical="not item.reachable")
-    (finding,), _counts = judged(visited, row)
+    (finding,), _counts = evaluated(visited, row)
     assert (finding["status"], finding["hint"]) == ("unknown", "prepare")
 
 
-def test_items_that_when_turns_away_are_not_counted(judged):
+def test_items_excluded_by_when_are_not_counted(evaluated):
     row = {**CHECK, "when": "item.name != 'a'"}
-    findings, counts = judged(outcome([{"name": "a", "ready": 500}, {"name": "b", "ready": 1}]), row)
+    findings, counts = evaluated(outcome([{"name": "a", "ready": 500}, {"name": "b", "ready": 1}]), row)
     assert findings == []
     assert counts["items"] == 1
 
 
-def test_fields_named_like_methods_of_a_dict_are_fields(judged):
+def test_fields_named_like_methods_of_a_dict_are_fields(evaluated):
     row = {**CHECK, "warning": "item.get.count > 5", "critical": "item.values > 5"}
-    (finding,), _counts = judged(outcome([{"name": "a", "get": {"count": 9}, "values": 1}]), row)
+    (finding,), _counts = evaluated(outcome([{"name": "a", "get": {"count": 9}, "values": 1}]), row)
     assert finding["status"] == "warning"
 
 
-def test_the_list_is_bounded_and_the_rest_is_counted(judged):
+def test_the_list_is_limited_and_the_rest_is_counted(evaluated):
     queues = [{"name": "q%04d" % number, "ready": 100} for number in range(1000)]
-    findings, counts = judged(outcome(queues))
+    findings, counts = evaluated(outcome(queues))
     assert counts["critical"] == 1000
-    assert len(findings) == _judge.LISTED + 1
+    assert len(findings) == _evaluation.LISTED + 1
     assert findings[-1]["object"] == "(980 more)"
 
 
-def test_a_finding_without_its_wording_still_stands(judged):
+def test_a_finding_whose_text_fails_is_reported(evaluated):
     row = {**CHECK, "summary": "{{ item.nosuch.field }}"}
-    (finding,), _counts = judged(outcome([{"name": "a", "ready": 100}]), row)
+    (finding,), _counts = evaluated(outcome([{"name": "a", "ready": 100}]), row)
     assert finding["status"] == "critical"
     assert finding["summary"].startswith("Messages pile up")
 
 
-def test_measured_data_is_never_a_template(judged):
-    (finding,), _counts = judged(outcome([{"name": "{{ 7 * 7 }}", "ready": 100}]))
+def test_measured_data_is_never_a_template(evaluated):
+    (finding,), _counts = evaluated(outcome([{"name": "{{ 7 * 7 }}", "ready": 100}]))
     assert finding["object"] == "{{ 7 * 7 }}"
 
 
-def test_the_fingerprint_is_of_check_host_and_object_only(judged):
-    (first,), _counts = judged(outcome([{"name": "a", "ready": 100}]))
-    (second,), _counts = judged(outcome([{"name": "a", "ready": 700}]))
-    (other,), _counts = judged(outcome([{"name": "b", "ready": 100}]))
+def test_the_fingerprint_is_of_check_host_and_object_only(evaluated):
+    (first,), _counts = evaluated(outcome([{"name": "a", "ready": 100}]))
+    (second,), _counts = evaluated(outcome([{"name": "a", "ready": 700}]))
+    (other,), _counts = evaluated(outcome([{"name": "b", "ready": 100}]))
     assert first["fingerprint"] == second["fingerprint"] != other["fingerprint"]
 
 
-def test_an_item_that_is_no_mapping_is_unknown_and_the_others_are_judged(judged):
-    findings, counts = judged(outcome(["x", {"name": "b", "ready": 100}]))
+def test_an_item_that_is_no_mapping_is_unknown_and_the_others_are_evaluated(evaluated):
+    findings, counts = evaluated(outcome(["x", {"name": "b", "ready": 100}]))
     assert {finding["status"] for finding in findings} == {"critical", "unknown"}
     assert counts["items"] == 2
 
 
 @pytest.mark.parametrize("ready", ["many", [], {}, {"items": 1}])
-def test_a_value_that_cannot_be_compared_is_named_without_pythons_words(judged, ready):
-    (finding,), _counts = judged(outcome([{"name": "a", "ready": ready}]))
+def test_a_value_that_cannot_be_compared_is_named_without_the_exception(evaluated, ready):
+    (finding,), _counts = evaluated(outcome([{"name": "a", "ready": ready}]))
     assert finding["status"] == "unknown"
     assert finding["summary"].startswith("not evaluated: the check cannot use the values of ready (")
     assert "supported" not in finding["summary"]
@@ -185,12 +185,12 @@ def test_a_value_that_cannot_be_compared_is_named_without_pythons_words(judged, 
 def test_a_limit_without_a_value_is_named(make_area):
     checks = _checks.load(make_area())
     settings = {**SETTINGS, "queues_ready_warning": None}
-    (finding,), _counts = _judge.judge("queues", checks, "web", outcome([{"name": "a", "ready": 5}]), settings)
+    (finding,), _counts = _evaluation.evaluate("queues", checks, "web", outcome([{"name": "a", "ready": 5}]), settings)
     assert finding["summary"] == "not evaluated: queues_ready_warning has no value"
 
 
 class Hostile(dict):
-    """A mapping that raises whatever it is asked."""
+    """A mapping of which every method raises."""
 
     def get(self, *_arguments):
         raise AttributeError("hostile")
@@ -199,11 +199,11 @@ class Hostile(dict):
         raise RecursionError("hostile")
 
 
-def test_a_check_that_raises_anything_is_unknown_alone(make_area):
+def test_a_check_that_raises_is_unknown_and_the_others_are_evaluated(make_area):
     rows = [CHECK, {**CHECK, "id": "queues.other", "each": "broker.others", "object": "{{ item.name }}"}]
     checks = _checks.load(make_area(rows))
     measured = outcome([Hostile(name="a", ready=1)], others=[{"name": "b", "ready": 100}])
-    findings, counts = _judge.judge("queues", checks, "web", measured, SETTINGS)
+    findings, counts = _evaluation.evaluate("queues", checks, "web", measured, SETTINGS)
     assert [(finding["id"], finding["status"]) for finding in findings] == [
         ("queues.backlog", "unknown"),
         ("queues.other", "critical"),
@@ -211,10 +211,10 @@ def test_a_check_that_raises_anything_is_unknown_alone(make_area):
     assert (counts["unknown"], counts["critical"]) == (1, 1)
 
 
-def test_a_check_that_raises_before_its_first_item_ends(make_area):
+def test_a_check_that_raises_for_every_item_is_unknown(make_area, monkeypatch):
     checks = _checks.load(make_area())
-    checks.scan = lambda *_arguments: 1 / 0
-    findings, counts = _judge.judge("queues", checks, "web", outcome([{"name": "a", "ready": 1}]), SETTINGS)
+    monkeypatch.setattr(_checks.Checks, "status_functions", lambda *_arguments: [lambda _item: 1 / 0])
+    findings, counts = _evaluation.evaluate("queues", checks, "web", outcome([{"name": "a", "ready": 1}]), SETTINGS)
     assert {finding["status"] for finding in findings} == {"unknown"}
     assert counts["unknown"] == 1
 
@@ -232,56 +232,56 @@ QUEUES = [{"name": "a", "ready": 100}, {"name": "b", "ready": 20}, {"name": "c",
         (None, {"unknown": 0, "ok": 1, "critical": 1, "warning": 1}),
     ],
 )
-def test_on_a_starved_host_what_depends_on_time_is_unknown_for_one_reason(make_area, timing, expected):
+def test_on_a_starved_host_checks_with_timing_are_unknown(make_area, timing, expected):
     checks = _checks.load(make_area([{**CHECK, **({"timing": timing} if timing else {})}]))
     covered = []
-    findings, counts = _judge.judge("queues", checks, "web", outcome(QUEUES), SETTINGS, STARVED, covered)
+    findings, counts = _evaluation.evaluate("queues", checks, "web", outcome(QUEUES), SETTINGS, STARVED, covered)
     assert {status: counts[status] for status in expected} == expected
     unknown = [finding["summary"] for finding in findings if finding["status"] == "unknown"]
     assert unknown == (["not evaluated: the host was short of CPU"] if expected["unknown"] else [])
     assert covered == (["queues.backlog"] if expected["unknown"] else [])
-    findings, counts = _judge.judge("queues", checks, "web", outcome(QUEUES), SETTINGS, None, covered)
+    findings, counts = _evaluation.evaluate("queues", checks, "web", outcome(QUEUES), SETTINGS, None, covered)
     assert (counts["critical"], counts["warning"], counts["unknown"]) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(("kind", "is_covered"), [("timeout", True), ("deadline", True), ("refused", False)])
-def test_on_a_starved_host_a_probe_that_ran_out_of_time_says_no_more_than_that(make_area, kind, is_covered):
+def test_on_a_starved_host_a_timeout_of_a_probe_has_the_hosts_reason(make_area, kind, is_covered):
     checks = _checks.load(make_area())
     error = {"kind": kind, "message": "no answer within 0.1 s", "hint": None}
     measured = {"measurement": {"broker": {"reachable": False, "error": error, "unknown": []}}, "error": None}
-    (finding,), _counts = _judge.judge("queues", checks, "web", measured, SETTINGS, STARVED, [])
+    (finding,), _counts = _evaluation.evaluate("queues", checks, "web", measured, SETTINGS, STARVED, [])
     assert finding["status"] == "unknown"
     assert ("short of CPU" in finding["summary"]) == is_covered
 
 
-def test_a_wrong_timing_is_refused(make_area):
+def test_an_invalid_timing_is_rejected(make_area):
     with pytest.raises(BadRow, match="timing: "):
         _checks.load(make_area([{**CHECK, "timing": "item.name =="}]))
 
 
-def test_items_that_are_missing_from_a_list_are_unknown_beside_those_that_are_there(judged):
+def test_missing_items_of_a_list_are_unknown_beside_the_others(evaluated):
     entry = {"part": "queues[...]", "reason": "vhost b is hidden", "hint": "Give the tag"}
-    findings, counts = judged(outcome([{"name": "a", "ready": 100}], unknown=[entry]))
+    findings, counts = evaluated(outcome([{"name": "a", "ready": 100}], unknown=[entry]))
     assert [(finding["object"], finding["status"]) for finding in findings] == [("a", "critical"), (None, "unknown")]
     assert (findings[1]["summary"], findings[1]["hint"]) == ("vhost b is hidden", "Give the tag")
     assert (counts["items"], counts["critical"], counts["unknown"]) == (2, 1, 1)
-    # Nothing of another list.
+    # Missing items of another list do not count.
     entry = {"part": "others[...]", "reason": "x"}
-    assert judged(outcome([{"name": "a", "ready": 1}], unknown=[entry]))[0] == []
+    assert evaluated(outcome([{"name": "a", "ready": 1}], unknown=[entry]))[0] == []
 
 
 @pytest.mark.parametrize("part", ["queues", "queues.*", "queues[...]"])
-def test_what_is_said_of_a_part_itself_goes_before_what_is_said_of_one_in_it(judged, part):
+def test_a_reason_for_a_part_itself_comes_before_one_in_it(evaluated, part):
     unknown = [{"part": "queues.ready", "reason": "of a field"}, {"part": part, "reason": "of the list"}]
-    (finding,), _counts = judged(outcome(None, unknown=unknown))
+    (finding,), _counts = evaluated(outcome(None, unknown=unknown))
     assert finding["summary"] == "of the list"
 
 
-def test_a_value_cannot_make_a_command_of_prose(judged):
+def test_a_value_cannot_add_a_command_to_a_text(evaluated):
     row = {**CHECK, "hint": "Look at {{ item.name }}: `show {{ item.name | shell_quote }}`"}
-    (finding,), _counts = judged(outcome([{"name": "`rm x`", "ready": 100}]), row)
+    (finding,), _counts = evaluated(outcome([{"name": "`rm x`", "ready": 100}]), row)
     assert finding["summary"] == "'rm x' holds 100 messages"
     assert finding["hint"] == "Look at 'rm x': `show $'\\x60rm x\\x60'`"
-    # What it acts on is called as it is.
+    # The target is unchanged.
     assert finding["object"] == "`rm x`"
     assert finding["remedy"]["vars"] == {"queues_names": ["`rm x`"]}

@@ -2,27 +2,29 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Values as people and surveys type them. Pure. Private to this collection."""
+"""Parses values as people type them into surveys and extra variables. Pure. Private to this collection."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 SEPARATORS = re.compile(r"[,\r\n]")
+PARSERS: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a value is the answer to an optional question that was left empty: text without a visible character."""
+    """Return whether a value is text without a visible character: an optional question that was left empty."""
     return isinstance(value, str) and not value.strip()
 
 
-def listed(value: Any) -> list:
-    """A list: as it is, written as JSON or as Python, or as text separated by commas and newlines.
+def listed(value: Any) -> list[Any]:
+    """Return a value as a list: from a list, from text as JSON or Python, or from text with commas and newlines.
 
-    Raises ValueError for a text that starts like a list and is none.
+    Raises ValueError for text that starts like a list and is none.
     """
     if isinstance(value, (list, tuple)):
         return list(value)
@@ -38,8 +40,8 @@ def listed(value: Any) -> list:
 
 
 def structured(text: str) -> Any:
-    """The value that a text holds as JSON, or as Python prints it (``-e "areas=['a', 'b']"``). Raises ValueError."""
-    for parse in (json.loads, ast.literal_eval):
+    """Return the value of a text that is JSON, or Python (``-e "areas=['a', 'b']"``). Raises ValueError."""
+    for parse in PARSERS:
         try:
             return parse(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
