@@ -42,6 +42,7 @@ HINTS = {
     ),
     "name_resolution": "Correct {address}, or the DNS configuration of the host that measures.",
     "no_route": "Check the routes, firewalls and Docker networks between the host that measures and {address}.",
+    "permission": "Check the rights of the account, and local firewalls, on the host that measures.",
     "authentication": "Correct {credentials}. Services that use the same credentials fail too.",
     "tls": "Check {tls} against the TLS configuration of {name}.",
     "certificate": "Check {tls}: the signing authority must be trusted, and the host name be in the certificate.",

@@ -46,7 +46,7 @@ def test_a_hint_names_options_and_has_no_placeholder_left(kind):
     text = _failures.hint(kind, SERVICE)
     assert "{" not in text
     assert text.endswith(".")
-    assert any(name in text for name in ("login_host", "login_user", "tls", "Valkey"))
+    assert any(name in text for name in ("login_host", "login_user", "tls", "Valkey", "rights"))
     assert kind in _failures.KINDS
 
 
