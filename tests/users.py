@@ -12,18 +12,18 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 
 
-def as_nobody(action) -> None:
+def as_other_user(action) -> None:
     """Run ``action()`` in a process of the user nobody; AssertionError where it fails."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
             os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.setresgid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
+            os.setresuid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
             action()
             status = 0
         finally:

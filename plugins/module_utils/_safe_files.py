@@ -190,7 +190,7 @@ class Directory:
             raise Unsafe(path, "is a file with %d names (hard links)" % info.st_nlink, away)
 
     def _check_readable(self, name: str, info: os.stat_result) -> None:
-        """Raise Unsafe if other users can write the file, whoever owns it."""
+        """Raise Unsafe if users other than its owner can write the file."""
         if info.st_mode & 0o002 or (info.st_mode & 0o020 and not _private_group(info)):
             path = self.file(name)
             raise Unsafe(path, "can be written by other users", "`chmod go-w %s`" % shell_quote(path))

@@ -95,14 +95,14 @@ def measure():
 
 def use_in(users):
     """Return the instances and watches of the test user in a measurement."""
-    user = next(user for user in users if user["uid"] == faults.SOMEBODY)
+    user = next(user for user in users if user["uid"] == faults.OTHER_UID)
     return user["instances_at_least"], user["watches_at_least"]
 
 
 def use_in_table(text):
     """Return the instances and watches of the test user in the output of ``SHELL``."""
     rows = [[int(word) for word in line.split()] for line in text.splitlines()]
-    return next((instances, watches) for uid, instances, watches in rows if uid == faults.SOMEBODY)
+    return next((instances, watches) for uid, instances, watches in rows if uid == faults.OTHER_UID)
 
 
 def run_inotify_info(path):
@@ -152,7 +152,7 @@ def hold(folders):
     pid = os.fork()
     if pid == 0:
         try:
-            faults.become(faults.SOMEBODY)
+            faults.become(faults.OTHER_UID)
             fd = faults.libc.inotify_init1(0)
             for folder in folders:
                 faults.libc.inotify_add_watch(fd, os.fsencode(folder), 0x100)

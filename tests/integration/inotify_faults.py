@@ -23,7 +23,7 @@ import threading
 from pathlib import Path
 
 # The uid of the test user.
-SOMEBODY = 61234
+OTHER_UID = 61234
 LIMITS = Path("/proc/sys/fs/inotify")
 libc = ctypes.CDLL(None, use_errno=True)
 

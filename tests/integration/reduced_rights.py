@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.integration.inotify_faults import PR_SET_DUMPABLE, SOMEBODY, call, libc, mount, private_mounts
+from tests.integration.inotify_faults import PR_SET_DUMPABLE, OTHER_UID, call, libc, mount, private_mounts
 
 ENGINE = "/var/run/docker.sock"
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SYSLOG = 1, 2, 12, 19, 21, 34
@@ -27,8 +27,8 @@ REQUEST = re.compile(rb"[A-Z]+ (?:/v[0-9.]+)?(/[^ ?]*)")
 def become_member(group: str) -> None:
     """Become a user whose only right is to be in a group."""
     os.setgroups([grp.getgrnam(group).gr_gid])
-    os.setresgid(SOMEBODY, SOMEBODY, SOMEBODY)
-    os.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
+    os.setresgid(OTHER_UID, OTHER_UID, OTHER_UID)
+    os.setresuid(OTHER_UID, OTHER_UID, OTHER_UID)
     # A process that has changed its user is hidden even from that user, until it runs another program.
     call(libc.prctl, PR_SET_DUMPABLE, 1, 0, 0, 0)
 

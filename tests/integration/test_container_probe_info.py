@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from tests.integration.inotify_faults import SOMEBODY, become
+from tests.integration.inotify_faults import OTHER_UID, become
 from tests.integration.modules import run_module
 from tests.lab.images import ensure_image
 from tests.lab.servers import LABEL
@@ -101,7 +101,7 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(lab, ask):
 
 def test_a_user_who_cannot_kill_it_gets_a_message(lab, ask):
     """A member of the group docker can run a command in a container, but cannot kill it."""
-    result = ask("sleep", "3.21", timeout=0.5, before=partial(become_with_group, SOMEBODY))
+    result = ask("sleep", "3.21", timeout=0.5, before=partial(become_with_group, OTHER_UID))
     assert (result["error"]["kind"], result["killed"]) == ("timeout", False)
     assert "may still run" in result["error"]["message"]
     wait_until(lambda: "3.21" not in processes(lab), "its own end", 10)
@@ -122,7 +122,7 @@ def test_failures_to_run_have_different_kinds(lab, ask, tmp_path):
 
     assert kind(service="nosuch") == "no_container"
     assert kind(docker_host="unix://%s/none.sock" % tmp_path) == "no_engine"
-    assert kind(before=partial(become, SOMEBODY)) == "permission"
+    assert kind(before=partial(become, OTHER_UID)) == "permission"
     with socket.socket(socket.AF_UNIX) as engine:
         engine.bind(str(tmp_path / "engine.sock"))
         host = "unix://%s/engine.sock" % tmp_path

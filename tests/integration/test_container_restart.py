@@ -197,13 +197,13 @@ def test_a_missing_container_is_named(app, options, expected):
 
 def test_a_service_of_two_projects_needs_the_projects_name(app):
     with project("containers") as other:
-        twin = other.run("web")
-        before = started(app.web), started(twin)
+        namesake = other.run("web")
+        before = started(app.web), started(namesake)
         outcome = run_module("container_restart", {"services": ["web"]})
         assert outcome["failed"]
         assert "project" in outcome["msg"]
         assert other.name in outcome["msg"]
-        assert (started(app.web), started(twin)) == before
+        assert (started(app.web), started(namesake)) == before
 
 
 def test_a_rejected_restart_is_not_a_refused_connection(app):

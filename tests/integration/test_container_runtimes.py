@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from tests.integration.containers import sound
-from tests.integration.inotify_faults import SOMEBODY, become
+from tests.integration.inotify_faults import OTHER_UID, become
 from tests.integration.modules import run_module, run_module_in_container
 from tests.integration.runtimes import (
     COMPOSE,
@@ -32,7 +32,7 @@ from tests.integration.runtimes import (
 from tests.lab.certificates import make_certificates
 from tests.lab.engine import compose_command, docker, install_programs
 from tests.lab.images import ensure_image
-from tests.lab.podman import IMAGE, SOMEBODY_ELSE, podman, remove_containers
+from tests.lab.podman import IMAGE, OTHER_USER, podman, remove_containers
 from tests.lab.shell import attempt, run, wait_until
 from tests.lab.throwaway import inspect, project
 
@@ -301,7 +301,7 @@ def test_a_project_of_podman_compose_is_diagnosed_and_not_recreated(engine, app,
 TALK = "while :; do echo ERROR no database; sleep 0.1; done"
 
 
-@pytest.mark.parametrize("user", [None, SOMEBODY_ELSE])
+@pytest.mark.parametrize("user", [None, OTHER_USER])
 def test_the_logs_of_podman_are_read(user):
     with podman(user) as engine:
         engine.start("talking", "sh", "-c", TALK, labels=of({COMPOSE + ".project": "app"}, "web"))
@@ -319,7 +319,7 @@ def test_the_logs_of_podman_are_read(user):
 @pytest.fixture(scope="module")
 def rootless():
     """A rootless Podman with one service."""
-    with podman(SOMEBODY_ELSE) as found:
+    with podman(OTHER_USER) as found:
         found.start("web", options=("--restart", "always"), labels=of({COMPOSE + ".project": "app"}, "web"))
         yield found
 
@@ -349,10 +349,10 @@ def test_resource_use_of_a_rootless_engine_is_unknown(rootless):
 def test_the_hint_for_a_closed_socket_names_its_user(rootless):
     # Import the library as root: the user cannot read its files.
     assert sdk.__version__
-    unprivileged = partial(become, SOMEBODY)
+    unprivileged = partial(become, OTHER_UID)
     with as_of_a_user(rootless.socket) as host:
         hints = {
-            host: "--become-user=%s`" % SOMEBODY_ELSE,
+            host: "--become-user=%s`" % OTHER_USER,
             "unix://" + SOCKET: "group docker",
         }
         for docker_host, hint in hints.items():

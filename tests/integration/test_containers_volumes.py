@@ -213,18 +213,18 @@ def story(tmp_path_factory):
     folder = tmp_path_factory.mktemp("volumes")
     plan = {"tracktion_plan_file": str(folder / "plan.json")}
     with own_project(folder) as app, made_volumes() as volume:
-        told_of = Story(folder, app)
+        story = Story(folder, app)
         marks = {COMPOSE + ".project": app.name, COMPOSE + ".volume": "postgres-data"}
-        told_of.run("healthy")
-        volume(told_of.name, **marks)
+        story.run("healthy")
+        volume(story.name, **marks)
         # A part of the name does not confirm.
-        told_of.run("unconfirmed", "--check", tracktion_confirm=["%s:%s" % (REMEDY, app.name)])
-        told_of.run("check", "--check", "--diff", **plan)
-        told_of.run("run")
-        told_of.run("again")
-        volume(told_of.name, **marks)
-        told_of.run("late", **plan)
-        yield told_of
+        story.run("unconfirmed", "--check", tracktion_confirm=["%s:%s" % (REMEDY, app.name)])
+        story.run("check", "--check", "--diff", **plan)
+        story.run("run")
+        story.run("again")
+        volume(story.name, **marks)
+        story.run("late", **plan)
+        yield story
 
 
 def test_without_a_finding_there_is_no_action(story):

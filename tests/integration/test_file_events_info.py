@@ -18,7 +18,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify_probe
 from tests.integration import inotify_faults as faults
-from tests.integration.inotify_faults import SOMEBODY
+from tests.integration.inotify_faults import OTHER_UID
 from tests.integration.modules import run_module, run_module_in_container
 from tests.lab.images import ensure_image
 
@@ -60,7 +60,7 @@ def watcher():
     """Yield a function that runs a watcher of directories (one instance for each) as a user until the test ends."""
     running = []
 
-    def start(*roots, uid=SOMEBODY, **environment):
+    def start(*roots, uid=OTHER_UID, **environment):
         words = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
         words += [faults.python(), "-c", WATCH, MARK, *roots]
         process = subprocess.Popen(
@@ -200,7 +200,7 @@ def test_the_watcher_of_a_directory(music, watcher):
 
 def test_a_watch_of_another_process_is_not_the_watchers(music, watcher):
     watcher(music + "/incoming")
-    with faults.watching([music], SOMEBODY + 1):
+    with faults.watching([music], OTHER_UID + 1):
         _result, found = measure([music], watcher_command=MARK)
     assert (found["watched"], found["instances_at_least"], found["watcher_instances"]) == (False, 1, 0)
 
@@ -241,11 +241,11 @@ def test_no_compose_service_is_expected_without_an_engine(tmp_path):
 def test_the_forecast_counts_the_watches_left_for_the_watchers_user(music, watcher):
     watcher(music)
     os.makedirs(music + "/new")
-    with faults.watching([music], SOMEBODY):
+    with faults.watching([music], OTHER_UID):
         result, _found = measure([music], watcher_command=MARK)
     (forecast,) = result["forecast"]
     limit = int((faults.LIMITS / "max_user_watches").read_text())
-    assert (forecast["uid"], forecast["directories"], forecast["complete"]) == (SOMEBODY, 7, True)
+    assert (forecast["uid"], forecast["directories"], forecast["complete"]) == (OTHER_UID, 7, True)
     assert (forecast["watches_held"], forecast["watches_left"], forecast["watches_needed"]) == (7, limit - 7, 1)
     assert (forecast["directories_left"], forecast["fits"]) == (limit - 8, True)
 
@@ -289,7 +289,7 @@ def test_a_connection_to_the_broker_is_detected():
 
 def test_without_privilege_values_are_unknown(music, watcher):
     watcher(music)
-    result, found = measure([music], watcher_command=MARK, before=partial(faults.become, SOMEBODY + 1))
+    result, found = measure([music], watcher_command=MARK, before=partial(faults.become, OTHER_UID + 1))
     assert result["watcher"]["running"] is True
     assert result["watcher"]["watches"] is result["watcher"]["queues"] is None
     assert result["watcher"]["broker"]["connected"] is None
@@ -305,7 +305,7 @@ def test_inside_a_container_it_is_unknown_whether_the_watcher_runs():
 
 def test_directories_as_the_watcher_sees_them(music):
     name = "tracktion-test-watcher-%d" % os.getpid()
-    words = ["docker", "run", "--rm", "--name", name, "--user", str(SOMEBODY), "--volume", music + ":/library:ro"]
+    words = ["docker", "run", "--rm", "--name", name, "--user", str(OTHER_UID), "--volume", music + ":/library:ro"]
     words += [ensure_image("bookworm"), "python3", "-c", WATCH, name, "/library"]
     try:
         with faults.program(*words, stdout=subprocess.PIPE) as process:

@@ -16,7 +16,7 @@ import yaml
 
 from tests.integration import inotify_faults as faults
 from tests.integration.areas import diagnose, fired
-from tests.integration.inotify_faults import SOMEBODY
+from tests.integration.inotify_faults import OTHER_UID
 from tests.integration.playbooks import ROOT, run_playbook
 from tests.lab.faults import every
 from tests.lab.inventory import variables
@@ -105,15 +105,15 @@ def test_events_that_cannot_arrive(folder):
     """The user that measures has no inotify instance left."""
     limit = int((faults.LIMITS / "max_user_instances").read_text())
     mine = {**LOW, "file_watching_directories": [folder], "file_watching_watcher_service": ""}
-    become = partial(faults.become, SOMEBODY)
-    with faults.watching([], SOMEBODY, instances=limit):
+    become = partial(faults.become, OTHER_UID)
+    with faults.watching([], OTHER_UID, instances=limit):
         findings = diagnose("file_watching", mine, before=become)
     assert fired(findings, "file_watching.events_do_not_arrive", "critical")
     assert not fired(diagnose("file_watching", mine, before=become), "file_watching.events_do_not_arrive")
 
 
 def test_without_privilege_the_use_is_unknown():
-    findings = diagnose("file_watching", LOW, before=partial(faults.become, SOMEBODY))
+    findings = diagnose("file_watching", LOW, before=partial(faults.become, OTHER_UID))
     assert fired(findings, "file_watching.unprivileged", "info")
     for check_id in ("file_watching.watches_used", "file_watching.instances_used"):
         assert [finding["status"] for finding in findings[check_id]] == ["unknown"]
@@ -122,12 +122,12 @@ def test_without_privilege_the_use_is_unknown():
 def test_the_counted_use_is_enough_to_be_critical(folder):
     """Hidden processes can only add to it."""
     limit = int((faults.LIMITS / "max_user_instances").read_text())
-    with faults.watching([folder], SOMEBODY, instances=limit):
-        findings = diagnose("file_watching", LOW, before=partial(faults.become, SOMEBODY))
+    with faults.watching([folder], OTHER_UID, instances=limit):
+        findings = diagnose("file_watching", LOW, before=partial(faults.become, OTHER_UID))
         (finding,) = fired(findings, "file_watching.instances_used", "critical")
-        assert finding["object"] == str(SOMEBODY)
+        assert finding["object"] == str(OTHER_UID)
     # Below that, a warning.
-    with faults.watching([folder], SOMEBODY, instances=int(limit * 0.75)):
+    with faults.watching([folder], OTHER_UID, instances=int(limit * 0.75)):
         assert fired(diagnose("file_watching", LOW), "file_watching.instances_used", "warning")
 
 
@@ -149,11 +149,11 @@ def test_the_remedy_asks_for_twice_the_use(settings, folder):
     """The thresholds are so low that a few watches are too many."""
     low = {"file_watching_watches_floor": 1, "file_watching_used_warning": 0, "file_watching_used_critical": 2}
     low["file_watching_directories_left_warning"] = 1 << 31
-    with faults.watching([folder], SOMEBODY, instances=9):
+    with faults.watching([folder], OTHER_UID, instances=9):
         findings = diagnose("file_watching", {**settings, **low})
     used = {finding["object"]: finding for finding in fired(findings, "file_watching.watches_used", "warning")}
-    assert used[str(SOMEBODY)]["remedy"]["risk"] == "safe"
-    assert used[str(SOMEBODY)]["remedy"]["vars"] == {
+    assert used[str(OTHER_UID)]["remedy"]["risk"] == "safe"
+    assert used[str(OTHER_UID)]["remedy"]["vars"] == {
         "max_user_watches": 18,
         "max_user_instances": 18,
         "max_queued_events": 1,

@@ -19,7 +19,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl
 from tests.integration import inotify_faults as faults
-from tests.integration.inotify_faults import LIMITS, SOMEBODY
+from tests.integration.inotify_faults import LIMITS, OTHER_UID
 from tests.integration.modules import run_module, run_module_in_container
 from tests.integration.playbooks import LOCAL, inventory
 from tests.lab.images import ensure_image
@@ -50,7 +50,7 @@ def kernel():
         yield limit
 
 
-def user(result, uid=SOMEBODY):
+def user(result, uid=OTHER_UID):
     return next((user for user in result["users"] if user["uid"] == uid), None)
 
 
@@ -67,7 +67,7 @@ def test_the_limits_are_those_of_the_kernel():
 
 
 def test_use_is_counted_for_each_user(folders):
-    with faults.watching(folders, SOMEBODY, instances=3) as pid, faults.watching(folders[:5], SOMEBODY):
+    with faults.watching(folders, OTHER_UID, instances=3) as pid, faults.watching(folders[:5], OTHER_UID):
         result = run_module("inotify_limits")
     found = user(result)
     assert (found["watches"], found["instances"], found["processes"]) == (125, 4, 2)
@@ -78,31 +78,31 @@ def test_use_is_counted_for_each_user(folders):
 
 def test_the_instances_left_can_be_created(folders, kernel):
     """As many instances as reported can be added, and not one more."""
-    with faults.watching(folders, SOMEBODY, instances=2):
+    with faults.watching(folders, OTHER_UID, instances=2):
         left = user(run_module("inotify_limits"))["instances_left"]
-        with faults.watching([], SOMEBODY, instances=left):
+        with faults.watching([], OTHER_UID, instances=left):
             full = user(run_module("inotify_limits"))
             assert (full["instances"], full["instances_left"]) == (kernel("max_user_instances"), 0)
             assert full["instances_ratio"] == 1.0
             tried = run_module(
-                "file_events_info", {"directories": folders[:1]}, before=partial(faults.become, SOMEBODY)
+                "file_events_info", {"directories": folders[:1]}, before=partial(faults.become, OTHER_UID)
             )
     assert tried["directories"][0]["event"]["error"]["kind"] == "instance_limit"
 
 
 def test_an_instance_shared_by_forks_is_counted_once(folders):
-    with faults.watching(folders, SOMEBODY, instances=2, forks=3) as pid:
+    with faults.watching(folders, OTHER_UID, instances=2, forks=3) as pid:
         result = run_module("inotify_limits")
     found = user(result)
     assert (found["watches"], found["instances"], found["processes"]) == (80, 2, 1)
-    (process,) = [process for process in result["processes"] if process["uid"] == SOMEBODY]
+    (process,) = [process for process in result["processes"] if process["uid"] == OTHER_UID]
     assert process["pid"] == pid
     assert len(process["shared_with"]) == 3
     assert result["scan"]["descriptors"] >= 8
 
 
 def test_watches_in_a_user_namespace_are_charged_to_its_owner(folders):
-    words = ["setpriv", "--reuid", str(SOMEBODY), "--regid", str(SOMEBODY), "--clear-groups", "unshare", "-Ur"]
+    words = ["setpriv", "--reuid", str(OTHER_UID), "--regid", str(OTHER_UID), "--clear-groups", "unshare", "-Ur"]
     code = (
         "import ctypes, sys, time; libc = ctypes.CDLL(None); fd = libc.inotify_init1(0); "
         "[libc.inotify_add_watch(fd, path.encode(), 256) for path in sys.argv[1:]]; print('ready', flush=True); "
@@ -121,25 +121,25 @@ def test_the_container_and_its_service_are_reported(folders):
         "print('ready', flush=True); time.sleep(60)"
     )
     labels = ["--label", "com.docker.compose.service=watcher", "--label", "com.docker.compose.project=music"]
-    words = ["docker", "run", "--rm", "--name", name, "--user", str(SOMEBODY), *labels, image, "python3", "-c", code]
+    words = ["docker", "run", "--rm", "--name", name, "--user", str(OTHER_UID), *labels, image, "python3", "-c", code]
     try:
         with faults.program(*words, stdout=subprocess.PIPE) as process:
             assert process.stdout.readline() == b"ready\n"
             result = run_module("inotify_limits")
     finally:
         subprocess.run(["docker", "rm", "--force", name], stdout=subprocess.DEVNULL, check=True, timeout=30)
-    (found,) = [process for process in result["processes"] if process["uid"] == SOMEBODY]
+    (found,) = [process for process in result["processes"] if process["uid"] == OTHER_UID]
     assert (found["container"], found["service"], found["project"]) == (name, "watcher", "music")
     assert re.fullmatch("[0-9a-f]{64}", found["container_id"])
     assert found["command"] == "python3 -c"
 
 
 def test_without_privilege_the_use_of_other_users_is_unknown(folders):
-    nobody = pwd.getpwnam("nobody").pw_uid
-    with faults.watching(folders, SOMEBODY), faults.watching(folders[:3], nobody):
-        result = run_module("inotify_limits", before=partial(faults.become, nobody))
-    assert user(result, nobody)["watches"] == 3
-    assert user(result, SOMEBODY) is None
+    other_uid = pwd.getpwnam("nobody").pw_uid
+    with faults.watching(folders, OTHER_UID), faults.watching(folders[:3], other_uid):
+        result = run_module("inotify_limits", before=partial(faults.become, other_uid))
+    assert user(result, other_uid)["watches"] == 3
+    assert user(result, OTHER_UID) is None
     (others,) = [entry for entry in result["users"] if entry["uid"] is None]
     assert others["watches"] is None
     assert others["watches_left"] is None
@@ -157,7 +157,7 @@ def test_in_a_container_the_use_is_unknown():
 
 def test_processes_that_end_during_the_scan_are_skipped(folders):
     code = "import os\nwhile True:\n pid = os.fork()\n if not pid: os._exit(0)\n os.waitpid(pid, 0)"
-    with faults.program(faults.python(), "-c", code), faults.watching(folders, SOMEBODY):
+    with faults.program(faults.python(), "-c", code), faults.watching(folders, OTHER_UID):
         for _attempt in range(10):
             result = run_module("inotify_limits")
             assert user(result)["watches"] == 40
@@ -258,7 +258,7 @@ def test_auto_raises_to_twice_the_use_if_that_is_more(root, kernel):
     before = kernel("max_user_instances")
     used = before // 2 + 1
     arguments = raising(root, max_user_instances="auto", max_user_watches="auto")
-    with faults.watching([], SOMEBODY, instances=used):
+    with faults.watching([], OTHER_UID, instances=used):
         first = run_module("inotify_limits", arguments, check=True)
         assert kernel("max_user_instances") == before
         second = run_module("inotify_limits", arguments)
@@ -286,7 +286,7 @@ def test_auto_uses_the_share_of_memory(root, kernel):
 def test_auto_needs_root(root, kernel):
     before = kernel("max_user_watches")
     result = run_module(
-        "inotify_limits", raising(root, max_user_watches="auto"), before=partial(faults.become, SOMEBODY)
+        "inotify_limits", raising(root, max_user_watches="auto"), before=partial(faults.become, OTHER_UID)
     )
     assert result["failed"] is True
     assert "auto needs the use of all users" in result["msg"]
@@ -332,7 +332,7 @@ def test_raising_needs_root(root, kernel):
             folder.chmod(folder.stat().st_mode | 0o001)
     before = kernel("max_user_watches")
     result = run_module(
-        "inotify_limits", raising(root, max_user_watches=before + 1), before=partial(faults.become, SOMEBODY)
+        "inotify_limits", raising(root, max_user_watches=before + 1), before=partial(faults.become, OTHER_UID)
     )
     assert result["failed"] is True
     assert "become: true" in result["msg"]

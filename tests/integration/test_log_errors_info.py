@@ -216,7 +216,7 @@ def test_named_engine_is_used(container, tmp_path):
 
 
 def test_containers_are_unknown_without_privilege():
-    result = measure(before=partial(inotify_faults.become, inotify_faults.SOMEBODY), containers=True)
+    result = measure(before=partial(inotify_faults.become, inotify_faults.OTHER_UID), containers=True)
     (entry,) = result["services"]
     assert "--become" in entry["hint"]
 
@@ -376,7 +376,7 @@ def test_files_without_permission():
         os.chmod(folder, 0o755)
         os.chmod(mine, 0o600)
         os.chmod(closed, 0o700)
-        unprivileged = partial(inotify_faults.become, inotify_faults.SOMEBODY)
+        unprivileged = partial(inotify_faults.become, inotify_faults.OTHER_UID)
         result = measure(
             before=unprivileged, files=[mine, closed + "/*.log", closed + "/in/x.log", folder + "/none.log"]
         )

@@ -19,7 +19,7 @@ import pytest
 
 from tests.integration import network_faults as faults
 from tests.integration.areas import diagnose, fired
-from tests.integration.inotify_faults import SOMEBODY, become, call, libc
+from tests.integration.inotify_faults import OTHER_UID, become, call, libc
 from tests.integration.playbooks import ROOT, run_playbook
 from tests.lab.engine import docker, install_programs
 from tests.lab.faults import every
@@ -272,7 +272,7 @@ def test_an_invalid_option_is_named(settings, option, value, message):
 
 
 def test_without_privilege_nothing_is_ok(settings):
-    findings = diagnose("network", settings, before=partial(become, SOMEBODY))
+    findings = diagnose("network", settings, before=partial(become, OTHER_UID))
     reasons = unknown(findings)
     for check_id in ("path_dns", "path_refused", "path_timeout", "path_http", "not_on_common_network"):
         assert "become" in reasons["network." + check_id], reasons

@@ -32,7 +32,7 @@ FAULTS = (
     "orphaned-queue",
     "queue-without-consumer",
 )
-NOBODYS = ("message_queue.restart_consumers", "lab.orphaned")
+WITHOUT_OWNER = ("message_queue.restart_consumers", "lab.orphaned")
 # The engine's own remedies are tried on containers, volumes and networks of their own.
 ELSEWHERE = {"containers": "test_containers_*.py", "network": "test_network_checks.py"}
 # Where a remedy, as things are, would fail: what is done before it has not been done in check mode.
@@ -140,7 +140,7 @@ class Story:
     def action(self, name, remedy):
         actions = self.runs[name].report["remediation"]["actions"]
         # The queue without an owner has no consumer to restart.
-        (action,) = [each for each in actions if each["remedy"] == remedy and (remedy, each["target"]) != NOBODYS]
+        (action,) = [each for each in actions if each["remedy"] == remedy and (remedy, each["target"]) != WITHOUT_OWNER]
         return action
 
 
@@ -175,26 +175,26 @@ def story(lab, tmp_path_factory):
         # Without cooldowns, because the actions were carried out a moment ago.
         "tracktion_remediate_cooldown": 0,
     }
-    told = Story(lab, folder, settings)
+    story = Story(lab, folder, settings)
     everything = {"tracktion_remediate_risk": "destructive", "tracktion_confirm": CONFIRM}
-    told.run("healthy", **everything)
+    story.run("healthy", **everything)
     with broken(lab) as floor:
-        told.settings["file_watching_max_queued_events"] = floor
-        told.look("broken")
-        told.run("unconfirmed", "--check", tracktion_remediate_risk="destructive")
+        story.settings["file_watching_max_queued_events"] = floor
+        story.look("broken")
+        story.run("unconfirmed", "--check", tracktion_remediate_risk="destructive")
         for name, arguments in (("check", ["--check"]), ("run", []), ("again", [])):
-            told.run(name, *arguments, **everything)
-            told.look(name)
+            story.run(name, *arguments, **everything)
+            story.look(name)
     with broken(lab):
         plan = str(folder / "plan.json")
-        told.run("plan", "--check", tracktion_plan_file=plan, **everything)
+        story.run("plan", "--check", tracktion_plan_file=plan, **everything)
         sessions = [change(lab) for change in CHANGED.values()]
         wait_until(lambda: lab.health()["analysis_service"] == "healthy", "the consumer to be back", 60)
-        told.look("changed")
-        told.run("late", tracktion_plan_file=plan)
-        told.look("late")
+        story.look("changed")
+        story.run("late", tracktion_plan_file=plan)
+        story.look("late")
         sessions[0].close()
-    return told
+    return story
 
 
 @pytest.mark.parametrize("remedy", STATE)

@@ -21,7 +21,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _run
 from tests.integration import dumps_role
 from tests.integration.playbooks import LOCAL, ROOT, inventory, playbook_command, run_playbook
 
-OTHER_RUN = {"run": "20260101T030000Z-abcdef", "who": "somebody@elsewhere", "controller": "elsewhere", "pid": 1}
+OTHER_RUN = {"run": "20260101T030000Z-abcdef", "who": "operator@elsewhere", "controller": "elsewhere", "pid": 1}
 
 
 class Dumps:
@@ -386,7 +386,7 @@ def test_a_host_that_another_run_has_locked_is_not_changed(dumps):
     assert "All approved actions were refused (tracktion_fail_if_refused)" in run.output
     assert "No host had an action, so none was measured again: the 1 finding remains." in run.output
     (refused,) = actions(run)
-    assert "another run holds the lock of this host: %s of somebody@elsewhere" % OTHER_RUN["run"] in refused["reason"]
+    assert "another run holds the lock of this host: %s of operator@elsewhere" % OTHER_RUN["run"] in refused["reason"]
     assert dumps.contents() == {"a.safe": ""}
     assert "UNFINISHED" not in run.output
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.integration.areas import diagnose
-from tests.integration.inotify_faults import SOMEBODY, become, call, libc
+from tests.integration.inotify_faults import OTHER_UID, become, call, libc
 from tests.integration.network_faults import without_capability
 from tests.integration.reduced_rights import (
     CAP_DAC_OVERRIDE,
@@ -47,7 +47,7 @@ PR_CAPBSET_DROP = 24
 # Their files are where only root may read: a process without privilege has to have them before.
 LIBRARIES = (sdk, yaml)
 
-nobody = partial(become, SOMEBODY)
+unprivileged = partial(become, OTHER_UID)
 member = partial(become_member, "docker")
 
 
@@ -94,7 +94,7 @@ def missing(rights, findings, also=()):
 
 
 def test_without_the_socket_nothing_is_known_of_containers(settings):
-    missing([containers.SOCKET], diagnose("containers", settings, before=nobody))
+    missing([containers.SOCKET], diagnose("containers", settings, before=unprivileged))
 
 
 def test_a_member_of_the_group_docker_sees_all_but_closed_files(settings):
@@ -140,7 +140,7 @@ def test_a_filter_before_the_engine(settings, tmp_path, forbidden, right):
 
 def test_without_files_and_socket_nothing_is_known_of_logs(settings):
     with kernel_log_restricted():
-        findings = diagnose("logs", settings, before=nobody)
+        findings = diagnose("logs", settings, before=unprivileged)
     missing([logs.CONTAINERS, logs.KERNEL], findings)
 
 
@@ -161,9 +161,9 @@ def test_files_and_a_journal_that_are_closed(settings, folder):
         (folder / name).write_text("x")
         (folder / name).chmod(0o600)
     quiet = {**settings, "logs_containers": False, "logs_kernel_log": ""}
-    missing([logs.FILES], diagnose("logs", {**quiet, "logs_files": [str(folder / "app.log")]}, before=nobody))
+    missing([logs.FILES], diagnose("logs", {**quiet, "logs_files": [str(folder / "app.log")]}, before=unprivileged))
     journal = {"logs_journal_units": ["*"], "logs_journal_directory": str(folder)}
-    missing([logs.JOURNAL], diagnose("logs", {**quiet, **journal}, before=nobody))
+    missing([logs.JOURNAL], diagnose("logs", {**quiet, **journal}, before=unprivileged))
 
 
 # Network
@@ -172,7 +172,7 @@ def test_files_and_a_journal_that_are_closed(settings, folder):
 def test_without_root_no_way_is_gone(settings, folder):
     (folder / "closed").mkdir(mode=0o700)
     mine = {**settings, "network_daemon_config": str(folder / "closed" / "daemon.json")}
-    findings = diagnose("network", mine, before=nobody)
+    findings = diagnose("network", mine, before=unprivileged)
     missing([network.FILES, network.SOCKET, network.CONFIGURATION], findings)
     missing([network.FILES], diagnose("network", settings, before=member))
 
@@ -196,9 +196,9 @@ UNPRIVILEGED = ("file_watching.unprivileged",)
 @pytest.mark.parametrize(
     ("before", "right"),
     [
-        (nobody, file_watching.PROCESSES),
-        (partial(hide_processes, 1, nobody), file_watching.HIDDEN),
-        (partial(hide_processes, 2, nobody), file_watching.HIDDEN),
+        (unprivileged, file_watching.PROCESSES),
+        (partial(hide_processes, 1, unprivileged), file_watching.HIDDEN),
+        (partial(hide_processes, 2, unprivileged), file_watching.HIDDEN),
         (partial(without, CAP_SYS_PTRACE), file_watching.DESCRIPTORS),
     ],
 )
@@ -208,7 +208,7 @@ def test_processes_that_are_hidden_are_not_counted_as_none(settings, before, rig
 
 def test_a_directory_that_is_closed_is_not_missing(folder):
     (folder / "closed").mkdir(mode=0o700)
-    os.chown(folder / "closed", SOMEBODY, SOMEBODY)
+    os.chown(folder / "closed", OTHER_UID, OTHER_UID)
     mine = {"file_watching_directories": [str(folder / "closed" / "music")], "file_watching_watcher_service": ""}
     before = partial(without, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)
     findings = diagnose("file_watching", mine, before=before)
@@ -222,7 +222,7 @@ def test_settings_that_are_closed(folder):
     (folder / "etc").mkdir()
     (folder / "etc" / "sysctl.d").mkdir(mode=0o700)
     mine = {"file_watching_sysctl_root": str(folder), "file_watching_watcher_service": ""}
-    findings = diagnose("file_watching", mine, before=nobody)
+    findings = diagnose("file_watching", mine, before=unprivileged)
     for name in ("watches_used", "instances_used"):
         assert {finding["status"] for finding in findings.pop("file_watching." + name)} == {"unknown"}
     missing([file_watching.SYSCTL], findings, also=UNPRIVILEGED)

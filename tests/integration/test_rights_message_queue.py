@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_node_info
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _evaluation
 from tests.integration import areas
 from tests.integration.rabbitmq import forget_connections
 from tests.lab.shell import wait_until
@@ -225,7 +225,7 @@ def test_the_hint_for_a_vhost_that_is_down_is_safe_to_paste(rabbitmq40):
         area, outcome, settings = areas.visit("message_queue", rabbitmq40.settings())
         for vhost in outcome["measurement"]["node"]["vhosts"]:
             vhost["down_on"] = ["rabbit@localhost"] if vhost["name"] == HOSTILE[2] else []
-        findings, _counts = _judge.judge("message_queue", _checks.load(area), "here", outcome, settings)
+        findings, _counts = _evaluation.evaluate("message_queue", _checks.load(area), "here", outcome, settings)
         (finding,) = [each for each in findings if each["id"] == "message_queue.vhost_down"]
         assert "already running" in run(rabbitmq40, [*commands(finding["hint"]), "test ! -e /tmp/pwned"])
 

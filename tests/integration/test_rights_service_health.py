@@ -10,7 +10,7 @@ import os
 
 from tests.integration.areas import diagnose
 from tests.integration.http_servers import free_port, page, serving
-from tests.integration.inotify_faults import SOMEBODY, become
+from tests.integration.inotify_faults import OTHER_UID, become
 from tests.lab.throwaway import project
 from tests.rights import service_health as rights
 
@@ -21,8 +21,8 @@ def in_group_docker():
     """Keep the group of the engine's socket, and nothing else."""
     group = os.stat("/var/run/docker.sock").st_gid
     os.setgroups([group])
-    os.setresgid(SOMEBODY, SOMEBODY, SOMEBODY)
-    os.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
+    os.setresgid(OTHER_UID, OTHER_UID, OTHER_UID)
+    os.setresuid(OTHER_UID, OTHER_UID, OTHER_UID)
 
 
 def test_without_the_group_docker():
@@ -39,7 +39,7 @@ def test_without_the_group_docker():
             commands = [{**COMMAND, "argv": list(argv)}]
             return diagnose("service_health", {**settings, "service_health_commands": commands}, before=before)
 
-        found = look(lambda: become(SOMEBODY), "false")
+        found = look(lambda: become(OTHER_UID), "false")
         unknown = {check for check, same in found.items() if same[0]["status"] == "unknown"}
         assert unknown == rights.ENGINE.checks
         assert all(rights.ENGINE.grant in found[check][0]["hint"] for check in unknown)

@@ -15,11 +15,11 @@ from functools import partial
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _judge
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _evaluation
 from tests.integration import http_servers as servers
 from tests.integration.areas import diagnose, visit
 from tests.integration.http_servers import behaving, page, redirect, serving
-from tests.integration.inotify_faults import SOMEBODY, become
+from tests.integration.inotify_faults import OTHER_UID, become
 from tests.integration.playbooks import run_playbook
 from tests.lab.certificates import issue_server, make_certificates
 from tests.lab.faults import every
@@ -267,7 +267,7 @@ def test_hint_names_the_slow_phase(seconds, hint):
         )
     (endpoint,) = outcome["measurement"]["http"]["endpoints"]
     endpoint["seconds"].update(zip(("dns", "connect", "first_byte", "body"), seconds), total=sum(seconds))
-    findings, _counts = _judge.judge("service_health", _checks.load(area), "here", outcome, settings)
+    findings, _counts = _evaluation.evaluate("service_health", _checks.load(area), "here", outcome, settings)
     (finding,) = findings
     assert hint in finding["hint"]
 
@@ -392,7 +392,7 @@ def test_playbook_reports_the_same_without_secrets(lab, settings, tmp_path):
     with lab.fault("api-stopped"):
         # Only the output and the report are searched, not the command line.
         run = run_playbook("diagnose", lab.inventory, tmp_path, "-vvv", extra=extra)
-        unprivileged = diagnose("service_health", settings, before=partial(become, SOMEBODY))
+        unprivileged = diagnose("service_health", settings, before=partial(become, OTHER_UID))
     assert run.code == 0, run.output
     (finding,) = run.findings("service_health.unreachable")
     assert lab.container("tracklist_service") in finding["summary"]

@@ -18,7 +18,7 @@ from tests.integration.areas import diagnose
 from tests.integration.containers import silent
 from tests.integration.inotify_faults import dead_mount
 
-# Long enough to tell a hang, and nothing of it is left.
+# Long enough to detect a hang, and used up.
 SPENT = {"timeout": 8, "deadline": 1.5}
 
 

@@ -174,7 +174,7 @@ def test_a_value_that_the_kernel_rejects_is_reported_with_earlier_changes(kernel
 def test_raising_needs_root(kernel):
     def enter():
         kernel.enter()
-        faults.become(faults.SOMEBODY)
+        faults.become(faults.OTHER_UID)
 
     before = kernel.get(BACKLOG)
     arguments = {"floors": {BACKLOG: before + 1}, "sysctl_root": "/nonexistent"}
@@ -187,9 +187,9 @@ def test_raising_needs_root(kernel):
 
 def test_root_of_a_user_namespace_must_raise_it_on_the_host():
     def enter():
-        faults.become(faults.SOMEBODY)
+        faults.become(faults.OTHER_UID)
         faults.call(faults.libc.unshare, 0x10000000)
-        Path("/proc/self/uid_map").write_text("0 %d 1" % faults.SOMEBODY)
+        Path("/proc/self/uid_map").write_text("0 %d 1" % faults.OTHER_UID)
         faults.call(faults.libc.setuid, ctypes.c_uint(0))
 
     before = int(Path("/proc/sys/vm/max_map_count").read_text())

@@ -243,7 +243,7 @@ def test_automatic_limits_are_computed(tmp_path, tune):
     limit = faults.LIMITS / "max_user_instances"
     with faults.limits_put_back():
         used = int(limit.read_text()) // 2 + 1
-        with faults.watching([], faults.SOMEBODY, instances=used):
+        with faults.watching([], faults.OTHER_UID, instances=used):
             run = tune(hosts, tune_inotify_max_user_instances="auto", tune_inotify_sysctls={})
         after = int(limit.read_text())
     assert run.code == 0, run.output

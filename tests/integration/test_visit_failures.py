@@ -24,7 +24,7 @@ CAUSES = {
     "unresolved": ("host.unreachable", "unresolved", "nosuchhost.invalid", "`getent hosts nosuchhost.invalid`"),
     "no_route": ("host.unreachable", "no_route", "No route to host", "`ip route get 172.31.255.254`"),
     "host_key": ("host.unreachable", "host_key_changed", "Host key for", "`ssh-keygen -f "),
-    "wrong_user": ("host.unreachable", "authentication", "nobody_here@", "`ssh-copy-id nobody_here@"),
+    "wrong_user": ("host.unreachable", "authentication", "unknown_user@", "`ssh-copy-id unknown_user@"),
     "closing": ("host.unreachable", "connection_lost", "ended before the result", "`journalctl -u ssh -n 50`"),
     "not_allowed": (
         "host.visit_failed",

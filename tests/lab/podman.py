@@ -4,7 +4,7 @@
 
 """A Podman of its own: its storage, containers and service are in one directory and gone with it.
 
-with podman() as engine:                    # as root, or podman(SOMEBODY_ELSE): without
+with podman() as engine:                    # as root, or podman(OTHER_USER): without
     engine.run("run", "--detach", IMAGE, "sleep", "60")
     look_at(engine.host)
 
@@ -29,7 +29,7 @@ from .shell import LabError, attempt, run, succeeds, wait_until
 
 PROGRAMS = {"podman": ("podman",), "busybox": ("busybox-static",), "setpriv": ("util-linux",), "curl": ("curl",)}
 # An account of every Debian system that no person uses.
-SOMEBODY_ELSE = "games"
+OTHER_USER = "games"
 IMAGE = "lab/box:1"
 APPLETS = ("sh", "sleep", "true", "false", "cat", "dd", "echo", "test", "touch")
 

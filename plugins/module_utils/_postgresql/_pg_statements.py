@@ -135,7 +135,7 @@ def read_statements(
 
 
 def keep_first_hidden(rows: Iterable[Row]) -> list[Row]:
-    """Return ``rows`` with only the first hidden one of each database and role: the others cannot be told apart."""
+    """Return ``rows`` with only the first hidden one of each database and role: the others are indistinguishable."""
     kept, seen = [], set()
     for row in rows:
         key = (row["database"], row["user"])

@@ -173,7 +173,7 @@ def read_left_behind(client: Client, relation: Row) -> list[str]:
 
 
 def has_duplicates(client: Client, relation: Row) -> bool | None:
-    """Return whether rows of the table violate its unique index; null if only a build of the index can tell."""
+    """Return whether rows of the table violate its unique index; null if only a build of the index can show it."""
     if not relation["unique_columns"]:
         return None
     columns = [sql_identifier(name) for name in relation["unique_columns"]]

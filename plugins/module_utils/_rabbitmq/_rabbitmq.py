@@ -321,7 +321,7 @@ def connection_failure(
 ) -> CannotConnect:
     """Return the failure for an error of the network, of TLS or of HTTP.
 
-    ``connected`` says whether TCP was connected, which tells a timeout of the answer from one of the connection.
+    ``connected``: TCP was connected, so that a timeout is one of the answer, not of the connection.
     """
     service, name = (AMQP, "RabbitMQ") if amqp else (API, "the management API")
     where = "%s port %d" % (options["login_host"], options["amqp_port" if amqp else "login_port"])

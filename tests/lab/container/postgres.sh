@@ -9,7 +9,7 @@ as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups -- "$@";
 
 install -d -o postgres -g postgres -m 2775 /run/postgresql
 if [ -d /tls ]; then
-    # The server insists on a key that nobody else can read.
+    # The server insists on a key that no other user can read.
     install -d -o postgres -g postgres -m 700 /var/lib/postgresql/tls
     install -o postgres -g postgres -m 600 /tls/*.pem /var/lib/postgresql/tls
     set -- -c ssl=on -c ssl_ca_file=/var/lib/postgresql/tls/ca.pem \

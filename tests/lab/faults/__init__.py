@@ -4,12 +4,12 @@
 
 """Faults, by name and for real. Each is a generator: it breaks something, yields, and mends it.
 
-    @fault(fires=["database.blocked_session"])
+    @fault(fires=["database.blocked_sessions"])
     def blocked_transaction(lab):
         \"\"\"What is broken, in one line.\"\"\"
         ...break it, and wait until it is broken...
         yield
-        ...mend it, also if somebody else has mended it meanwhile...
+        ...mend it, also if a remedy has mended it meanwhile...
 
 It is mended also after a failed test. What can fail halfway through breaking belongs in `try` and `finally`.
 It lives in a module named for its area and is registered under its own name with dashes, `blocked-transaction`.

@@ -71,6 +71,6 @@ def api_without_database(lab):
 @fault(fires=["service_health.wrong_body"])
 def api_wrong_answer(lab):
     """The artist of the track matching request is renamed: the API answers with the wrong track."""
-    lab.psql("update artists set name = 'Nobody' where name = 'Artist 2'")
+    lab.psql("update artists set name = 'Another artist' where name = 'Artist 2'")
     yield
-    lab.psql("update artists set name = 'Artist 2' where name = 'Nobody'")
+    lab.psql("update artists set name = 'Artist 2' where name = 'Another artist'")

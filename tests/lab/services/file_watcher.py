@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Watches a directory tree by inotify and tells the message queue of every new file."""
+"""Watches a directory tree by inotify and publishes a message for every new file."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal
 from tests.mutations import damaged, mutated
-from tests.users import as_nobody, shared_directory
+from tests.users import as_other_user, shared_directory
 
 ONE = {"run": "one", "who": "a@b"}
 TWO = {"run": "two", "who": "c@d"}
@@ -203,7 +203,7 @@ def test_planted_files_are_never_written_to(tmp_path, clock, monkeypatch, name, 
 @pytest.mark.parametrize("state", ["read", "begin", "release"])
 def test_a_directory_that_another_user_can_write_is_rejected(state):
     with shared_directory(0o777) as shared:
-        as_nobody(lambda: (shared / "audit.jsonl").symlink_to("/etc/passwd"))
+        as_other_user(lambda: (shared / "audit.jsonl").symlink_to("/etc/passwd"))
         journal = _journal.Journal(str(shared))
         steps = {"read": journal.read, "begin": lambda: begin(journal, ONE), "release": lambda: journal.release(ONE)}
         with pytest.raises(_journal.CannotKeep, match=r"every user\. Run `chmod o-w .*tracktion_state_dir"):

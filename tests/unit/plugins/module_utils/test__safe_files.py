@@ -19,7 +19,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import Directory, Unsafe
-from tests.users import NOBODY, as_nobody, shared_directory
+from tests.users import UNPRIVILEGED, as_other_user, shared_directory
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def plant(kind, path, victim):
             server.bind(str(path))
     elif kind == "file of another user":
         path.write_text("forged")
-        os.chown(path, NOBODY, NOBODY)
+        os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
 
 
 KINDS = ["link", "dangling link", "hard link", "FIFO", "directory", "socket", "file of another user"]
@@ -117,12 +117,12 @@ def test_a_directory_instead_of_a_file_is_named(tmp_path):
         (0o777, 0, r"can be written by every user\. Run `chmod o-w \S+shared`"),
         (0o1777, 0, r"can be written by every user\. Run `chmod o-w \S+shared`"),
         (0o775, 0, r"can be written by the group nogroup\. Run `chmod g-w \S+shared`"),
-        (0o700, NOBODY, r"belongs to nobody, who can replace what is in it\. Run `chown -h root \S+shared`"),
+        (0o700, UNPRIVILEGED, r"belongs to nobody, who can replace what is in it\. Run `chown -h root \S+shared`"),
     ],
 )
 def test_a_directory_that_others_can_write_is_rejected(bits, owner, reason):
     with shared_directory() as shared:
-        os.chown(shared, owner, NOBODY)
+        os.chown(shared, owner, UNPRIVILEGED)
         shared.chmod(bits)
         with pytest.raises(Unsafe, match=reason):
             Directory(str(shared))
@@ -130,7 +130,7 @@ def test_a_directory_that_others_can_write_is_rejected(bits, owner, reason):
 
 def test_the_commands_in_the_messages_fix_the_directory():
     with shared_directory(0o777) as shared:
-        os.chown(shared, NOBODY, NOBODY)
+        os.chown(shared, UNPRIVILEGED, UNPRIVILEGED)
         commands = []
         for _step in range(4):
             with contextlib.suppress(Unsafe):
@@ -159,7 +159,7 @@ def test_an_own_directory_in_one_with_the_sticky_bit_is_accepted():
     with shared_directory(0o1777) as shared:
         Directory(str(shared / "state"), make=True).close()
         assert mode(shared / "state") == 0o700
-        as_nobody((shared / "theirs").mkdir)
+        as_other_user((shared / "theirs").mkdir)
         with pytest.raises(Unsafe, match="belongs to nobody"):
             Directory(str(shared / "theirs"))
 
@@ -170,7 +170,7 @@ def test_a_link_in_the_path_is_accepted_by_its_owner(tmp_path):
         (shared / "mine").symlink_to(tmp_path)
         with Directory(str(shared / "mine" / "real")) as directory:
             assert directory.path == str(tmp_path / "real")
-        as_nobody(lambda: (shared / "theirs").symlink_to(tmp_path))
+        as_other_user(lambda: (shared / "theirs").symlink_to(tmp_path))
         with pytest.raises(Unsafe, match=r"theirs is a symbolic link of nobody\. Run `chown -h root"):
             Directory(str(shared / "theirs" / "real"))
 
@@ -242,7 +242,7 @@ def test_reads_are_bounded(tmp_path):
 def test_read_regular_accepts_any_owner(tmp_path):
     path = tmp_path / "plan"
     path.write_text("plan")
-    os.chown(path, NOBODY, NOBODY)
+    os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
     assert _safe_files.read_regular(str(path), 10) == b"plan"
     with pytest.raises(Unsafe, match="more than the 3 bytes"):
         _safe_files.read_regular(str(path), 3)
@@ -258,15 +258,15 @@ def test_an_own_link_to_a_file_is_followed(tmp_path):
     directory, name = _safe_files.linked(str(tmp_path / "a" / "link"))
     with directory:
         assert (directory.path, name) == (str(tmp_path), "c")
-    os.chown(tmp_path / "b", NOBODY, NOBODY, follow_symlinks=False)
+    os.chown(tmp_path / "b", UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)
     with pytest.raises(Unsafe, match="b is a symbolic link of nobody"):
         _safe_files.linked(str(tmp_path / "a" / "link"))
 
 
 def test_the_user_of_sudo_is_trusted_on_the_controller(monkeypatch):
     with shared_directory(0o700) as shared:
-        os.chown(shared, NOBODY, NOBODY)
-        monkeypatch.setenv("SUDO_UID", str(NOBODY))
+        os.chown(shared, UNPRIVILEGED, UNPRIVILEGED)
+        monkeypatch.setenv("SUDO_UID", str(UNPRIVILEGED))
         Directory(str(shared), trusted=_safe_files.behind_sudo()).close()
         with pytest.raises(Unsafe):
             Directory(str(shared))
@@ -306,8 +306,8 @@ def test_a_race_with_another_user_is_safe(tmp_path):
         child = os.fork()
         if child == 0:
             os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.setresgid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
+            os.setresuid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
             swap()
         try:
             tried = 0

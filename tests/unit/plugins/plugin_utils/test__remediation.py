@@ -122,7 +122,7 @@ def test_a_run_of_this_controller_is_dead_when_its_process_has_ended():
     lock = {"controller": _runs.controller(), "pid": process.pid, "pid_start": _runs.pid_start(process.pid)}
     assert not _runs.is_dead(lock)
     assert _runs.is_dead({**lock, "pid_start": lock["pid_start"] - 1}), "another process has its number"
-    assert not _runs.is_dead({**lock, "controller": "elsewhere"}), "nobody can tell from here"
+    assert not _runs.is_dead({**lock, "controller": "elsewhere"}), "cannot be known from here"
     process.kill()
     process.wait()
     assert _runs.is_dead(lock)

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _report_file
 from tests.mutations import damaged, mutated
-from tests.users import NOBODY, as_nobody, shared_directory
+from tests.users import UNPRIVILEGED, as_other_user, shared_directory
 
 FINDING = {"fingerprint": "0123456789abcdef", "first_seen": "2026-01-01T00:00:00Z", "id": "queues.backlog"}
 REPORT = {"schema_version": 1, "findings": [FINDING, {**FINDING, "fingerprint": "f" * 16}], "counts": {"ok": 1}}
@@ -112,7 +112,7 @@ def test_a_report_is_never_written_through_a_file_of_another_user(tmp_path):
         warning = staticmethod(said.append)
 
     with shared_directory(0o777) as shared:
-        as_nobody(lambda: (shared / "reports").symlink_to("/etc"))
+        as_other_user(lambda: (shared / "reports").symlink_to("/etc"))
         for path in (shared / "report.json", shared / "reports" / "report.json"):
             assert _report_file.keep(REPORT, str(path), Display) is None
         assert [entry.name for entry in shared.iterdir()] == ["reports"]
@@ -121,7 +121,7 @@ def test_a_report_is_never_written_through_a_file_of_another_user(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     (tmp_path / "report.json").symlink_to(victim)
-    os.chown(tmp_path / "report.json", NOBODY, NOBODY, follow_symlinks=False)
+    os.chown(tmp_path / "report.json", UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)
     _report_file.write(REPORT, str(tmp_path / "report.json"))
     assert victim.read_text() == "untouched"
     assert json.loads((tmp_path / "report.json").read_text()) == REPORT

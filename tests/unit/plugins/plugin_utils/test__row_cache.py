@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _row_cache, _rows
 from tests.unit.plugins.plugin_utils.conftest import CHECK, SETTINGS
-from tests.users import NOBODY, shared_directory
+from tests.users import UNPRIVILEGED, shared_directory
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_file_that_others_can_change_is_not_read(cache, tmp_path, what):
     forged = marshal.dumps("forged")
     path.write_bytes(forged)
     if what == "owner":
-        os.chown(path, NOBODY, NOBODY)
+        os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
     elif what == "mode":
         path.chmod(0o666)
     else:
@@ -119,7 +119,7 @@ def test_compiled_templates_of_another_user_are_not_run(cache):
     forged = path.read_bytes().replace(b"23", b"66")
     path.write_bytes(forged)
     assert _rows.Expressions().compiled(source).render() == "66", "what is read back is run"
-    os.chown(path, NOBODY, NOBODY)
+    os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
     assert _rows.Expressions().compiled(source).render() == "23"
     assert path.stat().st_uid == 0
 

@@ -60,7 +60,7 @@ def test_a_password_in_the_address_is_not_shown():
     assert "hunter2" not in str(caught.value)
 
 
-def test_tls_verifies_unless_told_otherwise():
+def test_tls_verifies_by_default():
     for docker_host, tls in (("tcp://host:2376", True), ("https://host:2376", False)):
         context = address(docker_host, tls=tls).context
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)

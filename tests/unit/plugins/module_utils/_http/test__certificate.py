@@ -52,7 +52,7 @@ def test_names():
         x509.DNSName("a.example"),
         x509.IPAddress(ipaddress.ip_address("::1")),
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-        x509.RFC822Name("somebody@example.org"),
+        x509.RFC822Name("user@example.org"),
         x509.DNSName("*." + "b" * 60 + ".example"),
     ]
     now = datetime.now(UTC).replace(microsecond=0)

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _kernel_parameters, _sysctl_floors
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
-from tests.users import NOBODY
+from tests.users import UNPRIVILEGED
 
 PATH = "/etc/sysctl.d/60-tracktion.conf"
 KEY = "vm.max_map_count"
@@ -221,12 +221,12 @@ def test_a_drop_in_that_another_user_could_redirect_is_rejected(plan, tmp_path, 
         folder.parent.chmod(0o777)
     elif what == "link":
         path.symlink_to(victim)
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        os.chown(path, UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)
     elif what == "linked directory":
         folder.rmdir()
         (tmp_path / "elsewhere").mkdir()
         folder.symlink_to(tmp_path / "elsewhere")
-        os.chown(folder, NOBODY, NOBODY, follow_symlinks=False)
+        os.chown(folder, UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)
     elif what == "hard link":
         os.link(victim, path)
     else:

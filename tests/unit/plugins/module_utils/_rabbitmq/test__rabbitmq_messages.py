@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_acts as acts
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_messages as messages
-from tests.users import as_nobody, shared_directory
+from tests.users import as_other_user, shared_directory
 
 METHOD = SimpleNamespace(exchange="x", routing_key="ké.y", redelivered=True, delivery_tag=1)
 
@@ -143,7 +143,7 @@ def test_an_export_is_private_whatever_the_umask(tmp_path):
 
 def test_an_export_is_not_written_where_another_user_can_change_it(tmp_path):
     with shared_directory(0o777) as shared:
-        as_nobody(lambda: (shared / "exports").symlink_to("/etc"))
+        as_other_user(lambda: (shared / "exports").symlink_to("/etc"))
         for path in (shared / "export", shared / "exports" / "export", shared / "new" / "export"):
             with pytest.raises(OSError, match=r"chmod o-w|chown -h root"), messages.ExportFile(str(path), 100):
                 pass
@@ -154,10 +154,10 @@ def test_an_export_is_not_written_where_another_user_can_change_it(tmp_path):
 def test_an_export_of_another_user_is_not_read(tmp_path):
     with shared_directory(0o1777) as shared:
         path = shared / "export"
-        as_nobody(lambda: path.write_bytes(line(1)))
+        as_other_user(lambda: path.write_bytes(line(1)))
         with pytest.raises(OSError, match="belongs to nobody"):
             messages.read_export(str(path), 2, 1000)
-        as_nobody(lambda: (path.unlink(), os.mkfifo(path)))
+        as_other_user(lambda: (path.unlink(), os.mkfifo(path)))
         with pytest.raises(OSError, match="is a FIFO, not a regular file"):
             messages.read_export(str(path), 2, 1000)
 
