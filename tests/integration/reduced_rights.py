@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.integration.inotify_faults import PR_SET_DUMPABLE, OTHER_UID, call, libc, mount, private_mounts
+from tests.integration.inotify_faults import OTHER_UID, PR_SET_DUMPABLE, call, libc, mount, private_mounts
 
 ENGINE = "/var/run/docker.sock"
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SYSLOG = 1, 2, 12, 19, 21, 34
