@@ -162,7 +162,7 @@ def test_a_server_starts_up(pg15):
         run(*AS_POSTGRES, "pg_ctl", "-D", "/tmp/restored", "-m", "immediate", "-s", "stop")
         run("rm", "-rf", "/tmp/restored")
     assert error["kind"] == "starting_up"
-    assert "do not restart" in error["hint"]
+    assert "Do not restart" in error["hint"]
 
 
 def test_a_server_that_freezes():

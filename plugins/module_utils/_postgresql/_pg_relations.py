@@ -69,7 +69,7 @@ WITH settings AS (
                  row_number() OVER (ORDER BY dead_rows - vacuum_threshold DESC, oid),
                  row_number() OVER (ORDER BY changed_rows - analyze_threshold DESC, oid),
                  row_number() OVER (ORDER BY xid_age DESC, oid), row_number() OVER (ORDER BY sequential_rows DESC, oid)
-           ) AS place
+           ) AS ordinal
     FROM tables
 )
 SELECT schema, name, bytes::float8 AS bytes, rows, live_rows, dead_rows,
@@ -85,13 +85,13 @@ SELECT schema, name, bytes::float8 AS bytes, rows, live_rows, dead_rows,
         WHERE i.indrelid = ranked.oid) AS index_scans,
        total, total_bytes::float8 AS total_bytes
 FROM ranked
-WHERE place <= %(top)s
+WHERE ordinal <= %(top)s
 ORDER BY bytes DESC, schema, name
 """
 
 # A role without pg_read_all_stats cannot see which index a session builds, but sees its lock on the table.
 # Indexes are duplicates if their definitions are equal, without the position of expressions in the text of the command.
-# The first one is an index that something depends on, if there is one.
+# Of duplicates, the index that something depends on is kept.
 INDEXES = """
 WITH indexes AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, n.nspname::text AS schema, c.relname::text AS name, t.relname::text AS "table",
@@ -112,7 +112,7 @@ WITH indexes AS MATERIALIZED (
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE {user_schema} AND c.relkind = 'i' AND c.relpersistence <> 't'
 ), same AS (
-    SELECT indexes.*, row_number() OVER kept AS place, first_value(name) OVER kept AS duplicate_of
+    SELECT indexes.*, row_number() OVER kept AS ordinal, first_value(name) OVER kept AS duplicate_of
     FROM indexes
     WHERE valid
     WINDOW kept AS (PARTITION BY definition ORDER BY is_primary DESC, needed DESC, scans DESC, indexrelid)
@@ -129,7 +129,7 @@ WITH indexes AS MATERIALIZED (
     UNION ALL
     SELECT 'duplicate', schema, name, "table", bytes, scans, duplicate_of, is_unique, left_behind, false, indexrelid
     FROM same
-    WHERE place > 1 AND NOT needed AND NOT of_partition
+    WHERE ordinal > 1 AND NOT needed AND NOT of_partition
     UNION ALL
     SELECT 'invalid', schema, name, "table", bytes, scans, NULL, is_unique, left_behind,
            CASE WHEN indrelid NOT IN (SELECT relation FROM hidden_builds) THEN false END, indexrelid
@@ -137,7 +137,7 @@ WITH indexes AS MATERIALIZED (
     WHERE NOT valid AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = indexrelid)
 ), ranked AS (
     SELECT found.*, count(*) OVER (PARTITION BY kind) AS total,
-           row_number() OVER (PARTITION BY kind ORDER BY bytes DESC, schema, name) AS place
+           row_number() OVER (PARTITION BY kind ORDER BY bytes DESC, schema, name) AS ordinal
     FROM found
 )
 SELECT kind, schema, name, "table", bytes::float8 AS bytes, scans, duplicate_of, is_unique, left_behind, building,
@@ -145,8 +145,8 @@ SELECT kind, schema, name, "table", bytes::float8 AS bytes, scans, duplicate_of,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = indexrelid)
            AS columns
 FROM ranked
-WHERE place <= %(top)s
-ORDER BY kind, place
+WHERE ordinal <= %(top)s
+ORDER BY kind, ordinal
 """
 
 # An index covers a foreign key if its first columns are those of the key, in any order. It may be partial on "IS NOT
@@ -154,8 +154,8 @@ ORDER BY kind, place
 FOREIGN_KEYS = """
 SELECT n.nspname::text AS schema, c.relname::text AS "table", con.conname::text AS name,
        c.relkind = 'p' AS partitioned,
-       (SELECT array_agg(a.attname::text ORDER BY k.place)
-        FROM unnest(con.conkey) WITH ORDINALITY k (attnum, place)
+       (SELECT array_agg(a.attname::text ORDER BY k.ordinal)
+        FROM unnest(con.conkey) WITH ORDINALITY k (attnum, ordinal)
         JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum) AS columns,
        rn.nspname || '.' || r.relname AS referenced,
        greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::float8 AS rows,

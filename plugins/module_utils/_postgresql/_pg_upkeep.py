@@ -67,10 +67,10 @@ SELECT t.oid AS table_oid, c.oid, t.relname::text AS "table", c.relkind::text AS
        c.relname ~ '{left_behind}' AS left_behind,
        CASE WHEN i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND has_table_privilege(t.oid, 'SELECT')
                AND NOT row_security_active(t.oid)
-           THEN (SELECT array_agg(a.attname::text ORDER BY k.place)
-                 FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
+           THEN (SELECT array_agg(a.attname::text ORDER BY k.ordinal)
+                 FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, ordinal)
                  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum
-                 WHERE k.place <= i.indnkeyatts) END AS unique_columns,
+                 WHERE k.ordinal <= i.indnkeyatts) END AS unique_columns,
        {nulls_equal} AS nulls_equal
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid
