@@ -163,9 +163,19 @@ def test_an_export_of_another_user_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "recorded", ["null", "[]", "{", '{"total": 2}', '{"total": 2, "replayed": "1"}', '{"total": 2, "replayed": 3}',
-              '{"total": 2, "replayed": -1}', '{"total": 2, "replayed": true}', '{"total": 3, "replayed": 1}'],
-)  # fmt: skip
+    "recorded",
+    [
+        "null",
+        "[]",
+        "{",
+        '{"total": 2}',
+        '{"total": 2, "replayed": "1"}',
+        '{"total": 2, "replayed": 3}',
+        '{"total": 2, "replayed": -1}',
+        '{"total": 2, "replayed": true}',
+        '{"total": 3, "replayed": 1}',
+    ],
+)
 def test_invalid_progress_stops_a_replay(tmp_path, recorded):
     """Otherwise messages would be lost or published twice."""
     (tmp_path / "export.replayed").write_text(recorded)
