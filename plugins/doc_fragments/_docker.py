@@ -4,8 +4,8 @@
 
 """How the modules of this collection connect to a container engine. Private to this collection.
 
-The options are those of ``_engine.SPEC``. ``SDK`` is for modules that act, ``SOCKET`` for modules that also read files or
-processes of the host of the engine.
+The options are those of ``_engine.SPEC``. ``SOCKET`` is for modules that also read files or processes of the host of the
+engine.
 """
 
 from __future__ import annotations
@@ -46,13 +46,7 @@ notes:
     that the engine supports.
   - The C(kind) of a failure is V(no_engine) (there is no such socket), V(refused), V(permission), V(timeout) (no connection), V(no_answer) (a
     connection and no answer), V(closed), V(name_resolution), V(no_route), V(tls), V(certificate), V(protocol), V(rejected) (the engine rejects the
-    request), V(deadline) or V(failed).
-"""
-    SDK = r"""
-requirements:
-  - docker >= 5.0 (the SDK, C(python3-docker))
-notes:
-  - The C(kind) is V(too_old) if the SDK does not support the engine.
+    request), V(too_old) (the SDK does not support the engine), V(deadline) or V(failed).
 """
     SOCKET = r"""
 options:

@@ -21,7 +21,6 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
-  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full
@@ -70,6 +69,7 @@ options:
     type: float
     default: 180.0
 requirements:
+  - docker >= 5.0 (the SDK, C(python3-docker))
   - PyYAML
   - compose 2, or 1.25 and newer
 seealso:

@@ -23,7 +23,6 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
-  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full
@@ -82,6 +81,8 @@ options:
     description: Seconds within which all containers must work again.
     type: float
     default: 120.0
+requirements:
+  - docker >= 5.0 (the SDK, C(python3-docker))
 seealso:
   - module: tracktion.ops.rabbitmq_queue_state
 """

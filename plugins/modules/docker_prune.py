@@ -21,7 +21,6 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
-  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full
@@ -71,6 +70,8 @@ options:
     description: Seconds for the whole run.
     type: float
     default: 120.0
+requirements:
+  - docker >= 5.0 (the SDK, C(python3-docker))
 seealso:
   - module: tracktion.ops.container_state_info
 """

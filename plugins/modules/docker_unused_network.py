@@ -20,7 +20,6 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
-  - tracktion.ops._docker.sdk
 attributes:
   check_mode:
     support: full
@@ -47,6 +46,8 @@ options:
     description: Timeout of the connection and of each answer, in seconds.
     type: float
     default: 10.0
+requirements:
+  - docker >= 5.0 (the SDK, C(python3-docker))
 seealso:
   - module: tracktion.ops.network_paths_info
   - module: community.docker.docker_network
