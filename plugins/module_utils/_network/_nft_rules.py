@@ -46,9 +46,9 @@ class Rule:
     """One rule, or one element of a verdict map in it. ``conditions`` are functions of the packet."""
 
     def __init__(
-        self, place: Chain, handle: int, conditions: list[Condition], target: str | None, is_goto: bool = False
+        self, chain_id: Chain, handle: int, conditions: list[Condition], target: str | None, is_goto: bool = False
     ) -> None:
-        self.table, self.chain = place
+        self.table, self.chain = chain_id
         self.handle, self.conditions, self.target, self.is_goto = handle, conditions, target, is_goto
 
     def matches(self, packet: Packet) -> Match:
@@ -77,41 +77,41 @@ class Rules(Chains):
                 self._add_rule(entry["rule"])
 
     def _add_chain(self, chain: Mapping[str, Any]) -> None:
-        place = (_table(chain), chain["name"])
-        self.rules[place] = []
+        chain_id = (_table(chain), chain["name"])
+        self.rules[chain_id] = []
         if "hook" in chain:
-            self.policies[place] = chain.get("policy", "accept").upper()
+            self.policies[chain_id] = chain.get("policy", "accept").upper()
             if chain["family"] in FAMILIES and chain.get("type") == "filter":
-                self.hooks.append((chain["hook"], chain.get("prio", 0), *place))
+                self.hooks.append((chain["hook"], chain.get("prio", 0), *chain_id))
 
     def _add_rule(self, entry: Mapping[str, Any]) -> None:
-        place = (_table(entry), entry["chain"])
+        chain_id = (_table(entry), entry["chain"])
         conditions: list[Condition] = []
         for statement in entry.get("expr", ()):
             # A statement without a JSON form is a text.
             kind, value = next(iter(statement.items())) if isinstance(statement, dict) else ("?", statement)
             if kind == "match":
-                conditions.append(self._condition(place[0], value))
+                conditions.append(self._condition(chain_id[0], value))
             elif kind == "vmap":
-                self._add_map(place, entry["handle"], conditions, value)
+                self._add_map(chain_id, entry["handle"], conditions, value)
                 return
             elif kind in VERDICTS or kind in JUMPS:
-                self.rules[place].append(Rule(place, entry["handle"], conditions, *_target(statement)))
+                self.rules[chain_id].append(Rule(chain_id, entry["handle"], conditions, *_target(statement)))
                 return
             elif kind == "limit" or (kind == "xt" and value.get("type") == "match"):
                 conditions.append(_unsure)
             elif kind not in GOES_ON:
                 # An unknown statement may end the traversal.
-                self.rules[place].append(Rule(place, entry["handle"], list(conditions), kind))
+                self.rules[chain_id].append(Rule(chain_id, entry["handle"], list(conditions), kind))
 
-    def _add_map(self, place: Chain, handle: int, conditions: list[Condition], vmap: Mapping[str, Any]) -> None:
+    def _add_map(self, chain_id: Chain, handle: int, conditions: list[Condition], vmap: Mapping[str, Any]) -> None:
         """Add a rule for each element of a verdict map."""
         elements = vmap["data"]["set"] if isinstance(vmap["data"], dict) else None
         if elements is None:
-            elements = self._sets.get((place[0], vmap["data"]), [])
+            elements = self._sets.get((chain_id[0], vmap["data"]), [])
         for key, verdict in elements:
-            condition = self._condition(place[0], {"op": "==", "left": vmap["key"], "right": _bare(key)})
-            self.rules[place].append(Rule(place, handle, [*conditions, condition], *_target(verdict)))
+            condition = self._condition(chain_id[0], {"op": "==", "left": vmap["key"], "right": _bare(key)})
+            self.rules[chain_id].append(Rule(chain_id, handle, [*conditions, condition], *_target(verdict)))
 
     def _condition(self, table: str, match: Mapping[str, Any]) -> Condition:
         left, right = match["left"], match["right"]

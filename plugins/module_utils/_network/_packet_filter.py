@@ -32,6 +32,7 @@ OVER_NFT, LEGACY, EITHER = "iptables-nft", "iptables-legacy", "iptables"
 OWN_TABLES = tuple("ip " + table for table in ("raw", "mangle", "nat", "filter", "security"))
 
 Rules = Union[_iptables_rules.Rules, _nft_rules.Rules]
+NftDropping = Union[_nft_rules.Rule, Policy]
 
 
 class Verdict(NamedTuple):
@@ -126,7 +127,7 @@ class Filter:
             listing = _programs.output(words, self._deadline.remaining())
         except _programs.Failed:
             listing = ""
-        text = _nft_rules.in_words(cast("_nft_rules.Rule | Policy", rule), listing)
+        text = _nft_rules.in_words(cast(NftDropping, rule), listing)
         return "%s %s: %s" % (rule.table, rule.chain, text), words
 
 
