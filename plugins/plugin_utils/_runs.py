@@ -66,7 +66,7 @@ def controller() -> str:
 
 
 def pid_start(pid: int) -> int | None:
-    """Return the start of a process in ticks since boot, which tells it from a later one with its number; or null."""
+    """Return the start of a process in ticks since boot, which with its number identifies it; or null."""
     try:
         with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as handle:
             return int(handle.read().rpartition(")")[2].split()[19])

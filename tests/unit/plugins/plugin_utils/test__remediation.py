@@ -122,7 +122,7 @@ def test_a_run_of_this_controller_is_dead_when_its_process_has_ended():
     lock = {"controller": _runs.controller(), "pid": process.pid, "pid_start": _runs.pid_start(process.pid)}
     assert not _runs.is_dead(lock)
     assert _runs.is_dead({**lock, "pid_start": lock["pid_start"] - 1}), "another process has its number"
-    assert not _runs.is_dead({**lock, "controller": "elsewhere"}), "nobody can tell from here"
+    assert not _runs.is_dead({**lock, "controller": "elsewhere"}), "its process is not visible here"
     process.kill()
     process.wait()
     assert _runs.is_dead(lock)
@@ -168,7 +168,7 @@ OTHER = finding("q.b", "warning", host="db")
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "expected"),
     [
         (remediation(), "No finding, and no action."),
         (
@@ -188,8 +188,8 @@ OTHER = finding("q.b", "warning", host="db")
         (remediation([BAD], [], check_mode=True, hosts=["web"]), ""),
     ],
 )
-def test_the_last_lines_fit_the_findings(made, said):
-    assert last_lines(made) == said
+def test_the_last_lines_fit_the_findings(made, expected):
+    assert last_lines(made) == expected
 
 
 def test_hosts_without_an_action_have_a_line_below_the_table():
