@@ -189,11 +189,10 @@ class FindingReference(TypedDict):
     fingerprint: str
 
 
-class Action(TypedDict):
-    """One remedy for one target on one host, as the plan holds it.
+class PlannedRemedy(TypedDict):
+    """One remedy for one target on one host, with the findings that propose it.
 
-    ``status`` is ``planned``, or ``refused`` with a ``reason``; ``blocked`` means that the audit log of the host cannot
-    be used, ``approved`` that the operator has allowed the action and that it is still needed.
+    ``action`` is a hash of host, remedy and target. ``reason`` says why the remedy cannot be carried out, or is null.
     """
 
     action: str
@@ -218,10 +217,19 @@ class Action(TypedDict):
     settle: float
     denied: bool
     reason: str | None
+    findings: list[FindingReference]
+
+
+class Action(PlannedRemedy):
+    """A remedy in a plan: ``planned``, or ``refused`` with a ``reason``.
+
+    ``blocked`` means that the audit log of the host cannot be used, ``approved`` that the operator has allowed the
+    action and that it is still needed.
+    """
+
     blocked: bool
     approved: bool
     status: Literal["planned", "refused"]
-    findings: list[FindingReference]
 
 
 class Run(TypedDict):
