@@ -58,8 +58,7 @@ class ActionModule(ActionBase):
             _areas.version(),
             datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
-        path = os.path.abspath(os.path.join(arguments["directory"], FILE))
-        path = _report_file.keep(report, path, self._display)
+        path = _report_file.keep(report, os.path.abspath(os.path.join(arguments["directory"], FILE)), self._display)
         # AWX removes the file at the end of the job.
         shown = None if _runs.in_awx(task_vars) else path
         self._display.display("\n" + _tuning.render(report, colour=bool(ANSIBLE_COLOR), path=shown))

@@ -138,14 +138,14 @@ until:
   sample: null
 """
 
-from typing import Any
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import CannotKeep, Journal
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 
-def step(journal: Journal, params: Options, check_mode: bool) -> dict[str, Any]:
+def step(journal: Journal, params: Options, check_mode: bool) -> Mapping[str, Any]:
     """Run the step of the state and return its result. Raises CannotKeep."""
     run = params["run"]
     if params["state"] == "read":

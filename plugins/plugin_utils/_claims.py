@@ -24,7 +24,7 @@ UNFINISHED = "the visit of another host was to make this measurement, and did no
 
 
 def key(task: str, probe_host: str, role: str, wanted: Mapping[str, object]) -> str:
-    """Return the name of a measurement, a hash. A later task of the run has another ``task`` and measures anew."""
+    """Return the name of a measurement, a hash. A later task of the run has another ``task``, and measures again."""
     parts = json.dumps([task, probe_host, role, wanted], sort_keys=True, default=str)
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 

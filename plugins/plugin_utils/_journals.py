@@ -15,7 +15,7 @@ from typing import Any
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import MOST
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _runs
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Journal, Values
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Journal
 
 MALFORMED = "its audit log cannot be read: the host sent a malformed result"
 
@@ -40,7 +40,7 @@ def _unusable(error: str) -> Journal:
     return {"lock": None, "done": [], "unfinished": [], "error": error}
 
 
-def _entries(value: object) -> list[Values] | None:
+def _entries(value: object) -> list[_journal_entries.Entry] | None:
     """Return the entries of a list; None if it is not a list of entries, or longer than a journal."""
     if not isinstance(value, list) or len(value) > MOST:
         return None
@@ -53,7 +53,7 @@ def _entries(value: object) -> list[Values] | None:
     return entries
 
 
-def _lock(value: object) -> tuple[Values | None, bool]:
+def _lock(value: object) -> tuple[_journal_entries.Lock | None, bool]:
     """Return the lock if it is valid, and whether the value is a lock or null."""
     if not isinstance(value, Mapping):
         return None, value is None
@@ -72,7 +72,9 @@ def refusal(result: Mapping[str, Any], action: Mapping[str, Any]) -> str | None:
     return _outcome.cooling(action, until) if result.get("reason") == "cooling" and until is not None else None
 
 
-def left_unfinished(journals: Mapping[str, Journal], probe_hosts: Mapping[tuple[str, str], str]) -> list[Values]:
+def left_unfinished(
+    journals: Mapping[str, Journal], probe_hosts: Mapping[tuple[str, str], str]
+) -> list[_journal_entries.Entry]:
     """Return the intents of ended runs that have no outcome.
 
     ``journals`` maps a probe host to its journal, ``probe_hosts`` host and area to the probe host. An entry about a

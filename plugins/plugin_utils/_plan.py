@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import CLOCK_SECONDS, cooling_until
@@ -23,10 +23,9 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _pl
 from ansible_collections.tracktion.ops.plugins.plugin_utils._report import confirmation, worst_first
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     Action,
-    DataLoss,
     Finding,
-    FindingReference,
     Journal,
+    PlannedRemedy,
     Proposal,
     Risk,
     Run,
@@ -55,33 +54,10 @@ class Limits:
     cooldown: float | None = None
 
 
-class Candidate(TypedDict):
-    """An Action without the decision about it. ``needed`` is false if its finding is gone since it was planned."""
+class Candidate(PlannedRemedy):
+    """A remedy before the decision about it. ``needed`` is false if its finding is gone since it was planned."""
 
-    action: str
-    host: str
-    area: str
-    probe_host: str
-    role: str
-    tasks: str
-    position: int
-    remedy: str
-    title: str
-    risk: Risk
-    data_loss: DataLoss
-    does: str
-    vars: Values
-    target: str | None
-    evidence: str | None
-    undo: str | None
-    result: list[str]
-    cap: float
-    cooldown: float
-    settle: float
-    denied: bool
-    reason: str | None
     needed: bool
-    findings: list[FindingReference]
 
 
 def actions(
@@ -223,7 +199,7 @@ def _obstacle(
     return None
 
 
-def confirmation_of(action: Candidate | Action) -> str:
+def confirmation_of(action: PlannedRemedy) -> str:
     """Return the entry of ``tracktion_confirm`` for an action."""
     return confirmation(action["remedy"], action["target"], action["evidence"])
 

@@ -30,7 +30,7 @@ HOW_TO = (
 
 
 class NoKey(Exception):
-    """There is no key to seal or to verify with. The message says how to set one."""
+    """There is no key for a seal. The message explains how to set one."""
 
 
 def key(given: str | None, awx: bool) -> bytes:

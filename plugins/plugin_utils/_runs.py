@@ -14,7 +14,7 @@ import getpass
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible import constants as C
@@ -87,7 +87,7 @@ def in_awx(task_vars: Mapping[str, Any]) -> bool:
     return any(task_vars.get(prefix + "_job_id") for prefix in AWX)
 
 
-def audit(path: str, entries: Iterable[Values]) -> None:
+def audit(path: str, entries: Sequence[Values]) -> None:
     """Add entries to the audit log of the controller. Without entries, test that it can be written. Raises OSError."""
     directory, name = _safe_files.beside(path, make=True, trusted=_safe_files.behind_sudo())
     with directory, directory.locked(name + ".guard", GUARD_SECONDS):

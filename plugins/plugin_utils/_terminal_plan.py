@@ -15,7 +15,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._plan import Limits
 from ansible_collections.tracktion.ops.plugins.plugin_utils._remediation import CHANGES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import labelled
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Action, ChangedFinding, Remediation, Values
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Action, ChangedFinding, Remediation
 
 # First words of lines, and their colours.
 COLOURS = {
@@ -34,7 +34,7 @@ MOST = 30
 
 def plan(
     actions: Sequence[Action],
-    unfinished: Sequence[Values],
+    unfinished: Sequence[Mapping[str, Any]],
     limits: Limits,
     check_mode: bool,
     approved: bool,
@@ -120,7 +120,7 @@ def _action(word: str, action: Mapping[str, Any]) -> list[str]:
     return lines + labelled("For", findings)
 
 
-def _unfinished(entries: Iterable[Values]) -> list[str]:
+def _unfinished(entries: Iterable[Mapping[str, Any]]) -> list[str]:
     lines: list[str] = []
     for entry in list(entries)[:MOST]:
         lines += ["", "  UNFINISHED  %s [%s %s]" % (entry["remedy"], entry["host"], entry["target"] or "")]

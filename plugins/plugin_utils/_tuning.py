@@ -10,7 +10,7 @@ It contains only named fields of the modules' results.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
@@ -162,7 +162,7 @@ def summary(report: TuningReport, most: int = 50) -> Values:
 def render(report: TuningReport, colour: bool = False, path: str | None = None, most: int = 60) -> str:
     """Return the report for a terminal: a table of the changes in at most ``most`` lines, then the hosts by status."""
     paint = _painter(colour)
-    report = cast(TuningReport, _text.cleaned(report))
+    report = _text.cleaned(report)
     counts = report["counts"]
     totals = [
         paint(status, "%d %s" % (counts[status], status.replace("_", " "))) for status in STATUSES if counts[status]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from ansible_collections.tracktion.ops.plugins.module_utils._journal_entries import Entry, Lock
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 
 Status = Literal["ok", "info", "unknown", "warning", "critical"]
@@ -189,11 +190,10 @@ class FindingReference(TypedDict):
     fingerprint: str
 
 
-class Action(TypedDict):
-    """One remedy for one target on one host, as the plan holds it.
+class PlannedRemedy(TypedDict):
+    """One remedy for one target on one host, with the findings that propose it.
 
-    ``status`` is ``planned``, or ``refused`` with a ``reason``; ``blocked`` means that the audit log of the host cannot
-    be used, ``approved`` that the operator has allowed the action and that it is still needed.
+    ``action`` is a hash of host, remedy and target. ``reason`` says why the remedy cannot be carried out, or is null.
     """
 
     action: str
@@ -218,10 +218,19 @@ class Action(TypedDict):
     settle: float
     denied: bool
     reason: str | None
+    findings: list[FindingReference]
+
+
+class Action(PlannedRemedy):
+    """A remedy in a plan: ``planned``, or ``refused`` with a ``reason``.
+
+    ``blocked`` means that the audit log of the host cannot be used, ``approved`` that the operator has allowed the
+    action and that it is still needed.
+    """
+
     blocked: bool
     approved: bool
     status: Literal["planned", "refused"]
-    findings: list[FindingReference]
 
 
 class Run(TypedDict):
@@ -237,9 +246,9 @@ class Run(TypedDict):
 class Journal(TypedDict):
     """The state of a host's audit log: another run's valid lock, outcomes, and intents without an outcome."""
 
-    lock: Values | None
-    done: list[Values]
-    unfinished: list[Values]
+    lock: Lock | None
+    done: list[Entry]
+    unfinished: list[Entry]
     error: str | None
 
 

@@ -16,7 +16,7 @@ import yaml
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas
 
 ROOT = Path(__file__).resolve().parents[2]
-# AWX 24.6, awx/main/utils/ansible.py: a file with such a line is a playbook. Others take the full names as well.
+# AWX 24.6, awx/main/utils/ansible.py: a file with such a line is a playbook. Other files also use the full names.
 PLAYBOOK = re.compile(r"^\s*-?\s*(ansible\.builtin\.)?(hosts|include|import_playbook):")
 # Folders that it skips, besides those whose names start with a dot.
 HIDDEN = {"roles", "tasks", "group_vars", "host_vars"}

@@ -157,7 +157,7 @@ def _detach_orphans(host: Host) -> None:
     """Mark the containers that share the network of a container which was restarted since: that network is dead."""
     for container in host.containers:
         owner = container.owner
-        if owner and container.running and owner.running and _processes.networks_differ(container.pid, owner.pid):
+        if owner and container.pid and owner.pid and _processes.networks_differ(container.pid, owner.pid):
             container.share(None)
 
 

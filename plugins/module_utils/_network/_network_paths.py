@@ -73,7 +73,8 @@ class Paths:
             found = host.of_service(service, project or None) if host else []
             containers.update(found)
             running = [container for container in found if container.running]
-            for container in running or found[:1] or [None]:
+            candidates: list[Container | None] = [*(running or found[:1])] or [None]
+            for container in candidates:
                 self._add(service, target, container, host, unknown)
         self.projects = {container.project for container in containers if container.project}
 

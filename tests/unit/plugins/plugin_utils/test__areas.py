@@ -31,7 +31,7 @@ def test_a_clone_calls_its_playbook_by_the_file(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("area", AREAS, ids=lambda area: area.name)
 def test_options_with_a_secret_are_private(area):
-    """A password, and whatever may have one inside: URLs, headers, environments."""
+    """A password, and options that may contain one: URLs, headers, environments."""
     private = set(area.argument_spec) - area.public
     may_hold_one = {
         name for name in area.argument_spec if name.endswith(("_password", "_endpoints", "_commands", "_paths"))

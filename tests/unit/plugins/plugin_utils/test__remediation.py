@@ -168,7 +168,7 @@ OTHER = finding("q.b", "warning", host="db")
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "expected"),
     [
         (remediation(), "No finding, and no action."),
         (
@@ -188,8 +188,8 @@ OTHER = finding("q.b", "warning", host="db")
         (remediation([BAD], [], check_mode=True, hosts=["web"]), ""),
     ],
 )
-def test_the_last_lines_fit_the_findings(made, said):
-    assert last_lines(made) == said
+def test_the_last_lines_fit_the_findings(made, expected):
+    assert last_lines(made) == expected
 
 
 def test_hosts_without_an_action_have_a_line_below_the_table():

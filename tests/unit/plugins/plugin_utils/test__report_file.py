@@ -106,10 +106,10 @@ def test_a_report_is_private_whatever_the_umask_and_its_mode_before(tmp_path, um
 
 
 def test_a_report_is_never_written_through_a_file_of_another_user(tmp_path):
-    said = []
+    warnings = []
 
     class Display:
-        warning = staticmethod(said.append)
+        warning = staticmethod(warnings.append)
 
     with shared_directory(0o777) as shared:
         as_other_user(lambda: (shared / "reports").symlink_to("/etc"))
@@ -117,7 +117,7 @@ def test_a_report_is_never_written_through_a_file_of_another_user(tmp_path):
             assert _report_file.keep(REPORT, str(path), Display) is None
         assert [entry.name for entry in shared.iterdir()] == ["reports"]
     assert not os.path.exists("/etc/report.json")
-    assert all("directory: the report cannot be written to" in text and "Run `ch" in text for text in said)
+    assert all("directory: the report cannot be written to" in text and "Run `ch" in text for text in warnings)
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     (tmp_path / "report.json").symlink_to(victim)
