@@ -161,9 +161,10 @@ class ActionModule(ActionBase):
             if configured and not error:
                 wanted = {"probes": probes, "deadline": deadline}
                 planned.claims[area.name] = _claims.key(self._task._uuid, probe_host, area.role, wanted)
+            public = area.public.union(_settings.SHARED)
             planned.visited[area.name] = {
                 "role": area.role,
-                "settings": {name: value for name, value in settings.items() if name in area.public},
+                "settings": {name: value for name, value in settings.items() if name in public},
                 "measurement": {},
                 "error": error,
                 "seconds": 0.0,
@@ -258,8 +259,9 @@ class ActionModule(ActionBase):
         variables = {**_settings.shared_defaults(), **area.defaults, **task_vars}
         templar = self._templar.copy_with_new_env(available_variables=variables)
         settings = _settings.of_area(area, variables, templar)
-        probes, error = _settings.probes(area, settings, _settings.shared(variables, templar), templar)
-        return settings.values, probes or {}, error
+        shared = _settings.shared(variables, templar)
+        probes, error = _settings.probes(area, settings, shared, templar)
+        return {**shared.values, **settings.values}, probes or {}, error
 
     def _run_module(self, probe: Values, task_vars: Mapping[str, Any]) -> Values:
         """Measure with a module of another collection, and return its result as a measurement."""

@@ -38,7 +38,7 @@ options:
 EXAMPLES = r"""
 - name: Restart a service of the stack that the inventory names
   tracktion.ops.container_restart:
-    project: "{{ lookup('tracktion.ops.setting', 'containers_project') }}"
+    project: "{{ lookup('tracktion.ops.setting', 'tracktion_compose_project') }}"
     services: [redis]
 """
 

@@ -56,7 +56,7 @@ options:
     description: Maximum number of containers to inspect.
     type: int
     default: 500
-  daemon_configuration:
+  daemon_config:
     description: The configuration file of the engine.
     type: path
     default: /etc/docker/daemon.json

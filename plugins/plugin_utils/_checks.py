@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from jinja2 import Template, nodes
 from jinja2.meta import find_undeclared_variables
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _remedies, _row_cache, _rows
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _remedies, _row_cache, _rows, _settings
 from ansible_collections.tracktion.ops.plugins.plugin_utils._areas import Area
 from ansible_collections.tracktion.ops.plugins.plugin_utils._remedies import Remedy
 from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import EXPRESSIONS, SUBJECTS, BadRow, FieldType, Row
@@ -151,7 +151,7 @@ def load(area: Area, extra_rows: Sequence[Any] = ()) -> Checks:
 
     Rows may name the role's public options only, because their texts are written to reports.
     """
-    variables = set(area.public)
+    variables = {*area.public, *_settings.SHARED}
     rows = {kind: area.rows(kind) for kind in ("checks", "remedies")}
     remedies: dict[str, Remedy] = {}
     for position, row in enumerate(rows["remedies"]):

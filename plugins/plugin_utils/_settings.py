@@ -20,7 +20,13 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
 
 PREFIX = "tracktion_"
 # Variables of all areas, which the role visit declares.
-SHARED = ("tracktion_sample_seconds", "tracktion_visit_timeout")
+SHARED = (
+    "tracktion_compose_project",
+    "tracktion_docker_daemon_config",
+    "tracktion_docker_root",
+    "tracktion_sample_seconds",
+    "tracktion_visit_timeout",
+)
 # The option of a variable that no role declares.
 RAW: Values = {"type": "raw"}
 NAME_ONLY = re.compile(r"\{\{ (\w+) \}\}")

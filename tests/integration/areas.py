@@ -13,7 +13,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
 from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _evaluation, _shape
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _evaluation, _settings, _shape
 
 
 def visit(name, settings=None, before=None):
@@ -28,7 +28,7 @@ def visit(name, settings=None, before=None):
     def load(path):
         return loader.load_from_file(str(path), trusted_as_template=True)
 
-    variables = {**load(area.file("defaults", "main.yml")), "tracktion_sample_seconds": 1, **(settings or {})}
+    variables = {**_settings.shared_defaults(), **load(area.file("defaults", "main.yml")), **(settings or {})}
     templar = Templar(loader=loader, variables=variables)
     settings = templar.template(variables)
     probes = templar.template(area.probes())

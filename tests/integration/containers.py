@@ -27,7 +27,8 @@ def own_project(directory):
 
 def look(found, **settings):
     """Return the findings about the project."""
-    return diagnose("containers", {"containers_project": found.name, "containers_expected_services": [], **settings})
+    settings = {"tracktion_compose_project": found.name, "containers_expected_services": [], **settings}
+    return diagnose("containers", settings)
 
 
 def sound(findings):

@@ -84,7 +84,7 @@ class OldProject:
         return docker("run", "--rm", *self.seen, "--workdir", str(self.home), self.host, *old, *words)
 
     def look(self):
-        settings = {"containers_project": self.name, "containers_expected_services": ["web", "db"]}
+        settings = {"tracktion_compose_project": self.name, "containers_expected_services": ["web", "db"]}
         return diagnose("containers", settings)
 
     def recreate(self, check=False, **arguments):

@@ -225,7 +225,7 @@ def test_a_project_of_compose_v2_in_podman_is_diagnosed_and_recreated(engine, ap
     up = (*compose_command(), "--project-name", name, "--file", str(path), "up", "--detach")
     run(*up, env={"DOCKER_HOST": engine.host})
     settings = {"containers_docker_host": engine.host, "containers_expected_services": ["web"]}
-    settings["containers_project"] = name
+    settings["tracktion_compose_project"] = name
     # Podman has another name for the image than the file.
     assert engine.inspect("%s-web-1" % name, ".ImageName") != IMAGE
     lacks = {"no_healthcheck": ["%s-web-1" % name]}
@@ -247,7 +247,7 @@ def test_a_project_of_compose_v2_in_podman_is_diagnosed_and_recreated(engine, ap
 
 def test_paths_are_tested_from_a_container_of_podman(engine, app):
     engine.start("web", labels=of(app, "web"))
-    settings = {"network_docker_host": engine.host, "network_compose_project": app[COMPOSE + ".project"]}
+    settings = {"network_docker_host": engine.host, "tracktion_compose_project": app[COMPOSE + ".project"]}
     settings.update(network_check_resolver=False, network_paths=[{"from": "web", "to": "127.0.0.1:1"}])
     found = diagnose("network", settings)
     # Nothing listens in the container. The rules of Docker are not expected, because Podman has its own.
@@ -283,7 +283,7 @@ def test_a_project_of_podman_compose_is_diagnosed_and_not_recreated(engine, app,
     try:
         run(*command, "up", "-d", env=engine.environment)
         web = "%s_web_1" % name
-        settings = {"containers_docker_host": engine.host, "containers_project": name}
+        settings = {"containers_docker_host": engine.host, "tracktion_compose_project": name}
         settings["containers_expected_services"] = ["web"]
         lacks = {"no_healthcheck": [web]}
         assert objects_by_check(diagnose("containers", settings)) == lacks
@@ -305,7 +305,7 @@ TALK = "while :; do echo ERROR no database; sleep 0.1; done"
 def test_the_logs_of_podman_are_read(user):
     with podman(user) as engine:
         engine.start("talking", "sh", "-c", TALK, labels=of({COMPOSE + ".project": "app"}, "web"))
-        settings = {"logs_docker_host": engine.host, "logs_project": "app"}
+        settings = {"logs_docker_host": engine.host, "tracktion_compose_project": "app"}
         settings.update(logs_new_signature_info=3, logs_kernel_log="")
         wait_until(lambda: "logs.new_error_signature" in diagnose("logs", settings), "three errors", 10)
         (finding,) = diagnose("logs", settings)["logs.new_error_signature"]

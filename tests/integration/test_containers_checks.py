@@ -302,7 +302,7 @@ def test_the_diagnosis_needs_no_library(app):
     def forget_docker():
         sys.modules["docker"] = None
 
-    settings = {"containers_project": app.name, "containers_expected_services": []}
+    settings = {"tracktion_compose_project": app.name, "containers_expected_services": []}
     assert set(diagnose("containers", settings, before=forget_docker)) == {"containers.no_healthcheck"}
 
 
@@ -310,7 +310,7 @@ def test_without_pyyaml_the_comparison_is_unknown(app, tmp_path):
     app.run("web", options=(*SOUND, *HEALTHY))
     path = tmp_path / "compose.yaml"
     path.write_text("services: {}")
-    settings = {"containers_project": app.name, "containers_compose_files": [str(path)]}
+    settings = {"tracktion_compose_project": app.name, "containers_compose_files": [str(path)]}
     settings["containers_expected_services"] = []
 
     def forget_yaml():
@@ -345,12 +345,12 @@ def test_faults_of_the_engine_are_found(app, tmp_path):
     wrong = tmp_path / "daemon.json"
     wrong.write_text('{"live-restore": true,}')
     settings = {"containers_engine_version_warning": 1000, "containers_live_restore_wanted": True}
-    found = look(app, containers_daemon_configuration=str(wrong), **settings)
+    found = look(app, tracktion_docker_daemon_config=str(wrong), **settings)
     for check in ("engine_old", "live_restore", "daemon_configuration"):
         assert sound(found["containers." + check])
     assert str(wrong) in found["containers.daemon_configuration"][0]["summary"]
     wrong.write_text('{"live-restore": true}')
-    assert "containers.daemon_configuration" not in look(app, containers_daemon_configuration=str(wrong))
+    assert "containers.daemon_configuration" not in look(app, tracktion_docker_daemon_config=str(wrong))
 
 
 def test_disk_use_that_takes_too_long_is_unknown(app):

@@ -187,7 +187,7 @@ class Story:
         self.settings = {
             **SETTINGS,
             "tracktion_areas": ["containers"],
-            "containers_project": app.name,
+            "tracktion_compose_project": app.name,
             "containers_expected_services": [],
             "tracktion_state_dir": str(folder / "state"),
             "tracktion_remediate_risk": "destructive",

@@ -340,7 +340,7 @@ def test_the_remedy_of_a_missing_consumer_restarts_it(one, tmp_path, how):
         wait_until(lambda: one.rabbitmq_api("GET", "/connections"), "the connection", 15)
         settings = {
             "message_queue_consumers": {"lab.consumed": ["worker"]},
-            "message_queue_consumer_project": services.name,
+            "tracktion_compose_project": services.name,
             "message_queue_consumer_min_uptime": 0,
             "message_queue_expected_queues": [{"name": "lab.consumed", "min_consumers": 1}],
         }

@@ -30,8 +30,8 @@ from tests.lab.shell import attempt, run, succeeds
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "network"}
 # A host without the stack.
-ALONE = {"network_paths": [], "network_compose_project": "nobody", "network_check_resolver": False}
-NO_ENGINE = {"network_docker_host": "unix:///nonexistent/docker.sock", "network_docker_root": "/nonexistent"}
+ALONE = {"network_paths": [], "tracktion_compose_project": "nobody", "network_check_resolver": False}
+NO_ENGINE = {"network_docker_host": "unix:///nonexistent/docker.sock", "tracktion_docker_root": "/nonexistent"}
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_existing_rules_of_docker(settings):
 def test_rules_that_docker_does_not_manage(settings, tmp_path):
     file = tmp_path / "daemon.json"
     file.write_text('{"iptables": false}')
-    mine = {**settings, "network_daemon_config": str(file)}
+    mine = {**settings, "tracktion_docker_daemon_config": str(file)}
     findings = diagnose("network", mine, before=partial(faults.rules, "-P FORWARD DROP"))
     assert not fired(findings, "network.docker_rules_missing")
 
@@ -192,7 +192,7 @@ def test_an_external_endpoint(listener):
 def test_a_configuration_of_the_engine_that_cannot_be_parsed(tmp_path):
     file = tmp_path / "daemon.json"
     file.write_text('{"dns": ["192.0.2.1"],}')
-    mine = {**ALONE, "network_daemon_config": str(file)}
+    mine = {**ALONE, "tracktion_docker_daemon_config": str(file)}
     assert fired(diagnose("network", mine), "network.daemon_json_invalid", "warning")
     # With an engine that is down, it is critical.
     with socket.socket(socket.AF_UNIX) as closed:
@@ -206,7 +206,7 @@ def test_a_configuration_of_the_engine_that_cannot_be_parsed(tmp_path):
 def test_a_setting_that_is_also_a_flag(settings, tmp_path):
     file = tmp_path / "daemon.json"
     file.write_text('{"log-level": "info", "labels": ["a=b"]}')
-    mine = {**ALONE, "network_daemon_config": str(file)}
+    mine = {**ALONE, "tracktion_docker_daemon_config": str(file)}
     assert diagnose("network", mine) == {}
 
     def before(*flags):
@@ -217,7 +217,7 @@ def test_a_setting_that_is_also_a_flag(settings, tmp_path):
     (finding,) = fired(found, "network.daemon_json_invalid", "warning")
     assert "dockerd, which it refuses: labels" in finding["summary"]
     # A flag can disable the rules too.
-    left = {**settings, "network_daemon_config": str(file)}
+    left = {**settings, "tracktion_docker_daemon_config": str(file)}
     assert not fired(
         diagnose("network", left, before=partial(before, "--iptables=false")), "network.docker_rules_missing"
     )

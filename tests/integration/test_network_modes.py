@@ -32,7 +32,7 @@ def modes():
 def findings_of(*wanted, **settings):
     """Return the findings about paths between these containers, by object."""
     paths = [{"from": start, "to": to} for start, to in wanted]
-    mine = {"network_compose_project": PROJECT, "network_paths": paths, "network_timeout": 2, **settings}
+    mine = {"tracktion_compose_project": PROJECT, "network_paths": paths, "network_timeout": 2, **settings}
     found = diagnose("network", {"network_check_resolver": False, **mine})
     return {finding["object"].replace(PROJECT + "-", ""): finding for listed in found.values() for finding in listed}
 
@@ -129,7 +129,7 @@ def test_process_ids_in_the_files_of_the_engine_that_are_outdated(modes, tmp_pat
             pid = '"Pid":%d' % modes.inspect(service)["State"]["Pid"]
             assert name == "hostconfig.json" or pid in text
             (folder / name).write_text(text.replace(pid, '"Pid":%d' % os.getpid()) if service == "web" else text)
-    found = findings_of(("web", "db:8000"), ("db", "db:8001"), network_docker_root=str(tmp_path))
+    found = findings_of(("web", "db:8000"), ("db", "db:8001"), tracktion_docker_root=str(tmp_path))
     assert "its process %d is gone" % os.getpid() in found["web"]["summary"]
     # The paths of other containers are tested.
     assert found["db-1 -> db:8001"]["status"] == "critical"

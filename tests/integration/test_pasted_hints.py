@@ -112,7 +112,7 @@ def hostile(tmp_path_factory):
 
 def test_forged_labels_are_quoted_words(hostile, shell):
     settings = {
-        "containers_project": hostile.labels[COMPOSE + ".project"],
+        "tracktion_compose_project": hostile.labels[COMPOSE + ".project"],
         "containers_expected_services": ["-x $(touch pwned)"],
         "containers_memory_warning": 0.0,
         "containers_memory_critical": 2.0,

@@ -107,7 +107,7 @@ def test_hidden_processes_hide_what_containers_use(settings):
 
 
 def test_closed_configuration_and_paths(settings, lab, folder):
-    mine = {**settings, "containers_daemon_configuration": str(folder / "closed" / "daemon.json")}
+    mine = {**settings, "tracktion_docker_daemon_config": str(folder / "closed" / "daemon.json")}
     (folder / "closed").mkdir(mode=0o700)
     home = str(Path(variables(lab)["file_watching_directories"][0]).parent)
     findings = diagnose("containers", mine, before=partial(closed, [home], member))
@@ -171,7 +171,7 @@ def test_files_and_a_journal_that_are_closed(settings, folder):
 
 def test_without_root_no_way_is_gone(settings, folder):
     (folder / "closed").mkdir(mode=0o700)
-    mine = {**settings, "network_daemon_config": str(folder / "closed" / "daemon.json")}
+    mine = {**settings, "tracktion_docker_daemon_config": str(folder / "closed" / "daemon.json")}
     findings = diagnose("network", mine, before=unprivileged)
     missing([network.FILES, network.SOCKET, network.CONFIGURATION], findings)
     missing([network.FILES], diagnose("network", settings, before=member))

@@ -31,7 +31,7 @@ def test_without_the_group_docker():
         closed = "http://127.0.0.1:%d/" % free_port()
         settings = {
             "service_health_endpoints": [{"name": "well", "url": served.url()}, {"name": "closed", "url": closed}],
-            "service_health_project": services.name,
+            "tracktion_compose_project": services.name,
             "service_health_command_slow_warning_by_name": {"it": 60},
         }
 

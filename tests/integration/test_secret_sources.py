@@ -153,7 +153,7 @@ PLAY = """
       vars:
         names: [project, top, areas, host, fail_at, missing]
         found:
-          project: "{{ lookup('tracktion.ops.setting', 'containers_project') }}"
+          project: "{{ lookup('tracktion.ops.setting', 'tracktion_compose_project') }}"
           top: "{{ lookup('tracktion.ops.setting', 'cache_top') }}"
           areas: "{{ lookup('tracktion.ops.setting', 'tracktion_areas', default=[]) }}"
           host: "{{ lookup('tracktion.ops.setting', 'cache_probe_host') }}"

@@ -135,7 +135,7 @@ def test_redirects_without_an_answer():
 )
 def test_severity_and_hint_of_a_wrong_status(status, severity, hint, tmp_path):
     with serving({"/": page(status, "because")}) as served:
-        nowhere = {"service_health_docker_root": str(tmp_path)}
+        nowhere = {"tracktion_docker_root": str(tmp_path)}
         finding = only(look(served.url(), service="api", settings=nowhere), "wrong_status", severity)
     assert "answers with status %d, not 200: because" % status in finding["summary"]
     assert hint in finding["hint"]
@@ -306,7 +306,7 @@ def test_commands_in_hints_are_quoted(tmp_path):
                     {"name": name, "url": url, "service": service, **more.get(name, {})} for name, url in urls.items()
                 ],
                 "service_health_timeout": 0.5,
-                "service_health_docker_root": str(tmp_path),
+                "tracktion_docker_root": str(tmp_path),
                 "service_health_slow_warning": 0,
             },
         )
@@ -356,7 +356,7 @@ def probe(lab, *argv, settings=None, **command):
         {
             "service_health_endpoints": [],
             "service_health_commands": [command],
-            "service_health_project": lab.project,
+            "tracktion_compose_project": lab.project,
             **(settings or {}),
         },
     )

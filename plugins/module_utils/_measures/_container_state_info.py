@@ -53,7 +53,7 @@ ARGUMENT_SPEC = dict(
     sample_seconds={"type": "float", "default": 0.3},
     disk_seconds={"type": "float", "default": 3.0},
     max_containers={"type": "int", "default": 500},
-    daemon_configuration={"type": "path", "default": DAEMON_CONFIGURATION},
+    daemon_config={"type": "path", "default": DAEMON_CONFIGURATION},
     top={"type": "int", "default": 100},
     top_volumes={"type": "int", "default": 10},
     deadline={"type": "float", "default": 10.0},
@@ -231,7 +231,7 @@ def engine_facts(client: DockerApi, version: Row, options: Options, deadline: De
 
 def daemon_configuration(options: Options, deadline: Deadline, unknown: Unknown) -> Part:
     """Return whether the configuration of the engine is valid, which its next start requires."""
-    path = options["daemon_configuration"]
+    path = options["daemon_config"]
     found: Part = {"path": path, "exists": True, "valid": None, "error": None}
     try:
         content = within(deadline, options["timeout"], _content, path)
