@@ -42,7 +42,7 @@ ENOUGH = 0.5
 
 
 # Kinds of a failure without an answer: within the timeout of the step, or within the whole deadline.
-LATE = ("timeout", "deadline")
+LATE = ("timeout", "no_answer", "deadline")
 
 
 class OutOfTime(CannotConnect):

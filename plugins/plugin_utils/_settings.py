@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -152,9 +152,18 @@ def name_variables(area: _areas.Area, measurement: Mapping[str, Any]) -> None:
         names = {"deadline": "%s_deadline" % area.name, **_variables_by_option(probe)}
         if error and error.get("kind") == "bad_option":
             _rename(error, names)
-        for entry in (error, *(measured.get("unknown") or [])):
-            if entry and entry.get("hint"):
-                entry["hint"] = _renamed(entry["hint"], {name for name in names if "_" in name}, names)
+        options = {option for option in names if "_" in option}
+        for entry in _with_hint(measured):
+            entry["hint"] = _renamed(entry["hint"], options, names)
+
+
+def _with_hint(measured: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the mappings of a measurement with a hint: its errors, and those of its parts and of items of lists."""
+    for value in measured.values():
+        for item in value if isinstance(value, list) else (value,):
+            for entry in (item, item.get("error")) if isinstance(item, dict) else ():
+                if isinstance(entry, dict) and isinstance(entry.get("hint"), str):
+                    yield entry
 
 
 def connection(area: _areas.Area, variables: Mapping[str, Any], templar: Any) -> Settings:

@@ -18,8 +18,8 @@ from typing import Any, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id, is_one_off
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, summary
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import LATE, Rejected
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import Rejected
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect
 
 # Kind of the failure by the status with which the engine rejects a command.
 REJECTIONS = {404: "no_container", 409: "not_running"}

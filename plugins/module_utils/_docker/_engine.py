@@ -24,9 +24,10 @@ import ssl
 from typing import Any, Dict, Iterator, NamedTuple
 from urllib.parse import urlsplit
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _failures, _measurement, _rights
+from ansible_collections.tracktion.ops.plugins.module_utils import _failures, _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    LATE,
     BadOption,
     CannotConnect,
     Deadline,
@@ -57,8 +58,6 @@ KNOWN_API = "1.41"
 # Where packages install the Docker daemon. Podman needs none.
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 NOT_FOUND, FORBIDDEN = 404, 403
-# Kinds of a failure in which no answer came in time.
-LATE = (*_measurement.LATE, "no_answer")
 
 # One object of the API, as the engine returns it.
 Row = Dict[str, Any]

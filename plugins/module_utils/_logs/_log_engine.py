@@ -52,7 +52,7 @@ def read(path: str, identity: str, begin: float, budget: int, seconds: float) ->
                     left_out = "it is larger than the budget of %d bytes" % budget
         except CannotConnect as exc:
             # Keep what was received.
-            late = exc.kind in (*LATE, "no_answer")
+            late = exc.kind in LATE
             left_out = "the engine took more than %.1f s" % seconds if late else str(exc)
     # If the start was dropped, the rest may begin in the middle of a frame.
     lines = with_epoch(without_frames(b"".join(kept)))

@@ -301,6 +301,6 @@ def _rejected_by_broker(exc: QueueError, options: Options, name: str, vhost: str
 
 
 def _hint_of(exc: CannotConnect | OSError) -> str:
-    if getattr(exc, "kind", None) in (*LATE, "no_answer"):
+    if getattr(exc, "kind", None) in LATE:
         return "Raise deadline: one message takes about half a millisecond, more on a busy broker."
     return getattr(exc, "hint", None) or "Read the log of RabbitMQ."

@@ -165,6 +165,25 @@ def test_an_invalid_shared_option_is_an_error_of_the_areas_that_use_it():
     assert error("network")["message"] == "tracktion_visit_timeout: must be a whole number of seconds above 0"
 
 
+@pytest.mark.parametrize(
+    "measured",
+    [
+        lambda hint: {"error": hint},
+        lambda hint: {"error": None, "unknown": [hint]},
+        lambda hint: {"amqp": {"reachable": False, "error": hint}},
+        lambda hint: {"services": [{"name": "a", "error": hint}]},
+        lambda hint: {"services": [None, hint]},
+    ],
+)
+def test_every_hint_names_the_variable_of_an_option(measured):
+    (area,) = (area for area in AREAS if area.name == "message_queue")
+    hint = {"kind": "refused", "hint": "Correct login_host, login_port, amqp_port. The timeout is 3 s."}
+    _settings.name_variables(area, {"node": measured(hint)})
+    prefix = "message_queue_"
+    names = [prefix + option for option in ("login_host", "management_port", "amqp_port")]
+    assert hint["hint"] == "Correct %s. The timeout is 3 s." % ", ".join(names)
+
+
 def test_an_option_that_a_module_rejects_is_renamed_to_the_variable():
     (area,) = (area for area in AREAS if area.name == "containers")
     error = {
