@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, overload
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Optional, TypeVar
 
 if TYPE_CHECKING:
     from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo, Part, UnknownPart
+
+# A text, which may be null.
+Text = TypeVar("Text", str, Optional[str])
 
 # In less time than this, no answer proves nothing.
 LEAST_SECONDS = 0.1
@@ -157,11 +160,7 @@ def out_of_time(left: float) -> str:
     return "not measured (%.1f s of the deadline left)" % left
 
 
-@overload
-def cut(text: str, limit: int) -> str: ...
-@overload
-def cut(text: str | None, limit: int) -> str | None: ...
-def cut(text: str | None, limit: int) -> str | None:
+def cut(text: Text, limit: int) -> Text:
     """Return ``text`` in at most ``limit`` characters, with an ellipsis if it was longer."""
     if text is None or len(text) <= limit:
         return text

@@ -11,9 +11,11 @@ shown password cannot be taken back.
 from __future__ import annotations
 
 import re
-from typing import overload
+from typing import Optional, TypeVar
 
 HIDDEN = "***"
+# A text, which may be null.
+Text = TypeVar("Text", str, Optional[str])
 
 # A statement that sets a password contains it as a literal.
 PASSWORD = re.compile(r"""(\bpassword\s*(?:=|\bto\b)?\s*)(?:e?'(?:[^']|'')*(?:'|$)|\$\$.*?(?:\$\$|$))""", re.I | re.S)
@@ -309,20 +311,12 @@ RULES = tuple(
 )
 
 
-@overload
-def hide_passwords(query: str) -> str: ...
-@overload
-def hide_passwords(query: str | None) -> str | None: ...
-def hide_passwords(query: str | None) -> str | None:
+def hide_passwords(query: Text) -> Text:
     """Return an SQL statement without the literals that follow the word PASSWORD."""
     return None if query is None else PASSWORD.sub(r"\1'***'", query)
 
 
-@overload
-def redact(text: str) -> str: ...
-@overload
-def redact(text: str | None) -> str | None: ...
-def redact(text: str | None) -> str | None:
+def redact(text: Text) -> Text:
     """Return ``text`` without passwords, tokens, keys, e-mail addresses, and words that are long and look random."""
     if text is None:
         return None
