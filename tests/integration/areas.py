@@ -14,6 +14,7 @@ from ansible.template import Templar
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
 from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _evaluation, _settings, _shape
+from tests.integration import firings
 
 
 def visit(name, settings=None, before=None):
@@ -61,8 +62,14 @@ def _after(before, measure):
 
 def diagnose(name, settings=None, before=None):
     """Return the area's findings of any status by id."""
-    area, outcome, settings = visit(name, settings, before)
-    findings, _counts = _evaluation.evaluate(name, _checks.load(area), "here", outcome, settings)
+    return evaluate(*visit(name, settings, before))
+
+
+def evaluate(area, outcome, settings):
+    """Return the findings of any status about what ``visit()`` measured, by id."""
+    checks = _checks.load(area)
+    findings, _counts = _evaluation.evaluate(area.name, checks, "here", outcome, settings)
+    firings.record(findings, (check.id for check in checks))
     by_id = {}
     for finding in findings:
         by_id.setdefault(finding["id"], []).append(finding)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.integration import firings
 from tests.integration.postgresql import database
 from tests.integration.rabbitmq import broker
 from tests.integration.redis_lab import cache as redis_server
@@ -48,6 +49,26 @@ def group(file):
         return "stack"
     # Two brokers take half a minute to start.
     return "brokers" if "rabbitmq310" in text or "rabbitmq40" in text else file
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        firings.start()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Fail a complete run in which a check has never fired, or has never stayed quiet."""
+    config = session.config
+    selected = config.getoption("keyword") or config.getoption("markexpr") or config.getoption("deselect")
+    complete = ROOT / "tests/integration" in [(config.invocation_params.dir / arg).resolve() for arg in config.args]
+    if hasattr(config, "workerinput") or selected or not complete or exitstatus:
+        return
+    missing = firings.missing()
+    for kind, checks in missing.items():
+        if checks:
+            print("\n%d checks have never been %s: %s" % (len(checks), kind, ", ".join(checks)))
+    if any(missing.values()):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_xdist_make_scheduler(config, log):

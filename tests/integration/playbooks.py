@@ -15,6 +15,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.integration import firings
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 
@@ -56,8 +58,11 @@ def run_playbook(name, inventory_path, reports, *arguments, extra=None, environm
     """Run ``playbooks/<name>.yml`` from the root of the checkout, with the command ``within`` before it."""
     command = [*within, *playbook_command(name, inventory_path, reports, *arguments, extra=extra)]
     done = _run(command, environment, timeout)
-    report = Path(reports) / "report.json"
-    return Run(done.returncode, done.stdout, json.loads(report.read_text()) if report.exists() else None)
+    path = Path(reports) / "report.json"
+    report = json.loads(path.read_text()) if path.exists() else None
+    if report:
+        firings.record(report["findings"])
+    return Run(done.returncode, done.stdout, report)
 
 
 def run_remedy(role, tasks, inventory_path, evidence, *arguments, extra=None):

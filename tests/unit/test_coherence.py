@@ -28,8 +28,6 @@ PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 # The prefix of variables of the collection; a role has its own name as a second one.
 COLLECTION_PREFIX = "tracktion_"
 
-# In the integration tests of an area: with or without the area's name before it.
-CHECK_NAME = re.compile(r'"(?:[a-z_]+\.)?([a-z_]+)"')
 
 by_name = {"ids": lambda path: path.name}
 by_area = {"ids": lambda area: area.name}
@@ -141,16 +139,6 @@ def test_an_areas_variables_are_used(area):
     of_visit = {area.name + "_deadline", area.name + "_probe_host"}
     names = set(read(area.file("defaults/main.yml"))) - of_visit
     assert {name for name in names if not re.search(r"\b%s\b(?!:)" % name, text)} == set()
-
-
-@pytest.mark.parametrize("area", AREAS, **by_area)
-def test_every_check_of_an_area_has_a_test_that_fires_it(area):
-    """By a fault of the lab, or in an integration test with its own server."""
-    fired = {check for fault in faults.every().values() for check in fault.fires}
-    tests = (ROOT / "tests/integration" / ("test_%s_checks.py" % area.name)).read_text(encoding="utf-8")
-    named = {"%s.%s" % (area.name, name) for name in CHECK_NAME.findall(tests)}
-    ids = {row["id"] for row in area.rows("checks")}
-    assert ids - fired - named == set()
 
 
 def test_a_fault_fires_checks_that_exist():
