@@ -115,7 +115,7 @@ def test_the_number_of_reported_volumes_is_limited(app, make):
     found = look(app, **dict(SETTINGS, containers_top_volumes=3))["containers.unused_volume"]
     assert len(found) == 3
     assert {each["object"] for each in found} <= names
-    assert all(" such volumes hold " in each["summary"] for each in found)
+    assert all(" unused volumes hold " in each["summary"] for each in found)
 
 
 def test_protected_and_denied_volumes_are_kept(app, make):
