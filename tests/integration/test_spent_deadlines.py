@@ -47,7 +47,7 @@ def test_a_directory_without_time_to_read_it_is_unknown(tmp_path):
     assert summaries(findings, "file_watching.directory_missing") == "not measured (0.0 s of the deadline left)"
 
 
-@pytest.mark.parametrize(("timeout", "deadline", "failure"), [(0.4, 9, "http_timeout"), (9, 0.6, None)])
+@pytest.mark.parametrize(("timeout", "deadline", "failure"), [(0.4, 9, "no_answer"), (9, 0.6, None)])
 def test_a_connection_without_time_to_test_it_is_unknown(timeout, deadline, failure):
     with socket.create_server(("127.0.0.1", 0)) as server:
         target = _network_path.Target("http://127.0.0.1:%d/" % server.getsockname()[1])
