@@ -59,7 +59,7 @@ lint: setup-test ## style and coherence of Python, YAML, Ansible, shell and docu
 	@tests/tools/lint
 
 .PHONY: sanity
-sanity: setup-test ## ansible-test sanity, with every Python found here
+sanity: setup-test ## ansible-test sanity; with CI=true, with every Python found here
 	@tests/tools/sanity $(ARGS)
 
 .PHONY: newest
@@ -86,7 +86,7 @@ integration: setup-test ## tests against the real servers of the lab
 .PHONY: pytest
 pytest: setup-test
 	@# Tests wait for servers more than they compute: two processes need little more than half the time of one.
-	@python -m pytest tests/unit tests/integration --numprocesses 2 $(PYTEST_ARGS)
+	@python -m pytest tests/unit tests/integration --numprocesses 2 --durations 10 $(PYTEST_ARGS)
 
 .PHONY: molecule
 molecule: setup-test ## the molecule scenarios, over a stack of their own
