@@ -47,11 +47,11 @@ def test_the_page_has_its_examples():
     assert sorted(FILES) == [
         "group_vars/all.yml",
         "roles/spool/defaults/main.yml",
-        "roles/spool/meta/argument_specs.yml",
-        "roles/spool/tasks/remediate/set_aside.yml",
         "roles/spool/diagnosis/checks.yml",
         "roles/spool/diagnosis/probes.yml",
         "roles/spool/diagnosis/remedies.yml",
+        "roles/spool/meta/argument_specs.yml",
+        "roles/spool/tasks/remediate/set_aside.yml",
     ]
 
 
