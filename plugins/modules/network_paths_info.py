@@ -129,7 +129,7 @@ unknown:
 engine:
   description:
     - Whether this host has a Docker engine, whether it answers, and the C(error) if not (C(kind), C(message), C(hint)).
-    - C(kind) is, for example, V(permission), V(refused), V(timeout), V(deadline), or V(no_engine) (its files exist, its socket does not).
+    - C(kind) is, for example, V(permission), V(refused), V(timeout), V(no_answer), V(deadline), or V(no_engine) (its files exist, its socket does not).
   returned: always
   type: dict
   sample: {present: true, answers: true, error: null}

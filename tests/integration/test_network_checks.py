@@ -215,7 +215,7 @@ def test_a_setting_that_is_also_a_flag(settings, tmp_path):
 
     found = diagnose("network", mine, before=partial(before, "-H", "fd://", "--label", "c=d"))
     (finding,) = fired(found, "network.daemon_json_invalid", "warning")
-    assert "dockerd, which it refuses: labels" in finding["summary"]
+    assert "dockerd rejects settings that are also flags: labels" in finding["summary"]
     # A flag can disable the rules too.
     left = {**settings, "tracktion_docker_daemon_config": str(file)}
     assert not fired(
