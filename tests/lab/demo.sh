@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The main job end to end: a healthy stack, real faults in it, what a diagnosis says about them, and the remedies.
+# The main job end to end: a healthy stack, real faults, the diagnosis, and the remedies.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 lab=tests/lab/lab
 reports=${DEMO_REPORTS:-reports}
-# One for each area at least: the remedies answer these,
+# At least one for each area. Remedies correct these,
 faults=(blocked-transaction memory-full queue-without-consumer changed-limit)
-# and these no remedy does, by design: what the right name server, the right artist or the right file is, a person knows.
+# and no remedy can correct these: the right DNS server, the right data and the right file are not known.
 by_hand=(api-wrong-answer errors-burst)
 watches=/proc/sys/fs/inotify/max_user_watches
 
@@ -34,8 +34,8 @@ $lab up
 $lab mend --all
 folder=$(dirname "$($lab inventory)")
 
-# A blocked session is a finding after a minute, and a key is unused after a day; this demo does not wait that long. What
-# the remedies write stays in the lab's folder.
+# A blocked session is a finding after a minute, and a key is unused after a day; this demo does not wait that long. Remedies
+# write to the folder of the lab.
 settings=$folder/demo.yml
 cat >"$settings" <<EOF
 ---
@@ -46,11 +46,11 @@ cache_delete_max_count: 5000
 file_watching_sysctl_root: $folder/root
 tracktion_state_dir: $folder/state
 EOF
-# A host remembers what was done to it, and does not do it again at once: each demo has a host without a past.
+# Remedies are not repeated within their cooldown: each demo begins with an empty audit log.
 rm -rf "$folder/state" "$folder/root"
 mkdir -p "$folder/root/etc/sysctl.d"
 
-# What only root may see is unknown to anybody else, and the files of a container are root's to break.
+# What only root can see is unknown to other users, and only root can break the files of a container.
 at_worst=ok fail_at=info
 if [ "$(id -u)" != 0 ]; then
   at_worst=unknown fail_at=warning
@@ -62,10 +62,10 @@ if [ -w $watches ]; then
   faults+=(watches-exhausted)
 fi
 
-say "Diagnose the healthy stack: nothing may be worse than $at_worst"
+say "Diagnose the healthy stack: no finding may be worse than $at_worst"
 play diagnose -e tracktion_fail_at=$fail_at
 
-say "Break it, for real: ${faults[*]} ${by_hand[*]}"
+say "Break it: ${faults[*]} ${by_hand[*]}"
 for fault in "${faults[@]}" "${by_hand[@]}"; do
   $lab break "$fault"
 done
@@ -73,19 +73,19 @@ done
 say "Diagnose the broken stack"
 play diagnose
 
-say "Remediate: sessions and services may be interrupted, and of the data only the keys lab:* may go"
+say "Remediate: sessions and services may be interrupted; of all data, only the keys lab:* may be deleted"
 play remediate -e tracktion_remediate_risk=destructive -e '{"tracktion_confirm": ["cache.delete_keys:0:lab:*"]}'
 
-say "What is still there no remedy may guess; a person mends it: ${by_hand[*]}"
+say "No remedy can guess the rest; correct it by hand: ${by_hand[*]}"
 $lab mend "${by_hand[@]}"
 
-say "Diagnose once more: nothing may be worse than $at_worst"
+say "Diagnose again: no finding may be worse than $at_worst"
 play diagnose -e tracktion_fail_at=$fail_at
 
 cat <<EOF
 
-The reports lie in $reports: report.json is the last one, audit.jsonl lists the actions.
-Look again:         make diagnose INVENTORY=\$($lab inventory)
+The reports are in $reports: report.json is the last one, audit.jsonl lists the actions.
+Diagnose again:        make diagnose INVENTORY=\$($lab inventory)
 Break another:      $lab faults; $lab break NAME; $lab mend --all
 Take the lab down:  $lab down --all
 EOF
