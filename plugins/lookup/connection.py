@@ -61,9 +61,9 @@ class LookupModule(LookupBase):
         unknown = [name for name in terms if name not in areas]
         if unknown:
             raise AnsibleLookupError("no area %s (known: %s)" % (", ".join(unknown), ", ".join(areas)))
-        return [self._options(areas[name], variables, task) for name in terms]
+        return [self._connection(areas[name], variables, task) for name in terms]
 
-    def _options(self, area: _areas.Area, variables: Mapping[str, Any], task: Any) -> Values:
+    def _connection(self, area: _areas.Area, variables: Mapping[str, Any], task: Any) -> Values:
         prefixes = (_settings.PREFIX, area.name + "_")
         variables = _variables.without_empty_answers(variables, self._templar, prefixes, task)
         templar = self._templar.copy_with_new_env(available_variables={**area.defaults, **variables})
