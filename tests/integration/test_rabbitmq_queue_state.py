@@ -177,7 +177,7 @@ def test_purge_and_replay_in_a_vhost_with_a_hostile_name(lab, name, tmp_path):
     # The undo command of the remedy, as a shell splits it.
     (row,) = [row for row in _areas.find(["message_queue"])[0].rows("remedies") if row["id"].endswith(".purge")]
     replayed = {"export_path": "/exports/'; touch x; '$(x)/" + export.name}
-    undo = _remedies.way_back(row["undo"], "web 1", {}, replayed)
+    undo = _remedies.undo_command(row["undo"], "web 1", {}, replayed)
     assert (undo[0], undo[-1]) == ("`", "`")
     words = shlex.split(undo[1:-1])
     assert words[:2] == ["ansible", "web 1"]

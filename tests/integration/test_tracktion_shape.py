@@ -184,7 +184,7 @@ def test_an_exited_container_is_a_finding_only_if_its_service_is_required(story)
     settings = {"tracktion_compose_project": story.stack.project, "containers_expected_services": ["migrations"]}
     (finding,) = fired(diagnose("containers", settings), "containers.stopped", "critical")
     assert finding["object"] == "tracktion-migrations"
-    assert "exit code 0: it ended without an error" in finding["summary"]
+    assert "exit code 0: no error: the program finished" in finding["summary"]
 
 
 def test_the_watched_directory_is_found_inside_the_container(measured):
