@@ -25,15 +25,8 @@ DEBIAN_PACKAGES = {
     "docker": "python3-docker",
     "redis": "python3-redis",
     "hiredis": "python3-hiredis",
+    "yaml": "python3-yaml",
 }
-
-
-def optional(name: str) -> Any:
-    """Return the imported library ``name``; null if it is missing and a part of a measurement can stay unknown."""
-    try:
-        return require(name)
-    except MissingLibrary:
-        return None
 
 
 def require(name: str) -> Any:

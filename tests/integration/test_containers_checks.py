@@ -319,6 +319,7 @@ def test_without_pyyaml_the_comparison_is_unknown(app, tmp_path):
     found = diagnose("containers", settings, before=forget_yaml)
     assert {finding["status"] for findings in found.values() for finding in findings} == {"unknown"}
     assert "PyYAML" in found["containers.compose_drift"][0]["summary"]
+    assert "tracktion.ops.prepare" in found["containers.compose_drift"][0]["hint"]
 
 
 # The engine

@@ -15,7 +15,8 @@ import os
 import re
 from typing import Any, Dict, Iterable, Mapping, Match, Sequence, TypedDict
 
-from ansible_collections.tracktion.ops.plugins.module_utils._libraries import optional
+from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import MissingLibrary
 
 MAX_BYTES = 1 << 20
 VARIABLE = re.compile(
@@ -45,7 +46,11 @@ class Service(TypedDict):
 
 
 class Unreadable(Exception):
-    """The file cannot be read or parsed."""
+    """The file cannot be read or parsed. ``hint`` is the next step for a person, or null."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def load(files: Sequence[str], directory: str, environment_files: Sequence[str] = ()) -> dict[str, Service]:
@@ -54,9 +59,10 @@ def load(files: Sequence[str], directory: str, environment_files: Sequence[str] 
     Like compose, read variables from ``environment_files``, later ones winning, and from the ``.env`` of the directory
     only if there are none.
     """
-    yaml = optional("yaml")
-    if yaml is None:
-        raise Unreadable("PyYAML is not installed here; compose files cannot be read without it")
+    try:
+        yaml = require("yaml")
+    except MissingLibrary as exc:
+        raise Unreadable("PyYAML is not installed here; compose files cannot be read without it", exc.hint) from exc
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     environment: dict[str, str] = {}
     for path in environment_files or [os.path.join(directory, ".env")]:

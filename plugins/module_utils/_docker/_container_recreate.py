@@ -97,7 +97,9 @@ class Service:
         try:
             self.services = _compose_drift.load(self.source)
         except _compose_file.Unreadable as exc:
-            raise CannotMeasure(str(exc), hint="Correct the file, or name others in compose_files.") from exc
+            raise CannotMeasure(
+                str(exc), hint=exc.hint or "Correct the file, or name others in compose_files."
+            ) from exc
         if self.name not in self.services:
             raise BadOption(
                 "service: %s is not in %s" % (self.name, ", ".join(self.source.files)), hint="Correct service."
