@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "playbooks" / "collections"))
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: E402
+from tests.bench.goals import Goals  # noqa: E402
 from tests.lab.throwaway import Project, docker, project  # noqa: E402
 
 MODULE = "ansible_collections.tracktion.ops.plugins.module_utils._measures._container_state_info"
@@ -87,7 +88,11 @@ def main() -> None:
         spread = f"[{min(all_times):.2f} - {max(all_times):.2f}]"
         print(f"{name:30} {statistics.median(all_times):6.2f}  {spread:15}  CPU is {wrong:4.0%} off (median)")
     own, visit, work, theirs = (statistics.median(all_times) for all_times in times.values())
-    print(f"factor {theirs / own:.1f}; with a visit's second {theirs / visit:.1f}, without waiting {theirs / work:.1f}")
+    goals = Goals()
+    goals.check("docker stats + inspect / container_state_info", theirs / own, at_least=5)
+    goals.check("docker stats + inspect / with the second of a visit", theirs / visit)
+    goals.check("docker stats + inspect / without waiting", theirs / work)
+    goals.exit()
 
 
 if __name__ == "__main__":

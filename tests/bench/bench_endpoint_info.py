@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: E402
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _endpoint_info  # noqa: E402
+from tests.bench.goals import Goals  # noqa: E402
 from tests.integration.http_servers import page, serving  # noqa: E402
 
 CURL = ["curl", "--fail", "--silent", "--output", "/dev/null", "--max-time", "5"]
@@ -83,6 +84,10 @@ def main():
         median = statistics.median(seconds)
         row = (name, median * 1000, min(seconds) * 1000, max(seconds) * 1000, anchor / median)
         print("  %-30s %7.0f ms  (%.0f to %.0f)  %5.1f x" % row)
+    goals = Goals()
+    # All endpoints take as long as the slowest, not as long as their sum.
+    goals.check("measure / the time of one endpoint", statistics.median(took["measure"]) / arguments.seconds, at_most=2)
+    goals.exit()
 
 
 if __name__ == "__main__":

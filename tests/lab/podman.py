@@ -27,7 +27,13 @@ from pathlib import Path
 from .engine import install_programs
 from .shell import LabError, attempt, run, succeeds, wait_until
 
-PROGRAMS = {"podman": ("podman",), "busybox": ("busybox-static",), "setpriv": ("util-linux",), "curl": ("curl",)}
+PROGRAMS = {
+    "podman": ("podman",),
+    "runc": ("runc",),
+    "busybox": ("busybox-static",),
+    "setpriv": ("util-linux",),
+    "curl": ("curl",),
+}
 # An account of every Debian system that no person uses.
 OTHER_USER = "games"
 IMAGE = "lab/box:1"
@@ -39,6 +45,8 @@ CONTAINERS = """
 default_ulimits = []
 log_driver = "k8s-file"
 [engine]
+# Named here, as crun, where it is the default, rejects hybrid control groups.
+runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
