@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: area_libraries
 short_description: Python libraries that the modules of area roles import
-version_added: 0.1.0
+version_added: 0.2.0
 author: The tracktion.ops maintainers (@tracktion)
 description:
   - Returns the libraries in the files C(diagnosis/libraries.yml) of the roles. A role without that file needs no library.

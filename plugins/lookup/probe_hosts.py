@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: probe_hosts
 short_description: Hosts that are visited to measure the current host
-version_added: 0.1.0
+version_added: 0.2.0
 author: The tracktion.ops maintainers (@tracktion)
 description:
   - Returns the host itself, and all hosts that its variables C(<area>_probe_host) name.

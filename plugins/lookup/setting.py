@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: setting
 short_description: Validated value of a role's variable
-version_added: 0.1.0
+version_added: 0.2.0
 author: The tracktion.ops maintainers (@tracktion)
 description:
   - Returns the value of a variable that a role of this collection, or the current role, declares in its C(meta/argument_specs.yml).

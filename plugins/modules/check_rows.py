@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: check_rows
 short_description: Reject invalid rows and options before any host is visited
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Reads the rows of the area roles and of C(tracktion_extra_checks), on the controller.
   - Fails for the first row with an unknown or missing field, an expression that does not parse, a name that is no variable of its role,

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: container_probe_info
 short_description: Run named commands in containers and measure their time
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Runs commands in the containers of compose services in parallel, and returns how each ended and how long it took.
   - A command that does not end in time is killed with its child processes. C(docker exec) would leave it running.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: container_recreate
 short_description: Recreate the containers of a compose service by its compose file
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Runs the compose of the host (C(up --detach --no-deps --no-build)) if the containers of a service differ from its compose file in image or
     memory limit, or if there are none, and waits until they are healthy. A restart does not apply changes of the file.

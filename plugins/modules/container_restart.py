@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: container_restart
 short_description: Restart containers in the order of their dependencies, and wait until they are healthy
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Restarts compose services, which it finds by the labels of any version of compose, or containers by name. A stopped container is started.
     No container is removed or recreated.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: container_state_info
 short_description: Measure containers, their resource use, and the engine
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Measures every container of a compose project, or of the engine. State, health, restarts and exit code come from the engine; memory, CPU time,
     throttling, processes and OOM kills come from the kernel's files, for cgroups version 1 and 2.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: docker_prune
 short_description: Remove old unused images, build cache, containers and volumes
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Removes unused objects one by one and without force, so that the engine keeps an object that was used meanwhile. The prune of the
     engine, which may remove the data of a stack that is down, is never called.

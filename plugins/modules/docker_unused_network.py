@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: docker_unused_network
 short_description: Remove a network of a compose project that no container uses
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Removes one network of the engine if O(name), O(id) and O(project) match and no container is attached to it, running or stopped.
   - The containers are read again just before the removal, and the engine rejects the removal of a network in use.

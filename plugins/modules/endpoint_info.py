@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: endpoint_info
 short_description: Send requests to HTTP endpoints, and time each phase of the answers
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Sends requests to all endpoints in parallel. It takes as long as the slowest endpoint, and at most O(deadline).
   - Returns for each endpoint whether it answers, whether the answer is the expected one, the time of each phase, and when its certificate

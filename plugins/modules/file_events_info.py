@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: file_events_info
 short_description: Measure whether file events reach the watcher, and the watcher its broker
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - For each watched directory, measures whether it exists, whether the watcher can read it, whether its file system gives events,
     whether an event arrives, which processes watch it, and whether enough watches are left for all directories below it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: inotify_limits
 short_description: Measure the inotify limits and their use, and raise them
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Measures how many inotify watches and instances each user holds, which processes and containers hold them, the limits now and
     after the next boot, and the file that sets each limit.

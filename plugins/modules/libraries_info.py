@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: libraries_info
 short_description: List the Python libraries that a managed host has for this collection
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Returns which of the named libraries the interpreter that Ansible uses on the host can import, and their versions.
   - It searches in the same order as the other modules of this collection, first the packages of that interpreter, then

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: log_errors_info
 short_description: Count errors and warnings in the logs of a host
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Reads the logs of containers, files and the journal for the last O(minutes) minutes, and for as long before. Returns the lines, errors
     and warnings of each service with their rates, the errors by signature, known messages, and problems in the kernel's log.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: measure
 short_description: Run the measuring functions of several areas in parallel
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Runs the part of a visit that is on the managed host. M(tracktion.ops.visit) calls it with a plan that it builds from the roles.
   - Each area is measured in a process of its own, with a deadline. An area that hangs or crashes does not affect the others.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: network_paths_info
 short_description: Test the network paths of services, and read the network configuration of the host
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Tests the connections of compose services from inside their network namespaces. Resolves the name by the container's own C(resolv.conf) and
     C(hosts), connects, and sends an HTTP request if the target is a URL. No program of the image is used, so the image needs no shell,

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: pg_activity
 short_description: Measure the activity of a PostgreSQL server, and end sessions
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Measures sessions, use of connections, long queries and transactions, blocking chains, the lock table and prepared transactions of a
     PostgreSQL server (12 or newer).

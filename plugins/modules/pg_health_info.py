@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: pg_health_info
 short_description: Measure the slowly changing state of a PostgreSQL server
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Measures statements, tables, indexes, foreign keys, sequences, transaction ID age, what holds back VACUUM, counters, checkpoints,
     replication, archiving and settings of a PostgreSQL server (12 or newer).

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: pg_maintenance
 short_description: Analyze, vacuum or reindex tables and indexes of PostgreSQL without blocking others
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Runs ANALYZE, VACUUM or REINDEX on the named tables or indexes of a PostgreSQL server (12 or newer), one after the other, if they need it, and
     verifies the effect.

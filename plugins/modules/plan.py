@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: plan
 short_description: Plan which remedies are carried out
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Evaluates the results registered as C(tracktion_visit) on the hosts of this run, and makes an action of each finding with a remedy.
     Findings with the same remedy and target are one action.

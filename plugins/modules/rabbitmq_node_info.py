@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rabbitmq_node_info
 short_description: Measure a RabbitMQ broker, its nodes, connections and topology
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Measures whether clients can log in over AMQP, whether the management API answers, the resources and alarms of each node, the connections,
     the exchanges without a binding, and the queues that receive dead letters.

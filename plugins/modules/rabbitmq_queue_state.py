@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rabbitmq_queue_state
 short_description: Measure RabbitMQ queues, export and replay messages
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Measures the queues of all vhosts with two kinds of requests that put little load on a big broker. One list without statistics, and one small
     request for each queue worth the details (the longest, those with the most unacknowledged messages, those that do not work).

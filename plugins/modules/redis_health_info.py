@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: redis_health_info
 short_description: Measure how a Redis server serves its clients
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Measures the status, look-ups, evictions, slow commands, latency events, persistence, clients and replication of a Redis server.
   - Reads the counters twice, O(sample_seconds) apart, so that rates are current, not the mean since the start of the server.

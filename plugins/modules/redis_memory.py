@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: redis_memory
 short_description: Measure and limit the memory of a Redis server
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Measures the memory of a Redis server, its limits (maxmemory, and the memory of its container or host), and the memory of its keys by prefix
     and type.

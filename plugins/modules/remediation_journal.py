@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: remediation_journal
 short_description: Lock a host for a remediation and log its actions
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Keeps the lock and the audit log of a host on the host itself, where all controllers find them.
   - Before an action, O(state=begun) takes the lock, checks the cooldown of the action, and logs the intent. After it, O(state=ended) logs

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: report
 short_description: Evaluate the measurements of the visits and report the findings
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Evaluates the check rows of all areas over the results registered as C(tracktion_visit) on the hosts of this run.
   - Shows the findings, the worst first, writes C(report.json), and passes a summary to C(set_stats) as C(tracktion_report).

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: sysctl_floors
 short_description: Raise kernel parameters to floors, now and for the next boot
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Raises each of the given kernel parameters to at least its floor, in the running kernel and for the next boot. It never lowers a
     parameter.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tune_report
 short_description: Report which kernel parameters were raised on which hosts
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Collects the results that the role P(tracktion.ops.tune_inotify#role) registered on the hosts of this run.
   - Shows a table of the changes by host, writes C(tune_inotify.json), and passes a summary to C(set_stats) as C(tracktion_tuned).

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: visit
 short_description: Measure all areas of a host in one task
-version_added: "0.1.0"
+version_added: 0.2.0
 description:
   - Reads the probes of the area roles, resolves their options with the variables of the host, and measures all probes with one remote
     task.
