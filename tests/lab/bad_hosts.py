@@ -101,6 +101,10 @@ CONTAINERS = {
 }
 
 
+# No route leads to this address.
+NO_ROUTE = "172.31.255.254"
+
+
 @dataclass
 class BadHosts:
     """Inventory variables of the hosts by name, and the names of their containers by kind."""
@@ -132,7 +136,7 @@ def bad_hosts(owner: str, containers: tuple[str, ...] = tuple(CONTAINERS)) -> It
         try:
             with ThreadPoolExecutor(len(containers)) as pool:
                 addresses = dict(zip(containers, pool.map(lambda name: _start(prefix, owner, name, key), containers)))
-            with _silent_server() as silent:
+            with _silent_server() as silent, _unreachable(NO_ROUTE):
                 names = {name: f"{prefix}-{name}" for name in containers}
                 yield BadHosts(_variables(addresses, key, Path(folder), silent), names)
         finally:
@@ -151,6 +155,16 @@ def _start(prefix: str, owner: str, name: str, key: Path) -> str:
     address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", container).strip()
     wait_until(lambda: greets(address), f"sshd of {container}", timeout=30)
     return address
+
+
+@contextlib.contextmanager
+def _unreachable(address: str) -> Iterator[None]:
+    """Make the kernel reject connections to an address, so that no packet to it leaves this machine."""
+    run("ip", "route", "replace", "unreachable", address)
+    try:
+        yield
+    finally:
+        attempt("ip", "route", "delete", "unreachable", address)
 
 
 @contextlib.contextmanager
@@ -187,7 +201,7 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
     found["refused"] = {**local, "ansible_port": 1}
     found["silent"] = {**local, "ansible_port": silent}
     found["unresolved"] = {**local, "ansible_host": "nosuchhost.invalid"}
-    found["no_route"] = {**local, "ansible_host": "172.31.255.254"}
+    found["no_route"] = {**local, "ansible_host": NO_ROUTE}
     if "users" in addresses:
         changed = folder / "known_hosts"
         changed.write_text(f"{addresses['users']} {key.with_suffix('.pub').read_text()}")
