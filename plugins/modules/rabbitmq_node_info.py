@@ -56,7 +56,10 @@ reachable:
   type: bool
   sample: true
 error:
-  description: The failure as C(kind), C(message) and C(hint). Null if the broker answered.
+  description:
+    - The failure as C(kind), C(message) and C(hint). Null if the broker answered.
+    - Beside the common kinds, such as V(refused), V(no_answer) or V(authentication), C(kind) is V(loopback_only) (the user may log in from the
+      machine of the broker only), V(no_such_vhost) or V(vhost_down).
   returned: always
   type: dict
   sample: null

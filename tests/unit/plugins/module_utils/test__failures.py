@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import socket
 import ssl
@@ -59,3 +60,24 @@ def test_a_failure_has_the_common_hint_and_what_the_service_adds():
 def test_a_service_that_can_be_started_begins_with_the_command():
     found = _failures.hint("refused", SERVICE._replace(start="Start it: `systemctl start valkey`."))
     assert found.startswith("Start it: `systemctl start valkey`.")
+
+
+PLUGINS = ROOT / "plugins"
+
+
+def raised_kinds():
+    """Return the kinds that the code of managed hosts names as text when it makes a failure."""
+    for path in sorted((PLUGINS / "module_utils").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                name = getattr(node.func, "attr", None) or getattr(node.func, "id", None)
+                kind = getattr(node.args[0], "value", None)
+                if name in ("CannotConnect", "failure") and isinstance(kind, str):
+                    yield kind
+
+
+def test_a_kind_is_common_or_documented_by_its_module():
+    documentation = "".join(path.read_text(encoding="utf-8") for path in (PLUGINS / "modules").glob("*.py"))
+    kinds = set(raised_kinds())
+    assert {"no_such_vhost", "nxdomain"} <= kinds
+    assert {kind for kind in kinds if kind not in _failures.KINDS and "V(%s)" % kind not in documentation} == set()
