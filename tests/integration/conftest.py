@@ -59,11 +59,14 @@ def pytest_configure(config):
 def pytest_sessionfinish(session, exitstatus):
     """Fail a complete run in which a check has never fired, or has never stayed quiet."""
     config = session.config
+    if hasattr(config, "workerinput"):
+        return
     selected = config.getoption("keyword") or config.getoption("markexpr") or config.getoption("deselect")
     complete = ROOT / "tests/integration" in [(config.invocation_params.dir / arg).resolve() for arg in config.args]
-    if hasattr(config, "workerinput") or selected or not complete or exitstatus:
-        return
     missing = firings.missing()
+    firings.end()
+    if selected or not complete or exitstatus:
+        return
     for kind, checks in missing.items():
         if checks:
             print("\n%d checks have never been %s: %s" % (len(checks), kind, ", ".join(checks)))
