@@ -9,14 +9,12 @@ Base units: bytes, seconds, ratios from 0 to 1, times as seconds since 1970. Nul
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, TypedDict
+from typing import Any, Dict, Mapping, TypedDict
 
 # Options of a module, validated and with their defaults.
 Options = Mapping[str, Any]
 # One part of a measurement that is a mapping, as JSON. What is in it, the module's RETURN says.
 Part = Dict[str, Any]
-# Reads one part of a measurement, or a whole one.
-Measure = Callable[[], Part]
 
 
 class ErrorInfo(TypedDict):
@@ -63,18 +61,3 @@ class AreaOutcome(TypedDict):
     measurement: dict[str, Part]
     error: ErrorInfo | None
     seconds: float
-
-
-class _Result(TypedDict):
-    changed: bool
-
-
-class Result(_Result, total=False):
-    """What an acting module returns. Other keys are as its RETURN says.
-
-    ``failed`` makes the task fail with everything else that is returned; ``diff`` is shown on request.
-    """
-
-    failed: bool
-    msg: str
-    diff: Any

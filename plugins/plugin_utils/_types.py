@@ -67,17 +67,10 @@ class Proposal(TypedDict):
     undo: str | None
 
 
-class Finding(TypedDict):
-    """The result of one check for one item of one host.
-
-    ``observed`` holds the fields of the item that the expression names, ``threshold`` the variables it compares them
-    with. ``fingerprint`` is the same in every run. A merged finding has ``hosts``, all hosts that share its service.
-    """
-
+class _FindingFields(TypedDict):
     id: str
     area: str
     host: str
-    hosts: NotRequired[list[str]]
     object: str | None
     title: str
     status: Status
@@ -87,8 +80,18 @@ class Finding(TypedDict):
     why: str
     guide: str
     hint: str | None
-    remedy: Proposal | None
     fingerprint: str
+
+
+class Finding(_FindingFields):
+    """The result of one check for one item of one host.
+
+    ``observed`` holds the fields of the item that the expression names, ``threshold`` the variables it compares them
+    with. ``fingerprint`` is the same in every run. A merged finding has ``hosts``, all hosts that share its service.
+    """
+
+    hosts: NotRequired[list[str]]
+    remedy: Proposal | None
 
 
 class ReportedRemedy(TypedDict):
@@ -105,24 +108,11 @@ class ReportedRemedy(TypedDict):
     command: str
 
 
-class ReportedFinding(TypedDict):
+class ReportedFinding(_FindingFields):
     """A finding in the report."""
 
-    id: str
-    area: str
-    host: str
     hosts: list[str]
-    object: str | None
-    title: str
-    status: Status
-    summary: str
-    observed: Values
-    threshold: Values
-    why: str
-    guide: str
-    hint: str | None
     remedy: ReportedRemedy | None
-    fingerprint: str
     first_seen: str
 
 

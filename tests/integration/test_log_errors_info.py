@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_sources
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _log_errors_info
 from tests.integration import inotify_faults

@@ -19,9 +19,6 @@ from urllib.parse import quote, urlencode
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, remaining_timeout
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE, name_of
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import (
-    DEFAULT_HOST,
-    NOT_FOUND,
-    PODMAN_HOST,
     Address,
     ConnectTimeout,
     Reader,
@@ -30,26 +27,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine impo
     Step,
     api_version,
     failure_of,
-    is_rootless,
-    socket_of,
-    unless_forbidden,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
-
-# With those that other areas use.
-__all__ = (
-    "DEFAULT_HOST",
-    "NOT_FOUND",
-    "PODMAN_HOST",
-    "Answer",
-    "DockerApi",
-    "Rejected",
-    "is_rootless",
-    "socket_of",
-    "summary",
-    "unless_forbidden",
-)
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_REJECTION_BYTES = 65536

@@ -96,9 +96,9 @@ class Address(NamedTuple):
 def address(options: Options) -> Address:
     """Return the address in the options of ``SPEC``. Raises BadOption."""
     url = options["docker_host"].strip()
-    for scheme in UNIX:
-        if url.startswith(scheme + "/"):
-            return Address(url, path=url[len(scheme) :])
+    path = _socket_path(url)
+    if path:
+        return Address(url, path=path)
     try:
         parts = urlsplit(url if "://" in url else "tcp://" + url)
         port = parts.port
@@ -110,6 +110,11 @@ def address(options: Options) -> Address:
     return Address(url, host=parts.hostname, port=port, prefix=parts.path.rstrip("/"), context=context)
 
 
+def _socket_path(url: str) -> str | None:
+    """Return the absolute path in the URL of a socket of this machine; null for another URL."""
+    return next((url[len(scheme) :] for scheme in UNIX if url.startswith(scheme + "/")), None)
+
+
 def _bad_address(url: str) -> BadOption:
     return BadOption(
         "docker_host: %s is neither unix:///path nor tcp://host:port" % cut(url.rpartition("@")[2], 100),
@@ -119,9 +124,9 @@ def _bad_address(url: str) -> BadOption:
 
 def socket_of(docker_host: str) -> str:
     """Return the path in ``docker_host``. Raises BadOption if it is not a socket of this machine."""
-    for scheme in UNIX:
-        if docker_host.startswith(scheme + "/"):
-            return docker_host[len(scheme) :]
+    path = _socket_path(docker_host)
+    if path:
+        return path
     raise BadOption(
         "docker_host: %s is not a socket of this machine (unix:///path)" % cut(docker_host, 100),
         hint="Measure on the host of the engine.",

@@ -18,9 +18,9 @@ import stat
 from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST, socket_of
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import DEFAULT_HOST, socket_of
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import (
     File,
@@ -50,7 +50,7 @@ Row = Mapping[str, Any]
 
 def permission_hint(exc: CannotConnect) -> str | None:
     """Return the hint of a failed request to the engine if a right is missing; else null."""
-    return exc.hint if isinstance(_docker_api.unless_forbidden(exc), NotAllowed) else None
+    return exc.hint if isinstance(_engine.unless_forbidden(exc), NotAllowed) else None
 
 
 class Unreadable(Exception):

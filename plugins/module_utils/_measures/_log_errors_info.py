@@ -20,7 +20,7 @@ from typing import Any, AnyStr, Callable, Pattern, Sequence
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DEFAULT_HOST
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log, _log_sources
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_scan import Patterns, Scan, Window
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import DAEMON_CONFIGURATION
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_host, _network_paths
@@ -34,7 +34,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "external_endpoints": {"type": "list", "elements": "str", "default": []},
     "check_resolver": {"type": "bool", "default": True},
     "project": {"type": "str", "default": ""},
-    "docker_host": {"type": "str", "default": _docker_api.DEFAULT_HOST},
+    "docker_host": {"type": "str", "default": _engine.DEFAULT_HOST},
     "docker_root": {"type": "path"},
     "daemon_config": {"type": "path", "default": DAEMON_CONFIGURATION},
     "top": {"type": "int", "default": 20},

@@ -10,7 +10,12 @@ import ipaddress
 from typing import Any, Collection, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs, _rights
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_api, _docker_daemon, _docker_networks
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
+    _docker_api,
+    _docker_daemon,
+    _docker_networks,
+    _engine,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import (
     AskedEngine,
     Container,
@@ -75,7 +80,7 @@ class EngineOfHost:
     """
 
     def __init__(self, options: Options, deadline: Deadline, unknown: Unknown) -> None:
-        self.api = _docker_api.DockerApi(_docker_api.socket_of(options["docker_host"]), options["timeout"], deadline)
+        self.api = _docker_api.DockerApi(_engine.socket_of(options["docker_host"]), options["timeout"], deadline)
         self.root: str | None = options["docker_root"]
         self.present = True
         self.host: Host | None = None
@@ -99,14 +104,14 @@ class EngineOfHost:
         try:
             info = self.api.read("info")
             self.root = self.root or info.get("DockerRootDir")
-            self.rootless = _docker_api.is_rootless(info)
+            self.rootless = _engine.is_rootless(info)
             self.version = _major(info.get("ServerVersion"))
             self.is_podman = "BuildahVersion" in info
             self.firewall_backend = (info.get("FirewallBackend") or {}).get("Driver")
             self.networks = self.api.read("networks")
             self.users = _docker_networks.attached(self.api.read("containers", "json", all=1))
         except CannotConnect as exc:
-            self.error = _docker_api.unless_forbidden(exc)
+            self.error = _engine.unless_forbidden(exc)
 
     def _read_files(self) -> None:
         try:
