@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 
 import jsonschema
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _runs
 from tests.integration import dumps_role
-from tests.integration.playbooks import LOCAL, ROOT, inventory, playbook_command, run_playbook
+from tests.integration.playbooks import LOCAL, ROOT, Run, inventory, playbook_command, run_playbook
 
 OTHER_RUN = {"run": "20260101T030000Z-abcdef", "who": "operator@elsewhere", "controller": "elsewhere", "pid": 1}
 
@@ -98,33 +99,61 @@ def schema():
     return json.loads((ROOT / "docs" / "report.schema.json").read_text())
 
 
-def test_check_mode_shows_it_a_run_carries_it_out_a_second_run_finds_nothing(dumps):
+@dataclass
+class Beats:
+    """The runs with and without check mode of one host with an empty file, and what was there after each."""
+
+    dumps: Dumps
+    checked: Run
+    after_check: dict
+    run: Run
+    again: Run
+
+
+@pytest.fixture(scope="module")
+def beats(tmp_path_factory):
+    dumps = Dumps(tmp_path_factory.mktemp("beats"))
     dumps.empty("a.safe")
     checked = dumps.run("--check")
-    assert checked.code == 0
-    assert dumps.contents() == {"a.safe": ""}
-    assert not dumps.state.exists()
-    assert not dumps.audit.exists()
-    (action,) = actions(checked)
-    assert (action["status"], action["outcome"], action["undo"]) == ("planned", "changed", None)
-    assert "WOULD DO  dumps.fill [web a.safe]" in checked.output
-    assert "+full" in checked.output, "the difference that it would make"
+    after_check = {"contents": dumps.contents(), "state": dumps.state.exists(), "audit": dumps.audit.exists()}
+    return Beats(dumps, checked, after_check, dumps.run(), dumps.run())
 
-    run = dumps.run()
-    assert run.code == 0
-    assert dumps.contents() == {"a.safe": "full"}
-    (action,) = actions(run)
+
+def test_check_mode_shows_it_a_run_carries_it_out_a_second_run_finds_nothing(beats):
+    assert beats.checked.code == 0
+    assert beats.after_check == {"contents": {"a.safe": ""}, "state": False, "audit": False}
+    (action,) = actions(beats.checked)
+    assert (action["status"], action["outcome"], action["undo"]) == ("planned", "changed", None)
+    assert "WOULD DO  dumps.fill [web a.safe]" in beats.checked.output
+    assert "+full" in beats.checked.output, "the difference that it would make"
+
+    assert beats.run.code == 0
+    (action,) = actions(beats.run)
     assert (action["outcome"], action["result"]["size"]) == ("changed", 4)
-    assert action["undo"] == "truncate -s 0 %s" % (dumps.directory / "a.safe")
-    assert changes(run) == {"a.safe": "fixed"}
-    assert run.report["findings"] == []
-    for each in (checked, run):
+    assert action["undo"] == "truncate -s 0 %s" % (beats.dumps.directory / "a.safe")
+    assert changes(beats.run) == {"a.safe": "fixed"}
+    assert beats.run.report["findings"] == []
+    for each in (beats.checked, beats.run):
         jsonschema.validate(each.report, schema())
 
-    again = dumps.run()
-    assert actions(again) == []
-    assert "changed=0" in again.output
-    assert dumps.contents() == {"a.safe": "full"}
+    assert actions(beats.again) == []
+    assert "changed=0" in beats.again.output
+    assert beats.dumps.contents() == {"a.safe": "full"}
+
+
+def test_both_logs_have_user_action_and_evidence(beats):
+    dumps, run = beats.dumps, beats.run
+    for log in (dumps.log("host"), dumps.log("controller")):
+        assert [entry["event"] for entry in log] == ["intent", "outcome"]
+        for entry in log:
+            assert entry["run"] == run.report["remediation"]["run"]
+            assert "@" in entry["who"]
+            assert (entry["remedy"], entry["target"], entry["host"]) == ("dumps.fill", "a.safe", "web")
+            assert [about["id"] for about in entry["findings"]] == ["dumps.empty_safe"]
+        assert (log[1]["outcome"], log[1]["result"]["size"]) == ("changed", 4)
+    assert (dumps.state / "audit.jsonl").stat().st_mode & 0o077 == 0
+    assert "hunter2" not in json.dumps([dumps.log("host"), dumps.log("controller"), run.report]) + run.output
+    assert not (dumps.state / "remediation.lock").exists()
 
 
 def test_without_a_finding_there_is_no_action(dumps):
@@ -161,9 +190,6 @@ def test_a_run_carries_out_only_allowed_actions(dumps):
     ("option", "value"),
     [
         ("tracktion_only", ["dumps.emtpy_safe"]),
-        ("tracktion_skip", ["dump.*"]),
-        ("tracktion_confirm", ["dumps.replace"]),
-        ("tracktion_confirm", ["dumps.destroy:a"]),
         ("tracktion_plan_file", "/nonexistent/plan.json"),
         ("tracktion_plan", "bm8gcGxhbg=="),
         ("tracktion_remediate_risk", "reckless"),
@@ -178,63 +204,44 @@ def test_an_invalid_option_is_named_and_there_is_no_action(dumps, option, value)
 
 
 def test_only_and_skip_select_by_id_remedy_pattern_and_fingerprint(dumps):
-    dumps.empty("a.safe", "b.safe")
-    found = dumps.run("--check").findings("dumps.empty_safe")
-    of_b = next(finding["fingerprint"] for finding in found if finding["object"].endswith("b.safe"))
-    assert len(actions(dumps.run("--check", tracktion_only="dumps.empty_safe"))) == 2
-    assert len(actions(dumps.run("--check", tracktion_only=["dumps.fill"], tracktion_skip=["dumps.*"]))) == 0
-    dumps.run(tracktion_only=[of_b])
-    assert dumps.contents() == {"a.safe": "", "b.safe": "full"}
+    """Each entry of both lists selects in its own way; test__plan.py has every combination."""
+    dumps.empty("a.safe", "b.safe", "c.disruptive", "d.stubborn")
+    found = dumps.run("--check", tracktion_only="dumps.fill", tracktion_remediate_risk="disruptive")
+    assert {action["target"] for action in actions(found)} == {"a.safe", "b.safe"}
+    of_b = next(finding["fingerprint"] for finding in found.findings() if finding["object"].endswith("b.safe"))
+    only = [of_b, "dumps.rewrite", "dumps.empty_stubborn"]
+    run = dumps.run(tracktion_only=only, tracktion_skip=["*.rewrite"], tracktion_remediate_risk="disruptive")
+    assert {action["target"] for action in actions(run)} == {"b.safe", "d.stubborn"}
+    assert dumps.contents() == {"a.safe": "", "b.safe": "full", "c.disruptive": "", "d.stubborn": ""}
 
 
 def test_deny_lists_caps_and_the_largest_number_of_actions_apply(dumps):
-    dumps.empty("a.safe", "b.safe", "c.safe", "d.safe")
-    run = dumps.run(dumps_deny=["a.safe"], dumps_most=2)
+    other = dumps.tmp_path / "other"
+    other.mkdir()
+    dumps.empty("a.safe", "b.safe", "c.safe", "d.safe", "../other/e.safe", "../other/f.safe")
+    hosts = {"one": {**LOCAL, "dumps_deny": ["a.safe"], "dumps_most": 2}}
+    hosts["two"] = {**LOCAL, "dumps_directory": str(other), "tracktion_state_dir": str(dumps.tmp_path / "state-2")}
+    run = dumps.run(hosts=hosts, tracktion_remediate_max_actions=3)
+    reasons = {action["target"]: action["reason"] for action in actions(run)}
+    assert reasons["a.safe"] == "a deny list of the role dumps protects it"
+    assert "one run carries this out at most 2 times on a host" in reasons.values()
+    assert any("tracktion_remediate_max_actions" in (reason or "") for reason in reasons.values()), reasons
     assert sorted(dumps.contents().values()) == ["", "", "full", "full"]
-    (denied,) = actions(run, target="a.safe")
-    assert denied["reason"] == "a deny list of the role dumps protects it"
-    assert "one run carries this out at most 2 times on a host" in {action["reason"] for action in actions(run)}
-    dumps.empty("a.safe", "b.safe", "c.safe", "d.safe")
-    run = dumps.run(tracktion_remediate_max_actions=1)
-    assert sorted(dumps.contents().values()) == ["", "", "", "full"]
+    assert sorted(path.read_text() for path in other.iterdir()) == ["", "full"]
 
 
 def test_only_the_actions_of_a_plan_are_carried_out(dumps):
-    dumps.empty("a.disruptive")
-    plan = dumps.tmp_path / "plans" / "plan.json"
-    planned = dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(plan))
+    """A plan that is old or was edited is rejected. An action whose evidence has changed since is refused."""
+    dumps.empty("a.disruptive", "c.disruptive")
+    path = dumps.tmp_path / "plans" / "plan.json"
+    planned = dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(path))
     assert planned.code == 0
-    assert json.loads(plan.read_text())["actions"][0]["target"] == "a.disruptive"
-    dumps.empty("b.disruptive")
-    applied = dumps.run(tracktion_plan_file=str(plan))
-    assert dumps.contents() == {"a.disruptive": "full", "b.disruptive": ""}
-    assert [action["target"] for action in actions(applied)] == ["a.disruptive"]
-    # A second time, the finding no longer exists.
-    again = dumps.run(tracktion_plan_file=str(plan))
-    (refused,) = actions(again)
-    assert refused["reason"] == "its evidence is gone: the finding no longer exists"
+    sealed = path.read_text()
+    plan = json.loads(sealed)
+    assert [action["target"] for action in plan["actions"]] == ["a.disruptive", "c.disruptive"]
 
-
-def test_an_action_of_a_plan_is_refused_if_its_evidence_has_changed(dumps):
-    dumps.empty("a.disruptive")
-    plan = dumps.tmp_path / "plan.json"
-    dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(plan))
-    # Another file with the same name.
-    dumps.empty("b.disruptive")
-    os.replace(dumps.directory / "b.disruptive", dumps.directory / "a.disruptive")
-    run = dumps.run(tracktion_plan_file=str(plan))
-    (refused,) = actions(run)
-    assert refused["reason"] == "its evidence has changed since the plan was made: plan again"
-    assert dumps.contents() == {"a.disruptive": ""}
-
-
-def test_an_edited_or_old_plan_is_rejected(dumps):
-    dumps.empty("a.disruptive")
-    path = dumps.tmp_path / "plan.json"
-    dumps.run("--check", tracktion_remediate_risk="disruptive", tracktion_plan_file=str(path))
-    run = dumps.run(tracktion_plan_file=str(path), tracktion_plan_max_age=0)
-    assert "longer ago than tracktion_plan_max_age" in run.output
-    plan = json.loads(path.read_text())
+    old = dumps.run(tracktion_plan_file=str(path), tracktion_plan_max_age=0)
+    assert "longer ago than tracktion_plan_max_age" in old.output
     plan["actions"][0]["vars"]["path"] = "/etc/passwd"
     # The attacker knows everything except the key.
     del plan["seal"]
@@ -242,8 +249,23 @@ def test_an_edited_or_old_plan_is_rejected(dumps):
     path.write_text(json.dumps(plan))
     edited = dumps.run(tracktion_plan_file=str(path))
     assert "was changed after it was made" in edited.output
-    assert (run.code, edited.code) == (2, 2)
-    assert dumps.contents() == {"a.disruptive": ""}
+    assert (old.code, edited.code) == (2, 2)
+    assert dumps.contents() == {"a.disruptive": "", "c.disruptive": ""}
+
+    path.write_text(sealed)
+    dumps.empty("b.disruptive", "other")
+    # Another file with the same name.
+    os.replace(dumps.directory / "other", dumps.directory / "c.disruptive")
+    applied = dumps.run(tracktion_plan_file=str(path))
+    assert dumps.contents() == {"a.disruptive": "full", "b.disruptive": "", "c.disruptive": ""}
+    assert {action["target"]: action["reason"] for action in actions(applied)} == {
+        "a.disruptive": None,
+        "c.disruptive": "its evidence has changed since the plan was made: plan again",
+    }
+    # A second time, the finding no longer exists.
+    again = dumps.run(tracktion_plan_file=str(path))
+    (refused,) = actions(again, target="a.disruptive")
+    assert refused["reason"] == "its evidence is gone: the finding no longer exists"
 
 
 def test_a_plan_is_passed_by_set_stats_as_in_a_workflow_of_awx(dumps, monkeypatch):
@@ -313,22 +335,6 @@ def test_damaged_files_of_a_host_refuse_only_its_actions(dumps):
     assert (dumps.reports / "report.json").stat().st_mode & 0o777 == 0o640
 
 
-def test_both_logs_have_user_action_and_evidence(dumps):
-    dumps.empty("a.safe")
-    run = dumps.run()
-    for log in (dumps.log("host"), dumps.log("controller")):
-        assert [entry["event"] for entry in log] == ["intent", "outcome"]
-        for entry in log:
-            assert entry["run"] == run.report["remediation"]["run"]
-            assert "@" in entry["who"]
-            assert (entry["remedy"], entry["target"], entry["host"]) == ("dumps.fill", "a.safe", "web")
-            assert [about["id"] for about in entry["findings"]] == ["dumps.empty_safe"]
-        assert (log[1]["outcome"], log[1]["result"]["size"]) == ("changed", 4)
-    assert (dumps.state / "audit.jsonl").stat().st_mode & 0o077 == 0
-    assert "hunter2" not in json.dumps([dumps.log("host"), dumps.log("controller"), run.report]) + run.output
-    assert not (dumps.state / "remediation.lock").exists()
-
-
 def test_without_a_log_there_is_no_action(dumps):
     dumps.empty("a.safe")
     (dumps.tmp_path / "file").write_text("")
@@ -341,26 +347,27 @@ def test_without_a_log_there_is_no_action(dumps):
     assert dumps.contents() == {"a.safe": ""}
 
 
-def test_a_failed_remedy_stops_disruptive_actions_and_is_reported(dumps):
-    dumps.empty("a.safe", "b.safe", "c.disruptive")
-    run = dumps.run(tracktion_remediate_risk="disruptive", dumps_before="/bin/false")
+def test_after_a_failed_remedy_only_safe_actions_go_on(dumps):
+    """On the host itself from its first failure, on other hosts from tracktion_remediate_max_failures."""
+    other = dumps.tmp_path / "other"
+    other.mkdir()
+    dumps.empty("a.safe", "b.safe", "c.disruptive", "../other/d.disruptive")
+    two = {"dumps_directory": str(other), "tracktion_state_dir": str(dumps.tmp_path / "state-2")}
+    hosts = {"one": {**LOCAL, "dumps_before": "/bin/false"}, "two": {**LOCAL, **two}}
+    run = dumps.run(hosts=hosts, tracktion_remediate_risk="disruptive")
     assert run.code == 2
     # Safe actions are still carried out.
     assert [action["outcome"] for action in actions(run, remedy="dumps.fill")] == ["failed", "failed"]
-    (stopped,) = actions(run, remedy="dumps.rewrite")
+    (stopped,) = actions(run, target="c.disruptive")
     assert stopped["reason"] == "dumps.fill of a.safe failed on this host: only safe actions go on"
+    (stopped,) = actions(run, target="d.disruptive")
+    assert (
+        stopped["reason"] == "2 actions of this run failed (tracktion_remediate_max_failures): only safe actions go on"
+    )
+    assert (other / "d.disruptive").read_text() == ""
     assert "non-zero return code" in run.output
     assert [entry["outcome"] for entry in dumps.log() if entry["event"] == "outcome"] == ["failed", "failed"]
     assert not (dumps.state / "remediation.lock").exists()
-
-
-def test_after_a_failure_other_hosts_have_only_safe_actions(dumps):
-    dumps.empty("a.disruptive")
-    hosts = {"one": LOCAL, "two": {**LOCAL, "dumps_before": "/bin/true"}}
-    run = dumps.run(hosts=hosts, tracktion_remediate_risk="disruptive", dumps_before="/bin/false")
-    assert [action["outcome"] for action in actions(run)] == ["failed", None]
-    (other,) = actions(run, outcome=None)
-    assert other["reason"] == "1 action of this run failed (tracktion_remediate_max_failures): only safe actions go on"
 
 
 def test_an_action_is_not_repeated_within_its_cooldown(dumps):
@@ -368,10 +375,9 @@ def test_an_action_is_not_repeated_within_its_cooldown(dumps):
     run = dumps.run(tracktion_remediate_risk="disruptive")
     assert [action["outcome"] for action in actions(run)] == ["changed"]
     assert changes(run) == {"a.stubborn": "still there"}
-    (refused,) = actions(dumps.run("--check", tracktion_remediate_risk="disruptive"))
-    assert refused["reason"].startswith("this was done to a.stubborn less than 1 h ago; not again before 2")
     (refused,) = actions(dumps.run(tracktion_remediate_risk="disruptive"))
     assert refused["status"] == "refused"
+    assert refused["reason"].startswith("this was done to a.stubborn less than 1 h ago; not again before 2")
     assert len(dumps.log()) == 2
     dumps.run(tracktion_remediate_risk="disruptive", tracktion_remediate_cooldown=0)
     assert len(dumps.log()) == 4
@@ -391,24 +397,33 @@ def test_a_host_that_another_run_has_locked_is_not_changed(dumps):
     assert "UNFINISHED" not in run.output
 
 
-@pytest.mark.parametrize("why", ["lease", "boot", "process"])
-def test_a_stale_lock_is_replaced(dumps, why):
-    dumps.empty("a.safe")
-    holder = dict(OTHER_RUN)
-    if why == "process":
-        # Of this controller, without a process with this number and start time.
-        holder.update(controller=_runs.controller(), pid=os.getpid(), pid_start=1)
-    entry = {"action": "1", "remedy": "dumps.fill", "target": "other", "host": "web", "does": "fills other"}
-    dumps.journal().begin(holder, {**holder, **entry}, lease=0.01 if why == "lease" else 600, cooldown=0)
-    if why == "boot":
-        lock = dumps.state / "remediation.lock"
-        lock.write_text(lock.read_text().replace(_journal.boot_id(), "another"))
-    run = dumps.run()
-    assert dumps.contents() == {"a.safe": "full"}
-    assert "UNFINISHED  dumps.fill [web other]" in run.output
-    # Reported once: the log then has it as abandoned.
-    assert [entry["event"] for entry in dumps.log() if entry["run"] == OTHER_RUN["run"]] == ["intent", "abandoned"]
-    assert "UNFINISHED" not in dumps.run().output
+def test_stale_locks_are_replaced(dumps):
+    """Of a run whose lease is over, of another boot, and of a process of this controller that no longer exists."""
+    hosts = {}
+    for why in ("lease", "boot", "process"):
+        root = dumps.tmp_path / why
+        root.mkdir()
+        (root / "a.safe").write_text("")
+        state = root / "state"
+        hosts[why] = {**LOCAL, "dumps_directory": str(root), "tracktion_state_dir": str(state)}
+        holder = dict(OTHER_RUN)
+        if why == "process":
+            holder.update(controller=_runs.controller(), pid=os.getpid(), pid_start=1)
+        entry = {"action": "1", "remedy": "dumps.fill", "target": "other", "host": why, "does": "fills other"}
+        lease = 0.01 if why == "lease" else 600
+        _journal.Journal(str(state)).begin(holder, {**holder, **entry}, lease=lease, cooldown=0)
+        if why == "boot":
+            lock = state / "remediation.lock"
+            lock.write_text(lock.read_text().replace(_journal.boot_id(), "another"))
+    run = dumps.run(hosts=hosts)
+    for why in hosts:
+        assert (dumps.tmp_path / why / "a.safe").read_text() == "full", why
+        assert "UNFINISHED  dumps.fill [%s other]" % why in run.output
+        # Reported once: the log then has it as abandoned.
+        log = (dumps.tmp_path / why / "state" / "audit.jsonl").read_text().splitlines()
+        events = [entry["event"] for entry in map(json.loads, log) if entry["run"] == OTHER_RUN["run"]]
+        assert events == ["intent", "abandoned"], why
+    assert "UNFINISHED" not in dumps.run(hosts=hosts).output
 
 
 def test_a_killed_run_is_reported_and_completed_by_the_next(dumps):
