@@ -179,7 +179,7 @@ def test_a_server_that_freezes():
             # The other module of the area does not try again.
             started = time.monotonic()
             assert activity(pg, keep=True, timeout=1)["error"]["kind"] == "closed"
-            assert time.monotonic() - started < 0.1
+            assert time.monotonic() - started < 1
             error, seconds = fail_to_connect(pg)
             assert error["kind"] == "no_answer"
             assert seconds < 2
