@@ -40,7 +40,10 @@ def reject_duplicates(option: str, subjects: Sequence[Named]) -> None:
     names = [subject.name for subject in subjects]
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
-        raise BadOption("%s: two are named %s" % (option, ", ".join(duplicates)), hint="give each a name of its own")
+        raise BadOption(
+            "%s: two are named %s" % (option, ", ".join(duplicates)),
+            hint="Give each of `%s` a name of its own." % option,
+        )
 
 
 def measure_all(subjects: Sequence[Subject], seconds: float, unknown: Unknown, part: str) -> list[Part]:

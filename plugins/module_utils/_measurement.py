@@ -52,7 +52,7 @@ class OutOfTime(CannotConnect):
     """The deadline left less time than a step may take. It proves nothing about the service."""
 
     def __init__(self, left: float = 0.0, what: str = "") -> None:
-        hint = "Raise the deadline of the area, or measure when the host is less busy."
+        hint = "Raise `deadline`, or measure when the host is less busy: `uptime`."
         super().__init__("deadline", (what and what + ": ") + out_of_time(left), hint)
 
 

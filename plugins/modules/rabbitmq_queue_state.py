@@ -165,7 +165,7 @@ error:
   description: The failure as C(kind), C(message) and C(hint). Null if the broker answered.
   returned: O(state=measured)
   type: dict
-  sample: {kind: refused, message: "connection refused: nothing listens at localhost port 15672", hint: Correct login_host and login_port.}
+  sample: {kind: refused, message: "connection refused: nothing listens at localhost port 15672", hint: "Correct `login_host` and `login_port`: ..."}
 unknown:
   description: Parts that could not be read, as C(part), C(reason) and optionally C(hint) (the command that grants the missing right).
     C(queues[...]) means that RV(queues) lacks queues that O(login_user) may not see.

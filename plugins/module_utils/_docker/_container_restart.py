@@ -75,7 +75,7 @@ def restart(options: Options, check_mode: bool) -> Part:
     Raises CannotMeasure and CannotConnect before anything is restarted.
     """
     if not options["services"] and not options["names"]:
-        raise BadOption("services, names: both are empty", hint="Name services or containers.")
+        raise BadOption("services, names: both are empty", hint="Set `services` or `names`.")
     deadline = Deadline(options["deadline"])
     # The state is read once more after the deadline.
     client = _docker.Client(options, Deadline(options["deadline"] + options["timeout"]))
@@ -84,7 +84,7 @@ def restart(options: Options, check_mode: bool) -> Part:
         raise BadOption(
             "max_containers: %d containers are named, but one run may restart %d"
             % (len(plan), options["max_containers"]),
-            hint="Name fewer containers, or raise max_containers.",
+            hint="Name fewer containers, or raise `max_containers`.",
         )
     problem = None
     for target in plan:
@@ -111,7 +111,7 @@ def find(client: _docker.Client, options: Options) -> list[Row]:
         if len(projects) > 1:
             raise BadOption(
                 "project: the service %s exists in %s" % (service, ", ".join(projects)),
-                hint="Set project.",
+                hint="Set `project`.",
             )
         if not matching:
             raise _docker.NotFound(missing(service, project, rows), CREATE % shell_quote(service))

@@ -62,7 +62,7 @@ def prune(options: Options, check_mode: bool) -> Part:
     if "volumes" in options["kinds"] and not options["names"]:
         raise BadOption(
             "names: is empty, but volumes are removed by name only",
-            hint="List the volumes: `docker volume ls --filter dangling=true`, and name them in names.",
+            hint="List the volumes: `docker volume ls --filter dangling=true`, and name them in `names`.",
         )
     client = _docker.Client(options, Deadline(options["deadline"]), timeout=options["deadline"])
     found = [item for kind in KINDS if kind in options["kinds"] for item in CANDIDATES[kind](client, options)]

@@ -119,7 +119,8 @@ class Endpoint:
 
     def _bad(self, option: str, reason: str) -> BadOption:
         return BadOption(
-            "endpoints: %s: %s: %s" % (self.name, option, reason), hint="Correct %s of %s." % (option, self.name)
+            "endpoints: %s: %s: %s" % (self.name, option, reason),
+            hint="Correct `endpoints[].%s` of %s." % (option, self.name),
         )
 
     def _headers(self, given: Mapping[Any, Any]) -> dict[str, str]:

@@ -51,7 +51,7 @@ FIONREAD = 0x541B
 # Seconds for which the next measuring function of the same process reuses a scan.
 SCAN_LIFETIME = 5.0
 ON_THE_HOST = "Measure on the host itself: set `file_watching_probe_host` to its inventory name"
-RAISE_DEADLINE = "Raise the deadline: `deadline` of the module, `file_watching_deadline` of the role"
+RAISE_DEADLINE = "Raise `deadline`"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _last_scan: Scan | None = None

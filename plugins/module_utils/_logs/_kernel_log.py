@@ -78,7 +78,7 @@ class Unreadable(Exception):
 
     def __init__(self, path: str, exc: OSError) -> None:
         super().__init__("%s: %s" % (path, exc.strerror))
-        wrong_path = "Correct kernel_log, or leave it empty."
+        wrong_path = "Correct `kernel_log`, or leave it empty."
         self.hint = None if isinstance(exc, PermissionError) else wrong_path
 
 

@@ -117,12 +117,14 @@ def check_options(options: Options) -> None:
     """Raise BadOption for a limit under which nothing would be measured, and so nothing be found."""
     for name, least in (("top", 1), ("max_containers", 1), ("top_volumes", 0), ("sample_seconds", 0)):
         if options[name] < least:
-            raise BadOption("%s: must be %d or more, not %s" % (name, least, options[name]), hint="Correct %s." % name)
+            raise BadOption(
+                "%s: must be %d or more, not %s" % (name, least, options[name]), hint="Correct `%s`." % name
+            )
     for name in ("timeout", "deadline"):
         if options[name] <= 0:
-            raise BadOption("%s: must be above 0 seconds" % name, hint="Correct %s." % name)
+            raise BadOption("%s: must be above 0 seconds" % name, hint="Correct `%s`." % name)
     if not options["docker_host"]:
-        raise BadOption("docker_host: is empty", hint="Set docker_host to the address of the engine, or omit it.")
+        raise BadOption("docker_host: is empty", hint="Set `docker_host` to the address of the engine, or omit it.")
 
 
 def without_engine() -> Part:
@@ -164,7 +166,7 @@ def inspections(client: DockerApi, rows: Sequence[Row], options: Options, unknow
             found += [data] if data else []
     if len(rows) > options["max_containers"]:
         reason = "only %d of %d were inspected" % (options["max_containers"], len(rows))
-        incomplete(unknown, reason, "Raise max_containers.")
+        incomplete(unknown, reason, "Raise `max_containers`.")
     return found
 
 

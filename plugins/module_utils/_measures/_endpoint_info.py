@@ -67,7 +67,7 @@ def read_endpoints(options: Options) -> list[Endpoint]:
     """Return the endpoints of the options. Raises BadOption before any request is sent."""
     for name in ("deadline", *NUMBERS):
         if options[name] <= 0:
-            raise BadOption("%s: must be above 0" % name, hint="Set %s." % name)
+            raise BadOption("%s: must be above 0" % name, hint="Set `%s`." % name)
     endpoints = [Endpoint(entry, options) for entry in options["endpoints"]]
     reject_duplicates("endpoints", endpoints)
     return endpoints

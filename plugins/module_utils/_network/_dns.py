@@ -38,12 +38,15 @@ class DnsFailure(NamedTuple):
     hint: str
 
 
-_SERVER = "Check the DNS servers in /etc/resolv.conf; 127.0.0.11 in a container is the Docker engine."
+_SERVER = "Check the DNS servers: `cat /etc/resolv.conf`; 127.0.0.11 in a container is the Docker engine."
 # Kinds of failures of DNS, beside those of ``_failures.KINDS``.
 FAILURES = {
-    "nxdomain": DnsFailure("the name does not exist", "Correct the name, or start the container that has it."),
+    "nxdomain": DnsFailure(
+        "the name does not exist", "Correct the name, or start the container that has it: `docker ps --all`."
+    ),
     "no_address": DnsFailure(
-        "the name exists and has no address", "Correct the name, or add an address to its records."
+        "the name exists and has no address",
+        "Correct the name, or add an address to its records: `getent ahosts NAME`.",
     ),
     "servfail": DnsFailure("the DNS server fails (SERVFAIL or another code)", _SERVER),
     "dns_denied": DnsFailure("the DNS server replies REFUSED", _SERVER),

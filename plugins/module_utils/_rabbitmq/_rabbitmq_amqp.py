@@ -20,6 +20,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._libraries import re
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, OutOfTime, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
     CLIENT_NAME,
+    READ_LOG,
     connection_failure,
     grant_command,
     hint_for,
@@ -190,7 +191,7 @@ class Amqp:
             return self._network_failure(socket.timeout("timed out"), layers)
         if isinstance(exc, (errors.IncompatibleProtocolError, errors.StreamLostError, errors.ConnectionClosed)):
             return self._network_failure(ConnectionResetError(message), layers)
-        return CannotConnect("failed", message, "Read the log of RabbitMQ.")
+        return CannotConnect("failed", message, READ_LOG)
 
     def _failure(self, kind: str, message: str) -> CannotConnect:
         return CannotConnect(kind, message, hint_for(kind, self._options, vhost=self.vhost))
