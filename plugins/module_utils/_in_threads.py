@@ -23,7 +23,8 @@ class Named(Protocol):
     """Something with a name that is unique in its list."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name, as the user wrote it in the option."""
 
 
 class Subject(Named, Protocol):
@@ -32,7 +33,8 @@ class Subject(Named, Protocol):
     def measure(self, deadline: Deadline) -> Part | None:
         """Return the measurement; null if too little of the deadline is left."""
 
-    def unmeasured(self) -> Part: ...
+    def unmeasured(self) -> Part:
+        """Return the result with null for each value."""
 
 
 def reject_duplicates(option: str, subjects: Sequence[Named]) -> None:

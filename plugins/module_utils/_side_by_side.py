@@ -52,6 +52,7 @@ class _Area:
         self.waited: float | None = None
 
     def outcome(self, started: float) -> AreaOutcome:
+        """Return what was received until now. ``started`` (of the monotonic clock) is the beginning of all areas."""
         probes: dict[str, Part] = {}
         for line in self.received.split(b"\n")[:-1]:
             record = json.loads(line)
@@ -144,6 +145,7 @@ class _Guard:
             os._exit(0)
 
     def dismiss(self) -> None:
+        """End the guard without killing the areas, and collect its exit status."""
         with contextlib.suppress(OSError):
             os.write(self._held, b".")
         os.close(self._held)

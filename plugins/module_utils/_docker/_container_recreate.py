@@ -222,4 +222,5 @@ def outcome(
 
 
 def by_name(containers: Iterable[Part]) -> Part:
+    """Return the ``FIELDS`` of containers by their names."""
     return {container["name"]: {name: container[name] for name in FIELDS} for container in containers}

@@ -133,6 +133,7 @@ def missing(service: str, project: str, rows: Sequence[Row]) -> str:
 
 
 def labels(row: Row) -> Mapping[str, str]:
+    """Return the labels of a row of the engine's list of containers."""
     return row.get("Labels") or {}
 
 
@@ -231,6 +232,10 @@ class Target:
         return self.fail("unhealthy", progress)
 
     def request_restart(self, seconds: int) -> None:
+        """Send the request.
+
+        The engine kills the container if it has not stopped after ``seconds``. Raises CannotConnect.
+        """
         try:
             self.client.call("restart", self.id, timeout=seconds)
         except CannotConnect as exc:
@@ -264,6 +269,7 @@ class Target:
         return "%s: %s" % (self.name, message)
 
     def as_result(self) -> Part:
+        """Return its entry of ``containers``, as M(tracktion.ops.container_restart) documents it."""
         return {
             "id": self.id,
             "name": self.name,
@@ -283,6 +289,7 @@ class Target:
 
 
 def short(state: State) -> Part:
+    """Return the ``STATE_FIELDS`` of a state, as ``before`` and ``after`` show them."""
     return {name: getattr(state, name) for name in STATE_FIELDS}
 
 

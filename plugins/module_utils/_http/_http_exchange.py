@@ -128,6 +128,7 @@ class Stopwatch:
             self.seconds[phase] = round((self.seconds[phase] or 0.0) + time.monotonic() - began, 6)
 
     def total(self) -> float:
+        """Return the seconds since the stopwatch was made, with the time between the phases."""
         return round(time.monotonic() - self._began, 6)
 
 

@@ -69,6 +69,7 @@ class Instance:
 
     @property
     def pid(self) -> int:
+        """The oldest process that has it open."""
         return self.holders[0][0]
 
     def read_fdinfo(self) -> bytes:
@@ -103,6 +104,7 @@ class Scan:
         self.hint: str | None = None
 
     def mark_incomplete(self, reason: str, hint: str | None = None) -> None:
+        """Note that the pass did not see everything. The first reason is kept."""
         self.complete = False
         if self.reason is None:
             self.reason, self.hint = reason, hint

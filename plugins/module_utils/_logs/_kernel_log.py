@@ -70,7 +70,8 @@ GroupKey = Tuple[str, str, Optional[str]]
 class Containers(Protocol):
     """Finds a container by its id, such as ``_containers.Engine``."""
 
-    def container(self, identity: str) -> Part | None: ...
+    def container(self, identity: str) -> Part | None:
+        """Return its ``_containers.FIELDS``, the unknown ones null."""
 
 
 class Unreadable(Exception):

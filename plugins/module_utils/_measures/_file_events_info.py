@@ -148,6 +148,7 @@ class Directory:
 
     @property
     def part(self) -> str:
+        """Its path in the measurement, as ``unknown`` names it."""
         return "directories.%s" % self.result["path"]
 
     def inspect(self, deadline: Deadline, unknown: Unknown) -> None:

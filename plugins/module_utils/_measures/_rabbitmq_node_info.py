@@ -218,6 +218,7 @@ def server(overview: Part) -> Part:
 
 
 def listener(entry: ApiEntry) -> Part:
+    """Return an entry of ``listeners``."""
     port = entry.get("port")
     return {
         "node": entry.get("node"),
@@ -228,6 +229,7 @@ def listener(entry: ApiEntry) -> Part:
 
 
 def vhost(entry: ApiEntry) -> Part:
+    """Return an entry of ``vhosts``; ``down_on`` lists the nodes on which it does not run."""
     states = entry.get("cluster_state")
     states = states if isinstance(states, dict) else {}
     return {
@@ -355,6 +357,7 @@ def _client_name(entry: ApiEntry) -> Any:
 
 
 def connection(entry: ApiEntry) -> Part:
+    """Return an entry of ``connections``. A ``channel_max`` of 0 (no limit) is null."""
     name = _client_name(entry)
     return {
         "name": cut(str(entry.get("name")), 120),
@@ -380,6 +383,7 @@ class _Topology:
         self._policies = client.get("policies")
 
     def exchanges_without_binding(self) -> Part:
+        """Return the part ``exchanges``. Raises CannotConnect, ReplyError."""
         found, total, checked = self._exchanges.unbound(self._policies, self._top)
         return {
             "total": len(self._exchanges.by_name),
@@ -389,5 +393,6 @@ class _Topology:
         }
 
     def dead_letters(self) -> Part:
+        """Return the part ``dead_letters``. Raises CannotConnect, ReplyError."""
         queues = self._client.cached("queues", lambda: _rabbitmq_queues.read_list(self._client, self._max_queues))
         return _rabbitmq_topology.dead_letters(queues, self._policies, self._exchanges, self._top)

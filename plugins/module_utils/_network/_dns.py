@@ -121,6 +121,7 @@ def parse_hosts(text: str) -> dict[str, list[str]]:
 
 
 def is_address(text: str) -> bool:
+    """Return whether ``text`` is a numeric address, IPv4 or IPv6."""
     return family(text) is not None
 
 
@@ -281,6 +282,7 @@ def _query_of(message: bytes, queries: Mapping[int, bytes]) -> int | None:
 
 
 def is_truncated(message: bytes) -> bool:
+    """Return whether a reply has the flag TC (RFC 1035, section 4.1.1): the whole is available over TCP."""
     return bool(struct.unpack("!H", message[2:4])[0] & 0x0200)
 
 

@@ -89,6 +89,7 @@ class Amqp:
 
     @property
     def is_open(self) -> bool:
+        """Whether the connection is open, as far as pika has noticed."""
         return self._connection is not None and self._connection.is_open
 
     def set_deadline(self, deadline: Deadline) -> Amqp:

@@ -301,6 +301,7 @@ class Client:
         return replies
 
     def close(self) -> None:
+        """Close the connection. It is not opened again."""
         self._connection.disconnect()
 
     def _reply_error(self, text: str) -> ReplyError:
@@ -414,6 +415,7 @@ class _Attempt:
         self.error: BaseException | None = socket.gaierror(socket.EAI_AGAIN, "no answer from the name service in time")
 
     def run(self, redis: Any, options: Options, deadline: Deadline) -> None:
+        """Resolve the name and connect, and set ``connection`` or ``error``. Raises nothing: it is a thread."""
         try:
             # redis-py resolves the name again, but does not report which of the two steps took the time.
             socket.getaddrinfo(options["login_host"], options["login_port"], type=socket.SOCK_STREAM)
