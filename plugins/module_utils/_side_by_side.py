@@ -21,7 +21,7 @@ from typing import Any, Callable, Iterator, List, Mapping, NoReturn, Sequence, T
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _at_end, _host_state
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure, cut, error
-from ansible_collections.tracktion.ops.plugins.module_utils._types import AreaOutcome, ErrorInfo, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import AreaOutcome, ErrorInfo, Measurement
 
 MAX_BYTES = 4 * 1024 * 1024
 # How often the parent checks whether its result is still read.
@@ -53,7 +53,7 @@ class _Area:
 
     def outcome(self, started: float) -> AreaOutcome:
         """Return what was received until now. ``started`` (of the monotonic clock) is the beginning of all areas."""
-        probes: dict[str, Part] = {}
+        probes: dict[str, Measurement] = {}
         for line in self.received.split(b"\n")[:-1]:
             record = json.loads(line)
             if "probe" in record:
@@ -230,7 +230,7 @@ def _measure(measure: Callable[[], Any]) -> Any:
         return _unmeasured("crashed", "%s: %s" % (type(exc).__name__, exc))
 
 
-def _unmeasured(kind: str, message: str) -> Part:
+def _unmeasured(kind: str, message: str) -> Measurement:
     return {"reachable": None, "error": {"kind": kind, "message": cut(message, 500), "hint": None}, "unknown": []}
 
 

@@ -298,12 +298,13 @@ replayed_messages: {description: Number of messages that were published and conf
 """
 
 from functools import partial
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_queue_state
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_acts
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 ACTING_SPEC = {
     "state": {"type": "str", "choices": ["measured", "purged", "replayed"], "default": "measured"},
@@ -318,7 +319,7 @@ ACTING_SPEC = {
 ACTS = {"purged": _rabbitmq_acts.purge, "replayed": _rabbitmq_acts.replay}
 
 
-def run(params: Options, check_mode: bool) -> Part:
+def run(params: Options, check_mode: bool) -> Mapping[str, Any]:
     """Measure the queues, or purge or replay one. Raise CannotMeasure; if not measuring, also CannotConnect and Aborted."""
     if params["state"] == "measured":
         return _rabbitmq_queue_state.measure(params)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Mapping, Protocol, Sequence, cast
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
 
 if TYPE_CHECKING:
-    from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+    from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 PACKAGE = "ansible_collections.tracktion.ops.plugins.module_utils"
 
@@ -32,7 +32,7 @@ class Measuring(Protocol):
 
     ARGUMENT_SPEC: dict[str, Part]
 
-    def measure(self, options: Options) -> Part:
+    def measure(self, options: Options) -> Measurement:
         """Return the measurement that RETURN of the module documents. Raises CannotMeasure."""
 
 

@@ -24,7 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 COMMAND_SPEC = {
     "name": {"type": "str", "required": True},
@@ -54,7 +54,7 @@ EXCERPT, SHOWN = 240, 4000
 LOOKED_THROUGH = 16384
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the outcome of all commands. Raises BadOption. Without commands, no request is sent."""
     for name in ("deadline", "timeout"):
         if options[name] <= 0:

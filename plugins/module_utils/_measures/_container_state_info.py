@@ -43,7 +43,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = dict(
     _engine.SPEC,
@@ -64,7 +64,7 @@ PARTS = ("engine", "containers", "containers_total", "missing_services", "ports_
 RESERVE_SECONDS = 0.3
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.container_state_info documents. Raises BadOption."""
     check_options(options)
     if not _engine.is_installed(options["docker_host"]):
@@ -77,7 +77,7 @@ def measure(options: Options) -> Part:
             return unreachable(PARTS, _engine.unless_forbidden(exc))
 
 
-def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
+def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Measurement:
     unknown = Unknown()
     version = client.negotiate()
     rows = listed(client, options)

@@ -40,7 +40,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
     start_deadline,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import ApiEntry
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = dict(CONNECTION_SPEC, memory_limit_bytes={"type": "int", "default": 0})
 
@@ -69,7 +69,7 @@ CONNECTION_COLUMNS = (
 HELD_BACK = ("blocked", "blocking")
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Measure the broker. The module rabbitmq_node_info documents the result."""
     deadline = start_deadline(options)
     unknown = Unknown()
@@ -190,7 +190,7 @@ def _amqp(options: Options, deadline: Deadline, unknown: Unknown) -> Part | None
     return None
 
 
-def _without_management(amqp: Part | None, exc: CannotConnect, unknown: Unknown) -> Part:
+def _without_management(amqp: Part | None, exc: CannotConnect, unknown: Unknown) -> Measurement:
     """Return the measurement without the management API: whether clients can log in."""
     reachable = None if isinstance(exc, OutOfTime) else False
     management_part = {"reachable": reachable, "seconds": None, "error": error(exc)}
@@ -198,11 +198,11 @@ def _without_management(amqp: Part | None, exc: CannotConnect, unknown: Unknown)
         for part in API_PARTS:
             unknown.add(part, "the management API is not available: %s" % exc, exc.hint)
         return reached(dict(dict.fromkeys(API_PARTS), amqp=amqp, management=management_part), unknown)
-    measurement = unreachable(API_PARTS, exc)
-    measurement.update(amqp=amqp, management=management_part, unknown=unknown.parts)
+    measurement = unreachable(API_PARTS, exc, {"amqp": amqp, "management": management_part})
+    measurement["unknown"] = unknown.parts
     if amqp is not None:
         # The broker itself matters more; the failure of the API is in the part ``management``.
-        measurement.update(reachable=False, error=amqp["error"])
+        measurement["reachable"], measurement["error"] = False, amqp["error"]
     return measurement
 
 
