@@ -206,7 +206,7 @@ EMPTY: Part = dict.fromkeys(FIELDS)
 def outcome(
     result: str, before: Iterable[Part], after: Iterable[Part], differences: list[Part], problem: str | None = None
 ) -> Part:
-    """Return what ``recreate`` returns."""
+    """Return the result: the containers before and after, what differs, and ``failed`` with ``msg`` on a problem."""
     before_by_name, after_by_name = by_name(before), by_name(after)
     found: Part = {
         "changed": result in ("planned", "recreated", "failed"),
