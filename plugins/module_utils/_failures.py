@@ -41,6 +41,8 @@ class Service(NamedTuple):
     log: str = ""
     # The options of ps that select its processes: "-C redis-server".
     processes: str = "-e"
+    # The option of openssl if the client requests TLS in the protocol of the service: "-starttls postgres ".
+    starttls: str = ""
 
 
 # kind -> hint for all services. Most placeholders are fields of a Service, the others are commands (``filled_in()``).
@@ -61,10 +63,10 @@ HINTS = {
     ),
     "permission": "List the rules of the local firewall with their counters: `iptables-save -c; nft list ruleset`.",
     "authentication": "Correct {credentials}. Services that use the same credentials fail too.",
-    "tls": "Check {tls} against the TLS configuration of {name}: `openssl s_client -connect {peer} </dev/null`.",
+    "tls": "Check {tls} against the TLS configuration of {name}: `openssl s_client {peer} </dev/null`.",
     "certificate": (
         "Check {tls}: the signing authority must be trusted, and the host name be in the certificate. Show it: "
-        "`openssl s_client -connect {peer} -showcerts </dev/null`."
+        "`openssl s_client {peer} -showcerts </dev/null`."
     ),
     "protocol": (
         "Correct {address}: something other than {name} answers there. Show the program, on its machine: {listening}."
@@ -145,7 +147,7 @@ def filled_in(text: str, service: Service, **more: str) -> str:
         reading=_commands("docker logs --tail 50 CONTAINER", service.log),
         target=("-- " if service.host.startswith("-") else "") + shell_quote(service.host),
         listening="`ss -ltnp 'sport = :%d'`" % service.port if service.port else "`ss -lxp`",
-        peer=shell_quote("%s:%d" % (host, service.port)),
+        peer="%s-connect %s" % (service.starttls, shell_quote("%s:%d" % (host, service.port))),
         **service._asdict(),
         **more,
     )

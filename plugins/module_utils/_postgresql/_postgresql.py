@@ -315,6 +315,7 @@ def hint_of(kind: str, options: Options) -> str:
         start="systemctl start postgresql",
         log="tail -n 50 /var/log/postgresql/*.log",
         processes="-C postgres",
+        starttls="-starttls postgres ",
     )
     testing = "`%s`" % _psql(options)
     if kind in HINTS:

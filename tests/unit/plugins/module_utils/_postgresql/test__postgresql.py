@@ -66,6 +66,7 @@ def test_the_command_that_tests_the_login_is_quoted():
     options = {"login_host": "h", "login_port": 1, "login_user": "a b", "login_db": "$(x)", "login_unix_socket": ""}
     expected = "`psql --host=h --port=1 --username='a b' --dbname='$(x)' --command='SELECT 1'`"
     assert expected in _postgresql.hint_of("authentication", options)
+    assert "`openssl s_client -starttls postgres -connect h:1 </dev/null`" in _postgresql.hint_of("tls", options)
 
 
 def test_only_two_kinds_are_special_to_postgresql():
