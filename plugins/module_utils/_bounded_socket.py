@@ -32,15 +32,18 @@ class BoundedSocket:
         self._remaining_timeout = remaining_timeout
 
     def sendall(self, data: bytes) -> None:
+        """Send all bytes. Raises OSError, and socket.timeout once no time is left."""
         self._sock.settimeout(self._remaining_timeout())
         self._sock.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
+        """Return a reader whose reads end at the deadline, as http.client wants it: ``mode`` is "rb"."""
         # Unbuffered, so that the socket outlives close() until the reply has been read, as http.client expects.
         raw = self._sock.makefile(mode, buffering=0)  # type: ignore[call-overload]  # http.client passes "rb"
         return io.BufferedReader(_BoundedReader(self._sock, raw, self._remaining_timeout))
 
     def close(self) -> None:
+        """Close the socket. A reader of ``makefile()`` keeps it open until it is closed too."""
         self._sock.close()
 
 
@@ -55,6 +58,7 @@ class _BoundedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        """Return the bytes read into ``buffer``, 0 at the end. Raises socket.timeout once no time is left."""
         self._sock.settimeout(self._remaining_timeout())
         return self._raw.readinto(buffer)
 

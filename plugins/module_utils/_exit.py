@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def exit_module(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) -> None:
-    """End ``module`` with the mapping that ``work()`` returns (``_types.Result``), or with the Failure that it raises.
+    """End ``module`` with the mapping that ``work()`` returns, or with the Failure that it raises.
 
     ``diff`` is returned only in diff mode. ``failed`` makes the task fail with the rest of the result.
     The message of a Failure is one line with the hint in it; ``kind`` and ``hint`` are returned too.

@@ -16,39 +16,63 @@ import ssl
 from typing import NamedTuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
 
 class Service(NamedTuple):
-    """How a service is called in hints, and which options lead to it."""
+    """How a service is called in hints, which options lead to it, and what the commands of hints name.
+
+    An option is between backticks: a visit replaces it by the role's variable (``_settings.name_variables``).
+    """
 
     # "PostgreSQL"
     name: str
-    # "login_host and login_port"
+    # "`login_host` and `login_port`"
     address: str
-    # "login_user and login_password"
+    # "`login_user` and `login_password`"
     credentials: str = ""
-    # "ssl_mode and ca_cert"
+    # "`ssl_mode` and `ca_cert`"
     tls: str = ""
-    # "Start it: `systemctl start docker`."; empty where it is not known how the service is started.
+    # The host and the port of the address. No host: a socket of this machine.
+    host: str = ""
+    port: int = 0
+    # The commands that start it and show its log where it is no container: "systemctl start redis-server".
     start: str = ""
+    log: str = ""
+    # The options of ps that select its processes: "-C redis-server".
+    processes: str = "-e"
+    # The option of openssl if the client requests TLS in the protocol of the service: "-starttls postgres ".
+    starttls: str = ""
 
 
-# kind -> hint for all services. Most placeholders are names of options.
+# kind -> hint for all services. Most placeholders are fields of a Service, the others are commands (``filled_in()``).
 HINTS = {
-    "refused": "Start {name}, or correct {address}: nothing listens there.",
-    "timeout": "Check that the machine is up, and the routes and firewalls on the way to {address}.",
-    "no_answer": (
-        "Check the process of {name} (paused, no CPU, waiting for a disk): it accepts connections and does not answer."
+    "refused": "Start {name}: {starting}; or correct {address}: nothing listens there.",
+    "timeout": (
+        "Check that the machine is up, and the routes and firewalls on the way to {address}: `ping -c 3 {target}`."
     ),
-    "name_resolution": "Correct {address}, or the DNS configuration of the host that measures.",
-    "no_route": "Check the routes, firewalls and Docker networks between the host that measures and {address}.",
-    "permission": "Check the rights of the account, and local firewalls, on the host that measures.",
+    "no_answer": (
+        "Check the process of {name} on its machine: `docker ps --filter status=paused` lists paused containers, "
+        "`ps {processes} -o pid,stat,pcpu,args` the states of processes (T: stopped, D: waiting for a disk). "
+        "It accepts connections and does not answer."
+    ),
+    "name_resolution": "Correct {address}, or the DNS servers of the host that measures: `getent hosts {target}`.",
+    "no_route": (
+        "Check the routes, firewalls and Docker networks between the host that measures and {address}: `ip route`, "
+        "`docker network ls`."
+    ),
+    "permission": "List the rules of the local firewall with their counters: `iptables-save -c; nft list ruleset`.",
     "authentication": "Correct {credentials}. Services that use the same credentials fail too.",
-    "tls": "Check {tls} against the TLS configuration of {name}.",
-    "certificate": "Check {tls}: the signing authority must be trusted, and the host name be in the certificate.",
-    "protocol": "Correct {address}: something other than {name} answers there.",
-    "closed": "Read the log of {name}: it, or a proxy in front of it, closes the connection.",
-    "failed": "Read the log of {name}.",
+    "tls": "Check {tls} against the TLS configuration of {name}: `openssl s_client {peer} </dev/null`.",
+    "certificate": (
+        "Check {tls}: the signing authority must be trusted, and the host name be in the certificate. Show it: "
+        "`openssl s_client {peer} -showcerts </dev/null`."
+    ),
+    "protocol": (
+        "Correct {address}: something other than {name} answers there. Show the program, on its machine: {listening}."
+    ),
+    "closed": "Read the log of {name}: {reading}. It, or a proxy in front of it, closes the connection.",
+    "failed": "Read the log of {name}: {reading}.",
 }
 
 # Every kind that a measurement may hold, and what it means. Those above come with a common hint.
@@ -109,8 +133,29 @@ def of_os_error(exc: BaseException) -> str:
 
 def hint(kind: str, service: Service) -> str:
     """Return the hint for a kind of failure of a service, one that ``HINTS`` holds."""
-    text = HINTS[kind].format(**service._asdict())
-    return "%s %s" % (service.start, text) if service.start and kind == "refused" else text
+    if kind == "timeout" and not service.host:
+        # The queue of a socket of this machine is full.
+        kind = "no_answer"
+    return filled_in(HINTS[kind], service)
+
+
+def filled_in(text: str, service: Service, **more: str) -> str:
+    """Return a hint with its placeholders replaced: fields of the service, the commands for it, and ``more``."""
+    host = "[%s]" % service.host if ":" in service.host else service.host
+    return text.format(
+        starting=_commands("docker start CONTAINER", service.start),
+        reading=_commands("docker logs --tail 50 CONTAINER", service.log),
+        target=("-- " if service.host.startswith("-") else "") + shell_quote(service.host),
+        listening="`ss -ltnp 'sport = :%d'`" % service.port if service.port else "`ss -lxp`",
+        peer="%s-connect %s" % (service.starttls, shell_quote("%s:%d" % (host, service.port))),
+        **service._asdict(),
+        **more,
+    )
+
+
+def _commands(in_container: str, elsewhere: str) -> str:
+    """Return the commands for a service in a container and for one outside of containers, if that is known."""
+    return " or ".join("`%s`" % command for command in (in_container, elsewhere) if command)
 
 
 def failure(kind: str, message: str, service: Service, more: str = "") -> CannotConnect:

@@ -23,7 +23,8 @@ class Named(Protocol):
     """Something with a name that is unique in its list."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name, as the user wrote it in the option."""
 
 
 class Subject(Named, Protocol):
@@ -32,7 +33,8 @@ class Subject(Named, Protocol):
     def measure(self, deadline: Deadline) -> Part | None:
         """Return the measurement; null if too little of the deadline is left."""
 
-    def unmeasured(self) -> Part: ...
+    def unmeasured(self) -> Part:
+        """Return the result with null for each value."""
 
 
 def reject_duplicates(option: str, subjects: Sequence[Named]) -> None:
@@ -40,7 +42,10 @@ def reject_duplicates(option: str, subjects: Sequence[Named]) -> None:
     names = [subject.name for subject in subjects]
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
-        raise BadOption("%s: two are named %s" % (option, ", ".join(duplicates)), hint="give each a name of its own")
+        raise BadOption(
+            "%s: two are named %s" % (option, ", ".join(duplicates)),
+            hint="Give each of `%s` a name of its own." % option,
+        )
 
 
 def measure_all(subjects: Sequence[Subject], seconds: float, unknown: Unknown, part: str) -> list[Part]:

@@ -43,6 +43,6 @@ def require(name: str) -> Any:
                 pass
         raise MissingLibrary(
             "The Python library %s cannot be imported by %s on %s: %s" % (name, sys.executable, platform.node(), first),
-            hint="ansible-playbook tracktion.ops.prepare --limit <this host> (or install %s there)"
+            hint="Install it: `ansible-playbook tracktion.ops.prepare --limit HOST`, or the package %s"
             % DEBIAN_PACKAGES.get(name, name),
         ) from first

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Optional, TypeVar, cast
 
 if TYPE_CHECKING:
-    from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo, Part, UnknownPart
+    from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo, Measurement, Part, UnknownPart
 
 # A text, which may be null.
 Text = TypeVar("Text", str, Optional[str])
@@ -52,7 +52,7 @@ class OutOfTime(CannotConnect):
     """The deadline left less time than a step may take. It proves nothing about the service."""
 
     def __init__(self, left: float = 0.0, what: str = "") -> None:
-        hint = "Raise the deadline of the area, or measure when the host is less busy."
+        hint = "Raise `deadline`, or measure when the host is less busy: `uptime`."
         super().__init__("deadline", (what and what + ": ") + out_of_time(left), hint)
 
 
@@ -136,23 +136,22 @@ def error(exc: Failure) -> ErrorInfo:
     return {"kind": exc.kind, "message": cut(" ".join(str(exc).split()), 500), "hint": exc.hint}
 
 
-def unreachable(parts: Iterable[str], exc: Failure) -> Part:
-    """Return the measurement of a service that cannot be reached: every part null, the reason in ``error``.
+def unreachable(parts: Iterable[str], exc: Failure, known: Mapping[str, Any] | None = None) -> Measurement:
+    """Return the measurement of a service that cannot be reached: the reason in ``error``, and every part null.
 
-    ``reachable`` is null if there was no time, or no right, to find out.
+    Parts that were measured nevertheless are in ``known``. ``reachable`` is null if there was no time, or no right, to
+    find out.
     """
     measurement: Part = dict.fromkeys(parts)
     measurement.update(
-        reachable=None if isinstance(exc, (NotAllowed, OutOfTime)) else False, error=error(exc), unknown=[]
+        known or {}, reachable=None if isinstance(exc, (NotAllowed, OutOfTime)) else False, error=error(exc), unknown=[]
     )
-    return measurement
+    return cast("Measurement", measurement)
 
 
-def reached(parts: Mapping[str, Any], unknown: Unknown) -> Part:
+def reached(parts: Mapping[str, Any], unknown: Unknown) -> Measurement:
     """Return the measurement of a service that answered. ``parts`` maps each part to its value, null if unknown."""
-    measurement = dict(parts)
-    measurement.update(reachable=True, error=None, unknown=unknown.parts)
-    return measurement
+    return cast("Measurement", dict(parts, reachable=True, error=None, unknown=unknown.parts))
 
 
 def out_of_time(left: float) -> str:

@@ -90,6 +90,7 @@ class Directory:
         self.close()
 
     def close(self) -> None:
+        """Close the descriptor of the directory."""
         os.close(self.descriptor)
 
     def _walk(self, path: str, make: bool, mode: int) -> tuple[str, int]:
@@ -266,6 +267,7 @@ class Directory:
             raise
 
     def unlink(self, name: str) -> None:
+        """Remove a file or a link. Raises OSError, for a directory too."""
         os.unlink(name, dir_fd=self.descriptor)
 
     def remove(self, name: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Callable, Iterator, List, Mapping, NoReturn, Sequence, T
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _at_end, _host_state
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotMeasure, cut, error
-from ansible_collections.tracktion.ops.plugins.module_utils._types import AreaOutcome, ErrorInfo, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import AreaOutcome, ErrorInfo, Measurement
 
 MAX_BYTES = 4 * 1024 * 1024
 # How often the parent checks whether its result is still read.
@@ -52,7 +52,8 @@ class _Area:
         self.waited: float | None = None
 
     def outcome(self, started: float) -> AreaOutcome:
-        probes: dict[str, Part] = {}
+        """Return what was received until now. ``started`` (of the monotonic clock) is the beginning of all areas."""
+        probes: dict[str, Measurement] = {}
         for line in self.received.split(b"\n")[:-1]:
             record = json.loads(line)
             if "probe" in record:
@@ -144,6 +145,7 @@ class _Guard:
             os._exit(0)
 
     def dismiss(self) -> None:
+        """End the guard without killing the areas, and collect its exit status."""
         with contextlib.suppress(OSError):
             os.write(self._held, b".")
         os.close(self._held)
@@ -228,7 +230,7 @@ def _measure(measure: Callable[[], Any]) -> Any:
         return _unmeasured("crashed", "%s: %s" % (type(exc).__name__, exc))
 
 
-def _unmeasured(kind: str, message: str) -> Part:
+def _unmeasured(kind: str, message: str) -> Measurement:
     return {"reachable": None, "error": {"kind": kind, "message": cut(message, 500), "hint": None}, "unknown": []}
 
 

@@ -45,9 +45,9 @@ class UnknownPart(_UnknownPart, total=False):
 
 
 class Measurement(TypedDict):
-    """What every measuring function returns; its parts are keys beside these three.
+    """What every measuring function returns (docs/measurement.md). Its parts are keys beside these three.
 
-    ``reachable`` is null where there was no time, or no right, to find out. ``error`` is null where it is true.
+    ``reachable`` is null if there was no time, or no right, to find out. ``error`` is null if it is true.
     """
 
     reachable: bool | None
@@ -58,6 +58,6 @@ class Measurement(TypedDict):
 class AreaOutcome(TypedDict):
     """What the visit measured of one area: probe name -> measurement, why probes are missing, and how long it took."""
 
-    measurement: dict[str, Part]
+    measurement: dict[str, Measurement]
     error: ErrorInfo | None
     seconds: float

@@ -19,6 +19,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker.socket
@@ -104,68 +105,23 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Always true. Whether a command could be run is in RV(commands[].ran).
-  returned: always
-  type: bool
-  sample: true
-error:
-  description: Always null. Why a command could not be run is in RV(commands[].error).
-  returned: always
-  type: dict
-  sample: null
-unknown:
-  description: The commands that could not be run, as C(part), C(reason) and C(hint).
-  returned: always
-  type: list
-  elements: dict
-  sample: []
-seconds:
-  description: Duration of the whole measurement.
-  returned: always
-  type: float
-  sample: 0.3121
-totals:
-  description: The number of commands, and of those that ended as expected.
-  returned: always
-  type: dict
-  sample: {commands: 2, ok: 1}
+reachable: {description: "Always true. Whether a command could be run is in RV(commands[].ran).", returned: always, type: bool, sample: true}
+error: {description: "Always null. Why a command could not be run is in RV(commands[].error).", returned: always, type: dict, sample: null}
+unknown: {description: The commands that could not be run., returned: always, type: list, elements: dict, sample: []}
+seconds: {description: Duration of the whole measurement., type: float, returned: always, sample: 0.3121}
+totals: {description: "The number of commands, and of those that ended as expected.", type: dict, returned: always, sample: {commands: 2, ok: 1}}
 commands:
   description: The commands, in the order of O(commands).
   returned: always
   type: list
   elements: dict
   contains:
-    name:
-      description: Its name.
-      returned: always
-      type: str
-      sample: database
-    service:
-      description: As given.
-      returned: always
-      type: str
-      sample: tracklist_service
-    command:
-      description: The program, and the script or module that it interprets.
-      returned: always
-      type: str
-      sample: python3 -c
-    container:
-      description: The name of the container.
-      returned: always
-      type: str
-      sample: tracktion-tracklist_service-1
-    container_state:
-      description: The state of the container, as the engine names it.
-      returned: always
-      type: str
-      sample: running
-    ran:
-      description: True if it was started, else null.
-      returned: always
-      type: bool
-      sample: true
+    name: {description: Its name., type: str, returned: always, sample: database}
+    service: {description: As given., type: str, returned: always, sample: tracklist_service}
+    command: {description: "The program, and the script or module that it interprets.", type: str, returned: always, sample: python3 -c}
+    container: {description: The name of the container., type: str, returned: always, sample: tracktion-tracklist_service-1}
+    container_state: {description: "The state of the container, as the engine names it.", type: str, returned: always, sample: running}
+    ran: {description: "True if it was started, else null.", type: bool, returned: always, sample: true}
     ok:
       description: Whether it ended in time with an expected exit code and output. Null if it was not started.
       returned: always
@@ -185,12 +141,7 @@ commands:
       returned: always
       type: int
       sample: 1
-    expected_exit_codes:
-      description: As given.
-      returned: always
-      type: list
-      elements: int
-      sample: [0]
+    expected_exit_codes: {description: As given., type: list, elements: int, returned: always, sample: [0]}
     contains:
       description: Whether O(commands[].output_contains) is in the output; null without that option.
       returned: always
@@ -201,16 +152,8 @@ commands:
       returned: always
       type: bool
       sample: null
-    seconds:
-      description: Duration of the command.
-      returned: always
-      type: float
-      sample: 0.2113
-    output_bytes:
-      description: Bytes that it wrote to standard output and standard error.
-      returned: always
-      type: int
-      sample: 112
+    seconds: {description: Duration of the command., type: float, returned: always, sample: 0.2113}
+    output_bytes: {description: Bytes that it wrote to standard output and standard error., type: int, returned: always, sample: 112}
     output:
       description: The end of the output of a command that failed, or its beginning with O(commands[].show_output), with secrets hidden.
       returned: always

@@ -21,6 +21,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
@@ -93,22 +94,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: True if the engine answered, or if there is none. Otherwise all parts are null.
-  returned: always
-  type: bool
-  sample: true
-error:
-  description: Why the engine cannot be reached, as C(kind) (see the notes), C(message) and C(hint); else null.
-  returned: always
-  type: dict
-  sample: null
-unknown:
-  description: Parts that could not be read, as C(part), C(reason) and C(hint).
-  returned: always
-  type: list
-  elements: dict
-  sample: []
+reachable: {description: Whether the engine answered. True if there is none., returned: always, type: bool, sample: true}
+error: {description: "Why the engine cannot be reached, or null. The values of C(kind) are in the notes.", returned: always, type: dict, sample: null}
+unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 engine:
   description: The engine.
   returned: always
@@ -149,10 +137,7 @@ containers:
       elements: str
       returned: always
     image: {description: Its image., type: str, returned: always}
-    status:
-      description: V(running), V(created), V(restarting), V(paused), V(exited), V(removing) or V(dead).
-      type: str
-      returned: always
+    status: {description: "V(running), V(created), V(restarting), V(paused), V(exited), V(removing) or V(dead).", type: str, returned: always}
     error_message: {description: 'Why the engine could not start it, or null.', type: str, returned: always}
     exit_code: {description: 'Its exit code if it is not running, else null.', type: int, returned: always}
     exit_meaning: {description: 'The meaning of the exit code, or null.', type: str, returned: always}
@@ -196,19 +181,13 @@ containers:
     pids: {description: Processes and threads., type: int, returned: always}
     pids_limit: {description: 'Their limit, or null.', type: int, returned: always}
     pids_ratio: {description: 'Used part of the limit, 0 without a limit.', type: float, returned: always}
-  sample: []
-containers_total:
-  description: Number of containers.
-  returned: always
-  type: int
-  sample: 6
+containers_total: {description: Number of containers., type: int, returned: always, sample: 6}
 missing_services:
   description: O(expected_services) without a container, each as C(project) (null for any), C(service), C(protected) (false) and
     C(compose_options).
   returned: always
   type: list
   elements: dict
-  sample: []
 ports_taken:
   description:
     - Ports of the host that a container which is down needs and another process holds, as C(container), C(service), C(address), C(port),
@@ -216,7 +195,6 @@ ports_taken:
   returned: always
   type: list
   elements: dict
-  sample: []
 compose:
   description: Differences between compose files and containers. Null for an engine on another machine.
   returned: always
@@ -245,7 +223,6 @@ paths:
   returned: always
   type: list
   elements: dict
-  sample: []
 disk:
   description: Disk use of the engine; null if it did not count it in time.
   returned: always

@@ -21,6 +21,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
 options:
@@ -160,68 +161,27 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Always true. Whether an endpoint is reachable is in RV(endpoints[].answered).
-  returned: always
-  type: bool
-  sample: true
-error:
-  description: Always null. The failure of an endpoint is in RV(endpoints[].error).
-  returned: always
-  type: dict
-  sample: null
-unknown:
-  description: The parts that could not be measured, with C(part), C(reason) and, if there is one, C(hint).
-  returned: always
-  type: list
-  elements: dict
-  sample: []
-seconds:
-  description: Duration of the whole measurement.
-  returned: always
-  type: float
-  sample: 0.2113
-totals:
-  description: Number of endpoints, and of endpoints with the expected answer.
-  returned: always
-  type: dict
-  sample: {endpoints: 3, ok: 2}
+reachable: {description: "Always true. Whether an endpoint is reachable is in RV(endpoints[].answered).", returned: always, type: bool, sample: true}
+error: {description: "Always null. The failure of an endpoint is in RV(endpoints[].error).", returned: always, type: dict, sample: null}
+unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
+seconds: {description: Duration of the whole measurement., type: float, returned: always, sample: 0.2113}
+totals: {description: "Number of endpoints, and of endpoints with the expected answer.", type: dict, returned: always, sample: {endpoints: 3, ok: 2}}
 endpoints:
   description: The endpoints, in the order of O(endpoints). All fields except RV(endpoints[].latency) describe the first request.
   returned: always
   type: list
   elements: dict
   contains:
-    name:
-      description: Name of the endpoint.
-      returned: always
-      type: str
-      sample: tracklist_service
-    url:
-      description: The URL, without user, password and secret parameters.
-      returned: always
-      type: str
-      sample: http://localhost:8002/health
-    service:
-      description: The compose service, as given.
-      returned: always
-      type: str
-      sample: tracklist_service
-    method:
-      description: The method, as given.
-      returned: always
-      type: str
-      sample: GET
+    name: {description: Name of the endpoint., type: str, returned: always, sample: tracklist_service}
+    url: {description: "The URL, without user, password and secret parameters.", type: str, returned: always, sample: "http://localhost:8002/health"}
+    service: {description: "The compose service, as given.", type: str, returned: always, sample: tracklist_service}
+    method: {description: "The method, as given.", type: str, returned: always, sample: GET}
     ok:
       description: Whether the answer is the expected one. Null if no request was sent before the deadline.
       returned: always
       type: bool
       sample: false
-    answered:
-      description: Whether a complete answer came, whatever its content.
-      returned: always
-      type: bool
-      sample: true
+    answered: {description: "Whether a complete answer came, whatever its content.", type: bool, returned: always, sample: true}
     error:
       description:
         - Why no complete answer came, as C(kind), C(message) and C(hint); else null. C(kind) is one of the following.
@@ -240,32 +200,11 @@ endpoints:
       returned: always
       type: str
       sample: body
-    address:
-      description: The address that accepted the connection, or the last one tried.
-      returned: always
-      type: str
-      sample: "127.0.0.1"
-    port:
-      description: Port of the URL.
-      returned: always
-      type: int
-      sample: 8002
-    status:
-      description: HTTP status of the answer, after redirects.
-      returned: always
-      type: int
-      sample: 503
-    expected_status:
-      description: The expected statuses.
-      returned: always
-      type: list
-      elements: int
-      sample: [200]
-    status_ok:
-      description: Whether the status is an expected one.
-      returned: always
-      type: bool
-      sample: false
+    address: {description: "The address that accepted the connection, or the last one tried.", type: str, returned: always, sample: "127.0.0.1"}
+    port: {description: Port of the URL., type: int, returned: always, sample: 8002}
+    status: {description: "HTTP status of the answer, after redirects.", type: int, returned: always, sample: 503}
+    expected_status: {description: The expected statuses., type: list, elements: int, returned: always, sample: [200]}
+    status_ok: {description: Whether the status is an expected one., type: bool, returned: always, sample: false}
     body:
       description:
         - The body of the answer. C(ok) is whether O(endpoints[].body_contains) and O(endpoints[].body_json) hold, C(contains) whether

@@ -21,6 +21,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
 options:
@@ -126,22 +127,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Whether this machine has inotify. If not, everything but RV(error) is null.
-  returned: always
-  type: bool
-  sample: true
-error:
-  description: Why nothing was measured, as C(kind) (V(no_inotify)), C(message) and C(hint); else null.
-  returned: always
-  type: dict
-  sample: null
-unknown:
-  description: The parts that could not be read, as C(part), C(reason) and, if known, C(hint).
-  returned: always
-  type: list
-  elements: dict
-  sample: []
+reachable: {description: Whether this machine has inotify., returned: always, type: bool, sample: true}
+error: {description: "Why nothing was measured (C(kind) is V(no_inotify)), or null.", returned: always, type: dict, sample: null}
+unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 watcher:
   description: The watcher.
   returned: always

@@ -21,6 +21,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.actiongroup
 attributes:
   check_mode:
@@ -148,22 +149,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Whether this machine has inotify. If not, everything but RV(error) is null.
-  returned: always
-  type: bool
-  sample: true
-error:
-  description: Why nothing was measured, as C(kind) (V(no_inotify)), C(message) and C(hint); else null.
-  returned: always
-  type: dict
-  sample: null
-unknown:
-  description: The parts that could not be read, as C(part), C(reason) and, if known, C(hint).
-  returned: always
-  type: list
-  elements: dict
-  sample: []
+reachable: {description: Whether this machine has inotify., returned: always, type: bool, sample: true}
+error: {description: "Why nothing was measured (C(kind) is V(no_inotify)), or null.", returned: always, type: dict, sample: null}
+unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 limits:
   description: V(max_user_watches), V(max_user_instances) and V(max_queued_events).
   returned: always
@@ -214,12 +202,7 @@ broken_lines:
   returned: always
   type: list
   elements: dict
-  sample: []
-broken_lines_total:
-  description: Number of invalid lines.
-  returned: always
-  type: int
-  sample: 0
+broken_lines_total: {description: Number of invalid lines., type: int, returned: always, sample: 0}
 namespace:
   description:
     - The user namespace of this module, as C(initial) (whether it is that of the machine), C(max_inotify_watches) and
@@ -270,11 +253,7 @@ users:
       processes: 2
       unreadable_processes: 0
       memory_bytes: 239730000
-users_total:
-  description: Number of users.
-  returned: always
-  type: int
-  sample: 1
+users_total: {description: Number of users., type: int, returned: always, sample: 1}
 processes:
   description: The processes with the most watches; at most O(top).
   returned: always
@@ -304,11 +283,7 @@ processes:
       container: tracktion-file-watcher
       service: file_watcher
       project: tracktion
-processes_total:
-  description: Number of processes that hold an instance.
-  returned: always
-  type: int
-  sample: 2
+processes_total: {description: Number of processes that hold an instance., type: int, returned: always, sample: 2}
 scan:
   description:
     - The pass over C(/proc). C(reason) and C(hint) are set if it is not C(complete). C(vanished_processes) ended during the pass.

@@ -108,6 +108,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 
 def find_library(name: str) -> Part:
+    """Return whether a library can be imported, with its version and path: null if not, or if it has none."""
     try:
         library = require(name)
     except MissingLibrary:

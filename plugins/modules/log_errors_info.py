@@ -24,6 +24,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker.socket
@@ -150,24 +151,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Always V(true). The failure of a log is in its entry of RV(services).
-  returned: always
-  type: bool
-  sample: true
-error:
-  description: Always null.
-  returned: always
-  type: dict
-  sample: null
-unknown:
-  description: Parts that could not be read, with C(part), C(reason) and, if there is one, C(hint).
-  returned: always
-  type: list
-  elements: dict
-  sample:
-    - part: services.postgres
-      reason: its log driver none keeps no log
+reachable: {description: Always true. The failure of a log is in its entry of RV(services)., returned: always, type: bool, sample: true}
+error: {description: Always null., returned: always, type: dict, sample: null}
+unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 window:
   description: The windows, in epoch seconds.
   returned: always
@@ -235,11 +221,7 @@ services:
       errors_ratio: 30.0
       newest: 1795595360.2
       left_out: null
-services_total:
-  description: Number of logs.
-  returned: always
-  type: int
-  sample: 6
+services_total: {description: Number of logs., type: int, returned: always, sample: 6}
 signatures:
   description: The signatures of the window, errors before warnings, the most frequent first.
   returned: always
@@ -263,11 +245,7 @@ signatures:
       first: 1795595001.2
       last: 1795595360.2
       sample: "2026-11-25 08:29:20,123 ERROR analysis_service lost the broker: StreamLostError"
-signatures_total:
-  description: Number of signatures.
-  returned: always
-  type: int
-  sample: 3
+signatures_total: {description: Number of signatures., type: int, returned: always, sample: 3}
 known:
   description:
     - The known messages that were found, with C(service), C(count), C(first), C(last), C(sample) and the keys of O(own) or O(known) other than
@@ -277,11 +255,7 @@ known:
   elements: dict
   sample:
     - {id: disk_full, service: postgres, count: 3, first: 1795595001.2, last: 1795595002.9, sample: "No space left on device"}
-known_total:
-  description: Number of known messages that were found.
-  returned: always
-  type: int
-  sample: 1
+known_total: {description: Number of known messages that were found., type: int, returned: always, sample: 1}
 kernel:
   description: Problems in the kernel's log in the window; null if it cannot be read.
   returned: always

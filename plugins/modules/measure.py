@@ -106,13 +106,13 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     OutOfTime,
     error,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement
 
 # The probes get this share of the deadline of their area; the rest is for sending their measurements.
 SHARE = 0.9
 
 
-def probes_of(wanted: Mapping[str, Any]) -> dict[str, partial[Part]]:
+def probes_of(wanted: Mapping[str, Any]) -> dict[str, partial[Measurement]]:
     """Return the probes of one area by name, to be called one after the other.
 
     They share the deadline of the area: each may use an equal part of the time that is left when it starts.
@@ -125,7 +125,7 @@ def probes_of(wanted: Mapping[str, Any]) -> dict[str, partial[Part]]:
     }
 
 
-def run_probe(probe: str, module: str, options: Mapping[str, Any], deadline: Deadline, sharers: int) -> Part:
+def run_probe(probe: str, module: str, options: Mapping[str, Any], deadline: Deadline, sharers: int) -> Measurement:
     """Return the measurement of a measuring module, with its options validated as if the module was called."""
     measuring = _measures.load(module)
     try:

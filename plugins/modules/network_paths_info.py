@@ -21,6 +21,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker.socket
@@ -110,22 +111,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Always true. Whether the Docker engine answers is in RV(engine).
-  returned: always
-  type: bool
-  sample: true
-error:
-  description: Always null.
-  returned: always
-  type: dict
-  sample: null
-unknown:
-  description: The parts that could not be read, with C(part), C(reason) and, if there is one, C(hint).
-  returned: always
-  type: list
-  elements: dict
-  sample: []
+reachable: {description: Always true. Whether the Docker engine answers is in RV(engine)., returned: always, type: bool, sample: true}
+error: {description: Always null., returned: always, type: dict, sample: null}
+unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 engine:
   description:
     - Whether this host has a Docker engine, whether it answers, and the C(error) if not (C(kind), C(message), C(hint)).
@@ -240,11 +228,7 @@ networks:
     - {id: 6d1aff69ed8c, name: tracktion_default, driver: bridge, scope: local, project: tracktion, internal: false, bridge: br-6d1aff69ed8c,
        subnets: [172.20.3.0/24], containers: [tracktion-redis-1], containers_total: 1, age_seconds: 3600.0, removable: true, protected: false,
        ours: true, unused: false}
-networks_total:
-  description: Number of networks of the engine.
-  returned: always
-  type: int
-  sample: 4
+networks_total: {description: Number of networks of the engine., type: int, returned: always, sample: 4}
 overlaps:
   description:
     - Routes of the host that overlap with a network of the engine. Default routes and unreachable routes do not count.

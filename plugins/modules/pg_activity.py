@@ -18,6 +18,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._postgresql
   - tracktion.ops._postgresql.measuring
@@ -179,54 +180,30 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Whether the server could be reached. If false, all parts below are null. Null if the deadline was too short to find out.
-  returned: when O(state=measured)
-  type: bool
-  sample: true
+reachable: {description: Whether the server could be reached., returned: when O(state=measured), type: bool, sample: true}
 error:
-  description:
-    - Why the server could not be reached, or null.
-    - RV(error.kind) is one of V(refused), V(timeout), V(no_answer), V(no_route), V(name_resolution), V(closed), V(protocol), V(tls), V(certificate),
-      V(authentication), V(no_hba_entry), V(no_database), V(starting_up), V(too_many_connections), V(failed) and V(deadline), which says nothing
-      about the server.
+  description: Why not, or null. Of PostgreSQL only, C(kind) is V(no_hba_entry) or V(no_database).
   returned: when O(state=measured)
   type: dict
-  contains:
-    kind: {description: Stable name of the cause., type: str, returned: when RV(error) is not null}
-    message: {description: Message of the server or of the client library., type: str, returned: when RV(error) is not null}
-    hint: {description: How to fix it., type: str, returned: when RV(error) is not null}
-  sample: null
-unknown:
-  description: Parts that could not be read, or not completely.
-  returned: when O(state=measured)
-  type: list
-  elements: dict
-  contains:
-    part: {description: "Name of the part. C([...]) after it means that rows are missing from the list, C(.*) fields of its rows.", type: str, returned: always}
-    reason: {description: Why it could not be read., type: str, returned: always}
-    hint: {description: "How to make it readable, such as a GRANT.", type: str, returned: if there is a fix}
-  sample: []
+unknown: {description: "Parts that could not be read, or not completely.", returned: when O(state=measured), type: list, elements: dict, sample: []}
 identity:
-  description:
-    - Identifies this server, whatever its address. C(postgresql:) with its system identifier and, for a standby, the time of its start.
-      Null if the role may not read it.
+  description: "C(postgresql:) with the system identifier of the server and, for a standby, the time of its start. Null if the role may not read it."
   returned: when O(state=measured)
   type: str
   sample: postgresql:7713304088322195483
 server:
-  description: The server, and the role and database of the connection.
+  description: The server, and the role and database of the connection, as described in docs/measurement.md.
   returned: when O(state=measured)
   type: dict
   contains:
-    version: {description: The server's version., type: str, returned: always}
-    version_num: {description: The server's version as a number., type: int, returned: always}
+    version: {description: Version., type: str, returned: always}
+    version_num: {description: Version as a number., type: int, returned: always}
     in_recovery: {description: Whether it is a standby or in recovery., type: bool, returned: always}
-    started: {description: "Start time, in epoch seconds.", type: float, returned: always}
+    started: {description: Start time., type: float, returned: always}
     role: {description: Role of the connection., type: str, returned: always}
     database: {description: Database of the connection., type: str, returned: always}
-    sees_all: {description: "Whether the role may see all sessions (C(pg_read_all_stats), a part of C(pg_monitor)).", type: bool, returned: always}
-    sees_settings: {description: "Whether the role may see all settings (C(pg_read_all_settings), a part of C(pg_monitor)).", type: bool, returned: always}
+    sees_all: {description: Whether the role may see all sessions., type: bool, returned: always}
+    sees_settings: {description: Whether the role may see all settings., type: bool, returned: always}
     hint: {description: Command that grants the role both. Null if it has both., type: str, returned: always}
   sample:
     {version: "17.6", version_num: 170006, in_recovery: false, started: 1763900000.5, role: monitor, database: tracktion, sees_all: true,
@@ -291,52 +268,34 @@ sessions_hidden:
   type: int
   sample: 0
 active_queries:
-  description: Sessions of clients that run a query, longest first.
+  description: Sessions of clients that run a query, longest first. The fields of sessions are described in docs/measurement.md.
   returned: when O(state=measured)
   type: list
   elements: dict
   contains: &session
-    pid: &pid {description: Process ID of the session., type: int, returned: always}
-    backend_start: &backend_start
-      description: Start of the session, in epoch seconds. With the process ID it identifies the session.
-      type: float
-      returned: always
-    transaction_start: &transaction_start
-      description: Start of its transaction, in epoch seconds. Null outside a transaction.
-      type: float
-      returned: always
-    state_start: &state_start {description: "Start of its state, in epoch seconds.", type: float, returned: always}
-    user: &user {description: Role of the session., type: str, returned: always}
-    database: &database {description: Database of the session., type: str, returned: always}
-    application: &application {description: The session's C(application_name)., type: str, returned: always}
-    client: &client {description: Address of the client. Null for a Unix-domain socket., type: str, returned: always}
-    backend_type: {description: Process type. Null if hidden from the role., type: str, returned: always}
-    state: {description: State of the session. Null if hidden from the role., type: str, returned: always}
-    wait_event_type: {description: "Type of the event that it waits for, or null.", type: str, returned: always}
-    wait_event: {description: "The event that it waits for, or null.", type: str, returned: always}
-    transaction_seconds: {description: Age of its transaction. Null outside a transaction., type: float, returned: always}
-    query_seconds: {description: Duration of the running query. Null if none runs., type: float, returned: always}
+    <<: &who
+      pid: {description: Process ID., type: int, returned: always}
+      backend_start: {description: Start of the session., type: float, returned: always}
+      transaction_start: {description: Start of its transaction., type: float, returned: always}
+      state_start: {description: Start of its state., type: float, returned: always}
+      user: {description: Role., type: str, returned: always}
+      database: {description: Database., type: str, returned: always}
+      application: {description: C(application_name)., type: str, returned: always}
+      client: {description: Address of the client., type: str, returned: always}
+    backend_type: {description: Process type., type: str, returned: always}
+    state: {description: State., type: str, returned: always}
+    wait_event_type: {description: Type of the event that it waits for., type: str, returned: always}
+    wait_event: {description: The event that it waits for., type: str, returned: always}
+    transaction_seconds: {description: Age of its transaction., type: float, returned: always}
+    query_seconds: {description: Duration of the running query., type: float, returned: always}
     state_seconds: {description: Time in its state., type: float, returned: always}
-    query: {description: "The running or last query, cut to O(query_length). Null for idle and hidden sessions.", type: str, returned: always}
-    muted: {description: Whether the query has a C(/* no-alert */) comment., type: bool, returned: always}
+    query: {description: The running or last query., type: str, returned: always}
+    muted: {description: Whether the query has the comment C(/* no-alert */)., type: bool, returned: always}
   sample: &sessions
-    - pid: 4711
-      backend_start: 1763900100.25
-      transaction_start: 1763900200.5
-      state_start: 1763900200.5
-      user: tracktion_user
-      database: tracktion
-      application: analysis_service
-      client: 172.18.0.5
-      backend_type: client backend
-      state: active
-      wait_event_type: null
-      wait_event: null
-      transaction_seconds: 75.1
-      query_seconds: 75.1
-      state_seconds: 75.1
-      query: SELECT * FROM tracks ORDER BY random()
-      muted: false
+    - {pid: 4711, backend_start: 1763900100.25, transaction_start: 1763900200.5, state_start: 1763900200.5, user: tracktion_user,
+       database: tracktion, application: analysis_service, client: 172.18.0.5, backend_type: client backend, state: active,
+       wait_event_type: null, wait_event: null, transaction_seconds: 75.1, query_seconds: 75.1, state_seconds: 75.1,
+       query: SELECT * FROM tracks ORDER BY random(), muted: false}
 active_queries_total: {description: Number of client sessions that run a query., returned: when O(state=measured), type: int, sample: 1}
 transactions:
   description: Sessions of clients with an open transaction, oldest first. The same fields as in RV(active_queries).
@@ -352,7 +311,6 @@ idle_in_transaction:
   type: list
   elements: dict
   contains: *session
-  sample: []
 idle_in_transaction_total: {description: Number of sessions that are idle in transaction., returned: when O(state=measured), type: int, sample: 0}
 blocking:
   description:
@@ -397,7 +355,6 @@ blocking:
         lock_mode: {description: Mode of that lock., type: str, returned: always}
         lock_relation: {description: "Its table or index, with the schema. Null for other locks and other databases.", type: str, returned: always}
         blocked_by: {description: Process IDs of the sessions that block it., type: list, elements: int, returned: always}
-  sample: []
 blocked_sessions_total: {description: Number of sessions that wait for a lock., returned: when O(state=measured), type: int, sample: 0}
 locks:
   description: Use of the shared lock table.
@@ -422,7 +379,6 @@ prepared_transactions:
     database: {description: Its database., type: str, returned: always}
     prepared: {description: "Time when it was prepared, in epoch seconds.", type: float, returned: always}
     seconds: {description: Time since then., type: float, returned: always}
-  sample: []
 prepared_transactions_total: {description: Number of prepared transactions., returned: when O(state=measured), type: int, sample: 0}
 matched:
   description: Number of sessions that matched the criteria. Those beyond O(max_sessions) were left alone.
@@ -435,14 +391,7 @@ sessions:
   type: list
   elements: dict
   contains:
-    pid: *pid
-    backend_start: *backend_start
-    transaction_start: *transaction_start
-    state_start: *state_start
-    user: *user
-    database: *database
-    application: *application
-    client: *client
+    <<: *who
     state: {description: State of the session when it was selected., type: str, returned: always}
     seconds: {description: The age that was compared with O(min_age)., type: float, returned: always}
     query: {description: "The running or last query, cut to O(query_length).", type: str, returned: always}
@@ -459,20 +408,9 @@ sessions:
       returned: always
     message: {description: Why it could not be ended. Null otherwise., type: str, returned: always}
   sample:
-    - pid: 4711
-      backend_start: 1763900100.25
-      transaction_start: 1763900200.5
-      state_start: 1763900200.5
-      user: tracktion_user
-      database: tracktion
-      application: analysis_service
-      client: 172.18.0.5
-      state: idle in transaction
-      seconds: 1215.4
-      query: UPDATE tracks SET title = ?
-      signal: terminate
-      result: ended
-      message: null
+    - {pid: 4711, backend_start: 1763900100.25, transaction_start: 1763900200.5, state_start: 1763900200.5, user: tracktion_user,
+       database: tracktion, application: analysis_service, client: 172.18.0.5, state: idle in transaction, seconds: 1215.4,
+       query: "UPDATE tracks SET title = ?", signal: terminate, result: ended, message: null}
 """
 
 from functools import partial

@@ -17,6 +17,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._postgresql
@@ -53,43 +54,22 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Whether the server could be reached. If false, all parts below are null. Null if the deadline was too short to find out.
-  returned: always
-  type: bool
-  sample: true
-error:
-  description: Why the server could not be reached, or null. RV(error.kind) is one of those of M(tracktion.ops.pg_activity).
-  returned: always
-  type: dict
-  contains:
-    kind: {description: Stable name of the cause., type: str, returned: always}
-    message: {description: Message of the server or of the client library., type: str, returned: always}
-    hint: {description: How to fix it., type: str, returned: always}
-  sample: null
-unknown:
-  description: Parts that could not be read, or not completely.
-  returned: always
-  type: list
-  elements: dict
-  contains:
-    part: {description: "Name of the part. C([...]) after it means that rows are missing from the list, C(.*) fields of its rows.", type: str, returned: always}
-    reason: {description: Why it could not be read., type: str, returned: always}
-    hint: {description: "How to make it readable, such as a GRANT.", type: str, returned: if there is a fix}
-  sample: []
+reachable: {description: Whether the server could be reached., returned: always, type: bool, sample: true}
+error: {description: "Why not, or null, as in M(tracktion.ops.pg_activity).", returned: always, type: dict, sample: null}
+unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 server:
-  description: The server, and the role and database of the connection.
+  description: The server, and the role and database of the connection, as described in docs/measurement.md.
   returned: always
   type: dict
   contains:
-    version: {description: The server's version., type: str, returned: always}
-    version_num: {description: The server's version as a number., type: int, returned: always}
+    version: {description: Version., type: str, returned: always}
+    version_num: {description: Version as a number., type: int, returned: always}
     in_recovery: {description: Whether it is a standby or in recovery., type: bool, returned: always}
-    started: {description: "Start time, in epoch seconds.", type: float, returned: always}
+    started: {description: Start time., type: float, returned: always}
     role: {description: Role of the connection., type: str, returned: always}
     database: {description: Database of the connection., type: str, returned: always}
-    sees_all: {description: "Whether the role may see all sessions (C(pg_read_all_stats), a part of C(pg_monitor)).", type: bool, returned: always}
-    sees_settings: {description: "Whether the role may see all settings (C(pg_read_all_settings), a part of C(pg_monitor)).", type: bool, returned: always}
+    sees_all: {description: Whether the role may see all sessions., type: bool, returned: always}
+    sees_settings: {description: Whether the role may see all settings., type: bool, returned: always}
     hint: {description: Command that grants the role both. Null if it has both., type: str, returned: always}
   sample:
     {version: "17.6", version_num: 170006, in_recovery: false, started: 1763900000.5, role: monitor, database: tracktion, sees_all: true,
@@ -139,14 +119,12 @@ slowest_statements:
     blocks_read: {description: Blocks read., type: int, returned: always}
     temp_bytes: {description: Temporary files written., type: float, returned: always}
     read_seconds: {description: Time spent reading blocks. V(0) without C(track_io_timing)., type: float, returned: always}
-  sample: []
 heaviest_statements:
   description: Statements with the longest total time. The same fields as in RV(slowest_statements).
   returned: always
   type: list
   elements: dict
   contains: *statement
-  sample: []
 tables:
   description: Tables of the database, largest first. Each is among the first O(top) by dead rows, changed rows, transaction age or rows read sequentially.
   returned: always
@@ -174,7 +152,6 @@ tables:
     sequential_scans: {description: Number of sequential scans., type: int, returned: always}
     sequential_rows: {description: Rows read by sequential scans., type: int, returned: always}
     index_scans: {description: Number of scans of its indexes., type: float, returned: always}
-  sample: []
 tables_total: {description: Number of tables., returned: always, type: int, sample: 0}
 tables_bytes: {description: Size of all tables without TOAST and indexes at the last vacuum or analyze., returned: always, type: float, sample: 1.5e+9}
 unused_indexes:
@@ -194,7 +171,6 @@ unused_indexes:
     is_unique: {description: Whether it is a unique index., type: bool, returned: always}
     left_behind: {description: "Whether its name (C(_ccnew), C(_ccold)) is one that an interrupted REINDEX CONCURRENTLY leaves.", type: bool, returned: always}
     building: {description: V(false). Null for an invalid index that a session hidden from the role may be building., type: bool, returned: always}
-  sample: []
 unused_indexes_total: {description: Number of unused indexes., returned: always, type: int, sample: 0}
 duplicate_indexes:
   description: Indexes with the same definition as another one, largest first. The same fields as in RV(unused_indexes).
@@ -202,7 +178,6 @@ duplicate_indexes:
   type: list
   elements: dict
   contains: *index
-  sample: []
 duplicate_indexes_total: {description: Number of duplicate indexes., returned: always, type: int, sample: 0}
 invalid_indexes:
   description: Invalid indexes that are not being built, left by a failed C(CONCURRENTLY). The same fields as in RV(unused_indexes).
@@ -210,7 +185,6 @@ invalid_indexes:
   type: list
   elements: dict
   contains: *index
-  sample: []
 invalid_indexes_total: {description: Number of invalid indexes., returned: always, type: int, sample: 0}
 foreign_keys_without_index:
   description: Foreign keys whose columns are not the first columns of an index, largest table first.
@@ -229,7 +203,6 @@ foreign_keys_without_index:
       description: Rows deleted or updated in the referenced table. Each may have caused a scan of the referencing table.
       type: int
       returned: always
-  sample: []
 foreign_keys_without_index_total: {description: Number of these foreign keys., returned: always, type: int, sample: 0}
 sequences:
   description: Sequences that have been used, those nearest to their limit first.
@@ -248,7 +221,6 @@ sequences:
     limit: {description: Its last possible value or that of its column., type: float, returned: always}
     ratio: {description: Used part of its range., type: float, returned: always}
     cycles: {description: Whether it restarts at its limit., type: bool, returned: always}
-  sample: []
 sequences_total: {description: Number of sequences., returned: always, type: int, sample: 0}
 sequences_hidden: {description: Number of sequences that the role may not read., returned: always, type: int, sample: 0}
 sequences_hidden_in: {description: "Schemas of hidden sequences, at most O(top).", returned: always, type: list, elements: str, sample: []}
@@ -265,7 +237,6 @@ databases:
     multixact_age: {description: Age of its oldest multixact ID., type: int, returned: always}
     multixact_ratio: {description: That age divided by 2^31., type: float, returned: always}
     multixact_freeze_max_age: {description: Age at which autovacuum prevents multixact wraparound., type: int, returned: always}
-  sample: []
 databases_total: {description: Number of databases., returned: always, type: int, sample: 0}
 xmin_holders:
   description: "What keeps VACUUM from removing dead rows, oldest first: sessions, standbys, slots and prepared transactions."
@@ -283,7 +254,6 @@ xmin_holders:
     seconds: {description: "Age of the transaction, or null.", type: float, returned: always}
     state: {description: State of the session or slot. Null if hidden from the role., type: str, returned: always}
     backend_type: {description: "Process type, or null.", type: str, returned: always}
-  sample: []
 xmin_holders_total: {description: Number of holders., returned: always, type: int, sample: 0}
 counters:
   description: Counters of the database of the connection, since its statistics were reset.
@@ -329,7 +299,6 @@ replicas:
     sync_state: {description: Whether commits wait for it., type: str, returned: always}
     lag_bytes: {description: "WAL not yet replayed or, by a receiver that does not replay, received. Null for a base backup.", type: float, returned: always}
     lag_seconds: {description: Time until the last commit was replayed there. Null when idle., type: float, returned: always}
-  sample: []
 replicas_total: {description: Number of receivers., returned: always, type: int, sample: 0}
 standby:
   description: State of this server as a standby. On a primary all but RV(standby.in_recovery) is null.
@@ -356,7 +325,6 @@ slots:
     safe_bytes: {description: WAL that can be written before the slot loses some. Null without a limit., type: float, returned: always}
     inactive_seconds: {description: Time without a consumer. Null while active and before PostgreSQL 17., type: float, returned: always}
     retained_bytes: {description: WAL that it retains., type: float, returned: always}
-  sample: []
 slots_total: {description: Number of slots., returned: always, type: int, sample: 0}
 archiver:
   description: State of WAL archiving.
@@ -380,7 +348,6 @@ pending_restart:
     name: {description: Name of the setting., type: str, returned: always}
     running: {description: The value in force., type: str, returned: always}
     file: {description: The file with the value in force. Null without one or if hidden from the role., type: str, returned: always}
-  sample: []
 """
 
 from functools import partial

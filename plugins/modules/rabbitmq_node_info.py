@@ -18,6 +18,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._rabbitmq
@@ -50,26 +51,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Whether the broker answered, over AMQP or its management API. Null if O(deadline) left too little time.
-  returned: always
-  type: bool
-  sample: true
+reachable: {description: "Whether the broker answered, over AMQP or its management API.", returned: always, type: bool, sample: true}
 error:
-  description:
-    - The failure as C(kind), C(message) and C(hint). Null if the broker answered.
-    - Beside the common kinds, such as V(refused), V(no_answer) or V(authentication), C(kind) is V(loopback_only) (the user may log in from the
-      machine of the broker only), V(no_such_vhost) or V(vhost_down).
+  description: Why not, or null. Of RabbitMQ only, C(kind) is V(loopback_only), V(no_such_vhost) or V(vhost_down).
   returned: always
   type: dict
-  sample: null
 unknown:
-  description: Parts that could not be read, as C(part), C(reason) and optionally C(hint) (the command that grants the missing right).
-    C(vhosts[...]) means that the list lacks items that O(login_user) may not see.
+  description: Parts that could not be read. C(vhosts[...]) are those that O(login_user) may not see.
   returned: always
   type: list
   elements: dict
-  sample: []
 identity:
   description:
     - Text that identifies the broker, the same from every host. For users with the tag C(administrator) or C(policymaker), the name of the cluster
@@ -86,36 +77,18 @@ amqp:
   returned: always
   type: dict
   contains:
-    reachable:
-      description: Whether the login succeeded.
-      type: bool
-      returned: always
-    seconds:
-      description: Time to connect and log in.
-      type: float
-      returned: always
-    error:
-      description: The failure as C(kind), C(message) and C(hint).
-      type: dict
-      returned: always
+    reachable: {description: Whether the login succeeded., type: bool, returned: always}
+    seconds: {description: Time to connect and log in., type: float, returned: always}
+    error: {description: "The failure as C(kind), C(message) and C(hint).", type: dict, returned: always}
   sample: {reachable: true, seconds: 0.008, error: null}
 management:
   description: Whether O(login_user) can use the management API.
   returned: always
   type: dict
   contains:
-    reachable:
-      description: Whether the API answered. Null if O(deadline) left too little time.
-      type: bool
-      returned: always
-    seconds:
-      description: Time of the first request.
-      type: float
-      returned: always
-    error:
-      description: The failure as C(kind), C(message) and C(hint).
-      type: dict
-      returned: always
+    reachable: {description: Whether the API answered. Null if O(deadline) left too little time., type: bool, returned: always}
+    seconds: {description: Time of the first request., type: float, returned: always}
+    error: {description: "The failure as C(kind), C(message) and C(hint).", type: dict, returned: always}
   sample: {reachable: true, seconds: 0.012, error: null}
 server:
   description:
@@ -130,31 +103,12 @@ nodes:
   type: list
   elements: dict
   contains:
-    name:
-      description: Name of the node.
-      type: str
-      returned: always
-    running:
-      description: Whether the node is running.
-      type: bool
-      returned: always
-    type:
-      description: V(disc) or V(ram).
-      type: str
-      returned: always
-    uptime_seconds:
-      description: Time since the node started.
-      type: float
-      returned: always
-    being_drained:
-      description: Whether the node is in maintenance mode.
-      type: bool
-      returned: always
-    partitions:
-      description: Nodes that this node lost contact with while both were running.
-      type: list
-      elements: str
-      returned: always
+    name: {description: Name of the node., type: str, returned: always}
+    running: {description: Whether the node is running., type: bool, returned: always}
+    type: {description: V(disc) or V(ram)., type: str, returned: always}
+    uptime_seconds: {description: Time since the node started., type: float, returned: always}
+    being_drained: {description: Whether the node is in maintenance mode., type: bool, returned: always}
+    partitions: {description: Nodes that this node lost contact with while both were running., type: list, elements: str, returned: always}
     memory:
       description: >-
         Memory as C(alarm), C(used_bytes), C(watermark_bytes) (threshold of the alarm), C(ratio) (used bytes divided by the watermark), C(limit_bytes)
@@ -166,26 +120,14 @@ nodes:
       description: Disk as C(alarm), C(free_bytes) and C(limit_bytes) (threshold of the alarm). Null like RV(nodes[].memory).
       type: dict
       returned: always
-    files:
-      description: File descriptors as C(used), C(limit) and C(ratio). Null like RV(nodes[].memory).
-      type: dict
-      returned: always
+    files: {description: "File descriptors as C(used), C(limit) and C(ratio). Null like RV(nodes[].memory).", type: dict, returned: always}
     sockets:
       description: Sockets like RV(nodes[].files). Also null on RabbitMQ 4, which has no separate limit for sockets.
       type: dict
       returned: always
-    processes:
-      description: Erlang processes like RV(nodes[].files).
-      type: dict
-      returned: always
-    run_queue:
-      description: Number of Erlang processes that wait for a CPU.
-      type: int
-      returned: always
-    processors:
-      description: Number of CPUs.
-      type: int
-      returned: always
+    processes: {description: "Erlang processes like RV(nodes[].files).", type: dict, returned: always}
+    run_queue: {description: Number of Erlang processes that wait for a CPU., type: int, returned: always}
+    processors: {description: Number of CPUs., type: int, returned: always}
   sample:
     - {name: rabbit@mq, running: true, type: disc, uptime_seconds: 86400.0, being_drained: false, partitions: [],
        memory: {alarm: false, used_bytes: 166944768, watermark_bytes: 483183820, ratio: 0.3455, limit_bytes: 805306368, limit_source: cgroup,
@@ -211,28 +153,15 @@ connections:
   returned: always
   type: dict
   contains:
-    total:
-      description: Number of connections.
-      type: int
-      returned: always
-    channels:
-      description: Number of their open channels.
-      type: int
-      returned: always
-    states:
-      description: Number of connections by state, as C(state) and C(connections).
-      type: list
-      elements: dict
-      returned: always
+    total: {description: Number of connections., type: int, returned: always}
+    channels: {description: Number of their open channels., type: int, returned: always}
+    states: {description: "Number of connections by state, as C(state) and C(connections).", type: list, elements: dict, returned: always}
     held_back:
       description: Connections that an alarm blocks (states V(blocked) and V(blocking)), like RV(connections.most_channels).
       type: list
       elements: dict
       returned: always
-    held_back_total:
-      description: Number of all blocked connections.
-      type: int
-      returned: always
+    held_back_total: {description: Number of all blocked connections., type: int, returned: always}
     most_channels:
       description: Connections with the most channels, as C(name), C(client), C(user), C(vhost), C(peer), C(node), C(state), C(channels) and
         C(channel_max).
@@ -259,10 +188,7 @@ exchanges:
   returned: always
   type: dict
   contains:
-    total:
-      description: Number of exchanges.
-      type: int
-      returned: always
+    total: {description: Number of exchanges., type: int, returned: always}
     checked:
       description: Number of exchanges whose bindings were read, at most 200, those with the most messages first.
       type: int
@@ -273,10 +199,7 @@ exchanges:
       type: list
       elements: dict
       returned: always
-    without_binding_total:
-      description: Number of all exchanges without a binding.
-      type: int
-      returned: always
+    without_binding_total: {description: Number of all exchanges without a binding., type: int, returned: always}
   sample:
     total: 9
     checked: 2
@@ -294,24 +217,14 @@ dead_letters:
       type: list
       elements: dict
       returned: always
-    total:
-      description: Number of all queues that receive dead letters.
-      type: int
-      returned: always
-    names:
-      description: Names of all of them.
-      type: list
-      elements: str
-      returned: always
+    total: {description: Number of all queues that receive dead letters., type: int, returned: always}
+    names: {description: Names of all of them., type: list, elements: str, returned: always}
     lost:
       description: Queues whose dead letters reach no queue, as C(vhost), C(queue), C(via), C(exchange), C(routing_key) and C(reason).
       type: list
       elements: dict
       returned: always
-    lost_total:
-      description: Number of all queues whose dead letters reach no queue.
-      type: int
-      returned: always
+    lost_total: {description: Number of all queues whose dead letters reach no queue., type: int, returned: always}
   sample:
     queues:
       - vhost: /

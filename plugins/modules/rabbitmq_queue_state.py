@@ -19,6 +19,7 @@ author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._rabbitmq
 attributes:
@@ -156,23 +157,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Whether the broker answered, over its management API or AMQP. Null if O(deadline) left too little time.
-  returned: O(state=measured)
-  type: bool
-  sample: true
-error:
-  description: The failure as C(kind), C(message) and C(hint). Null if the broker answered.
-  returned: O(state=measured)
-  type: dict
-  sample: {kind: refused, message: "connection refused: nothing listens at localhost port 15672", hint: Correct login_host and login_port.}
+reachable: {description: "Whether the broker answered, over its management API or AMQP.", returned: O(state=measured), type: bool, sample: true}
+error: {description: "Why not, or null, as in M(tracktion.ops.rabbitmq_node_info).", returned: O(state=measured), type: dict, sample: null}
 unknown:
-  description: Parts that could not be read, as C(part), C(reason) and optionally C(hint) (the command that grants the missing right).
-    C(queues[...]) means that RV(queues) lacks queues that O(login_user) may not see.
+  description: Parts that could not be read. C(queues[...]) are those that O(login_user) may not see.
   returned: O(state=measured)
   type: list
   elements: dict
-  sample: []
 rates_mode:
   description: The broker's C(rates_mode). With V(none), it keeps no message rates.
   returned: O(state=measured)
@@ -183,38 +174,17 @@ totals:
   returned: O(state=measured)
   type: dict
   contains:
-    queues:
-      description: Number of queues.
-      type: int
-      returned: always
-    ready:
-      description: Number of messages ready for delivery.
-      type: int
-      returned: always
-    unacked:
-      description: Number of messages delivered and not yet acknowledged.
-      type: int
-      returned: always
-    total:
-      description: Sum of both.
-      type: int
-      returned: always
+    queues: {description: Number of queues., type: int, returned: always}
+    ready: {description: Number of messages ready for delivery., type: int, returned: always}
+    unacked: {description: Number of messages delivered and not yet acknowledged., type: int, returned: always}
+    total: {description: Sum of both., type: int, returned: always}
     out_of_order:
       description: Number of queues that do not work (down, stopped, crashed, ...). Null if the broker has more than O(max_queues).
       type: int
       returned: always
-    left_out:
-      description: Number of queues that RV(queues) lacks because of O(top).
-      type: int
-      returned: always
-    left_out_messages:
-      description: Number of messages in those. Null like RV(totals.out_of_order).
-      type: int
-      returned: always
-    vanished:
-      description: Number of queues that were deleted during the measurement.
-      type: int
-      returned: always
+    left_out: {description: Number of queues that RV(queues) lacks because of O(top)., type: int, returned: always}
+    left_out_messages: {description: Number of messages in those. Null like RV(totals.out_of_order)., type: int, returned: always}
+    vanished: {description: Number of queues that were deleted during the measurement., type: int, returned: always}
   sample: {queues: 31, ready: 1840, unacked: 12, total: 1852, out_of_order: 0, left_out: 11, left_out_messages: 0, vanished: 0}
 queues:
   description: The queues worth the details, longest first. Null if they could not be read.
@@ -222,90 +192,36 @@ queues:
   type: list
   elements: dict
   contains:
-    vhost:
-      description: Vhost of the queue.
-      type: str
-      returned: always
-    name:
-      description: Name of the queue.
-      type: str
-      returned: always
-    type:
-      description: V(classic), V(quorum) or V(stream).
-      type: str
-      returned: always
+    vhost: {description: Vhost of the queue., type: str, returned: always}
+    name: {description: Name of the queue., type: str, returned: always}
+    type: {description: "V(classic), V(quorum) or V(stream).", type: str, returned: always}
     state:
       description: State as the broker reports it. In V(running), V(idle), V(flow), V(live) and V(syncing), the queue works.
       type: str
       returned: always
-    out_of_order:
-      description: Whether the queue is known not to work. Its numbers are null then.
-      type: bool
-      returned: always
-    durable:
-      description: Whether the queue survives a restart of the broker.
-      type: bool
-      returned: always
-    exclusive:
-      description: Whether the queue belongs to one connection.
-      type: bool
-      returned: always
-    auto_delete:
-      description: Whether the queue is deleted with its last consumer.
-      type: bool
-      returned: always
+    out_of_order: {description: Whether the queue is known not to work. Its numbers are null then., type: bool, returned: always}
+    durable: {description: Whether the queue survives a restart of the broker., type: bool, returned: always}
+    exclusive: {description: Whether the queue belongs to one connection., type: bool, returned: always}
+    auto_delete: {description: Whether the queue is deleted with its last consumer., type: bool, returned: always}
     source:
       description: Source of RV(queues[].ready) and RV(queues[].consumers), V(management) or V(amqp) (a passive declare).
       type: str
       returned: always
-    ready:
-      description: Number of messages ready for delivery.
-      type: int
-      returned: always
-    unacked:
-      description: Number of messages delivered and not yet acknowledged.
-      type: int
-      returned: always
-    total:
-      description: Sum of both.
-      type: int
-      returned: always
-    consumers:
-      description: Number of consumers.
-      type: int
-      returned: always
+    ready: {description: Number of messages ready for delivery., type: int, returned: always}
+    unacked: {description: Number of messages delivered and not yet acknowledged., type: int, returned: always}
+    total: {description: Sum of both., type: int, returned: always}
+    consumers: {description: Number of consumers., type: int, returned: always}
     consumer_capacity:
       description: Share of the time in which the queue can deliver messages to consumers immediately, 0 to 1.
       type: float
       returned: always
-    publish_rate:
-      description: Messages published per second, over the last 10 seconds.
-      type: float
-      returned: always
-    deliver_rate:
-      description: Messages delivered per second.
-      type: float
-      returned: always
-    ack_rate:
-      description: Messages acknowledged per second.
-      type: float
-      returned: always
-    redeliver_rate:
-      description: Messages redelivered per second.
-      type: float
-      returned: always
-    growth_rate:
-      description: Change of RV(queues[].total) per second.
-      type: float
-      returned: always
-    trend:
-      description: V(growing), V(draining) or V(steady).
-      type: str
-      returned: always
-    drain_seconds:
-      description: Time until the queue is empty at this rate. Null if it does not drain.
-      type: float
-      returned: always
+    publish_rate: {description: "Messages published per second, over the last 10 seconds.", type: float, returned: always}
+    deliver_rate: {description: Messages delivered per second., type: float, returned: always}
+    ack_rate: {description: Messages acknowledged per second., type: float, returned: always}
+    redeliver_rate: {description: Messages redelivered per second., type: float, returned: always}
+    growth_rate: {description: "Change of RV(queues[].total) per second.", type: float, returned: always}
+    trend: {description: "V(growing), V(draining) or V(steady).", type: str, returned: always}
+    drain_seconds: {description: Time until the queue is empty at this rate. Null if it does not drain., type: float, returned: always}
     rates_source:
       description: Source of RV(queues[].growth_rate), V(management) or V(samples) (two passive declares, O(sample_seconds) apart).
       type: str
@@ -314,74 +230,26 @@ queues:
       description: Age of the first message, if publishers set the property C(timestamp) and the queue is a classic queue.
       type: float
       returned: always
-    unacked_age_seconds:
-      description: Minimum age of the oldest unacknowledged delivery. Known up to an hour.
-      type: float
-      returned: always
-    no_ack_seconds:
-      description: Minimum time during which messages were unacknowledged and none was acknowledged.
-      type: float
-      returned: always
+    unacked_age_seconds: {description: Minimum age of the oldest unacknowledged delivery. Known up to an hour., type: float, returned: always}
+    no_ack_seconds: {description: Minimum time during which messages were unacknowledged and none was acknowledged., type: float, returned: always}
     ack_timeout_seconds:
       description: Time after which the broker closes the channel of a consumer that does not acknowledge.
       type: float
       returned: always
-    ack_timeout_ratio:
-      description: RV(queues[].unacked_age_seconds) divided by RV(queues[].ack_timeout_seconds).
-      type: float
-      returned: always
-    prefetch_total:
-      description: Prefetch limit of all consumers together. Null means no limit.
-      type: int
-      returned: always
-    at_prefetch_ceiling:
-      description: Whether the consumers have reached their prefetch limit.
-      type: bool
-      returned: always
-    memory_bytes:
-      description: Memory that the queue uses on the broker.
-      type: int
-      returned: always
-    leader:
-      description: Node of the leader.
-      type: str
-      returned: always
-    members:
-      description: Number of members of a quorum queue or stream.
-      type: int
-      returned: always
-    online_members:
-      description: Number of members that are online.
-      type: int
-      returned: always
-    policy:
-      description: Policy that applies.
-      type: str
-      returned: always
-    dead_letter_exchange:
-      description: Dead-letter exchange, by argument or policy.
-      type: str
-      returned: always
-    dead_letter_routing_key:
-      description: Routing key of dead letters. Null means the original one.
-      type: str
-      returned: always
-    message_ttl_seconds:
-      description: Time after which a message expires.
-      type: float
-      returned: always
-    max_length:
-      description: Maximum number of messages.
-      type: int
-      returned: always
-    delivery_limit:
-      description: Maximum number of deliveries of a message.
-      type: int
-      returned: always
-    error:
-      description: Why a passive declare failed, as C(kind) (such as V(exclusive)) and C(message).
-      type: dict
-      returned: always
+    ack_timeout_ratio: {description: "RV(queues[].unacked_age_seconds) divided by RV(queues[].ack_timeout_seconds).", type: float, returned: always}
+    prefetch_total: {description: Prefetch limit of all consumers together. Null means no limit., type: int, returned: always}
+    at_prefetch_ceiling: {description: Whether the consumers have reached their prefetch limit., type: bool, returned: always}
+    memory_bytes: {description: Memory that the queue uses on the broker., type: int, returned: always}
+    leader: {description: Node of the leader., type: str, returned: always}
+    members: {description: Number of members of a quorum queue or stream., type: int, returned: always}
+    online_members: {description: Number of members that are online., type: int, returned: always}
+    policy: {description: Policy that applies., type: str, returned: always}
+    dead_letter_exchange: {description: "Dead-letter exchange, by argument or policy.", type: str, returned: always}
+    dead_letter_routing_key: {description: Routing key of dead letters. Null means the original one., type: str, returned: always}
+    message_ttl_seconds: {description: Time after which a message expires., type: float, returned: always}
+    max_length: {description: Maximum number of messages., type: int, returned: always}
+    delivery_limit: {description: Maximum number of deliveries of a message., type: int, returned: always}
+    error: {description: "Why a passive declare failed, as C(kind) (such as V(exclusive)) and C(message).", type: dict, returned: always}
   sample:
     - {vhost: /, name: audio.analysis.requests, type: classic, state: running, out_of_order: false, durable: true, exclusive: false,
        auto_delete: false, source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2,
@@ -396,41 +264,19 @@ expected:
   type: list
   elements: dict
   contains:
-    vhost:
-      description: Vhost of the queue.
-      type: str
-      returned: always
-    name:
-      description: Name of the queue.
-      type: str
-      returned: always
-    exists:
-      description: Whether the queue exists. Null if that is not known, with the reason in RV(unknown).
-      type: bool
-      returned: always
-    ready:
-      description: Number of messages ready for delivery.
-      type: int
-      returned: always
-    consumers:
-      description: Number of consumers.
-      type: int
-      returned: always
-    min_consumers:
-      description: Minimum number of consumers.
-      type: int
-      returned: always
-    error:
-      description: Why the queue could not be read, as C(kind) and C(message).
-      type: dict
-      returned: always
+    vhost: {description: Vhost of the queue., type: str, returned: always}
+    name: {description: Name of the queue., type: str, returned: always}
+    exists: {description: "Whether the queue exists. Null if that is not known, with the reason in RV(unknown).", type: bool, returned: always}
+    ready: {description: Number of messages ready for delivery., type: int, returned: always}
+    consumers: {description: Number of consumers., type: int, returned: always}
+    min_consumers: {description: Minimum number of consumers., type: int, returned: always}
+    error: {description: "Why the queue could not be read, as C(kind) and C(message).", type: dict, returned: always}
   sample: [{vhost: /, name: file.events, exists: true, ready: 0, consumers: 1, min_consumers: 1, error: null}]
 hidden_vhosts:
   description: Vhosts of O(vhosts) whose queues O(login_user) may not see, as C(name). Null without the tag C(monitoring).
   returned: O(state=measured)
   type: list
   elements: dict
-  sample: []
 before:
   description: The queue before the change, as C(ready), C(unacked) (null without the management API) and C(consumers).
   returned: O(state=purged) or O(state=replayed)
@@ -441,35 +287,24 @@ after:
   returned: O(state=purged) or O(state=replayed)
   type: dict
   sample: {ready: 0, unacked: 10, consumers: 1}
-exported_messages:
-  description: Number of messages that were exported and removed.
-  returned: O(state=purged)
-  type: int
-  sample: 1200
-exported_bytes:
-  description: Size of the file. Null in check mode.
-  returned: O(state=purged)
-  type: int
-  sample: 402911
+exported_messages: {description: Number of messages that were exported and removed., type: int, returned: O(state=purged), sample: 1200}
+exported_bytes: {description: Size of the file. Null in check mode., type: int, returned: O(state=purged), sample: 402911}
 export_path:
   description: Path of the file. Null in check mode and if there was nothing to export.
   returned: O(state=purged) or O(state=replayed)
   type: str
   sample: /var/lib/tracktion-ops/exports/audio.analysis.requests-1f0c2a44-20260101T030000Z.jsonl
-replayed_messages:
-  description: Number of messages that were published and confirmed.
-  returned: O(state=replayed)
-  type: int
-  sample: 1200
+replayed_messages: {description: Number of messages that were published and confirmed., type: int, returned: O(state=replayed), sample: 1200}
 """
 
 from functools import partial
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_queue_state
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_acts
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 ACTING_SPEC = {
     "state": {"type": "str", "choices": ["measured", "purged", "replayed"], "default": "measured"},
@@ -484,7 +319,7 @@ ACTING_SPEC = {
 ACTS = {"purged": _rabbitmq_acts.purge, "replayed": _rabbitmq_acts.replay}
 
 
-def run(params: Options, check_mode: bool) -> Part:
+def run(params: Options, check_mode: bool) -> Mapping[str, Any]:
     """Measure the queues, or purge or replay one. Raise CannotMeasure; if not measuring, also CannotConnect and Aborted."""
     if params["state"] == "measured":
         return _rabbitmq_queue_state.measure(params)

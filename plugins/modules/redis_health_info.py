@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - tracktion.ops._redis
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
 options:
@@ -49,30 +50,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Whether the connection and the log-in succeeded. Null if O(deadline) left too little time to find out.
-  returned: always
-  type: bool
-  sample: true
-error:
-  description:
-    - Why the server cannot be reached, as C(kind), C(message) and C(hint); else null.
-    - C(kind) is one of V(refused), V(timeout), V(no_answer), V(name_resolution), V(no_route), V(closed), V(tls), V(certificate), V(protocol),
-      V(authentication), V(too_many_connections), V(failed), V(deadline), or of Redis only V(protected_mode) (the server has no password, so it
-      accepts local connections only) and V(busy) (a script or function blocks the server).
-  returned: always
-  type: dict
-  sample: null
-unknown:
-  description:
-    - The parts that could not be read, as C(part), C(reason) and sometimes C(hint), the command that allows it.
-    - 'C(PART.*) stands for null entries of a list, or null fields of a mapping.'
-  returned: always
-  type: list
-  elements: dict
-  sample: []
+reachable: {description: Whether the connection and the log-in succeeded., returned: always, type: bool, sample: true}
+error: {description: "Why not, or null. Of Redis only, C(kind) is V(protected_mode) or V(busy).", returned: always, type: dict, sample: null}
+unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 identity:
-  description: The identity of the server, V(redis:) and its C(run_id). Null if it cannot be read.
+  description: "C(redis:) and the C(run_id) of the server. Null if it cannot be read."
   returned: always
   type: str
   sample: redis:6d20629e7cbd8db3007d3fba8b8098825ba1612a
@@ -118,10 +100,7 @@ lookups:
       description: C(hit_count), C(miss_count), C(lookup_count), their C(ratio) (null without look-ups) and C(seconds).
       returned: always
       type: dict
-    since_start:
-      description: C(hit_count), C(miss_count), C(lookup_count) and their C(ratio).
-      returned: always
-      type: dict
+    since_start: {description: "C(hit_count), C(miss_count), C(lookup_count) and their C(ratio).", type: dict, returned: always}
   sample:
     interval: {hit_count: 180, miss_count: 20, lookup_count: 200, ratio: 0.9, seconds: 1.002}
     since_start: {hit_count: 95012, miss_count: 5001, lookup_count: 100013, ratio: 0.949997}

@@ -24,6 +24,7 @@ author:
 extends_documentation_fragment:
   - tracktion.ops._redis
   - tracktion.ops._attributes
+  - tracktion.ops._measurement
   - tracktion.ops._attributes.actiongroup
 attributes:
   check_mode:
@@ -165,26 +166,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable:
-  description: Whether the connection and the log-in succeeded. Null if O(deadline) left too little time to find out.
-  returned: always
-  type: bool
-  sample: true
-error:
-  description:
-    - Why the server cannot be reached, as C(kind), C(message) and C(hint); else null.
-    - The values of C(kind) are those of M(tracktion.ops.redis_health_info).
-  returned: always
-  type: dict
-  sample: null
-unknown:
-  description:
-    - The parts that could not be read, as C(part), C(reason) and sometimes C(hint), the command that allows it.
-    - 'C(PART.*) stands for null entries of a list, or null fields of a mapping.'
-  returned: always
-  type: list
-  elements: dict
-  sample: []
+reachable: {description: Whether the connection and the log-in succeeded., returned: always, type: bool, sample: true}
+error: {description: "Why not, or null, as in M(tracktion.ops.redis_health_info).", returned: always, type: dict, sample: null}
+unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 server:
   description: Version and state of the server. C(local_pid) is its process on the host of the module, null if it is not there.
   returned: always
@@ -225,60 +209,30 @@ distribution:
   returned: always
   type: dict
   contains:
-    mode:
-      description: The value of O(distribution).
-      returned: always
-      type: str
-    complete:
-      description: Whether every key was read, with its size and time to live.
-      returned: always
-      type: bool
-    ended:
-      description: Why reading ended early, V(busy) (the server is busy) or V(deadline); else null.
-      returned: always
-      type: str
-    seconds:
-      description: Duration.
-      returned: always
-      type: float
+    mode: {description: The value of O(distribution)., type: str, returned: always}
+    complete: {description: "Whether every key was read, with its size and time to live.", type: bool, returned: always}
+    ended: {description: "Why reading ended early, V(busy) (the server is busy) or V(deadline); else null.", type: str, returned: always}
+    seconds: {description: Duration., type: float, returned: always}
     longest_step_seconds:
       description: The longest time from sending a step to its last reply. The server was blocked for less.
       returned: always
       type: float
-    call_count:
-      description: Commands sent.
-      returned: always
-      type: int
-    seen_count:
-      description: Keys read.
-      returned: always
-      type: int
-    unread_count:
-      description: Keys that the user may not read, estimated if not all keys were listed.
-      returned: always
-      type: int
-    key_count:
-      description: Number of all keys by the server's own account.
-      returned: always
-      type: int
+    call_count: {description: Commands sent., type: int, returned: always}
+    seen_count: {description: Keys read., type: int, returned: always}
+    unread_count: {description: "Keys that the user may not read, estimated if not all keys were listed.", type: int, returned: always}
+    key_count: {description: Number of all keys by the server's own account., type: int, returned: always}
     bytes:
       description: Memory of all keys by MEMORY USAGE, estimated unless RV(distribution.complete). Null if MEMORY USAGE is denied.
       returned: always
       type: int
-    keyspace_bytes:
-      description: Memory of all keys by the server's own account, without the tables of the databases.
-      returned: always
-      type: int
+    keyspace_bytes: {description: "Memory of all keys by the server's own account, without the tables of the databases.", type: int, returned: always}
     explained_ratio:
       description:
         - RV(distribution.bytes) / RV(distribution.keyspace_bytes). About 0.95 if all keys were read, less if rare big keys are not in the sample.
         - Null if either is null, or if there are keys that the user may not read.
       returned: always
       type: float
-    confidence:
-      description: Confidence level of the intervals from C(_low) to C(_high).
-      returned: always
-      type: float
+    confidence: {description: Confidence level of the intervals from C(_low) to C(_high)., type: float, returned: always}
     prefixes:
       description:
         - The prefixes and types that take most memory, one row for each database, prefix and type.
@@ -290,15 +244,8 @@ distribution:
       returned: always
       type: list
       elements: dict
-    prefixes_total:
-      description: Number of all rows.
-      returned: always
-      type: int
-    types:
-      description: The same by type.
-      returned: always
-      type: list
-      elements: dict
+    prefixes_total: {description: Number of all rows., type: int, returned: always}
+    types: {description: The same by type., type: list, elements: dict, returned: always}
     biggest_keys:
       description:
         - The biggest keys that were read. C(expires) is null if PTTL is denied; C(ttl_seconds) is null for a key that does not expire.
@@ -339,31 +286,16 @@ configuration:
   returned: when O(state=configured); null in O(state=deleted)
   type: dict
   contains:
-    before:
-      description: The settings before.
-      returned: always
-      type: dict
-    after:
-      description: The settings after. In check mode, as they would be.
-      returned: always
-      type: dict
-    config_file:
-      description: The server's configuration file, null if it was started without one.
-      returned: always
-      type: str
+    before: {description: The settings before., type: dict, returned: always}
+    after: {description: "The settings after. In check mode, as they would be.", type: dict, returned: always}
+    config_file: {description: "The server's configuration file, null if it was started without one.", type: str, returned: always}
     redis_cli:
       description: The words of a redis-cli command line for the server. It reads the password from the environment variable E(REDISCLI_AUTH).
       returned: always
       type: list
       elements: str
-    persisted:
-      description: Whether the settings survive a restart. Null if this is unknown.
-      returned: always
-      type: bool
-    persist_hint:
-      description: What to change by hand so that they do, else null.
-      returned: always
-      type: str
+    persisted: {description: Whether the settings survive a restart. Null if this is unknown., type: bool, returned: always}
+    persist_hint: {description: "What to change by hand so that they do, else null.", type: str, returned: always}
   sample:
     before: {maxmemory: 0, maxmemory_policy: noeviction}
     after: {maxmemory: 1073741824, maxmemory_policy: allkeys-lru}

@@ -37,18 +37,22 @@ class Area:
         self.path = path
 
     def file(self, *parts: str) -> Path:
+        """Return the path of a file of the role, whether it exists or not."""
         return self.path.joinpath(*parts)
 
     @property
     def probes_file(self) -> Path:
+        """The file that lists the measurements of the role, ``diagnosis/probes.yml``."""
         return self.file("diagnosis", "probes.yml")
 
     @property
     def checks_file(self) -> Path:
+        """The file that lists the check rows of the role, ``diagnosis/checks.yml``."""
         return self.file("diagnosis", "checks.yml")
 
     @property
     def remedies_file(self) -> Path:
+        """The file that lists the remedy rows of the role, ``diagnosis/remedies.yml``."""
         return self.file("diagnosis", "remedies.yml")
 
     @cached_property

@@ -192,6 +192,7 @@ class _CheckOnHost:
         return Reason("not evaluated: the check cannot use the values of %s" % (", ".join(kinds) or "the item"))
 
     def findings(self) -> Iterator[Finding]:
+        """Yield the findings of the check, and one for those of a status that are too many to list."""
         for status, fired in self.fired.items():
             for each in fired:
                 yield self._unknown_finding(each) if each.reason else self._finding(status, each.item)

@@ -36,6 +36,7 @@ class Group:
 
     @property
     def status(self) -> Status:
+        """The status, which all findings of the group have."""
         return self.findings[0]["status"]
 
     @property
@@ -45,6 +46,7 @@ class Group:
 
     @property
     def ids(self) -> list[str]:
+        """The ids of its checks, sorted: several if checks of an area are unknown for the same reason."""
         return sorted({finding["id"] for finding in self.findings})
 
 

@@ -155,6 +155,7 @@ def finding(
     observed: Values,
     threshold: Values,
 ) -> Finding:
+    """Return a finding about the host ``name``. If it is measured from another host, ``probe_host`` is its object."""
     subject = probe_host if probe_host != name else None
     return {
         "id": check_id,

@@ -48,6 +48,7 @@ def outcome_of(result: Mapping[str, Any]) -> OutcomeName:
 
 
 def message_of(result: Mapping[str, Any], outcome: OutcomeName) -> str | None:
+    """Return the message of a failed task as one line of at most 1000 characters; null if it did not fail."""
     if outcome in ("failed", "unreachable"):
         return " ".join(str(result.get("msg") or "no message").split())[:1000]
     return None

@@ -36,6 +36,7 @@ _opened: dict[str, _safe_files.Directory] = {}
 
 
 def directory() -> Path:
+    """Return the directory of the cache, below the ``ANSIBLE_HOME`` of the controller."""
     return Path(C.config.get_config_value("ANSIBLE_HOME")) / "tracktion_ops"
 
 
@@ -52,6 +53,7 @@ class Bytecode(BytecodeCache):
 
 
 def fingerprint(*texts: str) -> str:
+    """Return a hash of the texts, which no other texts have: SHA-256 in hexadecimal digits."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 

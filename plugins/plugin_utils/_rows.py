@@ -171,6 +171,7 @@ class Row:
         return self._row.get(name)
 
     def bad(self, reason: str) -> BadRow:
+        """Return the error for an invalid field of this row, to be raised."""
         return BadRow(self.source, self.id, reason)
 
     def templates(self) -> dict[str, str]:

@@ -31,6 +31,10 @@ SHARED = (
 RAW: Values = {"type": "raw"}
 NAME_ONLY = re.compile(r"\{\{ (\w+) \}\}")
 NAMES = re.compile(r"\b\w+\b")
+# An option in a hint of a module: `timeout`, `tls: true`, `endpoints[].url`, `delete.pattern`.
+OPTION = re.compile(r"(?<=`)\w+(?=(?:[.\[][^` ]*)?(?:: [^`]*)?`)")
+# An option in the message of an invalid one. Modules of this collection begin with it; Ansible quotes it.
+BAD_OPTION = re.compile(r"^\w+(?=[:.\[])|(?<=')\w+(?=')")
 
 
 @dataclass
@@ -145,16 +149,18 @@ def probes(
 
 
 def name_variables(area: _areas.Area, measurement: Mapping[str, Any]) -> None:
-    """Replace options in the errors and hints of an area's measurement by the role's variables that set them."""
+    """Replace options in the errors and hints of an area's measurement by the role's variables that set them.
+
+    A hint names an option between backticks, alone or at the beginning: `timeout`, `tls: true`, `endpoints[].url`.
+    """
     for name, probe in area.probes().items():
         measured = measurement.get(name) or {}
         error = measured.get("error")
         names = {"deadline": "%s_deadline" % area.name, **_variables_by_option(probe)}
         if error and error.get("kind") == "bad_option":
-            _rename(error, names)
-        options = {option for option in names if "_" in option}
+            error["message"] = _replaced(BAD_OPTION, error["message"], names)
         for entry in _with_hint(measured):
-            entry["hint"] = _renamed(entry["hint"], options, names)
+            entry["hint"] = _replaced(OPTION, entry["hint"], names)
 
 
 def _with_hint(measured: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -185,18 +191,9 @@ def _variables_by_option(probe: Mapping[str, Any]) -> dict[str, str]:
     return {option: match.group(1) for option, match in matches.items() if match}
 
 
-def _rename(error: Values, names: Mapping[str, str]) -> None:
-    options = "|".join(map(re.escape, names))
-    # Modules of this collection begin with the option; Ansible quotes it.
-    leading = re.compile(r"^(%s)(?=[:.\[])|(?<=')(%s)(?=')" % (options, options))
-    error["message"] = leading.sub(lambda found: names[found.group()], error["message"])
-    if error.get("hint"):
-        error["hint"] = _renamed(error["hint"], names, names)
-
-
-def _renamed(text: str, options: Iterable[str], names: Mapping[str, str]) -> str:
-    """Return ``text`` with each of the ``options`` replaced by its variable."""
-    return re.sub(r"\b(%s)\b" % "|".join(map(re.escape, options)), lambda found: names[found.group()], text)
+def _replaced(pattern: re.Pattern[str], text: str, names: Mapping[str, str]) -> str:
+    """Return ``text`` with each option that the pattern finds replaced by its variable, if it has one."""
+    return pattern.sub(lambda found: names.get(found.group(), found.group()), text)
 
 
 def is_own(probe: Mapping[str, Any]) -> bool:

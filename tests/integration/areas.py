@@ -41,8 +41,9 @@ def visit(name, settings=None, before=None):
     if before:
         first = next(iter(callables))
         callables[first] = partial(_after, before, callables[first])
-    outcome = _side_by_side.run({name: (deadline, callables)})[name]
-    return area, validated(outcome, probes), settings
+    outcome = validated(_side_by_side.run({name: (deadline, callables)})[name], probes)
+    _settings.name_variables(area, outcome["measurement"])
+    return area, outcome, settings
 
 
 def validated(outcome, probes):

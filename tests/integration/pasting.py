@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas
 
 # Names with characters that a shell interprets. A slash would end a part of a path.
 HOSTILE = (
@@ -25,6 +28,10 @@ HOSTILE = (
     "bidi\u202egnp",
     "b\\ackslash",
     "*",
+)
+# A variable in a hint: cache_tls: true, service_health_endpoints[].url.
+VARIABLE = re.compile(
+    r"(?:%s)_\w+(?:[.\[][^ ]*)?(?:: .*)?\Z" % "|".join(("tracktion", *(area.name for area in _areas.find())))
 )
 STAND_IN = """#!/usr/bin/python3
 import json, os, sys
@@ -64,10 +71,10 @@ class Shell:
 
 
 def commands(text: str) -> list[str]:
-    """The commands in a text: what stands between backticks."""
+    """The commands in a text: what stands between backticks, unless it is the name of a variable."""
     parts = text.split("`")
     assert len(parts) % 2, text
-    return parts[1::2]
+    return [part for part in parts[1::2] if not VARIABLE.match(part)]
 
 
 def is_inert(text: str) -> bool:

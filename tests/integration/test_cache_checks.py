@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks
+from tests.integration.pasting import commands
 from tests.integration.redis_lab import cache
 from tests.lab import faults
-from tests.lab.shell import wait_until
+from tests.lab.shell import run, wait_until
 
 CHECKS = {check.id for check in _checks.load(_areas.find(["cache"])[0])}
 FAULTS = {name: fault for name, fault in faults.every().items() if fault.area == "cache"}
@@ -83,6 +86,16 @@ def test_a_missing_server_is_one_finding_and_all_other_checks_are_unknown(redis8
     assert found.pop("cache.unreachable")[0]["status"] == "critical"
     assert set(found) == CHECKS - {"cache.unreachable"}
     assert {finding["status"] for findings in found.values() for finding in findings} == {"unknown"}
+
+
+def test_the_hint_for_a_paused_server_names_the_variable_and_shows_the_container(redis8):
+    with redis8.fault("redis-hanging"):
+        (finding,) = redis8.findings(cache_timeout=0.5)["cache.unreachable"]
+        assert "Raise `cache_timeout`" in finding["hint"]
+        paused, processes = commands(finding["hint"])
+        assert redis8.server.name in redis8.docker(*paused.split()[1:])
+    assert redis8.server.name not in redis8.docker(*paused.split()[1:])
+    assert "redis-server" in run(*shlex.split(processes))
 
 
 def test_a_remedy_gets_its_variables_from_the_evidence(redis8):

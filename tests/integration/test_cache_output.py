@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import json
-import re
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _rows
+from tests.integration.pasting import commands
 
 # Names with characters that a shell, a terminal, redis-cli or a pattern interprets.
 HOSTILE = [
@@ -27,11 +27,6 @@ HOSTILE = [
     b"-x",
 ]
 SECRET = "S3cr3t-planted-77"
-
-
-def commands(text):
-    """Return the commands in a text, which are between backticks."""
-    return re.findall("`([^`]*)`", text)
 
 
 def paste(server, command):

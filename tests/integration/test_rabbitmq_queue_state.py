@@ -322,8 +322,8 @@ def test_a_failed_replay_continues_where_it_stopped(lab, name, tmp_path):
 
 
 def test_a_failed_purge_names_the_option_to_correct(lab, tmp_path):
-    assert "Correct name and vhost" in purge(lab, "lab.nothing", tmp_path, 1)["msg"]
-    assert "Correct vhost" in purge(lab, "lab.nothing", tmp_path, 1, vhost="nowhere")["msg"]
+    assert "Correct `name` and `vhost`" in purge(lab, "lab.nothing", tmp_path, 1)["msg"]
+    assert "Correct `vhost`" in purge(lab, "lab.nothing", tmp_path, 1, vhost="nowhere")["msg"]
     assert "amqp_port" in purge(lab, "lab.nothing", tmp_path, 1, amqp_port=1)["msg"]
     assert "login_password" in purge(lab, "lab.nothing", tmp_path, 1, login_password="wrong")["msg"]
     assert "missing: expected_messages, export_directory" in lab.run(state="purged", name="lab.nothing")["msg"]

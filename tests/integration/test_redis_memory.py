@@ -236,7 +236,7 @@ def test_less_than_the_memory_in_use_is_rejected_unless_allowed(redis8):
         result = redis8.memory(state="configured", maxmemory="5mb", allow_eviction=True, persist=False)
         assert result["changed"] is True
         assert in_force(client)[0] == str(5 * MEBIBYTE)
-        assert "persist is false" in result["configuration"]["persist_hint"]
+        assert "`persist` is false" in result["configuration"]["persist_hint"]
         client.config_set("maxmemory", "0")
         client.delete("lab:fill")
 

@@ -20,6 +20,7 @@ from tests.integration import http_servers as servers
 from tests.integration.areas import diagnose, visit
 from tests.integration.http_servers import behaving, page, redirect, serving
 from tests.integration.inotify_faults import OTHER_UID, become
+from tests.integration.pasting import commands
 from tests.integration.playbooks import run_playbook
 from tests.lab.certificates import issue_server, make_certificates
 from tests.lab.faults import every
@@ -273,7 +274,7 @@ def test_hint_names_the_slow_phase(seconds, hint):
 
 
 HOSTILE = "-x'; touch {pwned}; $(touch {pwned})`touch {pwned}`\n\u202e  \""
-PROGRAMS = ("curl", "docker", "ss", "getent", "openssl", "head")
+PROGRAMS = ("curl", "docker", "ss", "getent", "openssl", "head", "ps", "ping")
 # Prints its name and its arguments in brackets.
 STUB = '#!/bin/sh\nprintf "%s" "${0##*/}"; for word; do printf " [%s]" "$word"; done; echo\n'
 
@@ -311,7 +312,7 @@ def test_commands_in_hints_are_quoted(tmp_path):
             },
         )
     assert len(found) >= 8
-    lines = {line for same in found.values() for each in same for line in re.findall("`([^`]*)`", each["hint"])}
+    lines = {line for same in found.values() for each in same for line in commands(each["hint"])}
     stubs = tmp_path / "stubs"
     stubs.mkdir()
     for program in PROGRAMS:

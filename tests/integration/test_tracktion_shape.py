@@ -159,7 +159,7 @@ def test_without_the_passwords_the_missing_variables_are_named(story):
     assert known == SET_UP - {("info", "database.statements_off", None)} | SAID | WRONG | shut, run.output
     for area in ("database", "message_queue"):
         (finding,) = run.findings(area + ".unreachable")
-        assert "%s_login_user and %s_login_password" % (area, area) in finding["hint"]
+        assert "`%s_login_user` and `%s_login_password`" % (area, area) in finding["hint"]
 
 
 @pytest.fixture(scope="module")

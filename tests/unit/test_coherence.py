@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _measures
+from ansible_collections.tracktion.ops.plugins.module_utils import _failures, _measures
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks
 from tests import rights
 from tests.lab import faults
@@ -71,6 +71,46 @@ def test_every_measuring_module_can_be_visited():
     for name in used:
         assert callable(_measures.load(name).measure)
         assert _measures.load(name).ARGUMENT_SPEC
+
+
+MEASUREMENTS = (ROOT / "docs/measurement.md").read_text(encoding="utf-8")
+
+
+def table(heading, number=0):
+    """Return the rows of a table of docs/measurement.md, by the first column."""
+    section = MEASUREMENTS.partition("## %s\n\n" % heading)[2].partition("\n## ")[0]
+    rows = [text for text in section.split("\n\n") if text.startswith("| ")][number].splitlines()[2:]
+    return dict(re.split(r" *(?<!\\)\| *", row, maxsplit=2)[1:3] for row in rows)
+
+
+def names(column):
+    return set(re.findall(r"`(\w+)`", " ".join(column)))
+
+
+def test_the_kinds_of_failures_are_described_once():
+    assert table("Kinds of failures") == {"`%s`" % kind: meaning + " |" for kind, meaning in _failures.KINDS.items()}
+    own = set(re.findall(r"^\| \w+ \| `(\w+)` \|", MEASUREMENTS, re.MULTILINE))
+    returned = {path.stem: constant(path, "RETURN") for path in MODULES}
+    for kind in own:
+        assert any("V(%s)" % kind in text for text in returned.values()), kind
+
+
+def test_the_fields_of_sessions_are_described_once():
+    returned = yaml.safe_load(constant(ROOT / "plugins/modules/pg_activity.py", "RETURN"))
+    assert names(table("Sessions of PostgreSQL")) == set(returned["active_queries"]["contains"])
+    health = yaml.safe_load(constant(ROOT / "plugins/modules/pg_health_info.py", "RETURN"))
+    for server in (returned["server"], health["server"]):
+        assert names(table("Sessions of PostgreSQL", 1)) == set(server["contains"])
+
+
+def test_a_measuring_module_refers_to_what_all_measurements_have():
+    for name in {probe["module"] for area in AREAS for probe in area.probes().values() if "." not in probe["module"]}:
+        path = ROOT / "plugins/modules" / (name + ".py")
+        assert "tracktion.ops._measurement" in documentation(path)["extends_documentation_fragment"], name
+        returned = yaml.safe_load(constant(path, "RETURN"))
+        for key in ("reachable", "error", "unknown"):
+            assert returned[key]["returned"], (name, key)
+            assert "contains" not in returned[key], (name, key)
 
 
 @pytest.mark.parametrize("path", MODULES, **by_name)

@@ -135,6 +135,7 @@ def health(state: Mapping[str, Any]) -> str | None:
 
 
 def has_healthcheck(config: Mapping[str, Any]) -> bool:
+    """Return whether the configuration of a container has a health check; ``NONE`` turns off that of the image."""
     test = (config.get("Healthcheck") or {}).get("Test") or []
     return bool(test) and test[0] != "NONE"
 

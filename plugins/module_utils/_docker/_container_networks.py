@@ -24,9 +24,11 @@ NOT_NETWORKS = ("host", "none")
 class Files(Protocol):
     """The files of an engine, or what stands in for them."""
 
-    def all(self) -> list[Part]: ...
+    def all(self) -> list[Part]:
+        """Return the ``_containers.summary()`` of every container. Raises FileNotFoundError, PermissionError."""
 
-    def file(self, identity: str, name: str) -> dict[str, Any] | None: ...
+    def file(self, identity: str, name: str) -> dict[str, Any] | None:
+        """Return a file of the container with the id ``identity``, such as hostconfig.json; null if it is missing."""
 
 
 class AskedEngine:
@@ -38,9 +40,14 @@ class AskedEngine:
         self._inspected = {row["Id"]: api.read("containers", row["Id"], "json") for row in rows}
 
     def all(self) -> list[Part]:
+        """Return the ``_containers.summary()`` of every container that ran or exists when the engine was asked."""
         return [summary(dict(data, ID=identity)) for identity, data in self._inspected.items()]
 
     def file(self, identity: str, name: str) -> dict[str, Any] | None:
+        """Return what ``hostconfig.json`` or ``config.v2.json`` of a container would hold.
+
+        Raises KeyError for another id.
+        """
         data = self._inspected[identity]
         return data.get("HostConfig") if name == "hostconfig.json" else data
 
@@ -112,6 +119,7 @@ class Container:
 
     @property
     def running(self) -> bool:
+        """Whether it has a process: a paused container has one, one that is being restarted may have none."""
         return self.state in ("running", "paused") and self.pid is not None
 
     @property
@@ -120,6 +128,7 @@ class Container:
         return sorted(set(self.attached).difference(NOT_NETWORKS))
 
     def is_called(self, name: str) -> bool:
+        """Return whether ``name`` is its compose service or its own name."""
         return name in (self.service, self.name)
 
     def aliases(self, networks: Collection[str]) -> set[str]:

@@ -89,7 +89,7 @@ class Service:
         if not found:
             raise _docker.NotFound(
                 "no container of the project %s has a label with its compose file" % options["project"],
-                "Name the files in compose_files.",
+                "Name the files in `compose_files`.",
             )
         self.source = found[0]
         # compose v1 joins the parts of a name by an underscore.
@@ -98,11 +98,11 @@ class Service:
             self.services = _compose_drift.load(self.source)
         except _compose_file.Unreadable as exc:
             raise CannotMeasure(
-                str(exc), hint=exc.hint or "Correct the file, or name others in compose_files."
+                str(exc), hint=exc.hint or "Correct the file, or name others in `compose_files`."
             ) from exc
         if self.name not in self.services:
             raise BadOption(
-                "service: %s is not in %s" % (self.name, ", ".join(self.source.files)), hint="Correct service."
+                "service: %s is not in %s" % (self.name, ", ".join(self.source.files)), hint="Correct `service`."
             )
 
     @property
@@ -183,7 +183,8 @@ class Service:
         if shutil.which("docker-compose"):
             return ["docker-compose"]
         raise CannotMeasure(
-            "there is no compose on this host", hint="Install docker-compose-plugin, or docker-compose."
+            "there is no compose on this host",
+            hint="Install it: `apt-get install docker-compose-plugin` or `apt-get install docker-compose`.",
         )
 
     def wait(self, deadline: Deadline) -> str | None:
@@ -205,7 +206,7 @@ EMPTY: Part = dict.fromkeys(FIELDS)
 def outcome(
     result: str, before: Iterable[Part], after: Iterable[Part], differences: list[Part], problem: str | None = None
 ) -> Part:
-    """Return what ``recreate`` returns."""
+    """Return the result: the containers before and after, what differs, and ``failed`` with ``msg`` on a problem."""
     before_by_name, after_by_name = by_name(before), by_name(after)
     found: Part = {
         "changed": result in ("planned", "recreated", "failed"),
@@ -221,4 +222,5 @@ def outcome(
 
 
 def by_name(containers: Iterable[Part]) -> Part:
+    """Return the ``FIELDS`` of containers by their names."""
     return {container["name"]: {name: container[name] for name in FIELDS} for container in containers}

@@ -75,7 +75,7 @@ def restart(options: Options, check_mode: bool) -> Part:
     Raises CannotMeasure and CannotConnect before anything is restarted.
     """
     if not options["services"] and not options["names"]:
-        raise BadOption("services, names: both are empty", hint="Name services or containers.")
+        raise BadOption("services, names: both are empty", hint="Set `services` or `names`.")
     deadline = Deadline(options["deadline"])
     # The state is read once more after the deadline.
     client = _docker.Client(options, Deadline(options["deadline"] + options["timeout"]))
@@ -84,7 +84,7 @@ def restart(options: Options, check_mode: bool) -> Part:
         raise BadOption(
             "max_containers: %d containers are named, but one run may restart %d"
             % (len(plan), options["max_containers"]),
-            hint="Name fewer containers, or raise max_containers.",
+            hint="Name fewer containers, or raise `max_containers`.",
         )
     problem = None
     for target in plan:
@@ -111,7 +111,7 @@ def find(client: _docker.Client, options: Options) -> list[Row]:
         if len(projects) > 1:
             raise BadOption(
                 "project: the service %s exists in %s" % (service, ", ".join(projects)),
-                hint="Set project.",
+                hint="Set `project`.",
             )
         if not matching:
             raise _docker.NotFound(missing(service, project, rows), CREATE % shell_quote(service))
@@ -133,6 +133,7 @@ def missing(service: str, project: str, rows: Sequence[Row]) -> str:
 
 
 def labels(row: Row) -> Mapping[str, str]:
+    """Return the labels of a row of the engine's list of containers."""
     return row.get("Labels") or {}
 
 
@@ -231,6 +232,10 @@ class Target:
         return self.fail("unhealthy", progress)
 
     def request_restart(self, seconds: int) -> None:
+        """Send the request.
+
+        The engine kills the container if it has not stopped after ``seconds``. Raises CannotConnect.
+        """
         try:
             self.client.call("restart", self.id, timeout=seconds)
         except CannotConnect as exc:
@@ -264,6 +269,7 @@ class Target:
         return "%s: %s" % (self.name, message)
 
     def as_result(self) -> Part:
+        """Return its entry of ``containers``, as M(tracktion.ops.container_restart) documents it."""
         return {
             "id": self.id,
             "name": self.name,
@@ -283,6 +289,7 @@ class Target:
 
 
 def short(state: State) -> Part:
+    """Return the ``STATE_FIELDS`` of a state, as ``before`` and ``after`` show them."""
     return {name: getattr(state, name) for name in STATE_FIELDS}
 
 

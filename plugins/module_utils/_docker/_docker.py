@@ -126,7 +126,7 @@ class Client(Reader):
             if "http+docker" in str(exc):
                 raise MissingLibrary(
                     "The Python library docker is too old for the library requests beside it: %s" % exc,
-                    hint="Install %s, or docker >= 7.1, on this host." % DEBIAN_PACKAGES["docker"],
+                    hint="Install docker 7.1 or later on this host: `apt-get install %s`." % DEBIAN_PACKAGES["docker"],
                 ) from exc
             raise step.failure(exc) from exc
 

@@ -153,12 +153,18 @@ class _Connection:
             raise
 
     def request(self, method: str, target: str, body: Any, keep_open: bool, step: Step) -> http.client.HTTPResponse:
+        """Send a request, with ``body`` as JSON, and return the beginning of the answer.
+
+        ``step`` bounds it, from the connection to the last byte of the body. Raises OSError,
+        http.client.HTTPException.
+        """
         self._until = Deadline(step.seconds)
         headers = {"Content-Type": "application/json", "Connection": "keep-alive" if keep_open else "close"}
         self._client.request(method, target, None if body is None else json.dumps(body), headers)
         return self._client.getresponse()
 
     def close(self) -> None:
+        """Close the connection; the next request opens another."""
         self._client.close()
 
 

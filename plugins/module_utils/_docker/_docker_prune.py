@@ -62,7 +62,7 @@ def prune(options: Options, check_mode: bool) -> Part:
     if "volumes" in options["kinds"] and not options["names"]:
         raise BadOption(
             "names: is empty, but volumes are removed by name only",
-            hint="List the volumes: `docker volume ls --filter dangling=true`, and name them in names.",
+            hint="List the volumes: `docker volume ls --filter dangling=true`, and name them in `names`.",
         )
     client = _docker.Client(options, Deadline(options["deadline"]), timeout=options["deadline"])
     found = [item for kind in KINDS if kind in options["kinds"] for item in CANDIDATES[kind](client, options)]
@@ -148,10 +148,12 @@ def is_allowed(name: str, labels: Mapping[str, str], options: Options) -> bool:
 
 
 def is_old(since: float | None, options: Options) -> bool:
+    """Return whether ``since`` (epoch seconds) is ``older_than`` seconds ago; false if it is not known."""
     return since is not None and time.time() - since >= options["older_than"]
 
 
 def candidate(kind: str, identity: str, name: str, since: float | None, size: int | None) -> Item:
+    """Return an object that may be removed: ``since`` in epoch seconds, ``size`` in bytes, null if unknown."""
     return {"kind": kind, "id": identity, "name": name, "since": since, "bytes": size, "result": None, "message": None}
 
 
@@ -205,4 +207,5 @@ def total(items: Sequence[Item]) -> Part:
 
 
 def lines(items: Iterable[Item]) -> list[str]:
+    """Return each object as one line of a diff: its kind and its name."""
     return ["%(kind)s %(name)s" % item for item in items]

@@ -66,10 +66,10 @@ CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
 OF_A_USER = re.compile(r"/run/user/(\d+)/")
 ALLOW_REQUEST = (
     "Allow this request in the proxy or plugin that filters requests to the engine (GET below /containers, /networks,"
-    " /info, /version and /system/df), or measure by the engine's own socket (docker_host)"
+    " /info, /version and /system/df), or measure by the engine's own socket (`docker_host`)"
 )
 SERVICE = _failures.Service(
-    "the container engine", "docker_host", tls="tls, ca_path, client_cert, client_key and validate_certs"
+    "the container engine", "`docker_host`", tls="`tls`, `ca_path`, `client_cert`, `client_key` and `validate_certs`"
 )
 
 
@@ -118,7 +118,7 @@ def _socket_path(url: str) -> str | None:
 def _bad_address(url: str) -> BadOption:
     return BadOption(
         "docker_host: %s is neither unix:///path nor tcp://host:port" % cut(url.rpartition("@")[2], 100),
-        hint="Correct docker_host.",
+        hint="Correct `docker_host`.",
     )
 
 
@@ -129,7 +129,7 @@ def socket_of(docker_host: str) -> str:
         return path
     raise BadOption(
         "docker_host: %s is not a socket of this machine (unix:///path)" % cut(docker_host, 100),
-        hint="Measure on the host of the engine.",
+        hint="Measure on the host of the engine, or set `docker_host` to a socket of this machine.",
     )
 
 
@@ -144,14 +144,14 @@ def tls_context(options: Options) -> ssl.SSLContext:
             context.verify_mode = ssl.CERT_NONE
         if options["client_cert"]:
             if not options["client_key"]:
-                raise BadOption("client_key: is missing beside client_cert", hint="Set client_key.")
+                raise BadOption("client_key: is missing beside client_cert", hint="Set `client_key`.")
             # Without the callback, OpenSSL asks for the passphrase of a key on the terminal.
             context.load_cert_chain(options["client_cert"], options["client_key"], password=str)
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise BadOption(
             "ca_path, client_cert, client_key: cannot be loaded: %s" % reason,
-            hint="Check that ca_path, client_cert and client_key name files in PEM format on the host that measures.",
+            hint="Set `ca_path`, `client_cert` and `client_key` to files in PEM format on the host that measures.",
         ) from exc
     return context
 
@@ -269,7 +269,7 @@ FAILURES = {
     # No socket at the path.
     "no_engine": (
         "there is no Docker engine at {at}",
-        "Check that the engine is installed and running: `systemctl status {unit}`. Else correct docker_host.",
+        "Check that the engine is installed and running: `systemctl status {unit}`. Else correct `docker_host`.",
     ),
     "refused": (
         "no Docker engine answers at {at}: connection refused",
@@ -290,8 +290,11 @@ FAILURES = {
     "tls": ("{at}: the TLS handshake failed", ""),
     "protocol": ("{at} does not answer like a container engine", ""),
     # The SDK supports no version of the API that the engine offers.
-    "too_old": ("the engine is too old for the Docker SDK", "Upgrade the engine."),
-    "failed": ("{at}: {text}", "Check docker_host, and the log of the engine: `journalctl -u {unit} --since -15min`"),
+    "too_old": (
+        "the engine is too old for the Docker SDK",
+        "Upgrade the engine. Show its version: `docker version`.",
+    ),
+    "failed": ("{at}: {text}", "Check `docker_host`, and the log of the engine: `journalctl -u {unit} --since -15min`"),
 }
 
 
@@ -302,8 +305,11 @@ def failure_of(exc: BaseException, engine: Address) -> CannotConnect:
         return NotAllowed("no permission to use %s" % (engine,), permission_hint(engine.path))
     message, hint = FAILURES[kind]
     message = message.format(at=str(engine), text=cut(" ".join(str(exc).split()), 300))
+    if kind == "timeout" and engine.path:
+        # The queue of the socket is full.
+        hint = FAILURES["no_answer"][1]
     if not hint:
-        return _failures.failure(kind, message, SERVICE)
+        return _failures.failure(kind, message, SERVICE._replace(host=engine.host, port=engine.port))
     return CannotConnect(kind, message, hint.format(unit=unit(engine.url)))
 
 

@@ -119,7 +119,8 @@ class Endpoint:
 
     def _bad(self, option: str, reason: str) -> BadOption:
         return BadOption(
-            "endpoints: %s: %s: %s" % (self.name, option, reason), hint="Correct %s of %s." % (option, self.name)
+            "endpoints: %s: %s: %s" % (self.name, option, reason),
+            hint="Correct `endpoints[].%s` of %s." % (option, self.name),
         )
 
     def _headers(self, given: Mapping[Any, Any]) -> dict[str, str]:
@@ -208,6 +209,7 @@ class Endpoint:
         return answer
 
     def exchange(self, target: Target, deadline: Deadline, watch: Stopwatch) -> Exchange:
+        """Return an exchange that is not started yet. ``watch`` adds up the seconds of all redirects."""
         contexts = self._contexts() if target.scheme == "https" else None
         return Exchange(target, contexts, FAMILIES[self.entry["address_family"]], deadline, watch)
 
@@ -275,14 +277,17 @@ class Answer:
 
     @property
     def status_ok(self) -> bool | None:
+        """Whether the status is an expected one; null without a complete answer."""
         return self.exchange.status in self.entry["status"] if self.exchange and self.answered else None
 
     @property
     def body_ok(self) -> bool | None:
+        """Whether the body has the expected text and values; null without a complete answer."""
         return self.contains is not False and not self.mismatches if self.answered else None
 
     @property
     def ok(self) -> bool | None:
+        """Whether it is complete, with an expected status and body; null if no request was sent."""
         return self.answered and self.status_ok and self.body_ok
 
     @property

@@ -26,19 +26,28 @@ from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shel
 
 SERVICE = _failures.Service(
     name="the service",
-    address="the host and port of the url",
-    credentials="the headers, or the user and password in the url",
-    tls="client_cert and client_key",
+    address="the host and port of `endpoints[].url`",
+    credentials="`endpoints[].headers`, or the user and password in `endpoints[].url`",
+    tls="`endpoints[].client_cert` and `endpoints[].client_key`",
 )
 # Kinds of failures that only HTTP has, and the hint for each.
 KINDS = {
     # The answer begins and does not end within the timeout.
-    "unfinished": "Check the process of the service: it begins an answer and does not finish it.",
+    "unfinished": "Check the process of the service: `ps -eo pid,stat,pcpu,args`. It does not finish an answer.",
     # The redirects return to a URL that they have been at.
-    "redirect_loop": "Correct the redirects of the service, or of the proxy in front of it.",
-    "too_many_redirects": "Correct the redirects of the service, or raise max_redirects of the endpoint.",
+    "redirect_loop": (
+        "Correct the redirects of the service, or of the proxy in front of it. Show them: "
+        "`curl -sIL --max-redirs 10 URL`."
+    ),
+    "too_many_redirects": (
+        "Correct the redirects of the service, or raise `endpoints[].max_redirects`. Show them: "
+        "`curl -sIL --max-redirs 30 URL`."
+    ),
     # The target is not a URL of HTTP, or the request may not be sent to it.
-    "bad_redirect": "Set url to the target of the redirect, or correct the redirects of the service.",
+    "bad_redirect": (
+        "Set `endpoints[].url` to the target of the redirect, or correct the redirects of the service. Show it: "
+        "`curl -sI URL`."
+    ),
 }
 # Addresses of one name that are tried.
 MOST_ADDRESSES = 6
@@ -119,6 +128,7 @@ class Stopwatch:
             self.seconds[phase] = round((self.seconds[phase] or 0.0) + time.monotonic() - began, 6)
 
     def total(self) -> float:
+        """Return the seconds since the stopwatch was made, with the time between the phases."""
         return round(time.monotonic() - self._began, 6)
 
 
@@ -156,7 +166,11 @@ class Exchange:
         except CannotConnect as exc:
             if exc.kind in ("closed", "protocol") and self.status is None and self._accepts_tls():
                 message = "%s expects TLS, and the url has http://" % self.target.host_port
-                raise CannotConnect("protocol", message, "Begin the url with https://.")
+                raise CannotConnect(
+                    "protocol",
+                    message,
+                    self._hint("Begin `endpoints[].url` with https://. Show what listens there: {listening}."),
+                )
             raise
 
     # Connection
@@ -176,13 +190,13 @@ class Exchange:
                 )
             except Hung:
                 message = "the name %s was not resolved within the timeout" % host
-                more = "Check the servers in /etc/resolv.conf."
+                more = "Check the DNS servers: `cat /etc/resolv.conf`."
             except (socket.gaierror, UnicodeError) as exc:
                 message = "the name %s cannot be resolved: %s" % (host, getattr(exc, "strerror", None) or exc)
-                more = "Try: `getent hosts %s%s`" % ("-- " if host.startswith("-") else "", shell_quote(host))
+                more = ""
             else:
                 return list(dict.fromkeys((family, address) for family, _type, _protocol, _name, address in found))
-        raise _failures.failure("name_resolution", message, SERVICE, more)
+        raise self._failure("name_resolution", message, more)
 
     def _connect(self) -> None:
         """Connect to the first address that accepts. Raises CannotConnect."""
@@ -212,7 +226,7 @@ class Exchange:
         else:
             # Such as a packet that this host's firewall rejects, or an address family that it lacks.
             kind, message = "no_route", "no route to %s: %s" % (where, exc.strerror or exc)
-        return _failures.failure(kind, message, SERVICE)
+        return self._failure(kind, message)
 
     def _start_tls(self, verifying: ssl.SSLContext, trusting: ssl.SSLContext | None) -> None:
         try:
@@ -256,14 +270,13 @@ class Exchange:
     def _no_tls(self, exc: ssl.SSLError) -> CannotConnect:
         where, reason = self.target.host_port, exc.reason or ""
         if reason in NOT_TLS:
-            hint = "Begin the url with http://, or correct its port."
+            hint = self._hint("Begin `endpoints[].url` with http://, or correct its port: {listening}.")
             return CannotConnect("protocol", "%s does not answer with TLS" % where, hint)
         if "CERTIFICATE_REQUIRED" in reason:
             message = "%s requires a client certificate" % where
-            return CannotConnect("tls", message, "Set client_cert and client_key of the endpoint.")
+            return CannotConnect("tls", message, "Set `endpoints[].client_cert` and `endpoints[].client_key`.")
         message = "the TLS handshake with %s failed: %s" % (where, reason or exc.strerror or exc)
-        more = "The service may require a client certificate. Try: %s" % self._show_certificate()
-        return _failures.failure("tls", message, SERVICE, more)
+        return self._failure("tls", message, "The service may require a client certificate.")
 
     def _show_certificate(self) -> str:
         return "`openssl s_client -connect %s -showcerts </dev/null`" % shell_quote(self.target.host_port)
@@ -299,14 +312,23 @@ class Exchange:
         body = response.read(most + 1)
         if len(body) > most:
             message = "%s sends more than %d bytes" % (self.target.host_port, most)
-            raise CannotConnect("too_large", message, "Raise max_body_bytes if answers of this size are expected.")
+            raise CannotConnect("too_large", message, "Raise `max_body_bytes` if answers of this size are expected.")
         if response.length:
             # read(n) does not raise where fewer bytes come than Content-Length announces.
             raise http.client.IncompleteRead(body, response.length)
         return body
 
+    def _failure(self, kind: str, message: str, more: str = "") -> CannotConnect:
+        return _failures.failure(kind, message, self._service(), more)
+
+    def _hint(self, text: str) -> str:
+        return _failures.filled_in(text, self._service())
+
+    def _service(self) -> _failures.Service:
+        return SERVICE._replace(host=self.target.host, port=self.target.port)
+
     def _not_http(self) -> CannotConnect:
-        return _failures.failure("protocol", "%s does not answer with HTTP" % self.target.host_port, SERVICE)
+        return self._failure("protocol", "%s does not answer with HTTP" % self.target.host_port)
 
     def _interrupted(self, exc: Exception) -> CannotConnect:
         """Return why an open connection failed."""
@@ -315,7 +337,7 @@ class Exchange:
             if self.watch.phase == "body":
                 return failure("unfinished", "the answer of %s begins and does not end within the timeout" % where)
             message = "%s accepts the connection and does not answer within the timeout" % where
-            return _failures.failure("no_answer", message, SERVICE)
+            return self._failure("no_answer", message)
         if kind == "closed" or isinstance(exc, http.client.IncompleteRead):
             # A port that Docker publishes accepts connections while the container runs, also if nothing listens in it.
             part = "in the middle of the answer" if self.status else "without an answer"
@@ -323,13 +345,13 @@ class Exchange:
                 exc, http.client.RemoteDisconnected
             )
             message = "%s %s the connection %s" % (where, "resets" if reset else "closes", part)
-            return _failures.failure("closed", message, SERVICE)
+            return self._failure("closed", message)
         if isinstance(exc, ssl.SSLError):
             return self._no_tls(exc)
         if isinstance(exc, (http.client.BadStatusLine, http.client.UnknownProtocol)):
             return self._not_http()
         message = "the exchange with %s failed: %s" % (where, cut(str(exc), 100))
-        return _failures.failure("failed", message, SERVICE)
+        return self._failure("failed", message)
 
     def _accepts_tls(self) -> bool:
         """Return whether a port that does not answer plain HTTP completes a TLS handshake."""

@@ -51,7 +51,7 @@ FIONREAD = 0x541B
 # Seconds for which the next measuring function of the same process reuses a scan.
 SCAN_LIFETIME = 5.0
 ON_THE_HOST = "Measure on the host itself: set `file_watching_probe_host` to its inventory name"
-RAISE_DEADLINE = "Raise the deadline: `deadline` of the module, `file_watching_deadline` of the role"
+RAISE_DEADLINE = "Raise `deadline`"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _last_scan: Scan | None = None
@@ -69,6 +69,7 @@ class Instance:
 
     @property
     def pid(self) -> int:
+        """The oldest process that has it open."""
         return self.holders[0][0]
 
     def read_fdinfo(self) -> bytes:
@@ -103,6 +104,7 @@ class Scan:
         self.hint: str | None = None
 
     def mark_incomplete(self, reason: str, hint: str | None = None) -> None:
+        """Note that the pass did not see everything. The first reason is kept."""
         self.complete = False
         if self.reason is None:
             self.reason, self.hint = reason, hint

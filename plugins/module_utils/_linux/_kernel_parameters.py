@@ -75,6 +75,7 @@ def read_only(key: str) -> bool:
 
 
 def writable(key: str) -> bool:
+    """Return whether this user may write the parameter. It may still be on a read-only file system."""
     return os.access(path_of(key), os.W_OK)
 
 

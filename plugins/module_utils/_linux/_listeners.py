@@ -108,6 +108,7 @@ def taken(container: Part, listening: Listeners, running: Iterable[Part]) -> lis
 
 
 def publishes(container: Part, wanted: Part) -> bool:
+    """Return whether a container publishes the port, on an address that overlaps with the wanted one."""
     return any(
         (port["port"], port["protocol"]) == (wanted["port"], wanted["protocol"])
         and overlap(port["address"], wanted["address"])

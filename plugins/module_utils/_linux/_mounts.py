@@ -75,6 +75,10 @@ def mounts(pid: int | str = "self") -> list[Mount]:
 
 
 def parse(line: str) -> Mount:
+    """Return a line of /proc/<pid>/mountinfo (proc(5)).
+
+    The device is numbered as in the kernel: major << 20 | minor.
+    """
     before, _dash, after = line.rstrip("\n").partition(" - ")
     fields, kind = before.split(" "), after.split(" ")
     major, _colon, minor = fields[2].partition(":")

@@ -33,6 +33,7 @@ def status(pid: int | str) -> dict[str, str]:
 
 
 def effective_uid(fields: Mapping[str, str]) -> int:
+    """Return the effective uid in the fields of ``status()``."""
     return int(fields["Uid"].split()[1])
 
 

@@ -50,6 +50,7 @@ class Setting:
         self.line = line
 
     def as_result(self) -> Part:
+        """Return the entry of a result: ``file``, ``line`` (from 1) and ``value``."""
         return {"file": self.file, "line": self.line, "value": self.value}
 
 
@@ -200,6 +201,7 @@ def matches(pattern: str, key: str) -> bool:
 
 
 def whole_number(text: str) -> int | None:
+    """Return the number in the text of a setting; null for other text."""
     try:
         return int(text.strip())
     except ValueError:

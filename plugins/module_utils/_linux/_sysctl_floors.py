@@ -96,6 +96,7 @@ class Plan:
 
     @property
     def changed(self) -> bool:
+        """Whether the running kernel or the drop-in is to be changed."""
         return bool(self.runtime) or self.text is not None
 
     def diff(self) -> list[dict[str, str]]:

@@ -70,7 +70,8 @@ GroupKey = Tuple[str, str, Optional[str]]
 class Containers(Protocol):
     """Finds a container by its id, such as ``_containers.Engine``."""
 
-    def container(self, identity: str) -> Part | None: ...
+    def container(self, identity: str) -> Part | None:
+        """Return its ``_containers.FIELDS``, the unknown ones null."""
 
 
 class Unreadable(Exception):
@@ -78,7 +79,7 @@ class Unreadable(Exception):
 
     def __init__(self, path: str, exc: OSError) -> None:
         super().__init__("%s: %s" % (path, exc.strerror))
-        wrong_path = "Correct kernel_log, or leave it empty."
+        wrong_path = "Correct `kernel_log`, or leave it empty."
         self.hint = None if isinstance(exc, PermissionError) else wrong_path
 
 

@@ -49,6 +49,7 @@ class Window:
         self.previous: float = max(self.begin - self.seconds, options["since"])
 
     def as_result(self) -> Part:
+        """Return the part ``window``: times in epoch seconds and the length in seconds."""
         return {"begin": self.begin, "end": self.end, "seconds": self.seconds, "previous_begin": self.previous}
 
 
@@ -125,6 +126,7 @@ class Scan:
         self.finished = True
 
     def close(self) -> None:
+        """Close the files of the log."""
         for piece in self.pieces:
             piece.close()
 
@@ -248,4 +250,5 @@ def rate(count: int, seconds: float) -> float | None:
 
 
 def ratio(now: float | None, before: float | None) -> float | None:
+    """Return ``now`` as a multiple of ``before``; null if one is unknown or ``before`` is 0."""
     return None if now is None or not before else round(now / before, 3)

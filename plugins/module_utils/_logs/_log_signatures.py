@@ -119,6 +119,7 @@ class _Event:
         return self.open and self.bare < BARE_LINES and not self.begins_event(line)
 
     def add(self, line: str) -> None:
+        """Add a line, for which ``includes()`` is true, and note the exception that it names."""
         traced = bool(TRACE.match(line))
         exception = self._exception_in(line)
         if traced and BEGINS_TRACE.search(line):

@@ -31,14 +31,17 @@ class Text:
 
     @staticmethod
     def time_of(line: bytes) -> float | None:
+        """Return the time of a line in epoch seconds; null if it has none."""
         return _log_times.of_text(line)
 
     @staticmethod
     def text(raw: bytes) -> str:
+        """Return the text of a line without its end, shortened; bytes that are not UTF-8 are replaced."""
         return _log_signatures.shorten(raw).decode("utf-8", "replace").rstrip("\r\n")
 
     @staticmethod
     def count(block: bytes) -> int:
+        """Return the number of lines in a block, which ends with a line or with the end of the log."""
         return block.count(b"\n") + (not block.endswith(b"\n"))
 
     @staticmethod

@@ -40,9 +40,11 @@ class Piece(Protocol):
     size: int
     time_of: TimeOf
 
-    def read(self, start: int, end: int) -> bytes: ...
+    def read(self, start: int, end: int) -> bytes:
+        """Return the bytes from ``start`` to ``end``, offsets as in ``first`` and ``size``."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the file, if it is one."""
 
 
 class Memory:
@@ -55,10 +57,11 @@ class Memory:
         self.time_of = time_of
 
     def read(self, start: int, end: int) -> bytes:
+        """Return the bytes from ``start`` to ``end``."""
         return self.data[start:end]
 
     def close(self) -> None:
-        pass
+        """Do nothing: there is no file."""
 
 
 class File:
@@ -86,6 +89,7 @@ class File:
         return os.pread(self.descriptor, end - start, start)
 
     def close(self) -> None:
+        """Close the descriptor of the file."""
         os.close(self.descriptor)
 
 
@@ -174,6 +178,7 @@ class Span(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Its number of bytes."""
         return self.end - self.start
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Mapping, Protocol, Sequence, cast
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
 
 if TYPE_CHECKING:
-    from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+    from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 PACKAGE = "ansible_collections.tracktion.ops.plugins.module_utils"
 
@@ -32,7 +32,8 @@ class Measuring(Protocol):
 
     ARGUMENT_SPEC: dict[str, Part]
 
-    def measure(self, options: Options) -> Part: ...
+    def measure(self, options: Options) -> Measurement:
+        """Return the measurement that RETURN of the module documents. Raises CannotMeasure."""
 
 
 class Received(importlib.abc.SourceLoader):
@@ -45,6 +46,7 @@ class Received(importlib.abc.SourceLoader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
+        """Return the spec of a module, or of a folder of modules, that the visit sent; null for all others."""
         name = fullname[len(PACKAGE) + 1 :]
         if not fullname.startswith(PACKAGE + ".") or (name not in self._sources and name not in self._folders):
             return None

@@ -24,7 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 COMMAND_SPEC = {
     "name": {"type": "str", "required": True},
@@ -54,11 +54,11 @@ EXCERPT, SHOWN = 240, 4000
 LOOKED_THROUGH = 16384
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the outcome of all commands. Raises BadOption. Without commands, no request is sent."""
     for name in ("deadline", "timeout"):
         if options[name] <= 0:
-            raise BadOption("%s: must be above 0 seconds" % name, hint="Set %s." % name)
+            raise BadOption("%s: must be above 0 seconds" % name, hint="Set `%s`." % name)
     commands = [Command(wanted, options) for wanted in options["commands"]]
     reject_duplicates("commands", commands)
     began, unknown = time.monotonic(), Unknown()
@@ -85,11 +85,13 @@ class Command:
         self._engine = _engine.socket_of(options["docker_host"])
         if not wanted["argv"]:
             raise BadOption(
-                "commands: %s: argv: is empty" % self.name, hint="Name a program in argv of %s." % self.name
+                "commands: %s: argv: is empty" % self.name,
+                hint="Name a program in `commands[].argv` of %s." % self.name,
             )
         if self.timeout <= 0:
             raise BadOption(
-                "commands: %s: timeout: must be above 0" % self.name, hint="Correct timeout of %s." % self.name
+                "commands: %s: timeout: must be above 0" % self.name,
+                hint="Correct `commands[].timeout` of %s." % self.name,
             )
 
     def measure(self, deadline: Deadline) -> Part | None:

@@ -43,7 +43,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = dict(
     _engine.SPEC,
@@ -64,7 +64,7 @@ PARTS = ("engine", "containers", "containers_total", "missing_services", "ports_
 RESERVE_SECONDS = 0.3
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.container_state_info documents. Raises BadOption."""
     check_options(options)
     if not _engine.is_installed(options["docker_host"]):
@@ -77,7 +77,7 @@ def measure(options: Options) -> Part:
             return unreachable(PARTS, _engine.unless_forbidden(exc))
 
 
-def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
+def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Measurement:
     unknown = Unknown()
     version = client.negotiate()
     rows = listed(client, options)
@@ -117,12 +117,14 @@ def check_options(options: Options) -> None:
     """Raise BadOption for a limit under which nothing would be measured, and so nothing be found."""
     for name, least in (("top", 1), ("max_containers", 1), ("top_volumes", 0), ("sample_seconds", 0)):
         if options[name] < least:
-            raise BadOption("%s: must be %d or more, not %s" % (name, least, options[name]), hint="Correct %s." % name)
+            raise BadOption(
+                "%s: must be %d or more, not %s" % (name, least, options[name]), hint="Correct `%s`." % name
+            )
     for name in ("timeout", "deadline"):
         if options[name] <= 0:
-            raise BadOption("%s: must be above 0 seconds" % name, hint="Correct %s." % name)
+            raise BadOption("%s: must be above 0 seconds" % name, hint="Correct `%s`." % name)
     if not options["docker_host"]:
-        raise BadOption("docker_host: is empty", hint="Set docker_host to the address of the engine, or omit it.")
+        raise BadOption("docker_host: is empty", hint="Set `docker_host` to the address of the engine, or omit it.")
 
 
 def without_engine() -> Part:
@@ -164,7 +166,7 @@ def inspections(client: DockerApi, rows: Sequence[Row], options: Options, unknow
             found += [data] if data else []
     if len(rows) > options["max_containers"]:
         reason = "only %d of %d were inspected" % (options["max_containers"], len(rows))
-        incomplete(unknown, reason, "Raise max_containers.")
+        incomplete(unknown, reason, "Raise `max_containers`.")
     return found
 
 

@@ -15,7 +15,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
 from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint import FAMILIES, NUMBERS, Endpoint
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, reject_duplicates
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, reached
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ENDPOINT_SPEC = {
     "name": {"type": "str", "required": True},
@@ -49,7 +49,7 @@ ARGUMENT_SPEC = {
 }
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.endpoint_info documents. Raises BadOption."""
     endpoints = read_endpoints(options)
     began, unknown = time.monotonic(), Unknown()
@@ -67,7 +67,7 @@ def read_endpoints(options: Options) -> list[Endpoint]:
     """Return the endpoints of the options. Raises BadOption before any request is sent."""
     for name in ("deadline", *NUMBERS):
         if options[name] <= 0:
-            raise BadOption("%s: must be above 0" % name, hint="Set %s." % name)
+            raise BadOption("%s: must be above 0" % name, hint="Set `%s`." % name)
     endpoints = [Endpoint(entry, options) for entry in options["endpoints"]]
     reject_duplicates("endpoints", endpoints)
     return endpoints

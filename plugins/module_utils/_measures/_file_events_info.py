@@ -35,7 +35,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import raw, shown
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = {
     "directories": {"type": "list", "elements": "path", "default": []},
@@ -62,7 +62,7 @@ EVENT_SECONDS = 1.0
 RESERVE_SECONDS = 0.3
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.file_events_info documents."""
     _check_options(options)
     deadline = Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS))
@@ -148,6 +148,7 @@ class Directory:
 
     @property
     def part(self) -> str:
+        """Its path in the measurement, as ``unknown`` names it."""
         return "directories.%s" % self.result["path"]
 
     def inspect(self, deadline: Deadline, unknown: Unknown) -> None:

@@ -28,7 +28,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = {
     **_inotify_sizing.ARGUMENT_SPEC,
@@ -43,7 +43,7 @@ ARGUMENT_SPEC = {
 PARTS = ("limits", "boot_reader", "broken_lines", "namespace", "users", "processes", "scan", "memory")
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.inotify_limits documents."""
     deadline = Deadline(options["deadline"])
     unknown = Unknown()

@@ -24,7 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine impo
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log, _log_sources
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_scan import Patterns, Scan, Window
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = {
     "containers": {"type": "bool", "default": True},
@@ -55,7 +55,7 @@ THREADS = 8
 RESERVE_SECONDS = 0.5
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.log_errors_info documents. Raises BadOption."""
     check_options(options)
     patterns = compile_patterns(options)

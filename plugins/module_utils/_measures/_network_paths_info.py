@@ -17,7 +17,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_host, _network_paths
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import Target
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_paths import Wanted
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "paths": {
@@ -46,7 +46,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
 RESERVE_SECONDS = 0.5
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.network_paths_info documents."""
     wanted = [
         Wanted(path["from"], Target(path["to"], path["method"], path["validate_certs"])) for path in options["paths"]

@@ -18,7 +18,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_sessions as pg_sessions
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import Row
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC: dict[str, Any] = dict(
     postgresql.MEASURING_SPEC,
@@ -73,7 +73,7 @@ SELECT current_setting('max_connections')::int AS max_connections,
 """
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement of M(tracktion.ops.pg_activity). Raises CannotMeasure."""
     try:
         client = postgresql.connect(options)

@@ -21,7 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_statements as pg_statements
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_identifier
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC: dict[str, Any] = dict(
     postgresql.MEASURING_SPEC,
@@ -62,7 +62,7 @@ PARTS = (
 )
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement of M(tracktion.ops.pg_health_info). Raises CannotMeasure."""
     try:
         client = postgresql.connect(options)

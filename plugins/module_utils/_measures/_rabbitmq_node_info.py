@@ -40,7 +40,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
     start_deadline,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import ApiEntry
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = dict(CONNECTION_SPEC, memory_limit_bytes={"type": "int", "default": 0})
 
@@ -69,7 +69,7 @@ CONNECTION_COLUMNS = (
 HELD_BACK = ("blocked", "blocking")
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Measure the broker. The module rabbitmq_node_info documents the result."""
     deadline = start_deadline(options)
     unknown = Unknown()
@@ -190,7 +190,7 @@ def _amqp(options: Options, deadline: Deadline, unknown: Unknown) -> Part | None
     return None
 
 
-def _without_management(amqp: Part | None, exc: CannotConnect, unknown: Unknown) -> Part:
+def _without_management(amqp: Part | None, exc: CannotConnect, unknown: Unknown) -> Measurement:
     """Return the measurement without the management API: whether clients can log in."""
     reachable = None if isinstance(exc, OutOfTime) else False
     management_part = {"reachable": reachable, "seconds": None, "error": error(exc)}
@@ -198,11 +198,11 @@ def _without_management(amqp: Part | None, exc: CannotConnect, unknown: Unknown)
         for part in API_PARTS:
             unknown.add(part, "the management API is not available: %s" % exc, exc.hint)
         return reached(dict(dict.fromkeys(API_PARTS), amqp=amqp, management=management_part), unknown)
-    measurement = unreachable(API_PARTS, exc)
-    measurement.update(amqp=amqp, management=management_part, unknown=unknown.parts)
+    measurement = unreachable(API_PARTS, exc, {"amqp": amqp, "management": management_part})
+    measurement["unknown"] = unknown.parts
     if amqp is not None:
         # The broker itself matters more; the failure of the API is in the part ``management``.
-        measurement.update(reachable=False, error=amqp["error"])
+        measurement["reachable"], measurement["error"] = False, amqp["error"]
     return measurement
 
 
@@ -218,6 +218,7 @@ def server(overview: Part) -> Part:
 
 
 def listener(entry: ApiEntry) -> Part:
+    """Return an entry of ``listeners``."""
     port = entry.get("port")
     return {
         "node": entry.get("node"),
@@ -228,6 +229,7 @@ def listener(entry: ApiEntry) -> Part:
 
 
 def vhost(entry: ApiEntry) -> Part:
+    """Return an entry of ``vhosts``; ``down_on`` lists the nodes on which it does not run."""
     states = entry.get("cluster_state")
     states = states if isinstance(states, dict) else {}
     return {
@@ -355,6 +357,7 @@ def _client_name(entry: ApiEntry) -> Any:
 
 
 def connection(entry: ApiEntry) -> Part:
+    """Return an entry of ``connections``. A ``channel_max`` of 0 (no limit) is null."""
     name = _client_name(entry)
     return {
         "name": cut(str(entry.get("name")), 120),
@@ -380,6 +383,7 @@ class _Topology:
         self._policies = client.get("policies")
 
     def exchanges_without_binding(self) -> Part:
+        """Return the part ``exchanges``. Raises CannotConnect, ReplyError."""
         found, total, checked = self._exchanges.unbound(self._policies, self._top)
         return {
             "total": len(self._exchanges.by_name),
@@ -389,5 +393,6 @@ class _Topology:
         }
 
     def dead_letters(self) -> Part:
+        """Return the part ``dead_letters``. Raises CannotConnect, ReplyError."""
         queues = self._client.cached("queues", lambda: _rabbitmq_queues.read_list(self._client, self._max_queues))
         return _rabbitmq_topology.dead_letters(queues, self._policies, self._exchanges, self._top)

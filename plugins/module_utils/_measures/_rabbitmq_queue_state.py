@@ -39,7 +39,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_
     QueueName,
     QueueProblem,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = dict(
     CONNECTION_SPEC,
@@ -82,7 +82,7 @@ class Existence(NamedTuple):
 LookUp = Callable[[str, str, "QueueProblem | None"], Existence]
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Measure the queues. The module rabbitmq_queue_state documents the result."""
     deadline = start_deadline(options)
     unknown = Unknown()
@@ -299,7 +299,7 @@ def _by_amqp_alone(
     expected: Mapping[QueueName, int],
     overview: Part | None,
     cause: ReplyError | CannotConnect,
-) -> Part:
+) -> Measurement:
     """Return the measurement without the list of queues: the expected queues over AMQP, and the sums of the overview.
 
     ``overview`` is null if the management API does not answer at all.

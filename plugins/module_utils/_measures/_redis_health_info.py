@@ -25,7 +25,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import integer, parse_info
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_service import SlowEntry
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Command, Fields
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = dict(
     CONNECTION_SPEC,
@@ -80,7 +80,7 @@ SAMPLE = ("INFO", "default", "commandstats", "errorstats")
 SAMPLE_ALL = ("INFO", "all")
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement of the module redis_health_info. Raises BadOption."""
     try:
         client = connect(options)
@@ -89,7 +89,7 @@ def measure(options: Options) -> Part:
         return unreachable(PARTS, exc)
 
 
-def _measure(client: Client, options: Options) -> Part:
+def _measure(client: Client, options: Options) -> Measurement:
     unknown = Unknown()
     parts: Part = dict.fromkeys(PARTS)
     parts["redis_cli"] = client.redis_cli

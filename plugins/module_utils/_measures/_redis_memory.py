@@ -41,7 +41,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_survey
     survey,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Database, Fields
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = dict(
     CONNECTION_SPEC,
@@ -66,7 +66,7 @@ SLOT_BYTES = 8
 NODE_BYTES = 24
 
 
-def measure(options: Options) -> Part:
+def measure(options: Options) -> Measurement:
     """Return the measurement of the module redis_memory. Raises BadOption."""
     try:
         client = connect(options)
@@ -75,7 +75,7 @@ def measure(options: Options) -> Part:
         return unreachable(PARTS, exc)
 
 
-def _measure(client: Client, options: Options) -> Part:
+def _measure(client: Client, options: Options) -> Measurement:
     unknown = Unknown()
     parts: Part = dict.fromkeys(PARTS)
     try:

@@ -38,12 +38,15 @@ class DnsFailure(NamedTuple):
     hint: str
 
 
-_SERVER = "Check the DNS servers in /etc/resolv.conf; 127.0.0.11 in a container is the Docker engine."
+_SERVER = "Check the DNS servers: `cat /etc/resolv.conf`; 127.0.0.11 in a container is the Docker engine."
 # Kinds of failures of DNS, beside those of ``_failures.KINDS``.
 FAILURES = {
-    "nxdomain": DnsFailure("the name does not exist", "Correct the name, or start the container that has it."),
+    "nxdomain": DnsFailure(
+        "the name does not exist", "Correct the name, or start the container that has it: `docker ps --all`."
+    ),
     "no_address": DnsFailure(
-        "the name exists and has no address", "Correct the name, or add an address to its records."
+        "the name exists and has no address",
+        "Correct the name, or add an address to its records: `getent ahosts NAME`.",
     ),
     "servfail": DnsFailure("the DNS server fails (SERVFAIL or another code)", _SERVER),
     "dns_denied": DnsFailure("the DNS server replies REFUSED", _SERVER),
@@ -118,6 +121,7 @@ def parse_hosts(text: str) -> dict[str, list[str]]:
 
 
 def is_address(text: str) -> bool:
+    """Return whether ``text`` is a numeric address, IPv4 or IPv6."""
     return family(text) is not None
 
 
@@ -278,6 +282,7 @@ def _query_of(message: bytes, queries: Mapping[int, bytes]) -> int | None:
 
 
 def is_truncated(message: bytes) -> bool:
+    """Return whether a reply has the flag TC (RFC 1035, section 4.1.1): the whole is available over TCP."""
     return bool(struct.unpack("!H", message[2:4])[0] & 0x0200)
 
 

@@ -130,6 +130,7 @@ class EngineOfHost:
 
     @property
     def keeps_rules_in_iptables(self) -> bool:
+        """Whether its rules are in iptables. An engine that does not name its backend has no other."""
         return self.firewall_backend in (None, "iptables", "iptables+firewalld")
 
     def describe(self) -> EnginePart:

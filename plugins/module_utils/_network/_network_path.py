@@ -127,9 +127,15 @@ class Target:
         self.url = (parts.path or "/") + ("?" + parts.query if parts.query else "")
         self.to = "%s://%s%s" % (self.scheme, parts.netloc, parts.path)
 
-    def service(self) -> _failures.Service:
-        """Return what hints call the target."""
-        return _failures.Service(self.host, self._option.partition(":")[0], tls="the port and the certificate")
+    def service(self, host: str | None = None) -> _failures.Service:
+        """Return what hints call the target, and its ``host`` in commands: by default its name."""
+        return _failures.Service(
+            self.host,
+            "`%s`" % self._option.partition(":")[0],
+            tls="the port and the certificate",
+            host=host or self.host,
+            port=self.port,
+        )
 
 
 class Connected(NamedTuple):
@@ -198,7 +204,7 @@ def _follow(target: Target, configuration: _dns.Configuration, seconds: Seconds,
         result["http_seconds"] = _elapsed(started)
     if status >= 400:
         raise CannotConnect(
-            "http_status", "%s answers HTTP %d" % (target.to, status), "Read the log of %s." % target.host
+            "http_status", "%s answers HTTP %d" % (target.to, status), _failures.hint("failed", target.service())
         )
 
 
@@ -246,7 +252,7 @@ def _connect_all(
         address = waiting.pop(connection)
         if code:
             connection.close()
-            failures[address] = failed(OSError(code, os.strerror(code)), _where(address, target), target, 0)
+            failures[address] = failed(OSError(code, os.strerror(code)), address, target, 0)
         else:
             connections[address] = connection
 
@@ -255,7 +261,7 @@ def _connect_all(
             connection = socket.socket(_dns.family(address) or socket.AF_INET, socket.SOCK_STREAM)
         except OSError as exc:
             # For example, the machine has no IPv6.
-            failures[address] = failed(exc, _where(address, target), target, seconds)
+            failures[address] = failed(exc, address, target, seconds)
             continue
         connection.setblocking(False)
         waiting[connection] = address
@@ -268,7 +274,7 @@ def _connect_all(
             settle(connection, connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
     for connection, address in waiting.items():
         connection.close()
-        failures[address] = failed(socket.timeout(), _where(address, target), target, seconds)
+        failures[address] = failed(socket.timeout(), address, target, seconds)
     return connections, failures
 
 
@@ -286,10 +292,14 @@ def _has_route(address: str) -> bool:
     return True
 
 
-def failed(exc: OSError, where: str, target: Target, seconds: float, timeout: str = "timeout") -> CannotConnect:
-    """Return the failure for an error of a socket or of TLS. ``timeout`` is the kind if there was no answer."""
+def failed(exc: OSError, host: str, target: Target, seconds: float, timeout: str = "timeout") -> CannotConnect:
+    """Return the failure for an error of a socket or of TLS.
+
+    ``host`` is the name or an address of the target. ``timeout`` is the kind if there was no answer.
+    """
+    service, where = target.service(host), _where(host, target)
     if isinstance(exc, socket.timeout):
-        return _failures.failure(timeout, "%s: no answer within %.1f s" % (where, seconds), target.service())
+        return _failures.failure(timeout, "%s: no answer within %.1f s" % (where, seconds), service)
     kind = _failures.of_os_error(exc)
     if isinstance(exc, ssl.SSLEOFError):
         meaning = "the connection was closed during the TLS handshake"
@@ -298,9 +308,7 @@ def failed(exc: OSError, where: str, target: Target, seconds: float, timeout: st
     else:
         meaning = MEANINGS.get(exc.errno or 0, exc.strerror or str(exc))
     message = "%s: %s" % (where, meaning)
-    if kind == "permission":
-        return CannotConnect(kind, message, "List the rules with their counters: `iptables-save -c; nft list ruleset`.")
-    return _failures.failure(kind, message, target.service())
+    return _failures.failure(kind, message, service)
 
 
 def _check_open(connection: socket.socket, address: str, target: Target) -> None:
@@ -312,7 +320,7 @@ def _check_open(connection: socket.socket, address: str, target: Target) -> None
         if connection.recv(1, socket.MSG_PEEK):
             return
     except OSError as exc:
-        raise failed(exc, where, target, CLOSED_AT_ONCE_SECONDS) from exc
+        raise failed(exc, address, target, CLOSED_AT_ONCE_SECONDS) from exc
     message = "%s: the connection is closed as soon as it is open" % where
     raise _failures.failure("closed", message, target.service())
 
@@ -326,7 +334,7 @@ def _start_tls(connection: socket.socket, target: Target, seconds: float) -> ssl
     try:
         return _tls_context(target).wrap_socket(connection, server_hostname=target.host)
     except OSError as exc:
-        raise failed(exc, _where(target.host, target), target, seconds, timeout="no_answer") from exc
+        raise failed(exc, target.host, target, seconds, timeout="no_answer") from exc
 
 
 def _close_tls(connection: ssl.SSLSocket) -> None:
@@ -352,7 +360,7 @@ def _request(connection: socket.socket, target: Target, url: str, seconds: float
         message = "%s: the connection was closed without an answer" % where
         raise _failures.failure("closed", message, target.service()) from exc
     except OSError as exc:
-        raise failed(exc, where, target, seconds, timeout="no_answer") from exc
+        raise failed(exc, target.host, target, seconds, timeout="no_answer") from exc
     except http.client.HTTPException as exc:
         message = cut("%s: the answer is not HTTP (%s)" % (where, type(exc).__name__), 200)
         raise _failures.failure("protocol", message, target.service()) from exc

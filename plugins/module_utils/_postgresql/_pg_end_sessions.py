@@ -148,10 +148,10 @@ def check_criteria(options: Options) -> None:
     if not options["pids"] and not options["states"]:
         raise BadOption(
             "pids, states: one of them is required with state=ended",
-            hint="Give pids (each with its backend_start), or states together with min_age.",
+            hint="Give `pids` (each with its `backend_start`), or `states` together with `min_age`.",
         )
     if not options["pids"] and options["min_age"] is None:
-        raise BadOption("min_age: required with states", hint="Give min_age in seconds.")
+        raise BadOption("min_age: required with states", hint="Give `min_age` in seconds.")
 
 
 def find_sessions(client: Client, options: Options) -> list[Row]:

@@ -77,7 +77,10 @@ def maintain(options: Options, check_mode: bool) -> dict[str, Any]:
     objects = named_objects(options)
     client = postgresql.connect(options)
     if client.row("SELECT pg_is_in_recovery() AS standby")["standby"]:
-        raise BadOption("login_host: this server is a standby, which is read-only", hint="Connect to its primary.")
+        raise BadOption(
+            "login_host: this server is a standby, which is read-only",
+            hint="Set `login_host` to its primary. Show it: `SELECT conninfo FROM pg_stat_wal_receiver`.",
+        )
     action = actions.ACTIONS[options["action"]](client, options)
     remaining = options["max_objects"]
     entries = []
@@ -93,10 +96,12 @@ def named_objects(options: Options) -> list[Named]:
     wanted, other = ("indexes", "tables") if options["action"] == "reindex" else ("tables", "indexes")
     if not options[wanted]:
         raise BadOption(
-            "%s: required with action=%s" % (wanted, options["action"]), hint="Set %s to a list of names." % wanted
+            "%s: required with action=%s" % (wanted, options["action"]), hint="Set `%s` to a list of names." % wanted
         )
     if options[other]:
-        raise BadOption("%s: not allowed with action=%s" % (other, options["action"]), hint="Set %s instead." % wanted)
+        raise BadOption(
+            "%s: not allowed with action=%s" % (other, options["action"]), hint="Set `%s` instead." % wanted
+        )
     return list({(each["schema"], each["name"]): each for each in options[wanted]}.values())
 
 

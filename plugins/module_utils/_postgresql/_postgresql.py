@@ -24,6 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     cut,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 # A row of a query, by column.
@@ -123,21 +124,29 @@ MESSAGES = tuple(
 HINTS = {
     "too_many_connections": (
         "End sessions that are not needed, reduce the connection pools of the services below max_connections, "
-        "or set login_user to a role that may use the reserved connections."
+        "or set `login_user` to a role that may use the reserved connections. List the sessions as a superuser: "
+        "`SELECT pid, usename, application_name, state FROM pg_stat_activity`."
     ),
-    "starting_up": "Wait for recovery to end and read the server's log. Do not restart it: recovery would start again.",
+    "starting_up": (
+        "Wait for recovery to end and read the server's log: {reading}. Do not restart it: recovery would start again."
+    ),
     "no_hba_entry": (
         "Add a line for this user, database and client address to pg_hba.conf and reload it, "
-        "or set ssl_mode to what the existing line requires."
+        "or set `ssl_mode` to what the existing line requires. Show the file and the lines, on the server's machine: "
+        "`SHOW hba_file`, `SELECT * FROM pg_hba_file_rules`."
     ),
-    "no_database": "Set login_db to an existing database that login_user may connect to.",
-    "failed": "Read the message, then check login_host, login_port, login_user and login_db.",
+    "no_database": (
+        "Set `login_db` to an existing database that `login_user` may connect to. List the databases: "
+        "`SELECT datname, datallowconn, datacl FROM pg_database`."
+    ),
+    "failed": "Read the message, then check `login_host`, `login_port`, `login_user` and `login_db`. Test: {testing}.",
 }
 
 # Appended to the common hint of a kind.
 MORE = {
-    "no_answer": "Check that no other program listens on login_port.",
-    "closed": "Look for crashes and out-of-memory kills.",
+    "authentication": "Test: {testing}.",
+    "no_answer": "Check that no other program listens on `login_port`: {listening}.",
+    "closed": "Look for crashes and out-of-memory kills: `dmesg | grep -i -e oom -e killed`.",
 }
 
 
@@ -294,11 +303,38 @@ def classify(message: str) -> str:
 
 def hint_of(kind: str, options: Options) -> str:
     """Return the hint for a kind of failure to connect with ``options``."""
-    address = "login_unix_socket and login_port" if options["login_unix_socket"] else "login_host and login_port"
+    host = options["login_host"]
+    address = "login_unix_socket" if options["login_unix_socket"] else "login_host"
     service = _failures.Service(
-        "PostgreSQL", address, "login_user and login_password", "ssl_mode, ca_cert, ssl_cert and ssl_key"
+        name="PostgreSQL",
+        address="`%s` and `login_port`" % address,
+        credentials="`login_user` and `login_password`",
+        tls="`ssl_mode`, `ca_cert`, `ssl_cert` and `ssl_key`",
+        host="" if options["login_unix_socket"] or host.startswith("/") else host,
+        port=options["login_port"],
+        start="systemctl start postgresql",
+        log="tail -n 50 /var/log/postgresql/*.log",
+        processes="-C postgres",
+        starttls="-starttls postgres ",
     )
-    return HINTS.get(kind) or " ".join(filter(None, (_failures.hint(kind, service), MORE.get(kind))))
+    testing = "`%s`" % _psql(options)
+    if kind in HINTS:
+        return _failures.filled_in(HINTS[kind], service, testing=testing)
+    more = _failures.filled_in(MORE.get(kind, ""), service, testing=testing)
+    return " ".join(filter(None, (_failures.hint(kind, service), more)))
+
+
+def _psql(options: Options) -> str:
+    """Return the psql command that connects with ``options``. It asks for the password."""
+    connection = {
+        "host": options["login_unix_socket"] or options["login_host"],
+        "port": options["login_port"],
+        "username": options["login_user"],
+        "dbname": options["login_db"],
+    }
+    return "psql %s --command='SELECT 1'" % " ".join(
+        "--%s=%s" % (name, shell_quote(value)) for name, value in connection.items() if value != ""
+    )
 
 
 def _failure(kind: str, message: str, options: Options) -> CannotConnect:

@@ -66,19 +66,28 @@ OVERVIEW: dict[str, Any] = {
 }
 
 ENABLE_PLUGIN = "Enable its plugin: `rabbitmq-plugins enable rabbitmq_management`."
-_TLS_FILES = "ca_cert, client_cert and validate_certs"
+_TLS_FILES = "`ca_cert`, `client_cert` and `validate_certs`"
+_START = "systemctl start rabbitmq-server"
+_LOG = "tail -n 50 /var/log/rabbitmq/*.log"
+_PROCESSES = "-C beam.smp"
+READ_LOG = "Read the log of RabbitMQ: `docker logs --tail 50 CONTAINER` or `%s`." % _LOG
 API = _failures.Service(
     name="RabbitMQ's management API",
-    address="login_host and login_port",
-    credentials="login_user and login_password",
-    tls="login_port, login_protocol, " + _TLS_FILES,
-    start=ENABLE_PLUGIN,
+    address="`login_host` and `login_port`",
+    credentials="`login_user` and `login_password`",
+    tls="`login_port`, `login_protocol`, " + _TLS_FILES,
+    start=_START,
+    log=_LOG,
+    processes=_PROCESSES,
 )
 AMQP = _failures.Service(
     name="RabbitMQ",
-    address="login_host and amqp_port",
-    credentials="login_user and login_password",
-    tls="amqp_port, amqp_tls, " + _TLS_FILES,
+    address="`login_host` and `amqp_port`",
+    credentials="`login_user` and `login_password`",
+    tls="`amqp_port`, `amqp_tls`, " + _TLS_FILES,
+    start=_START,
+    log=_LOG,
+    processes=_PROCESSES,
 )
 
 
@@ -101,36 +110,52 @@ KINDS = {
     ),
     "loopback_only": Kind(
         "the user may log in from the machine of the broker only",
-        "Create another user and set login_user: guest can log in from the machine of the broker only.",
+        "Create another user: `rabbitmqctl add_user NAME`, and set `login_user` and `login_password`. The user guest "
+        "can log in from the machine of the broker only.",
     ),
     "protocol": Kind(
         "the reply is not one of the management API",
-        "Correct login_host and login_port: the management API listens at port 15672 by default.",
+        "Correct `login_host` and `login_port`: the management API listens at port 15672 by default. Show its port: "
+        "`rabbitmq-diagnostics listeners`.",
     ),
     "too_large": Kind(
         "the reply is larger than any of the management API",
-        "Correct login_host and login_port: the management API does not send such a reply.",
+        "Correct `login_host` and `login_port`: the management API does not send such a reply. Show its port: "
+        "`rabbitmq-diagnostics listeners`.",
     ),
-    "failed": Kind("the API failed (HTTP 5xx)", "Read the log of RabbitMQ: it may be starting."),
-    "too_many": Kind("the broker has more than max_queues queues", "Raise max_queues, and timeout and deadline too."),
-    "no_such_vhost": Kind("the vhost does not exist", "Correct vhost. List the vhosts: `rabbitmqctl list_vhosts`."),
+    "failed": Kind("the API failed (HTTP 5xx)", READ_LOG + " It may be starting."),
+    "too_many": Kind(
+        "the broker has more than max_queues queues", "Raise `max_queues`, and `timeout` and `deadline` too."
+    ),
+    "no_such_vhost": Kind("the vhost does not exist", "Correct `vhost`. List the vhosts: `rabbitmqctl list_vhosts`."),
     "vhost_down": Kind(
         "the vhost does not run",
-        "Read the log of RabbitMQ, then restart the vhost: `%(rabbitmqctl)s restart_vhost --vhost=%(vhost)s`",
+        READ_LOG + " Then restart the vhost: `%(rabbitmqctl)s restart_vhost --vhost=%(vhost)s`",
     ),
-    "not_found": Kind("the queue does not exist", "Correct name and vhost."),
+    "not_found": Kind(
+        "the queue does not exist",
+        "Correct `name` and `vhost`. List the queues: `%(rabbitmqctl)s list_queues --vhost=%(vhost)s name`.",
+    ),
     "exclusive": Kind(
         "the queue belongs to the connection that declared it",
-        "Leave the queue to its owner: no other connection can use an exclusive queue.",
+        "Leave the queue to its owner: no other connection can use an exclusive queue. Show its owner: "
+        "`%(rabbitmqctl)s list_queues --vhost=%(vhost)s name owner_pid`.",
     ),
-    "down": Kind("the node that holds the queue is down", "Start the node that holds the queue."),
-    "precondition_failed": Kind("the queue has other properties", "Read the log of RabbitMQ."),
+    "down": Kind(
+        "the node that holds the queue is down",
+        "Start the node that holds the queue. List the nodes: `rabbitmqctl cluster_status`.",
+    ),
+    "precondition_failed": Kind("the queue has other properties", READ_LOG),
     "not_supported": Kind(
         "the type of the queue does not support the operation",
-        "Set a retention (x-max-age) instead: a stream keeps its messages.",
+        "Set a retention instead: `%(rabbitmqctl)s set_policy --vhost=%(vhost)s --apply-to queues NAME PATTERN "
+        '\'{"max-age": "7D"}\'`. A stream keeps its messages.',
     ),
     "blocked": Kind("an alarm blocks publishers", "Clear the memory or disk alarm first: `rabbitmqctl status`."),
-    "rejected": Kind("the queue rejected a message", "Check max-length and overflow of the queue."),
+    "rejected": Kind(
+        "the queue rejected a message",
+        "Check max-length and overflow: `%(rabbitmqctl)s list_queues --vhost=%(vhost)s name arguments policy`.",
+    ),
 }
 
 
@@ -306,7 +331,7 @@ def tls_context(options: Options) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as exc:
         raise BadOption(
             "ca_cert, client_cert or client_key cannot be loaded: %s" % exc,
-            hint="Name files that the user of this task can read.",
+            hint="Set `ca_cert`, `client_cert` and `client_key` to files that the user of this task can read.",
         )
     return context
 
@@ -324,7 +349,8 @@ def connection_failure(
     ``connected``: TCP was connected, so that a timeout is one of the answer, not of the connection.
     """
     service, name = (AMQP, "RabbitMQ") if amqp else (API, "the management API")
-    where = "%s port %d" % (options["login_host"], options["amqp_port" if amqp else "login_port"])
+    service = service._replace(host=options["login_host"], port=options["amqp_port" if amqp else "login_port"])
+    where = "%s port %d" % (service.host, service.port)
     kind = _failures.of_os_error(exc)
     if kind == "timeout" and connected:
         kind = "no_answer"
@@ -348,18 +374,21 @@ def connection_failure(
     }
     more = ""
     if kind in ("no_answer", "closed", "failed"):
-        more = "If another service listens there, correct %s." % service.address
-        if kind == "closed" and not amqp:
-            # A port that Docker publishes is open as long as the container runs, whether or not the plugin is enabled.
-            more = "%s %s" % (ENABLE_PLUGIN, more)
+        more = _failures.filled_in("Correct {address} if another service listens there: {listening}.", service)
+    if kind in ("refused", "closed") and not amqp:
+        # A port that Docker publishes is open as long as the container runs, whether or not the plugin is enabled.
+        more = ("%s %s" % (ENABLE_PLUGIN, more)).strip()
     return _failures.failure(kind, messages.get(kind, "cannot connect to %s: %s" % (where, exc)), service, more)
 
 
 def hint_for(kind: str, options: Options, tags: Iterable[str] = (), vhost: str = "") -> str:
-    """Return the hint for a key of ``KINDS``. ``tags`` are those of the user, which a new list of tags must keep."""
-    user = options["login_user"] or ""
+    """Return the hint for a key of ``KINDS``.
+
+    ``tags`` are those of the user, which a new list of tags must keep. Without a ``vhost``, commands name the option's.
+    """
+    user, vhost = options["login_user"] or "", vhost or options.get("vhost") or "/"
     values = {
-        "rabbitmqctl": rabbitmqctl(vhost) if kind == "vhost_down" else rabbitmqctl(user, *tags),
+        "rabbitmqctl": rabbitmqctl(user, *tags) if kind == "permission" else rabbitmqctl(vhost),
         "user": shell_quote(user),
         "tags": "".join(" " + shell_quote(tag) for tag in sorted(tags)),
         "vhost": shell_quote(vhost),
@@ -467,14 +496,14 @@ def check_options(options: Options) -> None:
     """Check what no type can check. Raise BadOption, whose message begins with the name of the option."""
     for name in ("timeout", "deadline"):
         if not options[name] > 0:
-            raise BadOption("%s: must be above 0 seconds, got %s" % (name, options[name]), hint="Set %s." % name)
+            raise BadOption("%s: must be above 0 seconds, got %s" % (name, options[name]), hint="Set `%s`." % name)
     if options["top"] < 1:
-        raise BadOption("top: must be at least 1, got %s" % options["top"], hint="Set top.")
+        raise BadOption("top: must be at least 1, got %s" % options["top"], hint="Set `top`.")
     for name in ("login_port", "amqp_port"):
         if not 0 < options[name] < 65536:
-            raise BadOption("%s: must be a port number, got %s" % (name, options[name]), hint="Set %s." % name)
+            raise BadOption("%s: must be a port number, got %s" % (name, options[name]), hint="Set `%s`." % name)
     if options["client_key"] and not options["client_cert"]:
-        raise BadOption("client_key: needs client_cert", hint="Set client_cert.")
+        raise BadOption("client_key: needs client_cert", hint="Set `client_cert`.")
 
 
 def start_deadline(options: Options) -> Deadline:

@@ -22,6 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entr
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq_messages, _rabbitmq_queues
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
+    READ_LOG,
     ReplyError,
     hint_for,
     management,
@@ -77,10 +78,10 @@ def purge(options: Options, check_mode: bool) -> Part:
         except OSError as exc:
             raise Aborted(
                 "nothing was purged: the export cannot be written: %s" % exc,
-                "Free disk space, or set export_directory to a directory on a disk with room for the messages.",
+                "Free disk space, or set `export_directory` to a directory on a disk with room for the messages.",
             )
         except _rabbitmq_messages.BadExport as exc:
-            raise Aborted("nothing was purged: %s" % exc, "Raise max_bytes.")
+            raise Aborted("nothing was purged: %s" % exc, "Raise `max_bytes`.")
         except QueueError as exc:
             raise _rejected_by_broker(exc, options, name, vhost, "nothing was purged")
         except CannotConnect as exc:
@@ -102,13 +103,13 @@ def _check_depth(ready: int, options: Options) -> None:
         raise Aborted(
             "nothing was purged: the queue %s holds %d ready messages, %d were expected"
             % (options["name"], ready, expected),
-            "Measure again, then set expected_messages (drift_tolerance is %g)." % options["drift_tolerance"],
+            "Measure again, then set `expected_messages` (`drift_tolerance` is %g)." % options["drift_tolerance"],
         )
     if ready > options["max_messages"]:
         raise Aborted(
             "nothing was purged: %d ready messages are more than one run may remove (max_messages %d)"
             % (ready, options["max_messages"]),
-            "Raise max_messages.",
+            "Raise `max_messages`.",
         )
 
 
@@ -119,7 +120,7 @@ def _check_writable(directory: str) -> None:
     except OSError as exc:
         raise Aborted(
             "nothing was purged: export_directory: %s" % (exc.strerror or exc),
-            "Set export_directory to an absolute path that no other user can change.",
+            "Set `export_directory` to an absolute path that no other user can change.",
         )
     existing = directory
     while existing and not os.path.exists(existing):
@@ -127,7 +128,7 @@ def _check_writable(directory: str) -> None:
     if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
         raise Aborted(
             "nothing was purged: %s is not a writable directory" % (existing or directory),
-            "Set export_directory to an absolute path that the user of this task can write to.",
+            "Set `export_directory` to an absolute path that the user of this task can write to.",
         )
 
 
@@ -173,9 +174,9 @@ def replay(options: Options, check_mode: bool) -> Part:
         vhost, name, total = _rabbitmq_messages.read_export(path, options["max_messages"], options["max_bytes"])
         done = _read_progress(path, total)
     except (OSError, ValueError, _rabbitmq_messages.BadExport) as exc:
-        raise Aborted("nothing was replayed: %s: %s" % (path, exc), "Check export_path.")
+        raise Aborted("nothing was replayed: %s: %s" % (path, exc), "Check `export_path`.")
     if options["name"] not in (None, name):
-        raise Aborted("nothing was replayed: the messages came from queue %s" % name, "Check name and export_path.")
+        raise Aborted("nothing was replayed: the messages came from queue %s" % name, "Check `name` and `export_path`.")
     with Amqp(options, deadline, vhost) as amqp:
         before = _depth(amqp, options, deadline, name)
         result: Part = {"changed": done < total, "before": before, "after": before}
@@ -292,7 +293,7 @@ def _depth(amqp: Amqp, options: Options, deadline: Deadline, name: str) -> Depth
 def _rejected_by_broker(exc: QueueError, options: Options, name: str, vhost: str, state: str) -> Aborted:
     if exc.kind == "permission":
         hint = (
-            "Grant login_user the permissions configure, write and read on the queue, and check that no consumer is "
+            "Grant `login_user` the permissions configure, write and read on the queue, and check that no consumer is "
             "exclusive."
         )
     else:
@@ -302,5 +303,5 @@ def _rejected_by_broker(exc: QueueError, options: Options, name: str, vhost: str
 
 def _hint_of(exc: CannotConnect | OSError) -> str:
     if getattr(exc, "kind", None) in LATE:
-        return "Raise deadline: one message takes about half a millisecond, more on a busy broker."
-    return getattr(exc, "hint", None) or "Read the log of RabbitMQ."
+        return "Raise `deadline`: one message takes about half a millisecond, more on a busy broker."
+    return getattr(exc, "hint", None) or READ_LOG

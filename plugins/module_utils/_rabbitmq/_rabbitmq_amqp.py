@@ -20,6 +20,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._libraries import re
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, OutOfTime, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
     CLIENT_NAME,
+    READ_LOG,
     connection_failure,
     grant_command,
     hint_for,
@@ -88,6 +89,7 @@ class Amqp:
 
     @property
     def is_open(self) -> bool:
+        """Whether the connection is open, as far as pika has noticed."""
         return self._connection is not None and self._connection.is_open
 
     def set_deadline(self, deadline: Deadline) -> Amqp:
@@ -190,7 +192,7 @@ class Amqp:
             return self._network_failure(socket.timeout("timed out"), layers)
         if isinstance(exc, (errors.IncompatibleProtocolError, errors.StreamLostError, errors.ConnectionClosed)):
             return self._network_failure(ConnectionResetError(message), layers)
-        return CannotConnect("failed", message, "Read the log of RabbitMQ.")
+        return CannotConnect("failed", message, READ_LOG)
 
     def _failure(self, kind: str, message: str) -> CannotConnect:
         return CannotConnect(kind, message, hint_for(kind, self._options, vhost=self.vhost))

@@ -173,6 +173,7 @@ class ExportFile:
             raise
 
     def write(self, line: bytes) -> None:
+        """Append a message, one line of JSON with its newline. Raises BadExport above ``most_bytes``, OSError."""
         if self.bytes + len(line) > self._most_bytes:
             raise BadExport("the messages take more than max_bytes (%d)" % self._most_bytes)
         self._handle.write(line)

@@ -71,28 +71,31 @@ GRACE_SECONDS = 0.2
 
 SERVICE = _failures.Service(
     name="Redis",
-    address="login_host and login_port",
-    credentials="login_user and login_password",
-    tls="ca_certs, client_cert_file and client_key_file",
+    address="`login_host` and `login_port`",
+    credentials="`login_user` and `login_password`",
+    tls="`ca_certs`, `client_cert_file` and `client_key_file`",
+    start="systemctl start redis-server",
+    log="tail -n 50 /var/log/redis/*.log",
+    processes="-C redis-server",
 )
 
-_TLS_HINT = "Set tls: true if Redis uses TLS on this port."
+_TLS_HINT = "Set `tls: true` if Redis uses TLS on this port."
 
 # Kind of failure -> message, and what is appended to the common hint.
 FAILURES = {
     "refused": ("Connection refused by {address}", ""),
-    "timeout": ("No connection to {address} within {detail}", "Raise timeout if the network is slow."),
-    "no_answer": ("{address} did not answer within {detail}", "Raise timeout if it is only slow."),
+    "timeout": ("No connection to {address} within {detail}", "Raise `timeout` if the network is slow."),
+    "no_answer": ("{address} did not answer within {detail}", "Raise `timeout` if it is only slow."),
     "name_resolution": ("Cannot resolve the host name of {address}: {detail}", ""),
     "no_route": ("No route to {address}: {detail}", ""),
     "tls": (
         "TLS handshake with {address} failed: {detail}",
-        "Set tls: false if Redis does not use TLS on this port; set client_cert_file and client_key_file if it "
+        "Set `tls: false` if Redis does not use TLS on this port; set `client_cert_file` and `client_key_file` if it "
         "requires a client certificate.",
     ),
     "certificate": (
         "The certificate of {address} is not trusted: {detail}",
-        "Set ca_certs to the certificate of that authority, and login_host to a name in the certificate of Redis.",
+        "Set `ca_certs` to the certificate of that authority, and `login_host` to a name in the certificate of Redis.",
     ),
     "protocol": ("{address} does not speak the Redis protocol: {detail}", _TLS_HINT),
     "closed": ("{address} closed the connection", _TLS_HINT),
@@ -125,7 +128,7 @@ REJECTIONS = {
     # The server's own text explains the command HELLO.
     "NOAUTH": Rejection(
         "authentication",
-        "Set login_password, and login_user for an ACL user other than default.",
+        "Set `login_password`, and `login_user` for an ACL user other than default. Test: `{cli} --askpass PING`.",
         "NOAUTH Authentication required",
     ),
     "WRONGPASS": Rejection(
@@ -133,7 +136,9 @@ REJECTIONS = {
         _failures.hint("authentication", SERVICE) + " Check that the user is not disabled (off): `{cli} ACL LIST`.",
     ),
     "DENIED": Rejection(
-        "protected_mode", "Set a password or a bind address on the server, or set login_host to its loopback address."
+        "protected_mode",
+        "Set a password or a bind address on the server, or set `login_host` to its loopback address. Show what it is "
+        "bound to, on its machine: `redis-cli CONFIG GET bind`.",
     ),
     "BUSY": Rejection(
         "busy",
@@ -296,6 +301,7 @@ class Client:
         return replies
 
     def close(self) -> None:
+        """Close the connection. It is not opened again."""
         self._connection.disconnect()
 
     def _reply_error(self, text: str) -> ReplyError:
@@ -409,6 +415,7 @@ class _Attempt:
         self.error: BaseException | None = socket.gaierror(socket.EAI_AGAIN, "no answer from the name service in time")
 
     def run(self, redis: Any, options: Options, deadline: Deadline) -> None:
+        """Resolve the name and connect, and set ``connection`` or ``error``. Raises nothing: it is a thread."""
         try:
             # redis-py resolves the name again, but does not report which of the two steps took the time.
             socket.getaddrinfo(options["login_host"], options["login_port"], type=socket.SOCK_STREAM)
@@ -550,6 +557,8 @@ def socket_failure(exc: OSError, address: str, seconds: float, connected: bool =
 
 
 def failure(kind: str, address: str, detail: object) -> CannotConnect:
-    """Return the failure of a kind in FAILURES."""
+    """Return the failure of a kind in FAILURES. ``address`` is host and port."""
     message, more = FAILURES[kind]
-    return _failures.failure(kind, message.format(address=address, detail=detail), SERVICE, more)
+    host, _colon, port = address.rpartition(":")
+    service = SERVICE._replace(host=host, port=int(port))
+    return _failures.failure(kind, message.format(address=address, detail=detail), service, more)

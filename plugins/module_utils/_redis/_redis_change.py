@@ -133,7 +133,7 @@ def reject_eviction(after: Fields, info: Fields, allowed: bool) -> None:
         effect = "about %d bytes of keys would be evicted at once (%s)" % (counted - most, after["maxmemory-policy"])
     raise CannotChange(
         "maxmemory %d is below the %d bytes in use: %s" % (most, counted, effect),
-        hint="Set maxmemory to more than the memory in use, or set allow_eviction: true.",
+        hint="Set `maxmemory` to more than the memory in use, or set `allow_eviction: true`.",
     )
 
 
@@ -163,7 +163,7 @@ def _set(client: Client, before: Fields, after: Fields) -> None:
             client.ask_all([("CONFIG", "SET", name, before[name])])
         raise CannotChange(
             "CONFIG SET failed: %s. In force: %s" % (exc, _as_result(read_settings(client))),
-            hint="%s, or correct maxmemory and maxmemory_policy." % client.grant("+config|set"),
+            hint="%s, or correct `maxmemory` and `maxmemory_policy`." % client.grant("+config|set"),
         )
 
 
@@ -210,7 +210,7 @@ def persist_hint(persisted: bool | None, file: str | None, after: Fields, failur
         return "Set %s in %s: the server cannot rewrite it (%s)." % (lines, file, failure)
     if persisted is None:
         return "Check that %s contains %s: it cannot be read from this host." % (file, lines)
-    return "Set %s in %s: it was not written because persist is false." % (lines, file)
+    return "Set %s in %s: it was not written because `persist` is false." % (lines, file)
 
 
 def _as_result(settings: Fields) -> Part:
@@ -220,7 +220,10 @@ def _as_result(settings: Fields) -> Part:
 def check_pattern(pattern: str) -> None:
     """Raise BadOption for a pattern that contains nothing but wildcards and classes."""
     if not re.sub(r"\*|\?|\[[^\]]*\]?", "", re.sub(r"\\.", "x", pattern)):
-        raise BadOption("delete.pattern: %r matches every key" % pattern, hint="Set a pattern such as cache:album:*.")
+        raise BadOption(
+            "delete.pattern: %r matches every key" % pattern,
+            hint="Set `delete.pattern` to one such as cache:album:*.",
+        )
 
 
 def delete_keys(client: Client, delete: Options, separator: str, show: bool, check_mode: bool) -> Part:
@@ -291,7 +294,7 @@ def _eligible(client: Client, names: Sequence[bytes], delete: Options) -> Iterat
                 raise CannotChange(
                     "The idle time of keys cannot be read: %s" % idle,
                     hint=client.hint(idle, "OBJECT", "IDLETIME")
-                    or "Set delete.idle_seconds: 0 to delete keys without it: an LFU policy does not record it.",
+                    or "Set `delete.idle_seconds: 0` to delete keys without it: an LFU policy does not record it.",
                 )
             if idle is None or idle < delete["idle_seconds"]:
                 continue

@@ -133,6 +133,7 @@ class Gate:
         self._allowed_prefixes -= self._denied_prefixes
 
     def is_denied(self, prefix: bytes) -> bool:
+        """Return whether a key with this prefix was denied."""
         return prefix in self._denied_prefixes
 
     def _prefix(self, name: bytes) -> bytes:

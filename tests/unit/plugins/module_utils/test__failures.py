@@ -16,7 +16,17 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._failures import Service
 
 ROOT = Path(__file__).resolve().parents[4]
-SERVICE = Service("Valkey", "login_host and login_port", "login_user and login_password", "tls and ca_certs")
+SERVICE = Service(
+    "Valkey",
+    "`login_host` and `login_port`",
+    "`login_user` and `login_password`",
+    "`tls` and `ca_certs`",
+    host="-x; y",
+    port=6379,
+    start="systemctl start valkey",
+    log="tail -n 50 /var/log/valkey.log",
+    processes="-C valkey-server",
+)
 
 
 @pytest.mark.parametrize(
@@ -47,19 +57,42 @@ def test_a_hint_names_options_and_has_no_placeholder_left(kind):
     text = _failures.hint(kind, SERVICE)
     assert "{" not in text
     assert text.endswith(".")
-    assert any(name in text for name in ("login_host", "login_user", "tls", "Valkey", "rights"))
+    assert any(name in text for name in ("login_host", "login_user", "tls", "Valkey", "firewall"))
     assert kind in _failures.KINDS
 
 
 def test_a_failure_has_the_common_hint_and_what_the_service_adds():
     found = _failures.failure("refused", "nothing listens on h:1", SERVICE, "See the manual.")
     assert (found.kind, str(found)) == ("refused", "nothing listens on h:1")
-    assert found.hint == "Start Valkey, or correct login_host and login_port: nothing listens there. See the manual."
+    start = "Start Valkey: `docker start CONTAINER` or `systemctl start valkey`; "
+    assert found.hint == start + "or correct `login_host` and `login_port`: nothing listens there. See the manual."
 
 
-def test_a_service_that_can_be_started_begins_with_the_command():
-    found = _failures.hint("refused", SERVICE._replace(start="Start it: `systemctl start valkey`."))
-    assert found.startswith("Start it: `systemctl start valkey`.")
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("no_answer", "`docker ps --filter status=paused`"),
+        ("no_answer", "`ps -C valkey-server -o pid,stat,pcpu,args`"),
+        ("closed", "`docker logs --tail 50 CONTAINER` or `tail -n 50 /var/log/valkey.log`"),
+        ("timeout", "`ping -c 3 -- '-x; y'`"),
+        ("name_resolution", "`getent hosts -- '-x; y'`"),
+        ("tls", "`openssl s_client -connect '-x; y:6379' </dev/null`"),
+        ("protocol", "`ss -ltnp 'sport = :6379'`"),
+    ],
+)
+def test_a_hint_contains_a_command_for_the_service(kind, command):
+    assert command in _failures.hint(kind, SERVICE)
+
+
+def test_the_commands_for_a_service_of_which_nothing_more_is_known():
+    service = Service("web", "`paths`", host="::1", port=443)
+    assert "Start web: `docker start CONTAINER`; or" in _failures.hint("refused", service)
+    assert "`ps -e -o pid,stat,pcpu,args`" in _failures.hint("no_answer", service)
+    assert "-connect '[::1]:443'" in _failures.hint("certificate", service)
+
+
+def test_a_socket_of_this_machine_that_accepts_no_connection_has_a_full_queue():
+    assert _failures.hint("timeout", SERVICE._replace(host="")) == _failures.hint("no_answer", SERVICE)
 
 
 PLUGINS = ROOT / "plugins"

@@ -177,11 +177,35 @@ def test_an_invalid_shared_option_is_an_error_of_the_areas_that_use_it():
 )
 def test_every_hint_names_the_variable_of_an_option(measured):
     (area,) = (area for area in AREAS if area.name == "message_queue")
-    hint = {"kind": "refused", "hint": "Correct login_host, login_port, amqp_port. The timeout is 3 s."}
+    hint = {
+        "kind": "refused",
+        "hint": "Correct `login_host`, `login_port`, `amqp_port`; raise `timeout`. The timeout is 3 s: `ping -c 3 db`.",
+    }
     _settings.name_variables(area, {"node": measured(hint)})
     prefix = "message_queue_"
-    names = [prefix + option for option in ("login_host", "management_port", "amqp_port")]
-    assert hint["hint"] == "Correct %s. The timeout is 3 s." % ", ".join(names)
+    names = ["`%s%s`" % (prefix, option) for option in ("login_host", "management_port", "amqp_port", "timeout")]
+    assert hint["hint"] == "Correct %s, %s, %s; raise %s. The timeout is 3 s: `ping -c 3 db`." % tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "renamed"),
+    [
+        ("`timeout`", "`service_health_timeout`"),
+        ("`deadline`", "`service_health_deadline`"),
+        ("`endpoints[].timeout`", "`service_health_endpoints[].timeout`"),
+        ("`timeout: 3`", "`service_health_timeout: 3`"),
+        ("`project`", "`tracktion_compose_project`"),
+        # A command, a word of the text, and what no option of the probe is.
+        ("`timeout 3 true`", "`timeout 3 true`"),
+        ("timeout", "timeout"),
+        ("`uptime`", "`uptime`"),
+    ],
+)
+def test_only_an_option_between_backticks_is_renamed(text, renamed):
+    (area,) = (area for area in AREAS if area.name == "service_health")
+    error = {"kind": "refused", "message": "x", "hint": text}
+    _settings.name_variables(area, {"http": {"error": error}})
+    assert error["hint"] == renamed
 
 
 def test_an_option_that_a_module_rejects_is_renamed_to_the_variable():
@@ -189,11 +213,11 @@ def test_an_option_that_a_module_rejects_is_renamed_to_the_variable():
     error = {
         "kind": "bad_option",
         "message": "max_containers: must be 1 or more, not 0",
-        "hint": "Set max_containers.",
+        "hint": "Set `max_containers`.",
     }
     _settings.name_variables(area, {"state": {"error": error}})
     assert error["message"] == "containers_max_containers: must be 1 or more, not 0"
-    assert error["hint"] == "Set containers_max_containers."
+    assert error["hint"] == "Set `containers_max_containers`."
     error = {"kind": "bad_option", "message": "deadline: must be above 0 seconds", "hint": None}
     _settings.name_variables(area, {"state": {"error": error}})
     assert error["message"] == "containers_deadline: must be above 0 seconds"

@@ -56,9 +56,17 @@ def test_the_first_of_two_failures_counts():
 
 @pytest.mark.parametrize("socket", ["", "/run/postgresql"])
 def test_every_kind_has_a_hint(socket):
+    options = {"login_host": "h", "login_port": 1, "login_user": "u", "login_db": "d", "login_unix_socket": socket}
     for kind in [kind for kind, _pattern in _postgresql.MESSAGES] + ["no_answer", "failed"]:
-        assert _postgresql.hint_of(kind, {"login_unix_socket": socket}).endswith("."), kind
-    assert ("login_unix_socket" in _postgresql.hint_of("refused", {"login_unix_socket": socket})) is bool(socket)
+        assert _postgresql.hint_of(kind, options).endswith("."), kind
+    assert ("login_unix_socket" in _postgresql.hint_of("refused", options)) is bool(socket)
+
+
+def test_the_command_that_tests_the_login_is_quoted():
+    options = {"login_host": "h", "login_port": 1, "login_user": "a b", "login_db": "$(x)", "login_unix_socket": ""}
+    expected = "`psql --host=h --port=1 --username='a b' --dbname='$(x)' --command='SELECT 1'`"
+    assert expected in _postgresql.hint_of("authentication", options)
+    assert "`openssl s_client -starttls postgres -connect h:1 </dev/null`" in _postgresql.hint_of("tls", options)
 
 
 def test_only_two_kinds_are_special_to_postgresql():

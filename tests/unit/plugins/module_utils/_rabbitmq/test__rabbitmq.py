@@ -57,7 +57,7 @@ def test_a_failure_has_a_kind_and_a_hint_with_an_option(raised, kind, port):
 def test_a_timeout_after_tcp_connected_is_no_answer():
     found = rabbitmq.connection_failure(TimeoutError("timed out"), OPTIONS, connected=True)
     assert found.kind == "no_answer"
-    assert "login_host and login_port" in found.hint
+    assert "`login_host` and `login_port`" in found.hint
 
 
 def test_every_kind_of_its_own_has_a_hint():

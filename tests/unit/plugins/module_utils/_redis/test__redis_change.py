@@ -79,7 +79,7 @@ def test_the_defaults_need_not_be_in_the_file():
         (False, None, None, "--maxmemory 5 "),
         (False, "/etc/redis.conf", "ERR Permission denied", "Permission denied"),
         (None, "/etc/redis.conf", None, "cannot be read"),
-        (False, "/etc/redis.conf", None, "persist is false"),
+        (False, "/etc/redis.conf", None, "`persist` is false"),
     ],
 )
 def test_the_hint_contains_the_file_or_the_flag(persisted, file, failure, expected):
