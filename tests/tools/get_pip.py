@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Gives an environment of ansible-test the pip that its Python ships. ansible-test runs it in place of an installer that it would download.
+"""Gives an environment of ansible-test the pip that its Python ships.
 
-ansible-test makes an environment for each of its tests: they refer to one copy of pip, which is unpacked and compiled once.
+ansible-test runs it in place of an installer that it would download. It makes an environment for each of its tests:
+they refer to one copy of pip, which is unpacked and compiled once.
 """
 
 from __future__ import annotations
