@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # What is not a playbook of this checkout finds the collection by its name.
-bench docs integration lint molecule newest pytest sanity units: export ANSIBLE_COLLECTIONS_PATH := \
+bench docs integration lint molecule newest-pytest newest-sanity pytest sanity units: export ANSIBLE_COLLECTIONS_PATH := \
 	$(CURDIR)/playbooks/collections:$(HOME)/.ansible/collections:/usr/share/ansible/collections
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -52,26 +52,35 @@ prepare: setup ## install the client libraries on hosts: make prepare INVENTORY=
 .PHONY: test
 test: ## all that has to hold: every target below
 	@# The tests on servers run without the linters, as some of them measure time; molecule, as it diagnoses a healthy
-	@# stack, without the tests, which change limits of the kernel; newest after sanity, as both use one copy of the
-	@# checkout. Every step runs, whatever failed before it.
-	@status=0; \
-	$(MAKE) pytest || status=2; \
-	$(MAKE) --keep-going --jobs=2 --output-sync=line lint sanity || status=2; \
-	$(MAKE) newest || status=2; \
-	$(MAKE) molecule || status=2; \
+	@# stack, without the tests, which change limits of the kernel. Every step runs, whatever failed before it.
+	@mkdir -p .cache; : >.cache/steps; status=0; \
+	$(MAKE) timed-setup-test || status=2; \
+	$(MAKE) timed-pytest || status=2; \
+	$(MAKE) --keep-going --jobs=3 --output-sync=line timed-lint timed-sanity timed-newest-sanity || status=2; \
+	$(MAKE) timed-newest-pytest || status=2; \
+	$(MAKE) timed-molecule || status=2; \
 	exit $$status
+
+# A step of `make test`, with a line in .cache/steps: what it is, its seconds, how it ended.
+timed-%:
+	@started=$$(date +%s); ended=passed; $(MAKE) $* || ended=failed; \
+	printf '%-14s %5d s  %s\n' $* $$(($$(date +%s) - started)) $$ended >>.cache/steps; \
+	[ $$ended = passed ]
 
 .PHONY: lint
 lint: setup-test ## style and coherence of Python, YAML, Ansible, shell and documentation
 	@tests/tools/lint
 
 .PHONY: sanity
-sanity: setup-test ## ansible-test sanity; with CI=true, with every Python found here
+sanity: setup-test ## ansible-test sanity; with CI=true, for every Python found here
 	@tests/tools/sanity $(ARGS)
 
-.PHONY: newest
-newest: ## sanity and unit tests with the newest Python and ansible-core
-	@tests/tools/newest
+.PHONY: newest newest-sanity newest-pytest
+newest: newest-sanity newest-pytest ## sanity, unit tests and playbooks with the newest Python and ansible-core
+newest-sanity: setup-test
+	@tests/tools/newest sanity
+newest-pytest: setup-test
+	@tests/tools/newest pytest
 
 .PHONY: format
 format: setup-test ## lay out the Python files
@@ -93,7 +102,7 @@ integration: setup-test ## tests against the real servers of the lab
 .PHONY: pytest
 pytest: setup-test
 	@# Tests wait for servers more than they compute: two processes need little more than half the time of one.
-	@python -m pytest tests/unit tests/integration --numprocesses 2 --durations 10 $(PYTEST_ARGS)
+	@python -m pytest tests/unit tests/integration --numprocesses 2 --reruns 1 --durations 10 $(PYTEST_ARGS)
 
 .PHONY: molecule
 molecule: setup-test ## the molecule scenarios, over a stack of their own
