@@ -14,7 +14,7 @@ import pytest
 from tests.integration.modules import run_module
 from tests.integration.pasting import commands
 from tests.integration.postgresql import forget, running, session
-from tests.lab.faults.database import flushed, run_and_wait, wait_for_sessions, write_wal
+from tests.lab.faults.database import as_application, flushed, run_and_wait, wait_for_sessions
 from tests.lab.shell import wait_until
 
 AT_ONCE = {
@@ -136,7 +136,7 @@ def test_a_named_session_that_waits_is_left_alone(counted):
         assert (left["changed"], results(left)) == (False, {"lab waiter 1": "waits_for_lock"})
         assert "continues" in only(left["sessions"])["message"]
     root = only(findings_of(counted)["blocked_sessions"])
-    # Once it blocks nobody, there is no reason to end it.
+    # Once it blocks no session, there is no reason to end it.
     counted.psql("select pg_cancel_backend(pid) from pg_stat_activity where application_name like 'lab waiter%'")
     wait_for_sessions(counted, "application_name like 'lab waiter%' and state = 'idle'", 2)
     late = remedied(counted, root)
@@ -446,30 +446,12 @@ def test_checkpoints_by_command_need_no_larger_max_wal_size(pg):
     pg.psql("create database lab_created")
     pg.psql("drop database lab_created")
     assert "checkpoints_requested" not in findings_of(pg, settings)
-    counted = (
-        "select num_requested from pg_stat_checkpointer"
-        if name == "checkpointer"
-        else "select checkpoints_req from pg_stat_bgwriter"
-    )
-    pg.psql("alter system set max_wal_size = '32MB'")
-    pg.psql("select pg_reload_conf()")
-    try:
-        pg.psql("select pg_stat_reset_shared('%s'), pg_stat_reset_shared('wal')" % name)
-
-        def enough():
-            write_wal(pg, 17)
-            return int(pg.psql(counted)) >= 4
-
-        wait_until(enough, "checkpoints because of max_wal_size", 60)
+    with pg.fault("requested-checkpoints"):
         finding = only(findings_of(pg, settings)["checkpoints_requested"])
         assert "max_wal_size = 32MB" in finding["summary"]
         for command in commands(finding["hint"]):
             pg.psql(command)
         wait_until(lambda: pg.psql("show max_wal_size") == "64MB", "the new setting", 10)
-    finally:
-        pg.psql("alter system reset max_wal_size")
-        pg.psql("select pg_reload_conf()")
-        pg.psql("select pg_stat_reset_shared('%s')" % name)
 
 
 # Hints
@@ -530,9 +512,9 @@ def test_a_query_that_waits_for_its_client_is_named(pg):
         finding = only(findings_of(pg)["long_query"])
         assert "waits for its client (ClientWrite)" in finding["summary"]
         assert "does not read the result" in finding["hint"]
-        # A cancel does not reach it.
-        done = remedied(pg, finding)
-        assert [(each["signal"], each["result"]) for each in done["sessions"]] == [("terminate", "ended")]
+        # A cancel may not reach it.
+        assert results(remedied(pg, finding)) == {"lab deaf": "ended"}
+        assert pg.psql("select count(*) from pg_stat_activity where wait_event = 'ClientWrite'") == "0"
     finally:
         connection.close()
 
@@ -541,7 +523,8 @@ def test_a_query_that_waits_for_its_client_is_named(pg):
 
 
 def test_a_sequence_of_a_default_ends_with_its_column(pg):
-    pg.psql("create sequence lab_numbers; create table lab_numbered (id int default nextval('lab_numbers'))")
+    as_application(pg, "create sequence lab_numbers; create table lab_numbered (id int default nextval('lab_numbers'))")
+    pg.psql("grant select on lab_numbers to tracktion_operator")
     try:
         pg.psql("select setval('lab_numbers', 1000)")
         assert "sequence_exhaustion" not in findings_of(pg)
@@ -554,6 +537,67 @@ def test_a_sequence_of_a_default_ends_with_its_column(pg):
         assert "sequence_exhaustion" not in findings_of(pg)
     finally:
         pg.psql("drop table lab_numbered; drop sequence lab_numbers")
+
+
+def test_a_subscription_that_fails(pg):
+    """A row exists already on the subscriber."""
+    pg.psql("create table lab_published (id int primary key); create publication lab_published for table lab_published")
+    pg.psql("create database lab_subscriber")
+    flushed(pg, "create table lab_published (id int primary key); insert into lab_published values (1)",
+            dbname="lab_subscriber")  # fmt: skip
+    pg.psql("select pg_create_logical_replication_slot('lab_subscribed', 'pgoutput')")
+    subscribe = (
+        "create subscription lab_subscribed connection 'host=/var/run/postgresql user=postgres dbname=tracktion'"
+        " publication lab_published with (create_slot = false, copy_data = false)"
+    )
+    flushed(pg, subscribe, dbname="lab_subscriber")
+    settings = {"database_subscription_running_seconds": 1000000}
+    try:
+        wait_until(lambda: pg.measure()["health"]["subscriptions"][0]["running"], "the worker", 20)
+        assert "subscription_failing" not in findings_of(pg, settings)
+        flushed(pg, "insert into lab_published values (1)")
+        wait_until(lambda: "subscription_failing" in findings_of(pg, settings), "an error", 30)
+        finding = only(findings_of(pg, settings)["subscription_failing"])
+        assert finding["object"] == "lab_subscribed"
+        assert "0 while copying" in finding["summary"]
+        flushed(pg, "delete from lab_published", dbname="lab_subscriber")
+        # Errors of the past are no finding once its worker runs.
+        steady = {"database_subscription_running_seconds": 0}
+        wait_until(lambda: "subscription_failing" not in findings_of(pg, steady), "the worker to run", 30)
+    finally:
+        flushed(pg, "drop subscription lab_subscribed", dbname="lab_subscriber")
+        pg.psql("drop database lab_subscriber")
+        pg.psql("drop publication lab_published")
+        pg.psql("drop table lab_published")
+
+
+AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
+
+
+def test_a_page_with_a_wrong_checksum(pg):
+    """In a cluster of its own in the same container: the shared one has no checksums."""
+    run, data = pg.server.exec, "/tmp/sums"
+    run(*AS_POSTGRES, "initdb", "-D", data, "-k", "--no-sync", "--auth=trust")
+    run("bash", "-c", "echo 'host all all all trust' >> %s/pg_hba.conf" % data)
+    run(*AS_POSTGRES, "pg_ctl", "-D", data, "-w", "-s", "start", "-l", "/tmp/sums.log",
+        "-o", "-p 5436 -c listen_addresses=* -c fsync=off")  # fmt: skip
+    there = {"login_host": pg.server.address, "login_port": 5436, "login_user": "postgres", "login_db": "postgres"}
+    psql = (*AS_POSTGRES, "psql", "-XAtq", "-p", "5436")
+    try:
+        assert "checksum_failures" not in findings_of(pg, **there)
+        run(*psql, "-c", "create table broken as select n from generate_series(1, 1000) n", "-c", "checkpoint")
+        path = run(*psql, "-c", "select pg_relation_filepath('broken')").strip()
+        run(*AS_POSTGRES, "pg_ctl", "-D", data, "-w", "-s", "stop", "-m", "fast")
+        run("bash", "-c", "printf xxxx | dd of=%s/%s bs=1 seek=8000 conv=notrunc status=none" % (data, path))
+        run(*AS_POSTGRES, "pg_ctl", "-D", data, "-w", "-s", "start", "-l", "/tmp/sums.log",
+            "-o", "-p 5436 -c listen_addresses=* -c fsync=off")  # fmt: skip
+        run("bash", "-c", "psql -XAtq -U postgres -p 5436 -c 'select count(*) from broken' || true")
+        finding = only(findings_of(pg, **there)["checksum_failures"])
+        assert (finding["status"], finding["object"]) == ("critical", "postgres")
+        assert "1 pages with a wrong checksum" in finding["summary"]
+    finally:
+        run(*AS_POSTGRES, "pg_ctl", "-D", data, "-m", "immediate", "-s", "stop")
+        run("rm", "-rf", data)
 
 
 def test_tables_without_planner_statistics(pg):

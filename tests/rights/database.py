@@ -9,7 +9,10 @@ from __future__ import annotations
 from . import Right
 
 # Sessions, statements and index builds of other roles, and replicas.
-OF_SESSIONS = ("connections_used", "long_query", "long_transaction", "idle_in_transaction")
+OF_SESSIONS = (
+    "connections_used", "long_query", "long_transaction", "idle_in_transaction", "aborted_transaction",
+    "synchronous_standby",
+)  # fmt: skip
 BLOCKING = ("blocked_sessions", "blocked_by_server")
 STATEMENTS = ("slow_statement", "heavy_statement")
 OF_OTHERS = (*OF_SESSIONS, *BLOCKING, *STATEMENTS, "replication_lag", "invalid_index", "left_behind_index")
@@ -30,7 +33,9 @@ REVOKED = {
         "SELECT ON pg_catalog.pg_replication_slots", ("inactive_slot", "slot_wal_retained", "xmin_held"),
     ),
     "pg_stat_archiver": ("SELECT ON pg_catalog.pg_stat_archiver", ("archive_failures",)),
-    "pg_settings": ("SELECT ON pg_catalog.pg_settings", ("pending_restart", "statements_off", *STATEMENTS)),
+    "pg_settings": (
+        "SELECT ON pg_catalog.pg_settings", ("pending_restart", "statements_off", "synchronous_standby", *STATEMENTS),
+    ),
     "pg_stat_progress_create_index": ("SELECT ON pg_catalog.pg_stat_progress_create_index", INDEXES),
     "pg_sequence_last_value()": (
         "EXECUTE ON FUNCTION pg_catalog.pg_sequence_last_value(regclass)", ("sequence_exhaustion", "sequences_hidden"),

@@ -140,7 +140,7 @@ FROM estimated
 """
 
 WAL_BYTES_HOURLY = """
-(SELECT w.wal_bytes * 3600 / greatest(1, extract(epoch FROM clock_timestamp() - w.stats_reset)) FROM pg_stat_wal w)
+(SELECT w.wal_bytes * 3600 / greatest(0.001, extract(epoch FROM clock_timestamp() - w.stats_reset)) FROM pg_stat_wal w)
 """
 
 CHECKPOINTER_17 = {

@@ -101,10 +101,8 @@ MESSAGES = tuple(
         ),
         (
             "pooler",
-            r"query_wait_timeout|client_login_timeout|client_idle_timeout|idle_transaction_timeout|transaction_timeout"
-            r"|query_timeout|server_lifetime|pgbouncer cannot connect|server login has been failing"
-            r"|server_login_retry|server conn crashed|client_tls_sslmode|unsupported startup parameter"
-            r"|pgbouncer is (?:shutting down|not ready)|no working server connection",
+            r"query_wait_timeout|query_timeout|client_login_timeout|client_idle_timeout|idle_transaction_timeout"
+            r"|server login has been failing|server_login_retry|server conn crashed|pgbouncer",
         ),
         (
             "starting_up",
@@ -114,12 +112,13 @@ MESSAGES = tuple(
         ("no_hba_entry", r"no pg_hba\.conf entry|pg_hba\.conf rejects"),
         (
             "no_database",
-            r'database ".*" does not exist|is not currently accepting connections|permission denied for database',
+            r'database ".*" does not exist|no such database|is not currently accepting connections'
+            r"|permission denied for database",
         ),
         (
             "authentication",
             r"authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in"
-            r"|password is empty|authentication method|channel binding",
+            r"|no such user|password is empty|authentication method|channel binding",
         ),
         ("certificate", r"SSL error: certificate verify failed|server certificate for .* does not match"),
         ("tls", r"\bSSL\b|\bTLS\b|certificate|private key file"),

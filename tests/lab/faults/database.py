@@ -356,9 +356,10 @@ def deadlock(lab):
 
 def write_wal(lab, megabytes: int) -> None:
     """Write ``megabytes`` of WAL."""
-    lab.psql(
+    flushed(
+        lab,
         "select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000)))"
-        f" from generate_series(1, {megabytes})"
+        f" from generate_series(1, {megabytes})",
     )
 
 
