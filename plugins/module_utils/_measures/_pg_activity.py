@@ -144,6 +144,12 @@ def add_hidden(parts: Part, server: pg_sessions.Server, sessions: list[Row], unk
                 chain["waiting"], wait, chain["pid"], blocker, server["role"]
             )  # fmt: skip
             unknown.add("blocking.pid %d" % chain["pid"], reason, server["hint"])
+    for queue in parts["lock_queues"]:
+        if queue["backend_type"] is None:
+            reason = "the type of pid %d, behind which %d sessions queue, is hidden from %s" % (
+                queue["pid"], queue["waiting"], server["role"]
+            )  # fmt: skip
+            unknown.add("lock_queues.pid %d" % queue["pid"], reason, server["hint"])
 
 
 def summarize_sessions(found: list[Row], prepared: list[Row] | None, top: int) -> Part:
