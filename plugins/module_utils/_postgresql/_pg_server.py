@@ -210,14 +210,19 @@ ORDER BY name
 
 # A text index sorted by another version of the collation may miss rows. Only collations that columns use count.
 COLLATIONS = """
+WITH used AS MATERIALIZED (
+    SELECT DISTINCT a.attcollation AS collation
+    FROM pg_attribute a
+    JOIN pg_class t ON t.oid = a.attrelid
+    WHERE a.attcollation > 0 AND t.relkind IN ('r', 'm', 'i', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+      AND t.relnamespace <> 'pg_catalog'::regnamespace
+)
 SELECT 'collation' AS scope, quote_ident(n.nspname) || '.' || quote_ident(c.collname) AS name,
        c.collversion AS recorded, pg_collation_actual_version(c.oid) AS actual
-FROM pg_collation c
+FROM used
+JOIN pg_collation c ON c.oid = used.collation AND c.collversion IS NOT NULL
 JOIN pg_namespace n ON n.oid = c.collnamespace
 WHERE c.collversion <> pg_collation_actual_version(c.oid)
-  AND EXISTS (SELECT FROM pg_attribute a JOIN pg_class t ON t.oid = a.attrelid
-              WHERE a.attcollation = c.oid AND t.relkind IN ('r', 'm', 'i', 'p') AND a.attnum > 0
-                AND NOT a.attisdropped AND t.relnamespace <> 'pg_catalog'::regnamespace)
 {of_databases}
 ORDER BY scope DESC, name
 """
