@@ -37,6 +37,10 @@ options:
       - V(measured) only measures. A server that cannot be reached is a result (RV(reachable)), not a failure.
       - V(ended) ends the sessions that match all given criteria. It requires O(pids), or O(states) with O(min_age).
       - Only sessions of clients are ended, never the module's own, a replication sender or a process of the server.
+      - A session that only waits for a lock is left alone, unless it is named with O(pids[].blocking). It continues when the session that holds the
+        lock has ended.
+      - A session that waits for a synchronous standby is left alone. If its commit were cancelled, it would be complete on this server only.
+      - The sessions are ended one after the other, and the conditions are checked again before each signal.
     type: str
     choices: [measured, ended]
     default: measured
@@ -82,6 +86,12 @@ options:
       state_start:
         description: Start of its state, as measured. If given, a session that has started or finished a query since is not ended.
         type: float
+      blocking:
+        description:
+          - End the session only while others wait behind it (RV(blocking), RV(lock_queues)). It may wait for a lock itself.
+          - If others still wait for an advisory lock of it after its query was cancelled, the lock belongs to the session, which is terminated.
+        type: bool
+        default: false
   states:
     description: End only sessions in these states.
     type: list
@@ -176,13 +186,14 @@ EXAMPLES = r"""
         backend_start: "{{ activity.blocking[0].backend_start }}"
         transaction_start: "{{ activity.blocking[0].transaction_start }}"
         state_start: "{{ activity.blocking[0].state_start }}"
+        blocking: true
   when: activity.blocking | length > 0
 """
 
 RETURN = r"""
 reachable: {description: Whether the server could be reached., returned: when O(state=measured), type: bool, sample: true}
 error:
-  description: Why not, or null. Of PostgreSQL only, C(kind) is V(no_hba_entry) or V(no_database).
+  description: Why not, or null. Of PostgreSQL only, C(kind) is V(no_hba_entry), V(no_database) or V(pooler).
   returned: when O(state=measured)
   type: dict
 unknown: {description: "Parts that could not be read, or not completely.", returned: when O(state=measured), type: list, elements: dict, sample: []}
@@ -286,6 +297,10 @@ active_queries:
     state: {description: State., type: str, returned: always}
     wait_event_type: {description: Type of the event that it waits for., type: str, returned: always}
     wait_event: {description: The event that it waits for., type: str, returned: always}
+    waits_for:
+      description: V(lock), V(disk), V(synchronous standby) or, with a running query, V(client), by that event. Null for other events.
+      type: str
+      returned: always
     transaction_seconds: {description: Age of its transaction., type: float, returned: always}
     query_seconds: {description: Duration of the running query., type: float, returned: always}
     state_seconds: {description: Time in its state., type: float, returned: always}
@@ -294,7 +309,7 @@ active_queries:
   sample: &sessions
     - {pid: 4711, backend_start: 1763900100.25, transaction_start: 1763900200.5, state_start: 1763900200.5, user: tracktion_user,
        database: tracktion, application: analysis_service, client: 172.18.0.5, backend_type: client backend, state: active,
-       wait_event_type: null, wait_event: null, transaction_seconds: 75.1, query_seconds: 75.1, state_seconds: 75.1,
+       wait_event_type: null, wait_event: null, waits_for: null, transaction_seconds: 75.1, query_seconds: 75.1, state_seconds: 75.1,
        query: SELECT * FROM tracks ORDER BY random(), muted: false}
 active_queries_total: {description: Number of client sessions that run a query., returned: when O(state=measured), type: int, sample: 1}
 transactions:
@@ -312,6 +327,24 @@ idle_in_transaction:
   elements: dict
   contains: *session
 idle_in_transaction_total: {description: Number of sessions that are idle in transaction., returned: when O(state=measured), type: int, sample: 0}
+connections_by_application:
+  description: Connections of clients by application and role, most first.
+  returned: when O(state=measured)
+  type: list
+  elements: dict
+  contains:
+    application: {description: The C(application_name). Empty if it is not set., type: str, returned: always}
+    user: {description: Role of the connections., type: str, returned: always}
+    count: {description: Number of connections., type: int, returned: always}
+    active: {description: How many run a query., type: int, returned: always}
+    idle: {description: How many are idle., type: int, returned: always}
+    idle_in_transaction: {description: "How many are idle in a transaction, aborted or not.", type: int, returned: always}
+    waiting_for_lock: {description: How many wait for a lock., type: int, returned: always}
+    hidden: {description: How many have a state that is hidden from the role., type: int, returned: always}
+    clients: {description: Number of addresses that they come from., type: int, returned: always}
+  sample:
+    - {application: analysis_service, user: tracktion_user, count: 40, active: 2, idle: 3, idle_in_transaction: 35, waiting_for_lock: 0, hidden: 0, clients: 1}
+connections_by_application_total: {description: Number of such groups., returned: when O(state=measured), type: int, sample: 1}
 blocking:
   description:
     - Root blockers (sessions that block others and wait for no lock), those with most waiting sessions first. The blockers are those of
@@ -326,17 +359,30 @@ blocking:
     <<: *session
     waiting: {description: "Number of sessions that wait behind it, directly or not.", type: int, returned: always}
     waiting_directly: {description: How many of them wait for a lock that it holds or requests., type: int, returned: always}
+    queued:
+      description:
+        - How many of them wait only because of the requests of RV(lock_queues), which conflict with the lock that is held. They continue when
+          these requests are cancelled.
+      type: int
+      returned: always
+    queue_heads: {description: How many sessions with such a request are among them., type: int, returned: always}
     longest_wait_seconds: {description: Longest wait. Null if hidden from the role (before PostgreSQL 14)., type: float, returned: always}
+    lock_types:
+      description: "Types of the locks for which others wait directly behind it, as in C(pg_locks). V(advisory) may belong to the session."
+      type: list
+      elements: str
+      returned: always
     in_circle: {description: "Whether it represents a cycle of waiting sessions, a deadlock that the server will resolve.", type: bool, returned: always}
     prepared_gids:
-      description: If RV(blocking[].pid) is V(0), all prepared transactions. One of them holds the lock.
+      description:
+        - If RV(blocking[].pid) is V(0), the prepared transaction that holds the lock. All prepared transactions if that is not known.
       type: list
       elements: str
       returned: always
     safe_action:
       description:
         - The least harmful action that releases the locks. V(cancel) the query; V(terminate) the session, as it runs no query;
-          V(resolve) the prepared transaction by a commit or rollback; V(wait), as it is a process of the server or of a replica;
+          V(resolve) the prepared transaction by a commit or rollback; repair the V(standby) for which its commit waits; V(wait), as it is a process of the server or of a replica;
           V(unknown) if the session is hidden from the role or gone.
       type: str
       returned: always
@@ -345,7 +391,7 @@ blocking:
       type: list
       elements: dict
       returned: always
-      contains:
+      contains: &waiter
         <<: *session
         wait_seconds:
           description: Duration of the wait (before PostgreSQL 14, of the query). Null if hidden from the role.
@@ -356,6 +402,46 @@ blocking:
         lock_relation: {description: "Its table or index, with the schema. Null for other locks and other databases.", type: str, returned: always}
         blocked_by: {description: Process IDs of the sessions that block it., type: list, elements: int, returned: always}
 blocked_sessions_total: {description: Number of sessions that wait for a lock., returned: when O(state=measured), type: int, sample: 0}
+lock_queues:
+  description:
+    - Sessions that wait for a lock themselves and make others queue behind their request, longest queue first. The others do not conflict with the
+      lock that is held, such as readers behind an C(ALTER TABLE) that waits for another reader.
+    - The fields of RV(active_queries), and those below.
+  returned: when O(state=measured)
+  type: list
+  elements: dict
+  contains:
+    <<: *session
+    wait_seconds: {description: How long it waits itself. Null if hidden from the role., type: float, returned: always}
+    lock_type: {description: Type of the lock that it requests., type: str, returned: always}
+    lock_mode: {description: Mode of that lock., type: str, returned: always}
+    lock_relation: {description: "Its table or index, with the schema. Null in other databases.", type: str, returned: always}
+    waiting: {description: "Number of sessions behind it, directly or not.", type: int, returned: always}
+    longest_wait_seconds: {description: Longest wait of these. Null if hidden from the role., type: float, returned: always}
+    holders:
+      description: Sessions that it waits for.
+      type: list
+      elements: dict
+      returned: always
+      contains: *session
+    prepared_gids: {description: Prepared transactions that it waits for., type: list, elements: str, returned: always}
+    waiters:
+      description: Sessions that wait longest behind it. The same fields as in RV(blocking[].waiters).
+      type: list
+      elements: dict
+      returned: always
+      contains: *waiter
+  sample: []
+synchronous_commits:
+  description: Commits that wait for a synchronous standby.
+  returned: when O(state=measured)
+  type: dict
+  contains:
+    standby_names: {description: The setting C(synchronous_standby_names)., type: str, returned: always}
+    by_command_line: {description: "Whether it is set on the command line of the server, so that C(ALTER SYSTEM) has no effect.", type: bool, returned: always}
+    waiting: {description: Number of sessions whose commit waits. Null if sessions are hidden from the role., type: int, returned: always}
+    longest_seconds: {description: Longest duration of such a statement., type: float, returned: always}
+  sample: {standby_names: "", by_command_line: false, waiting: 0, longest_seconds: 0.0}
 locks:
   description: Use of the shared lock table.
   returned: when O(state=measured)
@@ -375,6 +461,7 @@ prepared_transactions:
   elements: dict
   contains:
     gid: {description: Its identifier., type: str, returned: always}
+    xid: {description: "Its transaction ID, as text.", type: str, returned: always}
     owner: {description: Role that prepared it., type: str, returned: always}
     database: {description: Its database., type: str, returned: always}
     prepared: {description: "Time when it was prepared, in epoch seconds.", type: float, returned: always}
@@ -396,14 +483,14 @@ sessions:
     seconds: {description: The age that was compared with O(min_age)., type: float, returned: always}
     query: {description: "The running or last query, cut to O(query_length).", type: str, returned: always}
     signal:
-      description: The last signal that was sent, V(cancel) or V(terminate). In check mode, the first that would be sent. Null for none.
+      description: The last signal that was sent, V(cancel) or V(terminate). In check mode, the first that would be sent. Null for a session left alone.
       type: str
       returned: always
     result:
       description:
         - V(ended) if its transaction is over or it is gone; V(gone) if it did not match any more and no signal was sent;
-          V(nothing_to_cancel) for a session that runs no query with O(mode=cancel); V(planned) in check mode;
-          V(not_permitted) and V(remains) make the module fail.
+          V(nothing_to_cancel) for a session that runs no query with O(mode=cancel); V(waits_for_lock) or V(waits_for_standby) for a session that is
+          left alone; V(planned) in check mode; V(not_permitted), also in check mode, and V(remains) make the module fail.
       type: str
       returned: always
     message: {description: Why it could not be ended. Null otherwise., type: str, returned: always}

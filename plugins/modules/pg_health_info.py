@@ -27,6 +27,20 @@ options:
     description: Minimum number of calls of a statement in RV(slowest_statements).
     type: int
     default: 1
+  planner_statistics_min_rows:
+    description: Minimum number of rows of a table in RV(planner_statistics).
+    type: int
+    default: 1000
+  max_holder_seconds:
+    description:
+      - A transaction that has been open for this number of seconds counts as one that keeps VACUUM from removing dead rows
+        (RV(tables[].held_back)). A younger one does so only if it is older than the last VACUUM of the table.
+    type: float
+    default: 1.0
+  max_holder_xids:
+    description: The same in transactions, for a standby, or a slot with a consumer, whose age in seconds is not known.
+    type: int
+    default: 1000
 seealso:
   - module: tracktion.ops.pg_activity
   - module: tracktion.ops.pg_maintenance
@@ -83,6 +97,11 @@ statements:
       description: V(on); V(not_created) if the extension does not exist in this database; V(not_loaded) if it exists and its library is not loaded.
       type: str
       returned: always
+    installed: {description: Whether the files of the extension are installed on the server., type: bool, returned: always}
+    by_command_line:
+      description: Whether C(shared_preload_libraries) is set on the command line of the server, so that C(ALTER SYSTEM) has no effect.
+      type: bool
+      returned: always
     loaded: {description: Whether the library was loaded at server start., type: bool, returned: always}
     preloaded_libraries:
       description: The setting C(shared_preload_libraries). Null if hidden from the role.
@@ -93,7 +112,9 @@ statements:
     total: {description: "Number of statements, without those of this collection. Null if not V(on) or hidden from the role.", type: int, returned: always}
     total_seconds: {description: Total time of these statements. Null likewise., type: float, returned: always}
     since_seconds: {description: Time since its statistics were reset. Null before PostgreSQL 14., type: float, returned: always}
-  sample: {state: "on", loaded: true, preloaded_libraries: [pg_stat_statements], version: "1.11", total: 412, total_seconds: 8123.5, since_seconds: 86400.0}
+  sample:
+    {state: "on", loaded: true, installed: true, by_command_line: false, preloaded_libraries: [pg_stat_statements], version: "1.11", total: 412,
+     total_seconds: 8123.5, since_seconds: 86400.0}
 slowest_statements:
   description: Statements with at least O(statement_min_calls) calls, longest mean time first.
   returned: always
@@ -141,6 +162,12 @@ tables:
     dead_ratio: {description: Dead rows divided by live and dead rows., type: float, returned: always}
     changed_rows: {description: Rows changed since the last analyze., type: int, returned: always}
     autovacuum: {description: Whether autovacuum is on for it., type: bool, returned: always}
+    autovacuum_off_in: {description: "Where it is turned off, V(server) or V(table). Null if it is on.", type: str, returned: always}
+    held_back:
+      description:
+        - Whether VACUUM is expected to remove none of its dead rows, because RV(horizon.holder) may still read them. Null if that is not known.
+      type: bool
+      returned: always
     vacuum_threshold: {description: Number of dead rows above which autovacuum vacuums it., type: float, returned: always}
     analyze_threshold: {description: Number of changed rows above which autovacuum analyzes it., type: float, returned: always}
     xid_age: {description: "Age of its oldest transaction ID, with TOAST, in transactions.", type: int, returned: always}
@@ -214,7 +241,10 @@ sequences:
     name: *name
     table_schema: {description: "Schema of that table, or null.", type: str, returned: always}
     table: {description: "Table of the column that it fills, or null.", type: str, returned: always}
-    column: {description: "The column that it fills, or null.", type: str, returned: always}
+    column:
+      description: The column that it fills, as its owner or by a C(DEFAULT). The narrowest of several. Null without one.
+      type: str
+      returned: always
     narrow_column: {description: Whether that column is smaller than C(bigint). Null without a column., type: bool, returned: always}
     ascends: {description: Whether it is ascending., type: bool, returned: always}
     last: {description: Its last value., type: int, returned: always}
@@ -255,6 +285,73 @@ xmin_holders:
     state: {description: State of the session or slot. Null if hidden from the role., type: str, returned: always}
     backend_type: {description: "Process type, or null.", type: str, returned: always}
 xmin_holders_total: {description: Number of holders., returned: always, type: int, sample: 0}
+horizon:
+  description: What keeps VACUUM from removing dead rows in the tables of this database.
+  returned: always
+  type: dict
+  contains:
+    holder:
+      description: The oldest of the sessions, standbys, slots and prepared transactions that do so. Null without one.
+      type: dict
+      returned: always
+      contains:
+        kind: {description: "V(session), V(standby), V(slot) or V(prepared transaction).", type: str, returned: always}
+        pid: {description: "Process ID of the session or of the sender to the standby, or null.", type: int, returned: always}
+        name: {description: "Role and application, or name of the slot or prepared transaction.", type: str, returned: always}
+        xid_age: {description: Number of transactions since., type: int, returned: always}
+        seconds: {description: Age of the transaction. Null for a standby or slot., type: float, returned: always}
+        since: {description: "Start of the transaction, in epoch seconds. Null for a standby or slot.", type: float, returned: always}
+        state: {description: State of the session or slot. Null if hidden from the role., type: str, returned: always}
+  sample: {holder: null}
+planner_statistics:
+  description:
+    - Tables with at least O(planner_statistics_min_rows) rows that have no planner statistics, and that autovacuum does not analyze. A table that the
+      role may not read counts only if it has been neither analyzed nor vacuumed.
+  returned: always
+  type: dict
+  contains:
+    tables: {description: Number of such tables., type: int, returned: always}
+    rows: {description: Their estimated number of rows., type: float, returned: always}
+    largest: {description: "The largest of them, with their schemas.", type: list, elements: str, returned: always}
+  sample: {tables: 0, rows: 0.0, largest: []}
+collation_mismatches:
+  description: Collations whose version differs from that of the operating system. Databases since PostgreSQL 15, and collations that columns use.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    scope: {description: "V(database) or V(collation).", type: str, returned: always}
+    name: {description: "Name of the database, or quoted name of the collation.", type: str, returned: always}
+    recorded: {description: The version with which it was created., type: str, returned: always}
+    actual: {description: The version of the operating system. Null without one., type: str, returned: always}
+  sample: []
+collation_mismatches_total: {description: Number of these., returned: always, type: int, sample: 0}
+checksum_failures:
+  description: Databases in which pages with a wrong checksum were read since the statistics were reset.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: "Name of the database, or C(shared catalogs).", type: str, returned: always}
+    failures: {description: Number of failures., type: int, returned: always}
+    last_failure: {description: "Time of the last one, in epoch seconds.", type: float, returned: always}
+    seconds: {description: Time since., type: float, returned: always}
+  sample: []
+checksum_failures_total: {description: Number of these databases., returned: always, type: int, sample: 0}
+subscriptions:
+  description: Subscriptions of all databases, most errors first. Null before PostgreSQL 15, which does not count errors.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: Name of the subscription., type: str, returned: always}
+    running: {description: Whether its worker runs., type: bool, returned: always}
+    running_seconds: {description: For how long. Null if it does not run or is hidden from the role., type: float, returned: always}
+    apply_errors: {description: Errors while applying changes., type: int, returned: always}
+    sync_errors: {description: Errors while copying tables., type: int, returned: always}
+    received_seconds: {description: "Time since the last message of the publisher, or null.", type: float, returned: always}
+  sample: []
+subscriptions_total: {description: Number of subscriptions., returned: always, type: int, sample: 0}
 counters:
   description: Counters of the database of the connection, since its statistics were reset.
   returned: always
@@ -281,11 +378,22 @@ checkpoints:
     timed: {description: Checkpoints due to C(checkpoint_timeout)., type: int, returned: always}
     requested: {description: Checkpoints due to C(max_wal_size) or a command., type: int, returned: always}
     requested_ratio: {description: Part of the checkpoints that were requested. Null without any., type: float, returned: always}
+    requested_by_wal:
+      description:
+        - How many at most were requested because of C(max_wal_size), by the WAL that was written. A command, C(CREATE DATABASE) or a base backup
+          requested the others. Null before PostgreSQL 14.
+      type: float
+      returned: always
+    requested_by_wal_ratio: {description: Part of the checkpoints that these are. Null likewise., type: float, returned: always}
+    wal_bytes_hourly: {description: WAL written per hour since its statistics were reset. Null before PostgreSQL 14., type: float, returned: always}
     write_seconds: {description: Time spent writing., type: float, returned: always}
     sync_seconds: {description: Time spent synchronizing files., type: float, returned: always}
     statistics_seconds: {description: Time since these statistics were reset., type: float, returned: always}
     max_wal_size: {description: The server's setting., type: str, returned: always}
-  sample: {timed: 288, requested: 3, requested_ratio: 0.0103, write_seconds: 812.4, sync_seconds: 1.2, statistics_seconds: 86400.0, max_wal_size: 1GB}
+    doubled_max_wal_size_megabytes: {description: Twice that setting., type: int, returned: always}
+  sample:
+    {timed: 288, requested: 3, requested_ratio: 0.0103, requested_by_wal: 3.0, requested_by_wal_ratio: 0.0103, wal_bytes_hourly: 5.0e+7,
+     write_seconds: 812.4, sync_seconds: 1.2, statistics_seconds: 86400.0, max_wal_size: 1GB, doubled_max_wal_size_megabytes: 2048}
 replicas:
   description: Receivers of WAL from this server, largest lag first.
   returned: always

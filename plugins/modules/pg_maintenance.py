@@ -103,6 +103,17 @@ options:
         transactions is hidden.
     type: float
     default: 30.0
+  max_holder_seconds:
+    description:
+      - With O(action=vacuum), no table is vacuumed while a transaction has been open for this number of seconds that may still read the dead rows, such
+        as a session, a prepared transaction or a standby with feedback. VACUUM would remove none of them. The result is V(held).
+      - A younger transaction counts only if it is older than the last VACUUM of the table.
+    type: float
+    default: 1.0
+  max_holder_xids:
+    description: The same in transactions, for a standby, or a slot with a consumer, whose age in seconds is not known.
+    type: int
+    default: 1000
   cost_delay:
     description:
       - C(vacuum_cost_delay) in milliseconds, the pause of VACUUM and ANALYZE after each portion of work. The default is that of autovacuum.
@@ -190,7 +201,7 @@ objects:
         - V(gone) if the object does not exist.
         - V(beyond_limit) if O(max_objects) are done.
         - V(locked), V(not_permitted), V(timeout), V(failed); V(unsuitable) for an object that cannot be maintained this way; V(duplicates)
-          for a unique index that rows of the table violate; V(held) if dead rows remain because a transaction may still read them.
+          for a unique index that rows of the table violate; V(held) if a transaction may still read the dead rows, before VACUUM or after it.
           With these the module fails, after all objects have been processed.
       type: str
       returned: always

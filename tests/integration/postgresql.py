@@ -173,6 +173,7 @@ def database(suite, **settings):
         max_prepared_transactions=10,
         shared_buffers="2MB",
         archive_mode="on",
+        wal_level="logical",
         **settings,
     ) as server:
         yield Database(server)

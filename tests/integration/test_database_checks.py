@@ -52,7 +52,7 @@ FAULTS = [
     ("database.invalid_index", "invalid-index", "public.lab_invalid", {}),
     ("database.left_behind_index", "interrupted-reindex", "public.lab_rebuilt_id_ccnew", {}),
     ("database.cache_hit", "cache-misses", None, {}),
-    ("database.checkpoints_requested", "requested-checkpoints", None, {}),
+    ("database.checkpoints_requested", "requested-checkpoints", None, {"database_checkpoints_floor": 4}),
     ("database.temp_files", "temporary-files", None, {"database_temp_bytes_hourly_warning": 1000000}),
     ("database.deadlocks", "deadlock", None, {}),
     ("database.replication_lag", "lagging-receiver", "pg_receivewal", {}),
@@ -195,6 +195,7 @@ def test_hidden_sessions_are_reported(pg17):
             "idle_in_transaction[...]",
             "connections.used",
             "connection_limits.*",
+            "synchronous_commits.waiting",
         ]
         # A count that is not known is not ok.
         (connections,) = fired(pg17.diagnose(role="application"), "database.connections_used", None)

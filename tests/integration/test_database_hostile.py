@@ -184,7 +184,12 @@ def test_the_list_of_libraries_stays_a_list(hostile):
     (check,) = [each for each in _checks.load(area) if each.id == "database.statements_off"]
     library = 'a "b" ' + EVIL[:20].replace("\n", "")
     context = {
-        "item": {"loaded": False, "preloaded_libraries": [library, "auto_explain"]},
+        "item": {
+            "loaded": False,
+            "installed": True,
+            "by_command_line": False,
+            "preloaded_libraries": [library, "auto_explain"],
+        },
         "measured": {"health": {"server": {"database": "tracktion"}}},
     }
     alter, _create = _rows.render(check.hint, context).split("`")[1::2]

@@ -367,7 +367,7 @@ def test_dead_rows_that_a_transaction_may_still_read(pg):
             reader.set_session(isolation_level="REPEATABLE READ")
             reader.cursor().execute("select from artists")
             wear(pg, name, 500)
-            held = maintain(pg, "vacuum", NAMED)
+            held = maintain(pg, "vacuum", NAMED, max_holder_seconds=3600)
         assert (held["failed"], held["changed"], only(held)["result"]) == (True, True, "held")
         assert "lab snapshot" in held["msg"]
         assert statistics(pg, name)["dead"] >= 500

@@ -40,7 +40,8 @@ SETTINGS = {
 FIRED = {
     "database." + name
     for name in (
-        *rights.OF_SESSIONS, "blocked_sessions", *rights.STATEMENTS, "replication_lag", "pending_restart",
+        "connections_used", "long_query", "long_transaction", "idle_in_transaction", "blocked_sessions",
+        *rights.STATEMENTS, "replication_lag", "pending_restart",
         "sequence_exhaustion",
     )
 }  # fmt: skip

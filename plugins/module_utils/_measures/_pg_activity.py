@@ -48,8 +48,12 @@ OF_SESSIONS = (
     "transactions_total",
     "idle_in_transaction",
     "idle_in_transaction_total",
+    "connections_by_application",
+    "connections_by_application_total",
     "blocking",
     "blocked_sessions_total",
+    "lock_queues",
+    "synchronous_commits",
 )
 PREPARED = ("prepared_transactions", "prepared_transactions_total")
 PARTS = ("identity", "server") + OF_LIMITS + LOCKS + OF_SESSIONS + PREPARED
@@ -62,6 +66,11 @@ SELECT current_setting('max_connections')::int AS max_connections,
        (SELECT coalesce(json_object_agg(rolname, rolconnlimit), '{}') FROM pg_roles WHERE rolconnlimit >= 0) AS roles,
        (SELECT coalesce(json_object_agg(datname, datconnlimit), '{}') FROM pg_database WHERE datconnlimit >= 0)
            AS databases
+"""
+
+STANDBY_NAMES = """
+SELECT current_setting('synchronous_standby_names') AS standby_names,
+       (SELECT source = 'command line' FROM pg_settings WHERE name = 'synchronous_standby_names') AS by_command_line
 """
 
 HELD_LOCKS = """
@@ -85,7 +94,8 @@ def measure(options: Options) -> Measurement:
     # All other queries depend on the version.
     server = parts["server"] = postgresql.read(unknown, PARTS, pg_sessions.read_server, client)
     if server is None:
-        return reached(parts, unknown)
+        # A pooler may accept a client and give it no connection to the server.
+        return unreachable(PARTS, client.lost) if client.lost else reached(parts, unknown)
     parts["identity"] = postgresql.read(unknown, ("identity",), pg_sessions.read_identity, client)
     limits = postgresql.read(unknown, OF_LIMITS, client.row, LIMITS)
     held = postgresql.read(unknown, LOCKS, client.row, HELD_LOCKS, {"own": postgresql.APPLICATION_NAME})
@@ -99,11 +109,13 @@ def measure(options: Options) -> Measurement:
         options["query_length"],
         options["show_literals"],
     )
+    names = postgresql.read(unknown, ("synchronous_commits",), client.row, STANDBY_NAMES)
     if prepared is not None:
         parts.update(prepared_transactions=prepared[:top], prepared_transactions_total=len(prepared))
     if sessions is not None:
         parts.update(summarize_sessions(sessions, prepared, top))
         sessions = [row for row in sessions if not row["own"]]
+        parts["synchronous_commits"] = names and count_synchronous_commits(names, sessions)
         add_hidden(parts, server, sessions, unknown)
     if held is not None:
         parts["locks"] = count_locks(held)
@@ -122,7 +134,7 @@ def add_hidden(parts: Part, server: pg_sessions.Server, sessions: list[Row], unk
         for part in ("active_queries[...]", "transactions[...]", "idle_in_transaction[...]"):
             unknown.add(part, reason, server["hint"])
         reason = "the types of %d sessions are hidden from %s" % (hidden, server["role"])
-        for part in ("connections.used", "connection_limits.*"):
+        for part in ("connections.used", "connection_limits.*", "synchronous_commits.waiting"):
             unknown.add(part, reason, server["hint"])
     for chain in parts["blocking"]:
         if chain["safe_action"] == "unknown":
@@ -132,6 +144,12 @@ def add_hidden(parts: Part, server: pg_sessions.Server, sessions: list[Row], unk
                 chain["waiting"], wait, chain["pid"], blocker, server["role"]
             )  # fmt: skip
             unknown.add("blocking.pid %d" % chain["pid"], reason, server["hint"])
+    for queue in parts["lock_queues"]:
+        if queue["backend_type"] is None:
+            reason = "the type of pid %d, behind which %d sessions queue, is hidden from %s" % (
+                queue["pid"], queue["waiting"], server["role"]
+            )  # fmt: skip
+            unknown.add("lock_queues.pid %d" % queue["pid"], reason, server["hint"])
 
 
 def summarize_sessions(found: list[Row], prepared: list[Row] | None, top: int) -> Part:
@@ -159,8 +177,48 @@ def summarize_sessions(found: list[Row], prepared: list[Row] | None, top: int) -
         "transactions_total": len(open_transactions),
         "idle_in_transaction": [pg_sessions.select_fields(row) for row in idle[:top]],
         "idle_in_transaction_total": len(idle),
+        **group_connections(sessions, top),
         "blocking": pg_sessions.find_blocking(found, prepared, top)[:top],
         "blocked_sessions_total": sum(len(row["blocked_by"]) > 0 for row in sessions),
+        "lock_queues": pg_sessions.find_lock_queues(found, prepared, top)[:top],
+    }
+
+
+def group_connections(sessions: list[Row], top: int) -> Part:
+    """Return ``connections_by_application`` and its ``_total``: connections of clients, most first."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in sessions:
+        if row["backend_type"] == "client backend" or pg_sessions.is_hidden(row):
+            groups.setdefault((row["application"] or "", row["user"]), []).append(row)
+    found = [
+        {
+            "application": application,
+            "user": user,
+            "count": len(rows),
+            "active": sum(row["state"] == "active" for row in rows),
+            "idle": sum(row["state"] == "idle" for row in rows),
+            "idle_in_transaction": sum((row["state"] or "").startswith("idle in transaction") for row in rows),
+            "waiting_for_lock": sum(row["waits_for"] == "lock" for row in rows),
+            "hidden": sum(pg_sessions.is_hidden(row) for row in rows),
+            "clients": len({row["client"] for row in rows}),
+        }
+        for (application, user), rows in groups.items()
+    ]
+    found.sort(key=lambda group: (-group["count"], group["application"], group["user"]))
+    return {"connections_by_application": found[:top], "connections_by_application_total": len(found)}
+
+
+def count_synchronous_commits(names: Row, sessions: list[Row]) -> Part:
+    """Return the commits that wait for a synchronous standby. ``waiting`` is null if a session may be hidden."""
+    found = [row for row in sessions if row["waits_for"] == "synchronous standby"]
+    is_complete = found or not any(pg_sessions.is_hidden(row) for row in sessions)
+    # The start of the wait is not recorded. That of the statement is never later.
+    seconds = [row["query_seconds"] or row["state_seconds"] or 0.0 for row in found]
+    return {
+        "standby_names": names["standby_names"],
+        "by_command_line": bool(names["by_command_line"]),
+        "waiting": len(found) if is_complete else None,
+        "longest_seconds": max(seconds, default=0.0),
     }
 
 

@@ -26,6 +26,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Measur
 ARGUMENT_SPEC: dict[str, Any] = dict(
     postgresql.MEASURING_SPEC,
     statement_min_calls={"type": "int", "default": 1},
+    planner_statistics_min_rows={"type": "int", "default": 1000},
+    **pg_server.HOLDER_SPEC,
 )
 
 STATEMENTS = ("statements", "slowest_statements", "heaviest_statements")
@@ -41,6 +43,10 @@ INDEXES = (
 FOREIGN_KEYS = ("foreign_keys_without_index", "foreign_keys_without_index_total")
 SEQUENCES = ("sequences", "sequences_total", "sequences_hidden", "sequences_hidden_in")
 DATABASES = ("databases", "databases_total")
+PLANNER_STATISTICS = ("planner_statistics",)
+COLLATIONS = ("collation_mismatches", "collation_mismatches_total")
+CHECKSUMS = ("checksum_failures", "checksum_failures_total")
+SUBSCRIPTIONS = ("subscriptions", "subscriptions_total")
 XMIN_HOLDERS = ("xmin_holders", "xmin_holders_total")
 REPLICAS = ("replicas", "replicas_total")
 SLOTS = ("slots", "slots_total")
@@ -54,6 +60,11 @@ PARTS = (
     + SEQUENCES
     + DATABASES
     + XMIN_HOLDERS
+    + ("horizon",)
+    + PLANNER_STATISTICS
+    + COLLATIONS
+    + CHECKSUMS
+    + SUBSCRIPTIONS
     + ("counters", "checkpoints")
     + REPLICAS
     + ("standby",)
@@ -74,7 +85,8 @@ def measure(options: Options) -> Measurement:
     # All other queries depend on the version.
     server = parts["server"] = postgresql.read(unknown, PARTS, pg_sessions.read_server, client)
     if server is None:
-        return reached(parts, unknown)
+        # A pooler may accept a client and give it no connection to the server.
+        return unreachable(PARTS, client.lost) if client.lost else reached(parts, unknown)
     version_num, hint = server["version_num"], server["hint"]
 
     def read(names: Iterable[str], function: Callable[..., Part], *arguments: Any) -> None:
@@ -82,6 +94,7 @@ def measure(options: Options) -> Measurement:
 
     read(DATABASES, pg_server.read_ages, top)
     read(XMIN_HOLDERS, pg_server.read_xmin_holders, top)
+    read(("horizon",), pg_server.read_horizon_part)
     read(("counters",), pg_server.read_counters)
     read(("checkpoints",), pg_server.read_checkpoints, version_num)
     read(REPLICAS, pg_server.read_replicas, top, unknown, hint)
@@ -91,12 +104,27 @@ def measure(options: Options) -> Measurement:
     read(("pending_restart",), pg_server.read_pending_restart)
     calls, literals = options["statement_min_calls"], options["show_literals"]
     read(STATEMENTS, pg_statements.read_statements, top, calls, length, literals, unknown, hint)
+    read(COLLATIONS, pg_server.read_collations, version_num, top)
+    read(CHECKSUMS, pg_server.read_checksum_failures, top)
+    read(SUBSCRIPTIONS, pg_server.read_subscriptions, version_num, top)
+    min_rows = options["planner_statistics_min_rows"]
+    read(PLANNER_STATISTICS, pg_relations.read_planner_statistics, top, min_rows)
     read(TABLES, pg_relations.read_tables, top)
     read(INDEXES, pg_relations.read_indexes, top)
     read(FOREIGN_KEYS, pg_relations.read_foreign_keys, top)
     read(SEQUENCES, pg_relations.read_sequences, top)
+    add_held_back(parts, options)
     add_hidden(parts, server, unknown)
     return reached(parts, unknown)
+
+
+def add_held_back(parts: Part, options: Options) -> None:
+    """Add to each table whether VACUUM is expected to remove nothing; null if that is not known."""
+    for table in parts["tables"] or ():
+        holder = parts["horizon"] and parts["horizon"]["holder"]
+        limits = options["max_holder_seconds"], options["max_holder_xids"]
+        is_held = holder is not None and pg_server.holds_back(holder, table["vacuumed"], *limits)
+        table["held_back"] = is_held if parts["horizon"] else None
 
 
 def add_hidden(parts: Part, server: pg_sessions.Server, unknown: Unknown) -> None:

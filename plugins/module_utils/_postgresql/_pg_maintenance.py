@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_maintenance_actions as actions
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_progress as pg_progress
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_server as pg_server
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_upkeep as pg_upkeep
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._pg_maintenance_actions import (
@@ -38,6 +39,7 @@ ARGUMENT_SPEC = dict(
     min_dead_rows={"type": "int", "default": 1},
     max_objects={"type": "int", "default": 10},
     max_wait={"type": "float", "default": 30.0},
+    **pg_server.HOLDER_SPEC,
     cost_delay={"type": "float", "default": 2.0},
 )
 

@@ -135,6 +135,14 @@ class Vacuum(Action):
     def need(self, found: postgresql.Row) -> str:
         return "%(dead_rows)d rows are dead" % found
 
+    def obstacle(self, found: postgresql.Row) -> Outcome | None:
+        holder = pg_server.read_horizon(self.client)
+        limits = self.options["max_holder_seconds"], self.options["max_holder_xids"]
+        if holder is None or not pg_server.holds_back(holder, found["vacuumed"], *limits):
+            return None
+        message = "%s may still read the dead rows: VACUUM cannot remove them and was not started"
+        return Outcome("held", message % describe_xmin_holder(holder))
+
     def has_partial_effect(self, result: str) -> bool:
         return result == "timeout"
 
@@ -143,14 +151,10 @@ class Vacuum(Action):
         # Some may have died since.
         if remain < self.options["min_dead_rows"] or remain <= before["dead_rows"] / 2.0:
             return None
-        holders = pg_server.read_xmin_holders(self.client, 1)["xmin_holders"]
-        holder = (
-            "%(kind)s %(name)s (%(state)s)" % holders[0]
-            if holders
-            else "a session that is hidden from this role or has ended"
-        )
+        holder = pg_server.read_horizon(self.client)
+        name = describe_xmin_holder(holder) if holder else "a session that is hidden from this role or has ended"
         message = "%d of %d dead rows could not be removed: %s may still read them (see database.xmin_held)"
-        return Outcome("held", message % (remain, before["dead_rows"], holder))
+        return Outcome("held", message % (remain, before["dead_rows"], name))
 
 
 class Reindex(Action):
@@ -254,6 +258,13 @@ def describe_lock(holder: postgresql.Row | None, notice: str | None = None) -> O
     if holder["maintains"] and holder["granted"]:
         return Outcome("already_running", describe_holder(holder))
     return Outcome("locked", "%s: the command was not started" % describe_holder(holder))
+
+
+def describe_xmin_holder(holder: postgresql.Row) -> str:
+    """Return what holds back VACUUM as text."""
+    pid = " pid %d" % holder["pid"] if holder["pid"] else ""
+    age = " for %.0f s" % holder["seconds"] if holder["seconds"] is not None else ""
+    return "%s%s %s (%s%s)" % (holder["kind"], pid, holder["name"], holder["state"] or "state hidden", age)
 
 
 def describe_holder(holder: postgresql.Row) -> str:

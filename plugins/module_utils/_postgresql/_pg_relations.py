@@ -44,6 +44,7 @@ WITH settings AS (
            greatest(age(c.relfrozenxid), age(t.relfrozenxid)) AS xid_age,
            greatest(mxid_age(c.relminmxid), mxid_age(t.relminmxid)) AS multixact_age,
            s.autovacuum AND coalesce(o.enabled, true) AS autovacuum,
+           CASE WHEN NOT s.autovacuum THEN 'server' WHEN NOT o.enabled THEN 'table' END AS autovacuum_off_in,
            least(coalesce(o.vacuum_threshold, s.vacuum_threshold)
                  + coalesce(o.vacuum_scale, s.vacuum_scale) * greatest(c.reltuples, 0), s.vacuum_max)
                AS vacuum_threshold,
@@ -74,7 +75,7 @@ WITH settings AS (
 )
 SELECT schema, name, bytes::float8 AS bytes, rows, live_rows, dead_rows,
        dead_rows / greatest(live_rows + dead_rows, 1)::float8 AS dead_ratio,
-       changed_rows, autovacuum, vacuum_threshold, analyze_threshold, xid_age, multixact_age,
+       changed_rows, autovacuum, autovacuum_off_in, vacuum_threshold, analyze_threshold, xid_age, multixact_age,
        extract(epoch FROM vacuumed)::float8 AS vacuumed, extract(epoch FROM analyzed)::float8 AS analyzed,
        CASE WHEN vacuumed IS NOT NULL THEN greatest(0, extract(epoch FROM clock_timestamp() - vacuumed)) END::float8
            AS vacuumed_seconds,
@@ -176,9 +177,51 @@ ORDER BY rows DESC, schema, "table", name
 LIMIT %(top)s
 """
 
-# A sequence ends at its own limit or at that of the column that it fills, whichever comes first.
+# A table that has been neither analyzed nor vacuumed has the row count -1 (0 before PostgreSQL 14). pg_stats shows the
+# statistics of the tables that the role may read. The number of rows of a table without statistics is that of the last
+# VACUUM or, after an upgrade, the number that a sequential scan has read.
+PLANNER_STATISTICS = """
+WITH tables AS MATERIALIZED (
+    SELECT n.nspname::text AS schema, c.relname::text AS name,
+           greatest(c.reltuples, pg_stat_get_live_tuples(c.oid),
+                    pg_stat_get_tuples_returned(c.oid) / greatest(pg_stat_get_numscans(c.oid), 1))::float8 AS rows,
+           s.enabled AND coalesce((SELECT bool_and(option_value::bool) FROM pg_options_to_table(c.reloptions)
+                                   WHERE option_name = 'autovacuum_enabled'), true)
+               AND pg_stat_get_mod_since_analyze(c.oid) > s.threshold + s.scale * greatest(c.reltuples, 0) AS is_due
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN (SELECT current_setting('autovacuum')::bool AS enabled,
+                       current_setting('autovacuum_analyze_threshold')::float8 AS threshold,
+                       current_setting('autovacuum_analyze_scale_factor')::float8 AS scale) s
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {user_schema}
+      AND pg_stat_get_last_analyze_time(c.oid) IS NULL AND pg_stat_get_last_autoanalyze_time(c.oid) IS NULL
+      AND (c.reltuples < 0 OR has_table_privilege(c.oid, 'SELECT'))
+      AND NOT EXISTS (SELECT FROM pg_stats p WHERE p.schemaname = n.nspname AND p.tablename = c.relname)
+), large AS (
+    -- Autovacuum analyzes the tables that are due by itself.
+    SELECT * FROM tables WHERE rows >= %(rows)s AND NOT is_due
+)
+SELECT count(*)::int AS tables, coalesce(sum(rows), 0)::float8 AS rows,
+       coalesce((SELECT json_agg(l.schema || '.' || l.name)
+                 FROM (SELECT schema, name FROM large ORDER BY rows DESC, schema, name LIMIT %(top)s) l), '[]')
+           AS largest
+FROM large
+"""
+
+# A sequence ends at its own limit or at that of a column that it fills, whichever comes first. It fills the column that
+# owns it, and each with a DEFAULT that uses it. The narrowest counts.
 SEQUENCES = """
-WITH sequences AS (
+WITH filled AS MATERIALIZED (
+    SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS number
+    FROM pg_depend d
+    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+      AND d.refobjsubid > 0
+    UNION
+    SELECT d.refobjid, f.adrelid, f.adnum
+    FROM pg_depend d
+    JOIN pg_attrdef f ON f.oid = d.objid
+    WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
+), sequences AS (
     SELECT n.nspname::text AS schema, c.relname::text AS name, o.table_schema, o."table", o."column",
            o.type IN ('int2'::regtype, 'int4'::regtype) AS narrow_column, s.seqincrement > 0 AS ascends,
            s.seqcycle AS cycles, s.seqmin::numeric AS lowest,
@@ -192,12 +235,12 @@ WITH sequences AS (
     LEFT JOIN LATERAL (
         SELECT a.atttypid AS type, a.attname::text AS "column", t.relname::text AS "table",
                tn.nspname::text AS table_schema
-        FROM pg_depend d
-        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-        JOIN pg_class t ON t.oid = d.refobjid
+        FROM filled f
+        JOIN pg_attribute a ON a.attrelid = f.relation AND a.attnum = f.number
+        JOIN pg_class t ON t.oid = f.relation
         JOIN pg_namespace tn ON tn.oid = t.relnamespace
-        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
-          AND d.deptype IN ('a', 'i')
+        WHERE f.sequence = c.oid AND t.relkind IN ('r', 'p')
+        ORDER BY CASE a.atttypid WHEN 'int2'::regtype THEN 1 WHEN 'int4'::regtype THEN 2 ELSE 3 END, t.relkind, t.oid
         LIMIT 1
     ) o ON true
     WHERE {user_schema} AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
@@ -213,6 +256,12 @@ FROM sequences
 ORDER BY readable DESC, ratio DESC, schema, name
 LIMIT %(top)s
 """
+
+
+def read_planner_statistics(client: Client, top: int, min_rows: int) -> Part:
+    """Return ``planner_statistics``. Raises QueryFailed."""
+    sql = PLANNER_STATISTICS.format(user_schema=USER_SCHEMA)
+    return {"planner_statistics": client.row(sql, {"top": top, "rows": min_rows})}
 
 
 def read_tables(client: Client, top: int) -> Part:

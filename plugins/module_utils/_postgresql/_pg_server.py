@@ -9,9 +9,22 @@ Private to this collection.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Unknown
-from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import APPLICATION_NAME, Client, Row
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import (
+    APPLICATION_NAME,
+    Client,
+    QueryFailed,
+    Row,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
+
+# From which age a transaction keeps VACUUM from removing the dead rows that are to be removed.
+HOLDER_SPEC: dict[str, Any] = {
+    "max_holder_seconds": {"type": "float", "default": 1.0},
+    "max_holder_xids": {"type": "int", "default": 1000},
+}
 
 # Transaction IDs are compared modulo 2^32, so an age cannot exceed 2^31.
 AGES = """
@@ -26,6 +39,7 @@ LIMIT %(top)s
 """
 
 # A session, slot or prepared transaction that needs old row versions keeps VACUUM from removing them in all tables.
+# VACUUM itself does not.
 XMIN_HOLDERS = """
 WITH holders AS (
     SELECT CASE WHEN pid IN (SELECT r.pid FROM pg_stat_replication r) THEN 'standby' ELSE 'session' END AS kind,
@@ -38,6 +52,7 @@ WITH holders AS (
            state, backend_type, datname::text AS database
     FROM pg_stat_activity
     WHERE application_name IS DISTINCT FROM %(own)s AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+      AND pid NOT IN (SELECT v.pid FROM pg_stat_get_progress_info('VACUUM') v WHERE v.pid IS NOT NULL)
     UNION ALL
     SELECT 'slot', NULL, NULL, NULL, slot_name::text, greatest(age(xmin), age(catalog_xmin)), NULL,
            CASE WHEN active THEN 'active' ELSE 'inactive' END, NULL, database::text
@@ -49,6 +64,36 @@ WITH holders AS (
     FROM pg_prepared_xacts
 )
 SELECT holders.*, count(*) OVER () AS total FROM holders ORDER BY xid_age DESC, kind, name LIMIT %(top)s
+"""
+
+# What holds back VACUUM in the tables of this database. Sessions and prepared transactions of other databases do not,
+# and neither does the catalog_xmin of a logical slot. A standby reports its oldest snapshot if it sends feedback.
+HORIZON = """
+WITH holders AS (
+    SELECT CASE WHEN a.backend_type = 'walsender' THEN 'standby' ELSE 'session' END AS kind, a.pid,
+           concat_ws(' ', a.usename, nullif(a.application_name, '')) AS name,
+           greatest(age(a.backend_xmin), age(a.backend_xid)) AS xid_age,
+           CASE WHEN a.xact_start IS NOT NULL
+                THEN greatest(0, extract(epoch FROM clock_timestamp() - a.xact_start)) END::float8 AS seconds,
+           extract(epoch FROM a.xact_start)::float8 AS since, a.state
+    FROM pg_stat_activity a
+    WHERE a.application_name IS DISTINCT FROM %(own)s AND a.pid <> pg_backend_pid()
+      AND (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)
+      AND (a.datname = current_database() OR a.datname IS NULL)
+      AND a.pid NOT IN (SELECT v.pid FROM pg_stat_get_progress_info('VACUUM') v WHERE v.pid IS NOT NULL)
+    UNION ALL
+    SELECT 'slot', NULL, slot_name::text, age(xmin), NULL, NULL, CASE WHEN active THEN 'active' ELSE 'inactive' END
+    FROM pg_replication_slots
+    WHERE xmin IS NOT NULL
+    UNION ALL
+    SELECT 'prepared transaction', NULL, gid, age(transaction),
+           extract(epoch FROM clock_timestamp() - prepared)::float8, extract(epoch FROM prepared)::float8, 'prepared'
+    FROM pg_prepared_xacts
+    WHERE database = current_database()
+)
+SELECT * FROM holders WHERE xid_age > 0
+ORDER BY xid_age DESC, kind, name
+LIMIT 1
 """
 
 # Counters start at their last reset. Hourly rates are taken over at least one hour.
@@ -66,16 +111,36 @@ SELECT seconds AS statistics_seconds, blks_hit AS blocks_hit, blks_read AS block
 FROM counted
 """
 
+# The WAL that was written since the last reset allows only so many checkpoints because of max_wal_size: at most one for
+# each max_wal_size / (1 + checkpoint_completion_target), in whole segments. A command, CREATE DATABASE or a base backup
+# requested the others. The WAL is counted since a reset of its own.
 CHECKPOINTS = """
 WITH counted AS (
     SELECT {timed} AS timed, {requested} AS requested, ({write} / 1000)::float8 AS write_seconds,
-           ({sync} / 1000)::float8 AS sync_seconds, stats_reset
+           ({sync} / 1000)::float8 AS sync_seconds,
+           extract(epoch FROM clock_timestamp() - stats_reset)::float8 AS statistics_seconds,
+           pg_size_bytes(current_setting('wal_segment_size')) AS segment_bytes,
+           pg_size_bytes(current_setting('max_wal_size')) AS max_bytes,
+           current_setting('checkpoint_completion_target')::float8 AS target
     FROM {view}
+), bounded AS (
+    SELECT counted.*, segment_bytes * greatest(1, floor(max_bytes / segment_bytes / (1 + target))) AS distance_bytes,
+           {wal_bytes_hourly}::float8 AS wal_bytes_hourly
+    FROM counted
+), estimated AS (
+    SELECT bounded.*, least(requested, wal_bytes_hourly * statistics_seconds / 3600 / distance_bytes)::float8
+               AS requested_by_wal
+    FROM bounded
 )
-SELECT timed, requested, requested / nullif(timed + requested, 0)::float8 AS requested_ratio,
-       write_seconds, sync_seconds, extract(epoch FROM clock_timestamp() - stats_reset)::float8 AS statistics_seconds,
-       current_setting('max_wal_size') AS max_wal_size
-FROM counted
+SELECT timed, requested, requested / nullif(timed + requested, 0)::float8 AS requested_ratio, requested_by_wal,
+       requested_by_wal / nullif(timed + requested, 0)::float8 AS requested_by_wal_ratio, wal_bytes_hourly,
+       write_seconds, sync_seconds, statistics_seconds, current_setting('max_wal_size') AS max_wal_size,
+       (max_bytes / 1048576 * 2)::int AS doubled_max_wal_size_megabytes
+FROM estimated
+"""
+
+WAL_BYTES_HOURLY = """
+(SELECT w.wal_bytes * 3600 / greatest(0.001, extract(epoch FROM clock_timestamp() - w.stats_reset)) FROM pg_stat_wal w)
 """
 
 CHECKPOINTER_17 = {
@@ -143,6 +208,57 @@ ORDER BY name
 """
 
 
+# A text index sorted by another version of the collation may miss rows. Only collations that columns use count.
+COLLATIONS = """
+WITH used AS MATERIALIZED (
+    SELECT DISTINCT a.attcollation AS collation
+    FROM pg_attribute a
+    JOIN pg_class t ON t.oid = a.attrelid
+    WHERE a.attcollation > 0 AND t.relkind IN ('r', 'm', 'i', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+      AND t.relnamespace <> 'pg_catalog'::regnamespace
+)
+SELECT 'collation' AS scope, quote_ident(n.nspname) || '.' || quote_ident(c.collname) AS name,
+       c.collversion AS recorded, pg_collation_actual_version(c.oid) AS actual
+FROM used
+JOIN pg_collation c ON c.oid = used.collation AND c.collversion IS NOT NULL
+JOIN pg_namespace n ON n.oid = c.collnamespace
+WHERE c.collversion <> pg_collation_actual_version(c.oid)
+{of_databases}
+ORDER BY scope DESC, name
+"""
+
+COLLATIONS_OF_DATABASES = """
+UNION ALL
+SELECT 'database', d.datname::text, d.datcollversion, pg_database_collation_actual_version(d.oid)
+FROM pg_database d
+WHERE d.datallowconn AND d.datcollversion <> pg_database_collation_actual_version(d.oid)
+"""
+
+# The failures of the shared catalogs have no database.
+CHECKSUM_FAILURES = """
+SELECT coalesce(datname::text, 'shared catalogs') AS name, checksum_failures AS failures,
+       extract(epoch FROM checksum_last_failure)::float8 AS last_failure,
+       greatest(0, extract(epoch FROM clock_timestamp() - checksum_last_failure))::float8 AS seconds
+FROM pg_stat_database
+WHERE checksum_failures > 0
+ORDER BY checksum_failures DESC, name
+"""
+
+# A worker that fails ends, and is started again after wal_retrieve_retry_interval (5 s). Success does not reset the
+# counters, so the time that the worker has run shows whether it fails now.
+SUBSCRIPTIONS = """
+SELECT DISTINCT ON (s.subid) s.subname::text AS name, s.pid IS NOT NULL AS running,
+       greatest(0, extract(epoch FROM clock_timestamp() - a.backend_start))::float8 AS running_seconds,
+       e.apply_error_count AS apply_errors, e.sync_error_count AS sync_errors,
+       greatest(0, extract(epoch FROM clock_timestamp() - s.last_msg_receipt_time))::float8 AS received_seconds
+FROM pg_stat_subscription s
+JOIN pg_stat_subscription_stats e ON e.subid = s.subid
+LEFT JOIN pg_stat_activity a ON a.pid = s.pid
+WHERE s.relid IS NULL
+ORDER BY s.subid, a.backend_start
+"""
+
+
 def read_ages(client: Client, top: int) -> Part:
     """Return ``databases`` with their transaction ID ages, and its ``_total``. Raises QueryFailed."""
     return _listed("databases", client.rows(AGES, {"top": top}), top)
@@ -161,7 +277,52 @@ def read_counters(client: Client) -> Part:
 def read_checkpoints(client: Client, version_num: int) -> Part:
     """Return ``checkpoints``. Raises QueryFailed."""
     names = CHECKPOINTER_17 if version_num >= 170000 else BGWRITER_BEFORE_17
-    return {"checkpoints": client.row(CHECKPOINTS.format(**names))}
+    wal = WAL_BYTES_HOURLY if version_num >= 140000 else "NULL"
+    return {"checkpoints": client.row(CHECKPOINTS.format(wal_bytes_hourly=wal, **names))}
+
+
+def read_horizon(client: Client) -> Row | None:
+    """Return the oldest holder of the xmin horizon of this database, or null if there is none. Raises QueryFailed."""
+    found = client.rows(HORIZON, {"own": APPLICATION_NAME})
+    return found[0] if found else None
+
+
+def holds_back(holder: Row, vacuumed: float | None, seconds: float, xid_age: int) -> bool:
+    """Return whether VACUUM is expected to remove nothing while ``holder`` is there.
+
+    That is certain if it is older than the last VACUUM of the table (``vacuumed``, in epoch seconds). Otherwise it has
+    to be older than ``seconds`` or, where its age is not known, than ``xid_age`` transactions.
+    """
+    if holder["since"] is not None and vacuumed is not None and holder["since"] <= vacuumed:
+        return True
+    if holder["seconds"] is not None:
+        return holder["seconds"] >= seconds
+    return holder["state"] == "inactive" or holder["xid_age"] >= xid_age
+
+
+def read_horizon_part(client: Client) -> Part:
+    """Return ``horizon``. Raises QueryFailed."""
+    return {"horizon": {"holder": read_horizon(client)}}
+
+
+def read_collations(client: Client, version_num: int, top: int) -> Part:
+    """Return ``collation_mismatches`` and its ``_total``. Raises QueryFailed."""
+    of_database = COLLATIONS_OF_DATABASES if version_num >= 150000 else ""
+    return _listed("collation_mismatches", client.rows(COLLATIONS.format(of_databases=of_database)), top)
+
+
+def read_checksum_failures(client: Client, top: int) -> Part:
+    """Return ``checksum_failures`` and its ``_total``. Raises QueryFailed."""
+    return _listed("checksum_failures", client.rows(CHECKSUM_FAILURES), top)
+
+
+def read_subscriptions(client: Client, version_num: int, top: int) -> Part:
+    """Return ``subscriptions`` and its ``_total``. Raises QueryFailed."""
+    if version_num < 150000:
+        raise QueryFailed("the errors of subscriptions are counted since PostgreSQL 15")
+    found = client.rows(SUBSCRIPTIONS)
+    found.sort(key=lambda row: (-row["apply_errors"] - row["sync_errors"], row["name"]))
+    return _listed("subscriptions", found, top)
 
 
 def read_replicas(client: Client, top: int, unknown: Unknown, hint: str | None) -> Part:

@@ -38,16 +38,32 @@ FROM pg_control_system()
 # pg_blocking_pids() locks the lock manager exclusively for a moment, so it is called for waiting sessions only.
 # Ages are relative to the clock, not to the start of this transaction.
 # The role, database, application and locks of a session are visible even if its state is hidden.
+# A prepared transaction has no pid. Its locks have the virtual transaction ID of its own transaction ID's lock.
 SESSIONS = """
-WITH waiting AS (
-    SELECT DISTINCT ON (l.pid) l.pid, l.locktype, l.mode, {waitstart} AS waitstart,
-           n.nspname || '.' || c.relname AS relation
+WITH locks AS MATERIALIZED (
+    SELECT l.pid, l.granted, l.locktype, l.mode, l.relation, l.database, l.virtualtransaction, l.transactionid,
+           {waitstart} AS waitstart,
+           row(l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid,
+               l.objsubid)::text AS object
     FROM pg_locks l
+), waiting AS MATERIALIZED (
+    SELECT DISTINCT ON (l.pid) l.pid, l.locktype, l.mode, l.waitstart, l.object,
+           n.nspname || '.' || c.relname AS relation
+    FROM locks l
     LEFT JOIN pg_class c ON c.oid = l.relation AND l.database IN (
         0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
     LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE NOT l.granted
     ORDER BY l.pid
+), held AS (
+    SELECT w.pid, array_agg(DISTINCT g.mode) AS modes,
+           array_agg(DISTINCT t.transactionid::text || ' ' || g.mode) FILTER (WHERE t.transactionid IS NOT NULL)
+               AS prepared
+    FROM waiting w
+    JOIN locks g ON g.object = w.object AND g.granted AND g.pid IS DISTINCT FROM w.pid
+    LEFT JOIN locks t ON g.pid IS NULL AND t.pid IS NULL AND t.granted AND t.locktype = 'transactionid'
+        AND t.virtualtransaction = g.virtualtransaction
+    GROUP BY w.pid
 )
 SELECT a.pid,
        extract(epoch FROM a.backend_start)::float8 AS backend_start,
@@ -80,15 +96,18 @@ SELECT a.pid,
            AS wait_seconds,
        w.locktype AS lock_type,
        w.mode AS lock_mode,
-       w.relation AS lock_relation
+       w.relation AS lock_relation,
+       coalesce(h.modes, '{{}}') AS held_modes,
+       coalesce(h.prepared, '{{}}') AS held_by_prepared
 FROM pg_stat_activity a
 CROSS JOIN (SELECT clock_timestamp() AS now) t
 LEFT JOIN waiting w ON w.pid = a.pid
+LEFT JOIN held h ON h.pid = a.pid
 WHERE a.pid <> pg_backend_pid()
 """
 
 PREPARED_TRANSACTIONS = """
-SELECT gid, owner::text AS owner, database::text AS database,
+SELECT gid, transaction::text AS xid, owner::text AS owner, database::text AS database,
        extract(epoch FROM prepared)::float8 AS prepared,
        greatest(0, extract(epoch FROM clock_timestamp() - prepared))::float8 AS seconds
 FROM pg_prepared_xacts
@@ -98,9 +117,30 @@ ORDER BY prepared
 # Fields of a session that identify it to an operator and to the remedy that ends it.
 IDENTITY = (
     "pid", "backend_start", "transaction_start", "state_start", "user", "database", "application", "client",
-    "backend_type", "state", "wait_event_type", "wait_event", "transaction_seconds", "query_seconds", "state_seconds",
-    "query", "muted",
+    "backend_type", "state", "wait_event_type", "wait_event", "waits_for", "transaction_seconds", "query_seconds",
+    "state_seconds", "query", "muted",
 )  # fmt: skip
+
+# What a session waits for, by the type of its wait event. A commit waits for a standby with one event of the type IPC.
+WAITS_FOR = {"Lock": "lock", "IO": "disk", "Client": "client"}
+STANDBY_EVENT = "SyncRep"
+
+# Lock modes of a relation that conflict, as in the manual's table "Conflicting Lock Modes".
+_WEAKER = ["AccessShareLock", "RowShareLock", "RowExclusiveLock"]
+_STRONGER = ["ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"]
+CONFLICTS: dict[str, frozenset[str]] = {
+    mode: frozenset(others)
+    for mode, others in {
+        "AccessShareLock": _STRONGER[2:],
+        "RowShareLock": _STRONGER[1:],
+        "RowExclusiveLock": ["ShareLock", *_STRONGER],
+        "ShareUpdateExclusiveLock": ["ShareUpdateExclusiveLock", "ShareLock", *_STRONGER],
+        "ShareLock": ["RowExclusiveLock", "ShareUpdateExclusiveLock", *_STRONGER],
+        "ShareRowExclusiveLock": ["RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareLock", *_STRONGER],
+        "ExclusiveLock": [*_WEAKER[1:], "ShareUpdateExclusiveLock", "ShareLock", *_STRONGER],
+        "AccessExclusiveLock": [*_WEAKER, "ShareUpdateExclusiveLock", "ShareLock", *_STRONGER],
+    }.items()
+}
 
 
 class Server(TypedDict):
@@ -147,7 +187,19 @@ def read_sessions(client: Client, version_num: int, query_length: int, show_lite
         # The text of an autovacuum worker is not SQL: the server writes it, without quotes around names.
         keeps_literals = show_literals or session["backend_type"] == "autovacuum worker"
         session["query"] = sql_text.shown(session["query"], query_length, keeps_literals)
+        session["waits_for"] = waits_for(session)
     return found
+
+
+def waits_for(session: Row) -> str | None:
+    """Return what ``session`` waits for; null for other events and if none runs.
+
+    A session that runs no query always waits for its client.
+    """
+    if session["wait_event"] == STANDBY_EVENT:
+        return "synchronous standby"
+    found = WAITS_FOR.get(session["wait_event_type"] or "")
+    return None if found == "client" and session["state"] != "active" else found
 
 
 def is_hidden(session: Row) -> bool:
@@ -167,86 +219,168 @@ def find_blocking(found: list[Row], prepared: list[Row] | None, top: int) -> lis
     behind two roots counts for both. A cycle (a deadlock that the server has not resolved yet) has no root: its member
     that waits longest represents it. ``prepared`` are the prepared transactions, which have the pid 0 as blockers.
     """
-    by_pid = {session["pid"]: session for session in found}
-    blockers: dict[int, set[int]] = {}
-    for session in found:
-        if session.get("own"):
-            continue
-        for pid in session["blocked_by"]:
-            # A parallel worker counts as its leader.
-            blockers.setdefault(session["leader_pid"] or session["pid"], set()).add(pid)
+    graph = _Graph(found, prepared)
     behind: dict[int, set[int]] = {}
-    for pid in blockers:
-        for root in _find_roots(pid, blockers, by_pid):
+    for pid in graph.blockers:
+        for root in graph.find_roots(pid):
             behind.setdefault(root, set()).add(pid)
-    chains = [_chain(root, waiting - {root}, blockers, by_pid, prepared, top) for root, waiting in behind.items()]
+    chains = [graph.chain(root, waiting - {root}, top) for root, waiting in behind.items()]
     return sorted(chains, key=lambda chain: (-chain["waiting"], -(chain["longest_wait_seconds"] or 0.0), chain["pid"]))
 
 
-def _find_roots(pid: int, blockers: dict[int, set[int]], by_pid: dict[int, Row]) -> set[int]:
-    reached, todo = {pid}, [pid]
-    while todo:
-        for blocker in blockers.get(todo.pop(), ()):
-            if blocker not in reached:
-                reached.add(blocker)
-                todo.append(blocker)
-    roots = {candidate for candidate in reached if candidate not in blockers}
-    return roots or {max(reached, key=lambda member: (_wait_seconds(by_pid, member), member))}
+def find_lock_queues(found: list[Row], prepared: list[Row] | None, top: int) -> list[Row]:
+    """Return the sessions that wait for a lock and make others queue behind them, longest queue first.
+
+    The others wait for a lock that conflicts only with the one that is requested, such as readers behind a waiting
+    ALTER TABLE. They continue when that request is cancelled.
+    """
+    graph = _Graph(found, prepared)
+    queues = [graph.queue(pid, top) for pid in graph.heads]
+    return sorted(queues, key=lambda queue: (-queue["waiting"], -(queue["wait_seconds"] or 0.0), queue["pid"]))
 
 
-def _wait_seconds(by_pid: dict[int, Row], pid: int) -> float:
-    return by_pid.get(pid, {}).get("wait_seconds") or 0.0
-
-
-def _longest_wait(waiting: Iterable[int], by_pid: dict[int, Row]) -> float | None:
-    """Return the longest wait in seconds; null if the wait of a session is hidden from the role."""
-    hidden = any(pid in by_pid and is_hidden(by_pid[pid]) and by_pid[pid]["wait_seconds"] is None for pid in waiting)
-    return None if hidden else max([_wait_seconds(by_pid, pid) for pid in waiting] or [0.0])
-
-
-def _chain(
-    root: int,
-    waiting: set[int],
-    blockers: dict[int, set[int]],
-    by_pid: dict[int, Row],
-    prepared: list[Row] | None,
-    top: int,
-) -> Row:
-    """Return the root blocker with the sessions that wait behind it."""
-    session = by_pid.get(root)
-    chain = select_fields(session) if session else dict.fromkeys(IDENTITY)
-    waiters = sorted(waiting, key=lambda pid: (-_wait_seconds(by_pid, pid), pid))
-    chain.update(
-        pid=root,
-        waiting=len(waiting),
-        waiting_directly=sum(root in blockers[pid] for pid in waiting),
-        longest_wait_seconds=_longest_wait(waiting, by_pid),
-        in_circle=root in blockers,
-        prepared_gids=[row["gid"] for row in prepared or []][:top] if root == 0 else [],
-        safe_action=safe_action(root, session),
-        waiters=[
-            dict(
-                select_fields(by_pid[pid], "wait_seconds", "lock_type", "lock_mode", "lock_relation"),
-                blocked_by=sorted(blockers[pid]),
-            )
-            for pid in waiters[:top]
-            if pid in by_pid
-        ],
+def is_only_queued(session: Row) -> bool:
+    """Return whether the lock that ``session`` waits for conflicts with no lock that is held, only with requests."""
+    conflicting = CONFLICTS.get(session["lock_mode"] or "", frozenset())
+    return (
+        session["lock_type"] == "relation"
+        and bool(session["blocked_by"])
+        and not conflicting.intersection(session["held_modes"])
     )
-    return chain
+
+
+class _Graph:
+    """Which session waits for which. A prepared transaction that is known has a number below 0 as its pid."""
+
+    def __init__(self, found: list[Row], prepared: list[Row] | None) -> None:
+        self.by_pid = {session["pid"]: session for session in found}
+        self.gids = {-number: row["gid"] for number, row in enumerate(prepared or [], 1)}
+        self.numbers = {row["xid"]: -number for number, row in enumerate(prepared or [], 1)}
+        # Blockers by waiting session. A parallel worker counts as its leader.
+        self.blockers: dict[int, set[int]] = {}
+        only_queued: dict[int, bool] = {}
+        for session in found:
+            if session.get("own"):
+                continue
+            pid = session["leader_pid"] or session["pid"]
+            for blocker in session["blocked_by"]:
+                self.blockers.setdefault(pid, set()).update(self._prepared(session) if blocker == 0 else {blocker})
+            if session["blocked_by"]:
+                only_queued[pid] = only_queued.get(pid, True) and is_only_queued(session)
+        queued = {pid for pid, is_queued in only_queued.items() if is_queued}
+        blocking_queued = {blocker for pid in queued for blocker in self.blockers[pid]}
+        self.heads = {pid for pid in blocking_queued - queued if pid in self.blockers and pid in self.by_pid}
+        self.freed = self._find_freed()
+
+    def _prepared(self, session: Row) -> set[int]:
+        """Return the prepared transactions that hold the lock for which ``session`` waits; 0 if it is not known."""
+        numbers = set()
+        for each in session["held_by_prepared"]:
+            xid, mode = each.split(" ", 1)
+            is_relation = session["lock_type"] == "relation"
+            if xid in self.numbers and (not is_relation or mode in CONFLICTS.get(session["lock_mode"], ())):
+                numbers.add(self.numbers[xid])
+        return numbers or {0}
+
+    def _find_freed(self) -> set[int]:
+        """Return the sessions that continue, one after the other, when all ``heads`` are cancelled."""
+        freed: set[int] = set()
+        while True:
+            more = {
+                pid
+                for pid, blockers in self.blockers.items()
+                if pid not in freed and pid not in self.heads and blockers <= self.heads | freed
+            }
+            if not more:
+                return freed
+            freed |= more
+
+    def find_roots(self, pid: int) -> set[int]:
+        """Return the roots of the chains in which ``pid`` waits."""
+        reached = self._reachable(pid)
+        roots = {candidate for candidate in reached if candidate not in self.blockers}
+        return roots or {max(reached, key=lambda member: (self._wait_seconds(member), member))}
+
+    def _reachable(self, pid: int) -> set[int]:
+        reached, todo = {pid}, [pid]
+        while todo:
+            for blocker in self.blockers.get(todo.pop(), ()):
+                if blocker not in reached:
+                    reached.add(blocker)
+                    todo.append(blocker)
+        return reached
+
+    def _wait_seconds(self, pid: int) -> float:
+        return self.by_pid.get(pid, {}).get("wait_seconds") or 0.0
+
+    def _longest_wait(self, waiting: Iterable[int]) -> float | None:
+        """Return the longest wait in seconds; null if the wait of a session is hidden from the role."""
+        sessions = [self.by_pid[pid] for pid in waiting if pid in self.by_pid]
+        hidden = any(is_hidden(session) and session["wait_seconds"] is None for session in sessions)
+        return None if hidden else max([session["wait_seconds"] or 0.0 for session in sessions] or [0.0])
+
+    def _waiters(self, waiting: Iterable[int], top: int) -> list[Row]:
+        """Return the sessions that wait longest."""
+        ordered = sorted(waiting, key=lambda pid: (-self._wait_seconds(pid), pid))
+        return [
+            dict(
+                select_fields(self.by_pid[pid], "wait_seconds", "lock_type", "lock_mode", "lock_relation"),
+                blocked_by=sorted({max(blocker, 0) for blocker in self.blockers[pid]}),
+            )
+            for pid in ordered[:top]
+            if pid in self.by_pid
+        ]
+
+    def chain(self, root: int, waiting: set[int], top: int) -> Row:
+        """Return the root blocker with the sessions that wait behind it."""
+        session = self.by_pid.get(root)
+        chain = select_fields(session) if session else dict.fromkeys(IDENTITY)
+        directly = [pid for pid in waiting if root in self.blockers[pid]]
+        gids = list(self.gids.values()) if root == 0 else [self.gids[root]] if root < 0 else []
+        chain.update(
+            pid=max(root, 0),
+            waiting=len(waiting),
+            waiting_directly=len(directly),
+            queued=len(waiting & self.freed),
+            queue_heads=len(waiting & self.heads),
+            longest_wait_seconds=self._longest_wait(waiting),
+            in_circle=root in self.blockers,
+            lock_types=sorted({self.by_pid[pid]["lock_type"] or "unknown" for pid in directly if pid in self.by_pid}),
+            prepared_gids=gids[:top],
+            safe_action=safe_action(root, session),
+            waiters=self._waiters(waiting, top),
+        )
+        return chain
+
+    def queue(self, head: int, top: int) -> Row:
+        """Return a session that waits for a lock with the sessions that queue behind it."""
+        behind = {pid for pid in self.blockers if pid != head and head in self._reachable(pid)}
+        session = self.by_pid[head]
+        holders = sorted(self.blockers[head] - self.heads)
+        return dict(
+            select_fields(session, "wait_seconds", "lock_type", "lock_mode", "lock_relation"),
+            waiting=len(behind),
+            longest_wait_seconds=self._longest_wait(behind),
+            holders=[select_fields(self.by_pid[pid]) for pid in holders if pid in self.by_pid][:top],
+            prepared_gids=[self.gids[pid] for pid in holders if pid in self.gids][:top],
+            waiters=self._waiters(behind, top),
+        )
 
 
 def safe_action(pid: int, session: Row | None) -> str:
     """Return the least harmful action that releases the locks of a root blocker.
 
     ``cancel`` ends the running query. ``terminate`` ends the session, if no query runs. ``resolve`` is COMMIT PREPARED
-    or ROLLBACK PREPARED. ``wait`` is for processes of the server: an autovacuum yields by itself, unless it prevents
+    or ROLLBACK PREPARED. ``standby`` is to repair the synchronous standby: a cancelled commit is complete on this
+    server only. ``wait`` is for processes of the server: an autovacuum yields by itself, unless it prevents
     transaction ID wraparound, and then it must not be cancelled.
     """
-    if pid == 0:
+    if pid <= 0:
         return "resolve"
     if session is None or session["backend_type"] is None:
         return "unknown"
+    if session["waits_for"] == "synchronous standby":
+        return "standby"
     if session["backend_type"] != "client backend":
         return "wait"
     return "cancel" if session["state"] == "active" else "terminate"

@@ -25,7 +25,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 # A preloaded library defines its settings, which every role may see.
 EXTENSION = """
 SELECT (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries') AS preloaded,
+       (SELECT source = 'command line' FROM pg_settings WHERE name = 'shared_preload_libraries') AS by_command_line,
        EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max') AS loaded,
+       EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_stat_statements') AS installed,
        e.extversion AS version, n.nspname::text AS schema, quote_ident(n.nspname) AS quoted_schema,
        (SELECT array_agg(a.attname::text) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
         WHERE c.relnamespace = n.oid AND c.relname = 'pg_stat_statements' AND a.attnum > 0) AS columns,
@@ -92,6 +94,8 @@ def read_statements(
     summary: Part = {
         "state": "not_created",
         "loaded": extension["loaded"],
+        "installed": extension["installed"],
+        "by_command_line": bool(extension["by_command_line"]),
         "preloaded_libraries": split_libraries(extension["preloaded"]),
         "version": extension["version"],
         "total": None,

@@ -53,6 +53,10 @@ SETTINGS = "".join(
     )
 )
 
+OWN_ROLE = """
+SELECT current_user::text AS role, pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS monitors
+"""
+
 # SQLSTATE classes whose messages name objects and settings of the server. All others may quote data.
 WITHOUT_DATA = ("08", "0A", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX")
 
@@ -92,7 +96,15 @@ MEASURING_SPEC: dict[str, Any] = dict(
 MESSAGES = tuple(
     (kind, re.compile(pattern, re.I))
     for kind, pattern in (
-        ("too_many_connections", r"too many clients|connection slots are reserved|too many connections for"),
+        (
+            "too_many_connections",
+            r"too many clients|connection slots are reserved|too many connections for|no more connections allowed",
+        ),
+        (
+            "pooler",
+            r"query_wait_timeout|query_timeout|client_login_timeout|client_idle_timeout|idle_transaction_timeout"
+            r"|server login has been failing|server_login_retry|server conn crashed|pgbouncer",
+        ),
         (
             "starting_up",
             r"database system is (starting up|shutting down|in recovery mode|not accepting)"
@@ -101,12 +113,13 @@ MESSAGES = tuple(
         ("no_hba_entry", r"no pg_hba\.conf entry|pg_hba\.conf rejects"),
         (
             "no_database",
-            r'database ".*" does not exist|is not currently accepting connections|permission denied for database',
+            r'database ".*" does not exist|no such database|is not currently accepting connections'
+            r"|permission denied for database",
         ),
         (
             "authentication",
             r"authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in"
-            r"|password is empty|authentication method|channel binding",
+            r"|no such user|password is empty|authentication method|channel binding",
         ),
         ("certificate", r"SSL error: certificate verify failed|server certificate for .* does not match"),
         ("tls", r"\bSSL\b|\bTLS\b|certificate|private key file"),
@@ -119,9 +132,16 @@ MESSAGES = tuple(
     )
 )
 
-# Hints of PostgreSQL's own. Two kinds are not in _failures.KINDS: no_hba_entry (pg_hba.conf does not allow this
-# connection) and no_database (the database does not exist, or the role may not connect to it).
+# Hints of PostgreSQL's own. Three kinds are not in _failures.KINDS: no_hba_entry (pg_hba.conf does not allow this
+# connection), no_database (the database does not exist, or the role may not connect to it) and pooler (PgBouncer
+# rejected or ended the connection, for the reason in the message).
 HINTS = {
+    "pooler": (
+        "A pooler answers at `login_host` and `login_port`, and gave this client no server connection. Read its log, "
+        "and cl_waiting and maxwait of `SHOW POOLS;` in its database pgbouncer: clients wait if all connections of a "
+        "pool are in use, often by sessions that are idle in transaction, or if the server cannot be reached. "
+        "To measure the server itself, set `login_host` and `login_port` to its address."
+    ),
     "too_many_connections": (
         "End sessions that are not needed, reduce the connection pools of the services below max_connections, "
         "or set `login_user` to a role that may use the reserved connections. List the sessions as a superuser: "
@@ -146,7 +166,10 @@ HINTS = {
 MORE = {
     "authentication": "Test: {testing}.",
     "no_answer": "Check that no other program listens on `login_port`: {listening}.",
-    "closed": "Look for crashes and out-of-memory kills: `dmesg | grep -i -e oom -e killed`.",
+    "closed": (
+        "If the server has restarted, its log has the reason, such as a crash or an out-of-memory kill (`dmesg | grep -i -e oom -e "
+        "killed`). If not, look for a timeout of a pooler, proxy or firewall on the way."
+    ),
 }
 
 
@@ -191,7 +214,7 @@ def connect(options: Options) -> Client:
     if isinstance(kept, CannotConnect):
         raise kept
     if kept.connection.closed:
-        raise _failure("closed", "The connection was lost while measuring", options)
+        raise kept.lost or _failure("closed", "The connection was lost while measuring", options)
     kept.timeout, kept.deadline = options["timeout"], deadline
     return kept
 
@@ -216,6 +239,11 @@ class Client:
         self.timeout: float = options["timeout"]
         self.deadline = deadline
         self._denied: pg_rights.DeniedObjects | None = None
+        # Whether the role is a member of pg_monitor.
+        self._monitors = False
+        self._options = options
+        # Why the server, or a pooler in front of it, ended the connection.
+        self.lost: CannotConnect | None = None
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Return all rows of ``sql``. Raises QueryFailed.
@@ -225,7 +253,8 @@ class Client:
         if self._denied is None:
             # These queries need no right beyond those that every query needs.
             self._denied = pg_rights.DeniedObjects(self.role, [])
-            self.role = self._read("SELECT current_user::text AS role")[0]["role"]
+            own = self._read(OWN_ROLE)[0]
+            self.role, self._monitors = own["role"], own["monitors"]
             self._denied = pg_rights.DeniedObjects(self.role, self._read(pg_rights.DENIED))
             if self._denied.pattern:
                 self._denied.add_views(self._read(pg_rights.VIEWS, {"functions": self._denied.pattern}))
@@ -279,7 +308,16 @@ class Client:
             self.connection.close()
             raise QueryFailed("the server stopped answering (waited %.1f s); connection closed" % seconds)
         except psycopg2.Error as exc:
-            raise QueryFailed(_reason(exc, seconds), exc.pgcode, message_of(exc), _hint_for(exc.pgcode, self.role))
+            if self.connection.closed:
+                message = str(exc).strip() or "the server closed the connection"
+                self.lost = _failure(classify(message), message.split("\n", 1)[0], self._options)
+            raise QueryFailed(_reason(exc, seconds), exc.pgcode, message_of(exc), self._hint_for(exc.pgcode))
+
+    def _hint_for(self, sqlstate: str | None) -> str | None:
+        """Return the command that permits a query. A member of ``pg_monitor`` lacks something else."""
+        if sqlstate != "42501" or self._monitors:
+            return None
+        return pg_rights.SUPERUSER % ("`%s`" % pg_rights.grant("pg_monitor", self.role))
 
 
 def read(unknown: Unknown, parts: Iterable[str], function: Callable[..., Value], *arguments: Any) -> Value | None:
@@ -363,10 +401,6 @@ def _reason(exc: Any, seconds: float) -> str:
     if exc.pgcode == "57014":
         return "no answer within %.1f s: %s" % (seconds, message_of(exc))
     return message_of(exc) or type(exc).__name__
-
-
-def _hint_for(sqlstate: str | None, role: str) -> str | None:
-    return pg_rights.SUPERUSER % ("`%s`" % pg_rights.grant("pg_monitor", role)) if sqlstate == "42501" else None
 
 
 def _open(options: Options, deadline: Deadline) -> Any:

@@ -304,11 +304,21 @@ def cache_misses(lab):
 
 @fault(fires=["database.checkpoints_requested"])
 def requested_checkpoints(lab):
-    """Twelve checkpoints were requested, and none was timed."""
+    """Checkpoints were requested because of a small max_wal_size, and none was timed."""
     name = "checkpointer" if int(lab.psql("show server_version_num")) >= 170000 else "bgwriter"
-    lab.psql(f"select pg_stat_reset_shared('{name}')")
-    flushed(lab, "checkpoint", times=12)
+    column = "num_requested" if name == "checkpointer" else "checkpoints_req"
+    lab.psql("alter system set max_wal_size = '32MB'")
+    lab.psql("select pg_reload_conf()")
+    lab.psql(f"select pg_stat_reset_shared('{name}'), pg_stat_reset_shared('wal')")
+
+    def is_enough() -> bool:
+        write_wal(lab, 17)
+        return int(lab.psql(f"select {column} from pg_stat_{name}")) >= 10
+
+    wait_until(is_enough, "checkpoints because of max_wal_size", 120)
     yield
+    lab.psql("alter system reset max_wal_size")
+    lab.psql("select pg_reload_conf()")
     lab.psql(f"select pg_stat_reset_shared('{name}')")
 
 
@@ -346,9 +356,10 @@ def deadlock(lab):
 
 def write_wal(lab, megabytes: int) -> None:
     """Write ``megabytes`` of WAL."""
-    lab.psql(
+    flushed(
+        lab,
         "select count(pg_logical_emit_message(false, 'lab', repeat('x', 1000000)))"
-        f" from generate_series(1, {megabytes})"
+        f" from generate_series(1, {megabytes})",
     )
 
 

@@ -71,6 +71,31 @@ def test_first_signal_by_mode_and_state(mode, state, signal):
     assert planned["result"] == ("planned" if signal else "nothing_to_cancel")
 
 
+@pytest.mark.parametrize(
+    ("fields", "result"),
+    [
+        ({"waits_for_standby": True}, "waits_for_standby"),
+        ({"waits_for_standby": True, "named": {"blocking": True}}, "waits_for_standby"),
+        ({"waits_for_lock": True}, "waits_for_lock"),
+        ({"waits_for_lock": True, "named": {"blocking": False}}, "waits_for_lock"),
+        ({"waits_for_lock": True, "named": {"blocking": True}}, "planned"),
+        ({"may_signal": False}, "not_permitted"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["cancel", "cancel_then_terminate", "terminate"])
+def test_sessions_that_are_left_alone(fields, result, mode):
+    options = {"mode": mode, "max_sessions": 10}
+    (planned,) = _pg_end_sessions.plan([{**SESSION, "state": "active", **fields}], options, "monitor")
+    assert planned["result"] == result
+    assert (planned["signal"] is None) == (result != "planned")
+
+
+def test_sessions_that_are_left_alone_take_no_place_of_others():
+    found = [{**SESSION, "pid": pid, "state": "active", "waits_for_lock": pid < 5} for pid in range(6)]
+    (planned,) = _pg_end_sessions.plan(found, {"mode": "cancel", "max_sessions": 1})
+    assert planned["pid"] == 5
+
+
 def test_a_plan_is_bounded():
     found = [{**SESSION, "pid": pid, "state": "active"} for pid in range(5)]
     assert len(_pg_end_sessions.plan(found, {"mode": "cancel", "max_sessions": 3})) == 3

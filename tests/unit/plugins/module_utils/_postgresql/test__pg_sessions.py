@@ -16,8 +16,9 @@ def session(pid, blocked_by=(), wait_seconds=None, **fields):
     """Return a session as the query does."""
     found = dict.fromkeys((*_pg_sessions.IDENTITY, "lock_type", "lock_mode", "lock_relation", "leader_pid"))
     found.update(
-        pid=pid, blocked_by=list(blocked_by), wait_seconds=wait_seconds, state="active", backend_type="client backend"
-    )
+        pid=pid, blocked_by=list(blocked_by), wait_seconds=wait_seconds, state="active", backend_type="client backend",
+        held_modes=[], held_by_prepared=[],
+    )  # fmt: skip
     return {**found, **fields}
 
 
@@ -58,8 +59,12 @@ def test_a_parallel_worker_counts_as_its_leader():
     assert chains(session(1), session(2, [1]), session(20, [1], leader_pid=2)) == {1: (1, 1)}
 
 
+PREPARED = [{"gid": "a", "xid": "700"}, {"gid": "b", "xid": "701"}]
+
+
 def test_a_prepared_transaction_is_a_root_without_a_session():
-    (chain,) = _pg_sessions.find_blocking([session(3, [0], 2.0)], [{"gid": "a"}, {"gid": "b"}], 20)
+    """Both are named if it is not known which one holds the lock."""
+    (chain,) = _pg_sessions.find_blocking([session(3, [0], 2.0)], PREPARED, 20)
     assert (chain["pid"], chain["waiting"], chain["prepared_gids"], chain["safe_action"]) == (
         0,
         1,
@@ -67,6 +72,113 @@ def test_a_prepared_transaction_is_a_root_without_a_session():
         "resolve",
     )
     assert chain["user"] is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "gids"),
+    [
+        ({"lock_type": "transactionid", "lock_mode": "ShareLock", "held_by_prepared": ["701 ExclusiveLock"]}, [["b"]]),
+        (
+            {
+                "lock_type": "relation",
+                "lock_mode": "RowExclusiveLock",
+                "held_by_prepared": ["700 RowExclusiveLock", "701 ShareLock"],
+            },
+            [["b"]],
+        ),
+        (
+            {
+                "lock_type": "relation",
+                "lock_mode": "AccessExclusiveLock",
+                "held_by_prepared": ["700 RowExclusiveLock", "701 ShareLock"],
+            },
+            [["a"], ["b"]],
+        ),
+    ],
+)
+def test_the_prepared_transaction_that_holds_the_lock(fields, gids):
+    found = _pg_sessions.find_blocking([session(3, [0], 2.0, **fields)], PREPARED, 20)
+    assert sorted(chain["prepared_gids"] for chain in found) == gids
+    assert {chain["pid"] for chain in found} == {0}
+    assert all(waiter["blocked_by"] == [0] for chain in found for waiter in chain["waiters"])
+
+
+ON_TABLE = {"lock_type": "relation", "lock_relation": "public.t"}
+REQUEST = {**ON_TABLE, "lock_mode": "AccessExclusiveLock", "held_modes": ["AccessShareLock"]}
+READ = {**ON_TABLE, "lock_mode": "AccessShareLock", "held_modes": ["AccessShareLock"]}
+
+
+def queues(*sessions):
+    found = _pg_sessions.find_lock_queues(list(sessions), [], 20)
+    return {queue["pid"]: sorted(waiter["pid"] for waiter in queue["waiters"]) for queue in found}
+
+
+@pytest.mark.parametrize(
+    ("sessions", "expected", "queued"),
+    [
+        # A reader behind a request for an exclusive lock, and a session behind that reader.
+        ([session(2, [1], 9.0, **REQUEST), session(3, [2], 2.0, **READ), session(4, [3])], {2: [3, 4]}, 2),
+        # A request without a queue.
+        ([session(2, [1], 9.0, **REQUEST)], {}, 0),
+        # The holder conflicts with the reader too.
+        (
+            [
+                session(2, [1], 9.0, **REQUEST),
+                session(3, [1, 2], 2.0, **{**READ, "held_modes": ["AccessExclusiveLock"]}),
+            ],
+            {},
+            0,
+        ),
+        # Two requests ahead of a reader: both have to be cancelled.
+        (
+            [session(2, [1], 9.0, **REQUEST), session(3, [1, 2], 5.0, **REQUEST), session(4, [2, 3], 2.0, **READ)],
+            {2: [3, 4], 3: [4]},
+            1,
+        ),
+        # Rows are no queue: the next waiter needs the same row.
+        (
+            [
+                session(2, [1], 9.0, lock_type="transactionid", lock_mode="ShareLock", held_modes=["ExclusiveLock"]),
+                session(3, [2], 2.0, lock_type="tuple", lock_mode="ExclusiveLock", held_modes=["ExclusiveLock"]),
+            ],
+            {},
+            0,
+        ),
+    ],
+)
+def test_sessions_that_only_queue_behind_a_request(sessions, expected, queued):
+    sessions = [session(1, state="idle in transaction"), *sessions]
+    assert queues(*sessions) == expected
+    (chain,) = [each for each in _pg_sessions.find_blocking(sessions, [], 20) if each["pid"] == 1]
+    assert (chain["queued"], chain["queue_heads"]) == (queued, len(expected))
+
+
+def test_conflicts_of_lock_modes_are_symmetric():
+    modes = _pg_sessions.CONFLICTS
+    assert all((one in modes[other]) == (other in modes[one]) for one in modes for other in modes)
+    assert sum(len(others) for others in modes.values()) == 1 + 2 + 4 + 5 + 5 + 6 + 7 + 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"wait_event_type": "Lock", "wait_event": "relation"}, "lock"),
+        ({"wait_event_type": "IPC", "wait_event": "SyncRep"}, "synchronous standby"),
+        ({"wait_event_type": "IO", "wait_event": "DataFileRead"}, "disk"),
+        ({"wait_event_type": "Client", "wait_event": "ClientWrite"}, "client"),
+        ({"wait_event_type": "Client", "wait_event": "ClientRead", "state": "idle in transaction"}, None),
+        ({"wait_event_type": "LWLock", "wait_event": "WALWrite"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_session_waits_for(fields, expected):
+    assert _pg_sessions.waits_for(session(1, **fields)) == expected
+
+
+def test_a_commit_that_waits_for_a_standby_is_not_cancelled():
+    root = session(1, waits_for="synchronous standby")
+    (chain,) = _pg_sessions.find_blocking([root, session(2, [1], 2.0)], [], 20)
+    assert chain["safe_action"] == "standby"
 
 
 def test_a_blocker_that_is_gone_is_still_counted():

@@ -37,6 +37,13 @@ from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _
         ("connection failed: No route to host", "no_route"),
         ("received invalid response to SSL negotiation: H", "protocol"),
         ("server closed the connection unexpectedly", "closed"),
+        # PgBouncer
+        ("FATAL:  query_wait_timeout\nserver closed the connection unexpectedly", "pooler"),
+        ("FATAL:  client_login_timeout\nserver closed the connection unexpectedly", "pooler"),
+        ("FATAL:  server login has been failing, cached error: connect failed (server_login_retry)", "pooler"),
+        ("FATAL:  no more connections allowed (max_client_conn)", "too_many_connections"),
+        ("FATAL:  no such database: nowhere", "no_database"),
+        ("FATAL:  no such user: nobody", "authentication"),
         ("FATAL:  an unknown message", "failed"),
     ],
 )  # fmt: skip
@@ -69,6 +76,6 @@ def test_the_command_that_tests_the_login_is_quoted():
     assert "`openssl s_client -starttls postgres -connect h:1 </dev/null`" in _postgresql.hint_of("tls", options)
 
 
-def test_only_two_kinds_are_special_to_postgresql():
+def test_some_kinds_are_special_to_postgresql():
     kinds = {kind for kind, _pattern in _postgresql.MESSAGES}
-    assert kinds - set(_failures.KINDS) == {"no_hba_entry", "no_database"}
+    assert kinds - set(_failures.KINDS) == {"no_hba_entry", "no_database", "pooler"}
