@@ -9,9 +9,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
@@ -41,9 +43,20 @@ def run_module(name, arguments=None, check=False, diff=False, before=None):
                 traceback.print_exc()
             finally:
                 os._exit(0)
-        os.waitpid(pid, 0)
+        _wait(pid)
         output.seek(0)
         return json.loads(output.read().strip().splitlines()[-1])
+
+
+def _wait(pid, seconds=120):
+    """Wait for a child. One that another thread's lock stops, as it was held at the fork, is ended with an error."""
+    until = time.monotonic() + seconds
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise TimeoutError("the module did not end within %d s" % seconds)
+        time.sleep(0.005)
 
 
 IN_CONTAINER = """

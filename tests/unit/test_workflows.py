@@ -83,8 +83,8 @@ def test_a_workflow_calls_targets_that_exist(path):
 
 def test_the_pull_request_runs_what_make_test_runs():
     recipe = MAKEFILE.partition("\ntest: ")[2].partition("\n\n")[0]
-    commands = [line for line in recipe.splitlines() if "$(MAKE)" in line]
-    needed = {word for line in commands for word in re.findall(r"[a-z-]+", line) if word in TARGETS}
+    # newest-sanity and newest-pytest are the halves of newest. Each target makes its environment itself.
+    needed = {step.partition("-")[0] for step in re.findall(r"timed-([a-z-]+)", recipe)} - {"setup"}
     (test,) = (job for job in read(ROOT / ".github/workflows/ci.yml")["jobs"].values())
     assert set(test["strategy"]["matrix"]["target"]) == needed
 
