@@ -24,7 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
     _rabbitmq_amqp,
     _rabbitmq_memory,
-    _rabbitmq_queues,
+    _rabbitmq_roles,
     _rabbitmq_topology,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
@@ -42,7 +42,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import ApiEntry
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-ARGUMENT_SPEC = dict(CONNECTION_SPEC, memory_limit_bytes={"type": "int", "default": 0})
+ARGUMENT_SPEC = dict(
+    CONNECTION_SPEC,
+    memory_limit_bytes={"type": "int", "default": 0},
+    consumed_queues={"type": "list", "elements": "str", "default": []},
+)
 
 # Read from the management API, null if it does not answer.
 API_PARTS = (
@@ -370,17 +374,17 @@ def connection(entry: ApiEntry) -> Part:
 
 
 class _Topology:
-    """Exchanges, bindings and policies, read once for the parts that need them."""
+    """Exchanges, bindings, policies and roles of queues, for the parts that need them."""
 
     def __init__(self, client: Management, options: Options, unknown: Unknown) -> None:
         self._client = client
-        self._top = options["top"]
-        self._max_queues = options["max_queues"]
-        self._exchanges = _rabbitmq_topology.Exchanges(client, unknown)
-        self._policies = client.get("policies")
+        self._options = options
+        self._unknown = unknown
+        self._exchanges = _rabbitmq_roles.read_exchanges(client, unknown)
+        self._policies = _rabbitmq_roles.read_policies(client)
 
     def exchanges_without_binding(self) -> Part:
-        found, total, checked = self._exchanges.unbound(self._policies, self._top)
+        found, total, checked = self._exchanges.unbound(self._policies, self._options["top"])
         return {
             "total": len(self._exchanges.by_name),
             "checked": checked,
@@ -389,5 +393,5 @@ class _Topology:
         }
 
     def dead_letters(self) -> Part:
-        queues = self._client.cached("queues", lambda: _rabbitmq_queues.read_list(self._client, self._max_queues))
-        return _rabbitmq_topology.dead_letters(queues, self._policies, self._exchanges, self._top)
+        roles = _rabbitmq_roles.read_roles(self._client, self._options, self._unknown)
+        return roles.dead_letters(self._options["top"], self._unknown, self._options)

@@ -156,7 +156,7 @@ class Management:
         self._connection: _BoundedConnection | None = None
         # Whether the deadline alone bounds the request.
         self._long = False
-        self._cache: dict[str, Any] = {}
+        self._cache: dict[object, Any] = {}
         credentials = "%s:%s" % (options["login_user"] or "", options["login_password"] or "")
         self._headers = {
             "Accept": "application/json",
@@ -210,7 +210,7 @@ class Management:
         finally:
             self._long = False
 
-    def cached(self, name: str, read: Callable[[], Any]) -> Any:
+    def cached(self, name: object, read: Callable[[], Any]) -> Any:
         """Return what ``read()`` returned the first time: the modules of one area use the same list of queues."""
         if name not in self._cache:
             self._cache[name] = read()
