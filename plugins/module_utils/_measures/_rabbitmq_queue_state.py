@@ -20,6 +20,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
     _rabbitmq_amqp,
+    _rabbitmq_memory,
     _rabbitmq_queues,
     _rabbitmq_roles,
     _rabbitmq_topology,
@@ -59,13 +60,16 @@ ARGUMENT_SPEC = dict(
     },
     consumed_queues={"type": "list", "elements": "str", "default": []},
     sample_seconds={"type": "float", "default": 1.0},
-    ack_timeout_seconds={"type": "float", "default": 1800.0},
+    ack_timeout_seconds={"type": "float", "default": 0.0},
 )
 
 PARTS = ("rates_mode", "totals", "queues", "families", "expected", "hidden_vhosts")
 
 # Queues without statistics are declared one by one over AMQP (0.5 ms each): a bound for brokers that keep none at all.
 MOST_DECLARED = 200
+
+# consumer_timeout of RabbitMQ since 3.8.17, if it is not configured.
+DEFAULT_ACK_TIMEOUT_SECONDS = 1800.0
 
 # Channels of one queue whose limit is read, queues of one family that are reported one by one, and families returned.
 MOST_CHANNELS = 5
@@ -134,8 +138,7 @@ def measure(options: Options) -> Part:
     if failure is not None and young:
         unknown.add("queues.consumers", "queues too new for statistics could not be read over AMQP: %s" % failure)
     _add_growth(options, deadline, items, _declarable(client, options, items, items))
-    for item in items.values():
-        _rabbitmq_queues.add_ack_timeout(item, options["ack_timeout_seconds"])
+    _add_ack_timeouts(client, items, options)
     found = _expected(expected, items, declared, _look_up_by_api(client, vhosts, options), unknown)
     return reached(
         {
@@ -322,6 +325,44 @@ def _add_roles(client: Management, items: Items, options: Options, unknown: Unkn
         unknown.add("queues.role", exc, hint_of(exc, options))
 
 
+def _add_ack_timeouts(client: Management, items: Items, options: Options) -> None:
+    """Add the acknowledgement timeout of each queue: its own, or that of the broker."""
+    broker = _assumed_timeout(options)
+    if not options["ack_timeout_seconds"] and any(
+        item["unacked_age_seconds"] is not None and item["ack_timeout_seconds"] is None for item in items.values()
+    ):
+        broker = _timeout_of_broker(client) or broker
+    for item in items.values():
+        _rabbitmq_queues.add_ack_timeout(item, *broker)
+
+
+def _assumed_timeout(options: Options) -> tuple[float, str]:
+    """Return the timeout that the option sets, else RabbitMQ's default, and which of them it is."""
+    given = options["ack_timeout_seconds"]
+    return (given, "option") if given else (DEFAULT_ACK_TIMEOUT_SECONDS, "assumed")
+
+
+def _timeout_of_broker(client: Management) -> tuple[float, str] | None:
+    """Return the shortest consumer_timeout of the nodes on this host; null if their files cannot be read.
+
+    Since RabbitMQ 3.12 or so, the API shows the timeout of each consumer.
+    """
+    if not client.is_monitor:
+        return None
+    try:
+        entries = client.get("nodes", columns="name,os_pid,uptime,config_files")
+        connected = client.get_long("connections", columns="node,host,port,peer_host,peer_port")
+    except (ReplyError, CannotConnect):
+        return None
+    found = []
+    for entry in entries:
+        process = _rabbitmq_memory.process_of(entry, connected)
+        seconds = _rabbitmq_memory.consumer_timeout(process, entry.get("config_files") or ())
+        if seconds is not None:
+            found.append(DEFAULT_ACK_TIMEOUT_SECONDS if seconds < 0 else seconds)
+    return (min(found), "configuration") if found else None
+
+
 def _families(selected: Sequence[ListedQueue], items: Items) -> list[Part]:
     """Return the groups of many queues with similar names, those with the most messages first.
 
@@ -412,7 +453,7 @@ def _by_amqp_alone(
     for name, reply in replies.items():
         if not reply["error"] or reply["error"]["kind"] in ("exclusive", "down"):
             items[name] = _rabbitmq_queues.from_amqp(name[0], name[1], reply)
-            _rabbitmq_queues.add_ack_timeout(items[name], options["ack_timeout_seconds"])
+            _rabbitmq_queues.add_ack_timeout(items[name], *_assumed_timeout(options))
     _add_growth(options, deadline, items, items)
     parts: Part = dict.fromkeys(PARTS)
     parts["queues"] = list(items.values()) or None

@@ -62,7 +62,7 @@ OVERVIEW: dict[str, Any] = {
     "msg_rates_age": 300,
     "msg_rates_incr": 10,
     "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,"
-    "message_stats,object_totals,queue_totals",
+    "message_stats,object_totals,queue_totals,churn_rates",
 }
 
 ENABLE_PLUGIN = "Enable its plugin: `rabbitmq-plugins enable rabbitmq_management`."
@@ -114,6 +114,12 @@ KINDS = {
     "failed": Kind("the API failed (HTTP 5xx)", "Read the log of RabbitMQ: it may be starting."),
     "too_many": Kind("the broker has more than max_queues queues", "Raise max_queues, and timeout and deadline too."),
     "no_such_vhost": Kind("the vhost does not exist", "Correct vhost. List the vhosts: `rabbitmqctl list_vhosts`."),
+    "too_many_connections": Kind(
+        "a limit of the vhost, the user or the node is reached",
+        "Find the client that opens connections or channels and does not close them, or raise the limit. "
+        "List the limits: `%(rabbitmqctl)s list_vhost_limits --vhost=%(vhost)s`, "
+        "`%(rabbitmqctl)s list_user_limits --user=%(user)s`",
+    ),
     "vhost_down": Kind(
         "the vhost does not run",
         "Read the log of RabbitMQ, then restart the vhost: `%(rabbitmqctl)s restart_vhost --vhost=%(vhost)s`",
@@ -132,6 +138,10 @@ KINDS = {
     "blocked": Kind("an alarm blocks publishers", "Clear the memory or disk alarm first: `rabbitmqctl status`."),
     "rejected": Kind("the queue rejected a message", "Check max-length and overflow of the queue."),
 }
+
+
+# Kinds whose hints name the vhost.
+OF_VHOST = ("vhost_down", "too_many_connections")
 
 
 class ReplyError(Exception):
@@ -359,7 +369,7 @@ def hint_for(kind: str, options: Options, tags: Iterable[str] = (), vhost: str =
     """Return the hint for a key of ``KINDS``. ``tags`` are those of the user, which a new list of tags must keep."""
     user = options["login_user"] or ""
     values = {
-        "rabbitmqctl": rabbitmqctl(vhost) if kind == "vhost_down" else rabbitmqctl(user, *tags),
+        "rabbitmqctl": rabbitmqctl(vhost, user) if kind in OF_VHOST else rabbitmqctl(user, *tags),
         "user": shell_quote(user),
         "tags": "".join(" " + shell_quote(tag) for tag in sorted(tags)),
         "vhost": shell_quote(vhost),

@@ -174,6 +174,7 @@ def describe(queue: ListedQueue, detail: ApiEntry | None, now: float, with_rates
         "unacked_age_seconds": None,
         "no_ack_seconds": None,
         "ack_timeout_ratio": None,
+        "ack_timeout_source": None,
         "error": None,
     }
     item["out_of_order"] = out_of_order(item)
@@ -187,10 +188,14 @@ def describe(queue: ListedQueue, detail: ApiEntry | None, now: float, with_rates
     return item
 
 
-def add_ack_timeout(item: Part, default: float) -> None:
-    """Add the broker's timeout if the queue has none, and the age of the oldest message as a ratio of it."""
+def add_ack_timeout(item: Part, default: float, source: str) -> None:
+    """Add the broker's timeout if the queue has none, and the age of the oldest message as a ratio of it.
+
+    0 seconds mean that there is no timeout.
+    """
+    item["ack_timeout_source"] = "queue"
     if item["ack_timeout_seconds"] is None:
-        item["ack_timeout_seconds"] = default
+        item.update(ack_timeout_seconds=default, ack_timeout_source=source)
     if item["unacked_age_seconds"] is not None and item["ack_timeout_seconds"]:
         item["ack_timeout_ratio"] = round(item["unacked_age_seconds"] / item["ack_timeout_seconds"], 4)
 
