@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine, _service_state
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     Deadline,
@@ -59,11 +60,14 @@ ARGUMENT_SPEC = dict(
         },
     },
     consumed_queues={"type": "list", "elements": "str", "default": []},
+    services={"type": "list", "elements": "str", "default": []},
+    project={"type": "str", "default": ""},
+    docker_host=_engine.SPEC["docker_host"],
     sample_seconds={"type": "float", "default": 1.0},
     ack_timeout_seconds={"type": "float", "default": 0.0},
 )
 
-PARTS = ("rates_mode", "totals", "queues", "families", "expected", "hidden_vhosts")
+PARTS = ("rates_mode", "totals", "queues", "families", "expected", "hidden_vhosts", "services")
 
 # Queues without statistics are declared one by one over AMQP (0.5 ms each): a bound for brokers that keep none at all.
 MOST_DECLARED = 200
@@ -148,6 +152,7 @@ def measure(options: Options) -> Part:
             "families": _families(selected, items),
             "expected": found,
             "hidden_vhosts": vhosts.hidden,
+            "services": _services(options, deadline, unknown),
         },
         unknown,
     )
@@ -321,6 +326,7 @@ def _add_roles(client: Management, items: Items, options: Options, unknown: Unkn
         roles = _rabbitmq_roles.read_roles(client, options, Unknown())
         for name, item in items.items():
             item["role"] = roles.role(name)
+            item["receives_dead_letters"] = name in roles.receivers
     except (ReplyError, CannotConnect) as exc:
         unknown.add("queues.role", exc, hint_of(exc, options))
 
@@ -361,6 +367,19 @@ def _timeout_of_broker(client: Management) -> tuple[float, str] | None:
         if seconds is not None:
             found.append(DEFAULT_ACK_TIMEOUT_SECONDS if seconds < 0 else seconds)
     return (min(found), "configuration") if found else None
+
+
+def _services(options: Options, deadline: Deadline, unknown: Unknown) -> list[Part] | None:
+    """Return the part ``services``."""
+    if not options["services"]:
+        return []
+    try:
+        return _service_state.service_states(
+            options["docker_host"], options["services"], options["project"], options["timeout"], deadline
+        )
+    except CannotConnect as exc:
+        unknown.add("services", exc, exc.hint)
+        return None
 
 
 def _families(selected: Sequence[ListedQueue], items: Items) -> list[Part]:
@@ -457,6 +476,7 @@ def _by_amqp_alone(
     _add_growth(options, deadline, items, items)
     parts: Part = dict.fromkeys(PARTS)
     parts["queues"] = list(items.values()) or None
+    parts["services"] = _services(options, deadline, unknown)
     if overview is not None:
         parts.update(rates_mode=overview.get("rates_mode"), totals=totals_of_overview(overview, len(items)))
     reason, hint = "the list of queues cannot be read: %s" % cause, hint_of(cause, options)

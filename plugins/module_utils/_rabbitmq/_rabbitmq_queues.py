@@ -168,6 +168,7 @@ def describe(queue: ListedQueue, detail: ApiEntry | None, now: float, with_rates
         "online_members": queue["online_members"],
         "policy": detail.get("policy") or None,
         "role": None,
+        "receives_dead_letters": None,
         "family": None,
         "polled": None,
         "dropped": None,
@@ -448,7 +449,7 @@ def _increase(stats: ApiEntry, name: str, newest: int | None = None) -> int:
 # broker and numbers.
 _VARIABLE = re.compile(
     r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?<=amq\.gen-)[\w-]+|(?<![0-9a-zA-Z])[0-9a-fA-F]{8,}(?![0-9a-zA-Z])"
-    r"|(?<![0-9A-Za-z_-])(?=[\w-]*[0-9])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}|[0-9]+"
+    r"|(?<![0-9A-Za-z_-])(?!gen-)(?=[\w-]*[0-9])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}|[0-9]+"
 )
 # Fewer queues with similar names are reported one by one.
 LEAST_IN_FAMILY = 20

@@ -7,7 +7,7 @@
 Dead-lettering is a mechanism with several uses. The target of a dead-letter exchange may be
 
 - a dead-letter queue, where messages wait for a person,
-- a delay queue: nobody consumes it, its messages expire (x-message-ttl) and are dead-lettered to the next queue,
+- a delay queue: it has no consumer, its messages expire (x-message-ttl) and are dead-lettered to the next queue,
 - the work queue behind a delay queue, or one that gets its own rejected messages back (a retry cycle).
 
 A queue that has, or had, a consumer is a work queue. Otherwise the routes decide, per vhost.
@@ -141,7 +141,7 @@ class Roles:
         return name[1] in self._consumed or bool(facts.consumers) or bool(facts.delivered)
 
     def _is_delay(self, name: QueueName) -> bool:
-        """Return whether a queue that nobody has consumed passes its messages on after a time."""
+        """Return whether a queue that has had no consumer passes its messages on after a time."""
         if name not in self.sources:
             return False
         targets = self.targets[name]
