@@ -47,15 +47,16 @@ RATE_SECONDS = 10
 
 # How far back deliveries are read: (seconds, resolution). The server keeps no more than an hour.
 HISTORIES = ((600, 10), (3600, 60))
-# Deliveries of the last hour. The API returns the totals as well, which are newer than the last sample.
 _COUNTERS = ("publish", "deliver", "deliver_no_ack", "get", "get_no_ack", "ack", "redeliver")
-CYCLE_HISTORY: dict[str, Any] = {
+# Totals now. With a range, the API returns those of its last sample.
+TOTALS: dict[str, Any] = {
+    "columns": ",".join(["messages_unacknowledged", *("message_stats.%s" % name for name in _COUNTERS)])
+}
+# Deliveries of the last hour.
+HOUR: dict[str, Any] = {
     "msg_rates_age": 3600,
     "msg_rates_incr": 60,
-    "columns": ",".join(
-        ["messages_unacknowledged"]
-        + ["message_stats.%s,message_stats.%s_details.samples" % (name, name) for name in _COUNTERS]
-    ),
+    "columns": ",".join("message_stats.%s_details.samples" % name for name in _COUNTERS),
 }
 
 # States of a queue that works. In others (down, stopped, crashed, minority, ...) it does not.
@@ -427,12 +428,15 @@ def dropped(history: Any, item: Mapping[str, Any]) -> int | None:
     return max(0, _increase(stats, "publish") - left - (lengths[-1] - lengths[0]))
 
 
-def rejected_and_acked(detail: Any) -> tuple[int, int]:
-    """Return how many deliveries of the last hour were rejected without requeueing, and how many acknowledged."""
-    detail = _mapping(detail)
-    stats = _mapping(detail.get("message_stats"))
-    counts = {name: _increase(stats, name, stats.get(name)) for name in _COUNTERS}
-    unacked = detail.get("messages_unacknowledged") or 0
+def rejected_and_acked(totals: Any, history: Any) -> tuple[int, int]:
+    """Return how many deliveries of the last hour were rejected without requeueing, and how many acknowledged.
+
+    ``totals`` and ``history`` are the replies to TOTALS and HOUR.
+    """
+    newest = _mapping(_mapping(totals).get("message_stats"))
+    stats = _mapping(_mapping(history).get("message_stats"))
+    counts = {name: _increase(stats, name, newest.get(name)) for name in _COUNTERS}
+    unacked = _mapping(totals).get("messages_unacknowledged") or 0
     rejected = counts["deliver"] + counts["get"] - counts["redeliver"] - counts["ack"] - unacked
     return max(0, rejected), counts["ack"]
 

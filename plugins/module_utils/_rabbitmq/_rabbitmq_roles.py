@@ -25,7 +25,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
     hint_of,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_queues import (
-    CYCLE_HISTORY,
+    HOUR,
+    TOTALS,
     limits,
     read_detail,
     read_list,
@@ -255,8 +256,8 @@ class Roles:
         """
         rejected = acked = 0
         for name in item["queues"]:
-            detail = self._client.get("queues", item["vhost"], name, **CYCLE_HISTORY)
-            each = rejected_and_acked(detail)
+            totals, history = (self._client.get("queues", item["vhost"], name, **query) for query in (TOTALS, HOUR))
+            each = rejected_and_acked(totals, history)
             rejected, acked = rejected + each[0], acked + each[1]
         item.update(rejected=rejected, acked=acked, rounds=round(rejected / float(max(1, item["messages"] + acked)), 1))
 

@@ -203,11 +203,11 @@ def test_a_queue_is_full_by_number_or_by_size():
 
 
 def test_rejected_deliveries_are_those_without_an_acknowledgement():
-    stats = window(deliver=100, redeliver=10, ack=20)["message_stats"]
-    detail = {"messages_unacknowledged": 5, "message_stats": {**stats, "deliver": 130}}
-    # The total is newer than the last sample.
-    assert queues.rejected_and_acked(detail) == (95, 20)
-    assert queues.rejected_and_acked({}) == (0, 0)
+    history = window(deliver=100, redeliver=10, ack=20)
+    # The totals are newer than the last sample.
+    totals = {"messages_unacknowledged": 5, "message_stats": {"deliver": 130, "redeliver": 10, "ack": 20}}
+    assert queues.rejected_and_acked(totals, history) == (95, 20)
+    assert queues.rejected_and_acked({}, {}) == (0, 0)
 
 
 @pytest.mark.parametrize(
