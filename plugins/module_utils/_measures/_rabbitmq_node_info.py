@@ -67,7 +67,7 @@ API_PARTS = (
 # Parts that the management API shows only to users who may see the whole broker.
 FOR_MONITORS = ("nodes", "listeners", "connections", "limits", "queue_counts", "unroutable")
 # Lists without the items of vhosts that the user may not see.
-BY_VHOST = ("exchanges.without_binding", "dead_letters.queues", "dead_letters.lost")
+BY_VHOST = ("exchanges.without_binding", "dead_letters.queues", "dead_letters.lost", "dead_letters.cycles")
 
 CONNECTION_COLUMNS = (
     "name,user,user_provided_name,vhost,peer_host,node,state,channels,channel_max,connected_at,"

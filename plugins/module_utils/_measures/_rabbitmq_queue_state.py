@@ -69,6 +69,9 @@ ARGUMENT_SPEC = dict(
 
 PARTS = ("rates_mode", "totals", "queues", "families", "expected", "hidden_vhosts", "services")
 
+# Lists without the items of vhosts that the user may not see.
+BY_VHOST = ("queues", "families")
+
 # Queues without statistics are declared one by one over AMQP (0.5 ms each): a bound for brokers that keep none at all.
 MOST_DECLARED = 200
 
@@ -178,12 +181,13 @@ class _Vhosts:
                 hidden = sorted(selected - self.visible)
                 self.hidden = [{"name": name} for name in hidden]
                 if hidden:
-                    unknown.add("queues[...]", *missing_permissions(hidden, options))
+                    for part in BY_VHOST:
+                        unknown.add(part + "[...]", *missing_permissions(hidden, options))
                 return
             reason = missing_tag(client, options)
         except (CannotConnect, ReplyError) as exc:
             reason = exc, hint_of(exc, options)
-        for part in ("queues[...]", "hidden_vhosts"):
+        for part in (*(part + "[...]" for part in BY_VHOST), "hidden_vhosts"):
             unknown.add(part, *reason)
 
 
