@@ -12,8 +12,9 @@ version_added: 0.2.0
 description:
   - Measures whether clients can log in over AMQP, whether the management API answers, the resources and alarms of each node, the connections,
     the exchanges without a binding, and the queues that receive dead letters.
-  - Dead-letter queues are found by their role, not by their name. The module follows the bindings from the C(x-dead-letter-*) arguments and the
-    policies of all queues to the queues that receive the messages.
+  - Dead-letter queues are found by their role. The module follows the bindings from the C(x-dead-letter-*) arguments and the policies of all queues to
+    the queues that receive the messages. Of these, it leaves out work queues (which have or had consumers, or which a delay or retry cycle leads back to)
+    and delay queues. Names decide only where neither statistics nor routes do.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -28,8 +29,15 @@ options:
       - The memory limit of the broker, for comparison with its watermark. RabbitMQ computes the watermark from the memory of the machine, not from
         the limit of its container.
       - With V(0), the limit is read from the control group if the broker runs on the host that measures, and is unknown otherwise.
+      - If several brokers on that host could be the node, and none of its connections shows which one it is, the limit is unknown.
     type: int
     default: 0
+  consumed_queues:
+    description:
+      - Names of queues that have a consumer when all is well. They are never counted as dead-letter queues.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: tracktion.ops.rabbitmq_queue_state
 """
@@ -112,27 +120,26 @@ nodes:
     memory:
       description: >-
         Memory as C(alarm), C(used_bytes), C(watermark_bytes) (threshold of the alarm), C(ratio) (used bytes divided by the watermark), C(limit_bytes)
-        (limit of the broker), C(limit_source) (V(option), V(cgroup) or V(host)) and C(watermark_ratio) (watermark divided by the limit). Null if the
-        node is down or the broker keeps no statistics.
+        (limit of the broker), C(limit_source) (V(option), V(cgroup), V(host), or V(unknown) if several processes could be the node), C(watermark_ratio)
+        (watermark divided by the limit) and C(base_bytes) (bytes in use beside queues, messages and connections; read near the watermark only, else
+        null). Null if the node is down or the broker keeps no statistics.
       type: dict
       returned: always
     disk:
-      description: Disk as C(alarm), C(free_bytes) and C(limit_bytes) (threshold of the alarm). Null like RV(nodes[].memory).
+      description: Disk as C(alarm), C(free_bytes), C(limit_bytes) (threshold of the alarm) and C(total_bytes) (size of the file system, null if the node does
+        not run on the host that measures). Null like RV(nodes[].memory).
       type: dict
       returned: always
     files: {description: "File descriptors as C(used), C(limit) and C(ratio). Null like RV(nodes[].memory).", type: dict, returned: always}
-    sockets:
-      description: Sockets like RV(nodes[].files). Also null on RabbitMQ 4, which has no separate limit for sockets.
-      type: dict
-      returned: always
+    sockets: {description: "Sockets like RV(nodes[].files). Also null on RabbitMQ 4, which has no separate limit for sockets.", type: dict, returned: always}
     processes: {description: "Erlang processes like RV(nodes[].files).", type: dict, returned: always}
     run_queue: {description: Number of Erlang processes that wait for a CPU., type: int, returned: always}
     processors: {description: Number of CPUs., type: int, returned: always}
   sample:
     - {name: rabbit@mq, running: true, type: disc, uptime_seconds: 86400.0, being_drained: false, partitions: [],
        memory: {alarm: false, used_bytes: 166944768, watermark_bytes: 483183820, ratio: 0.3455, limit_bytes: 805306368, limit_source: cgroup,
-                watermark_ratio: 0.6},
-       disk: {alarm: false, free_bytes: 82304929792, limit_bytes: 50000000}, files: {used: 50, limit: 65536, ratio: 0.0008}, sockets: null,
+                watermark_ratio: 0.6, base_bytes: null},
+       disk: {alarm: false, free_bytes: 82304929792, limit_bytes: 50000000, total_bytes: 105089261568}, files: {used: 50, limit: 65536, ratio: 0.0008}, sockets: null,
        processes: {used: 446, limit: 1048576, ratio: 0.0004}, run_queue: 0, processors: 2}
 listeners:
   description: Addresses of the nodes as C(node), C(protocol), C(address) and C(port). Null without the tag C(monitoring).
@@ -177,6 +184,26 @@ connections:
     most_channels:
       - {name: "172.20.0.7:41306 -> 172.20.0.2:5672", client: analysis_service, user: analysis_service, vhost: /, peer: 172.20.0.7,
          node: rabbit@mq, state: running, channels: 2, channel_max: 2047}
+limits:
+  description: Limits of vhosts and users, fullest first, at most O(top). Null without the tag C(monitoring).
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    scope: {description: V(vhost) or V(user)., type: str, returned: always}
+    name: {description: Name of the vhost or user., type: str, returned: always}
+    limit: {description: "V(max-connections), V(max-queues) or V(max-channels).", type: str, returned: always}
+    value: {description: "The limit. With V(0), everything is rejected.", type: int, returned: always}
+    definition: {description: All limits of the vhost or user., type: dict, returned: always}
+    used: {description: How much of the limit is in use. Null if it is not known., type: int, returned: always}
+    ratio: {description: "The same, divided by the limit.", type: float, returned: always}
+  sample: [{scope: vhost, name: /, limit: max-connections, value: 100, definition: {max-connections: 100}, used: 12, ratio: 0.12}]
+queue_counts:
+  description: Number of queues as C(total), those C(created) and C(deleted) within the last C(window_seconds), C(grown) (the difference) and
+    C(growing_seconds) (for how long the number has been growing without a pause of 10 seconds). Null without the tag C(monitoring).
+  returned: always
+  type: dict
+  sample: {total: 31, window_seconds: 300, created: 2, deleted: 2, grown: 0, growing_seconds: 0}
 unroutable:
   description: Messages that reached no queue, as C(dropped) and C(returned) within the last C(window_seconds), and C(dropped_total) and C(returned_total)
     since the broker started. The counts are null if the broker keeps no rates. Null without the tag C(monitoring).
@@ -189,10 +216,7 @@ exchanges:
   type: dict
   contains:
     total: {description: Number of exchanges., type: int, returned: always}
-    checked:
-      description: Number of exchanges whose bindings were read, at most 200, those with the most messages first.
-      type: int
-      returned: always
+    checked: {description: "Number of exchanges whose bindings were read, at most 200, those with the most messages first.", type: int, returned: always}
     without_binding:
       description: Exchanges without a binding, as C(vhost), C(name), C(type), C(internal), C(alternate_exchange), C(policy)
         and C(published) (messages since the broker started).
@@ -212,19 +236,26 @@ dead_letters:
   type: dict
   contains:
     queues:
-      description: Queues that receive dead letters, as C(vhost), C(name), C(ready), C(messages) and C(sources) (as C(queue), C(via), C(exchange) and
-        C(routing_key)).
+      description: Queues in which dead letters wait, as C(vhost), C(name), C(ready), C(messages) and C(sources) (as C(queue), C(via), C(exchange) and
+        C(routing_key)). The 200 longest queues that receive dead letters are looked at.
       type: list
       elements: dict
       returned: always
-    total: {description: Number of all queues that receive dead letters., type: int, returned: always}
-    names: {description: Names of all of them., type: list, elements: str, returned: always}
+    total: {description: Number of all of them., type: int, returned: always}
     lost:
       description: Queues whose dead letters reach no queue, as C(vhost), C(queue), C(via), C(exchange), C(routing_key) and C(reason).
       type: list
       elements: dict
       returned: always
     lost_total: {description: Number of all queues whose dead letters reach no queue., type: int, returned: always}
+    cycles:
+      description: Queues whose dead letters lead back to them, as C(vhost), C(queues) (at most 10 names), C(queues_total), C(messages) (in all of them), C(rejected)
+        and C(acked) (deliveries within the last hour) and C(rounds) (how often each message was rejected on average, at least). The last three are null
+        if the broker keeps no message rates. At most 20, fullest first.
+      type: list
+      elements: dict
+      returned: always
+    cycles_total: {description: Number of all cycles., type: int, returned: always}
   sample:
     queues:
       - vhost: /
@@ -233,9 +264,10 @@ dead_letters:
         messages: 50
         sources: [{queue: audio.analysis.requests, via: argument, exchange: tracktion.dead, routing_key: audio.analysis.requests}]
     total: 1
-    names: [audio.analysis.dead]
     lost: []
     lost_total: 0
+    cycles: []
+    cycles_total: 0
 """
 
 from functools import partial

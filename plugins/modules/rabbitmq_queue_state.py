@@ -79,12 +79,34 @@ options:
     description: Seconds between two passive declares if the management API does not report the growth of a queue. With V(0), it stays unknown.
     type: float
     default: 1.0
+  consumed_queues:
+    description:
+      - Names of queues that have a consumer when all is well. They are work queues, whatever their routes and statistics show
+        (RV(queues[].role)).
+    type: list
+    elements: str
+    default: []
+  services:
+    description: Compose services whose containers are looked up. O(docker_host) must be on the host that measures.
+    type: list
+    elements: str
+    default: []
+  project:
+    description: Compose project of O(services). Empty means any.
+    type: str
+    default: ""
+  docker_host:
+    description: Address of the container engine of O(services).
+    type: str
+    default: unix:///var/run/docker.sock
   ack_timeout_seconds:
     description:
       - The broker's C(consumer_timeout), after which it closes the channel of a consumer that has not acknowledged a message.
       - Used for queues without a timeout of their own (from the API, an argument or a policy).
+      - With V(0), it is read from the configuration files of the broker, if it runs on the host that measures and the user of the task may read them.
+        Otherwise the default of RabbitMQ, 1800 seconds, is assumed.
     type: float
-    default: 1800.0
+    default: 0.0
   name:
     description: The queue to purge. Optional with O(state=replayed), where it is compared with the file.
     type: str
@@ -194,6 +216,19 @@ queues:
   contains:
     vhost: {description: Vhost of the queue., type: str, returned: always}
     name: {description: Name of the queue., type: str, returned: always}
+    role:
+      description:
+        - V(work) (it needs a consumer), V(delay) (its messages expire and are dead-lettered to another queue; it has no consumer by design), or
+          V(dead_letter) (rejected messages wait there for a person). Null if the exchanges or bindings could not be read.
+        - A queue that has or had a consumer is a work queue. Otherwise the routes of dead letters decide, then the names.
+      type: str
+      returned: always
+    receives_dead_letters: {description: Whether another queue dead-letters into this one., type: bool, returned: always}
+    family: {description: "Pattern of RV(families) if the queue is one of many without a consumer, else null.", type: str, returned: always}
+    polled:
+      description: Whether clients have removed messages with C(basic.get) within the last 10 minutes. Known for queues with messages and without a consumer.
+      type: bool
+      returned: always
     type: {description: "V(classic), V(quorum) or V(stream).", type: str, returned: always}
     state:
       description: State as the broker reports it. In V(running), V(idle), V(flow), V(live) and V(syncing), the queue works.
@@ -203,10 +238,7 @@ queues:
     durable: {description: Whether the queue survives a restart of the broker., type: bool, returned: always}
     exclusive: {description: Whether the queue belongs to one connection., type: bool, returned: always}
     auto_delete: {description: Whether the queue is deleted with its last consumer., type: bool, returned: always}
-    source:
-      description: Source of RV(queues[].ready) and RV(queues[].consumers), V(management) or V(amqp) (a passive declare).
-      type: str
-      returned: always
+    source: {description: "Source of RV(queues[].ready) and RV(queues[].consumers), V(management) or V(amqp) (a passive declare).", type: str, returned: always}
     ready: {description: Number of messages ready for delivery., type: int, returned: always}
     unacked: {description: Number of messages delivered and not yet acknowledged., type: int, returned: always}
     total: {description: Sum of both., type: int, returned: always}
@@ -219,26 +251,43 @@ queues:
     deliver_rate: {description: Messages delivered per second., type: float, returned: always}
     ack_rate: {description: Messages acknowledged per second., type: float, returned: always}
     redeliver_rate: {description: Messages redelivered per second., type: float, returned: always}
-    growth_rate: {description: "Change of RV(queues[].total) per second.", type: float, returned: always}
+    growth_rate:
+      description: Change of RV(queues[].total) per second since the queue began to grow, or since it last grew, at most over the last minute.
+      type: float
+      returned: always
     trend: {description: "V(growing), V(draining) or V(steady).", type: str, returned: always}
     drain_seconds: {description: Time until the queue is empty at this rate. Null if it does not drain., type: float, returned: always}
     rates_source:
       description: Source of RV(queues[].growth_rate), V(management) or V(samples) (two passive declares, O(sample_seconds) apart).
       type: str
       returned: always
+    growing_seconds:
+      description: Time for which the queue has been growing without a pause of 10 seconds, at most 60. Null if it is not known.
+      type: float
+      returned: always
     head_age_seconds:
       description: Age of the first message, if publishers set the property C(timestamp) and the queue is a classic queue.
       type: float
       returned: always
     unacked_age_seconds: {description: Minimum age of the oldest unacknowledged delivery. Known up to an hour., type: float, returned: always}
-    no_ack_seconds: {description: Minimum time during which messages were unacknowledged and none was acknowledged., type: float, returned: always}
-    ack_timeout_seconds:
-      description: Time after which the broker closes the channel of a consumer that does not acknowledge.
+    no_ack_seconds:
+      description: Minimum time during which messages were unacknowledged and none was acknowledged. What the broker's statistics do not show yet, because
+        they are up to 5 seconds old, does not count.
       type: float
+      returned: always
+    ack_timeout_seconds: {description: Time after which the broker closes the channel of a consumer that does not acknowledge., type: float, returned: always}
+    ack_timeout_source:
+      description: Source of RV(queues[].ack_timeout_seconds), V(queue) (itself, a policy or a consumer), V(configuration) (the files of the broker), V(option)
+        or V(assumed) (the default of RabbitMQ).
+      type: str
       returned: always
     ack_timeout_ratio: {description: "RV(queues[].unacked_age_seconds) divided by RV(queues[].ack_timeout_seconds).", type: float, returned: always}
     prefetch_total: {description: Prefetch limit of all consumers together. Null means no limit., type: int, returned: always}
     at_prefetch_ceiling: {description: Whether the consumers have reached their prefetch limit., type: bool, returned: always}
+    unlimited_consumers:
+      description: Number of consumers that acknowledge and have no prefetch limit, of their own or of their channel.
+      type: int
+      returned: always
     memory_bytes: {description: Memory that the queue uses on the broker., type: int, returned: always}
     leader: {description: Node of the leader., type: str, returned: always}
     members: {description: Number of members of a quorum queue or stream., type: int, returned: always}
@@ -248,16 +297,45 @@ queues:
     dead_letter_routing_key: {description: Routing key of dead letters. Null means the original one., type: str, returned: always}
     message_ttl_seconds: {description: Time after which a message expires., type: float, returned: always}
     max_length: {description: Maximum number of messages., type: int, returned: always}
+    max_length_bytes: {description: Maximum size of its messages., type: int, returned: always}
+    overflow:
+      description: What happens to messages above RV(queues[].max_length), V(drop-head), V(reject-publish) or V(reject-publish-dlx).
+      type: str
+      returned: always
+    full: {description: Whether the queue has reached its maximum length or size. Null if it has none., type: bool, returned: always}
+    dropped:
+      description: Messages that a queue with a maximum length dropped or rejected within the last 10 minutes. If messages also expire, these
+        count as well while the queue was full.
+      type: int
+      returned: always
     delivery_limit: {description: Maximum number of deliveries of a message., type: int, returned: always}
     error: {description: "Why a passive declare failed, as C(kind) (such as V(exclusive)) and C(message).", type: dict, returned: always}
   sample:
-    - {vhost: /, name: audio.analysis.requests, type: classic, state: running, out_of_order: false, durable: true, exclusive: false,
+    - {vhost: /, name: audio.analysis.requests, role: work, receives_dead_letters: false, family: null, polled: null, type: classic, state: running, out_of_order: false, durable: true, exclusive: false,
        auto_delete: false, source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2,
        deliver_rate: 1.1, ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
        head_age_seconds: 391.2, unacked_age_seconds: 9.0, no_ack_seconds: 1.1, ack_timeout_seconds: 1800.0, ack_timeout_ratio: 0.005,
-       prefetch_total: 10, at_prefetch_ceiling: true, memory_bytes: 602408, leader: rabbit@mq, members: null, online_members: null, policy: null,
+       prefetch_total: 10, at_prefetch_ceiling: true, unlimited_consumers: 0, growing_seconds: 55.0, ack_timeout_source: queue, memory_bytes: 602408, leader: rabbit@mq, members: null, online_members: null, policy: null,
        dead_letter_exchange: dead,
-       dead_letter_routing_key: null, message_ttl_seconds: null, max_length: null, delivery_limit: null, error: null}
+       dead_letter_routing_key: null, message_ttl_seconds: null, max_length: null, max_length_bytes: null, overflow: drop-head,
+       full: null, dropped: null, delivery_limit: null, error: null}
+families:
+  description:
+    - Queues of one vhost whose names differ only in numbers, UUIDs, long hexadecimal or random parts, if there are 20 or more. Those with the most messages
+      first, at most 20. Null if the list of queues could not be read.
+  returned: O(state=measured)
+  type: list
+  elements: dict
+  contains:
+    vhost: {description: Vhost of the queues., type: str, returned: always}
+    pattern: {description: "Their name, with C(*) for the parts in which they differ.", type: str, returned: always}
+    queues: {description: Number of queues., type: int, returned: always}
+    with_messages: {description: Number of queues that hold messages., type: int, returned: always}
+    ready: {description: Number of messages ready for delivery in all of them., type: int, returned: always}
+    unacked: {description: Number of messages delivered and not yet acknowledged in all of them., type: int, returned: always}
+    measured: {description: Number of queues that are in RV(queues)., type: int, returned: always}
+    without_consumers: {description: How many of these are work queues with messages and without a consumer., type: int, returned: always}
+  sample: [{vhost: /, pattern: session.*, queues: 1500, with_messages: 1500, ready: 3000, unacked: 0, measured: 20, without_consumers: 20}]
 expected:
   description: State of O(expected_queues), in the same order.
   returned: O(state=measured)
@@ -277,6 +355,21 @@ hidden_vhosts:
   returned: O(state=measured)
   type: list
   elements: dict
+  sample: []
+services:
+  description: The containers of O(services). Null if the engine does not answer.
+  returned: O(state=measured)
+  type: list
+  elements: dict
+  contains:
+    name: {description: Compose service., type: str, returned: always}
+    containers: {description: Number of its containers., type: int, returned: always}
+    looping:
+      description: Whether one of them is in a crash loop. The engine restarts it now, has given up, or has restarted it 3 times or more, the last time
+        within 5 minutes.
+      type: bool
+      returned: always
+  sample: [{name: analysis_service, containers: 1, looping: false}]
 before:
   description: The queue before the change, as C(ready), C(unacked) (null without the management API) and C(consumers).
   returned: O(state=purged) or O(state=replayed)

@@ -24,6 +24,7 @@ SOONER = {
     "message_queue_stuck_consumer_warning": 5,
     # A ratio of half an hour.
     "message_queue_ack_timeout_warning": 0.002,
+    "message_queue_growth_seconds_warning": 15,
 }
 
 # Independent faults that are injected together, because the broker's statistics take seconds to show them:
@@ -376,7 +377,5 @@ def test_a_queue_without_a_configured_consumer_gets_no_action(one):
         (finding,) = [
             found for found in one.diagnose()["message_queue.no_consumer"] if found["object"] == "/ lab.orphaned"
         ]
-    assert finding["remedy"]["denied"] is True
-    assert finding["remedy"]["problem"] is None
-    assert finding["remedy"]["does"].startswith("nothing: message_queue_consumers names no service for lab.orphaned")
+    assert finding["remedy"] is None
     assert "message_queue_consumers" in finding["hint"]

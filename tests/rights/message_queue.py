@@ -29,6 +29,8 @@ IN_VHOSTS = (
     "backlog",
     "unacked",
     "growing",
+    "overflow",
+    "many_without_consumer",
     "slow_drain",
     "head_message_age",
     "stuck_consumer",
@@ -36,9 +38,19 @@ IN_VHOSTS = (
     "redelivery_loop",
     "dead_letters",
     "dead_letters_lost",
+    "dead_letter_cycle",
     "exchange_without_binding",
 )
-WHOLE_BROKER = (*NODES, "vhost_down", "vhost_hidden", "blocked_connections", "channel_leak", "unroutable")
+WHOLE_BROKER = (
+    *NODES,
+    "vhost_down",
+    "vhost_hidden",
+    "blocked_connections",
+    "channel_leak",
+    "limit_reached",
+    "queue_count",
+    "unroutable",
+)
 
 MONITORING = Right(AREA, "monitoring", "rabbitmqctl set_user_tags", (*WHOLE_BROKER, *IN_VHOSTS))
 ANY_TAG = Right(AREA, "any tag", "rabbitmqctl set_user_tags", (*WHOLE_BROKER, *IN_VHOSTS, "statistics_off"))

@@ -25,6 +25,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
     _rabbitmq_amqp,
     _rabbitmq_memory,
     _rabbitmq_queues,
+    _rabbitmq_roles,
     _rabbitmq_topology,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
@@ -42,7 +43,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import ApiEntry
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
-ARGUMENT_SPEC = dict(CONNECTION_SPEC, memory_limit_bytes={"type": "int", "default": 0})
+ARGUMENT_SPEC = dict(
+    CONNECTION_SPEC,
+    memory_limit_bytes={"type": "int", "default": 0},
+    consumed_queues={"type": "list", "elements": "str", "default": []},
+)
 
 # Read from the management API, null if it does not answer.
 API_PARTS = (
@@ -52,21 +57,28 @@ API_PARTS = (
     "listeners",
     "vhosts",
     "connections",
+    "limits",
+    "queue_counts",
     "unroutable",
     "exchanges",
     "dead_letters",
 )
 
 # Parts that the management API shows only to users who may see the whole broker.
-FOR_MONITORS = ("nodes", "listeners", "connections", "unroutable")
+FOR_MONITORS = ("nodes", "listeners", "connections", "limits", "queue_counts", "unroutable")
 # Lists without the items of vhosts that the user may not see.
-BY_VHOST = ("exchanges.without_binding", "dead_letters.queues", "dead_letters.lost")
+BY_VHOST = ("exchanges.without_binding", "dead_letters.queues", "dead_letters.lost", "dead_letters.cycles")
 
 CONNECTION_COLUMNS = (
     "name,user,user_provided_name,vhost,peer_host,node,state,channels,channel_max,connected_at,"
-    "client_properties.connection_name"
+    "client_properties.connection_name,host,port,peer_port"
 )
 HELD_BACK = ("blocked", "blocking")
+
+# Ratio of the watermark from which on the memory of a node is broken down: that takes the node some milliseconds.
+NEAR_WATERMARK = 0.8
+# Parts of the memory that shrink with messages and connections, beside the processes of queues and connections.
+FREEABLE = ("binary", "msg_index", "stream_queue_procs", "stream_queue_replica_reader_procs")
 
 
 def measure(options: Options) -> Measurement:
@@ -95,10 +107,12 @@ def measure(options: Options) -> Measurement:
         return parts[part]
 
     read("unroutable", lambda: unroutable(client.overview))
+    read("queue_counts", lambda: queue_counts(client.overview, time.time()))
     read("listeners", lambda: [listener(entry) for entry in client.overview.get("listeners") or []])
-    read("nodes", lambda: [node(entry, options["memory_limit_bytes"]) for entry in client.get("nodes")])
     read("vhosts", lambda: [vhost(entry) for entry in client.get("vhosts", columns="name,cluster_state")])
     entries = read("connections", lambda: client.get_long("connections", columns=CONNECTION_COLUMNS))
+    read("nodes", lambda: nodes(client, entries or (), options, unknown))
+    read("limits", lambda: limits(client, entries, options))
     if entries is not None:
         entries = [entry for entry in entries if not is_own(entry)]
         parts["connections"] = connections(entries, options["top"])
@@ -264,18 +278,101 @@ def _recent(stats: ApiEntry, name: str, none_yet: int | None) -> int | None:
     return max(counts) - min(counts) if counts else none_yet
 
 
-def node(entry: ApiEntry, memory_limit_bytes: int = 0) -> Part:
+def queue_counts(overview: Part, now: float) -> Part:
+    """Return the number of queues, and how it has changed: created and deleted within the last minutes."""
+    churn = overview.get("churn_rates")
+    churn = churn if isinstance(churn, dict) else {}
+    counted = not overview.get("disable_stats") and bool(churn)
+    none_yet = 0 if counted else None
+    created, deleted = (_past_samples(churn.get("queue_%s_details" % name), now) for name in ("created", "deleted"))
+    numbers = [count - deleted.get(when, 0) for when, count in sorted(created.items())]
+    growing = 0
+    while growing + 1 < len(numbers) and numbers[-1 - growing] > numbers[-2 - growing]:
+        growing += 1
+    return {
+        "total": (overview.get("object_totals") or {}).get("queues"),
+        "window_seconds": OVERVIEW["msg_rates_age"],
+        "created": max(created.values()) - min(created.values()) if created else none_yet,
+        "deleted": max(deleted.values()) - min(deleted.values()) if deleted else none_yet,
+        "grown": numbers[-1] - numbers[0] if numbers else none_yet,
+        "growing_seconds": growing * OVERVIEW["msg_rates_incr"] if numbers else none_yet,
+    }
+
+
+def _past_samples(details: Any, now: float) -> dict[int, int]:
+    samples = (details.get("samples") if isinstance(details, dict) else None) or []
+    return {sample["timestamp"]: sample["sample"] for sample in samples if sample["timestamp"] <= now * 1000}
+
+
+def limits(client: Management, entries: Sequence[ApiEntry] | None, options: Options) -> list[Part]:
+    """Return the limits of vhosts and users and how much of each is in use, fullest first."""
+    found = []
+    for entry in client.get("vhost-limits"):
+        found += [_limit("vhost", entry["vhost"], entry["value"], name) for name in sorted(entry["value"])]
+    for entry in client.get("user-limits"):
+        found += [_limit("user", entry["user"], entry["value"], name) for name in sorted(entry["value"])]
+    # A negative limit is none.
+    found = [each for each in found if each["value"] >= 0]
+    for each in found:
+        used = _used(client, each, entries, options)
+        each.update(used=used, ratio=1.0 if each["value"] == 0 else _ratio(used, each["value"]))
+    found.sort(key=lambda each: (-(each["ratio"] or 0), each["scope"], each["name"], each["limit"]))
+    return found[: options["top"]]
+
+
+def _limit(scope: str, name: str, definition: ApiEntry, limit: str) -> Part:
+    return {"scope": scope, "name": name, "limit": limit, "value": definition[limit], "definition": definition}
+
+
+def _used(client: Management, limit: Part, entries: Sequence[ApiEntry] | None, options: Options) -> int | None:
+    """Return how much of a limit is in use; null if it is not known."""
+    if limit["limit"] == "max-queues":
+        queues = client.cached("queues", lambda: _rabbitmq_queues.read_list(client, options["max_queues"]))
+        if limit["name"] not in _rabbitmq_topology.visible_vhosts(client):
+            return None
+        return sum(1 for queue in queues if queue["vhost"] == limit["name"])
+    if entries is None:
+        return None
+    own = [entry for entry in entries if entry.get(limit["scope"]) == limit["name"]]
+    if limit["limit"] == "max-channels":
+        return sum(entry.get("channels") or 0 for entry in own)
+    return len(own) if limit["limit"] == "max-connections" else None
+
+
+def nodes(client: Management, entries: Iterable[ApiEntry], options: Options, unknown: Unknown) -> list[Part]:
+    """Return the part ``nodes``."""
+    found = []
+    for entry in client.get("nodes"):
+        process = _rabbitmq_memory.process_of(entry, entries)
+        each = node(entry, process, options["memory_limit_bytes"])
+        memory = each["memory"]
+        if memory and (memory["alarm"] or (memory["ratio"] or 0) >= NEAR_WATERMARK):
+            try:
+                reply = client.get("nodes", each["name"], "memory")
+                memory["base_bytes"] = base_bytes(memory["used_bytes"], reply.get("memory"))
+            except ReplyError as exc:
+                unknown.add("nodes.memory.base_bytes", exc, hint_of(exc, options))
+        if memory and memory["limit_source"] == "unknown":
+            unknown.add(
+                "nodes.memory.watermark_ratio",
+                "%d processes of brokers on this host could be the node" % process.candidates,
+                "Set memory_limit_bytes.",
+            )
+        found.append(each)
+    return found
+
+
+def node(entry: ApiEntry, process: _rabbitmq_memory.NodeProcess, memory_limit_bytes: int = 0) -> Part:
     """Return one node. Its resources are null if it is down, or if the broker keeps no statistics."""
-    uptime = entry.get("uptime")
-    uptime = uptime / 1000.0 if isinstance(uptime, (int, float)) else None
     known: Part = dict.fromkeys(("memory", "disk", "files", "sockets", "processes"))
     if entry.get("running") and "mem_limit" in entry:
         known = {
-            "memory": _memory(entry, uptime, memory_limit_bytes),
+            "memory": _memory(entry, process, memory_limit_bytes),
             "disk": {
                 "alarm": bool(entry.get("disk_free_alarm")),
                 "free_bytes": _number(entry.get("disk_free")),
                 "limit_bytes": _number(entry.get("disk_free_limit")),
+                "total_bytes": _rabbitmq_memory.disk_bytes(process, entry.get("db_dir")),
             },
             "files": _use(entry.get("fd_used"), entry.get("fd_total")),
             # RabbitMQ 4 has no separate limit for sockets.
@@ -287,7 +384,7 @@ def node(entry: ApiEntry, memory_limit_bytes: int = 0) -> Part:
         name=entry["name"],
         running=bool(entry.get("running")),
         type=entry.get("type"),
-        uptime_seconds=uptime,
+        uptime_seconds=_rabbitmq_memory.uptime_of(entry),
         being_drained=entry.get("being_drained"),
         partitions=list(entry.get("partitions") or []),
         run_queue=entry.get("run_queue"),
@@ -295,12 +392,14 @@ def node(entry: ApiEntry, memory_limit_bytes: int = 0) -> Part:
     )
 
 
-def _memory(entry: ApiEntry, uptime: float | None, limit_bytes: int) -> Part:
+def _memory(entry: ApiEntry, process: _rabbitmq_memory.NodeProcess, limit_bytes: int) -> Part:
     """Return the memory in use, the watermark of the alarm, and the limit at which the kernel ends the node."""
     limit: int | None = limit_bytes
     source: str | None = "option"
     if not limit:
-        limit, source = _rabbitmq_memory.limit_of_node(entry.get("os_pid"), uptime)
+        limit, source = _rabbitmq_memory.limit_of_node(process)
+        if limit is None and process.candidates > 1:
+            source = "unknown"
     watermark = _number(entry.get("mem_limit"))
     return {
         "alarm": bool(entry.get("mem_alarm")),
@@ -310,7 +409,20 @@ def _memory(entry: ApiEntry, uptime: float | None, limit_bytes: int) -> Part:
         "limit_bytes": limit,
         "limit_source": source,
         "watermark_ratio": _ratio(watermark, limit),
+        "base_bytes": None,
     }
+
+
+def base_bytes(used: int | None, breakdown: Any) -> int | None:
+    """Return the memory that a node uses beside its queues, messages and connections; null if it is not known."""
+    if used is None or not isinstance(breakdown, dict) or "total" not in breakdown:
+        return None
+    parts = [
+        count
+        for name, count in breakdown.items()
+        if isinstance(count, int) and (name.startswith(("connection_", "queue_", "quorum_queue_")) or name in FREEABLE)
+    ]
+    return max(0, used - sum(parts))
 
 
 def _use(used: Any, limit: Any) -> Part | None:
@@ -373,18 +485,18 @@ def connection(entry: ApiEntry) -> Part:
 
 
 class _Topology:
-    """Exchanges, bindings and policies, read once for the parts that need them."""
+    """Exchanges, bindings, policies and roles of queues, for the parts that need them."""
 
     def __init__(self, client: Management, options: Options, unknown: Unknown) -> None:
         self._client = client
-        self._top = options["top"]
-        self._max_queues = options["max_queues"]
-        self._exchanges = _rabbitmq_topology.Exchanges(client, unknown)
-        self._policies = client.get("policies")
+        self._options = options
+        self._unknown = unknown
+        self._exchanges = _rabbitmq_roles.read_exchanges(client, unknown)
+        self._policies = _rabbitmq_roles.read_policies(client)
 
     def exchanges_without_binding(self) -> Part:
         """Return the part ``exchanges``. Raises CannotConnect, ReplyError."""
-        found, total, checked = self._exchanges.unbound(self._policies, self._top)
+        found, total, checked = self._exchanges.unbound(self._policies, self._options["top"])
         return {
             "total": len(self._exchanges.by_name),
             "checked": checked,
@@ -394,5 +506,5 @@ class _Topology:
 
     def dead_letters(self) -> Part:
         """Return the part ``dead_letters``. Raises CannotConnect, ReplyError."""
-        queues = self._client.cached("queues", lambda: _rabbitmq_queues.read_list(self._client, self._max_queues))
-        return _rabbitmq_topology.dead_letters(queues, self._policies, self._exchanges, self._top)
+        roles = _rabbitmq_roles.read_roles(self._client, self._options, self._unknown)
+        return roles.dead_letters(self._options["top"], self._unknown, self._options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine, _service_state
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     Deadline,
@@ -20,7 +21,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import (
     _rabbitmq_amqp,
+    _rabbitmq_memory,
     _rabbitmq_queues,
+    _rabbitmq_roles,
     _rabbitmq_topology,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import (
@@ -56,14 +59,29 @@ ARGUMENT_SPEC = dict(
             "min_consumers": {"type": "int", "default": 0},
         },
     },
+    consumed_queues={"type": "list", "elements": "str", "default": []},
+    services={"type": "list", "elements": "str", "default": []},
+    project={"type": "str", "default": ""},
+    docker_host=_engine.SPEC["docker_host"],
     sample_seconds={"type": "float", "default": 1.0},
-    ack_timeout_seconds={"type": "float", "default": 1800.0},
+    ack_timeout_seconds={"type": "float", "default": 0.0},
 )
 
-PARTS = ("rates_mode", "totals", "queues", "expected", "hidden_vhosts")
+PARTS = ("rates_mode", "totals", "queues", "families", "expected", "hidden_vhosts", "services")
+
+# Lists without the items of vhosts that the user may not see.
+BY_VHOST = ("queues", "families")
 
 # Queues without statistics are declared one by one over AMQP (0.5 ms each): a bound for brokers that keep none at all.
 MOST_DECLARED = 200
+
+# consumer_timeout of RabbitMQ since 3.8.17, if it is not configured.
+DEFAULT_ACK_TIMEOUT_SECONDS = 1800.0
+
+# Channels of one queue whose limit is read, queues of one family that are reported one by one, and families returned.
+MOST_CHANNELS = 5
+MOST_LISTED = 10
+MOST_FAMILIES = 20
 
 # Items of the part ``queues``, and replies to passive declares.
 Items = Dict[QueueName, Part]
@@ -107,32 +125,37 @@ def measure(options: Options) -> Measurement:
     }
     shown.update((name, by_name[name]) for name in expected if name in by_name)
     items = _read_details(client, list(shown.values()), options, unknown)
-    _add_ages(client, items, options["top"], unknown)
+    _add_histories(client, items, options["top"], unknown)
+    _add_channel_limits(client, items)
+    _add_roles(client, items, options, unknown)
 
     vhosts = _Vhosts(client, options, unknown)
     young = [
         name for name, item in items.items() if item["consumers"] is None and not _rabbitmq_queues.out_of_order(item)
     ][:MOST_DECLARED]
+    # A consumer that has just started is not in the statistics.
+    idle = [name for name, item in items.items() if item["consumers"] == 0 and item["ready"]][:MOST_DECLARED]
     # The broker's statistics are up to five seconds old. A passive declare of the queues that matter most is exact.
     declared, failure = _declare(
-        options, deadline, _declarable(client, options, items, {**dict.fromkeys(young), **expected})
+        options, deadline, _declarable(client, options, items, {**dict.fromkeys(young + idle), **expected})
     )
-    for name in young:
+    for name in young + idle:
         if name in declared:
             _add_declared(items, name, declared[name])
     if failure is not None and young:
         unknown.add("queues.consumers", "queues too new for statistics could not be read over AMQP: %s" % failure)
     _add_growth(options, deadline, items, _declarable(client, options, items, items))
-    for item in items.values():
-        _rabbitmq_queues.add_ack_timeout(item, options["ack_timeout_seconds"])
+    _add_ack_timeouts(client, items, options)
     found = _expected(expected, items, declared, _look_up_by_api(client, vhosts, options), unknown)
     return reached(
         {
             "rates_mode": client.overview.get("rates_mode"),
             "totals": totals(selected, items, vanished=len(shown) - len(items)),
             "queues": sorted(items.values(), key=lambda item: (-(item["total"] or 0), item["vhost"], item["name"])),
+            "families": _families(selected, items),
             "expected": found,
             "hidden_vhosts": vhosts.hidden,
+            "services": _services(options, deadline, unknown),
         },
         unknown,
     )
@@ -158,12 +181,13 @@ class _Vhosts:
                 hidden = sorted(selected - self.visible)
                 self.hidden = [{"name": name} for name in hidden]
                 if hidden:
-                    unknown.add("queues[...]", *missing_permissions(hidden, options))
+                    for part in BY_VHOST:
+                        unknown.add(part + "[...]", *missing_permissions(hidden, options))
                 return
             reason = missing_tag(client, options)
         except (CannotConnect, ReplyError) as exc:
             reason = exc, hint_of(exc, options)
-        for part in ("queues[...]", "hidden_vhosts"):
+        for part in (*(part + "[...]" for part in BY_VHOST), "hidden_vhosts"):
             unknown.add(part, *reason)
 
 
@@ -213,9 +237,7 @@ def _read_details(client: Management, queues: Iterable[ListedQueue], options: Op
         detail = None
         try:
             if name[0] not in failed and None not in failed:
-                detail = client.get(
-                    "queues", *name, columns=_rabbitmq_queues.DETAIL_COLUMNS, **_rabbitmq_queues.RATE_SAMPLES
-                )
+                detail = _rabbitmq_queues.read_detail(client, name)
         except ReplyError as exc:
             if exc.kind == "not_found":
                 continue
@@ -229,31 +251,173 @@ def _read_details(client: Management, queues: Iterable[ListedQueue], options: Op
     return items
 
 
-def _add_ages(client: Management, items: Items, top: int, unknown: Unknown) -> None:
-    """Add the age of the oldest unacknowledged message to the ``top`` queues with the most of them."""
+def _add_histories(client: Management, items: Items, top: int, unknown: Unknown) -> None:
+    """Add what only the past of a queue shows, to the ``top`` queues of each kind.
+
+    The age of the oldest unacknowledged message, whether clients poll a queue without consumers, and the messages that
+    a queue with a maximum length has dropped.
+    """
+    if client.overview.get("rates_mode") == "none":
+        return
     holding = sorted((item for item in items.values() if item["unacked"]), key=lambda item: -item["unacked"])
-    for item in holding[:top]:
+    limited = [item for item in items.values() if item["full"] is not None]
+    waiting = [item for item in items.values() if item["consumers"] == 0 and item["ready"]]
+    try:
+        for item in _distinct(holding[:top], limited[:top], waiting[:top]):
+            _add_history(client, item)
+    except CannotConnect as exc:
+        for field in ("unacked_age_seconds", "dropped", "polled"):
+            unknown.add("queues.%s" % field, exc)
+
+
+def _distinct(*lists: Iterable[Part]) -> list[Part]:
+    return list({(item["vhost"], item["name"]): item for items in lists for item in items}.values())
+
+
+def _add_history(client: Management, item: Part) -> None:
+    for seconds, resolution in _rabbitmq_queues.HISTORIES:
         try:
-            for seconds, resolution in _rabbitmq_queues.HISTORIES:
-                history = client.get(
-                    "queues",
-                    item["vhost"],
-                    item["name"],
-                    columns=_rabbitmq_queues.HISTORY_COLUMNS,
-                    msg_rates_age=seconds,
-                    msg_rates_incr=resolution,
-                )
-                age = _rabbitmq_queues.unacked_age(history, item["unacked"], time.time())
-                item["unacked_age_seconds"] = age
-                item["no_ack_seconds"] = _rabbitmq_queues.no_ack_seconds(history, age, time.time())
-                if age is None or age < seconds - 2 * resolution:
-                    break
+            history = client.get(
+                "queues",
+                item["vhost"],
+                item["name"],
+                columns=_rabbitmq_queues.HISTORY_COLUMNS,
+                msg_rates_age=seconds,
+                msg_rates_incr=resolution,
+                lengths_age=seconds,
+                lengths_incr=resolution,
+            )
         except ReplyError:
             # The queue was deleted in the meantime.
-            continue
-        except CannotConnect as exc:
-            unknown.add("queues.unacked_age_seconds", exc)
             return
+        age = _rabbitmq_queues.unacked_age(history, item["unacked"], time.time())
+        item["unacked_age_seconds"] = age
+        item["no_ack_seconds"] = _rabbitmq_queues.no_ack_seconds(history, age)
+        if item["polled"] is None:
+            # What happened in the shorter history counts: a client that no longer polls is not polling.
+            item["polled"] = item["consumers"] == 0 and _rabbitmq_queues.polled(history)
+            item["dropped"] = None if item["full"] is None else _rabbitmq_queues.dropped(history, item)
+        if age is None or age < seconds - 2 * resolution:
+            return
+
+
+def _add_channel_limits(client: Management, items: Items) -> None:
+    """Correct the consumers without a prefetch limit: their channels may have one for all consumers together."""
+    if not client.is_monitor:
+        return
+    for name, item in items.items():
+        if not item["unlimited_consumers"] or not item["unacked"]:
+            continue
+        consumers = _rabbitmq_queues.read_detail(client, name).get("consumer_details") or []
+        channels = [
+            entry["channel_details"].get("name")
+            for entry in consumers
+            if entry.get("ack_required") and not entry.get("prefetch_count")
+        ]
+        for channel in channels[:MOST_CHANNELS]:
+            try:
+                limit = client.get("channels", channel, columns="global_prefetch_count").get("global_prefetch_count")
+            except (ReplyError, CannotConnect):
+                # The channel was closed in the meantime.
+                continue
+            if limit:
+                item["unlimited_consumers"] -= 1
+
+
+def _add_roles(client: Management, items: Items, options: Options, unknown: Unknown) -> None:
+    """Add the role of each queue, and of the names that they share with many others."""
+    try:
+        roles = _rabbitmq_roles.read_roles(client, options, Unknown())
+        for name, item in items.items():
+            item["role"] = roles.role(name)
+            item["receives_dead_letters"] = name in roles.receivers
+    except (ReplyError, CannotConnect) as exc:
+        unknown.add("queues.role", exc, hint_of(exc, options))
+
+
+def _add_ack_timeouts(client: Management, items: Items, options: Options) -> None:
+    """Add the acknowledgement timeout of each queue: its own, or that of the broker."""
+    broker = _assumed_timeout(options)
+    if not options["ack_timeout_seconds"] and any(
+        item["unacked_age_seconds"] is not None and item["ack_timeout_seconds"] is None for item in items.values()
+    ):
+        broker = _timeout_of_broker(client) or broker
+    for item in items.values():
+        _rabbitmq_queues.add_ack_timeout(item, *broker)
+
+
+def _assumed_timeout(options: Options) -> tuple[float, str]:
+    """Return the timeout that the option sets, else RabbitMQ's default, and which of them it is."""
+    given = options["ack_timeout_seconds"]
+    return (given, "option") if given else (DEFAULT_ACK_TIMEOUT_SECONDS, "assumed")
+
+
+def _timeout_of_broker(client: Management) -> tuple[float, str] | None:
+    """Return the shortest consumer_timeout of the nodes on this host; null if their files cannot be read.
+
+    Since RabbitMQ 3.12 or so, the API shows the timeout of each consumer.
+    """
+    if not client.is_monitor:
+        return None
+    try:
+        entries = client.get("nodes", columns="name,os_pid,uptime,config_files")
+        connected = client.get_long("connections", columns="node,host,port,peer_host,peer_port")
+    except (ReplyError, CannotConnect):
+        return None
+    found = []
+    for entry in entries:
+        process = _rabbitmq_memory.process_of(entry, connected)
+        seconds = _rabbitmq_memory.consumer_timeout(process, entry.get("config_files") or ())
+        if seconds is not None:
+            found.append(DEFAULT_ACK_TIMEOUT_SECONDS if seconds < 0 else seconds)
+    return (min(found), "configuration") if found else None
+
+
+def _services(options: Options, deadline: Deadline, unknown: Unknown) -> list[Part] | None:
+    """Return the part ``services``."""
+    if not options["services"]:
+        return []
+    try:
+        return _service_state.service_states(
+            options["docker_host"], options["services"], options["project"], options["timeout"], deadline
+        )
+    except CannotConnect as exc:
+        unknown.add("services", exc, exc.hint)
+        return None
+
+
+def _families(selected: Sequence[ListedQueue], items: Items) -> list[Part]:
+    """Return the groups of many queues with similar names, those with the most messages first.
+
+    Sets ``family`` of the items that are in a group of which most measured queues have messages and no consumer: one
+    cause, which is one finding.
+    """
+    result: list[Part] = []
+    for (vhost, pattern), members in _rabbitmq_queues.families(selected).items():
+        measured = [items[(vhost, queue["name"])] for queue in members if (vhost, queue["name"]) in items]
+        waiting = [item for item in measured if item["consumers"] == 0 and item["ready"] and is_work(item)]
+        if len(waiting) >= MOST_LISTED:
+            for item in waiting:
+                item["family"] = pattern
+        result.append(
+            {
+                "vhost": vhost,
+                "pattern": pattern,
+                "queues": len(members),
+                "ready": sum(queue["ready"] or 0 for queue in members),
+                "unacked": sum(queue["unacked"] or 0 for queue in members),
+                "with_messages": sum(1 for queue in members if queue["total"]),
+                "measured": len(measured),
+                "without_consumers": len(waiting),
+            }
+        )
+    result.sort(key=lambda family: (-family["ready"], -family["queues"], family["vhost"], family["pattern"]))
+    return result[:MOST_FAMILIES]
+
+
+def is_work(item: Part) -> bool:
+    """Return whether a queue needs a consumer."""
+    return not item["polled"] and item["role"] not in (_rabbitmq_roles.DELAY, _rabbitmq_roles.DEAD_LETTER)
 
 
 def _declare(
@@ -290,7 +454,7 @@ def _add_growth(options: Options, deadline: Deadline, items: Items, names: Itera
     for name in names:
         first, second = (replies[name]["ready"] if name in replies else None for replies in (before, after))
         if first is not None and second is not None:
-            items[name].update(_rabbitmq_queues.growth(items[name], (second - first) / elapsed, "samples"))
+            items[name].update(_rabbitmq_queues.growth(items[name], (second - first) / elapsed, None, "samples"))
 
 
 def _by_amqp_alone(
@@ -312,17 +476,18 @@ def _by_amqp_alone(
     for name, reply in replies.items():
         if not reply["error"] or reply["error"]["kind"] in ("exclusive", "down"):
             items[name] = _rabbitmq_queues.from_amqp(name[0], name[1], reply)
-            _rabbitmq_queues.add_ack_timeout(items[name], options["ack_timeout_seconds"])
+            _rabbitmq_queues.add_ack_timeout(items[name], *_assumed_timeout(options))
     _add_growth(options, deadline, items, items)
     parts: Part = dict.fromkeys(PARTS)
     parts["queues"] = list(items.values()) or None
+    parts["services"] = _services(options, deadline, unknown)
     if overview is not None:
         parts.update(rates_mode=overview.get("rates_mode"), totals=totals_of_overview(overview, len(items)))
     reason, hint = "the list of queues cannot be read: %s" % cause, hint_of(cause, options)
     parts["expected"] = _expected(expected, items, replies, _look_up_by_amqp(options, failure), unknown)
     if items:
         unknown.add("queues[...]", "only the expected queues are known, over AMQP; %s" % reason, hint)
-    for part in ("queues", "rates_mode", "totals", "hidden_vhosts"):
+    for part in ("queues", "families", "rates_mode", "totals", "hidden_vhosts"):
         if parts[part] is None:
             unknown.add(part, reason, hint)
     return reached(parts, unknown)

@@ -167,8 +167,8 @@ MORE = {
     "authentication": "Test: {testing}.",
     "no_answer": "Check that no other program listens on `login_port`: {listening}.",
     "closed": (
-        "If the server has restarted, look for a crash or an out-of-memory kill: `dmesg | grep -i -e oom -e killed`. If not, "
-        "look for a timeout of a pooler, proxy or firewall on the way."
+        "If the server has restarted, look for a crash or an out-of-memory kill: `dmesg | grep -i -e oom -e killed`. "
+        "If not, look for a timeout of a pooler, proxy or firewall on the way."
     ),
 }
 

@@ -61,8 +61,13 @@ MAX_REPLY_BYTES = 32 * 1024 * 1024
 OVERVIEW: dict[str, Any] = {
     "msg_rates_age": 300,
     "msg_rates_incr": 10,
+    # Without all three ranges, the API leaves out the samples of churn_rates.
+    "lengths_age": 300,
+    "lengths_incr": 10,
+    "data_rates_age": 300,
+    "data_rates_incr": 10,
     "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,"
-    "message_stats,object_totals,queue_totals",
+    "message_stats,object_totals,queue_totals,churn_rates",
 }
 
 ENABLE_PLUGIN = "Enable its plugin: `rabbitmq-plugins enable rabbitmq_management`."
@@ -128,6 +133,12 @@ KINDS = {
         "the broker has more than max_queues queues", "Raise `max_queues`, and `timeout` and `deadline` too."
     ),
     "no_such_vhost": Kind("the vhost does not exist", "Correct `vhost`. List the vhosts: `rabbitmqctl list_vhosts`."),
+    "too_many_connections": Kind(
+        "a limit of the vhost, the user or the node is reached",
+        "Find the client that opens connections or channels and does not close them, or raise the limit. "
+        "List the limits: `%(rabbitmqctl)s list_vhost_limits --vhost=%(vhost)s`, "
+        "`%(rabbitmqctl)s list_user_limits --user=%(user)s`",
+    ),
     "vhost_down": Kind(
         "the vhost does not run",
         READ_LOG + " Then restart the vhost: `%(rabbitmqctl)s restart_vhost --vhost=%(vhost)s`",
@@ -181,7 +192,7 @@ class Management:
         self._connection: _BoundedConnection | None = None
         # Whether the deadline alone bounds the request.
         self._long = False
-        self._cache: dict[str, Any] = {}
+        self._cache: dict[object, Any] = {}
         credentials = "%s:%s" % (options["login_user"] or "", options["login_password"] or "")
         self._headers = {
             "Accept": "application/json",
@@ -235,7 +246,7 @@ class Management:
         finally:
             self._long = False
 
-    def cached(self, name: str, read: Callable[[], Any]) -> Any:
+    def cached(self, name: object, read: Callable[[], Any]) -> Any:
         """Return what ``read()`` returned the first time: the modules of one area use the same list of queues."""
         if name not in self._cache:
             self._cache[name] = read()
@@ -388,7 +399,7 @@ def hint_for(kind: str, options: Options, tags: Iterable[str] = (), vhost: str =
     """
     user, vhost = options["login_user"] or "", vhost or options.get("vhost") or "/"
     values = {
-        "rabbitmqctl": rabbitmqctl(user, *tags) if kind == "permission" else rabbitmqctl(vhost),
+        "rabbitmqctl": rabbitmqctl(user, *tags) if kind == "permission" else rabbitmqctl(vhost, user),
         "user": shell_quote(user),
         "tags": "".join(" " + shell_quote(tag) for tag in sorted(tags)),
         "vhost": shell_quote(vhost),

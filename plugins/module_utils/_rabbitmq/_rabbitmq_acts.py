@@ -31,7 +31,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_amqp import (
     Amqp,
     QueueError,
-    exact_floats,
+    exact_headers,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import Depth
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
@@ -72,7 +72,7 @@ def purge(options: Options, check_mode: bool) -> Part:
             return result
         path = _rabbitmq_messages.export_path(options["export_directory"], vhost, name, time.time())
         try:
-            with _rabbitmq_messages.ExportFile(path, options["max_bytes"]) as export, exact_floats(amqp.pika):
+            with _rabbitmq_messages.ExportFile(path, options["max_bytes"]) as export, exact_headers(amqp.pika):
                 tag = _fetch(amqp, name, before["ready"], export, options["timeout"])
                 export.keep()
         except OSError as exc:
@@ -239,9 +239,13 @@ def _publish_one(amqp: Amqp, channel: Any, exchange: str, line: bytes, number: i
     if properties.get("user_id") not in (None, options["login_user"]):
         # The broker rejects messages whose user id is not the one that is logged in.
         del properties["user_id"]
-    with amqp.bounded(options["timeout"]), exact_floats(amqp.pika):
+    with amqp.bounded(options["timeout"]), exact_headers(amqp.pika):
         channel.basic_publish(
-            exchange, record["routing_key"], body, amqp.pika.BasicProperties(**properties), mandatory=True
+            exchange,
+            _rabbitmq_messages.from_json(record["routing_key"]),
+            body,
+            amqp.pika.BasicProperties(**properties),
+            mandatory=True,
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import struct
 from typing import Any, Iterable, Iterator, NoReturn, Tuple
@@ -27,6 +28,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
     is_timeout,
     tls_context,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_messages import RawTable
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import (
     Declared,
     QueueName,
@@ -39,6 +41,9 @@ HEARTBEAT_SECONDS = 60
 
 # AMQP reply codes with which the broker rejects a declare or a get of one queue.
 _REPLY_CODES = {403: "permission", 404: "not_found", 405: "exclusive", 406: "precondition_failed", 540: "not_supported"}
+
+# The broker closes a connection for a limit with the same code as for a missing permission.
+_LIMIT = re.compile(r"limit (?:of )?\(\d+\)")
 
 # The vhost and the options that lead to it.
 _Key = Tuple[Any, ...]
@@ -184,6 +189,8 @@ class Amqp:
             return self._failure("authentication", message)
         if message.endswith('is down"'):
             return self._failure("vhost_down", message)
+        if _LIMIT.search(message):
+            return self._failure("too_many_connections", message)
         if isinstance(exc, errors.ProbableAccessDeniedError) or "NOT_ALLOWED" in message:
             if "not found" in message:
                 return no_such_vhost(message, self._options)
@@ -234,30 +241,49 @@ def session(options: Options, deadline: Deadline, vhost: str | None = None) -> A
 
 
 @contextlib.contextmanager
-def exact_floats(pika: Any) -> Iterator[None]:
-    """Keep floating-point numbers in headers as they are while the context lasts.
+def exact_headers(pika: Any) -> Iterator[None]:
+    """Read and write tables of headers byte by byte while the context lasts: each that is read becomes a RawTable.
 
-    pika truncates them to whole numbers when it reads them, and cannot write them.
+    pika knows fewer types than AMQP: it turns numbers of every width into two, and byte strings into others.
     """
-    encode, decode = pika.data.encode_value, pika.data.decode_value
+    data = pika.data
+    original = {name: getattr(data, name) for name in ("encode_table", "decode_table", "encode_value", "decode_value")}
+
+    def decode_table(encoded: bytes, offset: int) -> tuple[RawTable, int]:
+        end = offset + 4 + struct.unpack_from(">I", encoded, offset)[0]
+        try:
+            values = original["decode_table"](encoded, offset)[0]
+        except (pika.exceptions.AMQPError, ValueError, struct.error):
+            # A value that Python cannot represent, such as a timestamp after the year 9999.
+            values = {}
+        return RawTable(values, bytes(encoded[offset:end])), end
+
+    def encode_table(pieces: list[bytes], table: Any) -> int:
+        if not isinstance(table, RawTable):
+            return original["encode_table"](pieces, table)
+        pieces.append(table.raw)
+        return len(table.raw)
+
+    # pika truncates floating-point numbers to whole numbers when it reads them, and cannot write them.
+    def decode_value(encoded: bytes, offset: int) -> tuple[Any, int]:
+        form = {b"f": ">f", b"d": ">d"}.get(bytes(encoded[offset : offset + 1]))
+        if form is None:
+            return original["decode_value"](encoded, offset)
+        return struct.unpack_from(form, encoded, offset + 1)[0], offset + 1 + struct.calcsize(form)
 
     def encode_value(pieces: list[bytes], value: Any) -> int:
         if isinstance(value, float):
             pieces.append(struct.pack(">cd", b"d", value))
             return 9
-        return encode(pieces, value)
+        return original["encode_value"](pieces, value)
 
-    def decode_value(encoded: bytes, offset: int) -> tuple[Any, int]:
-        form = {b"f": ">f", b"d": ">d"}.get(bytes(encoded[offset : offset + 1]))
-        if form is None:
-            return decode(encoded, offset)
-        return struct.unpack_from(form, encoded, offset + 1)[0], offset + 1 + struct.calcsize(form)
-
-    pika.data.encode_value, pika.data.decode_value = encode_value, decode_value
+    data.decode_table, data.encode_table = decode_table, encode_table
+    data.decode_value, data.encode_value = decode_value, encode_value
     try:
         yield
     finally:
-        pika.data.encode_value, pika.data.decode_value = encode, decode
+        for name, function in original.items():
+            setattr(data, name, function)
 
 
 def _raise_timeout() -> NoReturn:

@@ -2,55 +2,179 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The memory limit of a broker that runs on this machine. Private to this collection.
+"""What only the machine of a broker shows: its memory limit, the size of its disk, its configuration files.
 
 RabbitMQ computes its watermark from the memory of the machine. In a container with a lower limit, the OOM killer ends
-it before the memory alarm is raised.
+it before the memory alarm is raised. Private to this collection.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
-from typing import Any
+import re
+import stat
+from typing import Any, Collection, Iterable, NamedTuple, Tuple
+
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import ApiEntry
 
 # Control groups without a limit have one that no machine reaches (v1: 2^63 rounded down to pages).
 NO_LIMIT = 1 << 60
 
-# In containers, several nodes may have the same process id: the process whose age fits the uptime of the node is the
-# node. Its statistics are up to 5 s old, and its uptime starts a little after its process.
+# In containers, several nodes may have the same process id: the process whose age fits the uptime of the node may be
+# the node. Its statistics are up to 5 s old, and its uptime starts a little after its process.
 MOST_SECONDS_APART = 10.0
+# Longer configuration files are not read, nor more of the table of connections of one network namespace.
+MOST_CONFIGURATION_BYTES = 1024 * 1024
+MOST_TABLE_BYTES = 4 * 1024 * 1024
+
+# Address and port of the broker, then of its client.
+Endpoints = Tuple[str, int, str, int]
+
+
+class NodeProcess(NamedTuple):
+    """The directory of the node's process below /proc; null if it does not run here, or if several could be it."""
+
+    path: str | None
+    candidates: int
 
 
 def limit_of_node(
-    os_pid: Any, uptime_seconds: float | None, proc: str = "/proc", cgroups: str = "/sys/fs/cgroup"
+    found: NodeProcess, proc: str = "/proc", cgroups: str = "/sys/fs/cgroup"
 ) -> tuple[int | None, str | None]:
-    """Return ``(bytes, "cgroup" or "host")`` of the broker's process, or ``(None, None)`` if it does not run here.
-
-    ``os_pid`` is the process id that the node reports: in a container, the one inside.
-    """
-    process = node_process(str(os_pid), uptime_seconds, proc)
-    if process is None:
+    """Return ``(bytes, "cgroup" or "host")`` of the node's process, or ``(None, None)`` if it is not known."""
+    if found.path is None:
         return None, None
-    limit = cgroup_limit(_read(os.path.join(process, "cgroup")) or "", cgroups)
+    limit = cgroup_limit(_read(os.path.join(found.path, "cgroup")) or "", cgroups)
     machine = machine_memory(_read(os.path.join(proc, "meminfo")) or "")
     if limit is not None and (machine is None or limit < machine):
         return limit, "cgroup"
     return (machine, "host") if machine is not None else (None, None)
 
 
-def node_process(os_pid: str, uptime_seconds: float | None, proc: str = "/proc") -> str | None:
-    """Return the directory of the node's process below ``proc``, or None."""
-    if uptime_seconds is None:
-        return None
-    found = []
-    for pid in os.listdir(proc):
+def node_process(
+    os_pid: Any, uptime_seconds: float | None, connections: Collection[Endpoints] = (), proc: str = "/proc"
+) -> NodeProcess:
+    """Return the process of a node on this machine.
+
+    ``os_pid`` is the process id that the node reports: in a container, the one inside. Brokers in containers that were
+    started together have the same one and the same age. Then only one of the ``connections`` that the node reports
+    proves which of them it is: its network namespace has the same.
+    """
+    found: list[str] = []
+    for pid in os.listdir(proc) if uptime_seconds is not None else ():
         process = os.path.join(proc, pid)
         if pid.isdigit() and (_read(os.path.join(process, "comm")) or "").strip() == "beam.smp":
             age = _age(process, proc)
-            if _inner_pid(process) == os_pid and age is not None:
-                found.append((abs(age - uptime_seconds), process))
-    apart, process = min(found, default=(MOST_SECONDS_APART + 1, ""))
-    return process if apart <= MOST_SECONDS_APART else None
+            if (
+                _inner_pid(process) == str(os_pid)
+                and age is not None
+                and abs(age - (uptime_seconds or 0.0)) <= MOST_SECONDS_APART
+            ):
+                found.append(process)
+    if connections:
+        proven = [process for process in found if not _tcp_connections(process).isdisjoint(connections)]
+        # The connections may have been closed in the meantime: they prove nothing then.
+        found = proven or found
+    return NodeProcess(found[0] if len(found) == 1 else None, len(found))
+
+
+def process_of(entry: ApiEntry, entries: Iterable[ApiEntry]) -> NodeProcess:
+    """Return the process of a node, if it runs on this host. ``entries`` are connections to the cluster."""
+    connected = {
+        (
+            plain_address(each["host"]),
+            each["port"],
+            plain_address(each["peer_host"]),
+            each["peer_port"],
+        )
+        for each in entries
+        if each.get("node") == entry["name"]
+        and all(isinstance(each.get(name), str) for name in ("host", "peer_host"))
+        and all(isinstance(each.get(name), int) for name in ("port", "peer_port"))
+    }
+    return node_process(entry.get("os_pid"), uptime_of(entry), connected)
+
+
+def uptime_of(entry: ApiEntry) -> float | None:
+    uptime = entry.get("uptime")
+    return uptime / 1000.0 if isinstance(uptime, (int, float)) else None
+
+
+def _tcp_connections(process: str) -> set[Endpoints]:
+    """Return the TCP connections in the network namespace of a process."""
+    found: set[Endpoints] = set()
+    for name in ("tcp", "tcp6"):
+        text = _read(os.path.join(process, "net", name), MOST_TABLE_BYTES) or ""
+        for line in text.splitlines()[1:]:
+            fields = line.split()
+            # 01: established.
+            if len(fields) > 3 and fields[3] == "01":
+                found.add(_endpoint(fields[1]) + _endpoint(fields[2]))
+    return found
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    """Return address and port of an entry of /proc/net/tcp: words of four bytes in the order of the machine."""
+    address, _colon, port = text.partition(":")
+    words = [bytes.fromhex(address[start : start + 8])[::-1] for start in range(0, len(address), 8)]
+    return plain_address(str(ipaddress.ip_address(b"".join(words)))), int(port, 16)
+
+
+def plain_address(text: str) -> str:
+    """Return an address, without the prefix of one of IPv4 that a socket of IPv6 shows."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def disk_bytes(found: NodeProcess, directory: Any) -> int | None:
+    """Return the size of the file system with a directory of the node, or None."""
+    if found.path is None or not isinstance(directory, str) or not directory.startswith("/"):
+        return None
+    try:
+        size = os.statvfs(os.path.join(found.path, "root", directory.lstrip("/")))
+    except OSError:
+        return None
+    return size.f_blocks * size.f_frsize
+
+
+def consumer_timeout(found: NodeProcess, files: Iterable[Any]) -> float | None:
+    """Return the consumer_timeout in seconds that the node's configuration files set; None if they cannot be read.
+
+    The last file wins, as in the broker. 0 means that there is none (``undefined``), -1 that no file sets it.
+    """
+    seconds = -1.0
+    if found.path is None:
+        return None
+    for name in files:
+        text = _regular_file(os.path.join(found.path, "root", str(name).lstrip("/")))
+        if text is None:
+            return None
+        for value in _TIMEOUT.findall(text):
+            seconds = 0.0 if value == "undefined" else int(value) / 1000.0
+    return seconds
+
+
+# A line of rabbitmq.conf, or a term of advanced.config.
+_TIMEOUT = re.compile(
+    r"^\s*(?:consumer_timeout\s*=|[^%\n]*\{\s*consumer_timeout\s*,)\s*'?(\d+|undefined)\b", re.MULTILINE
+)
+
+
+def _regular_file(path: str) -> str | None:
+    """Return the text of a file of another root directory; None if it is a link, which would lead out of it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(descriptor, encoding="utf-8", errors="replace") as handle:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return handle.read(MOST_CONFIGURATION_BYTES)
 
 
 def _inner_pid(process: str) -> str | None:
@@ -107,9 +231,9 @@ def machine_memory(meminfo: str) -> int | None:
     return None
 
 
-def _read(path: str) -> str | None:
+def _read(path: str, most: int = -1) -> str | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as handle:
-            return handle.read()
+            return handle.read(most)
     except OSError:
         return None

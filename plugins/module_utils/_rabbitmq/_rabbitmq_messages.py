@@ -4,8 +4,10 @@
 
 """Export files of messages: one JSON object per line, in the order of the queue. Private to this collection.
 
-A line holds ``position``, ``vhost``, ``queue``, ``exchange``, ``routing_key``, ``redelivered``, ``properties`` (which
-include the headers) and ``body`` in base64. Types of AMQP that JSON lacks are objects with one key:
+A line holds ``position``, ``vhost``, ``queue``, ``exchange``, ``routing_key``, ``redelivered``, ``properties`` and
+``body`` in base64. If the message has headers, ``headers_amqp`` is their table in base64, as AMQP transfers it: that is
+what a replay publishes. ``properties`` shows them as well, for people and for exports of 0.2.0, which lack the table.
+Types of AMQP that JSON lacks are objects with one key:
 ``{"!bytes": base64}``, ``{"!timestamp": epoch seconds}``, ``{"!decimal": text}``, and ``{"!table": {...}}`` for a table
 with a key that starts with an exclamation mark.
 """
@@ -22,7 +24,7 @@ import hashlib
 import json
 import os
 import time
-from typing import IO, Any, Dict
+from typing import IO, Any, Dict, Mapping
 from urllib.parse import quote
 
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import READ, beside
@@ -47,6 +49,14 @@ PROPERTIES = (
     "cluster_id",
 )
 REQUIRED = ("position", "vhost", "queue", "exchange", "routing_key", "properties", "body")
+
+
+class RawTable(Dict[str, Any]):
+    """A table of headers, with the bytes that it was read from: ``raw``, its size and its entries."""
+
+    def __init__(self, values: Mapping[str, Any], raw: bytes) -> None:
+        super().__init__(values)
+        self.raw = raw
 
 
 class BadExport(Exception):
@@ -94,8 +104,8 @@ def to_line(position: int, vhost: str, queue: str, method: Any, properties: Any,
         "position": position,
         "vhost": vhost,
         "queue": queue,
-        "exchange": method.exchange,
-        "routing_key": method.routing_key,
+        "exchange": to_json(method.exchange),
+        "routing_key": to_json(method.routing_key),
         "redelivered": method.redelivered,
         "properties": {
             name: to_json(getattr(properties, name))
@@ -104,6 +114,8 @@ def to_line(position: int, vhost: str, queue: str, method: Any, properties: Any,
         },
         "body": base64.b64encode(body).decode("ascii"),
     }
+    if isinstance(properties.headers, RawTable):
+        record["headers_amqp"] = base64.b64encode(properties.headers.raw).decode("ascii")
     return json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n"
 
 
@@ -118,9 +130,19 @@ def from_line(line: bytes, number: int) -> tuple[Record, dict[str, Any], bytes]:
             raise BadExport("line %d has position %s: lines are missing" % (number, record["position"]))
         if not line.endswith(b"\n"):
             raise BadExport("line %d is truncated" % number)
-        return record, from_json(record["properties"]), base64.b64decode(record["body"], validate=True)
+        properties = from_json(record["properties"])
+        if "headers_amqp" in record:
+            properties["headers"] = _raw_table(properties.get("headers"), record["headers_amqp"])
+        return record, properties, base64.b64decode(record["body"], validate=True)
     except (ValueError, TypeError, AttributeError, binascii.Error, decimal.InvalidOperation) as exc:
         raise BadExport("line %d is not a message: %s" % (number, exc))
+
+
+def _raw_table(values: Any, text: str) -> RawTable:
+    raw = base64.b64decode(text, validate=True)
+    if len(raw) < 4 or int.from_bytes(raw[:4], "big") != len(raw) - 4:
+        raise ValueError("headers_amqp is not a table of headers")
+    return RawTable(values or {}, raw)
 
 
 def open_export(path: str) -> IO[bytes]:

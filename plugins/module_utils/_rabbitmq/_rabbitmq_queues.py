@@ -11,6 +11,7 @@ Two kinds of request, both cheap for the broker: one list of all queues without 
 from __future__ import annotations
 
 import heapq
+import re
 from fnmatch import fnmatchcase
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -29,20 +30,34 @@ LIST_COLUMNS = (
 )
 DETAIL_COLUMNS = ",".join(
     (
-        "consumers,consumer_capacity,memory,head_message_timestamp,state,leader,node",
+        "consumers,consumer_capacity,memory,head_message_timestamp,state,leader,node,message_bytes_ready",
         "policy,effective_policy_definition,consumer_details",
         "messages_details.samples",
+        "message_stats.publish,message_stats.deliver,message_stats.deliver_no_ack,message_stats.get,message_stats.get_no_ack",
         "message_stats.publish_details.samples,message_stats.deliver_get_details.samples",
         "message_stats.ack_details.samples,message_stats.redeliver_details.samples",
     )
 )
 # Queues report every 5 s. The API computes its own rates between the last two samples, of which one is often still to
-# come: they are 0 half of the time. So rates are computed here from past samples, over the last two intervals of 5 s.
-RATE_SAMPLES = {"msg_rates_age": 30, "msg_rates_incr": 5, "lengths_age": 30, "lengths_incr": 5}
+# come: they are 0 half of the time. So rates are computed here from past samples, over the last two intervals of 5 s,
+# and the growth over up to a minute.
+STATISTICS_SECONDS = 5
+RATE_SAMPLES = {"msg_rates_age": 30, "msg_rates_incr": 5, "lengths_age": 60, "lengths_incr": 5}
 RATE_SECONDS = 10
 
 # How far back deliveries are read: (seconds, resolution). The server keeps no more than an hour.
 HISTORIES = ((600, 10), (3600, 60))
+_COUNTERS = ("publish", "deliver", "deliver_no_ack", "get", "get_no_ack", "ack", "redeliver")
+# Totals now. With a range, the API returns those of its last sample.
+TOTALS: dict[str, Any] = {
+    "columns": ",".join(["messages_unacknowledged", *("message_stats.%s" % name for name in _COUNTERS)])
+}
+# Deliveries of the last hour.
+HOUR: dict[str, Any] = {
+    "msg_rates_age": 3600,
+    "msg_rates_incr": 60,
+    "columns": ",".join("message_stats.%s_details.samples" % name for name in _COUNTERS),
+}
 
 # States of a queue that works. In others (down, stopped, crashed, minority, ...) it does not.
 SERVING = ("running", "live", "idle", "flow", "syncing")
@@ -60,6 +75,11 @@ def read_list(client: Management, most: int) -> list[ListedQueue]:
         raise ReplyError("too_many", "the broker has %d queues, more than max_queues (%d)" % (known, most))
     reply = client.get_long("queues", disable_stats="true", enable_queue_totals="true", columns=LIST_COLUMNS)
     return [parse_entry(entry) for entry in reply]
+
+
+def read_detail(client: Management, name: QueueName) -> ApiEntry:
+    """Return the statistics of one queue, read once for all modules of the area. Raise ReplyError, CannotConnect."""
+    return client.cached(("queue", *name), lambda: client.get("queues", *name, columns=DETAIL_COLUMNS, **RATE_SAMPLES))
 
 
 def parse_entry(entry: ApiEntry) -> ListedQueue:
@@ -148,25 +168,36 @@ def describe(queue: ListedQueue, detail: ApiEntry | None, now: float, with_rates
         "members": queue["members"],
         "online_members": queue["online_members"],
         "policy": detail.get("policy") or None,
+        "role": None,
+        "receives_dead_letters": None,
+        "family": None,
+        "polled": None,
+        "dropped": None,
         "unacked_age_seconds": None,
         "no_ack_seconds": None,
         "ack_timeout_ratio": None,
+        "ack_timeout_source": None,
         "error": None,
     }
     item["out_of_order"] = out_of_order(item)
     item.update(limits(queue["arguments"], definition))
     item.update(prefetch(consumers, queue["unacked"]) if known else _NO_PREFETCH)
     item.update(rates(_mapping(detail.get("message_stats")), now) if known and with_rates else NO_RATES)
-    item.update(growth(item, slope(detail.get("messages_details"), now), "management"))
+    item["full"] = is_full(item, detail.get("message_bytes_ready"))
+    item.update(growth(item, *trend(detail.get("messages_details"), now), "management"))
     if item["ack_timeout_seconds"] is None:
         item["ack_timeout_seconds"] = _seconds(_smallest(entry.get("consumer_timeout") for entry in consumers))
     return item
 
 
-def add_ack_timeout(item: Part, default: float) -> None:
-    """Add the broker's timeout if the queue has none, and the age of the oldest message as a ratio of it."""
+def add_ack_timeout(item: Part, default: float, source: str) -> None:
+    """Add the broker's timeout if the queue has none, and the age of the oldest message as a ratio of it.
+
+    0 seconds mean that there is no timeout.
+    """
+    item["ack_timeout_source"] = "queue"
     if item["ack_timeout_seconds"] is None:
-        item["ack_timeout_seconds"] = default
+        item.update(ack_timeout_seconds=default, ack_timeout_source=source)
     if item["unacked_age_seconds"] is not None and item["ack_timeout_seconds"]:
         item["ack_timeout_ratio"] = round(item["unacked_age_seconds"] / item["ack_timeout_seconds"], 4)
 
@@ -209,6 +240,8 @@ def limits(arguments: Mapping[str, Any], policy: Mapping[str, Any]) -> Part:
         "dead_letter_routing_key": key,
         "message_ttl_seconds": _seconds(_smallest((arguments.get("x-message-ttl"), policy.get("message-ttl")))),
         "max_length": _smallest((arguments.get("x-max-length"), policy.get("max-length"))),
+        "max_length_bytes": _smallest((arguments.get("x-max-length-bytes"), policy.get("max-length-bytes"))),
+        "overflow": _either(arguments.get("x-overflow"), policy.get("overflow")) or "drop-head",
         "delivery_limit": _smallest((arguments.get("x-delivery-limit"), policy.get("delivery-limit"))),
         "ack_timeout_seconds": _seconds(
             _smallest((arguments.get("x-consumer-timeout"), policy.get("consumer-timeout")))
@@ -216,15 +249,35 @@ def limits(arguments: Mapping[str, Any], policy: Mapping[str, Any]) -> Part:
     }
 
 
-_NO_PREFETCH: Part = {"prefetch_total": None, "at_prefetch_ceiling": None}
+_NO_PREFETCH: Part = {"prefetch_total": None, "at_prefetch_ceiling": None, "unlimited_consumers": None}
 
 
 def prefetch(consumers: Iterable[ApiEntry], unacked: int | None) -> Part:
     """Return the prefetch limit of all consumers together (null: no limit), and whether they have reached it."""
     counts = [entry.get("prefetch_count") or 0 for entry in consumers if entry.get("ack_required")]
-    if not counts or 0 in counts or unacked is None:
-        return {"prefetch_total": None, "at_prefetch_ceiling": False}
-    return {"prefetch_total": sum(counts), "at_prefetch_ceiling": unacked >= sum(counts)}
+    unlimited = counts.count(0)
+    if not counts or unlimited or unacked is None:
+        return {"prefetch_total": None, "at_prefetch_ceiling": False, "unlimited_consumers": unlimited}
+    total = sum(counts)
+    return {"prefetch_total": total, "at_prefetch_ceiling": unacked >= total, "unlimited_consumers": 0}
+
+
+# A queue that consumers drain just below its limit in between is sampled there.
+NEARLY_FULL = 0.9
+
+
+def is_full(item: Mapping[str, Any], ready_bytes: int | None) -> bool | None:
+    """Return whether a queue has reached its maximum length; null if it has none, or its length is not known."""
+    if item["type"] == "stream":
+        # Its limit is a retention.
+        return None
+    reached = []
+    if item["max_length"] is not None and item["ready"] is not None:
+        reached.append(item["ready"] >= item["max_length"])
+    if item["max_length_bytes"] is not None and ready_bytes is not None:
+        # The next message may be larger than what is left.
+        reached.append(ready_bytes >= item["max_length_bytes"] * NEARLY_FULL)
+    return any(reached) if reached else None
 
 
 def rates(stats: ApiEntry, now: float) -> Part:
@@ -249,26 +302,67 @@ def slope(details: Any, now: float) -> float | None:
     return round((newest["sample"] - before[0]["sample"]) / float(RATE_SECONDS), 3) if before else None
 
 
-def growth(item: Part, rate: float | None, source: str) -> Part:
-    """Return how a queue changes: messages per second more or less, and the seconds until it is empty at that rate."""
+def trend(details: Any, now: float) -> tuple[float | None, float | None]:
+    """Return ``(change per second, seconds)``: how a length changes now, and for how long it has grown like this.
+
+    A queue grows for as long as it is longer than RATE_SECONDS before. A burst that is over has no trend: neither is a
+    queue growing that was filled a minute ago. Otherwise the change is that since the queue last grew. Both values are
+    null without samples.
+    """
+    past = _past(details, now)
+    back = RATE_SECONDS // STATISTICS_SECONDS
+    if len(past) <= back:
+        return None, None
+    last = len(past) - 1
+    grew = last
+    while grew >= back and past[grew] > past[grew - back]:
+        grew -= 1
+    first = max(0, grew + 1 - back)
+    while first < last and past[first + 1] == past[first]:
+        first += 1
+    if grew < last and past[last] > past[first]:
+        seconds = float((last - first) * STATISTICS_SECONDS)
+        return round((past[last] - past[first]) / seconds, 3), seconds
+    fell = last
+    while fell >= back and past[fell] <= past[fell - back]:
+        fell -= 1
+    first = max(0, min(fell + 1, last) - back)
+    return round((past[last] - past[first]) / float((last - first) * STATISTICS_SECONDS), 3), 0.0
+
+
+def _past(details: Any, now: float) -> list[int]:
+    """Return the samples up to now, oldest first."""
+    samples = [sample for sample in _mapping(details).get("samples") or [] if sample["timestamp"] <= now * 1000]
+    return [sample["sample"] for sample in sorted(samples, key=lambda sample: sample["timestamp"])]
+
+
+def growth(item: Part, rate: float | None, seconds: float | None, source: str) -> Part:
+    """Return how a queue changes: messages per second more or less, and the seconds until it is empty at that rate.
+
+    ``seconds`` is for how long it has been growing; null if that is not known.
+    """
     total = item["total"] if item["total"] is not None else item["ready"]
     if rate is None:
-        return {"growth_rate": None, "trend": None, "drain_seconds": None, "rates_source": None}
+        return dict.fromkeys(("growth_rate", "growing_seconds", "trend", "drain_seconds", "rates_source"))
     rate = round(rate, 3)
-    seconds = None
+    left = None
     if total == 0:
-        seconds = 0.0
+        left = 0.0
     elif total is not None and rate < 0:
-        seconds = round(total / -rate, 1)
+        left = round(total / -rate, 1)
     return {
         "growth_rate": rate,
+        "growing_seconds": seconds,
         "trend": "growing" if rate > 0 else "draining" if rate < 0 else "steady",
-        "drain_seconds": seconds,
+        "drain_seconds": left,
         "rates_source": source,
     }
 
 
-HISTORY_COLUMNS = ",".join("message_stats.%s_details.samples" % name for name in ("deliver", "get", "ack"))
+HISTORY_COLUMNS = ",".join(
+    ["messages_details.samples", "messages_ready_details.samples"]
+    + ["message_stats.%s_details.samples" % name for name in _COUNTERS]
+)
 
 
 def unacked_age(history: Any, unacked: int | None, now: float) -> float | None:
@@ -290,16 +384,94 @@ def unacked_age(history: Any, unacked: int | None, now: float) -> float | None:
     return max(0.0, round(now - reached[0], 1))
 
 
-def no_ack_seconds(history: Any, age: float | None, now: float) -> float | None:
+def no_ack_seconds(history: Any, age: float | None) -> float | None:
     """Return for how many seconds, at least, messages were unacknowledged and none was acknowledged.
 
-    ``age`` is the age of the oldest unacknowledged message.
+    ``age`` is the age of the oldest unacknowledged message. What happened after the newest sample, and in the interval
+    that it may lack, is not known.
     """
     if age is None:
         return None
     acks = _sum_of_samples(_mapping(_mapping(history).get("message_stats")), ("ack_details",))
+    if not acks:
+        return age
     unchanged = [when for when, count in acks if count == acks[-1][1]]
-    return min(age, max(0.0, round(now - unchanged[0], 1))) if unchanged else age
+    return min(age, max(0.0, round(acks[-1][0] - unchanged[0] - STATISTICS_SECONDS, 1)))
+
+
+def polled(history: Any) -> bool | None:
+    """Return whether messages were removed by basic.get in the time of a history; null without statistics.
+
+    Acknowledgements count in common. A message that was fetched and requeued, as by the management UI, is not removed.
+    """
+    stats = _mapping(_mapping(history).get("message_stats"))
+    if not stats:
+        return None
+    removed = min(_increase(stats, "get"), _increase(stats, "ack") - _increase(stats, "deliver"))
+    return _increase(stats, "get_no_ack") > 0 or removed > 0
+
+
+def dropped(history: Any, item: Mapping[str, Any]) -> int | None:
+    """Return how many messages a queue that reached its maximum length in the time of a history lost or rejected.
+
+    That is what was published to it, is not in it and was not acknowledged. Null without statistics.
+    """
+    stats = _mapping(_mapping(history).get("message_stats"))
+    lengths = [count for _when, count in _sum_of_samples(_mapping(history), ("messages_details",))]
+    if not stats or not lengths:
+        return None
+    ready = [count for _when, count in _sum_of_samples(_mapping(history), ("messages_ready_details",))]
+    reached = item["max_length"] is not None and max(ready, default=0) >= item["max_length"] * NEARLY_FULL
+    if not reached and not item["full"]:
+        return 0
+    left = sum(_increase(stats, name) for name in ("ack", "deliver_no_ack", "get_no_ack"))
+    return max(0, _increase(stats, "publish") - left - (lengths[-1] - lengths[0]))
+
+
+def rejected_and_acked(totals: Any, history: Any) -> tuple[int, int]:
+    """Return how many deliveries of the last hour were rejected without requeueing, and how many acknowledged.
+
+    ``totals`` and ``history`` are the replies to TOTALS and HOUR.
+    """
+    newest = _mapping(_mapping(totals).get("message_stats"))
+    stats = _mapping(_mapping(history).get("message_stats"))
+    counts = {name: _increase(stats, name, newest.get(name)) for name in _COUNTERS}
+    unacked = _mapping(totals).get("messages_unacknowledged") or 0
+    rejected = counts["deliver"] + counts["get"] - counts["redeliver"] - counts["ack"] - unacked
+    return max(0, rejected), counts["ack"]
+
+
+def _increase(stats: ApiEntry, name: str, newest: int | None = None) -> int:
+    """Return the increase of a counter over its samples, up to ``newest`` if that is given."""
+    counts = [count for _when, count in _sum_of_samples(stats, (name + "_details",))]
+    if not counts:
+        return newest or 0
+    return max(0, (counts[-1] if newest is None else newest) - counts[0])
+
+
+# Names that differ in these parts only are names of one family: UUIDs, long hexadecimal numbers, random text of the
+# broker and numbers.
+_VARIABLE = re.compile(
+    r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?<=amq\.gen-)[\w-]+|(?<![0-9a-zA-Z])[0-9a-fA-F]{8,}(?![0-9a-zA-Z])"
+    r"|(?<![0-9A-Za-z_-])(?!gen-)(?=[\w-]*[0-9])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}|[0-9]+"
+)
+# Fewer queues with similar names are reported one by one.
+LEAST_IN_FAMILY = 20
+
+
+def pattern_of(name: str) -> str:
+    """Return a name with ``*`` for the parts in which names of one family differ."""
+    return _VARIABLE.sub("*", name)
+
+
+def families(queues: Iterable[ListedQueue]) -> dict[QueueName, list[ListedQueue]]:
+    """Return ``{(vhost, pattern): queues}`` for each LEAST_IN_FAMILY or more queues whose names are similar."""
+    found: dict[QueueName, list[ListedQueue]] = {}
+    for queue in queues:
+        pattern = pattern_of(queue["name"])
+        if pattern != queue["name"]:
+            found.setdefault((queue["vhost"], pattern), []).append(queue)
+    return {name: members for name, members in found.items() if len(members) >= LEAST_IN_FAMILY}
 
 
 def _sum_of_samples(stats: ApiEntry, names: Iterable[str]) -> list[tuple[float, int]]:

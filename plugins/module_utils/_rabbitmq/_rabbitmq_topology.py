@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Exchanges without a binding, and the queues that receive dead letters. Private to this collection.
+"""Exchanges, their bindings and the policies of a broker. Private to this collection.
 
 The list of all bindings has one or more entries per queue and cannot be paged. So bindings are read for one exchange at
 a time, and only for exchanges that matter.
@@ -21,12 +21,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import (
     ApiEntry,
-    DeadLetterSource,
     Exchange,
-    ListedQueue,
     QueueName,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 # Exchanges whose bindings are read, by requests of about 1 ms each, most published first. The others are only counted.
 MOST_EXCHANGES = 200
@@ -73,6 +71,8 @@ class Exchanges:
         self._unknown = unknown
         self._bindings: dict[QueueName, list[ApiEntry] | None] = {}
         self._closed_vhosts: set[str] = set()
+        # Exchanges that destinations() has followed.
+        self.followed: set[QueueName] = set()
         self.by_name: dict[QueueName, Exchange] = {
             (entry["vhost"], entry["name"]): {
                 "vhost": entry["vhost"],
@@ -140,6 +140,7 @@ class Exchanges:
         exchange = self.by_name.get((vhost, name))
         if exchange is None or name in seen:
             return set()
+        self.followed.add((vhost, name))
         bindings = self.bindings(vhost, name)
         if bindings is None:
             return None
@@ -196,73 +197,3 @@ def _pattern_matches(pattern: str | None, name: str) -> bool:
         return re.search(pattern or "", name) is not None
     except re.error:
         return False
-
-
-def dead_letters(queues: Sequence[ListedQueue], policies: Sequence[ApiEntry], exchanges: Exchanges, top: int) -> Part:
-    """Return ``{"queues", "total", "names", "lost", "lost_total"}``.
-
-    ``queues`` are those that receive dead letters, with their depth and their sources, longest first; ``names`` has all
-    of them. ``lost`` are the sources whose dead letters reach no queue and are dropped.
-    """
-    depth = {(queue["vhost"], queue["name"]): queue for queue in queues}
-    receiving: dict[QueueName, list[DeadLetterSource]] = {}
-    lost: list[dict[str, Any]] = []
-    for queue in queues:
-        source = dead_letter_source(queue, policies)
-        if source is None:
-            continue
-        targets = exchanges.destinations(queue["vhost"], source["exchange"], source["routing_key"])
-        if targets is None:
-            continue
-        reached = [name for name in targets if (queue["vhost"], name) in depth]
-        for name in reached:
-            receiving.setdefault((queue["vhost"], name), []).append(source)
-        if not reached:
-            lost.append({**source, "vhost": queue["vhost"], "reason": _lost_reason(exchanges, queue["vhost"], source)})
-    found: list[dict[str, Any]] = [
-        {
-            "vhost": vhost,
-            "name": name,
-            "ready": depth[(vhost, name)]["ready"],
-            "messages": depth[(vhost, name)]["total"],
-            "sources": sorted(sources, key=lambda source: source["queue"])[:top],
-        }
-        for (vhost, name), sources in receiving.items()
-    ]
-    found.sort(key=lambda entry: (-(entry["messages"] or 0), entry["vhost"], entry["name"]))
-    lost.sort(key=lambda entry: (entry["vhost"], entry["queue"]))
-    return {
-        "queues": found[:top],
-        "total": len(found),
-        "names": sorted({entry["name"] for entry in found}),
-        "lost": lost[:top],
-        "lost_total": len(lost),
-    }
-
-
-def dead_letter_source(queue: ListedQueue, policies: Sequence[ApiEntry]) -> DeadLetterSource | None:
-    """Return where the dead letters of a queue are routed; None if it has no dead-letter exchange."""
-    arguments = queue["arguments"]
-    kinds = ("all", "queues", "%s_queues" % queue["type"])
-    policy = effective_policy(policies, queue["vhost"], queue["name"], kinds)
-    exchange = arguments.get("x-dead-letter-exchange")
-    via = "argument"
-    if exchange is None:
-        exchange, via = policy.get("dead-letter-exchange"), "policy"
-    if exchange is None:
-        return None
-    key = arguments.get("x-dead-letter-routing-key")
-    return {
-        "queue": queue["name"],
-        "via": via,
-        "exchange": exchange,
-        "routing_key": policy.get("dead-letter-routing-key") if key is None else key,
-    }
-
-
-def _lost_reason(exchanges: Exchanges, vhost: str, source: DeadLetterSource) -> str:
-    if source["exchange"] == "":
-        return "there is no queue %s" % source["routing_key"]
-    if (vhost, source["exchange"]) not in exchanges.by_name:
-        return "the exchange %s does not exist" % source["exchange"]
-    return "the exchange %s routes them to no queue" % source["exchange"]

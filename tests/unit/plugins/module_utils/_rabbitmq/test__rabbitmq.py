@@ -19,6 +19,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_node_info as node_info
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _rabbitmq_queue_state as queue_state
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq as rabbitmq
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_memory import NodeProcess
 
 OPTIONS = {
     **{name: about.get("default") for name, about in rabbitmq.CONNECTION_SPEC.items()},
@@ -102,9 +103,13 @@ def test_an_invalid_option_is_named(changed, named):
         rabbitmq.check_options({**OPTIONS, **changed})
 
 
+# A node on another machine.
+ELSEWHERE = NodeProcess(None, 0)
+
+
 def test_a_node_that_is_down_or_has_no_statistics_has_no_resources():
     for entry in ({"name": "n", "running": False, "mem_limit": 5}, {"name": "n", "running": True}):
-        found = node_info.node(entry)
+        found = node_info.node(entry, ELSEWHERE)
         assert (found["memory"], found["disk"], found["files"], found["sockets"], found["processes"]) == (None,) * 5
         assert found["partitions"] == []
 
@@ -126,13 +131,50 @@ def test_the_parts_of_a_node():
         "proc_used": 1,
         "proc_total": 4,
     }
-    found = node_info.node(entry, memory_limit_bytes=50)
+    found = node_info.node(entry, ELSEWHERE, 50)
     assert found["memory"]["ratio"] == 0.5
     assert (found["memory"]["watermark_ratio"], found["memory"]["limit_source"]) == (1.2, "option")
-    assert found["disk"] == {"alarm": False, "free_bytes": None, "limit_bytes": 50}
+    assert found["disk"] == {"alarm": False, "free_bytes": None, "limit_bytes": 50, "total_bytes": None}
     assert found["files"] == {"used": 7, "limit": 10, "ratio": 0.7}
     assert found["sockets"] is None
     assert found["uptime_seconds"] == 5.0
+
+
+def test_several_processes_that_could_be_the_node_leave_its_limit_unknown():
+    entry = {"name": "n", "running": True, "mem_used": 30, "mem_limit": 60}
+    memory = node_info.node(entry, NodeProcess(None, 2))["memory"]
+    assert (memory["limit_source"], memory["watermark_ratio"]) == ("unknown", None)
+    assert node_info.node(entry, ELSEWHERE)["memory"]["limit_source"] is None
+
+
+def test_the_memory_beside_queues_messages_and_connections():
+    breakdown = {
+        "queue_procs": 10,
+        "connection_other": 5,
+        "binary": 20,
+        "code": 30,
+        "total": {"rss": 80},
+        "strategy": "rss",
+    }
+    assert node_info.base_bytes(80, breakdown) == 45
+    assert node_info.base_bytes(20, breakdown) == 0
+    for nothing in (None, {}, "no_memory_details"):
+        assert node_info.base_bytes(80, nothing) is None
+
+
+def counters(*values):
+    """Samples as the API sends them, newest first; ``values`` oldest first, the last in the future."""
+    return {"samples": [{"sample": v, "timestamp": n * 10000} for n, v in reversed(list(enumerate(values)))]}
+
+
+def test_the_number_of_queues_and_its_growth():
+    churn = {"queue_created_details": counters(5, 5, 25, 45, 45), "queue_deleted_details": counters(1, 1, 1, 11, 11)}
+    counts = node_info.queue_counts({"object_totals": {"queues": 34}, "churn_rates": churn}, 35.0)
+    wanted = {"total": 34, "created": 40, "deleted": 10, "grown": 30, "growing_seconds": 20, "window_seconds": 300}
+    assert counts == wanted
+    # A broker that shows no counters to the user, and one that has counted nothing yet.
+    assert node_info.queue_counts({}, 35.0)["grown"] is None
+    assert node_info.queue_counts({"churn_rates": {"queue_created": 0}}, 35.0)["grown"] == 0
 
 
 def test_unroutable_messages_are_counted_over_the_samples():

@@ -64,15 +64,63 @@ def test_the_node_is_distinguished_from_others_with_the_same_process_id(tmp_path
         },
     )
     groups = write(tmp_path / "cgroup", {"c20/memory.max": "%d" % GIB, "c10/memory.max": "5"})
-    assert memory.limit_of_node("18", 497.0, proc, groups) == (GIB, "cgroup")
+
+    def limit(os_pid, uptime):
+        return memory.limit_of_node(memory.node_process(os_pid, uptime, (), proc), proc, groups)
+
+    assert limit("18", 497.0) == (GIB, "cgroup")
     # Without a limit of its own, the memory of the machine applies.
-    assert memory.limit_of_node("7", 497.0, proc, groups) == (4 * GIB, "host")
+    assert limit("7", 497.0) == (4 * GIB, "host")
     # The node runs on another machine.
-    assert memory.limit_of_node("18", 700.0, proc, groups) == (None, None)
-    assert memory.limit_of_node("19", 497.0, proc, groups) == (None, None)
-    assert memory.limit_of_node("18", None, proc, groups) == (None, None)
+    assert limit("18", 700.0) == limit("19", 497.0) == limit("18", None) == (None, None)
+
+
+TCP = "  sl  local_address rem_address   st\n   0: %s %s %s 00000000:00000000 00:00000000\n"
+
+
+def test_of_two_brokers_with_the_same_process_id_and_age_a_connection_proves_which_it_is(tmp_path):
+    tables = {
+        # 10.0.0.1:5672 from 10.0.0.9:41000, established, and a listening socket.
+        "10/net/tcp": TCP % ("0100000A:1628", "0900000A:A028", "01"),
+        "20/net/tcp": TCP % ("00000000:1628", "00000000:0000", "0A"),
+        # [::ffff:10.0.0.2]:5672 from [::ffff:10.0.0.9]:41001
+        "20/net/tcp6": TCP % ("0000000000000000FFFF00000200000A:1628", "0000000000000000FFFF00000900000A:A029", "01"),
+    }
+    files = {"uptime": "1000.00 1.00\n", **process(10, 18, 500), **process(20, 18, 502), **tables}
+    proc = write(tmp_path / "proc", files)
+    assert memory.node_process("18", 499.0, (), proc) == memory.NodeProcess(None, 2)
+    first = {("10.0.0.1", 5672, "10.0.0.9", 41000)}
+    assert memory.node_process("18", 499.0, first, proc).path == os.path.join(proc, "10")
+    second = {("10.0.0.2", 5672, "10.0.0.9", 41001), ("10.0.0.2", 5672, "10.0.0.9", 7)}
+    assert memory.node_process("18", 499.0, second, proc).path == os.path.join(proc, "20")
+    # A connection that was closed in the meantime proves nothing.
+    assert memory.node_process("18", 499.0, {("10.0.0.3", 5672, "10.0.0.9", 1)}, proc).path is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "seconds"),
+    [
+        (["consumer_timeout = 60000\n"], 60.0),
+        (["# consumer_timeout = 60000\nlisteners.tcp.default = 5672\n"], -1.0),
+        (["consumer_timeout=60000\n", "consumer_timeout = 90000\n"], 90.0),
+        (["[{rabbit, [{consumer_timeout, 3600000}]}].\n"], 3600.0),
+        (["[{rabbit, [\n  %% {consumer_timeout, 1000}\n  {consumer_timeout, undefined}\n]}].\n"], 0.0),
+        ([], -1.0),
+    ],
+)
+def test_the_consumer_timeout_of_the_configuration_files(tmp_path, texts, seconds):
+    names = ["/etc/rabbitmq/%d.conf" % number for number in range(len(texts))]
+    write(tmp_path, {"root" + name: text for name, text in zip(names, texts, strict=True)})
+    found = memory.NodeProcess(str(tmp_path), 1)
+    assert memory.consumer_timeout(found, names) == seconds
+    # Neither a missing file nor a link, which would lead out of the container, is read.
+    assert memory.consumer_timeout(found, [*names, "/etc/missing"]) is None
+    (tmp_path / "root").mkdir(exist_ok=True)
+    (tmp_path / "root" / "link").symlink_to("/etc/hostname")
+    assert memory.consumer_timeout(found, [*names, "/link"]) is None
+    assert memory.consumer_timeout(memory.NodeProcess(None, 0), names) is None
 
 
 def test_a_process_that_ends_meanwhile_is_ignored(tmp_path):
     proc = write(tmp_path, {"uptime": "1000.00 1.00\n", "9/comm": "beam.smp\n"})
-    assert memory.node_process("18", 500.0, proc) is None
+    assert memory.node_process("18", 500.0, (), proc) == memory.NodeProcess(None, 0)

@@ -68,6 +68,23 @@ def test_a_message_is_read_as_it_was_written():
     assert body == b"\x00\xffbody"
 
 
+def test_headers_are_kept_byte_by_byte():
+    raw = b"\x00\x00\x00\x04\x01ab\x07"
+    line = messages.to_line(1, "/", "q", METHOD, properties(headers=messages.RawTable({"a": 7}, raw)), b"x")
+    record, found, _body = messages.from_line(line, 1)
+    assert (record["properties"]["headers"], found["headers"], found["headers"].raw) == ({"a": 7}, {"a": 7}, raw)
+    for broken in (b"", b"\x00\x00\x00\x05\x01ab\x07"):
+        line = messages.to_line(1, "/", "q", METHOD, properties(headers=messages.RawTable({}, broken)), b"x")
+        with pytest.raises(messages.BadExport, match="line 1 is not a message"):
+            messages.from_line(line, 1)
+
+
+def test_a_routing_key_that_is_no_text_is_kept():
+    method = SimpleNamespace(exchange="", routing_key=b"\xff", redelivered=False, delivery_tag=1)
+    record = messages.from_line(messages.to_line(1, "/", "q", method, properties(), b"x"), 1)[0]
+    assert messages.from_json(record["routing_key"]) == b"\xff"
+
+
 def line(number=1, queue="q"):
     return messages.to_line(number, "/", queue, METHOD, properties(), b"x")
 

@@ -44,13 +44,37 @@ def test_without_samples_there_is_no_rate(nothing):
     ("total", "rate", "trend", "seconds"),
     [(100, 2.0, "growing", None), (100, -4.0, "draining", 25.0), (100, 0.0, "steady", None), (0, 0.0, "steady", 0.0)],
 )
-def test_the_trend_of_a_queue(total, rate, trend, seconds):
-    found = queues.growth({"total": total, "ready": 0}, rate, "management")
+def test_the_words_for_a_change(total, rate, trend, seconds):
+    found = queues.growth({"total": total, "ready": 0}, rate, 5.0, "management")
     assert (found["trend"], found["drain_seconds"], found["rates_source"]) == (trend, seconds, "management")
 
 
 def test_growth_is_unknown_without_a_rate():
-    assert set(queues.growth({"total": 3, "ready": 3}, None, "management").values()) == {None}
+    assert set(queues.growth({"total": 3, "ready": 3}, None, None, "management").values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rate", "seconds"),
+    [
+        # Grows for a minute, as far as it is known.
+        (range(0, 1300, 100), 20.0, 60.0),
+        # Filled once and idle since: no growth after 10 seconds.
+        ((0, 0, 0, 5000, 5000, 5000), 0.0, 0.0),
+        ((0, 0, 0, 0, 0, 5000), 1000.0, 5.0),
+        # A burst of ten seconds is not one of a minute.
+        ((0, 0, 0, 0, 500, 1000), 100.0, 10.0),
+        ((0, 0, 0, 0, 500, 1000, 1000), 66.667, 15.0),
+        # Statistics that are late for one sample are no pause.
+        ((0, 100, 200, 200, 400, 500, 600), 20.0, 30.0),
+        # A consumer drains a queue that was filled before.
+        ((0, 0, 1000, 990, 980, 970, 960), -2.0, 0.0),
+        ((1000, 1000, 999, 999, 998), -0.1, 0.0),
+        ((7, 7, 7, 7), 0.0, 0.0),
+        ((1, 2), None, None),
+    ],
+)
+def test_the_trend_of_a_length(lengths, rate, seconds):
+    assert queues.trend(details(*lengths), NOW) == (rate, seconds)
 
 
 def history(deliver, get=None, ack=None):
@@ -92,27 +116,121 @@ def test_an_unknown_age_is_null(given, unacked):
 
 def test_the_time_without_an_acknowledgement():
     deliveries = (0, 10, 20, 20, 20)
-    assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 5, 9, 10)), 20.0, NOW) == 0.0
-    assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 5, 10, 10)), 20.0, NOW) == 10.0
+    # The newest sample may lack the acknowledgements of the last 5 seconds.
+    assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 5, 9, 10)), 20.0) == 0.0
+    assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 5, 10, 10)), 20.0) == 5.0
     # At most the age of the oldest unacknowledged message.
-    assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 0, 0, 0)), 20.0, NOW) == 20.0
-    assert queues.no_ack_seconds(history(deliveries), 20.0, NOW) == 20.0
-    assert queues.no_ack_seconds(history(deliveries), None, NOW) is None
+    assert queues.no_ack_seconds(history(deliveries, ack=(0, 0, 0, 0, 0)), 20.0) == 20.0
+    assert queues.no_ack_seconds(history(deliveries), 20.0) == 20.0
+    assert queues.no_ack_seconds(history(deliveries), None) is None
 
 
 @pytest.mark.parametrize(
-    ("consumers", "unacked", "total", "ceiling"),
+    ("consumers", "unacked", "total", "ceiling", "unlimited"),
     [
-        ([], 5, None, False),
-        ([{"ack_required": True, "prefetch_count": 10}], 10, 10, True),
-        ([{"ack_required": True, "prefetch_count": 10}] * 2, 19, 20, False),
-        ([{"ack_required": True, "prefetch_count": 0}, {"ack_required": True, "prefetch_count": 1}], 50, None, False),
-        ([{"ack_required": False, "prefetch_count": 0}, {"ack_required": True, "prefetch_count": 1}], 1, 1, True),
-        ([{"ack_required": True, "prefetch_count": 1}], None, None, False),
+        ([], 5, None, False, 0),
+        ([{"ack_required": True, "prefetch_count": 10}], 10, 10, True, 0),
+        ([{"ack_required": True, "prefetch_count": 10}] * 2, 19, 20, False, 0),
+        (
+            [{"ack_required": True, "prefetch_count": 0}, {"ack_required": True, "prefetch_count": 1}],
+            50,
+            None,
+            False,
+            1,
+        ),
+        ([{"ack_required": False, "prefetch_count": 0}, {"ack_required": True, "prefetch_count": 1}], 1, 1, True, 0),
+        ([{"ack_required": True, "prefetch_count": 1}], None, None, False, 0),
     ],
 )
-def test_the_prefetch_limit(consumers, unacked, total, ceiling):
-    assert queues.prefetch(consumers, unacked) == {"prefetch_total": total, "at_prefetch_ceiling": ceiling}
+def test_the_prefetch_limit(consumers, unacked, total, ceiling, unlimited):
+    assert queues.prefetch(consumers, unacked) == {
+        "prefetch_total": total,
+        "at_prefetch_ceiling": ceiling,
+        "unlimited_consumers": unlimited,
+    }
+
+
+def window(**counters):
+    """A history of two samples for each counter, the first of which is 0."""
+    stats = {name + "_details": details(0, count, step=600) for name, count in counters.items()}
+    return {"message_stats": stats}
+
+
+@pytest.mark.parametrize(
+    ("counters", "found"),
+    [
+        ({"get_no_ack": 3}, True),
+        ({"get": 3, "ack": 3}, True),
+        # Fetched and requeued, as by the management UI.
+        ({"get": 3, "redeliver": 2}, False),
+        # The acknowledgements are those of a consumer that is gone.
+        ({"get": 3, "ack": 50, "deliver": 50}, False),
+        ({"deliver_no_ack": 9}, False),
+    ],
+)
+def test_a_queue_that_clients_poll(counters, found):
+    assert queues.polled(window(**counters)) is found
+    assert queues.polled({}) is None
+
+
+@pytest.mark.parametrize(
+    ("counters", "lengths", "limit", "lost"),
+    [
+        ({"publish": 13980}, (0, 1280), 1280, 12700),
+        # A slow consumer has begun to drain it.
+        ({"publish": 13980, "ack": 100}, (0, 1280, 1180), 1280, 12700),
+        ({"publish": 500, "ack": 100}, (100, 500), 500, 0),
+        # Never near its limit: what is missing was rejected or has expired.
+        ({"publish": 500}, (0, 100), 1000, 0),
+        ({}, (1280, 1280), 1280, None),
+    ],
+)
+def test_what_a_full_queue_has_lost(counters, lengths, limit, lost):
+    item = {"max_length": limit, "full": lengths[-1] >= limit}
+    lengths = details(*lengths, step=300)
+    found = {**(window(**counters) if counters else {}), "messages_details": lengths, "messages_ready_details": lengths}
+    assert queues.dropped(found, item) == lost
+
+
+def test_a_queue_is_full_by_number_or_by_size():
+    item = {"type": "classic", "ready": 10, "max_length": 10, "max_length_bytes": None}
+    assert queues.is_full(item, 0) is True
+    assert queues.is_full({**item, "ready": 9}, 0) is False
+    assert queues.is_full({**item, "max_length": None, "max_length_bytes": 1000}, 950) is True
+    assert queues.is_full({**item, "max_length": None}, 5) is None
+    # The limit of a stream is its retention.
+    assert queues.is_full({**item, "type": "stream"}, 0) is None
+
+
+def test_rejected_deliveries_are_those_without_an_acknowledgement():
+    history = window(deliver=100, redeliver=10, ack=20)
+    # The totals are newer than the last sample.
+    totals = {"messages_unacknowledged": 5, "message_stats": {"deliver": 130, "redeliver": 10, "ack": 20}}
+    assert queues.rejected_and_acked(totals, history) == (95, 20)
+    assert queues.rejected_and_acked({}, {}) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("session-0017", "session-*"),
+        ("reply.0f8fad5b-d9cb-469f-a165-70867728950e", "reply.*"),
+        ("amq.gen-JzTY20BRgKO-HjmUJj0wLg", "amq.gen-*"),
+        ("worker.deadbeef01", "worker.*"),
+        ("rpc.Xb9kQ2mZ7pLw4vTn8sRd", "rpc.*"),
+        ("tenant12.orders", "tenant*.orders"),
+        ("audio.analysis.requests", "audio.analysis.requests"),
+        ("feedback", "feedback"),
+        ("a-long-name-with-many-words", "a-long-name-with-many-words"),
+    ],
+)
+def test_the_pattern_of_a_name(name, pattern):
+    assert queues.pattern_of(name) == pattern
+
+
+def test_many_similar_names_are_a_family():
+    many = [entry("session.%d" % number) for number in range(20)] + [entry("pair.%d" % number) for number in range(2)]
+    assert {name: len(members) for name, members in queues.families(many).items()} == {("/", "session.*"): 20}
 
 
 def test_the_lower_limit_of_argument_and_policy_applies():
@@ -169,7 +287,7 @@ def test_a_queue_without_statistics_has_only_the_numbers_of_the_list():
 def test_without_rates_the_rates_of_messages_are_null():
     detail = {"consumers": 1, "consumer_details": [], "messages_details": details(0, 0, 50)}
     found = queues.describe(entry(messages=50, messages_ready=50), detail, NOW, with_rates=False)
-    assert (found["publish_rate"], found["ack_rate"], found["growth_rate"]) == (None, None, 5.0)
+    assert (found["publish_rate"], found["ack_rate"], found["growth_rate"]) == (None, None, 10.0)
     assert queues.describe(entry(messages=50), detail, NOW)["publish_rate"] == 0.0
 
 
@@ -191,5 +309,18 @@ def test_both_sources_give_the_same_fields():
 
 def test_the_age_as_a_ratio_of_the_timeout():
     item = {"ack_timeout_seconds": None, "unacked_age_seconds": 900.0, "ack_timeout_ratio": None}
-    queues.add_ack_timeout(item, 1800.0)
-    assert (item["ack_timeout_seconds"], item["ack_timeout_ratio"]) == (1800.0, 0.5)
+    queues.add_ack_timeout(item, 1800.0, "assumed")
+    assert (item["ack_timeout_seconds"], item["ack_timeout_ratio"], item["ack_timeout_source"]) == (
+        1800.0,
+        0.5,
+        "assumed",
+    )
+    # The queue has one of its own.
+    queues.add_ack_timeout(item, 3600.0, "assumed")
+    assert (item["ack_timeout_seconds"], item["ack_timeout_source"]) == (1800.0, "queue")
+
+
+def test_without_a_timeout_there_is_no_ratio():
+    item = {"ack_timeout_seconds": None, "unacked_age_seconds": 900.0, "ack_timeout_ratio": None}
+    queues.add_ack_timeout(item, 0.0, "configuration")
+    assert (item["ack_timeout_seconds"], item["ack_timeout_ratio"]) == (0.0, None)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Routing of messages: bindings of every type, policies, dead letters."""
+"""Routing of messages: bindings of every type, and policies."""
 
 from __future__ import annotations
 
@@ -43,10 +43,6 @@ def exchange(name, kind="direct", vhost="/", published=0, **fields):
 
 def binding(destination, key="", kind="queue"):
     return {"destination": destination, "destination_type": kind, "routing_key": key}
-
-
-def queue(name, vhost="/", kind="classic", **arguments):
-    return {"vhost": vhost, "name": name, "type": kind, "arguments": arguments, "ready": 0, "total": 0}
 
 
 def read(exchanges, bindings, closed=()):
@@ -145,37 +141,3 @@ def test_the_policy_with_the_highest_priority_applies():
     assert topology.effective_policy(policies, "/", "audio.x", ("all", "queues")) == {"max-length": 2}
     assert topology.effective_policy(policies, "/", "x.audio", ("all", "queues")) == {"max-length": 1}
     assert topology.effective_policy(policies, "/", "video", ("all", "queues")) == {}
-
-
-def test_dead_letters_by_argument_and_policy_and_lost_ones():
-    found, _api, _unknown = read([exchange("dlx"), exchange("empty")], {("/", "dlx"): [binding("grave", "dead")]})
-    policies = [
-        {
-            "vhost": "/",
-            "pattern": "^policed$",
-            "apply-to": "quorum_queues",
-            "definition": {"dead-letter-exchange": "dlx"},
-        },
-    ]
-    queues = [
-        queue("argued", **{"x-dead-letter-exchange": "dlx", "x-dead-letter-routing-key": "dead"}),
-        queue("policed", kind="quorum"),
-        queue("spared"),
-        queue("nowhere", **{"x-dead-letter-exchange": "dlx", "x-dead-letter-routing-key": "alive"}),
-        queue("missing", **{"x-dead-letter-exchange": "gone"}),
-        queue("misspelt", **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "grvae"}),
-        # To the queue named by each message's own routing key, which is not known.
-        queue("unknowable", **{"x-dead-letter-exchange": ""}),
-        queue("grave"),
-    ]
-    letters = topology.dead_letters(queues, policies, found, 10)
-    (grave,) = letters["queues"]
-    assert [(source["queue"], source["via"]) for source in grave["sources"]] == [
-        ("argued", "argument"),
-        ("policed", "policy"),
-    ]
-    assert [(entry["queue"], entry["reason"]) for entry in letters["lost"]] == [
-        ("missing", "the exchange gone does not exist"),
-        ("misspelt", "there is no queue grvae"),
-        ("nowhere", "the exchange dlx routes them to no queue"),
-    ]
