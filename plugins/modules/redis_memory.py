@@ -29,7 +29,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Check mode cannot predict whether the server can rewrite its configuration file.
+      - Check mode predicts whether the server can rewrite its configuration file if the server's process is on the host of the module.
   diff_mode:
     support: full
   idempotent:
@@ -67,6 +67,9 @@ options:
       - Whether to accept settings that evict keys, or reject writes, at once because more memory is in use than O(maxmemory).
     type: bool
     default: false
+  max_evicted_bytes:
+    description: With O(allow_eviction=true), how many bytes of keys may be evicted at once. Without it, any number.
+    type: int
   persist:
     description:
       - Whether to write the settings to the configuration file, by CONFIG REWRITE.
@@ -77,7 +80,8 @@ options:
   delete:
     description:
       - The keys that O(state=deleted) deletes.
-      - Each key is checked again before it is deleted. A key that a client writes in between stays.
+      - Each key is checked again when it is deleted, in one step (a script), so a key that was used or written in between stays.
+      - This also works if memory is full. A server that rejects deletions, such as a replica, fails the task in check mode too.
     type: dict
     suboptions:
       pattern:
@@ -197,13 +201,16 @@ memory:
     - C(limit_bytes) is the memory available to the server. C(limit_source) is V(cgroup) if it is the limit of a control group of the server's
       process on this host, else V(system), the memory of the server's host. C(limit_ratio) is C(rss_bytes) / C(limit_bytes),
       C(maxmemory_limit_ratio) is C(maxmemory_bytes) / C(limit_bytes).
+    - C(available_bytes) is the memory that the server's process can have, which is its own and what other processes leave of the limits of its
+      control groups and of the memory of the host. Null if the process is not on the host of the module.
     - C(evictable_count) is the number of keys that the policy may evict.
   returned: always
   type: dict
   sample: {used_bytes: 217246872, counted_bytes: 217246872, rss_bytes: 228003840, peak_bytes: 217321232, dataset_bytes: 161084784,
     overhead_bytes: 56162088, startup_bytes: 876088, clients_bytes: 0, replication_bytes: 0, aof_buffer_bytes: 0, scripts_bytes: 200,
     maxmemory_bytes: 536870912, maxmemory_ratio: 0.404655, policy: allkeys-lru, limit_bytes: 1073741824, limit_source: cgroup,
-    limit_ratio: 0.212345, maxmemory_limit_ratio: 0.5, system_bytes: 25276502016, key_count: 1000001, evictable_count: 1000001,
+    limit_ratio: 0.212345, maxmemory_limit_ratio: 0.5, system_bytes: 25276502016,
+    available_bytes: 1001745408, key_count: 1000001, evictable_count: 1000001,
     evictable_ratio: 1.0, evicted_count: 0, expired_count: 0}
 fragmentation:
   description:
@@ -357,7 +364,7 @@ configuration:
       type: list
       elements: str
     persisted:
-      description: Whether the settings survive a restart. Null if this is unknown.
+      description: Whether the settings survive a restart. In check mode, whether they would. Null if this is unknown.
       returned: always
       type: bool
     persist_hint:
@@ -374,7 +381,7 @@ configuration:
 deletion:
   description:
     - The result of O(state=deleted). In check mode, what it would be.
-    - C(kept_count) are selected keys that were used or written in between, so they were not deleted. C(complete) is false if O(delete.max_count) or
+    - C(kept_count) are selected keys that were used, or given a time to live, in between, so they were not deleted. C(complete) is false if O(delete.max_count) or
       O(deadline) was reached first. C(names) are the first 1000.
   returned: when O(state=deleted); null in O(state=configured)
   type: dict
@@ -414,7 +421,8 @@ def act(params: Options, check_mode: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"configuration": None, "deletion": None}
     if params["state"] == "configured":
         wanted = wanted_settings(params["maxmemory"], params["maxmemory_policy"])
-        done = configure(connect(params), wanted, params["allow_eviction"], params["persist"], check_mode)
+        evictable = params["max_evicted_bytes"] if params["allow_eviction"] else 0
+        done = configure(connect(params), wanted, evictable, params["persist"], check_mode)
         result.update(changed=done.pop("changed"), configuration=done)
         result["diff"] = {"before": done["before"], "after": done["after"]}
     elif params["state"] == "deleted":
@@ -434,6 +442,7 @@ def main() -> None:
             maxmemory={"type": "str"},
             maxmemory_policy={"type": "str", "choices": POLICIES},
             allow_eviction={"type": "bool", "default": False},
+            max_evicted_bytes={"type": "int"},
             persist={"type": "bool", "default": True},
             delete={"type": "dict", "options": DELETE_SPEC},
         ),

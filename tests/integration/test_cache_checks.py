@@ -87,9 +87,9 @@ def test_a_missing_server_is_one_finding_and_all_other_checks_are_unknown(redis8
 
 def test_a_remedy_gets_its_variables_from_the_evidence(redis8):
     with redis8.fault("keys-forever"):
-        (finding,) = redis8.findings()["cache.keys_without_ttl"]
+        (finding,) = redis8.findings(cache_delete_idle_seconds=0)["cache.keys_without_ttl"]
     assert finding["remedy"]["vars"] == {"pattern": "lab:*", "database": 0}
     with redis8.fault("memory-unbounded"):
         (finding,) = redis8.findings()["cache.maxmemory_unset"]
-    assert finding["remedy"]["risk"] == "safe"
+    assert finding["remedy"]["risk"] == "disruptive"
     assert finding["remedy"]["vars"]["maxmemory"] > 10**9

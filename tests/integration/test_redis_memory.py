@@ -246,7 +246,7 @@ def test_a_setting_that_the_server_rejects_leaves_the_old_ones(redis8):
     before = in_force(client)
     with pytest.raises(_redis_change.CannotChange, match="CONFIG SET failed"):
         _redis_change.configure(
-            client_of(redis8), {"maxmemory": "300000000", "maxmemory-policy": "nonsense"}, False, True, False
+            client_of(redis8), {"maxmemory": "300000000", "maxmemory-policy": "nonsense"}, 0, True, False
         )
     assert in_force(client) == before
 
@@ -355,20 +355,19 @@ def test_a_run_deletes_at_most_max_count(redis8):
 
 def test_a_key_that_is_written_at_the_last_moment_is_not_deleted(redis8, monkeypatch):
     with album_keys(redis8) as client:
-        eligible = _redis_change._eligible
-        calls = []
+        candidates = _redis_change._candidates
 
         def write_in_between(*arguments):
-            found = list(eligible(*arguments))
-            calls.append(found)
-            if len(calls) == 2:
-                client.append("album:1", "more")
+            found = candidates(*arguments)
+            client.append("album:1", "more")
+            client.expire("album:3", 60)
             return found
 
-        monkeypatch.setattr(_redis_change, "_eligible", write_in_between)
-        delete = {"pattern": "album:*", "database": 0, "only_without_ttl": True, "idle_seconds": 0, "max_count": 10}
+        monkeypatch.setattr(_redis_change, "_candidates", write_in_between)
+        time.sleep(2.1)
+        delete = {"pattern": "album:*", "database": 0, "only_without_ttl": True, "idle_seconds": 2, "max_count": 10}
         result = _redis_change.delete_keys(client_of(redis8), {**delete, "list_path": None}, ":", True, False)
-        assert (result["deleted_count"], result["kept_count"]) == (0, 3)
+        assert (result["deleted_count"], result["kept_count"], result["names"]) == (1, 2, ["album:\\xff\\n"])
         assert client.get("album:1") == b"xmore"
 
 

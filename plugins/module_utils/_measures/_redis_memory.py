@@ -87,7 +87,9 @@ def _measure(client: Client, options: Options) -> Part:
     pid = process.local_pid(client, info)
     parts["databases"] = databases(info)
     parts["server"] = build_server(info, pid)
-    parts["memory"] = build_memory(info, parts["databases"], process.memory_limit(pid) if pid else None)
+    groups = process.memory_groups(pid) if pid else []
+    available = process.available_bytes(groups, integer(info, "used_memory_rss")) if pid else None
+    parts["memory"] = build_memory(info, parts["databases"], process.memory_limit(groups), available)
     parts["fragmentation"] = build_fragmentation(info)
     try:
         parts["distribution"] = _read_distribution(client, info, parts["databases"], options, unknown)
@@ -167,8 +169,14 @@ def build_server(info: Fields, pid: int | None) -> Part:
     }
 
 
-def build_memory(info: Fields, found: list[Database], group_limit: int | None) -> Part:
-    """Return the part ``memory``. ``group_limit`` is the limit of the control group in bytes, null if unknown."""
+def build_memory(
+    info: Fields, found: list[Database], group_limit: int | None = None, available: int | None = None
+) -> Part:
+    """Return the part ``memory``.
+
+    ``group_limit`` is the limit of the control group in bytes, ``available`` the memory that the server's process can
+    have; null if unknown.
+    """
     used, most = integer(info, "used_memory"), integer(info, "maxmemory")
     counted = None if used is None else used - (integer(info, "mem_not_counted_for_evict") or 0)
     policy = info.get("maxmemory_policy")
@@ -199,6 +207,7 @@ def build_memory(info: Fields, found: list[Database], group_limit: int | None) -
         "limit_ratio": ratio(integer(info, "used_memory_rss"), limit),
         "maxmemory_limit_ratio": ratio(most, limit),
         "system_bytes": system,
+        "available_bytes": available,
         "key_count": key_count,
         "evictable_count": evictable,
         "evictable_ratio": ratio(evictable, key_count),
