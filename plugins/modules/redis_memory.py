@@ -113,7 +113,8 @@ options:
   distribution:
     description:
       - V(sampled) reads as many keys as O(max_calls) allows, and all keys of small databases. The 95 % confidence interval is returned with each
-        value. A rare big key is probably not in the sample; RV(distribution.explained_ratio) shows this.
+        value. Keys that are large in comparison with the mean are not extrapolated. They are searched among all keys (see O(search_keys)), by one
+        command for each key.
       - V(whole) reads every key, as far as O(deadline) allows. For 1,000,000 keys it sends 3,000,000 commands, which take about 10 s of the
         server's time.
       - V(none) reads no key.
@@ -130,8 +131,25 @@ options:
     description: Maximum share of the time for reading keys, above 0 and at most 1. The pause after each step follows from it.
     type: float
     default: 0.25
+  search_keys:
+    description:
+      - Number of keys up to which a sample is followed by a search for large keys. The search reads the size of every key (MEMORY USAGE), as far as
+        O(deadline) allows. For 1,000,000 keys it takes 2 to 3 s of the server's time.
+      - It also follows if the sample accounts for less than nine tenths of the memory, whatever the number of keys. V(0) never searches.
+    type: int
+    default: 300000
+  search_load:
+    description: Maximum share of the time for the search, above 0 and at most 1. It is exceeded if the search would not end before O(deadline).
+    type: float
+    default: 0.5
+  big_bytes:
+    description: Size in bytes from which keys are summed up in RV(distribution.big_groups).
+    type: int
+    default: 1048576
   prefix_separator:
-    description: Separator that ends the prefix of a key. The prefix of V(track:12:bpm) is V(track). Names without a separator have an empty prefix.
+    description: >-
+      Separator that ends the prefix of a key. The prefix of V(track:12:bpm) is V(track). Names without a separator have an empty prefix.
+      In a prefix, V({*}) stands for the hash tag of a cluster. The prefix of V({user:1}:cart:5) is V({*}:cart).
     type: str
     default: ":"
   show_key_names:
@@ -240,6 +258,10 @@ distribution:
       description: Whether every key was read, with its size and time to live.
       returned: always
       type: bool
+    searched:
+      description: Whether the size of every key was read, so that no large key is missing.
+      returned: always
+      type: bool
     ended:
       description: Why reading ended early, V(busy) (the server is busy) or V(deadline); else null.
       returned: always
@@ -290,7 +312,8 @@ distribution:
       description:
         - The prefixes and types that take most memory, one row for each database, prefix and type.
         - C(prefix) is empty for names without O(prefix_separator), and null for the sum of all prefixes after the first 20,000.
-        - C(pattern) is the pattern of SCAN for the keys of the prefix, null if text cannot express it.
+        - C(pattern) is the pattern of SCAN for the keys of the prefix, null if text cannot express it, or if the prefix has a hash tag.
+        - Large keys (from 50 times the mean size on) are never extrapolated. Without RV(distribution.searched), those of the sample count once.
         - C(ttl_ratio) is the share of the keys with a time to live, C(mean_ttl_seconds) the mean of these times.
         - The keys of a database that the user may not read are one row, in which C(readable) is false and all but their number is null.
         - Null if MEMORY USAGE or PTTL is denied.
@@ -316,9 +339,23 @@ distribution:
       returned: always
       type: list
       elements: dict
+    big_groups:
+      description:
+        - The keys of at least O(big_bytes), one row for each database, prefix and type, and one for each key without a prefix, the largest sum first.
+        - C(largest) are up to three of them, as in RV(distribution.biggest_keys).
+        - The keys of a database that the user may not read are one row, in which C(readable) is false and all else is null.
+        - Null if MEMORY USAGE is denied.
+      returned: always
+      type: list
+      elements: dict
+    big_groups_total:
+      description: Number of all rows.
+      returned: always
+      type: int
   sample:
     mode: sampled
     complete: false
+    searched: false
     ended: null
     seconds: 0.145042
     longest_step_seconds: 0.005758
@@ -340,6 +377,11 @@ distribution:
     biggest_keys:
       - {database: 0, readable: true, name: "analysis:677", is_exact: true, printf_format: null, type: string, bytes: 696, expires: false,
          ttl_seconds: null}
+    big_groups:
+      - {database: 0, readable: true, prefix: queue, pattern: "queue:*", type: list, key_count: 2, bytes: 5242880, largest_bytes: 4194304,
+         without_ttl_count: 2, largest: [{database: 0, readable: true, name: "queue:1", is_exact: true, printf_format: null, type: list,
+         bytes: 4194304, expires: false, ttl_seconds: null}]}
+    big_groups_total: 1
 configuration:
   description:
     - The result of O(state=configured). RV(configuration.before) and RV(configuration.after) have C(maxmemory) in bytes and C(maxmemory_policy).

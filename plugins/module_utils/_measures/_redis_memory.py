@@ -32,12 +32,17 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info i
     parse_info,
     ratio,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import Survey, build_distribution
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import (
+    Survey,
+    build_distribution,
+    large_from,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_survey import (
     BUSY,
     DEADLINE,
     QUERIES,
     Limits,
+    search,
     survey,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Database, Fields
@@ -50,6 +55,9 @@ ARGUMENT_SPEC = dict(
     show_key_names={"type": "bool", "default": True},
     max_calls={"type": "int", "default": 3000},
     max_load={"type": "float", "default": 0.25},
+    search_keys={"type": "int", "default": 300000},
+    search_load={"type": "float", "default": 0.5},
+    big_bytes={"type": "int", "default": 1048576},
 )
 
 PARTS = ("server", "memory", "fragmentation", "databases", "distribution")
@@ -60,6 +68,10 @@ RESERVE_SECONDS = 1.0
 SEPARATOR = ":"
 # A sample of fewer commands is of no use.
 CALLS_LEAST = 100
+
+# If the sample accounts for less of the memory than this, all keys are searched for large ones, whatever their number. A
+# complete reading accounts for 0.9 to 1.0.
+SEARCH_BELOW = 0.9
 
 # Sizes in Redis' tables: a pointer for each slot, a node for each key that expires.
 SLOT_BYTES = 8
@@ -116,13 +128,34 @@ def _read_distribution(
     limits = Limits(
         None if whole else options["max_calls"], options["max_load"], Deadline(max(left / 2, left - RESERVE_SECONDS))
     )
-    result = survey(client, wanted, whole, separator, options["top"], limits)
+    key_count = sum(each["key_count"] for each in found)
+    keyspace = keyspace_bytes(info, found)
+    result = Survey(separator, options["top"], large_from(keyspace, key_count), max(1, options["big_bytes"]))
+    survey(client, wanted, whole, result, limits)
     if len(result.whole) < len(wanted) and not any(result.seen.values()) and not result.denied:
         unknown.add("distribution", _unknown_reason(result))
         return None
     _add_denied(client, result, unknown)
     options = dict(options, prefix_separator=separator)
-    return build_distribution(result, found, keyspace_bytes(info, found), options, time.monotonic() - started)
+    part = build_distribution(result, found, keyspace, options, time.monotonic() - started)
+    left_out = [each for each in wanted if each["database"] not in result.whole]
+    if whole or not left_out or not _needs_search(part, result, left_out, options):
+        return part
+    limits.load = options["search_load"]
+    try:
+        search(client, left_out, result, limits)
+    except ReplyError as exc:
+        unknown.add("distribution.searched", exc)
+    return build_distribution(result, found, keyspace, options, time.monotonic() - started)
+
+
+def _needs_search(part: Part, result: Survey, left_out: list[Database], options: Options) -> bool:
+    """Return whether to search all keys of the databases ``left_out`` of which a sample was read."""
+    if not options["search_keys"] or result.ended or result.denied or result.unread:
+        return False
+    explained = part["explained_ratio"]
+    few = sum(each["key_count"] for each in left_out) <= options["search_keys"]
+    return few or (explained is not None and explained < SEARCH_BELOW)
 
 
 def _unknown_reason(result: Survey) -> str:
@@ -138,6 +171,8 @@ def _check_limits(options: Options) -> None:
         raise BadOption("max_calls: %d is less than %d" % (options["max_calls"], CALLS_LEAST))
     if not 0 < options["max_load"] <= 1:
         raise BadOption("max_load: %s is not above 0 and at most 1" % options["max_load"])
+    if not 0 < options["search_load"] <= 1:
+        raise BadOption("search_load: %s is not above 0 and at most 1" % options["search_load"])
 
 
 def _add_denied(client: Client, result: Survey, unknown: Unknown) -> None:
@@ -146,11 +181,27 @@ def _add_denied(client: Client, result: Survey, unknown: Unknown) -> None:
     rules.update({column: "+" + permission(words) for column, words in QUERIES.items()})
     hint = client.grant(*[rules[name] for name in rules if name in result.denied])
     parts = {
-        "bytes": ("distribution.prefixes", "distribution.biggest_keys", "distribution.*", "distribution.bytes"),
+        "bytes": (
+            "distribution.prefixes",
+            "distribution.biggest_keys",
+            "distribution.big_groups",
+            "distribution.*",
+            "distribution.bytes",
+        ),
         "ttl": ("distribution.prefixes", "distribution.ttl"),
         "type": ("distribution.type",),
-        "keys": ("distribution.prefixes.*", "distribution.biggest_keys.*", "distribution.*"),
-        "select": ("distribution.prefixes.*", "distribution.biggest_keys.*", "distribution.*"),
+        "keys": (
+            "distribution.prefixes.*",
+            "distribution.biggest_keys.*",
+            "distribution.big_groups.*",
+            "distribution.*",
+        ),
+        "select": (
+            "distribution.prefixes.*",
+            "distribution.biggest_keys.*",
+            "distribution.big_groups.*",
+            "distribution.*",
+        ),
     }
     for name, exc in result.denied.items():
         for part in parts[name]:

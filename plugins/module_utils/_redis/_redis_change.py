@@ -147,7 +147,7 @@ def reject_eviction(after: Fields, info: Fields, evictable: int | None) -> None:
     if not most or counted <= most + (counted if evictable is None else evictable):
         return
     if after["maxmemory-policy"] == "noeviction":
-        effect, change = "every write would be rejected", "an eviction policy"
+        effect, change = "every write would be rejected", "an eviction policy, or allow_eviction: true"
     else:
         effect = "about %d bytes of keys would be evicted at once (%s)" % (counted - most, after["maxmemory-policy"])
         change = "allow_eviction: true and max_evicted_bytes: %d (in the role cache: cache_evict_most_bytes)" % (

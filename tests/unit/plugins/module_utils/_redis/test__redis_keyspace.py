@@ -17,7 +17,7 @@ def answers(*rows):
 
 
 def survey_of(names, found, top=2):
-    result = keyspace.Survey(":", top)
+    result = keyspace.Survey(":", top, 1000, 10000)
     result.add(0, names, found)
     return result
 
