@@ -195,7 +195,7 @@ reachable:
 error:
   description:
     - Why the server cannot be reached, as C(kind), C(message) and C(hint); else null.
-    - The values of C(kind) are those of M(tracktion.ops.redis_health_info).
+    - The values of C(kind) are those of M(tracktion.ops.redis_health_info). For a Sentinel, RV(reachable) is null.
   returned: always
   type: dict
   sample: null
@@ -382,6 +382,24 @@ distribution:
          without_ttl_count: 2, largest: [{database: 0, readable: true, name: "queue:1", is_exact: true, printf_format: null, type: list,
          bytes: 4194304, expires: false, ttl_seconds: null}]}
     big_groups_total: 1
+stream_groups:
+  description:
+    - Consumer groups of streams, those with most pending entries first. Empty with O(distribution=none).
+    - With more than O(search_keys) keys, streams are searched only if clients have used one since the start of the counters.
+    - C(undelivered_count) is the lag of the group, null if the server does not know it. C(oldest_idle_seconds), C(oldest_deliveries) and
+      C(oldest_consumer) are about the pending entry with the lowest id.
+    - C(is_exact) is true if C(stream) and C(group) are the exact names, not escaped, cut or hidden.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - {database: 0, stream: jobs, group: workers, is_exact: true, consumer_count: 2, pending_count: 12, undelivered_count: 0,
+       oldest_idle_seconds: 3600.5, oldest_deliveries: 1, oldest_consumer: worker-1}
+stream_groups_total:
+  description: Number of all consumer groups that were found.
+  returned: always
+  type: int
+  sample: 1
 configuration:
   description:
     - The result of O(state=configured). RV(configuration.before) and RV(configuration.after) have C(maxmemory) in bytes and C(maxmemory_policy).

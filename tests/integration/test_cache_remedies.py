@@ -4,15 +4,15 @@
 
 """The remedies of the cache on servers in the state in which they are needed most: in check mode, and carried out.
 
-The state of a server is read by redis-py. Each task file runs with the variables of its finding, as remediate.yml runs it.
+The state of a server is read by redis-py. Each task file runs with the variables of its finding, as in remediate.yml.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+from pathlib import Path
 
-import pytest
 import redis
 import yaml
 
@@ -135,7 +135,7 @@ def test_a_limit_that_was_set_is_raised_only_if_allowed(each_redis):
         assert "cache_maxmemory_raise=true" in finding["hint"]
         (finding,) = findings(each_redis, cache_maxmemory_raise=True)["cache.memory_used"]
         assert finding["remedy"]["risk"] == "disruptive"
-        available = int(re.search(r"MemAvailable:\s+(\d+)", open("/proc/meminfo").read()).group(1)) * 1024
+        available = int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text()).group(1)) * 1024
         before = state(client)
         assert remedy(each_redis, finding, check=True)["changed"] is True
         assert state(client) == before
@@ -223,7 +223,9 @@ def test_a_right_to_delete_that_is_missing_fails_in_check_mode_with_its_rule(eac
     for denied in ("-unlink", "-eval"):
         with each_redis.user("limited", "~*", "+@all", denied) as login:
             for check in (True, False):
-                result = each_redis.memory(check, state="deleted", delete={"pattern": "old:*", "idle_seconds": 0}, **login)
+                result = each_redis.memory(
+                    check, state="deleted", delete={"pattern": "old:*", "idle_seconds": 0}, **login
+                )
                 assert (result["failed"], "+unlink" in result["hint"]) == (True, True)
     assert client.dbsize() == 1
 

@@ -79,7 +79,7 @@ def test_large_keys_of_all_types_and_databases_are_found(large, client):
     other.execute_command("DEBUG", "POPULATE", 20000, "other", 40)
     for start in range(0, 60000, 10000):
         numbers = range(start, start + 10000)
-        client.hset("session", mapping={number: "x" * 20 for number in numbers})
+        client.hset("session", mapping=dict.fromkeys(numbers, "x" * 20))
         client.sadd("seen:set", *numbers)
         other.zadd("chart", {"track:%d" % number: number for number in numbers})
     other.set("blob", b"x" * 3 * MEBIBYTE, ex=3600)
@@ -101,7 +101,9 @@ def test_big_keys_of_one_prefix_are_one_finding_with_their_sum(large, client):
     for number in range(12):
         client.set("report:%d" % number, b"x" * (11 + number) * MEBIBYTE)
     client.set("alone", b"x" * 12 * MEBIBYTE)
-    group, alone = sorted(fired(large.findings(), "cache.big_key", "warning"), key=lambda each: len(each["summary"]))[::-1]
+    group, alone = sorted(fired(large.findings(), "cache.big_key", "warning"), key=lambda each: len(each["summary"]))[
+        ::-1
+    ]
     assert group["summary"].startswith("12 keys report:* (string) of at least 1.0 MiB take 2")
     assert "report:" in group["summary"]
     assert "alone" in alone["summary"]

@@ -75,7 +75,7 @@ def test_intervals_of_samples_contain_the_true_value(each_redis):
     truth = {key: value for key, value in each_redis.truth().items() if value[0] > 1}
     held = intervals = 0
     for _sample in range(20):
-        found = each_redis.memory(max_calls=9000, max_load=1.0)["distribution"]
+        found = each_redis.memory(max_calls=9000, max_load=1.0, search_keys=0)["distribution"]
         assert found["complete"] is False
         assert 2900 < found["seen_count"] < 3000
         rows = {(row["database"], row["prefix"], row["type"]): row for row in found["prefixes"]}
@@ -164,13 +164,28 @@ def test_denied_parts_are_unknown_and_the_others_are_measured(each_redis):
             "distribution.bytes",
             "distribution.prefixes",
             "distribution.biggest_keys",
+            "distribution.big_groups",
             "distribution.*",
         },
         "-pttl": {"distribution.ttl", "distribution.prefixes"},
         "-type": {"distribution.type"},
-        "-scan": {"distribution"},
-        "-info": {"server", "memory", "fragmentation", "databases", "distribution"},
-        "-select": {"distribution.prefixes.*", "distribution.biggest_keys.*", "distribution.*"},
+        "-scan": {"distribution", "stream_groups"},
+        "-info": {
+            "server",
+            "memory",
+            "fragmentation",
+            "databases",
+            "distribution",
+            "stream_groups",
+            "stream_groups_total",
+        },
+        "-select": {
+            "distribution.prefixes.*",
+            "distribution.biggest_keys.*",
+            "distribution.big_groups.*",
+            "distribution.*",
+            "stream_groups",
+        },
     }
     for rule, parts in cases.items():
         with each_redis.user("limited", "~*", "+@all", rule) as login:

@@ -18,6 +18,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_sentinel as sentinel
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_streams as streams
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import (
     CONNECTION_SPEC,
     Client,
@@ -60,7 +62,7 @@ ARGUMENT_SPEC = dict(
     big_bytes={"type": "int", "default": 1048576},
 )
 
-PARTS = ("server", "memory", "fragmentation", "databases", "distribution")
+PARTS = ("server", "memory", "fragmentation", "databases", "distribution", "stream_groups", "stream_groups_total")
 
 # Seconds of the deadline that are not for reading keys.
 RESERVE_SECONDS = 1.0
@@ -69,8 +71,8 @@ SEPARATOR = ":"
 # A sample of fewer commands is of no use.
 CALLS_LEAST = 100
 
-# If the sample accounts for less of the memory than this, all keys are searched for large ones, whatever their number. A
-# complete reading accounts for 0.9 to 1.0.
+# If the sample accounts for less of the memory than this, all keys are searched for large ones, whatever their number.
+# A complete reading accounts for 0.9 to 1.0.
 SEARCH_BELOW = 0.9
 
 # Sizes in Redis' tables: a pointer for each slot, a node for each key that expires.
@@ -82,6 +84,8 @@ def measure(options: Options) -> Part:
     """Return the measurement of the module redis_memory. Raises BadOption."""
     try:
         client = connect(options)
+        if client.mode == sentinel.MODE:
+            return sentinel.measurement(PARTS, client, options)
         return _measure(client, options)
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
@@ -106,10 +110,41 @@ def _measure(client: Client, options: Options) -> Part:
     try:
         parts["distribution"] = _read_distribution(client, info, parts["databases"], options, unknown)
     except ReplyError as exc:
-        unknown.add("distribution", exc, client.hint(exc, "SCAN"))
+        for part in ("distribution", "stream_groups"):
+            unknown.add(part, exc, client.hint(exc, "SCAN"))
+        return reached(parts, unknown)
     except CannotConnect as exc:
         unknown.add("distribution", exc)
+    try:
+        _read_streams(client, parts, options, unknown)
+    except ReplyError as exc:
+        unknown.add("stream_groups", exc, client.grant("%R~*", "+scan", "+select", "+xinfo|groups", "+xpending"))
+    except CannotConnect as exc:
+        unknown.add("stream_groups", exc)
     return reached(parts, unknown)
+
+
+def _read_streams(client: Client, parts: Part, options: Options, unknown: Unknown) -> None:
+    """Fill in the part ``stream_groups``. Raises ReplyError and CannotConnect.
+
+    In a large keyspace, streams are searched only if clients use them.
+    """
+    parts.update(stream_groups=[], stream_groups_total=0)
+    found: list[Database] = parts["databases"]
+    if options["distribution"] == "none" or not found:
+        return
+    many = sum(each["key_count"] for each in found) > options["search_keys"]
+    if many and not streams.uses_streams(client):
+        return
+    parts.update(stream_groups=None, stream_groups_total=None)
+    left = client.deadline.remaining()
+    limits = Limits(None, options["search_load"], Deadline(left / 2))
+    result = streams.find_streams(client, found, limits)
+    options = dict(options, prefix_separator=options["prefix_separator"] or SEPARATOR)
+    parts["stream_groups"], parts["stream_groups_total"] = streams.read_groups(client, result.streams, options)
+    if result.partial:
+        reason = "not all streams were read: there are more than %d, or the deadline left too little time"
+        unknown.add("stream_groups[...]", reason % streams.STREAMS_MOST)
 
 
 def _read_distribution(

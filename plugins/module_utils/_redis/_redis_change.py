@@ -28,8 +28,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 
 SETTINGS = ("maxmemory", "maxmemory-policy")
 
-# Checks a key again and deletes it, in one step. Unlike commands of MULTI, a script is not rejected when memory is full,
-# and it may name keys of any slot of a cluster.
+# Checks a key again and deletes it, in one step. Unlike commands of MULTI, a script is not rejected when memory is
+# full, and it works in a cluster.
 DELETE_SCRIPT = """
 local ttl = redis.call('PTTL', KEYS[1])
 if ttl == -2 or (ARGV[1] == '1' and ttl >= 0) then return 0 end
@@ -314,8 +314,8 @@ def _eligible(client: Client, names: Sequence[bytes], delete: Options) -> Iterat
                 raise CannotChange(
                     "The idle time of keys cannot be read: %s" % idle,
                     hint=client.hint(idle, "OBJECT", "IDLETIME")
-                    or "Set delete.idle_seconds (in the role cache: cache_delete_idle_seconds) to 0 to delete keys without it: "
-                    "an LFU policy does not record it.",
+                    or "Set delete.idle_seconds (in the role cache: cache_delete_idle_seconds) to 0 to delete keys "
+                    "without it: an LFU policy does not record it.",
                 )
             if idle is None or idle < delete["idle_seconds"]:
                 continue

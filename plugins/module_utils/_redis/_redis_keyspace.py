@@ -4,8 +4,8 @@
 
 """Sum up the memory of the keys of a Redis server by prefix and type. Private to this collection.
 
-The keys are all keys or a sample. A sample misses the rare large key, and one in the sample does not stand for others. So
-keys that are large in comparison with the mean are never extrapolated: a search among all keys finds them.
+The keys are all keys or a sample. A sample misses the rare large key, and one in the sample does not stand for others.
+So keys that are large in comparison with the mean are never extrapolated: a search among all keys finds them.
 ``keyspace_bytes`` (the memory of all keys by the server's own account) shows how much is missing.
 """
 
@@ -287,7 +287,13 @@ def add_names(row: Part, key: GroupKey, separator: str) -> Part:
 
 
 def group_row(
-    key: GroupKey, group: Group, sampled: int, total: int, complete: bool, large: Group | None = None, found: bool = True
+    key: GroupKey,
+    group: Group,
+    sampled: int,
+    total: int,
+    complete: bool,
+    large: Group | None = None,
+    found: bool = True,
 ) -> Part:
     """Return the row of a group without its prefix and pattern, which take time to format.
 
@@ -327,7 +333,9 @@ def _sum_of(first: Part, second: Part) -> Part:
     count, lasting = row["key_count"], row["without_ttl_count"]
     row["mean_bytes"] = None if row["bytes"] is None else int(round(row["bytes"] / count))
     row["ttl_ratio"] = None if lasting is None else round(1.0 - lasting / count, 6)
-    expiring = [(each["mean_ttl_seconds"], each["key_count"] - (each["without_ttl_count"] or 0)) for each in (first, second)]
+    expiring = [
+        (each["mean_ttl_seconds"], each["key_count"] - (each["without_ttl_count"] or 0)) for each in (first, second)
+    ]
     known = [(mean, number) for mean, number in expiring if mean is not None and number > 0]
     seconds = sum(mean * number for mean, number in known)
     row["mean_ttl_seconds"] = round(seconds / sum(number for _mean, number in known), 3) if known else None

@@ -128,7 +128,11 @@ def test_what_other_processes_leave_is_available(root):
         ("1 0 0:1 / / rw - overlay o rw\n", 0o777, None),
         ("1 0 0:1 / / ro,noatime - overlay o rw\n", 0o777, "its file system is read-only"),
         ("1 0 0:1 / / ro - o o rw\n2 1 0:2 / /etc rw - o o rw\n", 0o777, None),
-        ("1 0 0:1 / / rw - o o rw\n2 1 0:2 /x /etc/redis/redis.conf rw - o o rw\n", 0o777, "the file is a mount of its own"),
+        (
+            "1 0 0:1 / / rw - o o rw\n2 1 0:2 /x /etc/redis/redis.conf rw - o o rw\n",
+            0o777,
+            "the file is a mount of its own",
+        ),
     ],
 )
 def test_what_is_in_the_way_of_a_rewrite_is_known_before(root, mounts, bits, expected):
