@@ -238,7 +238,8 @@ cluster:
       {address: "10.0.0.9:6379", role: replica, confirmed: true, linked: false, slot_count: 0}]}
 access:
   description:
-    - Who can use the server without a password. The module tries a second connection without a password.
+    - Who can use the server without a password. The module reads the user default if that is its user, else it tries a second connection without a
+      password.
     - C(password_required) is V(false) if that succeeds, or is rejected by the protected mode only. C(may_configure) is whether such a client may run
       CONFIG GET. They are null if unknown.
     - C(loopback_only) is whether all addresses of C(bind) are of the loopback interface. C(beyond_host) is whether other hosts can connect, by the

@@ -20,6 +20,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info i
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Fields
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
+# The user of clients that do not log in.
+DEFAULT_USER = "default"
+
 
 def measure(client: Client, options: Options, settings: Fields, pid: int | None) -> Part:
     """Return the part ``access``. ``settings`` are those of the server, ``pid`` its process on this host, or null."""
@@ -41,6 +44,8 @@ def measure(client: Client, options: Options, settings: Fields, pid: int | None)
 def _without_password(client: Client, options: Options) -> tuple[bool | None, bool | None]:
     """Return whether the server requires a password, and whether clients without one may use CONFIG; null: unknown."""
     try:
+        if _is_default_with_password(client):
+            return True, None
         anonymous = connect_without_password(client, options)
     except CannotConnect as exc:
         return {"authentication": True, "protected_mode": False}.get(exc.kind), None
@@ -51,6 +56,20 @@ def _without_password(client: Client, options: Options) -> tuple[bool | None, bo
         return False, False
     except CannotConnect:
         return False, None
+
+
+def _is_default_with_password(client: Client) -> bool:
+    """Return whether the client is the user default, and that user is known to have a password.
+
+    Another user would need a right for this that shows hashes of passwords.
+    """
+    if client.user != DEFAULT_USER:
+        return False
+    try:
+        reply = client.ask("ACL", "GETUSER", DEFAULT_USER)
+    except ReplyError:
+        return False
+    return b"nopass" not in dict(zip(reply[::2], reply[1::2])).get(b"flags", ())
 
 
 def is_loopback_only(bind: list[str]) -> bool:
