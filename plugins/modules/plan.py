@@ -123,7 +123,7 @@ actions:
       - action: 20ac7223356d1ff3
         host: music-1
         remedy: cache.set_maxmemory
-        risk: safe
+        risk: disruptive
         target: maxmemory
         approved: true
         vars: {maxmemory: 402653184}

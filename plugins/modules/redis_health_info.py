@@ -50,8 +50,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reachable: {description: Whether the connection and the log-in succeeded., returned: always, type: bool, sample: true}
-error: {description: "Why not, or null. Of Redis only, C(kind) is V(protected_mode) or V(busy).", returned: always, type: dict, sample: null}
+reachable: {description: Whether the connection and the log-in succeeded. Null for a Sentinel., returned: always, type: bool, sample: true}
+error: {description: "Why not, or null. Of Redis only, C(kind) is V(protected_mode), V(busy) or V(sentinel).", returned: always, type: dict, sample: null}
 unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 identity:
   description: "C(redis:) and the C(run_id) of the server. Null if it cannot be read."
@@ -156,20 +156,24 @@ latency:
 persistence:
   description:
     - State of snapshots (C(rdb)) and of the append-only file (C(aof)).
-    - C(rdb.enabled) is true if save rules are set, null if CONFIG GET is denied.
+    - C(rdb.enabled) is true if save rules are set, null if CONFIG GET is denied. C(rdb.save_count) is the number of snapshots since the start; if it is
+      V(0), C(rdb.last_save_at) is null. C(rdb.unsaved_seconds) is the time since the last snapshot or the start.
+    - C(files) is where the server writes snapshots.
   returned: always
   type: dict
   sample:
-    rdb: {enabled: true, last_status: ok, last_save_at: 1767225600.0, last_save_age_seconds: 310.2, changes_since_save: 17, last_seconds: 1,
+    rdb: {enabled: true, last_status: ok, save_count: 3, unsaved_seconds: 310.2, last_save_at: 1767225600.0, last_save_age_seconds: 310.2, changes_since_save: 17, last_seconds: 1,
       in_progress: false, current_seconds: null}
+    files: {directory: /var/lib/redis, file_name: dump.rdb}
     aof: {enabled: false, last_write_status: ok, last_rewrite_status: ok, rewrite_in_progress: false, size_bytes: null, base_bytes: null,
       pending_fsyncs: null, delayed_fsyncs: null}
 clients:
   description:
     - Connections and maxclients, rejected connections and blocked clients.
-    - C(buffers) are the clients that take most memory, without those of this collection. It and C(longest_blocked_seconds) are null if there are
-      more than 5000 clients or CLIENT LIST is denied.
-      C(kind) is V(normal), V(pubsub), V(replica) or V(primary).
+    - C(buffers) are the clients that take most memory, those with the same address, name, user and kind as one row, with the C(largest) of them.
+      C(kind) is V(normal), V(pubsub), V(replica) or V(primary). C(addresses) are the clients by address, with up to three of their names.
+    - Clients of this collection are left out. C(buffers), C(addresses) and C(longest_blocked_seconds) are null if there are more than 5000 clients or
+      CLIENT LIST is denied.
   returned: always
   type: dict
   sample:
@@ -183,8 +187,11 @@ clients:
     rejected_in_interval: 0
     evicted_count: 0
     buffers:
-      - {id: 7, address: "10.0.0.7:51122", client_name: null, user: default, kind: normal, blocked: false, command: get, age_seconds: 40,
-         idle_seconds: 0, output_bytes: 0, query_bytes: 26, total_bytes: 22298}
+      - {address: 10.0.0.7, client_name: null, user: default, kind: normal, client_count: 3, output_bytes: 0, total_bytes: 66894, largest: {id: 7,
+         address: "10.0.0.7:51122", client_name: null, user: default, kind: normal, blocked: false, command: get, age_seconds: 40,
+         idle_seconds: 0, output_bytes: 0, query_bytes: 26, total_bytes: 22298}}
+    addresses:
+      - {address: 10.0.0.7, client_count: 3, blocked_count: 1, client_names: [worker], least_idle_seconds: 0, most_idle_seconds: 40}
 replication:
   description:
     - C(role) is V(primary) or V(replica). The fields from C(link_up) to C(primary) are null on a primary.
@@ -199,6 +206,25 @@ replication:
     sync_in_progress: null
     primary: null
     replicas: [{address: "10.0.0.8:6379", state: online, lag_seconds: 0, lag_bytes: 0}]
+cluster:
+  description:
+    - State of the cluster as this node sees it. All but C(enabled) is null or empty if the server is not part of one.
+    - C(missing_slots) are the ranges of slots that no node serves. C(failing_nodes) do not answer, C(confirmed) by the majority or by this node only.
+  returned: always
+  type: dict
+  sample: {enabled: true, state: ok, slots_assigned: 16384, slots_failing: 0, slots_maybe_failing: 0, node_count: 6, missing_slots: [], failing_nodes: [
+      {address: "10.0.0.9:6379", role: replica, confirmed: true, linked: false, slot_count: 0}]}
+access:
+  description:
+    - Who can use the server without a password. The module reads the user default if that is its user, else it tries a second connection without a
+      password.
+    - C(password_required) is V(false) if that succeeds, or is rejected by the protected mode only. C(may_configure) is whether such a client may run
+      CONFIG GET. They are null if unknown.
+    - C(loopback_only) is whether all addresses of C(bind) are of the loopback interface. C(beyond_host) is whether other hosts can connect, by the
+      network namespaces and listening sockets of the host of the module; null if the server's process is not on this host.
+  returned: always
+  type: dict
+  sample: {password_required: true, may_configure: null, protected_mode: true, bind: ["127.0.0.1", "-::1"], loopback_only: true, beyond_host: false}
 host:
   description:
     - Settings of the kernel that affect Redis. They are null if the server's process is not on the host of the module (C(local) is false).

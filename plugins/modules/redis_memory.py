@@ -30,7 +30,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Check mode cannot predict whether the server can rewrite its configuration file.
+      - Check mode predicts whether the server can rewrite its configuration file if the server's process is on the host of the module.
   diff_mode:
     support: full
   idempotent:
@@ -68,6 +68,9 @@ options:
       - Whether to accept settings that evict keys, or reject writes, at once because more memory is in use than O(maxmemory).
     type: bool
     default: false
+  max_evicted_bytes:
+    description: With O(allow_eviction=true), how many bytes of keys may be evicted at once. Without it, any number.
+    type: int
   persist:
     description:
       - Whether to write the settings to the configuration file, by CONFIG REWRITE.
@@ -78,7 +81,8 @@ options:
   delete:
     description:
       - The keys that O(state=deleted) deletes.
-      - Each key is checked again before it is deleted. A key that a client writes in between stays.
+      - Each key is checked again when it is deleted, in one step (a script), so a key that was used or written in between stays.
+      - This also works if memory is full. A server that rejects deletions, such as a replica, fails the task in check mode too.
     type: dict
     suboptions:
       pattern:
@@ -110,7 +114,8 @@ options:
   distribution:
     description:
       - V(sampled) reads as many keys as O(max_calls) allows, and all keys of small databases. The 95 % confidence interval is returned with each
-        value. A rare big key is probably not in the sample; RV(distribution.explained_ratio) shows this.
+        value. Keys that are large in comparison with the mean are not extrapolated. They are searched among all keys (see O(search_keys)), by one
+        command for each key.
       - V(whole) reads every key, as far as O(deadline) allows. For 1,000,000 keys it sends 3,000,000 commands, which take about 10 s of the
         server's time.
       - V(none) reads no key.
@@ -127,8 +132,25 @@ options:
     description: Maximum share of the time for reading keys, above 0 and at most 1. The pause after each step follows from it.
     type: float
     default: 0.25
+  search_keys:
+    description:
+      - Number of keys up to which a sample is followed by a search for large keys. The search reads the size of every key (MEMORY USAGE), as far as
+        O(deadline) allows. For 1,000,000 keys it takes 2 to 3 s of the server's time.
+      - It also follows if the sample accounts for less than nine tenths of the memory, whatever the number of keys. V(0) never searches.
+    type: int
+    default: 300000
+  search_load:
+    description: Maximum share of the time for the search, above 0 and at most 1. It is exceeded if the search would not end before O(deadline).
+    type: float
+    default: 0.5
+  big_bytes:
+    description: Size in bytes from which keys are summed up in RV(distribution.big_groups).
+    type: int
+    default: 1048576
   prefix_separator:
-    description: Separator that ends the prefix of a key. The prefix of V(track:12:bpm) is V(track). Names without a separator have an empty prefix.
+    description: >-
+      Separator that ends the prefix of a key. The prefix of V(track:12:bpm) is V(track). Names without a separator have an empty prefix.
+      In a prefix, V({*}) stands for the hash tag of a cluster. The prefix of V({user:1}:cart:5) is V({*}:cart).
     type: str
     default: ":"
   show_key_names:
@@ -181,13 +203,16 @@ memory:
     - C(limit_bytes) is the memory available to the server. C(limit_source) is V(cgroup) if it is the limit of a control group of the server's
       process on this host, else V(system), the memory of the server's host. C(limit_ratio) is C(rss_bytes) / C(limit_bytes),
       C(maxmemory_limit_ratio) is C(maxmemory_bytes) / C(limit_bytes).
+    - C(available_bytes) is the memory that the server's process can have, which is its own and what other processes leave of the limits of its
+      control groups and of the memory of the host. Null if the process is not on the host of the module.
     - C(evictable_count) is the number of keys that the policy may evict.
   returned: always
   type: dict
   sample: {used_bytes: 217246872, counted_bytes: 217246872, rss_bytes: 228003840, peak_bytes: 217321232, dataset_bytes: 161084784,
     overhead_bytes: 56162088, startup_bytes: 876088, clients_bytes: 0, replication_bytes: 0, aof_buffer_bytes: 0, scripts_bytes: 200,
     maxmemory_bytes: 536870912, maxmemory_ratio: 0.404655, policy: allkeys-lru, limit_bytes: 1073741824, limit_source: cgroup,
-    limit_ratio: 0.212345, maxmemory_limit_ratio: 0.5, system_bytes: 25276502016, key_count: 1000001, evictable_count: 1000001,
+    limit_ratio: 0.212345, maxmemory_limit_ratio: 0.5, system_bytes: 25276502016,
+    available_bytes: 1001745408, key_count: 1000001, evictable_count: 1000001,
     evictable_ratio: 1.0, evicted_count: 0, expired_count: 0}
 fragmentation:
   description:
@@ -209,14 +234,12 @@ distribution:
   returned: always
   type: dict
   contains:
-    mode: {description: The value of O(distribution)., type: str, returned: always}
-    complete: {description: "Whether every key was read, with its size and time to live.", type: bool, returned: always}
-    ended: {description: "Why reading ended early, V(busy) (the server is busy) or V(deadline); else null.", type: str, returned: always}
-    seconds: {description: Duration., type: float, returned: always}
-    longest_step_seconds:
-      description: The longest time from sending a step to its last reply. The server was blocked for less.
-      returned: always
-      type: float
+    mode: {description: The value of O(distribution)., returned: always, type: str}
+    complete: {description: "Whether every key was read, with its size and time to live.", returned: always, type: bool}
+    searched: {description: "Whether the size of every key was read, so that no large key is missing.", returned: always, type: bool}
+    ended: {description: "Why reading ended early, V(busy) (the server is busy) or V(deadline); else null.", returned: always, type: str}
+    seconds: {description: Duration., returned: always, type: float}
+    longest_step_seconds: {description: The longest time from sending a step to its last reply. The server was blocked for less., returned: always, type: float}
     call_count: {description: Commands sent., type: int, returned: always}
     seen_count: {description: Keys read., type: int, returned: always}
     unread_count: {description: "Keys that the user may not read, estimated if not all keys were listed.", type: int, returned: always}
@@ -237,7 +260,8 @@ distribution:
       description:
         - The prefixes and types that take most memory, one row for each database, prefix and type.
         - C(prefix) is empty for names without O(prefix_separator), and null for the sum of all prefixes after the first 20,000.
-        - C(pattern) is the pattern of SCAN for the keys of the prefix, null if text cannot express it.
+        - C(pattern) is the pattern of SCAN for the keys of the prefix, null if text cannot express it, or if the prefix has a hash tag.
+        - Large keys (from 50 times the mean size on) are never extrapolated. Without RV(distribution.searched), those of the sample count once.
         - C(ttl_ratio) is the share of the keys with a time to live, C(mean_ttl_seconds) the mean of these times.
         - The keys of a database that the user may not read are one row, in which C(readable) is false and all but their number is null.
         - Null if MEMORY USAGE or PTTL is denied.
@@ -256,9 +280,20 @@ distribution:
       returned: always
       type: list
       elements: dict
+    big_groups:
+      description:
+        - The keys of at least O(big_bytes), one row for each database, prefix and type, and one for each key without a prefix, the largest sum first.
+        - C(largest) are up to three of them, as in RV(distribution.biggest_keys).
+        - The keys of a database that the user may not read are one row, in which C(readable) is false and all else is null.
+        - Null if MEMORY USAGE is denied.
+      returned: always
+      type: list
+      elements: dict
+    big_groups_total: {description: Number of all rows., returned: always, type: int}
   sample:
     mode: sampled
     complete: false
+    searched: false
     ended: null
     seconds: 0.145042
     longest_step_seconds: 0.005758
@@ -280,6 +315,29 @@ distribution:
     biggest_keys:
       - {database: 0, readable: true, name: "analysis:677", is_exact: true, printf_format: null, type: string, bytes: 696, expires: false,
          ttl_seconds: null}
+    big_groups:
+      - {database: 0, readable: true, prefix: queue, pattern: "queue:*", type: list, key_count: 2, bytes: 5242880, largest_bytes: 4194304,
+         without_ttl_count: 2, largest: [{database: 0, readable: true, name: "queue:1", is_exact: true, printf_format: null, type: list,
+         bytes: 4194304, expires: false, ttl_seconds: null}]}
+    big_groups_total: 1
+stream_groups:
+  description:
+    - Consumer groups of streams, those with most pending entries first. Empty with O(distribution=none).
+    - With more than O(search_keys) keys, streams are searched only if clients have used one since the start of the counters.
+    - C(undelivered_count) is the lag of the group, null if the server does not know it. C(oldest_idle_seconds), C(oldest_deliveries) and
+      C(oldest_consumer) are about the pending entry with the lowest id.
+    - C(is_exact) is true if C(stream) and C(group) are the exact names, not escaped, cut or hidden.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - {database: 0, stream: jobs, group: workers, is_exact: true, consumer_count: 2, pending_count: 12, undelivered_count: 0,
+       oldest_idle_seconds: 3600.5, oldest_deliveries: 1, oldest_consumer: worker-1}
+stream_groups_total:
+  description: Number of all consumer groups that were found.
+  returned: always
+  type: int
+  sample: 1
 configuration:
   description:
     - The result of O(state=configured). RV(configuration.before) and RV(configuration.after) have C(maxmemory) in bytes and C(maxmemory_policy).
@@ -294,8 +352,11 @@ configuration:
       returned: always
       type: list
       elements: str
-    persisted: {description: Whether the settings survive a restart. Null if this is unknown., type: bool, returned: always}
-    persist_hint: {description: "What to change by hand so that they do, else null.", type: str, returned: always}
+    persisted:
+      description: Whether the settings survive a restart. In check mode, whether they would. Null if this is unknown.
+      returned: always
+      type: bool
+    persist_hint: {description: "What to change by hand so that they do, else null.", returned: always, type: str}
   sample:
     before: {maxmemory: 0, maxmemory_policy: noeviction}
     after: {maxmemory: 1073741824, maxmemory_policy: allkeys-lru}
@@ -306,7 +367,7 @@ configuration:
 deletion:
   description:
     - The result of O(state=deleted). In check mode, what it would be.
-    - C(kept_count) are selected keys that were used or written in between, so they were not deleted. C(complete) is false if O(delete.max_count) or
+    - C(kept_count) are selected keys that were used, or given a time to live, in between, so they were not deleted. C(complete) is false if O(delete.max_count) or
       O(deadline) was reached first. C(names) are the first 1000.
   returned: when O(state=deleted); null in O(state=configured)
   type: dict
@@ -346,7 +407,8 @@ def act(params: Options, check_mode: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"configuration": None, "deletion": None}
     if params["state"] == "configured":
         wanted = wanted_settings(params["maxmemory"], params["maxmemory_policy"])
-        done = configure(connect(params), wanted, params["allow_eviction"], params["persist"], check_mode)
+        evictable = params["max_evicted_bytes"] if params["allow_eviction"] else 0
+        done = configure(connect(params), wanted, evictable, params["persist"], check_mode)
         result.update(changed=done.pop("changed"), configuration=done)
         result["diff"] = {"before": done["before"], "after": done["after"]}
     elif params["state"] == "deleted":
@@ -366,6 +428,7 @@ def main() -> None:
             maxmemory={"type": "str"},
             maxmemory_policy={"type": "str", "choices": POLICIES},
             allow_eviction={"type": "bool", "default": False},
+            max_evicted_bytes={"type": "int"},
             persist={"type": "bool", "default": True},
             delete={"type": "dict", "options": DELETE_SPEC},
         ),

@@ -101,7 +101,7 @@ class Prose(Expressions):
     """
 
     BACKTICK = "\ufdd0"
-    HINTS = ("hint",)
+    HINTS = ("hint", "persist_hint")
 
     def __init__(self) -> None:
         super().__init__()

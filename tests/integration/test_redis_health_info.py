@@ -93,7 +93,7 @@ def test_denied_parts_are_unknown_and_the_others_are_measured(each_redis):
             "latency.threshold_seconds",
             "persistence.rdb.*",
         },
-        "-client": {"clients.buffers"},
+        "-client": {"clients.buffers", "clients.addresses"},
         "-ping": {"ping"},
     }
     for rule, parts in cases.items():

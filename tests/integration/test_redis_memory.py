@@ -75,7 +75,7 @@ def test_intervals_of_samples_contain_the_true_value(each_redis):
     truth = {key: value for key, value in each_redis.truth().items() if value[0] > 1}
     held = intervals = 0
     for _sample in range(20):
-        found = each_redis.memory(max_calls=9000, max_load=1.0)["distribution"]
+        found = each_redis.memory(max_calls=9000, max_load=1.0, search_keys=0)["distribution"]
         assert found["complete"] is False
         assert 2900 < found["seen_count"] < 3000
         rows = {(row["database"], row["prefix"], row["type"]): row for row in found["prefixes"]}
@@ -164,13 +164,28 @@ def test_denied_parts_are_unknown_and_the_others_are_measured(each_redis):
             "distribution.bytes",
             "distribution.prefixes",
             "distribution.biggest_keys",
+            "distribution.big_groups",
             "distribution.*",
         },
         "-pttl": {"distribution.ttl", "distribution.prefixes"},
         "-type": {"distribution.type"},
-        "-scan": {"distribution"},
-        "-info": {"server", "memory", "fragmentation", "databases", "distribution"},
-        "-select": {"distribution.prefixes.*", "distribution.biggest_keys.*", "distribution.*"},
+        "-scan": {"distribution", "stream_groups"},
+        "-info": {
+            "server",
+            "memory",
+            "fragmentation",
+            "databases",
+            "distribution",
+            "stream_groups",
+            "stream_groups_total",
+        },
+        "-select": {
+            "distribution.prefixes.*",
+            "distribution.biggest_keys.*",
+            "distribution.big_groups.*",
+            "distribution.*",
+            "stream_groups",
+        },
     }
     for rule, parts in cases.items():
         with each_redis.user("limited", "~*", "+@all", rule) as login:
@@ -246,7 +261,7 @@ def test_a_setting_that_the_server_rejects_leaves_the_old_ones(redis8):
     before = in_force(client)
     with pytest.raises(_redis_change.CannotChange, match="CONFIG SET failed"):
         _redis_change.configure(
-            client_of(redis8), {"maxmemory": "300000000", "maxmemory-policy": "nonsense"}, False, True, False
+            client_of(redis8), {"maxmemory": "300000000", "maxmemory-policy": "nonsense"}, 0, True, False
         )
     assert in_force(client) == before
 
@@ -355,20 +370,19 @@ def test_a_run_deletes_at_most_max_count(redis8):
 
 def test_a_key_that_is_written_at_the_last_moment_is_not_deleted(redis8, monkeypatch):
     with album_keys(redis8) as client:
-        eligible = _redis_change._eligible
-        calls = []
+        candidates = _redis_change._candidates
 
         def write_in_between(*arguments):
-            found = list(eligible(*arguments))
-            calls.append(found)
-            if len(calls) == 2:
-                client.append("album:1", "more")
+            found = candidates(*arguments)
+            client.append("album:1", "more")
+            client.expire("album:3", 60)
             return found
 
-        monkeypatch.setattr(_redis_change, "_eligible", write_in_between)
-        delete = {"pattern": "album:*", "database": 0, "only_without_ttl": True, "idle_seconds": 0, "max_count": 10}
+        monkeypatch.setattr(_redis_change, "_candidates", write_in_between)
+        time.sleep(2.1)
+        delete = {"pattern": "album:*", "database": 0, "only_without_ttl": True, "idle_seconds": 2, "max_count": 10}
         result = _redis_change.delete_keys(client_of(redis8), {**delete, "list_path": None}, ":", True, False)
-        assert (result["deleted_count"], result["kept_count"]) == (0, 3)
+        assert (result["deleted_count"], result["kept_count"], result["names"]) == (1, 2, ["album:\\xff\\n"])
         assert client.get("album:1") == b"xmore"
 
 

@@ -35,6 +35,9 @@ def with_keys(each_redis, monkeypatch):
     client.mset({"track:%d" % number: "x" * 100 for number in range(800)})
     client.mset({"plain%d" % number: "x" for number in range(20)})
     client.set("track:expires", "x", ex=3600)
+    client.xgroup_create("jobs", "workers", mkstream=True)
+    client.xadd("jobs", {"id": 1})
+    client.xreadgroup("workers", "one", {"jobs": ">"})
     each_redis.redis(db=3).set("other:1", "x")
     client.acl_log_reset()
     return each_redis

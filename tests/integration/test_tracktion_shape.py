@@ -41,6 +41,7 @@ SET_UP = {
     *(("info", "containers.no_memory_limit", "tracktion-" + service) for service in RUNNING),
     ("info", "containers.no_restart_policy", "tracktion-file_watcher"),
     ("info", "cache.maxmemory_unset", None),
+    ("info", "cache.open_without_password", None),
     ("info", "database.statements_off", None),
 }
 # What the watcher and the broker say about each other, as long as it is in the log.

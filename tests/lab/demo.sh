@@ -74,7 +74,8 @@ say "Diagnose the broken stack"
 play diagnose
 
 say "Remediate: sessions and services may be interrupted; of all data, only the keys lab:* may be deleted"
-play remediate -e tracktion_remediate_risk=destructive -e '{"tracktion_confirm": ["cache.delete_keys:0:lab:*"]}'
+play remediate -e tracktion_remediate_risk=destructive -e '{"tracktion_confirm": ["cache.delete_keys:0:lab:*"]}' \
+  -e cache_maxmemory_raise=true
 
 say "No remedy can guess the rest; correct it by hand: ${by_hand[*]}"
 $lab mend "${by_hand[@]}"

@@ -14,7 +14,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
     unreachable,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_access as access
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_cluster as cluster
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_sentinel as sentinel
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_service as service
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import (
     CONNECTION_SPEC,
@@ -48,11 +51,16 @@ PARTS = (
     "persistence",
     "clients",
     "replication",
+    "cluster",
+    "access",
     "host",
 )
 
 # CLIENT LIST builds its reply in one piece: 1,000 clients are about 350 KB and 2 ms of the server's time.
 CLIENTS_MOST = 5000
+
+# Parts that are read from CLIENT LIST.
+CLIENT_PARTS = ("clients.buffers", "clients.addresses")
 
 # The default of slowlog-max-len.
 SLOW_ENTRIES = 128
@@ -71,6 +79,8 @@ INFO_PARTS = (
     "persistence",
     "clients",
     "replication",
+    "cluster",
+    "access",
     "host",
 )
 
@@ -84,6 +94,8 @@ def measure(options: Options) -> Measurement:
     """Return the measurement of the module redis_health_info. Raises BadOption."""
     try:
         client = connect(options)
+        if client.mode == sentinel.MODE:
+            return sentinel.measurement(PARTS, client, options)
         return _measure(client, options)
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
@@ -159,16 +171,53 @@ def _read_other_parts(
     parts["persistence"] = service.build_persistence(info, settings, now)
     parts["replication"] = service.build_replication(info)
     parts["clients"] = service.build_clients(first, info, _client_list(client, info, unknown), options["top"])
+    parts["cluster"] = _cluster(client, info, options, unknown)
+    # Last, and after the second reading of the counters: a rejected log-in counts as an error reply.
+    parts["access"] = access.measure(client, options, settings, process.local_pid(client, info))
+
+
+def _cluster(client: Client, info: Fields, options: Options, unknown: Unknown) -> Part | None:
+    """Return the part ``cluster``; null if it is denied."""
+    if not integer(info, "cluster_enabled"):
+        return cluster.build(False, {}, [], options["top"])
+    try:
+        state = parse_info(client.ask("CLUSTER", "INFO"))
+    except ReplyError as exc:
+        unknown.add("cluster", exc, client.hint(exc, "CLUSTER", "INFO"))
+        return None
+    try:
+        nodes = cluster.parse_nodes(client.ask("CLUSTER", "NODES"))
+    except ReplyError as exc:
+        hint = client.hint(exc, "CLUSTER", "NODES")
+        for part in ("cluster.failing_nodes", "cluster.missing_slots"):
+            unknown.add(part, exc, hint)
+        nodes = None
+    return cluster.build(True, state, nodes, options["top"])
 
 
 def _settings(client: Client, unknown: Unknown) -> Fields:
     """Return the settings of the server that the parts need: name -> text; empty if CONFIG GET is denied."""
-    names = ("slowlog-log-slower-than", "slowlog-max-len", "latency-monitor-threshold", "save")
+    names = (
+        "slowlog-log-slower-than",
+        "slowlog-max-len",
+        "latency-monitor-threshold",
+        "save",
+        "dir",
+        "dbfilename",
+        "bind",
+        "protected-mode",
+    )
     try:
         reply = client.ask("CONFIG", "GET", *names)
     except ReplyError as exc:
         hint = client.hint(exc, "CONFIG", "GET")
-        for part in ("slow_log.threshold_seconds", "latency.threshold_seconds", "persistence.rdb.*"):
+        for part in (
+            "slow_log.threshold_seconds",
+            "latency.threshold_seconds",
+            "persistence.rdb.*",
+            "persistence.files.*",
+            "access.*",
+        ):
             unknown.add(part, exc, hint)
         return {}
     words = [word.decode("utf-8", "replace") for word in reply]
@@ -215,10 +264,12 @@ def _client_list(client: Client, info: Fields, unknown: Unknown) -> bytes | None
     connected = integer(info, "connected_clients") or 0
     if connected > CLIENTS_MOST:
         reason = "%d clients: CLIENT LIST of more than %d blocks the server" % (connected, CLIENTS_MOST)
-        unknown.add("clients.buffers", reason)
+        for part in CLIENT_PARTS:
+            unknown.add(part, reason)
         return None
     try:
         return client.ask("CLIENT", "LIST")
     except ReplyError as exc:
-        unknown.add("clients.buffers", exc, client.hint(exc, "CLIENT", "LIST"))
+        for part in CLIENT_PARTS:
+            unknown.add(part, exc, client.hint(exc, "CLIENT", "LIST"))
         return None

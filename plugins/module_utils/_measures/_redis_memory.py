@@ -18,6 +18,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     unreachable,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_sentinel as sentinel
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_streams as streams
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import (
     CONNECTION_SPEC,
     Client,
@@ -32,12 +34,17 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info i
     parse_info,
     ratio,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import Survey, build_distribution
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import (
+    Survey,
+    build_distribution,
+    large_from,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_survey import (
     BUSY,
     DEADLINE,
     QUERIES,
     Limits,
+    search,
     survey,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Database, Fields
@@ -50,9 +57,12 @@ ARGUMENT_SPEC = dict(
     show_key_names={"type": "bool", "default": True},
     max_calls={"type": "int", "default": 3000},
     max_load={"type": "float", "default": 0.25},
+    search_keys={"type": "int", "default": 300000},
+    search_load={"type": "float", "default": 0.5},
+    big_bytes={"type": "int", "default": 1048576},
 )
 
-PARTS = ("server", "memory", "fragmentation", "databases", "distribution")
+PARTS = ("server", "memory", "fragmentation", "databases", "distribution", "stream_groups", "stream_groups_total")
 
 # Seconds of the deadline that are not for reading keys.
 RESERVE_SECONDS = 1.0
@@ -60,6 +70,10 @@ RESERVE_SECONDS = 1.0
 SEPARATOR = ":"
 # A sample of fewer commands is of no use.
 CALLS_LEAST = 100
+
+# If the sample accounts for less of the memory than this, all keys are searched for large ones, whatever their number.
+# A complete reading accounts for 0.9 to 1.0.
+SEARCH_BELOW = 0.9
 
 # Sizes in Redis' tables: a pointer for each slot, a node for each key that expires.
 SLOT_BYTES = 8
@@ -70,6 +84,8 @@ def measure(options: Options) -> Measurement:
     """Return the measurement of the module redis_memory. Raises BadOption."""
     try:
         client = connect(options)
+        if client.mode == sentinel.MODE:
+            return sentinel.measurement(PARTS, client, options)
         return _measure(client, options)
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
@@ -87,15 +103,48 @@ def _measure(client: Client, options: Options) -> Measurement:
     pid = process.local_pid(client, info)
     parts["databases"] = databases(info)
     parts["server"] = build_server(info, pid)
-    parts["memory"] = build_memory(info, parts["databases"], process.memory_limit(pid) if pid else None)
+    groups = process.memory_groups(pid) if pid else []
+    available = process.available_bytes(groups, integer(info, "used_memory_rss")) if pid else None
+    parts["memory"] = build_memory(info, parts["databases"], process.memory_limit(groups), available)
     parts["fragmentation"] = build_fragmentation(info)
     try:
         parts["distribution"] = _read_distribution(client, info, parts["databases"], options, unknown)
     except ReplyError as exc:
-        unknown.add("distribution", exc, client.hint(exc, "SCAN"))
+        for part in ("distribution", "stream_groups"):
+            unknown.add(part, exc, client.hint(exc, "SCAN"))
+        return reached(parts, unknown)
     except CannotConnect as exc:
         unknown.add("distribution", exc)
+    try:
+        _read_streams(client, parts, options, unknown)
+    except ReplyError as exc:
+        unknown.add("stream_groups", exc, client.grant("%R~*", "+scan", "+select", "+xinfo|groups", "+xpending"))
+    except CannotConnect as exc:
+        unknown.add("stream_groups", exc)
     return reached(parts, unknown)
+
+
+def _read_streams(client: Client, parts: Part, options: Options, unknown: Unknown) -> None:
+    """Fill in the part ``stream_groups``. Raises ReplyError and CannotConnect.
+
+    In a large keyspace, streams are searched only if clients use them.
+    """
+    parts.update(stream_groups=[], stream_groups_total=0)
+    found: list[Database] = parts["databases"]
+    if options["distribution"] == "none" or not found:
+        return
+    many = sum(each["key_count"] for each in found) > options["search_keys"]
+    if many and not streams.uses_streams(client):
+        return
+    parts.update(stream_groups=None, stream_groups_total=None)
+    left = client.deadline.remaining()
+    limits = Limits(None, options["search_load"], Deadline(left / 2))
+    result = streams.find_streams(client, found, limits)
+    options = dict(options, prefix_separator=options["prefix_separator"] or SEPARATOR)
+    parts["stream_groups"], parts["stream_groups_total"] = streams.read_groups(client, result.streams, options)
+    if result.partial:
+        reason = "not all streams were read: there are more than %d, or the deadline left too little time"
+        unknown.add("stream_groups[...]", reason % streams.STREAMS_MOST)
 
 
 def _read_distribution(
@@ -114,13 +163,34 @@ def _read_distribution(
     limits = Limits(
         None if whole else options["max_calls"], options["max_load"], Deadline(max(left / 2, left - RESERVE_SECONDS))
     )
-    result = survey(client, wanted, whole, separator, options["top"], limits)
+    key_count = sum(each["key_count"] for each in found)
+    keyspace = keyspace_bytes(info, found)
+    result = Survey(separator, options["top"], large_from(keyspace, key_count), max(1, options["big_bytes"]))
+    survey(client, wanted, whole, result, limits)
     if len(result.whole) < len(wanted) and not any(result.seen.values()) and not result.denied:
         unknown.add("distribution", _unknown_reason(result))
         return None
     _add_denied(client, result, unknown)
     options = dict(options, prefix_separator=separator)
-    return build_distribution(result, found, keyspace_bytes(info, found), options, time.monotonic() - started)
+    part = build_distribution(result, found, keyspace, options, time.monotonic() - started)
+    left_out = [each for each in wanted if each["database"] not in result.whole]
+    if whole or not left_out or not _needs_search(part, result, left_out, options):
+        return part
+    limits.load = options["search_load"]
+    try:
+        search(client, left_out, result, limits)
+    except ReplyError as exc:
+        unknown.add("distribution.searched", exc)
+    return build_distribution(result, found, keyspace, options, time.monotonic() - started)
+
+
+def _needs_search(part: Part, result: Survey, left_out: list[Database], options: Options) -> bool:
+    """Return whether to search all keys of the databases ``left_out`` of which a sample was read."""
+    if not options["search_keys"] or result.ended or result.denied or result.unread:
+        return False
+    explained = part["explained_ratio"]
+    few = sum(each["key_count"] for each in left_out) <= options["search_keys"]
+    return few or (explained is not None and explained < SEARCH_BELOW)
 
 
 def _unknown_reason(result: Survey) -> str:
@@ -136,6 +206,8 @@ def _check_limits(options: Options) -> None:
         raise BadOption("max_calls: %d is less than %d" % (options["max_calls"], CALLS_LEAST))
     if not 0 < options["max_load"] <= 1:
         raise BadOption("max_load: %s is not above 0 and at most 1" % options["max_load"])
+    if not 0 < options["search_load"] <= 1:
+        raise BadOption("search_load: %s is not above 0 and at most 1" % options["search_load"])
 
 
 def _add_denied(client: Client, result: Survey, unknown: Unknown) -> None:
@@ -144,11 +216,27 @@ def _add_denied(client: Client, result: Survey, unknown: Unknown) -> None:
     rules.update({column: "+" + permission(words) for column, words in QUERIES.items()})
     hint = client.grant(*[rules[name] for name in rules if name in result.denied])
     parts = {
-        "bytes": ("distribution.prefixes", "distribution.biggest_keys", "distribution.*", "distribution.bytes"),
+        "bytes": (
+            "distribution.prefixes",
+            "distribution.biggest_keys",
+            "distribution.big_groups",
+            "distribution.*",
+            "distribution.bytes",
+        ),
         "ttl": ("distribution.prefixes", "distribution.ttl"),
         "type": ("distribution.type",),
-        "keys": ("distribution.prefixes.*", "distribution.biggest_keys.*", "distribution.*"),
-        "select": ("distribution.prefixes.*", "distribution.biggest_keys.*", "distribution.*"),
+        "keys": (
+            "distribution.prefixes.*",
+            "distribution.biggest_keys.*",
+            "distribution.big_groups.*",
+            "distribution.*",
+        ),
+        "select": (
+            "distribution.prefixes.*",
+            "distribution.biggest_keys.*",
+            "distribution.big_groups.*",
+            "distribution.*",
+        ),
     }
     for name, exc in result.denied.items():
         for part in parts[name]:
@@ -167,8 +255,14 @@ def build_server(info: Fields, pid: int | None) -> Part:
     }
 
 
-def build_memory(info: Fields, found: list[Database], group_limit: int | None) -> Part:
-    """Return the part ``memory``. ``group_limit`` is the limit of the control group in bytes, null if unknown."""
+def build_memory(
+    info: Fields, found: list[Database], group_limit: int | None = None, available: int | None = None
+) -> Part:
+    """Return the part ``memory``.
+
+    ``group_limit`` is the limit of the control group in bytes, ``available`` the memory that the server's process can
+    have; null if unknown.
+    """
     used, most = integer(info, "used_memory"), integer(info, "maxmemory")
     counted = None if used is None else used - (integer(info, "mem_not_counted_for_evict") or 0)
     policy = info.get("maxmemory_policy")
@@ -199,6 +293,7 @@ def build_memory(info: Fields, found: list[Database], group_limit: int | None) -
         "limit_ratio": ratio(integer(info, "used_memory_rss"), limit),
         "maxmemory_limit_ratio": ratio(most, limit),
         "system_bytes": system,
+        "available_bytes": available,
         "key_count": key_count,
         "evictable_count": evictable,
         "evictable_ratio": ratio(evictable, key_count),

@@ -61,7 +61,7 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1")
 PORT = 6379
 
 # Container commands: each of their subcommands has its own permission.
-CONTAINERS = ("acl", "client", "config", "latency", "memory", "object", "slowlog")
+CONTAINERS = ("acl", "client", "cluster", "config", "latency", "memory", "object", "slowlog", "xinfo")
 
 # Where the kernel's struct tcp_info keeps the smoothed round trip time, in microseconds.
 TCP_RTT_OFFSET, TCP_INFO_BYTES = 68, 104
@@ -218,6 +218,8 @@ class Client:
         self.database = 0
         # The number of the connection in CLIENT LIST; null if the server does not know HELLO.
         self.client_id: int | None = None
+        # standalone, cluster or sentinel; null if the server does not know HELLO.
+        self.mode: str | None = None
         # The result of _redis_process.find() in a tuple; null until then.
         self.local_pid: tuple[int | None] | None = None
 
@@ -370,6 +372,17 @@ def connect(options: Options) -> Client:
     return client
 
 
+def connect_without_password(client: Client, options: Options) -> Client:
+    """Return a client that has not logged in, if the server accepts that. ``client`` is the one for the ``options``.
+
+    Raises CannotConnect.
+    """
+    if not options["login_user"] and not options["login_password"]:
+        return client
+    left = client.deadline.remaining()
+    return connect(dict(options, login_user=None, login_password=None, deadline=left))
+
+
 def _log_in(options: Options) -> Client:
     """Return a new client that is logged in and has sent PING. Raises CannotConnect."""
     redis, hiredis = require("redis"), require("hiredis")
@@ -487,7 +500,9 @@ def _greet(client: Client, options: Options) -> None:
     login = ["AUTH", client.user, options["login_password"] or ""] if has_login else []
     try:
         fields = client.ask("HELLO", 2, *login, "SETNAME", CLIENT_NAME)
-        client.client_id = dict(zip(fields[::2], fields[1::2])).get(b"id")
+        about = dict(zip(fields[::2], fields[1::2]))
+        client.client_id = about.get(b"id")
+        client.mode = about.get(b"mode", b"").decode("ascii", "replace") or None
     except ReplyError as exc:
         if find_rejection(exc):
             raise reply_failure(exc, client.command())

@@ -28,6 +28,26 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 
 SETTINGS = ("maxmemory", "maxmemory-policy")
 
+# Checks a key again and deletes it, in one step. Unlike commands of MULTI, a script is not rejected when memory is
+# full, and it works in a cluster.
+DELETE_SCRIPT = """
+local ttl = redis.call('PTTL', KEYS[1])
+if ttl == -2 or (ARGV[1] == '1' and ttl >= 0) then return 0 end
+local idle = tonumber(ARGV[2])
+if idle > 0 and redis.call('OBJECT', 'IDLETIME', KEYS[1]) < idle then return 0 end
+return redis.call('UNLINK', KEYS[1])
+"""
+# What the server answers to this for a name without a key, it answers to each deletion.
+PROBE_SCRIPT = "return redis.call('UNLINK', KEYS[1])"
+PROBE_SUFFIX = b":tracktion-ops-no-such-key"
+
+# First word of the error reply to a deletion -> the next step.
+DELETE_HINTS = {
+    "READONLY": "Delete the keys on the primary: this server is a replica.",
+    "MISCONF": "Repair the snapshots first: the server rejects every write, also deletions, since the last one failed.",
+    "NOREPLICAS": "Repair the replicas first: the server rejects every write while too few are connected.",
+}
+
 DELETE_SPEC = {
     "pattern": {"type": "str", "required": True},
     "database": {"type": "int", "default": 0},
@@ -71,21 +91,22 @@ def wanted_settings(maxmemory: str | None, policy: str | None) -> Fields:
     return wanted
 
 
-def configure(client: Client, wanted: Fields, allow_eviction: bool, persist: bool, check_mode: bool) -> Part:
+def configure(client: Client, wanted: Fields, evictable: int | None, persist: bool, check_mode: bool) -> Part:
     """Ensure the settings ``wanted`` and return the part ``configuration`` of the module's result, with ``changed``.
 
-    Raises CannotChange if keys would be evicted without ``allow_eviction``, or if the server rejects a setting; the old
-    values are then in force again.
+    Raises CannotChange if more than ``evictable`` bytes of keys (null: any number) would be evicted at once, or if the
+    server rejects a setting; the old values are then in force again.
     """
     info = parse_info(_ask(client, "INFO"))
     before = read_settings(client)
     after = dict(before, **wanted)
     if after != before:
-        reject_eviction(after, info, allow_eviction)
+        reject_eviction(after, info, evictable)
     pid = process.local_pid(client, info)
     file = info.get("config_file") or None
     persisted = is_persisted(process.configured(pid, file) if pid else None, after)
     rewrite = persist and bool(file) and (after != before or persisted is False)
+    obstacle = process.rewrite_obstacle(pid, file) if pid and file and rewrite else None
     if not check_mode and after != before:
         _set(client, before, after)
     result: Part = {
@@ -97,9 +118,7 @@ def configure(client: Client, wanted: Fields, allow_eviction: bool, persist: boo
         "persist_hint": None,
         "changed": after != before or rewrite,
     }
-    if check_mode:
-        return result
-    failure = _rewrite(client) if rewrite else None
+    failure = obstacle if check_mode or not rewrite else _rewrite(client)
     if rewrite:
         result["persisted"] = failure is None
         result["changed"] = after != before or failure is None
@@ -118,22 +137,25 @@ def read_settings(client: Client) -> Fields:
     return found
 
 
-def reject_eviction(after: Fields, info: Fields, allowed: bool) -> None:
+def reject_eviction(after: Fields, info: Fields, evictable: int | None) -> None:
     """Raise CannotChange if the settings ``after`` make the server evict keys or reject writes at once.
 
-    ``allowed`` is the option ``allow_eviction``.
+    ``evictable`` is the number of bytes that may be evicted, null for any number.
     """
     most = int(after["maxmemory"])
     counted = (integer(info, "used_memory") or 0) - (integer(info, "mem_not_counted_for_evict") or 0)
-    if not most or counted <= most or allowed:
+    if not most or counted <= most + (counted if evictable is None else evictable):
         return
     if after["maxmemory-policy"] == "noeviction":
-        effect = "every write would be rejected"
+        effect, change = "every write would be rejected", "an eviction policy, or `allow_eviction: true`"
     else:
         effect = "about %d bytes of keys would be evicted at once (%s)" % (counted - most, after["maxmemory-policy"])
+        change = "`allow_eviction: true` and `max_evicted_bytes: %d` (in the role cache: cache_evict_most_bytes)" % (
+            counted - most
+        )
     raise CannotChange(
         "maxmemory %d is below the %d bytes in use: %s" % (most, counted, effect),
-        hint="Set `maxmemory` to more than the memory in use, or set `allow_eviction: true`.",
+        hint="Set `maxmemory` to more than the memory in use, or set %s." % change,
     )
 
 
@@ -203,8 +225,8 @@ def persist_hint(persisted: bool | None, file: str | None, after: Fields, failur
     lines = "maxmemory %s, maxmemory-policy %s" % (after["maxmemory"], after["maxmemory-policy"])
     if not file:
         return (
-            "Add `%s` to the command of the server (in compose: command: redis-server ...): it was started without a "
-            "configuration file." % flags
+            "Add `%s` to the command of the server (in a compose file: `command: redis-server %s`): it was started "
+            "without a configuration file." % (flags, flags)
         )
     if failure:
         return "Set %s in %s: the server cannot rewrite it (%s)." % (lines, file, failure)
@@ -229,14 +251,15 @@ def check_pattern(pattern: str) -> None:
 def delete_keys(client: Client, delete: Options, separator: str, show: bool, check_mode: bool) -> Part:
     """Delete the keys that ``delete`` selects and return the part ``deletion`` of the result, with ``changed``.
 
-    A key is checked again and removed in one WATCH transaction, so a key that was written in between stays. Raises
-    BadOption and CannotChange.
+    A key is checked again and deleted in one step. Raises BadOption and CannotChange.
     """
     check_pattern(delete["pattern"])
     client.select(delete["database"])
     keys, matched, complete = _candidates(client, delete)
     deleted: list[Key] = []
     kept = 0
+    if keys:
+        _reject_if_read_only(client, keys[0])
     if check_mode:
         deleted = keys
     elif keys:
@@ -294,27 +317,39 @@ def _eligible(client: Client, names: Sequence[bytes], delete: Options) -> Iterat
                 raise CannotChange(
                     "The idle time of keys cannot be read: %s" % idle,
                     hint=client.hint(idle, "OBJECT", "IDLETIME")
-                    or "Set `delete.idle_seconds: 0` to delete keys without it: an LFU policy does not record it.",
+                    or "Set `delete.idle_seconds: 0` (in the role cache: cache_delete_idle_seconds) to delete keys "
+                    "without it: an LFU policy does not record it.",
                 )
             if idle is None or idle < delete["idle_seconds"]:
                 continue
         yield Key(name, size if isinstance(size, int) else 0)
 
 
+def _reject_if_read_only(client: Client, key: Key) -> None:
+    """Raise CannotChange if the server would reject each deletion, as a replica does, or the ACL denies it."""
+    reply = client.ask_all([("EVAL", PROBE_SCRIPT, 1, key.name + PROBE_SUFFIX)])[0]
+    # In a cluster, a name that does not exist may belong to another node.
+    if isinstance(reply, ReplyError) and reply.code != "MOVED":
+        raise _not_deleted(client, reply)
+
+
 def _unlink(client: Client, batch: Sequence[Key], delete: Options) -> list[Key]:
-    """Delete the keys of the batch that still may be deleted, and return them; none if one was written meanwhile."""
-    _ask(client, "WATCH", *[key.name for key in batch])
-    eligible = list(_eligible(client, [key.name for key in batch], delete))
-    if not eligible:
-        _ask(client, "UNWATCH")
-        return []
-    replies = client.ask_all([("MULTI",), ("UNLINK", *[key.name for key in eligible]), ("EXEC",)])
+    """Delete the keys of the batch that still may be deleted, and return them. Raises CannotChange."""
+    conditions = ("1" if delete["only_without_ttl"] else "0", delete["idle_seconds"])
+    replies = client.ask_all([("EVAL", DELETE_SCRIPT, 1, key.name, *conditions) for key in batch])
     for reply in replies:
         if isinstance(reply, ReplyError):
-            raise CannotChange(
-                "UNLINK failed: %s" % reply, hint=client.grant("~*", "+unlink", "+watch", "+unwatch", "+multi", "+exec")
-            )
-    return eligible if replies[2] is not None else []
+            raise _not_deleted(client, reply)
+    return [key for key, reply in zip(batch, replies) if reply == 1]
+
+
+def _not_deleted(client: Client, exc: ReplyError) -> CannotChange:
+    """Return the failure for an error reply to a deletion."""
+    # The texts of Redis 7.0 and of later versions for a command in a script.
+    denied = exc.code == "NOPERM" or "user executing the script" in str(exc) or "ACL failure" in str(exc)
+    rules = ("~*", "+eval", "+unlink", "+pttl", "+object|idletime")
+    hint = client.grant(*rules) if denied else DELETE_HINTS.get(exc.code)
+    return CannotChange("The server rejects deletions: %s" % exc, hint=hint)
 
 
 def _open_list(path: str | None) -> IO[str]:

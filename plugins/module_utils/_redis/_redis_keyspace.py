@@ -4,8 +4,9 @@
 
 """Sum up the memory of the keys of a Redis server by prefix and type. Private to this collection.
 
-The keys are all keys or a sample. A sample misses the rare big key; ``keyspace_bytes`` (the memory of all keys by the
-server's own account) shows how much is missing.
+The keys are all keys or a sample. A sample misses the rare large key, and one in the sample does not stand for others.
+So keys that are large in comparison with the mean are never extrapolated: a search among all keys finds them.
+``keyspace_bytes`` (the memory of all keys by the server's own account) shows how much is missing.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from typing import Callable, Iterable, NamedTuple, Sequence
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import ratio, readable
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names import (
+    HASH_TAG,
     is_plain,
     key_name,
+    prefix_of,
     printf_format,
     shown,
 )
@@ -37,6 +40,11 @@ ONE_VARIATION = 2.0
 
 # The reply to PTTL for a key that does not expire.
 NO_TTL = -1
+
+# A key is large from so many times the mean size on, and at least from so many bytes on.
+LARGE_TIMES, LARGE_LEAST = 50, 4096
+# Keys of a group of big keys that are named.
+NAMED_MOST = 3
 
 
 class Group:
@@ -59,6 +67,20 @@ class Group:
         self.lasting_bytes = 0
 
 
+class BigGroup:
+    """Big keys of one prefix and type, or one big key without a prefix; ``largest`` are some of them, in a heap."""
+
+    __slots__ = ("prefix", "count", "bytes", "lasting", "ttl_known", "largest")
+
+    def __init__(self, prefix: bytes) -> None:
+        self.prefix = prefix
+        self.count = 0
+        self.bytes = 0
+        self.lasting = 0
+        self.ttl_known = 0
+        self.largest: list[BigKey] = []
+
+
 class BigKey(NamedTuple):
     """One of the biggest keys that were seen. ``kind`` and ``ttl`` (milliseconds) are null if the command is denied."""
 
@@ -72,10 +94,21 @@ class BigKey(NamedTuple):
 class Survey:
     """The sums over the keys that were seen so far."""
 
-    def __init__(self, separator: str, top: int) -> None:
+    def __init__(self, separator: str, top: int, large_bytes: int, big_bytes: int) -> None:
         self.separator = separator.encode("utf-8")
         self.top = top
+        # Keys from these sizes on are large, or big. Big keys are large too.
+        self.large_bytes = min(large_bytes, big_bytes)
+        self.big_bytes = big_bytes
+        # Sums over the other keys that were seen, and over the large ones.
         self.groups: dict[GroupKey, Group] = {}
+        self.large: dict[GroupKey, Group] = {}
+        self.big: dict[tuple[int, bytes, bytes | None], BigGroup] = {}
+        # By database: names of large keys, and how many of them were in the sample. The search finds those again.
+        self.large_names: dict[int, set[bytes]] = {}
+        self.large_drawn: dict[int, int] = {}
+        # By database, if the size of every key was read: the sum of the sizes.
+        self.searched: dict[int, int] = {}
         # A heap, the smallest first.
         self.biggest: list[BigKey] = []
         # By database: the names from SCAN; those that were queried and exist; those that the user may not read.
@@ -94,7 +127,7 @@ class Survey:
         """Add names and their answers. A name without a key does not count."""
         self.drawn[database] = self.drawn.get(database, 0) + len(names)
         # Loops in C wherever possible: there can be millions of names.
-        separator, missing = self.separator, 0
+        separator, missing, large, brace = self.separator, 0, self.large_bytes, b"{"
         by_group: dict[tuple[bytes, bytes | None], list[tuple[int | None, int | None, bytes]]] = {}
         none = itertools.repeat(None)
         sized = "bytes" in answers
@@ -103,15 +136,44 @@ class Survey:
                 # The key has expired, or was deleted, since SCAN returned its name.
                 missing += 1
                 continue
-            head, found, _rest = name.partition(separator)
-            key = (head if found else b"", kind)
+            if size is not None and size >= large:
+                self.add_large(database, name, size, ttl, kind)
+                self.large_drawn[database] = self.large_drawn.get(database, 0) + 1
+                continue
+            if brace in name:
+                key = (prefix_of(name, separator), kind)
+            else:
+                head, found, _rest = name.partition(separator)
+                key = (head if found else b"", kind)
             try:
                 by_group[key].append((size, ttl, name))
             except KeyError:
                 by_group[key] = [(size, ttl, name)]
         self.seen[database] = self.seen.get(database, 0) + len(names) - missing
         for (prefix, kind), rows in by_group.items():
-            self._add_group(database, prefix, kind, rows)
+            self._add_group(self.groups, (database, prefix, kind), rows)
+
+    def add_large(self, database: int, name: bytes, size: int, ttl: int | None, kind: bytes | None) -> None:
+        """Add a large key, unless it was added before."""
+        names = self.large_names.setdefault(database, set())
+        if name in names:
+            return
+        names.add(name)
+        prefix = prefix_of(name, self.separator)
+        self._add_group(self.large, (database, prefix, kind), [(size, ttl, name)])
+        if size < self.big_bytes:
+            return
+        # Without a prefix, names have nothing in common.
+        key = (database, prefix or self.separator + name, kind)
+        if key not in self.big and len(self.big) >= GROUPS_MOST:
+            return
+        group = self.big.setdefault(key, BigGroup(prefix))
+        group.count += 1
+        group.bytes += size
+        group.ttl_known += ttl is not None
+        group.lasting += ttl == NO_TTL
+        push = heapq.heappushpop if len(group.largest) == NAMED_MOST else heapq.heappush
+        push(group.largest, BigKey(size, database, name, kind, ttl))
 
     def skip(self, database: int, count: int) -> None:
         """Count keys that the user may not read."""
@@ -119,17 +181,30 @@ class Survey:
             self.drawn[database] = self.drawn.get(database, 0) + count
             self.unread[database] = self.unread.get(database, 0) + count
 
+    def sampled_of(self, database: int, total: int) -> tuple[int, int]:
+        """Return how many of how many keys of a database the sums of ``groups`` stand for."""
+        drawn = self.drawn.get(database, 0)
+        if database not in self.searched:
+            return drawn, total
+        # All large keys are known.
+        small = max(0, total - len(self.large_names.get(database, ())))
+        return min(small, drawn - self.large_drawn.get(database, 0)), small
+
     def drop(self, database: int, is_denied: Callable[[bytes], bool]) -> None:
         """Count the keys of a database as unread whose prefix is denied."""
-        for key in [key for key in self.groups if key[0] == database and is_denied(key[1])]:
-            count = self.groups.pop(key).seen
-            self.seen[database] -= count
-            self.unread[database] = self.unread.get(database, 0) + count
+        for groups in (self.groups, self.large):
+            for key in [key for key in groups if key[0] == database and is_denied(key[1])]:
+                count = groups.pop(key).seen
+                self.seen[database] -= count
+                self.unread[database] = self.unread.get(database, 0) + count
 
     def _add_group(
-        self, database: int, prefix: bytes, kind: bytes | None, rows: list[tuple[int | None, int | None, bytes]]
+        self, groups: dict[GroupKey, Group], key: GroupKey, rows: list[tuple[int | None, int | None, bytes]]
     ) -> None:
-        group = self._group((database, prefix, kind))
+        database, _prefix, kind = key
+        if key not in groups and len(groups) >= GROUPS_MOST:
+            key = (database, OTHER, kind)
+        group = groups.setdefault(key, Group())
         group.seen += len(rows)
         sized = [(size, ttl, name) for size, ttl, name in rows if size is not None]
         sizes = [row[0] for row in sized]
@@ -147,11 +222,6 @@ class Survey:
                 if size > self._smallest():
                     self._keep(BigKey(size, database, name, kind, ttl))
 
-    def _group(self, key: GroupKey) -> Group:
-        if key not in self.groups and len(self.groups) >= GROUPS_MOST:
-            key = (key[0], OTHER, key[2])
-        return self.groups.setdefault(key, Group())
-
     def _keep(self, entry: BigKey) -> None:
         if len(self.biggest) < self.top:
             heapq.heappush(self.biggest, entry)
@@ -163,6 +233,11 @@ class Survey:
         if not self.top:
             return math.inf
         return self.biggest[0][0] if len(self.biggest) == self.top else -1
+
+
+def large_from(keyspace_bytes: int | None, key_count: int) -> int:
+    """Return the size from which a key is large in a keyspace."""
+    return max(LARGE_LEAST, LARGE_TIMES * (keyspace_bytes or 0) // max(1, key_count))
 
 
 def interval(estimate: float, observed: int, seen: int, sampled: int, total: int, variation: float) -> tuple[int, int]:
@@ -199,7 +274,8 @@ def estimate_variation(group: Group, mean: float) -> float:
 
 def scan_pattern(prefix: bytes, separator: str) -> str | None:
     """Return the pattern of SCAN for the keys of a prefix; null if text cannot express it."""
-    if not prefix or prefix == OTHER or not is_plain(prefix.replace(b"\\", b"")):
+    # The pattern for a hash tag would also match names with another structure.
+    if not prefix or prefix == OTHER or HASH_TAG in prefix or not is_plain(prefix.replace(b"\\", b"")):
         return None
     return re.sub(r"([\\*?\[\]])", r"\\\1", prefix.decode("utf-8") + separator) + "*"
 
@@ -210,11 +286,63 @@ def add_names(row: Part, key: GroupKey, separator: str) -> Part:
     return dict(row, prefix=None if prefix == OTHER else shown(prefix), pattern=scan_pattern(prefix, separator))
 
 
-def group_row(key: GroupKey, group: Group, sampled: int, total: int, complete: bool) -> Part:
+def group_row(
+    key: GroupKey,
+    group: Group,
+    sampled: int,
+    total: int,
+    complete: bool,
+    large: Group | None = None,
+    found: bool = True,
+) -> Part:
     """Return the row of a group without its prefix and pattern, which take time to format.
 
-    ``sampled`` of the ``total`` keys of its database are in the sample; ``complete``: every key was seen.
+    ``sampled`` of the ``total`` keys of its database are in the sample; ``complete``: every key was seen. ``large`` are
+    the sums over its large keys; ``found``: they are all of them, not those of the sample.
     """
+    row = _sampled_row(key, group, sampled, total, complete)
+    if not large:
+        return row
+    exact = _sampled_row(key, large, 1, 1, True)
+    if not found and sampled:
+        # How many others there are is not known.
+        scale = max(1.0, total / sampled)
+        exact["key_count_high"] = int(math.ceil(large.seen * scale))
+        exact["bytes_high"] = int(math.ceil(large.bytes * scale))
+    return _sum_of(row, exact) if group.seen else exact
+
+
+SUMMED = (
+    "seen_count",
+    "key_count",
+    "key_count_low",
+    "key_count_high",
+    "bytes",
+    "bytes_low",
+    "bytes_high",
+    "without_ttl_count",
+    "without_ttl_bytes",
+)
+
+
+def _sum_of(first: Part, second: Part) -> Part:
+    """Return the sum of two rows of a group; what is null in one of them is null."""
+    row = dict(first)
+    for name in SUMMED:
+        row[name] = None if first[name] is None or second[name] is None else first[name] + second[name]
+    count, lasting = row["key_count"], row["without_ttl_count"]
+    row["mean_bytes"] = None if row["bytes"] is None else int(round(row["bytes"] / count))
+    row["ttl_ratio"] = None if lasting is None else round(1.0 - lasting / count, 6)
+    expiring = [
+        (each["mean_ttl_seconds"], each["key_count"] - (each["without_ttl_count"] or 0)) for each in (first, second)
+    ]
+    known = [(mean, number) for mean, number in expiring if mean is not None and number > 0]
+    seconds = sum(mean * number for mean, number in known)
+    row["mean_ttl_seconds"] = round(seconds / sum(number for _mean, number in known), 3) if known else None
+    return row
+
+
+def _sampled_row(key: GroupKey, group: Group, sampled: int, total: int, complete: bool) -> Part:
     database, _prefix, kind = key
     scale = 1.0 if complete or not sampled else max(1.0, total / sampled)
     left = sampled if complete else total
@@ -293,6 +421,33 @@ def big_key_row(entry: BigKey, separator: bytes, show: bool) -> Part:
     }
 
 
+def big_group_row(key: tuple[int, bytes, bytes | None], group: BigGroup, separator: str, show: bool) -> Part:
+    """Return a row of ``big_groups``."""
+    database, _name, kind = key
+    rows = [big_key_row(entry, separator.encode("utf-8"), show) for entry in sorted(group.largest, reverse=True)]
+    return {
+        "database": database,
+        "readable": True,
+        "prefix": shown(group.prefix),
+        "pattern": scan_pattern(group.prefix, separator),
+        "type": readable(kind) if kind else None,
+        "key_count": group.count,
+        "bytes": group.bytes,
+        "largest_bytes": rows[0]["bytes"],
+        "without_ttl_count": group.lasting if group.ttl_known else None,
+        "largest": rows,
+    }
+
+
+def unread_big_group_row(database: int) -> Part:
+    """Return the row of ``big_groups`` for the keys of a database that the user may not read."""
+    group = BigGroup(b"")
+    group.largest = [BigKey(0, database, b"", None, None)]
+    row: Part = dict.fromkeys(big_group_row((database, b"", None), group, ":", False))
+    row.update(database=database, readable=False)
+    return row
+
+
 def unread_key_row(database: int) -> Part:
     """Return the row of ``biggest_keys`` for the keys of a database that the user may not read."""
     row: Part = dict.fromkeys(big_key_row(BigKey(0, database, b"", None, None), b":", False))
@@ -306,13 +461,27 @@ def build_distribution(
     """Return the part ``distribution`` from a finished survey."""
     totals = {each["database"]: each["key_count"] for each in databases}
     ranked = [
-        (group_row(key, group, result.drawn[key[0]], totals[key[0]], key[0] in result.whole), key)
-        for key, group in result.groups.items()
+        (
+            group_row(
+                key,
+                result.groups.get(key) or Group(),
+                *result.sampled_of(key[0], totals[key[0]]),
+                key[0] in result.whole,
+                result.large.get(key),
+                key[0] in result.whole or key[0] in result.searched,
+            ),
+            key,
+        )
+        for key in {**result.groups, **result.large}
     ]
     ranked.sort(key=lambda each: (-(each[0]["bytes"] or 0), -each[0]["key_count"], each[1][1]))
     rows = [row for row, _key in ranked]
     sized = any(row["bytes"] is not None for row in rows)
-    total_bytes = sum(row["bytes"] or 0 for row in rows) if sized else None
+    total_bytes = None
+    if sized:
+        total_bytes = sum(row["bytes"] or 0 for row in rows if row["database"] not in result.searched)
+        total_bytes += sum(result.searched.values())
+    big = sorted(result.big.items(), key=lambda each: (-each[1].bytes, each[0][1]))
     unread = {
         database: int(round(count * max(1.0, totals[database] / (result.drawn.get(database) or count))))
         for database, count in sorted(result.unread.items())
@@ -324,6 +493,7 @@ def build_distribution(
     return {
         "mode": options["distribution"],
         "complete": all(database in result.whole for database in totals) and not denied,
+        "searched": all(database in result.whole or database in result.searched for database in totals) and not denied,
         "ended": result.ended,
         "seconds": round(seconds, 6),
         "longest_step_seconds": round(result.longest_step, 6),
@@ -348,4 +518,12 @@ def build_distribution(
             for entry in sorted(result.biggest, key=lambda entry: -entry[0])
         ]
         + [unread_key_row(database) for database in unread],
+        "big_groups": None
+        if "bytes" in denied
+        else [
+            big_group_row(key, group, options["prefix_separator"], options["show_key_names"])
+            for key, group in big[: options["top"]]
+        ]
+        + [unread_big_group_row(database) for database in unread],
+        "big_groups_total": len(big),
     }

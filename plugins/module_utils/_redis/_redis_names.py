@@ -21,13 +21,39 @@ def shown(name: bytes, length: int = NAME_LENGTH) -> str:
     return cut(redact(readable(name[: 4 * length])), length)
 
 
+# Stands for the hash tag of a cluster in a prefix: what is between the braces names one object.
+HASH_TAG = b"{*}"
+
+
+def prefix_of(name: bytes, separator: bytes) -> bytes:
+    """Return the prefix of a name, the part before the separator; empty if it has none.
+
+    A hash tag is replaced: ``{user:1}:cart:5`` has the prefix ``{*}:cart``, ``{user:1}:cart`` too, ``cart{7}:5`` has
+    ``cart{*}``. A part with digits and no separator after it is taken for the name of one object.
+    """
+    opened = name.find(b"{")
+    closed = name.find(b"}", opened) if opened >= 0 else -1
+    head, found, rest = name.partition(separator)
+    if closed <= opened + 1 or (found and len(head) <= opened):
+        return head if found else b""
+    head, found, rest = (name[:opened] + HASH_TAG + name[closed + 1 :]).partition(separator)
+    if found and head == HASH_TAG:
+        part, more, _rest = rest.partition(separator)
+        return head + separator + part if part and (more or not _has_digit(part)) else head
+    return head if found or not _has_digit(head) else b""
+
+
+def _has_digit(text: bytes) -> bool:
+    return any(0x30 <= byte <= 0x39 for byte in text)
+
+
 def key_name(name: bytes, separator: bytes, show: bool) -> str:
     """Return the name of a key as text or, if ``show`` is false, its prefix and a hash of the name."""
     if show:
         return shown(name)
-    head, found, _rest = name.partition(separator)
+    prefix = prefix_of(name, separator)
     digest = hashlib.sha256(name).hexdigest()[:12]
-    return "%s#%s" % (shown(head + found) if found else "", digest)
+    return "%s#%s" % (shown(prefix + separator) if prefix else "", digest)
 
 
 def is_plain(name: bytes) -> bool:

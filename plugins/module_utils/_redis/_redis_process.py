@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import sys
-from typing import Iterator
+from typing import Iterator, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import (
@@ -114,34 +114,103 @@ def candidates(info: Fields, root: str = "/") -> list[int]:
     return found
 
 
-def memory_limit(pid: int, root: str = "/") -> int | None:
-    """Return the lowest memory limit in bytes of the control groups of a process; null if there is none."""
-    limits: list[int] = []
-    for line in _read(root, "proc", str(pid), "cgroup").splitlines():
+class Group(NamedTuple):
+    """A control group with a memory limit, and the memory that its processes cannot give back, in bytes."""
+
+    limit: int
+    used: int
+
+
+def memory_groups(pid: int, root: str = "/") -> list[Group]:
+    """Return the control groups of a process, and their parents, that have a memory limit."""
+    groups: list[Group] = []
+    try:
+        lines = _read(root, "proc", str(pid), "cgroup").splitlines()
+    except OSError:
+        return groups
+    for line in lines:
         _number, controllers, path = line.split(":", 2)
         if controllers == "memory":
-            base, name = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            groups.extend(_groups_upwards(os.path.join(root, "sys/fs/cgroup/memory"), path, files))
         elif not controllers:
-            base, name = "sys/fs/cgroup", "memory.max"
-        else:
-            continue
-        limits.extend(_limits_upwards(root, base, path, name))
-    return min(limits) if limits else None
+            files = ("memory.max", "memory.current", "inactive_file")
+            groups.extend(_groups_upwards(os.path.join(root, "sys/fs/cgroup"), path, files))
+    return groups
 
 
-def _limits_upwards(root: str, base: str, path: str, name: str) -> Iterator[int]:
-    """Yield the limits of a control group and of its parents."""
+def _groups_upwards(base: str, path: str, files: tuple[str, str, str]) -> Iterator[Group]:
+    """Yield a control group and its parents, as far as they have a limit.
+
+    ``files`` are the names of the files with limit and use, and of the field of memory.stat that is the page cache.
+    """
     path = path.strip("/")
     while True:
         try:
-            text = _read(root, base, path, name).strip()
+            text = _read(base, path, files[0]).strip()
             if text.isdigit() and int(text) < NO_LIMIT:
-                yield int(text)
+                yield Group(int(text), _used_bytes(os.path.join(base, path), *files[1:]))
         except OSError:
             pass
         if not path:
             return
         path = os.path.dirname(path)
+
+
+def _used_bytes(folder: str, file: str, cache: str) -> int:
+    """Return the memory of a control group without its page cache, in bytes; 0 if it cannot be read."""
+    try:
+        fields = dict(line.split() for line in _read(folder, "memory.stat").splitlines())
+        return max(0, int(_read(folder, file)) - int(fields.get(cache, 0)))
+    except (OSError, ValueError):
+        return 0
+
+
+def memory_limit(groups: Sequence[Group]) -> int | None:
+    """Return the lowest of the limits in bytes; null if there is none."""
+    return min(group.limit for group in groups) if groups else None
+
+
+def available_bytes(groups: Sequence[Group], rss: int | None, root: str = "/") -> int | None:
+    """Return the memory that a process can have: its ``rss`` and what other processes leave; null if unknown.
+
+    The least of what its control groups and the host leave.
+    """
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", _read(root, "proc/meminfo"), re.MULTILINE)
+    if rss is None or not found:
+        return None
+    left = min([int(found.group(1)) * 1024, *(group.limit - group.used for group in groups)])
+    # A part of what the process uses may be charged to another group.
+    return min([rss + max(0, left), *(group.limit for group in groups)])
+
+
+def rewrite_obstacle(pid: int, config_file: str, root: str = "/") -> str | None:
+    """Return why the server cannot replace its configuration file; null if nothing known is in the way."""
+    inside = os.path.join(root, "proc", str(pid), "root")
+    folder = os.path.dirname(config_file) or "/"
+    try:
+        options = _mount_options(_read(root, "proc", str(pid), "mountinfo"))
+        owner = int(re.findall(r"^Uid:\s+\d+\s+(\d+)", _read(root, "proc", str(pid), "status"), re.MULTILINE)[0])
+        state = os.stat(inside + folder)
+    except (OSError, IndexError):
+        return None
+    if config_file in options:
+        return "the file is a mount of its own, which cannot be replaced"
+    if "ro" in options[max((path for path in options if _is_below(folder, path)), key=len, default="")]:
+        return "its file system is read-only"
+    if owner and owner != state.st_uid and not state.st_mode & 0o022:
+        return "user %d may not write to %s" % (owner, folder)
+    return None
+
+
+def _mount_options(mountinfo: str) -> dict[str, set[str]]:
+    """Return the options of each mount point; of none, for a path below no mount point."""
+    fields = [line.split() for line in mountinfo.splitlines()]
+    return {"": set(), **{words[4]: set(words[5].split(",")) for words in fields if len(words) > 5}}
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return folder == "/" or path == folder or path.startswith(folder + "/")
 
 
 def configured(pid: int, config_file: str | None, root: str = "/") -> Fields | None:

@@ -42,6 +42,8 @@ INSPECTING = ("cmdstat_type", "cmdstat_pttl", "cmdstat_object|idletime")
 OWN_CALLS = {"info": 1}
 
 CLIENT_LENGTH = 100
+# Names of clients of one address.
+NAMES_MOST = 3
 
 
 def server_time(info: Fields) -> float | None:
@@ -305,17 +307,26 @@ def build_latency(
 def build_persistence(info: Fields, settings: Fields, now: float | None) -> Part:
     """Return the part ``persistence``: snapshots (``rdb``) and the append-only file (``aof``)."""
     save = settings.get("save")
-    saved = integer(info, "rdb_last_save_time")
+    count = integer(info, "rdb_saves")
+    # Until the first snapshot, Redis reports the time of its start.
+    started = integer(info, "rdb_last_save_time")
+    saved = None if count == 0 else started
     return {
         "rdb": {
             "enabled": None if save is None else bool(save.strip()),
             "last_status": info.get("rdb_last_bgsave_status"),
+            "save_count": count,
+            "unsaved_seconds": age(now, started),
             "last_save_at": None if saved is None else float(saved),
             "last_save_age_seconds": age(now, saved),
             "changes_since_save": integer(info, "rdb_changes_since_last_save"),
             "last_seconds": unless_negative(integer(info, "rdb_last_bgsave_time_sec")),
             "in_progress": _flag(info, "rdb_bgsave_in_progress"),
             "current_seconds": unless_negative(integer(info, "rdb_current_bgsave_time_sec")),
+        },
+        "files": {
+            "directory": _setting(settings, "dir"),
+            "file_name": _setting(settings, "dbfilename"),
         },
         "aof": {
             "enabled": _flag(info, "aof_enabled"),
@@ -328,6 +339,10 @@ def build_persistence(info: Fields, settings: Fields, now: float | None) -> Part
             "delayed_fsyncs": integer(info, "aof_delayed_fsync"),
         },
     }
+
+
+def _setting(settings: Fields, name: str) -> str | None:
+    return None if name not in settings else shown(settings[name].encode("utf-8"))
 
 
 def _flag(info: Fields, name: str) -> bool | None:
@@ -351,8 +366,63 @@ def build_clients(first: Fields, info: Fields, listing: bytes | None, top: int) 
         "rejected_count": rejected,
         "rejected_in_interval": difference(rejected, integer(first, "rejected_connections")),
         "evicted_count": integer(info, "evicted_clients"),
-        "buffers": None if rows is None else [_client_row(row) for row in sorted(rows, key=_total_bytes)[-top:][::-1]],
+        "buffers": None if rows is None else _buffer_rows(rows)[:top],
+        "addresses": None if rows is None else _address_rows(rows)[:top],
     }
+
+
+def _grouped(
+    rows: Iterable[dict[str, bytes]], names: Sequence[str]
+) -> dict[tuple[str | None, ...], list[dict[str, bytes]]]:
+    """Return the clients by the address without its port, and by these fields of their rows."""
+    groups: dict[tuple[str | None, ...], list[dict[str, bytes]]] = {}
+    for fields in rows:
+        row = _client_row(fields)
+        groups.setdefault((_host(row["address"]), *(row[name] for name in names)), []).append(fields)
+    return groups
+
+
+def _host(address: str | None) -> str | None:
+    """Return an address without its port; that of a client on a Unix socket is the path."""
+    return None if address is None else address.rpartition(":")[0].strip("[]") or address
+
+
+def _buffer_rows(rows: Iterable[dict[str, bytes]]) -> list[Part]:
+    """Return the memory of clients that are alike, those that take most first."""
+    found = []
+    for (host, name, user, kind), group in _grouped(rows, ("client_name", "user", "kind")).items():
+        largest = _client_row(max(group, key=_total_bytes))
+        found.append(
+            {
+                "address": host,
+                "client_name": name,
+                "user": user,
+                "kind": kind,
+                "client_count": len(group),
+                "output_bytes": sum(integer(each, "omem") or 0 for each in group),
+                "total_bytes": sum(map(_total_bytes, group)),
+                "largest": largest,
+            }
+        )
+    return sorted(found, key=lambda row: -row["total_bytes"])
+
+
+def _address_rows(rows: Iterable[dict[str, bytes]]) -> list[Part]:
+    """Return the clients by address, the most first."""
+    found = []
+    for (host,), group in _grouped(rows, ()).items():
+        names = sorted({_text(each, "name") or "" for each in group} - {""})
+        found.append(
+            {
+                "address": host,
+                "client_count": len(group),
+                "blocked_count": sum(b"b" in each.get("flags", b"") for each in group),
+                "client_names": names[:NAMES_MOST],
+                "least_idle_seconds": min(integer(each, "idle") or 0 for each in group),
+                "most_idle_seconds": max(integer(each, "idle") or 0 for each in group),
+            }
+        )
+    return sorted(found, key=lambda row: (-row["client_count"], row["address"] or ""))
 
 
 def _parse_clients(listing: bytes) -> list[dict[str, bytes]]:

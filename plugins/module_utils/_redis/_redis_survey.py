@@ -32,6 +32,7 @@ from typing import Any, Iterable, Iterator, Sequence
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import NO_TTL, Survey
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_names import prefix_of
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Answers, Database, Reply
 
 # Column -> the command for each key, up to the name of the key.
@@ -137,23 +138,14 @@ class Gate:
         return prefix in self._denied_prefixes
 
     def _prefix(self, name: bytes) -> bytes:
-        head, found, _rest = name.partition(self._separator)
-        return head if found else b""
+        return prefix_of(name, self._separator)
 
 
-def survey(
-    client: Client,
-    databases: Iterable[Database],
-    whole: bool,
-    separator: str,
-    top: int,
-    limits: Limits,
-) -> Survey:
-    """Read the keyspace (``whole``) or a sample of it, and return the sums over its keys.
+def survey(client: Client, databases: Iterable[Database], whole: bool, result: Survey, limits: Limits) -> Survey:
+    """Read the keyspace (``whole``) or a sample of it, and return ``result`` with the sums over its keys.
 
     Raises ReplyError if SCAN is denied, and CannotConnect if the connection is lost.
     """
-    result = Survey(separator, top)
     # The smallest first: the others get what it leaves of its share.
     ordered = sorted(databases, key=lambda each: each["key_count"])
     left = sum(each["key_count"] for each in ordered)
@@ -173,6 +165,114 @@ def survey(
         if result.ended:
             break
     return result
+
+
+def search(client: Client, databases: Iterable[Database], result: Survey, limits: Limits) -> None:
+    """Read the size of every key of the databases, and add the large keys to ``result``.
+
+    Raises ReplyError for a denied command or key, and CannotConnect.
+    """
+    for each in sorted(databases, key=lambda each: each["key_count"]):
+        client.select(each["database"])
+        if not _Search(client, each, result, limits).run():
+            break
+
+
+class _Search:
+    """Reads the sizes of all keys of one database: one command for each key, and for each large key one or two more."""
+
+    def __init__(self, client: Client, database: Database, result: Survey, limits: Limits) -> None:
+        self.client = client
+        self.number = database["database"]
+        self.result = result
+        self.limits = limits
+        self.network = client.round_trip_seconds()
+        self.columns = [
+            column
+            for column in ("ttl", "type")
+            if column not in result.denied and (column != "ttl" or database["expiring_count"])
+        ]
+        self.never_expires = not database["expiring_count"]
+        self.key_count = database["key_count"]
+        self.started = time.monotonic()
+        self.read_count = 0
+        self.cursor = 0
+        self.bytes = 0
+
+    def run(self) -> bool:
+        """Read the database and return whether every key was read."""
+        count, over = COUNT_FIRST, False
+        names: list[bytes] = []
+        large: dict[bytes, int] = {}
+        while names or large or not over:
+            seconds, names, large = self.step(names, large, None if over else count)
+            over = over or self.cursor == 0
+            self.result.ended = self.limits.reason_to_end(seconds, count)
+            if self.result.ended:
+                return False
+            if self.is_in_time():
+                self.limits.pause(seconds)
+            if seconds > STEP_SECONDS:
+                count = max(COUNT_LEAST, count // 2)
+            elif seconds < STEP_SECONDS / 2:
+                count = min(COUNT_MOST, count * 2)
+        self.result.searched[self.number] = self.bytes
+        return True
+
+    def step(
+        self, names: list[bytes], large: dict[bytes, int], count: int | None
+    ) -> tuple[float, list[bytes], dict[bytes, int]]:
+        """Ask the sizes of the names, more about the ``large`` ones (name -> size) of the step before, and more names.
+
+        Return the seconds without those of the network and of this process, the names from SCAN, and the large ones of
+        ``names``.
+        """
+        scan = [] if count is None else [("SCAN", self.cursor, "COUNT", count)]
+        started, used = time.monotonic(), time.thread_time()
+        packed = pack_queries(self.client, ["bytes"], names) + pack_queries(self.client, self.columns, large)
+        self.client.send(packed + self.client.pack(scan))
+        replies = self.client.read(len(names) + len(large) * len(self.columns) + len(scan))
+        # Half of the time of this process: while it packs and parses, the server waits or works.
+        own = (time.thread_time() - used) / 2
+        seconds = max(0.0, time.monotonic() - started - self.network - own)
+        self.result.longest_step = max(self.result.longest_step, seconds)
+        self.result.calls += len(replies)
+        found: list[bytes] = []
+        if scan:
+            reply = replies.pop()
+            if isinstance(reply, ReplyError):
+                raise reply
+            self.cursor, found = int(reply[0]), reply[1]
+        self.take(large, replies[len(names) :])
+        sizes = replies[: len(names)]
+        return seconds, found, self.sum_up(names, sizes)
+
+    def is_in_time(self) -> bool:
+        """Return whether the search ends before the deadline at the speed that it had so far, with its pauses."""
+        left = (self.key_count - self.read_count) / max(1, self.read_count)
+        return (time.monotonic() - self.started) * left < self.limits.deadline.remaining()
+
+    def sum_up(self, names: list[bytes], sizes: list[Reply]) -> dict[bytes, int]:
+        """Add up the sizes, and return those of large keys by name. A key that no longer exists has none."""
+        self.read_count += len(sizes)
+        least = self.result.large_bytes
+        try:
+            self.bytes += sum(filter(None, sizes))
+            if max(filter(None, sizes), default=0) < least:
+                return {}
+        except TypeError:
+            raise next(size for size in sizes if isinstance(size, ReplyError))
+        return {name: size for name, size in zip(names, sizes) if size and size >= least}
+
+    def take(self, large: dict[bytes, int], replies: list[Reply]) -> None:
+        """Add the large keys."""
+        answers = dict(split_replies(self.columns, replies, self.result)[0])
+        if self.never_expires:
+            answers["ttl"] = itertools.repeat(NO_TTL)
+        none = itertools.repeat(None)
+        for (name, size), ttl, kind in zip(large.items(), answers.get("ttl", none), answers.get("type", none)):
+            if ttl != MISSING["ttl"] and kind != MISSING["type"]:
+                self.result.add_large(self.number, name, size, ttl, kind)
 
 
 class _Reader:

@@ -214,6 +214,19 @@ def keys_many(lab):
         yield
 
 
+@fault(fires=["cache.stream_pending"])
+def entries_pending(lab):
+    """A consumer of a stream has taken entries an hour ago and has not acknowledged them."""
+    client = lab.redis()
+    with keys_removed(client, "lab:jobs"):
+        client.xgroup_create("lab:jobs", "workers", mkstream=True)
+        for number in range(30):
+            client.xadd("lab:jobs", {"track": number})
+        taken = client.xreadgroup("workers", "worker-1", {"lab:jobs": ">"})[0][1]
+        client.xclaim("lab:jobs", "workers", "worker-1", 0, [entry for entry, _fields in taken], idle=3600000)
+        yield
+
+
 @fault(fires=["cache.slow_commands"])
 def slow_commands(lab):
     """Scripts have blocked the server for tenths of a second each."""

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _evaluation
 from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import BadRow
-from tests.unit.plugins.plugin_utils.conftest import CHECK, SETTINGS, outcome
+from tests.unit.plugins.plugin_utils.conftest import CHECK, REMEDY, SETTINGS, outcome
 
 
 @pytest.fixture
@@ -285,3 +285,14 @@ def test_a_value_cannot_add_a_command_to_a_text(evaluated):
     # The target is unchanged.
     assert finding["object"] == "`rm x`"
     assert finding["remedy"]["vars"] == {"queues_names": ["`rm x`"]}
+
+
+@pytest.mark.parametrize(
+    ("when", "offered"),
+    [("item.ready > 100", ["b"]), ("measured.broker.reachable", ["a", "b"]), ("item.lost > 1", [])],
+)
+def test_a_remedy_is_offered_only_where_its_condition_is_true(make_area, when, offered):
+    checks = _checks.load(make_area([CHECK], [{**REMEDY, "when": when}]))
+    visited = outcome([{"name": "a", "ready": 50, "lost": None}, {"name": "b", "ready": 250, "lost": None}])
+    findings, _counts = _evaluation.evaluate("queues", checks, "web1", visited, SETTINGS)
+    assert sorted(finding["object"] for finding in findings if finding["remedy"]) == offered

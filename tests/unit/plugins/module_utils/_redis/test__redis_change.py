@@ -34,11 +34,11 @@ def test_only_what_differs_is_set():
 @pytest.mark.parametrize(("policy", "effect"), [("noeviction", "rejected"), ("allkeys-lru", "evicted")])
 def test_less_than_the_memory_in_use_is_rejected(policy, effect):
     with pytest.raises(change.CannotChange, match=effect) as caught:
-        change.reject_eviction(settings(500, policy), {"used_memory": "1000"}, False)
+        change.reject_eviction(settings(500, policy), {"used_memory": "1000"}, 499)
     assert "allow_eviction" in caught.value.hint
 
 
-@pytest.mark.parametrize(("most", "allowed"), [(1000, False), (0, False), (500, True)])
+@pytest.mark.parametrize(("most", "allowed"), [(1000, 0), (0, 0), (500, 500), (500, None)])
 def test_settings_that_evict_nothing_or_may_evict_are_accepted(most, allowed):
     change.reject_eviction(settings(most), {"used_memory": "1100", "mem_not_counted_for_evict": "100"}, allowed)
 

@@ -17,7 +17,7 @@ def answers(*rows):
 
 
 def survey_of(names, found, top=2):
-    result = keyspace.Survey(":", top)
+    result = keyspace.Survey(":", top, 1000, 10000)
     result.add(0, names, found)
     return result
 
@@ -158,3 +158,39 @@ def test_prefixes_with_a_denied_key_are_left_out():
     ]
     assert found["biggest_keys"][-1]["bytes"] is found["explained_ratio"] is None
     assert found["biggest_keys"][-1]["readable"] is found["complete"] is False
+
+
+def test_a_large_key_of_a_sample_counts_once():
+    names = [b"a:%d" % number for number in range(100)]
+    result = survey_of(names, answers((5000, -1, b"string"), *[(10, -1, b"string")] * 99))
+    key = (0, b"a", b"string")
+    row = keyspace.group_row(key, result.groups[key], 100, 1000, False, result.large[key], False)
+    assert (row["seen_count"], row["key_count"], row["bytes"]) == (100, 991, 9900 + 5000)
+    assert row["bytes_low"] <= row["bytes"] < 50000 < row["bytes_high"]
+    # After a search, there are no others.
+    result.add_large(0, b"a:0", 5000, -1, b"string")
+    result.add_large(0, b"a:777", 20000, 90000, b"string")
+    result.searched[0] = 34890
+    assert result.sampled_of(0, 1000) == (99, 998)
+    row = keyspace.group_row(key, result.groups[key], 99, 998, False, result.large[key], True)
+    assert (row["key_count"], row["bytes"], row["without_ttl_count"]) == (1000, 9980 + 25000, 999)
+    assert row["mean_ttl_seconds"] == 90.0
+    assert row["bytes_high"] < 36000
+
+
+def test_big_keys_are_summed_up_by_prefix_and_alone_without_one():
+    result = keyspace.Survey(":", 5, 1000, 10000)
+    for name, size in ((b"a:1", 10000), (b"a:2", 30000), (b"x", 50000), (b"y", 20000), (b"a:3", 9999)):
+        result.add_large(0, name, size, -1, b"string")
+    rows = [keyspace.big_group_row(key, group, ":", True) for key, group in result.big.items()]
+    assert [(row["prefix"], row["key_count"], row["bytes"], row["largest_bytes"]) for row in rows] == [
+        ("a", 2, 40000, 30000),
+        ("", 1, 50000, 50000),
+        ("", 1, 20000, 20000),
+    ]
+    assert [entry["name"] for entry in rows[0]["largest"]] == ["a:2", "a:1"]
+
+
+@pytest.mark.parametrize(("size", "count", "least"), [(None, 0, 4096), (1000, 1000, 4096), (10**9, 10**5, 500000)])
+def test_a_key_is_large_in_comparison_with_the_mean(size, count, least):
+    assert keyspace.large_from(size, count) == least

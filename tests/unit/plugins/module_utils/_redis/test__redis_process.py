@@ -88,20 +88,61 @@ def test_the_lowest_limit_of_version_1_applies(root):
     write(root, "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "9223372036854771712\n")
     write(root, "sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "536870912\n")
     write(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
-    assert process.memory_limit(1, str(root)) == 536870912
+    assert process.memory_limit(process.memory_groups(1, str(root))) == 536870912
 
 
 def test_the_lowest_limit_of_version_2_applies(root):
     add_process(root, 1, cgroup="0::/system.slice/docker-abc.scope\n")
     write(root, "sys/fs/cgroup/system.slice/docker-abc.scope/memory.max", "268435456\n")
     write(root, "sys/fs/cgroup/system.slice/memory.max", "max\n")
-    assert process.memory_limit(1, str(root)) == 268435456
+    assert process.memory_limit(process.memory_groups(1, str(root))) == 268435456
 
 
 def test_no_limit_is_null(root):
     add_process(root, 1, cgroup="0::/a\n")
     write(root, "sys/fs/cgroup/a/memory.max", "max\n")
-    assert process.memory_limit(1, str(root)) is None
+    assert process.memory_limit(process.memory_groups(1, str(root))) is None
+
+
+def test_what_other_processes_leave_is_available(root):
+    """The parent group has 400 MB left, the host 1 GB."""
+    add_process(root, 1, cgroup="0::/slice/redis\n")
+    write(root, "proc/meminfo", "MemFree: 1 kB\nMemAvailable:    1000000 kB\n")
+    assert process.available_bytes([], 50, str(root)) == 50 + 1024000000
+    assert process.available_bytes([], None, str(root)) is None
+    for path, limit, current in (("slice/redis", 900, 100), ("slice", 1000, 700)):
+        write(root, "sys/fs/cgroup/%s/memory.max" % path, "%d000000\n" % limit)
+        write(root, "sys/fs/cgroup/%s/memory.current" % path, "%d000000\n" % current)
+        write(root, "sys/fs/cgroup/%s/memory.stat" % path, "anon 1\ninactive_file 100000000\n")
+    groups = process.memory_groups(1, str(root))
+    assert groups == [(900000000, 0), (1000000000, 600000000)]
+    assert process.available_bytes(groups, 50, str(root)) == 50 + 400000000
+    (root / "sys/fs/cgroup/slice/memory.stat").unlink()
+    assert process.memory_groups(1, str(root))[1] == (1000000000, 0)
+
+
+@pytest.mark.parametrize(
+    ("mounts", "bits", "expected"),
+    [
+        ("1 0 0:1 / / rw - overlay o rw\n", 0o755, "user 5 may not write to /etc/redis"),
+        ("1 0 0:1 / / rw - overlay o rw\n", 0o777, None),
+        ("1 0 0:1 / / ro,noatime - overlay o rw\n", 0o777, "its file system is read-only"),
+        ("1 0 0:1 / / ro - o o rw\n2 1 0:2 / /etc rw - o o rw\n", 0o777, None),
+        (
+            "1 0 0:1 / / rw - o o rw\n2 1 0:2 /x /etc/redis/redis.conf rw - o o rw\n",
+            0o777,
+            "the file is a mount of its own",
+        ),
+    ],
+)
+def test_what_is_in_the_way_of_a_rewrite_is_known_before(root, mounts, bits, expected):
+    write(root, "proc/5/mountinfo", mounts)
+    write(root, "proc/5/status", "Uid:\t0\t5\t5\t5\n")
+    write(root, "proc/5/root/etc/redis/redis.conf", "")
+    (root / "proc/5/root/etc/redis").chmod(bits)
+    found = process.rewrite_obstacle(5, "/etc/redis/redis.conf", str(root))
+    assert found == expected or found.startswith(expected)
+    assert process.rewrite_obstacle(6, "/etc/redis/redis.conf", str(root)) is None
 
 
 def test_the_configuration_file_is_read_in_the_servers_mount_namespace(root):

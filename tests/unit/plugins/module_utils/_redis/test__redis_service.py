@@ -152,7 +152,9 @@ def test_clients_are_ordered_by_their_memory():
     assert found["use_ratio"] == 0.2
     assert found["rejected_in_interval"] == 2
     assert found["longest_blocked_seconds"] == 4
-    assert [(row["id"], row["kind"], row["output_bytes"]) for row in found["buffers"]] == [(4, "replica", 99)]
+    assert [(row["largest"]["id"], row["kind"], row["output_bytes"]) for row in found["buffers"]] == [
+        (4, "replica", 99)
+    ]
     assert service.build_clients({}, info, None, 1)["buffers"] is None
 
 
@@ -163,8 +165,47 @@ def test_own_clients_are_left_out_and_names_of_others_are_escaped():
     )
     found = service.build_clients({}, {"connected_clients": "2"}, listing, 5)
     (row,) = found["buffers"]
-    assert (row["id"], row["client_name"], row["user"]) == (4, "***@***", "a\\x1c\\x1b[2J=")
+    assert (row["largest"]["id"], row["client_name"], row["user"]) == (4, "***@***", "a\\x1c\\x1b[2J=")
     assert found["longest_blocked_seconds"] == 0
+
+
+def test_clients_of_one_address_are_summed_up():
+    listing = b"".join(
+        b"id=%d addr=%s:%d name=%s age=9 idle=%d flags=%s qbuf=0 omem=5 tot-mem=%d cmd=get user=default\n" % row
+        for row in (
+            (1, b"10.0.0.1", 5, b"web", 4, b"N", 100),
+            (2, b"10.0.0.1", 6, b"web", 9, b"b", 300),
+            (3, b"10.0.0.1", 7, b"job", 0, b"N", 350),
+            (4, b"[2001:db8::1]", 8, b"", 1, b"P", 10),
+            (5, b"/run/redis.sock", 0, b"", 1, b"N", 10),
+        )
+    )
+    found = service.build_clients({}, {"connected_clients": "5"}, listing, 3)
+    assert [(row["address"], row["client_count"], row["client_names"]) for row in found["addresses"]] == [
+        ("10.0.0.1", 3, ["job", "web"]),
+        ("/run/redis.sock", 1, []),
+        ("2001:db8::1", 1, []),
+    ]
+    assert [found["addresses"][0][name] for name in ("blocked_count", "least_idle_seconds", "most_idle_seconds")] == [
+        1,
+        0,
+        9,
+    ]
+    first = found["buffers"][0]
+    assert (first["client_name"], first["client_count"], first["total_bytes"], first["largest"]["id"]) == (
+        "web",
+        2,
+        400,
+        2,
+    )
+
+
+def test_before_the_first_snapshot_there_is_none():
+    info = {"rdb_last_save_time": "100", "rdb_saves": "0"}
+    found = service.build_persistence(info, {}, 150.0)["rdb"]
+    assert (found["last_save_at"], found["last_save_age_seconds"], found["unsaved_seconds"]) == (None, None, 50.0)
+    found = service.build_persistence({**info, "rdb_saves": "1"}, {}, 150.0)["rdb"]
+    assert (found["last_save_at"], found["last_save_age_seconds"]) == (100.0, 50.0)
 
 
 def test_a_replica_has_a_link_and_a_primary_has_replicas():

@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_survey as survey
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_keyspace import Survey
 
 NO_KEY = ReplyError("NOPERM No permissions to access a key")
 NO_COMMAND = ReplyError("NOPERM User x has no permissions to run the 'memory|usage' command")
@@ -37,9 +38,13 @@ class Scripted:
         return taken
 
 
+def empty():
+    return Survey(":", 5, 1000, 10000)
+
+
 def read_all(client):
     database = {"database": 0, "key_count": 9, "expiring_count": 1}
-    return survey.survey(client, [database], True, ":", 5, survey.Limits(None, 1.0, Deadline(5)))
+    return survey.survey(client, [database], True, empty(), survey.Limits(None, 1.0, Deadline(5)))
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -105,7 +110,7 @@ def test_a_budget_is_kept(size):
     for calls in range(1, 60):
         limits = survey.Limits(calls, 1.0, Deadline(5))
         database = {"database": 0, "key_count": 10**6, "expiring_count": 0}
-        result = survey.survey(Endless(size), [database], False, ":", 5, limits)
+        result = survey.survey(Endless(size), [database], False, empty(), limits)
         assert result.calls <= calls
         assert result.calls > calls // 2 - 4
         assert result.whole == set()

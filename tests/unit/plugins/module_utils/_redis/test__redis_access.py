@@ -1,0 +1,49 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_access as access
+
+TABLE = "header\n 0: %s:18EB 00000000:0000 0A\n 1: 00000000:18EB 0100007F:1234 01\n"
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        ([], False),
+        (["*", "-::*"], False),
+        (["127.0.0.1", "-::1"], True),
+        (["127.0.0.1", "10.0.0.1"], False),
+        (["localhost"], True),
+        (["0.0.0.0"], False),
+    ],
+)
+def test_only_loopback_addresses_are_safe(bind, expected):
+    assert access.is_loopback_only(bind) is expected
+
+
+@pytest.mark.parametrize(
+    ("namespace", "listener", "loopback_only", "expected"),
+    [
+        ("net:[1]", "0100007F", False, True),
+        ("net:[1]", "0100007F", True, False),
+        ("net:[2]", "0100007F", False, False),
+        ("net:[2]", "00000000", False, True),
+        ("net:[2]", "00000000", None, None),
+    ],
+)
+def test_a_published_port_can_be_reached_from_other_hosts(tmp_path, namespace, listener, loopback_only, expected):
+    for name, target in (("self", "net:[1]"), ("7", namespace)):
+        (tmp_path / "proc" / name / "ns").mkdir(parents=True)
+        (tmp_path / "proc" / name / "ns/net").symlink_to(target)
+    (tmp_path / "proc" / str(os.getpid()) / "net").mkdir(parents=True)
+    (tmp_path / "proc" / str(os.getpid()) / "net/tcp").write_text(TABLE % listener)
+    assert access._is_beyond_host(7, 6379, loopback_only, str(tmp_path)) is expected
+    assert access._is_beyond_host(None, 6379, loopback_only, str(tmp_path)) is None
+    assert access._is_beyond_host(8, 6379, loopback_only, str(tmp_path)) is None
