@@ -167,7 +167,7 @@ def test_a_missing_limit_comes_from_what_is_available_and_says_what_a_restart_un
             assert client.config_get("maxmemory")["maxmemory"] == "0"
             result = remedy(server, finding, check)
             assert result["configuration"]["persisted"] is False
-            assert "command: redis-server --maxmemory %d" % maxmemory in result["configuration"]["persist_hint"]
+            assert "Add `--maxmemory %d" % maxmemory in result["configuration"]["persist_hint"]
         assert client.config_get("maxmemory")["maxmemory"] == str(maxmemory)
         assert not fired(findings(server), "cache.maxmemory_unset")
 

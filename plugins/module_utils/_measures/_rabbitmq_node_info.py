@@ -356,7 +356,7 @@ def nodes(client: Management, entries: Iterable[ApiEntry], options: Options, unk
             unknown.add(
                 "nodes.memory.watermark_ratio",
                 "%d processes of brokers on this host could be the node" % process.candidates,
-                "Set memory_limit_bytes.",
+                "Set `memory_limit_bytes`.",
             )
         found.append(each)
     return found

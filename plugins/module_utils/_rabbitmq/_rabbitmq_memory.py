@@ -97,6 +97,7 @@ def process_of(entry: ApiEntry, entries: Iterable[ApiEntry]) -> NodeProcess:
 
 
 def uptime_of(entry: ApiEntry) -> float | None:
+    """Return the seconds since the start of a node. Null if the broker keeps no statistics."""
     uptime = entry.get("uptime")
     return uptime / 1000.0 if isinstance(uptime, (int, float)) else None
 

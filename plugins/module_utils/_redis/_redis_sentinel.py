@@ -40,4 +40,4 @@ def hint(info: Fields) -> str:
         for each in fields
     ]
     named = ", ".join(servers[:NAMED_MOST])
-    return "Set login_host and login_port to the server that it monitors%s." % (": " + named if named else "")
+    return "Set `login_host` and `login_port` to the server that it monitors%s." % (": " + named if named else "")
