@@ -143,6 +143,7 @@ containers:
     service: {description: 'Its compose service, or null.', type: str, returned: always}
     expected: {description: Whether its service is one of O(expected_services)., type: bool, returned: always}
     protected: {description: Whether it has the label C(tracktion.ops.protected=true)., type: bool, returned: always}
+    created_by_compose: {description: Whether compose created it., type: bool, returned: always}
     compose_options:
       description: The options of C(docker compose) that name its project and files, by its labels; empty without such labels.
       type: list
@@ -203,8 +204,8 @@ containers_total:
   type: int
   sample: 6
 missing_services:
-  description: O(expected_services) without a container, each as C(project) (null for any), C(service), C(protected) (false) and
-    C(compose_options).
+  description: O(expected_services) without a container, each as C(project) (null for any), C(service), C(protected) (false),
+    C(compose_options) and C(unconfirmed), as in RV(compose.missing).
   returned: always
   type: list
   elements: dict
@@ -224,19 +225,32 @@ compose:
   contains:
     files: {description: 'The files, as C(project), C(files), C(error).', type: list, elements: dict, returned: always}
     missing:
-      description: Services of the files without a container, as C(project), C(service), C(protected) (false) and C(compose_options); null if no file
-        could be read.
+      description:
+        - Services of the files without a container, as C(project), C(service), C(protected) (false), C(compose_options) and C(unconfirmed); null if
+          no file could be read.
+        - RV(ignore:unconfirmed) are the variables that the shell of the deployment may have set to another value than the one that compose would use
+          here, as no container confirms it.
       type: list
       elements: dict
       returned: always
     drift:
       description:
-        - Differences, as C(project), C(service), C(container), C(id), C(started_at), C(protected), C(what) (V(image) or
-          V(memory_limit_bytes)), C(file), C(running); null if no file could be read.
+        - Certain differences, as C(project), C(service), C(container), C(id), C(started_at), C(protected), C(compose_options), C(unconfirmed),
+          C(what), C(names), C(file), C(running); null if no file could be read.
+        - RV(ignore:what) is V(image) or V(memory_limit_bytes), and for containers that compose has created with Docker also V(environment),
+          V(command), V(entrypoint), V(ports), V(mounts) or V(networks). RV(ignore:names) are the variables, ports, targets or networks.
+        - RV(ignore:file) and RV(ignore:running) are null if there is none. For the environment they hold names only, as values may be secrets.
+        - What a variable of the file decides is compared only in its fixed parts.
       type: list
       elements: dict
       returned: always
-  sample: {files: [], missing: [], drift: []}
+    orphans:
+      description: Containers of the projects whose service the files no longer have, as C(project), C(service), C(container), C(status) and
+        C(compose_options); null if no file could be read.
+      type: list
+      elements: dict
+      returned: always
+  sample: {files: [], missing: [], drift: [], orphans: []}
 paths:
   description:
     - Paths of the host that are mounted, as C(path), C(used_by), C(exists), C(uid), C(gid), C(mode), and C(denied). That lists the containers whose

@@ -42,6 +42,7 @@ class Remedy(Row):
         "risk": str,
         "data_loss": str,
         "does": str,
+        "when": str,
         "vars": dict,
         "target": str,
         "evidence": str,
@@ -59,6 +60,7 @@ class Remedy(Row):
     risk: Risk
     data_loss: DataLoss
     does: str
+    when: str | None
     target: str | None
     evidence: str | None
     deny: str | None
@@ -83,7 +85,7 @@ class Remedy(Row):
     def templates(self) -> dict[str, str]:
         texts = {"vars." + name: value for name, value in self.vars.items()}
         texts.update({name: self.field(name) for name in ("does", "target", "evidence", "undo")})
-        expressions = {name: self.field(name) for name in ("deny", "cap", "cooldown", "settle")}
+        expressions = {name: self.field(name) for name in ("when", "deny", "cap", "cooldown", "settle")}
         wrapped = {name: "{{ %s }}" % text for name, text in expressions.items() if isinstance(text, str)}
         return {**wrapped, **{name: text for name, text in texts.items() if isinstance(text, str)}}
 
@@ -91,8 +93,13 @@ class Remedy(Row):
         # The undo command is rendered after the remedy has run, without the measurement.
         return UNDO_NAMES if field == "undo" else super().allowed_names(field, variables)
 
-    def proposal(self, context: Mapping[str, Any], finding: Finding) -> Proposal:
-        """Return the remedy filled in for a finding. ``context``: ``item``, ``measured`` and the role's variables."""
+    def proposal(self, context: Mapping[str, Any], finding: Finding) -> Proposal | None:
+        """Return the remedy filled in for a finding; null if its ``when`` is not true, or cannot be evaluated.
+
+        ``context``: ``item``, ``measured`` and the role's variables.
+        """
+        if not self._is_offered(context):
+            return None
         proposal: Proposal = {
             "id": self.id,
             "title": self.title,
@@ -129,6 +136,13 @@ class Remedy(Row):
         except CANNOT_EVALUATE as exc:
             proposal["problem"] = "the row of %s cannot be used here: %s" % (self.id, exc)
         return proposal
+
+    def _is_offered(self, context: Mapping[str, Any]) -> bool:
+        try:
+            return not self.when or bool(expression(self.when, context))
+        except CANNOT_EVALUATE:
+            # Whether it would remove the cause is not known.
+            return False
 
     def _number(self, name: str, default: float, context: Mapping[str, Any]) -> float:
         value = self.field(name)

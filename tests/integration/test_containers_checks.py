@@ -279,7 +279,7 @@ def test_containers_without_a_compose_file_are_not_compared(app):
     app.compose_file = None
     app.run("web", options=(*SOUND, *HEALTHY))
     found = look(app)
-    assert set(found) == {"containers.compose_missing", "containers.compose_drift"}
+    assert set(found) == {"containers.compose_missing", "containers.compose_drift", "containers.compose_orphan"}
     assert {finding["status"] for (finding,) in found.values()} == {"unknown"}
 
 
@@ -290,7 +290,7 @@ def test_a_compose_file_that_cannot_be_read_is_unknown(app, tmp_path, content):
     if content is not None:
         path.write_text(content)
     found = look(app, containers_compose_files=[str(path)])
-    assert set(found) == {"containers.compose_missing", "containers.compose_drift"}
+    assert set(found) == {"containers.compose_missing", "containers.compose_drift", "containers.compose_orphan"}
     for (finding,) in found.values():
         assert finding["status"] == "unknown"
         assert str(path) in finding["summary"]

@@ -23,6 +23,7 @@ OF_CONTAINERS = (
     "no_restart_policy",
     "no_memory_limit",
     "compose_drift",
+    "compose_orphan",
     "path_missing",
     "path_denied",
 )
@@ -36,7 +37,7 @@ DISK = Right("containers", "GET /system/df", "Allow this request", OF_DISK)
 PROCESSES = Right(
     "containers", "hidepid", "--become", ("oom_killed", "memory_near_limit", "cpu_throttled", "pids_near_limit")
 )
-COMPOSE = Right("containers", ".env", "--become", ("compose_missing", "compose_drift"))
+COMPOSE = Right("containers", ".env", "--become", ("compose_missing", "compose_drift", "compose_orphan"))
 CONFIGURATION = Right("containers", "daemon.json", "--become", ("daemon_configuration",))
 PATHS = Right("containers", "bind mounts", "--become", ("path_missing", "path_denied"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._compose_compare import CONFIG_HASH
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     SERVICE,
@@ -87,6 +88,7 @@ def facts(data: Mapping[str, Any], expected_services: Sequence[str]) -> Part:
         "service": service,
         "expected": service in expected_services,
         "protected": is_protected(labels),
+        "created_by_compose": CONFIG_HASH in labels,
         "image": config.get("Image"),
         "status": status(data),
         "error_message": cut(redact(printable(state.get("Error") or "")), 300) or None,

@@ -65,8 +65,8 @@ Row = Dict[str, Any]
 CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
 OF_A_USER = re.compile(r"/run/user/(\d+)/")
 ALLOW_REQUEST = (
-    "Allow this request in the proxy or plugin that filters requests to the engine (GET below /containers, /networks,"
-    " /info, /version and /system/df), or measure by the engine's own socket (docker_host)"
+    "Allow this request in the proxy or plugin that filters requests to the engine (GET below /containers, /images,"
+    " /networks, /info, /version and /system/df), or measure by the engine's own socket (docker_host)"
 )
 SERVICE = _failures.Service(
     "the container engine", "docker_host", tls="tls, ca_path, client_cert, client_key and validate_certs"

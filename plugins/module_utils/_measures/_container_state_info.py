@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
@@ -89,7 +89,10 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
     compose = paths = ports = None
     if _listeners.is_local(options["docker_host"]):
         use = _container_use.Use(inspected)
-        compose, of_files = _compose_drift.compare(containers, labels_of, options, deadline, unknown)
+        detailed = engine["kind"] == "docker"
+        compose, of_files = _compose_drift.compare(
+            inspected, containers, labels_of, options, deadline, unknown, images(client), detailed
+        )
         paths = _mounted_paths.paths(inspected, of_files, options, deadline, unknown)
         ports = ports_taken(containers)
         now = partial(state_now, client)
@@ -103,7 +106,7 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
             "engine": engine,
             "containers": worst_first(containers)[: options["top"]],
             "containers_total": len(rows),
-            "missing_services": missing_services(labels_of.values(), options),
+            "missing_services": missing_services(labels_of.values(), options, compose),
             "ports_taken": ports,
             "compose": compose,
             "paths": paths,
@@ -135,7 +138,7 @@ def without_engine() -> Part:
         "containers_total": 0,
         "missing_services": [],
         "ports_taken": [],
-        "compose": {"files": [], "missing": [], "drift": []},
+        "compose": {"files": [], **{part: [] for part in _compose_drift.PARTS}},
         "paths": [],
         "disk": _docker_disk.summary({"LayersSize": 0}),
     }
@@ -168,10 +171,25 @@ def inspections(client: DockerApi, rows: Sequence[Row], options: Options, unknow
     return found
 
 
+def images(client: DockerApi) -> Callable[[str], Mapping[str, Any] | None]:
+    """Return a function that returns the configuration of an image by its id, null if it cannot be read."""
+    known: dict[str, Mapping[str, Any] | None] = {}
+
+    def image_of(identity: str) -> Mapping[str, Any] | None:
+        if identity not in known:
+            try:
+                known[identity] = client.read("images", identity, "json").get("Config") if identity else None
+            except CannotConnect:
+                known[identity] = None
+        return known[identity]
+
+    return image_of
+
+
 def incomplete(unknown: Unknown, reason: str, hint: str | None) -> None:
     """Note that containers are missing from the measurement, and from the parts that are derived from them."""
     if not any(entry["part"] == "containers[...]" for entry in unknown.parts):
-        for part in ("containers", "ports_taken", "paths", "compose.drift"):
+        for part in ("containers", "ports_taken", "paths", "compose.drift", "compose.orphans"):
             unknown.add(part + "[...]", reason, hint)
 
 
@@ -262,16 +280,18 @@ def described(data: Row, options: Options) -> Part:
     return found
 
 
-def missing_services(all_labels: Iterable[Mapping[str, str]], options: Options) -> list[Part]:
+def missing_services(all_labels: Iterable[Mapping[str, str]], options: Options, compose: Part | None) -> list[Part]:
     """Return the expected services without any container, inspected or not."""
     present = {labels.get(SERVICE) for labels in all_labels}
     known = list(_compose_drift.sources(all_labels, options)) if options["project"] else []
+    of_files = {(each["project"], each["service"]): each for each in (compose or {}).get("missing") or []}
     return [
         {
             "project": options["project"] or None,
             "service": name,
             "protected": False,
             "compose_options": _compose_drift.words(known[0]) if known else [],
+            "unconfirmed": of_files.get((options["project"], name), {}).get("unconfirmed", []),
         }
         for name in options["expected_services"]
         if name not in present
