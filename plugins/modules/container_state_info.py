@@ -56,6 +56,10 @@ options:
     description: Maximum number of containers to inspect.
     type: int
     default: 500
+  restarts_window:
+    description: Seconds for RV(containers[].recent_restarts).
+    type: float
+    default: 300.0
   daemon_config:
     description: The configuration file of the engine.
     type: path
@@ -170,6 +174,31 @@ containers:
     down_seconds: {description: 'Seconds since it ended if it is not running, else null.', type: float, returned: always}
     restarts: {description: Restarts by its restart policy., type: int, returned: always}
     restart_policy: {description: 'V(no), V(on-failure), V(always) or V(unless-stopped).', type: str, returned: always}
+    recent_restarts:
+      description:
+        - Those that certainly took place within O(restarts_window), by the events that the engine remembers and by how long it waited between the last
+          runs. Null for a container that works.
+      type: int
+      returned: always
+    last_exit_code:
+      description: Exit code of its last run that ended, also while it is restarted; null if unknown, or for a container that works.
+      type: int
+      returned: always
+    last_exit_meaning: {description: 'The meaning of that exit code, or null.', type: str, returned: always}
+    log_tail:
+      description:
+        - The last lines of its log, without secrets; null for a container that works or that the engine could not start, and if the log cannot be read.
+      type: list
+      elements: str
+      returned: always
+    health_output: {description: 'What its last failed health check has written, without secrets, or null.', type: str, returned: always}
+    obstacle:
+      description:
+        - For a container that does not work, the cause that a restart does not remove, as C(kind), C(reason) and C(hint); else null.
+        - RV(ignore:kind) is V(shared), V(network), V(mount), V(device), V(port), V(dependency), V(healthcheck), V(command), V(image), V(driver),
+          V(user), V(runtime), V(limit), V(memory), V(cgroup), V(log_driver), V(space), V(finished), or V(engine) for another error of the engine.
+      type: dict
+      returned: always
     gave_up: {description: Whether it ended with an error after all restarts that C(on-failure) allows., type: bool, returned: always}
     has_healthcheck: {description: Whether it has a health check., type: bool, returned: always}
     health: {description: 'V(starting), V(healthy), V(unhealthy), or null.', type: str, returned: always}
@@ -203,6 +232,15 @@ containers_total:
   returned: always
   type: int
   sample: 6
+without_memory_limit:
+  description: The running containers of compose services without a memory limit.
+  returned: always
+  type: dict
+  contains:
+    total: {description: Their number., type: int, returned: always}
+    memory_bytes: {description: 'Memory that they use together, or null.', type: int, returned: always}
+    largest: {description: 'Those that use most, as C(name) and C(memory_bytes).', type: list, elements: dict, returned: always}
+  sample: {total: 0, memory_bytes: null, largest: []}
 missing_services:
   description: O(expected_services) without a container, each as C(project) (null for any), C(service), C(protected) (false),
     C(compose_options) and C(unconfirmed), as in RV(compose.missing).

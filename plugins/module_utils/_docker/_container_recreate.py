@@ -24,9 +24,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import Row
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure, Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 SPEC = dict(
@@ -213,7 +212,7 @@ class Service:
             # Messages of compose may quote the file with its passwords, messages of the engine do not.
             found = ENGINE_ERROR.search(output + errors)
             reason = (
-                cut(redact(found.group(1)), 300)
+                _container_facts.reason_of(found.group(1))
                 if found
                 else "run it on the host to see why: `%s`" % " ".join(map(shell_quote, command))
             )
