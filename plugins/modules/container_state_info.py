@@ -291,9 +291,13 @@ compose:
   sample: {files: [], missing: [], drift: [], orphans: []}
 paths:
   description:
-    - Paths of the host that are mounted, as C(path), C(used_by), C(exists), C(uid), C(gid), C(mode), and C(denied). That lists the containers whose
-      user cannot read the path by its mode and access control list, as C(container), C(uid), C(gids). Users without a number are not checked. Null
-      if unknown. Null for an engine on another machine.
+    - Paths of the host and volumes that are mounted, those with a problem first, as C(path), C(used_by), C(volume) (null for another path), C(exists),
+      C(uid), C(gid), C(mode), and the lists below. Null if unknown. Null for an engine on another machine.
+    - RV(ignore:denied) are the containers whose user cannot read the path by its mode and access control list, RV(ignore:not_writable) those that mount it
+      writable and cannot write to it, as C(container), C(target), C(running), C(uid), C(gids). Names of users are resolved in the files of the container.
+    - RV(ignore:missing_file), RV(ignore:empty_read_only) and RV(ignore:made_empty) are containers for which the path is an empty directory, as
+      C(container), C(target), C(running). The target has the name of a file; or it is mounted read-only; or the engine created the directory with the
+      container, as it was missing.
   returned: always
   type: list
   elements: dict

@@ -26,6 +26,9 @@ OF_CONTAINERS = (
     "compose_orphan",
     "path_missing",
     "path_denied",
+    "path_not_writable",
+    "path_not_a_file",
+    "path_empty",
 )
 OF_DISK = ("reclaimable", "stopped_space", "unused_volume")
 OF_ENGINE = ("unreachable", "engine_missing", "engine_old", "daemon_configuration", "live_restore", "missing_service")
@@ -39,6 +42,11 @@ PROCESSES = Right(
 )
 COMPOSE = Right("containers", ".env", "--become", ("compose_missing", "compose_drift", "compose_orphan"))
 CONFIGURATION = Right("containers", "daemon.json", "--become", ("daemon_configuration",))
-PATHS = Right("containers", "bind mounts", "--become", ("path_missing", "path_denied"))
+PATHS = Right(
+    "containers",
+    "bind mounts",
+    "--become",
+    ("path_missing", "path_denied", "path_not_writable", "path_not_a_file", "path_empty"),
+)
 
 RIGHTS = [SOCKET, INFO, INSPECT, DISK, PROCESSES, COMPOSE, CONFIGURATION, PATHS]
