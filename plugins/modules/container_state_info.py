@@ -196,7 +196,7 @@ containers:
       description:
         - For a container that does not work, the cause that a restart does not remove, as C(kind), C(reason) and C(hint); else null.
         - RV(ignore:kind) is V(shared), V(network), V(mount), V(device), V(port), V(dependency), V(healthcheck), V(command), V(image), V(driver),
-          V(user), V(runtime), V(limit), V(memory), V(cgroup), V(log_driver), V(space), V(finished), or V(engine) for another error of the engine.
+          V(user), V(runtime), V(limit), V(memory), V(cgroup), V(log_driver), V(space), V(read_only), V(finished), or V(engine) for another error of the engine.
       type: dict
       returned: always
     gave_up: {description: Whether it ended with an error after all restarts that C(on-failure) allows., type: bool, returned: always}
@@ -226,6 +226,12 @@ containers:
     pids: {description: Processes and threads., type: int, returned: always}
     pids_limit: {description: 'Their limit, or null.', type: int, returned: always}
     pids_ratio: {description: 'Used part of the limit, 0 without a limit.', type: float, returned: always}
+    has_init: {description: 'Whether the engine runs an init process in it, or null.', type: bool, returned: always}
+    zombies: {description: Processes that have ended and that their parent has not waited for in both readings., type: int, returned: always}
+    open_files: {description: Open files of its process that is nearest to its limit., type: int, returned: always}
+    open_files_limit: {description: 'The limit of that process, or null for none.', type: int, returned: always}
+    open_files_ratio: {description: 'Used part of that limit, 0 without a limit.', type: float, returned: always}
+    open_files_command: {description: The program of that process., type: str, returned: always}
   sample: []
 containers_total:
   description: Number of containers.
@@ -302,6 +308,34 @@ paths:
   type: list
   elements: dict
   sample: []
+filesystems:
+  description:
+    - File systems that containers write to, each once, the fullest first. Those on the device of the data directory of the engine are one entry. Null for
+      an engine on another machine.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path: {description: 'Where it is mounted, in the container or for the engine on the host.', type: str, returned: always}
+    kind:
+      description: V(engine) for the data directory of the engine, V(shm) for C(/dev/shm), V(tmpfs), V(volume) or V(bind).
+      type: str
+      returned: always
+    containers: {description: The containers; none for the engine., type: list, elements: str, returned: always}
+    bytes: {description: Its size., type: int, returned: always}
+    available_bytes: {description: 'Free space, without that reserved for root.', type: int, returned: always}
+    used_ratio: {description: Used part of its space., type: float, returned: always}
+    inodes_ratio: {description: 'Used part of its inodes, 0 without a limit.', type: float, returned: always}
+  sample: []
+unrotated_logs:
+  description: Logs that the engine writes to files without a maximum size.
+  returned: always
+  type: dict
+  contains:
+    total: {description: Number of containers with such a log., type: int, returned: always}
+    bytes: {description: 'Their size, or null.', type: int, returned: always}
+    largest: {description: 'The largest, as C(name) and C(bytes).', type: list, elements: dict, returned: always}
+  sample: {total: 0, bytes: 0, largest: []}
 disk:
   description: Disk use of the engine; null if it did not count it in time.
   returned: always

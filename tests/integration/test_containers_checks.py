@@ -186,6 +186,7 @@ def test_a_stopped_service_with_a_restart_policy_is_down(app):
 def test_an_access_control_list_grants_what_the_mode_does_not(app, tmp_path):
     shared = tmp_path / "it's shared"
     shared.mkdir(mode=0o700)
+    (shared / "file").write_text("")
     options = (*SOUND, *HEALTHY, "--user", "12345:12345", "--volume", "%s:/data:ro" % shared)
     name = app.run("reader", options=options)
     (finding,) = sound(look(app)["containers.path_denied"])

@@ -40,17 +40,17 @@ def test_mounts_that_are_not_what_the_container_expects(app, tmp_path):
     app.run("good", options=volume(library, "/music", "ro"))
     app.run("config", options=volume(tmp_path / "own.conf", "/etc/own.conf"))
     assert look(app) == {}
-    mistyped = app.run("mistyped", options=volume(tmp_path / "libary", "/music"))
+    mistyped = app.run("mistyped", options=volume(tmp_path / "musik", "/music"))
     empty = app.run("empty", options=volume(tmp_path / "empty", "/music", "ro"))
     missing = app.run("missing", options=volume(tmp_path / "lost.conf", "/etc/lost.conf"))
     found = look(app)
     assert set(found) == {"containers.path_empty", "containers.path_not_a_file"}
     by_path = {each["object"]: each for each in sound(found["containers.path_empty"])}
-    assert set(by_path) == {str(tmp_path / "libary"), str(tmp_path / "empty")}
+    assert set(by_path) == {str(tmp_path / "musik"), str(tmp_path / "empty")}
     assert by_path[str(tmp_path / "empty")]["status"] == "warning"
     assert empty in by_path[str(tmp_path / "empty")]["summary"]
-    assert mistyped in by_path[str(tmp_path / "libary")]["summary"]
-    assert "the engine created it" in by_path[str(tmp_path / "libary")]["summary"]
+    assert mistyped in by_path[str(tmp_path / "musik")]["summary"]
+    assert "the engine created it" in by_path[str(tmp_path / "musik")]["summary"]
     (finding,) = sound(found["containers.path_not_a_file"])
     assert missing in finding["summary"]
     assert "/etc/lost.conf" in finding["summary"]

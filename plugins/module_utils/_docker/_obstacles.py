@@ -77,6 +77,9 @@ ERRORS = {
     "log_driver": Kind(r"logging driver", "Correct logging, or start the receiver of the log"),
     "space": Kind(r"no space left on device|disk quota exceeded", "Free space on the disk of the engine"),
 }
+READ_ONLY = re.compile(r"read-only file system|EROFS", re.IGNORECASE)
+NO_SPACE = re.compile(r"no space left on device|ENOSPC|disk quota exceeded|disk is full", re.IGNORECASE)
+FULL = 0.98
 # The output of a health check whose own program cannot be run.
 NO_PROGRAM = re.compile(
     r"OCI runtime exec failed|executable file not found|exec format error|can't open file|"
@@ -319,6 +322,26 @@ def ended(data: Mapping[str, Any], around: Surroundings, apply: str) -> Obstacle
             "its program ended by itself, without an error, %.1f s after its start" % max(0.0, seconds),
             "A restart ends in the same way. If it is a job, take it out of containers_expected_services; else correct"
             " its command; %s" % apply,
+        )
+    return None
+
+
+def written(data: Mapping[str, Any], text: str, filesystems: Sequence[Part]) -> Obstacle | None:
+    """Return an obstacle that the last lines of log and health check name, if it was measured, too."""
+    name = data["Name"].lstrip("/")
+    if READ_ONLY.search(text) and (data.get("HostConfig") or {}).get("ReadonlyRootfs"):
+        return Obstacle(
+            "read_only",
+            "it writes to its own files, which are read-only on purpose (read_only: true)",
+            "A restart cannot help. Mount a volume or a tmpfs at the path in its log, or remove read_only from the"
+            " compose file",
+        )
+    full = [each for each in filesystems if name in each["containers"] and each["used_ratio"] >= FULL]
+    if NO_SPACE.search(text) and full and full[0]["kind"] not in ("shm", "tmpfs"):
+        return Obstacle(
+            "space",
+            "its file system %s is full" % full[0]["path"],
+            "A restart cannot help. Free space there, or give it more",
         )
     return None
 

@@ -20,6 +20,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._bounded import with
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _compose_drift,
     _container_facts,
+    _container_filesystems,
+    _container_logs,
+    _container_processes,
     _container_use,
     _docker_disk,
     _engine,
@@ -72,7 +75,18 @@ PARTS = (
     "ports_taken",
     "compose",
     "paths",
+    "filesystems",
+    "unrotated_logs",
     "disk",
+)
+# Parts that are derived from inspections.
+INSPECTED_PARTS = (
+    "containers",
+    "ports_taken",
+    "paths",
+    "filesystems",
+    "compose.drift",
+    "compose.orphans",
 )
 # Facts of a container that does not work.
 EXPLANATIONS = (
@@ -113,18 +127,21 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
     engine = engine_facts(client, version, options, deadline, unknown)
     labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
-    compose = paths = ports = None
+    compose = paths = ports = filesystems = None
     is_local = _listeners.is_local(options["docker_host"])
     if is_local:
         use = _container_use.Use(inspected)
+        processes = _container_processes.Processes(inspected)
         detailed = engine["kind"] == "docker"
         compose, of_files = _compose_drift.compare(
             inspected, containers, labels_of, options, deadline, unknown, images(client), detailed
         )
         paths = _mounted_paths.paths(inspected, of_files, options, deadline, unknown)
         ports = ports_taken(containers)
+        filesystems = _container_filesystems.filesystems(inspected, engine["data_root"], options, deadline, unknown)
         now = partial(state_now, client)
         use.finish(containers, options["sample_seconds"], deadline, unknown, now, engine["rootless"])
+        processes.finish(containers, deadline, unknown)
     else:
         unknown.add("containers.*", "the engine is on another machine, whose kernel counters cannot be read from here")
     around = _obstacles.Surroundings(
@@ -135,7 +152,7 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
         ports or [],
         _engine.command(engine["kind"], options["docker_host"]),
     )
-    explain(client, containers, inspected, around, options)
+    explain(client, containers, inspected, around, options, filesystems or [])
     if disk:
         disk_use = disk.summary(deadline.remaining(options["disk_seconds"]), options["top_volumes"], unknown)
     return reached(
@@ -148,6 +165,8 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
             "ports_taken": ports,
             "compose": compose,
             "paths": paths,
+            "filesystems": filesystems,
+            "unrotated_logs": _container_logs.unrotated(inspected, is_local, unknown),
             "disk": disk_use if disk else None,
         },
         unknown,
@@ -179,6 +198,8 @@ def without_engine() -> Part:
         "ports_taken": [],
         "compose": {"files": [], **{part: [] for part in _compose_drift.PARTS}},
         "paths": [],
+        "filesystems": [],
+        "unrotated_logs": _container_logs.unrotated([], True, Unknown()),
         "disk": _docker_disk.summary({"LayersSize": 0}),
     }
 
@@ -228,7 +249,7 @@ def images(client: DockerApi) -> Callable[[str], Mapping[str, Any] | None]:
 def incomplete(unknown: Unknown, reason: str, hint: str | None) -> None:
     """Note that containers are missing from the measurement, and from the parts that are derived from them."""
     if not any(entry["part"] == "containers[...]" for entry in unknown.parts):
-        for part in ("containers", "without_memory_limit", "ports_taken", "paths", "compose.drift", "compose.orphans"):
+        for part in INSPECTED_PARTS:
             unknown.add(part + "[...]", reason, hint)
 
 
@@ -238,6 +259,7 @@ def explain(
     inspected: Sequence[Row],
     around: _obstacles.Surroundings,
     options: Options,
+    filesystems: Sequence[Part],
 ) -> None:
     """Add why containers that do not work failed, and whether a restart may help them."""
     pairs = [(facts, data) for facts, data in zip(containers, inspected) if is_failing(facts)]
@@ -259,9 +281,12 @@ def explain(
         facts["health_output"] = _last_words.health_output(data["State"])
         taken = [port for port in around.ports_taken if port["container"] == facts["name"]]
         obstacle = _obstacles.find(data, around._replace(ports_taken=taken), facts["compose_options"])
-        facts["obstacle"] = obstacle._asdict() if obstacle else None
         if position < MAX_LOGS and not facts["error_message"]:
             facts["log_tail"] = _last_words.tail(client, facts["id"])
+        if obstacle is None:
+            written = "\n".join([*(facts["log_tail"] or []), facts["health_output"] or ""])
+            obstacle = _obstacles.written(data, written, filesystems)
+        facts["obstacle"] = obstacle._asdict() if obstacle else None
 
 
 def is_failing(facts: Part) -> bool:
@@ -352,7 +377,9 @@ def _content(path: str) -> str:
 def described(data: Row, options: Options) -> Part:
     """Return the facts of a container; its resource use is added later."""
     found = _container_facts.facts(data, options["expected_services"])
-    found.update(dict.fromkeys((*_container_use.FIELDS, *EXPLANATIONS)), ended_meanwhile=False)
+    found.update(
+        dict.fromkeys((*_container_use.FIELDS, *_container_processes.FIELDS, *EXPLANATIONS)), ended_meanwhile=False
+    )
     source = _compose_drift.source((data.get("Config") or {}).get("Labels") or {})
     found["compose_options"] = _compose_drift.words(source) if source else []
     return found
