@@ -38,12 +38,15 @@ def filesystems(
         add(found, None, root, "engine", within(deadline, options["timeout"], os.statvfs, root), on_host)
     except OSError as exc:
         unknown.add("filesystems[...]", "%s: %s" % (root, exc.strerror or exc), _rights.hint_of(exc))
-    for data in inspected:
-        pid = (data.get("State") or {}).get("Pid")
-        if not pid:
-            continue
+    running = [data for data in inspected if (data.get("State") or {}).get("Pid")]
+    ended = 0
+    for data in running:
+        pid = data["State"]["Pid"]
         try:
             seen = within(deadline, options["timeout"], look, pid, targets(data))
+        except (FileNotFoundError, ProcessLookupError):
+            ended += 1
+            continue
         except OSError as exc:
             unknown.add(
                 "filesystems[...]", "%s: %s" % (data["Name"].lstrip("/"), exc.strerror or exc), _rights.hint_of(exc)
@@ -52,6 +55,9 @@ def filesystems(
         for target, kind, status, device in seen:
             if device != on_host:
                 add(found, data["Name"].lstrip("/"), target, kind, status, device)
+    if running and ended == len(running):
+        hint = _rights.hint("view of the processes of the host")
+        unknown.add("filesystems[...]", "the processes of the containers cannot be seen", hint)
     return sorted(found.values(), key=lambda entry: -entry["used_ratio"])[: options["top"]]
 
 

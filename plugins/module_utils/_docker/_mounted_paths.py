@@ -60,6 +60,7 @@ def paths(
             if mount.get("Type") in ("bind", "volume") and mount.get("Source"):
                 mounted.setdefault(mount["Source"], []).append((data, mount))
     found = []
+    closed: OSError | None = None
     for path in sorted(set(mounted) | set(of_files)):
         users = mounted.get(path, [])
         is_volume = bool(users) and all(mount["Type"] == "volume" for _data, mount in users)
@@ -75,6 +76,7 @@ def paths(
             entry.update(exists=False, denied=[], not_writable=[], missing_file=[], empty_read_only=[], made_empty=[])
         except OSError as exc:
             if is_volume:
+                closed = closed or exc
                 continue
             unknown.add("paths.%s" % path, exc.strerror or exc, _rights.hint_of(exc))
         else:
@@ -83,6 +85,9 @@ def paths(
             entry["mode"] = "%04o" % stat.S_IMODE(status.st_mode)
             described(entry, seen, users, is_volume)
         found.append(entry)
+    if closed is not None:
+        reason = "the volumes of the engine cannot be read: %s" % (closed.strerror or closed)
+        unknown.add("paths[...]", reason, _rights.hint_of(closed))
     # Those with a finding first, so that no limit on the list hides them.
     found.sort(key=lambda entry: not any(entry[name] for name in PROBLEMS) and entry["exists"] is True)
     return found[: options["top"]]

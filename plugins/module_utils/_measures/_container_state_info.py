@@ -124,6 +124,7 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
     rows = listed(client, options)
     disk = _docker_disk.DiskUse(client, options["disk_seconds"]) if options["disk_seconds"] > 0 else None
     inspected = inspections(client, rows, options, unknown)
+    partly = any(entry["part"] == "containers[...]" for entry in unknown.parts)
     engine = engine_facts(client, version, options, deadline, unknown)
     labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
@@ -160,13 +161,13 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Part:
             "engine": engine,
             "containers": worst_first(containers)[: options["top"]],
             "containers_total": len(rows),
-            "without_memory_limit": without_memory_limit(containers),
+            "without_memory_limit": None if partly else without_memory_limit(containers),
             "missing_services": missing_services(labels_of.values(), options, compose),
             "ports_taken": ports,
             "compose": compose,
             "paths": paths,
             "filesystems": filesystems,
-            "unrotated_logs": _container_logs.unrotated(inspected, is_local, unknown),
+            "unrotated_logs": None if partly else _container_logs.unrotated(inspected, is_local, unknown),
             "disk": disk_use if disk else None,
         },
         unknown,
@@ -251,6 +252,8 @@ def incomplete(unknown: Unknown, reason: str, hint: str | None) -> None:
     if not any(entry["part"] == "containers[...]" for entry in unknown.parts):
         for part in INSPECTED_PARTS:
             unknown.add(part + "[...]", reason, hint)
+        for part in ("without_memory_limit", "unrotated_logs"):
+            unknown.add(part, reason, hint)
 
 
 def explain(
