@@ -14,6 +14,8 @@ description:
     memory limit, or if there are none, and waits until they are healthy. A restart does not apply changes of the file.
   - Nothing is changed if there is no difference, if a container is not one of O(expected), or if one has the label
     C(tracktion.ops.protected=true).
+  - Nothing is changed, and the module fails, if the result would depend on a variable that the shell of the deployment may have set. The value of a
+    variable is certain if the container shows the value that compose would use here.
   - Data of a container outside of volumes is lost, as with every C(up).
 author:
   - The tracktion.ops maintainers (@tracktion)
@@ -89,8 +91,10 @@ EXAMPLES = r"""
 RETURN = r"""
 result:
   description:
-    - V(recreated), or V(planned) in check mode; V(as_wanted), V(changed_meanwhile) or V(protected) if nothing was changed. V(failed) makes the
-      module fail.
+    - V(recreated), or V(planned) in check mode; V(as_wanted), V(changed_meanwhile) or V(protected) if nothing was changed. V(failed) and
+      V(not_certain) make the module fail.
+    - V(not_certain), also in check mode, if the shell of the deployment may have set a variable of the service to another value than the one that
+      compose would use here. Nothing is changed then.
   returned: always, unless the engine cannot be reached or an option is invalid
   type: str
   sample: recreated

@@ -118,7 +118,8 @@ containers:
     result:
       description:
         - V(restarted), or V(planned) in check mode. V(changed_meanwhile), V(just_started) and V(protected) containers were not restarted.
-        - V(unhealthy) if it does not work after its restart, V(not_restartable) if it is paused or being removed, V(rejected) if the engine rejects
+        - V(unhealthy) if it does not work after its restart, V(not_restartable) if it is paused or being removed, or if a restart would
+          not remove the cause of its failure (also in check mode), V(rejected) if the engine rejects
           the restart, V(unknown) if the connection to the engine was lost. Each of these makes the module fail; the containers after it are
           V(not_reached).
       type: str

@@ -57,6 +57,10 @@ options:
     description: Maximum number of containers to inspect.
     type: int
     default: 500
+  restarts_window:
+    description: Seconds for RV(containers[].recent_restarts).
+    type: float
+    default: 300.0
   daemon_config:
     description: The configuration file of the engine.
     type: path
@@ -131,6 +135,7 @@ containers:
     service: {description: 'Its compose service, or null.', type: str, returned: always}
     expected: {description: Whether its service is one of O(expected_services)., type: bool, returned: always}
     protected: {description: Whether it has the label C(tracktion.ops.protected=true)., type: bool, returned: always}
+    created_by_compose: {description: Whether compose created it., type: bool, returned: always}
     compose_options:
       description: The options of C(docker compose) that name its project and files, by its labels; empty without such labels.
       type: list
@@ -154,6 +159,31 @@ containers:
     down_seconds: {description: 'Seconds since it ended if it is not running, else null.', type: float, returned: always}
     restarts: {description: Restarts by its restart policy., type: int, returned: always}
     restart_policy: {description: 'V(no), V(on-failure), V(always) or V(unless-stopped).', type: str, returned: always}
+    recent_restarts:
+      description:
+        - Those that certainly took place within O(restarts_window), by the events that the engine remembers and by how long it waited between the last
+          runs. Null for a container that works.
+      type: int
+      returned: always
+    last_exit_code:
+      description: Exit code of its last run that ended, also while it is restarted; null if unknown, or for a container that works.
+      type: int
+      returned: always
+    last_exit_meaning: {description: 'The meaning of that exit code, or null.', type: str, returned: always}
+    log_tail:
+      description:
+        - The last lines of its log, without secrets; null for a container that works or that the engine could not start, and if the log cannot be read.
+      type: list
+      elements: str
+      returned: always
+    health_output: {description: 'What its last failed health check has written, without secrets, or null.', type: str, returned: always}
+    obstacle:
+      description:
+        - For a container that does not work, the cause that a restart does not remove, as C(kind), C(reason) and C(hint); else null.
+        - RV(ignore:kind) is V(shared), V(network), V(mount), V(device), V(port), V(dependency), V(healthcheck), V(command), V(image), V(driver),
+          V(user), V(runtime), V(limit), V(memory), V(cgroup), V(log_driver), V(space), V(read_only), V(finished), or V(engine) for another error of the engine.
+      type: dict
+      returned: always
     gave_up: {description: Whether it ended with an error after all restarts that C(on-failure) allows., type: bool, returned: always}
     has_healthcheck: {description: Whether it has a health check., type: bool, returned: always}
     health: {description: 'V(starting), V(healthy), V(unhealthy), or null.', type: str, returned: always}
@@ -181,10 +211,25 @@ containers:
     pids: {description: Processes and threads., type: int, returned: always}
     pids_limit: {description: 'Their limit, or null.', type: int, returned: always}
     pids_ratio: {description: 'Used part of the limit, 0 without a limit.', type: float, returned: always}
+    has_init: {description: 'Whether the engine runs an init process in it, or null.', type: bool, returned: always}
+    zombies: {description: Processes that have ended and that their parent has not waited for in both readings., type: int, returned: always}
+    open_files: {description: Open files of its process that is nearest to its limit., type: int, returned: always}
+    open_files_limit: {description: 'The limit of that process, or null for none.', type: int, returned: always}
+    open_files_ratio: {description: 'Used part of that limit, 0 without a limit.', type: float, returned: always}
+    open_files_command: {description: The program of that process., type: str, returned: always}
 containers_total: {description: Number of containers., type: int, returned: always, sample: 6}
+without_memory_limit:
+  description: The running containers of compose services without a memory limit.
+  returned: always
+  type: dict
+  contains:
+    total: {description: Their number., type: int, returned: always}
+    memory_bytes: {description: 'Memory that they use together, or null.', type: int, returned: always}
+    largest: {description: 'Those that use most, as C(name) and C(memory_bytes).', type: list, elements: dict, returned: always}
+  sample: {total: 0, memory_bytes: null, largest: []}
 missing_services:
-  description: O(expected_services) without a container, each as C(project) (null for any), C(service), C(protected) (false) and
-    C(compose_options).
+  description: O(expected_services) without a container, each as C(project) (null for any), C(service), C(protected) (false),
+    C(compose_options) and C(unconfirmed), as in RV(compose.missing).
   returned: always
   type: list
   elements: dict
@@ -202,27 +247,71 @@ compose:
   contains:
     files: {description: 'The files, as C(project), C(files), C(error).', type: list, elements: dict, returned: always}
     missing:
-      description: Services of the files without a container, as C(project), C(service), C(protected) (false) and C(compose_options); null if no file
-        could be read.
+      description:
+        - Services of the files without a container, as C(project), C(service), C(protected) (false), C(compose_options) and C(unconfirmed); null if
+          no file could be read.
+        - RV(ignore:unconfirmed) are the variables that the shell of the deployment may have set to another value than the one that compose would use
+          here, as no container confirms it.
       type: list
       elements: dict
       returned: always
     drift:
       description:
-        - Differences, as C(project), C(service), C(container), C(id), C(started_at), C(protected), C(what) (V(image) or
-          V(memory_limit_bytes)), C(file), C(running); null if no file could be read.
+        - Certain differences, as C(project), C(service), C(container), C(id), C(started_at), C(protected), C(compose_options), C(unconfirmed),
+          C(what), C(names), C(file), C(running); null if no file could be read.
+        - RV(ignore:what) is V(image) or V(memory_limit_bytes), and for containers that compose has created with Docker also V(environment),
+          V(command), V(entrypoint), V(ports), V(mounts) or V(networks). RV(ignore:names) are the variables, ports, targets or networks.
+        - RV(ignore:file) and RV(ignore:running) are null if there is none. For the environment they hold names only, as values may be secrets.
+        - What a variable of the file decides is compared only in its fixed parts.
       type: list
       elements: dict
       returned: always
-  sample: {files: [], missing: [], drift: []}
+    orphans:
+      description: Containers of the projects whose service the files no longer have, as C(project), C(service), C(container), C(status) and
+        C(compose_options); null if no file could be read.
+      type: list
+      elements: dict
+      returned: always
+  sample: {files: [], missing: [], drift: [], orphans: []}
 paths:
   description:
-    - Paths of the host that are mounted, as C(path), C(used_by), C(exists), C(uid), C(gid), C(mode), and C(denied). That lists the containers whose
-      user cannot read the path by its mode and access control list, as C(container), C(uid), C(gids). Users without a number are not checked. Null
-      if unknown. Null for an engine on another machine.
+    - Paths of the host and volumes that are mounted, those with a problem first, as C(path), C(used_by), C(volume) (null for another path), C(exists),
+      C(uid), C(gid), C(mode), and the lists below. Null if unknown. Null for an engine on another machine.
+    - RV(ignore:denied) are the containers whose user cannot read the path by its mode and access control list, RV(ignore:not_writable) those that mount it
+      writable and cannot write to it, as C(container), C(target), C(running), C(uid), C(gids). Names of users are resolved in the files of the container.
+    - RV(ignore:missing_file), RV(ignore:empty_read_only) and RV(ignore:made_empty) are containers for which the path is an empty directory, as
+      C(container), C(target), C(running). The target has the name of a file; or it is mounted read-only; or the engine created the directory with the
+      container, as it was missing.
   returned: always
   type: list
   elements: dict
+filesystems:
+  description:
+    - File systems that containers write to, each once, the fullest first. Those on the device of the data directory of the engine are one entry. Null for
+      an engine on another machine.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path: {description: 'Where it is mounted, in the container or for the engine on the host.', type: str, returned: always}
+    kind:
+      description: V(engine) for the data directory of the engine, V(shm) for C(/dev/shm), V(tmpfs), V(volume) or V(bind).
+      type: str
+      returned: always
+    containers: {description: The containers; none for the engine., type: list, elements: str, returned: always}
+    bytes: {description: Its size., type: int, returned: always}
+    available_bytes: {description: 'Free space, without that reserved for root.', type: int, returned: always}
+    used_ratio: {description: Used part of its space., type: float, returned: always}
+    inodes_ratio: {description: 'Used part of its inodes, 0 without a limit.', type: float, returned: always}
+unrotated_logs:
+  description: Logs that the engine writes to files without a maximum size.
+  returned: always
+  type: dict
+  contains:
+    total: {description: Number of containers with such a log., type: int, returned: always}
+    bytes: {description: 'Their size, or null.', type: int, returned: always}
+    largest: {description: 'The largest, as C(name) and C(bytes).', type: list, elements: dict, returned: always}
+  sample: {total: 0, bytes: 0, largest: []}
 disk:
   description: Disk use of the engine; null if it did not count it in time.
   returned: always

@@ -47,20 +47,12 @@ def shell_path(path: str, raw: str | None) -> str:
     return _quoting.shell_quote(bytes.fromhex(raw).decode("utf-8", "surrogateescape") if raw else path)
 
 
-def engine_command(kind: str, host: str) -> str:
-    """Return the start of a command to a container engine, such as ``docker``; quoted for the shell."""
-    is_podman = kind == "podman"
-    if host in (_engine.DEFAULT_HOST, _engine.PODMAN_HOST):
-        return "podman" if is_podman else "docker"
-    return "%s %s" % ("podman --url" if is_podman else "docker --host", _quoting.shell_quote(host))
-
-
 # Filters that make a value safe in a command.
 QUOTING: dict[str, Callable[..., str]] = {
     "shell_quote": _quoting.shell_quote,
     "sql_identifier": _quoting.sql_identifier,
     "sql_literal": _quoting.sql_literal,
-    "engine_command": engine_command,
+    "engine_command": _engine.command,
     "shell_path": shell_path,
 }
 

@@ -208,14 +208,11 @@ def test_a_service_of_two_projects_needs_the_projects_name(app):
 
 def test_a_rejected_restart_is_not_a_refused_connection(app):
     """Both failures have kinds of their own."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = "127.0.0.1:%d:8000" % holder.getsockname()[1]
-        barred = app.run("barred", options=("--publish", port), verb="create")
-        outcome = restart(app, services=["barred"])
+    # Before its first start, nothing shows that its program is missing.
+    barred = app.run("barred", options=("--init=false", "--entrypoint", "/nowhere"), verb="create")
+    outcome = restart(app, services=["barred"])
     assert (outcome["failed"], results(outcome)) == (True, {"barred": "rejected"})
-    assert "address already in use" in outcome["msg"]
+    assert "no such file" in outcome["msg"]
     assert inspect(barred)["State"]["Status"] != "running"
 
 

@@ -98,12 +98,12 @@ def test_without_the_socket_nothing_is_known_of_containers(settings):
 
 
 def test_a_member_of_the_group_docker_sees_all_but_closed_files(settings):
-    missing([containers.COMPOSE], diagnose("containers", settings, before=member))
+    missing([containers.COMPOSE, containers.FILES], diagnose("containers", settings, before=member))
 
 
 def test_hidden_processes_hide_what_containers_use(settings):
     findings = diagnose("containers", settings, before=partial(hide_processes, 2, member))
-    missing([containers.COMPOSE, containers.PROCESSES], findings)
+    missing([containers.COMPOSE, containers.PROCESSES, containers.FILES], findings)
 
 
 def test_closed_configuration_and_paths(settings, lab, folder):
@@ -111,7 +111,7 @@ def test_closed_configuration_and_paths(settings, lab, folder):
     (folder / "closed").mkdir(mode=0o700)
     home = str(Path(variables(lab)["file_watching_directories"][0]).parent)
     findings = diagnose("containers", mine, before=partial(closed, [home], member))
-    missing([containers.COMPOSE, containers.CONFIGURATION, containers.PATHS], findings)
+    missing([containers.COMPOSE, containers.CONFIGURATION, containers.PATHS, containers.FILES], findings)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ RUNNING = ("analysis_service", "file_watcher", "postgres", "rabbitmq", "redis", 
 # How it was set up: no health check and no limit anywhere. Of what has done its work and ended, nothing is said.
 SET_UP = {
     *(("info", "containers.no_healthcheck", "tracktion-" + service) for service in RUNNING),
-    *(("info", "containers.no_memory_limit", "tracktion-" + service) for service in RUNNING),
+    ("info", "containers.no_memory_limit", None),
     ("info", "containers.no_restart_policy", "tracktion-file_watcher"),
     ("info", "cache.maxmemory_unset", None),
     ("info", "cache.open_without_password", None),

@@ -19,12 +19,20 @@ OF_CONTAINERS = (
     "memory_near_limit",
     "cpu_throttled",
     "pids_near_limit",
+    "open_files_near_limit",
+    "zombies",
+    "filesystem_full",
+    "log_not_rotated",
     "no_healthcheck",
     "no_restart_policy",
     "no_memory_limit",
     "compose_drift",
+    "compose_orphan",
     "path_missing",
     "path_denied",
+    "path_not_writable",
+    "path_not_a_file",
+    "path_empty",
 )
 OF_DISK = ("reclaimable", "stopped_space", "unused_volume")
 OF_ENGINE = ("unreachable", "engine_missing", "engine_old", "daemon_configuration", "live_restore", "missing_service")
@@ -33,11 +41,15 @@ SOCKET = Right("containers", "docker", "--become", (*OF_ENGINE, *OF_CONTAINERS, 
 INFO = Right("containers", "GET /info", "Allow this request", ("live_restore",))
 INSPECT = Right("containers", "GET /containers/ID/json", "Allow this request", OF_CONTAINERS)
 DISK = Right("containers", "GET /system/df", "Allow this request", OF_DISK)
-PROCESSES = Right(
-    "containers", "hidepid", "--become", ("oom_killed", "memory_near_limit", "cpu_throttled", "pids_near_limit")
-)
-COMPOSE = Right("containers", ".env", "--become", ("compose_missing", "compose_drift"))
+OF_PROCESSES = ("oom_killed", "memory_near_limit", "cpu_throttled", "pids_near_limit", "zombies")
+PROCESSES = Right("containers", "hidepid", "--become", OF_PROCESSES)
+COMPOSE = Right("containers", ".env", "--become", ("compose_missing", "compose_drift", "compose_orphan"))
 CONFIGURATION = Right("containers", "daemon.json", "--become", ("daemon_configuration",))
-PATHS = Right("containers", "bind mounts", "--become", ("path_missing", "path_denied"))
+OF_PATHS = ("path_missing", "path_denied", "path_not_writable", "path_not_a_file", "path_empty")
+PATHS = Right("containers", "bind mounts", "--become", OF_PATHS)
+# File systems and open files of processes, logs and volumes below the data directory of the engine.
+FILES = Right(
+    "containers", "root", "--become", ("filesystem_full", "open_files_near_limit", "log_not_rotated", *OF_PATHS)
+)
 
-RIGHTS = [SOCKET, INFO, INSPECT, DISK, PROCESSES, COMPOSE, CONFIGURATION, PATHS]
+RIGHTS = [SOCKET, INFO, INSPECT, DISK, PROCESSES, COMPOSE, CONFIGURATION, PATHS, FILES]

@@ -11,15 +11,28 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_file
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_compare, _compose_file
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._compose_compare import ImageOf, Pair
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._compose_file import File, Service
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import Row
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
+from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 FILES = "com.docker.compose.project.config_files"
 DIRECTORY = "com.docker.compose.project.working_dir"
 ENVIRONMENT_FILES = "com.docker.compose.project.environment_file"
-PARTS = ("missing", "drift")
+PARTS = ("missing", "drift", "orphans")
+# Names of variables, ports and paths in one difference, and characters of a value.
+MAX_NAMES = 10
+MAX_TEXT = 300
+# Names of variables in a command.
+MAX_VARIABLES = 50
+
+Pairs = Mapping[str, Sequence[Pair]]
 
 
 class Source(NamedTuple):
@@ -32,25 +45,29 @@ class Source(NamedTuple):
 
 
 def compare(
+    inspected: Sequence[Row],
     containers: Sequence[Part],
     labels_of: Mapping[str, Mapping[str, str]],
     options: Options,
     deadline: Deadline,
     unknown: Unknown,
+    image_of: ImageOf,
+    detailed: bool,
 ) -> tuple[Part, dict[str, list[str]]]:
     """Return ``(compose, paths)``: the part of the measurement, and the services of the files by the path they mount.
 
-    ``missing`` and ``drift`` are null if no file could be read. ``containers`` are facts of the inspected containers,
-    ``labels_of`` the labels of all containers by id.
+    ``missing``, ``drift`` and ``orphans`` are null if no file could be read. ``containers`` are the facts of the
+    ``inspected`` containers, ``labels_of`` the labels of all containers by id. For ``image_of`` and ``detailed`` see
+    _compose_compare.
     """
-    found: Part = {"files": [], "missing": [], "drift": []}
+    found: Part = {"files": [], **{part: [] for part in PARTS}}
     paths: dict[str, list[str]] = {}
     for source in sources(labels_of.values(), options):
         project = source.project
         entry: Part = {"project": project, "files": source.files, "error": None}
         found["files"].append(entry)
         try:
-            services = within(deadline, options["timeout"], load, source)
+            file = within(deadline, options["timeout"], load, source)
         except (OSError, _compose_file.Unreadable) as exc:
             entry["error"] = str(exc)
             cause = exc.__cause__ if isinstance(exc, _compose_file.Unreadable) else exc
@@ -58,9 +75,12 @@ def compare(
             for part in PARTS:
                 unknown.add("compose.%s[...]" % part, exc, hint)
             continue
-        add_missing(found, source, services, labels_of.values())
-        add_drift(found, services, [container for container in containers if container["project"] == project])
-        for name, service in services.items():
+        mine = [(facts, data) for facts, data in zip(containers, inspected) if facts["project"] == project]
+        pairs = pairs_of(file, [data for _facts, data in mine], image_of, detailed)
+        add_missing(found, source, file, labels_of.values(), pairs)
+        add_drift(found, source, file, [facts for facts, _data in mine], pairs)
+        add_orphans(found, source, file, [facts for facts, _data in mine])
+        for name, service in file.services.items():
             for path in service["paths"]:
                 paths.setdefault(path, []).append(name)
     if not found["files"] and any(container["project"] for container in containers):
@@ -108,8 +128,8 @@ def located(files: Sequence[str], directory: str) -> list[str]:
     return [os.path.normpath(os.path.join(called_from, path)) for path in files]
 
 
-def load(source: Source) -> dict[str, _compose_file.Service]:
-    """Return the services of a Source by name. Raises _compose_file.Unreadable."""
+def load(source: Source) -> File:
+    """Return the content of the files of a Source. Raises _compose_file.Unreadable."""
     return _compose_file.load(source.files, source.directory, source.environment_files)
 
 
@@ -120,11 +140,22 @@ def words(source: Source) -> list[str]:
     return found + [word for path in source.files for word in ("--file", path)]
 
 
+def pairs_of(file: File, inspected: Iterable[Row], image_of: ImageOf, detailed: bool) -> dict[str, list[Pair]]:
+    """Return the pairs of values of each container by its id, for those whose service is in the file."""
+    found = {}
+    for data in inspected:
+        service = file.services.get(((data.get("Config") or {}).get("Labels") or {}).get(SERVICE) or "")
+        if service is not None:
+            found[data["Id"]] = _compose_compare.pairs(service, file, data, image_of, detailed)
+    return found
+
+
 def add_missing(
     found: Part,
     source: Source,
-    services: Mapping[str, _compose_file.Service],
+    file: File,
     all_labels: Iterable[Mapping[str, str]],
+    pairs: Mapping[str, Sequence[Pair]],
 ) -> None:
     """Add the services without a container."""
     present = {labels.get(SERVICE) for labels in all_labels if labels.get(PROJECT) == source.project}
@@ -134,45 +165,95 @@ def add_missing(
             "service": name,
             "protected": False,
             "compose_options": words(source),
+            "unconfirmed": of_missing(file, name, pairs),
         }
-        for name, service in sorted(services.items())
+        for name, service in sorted(file.services.items())
         if service["expected"] and name not in present
     ]
 
 
-def differs(what: str, file: Any, running: Any) -> bool:
-    """Return whether a value of the file differs from that of the container."""
-    if what != "image":
-        return file != running
-    file, running = _compose_file.full_name(file), _compose_file.full_name(running or "")
-    # Podman adds the registry to the name of an image; Docker replaces the name by the id once the tag has moved.
-    registry, _slash, found_there = running.partition("/")
-    is_there = ("." in registry or ":" in registry) and found_there == file
-    return not (running == file or is_there or running.startswith("sha256:"))
+def of_missing(file: File, name: str, pairs: Mapping[str, Sequence[Pair]]) -> list[str]:
+    """Return the variables of a service without a container that no other container of its project confirms."""
+    others = [pair for found in pairs.values() for pair in found]
+    return _compose_compare.unconfirmed(file.services[name], file, [], others)[:MAX_VARIABLES]
 
 
-def add_drift(found: Part, services: Mapping[str, _compose_file.Service], containers: Iterable[Part]) -> None:
+def differences(container: Part, source: Source, service: Service, file: File, pairs: Pairs) -> list[Part]:
+    """Return the certain differences of a container to its service in the file."""
+    found: dict[str, list[Pair]] = {}
+    mine = pairs[container["id"]]
+    for pair in mine:
+        if pair.what in _compose_compare.REPORTED and _compose_compare.differs(pair):
+            found.setdefault(pair.what, []).append(pair)
+    others = [pair for identity, of_other in pairs.items() if identity != container["id"] for pair in of_other]
+    unconfirmed = _compose_compare.unconfirmed(service, file, mine, others)[:MAX_VARIABLES] if found else []
+    return [
+        {
+            "project": container["project"],
+            "service": container["service"],
+            "container": container["name"],
+            "id": container["id"],
+            "started_at": container["started_at"],
+            "protected": container["protected"],
+            "compose_options": words(source),
+            "unconfirmed": unconfirmed,
+            "what": what,
+            "names": [pair.name for pair in of_it if pair.name][:MAX_NAMES],
+            "file": described(of_it, [pair.text for pair in of_it]),
+            "running": described(of_it, [pair.running for pair in of_it]),
+        }
+        for what, of_it in found.items()
+    ]
+
+
+def described(pairs: Sequence[Pair], values: Sequence[str | None]) -> Any:
+    """Return the values of one side of a difference for a person; those of the environment may be secrets."""
+    first = pairs[0]
+    if first.what == "memory_limit_bytes":
+        return _compose_file.size(values[0])
+    if first.what == "environment":
+        there = [pair.name for pair, value in zip(pairs, values) if value is not None]
+        return ", ".join(there[:MAX_NAMES]) or None
+    texts = []
+    for pair, value in zip(pairs, values):
+        if value is None:
+            continue
+        if pair.what in ("command", "entrypoint"):
+            value = " ".join(shell_quote(word) for word in value.split("\n") if word)
+        elif pair.what == "ports":
+            value = ", ".join("%s->%s" % (each.strip(":") or "any", pair.name) for each in value.split(", "))
+        elif pair.what == "mounts":
+            value = "%s on %s" % (value, pair.name)
+        texts.append(cut(redact(printable(value)), MAX_TEXT))
+    return ", ".join(texts[:MAX_NAMES]) or None
+
+
+def add_drift(
+    found: Part,
+    source: Source,
+    file: File,
+    containers: Iterable[Part],
+    pairs: Pairs,
+) -> None:
     """Add changes of the file that were not applied: ``restart`` does not apply them, ``up -d`` does."""
     for container in containers:
-        service = services.get(container["service"])
-        if service is None:
-            continue
-        values = (
-            ("image", service["image"], container["image"]),
-            ("memory_limit_bytes", service["memory_limit_bytes"], container["memory_limit_set"]),
-        )
-        for what, wanted, running in values:
-            if wanted is not None and differs(what, wanted, running):
-                found["drift"].append(
-                    {
-                        "project": container["project"],
-                        "service": container["service"],
-                        "container": container["name"],
-                        "id": container["id"],
-                        "started_at": container["started_at"],
-                        "protected": container["protected"],
-                        "what": what,
-                        "file": wanted,
-                        "running": running,
-                    }
-                )
+        service = file.services.get(container["service"])
+        if service is not None:
+            found["drift"] += differences(container, source, service, file, pairs)
+
+
+def add_orphans(found: Part, source: Source, file: File, containers: Iterable[Part]) -> None:
+    """Add the containers of the project whose service the files no longer have."""
+    if file.partly:
+        return
+    found["orphans"] += [
+        {
+            "project": source.project,
+            "service": container["service"],
+            "container": container["name"],
+            "status": container["status"],
+            "compose_options": words(source),
+        }
+        for container in containers
+        if container["created_by_compose"] and container["service"] and container["service"] not in file.services
+    ]

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._compose_compare import CONFIG_HASH
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     SERVICE,
@@ -43,11 +45,28 @@ SIGNALS = {
     "SIGHUP": "its terminal was closed",
 }
 
+# Characters of an error of the engine.
+MAX_ERROR = 600
+# What the engine and its runtime put before the reason of an error.
+PREFIXES = re.compile(
+    r"(?:failed to create (?:shim )?task(?: for container)?: |failed to create shim: |OCI runtime create failed: |"
+    r"runc create failed: |(?:container|process|rootfs)_linux\.go:\d+: |starting container process caused: |"
+    r"unable to start container process: |error during container init: |container init caused: |"
+    r"Cannot (?:re)?start container \S+: |"
+    r"driver failed programming external connectivity on endpoint \S+ \([0-9a-f]+\): )"
+)
+SUFFIX = re.compile(r"(?:: )?unknown$")
 
 # States of Podman that Docker has other names for.
 SAME_AS = {"stopped": "exited", "configured": "created", "initialized": "created"}
 # Podman restarts a container within so many seconds, if at all. Docker waits no longer than a minute, either.
 SOON_SECONDS = 60
+
+
+def reason_of(error: str | None) -> str | None:
+    """Return the reason in an error of the engine, without what comes before it; null for none."""
+    text = SUFFIX.sub("", PREFIXES.sub("", printable(error or "").strip()))
+    return cut(redact(text), MAX_ERROR) or None
 
 
 def explain(code: int | None, oom_seen: bool = False) -> str | None:
@@ -87,9 +106,10 @@ def facts(data: Mapping[str, Any], expected_services: Sequence[str]) -> Part:
         "service": service,
         "expected": service in expected_services,
         "protected": is_protected(labels),
+        "created_by_compose": CONFIG_HASH in labels,
         "image": config.get("Image"),
         "status": status(data),
-        "error_message": cut(redact(printable(state.get("Error") or "")), 300) or None,
+        "error_message": reason_of(state.get("Error")),
         "exit_code": code,
         "exit_meaning": explain(code, oom_seen),
         "oom_killed": oom_seen and code == KILLED,
@@ -138,6 +158,15 @@ def has_healthcheck(config: Mapping[str, Any]) -> bool:
     """Return whether the configuration of a container has a health check; ``NONE`` turns off that of the image."""
     test = (config.get("Healthcheck") or {}).get("Test") or []
     return bool(test) and test[0] != "NONE"
+
+
+def listed_ports(row: Mapping[str, Any]) -> list[Part]:
+    """Return the published ports in a row of the list of containers."""
+    return [
+        {"address": port.get("IP") or _listeners.ANY_IPV4, "port": port["PublicPort"], "protocol": port.get("Type")}
+        for port in row.get("Ports") or []
+        if port.get("PublicPort")
+    ]
 
 
 def published(ports: Mapping[str, Any] | None) -> list[Part]:

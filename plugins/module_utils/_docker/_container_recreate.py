@@ -14,16 +14,18 @@ import shutil
 from typing import Any, Callable, Iterable, Mapping, Sequence, Tuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
+    _compose_compare,
     _compose_drift,
     _compose_file,
+    _compose_text,
     _container_facts,
     _container_restart,
     _docker,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure, Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import Row
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 SPEC = dict(
@@ -58,6 +60,8 @@ def recreate(options: Options, check_mode: bool, run: Run) -> Part:
     service = Service(client, options, run)
     before = service.look()
     result, differences = service.decide(before)
+    if result == "not_certain":
+        return outcome(result, before, before, differences, service.not_certain())
     if result != "planned" or check_mode:
         after = service.expected_after(before) if result == "planned" else before
         return outcome(result, before, after, differences)
@@ -77,6 +81,7 @@ class Service:
         self.run = run
         self.options = options
         self.name = options["service"]
+        self.unconfirmed: list[str] = []
         project = client.containers("%s=%s" % (PROJECT, options["project"]))
         all_labels = [row.get("Labels") or {} for row in project]
         if any(PODMAN_COMPOSE in labels for labels in all_labels):
@@ -95,12 +100,12 @@ class Service:
         # compose v1 joins the parts of a name by an underscore.
         self.joint = "_" if any(labels.get(VERSION, "").startswith("1.") for labels in all_labels) else "-"
         try:
-            self.services = _compose_drift.load(self.source)
+            self.file = _compose_drift.load(self.source)
         except _compose_file.Unreadable as exc:
             raise CannotMeasure(
                 str(exc), hint=exc.hint or "Correct the file, or name others in `compose_files`."
             ) from exc
-        if self.name not in self.services:
+        if self.name not in self.file.services:
             raise BadOption(
                 "service: %s is not in %s" % (self.name, ", ".join(self.source.files)), hint="Correct `service`."
             )
@@ -112,13 +117,32 @@ class Service:
 
     def look(self) -> list[Part]:
         """Return the facts of its containers now."""
-        inspected = (self.client.inspect(row["Id"]) for row in self.client.containers(*self.labels))
-        return [_container_facts.facts(data, []) for data in inspected if data]
+        return [_container_facts.facts(data, []) for data in self.inspected(*self.labels)]
+
+    def inspected(self, *labels: str) -> list[Row]:
+        found = (self.client.inspect(row["Id"]) for row in self.client.containers(*labels))
+        return [data for data in found if data]
+
+    def pairs(self) -> dict[str, list[_compose_compare.Pair]]:
+        """Return the values of all containers of the project beside those of the file."""
+        data = self.inspected("%s=%s" % (PROJECT, self.options["project"]))
+        components = self.client.call("version").get("Components") or []
+        is_docker = not any("Podman" in (each.get("Name") or "") for each in components)
+        return _compose_drift.pairs_of(self.file, data, self.image, is_docker)
+
+    def image(self, identity: str) -> Mapping[str, Any] | None:
+        """Return the configuration of an image, null if it is unknown."""
+        try:
+            return self.client.call("inspect_image", identity).get("Config")
+        except _docker.Rejected:
+            return None
 
     def decide(self, containers: Sequence[Part]) -> tuple[str, list[Part]]:
         """Return ``planned``, or why nothing is done, and the differences."""
         found: Part = {"drift": []}
-        _compose_drift.add_drift(found, self.services, containers)
+        pairs = self.pairs()
+        known = [container for container in containers if container["id"] in pairs]
+        _compose_drift.add_drift(found, self.source, self.file, known, pairs)
         differences = found["drift"]
         names = {container["name"] for container in containers} | {self.name}
         if names & set(self.options["deny"]) or any(container["protected"] for container in containers):
@@ -128,7 +152,23 @@ class Service:
             return "changed_meanwhile", differences
         if containers and not differences:
             return "as_wanted", differences
-        return "planned", differences
+        self.unconfirmed = (
+            sorted({name for each in differences for name in each["unconfirmed"]})
+            if containers
+            else _compose_drift.of_missing(self.file, self.name, pairs)
+        )
+        return "not_certain" if self.unconfirmed else "planned", differences
+
+    def not_certain(self) -> str:
+        """Return why nothing is done if variables are not certain, and the next step."""
+        names = ", ".join(self.unconfirmed)
+        given = " ".join("%s=VALUE" % name for name in self.unconfirmed)
+        command = ["docker", "compose", *_compose_drift.words(self.source), "up", "-d", "--no-deps", "--", self.name]
+        return (
+            "%s depends on variables that the shell of its deployment may have set: %s. Here"
+            " compose would use other values. Run with the right values: `%s %s`"
+            % (self.name, names, given, " ".join(map(shell_quote, command)))
+        )
 
     def is_as_expected(self, expected: Sequence[Mapping[str, Any]], containers: Sequence[Part]) -> bool:
         """Return whether each expected run still exists; if none is expected, whether there is still no container."""
@@ -141,10 +181,15 @@ class Service:
 
     def expected_after(self, containers: Sequence[Part]) -> list[Part]:
         """Return the expected containers, by the compose file; a missing one gets the name of compose."""
-        wanted = self.services[self.name]
+        wanted = self.file.services[self.name]
+        # They are confirmed, or planned would not be returned.
+        image, memory = (
+            None if text is None else _compose_text.filled(text, self.file.environment)
+            for text in (wanted["image"], wanted["memory"])
+        )
         known = {
-            "image": wanted["image"],
-            "memory_limit_set": wanted["memory_limit_bytes"],
+            "image": image,
+            "memory_limit_set": 0 if wanted["memory"] is None and not wanted["partly"] else _compose_file.size(memory),
             "status": "running",
             "id": None,
         }
@@ -167,7 +212,7 @@ class Service:
             # Messages of compose may quote the file with its passwords, messages of the engine do not.
             found = ENGINE_ERROR.search(output + errors)
             reason = (
-                cut(redact(found.group(1)), 300)
+                _container_facts.reason_of(found.group(1))
                 if found
                 else "run it on the host to see why: `%s`" % " ".join(map(shell_quote, command))
             )

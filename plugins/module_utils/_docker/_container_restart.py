@@ -6,10 +6,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from typing import Any, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Collection, Mapping, NamedTuple, Sequence, Tuple
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_facts, _docker
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
+    _compose_drift,
+    _container_facts,
+    _docker,
+    _engine,
+    _obstacles,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     SERVICE,
@@ -18,6 +27,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     name_of,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import LATE, Row
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
@@ -87,13 +97,16 @@ def restart(options: Options, check_mode: bool) -> Part:
             hint="Name fewer containers, or raise `max_containers`.",
         )
     problem = None
+    planned: set[str] = set()
     for target in plan:
         if problem:
             target.result = "not_reached"
             continue
-        target.result = target.decide(options)
+        target.result = target.decide(options, deadline, planned)
+        if target.result == "planned":
+            planned.add(target.labels.get(SERVICE) or "")
         if target.result == "not_restartable":
-            problem = target.fail(target.result, "is %s" % target.before.status)
+            problem = target.fail(target.result, target.obstacle or "is %s" % target.before.status)
         elif target.result == "planned" and not check_mode:
             problem = target.restart(options, deadline)
     return outcome(plan, problem, check_mode)
@@ -173,6 +186,8 @@ class Target:
         self.last_exit_code: int | None = None
         self.result: str | None = None
         self.message: str | None = None
+        # Why a restart cannot help, with the next step.
+        self.obstacle: str | None = None
 
     @property
     def now(self) -> State:
@@ -181,7 +196,7 @@ class Target:
 
     def look(self) -> State:
         """Return the current state. Raises CannotConnect."""
-        data = self.client.call("inspect_container", self.id)
+        self.data = data = self.client.call("inspect_container", self.id)
         state = data["State"]
         stop_seconds = (data.get("Config") or {}).get("StopTimeout")
         return State(
@@ -195,8 +210,11 @@ class Target:
             stop_seconds=STOP_SECONDS if stop_seconds is None else stop_seconds,
         )
 
-    def decide(self, options: Options) -> str:
-        """Return ``planned``, or why it is left alone, by its current state: restarts before it took time."""
+    def decide(self, options: Options, deadline: Deadline, planned: Collection[str] = ()) -> str:
+        """Return ``planned``, or why it is left alone, by its current state: restarts before it took time.
+
+        ``planned`` are the services that this run has restarted before.
+        """
         self.before = self.look()
         if is_protected(self.labels):
             return "protected"
@@ -212,7 +230,36 @@ class Target:
         uptime = time.time() - (self.before.started_at or 0)
         if self.before.status == "running" and uptime < options["min_uptime"]:
             return "just_started"
+        if self.before.status != "running" or self.before.health == "unhealthy":
+            found = self.find_obstacle(options, deadline, planned)
+            if found:
+                self.obstacle = "a restart cannot help: %s. %s" % (found.reason, found.hint)
+                return "not_restartable"
         return "planned"
+
+    def find_obstacle(
+        self, options: Options, deadline: Deadline, planned: Collection[str]
+    ) -> _obstacles.Obstacle | None:
+        """Return what a restart would not remove."""
+        is_local = _listeners.is_local(options["docker_host"])
+        rows = self.client.all_containers()
+        missing, taken = [], []
+        if is_local:
+            for path in _obstacles.sources(self.data):
+                with contextlib.suppress(OSError):
+                    if not within(deadline, options["timeout"], os.path.lexists, path):
+                        missing.append(path)
+            facts = _container_facts.facts(self.data, [])
+            running = [
+                {"name": name_of(row), "ports": _container_facts.listed_ports(row)}
+                for row in rows
+                if row.get("State") == "running"
+            ]
+            taken = _listeners.taken(facts, _listeners.listeners(), running) if facts["ports"] else []
+        engine = _engine.command("docker", options["docker_host"])
+        around = _obstacles.Surroundings(rows, self.client.networks(), missing, is_local, taken, engine, planned)
+        source = _compose_drift.source(self.labels)
+        return _obstacles.find(self.data, around, _compose_drift.words(source) if source else [])
 
     def restart(self, options: Options, deadline: Deadline) -> str | None:
         """Restart it and wait until it works; return what failed, or null."""
@@ -247,6 +294,9 @@ class Target:
         """Return ``works``, null while it is starting, or what failed."""
         self.after = now = self.look()
         if now.started_at is None or now.started_at == self.before.started_at:
+            error = self.data["State"].get("Error")
+            if error and now.status in ("created", "exited"):
+                return "cannot be started: %s" % _container_facts.reason_of(error)
             return None
         if now.exit_code is not None:
             self.last_exit_code = now.exit_code
@@ -310,7 +360,7 @@ def outcome(plan: Sequence[Target], problem: str | None, check_mode: bool) -> Pa
         "diff": {"before": before, "after": after},
     }
     if problem:
-        name = next(entry["name"] for entry in results if entry["message"])
-        logs = "`docker logs --tail 50 %s`" % shell_quote(name)
-        result.update(failed=True, msg="%s. Read its log: %s" % (problem, logs))
+        failed = next(target for target in plan if target.message)
+        logs = "" if failed.obstacle else ". Read its log: `docker logs --tail 50 %s`" % shell_quote(failed.name)
+        result.update(failed=True, msg=problem + logs)
     return result

@@ -114,6 +114,9 @@ class Client(Reader):
     def _inspect(self, identity: str) -> Row:
         return self.call("inspect_container", identity)
 
+    def _networks(self) -> list[Row]:
+        return self.call("networks")
+
     def _within(self, timeout: float, work: Callable[[float], Any]) -> Any:
         """Return what ``work`` returns, called with the seconds that it may take."""
         errors = self._docker.errors

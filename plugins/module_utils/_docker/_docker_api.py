@@ -125,6 +125,9 @@ class DockerApi(Reader):
     def _inspect(self, identity: str) -> Row:
         return self.read("containers", identity, "json")
 
+    def _networks(self) -> list[Row]:
+        return self.read("networks")
+
 
 class _Connection:
     """A connection to an engine. Each step of a request is bounded by the time of the request."""

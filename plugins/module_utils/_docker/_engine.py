@@ -35,6 +35,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     OutOfTime,
     cut,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 UNIX = ("unix://", "http+unix://")
@@ -65,8 +66,8 @@ Row = Dict[str, Any]
 CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
 OF_A_USER = re.compile(r"/run/user/(\d+)/")
 ALLOW_REQUEST = (
-    "Allow this request in the proxy or plugin that filters requests to the engine (GET below /containers, /networks,"
-    " /info, /version and /system/df), or measure by the engine's own socket (`docker_host`)"
+    "Allow this request in the proxy or plugin that filters requests to the engine (GET below /containers, /images,"
+    " /networks, /info, /version and /system/df), or measure by the engine's own socket (`docker_host`)"
 )
 SERVICE = _failures.Service(
     "the container engine", "`docker_host`", tls="`tls`, `ca_path`, `client_cert`, `client_key` and `validate_certs`"
@@ -202,6 +203,21 @@ class Reader:
 
     def _inspect(self, identity: str) -> Row:
         raise NotImplementedError
+
+    def _networks(self) -> list[Row]:
+        raise NotImplementedError
+
+    def all_containers(self) -> list[Row]:
+        """Return the rows of all containers in any state, also those of ``compose run``."""
+        return self._list({})
+
+    def networks(self) -> set[str] | None:
+        """Return the ids and names of all networks; null if they cannot be listed."""
+        try:
+            rows = self._networks()
+        except CannotConnect:
+            return None
+        return {name for row in rows for name in (row.get("Id"), row.get("Name")) if name}
 
     def containers(self, *labels: str) -> list[Row]:
         """Return the rows of all containers with these labels, in any state, without those of ``compose run``."""
@@ -350,6 +366,14 @@ def causes(exc: BaseException) -> Iterator[BaseException]:
         yield link
         inner = [link.__cause__, link.__context__, getattr(link, "reason", None), *link.args]
         waiting += [each for each in inner if isinstance(each, BaseException)]
+
+
+def command(kind: str, docker_host: str) -> str:
+    """Return the start of a command to a container engine, such as ``docker``; quoted for the shell."""
+    is_podman = kind == "podman"
+    if docker_host in (DEFAULT_HOST, PODMAN_HOST):
+        return "podman" if is_podman else "docker"
+    return "%s %s" % ("podman --url" if is_podman else "docker --host", shell_quote(docker_host))
 
 
 def unit(docker_host: str) -> str:

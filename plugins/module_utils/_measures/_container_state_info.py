@@ -10,19 +10,25 @@ are not used: they take a second for each container.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from functools import partial
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _compose_drift,
     _container_facts,
+    _container_filesystems,
+    _container_logs,
+    _container_processes,
     _container_use,
     _docker_disk,
     _engine,
+    _last_words,
     _mounted_paths,
+    _obstacles,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     DAEMON_CONFIGURATION,
@@ -53,13 +59,48 @@ ARGUMENT_SPEC = dict(
     sample_seconds={"type": "float", "default": 0.3},
     disk_seconds={"type": "float", "default": 3.0},
     max_containers={"type": "int", "default": 500},
+    restarts_window={"type": "float", "default": 300.0},
     daemon_config={"type": "path", "default": DAEMON_CONFIGURATION},
     top={"type": "int", "default": 100},
     top_volumes={"type": "int", "default": 10},
     deadline={"type": "float", "default": 10.0},
 )
 
-PARTS = ("engine", "containers", "containers_total", "missing_services", "ports_taken", "compose", "paths", "disk")
+PARTS = (
+    "engine",
+    "containers",
+    "containers_total",
+    "without_memory_limit",
+    "missing_services",
+    "ports_taken",
+    "compose",
+    "paths",
+    "filesystems",
+    "unrotated_logs",
+    "disk",
+)
+# Parts that are derived from inspections.
+INSPECTED_PARTS = (
+    "containers",
+    "ports_taken",
+    "paths",
+    "filesystems",
+    "compose.drift",
+    "compose.orphans",
+)
+# Facts of a container that does not work.
+EXPLANATIONS = (
+    "recent_restarts",
+    "last_exit_code",
+    "last_exit_meaning",
+    "health_output",
+    "obstacle",
+    "log_tail",
+)
+# Containers without a memory limit that are named.
+LARGEST = 5
+# Containers whose log is read.
+MAX_LOGS = 20
 # Seconds that are kept to build the measurement.
 RESERVE_SECONDS = 0.3
 
@@ -83,19 +124,36 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Measure
     rows = listed(client, options)
     disk = _docker_disk.DiskUse(client, options["disk_seconds"]) if options["disk_seconds"] > 0 else None
     inspected = inspections(client, rows, options, unknown)
+    partly = any(entry["part"] == "containers[...]" for entry in unknown.parts)
     engine = engine_facts(client, version, options, deadline, unknown)
     labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
-    compose = paths = ports = None
-    if _listeners.is_local(options["docker_host"]):
+    compose = paths = ports = filesystems = None
+    is_local = _listeners.is_local(options["docker_host"])
+    if is_local:
         use = _container_use.Use(inspected)
-        compose, of_files = _compose_drift.compare(containers, labels_of, options, deadline, unknown)
+        processes = _container_processes.Processes(inspected)
+        detailed = engine["kind"] == "docker"
+        compose, of_files = _compose_drift.compare(
+            inspected, containers, labels_of, options, deadline, unknown, images(client), detailed
+        )
         paths = _mounted_paths.paths(inspected, of_files, options, deadline, unknown)
         ports = ports_taken(containers)
+        filesystems = _container_filesystems.filesystems(inspected, engine["data_root"], options, deadline, unknown)
         now = partial(state_now, client)
         use.finish(containers, options["sample_seconds"], deadline, unknown, now, engine["rootless"])
+        processes.finish(containers, deadline, unknown)
     else:
         unknown.add("containers.*", "the engine is on another machine, whose kernel counters cannot be read from here")
+    around = _obstacles.Surroundings(
+        rows,
+        None,
+        {entry["path"] for entry in paths or [] if entry["exists"] is False},
+        is_local,
+        ports or [],
+        _engine.command(engine["kind"], options["docker_host"]),
+    )
+    explain(client, containers, inspected, around, options, filesystems or [])
     if disk:
         disk_use = disk.summary(deadline.remaining(options["disk_seconds"]), options["top_volumes"], unknown)
     return reached(
@@ -103,10 +161,13 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Measure
             "engine": engine,
             "containers": worst_first(containers)[: options["top"]],
             "containers_total": len(rows),
-            "missing_services": missing_services(labels_of.values(), options),
+            "without_memory_limit": None if partly else without_memory_limit(containers),
+            "missing_services": missing_services(labels_of.values(), options, compose),
             "ports_taken": ports,
             "compose": compose,
             "paths": paths,
+            "filesystems": filesystems,
+            "unrotated_logs": None if partly else _container_logs.unrotated(inspected, is_local, unknown),
             "disk": disk_use if disk else None,
         },
         unknown,
@@ -135,10 +196,13 @@ def without_engine() -> Part:
         "engine": engine,
         "containers": [],
         "containers_total": 0,
+        "without_memory_limit": without_memory_limit([]),
         "missing_services": [],
         "ports_taken": [],
-        "compose": {"files": [], "missing": [], "drift": []},
+        "compose": {"files": [], **{part: [] for part in _compose_drift.PARTS}},
         "paths": [],
+        "filesystems": [],
+        "unrotated_logs": _container_logs.unrotated([], True, Unknown()),
         "disk": _docker_disk.summary({"LayersSize": 0}),
     }
 
@@ -170,11 +234,71 @@ def inspections(client: DockerApi, rows: Sequence[Row], options: Options, unknow
     return found
 
 
+def images(client: DockerApi) -> Callable[[str], Mapping[str, Any] | None]:
+    """Return a function that returns the configuration of an image by its id, null if it cannot be read."""
+    known: dict[str, Mapping[str, Any] | None] = {}
+
+    def image_of(identity: str) -> Mapping[str, Any] | None:
+        if identity not in known:
+            try:
+                known[identity] = client.read("images", identity, "json").get("Config") if identity else None
+            except CannotConnect:
+                known[identity] = None
+        return known[identity]
+
+    return image_of
+
+
 def incomplete(unknown: Unknown, reason: str, hint: str | None) -> None:
     """Note that containers are missing from the measurement, and from the parts that are derived from them."""
     if not any(entry["part"] == "containers[...]" for entry in unknown.parts):
-        for part in ("containers", "ports_taken", "paths", "compose.drift"):
+        for part in INSPECTED_PARTS:
             unknown.add(part + "[...]", reason, hint)
+        for part in ("without_memory_limit", "unrotated_logs"):
+            unknown.add(part, reason, hint)
+
+
+def explain(
+    client: DockerApi,
+    containers: Sequence[Part],
+    inspected: Sequence[Row],
+    around: _obstacles.Surroundings,
+    options: Options,
+    filesystems: Sequence[Part],
+) -> None:
+    """Add why containers that do not work failed, and whether a restart may help them."""
+    pairs = [(facts, data) for facts, data in zip(containers, inspected) if is_failing(facts)]
+    if not pairs:
+        return
+    if options["project"]:
+        # Containers of other projects may share a namespace with these.
+        with contextlib.suppress(CannotConnect):
+            around = around._replace(rows=client.all_containers())
+    around = around._replace(networks=client.networks())
+    window = options["restarts_window"]
+    ends = _last_words.ends(client, [facts["id"] for facts, _data in pairs if facts["restarts"]], window)
+    for position, (facts, data) in enumerate(pairs):
+        known = ends.get(facts["id"])
+        facts["recent_restarts"] = _last_words.recent_restarts(data, known, window)
+        code = facts["exit_code"] if facts["status"] != "running" else None
+        facts["last_exit_code"] = known.codes[-1] if code is None and known and known.codes else code
+        facts["last_exit_meaning"] = _container_facts.explain(facts["last_exit_code"])
+        facts["health_output"] = _last_words.health_output(data["State"])
+        taken = [port for port in around.ports_taken if port["container"] == facts["name"]]
+        obstacle = _obstacles.find(data, around._replace(ports_taken=taken), facts["compose_options"])
+        if position < MAX_LOGS and not facts["error_message"]:
+            facts["log_tail"] = _last_words.tail(client, facts["id"])
+        if obstacle is None:
+            written = "\n".join([*(facts["log_tail"] or []), facts["health_output"] or ""])
+            obstacle = _obstacles.written(data, written, filesystems)
+        facts["obstacle"] = obstacle._asdict() if obstacle else None
+
+
+def is_failing(facts: Part) -> bool:
+    """Return whether a container is down with an error, restarts, or is not healthy."""
+    if facts["status"] in ("running", "paused"):
+        return facts["health"] == "unhealthy" or bool(facts["restarts"])
+    return True
 
 
 def state_now(client: DockerApi, identity: str) -> Mapping[str, Any] | None:
@@ -258,26 +382,43 @@ def _content(path: str) -> str:
 def described(data: Row, options: Options) -> Part:
     """Return the facts of a container; its resource use is added later."""
     found = _container_facts.facts(data, options["expected_services"])
-    found.update(dict.fromkeys(_container_use.FIELDS), ended_meanwhile=False)
+    found.update(
+        dict.fromkeys((*_container_use.FIELDS, *_container_processes.FIELDS, *EXPLANATIONS)), ended_meanwhile=False
+    )
     source = _compose_drift.source((data.get("Config") or {}).get("Labels") or {})
     found["compose_options"] = _compose_drift.words(source) if source else []
     return found
 
 
-def missing_services(all_labels: Iterable[Mapping[str, str]], options: Options) -> list[Part]:
+def missing_services(all_labels: Iterable[Mapping[str, str]], options: Options, compose: Part | None) -> list[Part]:
     """Return the expected services without any container, inspected or not."""
     present = {labels.get(SERVICE) for labels in all_labels}
     known = list(_compose_drift.sources(all_labels, options)) if options["project"] else []
+    of_files = {(each["project"], each["service"]): each for each in (compose or {}).get("missing") or []}
     return [
         {
             "project": options["project"] or None,
             "service": name,
             "protected": False,
             "compose_options": _compose_drift.words(known[0]) if known else [],
+            "unconfirmed": of_files.get((options["project"], name), {}).get("unconfirmed", []),
         }
         for name in options["expected_services"]
         if name not in present
     ]
+
+
+def without_memory_limit(containers: Sequence[Part]) -> Part:
+    """Return the running services without a memory limit, those that use most first."""
+    found = [each for each in containers if each["status"] == "running" and each["service"] is not None]
+    found = [each for each in found if each["memory_limit_set"] == 0]
+    found.sort(key=lambda each: (-(each["memory_bytes"] or 0), each["name"]))
+    used = [each["memory_bytes"] for each in found if each["memory_bytes"] is not None]
+    return {
+        "total": len(found),
+        "memory_bytes": sum(used) if used else None,
+        "largest": [{"name": each["name"], "memory_bytes": each["memory_bytes"]} for each in found[:LARGEST]],
+    }
 
 
 def ports_taken(containers: Sequence[Part]) -> list[Part]:

@@ -225,8 +225,8 @@ def persist_hint(persisted: bool | None, file: str | None, after: Fields, failur
     lines = "maxmemory %s, maxmemory-policy %s" % (after["maxmemory"], after["maxmemory-policy"])
     if not file:
         return (
-            "Add `%s` to the command of the server (in a compose file, to the command of its service): it was started without a "
-            "configuration file." % flags
+            "Add `%s` to the command of the server (in a compose file, to the command of its service): it was started "
+            "without a configuration file." % flags
         )
     if failure:
         return "Set %s in %s: the server cannot rewrite it (%s)." % (lines, file, failure)

@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _container_facts,
+    _container_users,
     _docker_disk,
     _mounted_paths,
 )
@@ -136,7 +137,8 @@ def test_addresses_overlap(one, other, expected):
 )
 def test_permission_by_mode(mode, uid, gids, expected):
     status = os.stat_result((mode, 0, 0, 1, 1000, 100, 0, 0, 0, 0))
-    assert _mounted_paths.may_read(uid, gids, status) is expected
+    wanted = _mounted_paths.needed(status)
+    assert _mounted_paths.may_by_mode(uid, gids, status, wanted) is expected
 
 
 def access_list(*entries):
@@ -153,17 +155,42 @@ def test_permission_by_access_control_list(uid, gids, expected):
         (0x01, 2, 0), (0x02, 5, 1), (0x02, 2, 2), (0x04, 0, 0), (0x08, 7, 200), (0x10, 5, 0), (0x20, 0, 0)
     )
     status = os.stat_result((0o40750, 0, 0, 1, 1000, 100, 0, 0, 0, 0))
-    assert _mounted_paths.may_read_by_list(uid, gids, status, rules) is expected
+    assert _mounted_paths.may_by_list(uid, gids, status, rules, 5) is expected
 
 
 @pytest.mark.parametrize(
-    ("user", "expected"),
-    [("", None), ("0:0", None), ("app", None), ("1:app", None), ("1000", None), ("1", {"container": "web", "uid": 1})],
+    ("user", "added", "expected"),
+    [
+        ("", [], (0, {0})),
+        ("1000", [], (1000, {100, 7})),
+        # Without an entry, the group is that of root.
+        ("1234", [], (1234, {0})),
+        ("1000:5", [], (1000, {5})),
+        ("app", [], (1000, {100, 7})),
+        ("app:media", ["5"], (1000, {7, 5})),
+        ("app", ["media", "6"], (1000, {100, 7, 6})),
+        ("nobody", [], None),
+        ("app:nogroup", [], None),
+    ],
 )
-def test_only_numeric_users_are_checked(user, expected):
-    status = os.stat_result((0o40700, 0, 0, 1, 1000, 100, 0, 0, 0, 0))
-    found = _mounted_paths.denied({"Name": "/web", "Config": {"User": user}}, status)
-    assert found == (dict(expected, gids=[]) if expected else None)
+def test_users_are_resolved_in_the_layers_of_the_image(tmp_path, user, added, expected):
+    upper, lower = tmp_path / "upper", tmp_path / "lower"
+    (upper / "etc").mkdir(parents=True)
+    (lower / "etc").mkdir(parents=True)
+    (lower / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\napp:x:1000:100::/:/bin/sh\n")
+    (lower / "etc" / "group").write_text("root:x:0:\nusers:x:100:\nmedia:x:7:other,app\n")
+    data = {
+        "Config": {"User": user},
+        "HostConfig": {"GroupAdd": added},
+        "GraphDriver": {"Data": {"UpperDir": str(upper), "LowerDir": str(lower)}},
+    }
+    found = _container_users.user_of(data)
+    assert found == (expected and (expected[0], frozenset(expected[1])))
+    # A link would lead to the files of the host.
+    (lower / "etc" / "passwd").rename(tmp_path / "passwd")
+    (lower / "etc" / "passwd").symlink_to(tmp_path / "passwd")
+    if user.startswith("app"):
+        assert _container_users.user_of(data) is None
 
 
 def test_disk_use_is_summed():
