@@ -54,17 +54,17 @@ SUITES = ("bookworm", "trixie")
 
 
 class Case:
-    """One broker, diagnosed without faults and with those of TOGETHER."""
+    """The findings about one broker without faults and with those of TOGETHER."""
 
-    def __init__(self, suite, found, well, broken):
+    def __init__(self, suite, well, broken):
         self.suite = suite
-        self.broker = found
         self.well = well
         self.broken = broken
 
 
 @pytest.fixture(scope="module", params=SUITES)
 def case(request):
+    # A broker of its own: some findings outlive their fault by minutes.
     with broker(request.param) as found, contextlib.ExitStack() as stack:
         with found.amqp() as connection:
             connection.channel().queue_declare("lab.quiet", durable=True)
@@ -83,7 +83,7 @@ def case(request):
             # Rates change with the broker's samples: it is enough that a check has fired once.
             broken.update(found.diagnose(**settings))
             broken.update(processes_of(found.diagnose(**for_processes)))
-        yield Case(request.param, found, well, broken)
+    return Case(request.param, well, broken)
 
 
 def part_of(found, resource, connections):
@@ -146,11 +146,12 @@ ALONE = {
 
 
 @pytest.fixture(scope="module")
-def one():
+def one(rabbitmq40):
     """A broker for faults of the whole broker."""
-    with broker("trixie") as found:
-        wait_until(lambda: found.rabbitmq_api("GET", "/nodes")[0].get("mem_used"), "statistics", 15)
-        yield found
+    wait_until(lambda: rabbitmq40.rabbitmq_api("GET", "/nodes")[0].get("mem_used"), "statistics", 15)
+    yield rabbitmq40
+    for name in ("lab.watcher", "lab.service"):
+        rabbitmq40.rabbitmq_api("DELETE", "/users/" + name)
 
 
 @pytest.mark.parametrize("fault", ALONE)
@@ -213,6 +214,8 @@ def test_hidden_queues_are_reported_for_a_user_without_permissions(one):
     # Permissions that match nothing are enough.
     one.user("lab.watcher", tags="monitoring", permissions={"/": "^$"})
     assert one.diagnose(**watching) == {}
+    with one.amqp() as connection:
+        connection.channel().queue_delete("lab.unseen")
 
 
 def test_a_user_without_the_tag_can_use_amqp_only(one):
