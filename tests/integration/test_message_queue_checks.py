@@ -51,6 +51,8 @@ TOGETHER = {
     "memory_watermark_above_limit": ("small-container", "rabbit@localhost"),
 }
 SUITES = ("bookworm", "trixie")
+# Seconds between two diagnoses: the broker's statistics change every second.
+POLL = 0.5
 
 
 class Case:
@@ -159,10 +161,10 @@ def test_a_check_of_the_node_fires_on_its_fault_and_ends_with_it(one, fault):
     wanted = {"message_queue." + check for check in ALONE[fault]}
     assert not wanted & set(one.diagnose())
     with one.fault(fault):
-        found = wait_until(lambda: if_all(one.diagnose(), wanted), "the findings of %s" % fault, 20)
+        found = wait_until(lambda: if_all(one.diagnose(), wanted), "the findings of %s" % fault, 20, POLL)
         for check in wanted:
             assert checked(found[check])
-    wait_until(lambda: not wanted & set(one.diagnose()), "the end of the findings of %s" % fault, 20)
+    wait_until(lambda: not wanted & set(one.diagnose()), "the end of the findings of %s" % fault, 20, POLL)
 
 
 def if_all(findings, wanted):
@@ -196,7 +198,7 @@ def test_expected_queues_without_consumer_and_missing(one):
         assert checked(one.diagnose(**expected)["message_queue.too_few_consumers"])
         channel.basic_consume("lab.expected", lambda *_delivery: None)
         # Known from a passive declare until the statistics are updated.
-        wait_until(lambda: "message_queue.too_few_consumers" not in one.diagnose(**expected), "the consumer", 15)
+        wait_until(lambda: "message_queue.too_few_consumers" not in one.diagnose(**expected), "the consumer", 15, POLL)
         channel.queue_delete("lab.expected")
     assert checked(one.diagnose(**expected)["message_queue.missing_queue"])
 
@@ -347,12 +349,12 @@ def test_the_remedy_of_a_missing_consumer_restarts_it(one, tmp_path, how):
             "message_queue_consumer_min_uptime": 0,
             "message_queue_expected_queues": [{"name": "lab.consumed", "min_consumers": 1}],
         }
-        wait_until(lambda: "message_queue.too_few_consumers" not in one.diagnose(**settings), "no finding", 15)
+        wait_until(lambda: "message_queue.too_few_consumers" not in one.diagnose(**settings), "no finding", 15, POLL)
         GONE[how](one, name)
         wait_until(lambda: consumers(one) == 0, "the consumer to be gone", 15)
         publish(one, "lab.consumed", [b"{}"] * 3)
         wanted = {"message_queue.no_consumer", "message_queue.too_few_consumers"}
-        found = wait_until(lambda: if_all(one.diagnose(**settings), wanted), "the findings", 20)
+        found = wait_until(lambda: if_all(one.diagnose(**settings), wanted), "the findings", 20, POLL)
         offered = [finding["remedy"] for check in wanted for finding in checked(found[check])]
         # Two findings, but one action.
         assert {(each["id"], each["risk"], each["target"], each["denied"]) for each in offered} == {
@@ -365,7 +367,7 @@ def test_the_remedy_of_a_missing_consumer_restarts_it(one, tmp_path, how):
         assert consumers(one) == 0
         remedy(one, tmp_path, "remediate/restart_consumers", False, settings, **offered[0]["vars"])
         wait_until(lambda: consumers(one) == 1 and one.ready("lab.consumed") == 0, "the consumer to be back", 15)
-        wait_until(lambda: not wanted & set(one.diagnose(**settings)), "the findings to be gone", 20)
+        wait_until(lambda: not wanted & set(one.diagnose(**settings)), "the findings to be gone", 20, POLL)
         # The queue is measured again just before the restart: it has its consumer, whatever the finding said.
         again = remedy(one, tmp_path, "remediate/restart_consumers", False, settings, **offered[0]["vars"])
         assert "CHANGED" not in again

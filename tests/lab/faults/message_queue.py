@@ -15,7 +15,6 @@ from ..services.topology import AUDIO_QUEUE, DEAD_QUEUE
 from ..shell import LabError, wait_until
 from . import fault
 
-
 NODE = "rabbit@localhost"
 # erl_call connects to a node that runs; each start of rabbitmqctl costs half a second of processor time.
 EVALUATE = 'printf "%s\\n" "$2" | erl_call -sname "$1" -c "$(cat /var/lib/rabbitmq/.erlang.cookie)" -e'
@@ -192,14 +191,14 @@ def growing_queue(lab):
 
 @fault(fires=["message_queue.slow_drain"])
 def slow_consumer(lab):
-    """A consumer needs two seconds for each of 9,000 messages."""
+    """A consumer needs two seconds for each of 5,000 messages."""
 
     def work(channel, stop) -> None:
         while not stop.wait(2):
             method, _properties, _body = channel.basic_get("lab.slow")
             channel.basic_ack(method.delivery_tag)
 
-    with queue(lab, "lab.slow", messages=9000), client(lab, work, "slow consumer"):
+    with queue(lab, "lab.slow", messages=5000), client(lab, work, "slow consumer"):
         yield
 
 
