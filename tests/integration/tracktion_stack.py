@@ -23,7 +23,8 @@ FILES = Path(__file__).with_name("tracktion")
 READY = {
     "postgres": ("psql", "-h", "127.0.0.1", "-U", "tracktion_user", "-d", "tracktion", "-c", "select 1"),
     "redis": ("redis-cli", "ping"),
-    "rabbitmq": ("rabbitmqctl", "await_startup", "--timeout", "60"),
+    # rabbitmqctl, which starts an Erlang of its own at each call, would slow down what it waits for.
+    "rabbitmq": ("bash", "-c", "</dev/tcp/127.0.0.1/5672"),
 }
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -72,6 +73,7 @@ def tag(suite: str) -> str:
     return f"{REPOSITORY}:{suite}-{recipe[:10]}"
 
 
+@functools.cache
 def ensure_image(suite: str) -> str:
     """Leave the suite's image behind, and return its name."""
     ensure()

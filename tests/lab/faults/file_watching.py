@@ -25,6 +25,7 @@ from ..paths import CONTAINER_FILES
 from ..servers import LABEL
 from ..shell import LabError, wait_until
 from . import fault
+from .message_queue import evaluate
 
 
 @contextlib.contextmanager
@@ -79,7 +80,7 @@ def watcher_disconnected(lab):
     before = lab.rabbitmq_api("GET", user)
     try:
         lab.rabbitmq_api("PUT", user, {"password": "changed", "tags": ""})
-        lab.exec("rabbitmq", "rabbitmqctl", "close_all_user_connections", "file_watcher", "password changed")
+        evaluate(lab, 'rabbit_networking:close_all_user_connections(<<"file_watcher">>, <<"password changed">>)')
         wait_until(lambda: not has_broker(lab), "the watcher to lose the broker", 20)
         yield
     finally:

@@ -12,8 +12,20 @@ import threading
 import time
 
 from ..services.topology import AUDIO_QUEUE, DEAD_QUEUE
-from ..shell import wait_until
+from ..shell import LabError, wait_until
 from . import fault
+
+NODE = "rabbit@localhost"
+# erl_call connects to a node that runs; each start of rabbitmqctl costs half a second of processor time.
+EVALUATE = 'printf "%s\\n" "$2" | erl_call -sname "$1" -c "$(cat /var/lib/rabbitmq/.erlang.cookie)" -e'
+
+
+def evaluate(lab, expression: str, node: str = NODE) -> str:
+    """Return the value of an Erlang expression, evaluated on a node of the broker."""
+    output = lab.exec("rabbitmq", "sh", "-c", EVALUATE, "sh", node, expression + ".")
+    if not output.startswith("{ok, "):
+        raise LabError(f"{node} could not evaluate {expression}: {output}")
+    return output.strip()[len("{ok, ") : -1]
 
 
 def publish(lab, queue: str, bodies: list[bytes]) -> None:
@@ -124,13 +136,13 @@ def memory_alarm(lab):
         return lab.rabbitmq_api("GET", "/nodes?columns=mem_alarm")[0]["mem_alarm"]
 
     watermark = "vm_memory_monitor:set_vm_memory_high_watermark"
-    before = lab.exec("rabbitmq", "rabbitmqctl", "eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
+    before = evaluate(lab, "vm_memory_monitor:get_vm_memory_high_watermark()")
     try:
-        lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{watermark}({{absolute, 10000000}}).")
+        evaluate(lab, f"{watermark}({{absolute, 10000000}})")
         wait_until(alarmed, "the alarm", 30)
         yield
     finally:
-        lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{watermark}({before}).")
+        evaluate(lab, f"{watermark}({before})")
     wait_until(lambda: not alarmed(), "the end of the alarm", 30)
 
 
@@ -179,14 +191,14 @@ def growing_queue(lab):
 
 @fault(fires=["message_queue.slow_drain"])
 def slow_consumer(lab):
-    """A consumer needs two seconds for each of 9,000 messages."""
+    """A consumer needs two seconds for each of 5,000 messages."""
 
     def work(channel, stop) -> None:
         while not stop.wait(2):
             method, _properties, _body = channel.basic_get("lab.slow")
             channel.basic_ack(method.delivery_tag)
 
-    with queue(lab, "lab.slow", messages=9000), client(lab, work, "slow consumer"):
+    with queue(lab, "lab.slow", messages=5000), client(lab, work, "slow consumer"):
         yield
 
 
@@ -284,7 +296,7 @@ def vhost_down(lab):
         channel.basic_publish("", "lab.down", b"{}", pika.BasicProperties(delivery_mode=2))
     store = "/var/lib/rabbitmq/mnesia/rabbit@localhost/msg_stores/vhosts"
     directory = lab.exec("rabbitmq", "sh", "-c", f"dirname $(grep -lx {vhost} {store}/*/.vhost)").strip()
-    lab.exec("rabbitmq", "rabbitmqctl", "eval", f'rabbit_vhost_sup_sup:stop_and_delete_vhost(<<"{vhost}">>).')
+    evaluate(lab, f'rabbit_vhost_sup_sup:stop_and_delete_vhost(<<"{vhost}">>)')
     # Prevents RabbitMQ 4 from restarting the vhost within half a minute.
     lab.exec("rabbitmq", "touch", directory)
     yield
@@ -293,43 +305,45 @@ def vhost_down(lab):
 
 
 SECOND = "second@localhost"
-# A second node in the container of the first; the file with the name of the first must not be read.
+# A second node in the container of the first, which it joins; the file with the name of the first must not be read.
 START_SECOND = f"""
-echo '[rabbitmq_management_agent].' > /tmp/second_plugins && : > /tmp/second.conf && cd /
+cd / && echo '[rabbitmq_management_agent].' > /tmp/second_plugins
+cat > /tmp/second.conf << END
+cluster_formation.peer_discovery_backend = classic_config
+cluster_formation.classic_config.nodes.1 = {NODE}
+cluster_formation.classic_config.nodes.2 = {SECOND}
+END
 export RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_NODENAME={SECOND} RABBITMQ_NODE_PORT=5673
 export RABBITMQ_CONFIG_FILE=/tmp/second RABBITMQ_ENABLED_PLUGINS_FILE=/tmp/second_plugins HOME=/var/lib/rabbitmq
+export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none"
 setsid setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups -- rabbitmq-server > /tmp/second.log 2>&1 &
-for attempt in 1 2 3 4 5 6 7 8 9 10; do
-    rabbitmqctl -n {SECOND} await_startup --timeout 30 2> /dev/null && break
-    sleep 1
-done
-rabbitmqctl -n {SECOND} stop_app && rabbitmqctl -n {SECOND} reset
-rabbitmqctl -n {SECOND} join_cluster rabbit@localhost && rabbitmqctl -n {SECOND} start_app
 """
-FORGET_SECOND = f"""
-rabbitmqctl -n {SECOND} stop || true
-rm -rf /var/lib/rabbitmq/mnesia/{SECOND}*
-rabbitmqctl forget_cluster_node {SECOND}
-"""
-# Two nodes with different cookies lose contact, and detect the partition when the cookies match again.
-PART = """
-rabbitmqctl eval "erlang:set_cookie('second@localhost', wrong), erlang:disconnect_node('second@localhost')."
-rabbitmqctl -n second@localhost eval "erlang:set_cookie('rabbit@localhost', wrong)."
-sleep 2
-cookie=$(cat /var/lib/rabbitmq/.erlang.cookie)
-rabbitmqctl eval "erlang:set_cookie('second@localhost', '$cookie')."
-rabbitmqctl -n second@localhost eval "erlang:set_cookie('rabbit@localhost', '$cookie')."
-rabbitmqctl eval "net_adm:ping('second@localhost')."
-"""
+FORGET_SECOND = f"rm -rf /var/lib/rabbitmq/mnesia/{SECOND}* && rabbitmqctl forget_cluster_node {SECOND}"
+
+
+def running_nodes(lab) -> int:
+    """Return the number of nodes that run, as the first one sees them."""
+    return sum(node["running"] for node in lab.rabbitmq_api("GET", "/nodes"))
+
+
+def halt_second(lab) -> None:
+    """Halt the second node, if it runs, and wait until the first has noticed."""
+    with contextlib.suppress(LabError):
+        evaluate(lab, "spawn(fun() -> timer:sleep(100), erlang:halt() end)", SECOND)
+    connected = f"lists:member('{SECOND}', nodes())"
+    wait_until(lambda: evaluate(lab, connected) == "false", "the loss of the second node", 30)
+    wait_until(lambda: running_nodes(lab) == 1, "the broker to report the loss", 30)
 
 
 @contextlib.contextmanager
 def second_node(lab):
     """Run a cluster of two nodes until the end of the context."""
-    lab.exec("rabbitmq", "sh", "-c", START_SECOND, timeout=120)
     try:
+        lab.exec("rabbitmq", "sh", "-c", START_SECOND)
+        wait_until(lambda: running_nodes(lab) == 2, "the second node", 120, interval=0.5)
         yield
     finally:
+        halt_second(lab)
         lab.exec("rabbitmq", "sh", "-c", FORGET_SECOND)
     wait_until(lambda: len(lab.rabbitmq_api("GET", "/nodes")) == 1, "the removal of the second node", 20)
 
@@ -341,20 +355,36 @@ def lost_node(lab):
         with lab.amqp() as connection:
             channel = connection.channel()
             channel.queue_declare("lab.quorum", durable=True, arguments={"x-queue-type": "quorum"})
-        lab.exec("rabbitmq", "rabbitmqctl", "-n", SECOND, "stop")
+        halt_second(lab)
         yield
         # A queue without a majority cannot be deleted over AMQP.
-        forget = 'rabbit_quorum_queue:force_shrink_member_to_current_member(<<"/">>, <<"lab.quorum">>).'
-        lab.exec("rabbitmq", "rabbitmqctl", "eval", forget)
+        evaluate(lab, 'rabbit_quorum_queue:force_shrink_member_to_current_member(<<"/">>, <<"lab.quorum">>)')
         with lab.amqp() as connection:
             connection.channel().queue_delete("lab.quorum")
+
+
+def alone(lab, node: str) -> bool:
+    """Return whether a node has noticed that it has lost contact with the other."""
+    try:
+        return evaluate(lab, "mnesia:system_info(running_db_nodes) =:= [node()]", node) == "true"
+    except LabError:
+        # Just after the loss, a node may close other connections, too.
+        return False
 
 
 @fault(fires=["message_queue.partition"])
 def partitioned_cluster(lab):
     """Two nodes have lost contact while both were running."""
     with second_node(lab):
-        lab.exec("rabbitmq", "sh", "-c", PART)
+        # Two nodes with different cookies lose contact, and detect the partition when the cookies match again.
+        others = {NODE: SECOND, SECOND: NODE}
+        for node, other in others.items():
+            evaluate(lab, f"erlang:set_cookie('{other}', wrong), erlang:disconnect_node('{other}')", node)
+        for node in others:
+            wait_until(lambda of=node: alone(lab, of), f"{node} to be alone", 30)
+        for node, other in others.items():
+            evaluate(lab, f"erlang:set_cookie('{other}', erlang:get_cookie())", node)
+        evaluate(lab, f"net_adm:ping('{SECOND}')")
         wait_until(lambda: lab.rabbitmq_api("GET", "/nodes")[0].get("partitions"), "the partition", 30)
         yield
 
@@ -363,11 +393,11 @@ def partitioned_cluster(lab):
 def memory_nearly_full(lab):
     """The memory of the broker is close to its watermark."""
     get, put = (f"vm_memory_monitor:{verb}_vm_memory_high_watermark" for verb in ("get", "set"))
-    before = lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{get}().").strip()
+    before = evaluate(lab, f"{get}()")
     used = lab.rabbitmq_api("GET", "/nodes")[0]["mem_used"]
-    lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{put}({{absolute, {int(used * 1.06)}}}).")
+    evaluate(lab, f"{put}({{absolute, {int(used * 1.06)}}})")
     yield
-    lab.exec("rabbitmq", "rabbitmqctl", "eval", f"{put}({before}).")
+    evaluate(lab, f"{put}({before})")
 
 
 @fault(fires=["message_queue.disk_alarm"])
@@ -390,10 +420,10 @@ def disk_limit(lab, compute):
     """Set another limit for the free disk space, computed from the free space, until the end of the context."""
     node = lab.rabbitmq_api("GET", "/nodes")[0]
     try:
-        lab.exec("rabbitmq", "rabbitmqctl", "set_disk_free_limit", str(compute(node["disk_free"])))
+        evaluate(lab, f"rabbit_disk_monitor:set_disk_free_limit({compute(node['disk_free'])})")
         yield
     finally:
-        lab.exec("rabbitmq", "rabbitmqctl", "set_disk_free_limit", str(node["disk_free_limit"]))
+        evaluate(lab, f"rabbit_disk_monitor:set_disk_free_limit({node['disk_free_limit']})")
     wait_until(lambda: not lab.rabbitmq_api("GET", "/nodes")[0]["disk_free_alarm"], "the end of the alarm", 30)
 
 
@@ -419,19 +449,19 @@ def blocked_publisher(lab):
 @fault(fires=["message_queue.management_unreachable"])
 def management_off(lab):
     """The management plugin is disabled; AMQP works."""
-    lab.exec("rabbitmq", "rabbitmqctl", "eval", "application:stop(rabbitmq_management).")
+    evaluate(lab, "application:stop(rabbitmq_management)")
     yield
-    lab.exec("rabbitmq", "rabbitmqctl", "eval", "application:start(rabbitmq_management).")
+    evaluate(lab, "application:start(rabbitmq_management)")
     wait_until(lambda: answers(lab), "the management API", 60)
 
 
 @fault(fires=["message_queue.statistics_off"])
 def statistics_off(lab):
     """The broker keeps no statistics."""
-    setting = "application:set_env(rabbitmq_management_agent, disable_metrics_collector, {})."
-    lab.exec("rabbitmq", "rabbitmqctl", "eval", setting.format("true"))
+    setting = "application:set_env(rabbitmq_management_agent, disable_metrics_collector, {})"
+    evaluate(lab, setting.format("true"))
     yield
-    lab.exec("rabbitmq", "rabbitmqctl", "eval", setting.format("false"))
+    evaluate(lab, setting.format("false"))
 
 
 def answers(lab) -> bool:
