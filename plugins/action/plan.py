@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
@@ -30,7 +30,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Action, Journal, Values
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Action, Values
 
 SPEC: dict[str, Values] = {
     "risk": {"type": "str", "choices": list(_remedies.RISKS), "default": "safe"},
@@ -75,7 +75,10 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(exc)) from exc
         evaluated = _evaluated_run.evaluate(task_vars)
         _reject_unmatched(limits, evaluated.checks.ids())
-        journals = _read_journals(task_vars["hostvars"])
+        journals = {host: _journals.from_result(sent) for host, sent in evaluated.journals.items()}
+        for host, journal in journals.items():
+            for problem in journal["problems"]:
+                self._display.warning(clean("%s: %s" % (host, problem)))
         made = _plan.actions(evaluated.findings, limits, evaluated.probe_hosts, journals, now, approved)
         run = _runs.start(task_vars)
         unfinished = _journals.left_unfinished(journals, evaluated.probe_hosts)
@@ -183,14 +186,3 @@ def _write(document: Values, path: str | None) -> str | None:
             "tracktion_plan_file: the plan cannot be written to %s: %s" % (path, exc.strerror)
         ) from exc
     return path
-
-
-def _read_journals(hostvars: Any) -> dict[str, Journal]:
-    """Return the journal of each probe host."""
-    journals: dict[str, Journal] = {}
-    for name in hostvars:
-        registered = hostvars.raw_get(name).get("tracktion_journal")
-        if isinstance(registered, Mapping):
-            for result in registered.get("results") or []:
-                journals[cast("str", result["tracktion_probe_host"])] = _journals.from_result(result)
-    return journals

@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         arguments = self._task.args
         steps = {"begun": self._begin, "ended": self._end, "released": self._release}
-        return steps.get(arguments["state"], self._on_host)(arguments, task_vars)
+        return steps[arguments["state"]](arguments, task_vars)
 
     def _begin(self, arguments: Mapping[str, Any], task_vars: Values) -> Values:
         action = arguments["action"]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
@@ -85,6 +86,7 @@ class ActionModule(ActionBase):
                 "areas": {"type": "raw", "default": []},
                 "probe_host": {"type": "str"},
                 "timeout": {"type": "float", "default": 60.0},
+                "journal": {"type": "str"},
             }
         )
         probe_host = arguments["probe_host"] or all_vars["inventory_hostname"]
@@ -101,7 +103,7 @@ class ActionModule(ActionBase):
         visited, plan, other_probes, claims = self._planned(areas, probe_host, variables)
         limits = self._limits(variables)
         started = time.time()
-        python, state, failure = None, None, None
+        python, state, journal, failure = None, None, None, None
         # Claimed after everything that may fail: no other host measures what is claimed.
         claimed = _claims.take_all(claims, visited)
         plan = {name: wanted for name, wanted in plan.items() if not visited[name]["shared"]}
@@ -112,17 +114,23 @@ class ActionModule(ActionBase):
                     if not visited[name]["shared"]:
                         for probe_name, probe in others.items():
                             visited[name]["measurement"][probe_name] = self._run_module(probe, variables)
-                if plan:
-                    python, state = self._measure(plan, visited, areas, variables)
+                if plan or arguments["journal"]:
+                    python, state, journal = self._measure(plan, visited, areas, variables, arguments["journal"])
         except (_time_limit.LimitExceeded, Exception) as exc:  # pylint: disable=broad-except
             # A visit never fails its task: the report has a finding for this host.
             failure = self._failure(exc, variables)
-            visited = {}
+            visited, journal = {}, None
         reference = None
         earlier = _visit.areas_measured_at(probe_host, variables.get("tracktion_visit"))
         if earlier or not failure:
             reference = _visit.put(
-                {"areas": {**earlier, **visited}, "extra_checks": extra_checks, "host": state, "limits": limits}
+                {
+                    "areas": {**earlier, **visited},
+                    "extra_checks": extra_checks,
+                    "host": state,
+                    "limits": limits,
+                    "journal": journal,
+                }
             )
         _claims.publish_all(claimed, visited, state, failure)
         return {
@@ -177,14 +185,19 @@ class ActionModule(ActionBase):
         visited: Mapping[str, AreaOutcome],
         areas: Iterable[_areas.Area],
         task_vars: Mapping[str, Any],
-    ) -> tuple[str, HostState | None]:
-        """Measure on the host, into ``visited``; return the interpreter and the state of the host."""
+        journal: str | None,
+    ) -> tuple[str, HostState | None, Values | None]:
+        """Measure on the host, into ``visited``; return the interpreter, the state of the host and its journal.
+
+        ``journal`` is the directory of the journal, if it is to be read.
+        """
         sent = time.time()
         result = self._execute_module(
             module_name="tracktion.ops.measure",
             module_args={
                 "plan": json.dumps(plan),
-                "code": _measuring_code.packed(_modules(plan)),
+                "code": _measuring_code.packed(_modules(plan), ["_journal"] if journal else []),
+                "journal": journal,
                 # The module ends before the visit, and returns what it has measured by then.
                 "seconds": self._remaining() * 0.9,
             },
@@ -202,7 +215,8 @@ class ActionModule(ActionBase):
         for name, wanted in plan.items():
             _visit.take(visited[name], document, name, wanted["probes"])
             _settings.name_variables(by_name[name], visited[name]["measurement"])
-        return _shape.text(str(result.get("python"))), _host_findings.state(result.get("host"), sent, received)
+        state = _host_findings.state(result.get("host"), sent, received)
+        return _shape.text(str(result.get("python"))), state, _visit.journal(document) if journal else None
 
     def _failure(self, exc: BaseException, task_vars: Mapping[str, Any]) -> Values:
         """Return why there is no measurement, for ``_visit_failure.classify``."""
@@ -273,5 +287,21 @@ class ActionModule(ActionBase):
         return _visit.checked({"reachable": True, "error": None, "unknown": [], **result}, probe["module"])
 
 
+def _prepare() -> None:
+    """Read what each visit needs, as this file is imported: before Ansible forks a process for each host."""
+    for name in ("setting", "probe_hosts"):
+        lookup_loader.get("%s.%s" % (_areas.COLLECTION, name))
+    _shape.of_part("measure", "host")
+    for area in _areas.find():
+        _ = (area.defaults, area.public)
+        for probe in area.probes().values():
+            _shape.of_module(probe["module"])
+
+
 def _modules(plan: Mapping[str, Values]) -> list[str]:
     return sorted({probe["module"] for area in plan.values() for probe in area["probes"].values()})
+
+
+# An invalid file of a role is reported by the tasks.
+with contextlib.suppress(AnsibleError):
+    _prepare()

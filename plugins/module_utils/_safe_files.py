@@ -180,15 +180,17 @@ class Directory:
             self._check_file(name, os.stat(name, dir_fd=self.descriptor, follow_symlinks=False))
 
     def _check_file(self, name: str, info: os.stat_result) -> None:
-        path = self.file(name)
-        away = "`mv -T %s %s`" % (shell_quote(path), shell_quote(path + ".moved"))
+        reason = ""
         if not stat.S_ISREG(info.st_mode):
             kind = next((kind for matches, kind in KINDS if matches(info.st_mode)), "a device")
-            raise Unsafe(path, "is %s, not a regular file" % kind, away)
-        if info.st_uid not in self._trusted:
-            raise Unsafe(path, "belongs to %s" % _name(pwd.getpwuid, info.st_uid), away)
-        if info.st_nlink != 1:
-            raise Unsafe(path, "is a file with %d names (hard links)" % info.st_nlink, away)
+            reason = "is %s, not a regular file" % kind
+        elif info.st_uid not in self._trusted:
+            reason = "belongs to %s" % _name(pwd.getpwuid, info.st_uid)
+        elif info.st_nlink != 1:
+            reason = "is a file with %d names (hard links)" % info.st_nlink
+        if reason:
+            path = self.file(name)
+            raise Unsafe(path, reason, "`mv -T %s %s`" % (shell_quote(path), shell_quote(path + ".moved")))
 
     def _check_readable(self, name: str, info: os.stat_result) -> None:
         """Raise Unsafe if users other than its owner can write the file."""

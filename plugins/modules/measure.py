@@ -35,6 +35,10 @@ options:
     description:
       - The code of the measuring modules that the plan names, packed by the visit. If omitted, they must be importable.
     type: str
+  journal:
+    description:
+      - Directory of the lock and the audit log of remediations (M(tracktion.ops.remediation_journal)), to be read beside the areas.
+    type: path
 seealso:
   - module: tracktion.ops.visit
 """
@@ -90,6 +94,7 @@ host:
     pressure: {cpu_some: 0.01, memory_full: 0.0, io_full: 0.0}, waited_seconds: 0.1, waited_of_seconds: 1.1}
 """
 
+import importlib
 import json
 import signal
 import sys
@@ -110,6 +115,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Measur
 
 # The probes get this share of the deadline of their area; the rest is for sending their measurements.
 SHARE = 0.9
+# The name of the process that reads the journal: no area has a dot in its name.
+JOURNAL = ".journal"
+JOURNAL_SECONDS = 10.0
 
 
 def probes_of(wanted: Mapping[str, Any]) -> dict[str, partial[Measurement]]:
@@ -139,6 +147,18 @@ def run_probe(probe: str, module: str, options: Mapping[str, Any], deadline: Dea
     return measuring.measure(validated.validated_parameters)
 
 
+def read_journal(directory: str) -> Part:
+    """Return the lock and the audit log of remediations: ``_journal.State`` with ``error`` and ``problems``."""
+    # Its code is sent only if it is wanted.
+    journals = importlib.import_module(_measures.PACKAGE + "._journal")
+    journal = journals.Journal(directory)
+    try:
+        state = journal.read()
+    except journals.CannotKeep as exc:
+        return {"error": str(exc), "lock": None, "unfinished": [], "done": [], "problems": []}
+    return {"error": None, **state, "problems": journal.problems}
+
+
 def end_with_signals() -> None:
     """Make signals end this process by an exception, so that its areas end and its temporary files are removed."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -156,6 +176,7 @@ def main() -> None:
             "seconds": {"type": "float"},
             # Not a secret, but too long for a log.
             "code": {"type": "str", "no_log": True},
+            "journal": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -170,6 +191,8 @@ def main() -> None:
     state = _host_state.at_start()
     waited: list[_host_state.Waited] = []
     areas = {area: (wanted["deadline"], probes_of(wanted)) for area, wanted in plan.items()}
+    if module.params["journal"]:
+        areas[JOURNAL] = (JOURNAL_SECONDS, {"journal": partial(read_journal, module.params["journal"])})
     measured = _side_by_side.run(areas, module.params["seconds"], sys.stdout.fileno(), waited)
     module.exit_json(
         changed=False, measured=json.dumps(measured), python=sys.executable, host=_host_state.at_end(state, waited)

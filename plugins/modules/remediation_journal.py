@@ -32,12 +32,12 @@ attributes:
   idempotent:
     support: none
     details:
-      - Each call without check mode adds to the log, except with O(state=read).
+      - Each call without check mode adds to the log.
 options:
   state:
     description: The step; see the description.
     type: str
-    choices: [read, begun, ended, released]
+    choices: [begun, ended, released]
     required: true
   directory:
     description:
@@ -48,8 +48,9 @@ options:
     required: true
   run:
     description:
-      - The run, from RV(tracktion.ops.plan#module:run). Required unless O(state=read).
+      - The run, from RV(tracktion.ops.plan#module:run).
     type: dict
+    required: true
   action:
     description:
       - The action, an item of RV(tracktion.ops.plan#module:actions). Required with O(state=begun) and O(state=ended).
@@ -89,11 +90,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Read the log of earlier remediations
+- name: Release the lock
   tracktion.ops.remediation_journal:
-    state: read
+    state: released
     directory: /var/lib/tracktion-ops
-  register: tracktion_journal
+    run: "{{ tracktion_planned.run }}"
 """
 
 RETURN = r"""
@@ -101,18 +102,12 @@ lock:
   description:
     - The lock of another run, as C(run), C(who), C(since), C(until) and C(stale) (why it is no longer valid, or null).
     - Null without a lock.
-  returned: with O(state=read), O(state=begun) or O(state=released)
+  returned: with O(state=begun) or O(state=released)
   type: dict
   sample: null
 unfinished:
-  description: Intents without an outcome. With O(state=released), those that were closed as abandoned.
-  returned: with O(state=read) or O(state=released)
-  type: list
-  elements: dict
-  sample: []
-done:
-  description: Outcomes of actions that changed something, the latest last; at most 50.
-  returned: with O(state=read)
+  description: Intents without an outcome, which were closed as abandoned.
+  returned: with O(state=released)
   type: list
   elements: dict
   sample: []
@@ -148,8 +143,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 def step(journal: Journal, params: Options, check_mode: bool) -> Mapping[str, Any]:
     """Run the step of the state and return its result. Raises CannotKeep."""
     run = params["run"]
-    if params["state"] == "read":
-        return journal.read()
     if params["state"] == "begun":
         return journal.begin(
             run, params["entry"], params["lease"], params["cooldown"], params["break_run"], check_mode=check_mode
@@ -166,9 +159,9 @@ def step(journal: Journal, params: Options, check_mode: bool) -> Mapping[str, An
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["read", "begun", "ended", "released"], "required": True},
+            "state": {"type": "str", "choices": ["begun", "ended", "released"], "required": True},
             "directory": {"type": "path", "required": True},
-            "run": {"type": "dict"},
+            "run": {"type": "dict", "required": True},
             "action": {"type": "dict"},
             "result": {"type": "dict", "default": {}},
             "lease": {"type": "float", "default": 900},
@@ -180,9 +173,8 @@ def main() -> None:
             "break_run": {"type": "str"},
         },
         required_if=[
-            ("state", "begun", ("run", "entry")),
-            ("state", "ended", ("run", "entry")),
-            ("state", "released", ("run",)),
+            ("state", "begun", ("entry",)),
+            ("state", "ended", ("entry",)),
         ],
         supports_check_mode=True,
     )
@@ -190,8 +182,6 @@ def main() -> None:
     try:
         result = step(journal, module.params, module.check_mode)
     except CannotKeep as exc:
-        if module.params["state"] == "read":
-            module.exit_json(changed=False, error=str(exc), lock=None, unfinished=[], done=[])
         module.fail_json(msg=str(exc), error=str(exc))
     for problem in journal.problems:
         module.warn(problem)

@@ -49,9 +49,15 @@ options:
         network mount) cannot be killed; it ends when the kernel returns from the wait.
     type: float
     default: 60
+  journal:
+    description:
+      - Directory on the host for the lock and the audit log of remediations, to be read in the same visit, in a process of its own.
+        M(tracktion.ops.plan) needs it.
+    type: str
 seealso:
   - module: tracktion.ops.report
   - module: tracktion.ops.measure
+  - module: tracktion.ops.plan
 """
 
 EXAMPLES = r"""

@@ -62,14 +62,14 @@ class Area:
 
     def connection(self) -> Values:
         """Return the options that all probes and remedies of the role share, as templates for Ansible."""
-        return _trusted(self._probes.get("connection") or {})
+        return self._probes.get("connection") or {}
 
     def probes(self) -> dict[str, Values]:
         """Return the role's probes by name, with the shared options, as templates for Ansible."""
         shared = self.connection()
         return {
             name: {**probe, "options": {**shared, **(probe.get("options") or {})}}
-            for name, probe in _trusted(self._probes["probes"]).items()
+            for name, probe in self._probes["probes"].items()
         }
 
     @cached_property
@@ -77,7 +77,7 @@ class Area:
         data = read_yaml(self.probes_file)
         if not isinstance(data, dict) or not isinstance(data.get("probes"), dict):
             raise AnsibleError("%s: must be a mapping with the key probes" % self.probes_file)
-        return data
+        return _trusted(data)
 
     def libraries(self) -> list[str]:
         """Return the Python libraries that the role's modules import."""
@@ -147,8 +147,10 @@ def find(names: Sequence[str] | None = None, playbook_dir: str = ".") -> list[Ar
 
 
 def _find_one(name: str, playbook_dir: Path) -> Area:
+    own = {role.role: role for role in own_roles()}
     for role, path in _candidates(name, playbook_dir):
-        area = Area(role, path)
+        # The files of a role of this collection are read once in a process.
+        area = own.get(role) or Area(role, path)
         if area.checks_file.exists():
             return area
     raise AnsibleError(

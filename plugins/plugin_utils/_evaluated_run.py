@@ -13,19 +13,21 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _shared, _visit
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, HostReport, Visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, HostReport, Values, Visit
 
 
 @dataclass
 class EvaluatedRun:
     """``hosts`` and ``findings`` for the report, the start of the first visit, and the compiled checks of all areas.
 
-    ``probe_hosts`` maps host and area to the host that the area is measured from.
+    ``probe_hosts`` maps host and area to the host that the area is measured from, ``journals`` such a host to what it
+    sent about its lock and audit log, if that was read (``_journals.from_result``).
     """
 
     hosts: list[HostReport]
     findings: list[Finding]
     probe_hosts: dict[tuple[str, str], str]
+    journals: dict[str, Values]
     started: float
     checks: _report.CompiledChecks
 
@@ -44,12 +46,16 @@ def evaluate(task_vars: Mapping[str, Any]) -> EvaluatedRun:
     hosts: list[HostReport] = []
     findings: list[Finding] = []
     probe_hosts: dict[tuple[str, str], str] = {}
+    journals: dict[str, Values] = {}
     claims: dict[tuple[str, str], tuple[str, str]] = {}
     for name, own in visits.items():
         host, found = _report.host_report(name, own, checks, inventories)
         hosts.append(host)
         findings.extend(found)
         for visit in own:
+            journal = visit.get("journal")
+            if journal is not None:
+                journals[visit["probe_host"]] = journal
             for area, outcome in visit["areas"].items():
                 probe_hosts[name, area] = visit["probe_host"]
                 claim = outcome.get("claim")
@@ -57,7 +63,7 @@ def evaluate(task_vars: Mapping[str, Any]) -> EvaluatedRun:
                     claims[name, area] = (visit["probe_host"], claim)
     _shared.name_measurements(hosts, claims)
     started = min(visit.get("started") or time.time() for own in visits.values() for visit in own)
-    return EvaluatedRun(hosts, _shared.merge(findings, hosts), probe_hosts, started, checks)
+    return EvaluatedRun(hosts, _shared.merge(findings, hosts), probe_hosts, journals, started, checks)
 
 
 def _visits(hostvars: Any) -> dict[str, list[Visit]]:

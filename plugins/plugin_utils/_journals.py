@@ -21,7 +21,7 @@ MALFORMED = "its audit log cannot be read: the host sent a malformed result"
 
 
 def from_result(result: object) -> Journal:
-    """Return the journal of a host from the result of ``state: read``. A lock that is not valid is left out."""
+    """Return the journal of a host from what its visit sent (``_visit.journal``), without a lock that is not valid."""
     if not isinstance(result, Mapping):
         return _unusable(MALFORMED)
     if "done" not in result:
@@ -33,11 +33,21 @@ def from_result(result: object) -> Journal:
     lock, is_well_formed = _lock(result.get("lock"))
     if done is None or unfinished is None or not is_well_formed or not isinstance(error, (str, type(None))):
         return _unusable(MALFORMED)
-    return {"lock": lock, "done": done, "unfinished": unfinished, "error": _journal_entries.text(error)}
+    return {
+        "lock": lock,
+        "done": done,
+        "unfinished": unfinished,
+        "error": _journal_entries.text(error),
+        "problems": _texts(result.get("problems")),
+    }
 
 
 def _unusable(error: str) -> Journal:
-    return {"lock": None, "done": [], "unfinished": [], "error": error}
+    return {"lock": None, "done": [], "unfinished": [], "error": error, "problems": []}
+
+
+def _texts(value: object) -> list[str]:
+    return [each for each in map(_journal_entries.text, value[:MOST]) if each] if isinstance(value, list) else []
 
 
 def _entries(value: object) -> list[_journal_entries.Entry] | None:

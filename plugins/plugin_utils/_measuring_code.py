@@ -20,11 +20,16 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _measures
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache
 
 FOLDER = Path(_measures.__file__).parents[1]
+# The start of the names of measuring modules below FOLDER.
+MEASURING = "_measures._"
 
 
-def packed(names: Iterable[str]) -> str:
-    """Return the code of the measuring modules ``names`` for the option ``code`` of M(tracktion.ops.measure)."""
-    names = sorted(names)
+def packed(names: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Return the code for the option ``code`` of M(tracktion.ops.measure).
+
+    ``names`` are measuring modules, ``others`` are other files below module_utils.
+    """
+    names = sorted([*(MEASURING + name for name in names), *others])
     files = sorted((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in _entries(FOLDER))
     return _row_cache.parsed(json.dumps([names, files]), lambda _key: _measures.pack(sources(names)))
 
@@ -36,9 +41,9 @@ def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
 
 
 def sources(names: Iterable[str]) -> dict[str, str]:
-    """Return the sources of measuring modules and of their imports from this collection, by name below module_utils."""
+    """Return the sources of files and of their imports from this collection, by name below module_utils."""
     found: dict[str, str] = {}
-    wanted = ["_measures._" + name for name in names]
+    wanted = list(names)
     while wanted:
         name = wanted.pop()
         path = FOLDER / (name.replace(".", "/") + ".py")

@@ -34,7 +34,13 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
 
 SCHEMA = "tracktion.ops/plan"
 SCHEMA_VERSION = 3
-NO_JOURNAL: Journal = {"lock": None, "done": [], "unfinished": [], "error": "its audit log was not read"}
+NO_JOURNAL: Journal = {
+    "lock": None,
+    "done": [],
+    "unfinished": [],
+    "error": "its audit log was not read",
+    "problems": [],
+}
 HASH = re.compile(r"[0-9a-f]{16}")
 
 

@@ -17,6 +17,7 @@ import marshal
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ ENTRY_BYTES = 16 << 20
 _opened: dict[str, _safe_files.Directory] = {}
 
 
+@cache
 def directory() -> Path:
     """Return the directory of the cache, below the ``ANSIBLE_HOME`` of the controller."""
     return Path(C.config.get_config_value("ANSIBLE_HOME")) / "tracktion_ops"

@@ -16,7 +16,6 @@ from jinja2.meta import find_undeclared_variables
 
 from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.module_utils import _quoting
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache, _units
 
 # Names that an expression of a finding may use besides the variables of its role.

@@ -214,7 +214,12 @@ def _resolved(templar: Any, value: Any, values: Mapping[str, Any]) -> Any:
 @cache
 def declared_by(name: str, role_path: str | None) -> _areas.Area | None:
     """Return the role that declares a variable: one of this collection, else the current one."""
-    own = (area for area in _areas.own_roles() if name.startswith((PREFIX, area.name + "_")))
+    # Roles of areas declare only variables with their own name.
+    own = (
+        role
+        for role in _areas.own_roles()
+        if name.startswith(role.name + "_") or (name.startswith(PREFIX) and not role.checks_file.exists())
+    )
     current = [_areas.Area("", Path(role_path))] if role_path else []
     for area in (*own, *current):
         if area.file("meta", "argument_specs.yml").exists() and name in area.argument_spec:

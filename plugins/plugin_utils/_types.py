@@ -148,12 +148,16 @@ class HostState(TypedDict):
 
 
 class Measured(TypedDict):
-    """What one visit measured from one probe host. ``limits`` are the variables that ``host`` is compared with."""
+    """What one visit measured from one probe host. ``limits`` are the variables that ``host`` is compared with.
+
+    ``journal`` is what the host sent about its lock and audit log; null if it was not read (``_journals.from_result``).
+    """
 
     areas: dict[str, AreaOutcome]
     extra_checks: list[Any]
     host: HostState | None
     limits: Values
+    journal: Values | None
 
 
 class Visit(Measured):
@@ -240,6 +244,7 @@ class Journal(TypedDict):
     done: list[Entry]
     unfinished: list[Entry]
     error: str | None
+    problems: list[str]
 
 
 class ChangedFinding(TypedDict):

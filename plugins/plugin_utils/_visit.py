@@ -24,6 +24,8 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _claims, _sha
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import AreaOutcome, Measured, Values, Visit
 
 PREFIX = "tracktion-visit-"
+# The name of the journal among the areas that M(tracktion.ops.measure) returns.
+JOURNAL = ".journal"
 
 
 def put(document: Measured) -> Values:
@@ -39,7 +41,7 @@ def put(document: Measured) -> Values:
 def results(registered: object) -> list[Visit]:
     """Return the results of a visit's task with their measurements: one per probe host if the task looped, else one.
 
-    ``areas``, ``extra_checks``, ``host`` and ``limits`` are empty if nothing was measured.
+    ``areas``, ``extra_checks``, ``host``, ``limits`` and ``journal`` are empty if nothing was measured.
     """
     # While a task loops, ansible-core 2.21 stores an unresolved expression under the name of the register.
     if not isinstance(registered, Mapping):
@@ -53,7 +55,7 @@ def _documents(registered: Mapping[str, Any]) -> list[Visit]:
 
 def _with_document(result: Mapping[str, Any]) -> Visit:
     visited = result.get("visited")
-    empty: Measured = {"areas": {}, "extra_checks": [], "host": None, "limits": {}}
+    empty: Measured = {"areas": {}, "extra_checks": [], "host": None, "limits": {}, "journal": None}
     if not isinstance(visited, Mapping):
         return cast("Visit", {**result, **empty})
     try:
@@ -95,6 +97,19 @@ def take(visited: AreaOutcome, document: _shape.Document, area: str, probes: Map
             visited["error"] = cast("ErrorInfo", _shape.checked_error(outcome["error"]))
         except _shape.Malformed as exc:
             visited["error"] = _error("malformed", "the error of the area %s" % exc)
+
+
+def journal(document: _shape.Document) -> Values:
+    """Return what the host sent about its lock and audit log, for ``_journals.from_result``."""
+    outcome = document.value.get(JOURNAL) if isinstance(document.value, dict) else None
+    if not isinstance(outcome, dict):
+        return {"msg": "the host sent none"}
+    measured = outcome.get("measurement")
+    found = measured.get("journal") if isinstance(measured, dict) else None
+    if isinstance(found, dict) and "done" in found:
+        return found
+    error = found.get("error") if isinstance(found, dict) else outcome.get("error")
+    return {"msg": error.get("message") if isinstance(error, dict) else None}
 
 
 def checked(measurement: object, module: str, is_plain: bool = False) -> Values:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils import basic
@@ -69,10 +69,6 @@ class _Cause:
     hint: str
     check_id: str = FAILED
     output: bool = False
-    compiled: re.Pattern[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "compiled", re.compile(self.pattern, re.IGNORECASE))
 
 
 # In the order in which they are tried: the more specific first. _words() has the values for the hints.
@@ -257,7 +253,7 @@ def _cause(message: str, errors: str, output: str, signal: str, unreachable: boo
         return OUTPUT_BEFORE, output
     for cause in CAUSES:
         for text in (errors, message, *([output] if cause.output else [])):
-            found = cause.compiled.search(text)
+            found = re.search(cause.pattern, text, re.IGNORECASE)
             if found:
                 return cause, _line_of(text, found.start())
     if signal:

@@ -29,6 +29,7 @@ def test_a_valid_result_is_used():
     assert [entry["target"] for entry in journal["done"] + journal["unfinished"]] == ["a", "a"]
     assert _journals.from_result({**ANSWER, "lock": {**LOCK, "stale": "its lease is over"}})["lock"] is None
     assert _journals.from_result({**ANSWER, "lock": None})["lock"] is None
+    assert _journals.from_result({**ANSWER, "problems": ["a lock", None, 5]})["problems"] == ["a lock"]
     gone = _journals.from_result({"unreachable": True, "msg": "timed out"})
     assert gone["error"] == "its audit log cannot be read: timed out"
 
@@ -50,6 +51,7 @@ def test_a_malformed_result_is_an_error_of_its_host(bad):
         "done": [],
         "unfinished": [],
         "error": _journals.MALFORMED,
+        "problems": [],
     }
 
 

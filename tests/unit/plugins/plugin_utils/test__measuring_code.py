@@ -60,7 +60,7 @@ def test_the_code_is_complete_for_each_measuring_module(name):
 
 
 def test_only_the_needed_code_is_sent():
-    sent = _measuring_code.sources(["pg_activity"])
+    sent = _measuring_code.sources(["_measures._pg_activity"])
     assert "_measures._pg_activity" in sent
     assert not [name for name in sent if "redis" in name or "rabbitmq" in name]
 
@@ -81,4 +81,4 @@ def test_no_measuring_code_is_imported_in_another_way():
 
 
 def test_a_module_that_does_not_exist_is_reported_by_the_host():
-    assert _measuring_code.sources(["nonesuch"]) == {}
+    assert _measuring_code.sources(["_measures._nonesuch"]) == {}

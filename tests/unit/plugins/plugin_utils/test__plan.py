@@ -23,7 +23,7 @@ from tests.mutations import mutated
 from tests.unit.plugins.plugin_utils.conftest import CHECK, REMEDY, SETTINGS, outcome
 
 NOW = 1_800_000_000.0
-QUIET = {"lock": None, "done": [], "unfinished": [], "error": None}
+QUIET = {"lock": None, "done": [], "unfinished": [], "error": None, "problems": []}
 BAD = [{"name": "a", "ready": 500}, {"name": "b", "ready": 20}]
 RUN = {"run": "20260101T030000Z-abcdef", "who": "operator@controller"}
 KEY = b"a key of controllers"

@@ -111,3 +111,17 @@ def test_a_malformed_error_of_an_area_is_an_error(error):
     assert outcome["error"]["kind"] == "malformed"
     assert outcome["measurement"]["limits"] == DOWN
     assert outcome["seconds"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        ({"measurement": {"journal": {"done": [], "lock": None}}}, {"done": [], "lock": None}),
+        ({"measurement": {}, "error": {"message": "not finished after 10 s"}}, {"msg": "not finished after 10 s"}),
+        ({"measurement": {"journal": {"error": {"message": "no module"}}}}, {"msg": "no module"}),
+        ({"measurement": [], "error": 5}, {"msg": None}),
+        ("x", {"msg": "the host sent none"}),
+    ],
+)
+def test_the_journal_of_a_visit_or_why_there_is_none(outcome, expected):
+    assert _visit.journal(_shape.Document(json.dumps({_visit.JOURNAL: outcome}))) == expected
