@@ -111,7 +111,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     OutOfTime,
     error,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Part
 
 # The probes get this share of the deadline of their area; the rest is for sending their measurements.
 SHARE = 0.9

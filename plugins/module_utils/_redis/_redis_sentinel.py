@@ -12,7 +12,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError, address
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_info import pairs, parse_info, readable
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Fields
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options
 
 # What HELLO calls it.
 MODE = "sentinel"
@@ -21,7 +21,7 @@ MODE = "sentinel"
 NAMED_MOST = 3
 
 
-def measurement(parts: Iterable[str], client: Client, options: Options) -> Part:
+def measurement(parts: Iterable[str], client: Client, options: Options) -> Measurement:
     """Return the measurement of a Sentinel: every part is null, and nothing is known about a server."""
     try:
         info = parse_info(client.ask("INFO", "sentinel"))
@@ -29,7 +29,9 @@ def measurement(parts: Iterable[str], client: Client, options: Options) -> Part:
         info = {}
     message = "%s is a Redis Sentinel, which has no data of its own" % address(options)
     # It is neither reachable nor unreachable: the server is another one.
-    return dict(unreachable(parts, CannotConnect("sentinel", message, hint(info))), reachable=None)
+    measured = unreachable(parts, CannotConnect("sentinel", message, hint(info)))
+    measured["reachable"] = None
+    return measured
 
 
 def hint(info: Fields) -> str:
