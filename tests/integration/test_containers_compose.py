@@ -295,3 +295,21 @@ def test_the_tags_override_and_reset(stack):
     assert list(web["HostConfig"]["PortBindings"]) == ["81/tcp"]
     stack.write(SECOND.replace('["127.0.0.1::81"]', '["127.0.0.1::82"]'), name="second.yaml")
     assert set(stack.drift()) == {"web-1 ports"}
+
+
+def test_services_of_a_project_may_come_from_different_files(stack, tmp_path):
+    """Each is compared with its own file; what an older file has left is an orphan."""
+    for name in ("web", "worker", "old"):
+        stack.files = []
+        stack.write(
+            "services: {%s: {image: @image@, command: [sleep, infinity], labels: {@mine@}}}" % name, name + ".yaml"
+        )
+        stack.up()
+    found = look(stack)
+    assert not {"containers.compose_drift", "containers.compose_missing", "containers.compose_orphan"} & set(found), (
+        found
+    )
+    (tmp_path / "old.yaml").unlink()
+    (orphan,) = sound(look(stack)["containers.compose_orphan"])
+    assert orphan["object"] == stack.container("old")
+    assert orphan["status"] == "warning"

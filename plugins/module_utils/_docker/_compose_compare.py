@@ -269,7 +269,8 @@ class _Container:
         if self.partly and "networks" not in self.layer:
             return
         running = (self.data.get("NetworkSettings") or {}).get("Networks") or {}
-        if running_mode in SPECIAL_MODES or running_mode.startswith("container:"):
+        special = running_mode in SPECIAL_MODES and running_mode not in running
+        if special or running_mode.startswith("container:"):
             yield Pair("networks", "mode", None, running_mode)
             return
         names = [self.full_name(self.file.networks, name) for name in self.layer.get("networks") or ["default"]]

@@ -62,7 +62,11 @@ def compare(
     """
     found: Part = {"files": [], **{part: [] for part in PARTS}}
     paths: dict[str, list[str]] = {}
-    for source in sources(labels_of.values(), options):
+    known = list(sources(labels_of.values(), options))
+    of_container = assigned(known, labels_of, options, deadline)
+    for source in known:
+        if not options["compose_files"] and source not in of_container.values():
+            continue
         project = source.project
         entry: Part = {"project": project, "files": source.files, "error": None}
         found["files"].append(entry)
@@ -75,7 +79,7 @@ def compare(
             for part in PARTS:
                 unknown.add("compose.%s[...]" % part, exc, hint)
             continue
-        mine = [(facts, data) for facts, data in zip(containers, inspected) if facts["project"] == project]
+        mine = [(facts, data) for facts, data in zip(containers, inspected) if of_container.get(data["Id"]) is source]
         pairs = pairs_of(file, [data for _facts, data in mine], image_of, detailed)
         add_missing(found, source, file, labels_of.values(), pairs)
         add_drift(found, source, file, [facts for facts, _data in mine], pairs)
@@ -91,8 +95,42 @@ def compare(
     return found, paths
 
 
+def assigned(
+    known: Sequence[Source], labels_of: Mapping[str, Mapping[str, str]], options: Options, deadline: Deadline
+) -> dict[str, Source]:
+    """Return the Source of each container by its id.
+
+    That of its own labels: services of a project may come from different files. If its files are gone, another one of
+    its project.
+    """
+    found = {}
+    gone: dict[str, bool] = {}
+    for identity, labels in labels_of.items():
+        own = source(labels)
+        of_project = [each for each in known if each.project == labels.get(PROJECT)]
+        if options["compose_files"] or own is None:
+            fitting = of_project
+        else:
+            fitting = [each for each in of_project if each.files == own.files]
+            for path in own.files:
+                if len(of_project) > 1 and path not in gone:
+                    gone[path] = is_gone(path, options, deadline)
+            if len(of_project) > 1 and all(gone[path] for path in own.files):
+                fitting = [each for each in of_project if each.files != own.files] or fitting
+        if fitting:
+            found[identity] = fitting[0]
+    return found
+
+
+def is_gone(path: str, options: Options, deadline: Deadline) -> bool:
+    try:
+        return not within(deadline, options["timeout"], os.path.exists, path)
+    except OSError:
+        return False
+
+
 def sources(all_labels: Iterable[Mapping[str, str]], options: Options) -> Iterator[Source]:
-    """Yield the Source of each project: that of the options, else those in the labels of compose v2."""
+    """Yield each Source: that of the options, else those in the labels of the containers."""
     if options["compose_files"]:
         files = options["compose_files"]
         yield Source(options["project"], files, os.path.dirname(files[0]), [])
@@ -100,8 +138,8 @@ def sources(all_labels: Iterable[Mapping[str, str]], options: Options) -> Iterat
     seen = set()
     for labels in all_labels:
         found = source(labels)
-        if found and found.project not in seen:
-            seen.add(found.project)
+        if found and (found.project, *found.files) not in seen:
+            seen.add((found.project, *found.files))
             yield found
 
 
@@ -159,6 +197,7 @@ def add_missing(
 ) -> None:
     """Add the services without a container."""
     present = {labels.get(SERVICE) for labels in all_labels if labels.get(PROJECT) == source.project}
+    listed = {(each["project"], each["service"]) for each in found["missing"]}
     found["missing"] += [
         {
             "project": source.project,
@@ -168,7 +207,7 @@ def add_missing(
             "unconfirmed": of_missing(file, name, pairs),
         }
         for name, service in sorted(file.services.items())
-        if service["expected"] and name not in present
+        if service["expected"] and name not in present and (source.project, name) not in listed
     ]
 
 

@@ -84,6 +84,8 @@ class Service:
         self.unconfirmed: list[str] = []
         project = client.containers("%s=%s" % (PROJECT, options["project"]))
         all_labels = [row.get("Labels") or {} for row in project]
+        # Services of a project may come from different files.
+        all_labels.sort(key=lambda labels: labels.get(SERVICE) != self.name)
         if any(PODMAN_COMPOSE in labels for labels in all_labels):
             # Compose does not recognize these containers, and would create others beside them.
             raise CannotMeasure(
