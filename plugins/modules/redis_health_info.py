@@ -156,13 +156,13 @@ latency:
 persistence:
   description:
     - State of snapshots (C(rdb)) and of the append-only file (C(aof)).
-    - C(rdb.enabled) is true if save rules are set, null if CONFIG GET is denied. C(rdb.save_count) is the number of snapshots since the start; if it is
-      V(0), C(rdb.last_save_at) is null. C(rdb.unsaved_seconds) is the time since the last snapshot or the start.
+    - C(rdb.enabled) is true if save rules are set, null if CONFIG GET is denied. C(rdb.saved_since_start) is whether a snapshot has succeeded
+      since the start of the server; if it is V(false), C(rdb.last_save_at) is null. C(rdb.unsaved_seconds) is the time since the last snapshot or the start.
     - C(files) is where the server writes snapshots.
   returned: always
   type: dict
   sample:
-    rdb: {enabled: true, last_status: ok, save_count: 3, unsaved_seconds: 310.2, last_save_at: 1767225600.0, last_save_age_seconds: 310.2, changes_since_save: 17, last_seconds: 1,
+    rdb: {enabled: true, last_status: ok, saved_since_start: true, unsaved_seconds: 310.2, last_save_at: 1767225600.0, last_save_age_seconds: 310.2, changes_since_save: 17, last_seconds: 1,
       in_progress: false, current_seconds: null}
     files: {directory: /var/lib/redis, file_name: dump.rdb}
     aof: {enabled: false, last_write_status: ok, last_rewrite_status: ok, rewrite_in_progress: false, size_bytes: null, base_bytes: null,

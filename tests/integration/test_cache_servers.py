@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import secrets
 
 import pytest
@@ -118,7 +119,8 @@ def on_the_host(suite, address, *arguments):
 
 def gateway():
     """The address of this host on the bridge of the engine, which is no loopback address."""
-    return docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").strip()
+    subnet = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}").strip()
+    return str(ipaddress.ip_network(subnet)[1])
 
 
 @pytest.mark.parametrize("suite", SUITES)

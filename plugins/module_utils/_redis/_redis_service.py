@@ -307,15 +307,15 @@ def build_latency(
 def build_persistence(info: Fields, settings: Fields, now: float | None) -> Part:
     """Return the part ``persistence``: snapshots (``rdb``) and the append-only file (``aof``)."""
     save = settings.get("save")
-    count = integer(info, "rdb_saves")
-    # Until the first snapshot, Redis reports the time of its start.
     started = integer(info, "rdb_last_save_time")
-    saved = None if count == 0 else started
+    has_saved = has_saved_since_start(info, now)
+    # Until the first snapshot, Redis reports the time of its start.
+    saved = None if has_saved is False else started
     return {
         "rdb": {
             "enabled": None if save is None else bool(save.strip()),
             "last_status": info.get("rdb_last_bgsave_status"),
-            "save_count": count,
+            "saved_since_start": has_saved,
             "unsaved_seconds": age(now, started),
             "last_save_at": None if saved is None else float(saved),
             "last_save_age_seconds": age(now, saved),
@@ -339,6 +339,20 @@ def build_persistence(info: Fields, settings: Fields, now: float | None) -> Part
             "delayed_fsyncs": integer(info, "aof_delayed_fsync"),
         },
     }
+
+
+def has_saved_since_start(info: Fields, now: float | None) -> bool | None:
+    """Return whether a snapshot has succeeded since the start of the server; null if unknown.
+
+    Redis counts attempts. So after a failure, the time of the last snapshot is compared with that of the start.
+    """
+    attempts, status = integer(info, "rdb_saves"), info.get("rdb_last_bgsave_status")
+    if attempts == 0 or status == "ok":
+        return None if attempts is None else attempts > 0
+    saved, uptime = integer(info, "rdb_last_save_time"), integer(info, "uptime_in_seconds")
+    if saved is None or uptime is None or now is None:
+        return None
+    return saved > now - uptime + 1
 
 
 def _setting(settings: Fields, name: str) -> str | None:

@@ -204,7 +204,12 @@ def test_before_the_first_snapshot_there_is_none():
     info = {"rdb_last_save_time": "100", "rdb_saves": "0"}
     found = service.build_persistence(info, {}, 150.0)["rdb"]
     assert (found["last_save_at"], found["last_save_age_seconds"], found["unsaved_seconds"]) == (None, None, 50.0)
-    found = service.build_persistence({**info, "rdb_saves": "1"}, {}, 150.0)["rdb"]
+    failed = {**info, "rdb_saves": "3", "rdb_last_bgsave_status": "err", "uptime_in_seconds": "50"}
+    assert service.build_persistence(failed, {}, 150.9)["rdb"]["last_save_at"] is None
+    later = service.build_persistence({**failed, "rdb_last_save_time": "120"}, {}, 150.9)["rdb"]
+    assert (later["saved_since_start"], later["last_save_at"]) == (True, 120.0)
+    assert service.build_persistence({}, {}, 150.9)["rdb"]["saved_since_start"] is None
+    found = service.build_persistence({**info, "rdb_saves": "1", "rdb_last_bgsave_status": "ok"}, {}, 150.0)["rdb"]
     assert (found["last_save_at"], found["last_save_age_seconds"]) == (100.0, 50.0)
 
 
