@@ -339,7 +339,7 @@ checksum_failures:
   sample: []
 checksum_failures_total: {description: Number of these databases., returned: always, type: int, sample: 0}
 subscriptions:
-  description: Subscriptions of all databases, most errors first. Null before PostgreSQL 15, which does not count errors.
+  description: Subscriptions of all databases, most errors first.
   returned: always
   type: list
   elements: dict
@@ -347,8 +347,8 @@ subscriptions:
     name: {description: Name of the subscription., type: str, returned: always}
     running: {description: Whether its worker runs., type: bool, returned: always}
     running_seconds: {description: For how long. Null if it does not run or is hidden from the role., type: float, returned: always}
-    apply_errors: {description: Errors while applying changes., type: int, returned: always}
-    sync_errors: {description: Errors while copying tables., type: int, returned: always}
+    apply_errors: {description: Errors while applying changes. Null before PostgreSQL 15., type: int, returned: always}
+    sync_errors: {description: Errors while copying tables. Null before PostgreSQL 15., type: int, returned: always}
     received_seconds: {description: "Time since the last message of the publisher, or null.", type: float, returned: always}
   sample: []
 subscriptions_total: {description: Number of subscriptions., returned: always, type: int, sample: 0}

@@ -164,6 +164,21 @@ def autovacuuming(pg):
 
 
 @contextlib.contextmanager
+def standby_of(pg):
+    """Run a standby of the server in the same container; yield its connection options."""
+    run = pg.server.exec
+    as_postgres = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
+    run(*as_postgres, "pg_basebackup", "-D", "/tmp/standby", "-U", "postgres", "-R", "-c", "fast")
+    run(*as_postgres, "pg_ctl", "-D", "/tmp/standby", "-w", "-s", "start", "-l", "/tmp/standby.log",
+        "-o", "-p 5433 -c listen_addresses=* -c max_prepared_transactions=10 -c fsync=off")  # fmt: skip
+    try:
+        yield {"login_host": pg.server.address, "login_port": 5433}
+    finally:
+        run(*as_postgres, "pg_ctl", "-D", "/tmp/standby", "-m", "immediate", "-s", "stop")
+        run("rm", "-rf", "/tmp/standby")
+
+
+@contextlib.contextmanager
 def database(suite, **settings):
     """Yield a ``Database``."""
     with postgres_server(

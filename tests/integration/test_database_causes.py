@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.modules import run_module
 from tests.integration.pasting import commands
-from tests.integration.postgresql import forget, running, session
+from tests.integration.postgresql import forget, running, session, standby_of
 from tests.lab.faults.database import as_application, flushed, run_and_wait, wait_for_sessions
 from tests.lab.shell import wait_until
 
@@ -433,6 +433,44 @@ def test_a_session_in_another_database_does_not_hold_the_horizon(pg, worn):
     with session(pg, "select txid_current()", application_name="lab elsewhere", dbname="postgres", superuser=True):
         worn()
         is_offered(pg)
+
+
+def test_feedback_of_a_standby_and_its_slot_hold_the_horizon(pg, worn):
+    pg.psql("select pg_create_physical_replication_slot('lab_standby')")
+    with contextlib.ExitStack() as stack:
+        stack.callback(pg.psql, "select pg_drop_replication_slot('lab_standby')")
+        with (
+            standby_of(pg) as options,
+            contextlib.closing(
+                pg.postgres(superuser=True, host=options["login_host"], port=options["login_port"])
+            ) as there,
+        ):
+            there.autocommit = True
+            for setting in ("hot_standby_feedback = on", "wal_receiver_status_interval = 1"):
+                there.cursor().execute("alter system set " + setting)
+            there.cursor().execute("select pg_reload_conf()")
+            there.cursor().execute("begin isolation level repeatable read; select from artists limit 1")
+            wait_until(
+                lambda: pg.psql("select count(*) from pg_stat_replication where backend_xmin is not null") == "1",
+                "feedback",
+                30,
+            )
+            worn()
+            is_held_by(pg, "standby", "walreceiver", "hot_standby_feedback")
+            with contextlib.closing(
+                pg.postgres(superuser=True, host=options["login_host"], port=options["login_port"])
+            ) as other:
+                other.autocommit = True
+                other.cursor().execute("alter system set primary_slot_name = 'lab_standby'")
+                other.cursor().execute("select pg_reload_conf()")
+            of_slot = "select count(*) from pg_replication_slots where xmin is not null and %s"
+            wait_until(lambda: pg.psql(of_slot % "active") == "1", "feedback by the slot", 30)
+            is_held_by(pg, "slot", "lab_standby", "Look at the consumer of the slot lab_standby")
+        wait_until(lambda: pg.psql(of_slot % "not active") == "1", "the standby to leave", 30)
+        finding = is_held_by(pg, "slot", "lab_standby", "pg_drop_replication_slot('lab_standby')")
+        pg.psql(commands(finding["hint"])[0])
+        stack.pop_all()
+    is_offered(pg)
 
 
 # Checkpoints

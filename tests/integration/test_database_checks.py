@@ -11,6 +11,7 @@ import contextlib
 import pytest
 
 from tests.integration.modules import run_module
+from tests.integration.postgresql import standby_of
 from tests.lab.shell import wait_until
 
 # Check, fault, a part of the finding's object, and thresholds for faults that would take too long to grow.
@@ -225,17 +226,9 @@ def test_an_unreachable_server_is_one_finding_with_a_hint_and_otherwise_unknown(
 
 @pytest.fixture
 def standby(pg17):
-    """Run a standby of the server in the same container; yield its connection options."""
-    run = pg17.server.exec
-    as_postgres = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
-    run(*as_postgres, "pg_basebackup", "-D", "/tmp/standby", "-U", "postgres", "-R", "-c", "fast")
-    run(*as_postgres, "pg_ctl", "-D", "/tmp/standby", "-w", "-s", "start", "-l", "/tmp/standby.log",
-        "-o", "-p 5433 -c listen_addresses=* -c max_prepared_transactions=10 -c fsync=off")  # fmt: skip
-    try:
-        yield {"login_host": pg17.server.address, "login_port": 5433}
-    finally:
-        run(*as_postgres, "pg_ctl", "-D", "/tmp/standby", "-m", "immediate", "-s", "stop")
-        run("rm", "-rf", "/tmp/standby")
+    """Run a standby of the server; yield its connection options."""
+    with standby_of(pg17) as options:
+        yield options
 
 
 def test_standby_lag_is_reported_on_standby_and_primary(pg17, standby):

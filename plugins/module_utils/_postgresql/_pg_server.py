@@ -15,7 +15,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import (
     APPLICATION_NAME,
     Client,
-    QueryFailed,
     Row,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
@@ -252,10 +251,15 @@ SELECT DISTINCT ON (s.subid) s.subname::text AS name, s.pid IS NOT NULL AS runni
        e.apply_error_count AS apply_errors, e.sync_error_count AS sync_errors,
        greatest(0, extract(epoch FROM clock_timestamp() - s.last_msg_receipt_time))::float8 AS received_seconds
 FROM pg_stat_subscription s
-JOIN pg_stat_subscription_stats e ON e.subid = s.subid
+LEFT JOIN {errors} e ON e.subid = s.subid
 LEFT JOIN pg_stat_activity a ON a.pid = s.pid
 WHERE s.relid IS NULL
 ORDER BY s.subid, a.backend_start
+"""
+
+# Errors are counted since PostgreSQL 15.
+NO_SUBSCRIPTION_ERRORS = """
+(SELECT NULL::oid AS subid, NULL::bigint AS apply_error_count, NULL::bigint AS sync_error_count)
 """
 
 
@@ -318,10 +322,9 @@ def read_checksum_failures(client: Client, top: int) -> Part:
 
 def read_subscriptions(client: Client, version_num: int, top: int) -> Part:
     """Return ``subscriptions`` and its ``_total``. Raises QueryFailed."""
-    if version_num < 150000:
-        raise QueryFailed("the errors of subscriptions are counted since PostgreSQL 15")
-    found = client.rows(SUBSCRIPTIONS)
-    found.sort(key=lambda row: (-row["apply_errors"] - row["sync_errors"], row["name"]))
+    errors = "pg_stat_subscription_stats" if version_num >= 150000 else NO_SUBSCRIPTION_ERRORS
+    found = client.rows(SUBSCRIPTIONS.format(errors=errors))
+    found.sort(key=lambda row: (-(row["apply_errors"] or 0) - (row["sync_errors"] or 0), row["name"]))
     return _listed("subscriptions", found, top)
 
 
