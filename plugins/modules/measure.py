@@ -190,7 +190,9 @@ def main() -> None:
     end_with_signals()
     state = _host_state.at_start()
     waited: list[_host_state.Waited] = []
-    areas = {area: (wanted["deadline"], probes_of(wanted)) for area, wanted in plan.items()}
+    areas: dict[str, tuple[float, dict[str, partial[Any]]]] = {
+        area: (wanted["deadline"], {**probes_of(wanted)}) for area, wanted in plan.items()
+    }
     if module.params["journal"]:
         areas[JOURNAL] = (JOURNAL_SECONDS, {"journal": partial(read_journal, module.params["journal"])})
     measured = _side_by_side.run(areas, module.params["seconds"], sys.stdout.fileno(), waited)
