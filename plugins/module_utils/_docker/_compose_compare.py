@@ -88,6 +88,7 @@ class _Container:
         return self._image_of(self.data.get("Image") or "")
 
     def environment(self) -> Iterator[Pair]:
+        """Yield the environment: variables of the file, then those that neither the file nor the image has."""
         running = variables(self.config.get("Env") or [])
         wanted, complete = self.wanted_environment()
         passed = passed_through(self.layer)
@@ -129,6 +130,7 @@ class _Container:
         return wanted, complete
 
     def command(self) -> Iterator[Pair]:
+        """Yield the entrypoint and the command, by the file or else by the image."""
         has_entrypoint = "entrypoint" in self.layer
         for what, field in (("entrypoint", "Entrypoint"), ("command", "Cmd")):
             running = words_of(self.config.get(field))
@@ -156,6 +158,7 @@ class _Container:
         return None if None in texts else words_of([text or "" for text in texts])
 
     def ports(self) -> Iterator[Pair]:
+        """Yield the published ports. None if an entry of the file is not certain."""
         if self.layer.get("network_mode") or (self.partly and not self.layer.get("ports")):
             return
         wanted: dict[str, set[str]] = {}
@@ -176,6 +179,7 @@ class _Container:
             yield Pair("ports", inner, joined(file_side), joined(running.get(inner)))
 
     def mounts(self) -> Iterator[Pair]:
+        """Yield the mounts, by their path in the container."""
         wanted: dict[str, str | None] = {}
         complete = not self.partly
         for volume in self.layer.get("volumes") or []:
@@ -260,6 +264,7 @@ class _Container:
         return "%s_%s" % (self.project, name)
 
     def networks(self) -> Iterator[Pair]:
+        """Yield the network mode, or the networks."""
         mode = text_of(self.layer.get("network_mode"))
         running_mode = self.host.get("NetworkMode") or ""
         if mode is not None:
@@ -341,6 +346,7 @@ def host_port(address: str, port: str) -> str:
 
 
 def joined(values: set[str] | None) -> str | None:
+    """Return the values as one text, sorted; null for null."""
     return None if values is None else ", ".join(sorted(values))
 
 
@@ -393,6 +399,7 @@ def is_same(pair: Pair, value: str | None, directory: str = "/") -> bool:
 
 
 def is_same_image(file: str, running: str) -> bool:
+    """Return whether two names, or a name and an id, can be those of the same image."""
     file, running = _compose_file.full_name(file), _compose_file.full_name(running)
     # Podman adds the registry to the name of an image; Docker replaces the name by the id once the tag has moved.
     registry, _slash, found_there = running.partition("/")

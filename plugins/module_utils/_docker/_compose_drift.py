@@ -123,6 +123,7 @@ def assigned(
 
 
 def is_gone(path: str, options: Options, deadline: Deadline) -> bool:
+    """Return whether a path does not exist. Raises OutOfTime."""
     try:
         return not within(deadline, options["timeout"], os.path.exists, path)
     except OSError:

@@ -129,6 +129,7 @@ def load(files: Sequence[str], directory: str, environment_files: Sequence[str] 
 
 
 def unexpected(files: Sequence[str], exc: Exception) -> Unreadable:
+    """Return the failure of files that are valid YAML, but no compose files."""
     return Unreadable("%s has an unexpected structure: %s" % (", ".join(files), exc))
 
 
@@ -165,6 +166,7 @@ def loader_of(yaml: Any) -> Any:
 
 
 def override(loader: Any, node: Any) -> Override:
+    """Return the value of the tags !override and !reset (``Override``)."""
     if node.id == "mapping":
         return Override(loader.construct_mapping(node, deep=True))
     if node.id == "sequence":

@@ -91,6 +91,7 @@ def processes() -> list[Process]:
 
 
 def zombies(everyone: Iterable[Process]) -> set[Process]:
+    """Return the processes that have ended and that their parents have not waited for."""
     return {process for process in everyone if process.state == "Z"}
 
 

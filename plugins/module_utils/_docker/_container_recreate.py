@@ -122,6 +122,7 @@ class Service:
         return [_container_facts.facts(data, []) for data in self.inspected(*self.labels)]
 
     def inspected(self, *labels: str) -> list[Row]:
+        """Return the inspected containers with these labels. One that has gone since is left out."""
         found = (self.client.inspect(row["Id"]) for row in self.client.containers(*labels))
         return [data for data in found if data]
 

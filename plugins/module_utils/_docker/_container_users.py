@@ -50,6 +50,7 @@ def user_of(data: Mapping[str, Any]) -> User | None:
 
 
 def number_of(group: str, groups: list[list[str]] | None) -> int | None:
+    """Return the number of a group, given by name or number; null if ``groups`` (rows of /etc/group) lack it."""
     if group.isdigit():
         return int(group)
     number = next((row[2] for row in groups or [] if row[0] == group), "")

@@ -153,6 +153,7 @@ def may(uid: int, gids: Collection[int], seen: Look, wanted: int) -> bool:
 
 
 def may_by_mode(uid: int, gids: Collection[int], status: os.stat_result, wanted: int) -> bool:
+    """Return whether the mode allows ``wanted`` (bits of rwx): by the owner's bits, else the group's, else others'."""
     shift = 6 if uid == status.st_uid else 3 if status.st_gid in gids else 0
     return (status.st_mode >> shift) & wanted == wanted
 

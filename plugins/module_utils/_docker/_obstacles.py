@@ -54,7 +54,10 @@ ERRORS = {
         r"could not select device driver|nvidia-container-cli",
         "Install the driver of the device and its container toolkit on this host, or remove the reservation",
     ),
-    "user": Kind(r"unable to find (?:user|group)|no matching entries in", "Correct user: it must exist in the image"),
+    "user": Kind(
+        r"unable to find (?:user|group)|no matching entries in",
+        "Correct the key user of the service: it must exist in the image",
+    ),
     "runtime": Kind(
         r"unknown runtime|invalid runtime|no such runtime|runtime \S+ (?:is )?not found|containerd-shim\S* not \w+",
         "Install the runtime and name it in the configuration of the engine, or remove runtime",
@@ -199,6 +202,7 @@ def sources(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def lost_path(data: Mapping[str, Any], around: Surroundings) -> Obstacle | None:
+    """Return the obstacle that a path that the container mounts is missing; null if none is."""
     for path in sources(data):
         if path in around.missing_paths:
             return Obstacle(
@@ -211,6 +215,7 @@ def lost_path(data: Mapping[str, Any], around: Surroundings) -> Obstacle | None:
 
 
 def lost_device(data: Mapping[str, Any], around: Surroundings) -> Obstacle | None:
+    """Return the obstacle that a device is missing; null if none is, or for an engine on another machine."""
     if around.is_local:
         for device in (data.get("HostConfig") or {}).get("Devices") or []:
             path = device.get("PathOnHost") or ""
@@ -224,6 +229,7 @@ def lost_device(data: Mapping[str, Any], around: Surroundings) -> Obstacle | Non
 
 
 def taken_port(around: Surroundings) -> Obstacle | None:
+    """Return the obstacle that another process holds a port that the container publishes; null if none does."""
     for port in around.ports_taken:
         return Obstacle(
             "port",
@@ -255,6 +261,7 @@ def dependency(data: Mapping[str, Any], around: Surroundings, apply: str) -> Obs
 
 
 def is_of(row: Row, project: str | None, service: str) -> bool:
+    """Return whether a container belongs to a service of a project, and is not one of `compose run`."""
     labels = row.get("Labels") or {}
     return labels.get(PROJECT) == project and labels.get(SERVICE) == service and not is_one_off(labels)
 
