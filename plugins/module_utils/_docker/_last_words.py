@@ -19,7 +19,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
-LINES = 3
+LINES = 5
 MAX_LINE = 200
 # More lines than are returned: some are empty.
 READ_LINES = 12
