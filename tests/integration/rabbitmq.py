@@ -99,6 +99,8 @@ class Broker:
             "message_queue_login_user": self.server.user,
             "message_queue_login_password": self.server.password,
             "message_queue_expected_queues": [],
+            # Otherwise it is unknown if another broker of these tests was started at the same time.
+            "message_queue_memory_limit_bytes": 2**40,
             **settings,
         }
 

@@ -75,6 +75,8 @@ def case(request):
         settings = {**SOONER, "message_queue_use_warning": part_of(found, "fd", connections=100)}
         for_processes = {"message_queue_use_warning": part_of(found, "proc", connections=100)}
         well = found.diagnose(**settings)
+        # The connections of the faults show which of the brokers on this host this is.
+        settings["message_queue_memory_limit_bytes"] = 0
         well.update(processes_of(found.diagnose(**for_processes)))
         for fault in dict.fromkeys(fault for fault, _thing in TOGETHER.values()):
             stack.enter_context(found.fault(fault))

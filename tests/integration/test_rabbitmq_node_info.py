@@ -80,6 +80,7 @@ def test_an_untrusted_certificate_is_reported(lab):
 
 
 def test_the_limit_of_the_container_is_found_and_the_option_overrides_it(plain):
+    wait_until(lambda: with_memory(info(plain)), "statistics", 15)
     # A connection shows which of the brokers on this host this is.
     with plain.amqp(), plain.fault("small-container"):
         wait_until(lambda: plain.rabbitmq_api("GET", "/connections"), "the connection", 15)

@@ -57,7 +57,7 @@ MOST_IN_CYCLE = 10
 LONGEST_DELAY_SECONDS = 3600.0
 # The names decide only what nothing else shows.
 DEAD_NAME = re.compile(r"dead|dl[qx]|fail|error|poison|park|grave|reject|undeliver|unprocess|invalid|quarantine", re.I)
-DELAY_NAME = re.compile(r"delay|retry|retries|wait|backoff|back-off|hold|later|defer|schedul|ttl", re.I)
+DELAY_NAME = re.compile(r"delay|retry|retries|wait|backoff|back-off|hold|later|defer|schedule|ttl", re.I)
 
 
 class Facts(NamedTuple):
