@@ -143,6 +143,8 @@ def test_summaries_name_the_cause(broken, lab):
     (drift,) = broken["containers.compose_drift"]
     assert "256.0 MiB" in drift["summary"]
     assert "192.0 MiB" in drift["summary"]
+    # The container confirms all values of .env.
+    assert drift["remedy"]["id"] == "containers.recreate"
 
 
 def test_an_earlier_oom_kill_is_not_why_the_service_stopped(app):
