@@ -323,7 +323,7 @@ distribution:
 stream_groups:
   description:
     - Consumer groups of streams, those with most pending entries first. Empty with O(distribution=none).
-    - With more than O(search_keys) keys, streams are searched only if clients have used one since the start of the counters.
+    - Streams are searched (by TYPE) if clients have used one since the start of the counters, or if one is among the keys that were read.
     - C(undelivered_count) is the lag of the group, null if the server does not know it. C(oldest_idle_seconds), C(oldest_deliveries) and
       C(oldest_consumer) are about the pending entry with the lowest id.
     - C(is_exact) is true if C(stream) and C(group) are the exact names, not escaped, cut or hidden.

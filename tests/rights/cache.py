@@ -60,7 +60,7 @@ RIGHTS = [
     right("+scan", *OF_KEYS, "stream_pending"),
     right("+memory|usage", *OF_KEYS),
     right("+pttl", "keys_without_ttl", "unnamed_keys_without_ttl"),
-    right("+type"),
+    right("+type", "stream_pending"),
     right("+xinfo|groups", "stream_pending"),
     right("+xpending", "stream_pending"),
     # Of clusters only.

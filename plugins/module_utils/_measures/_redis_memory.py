@@ -127,16 +127,21 @@ def _measure(client: Client, options: Options) -> Measurement:
 def _read_streams(client: Client, parts: Part, options: Options, unknown: Unknown) -> None:
     """Fill in the part ``stream_groups``. Raises ReplyError and CannotConnect.
 
-    In a large keyspace, streams are searched only if clients use them.
+    Streams are searched only if clients use them, or the sample has one.
     """
     parts.update(stream_groups=[], stream_groups_total=0)
     found: list[Database] = parts["databases"]
     if options["distribution"] == "none" or not found:
         return
-    many = sum(each["key_count"] for each in found) > options["search_keys"]
-    if many and not streams.uses_streams(client):
+    types = (parts["distribution"] or {}).get("types", ())
+    if not any(row["type"] == "stream" for row in types) and not streams.uses_streams(client):
         return
     parts.update(stream_groups=None, stream_groups_total=None)
+    denied = [entry for entry in unknown.parts if entry["part"] in ("distribution.type", "distribution.prefixes.*")]
+    if denied:
+        # The types cannot be read. The server logs each denial.
+        unknown.add("stream_groups", denied[0]["reason"], denied[0].get("hint"))
+        return
     left = client.deadline.remaining()
     limits = Limits(None, options["search_load"], Deadline(left / 2))
     result = streams.find_streams(client, found, limits)

@@ -16,7 +16,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_survey
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import Database
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-SCAN_COUNT = 1000
+SCAN_COUNT = 500
 # Streams whose groups are read.
 STREAMS_MOST = 200
 # Commands of a pipeline.
@@ -45,9 +45,15 @@ def find_streams(client: Client, databases: Iterable[Database], limits: Limits) 
         cursor = 0
         while True:
             started = time.monotonic()
-            reply = client.ask("SCAN", cursor, "COUNT", SCAN_COUNT, "TYPE", "stream")
-            cursor = int(reply[0])
-            streams.update((Stream(each["database"], name), None) for name in reply[1])
+            reply = client.ask("SCAN", cursor, "COUNT", SCAN_COUNT)
+            cursor, names = int(reply[0]), reply[1]
+            # SCAN with TYPE would count as a hit for each key, and nothing shows how many.
+            kinds = client.ask_all([("TYPE", name) for name in names])
+            for name, kind in zip(names, kinds):
+                if isinstance(kind, ReplyError):
+                    raise kind
+                if kind == b"stream":
+                    streams[Stream(each["database"], name)] = None
             if cursor == 0:
                 break
             if len(streams) > STREAMS_MOST or limits.deadline.expired():
