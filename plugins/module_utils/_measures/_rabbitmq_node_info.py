@@ -75,6 +75,11 @@ CONNECTION_COLUMNS = (
 )
 HELD_BACK = ("blocked", "blocking")
 
+# Queues created and deleted. Without all three ranges, the API leaves out their samples.
+CHURN: dict[str, Any] = {"columns": "churn_rates"}
+for _range in ("lengths", "msg_rates", "data_rates"):
+    CHURN.update({_range + "_age": OVERVIEW["msg_rates_age"], _range + "_incr": OVERVIEW["msg_rates_incr"]})
+
 # Ratio of the watermark from which on the memory of a node is broken down: that takes the node some milliseconds.
 NEAR_WATERMARK = 0.8
 # Parts of the memory that shrink with messages and connections, beside the processes of queues and connections.
@@ -107,7 +112,7 @@ def measure(options: Options) -> Measurement:
         return parts[part]
 
     read("unroutable", lambda: unroutable(client.overview))
-    read("queue_counts", lambda: queue_counts(client.overview, time.time()))
+    read("queue_counts", lambda: queue_counts({**client.overview, **client.get("overview", **CHURN)}, time.time()))
     read("listeners", lambda: [listener(entry) for entry in client.overview.get("listeners") or []])
     read("vhosts", lambda: [vhost(entry) for entry in client.get("vhosts", columns="name,cluster_state")])
     entries = read("connections", lambda: client.get_long("connections", columns=CONNECTION_COLUMNS))

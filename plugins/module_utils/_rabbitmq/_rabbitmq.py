@@ -61,13 +61,8 @@ MAX_REPLY_BYTES = 32 * 1024 * 1024
 OVERVIEW: dict[str, Any] = {
     "msg_rates_age": 300,
     "msg_rates_incr": 10,
-    # Without all three ranges, the API leaves out the samples of churn_rates.
-    "lengths_age": 300,
-    "lengths_incr": 10,
-    "data_rates_age": 300,
-    "data_rates_incr": 10,
     "columns": "management_version,rabbitmq_version,erlang_version,cluster_name,rates_mode,disable_stats,listeners,"
-    "message_stats,object_totals,queue_totals,churn_rates",
+    "message_stats,object_totals,queue_totals",
 }
 
 ENABLE_PLUGIN = "Enable its plugin: `rabbitmq-plugins enable rabbitmq_management`."
