@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -19,18 +20,24 @@ from tests.integration.rabbitmq import broker
 from tests.integration.redis_lab import cache as redis_server
 from tests.lab.stack import Stack
 
-# Files of one group run in one process, one after the other. Those that use the stack are one, with these, which change
-# what the whole kernel has once (limits of inotify), or ask the engine for all that it has. Others are alone.
-ONE_AT_A_TIME = re.compile(
-    r"test_(?:container|docker|file_|health_check|inotify|logs_checks|network|own_traffic|packet_filter|planted|rights_hosts"
-    r"|rights_service|sysctl|tracktion|tune)"
+# Files of one group run in one process, one after the other; others are alone. The group "kernel" changes what the whole
+# kernel has once (limits of inotify) or finds faults by it, the group "engine" asks the engine for all that it has.
+KERNEL = re.compile(
+    r"test_(?:file_|health_check|inotify|logs_checks|planted|rights_hosts|service_health|sysctl|tracktion|tune)"
 )
-USES_THE_STACK = re.compile(r"^def \w+\([^)]*\blab\b", re.MULTILINE)
+ENGINE = re.compile(r"test_(?:container|docker|network|own_traffic|packet_filter|rights_service)")
+USES_THE_STACK = re.compile(r"^def \w+\((?:[^)]*, )?lab[,)]", re.MULTILINE)
+# The groups that take longest, in this order; the unit tests come last.
+LONGEST = ("kernel", "engine", "brokers", "tests/integration/test_remediate_playbook.py")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Scheduling(LoadScopeScheduling):
-    """Hands groups of test files to the processes of pytest-xdist, the largest first."""
+    """Hands groups of test files to the processes of pytest-xdist, in the order of the items."""
+
+    def __init__(self, config, log=None):
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
 
     def _split_scope(self, nodeid):
         return group(nodeid.partition("::")[0])
@@ -42,17 +49,35 @@ def group(file):
     path = ROOT / file
     if path.parent != ROOT / "tests/integration":
         return file
+    if ENGINE.match(path.name):
+        return "engine"
     text = path.read_text(encoding="utf-8")
     # Some files call a server of their own the lab.
     of_stack = USES_THE_STACK.search(text) and "\ndef lab(" not in text
-    if of_stack or ONE_AT_A_TIME.match(path.name):
-        return "stack"
+    if of_stack or KERNEL.match(path.name):
+        return "kernel"
     # Two brokers take half a minute to start.
     return "brokers" if "rabbitmq310" in text or "rabbitmq40" in text else file
 
 
+def pytest_collection_modifyitems(config, items):
+    """Put the longest groups first, if several processes share them."""
+    if hasattr(config, "workerinput"):
+        rank = {name: number for number, name in enumerate(LONGEST)}
+        unit = len(LONGEST) + 1
+        items.sort(
+            key=lambda item: rank.get(
+                group(item.nodeid.partition("::")[0]), unit if "/unit/" in item.nodeid else len(LONGEST)
+            )
+        )
+
+
 def pytest_configure(config):
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        # Each process has a stack of its own.
+        name = os.environ.get("LAB_NAME") or "tests"
+        os.environ["LAB_NAME"] = "%s-%s" % (name, config.workerinput["workerid"])
+    else:
         firings.start()
 
 
