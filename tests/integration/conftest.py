@@ -20,8 +20,8 @@ from tests.integration.rabbitmq import broker
 from tests.integration.redis_lab import cache as redis_server
 from tests.lab.stack import Stack
 
-# Files of one group run in one process, one after the other; others are alone. The group "kernel" changes what the whole
-# kernel has once (limits of inotify) or finds faults by it, the group "engine" asks the engine for all that it has.
+# Files of one group run in one process, one after the other; others are alone. The group "kernel" changes what the
+# kernel has once (limits of inotify) or finds faults by it; "engine" asks the engine for all that it has.
 KERNEL = re.compile(
     r"test_(?:file_|health_check|inotify|logs_checks|planted|rights_hosts|service_health|sysctl|tracktion|tune)"
 )
