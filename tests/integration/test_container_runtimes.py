@@ -335,7 +335,9 @@ def test_resource_use_of_a_rootless_engine_is_unknown(rootless):
     assert {check.removeprefix("containers.") for check in unknown} == {
         "cpu_throttled",
         "oom_killed",
+        "open_files_near_limit",
         "pids_near_limit",
+        "zombies",
     }
     for (finding,) in unknown.values():
         assert "without root" in finding["summary"]
