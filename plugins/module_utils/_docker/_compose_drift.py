@@ -283,7 +283,7 @@ def add_drift(
 
 
 def add_orphans(found: Part, source: Source, file: File, containers: Iterable[Part]) -> None:
-    """Add the containers of the project whose service the files no longer have."""
+    """Add the containers of the project whose service the files no longer have, by name."""
     if file.partly:
         return
     found["orphans"] += [
@@ -294,6 +294,6 @@ def add_orphans(found: Part, source: Source, file: File, containers: Iterable[Pa
             "status": container["status"],
             "compose_options": words(source),
         }
-        for container in containers
+        for container in sorted(containers, key=lambda each: str(each["name"]))
         if container["created_by_compose"] and container["service"] and container["service"] not in file.services
     ]
