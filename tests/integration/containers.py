@@ -25,10 +25,10 @@ def own_project(directory):
         yield found
 
 
-def look(found, **settings):
-    """Return the findings about the project."""
+def look(found, before=None, **settings):
+    """Return the findings about the project. ``before`` is called in the measuring process."""
     settings = {"tracktion_compose_project": found.name, "containers_expected_services": [], **settings}
-    return diagnose("containers", settings)
+    return diagnose("containers", settings, before)
 
 
 def sound(findings):

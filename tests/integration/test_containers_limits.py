@@ -7,14 +7,17 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 import pytest
 
 from tests.integration.containers import look, own_project, sound
+from tests.integration.reduced_rights import become_member
 from tests.lab.engine import docker
 from tests.lab.faults.containers import HEALTHY, SOUND
 from tests.lab.shell import attempt, wait_until
 from tests.lab.throwaway import healthcheck, inspect
+from tests.rights import containers
 
 
 @pytest.fixture
@@ -135,3 +138,6 @@ def test_logs_without_rotation_are_one_finding(app):
     assert finding["summary"].startswith("1 container log without a maximum size holds")
     assert unlimited in finding["summary"]
     assert '"max-size": "10m"' in finding["hint"]
+    (finding,) = look(app, before=partial(become_member, "docker"))["containers.log_not_rotated"]
+    assert finding["status"] == "unknown"
+    assert containers.LOGS.grant in finding["hint"]

@@ -47,9 +47,9 @@ COMPOSE = Right("containers", ".env", "--become", ("compose_missing", "compose_d
 CONFIGURATION = Right("containers", "daemon.json", "--become", ("daemon_configuration",))
 OF_PATHS = ("path_missing", "path_denied", "path_not_writable", "path_not_a_file", "path_empty")
 PATHS = Right("containers", "bind mounts", "--become", OF_PATHS)
-# File systems and open files of processes, logs and volumes below the data directory of the engine.
-FILES = Right(
-    "containers", "root", "--become", ("filesystem_full", "open_files_near_limit", "log_not_rotated", *OF_PATHS)
-)
+# File systems and open files of processes, and volumes below the data directory of the engine.
+FILES = Right("containers", "root", "--become", ("filesystem_full", "open_files_near_limit", *OF_PATHS))
+# The files of logs without a maximum size.
+LOGS = Right("containers", "root", "--become", ("log_not_rotated",))
 
-RIGHTS = [SOCKET, INFO, INSPECT, DISK, PROCESSES, COMPOSE, CONFIGURATION, PATHS, FILES]
+RIGHTS = [SOCKET, INFO, INSPECT, DISK, PROCESSES, COMPOSE, CONFIGURATION, PATHS, FILES, LOGS]
