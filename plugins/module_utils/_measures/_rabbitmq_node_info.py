@@ -112,7 +112,11 @@ def measure(options: Options) -> Measurement:
         return parts[part]
 
     read("unroutable", lambda: unroutable(client.overview))
-    read("queue_counts", lambda: queue_counts({**client.overview, **client.get("overview", **CHURN)}, time.time()))
+    # Without statistics, the reply is an empty list.
+    read(
+        "queue_counts",
+        lambda: queue_counts({**client.overview, **(client.get("overview", **CHURN) or {})}, time.time()),
+    )
     read("listeners", lambda: [listener(entry) for entry in client.overview.get("listeners") or []])
     read("vhosts", lambda: [vhost(entry) for entry in client.get("vhosts", columns="name,cluster_state")])
     entries = read("connections", lambda: client.get_long("connections", columns=CONNECTION_COLUMNS))

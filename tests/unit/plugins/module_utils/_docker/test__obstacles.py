@@ -101,19 +101,18 @@ def at(seconds):
     ("state", "known", "expected"),
     [
         # It has just started after a wait of 13 s: the engine doubles the wait from 0.1 s.
-        ({"Status": "running", "FinishedAt": at(20), "StartedAt": at(6)}, None, 7),
+        ({"Status": "running", "FinishedAt": 20, "StartedAt": 6}, 0, 7),
         # It runs for long.
-        ({"Status": "running", "FinishedAt": at(8000), "StartedAt": at(7990)}, None, 0),
+        ({"Status": "running", "FinishedAt": 8000, "StartedAt": 7990}, 0, 0),
         # One crash after a long time.
-        ({"Status": "running", "FinishedAt": at(5), "StartedAt": at(4.8)}, None, 1),
-        (
-            {"Status": "running", "FinishedAt": at(5), "StartedAt": at(4.8)},
-            _last_words.Ends([time.time()] * 4, [3] * 4),
-            4,
-        ),
-        ({"Status": "restarting", "FinishedAt": at(5), "StartedAt": at(6)}, None, 9),
+        ({"Status": "running", "FinishedAt": 5, "StartedAt": 4.8}, 0, 1),
+        ({"Status": "running", "FinishedAt": 5, "StartedAt": 4.8}, 4, 4),
+        ({"Status": "restarting", "FinishedAt": 5, "StartedAt": 6}, 0, 9),
     ],
 )
 def test_restarts_within_the_window(state, known, expected):
+    """The times are seconds before the test, ``known`` is the number of exits that the engine's events show."""
+    state = {name: value if name == "Status" else at(value) for name, value in state.items()}
+    ends = _last_words.Ends([time.time()] * known, [3] * known) if known else None
     data = {"State": state, "RestartCount": 9, "Created": at(90000)}
-    assert abs(_last_words.recent_restarts(data, known, 300) - expected) <= (1 if expected == 7 else 0)
+    assert abs(_last_words.recent_restarts(data, ends, 300) - expected) <= (1 if expected == 7 else 0)
