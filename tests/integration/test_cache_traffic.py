@@ -26,6 +26,8 @@ INSPECTING = ("scan", "memory|usage", "pttl", "type")
 def quiet(found):
     """Return a client of the test that a diagnosis treats as its own."""
     client = found.redis(client_name="tracktion-ops")
+    # Clients of other tests stay connected until Python collects them.
+    client.client_kill_filter(_type="normal", skipme=True)
     client.config_set("slowlog-log-slower-than", 0)
     client.config_set("latency-monitor-threshold", 100)
     client.slowlog_reset()
