@@ -382,8 +382,8 @@ blocking:
     safe_action:
       description:
         - The least harmful action that releases the locks. V(cancel) the query; V(terminate) the session, as it runs no query;
-          V(resolve) the prepared transaction by a commit or rollback; repair the V(standby) for which its commit waits; V(wait), as it is a process of the server or of a replica;
-          V(unknown) if the session is hidden from the role or gone.
+          V(resolve) the prepared transaction by a commit or rollback; repair the V(standby) for which its commit waits; V(wait), as it is
+          a process of the server or of a replica; V(unknown) if the session is hidden from the role or gone.
       type: str
       returned: always
     waiters:

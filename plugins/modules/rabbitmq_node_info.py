@@ -139,7 +139,8 @@ nodes:
     - {name: rabbit@mq, running: true, type: disc, uptime_seconds: 86400.0, being_drained: false, partitions: [],
        memory: {alarm: false, used_bytes: 166944768, watermark_bytes: 483183820, ratio: 0.3455, limit_bytes: 805306368, limit_source: cgroup,
                 watermark_ratio: 0.6, base_bytes: null},
-       disk: {alarm: false, free_bytes: 82304929792, limit_bytes: 50000000, total_bytes: 105089261568}, files: {used: 50, limit: 65536, ratio: 0.0008}, sockets: null,
+       disk: {alarm: false, free_bytes: 82304929792, limit_bytes: 50000000, total_bytes: 105089261568}, files: {used: 50, limit: 65536, ratio: 0.0008},
+       sockets: null,
        processes: {used: 446, limit: 1048576, ratio: 0.0004}, run_queue: 0, processors: 2}
 listeners:
   description: Addresses of the nodes as C(node), C(protocol), C(address) and C(port). Null without the tag C(monitoring).
@@ -249,7 +250,8 @@ dead_letters:
       returned: always
     lost_total: {description: Number of all queues whose dead letters reach no queue., type: int, returned: always}
     cycles:
-      description: Queues whose dead letters lead back to them, as C(vhost), C(queues) (at most 10 names), C(queues_total), C(messages) (in all of them), C(rejected)
+      description: Queues whose dead letters lead back to them, as C(vhost), C(queues) (at most 10 names), C(queues_total), C(messages) (in all of them),
+        C(rejected)
         and C(acked) (deliveries within the last hour) and C(rounds) (how often each message was rejected on average, at least). The last three are null
         if the broker keeps no message rates. At most 20, fullest first.
       type: list

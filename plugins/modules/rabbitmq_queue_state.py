@@ -311,11 +311,13 @@ queues:
     delivery_limit: {description: Maximum number of deliveries of a message., type: int, returned: always}
     error: {description: "Why a passive declare failed, as C(kind) (such as V(exclusive)) and C(message).", type: dict, returned: always}
   sample:
-    - {vhost: /, name: audio.analysis.requests, role: work, receives_dead_letters: false, family: null, polled: null, type: classic, state: running, out_of_order: false, durable: true, exclusive: false,
+    - {vhost: /, name: audio.analysis.requests, role: work, receives_dead_letters: false, family: null, polled: null, type: classic,
+       state: running, out_of_order: false, durable: true, exclusive: false,
        auto_delete: false, source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2,
        deliver_rate: 1.1, ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
        head_age_seconds: 391.2, unacked_age_seconds: 9.0, no_ack_seconds: 1.1, ack_timeout_seconds: 1800.0, ack_timeout_ratio: 0.005,
-       prefetch_total: 10, at_prefetch_ceiling: true, unlimited_consumers: 0, growing_seconds: 55.0, ack_timeout_source: queue, memory_bytes: 602408, leader: rabbit@mq, members: null, online_members: null, policy: null,
+       prefetch_total: 10, at_prefetch_ceiling: true, unlimited_consumers: 0, growing_seconds: 55.0, ack_timeout_source: queue, memory_bytes: 602408,
+       leader: rabbit@mq, members: null, online_members: null, policy: null,
        dead_letter_exchange: dead,
        dead_letter_routing_key: null, message_ttl_seconds: null, max_length: null, max_length_bytes: null, overflow: drop-head,
        full: null, dropped: null, delivery_limit: null, error: null}

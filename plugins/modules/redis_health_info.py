@@ -162,7 +162,8 @@ persistence:
   returned: always
   type: dict
   sample:
-    rdb: {enabled: true, last_status: ok, saved_since_start: true, unsaved_seconds: 310.2, last_save_at: 1767225600.0, last_save_age_seconds: 310.2, changes_since_save: 17, last_seconds: 1,
+    rdb: {enabled: true, last_status: ok, saved_since_start: true, unsaved_seconds: 310.2, last_save_at: 1767225600.0, last_save_age_seconds: 310.2,
+      changes_since_save: 17, last_seconds: 1,
       in_progress: false, current_seconds: null}
     files: {directory: /var/lib/redis, file_name: dump.rdb}
     aof: {enabled: false, last_write_status: ok, last_rewrite_status: ok, rewrite_in_progress: false, size_bytes: null, base_bytes: null,

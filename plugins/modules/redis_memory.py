@@ -367,8 +367,8 @@ configuration:
 deletion:
   description:
     - The result of O(state=deleted). In check mode, what it would be.
-    - C(kept_count) are selected keys that were used, or given a time to live, in between, so they were not deleted. C(complete) is false if O(delete.max_count) or
-      O(deadline) was reached first. C(names) are the first 1000.
+    - C(kept_count) are selected keys that were used, or given a time to live, in between, so they were not deleted. C(complete) is false if
+      O(delete.max_count) or O(deadline) was reached first. C(names) are the first 1000.
   returned: when O(state=deleted); null in O(state=configured)
   type: dict
   sample: {database: 0, pattern: "cache:album:*", matched_count: 310, deleted_count: 2, deleted_bytes: 1808, kept_count: 0, complete: true,

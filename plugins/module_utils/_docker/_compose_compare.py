@@ -286,7 +286,7 @@ class _Container:
             if name is not None:
                 yield Pair("networks", name, fixed(name), name if name in running else None)
             elif len(running) == len(names) == 1:
-                yield Pair("networks", "", text, next(iter(running)))
+                yield from (Pair("networks", "", text, only) for only in running)
         if len(certain - {None}) == len(names):
             # Others may have been connected by hand.
             for name in sorted(running):

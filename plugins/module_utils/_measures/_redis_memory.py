@@ -57,7 +57,7 @@ ARGUMENT_SPEC = dict(
     show_key_names={"type": "bool", "default": True},
     max_calls={"type": "int", "default": 3000},
     max_load={"type": "float", "default": 0.25},
-    search_keys={"type": "int", "default": 300000},
+    search_keys={"type": "int", "default": 300000, "no_log": False},
     search_load={"type": "float", "default": 0.5},
     big_bytes={"type": "int", "default": 1048576},
 )

@@ -209,8 +209,8 @@ def _mount_options(mountinfo: str) -> dict[str, set[str]]:
     return {"": set(), **{words[4]: set(words[5].split(",")) for words in fields if len(words) > 5}}
 
 
-def _is_below(path: str, folder: str) -> bool:
-    return folder == "/" or path == folder or path.startswith(folder + "/")
+def _is_below(inner: str, outer: str) -> bool:
+    return outer == "/" or inner == outer or inner.startswith(outer + "/")
 
 
 def configured(pid: int, config_file: str | None, root: str = "/") -> Fields | None:
