@@ -178,6 +178,14 @@ def search(client: Client, databases: Iterable[Database], result: Survey, limits
             break
 
 
+def _pop_scan(replies: list[Reply]) -> tuple[int, list[bytes]]:
+    """Remove the last reply, that to SCAN, and return its cursor and names. Raises ReplyError."""
+    reply = replies.pop()
+    if isinstance(reply, ReplyError):
+        raise reply
+    return int(reply[0]), reply[1]
+
+
 class _Search:
     """Reads the sizes of all keys of one database: one command for each key, and for each large key one or two more."""
 
@@ -239,10 +247,7 @@ class _Search:
         self.result.calls += len(replies)
         found: list[bytes] = []
         if scan:
-            reply = replies.pop()
-            if isinstance(reply, ReplyError):
-                raise reply
-            self.cursor, found = int(reply[0]), reply[1]
+            self.cursor, found = _pop_scan(replies)
         self.take(large, replies[len(names) :])
         sizes = replies[: len(names)]
         return seconds, found, self.sum_up(names, sizes)
@@ -342,10 +347,7 @@ class _Reader:
             self.calls -= len(replies)
         found: list[bytes] = []
         if scan:
-            reply = replies.pop()
-            if isinstance(reply, ReplyError):
-                raise reply
-            self.cursor, found = int(reply[0]), reply[1]
+            self.cursor, found = _pop_scan(replies)
         self.take(names, replies)
         return seconds, found
 
