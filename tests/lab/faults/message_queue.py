@@ -305,20 +305,22 @@ def vhost_down(lab):
 
 
 SECOND = "second@localhost"
-# A second node in the container of the first, which it joins; the file with the name of the first must not be read.
+# A second node in the container of the first; the file with the name of the first must not be read.
 START_SECOND = f"""
-cd / && echo '[rabbitmq_management_agent].' > /tmp/second_plugins
-cat > /tmp/second.conf << END
-cluster_formation.peer_discovery_backend = classic_config
-cluster_formation.classic_config.nodes.1 = {NODE}
-cluster_formation.classic_config.nodes.2 = {SECOND}
-END
+echo '[rabbitmq_management_agent].' > /tmp/second_plugins && : > /tmp/second.conf && cd /
 export RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_NODENAME={SECOND} RABBITMQ_NODE_PORT=5673
 export RABBITMQ_CONFIG_FILE=/tmp/second RABBITMQ_ENABLED_PLUGINS_FILE=/tmp/second_plugins HOME=/var/lib/rabbitmq
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none"
 setsid setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups -- rabbitmq-server > /tmp/second.log 2>&1 &
+for attempt in 1 2 3 4 5 6 7 8 9 10; do
+    rabbitmqctl -n {SECOND} await_startup --timeout 30 2> /dev/null && break
+    sleep 1
+done
+rabbitmqctl -n {SECOND} stop_app && rabbitmqctl -n {SECOND} reset
+rabbitmqctl -n {SECOND} join_cluster {NODE} && rabbitmqctl -n {SECOND} start_app
 """
-FORGET_SECOND = f"rm -rf /var/lib/rabbitmq/mnesia/{SECOND}* && rabbitmqctl forget_cluster_node {SECOND}"
+# The second node may not have joined.
+FORGET_SECOND = f"rm -rf /var/lib/rabbitmq/mnesia/{SECOND}*; rabbitmqctl forget_cluster_node {SECOND} || true"
 
 
 def running_nodes(lab) -> int:
@@ -339,7 +341,7 @@ def halt_second(lab) -> None:
 def second_node(lab):
     """Run a cluster of two nodes until the end of the context."""
     try:
-        lab.exec("rabbitmq", "sh", "-c", START_SECOND)
+        lab.exec("rabbitmq", "sh", "-c", START_SECOND, timeout=120)
         wait_until(lambda: running_nodes(lab) == 2, "the second node", 120, interval=0.5)
         yield
     finally:
