@@ -21,6 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _container_facts,
     _container_restart,
     _docker,
+    _engine,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import Row
@@ -129,8 +130,7 @@ class Service:
     def pairs(self) -> dict[str, list[_compose_compare.Pair]]:
         """Return the values of all containers of the project beside those of the file."""
         data = self.inspected("%s=%s" % (PROJECT, self.options["project"]))
-        components = self.client.call("version").get("Components") or []
-        is_docker = not any("Podman" in (each.get("Name") or "") for each in components)
+        is_docker = _engine.kind_of(self.client.call("version")) == "docker"
         return _compose_drift.pairs_of(self.file, data, self.image, is_docker)
 
     def image(self, identity: str) -> Mapping[str, Any] | None:
@@ -166,11 +166,10 @@ class Service:
         """Return why nothing is done if variables are not certain, and the next step."""
         names = ", ".join(self.unconfirmed)
         given = " ".join("%s=VALUE" % name for name in self.unconfirmed)
-        command = ["docker", "compose", *_compose_drift.words(self.source), "up", "-d", "--no-deps", "--", self.name]
+        command = _compose_drift.up_command(_compose_drift.words(self.source), self.name)
         return (
             "%s depends on variables that the shell of its deployment may have set: %s. Here"
-            " compose would use other values. Run with the right values: `%s %s`"
-            % (self.name, names, given, " ".join(map(shell_quote, command)))
+            " compose would use other values. Run with the right values: `%s %s`" % (self.name, names, given, command)
         )
 
     def is_as_expected(self, expected: Sequence[Mapping[str, Any]], containers: Sequence[Part]) -> bool:

@@ -368,6 +368,12 @@ def causes(exc: BaseException) -> Iterator[BaseException]:
         waiting += [each for each in inner if isinstance(each, BaseException)]
 
 
+def kind_of(version: Row) -> str:
+    """Return ``docker`` or ``podman``, by the reply of the engine to ``/version``."""
+    components = version.get("Components") or []
+    return "podman" if any("Podman" in (part.get("Name") or "") for part in components) else "docker"
+
+
 def command(kind: str, docker_host: str) -> str:
     """Return the start of a command to a container engine, such as ``docker``; quoted for the shell."""
     is_podman = kind == "podman"

@@ -36,6 +36,14 @@ OF_FILES = (
 CREATION_SECONDS = 5.0
 
 
+class Use(NamedTuple):
+    """A mount of a container, by its inspection; its user, null if it cannot be resolved."""
+
+    data: Mapping[str, Any]
+    mount: Mapping[str, Any]
+    user: _container_users.User | None
+
+
 class Look(NamedTuple):
     """What was read of a path."""
 
@@ -54,18 +62,24 @@ def paths(
     unknown: Unknown,
 ) -> list[Part]:
     """Return an entry for each path of the inspections and of the compose files (path -> services)."""
-    mounted: dict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
+    mounted: dict[str, list[Use]] = {}
     for data in inspected:
+        # Read from the files of the container: once, however many paths it mounts.
+        user = _container_users.user_of(data) if data.get("Mounts") else None
         for mount in data.get("Mounts") or []:
             if mount.get("Type") in ("bind", "volume") and mount.get("Source"):
-                mounted.setdefault(mount["Source"], []).append((data, mount))
+                mounted.setdefault(mount["Source"], []).append(Use(data, mount, user))
     found = []
     closed: OSError | None = None
     for path in sorted(set(mounted) | set(of_files)):
         users = mounted.get(path, [])
-        is_volume = bool(users) and all(mount["Type"] == "volume" for _data, mount in users)
-        names = {data["Name"].lstrip("/") for data, _mount in users} or set(of_files[path])
-        entry: Part = {"path": path, "used_by": sorted(names), "volume": users[0][1].get("Name") if is_volume else None}
+        is_volume = bool(users) and all(use.mount["Type"] == "volume" for use in users)
+        names = {use.data["Name"].lstrip("/") for use in users} or set(of_files[path])
+        entry: Part = {
+            "path": path,
+            "used_by": sorted(names),
+            "volume": users[0].mount.get("Name") if is_volume else None,
+        }
         entry.update(dict.fromkeys(FIELDS))
         try:
             seen = within(deadline, options["timeout"], look, path)
@@ -97,14 +111,11 @@ PROBLEMS = ("denied", "not_writable", "missing_file", "empty_read_only", "made_e
 FIELDS = ("exists", "uid", "gid", "mode", *PROBLEMS)
 
 
-def described(
-    entry: Part, seen: Look, users: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], is_volume: bool
-) -> None:
+def described(entry: Part, seen: Look, users: Iterable[Use], is_volume: bool) -> None:
     """Add what is wrong with a path for the containers that mount it."""
     entry.update((name, []) for name in PROBLEMS)
-    for data, mount in users:
+    for data, mount, user in users:
         name, target = data["Name"].lstrip("/"), mount.get("Destination") or ""
-        user = _container_users.user_of(data)
         use = {"container": name, "target": target, "running": (data.get("State") or {}).get("Status") == "running"}
         if user and user.uid:
             as_user = dict(use, uid=user.uid, gids=sorted(user.gids))

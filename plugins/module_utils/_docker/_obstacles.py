@@ -14,7 +14,7 @@ import os
 import re
 from typing import Any, Collection, Iterator, Mapping, NamedTuple, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_facts
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_drift, _container_facts
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     SERVICE,
@@ -143,8 +143,7 @@ def apply_command(data: Mapping[str, Any], around: Surroundings, compose_options
     service = ((data.get("Config") or {}).get("Labels") or {}).get(SERVICE)
     if not service or not compose_options:
         return "create the container again"
-    command = ["docker", "compose", *compose_options, "up", "-d", "--no-deps", "--", service]
-    return "apply it: `%s`" % " ".join(map(shell_quote, command))
+    return "apply it: `%s`" % _compose_drift.up_command(compose_options, service)
 
 
 def shared(data: Mapping[str, Any], around: Surroundings) -> Obstacle | None:
@@ -193,10 +192,7 @@ def lost_network(data: Mapping[str, Any], around: Surroundings, apply: str, is_u
 
 def sources(data: Mapping[str, Any]) -> Iterator[str]:
     """Yield the paths of the host that the container mounts."""
-    for mount in data.get("Mounts") or []:
-        if mount.get("Type") == "bind" and mount.get("Source"):
-            yield mount["Source"]
-    for mount in (data.get("HostConfig") or {}).get("Mounts") or []:
+    for mount in [*(data.get("Mounts") or []), *((data.get("HostConfig") or {}).get("Mounts") or [])]:
         if mount.get("Type") == "bind" and mount.get("Source"):
             yield mount["Source"]
 

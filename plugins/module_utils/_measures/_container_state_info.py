@@ -328,7 +328,6 @@ ENGINE_FIELDS = (
 
 def engine_facts(client: DockerApi, version: Row, options: Options, deadline: Deadline, unknown: Unknown) -> Part:
     """Return the part ``engine``. ``version`` is the engine's answer to ``/version``."""
-    components = [part.get("Name") or "" for part in version.get("Components") or []]
     try:
         info = client.read("info")
     except CannotConnect as exc:
@@ -337,10 +336,9 @@ def engine_facts(client: DockerApi, version: Row, options: Options, deadline: De
         info = {}
     number = version.get("Version") or ""
     major = number.split(".", 1)[0]
-    kind = "podman" if any("Podman" in name for name in components) else "docker"
     return {
         "installed": True,
-        "kind": kind,
+        "kind": _engine.kind_of(version),
         "rootless": _engine.is_rootless(info) if info else None,
         "version": number,
         "major_version": int(major) if major.isdigit() else None,
