@@ -336,7 +336,7 @@ def _limit(scope: str, name: str, definition: ApiEntry, limit: str) -> Part:
 def _used(client: Management, limit: Part, entries: Sequence[ApiEntry] | None, options: Options) -> int | None:
     """Return how much of a limit is in use; null if it is not known."""
     if limit["limit"] == "max-queues":
-        queues = client.cached("queues", lambda: _rabbitmq_queues.read_list(client, options["max_queues"]))
+        queues = _rabbitmq_queues.read_queues(client, options)
         if limit["name"] not in _rabbitmq_topology.visible_vhosts(client):
             return None
         return sum(1 for queue in queues if queue["vhost"] == limit["name"])

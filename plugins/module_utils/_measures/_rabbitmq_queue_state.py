@@ -110,7 +110,7 @@ def measure(options: Options) -> Measurement:
     except CannotConnect as exc:
         return _by_amqp_alone(options, deadline, expected, None, exc)
     try:
-        listed = client.cached("queues", lambda: _rabbitmq_queues.read_list(client, options["max_queues"]))
+        listed = _rabbitmq_queues.read_queues(client, options)
     except (CannotConnect, ReplyError) as exc:
         return _by_amqp_alone(options, deadline, expected, client.overview, exc)
 

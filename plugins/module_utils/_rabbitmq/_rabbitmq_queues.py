@@ -22,7 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_
     ListedQueue,
     QueueName,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 LIST_COLUMNS = (
     "vhost,name,type,state,durable,exclusive,auto_delete,arguments,messages,messages_ready,messages_unacknowledged,"
@@ -75,6 +75,11 @@ def read_list(client: Management, most: int) -> list[ListedQueue]:
         raise ReplyError("too_many", "the broker has %d queues, more than max_queues (%d)" % (known, most))
     reply = client.get_long("queues", disable_stats="true", enable_queue_totals="true", columns=LIST_COLUMNS)
     return [parse_entry(entry) for entry in reply]
+
+
+def read_queues(client: Management, options: Options) -> list[ListedQueue]:
+    """Return the queues that the user may see, read once for all modules of the area. As ``read_list``."""
+    return client.cached("queues", lambda: read_list(client, options["max_queues"]))
 
 
 def read_detail(client: Management, name: QueueName) -> ApiEntry:

@@ -29,7 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_
     TOTALS,
     limits,
     read_detail,
-    read_list,
+    read_queues,
     rejected_and_acked,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_topology import (
@@ -276,7 +276,7 @@ def read_roles(client: Management, options: Options, unknown: Unknown) -> Roles:
     """Return the roles of all queues that the user may see, computed once. Raise ReplyError, CannotConnect."""
 
     def read() -> Roles:
-        queues = client.cached("queues", lambda: read_list(client, options["max_queues"]))
+        queues = read_queues(client, options)
         policies = read_policies(client)
         return Roles(client, queues, policies, read_exchanges(client, unknown), options["consumed_queues"])
 
