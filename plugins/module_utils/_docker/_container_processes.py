@@ -81,9 +81,7 @@ def processes() -> list[Process]:
     found = []
     for pid in _processes.pids():
         try:
-            with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
-                # The name in parentheses may contain anything.
-                fields = stream.read().rpartition(")")[2].split()
+            fields = _processes.stat(pid)
             found.append(Process(pid, int(fields[1]), fields[0], fields[19]))
         except (OSError, ValueError, IndexError):
             continue

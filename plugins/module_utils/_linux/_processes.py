@@ -71,12 +71,16 @@ def _script(words: Sequence[str]) -> str | None:
     return None
 
 
+def stat(pid: int) -> list[str]:
+    """Return the fields of /proc/<pid>/stat after the name, which may contain anything. Raises OSError."""
+    with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
+        return stream.read().rpartition(")")[2].split()
+
+
 def started(pid: int) -> float | None:
     """Return when a process started, in epoch seconds; null if it has ended."""
     try:
-        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
-            # The name, in brackets, may contain any character.
-            ticks = int(stream.read().rpartition(")")[2].split()[19])
+        ticks = int(stat(pid)[19])
         with open("/proc/stat", encoding="utf-8") as stream:
             boot = next(int(line.split()[1]) for line in stream if line.startswith("btime "))
     except (OSError, ValueError, IndexError, StopIteration):

@@ -16,6 +16,7 @@ import re
 import stat
 from typing import Any, Collection, Iterable, NamedTuple, Tuple
 
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import ApiEntry
 
 # Control groups without a limit have one that no machine reaches (v1: 2^63 rounded down to pages).
@@ -116,10 +117,9 @@ def _tcp_connections(process: str) -> set[Endpoints]:
 
 
 def _endpoint(text: str) -> tuple[str, int]:
-    """Return address and port of an entry of /proc/net/tcp: words of four bytes in the order of the machine."""
+    """Return address and port of an entry of /proc/net/tcp."""
     address, _colon, port = text.partition(":")
-    words = [bytes.fromhex(address[start : start + 8])[::-1] for start in range(0, len(address), 8)]
-    return plain_address(str(ipaddress.ip_address(b"".join(words)))), int(port, 16)
+    return plain_address(_listeners.readable_address(address)), int(port, 16)
 
 
 def plain_address(text: str) -> str:
