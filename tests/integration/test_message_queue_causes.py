@@ -407,12 +407,18 @@ def with_disk(lab):
     return node if node["disk"] and node["disk"]["total_bytes"] else None
 
 
+def with_uptime(lab):
+    """Return the node once it has statistics, which a broker that has just started lacks."""
+    (entry,) = lab.rabbitmq_api("GET", "/nodes")
+    return entry if entry.get("uptime") else None
+
+
 def test_of_several_brokers_on_this_host_a_connection_shows_which_is_the_node(rabbitmq310, rabbitmq40, monkeypatch):
     # In containers of one image that were started together, both would be the same.
     monkeypatch.setattr(_rabbitmq_memory, "MOST_SECONDS_APART", 1e6)
     monkeypatch.setattr(_rabbitmq_memory, "_inner_pid", lambda _process: "14")
     for lab in (rabbitmq310, rabbitmq40):
-        (entry,) = lab.rabbitmq_api("GET", "/nodes")
+        entry = wait_until(lambda lab=lab: with_uptime(lab), "the statistics of the node", 15)
         entry["os_pid"] = "14"
         process = _rabbitmq_memory.process_of(entry, [])
         assert (process.path, process.candidates >= 2) == (None, True)
