@@ -54,12 +54,20 @@ def engine_command(kind: str, host: str) -> str:
     return _engine.command(kind, host)
 
 
+def compose_up(options: Sequence[str], service: str, variables: Sequence[str] = (), recreate: bool = False) -> str:
+    """Return the command that applies compose files to a service (``_engine.compose_up``)."""
+    from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
+
+    return _engine.compose_up(options, service, variables, recreate)
+
+
 # Filters that make a value safe in a command.
 QUOTING: dict[str, Callable[..., str]] = {
     "shell_quote": _quoting.shell_quote,
     "sql_identifier": _quoting.sql_identifier,
     "sql_literal": _quoting.sql_literal,
     "engine_command": engine_command,
+    "compose_up": compose_up,
     "shell_path": shell_path,
 }
 
@@ -129,10 +137,16 @@ def _without_backticks(value: Any) -> Any:
 
 
 def _reading_backticks(quote: Callable[..., str]) -> Callable[..., str]:
-    def quoted(*values: Any) -> str:
-        return quote(*(value.replace(Prose.BACKTICK, "`") if isinstance(value, str) else value for value in values))
+    def quoted(*values: Any, **named: Any) -> str:
+        return quote(*map(_with_backticks, values), **named)
 
     return quoted
+
+
+def _with_backticks(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_with_backticks(each) for each in value]
+    return value.replace(Prose.BACKTICK, "`") if isinstance(value, str) else value
 
 
 PROSE = Prose()

@@ -16,7 +16,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _rows
 AREAS = {area.name: area for area in _areas.find()}
 TEXTS = ("title", "summary", "hint", "why", "does", "undo")
 # Filters that make a value safe in a command: they quote it, or return a number.
-SAFE = {"shell_quote", "sql_identifier", "sql_literal", "engine_command", "shell_path"}
+SAFE = {"shell_quote", "sql_identifier", "sql_literal", "engine_command", "compose_up", "shell_path"}
 SAFE |= {"int", "float", "length", "count", "bytes", "duration", "percent"}
 # The start of a command. Outside of commands, programs are named without arguments.
 COMMAND = re.compile(

@@ -179,11 +179,6 @@ def words(source: Source) -> list[str]:
     return found + [word for path in source.files for word in ("--file", path)]
 
 
-def up_command(options: Sequence[str], service: str) -> str:
-    """Return the command that applies the files to a service; ``options`` are those of ``words()``. Quoted."""
-    return " ".join(map(shell_quote, ["docker", "compose", *options, "up", "-d", "--no-deps", "--", service]))
-
-
 def pairs_of(file: File, inspected: Iterable[Row], image_of: ImageOf, detailed: bool) -> dict[str, list[Pair]]:
     """Return the pairs of values of each container by its id, for those whose service is in the file."""
     found = {}

@@ -165,11 +165,10 @@ class Service:
     def not_certain(self) -> str:
         """Return why nothing is done if variables are not certain, and the next step."""
         names = ", ".join(self.unconfirmed)
-        given = " ".join("%s=VALUE" % name for name in self.unconfirmed)
-        command = _compose_drift.up_command(_compose_drift.words(self.source), self.name)
+        command = _engine.compose_up(_compose_drift.words(self.source), self.name, self.unconfirmed)
         return (
             "%s depends on variables that the shell of its deployment may have set: %s. Here"
-            " compose would use other values. Run with the right values: `%s %s`" % (self.name, names, given, command)
+            " compose would use other values. Run with the right values: `%s`" % (self.name, names, command)
         )
 
     def is_as_expected(self, expected: Sequence[Mapping[str, Any]], containers: Sequence[Part]) -> bool:

@@ -21,7 +21,7 @@ import pwd
 import re
 import socket
 import ssl
-from typing import Any, Dict, Iterator, NamedTuple
+from typing import Any, Dict, Iterator, NamedTuple, Sequence
 from urllib.parse import urlsplit
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _failures, _rights
@@ -380,6 +380,17 @@ def command(kind: str, docker_host: str) -> str:
     if docker_host in (DEFAULT_HOST, PODMAN_HOST):
         return "podman" if is_podman else "docker"
     return "%s %s" % ("podman --url" if is_podman else "docker --host", shell_quote(docker_host))
+
+
+def compose_up(options: Sequence[str], service: str, variables: Sequence[str] = (), recreate: bool = False) -> str:
+    """Return the command that applies the compose files to a service; quoted for the shell.
+
+    ``options`` name the files (``_compose_drift.words``), the reader fills in the ``variables``. ``recreate``: also
+    replace a container that fits the files.
+    """
+    values = ["%s=VALUE" % shell_quote(name) for name in variables]
+    words = ["docker", "compose", *options, "up", "-d", *(["--force-recreate"] if recreate else []), "--no-deps", "--"]
+    return " ".join([*values, *map(shell_quote, [*words, service])])
 
 
 def unit(docker_host: str) -> str:

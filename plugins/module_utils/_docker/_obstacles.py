@@ -14,7 +14,7 @@ import os
 import re
 from typing import Any, Collection, Iterator, Mapping, NamedTuple, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_drift, _container_facts
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_facts, _engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     SERVICE,
@@ -143,7 +143,7 @@ def apply_command(data: Mapping[str, Any], around: Surroundings, compose_options
     service = ((data.get("Config") or {}).get("Labels") or {}).get(SERVICE)
     if not service or not compose_options:
         return "create the container again"
-    return "apply it: `%s`" % _compose_drift.up_command(compose_options, service)
+    return "apply it: `%s`" % _engine.compose_up(compose_options, service)
 
 
 def shared(data: Mapping[str, Any], around: Surroundings) -> Obstacle | None:

@@ -35,6 +35,14 @@ ITEM = {
         ("{{ item.kind | engine_command('unix:///run/podman/podman.sock') }}", "docker"),
         ("{{ item.kind | engine_command('ssh://a b') }}", "docker --host 'ssh://a b'"),
         ("{{ 'podman' | engine_command('unix:///x') }}", "podman --url unix:///x"),
+        (
+            "{{ ['--file', '/a b'] | compose_up('web', ['TAG']) }}",
+            "TAG=VALUE docker compose --file '/a b' up -d --no-deps -- web",
+        ),
+        (
+            "`{{ item.names | compose_up(item.name, recreate=true) }}`",
+            "`docker compose $'a\\x60' b up -d --force-recreate --no-deps -- $'\\x60rm x\\x60'`",
+        ),
     ],
 )
 def test_no_value_begins_or_ends_a_command(text, expected):
