@@ -115,8 +115,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Measur
 
 # The probes get this share of the deadline of their area; the rest is for sending their measurements.
 SHARE = 0.9
-# The name of the process that reads the journal: no area has a dot in its name.
-JOURNAL = ".journal"
 JOURNAL_SECONDS = 10.0
 
 
@@ -194,7 +192,7 @@ def main() -> None:
         area: (wanted["deadline"], {**probes_of(wanted)}) for area, wanted in plan.items()
     }
     if module.params["journal"]:
-        areas[JOURNAL] = (JOURNAL_SECONDS, {"journal": partial(read_journal, module.params["journal"])})
+        areas[_measures.JOURNAL] = (JOURNAL_SECONDS, {"journal": partial(read_journal, module.params["journal"])})
     measured = _side_by_side.run(areas, module.params["seconds"], sys.stdout.fileno(), waited)
     module.exit_json(
         changed=False, measured=json.dumps(measured), python=sys.executable, host=_host_state.at_end(state, waited)

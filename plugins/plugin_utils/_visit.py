@@ -18,14 +18,13 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ansible import constants as C
+from ansible_collections.tracktion.ops.plugins.module_utils import _measures
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _claims, _shape
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import AreaOutcome, Measured, Values, Visit
 
 PREFIX = "tracktion-visit-"
-# The name of the journal among the areas that M(tracktion.ops.measure) returns.
-JOURNAL = ".journal"
 
 
 def put(document: Measured) -> Values:
@@ -101,7 +100,7 @@ def take(visited: AreaOutcome, document: _shape.Document, area: str, probes: Map
 
 def journal(document: _shape.Document) -> Values:
     """Return what the host sent about its lock and audit log, for ``_journals.from_result``."""
-    outcome = document.value.get(JOURNAL) if isinstance(document.value, dict) else None
+    outcome = document.value.get(_measures.JOURNAL) if isinstance(document.value, dict) else None
     if not isinstance(outcome, dict):
         return {"msg": "the host sent none"}
     measured = outcome.get("measurement")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 PACKAGE = "ansible_collections.tracktion.ops.plugins.module_utils"
+# The name of the process that reads the journal, beside those of the areas: no area has a dot in its name.
+JOURNAL = ".journal"
 
 
 class Measuring(Protocol):

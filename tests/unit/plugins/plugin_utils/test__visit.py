@@ -9,6 +9,7 @@ import json
 import pytest
 
 from ansible import constants as C
+from ansible_collections.tracktion.ops.plugins.module_utils import _measures
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _shape, _visit
 
 DATABASE = {"database": {"measurement": {"activity": {"reachable": True}}}}
@@ -124,4 +125,4 @@ def test_a_malformed_error_of_an_area_is_an_error(error):
     ],
 )
 def test_the_journal_of_a_visit_or_why_there_is_none(outcome, expected):
-    assert _visit.journal(_shape.Document(json.dumps({_visit.JOURNAL: outcome}))) == expected
+    assert _visit.journal(_shape.Document(json.dumps({_measures.JOURNAL: outcome}))) == expected
