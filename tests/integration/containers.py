@@ -12,6 +12,7 @@ import socket
 import docker
 
 from tests.integration.areas import diagnose
+from tests.lab.shell import wait_until
 from tests.lab.throwaway import project
 
 
@@ -64,5 +65,15 @@ def sdk_client():
 
 
 def cached(engine):
-    """Return the entries of the build cache by id."""
-    return {entry["ID"]: entry for entry in engine.df()["BuildCache"] or []}
+    """Return the entries of the build cache by id, once the engine does not count for another client."""
+    counted = wait_until(lambda: _counted(engine), "the engine to count", 30)
+    return {entry["ID"]: entry for entry in counted["BuildCache"] or []}
+
+
+def _counted(engine):
+    try:
+        return engine.df()
+    except docker.errors.APIError as exc:
+        if "already running" not in str(exc):
+            raise
+        return None

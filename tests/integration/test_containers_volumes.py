@@ -12,6 +12,9 @@ import time
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_disk import DiskUse
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Unknown
 from tests.integration.containers import look, own_project, sound
 from tests.integration.modules import run_module
 from tests.integration.playbooks import LOCAL, inventory, run_playbook
@@ -76,9 +79,8 @@ def volumes(app, **settings):
 
 def evidence(name):
     """Return the evidence of a finding about a volume."""
-    listed = run_module("container_state_info", {"project": "none", "top_volumes": 1000})["disk"][
-        "largest_unused_volumes"
-    ]
+    patient = {"project": "none", "top_volumes": 1000, "disk_seconds": 30, "deadline": 60}
+    listed = run_module("container_state_info", patient)["disk"]["largest_unused_volumes"]
     (found,) = [each for each in listed if each["name"] == name]
     return {"kinds": ["volumes"], "names": [name], "expected": [{"name": name, "created_at": found["created_at"]}]}
 
@@ -129,6 +131,14 @@ def test_protected_and_denied_volumes_are_kept(app, make):
     outcome = run_module("docker_prune", {"kinds": ["volumes"], "names": names, "deny": deny})
     assert (outcome["changed"], results(outcome)) == (False, dict.fromkeys(names, "protected"))
     assert all(map(exists, names))
+
+
+def test_the_disk_use_is_counted_beside_other_clients():
+    # Docker 20.10 counts for one client at a time.
+    with DockerApi("/var/run/docker.sock", 30) as client:
+        asked = [DiskUse(client, 30) for _client in range(8)]
+        unknown = Unknown()
+        assert all(each.summary(30, 0, unknown) for each in asked), unknown.parts
 
 
 def test_only_named_volumes_are_removed(make, app):

@@ -56,7 +56,7 @@ class Client(Reader):
     def __init__(self, options: Options, deadline: Deadline, timeout: float | None = None) -> None:
         self._options = options
         self._address = address(options)
-        self._deadline = deadline
+        self.deadline = deadline
         self._timeout = options["timeout"] if timeout is None else timeout
         self._docker: Any = require("docker")
         self.api = self._within(options["timeout"], self._connect)
@@ -120,7 +120,7 @@ class Client(Reader):
     def _within(self, timeout: float, work: Callable[[float], Any]) -> Any:
         """Return what ``work`` returns, called with the seconds that it may take."""
         errors = self._docker.errors
-        step = Step(self._deadline, timeout, self._address)
+        step = Step(self.deadline, timeout, self._address)
         try:
             return work(step.seconds)
         except errors.APIError as exc:

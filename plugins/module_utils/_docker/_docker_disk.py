@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Mapping
+import time
+from typing import Any, Callable, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _build_cache
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
@@ -18,12 +19,17 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
     is_protected,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import LATE, Row
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import LATE, Rejected, Row
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Unknown
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 # States of containers without processes; stopped is a state of Podman.
 STOPPED = ("exited", "stopped", "created", "dead")
+
+
+# The reply of an engine that counts for another client, and the pause in seconds before it is asked again.
+BUSY = "disk usage operation is already running"
+PAUSE = 0.1
 
 
 class DiskUse:
@@ -38,7 +44,7 @@ class DiskUse:
 
     def _ask(self) -> None:
         try:
-            found = self._client.read("system", "df")
+            found = count(lambda: self._client.read("system", "df"), self._client.deadline)
         except CannotConnect as exc:
             if exc.kind not in LATE:
                 self._reason = exc
@@ -54,6 +60,20 @@ class DiskUse:
             unknown.add("disk", self._reason)
             return None
         return summary(self._data, top_volumes)
+
+
+def count(ask: Callable[[], Row], deadline: Deadline) -> Row:
+    """Return the answer of the engine to ``ask``, repeated while the engine counts for another client.
+
+    Engines before Docker 25 count for one client at a time and reject the others.
+    """
+    while True:
+        try:
+            return ask()
+        except Rejected as exc:
+            if BUSY not in exc.reply or deadline.remaining() < PAUSE:
+                raise
+            time.sleep(PAUSE)
 
 
 def summary(data: Mapping[str, Any], top_volumes: int = 0) -> Part:

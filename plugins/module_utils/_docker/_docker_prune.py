@@ -134,7 +134,8 @@ def volumes(client: _docker.Client, options: Options) -> Iterator[Item]:
 
 def build_cache(client: _docker.Client, options: Options) -> Iterator[Item]:
     """Yield entries of the build cache that nothing holds and that were not used for ``older_than``."""
-    for entry, used in _build_cache.removable(client.call("df").get("BuildCache") or []):
+    found = _docker_disk.count(lambda: client.call("df"), client.deadline)
+    for entry, used in _build_cache.removable(found.get("BuildCache") or []):
         if is_allowed(entry["ID"], {}, options) and is_old(used, options):
             yield candidate("build_cache", entry["ID"], entry["ID"], used, entry.get("Size"))
 
