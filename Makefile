@@ -102,7 +102,7 @@ integration: setup-test ## tests against the real servers of the lab
 .PHONY: pytest
 pytest: setup-test
 	@# Tests wait for servers more than they compute: four processes keep two cores busy.
-	@python -m pytest tests/unit tests/integration --numprocesses 4 --reruns 1 --durations 10 $(PYTEST_ARGS)
+	@python -m pytest tests/unit tests/integration --numprocesses 4 --reruns 2 --reruns-delay 2 --durations 10 $(PYTEST_ARGS)
 
 .PHONY: molecule
 molecule: setup-test ## the molecule scenarios, over a stack of their own

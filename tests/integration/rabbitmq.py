@@ -23,6 +23,8 @@ from tests.lab import faults
 from tests.lab.engine import docker
 from tests.lab.servers import rabbitmq_server
 
+# The limit is unknown if another broker of these tests was started at the same time.
+MEMORY_LIMIT = 2**40
 MODULES = {"rabbitmq_node_info": rabbitmq_node_info, "rabbitmq_queue_state": rabbitmq_queue_state}
 
 
@@ -99,8 +101,7 @@ class Broker:
             "message_queue_login_user": self.server.user,
             "message_queue_login_password": self.server.password,
             "message_queue_expected_queues": [],
-            # Otherwise it is unknown if another broker of these tests was started at the same time.
-            "message_queue_memory_limit_bytes": 2**40,
+            "message_queue_memory_limit_bytes": MEMORY_LIMIT,
             **settings,
         }
 
@@ -110,6 +111,8 @@ class Broker:
     def run(self, module="rabbitmq_queue_state", check=False, diff=False, **options):
         """Run a module in this process over new connections and return its result, also of a failure."""
         forget_connections()
+        if module == "rabbitmq_node_info":
+            options.setdefault("memory_limit_bytes", MEMORY_LIMIT)
         arguments = {**self.login(**options), "_ansible_check_mode": check, "_ansible_diff": diff}
         output = io.StringIO()
         with patch_module_args(arguments), contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
