@@ -13,11 +13,12 @@ from typing import Iterable, Tuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# CPU time of one calibration, and of a second one if the first result is high: one preemption must not decide.
+# Where the kernel does not count how long a process waits for a CPU, a computation is timed: CPU time of one, and of a
+# second one if the first result is high, as one preemption must not decide.
 CALIBRATION_SECONDS = 0.02
 CONFIRMATION_SECONDS = 0.04
 CONFIRM_AT = 3.0
-# A calibration ends after this wall time, whatever CPU time it got.
+# A computation ends after this wall time, whatever CPU time it got.
 MOST_SECONDS = 1.0
 PRESSURE = {"cpu_some": ("cpu", "some"), "memory_full": ("memory", "full"), "io_full": ("io", "full")}
 
@@ -44,7 +45,6 @@ def at_end(state: Part, waited: Iterable[Waited]) -> Part:
     most = max(waited, key=lambda each: each[0] / max(each[1], 0.001), default=(None, None))
     return {
         **state,
-        "slowdown": max(state["slowdown"], slowdown()),
         "waited_seconds": most[0],
         "waited_of_seconds": most[1],
         "finished": time.time(),
@@ -52,12 +52,19 @@ def at_end(state: Part, waited: Iterable[Waited]) -> Part:
 
 
 def slowdown() -> float:
-    """Return the wall time of a fixed computation as a multiple of its CPU time: 1 on an idle host."""
+    """Return the time that this process ran or waited for a CPU, as a multiple of the time it ran: 1 on an idle host.
+
+    Until a visit measures, its process starts Python and imports code, which takes a tenth of a second of CPU time.
+    """
+    used, waited = _scheduled("self") or (0.0, 0.0)
+    if used:
+        return round(1 + waited / used, 2)
     found = _stretch(CALIBRATION_SECONDS)
     return found if found < CONFIRM_AT else _stretch(CONFIRMATION_SECONDS)
 
 
 def _stretch(seconds: float) -> float:
+    """Return the same of a fixed computation, from the clock."""
     cpu, wall = time.process_time(), time.monotonic()
     used = passed = 0.0
     while used < seconds and passed < MOST_SECONDS:
@@ -68,10 +75,17 @@ def _stretch(seconds: float) -> float:
 
 def run_delay(pid: int | str = "self") -> float | None:
     """Return the seconds a process was ready to run and had no CPU; null if the kernel does not count them."""
+    scheduled = _scheduled(pid)
+    return scheduled[1] if scheduled else None
+
+
+def _scheduled(pid: int | str) -> tuple[float, float] | None:
+    """Return the seconds the main thread of a process ran, and those it waited for a CPU; null if not counted."""
     try:
         with open("/proc/%s/schedstat" % pid, encoding="ascii") as handle:
-            return int(handle.read().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
+            used, waited = handle.read().split()[:2]
+            return int(used) / 1e9, int(waited) / 1e9
+    except (OSError, ValueError):
         return None
 
 

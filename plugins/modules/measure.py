@@ -82,7 +82,7 @@ host:
         memory_full: {description: All tasks waited for memory., type: float, returned: always}
         io_full: {description: All tasks waited for a disk., type: float, returned: always}
     slowdown:
-      description: Wall time of a fixed computation as a multiple of its CPU time, the larger of two values, before and after the measurement.
+      description: Time that the module ran or waited for a CPU until it began to measure, as a multiple of the time that it ran.
       type: float
       returned: always
     waited_seconds:

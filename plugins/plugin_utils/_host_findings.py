@@ -48,7 +48,7 @@ def starved(host: HostState | None, limits: Mapping[str, Any]) -> str | None:
         return None
     slowdown, waited, lived = host["slowdown"], host["waited_seconds"], host["waited_of_seconds"]
     if slowdown is not None and slowdown >= limits[SLOWDOWN]:
-        return "short of CPU: a computation took %.3g times its CPU time" % slowdown
+        return "short of CPU: a process took %.3g times its CPU time" % slowdown
     if waited is not None and lived and lived >= WAITED_AT_LEAST and waited >= WAITED_SHARE * lived:
         return "short of CPU: a measuring process waited %s of %s for it" % (
             _units.duration(waited),

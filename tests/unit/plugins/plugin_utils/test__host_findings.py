@@ -43,7 +43,7 @@ def test_the_state_of_this_machine_has_the_documented_shape():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"slowdown": 8.5}, "short of CPU: a computation took 8.5 times its CPU time"),
+        ({"slowdown": 8.5}, "short of CPU: a process took 8.5 times its CPU time"),
         (
             {"waited_seconds": 6.0, "waited_of_seconds": 10.0},
             "short of CPU: a measuring process waited 6.0 s of 10 s",
