@@ -26,7 +26,6 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _measuring_code,
     _settings,
     _shape,
-    _survey_answers,
     _time_limit,
     _variables,
     _visit,
@@ -38,6 +37,12 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import AreaOu
 # Runs a command with a time limit, if the host has timeout(1).
 GUARD = 'set --; command -v timeout >/dev/null 2>&1 && set -- timeout -k 2 %d; "$@" /bin/sh -c %s'
 CLEANUP_SECONDS = 5
+# Variables of the role visit, by the option that overrides them.
+OPTIONS = {
+    "areas": "tracktion_areas",
+    "timeout": "tracktion_visit_timeout",
+    "journal": "tracktion_visit_journal",
+}
 # Characters of a result. Areas are limited on the host, but its output may be anything.
 MAX_RESULT = 64 * 1024 * 1024
 
@@ -83,16 +88,18 @@ class ActionModule(ActionBase):
         all_vars = task_vars or {}
         _validation, arguments = self.validate_argument_spec(
             {
-                "areas": {"type": "raw", "default": []},
+                "areas": {"type": "raw"},
                 "probe_host": {"type": "str"},
-                "timeout": {"type": "float", "default": 60.0},
+                "timeout": {"type": "float"},
                 "journal": {"type": "str"},
             }
         )
         probe_host = arguments["probe_host"] or all_vars["inventory_hostname"]
-        areas = _areas.find(_survey_answers.listed(arguments["areas"]), all_vars.get("playbook_dir", "."))
-        prefixes = (_settings.PREFIX, *("%s_" % area.name for area in areas))
-        variables = _variables.without_empty_answers(all_vars, self._templar, prefixes, self._task)
+        variables = self._without_empty_answers(all_vars, ())
+        settings = self._role_settings(variables, arguments)
+        areas = _areas.find(settings["tracktion_areas"], all_vars.get("playbook_dir", "."))
+        variables = self._without_empty_answers(all_vars, areas)
+        timeout, journal_directory = settings["tracktion_visit_timeout"], settings["tracktion_visit_journal"]
         # Not templated: its rows are templates of this collection, not of Ansible.
         extra_checks = variables.get("tracktion_extra_checks") or []
         if extra_checks:
@@ -101,21 +108,21 @@ class ActionModule(ActionBase):
                 _checks.load(area, extra_rows[area.name])
 
         visited, plan, other_probes, claims = self._planned(areas, probe_host, variables)
-        limits = self._limits(variables)
+        limits = {name: settings[name] for name in _host_findings.LIMITS}
         started = time.time()
         python, state, journal, failure = None, None, None, None
         # Claimed after everything that may fail: no other host measures what is claimed.
         claimed = _claims.take_all(claims, visited)
         plan = {name: wanted for name, wanted in plan.items() if not visited[name]["shared"]}
-        self._end = time.monotonic() + arguments["timeout"]
+        self._end = time.monotonic() + timeout
         try:
-            with _time_limit.limited(arguments["timeout"]):
+            with _time_limit.limited(timeout):
                 for name, others in other_probes.items():
                     if not visited[name]["shared"]:
                         for probe_name, probe in others.items():
                             visited[name]["measurement"][probe_name] = self._run_module(probe, variables)
-                if plan or arguments["journal"]:
-                    python, state, journal = self._measure(plan, visited, areas, variables, arguments["journal"])
+                if plan or journal_directory:
+                    python, state, journal = self._measure(plan, visited, areas, variables, journal_directory)
         except (_time_limit.LimitExceeded, Exception) as exc:  # pylint: disable=broad-except
             # A visit never fails its task: the report has a finding for this host.
             failure = self._failure(exc, variables)
@@ -241,16 +248,27 @@ class ActionModule(ActionBase):
         configured = str(task_vars.get("ansible_python_interpreter") or "auto")
         return {**known, "python_configured": not configured.startswith("auto")}
 
-    def _limits(self, task_vars: Mapping[str, Any]) -> Values:
-        """Return the variables of the role visit that the state of the host is compared with."""
+    def _without_empty_answers(self, variables: Mapping[str, Any], areas: Iterable[_areas.Area]) -> Mapping[str, Any]:
+        prefixes = (_settings.PREFIX, *("%s_" % area.name for area in areas))
+        return _variables.without_empty_answers(variables, self._templar, prefixes, self._task)
+
+    def _role_settings(self, variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> Values:
+        """Return the variables of the role visit. The arguments of the task override them.
+
+        Not templates in the task: Ansible compiles each of them again for every host.
+        """
         role = _areas.own_role("visit")
-        specs = {name: role.argument_spec[name] for name in _host_findings.LIMITS}
-        defaults = {name: role.defaults[name] for name in _host_findings.LIMITS}
-        limits = _settings.read(specs, defaults, task_vars, self._templar, least=0)
-        error = limits.error()
+        names = ("tracktion_areas", "tracktion_visit_timeout", *_host_findings.LIMITS)
+        given = {OPTIONS[name]: value for name, value in arguments.items() if name in OPTIONS and value is not None}
+        specs, defaults = ({name: source[name] for name in names} for source in (role.argument_spec, role.defaults))
+        found = _settings.read(specs, defaults, {**variables, **given}, self._templar, least=0)
+        # The areas report an invalid timeout.
+        found.values.setdefault("tracktion_visit_timeout", defaults["tracktion_visit_timeout"])
+        error = found.error(set(names) - {"tracktion_visit_timeout"})
         if error:
             raise AnsibleActionFail(error["message"])
-        return limits.values
+        journal = given.get("tracktion_visit_journal") or variables.get("tracktion_visit_journal")
+        return {**found.values, "tracktion_visit_journal": _variables.resolve(self._templar, journal)}
 
     def _remaining(self) -> float:
         return max(0.1, (self._end or 0.0) - time.monotonic())
@@ -294,8 +312,10 @@ def _prepare() -> None:
     _shape.of_part("measure", "host")
     for area in _areas.find():
         _read = (area.defaults, area.public)
-        for probe in area.probes().values():
+        probes = area.probes()
+        for probe in probes.values():
             _shape.of_module(probe["module"])
+        _settings.compile_probes(probes)
 
 
 def _modules(plan: Mapping[str, Values]) -> list[str]:

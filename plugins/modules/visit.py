@@ -31,10 +31,9 @@ options:
     description:
       - The area roles to measure. A short name is a role of this collection, of the playbook or of the roles path.
         A role of another collection is named in full.
-      - Without it, all area roles of this collection.
+      - Without it, those of the variable C(tracktion_areas); if that is empty or not set, too, all area roles of this collection.
     type: list
     elements: str
-    default: []
   probe_host:
     description:
       - The inventory name of the host that the visit runs on, if it is not the host itself (C(delegate_to)).
@@ -42,17 +41,17 @@ options:
     type: str
   timeout:
     description:
-      - Seconds for the whole visit. The module on the host gets nine tenths of the seconds that are left when it is sent. It then ends
+      - Seconds for the whole visit. Without it, the variable C(tracktion_visit_timeout), by default 60. The module on the host gets nine tenths of the seconds that are left when it is sent. It then ends
         its areas and returns what they have measured.
       - One second after O(timeout), C(timeout\(1\)) ends all processes of the visit, if the host has this program. All
         processes of a visit also end when the connection breaks. A process in an uninterruptible wait (state D, as on a dead
         network mount) cannot be killed; it ends when the kernel returns from the wait.
     type: float
-    default: 60
   journal:
     description:
       - Directory on the host for the lock and the audit log of remediations, to be read in the same visit, in a process of its own.
         M(tracktion.ops.plan) needs it.
+      - Without it, the variable C(tracktion_visit_journal); if that is not set, too, nothing is read.
     type: str
 seealso:
   - module: tracktion.ops.report

@@ -226,7 +226,8 @@ def _template(text: str) -> Template:
 
 
 @lru_cache(maxsize=4096)
-def _compiled_expression(text: str) -> TemplateExpression:
+def compiled_expression(text: str) -> TemplateExpression:
+    """Return a compiled expression, which is compiled once in this process and in those that it forks."""
     return EXPRESSIONS.compile_expression(text, undefined_to_none=True)
 
 
@@ -242,15 +243,21 @@ def _prose_template(text: str) -> Template:
 
 def variable_value(value: Any, context: Mapping[str, Any]) -> Any:
     """Return the value of a row's variable: an expression keeps its type, any other text is a template."""
-    text = value.strip() if isinstance(value, str) else ""
-    if text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1:
-        return expression(text[2:-2], context)
+    text = expression_in(value)
+    if text is not None:
+        return expression(text, context)
     return render(value, context) if isinstance(value, str) else value
+
+
+def expression_in(value: Any) -> str | None:
+    """Return the expression of a template that is one expression, ``{{ a + b }}``; null for all other values."""
+    text = value.strip() if isinstance(value, str) else ""
+    return text[2:-2] if text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1 else None
 
 
 def expression(text: str, context: Mapping[str, Any]) -> Any:
     """Return the value of a Jinja expression, null if it is undefined. Raises one of CANNOT_EVALUATE."""
-    return _compiled_expression(text)(**context)
+    return compiled_expression(text)(**context)
 
 
 def _type_names(kind: FieldType) -> str:

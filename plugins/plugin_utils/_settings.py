@@ -15,7 +15,13 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _options, _survey_answers, _variables
+from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _areas,
+    _options,
+    _rows,
+    _survey_answers,
+    _variables,
+)
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
 
 PREFIX = "tracktion_"
@@ -125,7 +131,12 @@ def of_area(area: _areas.Area, variables: Mapping[str, Any], templar: Any) -> Se
 
 def _least(area: _areas.Area | None) -> float | None:
     """Return the smallest number allowed: 0 in roles of this collection, where no number is negative."""
-    return 0 if area and area.role.startswith(_areas.COLLECTION + ".") else None
+    return 0 if area and is_ours(area) else None
+
+
+def is_ours(area: _areas.Area) -> bool:
+    """Return whether an area is a role of this collection."""
+    return area.role.startswith(_areas.COLLECTION + ".")
 
 
 def probes(
@@ -142,8 +153,8 @@ def probes(
     if error:
         return None, error
     try:
-        return _resolved(templar, template, {**common.values, **settings.values}), None
-    except (_variables.Unresolved, _variables.Omitted) as exc:
+        return _resolved(templar, template, {**common.values, **settings.values}, is_ours(area)), None
+    except (_variables.Unresolved, _variables.Omitted, *_rows.CANNOT_EVALUATE) as exc:
         message = "%s: the options of a probe cannot be resolved: %s" % (area.probes_file, exc)
         return None, {"kind": "bad_option", "message": message, "hint": None}
 
@@ -201,14 +212,30 @@ def is_own(probe: Mapping[str, Any]) -> bool:
     return "." not in probe["module"]
 
 
-def _resolved(templar: Any, value: Any, values: Mapping[str, Any]) -> Any:
-    """Resolve the options of probes. An option that only names a variable needs no templar."""
+def _resolved(templar: Any, value: Any, values: Mapping[str, Any], ours: bool) -> Any:
+    """Resolve the options of probes.
+
+    An option that only names a variable needs no templar. Other options of our own roles are expressions as in check
+    rows, which are compiled once; Ansible compiles a template again for each host.
+    """
     if isinstance(value, dict):
-        return {key: _resolved(templar, inner, values) for key, inner in value.items()}
+        return {key: _resolved(templar, inner, values, ours) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_resolved(templar, inner, values) for inner in value]
+        return [_resolved(templar, inner, values, ours) for inner in value]
     match = NAME_ONLY.fullmatch(value) if isinstance(value, str) and "{" in value else None
-    return values[match.group(1)] if match and match.group(1) in values else _variables.resolve(templar, value)
+    if match and match.group(1) in values:
+        return values[match.group(1)]
+    expression = _rows.expression_in(value) if ours else None
+    return _rows.expression(expression, values) if expression else _variables.resolve(templar, value)
+
+
+def compile_probes(value: Any) -> None:
+    """Compile the expressions in the options of probes, for all processes that this one forks."""
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        compile_probes(inner)
+    expression = None if isinstance(value, str) and NAME_ONLY.fullmatch(value) else _rows.expression_in(value)
+    if expression:
+        _rows.compiled_expression(expression)
 
 
 @cache

@@ -224,3 +224,31 @@ def test_an_option_that_a_module_rejects_is_renamed_to_the_variable():
     error = {"kind": "refused", "message": "timeout: 3", "hint": None}
     _settings.name_variables(area, {"state": {"error": error}})
     assert error["message"] == "timeout: 3"
+
+
+def probes_of(area, **changed):
+    """Return the probes of an area with its defaults, and the error. Without a templar: only expressions are left."""
+    defaults = {**_settings.shared_defaults(), **area.defaults, **changed}
+    settings = _settings.of_area(area, defaults, templar(**defaults))
+    return _settings.probes(area, settings, _settings.shared(defaults, templar(**defaults)), None)
+
+
+def test_options_of_our_probes_need_no_template_of_ansible():
+    for area in AREAS:
+        found, error = probes_of(area)
+        assert (error, list(found)) == (None, list(area.probes()))
+
+
+def test_an_option_may_be_an_expression():
+    (area,) = [area for area in AREAS if area.name == "message_queue"]
+    queues = [{"name": "one", "min_consumers": 1}, {"name": "none", "min_consumers": 0}, {"name": "unknown"}]
+    services = {"two": ["b", "a"], "three": ["b"]}
+    found, error = probes_of(area, message_queue_expected_queues=queues, message_queue_consumers=services)
+    assert error is None
+    for probe in ("node", "queues"):
+        assert sorted(found[probe]["options"]["consumed_queues"]) == ["one", "three", "two"]
+    assert sorted(found["queues"]["options"]["services"]) == ["a", "b"]
+    assert probes_of(area, message_queue_consumer_host="elsewhere")[0]["queues"]["options"]["services"] == []
+    found, error = probes_of(area, message_queue_consumers={"one": "not a list"})
+    assert (found, error["kind"]) == (None, "bad_option")
+    assert "probe cannot be resolved" in error["message"]
