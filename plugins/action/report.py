@@ -55,8 +55,12 @@ class ActionModule(ActionBase):
         evaluated = _evaluated_run.evaluate(task_vars)
         plan = arguments["plan"]
         remediation, all_refused = self._remediation(plan, evaluated.findings) if plan else (None, False)
-        areas = sorted({area["name"] for host in evaluated.hosts for area in host["areas"]})
-        launch = _launch.of_run(task_vars, self._loader, [evaluated.checks.argument_spec(name) for name in areas])
+        launch = None
+        if any(finding["remedy"] for finding in evaluated.findings):
+            # Only for the commands of remedies: its search for secrets compiles many patterns.
+            areas = sorted({area["name"] for host in evaluated.hosts for area in host["areas"]})
+            specs = [evaluated.checks.argument_spec(name) for name in areas]
+            launch = _launch.of_run(task_vars, self._loader, specs)
 
         path = os.path.abspath(os.path.join(arguments["directory"], "report.json"))
         report = _report.build(
