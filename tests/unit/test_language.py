@@ -32,9 +32,9 @@ REJECTED = {
     r"tells?|told": "report, return, show",
     r"(let|lets) (us|it|them) in": "accept the connection",
 }
-PATTERNS = {
-    re.compile(r"(?<![A-Za-z])(?:%s)(?![A-Za-z])" % words, re.IGNORECASE): good for words, good in REJECTED.items()
-}
+WHOLE = r"(?<![A-Za-z])(?:%s)(?![A-Za-z])"
+PATTERNS = {re.compile(WHOLE % words, re.IGNORECASE): good for words, good in REJECTED.items()}
+ANY = re.compile(WHOLE % "|".join(REJECTED), re.IGNORECASE)
 # The account of Unix, and what netfilter calls the result of a rule.
 ACCOUNT = re.compile(r"[`\"':/=]nobody\b|\bnobody[`\"':]|(user|belongs to|link of) nobody")
 OF_NETFILTER = re.compile(r"network|packet|iptables|nft")
@@ -51,6 +51,8 @@ def rejected(text, name=""):
     """Return the rejected words of a text as ``(line, word, what is written instead)``."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
+        if not ANY.search(line):
+            continue
         line = ACCOUNT.sub("", line)
         line = line if not OF_NETFILTER.search(name) else re.sub("verdict", "", line, flags=re.IGNORECASE)
         for pattern, good in PATTERNS.items():
