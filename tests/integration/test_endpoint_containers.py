@@ -208,7 +208,9 @@ def test_the_hint_fits_the_state_of_the_container(stack):
     wait_until(lambda: inspect(looping)["RestartCount"] >= 3, "the third restart", 30)
     names = ("frozen", "never", "stopped", "looping", "starting", "local", "silent")
     # One that has started only now is a warning.
-    found = stack.look(*map(stack.endpoint, names), service_health_starting_seconds=0)
+    # A name in the networks of containers is none on the host.
+    inner = {"name": "inner", "service": "silent", "url": "http://silent:8000/health"}
+    found = stack.look(*map(stack.endpoint, names), inner, service_health_starting_seconds=0)
     assert set(found) == {"service_health.unreachable", "service_health.not_answering"}, found
     by_name = {name: each for same in found.values() for name, each in same.items()}
     sound(by_name.values())
@@ -221,6 +223,7 @@ def test_the_hint_fits_the_state_of_the_container(stack):
     assert "Wait until it has started" in hints["starting"]
     assert "Let the program listen on 0.0.0.0" in hints["local"]
     assert "read why it does not listen" in hints["silent"]
+    assert hints["inner"].startswith("Use localhost and a published port")
     assert "has been restarted" in by_name["looping"]["summary"]
     for name in ("frozen", "never", "stopped"):
         for command in commands(hints[name])[:2]:
