@@ -323,9 +323,11 @@ endpoints:
         - What answers at an address of this machine, by the ports of containers and the listening sockets of the kernel. Null if that is not
           known, and without O(endpoints[].service).
         - C(relation) is V(service), V(proxy) (it forwards to the service) or V(other); null if it is not known.
+        - C(compose_options) are the options of C(docker compose) for the project whose files have the service, if the service has no container.
       returned: always
       type: dict
-      sample: {relation: service, container: tracktion-tracklist_service-1, service: tracklist_service, project: tracktion, pid: 4242, command: null}
+      sample: {relation: service, container: tracktion-tracklist_service-1, service: tracklist_service, project: tracktion, pid: 4242, command: null,
+        compose_options: []}
     container:
       description:
         - The container of O(endpoints[].service) if the endpoint fails or is RV(endpoints[].foreign), else null. Null if the host has no engine.

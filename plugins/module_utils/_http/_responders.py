@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from operator import itemgetter
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Collection, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
@@ -72,7 +72,7 @@ class Containers:
         # The kind of the engine, and the start of a command to it.
         self.kind, self.engine = "docker", "docker"
         self._listening: _listeners.Listeners | None = None
-        self._declared: dict[str, bool] = {}
+        self._declared: dict[str, list[str]] = {}
         names = set(services)
         if not names:
             return
@@ -165,23 +165,25 @@ class Containers:
         if other and not own and _port_owner.resembles(other, contact.service):
             # Such as api-blue for api: which of several deployments is meant is not known.
             return None
-        return "other" if own or other or self._is_declared(contact.service) else None
+        return "other" if own or other or self.compose_options(contact.service) else None
 
-    def _is_declared(self, service: str) -> bool:
-        """Return whether a compose file of a project on this machine has the service."""
+    def compose_options(self, service: str) -> list[str]:
+        """Return the options of docker compose for the project on this machine whose files have the service.
+
+        Empty if no file that can be read has it.
+        """
         if service not in self._declared:
-            self._declared[service] = any(service in names for names in self._services())
+            self._declared[service] = next((words for words, names in self._services() if service in names), [])
         return self._declared[service]
 
-    def _services(self) -> Iterable[Iterable[str]]:
-        labels = (
-            [(each.data.get("Config") or {}).get("Labels") or {} for each in self.host.containers] if self.host else []
-        )
+    def _services(self) -> Iterator[tuple[list[str], Collection[str]]]:
+        everyone = self.host.containers if self.host else ()
+        labels = [(each.data.get("Config") or {}).get("Labels") or {} for each in everyone]
         project = self.options["project"]
         mine = [each for each in labels if not project or each.get(PROJECT) == project]
         for source in _compose_drift.sources(mine, {"compose_files": []}):
             try:
-                yield _compose_drift.load(source).services
+                yield _compose_drift.words(source), _compose_drift.load(source).services
             except _compose_file.Unreadable:
                 continue
 
@@ -197,6 +199,7 @@ class Containers:
             "project": container and container.project,
             "pid": owner.pid or (container and container.pid),
             "command": owner.command,
+            "compose_options": [] if self.of_service(contact.service) else self.compose_options(contact.service),
         }
 
     # The container of the service

@@ -97,6 +97,18 @@ def test_nothing_is_known_without_a_visible_process():
         assert found.relation(Contact("api", "127.0.0.1", 8001, None), owner) is None
 
 
+def test_a_service_of_a_compose_file_without_a_container_belongs_here(tmp_path):
+    file = tmp_path / "compose.yaml"
+    file.write_text("services: {api: {image: app}, db: {image: db}}")
+    source = {"com.docker.compose.project.config_files": str(file), "com.docker.compose.project.working_dir": "/srv"}
+    found = known(container("app-db-1", "db", labels=source))
+    assert relation(found, "api", PYTHON) == "other"
+    assert relation(found, "web", PYTHON) is None
+    responder = found.responder(Contact("api", "127.0.0.1", 8001, None), Owner(None, 99, PYTHON))
+    assert responder["compose_options"][-2:] == ["--file", str(file)]
+    assert responder["pid"] == 99
+
+
 def test_a_named_proxy_is_the_only_one():
     found = known(API, WEB, NGINX)
     assert relation(found, "api", "app-web-1", proxy="web") == "proxy"
