@@ -326,7 +326,7 @@ endpoints:
         - C(compose_options) are the options of C(docker compose) for the project whose files have the service, if the service has no container.
       returned: always
       type: dict
-      sample: {relation: service, container: tracktion-tracklist_service-1, service: tracklist_service, project: tracktion, pid: 4242, command: null,
+      sample: {relation: service, container: tracktion-tracklist_service-1, service: tracklist_service, project: tracktion, pid: 4242, command: python3 main.py,
         compose_options: []}
     container:
       description:

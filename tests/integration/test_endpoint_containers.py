@@ -136,7 +136,10 @@ def test_another_program_on_the_port_of_a_service_is_found(stack):
         "importer": "critical",
         "stray": "critical",
     }
-    assert "belongs to container %s of cataloging_service (pid " % other in found["analysis_service"]["summary"]
+    assert (
+        "belongs to container %s of cataloging_service (python3 -c, pid " % other
+        in found["analysis_service"]["summary"]
+    )
     assert "%s is created" % never in found["analysis_service"]["summary"]
     assert "(pid %d), not to importer; it answers with status 404" % os.getpid() in found["importer"]["summary"]
     assert "docker start %s" % process in found["importer"]["hint"]

@@ -17,7 +17,7 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Container
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners, _processes
 
 # Programs by which engines publish ports.
 ENGINES = (
@@ -69,11 +69,19 @@ class Owner(NamedTuple):
         """Whether its program, or the image of its container, is one that forwards requests."""
         names = [self.command or ""]
         if self.container:
-            data = self.container.data
-            image = str((data.get("Config") or {}).get("Image") or "").rpartition("/")[2]
-            words = [str(data.get("Path") or ""), *map(str, data.get("Args") or [])][:2]
-            names = [re.split("[:@]", image)[0], *map(os.path.basename, words)]
+            image = str((self.container.data.get("Config") or {}).get("Image") or "").rpartition("/")[2]
+            names = [re.split("[:@]", image)[0], *map(os.path.basename, words(self.container)[:2])]
         return any(re.fullmatch(PROXIES, name) for name in names)
+
+
+def words(container: Container) -> list[str]:
+    """Return the command line of a container. It may contain passwords: do not report it."""
+    return [str(container.data.get("Path") or ""), *map(str, container.data.get("Args") or [])]
+
+
+def command(container: Container) -> str | None:
+    """Return the program of a container, with the script that it runs."""
+    return _processes.label(words(container))
 
 
 # Something listens, and its process is not visible.

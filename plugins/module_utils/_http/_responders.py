@@ -198,7 +198,7 @@ class Containers:
             "service": container and container.service,
             "project": container and container.project,
             "pid": owner.pid or (container and container.pid),
-            "command": owner.command,
+            "command": owner.command or (container and _port_owner.command(container)),
             "compose_options": [] if self.of_service(contact.service) else self.compose_options(contact.service),
         }
 

@@ -95,6 +95,13 @@ def test_engines_and_proxies(owner, engine, proxy):
     assert (owner.is_engine, owner.is_proxy) == (engine, proxy)
 
 
+def test_the_command_of_a_container_without_its_arguments():
+    (found,) = host(container("a", Path="python3", Args=["-m", "app", "--password", "hunter2"])).values()
+    assert _port_owner.command(found) == "python3 -m app"
+    (found,) = host(container("a")).values()
+    assert _port_owner.command(found) is None
+
+
 def test_addresses_of_this_machine():
     assert _port_owner.is_local("127.0.0.1")
     assert not _port_owner.is_local("192.0.2.1")
