@@ -30,6 +30,8 @@ SERVERS = (
     r"(?i)^(nginx|openresty|haproxy|traefik|envoy|istio-envoy|apache|varnish|kong|caddy|cloudflare|awselb|awsalb|"
     r"microsoft-azure|gws|google frontend|akamaighost)"
 )
+# A proxy whose name is not known.
+UNNAMED = "proxy"
 # Statuses that mean a failure of the upstream server: an application hardly ever sends the first two.
 GATEWAY = (502, 504, 503)
 REJECTED = (401, 403, 407)
@@ -61,9 +63,9 @@ def proxy(status: int | None, headers: Mapping[str, str], text: str, is_proxy: b
             return named or name
     # A proxy puts its name on the answers of the service, too: only an answer without content is its own.
     if status in GATEWAY[:2] and (named or is_proxy) and not text.lstrip().startswith(("{", "[")):
-        return named or "proxy"
+        return named or UNNAMED
     if status in (*GATEWAY, *REJECTED) and (named or is_proxy) and not text.strip():
-        return named or "proxy"
+        return named or UNNAMED
     return None
 
 

@@ -13,7 +13,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine, _service_state
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._port_owner import INVISIBLE, is_local
 from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint import FAMILIES, NUMBERS, Endpoint
-from ansible_collections.tracktion.ops.plugins.module_utils._http._proxy_answers import GATEWAY
+from ansible_collections.tracktion.ops.plugins.module_utils._http._proxy_answers import GATEWAY, UNNAMED
 from ansible_collections.tracktion.ops.plugins.module_utils._http._responders import Contact, Containers
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, reject_duplicates
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, reached
@@ -114,8 +114,9 @@ def add_containers(
         if relation == "service" and entry["status"] not in GATEWAY:
             # A web server that is the service itself.
             entry["proxy"] = None
-        if relation == "proxy":
-            entry["proxy"] = endpoint.first.proxy(True) if endpoint.first else None
+        if responder and relation == "proxy":
+            name = endpoint.first.proxy(True) if endpoint.first else None
+            entry["proxy"] = responder["command"] or name if name == UNNAMED else name
         if serving and (entry["ok"] is False or entry["foreign"]):
             entry["container"] = containers.describe(serving, contact)
         entry["cpu"] = containers.cpu(contact, responder)
