@@ -14,8 +14,8 @@ description:
   - Returns for each endpoint whether it answers, whether the answer is the expected one, the time of each phase, and when its certificate
     expires.
   - An endpoint that does not answer is data, in its C(error); the task does not fail.
-  - Passwords, headers and request bodies are never returned. Of an answer, only the beginning of a wrong one is returned, without what
-    looks like a secret.
+  - Passwords, headers and request bodies are never returned. Of an answer, only the beginning of a wrong one, the header C(Server) and the
+    states that a health endpoint reports are returned, without what looks like a secret.
   - Requires only Python's standard library. Proxies are not used.
 author:
   - The tracktion.ops maintainers (@tracktion)
@@ -43,7 +43,15 @@ options:
         type: str
         required: true
       service:
-        description: The compose service (or container name) behind the endpoint. If the endpoint fails, its container is returned.
+        description:
+          - The compose service (or container name) behind the endpoint. If the endpoint fails, its container is returned.
+          - If the address is one of this machine, RV(endpoints[].foreign) is whether something else answers there.
+        type: str
+      proxy:
+        description:
+          - What answers at the URL on behalf of O(endpoints[].service), as the name of a container, a compose service or a program.
+          - Common proxies (nginx, HAProxy, Traefik, Caddy, Envoy, ...) and containers that are connected to the service are recognised
+            without it, unless the service itself is to publish the port.
         type: str
       method:
         description: The method of the request.
@@ -133,6 +141,23 @@ options:
       - The data directory of the Docker engine, whose files describe the containers. Reading them requires root.
       - The default is the C(data-root) of C(/etc/docker/daemon.json), or C(/var/lib/docker).
     type: path
+  docker_host:
+    description:
+      - Socket of the engine. It is used if O(docker_root) cannot be read, and for an engine without such files, such as Podman.
+    type: str
+    default: unix:///var/run/docker.sock
+  restarts:
+    description: Restarts by the restart policy within O(restarts_window) that are a crash loop (RV(endpoints[].container)).
+    type: int
+    default: 3
+  restarts_window:
+    description: Seconds for O(restarts).
+    type: float
+    default: 300.0
+  starting_seconds:
+    description: Seconds since the start of a container in which it counts as starting. The start period of its health check counts if it is longer.
+    type: float
+    default: 30.0
 """
 
 EXAMPLES = r"""
@@ -165,6 +190,7 @@ reachable: {description: "Always true. Whether an endpoint is reachable is in RV
 error: {description: "Always null. The failure of an endpoint is in RV(endpoints[].error).", returned: always, type: dict, sample: null}
 unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
 seconds: {description: Duration of the whole measurement., type: float, returned: always, sample: 0.2113}
+engine: {description: "The kind of the container engine, V(docker) or V(podman). V(docker) if there is none.", type: str, returned: always, sample: docker}
 totals: {description: "Number of endpoints, and of endpoints with the expected answer.", type: dict, returned: always, sample: {endpoints: 3, ok: 2}}
 endpoints:
   description: The endpoints, in the order of O(endpoints). All fields except RV(endpoints[].latency) describe the first request.
@@ -174,10 +200,13 @@ endpoints:
   contains:
     name: {description: Name of the endpoint., type: str, returned: always, sample: tracklist_service}
     url: {description: "The URL, without user, password and secret parameters.", type: str, returned: always, sample: "http://localhost:8002/health"}
+    host: {description: Host of the URL., type: str, returned: always, sample: localhost}
     service: {description: "The compose service, as given.", type: str, returned: always, sample: tracklist_service}
     method: {description: "The method, as given.", type: str, returned: always, sample: GET}
     ok:
-      description: Whether the answer is the expected one. Null if no request was sent before the deadline.
+      description:
+        - Whether the answer is the expected one, neither a login page nor the report of an unhealthy service.
+        - Null if no request was sent before the deadline, or if the deadline left too little of the timeout.
       returned: always
       type: bool
       sample: false
@@ -200,11 +229,33 @@ endpoints:
       returned: always
       type: str
       sample: body
-    address: {description: "The address that accepted the connection, or the last one tried.", type: str, returned: always, sample: "127.0.0.1"}
+    address: {description: "The address of the host that accepted the connection, or the last one tried.", type: str, returned: always, sample: "127.0.0.1"}
     port: {description: Port of the URL., type: int, returned: always, sample: 8002}
     status: {description: "HTTP status of the answer, after redirects.", type: int, returned: always, sample: 503}
     expected_status: {description: The expected statuses., type: list, elements: int, returned: always, sample: [200]}
     status_ok: {description: Whether the status is an expected one., type: bool, returned: always, sample: false}
+    server: {description: "The header Server of the answer, redacted.", type: str, returned: always, sample: nginx}
+    proxy:
+      description:
+        - The name of the proxy that gave an error by itself, because its upstream server does not answer or because it rejects the request.
+          Null if the error is that of the service.
+      returned: always
+      type: str
+      sample: nginx
+    is_login:
+      description: Whether the URL of a health endpoint (by its path) is answered with a page for a login, maybe after redirects.
+      returned: always
+      type: bool
+      sample: false
+    report:
+      description:
+        - What a health endpoint (by its path, such as C(/health), or by its content type) reports in its body. Null if it reports nothing.
+        - C(healthy) is whether it reports that it is healthy, C(reduced) whether it or a dependency is degraded. C(state) is its own word.
+        - C(failing) lists the dependencies that it reports as not healthy, at most 10. Only C(healthy) and C(reduced) are returned if
+          O(show_bodies) is V(false).
+      returned: always
+      type: dict
+      sample: {healthy: false, reduced: false, state: DOWN, failing: [{path: components.db, state: DOWN, reason: connection refused}]}
     body:
       description:
         - The body of the answer. C(ok) is whether O(endpoints[].body_contains) and O(endpoints[].body_json) hold, C(contains) whether
@@ -260,12 +311,44 @@ endpoints:
       returned: always
       type: dict
       sample: {wanted: 20, made: 20, failed: 0, failures: [], p50_seconds: 0.0121, p95_seconds: 0.0313, max_seconds: 0.0402}
-    container:
-      description: The container of O(endpoints[].service) if the endpoint fails, else null. Null if the host has no Docker engine.
+    foreign:
+      description:
+        - Whether something else than O(endpoints[].service) answers, so that the answer says nothing about the service. Null if that cannot be
+          found out. False for another machine, and if nothing shows that the service belongs to this machine.
+      returned: always
+      type: bool
+      sample: false
+    responder:
+      description:
+        - What answers at an address of this machine, by the ports of containers and the listening sockets of the kernel. Null if that is not
+          known, and without O(endpoints[].service).
+        - C(relation) is V(service), V(proxy) (it forwards to the service) or V(other); null if it is not known.
+        - C(compose_options) are the options of C(docker compose) for the project whose files have the service, if the service has no container.
       returned: always
       type: dict
-      sample: {name: tracktion-tracklist_service-1, project: tracktion, state: running, exit_code: 0, restarts: 0, started: 1790000000.0,
-        uptime_seconds: 86400.0}
+      sample: {relation: service, container: tracktion-tracklist_service-1, service: tracklist_service, project: tracktion, pid: 4242, command: python3 main.py,
+        compose_options: []}
+    container:
+      description:
+        - The container of O(endpoints[].service) if the endpoint fails or is RV(endpoints[].foreign), else null. Null if the host has no engine.
+          Of several, the one that answers, or the one that is to publish the port.
+        - C(looping) is whether it is in a crash loop, C(starting) whether it has started only now, C(wants_port) whether it is to publish the
+          port of the URL, C(publishes) whether it does. C(listens) is whether something in it listens on its C(inner_port), one of V(yes),
+          V(loopback), V(no). C(hint) is the next step by its state, null for one that runs.
+      returned: always
+      type: dict
+      sample: {name: tracktion-tracklist_service-1, project: tracktion, service: tracklist_service, state: running, exit_code: 0,
+        error_message: null, restarts: 0, started: 1790000000.0, uptime_seconds: 86400.0, health: healthy, looping: false, starting: false,
+        wants_port: true, publishes: true, listens: "yes", inner_port: 8002, hint: null}
+    cpu:
+      description:
+        - The use of the CPU by the container of O(endpoints[].service) during the measurement, from its control group. Null if it cannot be read.
+        - C(throttled_ratio) is the part of the C(sampled_periods) in which its limit stopped it, C(limit_cpus) the limit, null without one.
+          C(hint) is how to raise it.
+      returned: always
+      type: dict
+      sample: {container: tracktion-tracklist_service-1, limit_cpus: 0.5, cpu_ratio: 0.5, throttled_ratio: 0.95, sampled_periods: 21,
+        hint: "Raise the CPU limit of its container, now (`docker update --cpus 1 tracktion-tracklist_service-1`) and in the compose file (cpus)"}
 """
 
 from functools import partial

@@ -99,6 +99,14 @@ options:
     description: Address of the container engine of O(services).
     type: str
     default: unix:///var/run/docker.sock
+  restarts:
+    description: Restarts by the restart policy within O(restarts_window) that are a crash loop (RV(services[].looping)).
+    type: int
+    default: 3
+  restarts_window:
+    description: Seconds for O(restarts).
+    type: float
+    default: 300.0
   ack_timeout_seconds:
     description:
       - The broker's C(consumer_timeout), after which it closes the channel of a consumer that has not acknowledged a message.
@@ -366,12 +374,13 @@ services:
   contains:
     name: {description: Compose service., type: str, returned: always}
     containers: {description: Number of its containers., type: int, returned: always}
+    running: {description: Number of those that run., type: int, returned: always}
     looping:
-      description: Whether one of them is in a crash loop. The engine restarts it now, has given up, or has restarted it 3 times or more, the last time
-        within 5 minutes.
+      description: Whether one of them is in a crash loop. The engine has given up, or has restarted it O(restarts) times or more and still does, or did
+        within O(restarts_window).
       type: bool
       returned: always
-  sample: [{name: analysis_service, containers: 1, looping: false}]
+  sample: [{name: analysis_service, containers: 1, running: 1, looping: false}]
 before:
   description: The queue before the change, as C(ready), C(unacked) (null without the management API) and C(consumers).
   returned: O(state=purged) or O(state=replayed)

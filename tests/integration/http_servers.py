@@ -14,6 +14,8 @@ import ssl
 import struct
 import threading
 import time
+import urllib.error
+import urllib.request
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
@@ -186,6 +188,14 @@ def greet_as_ssh(connection, stop):
     stop.wait(5)
 
 
+def answer_lines(connection, stop):
+    """Answer a request of plain HTTP, and wait for one as long as no empty line has come."""
+    received = b""
+    while not stop.is_set() and b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
 @contextlib.contextmanager
 def full_backlog():
     """Run a listener with a full accept queue: the kernel lets further connections wait."""
@@ -197,6 +207,17 @@ def full_backlog():
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
         yield Served(listener.getsockname()[1])
+
+
+def answers(url):
+    """Return the status of the answer to a request; null without an answer."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status
+    except urllib.error.HTTPError as exc:
+        return exc.code
+    except OSError:
+        return None
 
 
 def free_port():

@@ -92,12 +92,12 @@ def test_hanging_endpoint_does_not_hide_others(healthy):
 def test_endpoint_without_time_is_unknown(healthy):
     with behaving(servers.never_answer) as hung:
         endpoints = [{"name": "hung %d" % number, "url": hung.url()} for number in range(64)]
-        result = measure_all([*endpoints, {"name": "last", "url": healthy.url()}], timeout=5, deadline=2)
+        result = measure_all([*endpoints, {"name": "last", "url": healthy.url()}], timeout=2.5, deadline=2)
     last = result["endpoints"][-1]
     assert (last["name"], last["ok"], last["answered"]) == ("last", None, None)
-    (entry,) = result["unknown"]
-    assert entry["part"] == "endpoints.last"
-    assert re.fullmatch(r"not measured \(\d\.\d s of the deadline left\)", entry["reason"])
+    # On a busy machine, the deadline may have left others too little of their timeout, too.
+    reasons = {entry["part"]: entry["reason"] for entry in result["unknown"]}
+    assert re.fullmatch(r"not measured \(\d\.\d s of the deadline left\)", reasons["endpoints.last"])
 
 
 @pytest.mark.parametrize(
@@ -340,6 +340,10 @@ def test_wrong_scheme(authority, healthy):
     assert error["kind"] == "protocol", error
     assert "does not answer with TLS" in error["message"]
     assert "http://" in error["hint"]
+    with behaving(servers.answer_lines) as served:
+        # It waits for the end of a line, which the beginning of TLS does not have.
+        error = measure_one(served.url().replace("http:", "https:"), timeout=2)["error"]
+    assert (error["kind"], "does not answer with TLS" in error["message"]) == ("protocol", True), error
     with serving({"/": page()}, issue_server(authority, "localhost", (-1, 10))) as served:
         found = measure_one(served.url().replace("https:", "http:"), timeout=2)
     assert found["error"]["kind"] == "protocol", found["error"]

@@ -496,8 +496,9 @@ def test_a_restart_is_offered_where_it_can_help(rabbitmq40):
     lab = rabbitmq40
     with queue(lab, "lab.consumed", messages=3), project("message_queue") as services:
 
-        def finding(service):
+        def finding(service, **more):
             settings = {
+                **more,
                 "message_queue_consumers": {"lab.consumed": [service]},
                 "tracktion_compose_project": services.name,
                 "message_queue_expected_queues": [{"name": "lab.consumed", "min_consumers": 1}],
@@ -509,8 +510,16 @@ def test_a_restart_is_offered_where_it_can_help(rabbitmq40):
         services.run("worker", "python3", "-c", IDLE)
         name = services.run("crashing", "python3", "-c", CRASHING, options=("--restart", "always"))
         wait_until(lambda: int(docker("inspect", "--format", "{{.RestartCount}}", name)) >= 3, "three restarts", 60)
-        assert finding("worker")["remedy"]["id"] == "message_queue.restart_consumers"
+        worker = finding("worker")
+        assert worker["remedy"]["id"] == "message_queue.restart_consumers"
+        # The consumer of a few messages has gone, whatever an endpoint of its container answers.
+        assert worker["status"] == "critical"
+        assert "which runs and does not consume" in worker["hint"]
         assert finding("crashing")["remedy"] is None
         assert "crashing is in a crash loop" in finding("crashing")["hint"]
+        # The limits are those of containers.crash_loop.
+        tolerant = finding("crashing", containers_restarts_warning=1000)
+        assert tolerant["remedy"]["id"] == "message_queue.restart_consumers"
+        assert "crash loop" not in tolerant["hint"]
         assert finding("missing")["remedy"] is None
         assert "missing, which has no container on this host" in finding("missing")["hint"]

@@ -145,7 +145,8 @@ def endpoints(planted, port, count=7):
     return [
         {
             "name": "e%d" % number,
-            "service": "analysis_service",
+            # That of the service is a finding about what answers, those of the others about the answer.
+            "service": None if number else "analysis_service",
             "url": "http://user:%s@127.0.0.1:%d/health" % (planted("endpoint: url"), port),
             "headers": {"Authorization": "Bearer %s" % planted("endpoint: header"), "X-Key": planted("endpoint: key")},
             "body": {"password": planted("endpoint: body")},

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from tests.integration.areas import diagnose
-from tests.integration.http_servers import free_port, page, serving
+from tests.integration.http_servers import answers, free_port, page, serving
 from tests.integration.inotify_faults import OTHER_UID, become
+from tests.lab.shell import wait_until
 from tests.lab.throwaway import project
 from tests.rights import service_health as rights
 
@@ -27,10 +28,17 @@ def in_group_docker():
 
 def test_without_the_group_docker():
     with project("service_health") as services, serving({"/": page()}) as served:
-        services.run("worker")
-        closed = "http://127.0.0.1:%d/" % free_port()
+        port = free_port()
+        published = ("--publish", "127.0.0.1:%d:8000" % port)
+        services.run("worker", "python3", "-m", "http.server", "8000", options=published)
+        own, closed = ("http://127.0.0.1:%d/" % number for number in (port, free_port()))
+        wait_until(lambda: answers(own), "the server in the container", 60)
         settings = {
-            "service_health_endpoints": [{"name": "well", "url": served.url()}, {"name": "closed", "url": closed}],
+            "service_health_endpoints": [
+                {"name": "well", "url": served.url()},
+                {"name": "own", "url": own, "service": "worker"},
+                {"name": "closed", "url": closed},
+            ],
             "tracktion_compose_project": services.name,
             "service_health_command_slow_warning_by_name": {"it": 60},
         }
@@ -43,7 +51,7 @@ def test_without_the_group_docker():
         unknown = {check for check, same in found.items() if same[0]["status"] == "unknown"}
         assert unknown == rights.ENGINE.checks
         assert all(rights.ENGINE.grant in found[check][0]["hint"] for check in unknown)
-        # Endpoints need no right.
+        # The answers of endpoints need no right.
         assert set(found) - unknown == {"service_health.unreachable"}
         assert set(look(in_group_docker, "true")) == {"service_health.unreachable"}
         assert set(look(in_group_docker, "false")) == {"service_health.unreachable", "service_health.command_failed"}

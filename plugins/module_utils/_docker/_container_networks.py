@@ -36,8 +36,8 @@ class AskedEngine:
 
     def __init__(self, api: DockerApi) -> None:
         """Raises CannotConnect."""
-        rows = api.read("containers", "json", all=1)
-        self._inspected = {row["Id"]: api.read("containers", row["Id"], "json") for row in rows}
+        inspected = {row["Id"]: api.inspect(row["Id"]) for row in api.all_containers()}
+        self._inspected = {identity: data for identity, data in inspected.items() if data}
 
     def all(self) -> list[Part]:
         """Return the ``_containers.summary()`` of every container that ran or exists when the engine was asked."""
@@ -85,7 +85,8 @@ class Container:
         self.id, self.name = summary["id"], summary["name"]
         self.service, self.project = summary["service"], summary["project"]
         self.state, self.exit_code = summary["state"], summary["exit_code"]
-        data = engine.file(self.id, "config.v2.json") or {}
+        # Its configuration and state, and what it was created with, as the engine keeps them.
+        self.data = data = engine.file(self.id, "config.v2.json") or {}
         labels = (data.get("Config") or {}).get("Labels") or {}
         self.one_off = is_one_off(labels)
         source = _compose_drift.source(labels)
@@ -94,7 +95,7 @@ class Container:
         settings = data.get("NetworkSettings") or {}
         self.pid = (data.get("State") or {}).get("Pid") or None
         self.attached: dict[str, Any] = settings.get("Networks") or {}
-        wanted = engine.file(self.id, "hostconfig.json") or {}
+        self.wanted = wanted = engine.file(self.id, "hostconfig.json") or {}
         self.mode = wanted.get("NetworkMode") or ""
         # The container whose network it shares.
         self.owner: Container | None = None
@@ -152,7 +153,9 @@ def published(ports: Mapping[str, Any]) -> Iterator[Part]:
         port, _slash, protocol = inner.partition("/")
         # IPv4 first: 0.0.0.0 before ::.
         for binding in sorted(bindings or (), key=lambda each: ":" in (each.get("HostIp") or "")):
-            outer = int(binding.get("HostPort") or 0)
+            # A range, of which the engine chooses a port at the start, is none yet.
+            text = binding.get("HostPort") or ""
+            outer = int(text) if text.isdigit() else 0
             if protocol == "tcp" and outer and outer not in seen:
                 seen.add(outer)
                 yield {

@@ -31,6 +31,14 @@ VOLUME = "com.docker.compose.volume"
 ONE_OFF = "com.docker.compose.oneoff"
 # The label of objects that no remedy may change.
 PROTECTED_LABEL = "tracktion.ops.protected"
+# Flag of the state -> state. The first one that is set counts.
+STATES = {
+    "RemovalInProgress": "removing",
+    "Dead": "dead",
+    "Restarting": "restarting",
+    "Paused": "paused",
+    "Running": "running",
+}
 FIELDS = ("id", "name", "service", "project", "one_off", "state", "exit_code", "restarts", "started", "finished")
 
 
@@ -140,10 +148,13 @@ def summary(data: Mapping[str, Any]) -> Part:
 
 
 def _state(state: Mapping[str, Any]) -> str | None:
-    for field, name in (("Restarting", "restarting"), ("Paused", "paused"), ("Running", "running"), ("Dead", "dead")):
+    """Return the state by the engine's names, which its files hold as flags."""
+    for field, name in STATES.items():
         if state.get(field):
             return name
-    return "exited" if state else None
+    if not state:
+        return None
+    return "created" if state.get("StartedAt") and epoch(state["StartedAt"]) is None else "exited"
 
 
 def epoch(text: str | None) -> float | None:

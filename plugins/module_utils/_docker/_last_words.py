@@ -106,3 +106,18 @@ def recent_restarts(data: Mapping[str, Any], known: Ends | None, seconds: float)
         elif state.get("Status") == "restarting" and finished - started < SHORT_RUN:
             streak = total
     return min(total, max(counted, streak))
+
+
+def is_looping(facts: Mapping[str, Any], recent: int | None, restarts: int, seconds: float) -> bool:
+    """Return whether a container is in a crash loop, as the check containers.crash_loop evaluates it.
+
+    ``facts`` are those of _container_facts, ``recent`` is the number of recent_restarts(). ``restarts`` within
+    ``seconds`` are a crash loop: the variables containers_restarts_warning and containers_restarts_window_seconds.
+    """
+    if facts["gave_up"]:
+        return True
+    if facts["status"] not in ("running", "restarting") or (facts["restarts"] or 0) < restarts:
+        return False
+    uptime = facts["uptime_seconds"]
+    is_new = facts["status"] == "restarting" or (uptime is not None and uptime < seconds)
+    return is_new or (recent is not None and recent >= restarts)

@@ -8,49 +8,54 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_facts, _engine
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_facts, _engine, _last_words
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
-from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-# Restarts by the restart policy, the last one within the seconds, that are a crash loop: the defaults of the check
-# containers.crash_loop.
-LOOP_RESTARTS = 3
-LOOP_SECONDS = 300.0
+# What containers.crash_loop calls a crash loop.
+SPEC = {
+    "restarts": {"type": "int", "default": 3},
+    "restarts_window": {"type": "float", "default": 300.0},
+}
 # Containers of one service that are inspected.
 MOST_CONTAINERS = 20
 
 
-def service_states(
-    docker_host: str, names: Sequence[str], project: str, timeout: float, deadline: Deadline
-) -> list[Part]:
-    """Return ``[{name, containers, looping}]`` of compose services. Raises CannotConnect, BadOption.
+def service_states(options: Options, names: Sequence[str], deadline: Deadline) -> list[Part]:
+    """Return ``[{name, containers, running, looping}]`` of compose services. Raises CannotConnect, BadOption.
 
-    ``looping`` is whether a container of the service is in a crash loop, which a restart does not end.
+    ``looping`` is whether a container of the service is in a crash loop, which a restart does not end, by the options
+    of SPEC. The other options are ``docker_host``, ``project`` and ``timeout``.
     """
-    if not _engine.is_installed(docker_host):
-        return [{"name": name, "containers": 0, "looping": False} for name in names]
-    address = _engine.address({"docker_host": docker_host, "tls": False})
-    label = ["%s=%s" % (PROJECT, project)] if project else []
-    with DockerApi(address, timeout, deadline) as client:
+    if not _engine.is_installed(options["docker_host"]):
+        return [{"name": name, "containers": 0, "running": 0, "looping": False} for name in names]
+    address = _engine.address({"docker_host": options["docker_host"], "tls": False})
+    label = ["%s=%s" % (PROJECT, options["project"])] if options["project"] else []
+    with DockerApi(address, options["timeout"], deadline) as client:
         client.negotiate()
         rows = client.containers(*label)
-        return [_state(client, name, rows) for name in names]
+        own = {name: [row for row in rows if (row.get("Labels") or {}).get(SERVICE) == name] for name in names}
+        inspected = {name: _inspect(client, found[:MOST_CONTAINERS]) for name, found in own.items()}
+        restarted = [data["Id"] for several in inspected.values() for data in several if data.get("RestartCount")]
+        ends = _last_words.ends(client, restarted, options["restarts_window"])
+    return [
+        {
+            "name": name,
+            "containers": len(own[name]),
+            "running": sum(row.get("State") == "running" for row in own[name]),
+            "looping": any(_is_looping(data, ends.get(data["Id"]), options) for data in inspected[name]),
+        }
+        for name in names
+    ]
 
 
-def _state(client: DockerApi, name: str, rows: Sequence[Mapping[str, Any]]) -> Part:
-    own = [row for row in rows if (row.get("Labels") or {}).get(SERVICE) == name]
-    inspected = (client.inspect(row["Id"]) for row in own[:MOST_CONTAINERS])
-    return {
-        "name": name,
-        "containers": len(own),
-        "looping": any(_is_looping(_container_facts.facts(data, [])) for data in inspected if data),
-    }
+def _inspect(client: DockerApi, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [data for data in (client.inspect(row["Id"]) for row in rows) if data]
 
 
-def _is_looping(facts: Mapping[str, Any]) -> bool:
-    if facts["gave_up"] or facts["status"] == "restarting":
-        return True
-    uptime = facts["uptime_seconds"]
-    return (facts["restarts"] or 0) >= LOOP_RESTARTS and uptime is not None and uptime < LOOP_SECONDS
+def _is_looping(data: Mapping[str, Any], known: _last_words.Ends | None, options: Options) -> bool:
+    restarts, window = options["restarts"], options["restarts_window"]
+    recent = _last_words.recent_restarts(data, known, window)
+    return _last_words.is_looping(_container_facts.facts(data, []), recent, restarts, window)

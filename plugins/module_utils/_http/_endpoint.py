@@ -18,7 +18,7 @@ import time
 from typing import Any, Iterable, Iterator, Mapping
 from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 
-from ansible_collections.tracktion.ops.plugins.module_utils._http import _http_exchange
+from ansible_collections.tracktion.ops.plugins.module_utils._http import _http_exchange, _proxy_answers, _self_report
 from ansible_collections.tracktion.ops.plugins.module_utils._http._expected import Mismatch, mismatches, redacted
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_exchange import (
     Exchange,
@@ -27,6 +27,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._http._http_exchange
     unverified_context,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import (
+    conceal,
     decoded,
     excerpt,
     hide,
@@ -35,9 +36,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact i
     values_in,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    LATE,
     BadOption,
     CannotConnect,
     Deadline,
+    OutOfTime,
     cut,
     error,
 )
@@ -46,9 +49,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorI
 
 # Characters of an excerpt, and bytes of the body that it is made of.
 EXCERPT, EXCERPT_OF = 240, 2048
-NAME_LENGTH = 160
+NAME_LENGTH, SERVER_LENGTH = 160, 60
 # With less time than this, and than its own timeout, no request is sent: no answer would prove nothing.
 LEAST_SECONDS = 0.5
+OUT_OF_TIME = OutOfTime().kind
 MOST_MISMATCHES = 10
 REDIRECTS = (301, 302, 303, 307, 308)
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -113,6 +117,8 @@ class Endpoint:
         self.headers = self._headers(entry["headers"] or {})
         self.body = self._encode(entry["body"])
         self.secrets = self._secrets()
+        # The answer to the first request, null before.
+        self.first: Answer | None = None
         # Loaded before any request; redirects from http may need them too.
         if self.target.scheme == "https":
             self._contexts()
@@ -175,7 +181,9 @@ class Endpoint:
         """Return the endpoint's entry of the measurement; null if too little time is left."""
         if deadline.remaining() < min(self.timeout, LEAST_SECONDS):
             return None
-        first = self._request(deadline)
+        self.first = first = self._request(deadline)
+        if first.error and first.error["kind"] == OUT_OF_TIME:
+            return None
         answers = list(self._answers(first, deadline))
         seconds = [answer.seconds for answer in answers if answer.ok]
         failures = [answer.failure for answer in answers if not answer.ok]
@@ -193,17 +201,19 @@ class Endpoint:
             return
         for _number in range(self.requests - 1):
             answer = self._request(deadline)
-            if answer.error and deadline.expired():
+            if answer.error and (deadline.expired() or answer.error["kind"] == OUT_OF_TIME):
                 # The deadline ended it, not the endpoint.
                 return
             yield answer
 
     def _request(self, deadline: Deadline) -> Answer:
         answer = Answer(self)
+        seconds, too_short = deadline.remaining(self.timeout), deadline.too_short(self.timeout)
         try:
-            answer.get(Deadline(deadline.remaining(self.timeout)))
+            answer.get(Deadline(seconds))
         except CannotConnect as exc:
-            answer.error = error(exc)
+            late = exc.kind in (*LATE, "unfinished") and too_short
+            answer.error = error(OutOfTime(seconds) if late else exc)
             answer.error["message"] = hide(answer.error["message"], self.secrets)
         answer.seconds = answer.watch.total()
         return answer
@@ -224,9 +234,13 @@ class Answer:
         self.seconds: float | None = None
         self.error: ErrorInfo | None = None
         self.exchange: Exchange | None = None
+        # The address of the endpoint itself, before redirects, that accepted the connection or was tried last.
+        self.address: str | None = None
         self.redirects: list[str] = []
         self.contains: bool | None = None
         self.mismatches: list[Mismatch] = []
+        self.report = _self_report.NOTHING
+        self.is_login = False
 
     def get(self, deadline: Deadline) -> None:
         """Send the request and follow redirects. Raises CannotConnect."""
@@ -236,7 +250,10 @@ class Answer:
         while True:
             with self.endpoint.exchange(target, deadline, self.watch) as exchange:
                 self.exchange = exchange
-                exchange.run(method, headers, body, self.endpoint.most_bytes)
+                try:
+                    exchange.run(method, headers, body, self.endpoint.most_bytes)
+                finally:
+                    self.address = self.address or exchange.address
             status = exchange.status
             if status not in REDIRECTS or status in self.entry["status"] or not self.entry["max_redirects"]:
                 break
@@ -269,6 +286,13 @@ class Answer:
         if self.entry["body_contains"] is not None:
             self.contains = self.entry["body_contains"] in text
         self.mismatches = mismatches(text, self.entry["body_json"] or {})
+        path = self.endpoint.target.path
+        content_type = self.exchange.headers.get("content-type", "") if self.exchange else ""
+        if _self_report.is_health_path(path) or "health+json" in content_type:
+            # Else the user's own expectation of the state counts.
+            if not set(map(str, self.entry["body_json"] or {})) & set(_self_report.STATE_KEYS):
+                self.report = _self_report.read(text)
+            self.is_login = _proxy_answers.is_login(path, self.redirects, text, content_type)
 
     @property
     def answered(self) -> bool | None:
@@ -287,15 +311,25 @@ class Answer:
 
     @property
     def ok(self) -> bool | None:
-        """Whether it is complete, with an expected status and body; null if no request was sent."""
-        return self.answered and self.status_ok and self.body_ok
+        """Whether it is complete, with an expected status and body, and not unhealthy; null if no request was sent."""
+        if not self.answered:
+            return self.answered
+        return bool(self.status_ok and self.body_ok and not self.is_unhealthy and not self.is_login)
+
+    @property
+    def is_unhealthy(self) -> bool:
+        """Whether the service reports that it is unhealthy, with a status for success."""
+        status = self.exchange.status if self.exchange else None
+        return self.report.healthy is False and status is not None and status < 300
 
     @property
     def failure(self) -> str:
         """The kind of the error, or what is wrong with the answer, in two words."""
         if self.error:
             return self.error["kind"]
-        return "wrong body" if self.status_ok else "status %s" % (self.exchange and self.exchange.status)
+        if not self.status_ok:
+            return "status %s" % (self.exchange and self.exchange.status)
+        return "wrong body" if not self.body_ok else "login page" if self.is_login else "unhealthy"
 
     def as_result(self) -> Part:
         """Return the answer as an entry of ``endpoints``, without ``latency``."""
@@ -305,17 +339,22 @@ class Answer:
         return {
             "name": endpoint.name,
             "url": shown_url(endpoint.target.url),
+            "host": endpoint.target.host,
             "service": self.entry["service"],
             "method": self.entry["method"],
             "ok": self.ok,
             "answered": self.answered,
             "error": self.error,
             "phase": self.watch.phase,
-            "address": exchange.address if exchange else None,
+            "address": self.address,
             "port": endpoint.target.port,
             "status": exchange.status if exchange else None,
             "expected_status": self.entry["status"],
             "status_ok": self.status_ok,
+            "server": self._server(),
+            "proxy": self.proxy(False),
+            "is_login": self.is_login if self.answered else None,
+            "report": self._report(),
             "body": {
                 "bytes": len(body) if self.answered else None,
                 "ok": self.body_ok,
@@ -329,8 +368,50 @@ class Answer:
             "seconds": {**self.watch.seconds, "total": self.seconds},
             "redirects": {"count": len(self.redirects), "urls": self.redirects[: self.entry["max_redirects"] + 1]},
             "tls": tls_result(exchange.tls if exchange else None),
+            "foreign": False,
+            "responder": None,
             "container": None,
+            "cpu": None,
         }
+
+    def proxy(self, is_proxy: bool) -> str | None:
+        """Return the name of the proxy that gave this answer instead of the service; null if the service did.
+
+        ``is_proxy``: the program that answers is one.
+        """
+        if not self.exchange or not self.answered or self.status_ok:
+            return None
+        text = self.exchange.body[:EXCERPT_OF].decode("utf-8", "replace")
+        return _proxy_answers.proxy(self.exchange.status, self.exchange.headers, text, is_proxy)
+
+    def _server(self) -> str | None:
+        text = self.exchange.headers.get("server") if self.exchange else None
+        return cut(printable(conceal(text, self.endpoint.secrets)), SERVER_LENGTH) if text else None
+
+    def _report(self) -> Part | None:
+        """Return the part ``report``: what a health endpoint says about itself; null if it says nothing."""
+        report = self.report
+        if report.state is None and not report.failing:
+            return None
+
+        def shown(text: str | None, name: str = "") -> str | None:
+            if text is None:
+                return None
+            # The name of a secret hides its value.
+            return conceal("%s: %s" % (name, text), self.endpoint.secrets).partition(": ")[2]
+
+        result: Part = {"healthy": report.healthy, "reduced": report.reduced, "state": None, "failing": []}
+        if self.endpoint.shows_body:
+            result["state"] = shown(report.state)
+            result["failing"] = [
+                {
+                    "path": shown(each.path),
+                    "state": shown(each.state),
+                    "reason": shown(each.reason, each.path.rpartition(".")[2]),
+                }
+                for each in report.failing
+            ]
+        return result
 
 
 @functools.lru_cache(maxsize=None)

@@ -20,7 +20,7 @@ from typing import Any, Iterator, Mapping, Optional, Protocol, Tuple, TypedDict
 from ansible_collections.tracktion.ops.plugins.module_utils import _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, bounded
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded_socket import BoundedSocket, remaining_timeout
-from ansible_collections.tracktion.ops.plugins.module_utils._http import _certificate
+from ansible_collections.tracktion.ops.plugins.module_utils._http import _certificate, _proxy_answers
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 
@@ -66,6 +66,13 @@ CERTIFICATE_PROBLEMS = {
     62: "wrong_name",
     64: "wrong_name",
 }
+# Headers of an answer that are kept: who sent it, and what it is.
+HEADERS = ("server", "content-type")
+# Share of the time for a TLS handshake; the rest is for finding out whether the server expects plain HTTP.
+HANDSHAKE = 0.8
+HOSTS = "/etc/hosts"
+BEGIN_WITH_HTTPS = "Begin `endpoints[].url` with https://. Show what listens there: {listening}."
+BEGIN_WITH_HTTP = "Begin `endpoints[].url` with http://, or correct its port: {listening}."
 # Errors that come from the address itself, not from this host.
 ANSWERS = (ConnectionRefusedError, socket.timeout)
 
@@ -149,6 +156,8 @@ class Exchange:
         self.tls: Tls | None = None
         self.status: int | None = None
         self.location: str | None = None
+        # Those of HEADERS that the answer has, by their names in lower case.
+        self.headers: dict[str, str] = {}
         self.body = b""
 
     def __enter__(self) -> Exchange:
@@ -166,12 +175,11 @@ class Exchange:
         except CannotConnect as exc:
             if exc.kind in ("closed", "protocol") and self.status is None and self._accepts_tls():
                 message = "%s expects TLS, and the url has http://" % self.target.host_port
-                raise CannotConnect(
-                    "protocol",
-                    message,
-                    self._hint("Begin `endpoints[].url` with https://. Show what listens there: {listening}."),
-                )
+                raise CannotConnect("protocol", message, self._hint(BEGIN_WITH_HTTPS))
             raise
+        if not self._contexts and _proxy_answers.expects_tls(self.status, self.body):
+            message = "%s expects TLS, and the url has http://" % self.target.host_port
+            raise CannotConnect("protocol", message, self._hint(BEGIN_WITH_HTTPS))
 
     # Connection
 
@@ -193,7 +201,8 @@ class Exchange:
                 more = "Check the DNS servers: `cat /etc/resolv.conf`."
             except (socket.gaierror, UnicodeError) as exc:
                 message = "the name %s cannot be resolved: %s" % (host, getattr(exc, "strerror", None) or exc)
-                more = ""
+                temporary = getattr(exc, "errno", None) == socket.EAI_AGAIN
+                more = "Check the DNS servers, which do not answer: `cat /etc/resolv.conf`." if temporary else ""
             else:
                 return list(dict.fromkeys((family, address) for family, _type, _protocol, _name, address in found))
         raise self._failure("name_resolution", message, more)
@@ -215,7 +224,7 @@ class Exchange:
     def _not_connected(self, errors: list[OSError], addresses: list[str]) -> CannotConnect:
         where = self.target.host_port
         if self.target.host not in addresses:
-            where += " (%s)" % ", ".join(addresses)
+            where += " (%s%s)" % (", ".join(addresses), " by %s" % HOSTS if in_hosts(self.target.host) else "")
         # The answer of an address explains more than no route to another (::1, where IPv6 is off).
         exc = ([exc for exc in errors if isinstance(exc, ANSWERS)] or errors)[-1]
         kind = _failures.of_os_error(exc)
@@ -251,14 +260,14 @@ class Exchange:
         with self.watch.time("tls"):
             try:
                 self._sock = context.wrap_socket(sock, server_hostname=self.target.host, do_handshake_on_connect=False)
-                self._sock.settimeout(self.remaining_timeout())
+                self._sock.settimeout(self.remaining_timeout() * HANDSHAKE)
                 self._sock.do_handshake()
             except ssl.SSLCertVerificationError:
                 raise
-            except ssl.SSLError as exc:
-                raise self._no_tls(exc)
             except (OSError, UnicodeError) as exc:
-                raise self._interrupted(exc)
+                if _failures.of_os_error(exc) in ("timeout", "closed") and self._accepts_http():
+                    raise self._expects_http()
+                raise self._no_tls(exc) if isinstance(exc, ssl.SSLError) else self._interrupted(exc)
         if self.tls is None:
             self.tls = {"verified": True, "problem": None, "message": None}
         self.tls["version"] = self._sock.version()
@@ -270,13 +279,16 @@ class Exchange:
     def _no_tls(self, exc: ssl.SSLError) -> CannotConnect:
         where, reason = self.target.host_port, exc.reason or ""
         if reason in NOT_TLS:
-            hint = self._hint("Begin `endpoints[].url` with http://, or correct its port: {listening}.")
-            return CannotConnect("protocol", "%s does not answer with TLS" % where, hint)
+            return self._expects_http()
         if "CERTIFICATE_REQUIRED" in reason:
             message = "%s requires a client certificate" % where
             return CannotConnect("tls", message, "Set `endpoints[].client_cert` and `endpoints[].client_key`.")
         message = "the TLS handshake with %s failed: %s" % (where, reason or exc.strerror or exc)
         return self._failure("tls", message, "The service may require a client certificate.")
+
+    def _expects_http(self) -> CannotConnect:
+        message = "%s does not answer with TLS" % self.target.host_port
+        return CannotConnect("protocol", message, self._hint(BEGIN_WITH_HTTP))
 
     def _show_certificate(self) -> str:
         return "`openssl s_client -connect %s -showcerts </dev/null`" % shell_quote(self.target.host_port)
@@ -304,6 +316,7 @@ class Exchange:
                 response.begin()
                 self.status = response.status
                 self.location = response.getheader("Location")
+                self.headers = {name: response.getheader(name) or "" for name in HEADERS}
                 self.body = self._read(response, most)
         except (OSError, http.client.HTTPException) as exc:
             raise self._interrupted(exc)
@@ -364,6 +377,26 @@ class Exchange:
                     return True
         except (OSError, UnicodeError):
             return False
+
+    def _accepts_http(self) -> bool:
+        """Return whether a port that does not answer with TLS answers plain HTTP, without sending anything secret."""
+        try:
+            with socket.create_connection((self.address, self.target.port), self.remaining_timeout()) as sock:
+                sock.settimeout(self.remaining_timeout())
+                sock.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+                return sock.recv(5).startswith(b"HTTP")
+        except OSError:
+            return False
+
+
+def in_hosts(name: str) -> bool:
+    """Return whether the hosts file of this machine has a name."""
+    try:
+        with open(HOSTS, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read(1 << 20).splitlines()
+    except OSError:
+        return False
+    return any(name.lower() in line.partition("#")[0].lower().split()[1:] for line in lines)
 
 
 def connected(family: socket.AddressFamily, address: tuple[Any, ...], seconds: float) -> socket.socket:

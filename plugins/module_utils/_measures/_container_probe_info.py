@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Mapping
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_exec, _engine
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_exec, _engine, _state_hints
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._http._http_redact import UNREADABLE, conceal, decoded, hide
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, reject_duplicates
@@ -107,7 +107,7 @@ class Command:
                 raise CannotConnect(
                     "not_running",
                     "the container %s is %s" % (container["name"], container["state"]),
-                    "Read its log: `docker logs --tail 50 %s`" % shell_quote(container["name"]),
+                    _state_hints.hint({**container, "error_message": None, "looping": False, "starting": False}),
                 )
             outcome = _docker_exec.run(api, container["id"], self._command(), MAX_OUTPUT_BYTES)
         except CannotConnect as exc:

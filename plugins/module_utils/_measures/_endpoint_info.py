@@ -6,21 +6,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from typing import Any, Iterable, Mapping
+from typing import Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, age
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine, _service_state
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._port_owner import INVISIBLE, is_local
 from ansible_collections.tracktion.ops.plugins.module_utils._http._endpoint import FAMILIES, NUMBERS, Endpoint
+from ansible_collections.tracktion.ops.plugins.module_utils._http._proxy_answers import GATEWAY, UNNAMED
+from ansible_collections.tracktion.ops.plugins.module_utils._http._responders import Contact, Containers
 from ansible_collections.tracktion.ops.plugins.module_utils._in_threads import measure_all, reject_duplicates
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, reached
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
+# Errors of endpoints at which nothing has accepted the connection.
+NOT_CONNECTED = ("name_resolution", "refused", "timeout", "no_route")
+WHO_LISTENS = "the process that listens there is not visible"
 ENDPOINT_SPEC = {
     "name": {"type": "str", "required": True},
     "url": {"type": "str", "required": True},
     "service": {"type": "str"},
+    "proxy": {"type": "str"},
     "method": {"type": "str", "choices": ["GET", "HEAD", "POST"], "default": "GET"},
     "headers": {"type": "dict", "no_log": True},
     "body": {"type": "raw", "no_log": True},
@@ -46,6 +52,9 @@ ARGUMENT_SPEC = {
     "show_bodies": {"type": "bool", "default": True},
     "project": {"type": "str"},
     "docker_root": {"type": "path"},
+    **_engine.SOCKET_SPEC,
+    **_service_state.SPEC,
+    "starting_seconds": {"type": "float", "default": 30.0},
 }
 
 
@@ -53,10 +62,13 @@ def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.endpoint_info documents. Raises BadOption."""
     endpoints = read_endpoints(options)
     began, unknown = time.monotonic(), Unknown()
-    measured = measure_all(endpoints, options["deadline"], unknown, "endpoints")
-    add_containers([entry for entry in measured if entry["ok"] is False], options, unknown)
+    containers = Containers(options, [each.entry["service"] for each in endpoints if each.entry["service"]])
+    seconds = max(0.0, options["deadline"] - (time.monotonic() - began))
+    measured = measure_all(endpoints, seconds, unknown, "endpoints")
+    add_containers(measured, endpoints, containers, unknown)
     parts = {
         "endpoints": measured,
+        "engine": containers.kind,
         "totals": {"endpoints": len(measured), "ok": sum(1 for entry in measured if entry["ok"])},
         "seconds": round(time.monotonic() - began, 4),
     }
@@ -73,24 +85,43 @@ def read_endpoints(options: Options) -> list[Endpoint]:
     return endpoints
 
 
-def add_containers(failing: Iterable[Part], options: Options, unknown: Unknown) -> None:
-    """Add ``container`` to each failing endpoint with a ``service``, if this host has a Docker engine."""
-    engine = Engine(options["docker_root"])
-    for entry in failing:
-        if entry["service"]:
-            with contextlib.suppress(FileNotFoundError):
-                containers = engine.of_service(entry["service"])
-                if containers is None:
-                    reason = "the files of the Docker engine can be read by root only"
-                    unknown.add("endpoints.%s.container" % entry["name"], reason, _rights.BECOME)
-                entry["container"] = container_result(containers or [], options["project"])
+def add_containers(
+    measured: Sequence[Part], endpoints: Sequence[Endpoint], containers: Containers, unknown: Unknown
+) -> None:
+    """Add to each endpoint with a ``service`` what answers there, and the container of the service."""
+    for entry, endpoint in zip(measured, endpoints):
+        if not entry["service"] or entry["answered"] is None:
+            continue
+        if containers.host is None:
+            if containers.reason and is_connected(entry) and is_local(entry["address"]):
+                entry["foreign"] = None
+            if containers.reason and (entry["foreign"] is None or entry["ok"] is False):
+                unknown.add("endpoints.%s" % entry["name"], containers.reason, containers.hint)
+            continue
+        address = entry["address"] if is_connected(entry) else None
+        contact = Contact(entry["service"], address, entry["port"], endpoint.entry["proxy"], entry["status"])
+        owner = containers.owner(contact)
+        responder = containers.responder(contact, owner)
+        serving = containers.serving(contact, responder)
+        relation = responder["relation"] if responder else None
+        entry["responder"] = responder
+        # A proxy that answers well while no container of the service runs shows nothing about the service.
+        is_down = serving is not None and not serving.running
+        entry["foreign"] = relation == "other" or bool(relation == "proxy" and is_down and entry["ok"])
+        if owner == INVISIBLE and serving is not None:
+            entry["foreign"] = None
+            unknown.add("endpoints.%s" % entry["name"], WHO_LISTENS, _rights.hint("CAP_SYS_PTRACE"))
+        if relation == "service" and entry["status"] not in GATEWAY:
+            # A web server that is the service itself.
+            entry["proxy"] = None
+        if responder and relation == "proxy":
+            name = endpoint.first.proxy(True) if endpoint.first else None
+            entry["proxy"] = responder["command"] or name if name == UNNAMED else name
+        if serving and (entry["ok"] is False or entry["foreign"]):
+            entry["container"] = containers.describe(serving, contact)
+        entry["cpu"] = containers.cpu(contact, responder)
 
 
-def container_result(containers: Iterable[Mapping[str, Any]], project: str | None) -> Part | None:
-    """Return the first container of the project, if one is named: running containers come first."""
-    for container in containers:
-        if not project or container["project"] == project:
-            fields = ("name", "project", "state", "exit_code", "restarts", "started")
-            uptime = age(container["started"]) if container["state"] == "running" else None
-            return {**{field: container[field] for field in fields}, "uptime_seconds": uptime}
-    return None
+def is_connected(entry: Part) -> bool:
+    """Return whether something has accepted a connection of an endpoint."""
+    return entry["error"] is None or entry["error"]["kind"] not in NOT_CONNECTED

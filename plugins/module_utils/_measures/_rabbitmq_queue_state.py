@@ -63,6 +63,7 @@ ARGUMENT_SPEC = dict(
     services={"type": "list", "elements": "str", "default": []},
     project={"type": "str", "default": ""},
     docker_host=_engine.SPEC["docker_host"],
+    **_service_state.SPEC,
     sample_seconds={"type": "float", "default": 1.0},
     ack_timeout_seconds={"type": "float", "default": 0.0},
 )
@@ -378,9 +379,7 @@ def _services(options: Options, deadline: Deadline, unknown: Unknown) -> list[Pa
     if not options["services"]:
         return []
     try:
-        return _service_state.service_states(
-            options["docker_host"], options["services"], options["project"], options["timeout"], deadline
-        )
+        return _service_state.service_states(options, options["services"], deadline)
     except CannotConnect as exc:
         unknown.add("services", exc, exc.hint)
         return None

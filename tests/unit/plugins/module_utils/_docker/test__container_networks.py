@@ -114,6 +114,12 @@ def test_published_ports_are_listed_once_with_configured_ones(files):
     assert second.ports == [{"host_address": "127.0.0.1", "host_port": 15432, "container_port": 5432}]
 
 
+def test_a_range_of_ports_of_a_stopped_container_is_no_published_port(files):
+    files.add(1, "a", bindings={"80/tcp": [{"HostIp": "", "HostPort": "8001-8003"}]})
+    (only,) = files.host().containers
+    assert only.ports == []
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -85,6 +85,9 @@ def test_fields_of_a_container(tmp_path):
         ({"Running": True, "Paused": True}, "paused"),
         ({"Running": False, "ExitCode": 1}, "exited"),
         ({"Dead": True}, "dead"),
+        ({"Dead": True, "RemovalInProgress": True}, "removing"),
+        ({"Running": False, "StartedAt": "0001-01-01T00:00:00Z"}, "created"),
+        ({"Running": False, "StartedAt": "2026-01-01T00:00:00Z"}, "exited"),
     ],
 )
 def test_the_state_of_a_container(tmp_path, state, expected):
