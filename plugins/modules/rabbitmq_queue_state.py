@@ -366,12 +366,13 @@ services:
   contains:
     name: {description: Compose service., type: str, returned: always}
     containers: {description: Number of its containers., type: int, returned: always}
+    container_names: {description: "Their names, at most 20.", type: list, elements: str, returned: always}
     looping:
       description: Whether one of them is in a crash loop. The engine restarts it now, has given up, or has restarted it 3 times or more, the last time
         within 5 minutes.
       type: bool
       returned: always
-  sample: [{name: analysis_service, containers: 1, looping: false}]
+  sample: [{name: analysis_service, containers: 1, container_names: [music-analysis_service-1], looping: false}]
 before:
   description: The queue before the change, as C(ready), C(unacked) (null without the management API) and C(consumers).
   returned: O(state=purged) or O(state=replayed)

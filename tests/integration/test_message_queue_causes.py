@@ -512,5 +512,6 @@ def test_a_restart_is_offered_where_it_can_help(rabbitmq40):
         assert finding("worker")["remedy"]["id"] == "message_queue.restart_consumers"
         assert finding("crashing")["remedy"] is None
         assert "crashing is in a crash loop" in finding("crashing")["hint"]
+        assert "`docker logs --tail 50 %s`" % name in finding("crashing")["hint"]
         assert finding("missing")["remedy"] is None
         assert "missing, which has no container on this host" in finding("missing")["hint"]

@@ -25,12 +25,12 @@ MOST_CONTAINERS = 20
 def service_states(
     docker_host: str, names: Sequence[str], project: str, timeout: float, deadline: Deadline
 ) -> list[Part]:
-    """Return ``[{name, containers, looping}]`` of compose services. Raises CannotConnect, BadOption.
+    """Return ``[{name, containers, container_names, looping}]`` of compose services. Raises CannotConnect, BadOption.
 
     ``looping`` is whether a container of the service is in a crash loop, which a restart does not end.
     """
     if not _engine.is_installed(docker_host):
-        return [{"name": name, "containers": 0, "looping": False} for name in names]
+        return [{"name": name, "containers": 0, "container_names": [], "looping": False} for name in names]
     address = _engine.address({"docker_host": docker_host, "tls": False})
     label = ["%s=%s" % (PROJECT, project)] if project else []
     with DockerApi(address, timeout, deadline) as client:
@@ -45,6 +45,7 @@ def _state(client: DockerApi, name: str, rows: Sequence[Mapping[str, Any]]) -> P
     return {
         "name": name,
         "containers": len(own),
+        "container_names": [(row.get("Names") or [row["Id"]])[0].lstrip("/") for row in own[:MOST_CONTAINERS]],
         "looping": any(_is_looping(_container_facts.facts(data, [])) for data in inspected if data),
     }
 
