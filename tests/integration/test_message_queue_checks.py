@@ -283,7 +283,7 @@ def test_a_broker_that_hangs_is_reported_in_time(one):
     # One timeout for AMQP and one for the API: the second probe has the failures of the first, whose text contains
     # what was left of the deadline.
     node, queues = (outcome["measurement"][probe] for probe in ("node", "queues"))
-    assert node["error"] == queues["error"]
+    assert node["management"]["error"] == queues["error"]
 
 
 def remedy(one, tmp_path, tasks, check, settings=None, /, **evidence):
