@@ -50,7 +50,7 @@ options:
     elements: str
     default: []
   expected:
-    description: Change something only if these containers still exist and were not restarted since. An empty list means that there is none.
+    description: Change something only if these containers still exist. An empty list means that there is none.
     type: list
     elements: dict
     suboptions:
@@ -58,9 +58,6 @@ options:
         description: Its id, or the first twelve characters or more.
         type: str
         required: true
-      started_at:
-        description: Its start time in epoch seconds; omitted for a container that was never started.
-        type: float
   deny:
     description: Names of services and containers that are never changed.
     type: list

@@ -374,13 +374,15 @@ services:
   contains:
     name: {description: Compose service., type: str, returned: always}
     containers: {description: Number of its containers., type: int, returned: always}
+    container_names: {description: "Their names, at most 20.", type: list, elements: str, returned: always}
     running: {description: Number of those that run., type: int, returned: always}
     looping:
       description: Whether one of them is in a crash loop. The engine has given up, or has restarted it O(restarts) times or more and still does, or did
         within O(restarts_window).
       type: bool
       returned: always
-  sample: [{name: analysis_service, containers: 1, running: 1, looping: false}]
+  sample:
+    - {name: analysis_service, containers: 1, container_names: [music-analysis_service-1], running: 1, looping: false}
 before:
   description: The queue before the change, as C(ready), C(unacked) (null without the management API) and C(consumers).
   returned: O(state=purged) or O(state=replayed)

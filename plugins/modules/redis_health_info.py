@@ -60,7 +60,7 @@ identity:
   sample: redis:6d20629e7cbd8db3007d3fba8b8098825ba1612a
 redis_cli:
   description:
-    - The words of a redis-cli command line for the server. It reads the password from the environment variable E(REDISCLI_AUTH).
+    - The words of a redis-cli command line for the server. It asks for the password, if one was given.
     - Null if the server cannot be reached.
   returned: always
   type: list

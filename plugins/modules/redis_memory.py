@@ -348,7 +348,7 @@ configuration:
     after: {description: "The settings after. In check mode, as they would be.", type: dict, returned: always}
     config_file: {description: "The server's configuration file, null if it was started without one.", type: str, returned: always}
     redis_cli:
-      description: The words of a redis-cli command line for the server. It reads the password from the environment variable E(REDISCLI_AUTH).
+      description: The words of a redis-cli command line for the server. It asks for the password, if one was given.
       returned: always
       type: list
       elements: str

@@ -103,21 +103,31 @@ def demanding_engine(directory):
 
     Yields its socket.
     """
+    with separate_engine(directory, "--env", "DOCKER_MIN_API_VERSION=1.44", "--volume", "/var/lib/docker"):
+        yield directory / "docker.sock"
+
+
+@contextlib.contextmanager
+def separate_engine(directory, *options):
+    """A newer Docker, without containers; ``options`` provide its data directory. Yields its container.
+
+    Its socket is in ``directory``.
+    """
     name = "tracktion-lab-%s" % secrets.token_hex(4)
     may = ("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE")
     may += tuple("--security-opt=%s=unconfined" % each for each in ("seccomp", "systempaths", "apparmor"))
-    sees = ("--volume", "%s:/run/outside" % directory, "--volume", "/var/lib/docker")
+    sees = ("--volume", "%s:/run/outside" % directory)
     labels = ("--label", "%s=containers" % LABEL, "--label", "%s=%s" % (PROCESS_LABEL, this_process()))
     command = ("dockerd", "--host", "unix:///run/outside/docker.sock", "--bridge=none", "--iptables=false")
     try:
         docker(
             *("run", "--detach", "--name", name, "--network", "none", *may, *sees, *labels),
-            *("--env", "DOCKER_MIN_API_VERSION=1.44", ensure_image_with("trixie", "docker.io")),
+            *(*options, ensure_image_with("trixie", "docker.io")),
             *(*command, "--ip6tables=false", "--storage-driver=vfs"),
         )
         host = "unix://%s" % (directory / "docker.sock")
         wait_until(lambda: attempt("docker", "--host", host, "version").returncode == 0, "a newer engine", 30)
-        yield directory / "docker.sock"
+        yield name
     finally:
         attempt("docker", "rm", "--force", "--volumes", name)
 

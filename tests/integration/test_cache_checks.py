@@ -11,6 +11,8 @@ import shlex
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks
+from tests.integration.followed_hints import CACHE
+from tests.integration.following import Operator, follow
 from tests.integration.pasting import commands
 from tests.integration.redis_lab import cache
 from tests.lab import faults
@@ -83,6 +85,9 @@ def test_a_fault_fires_its_checks_and_they_do_not_fire_without_it(fresh, name):
         assert expected <= fired(found)
         for check in expected:
             assert found[check][0]["summary"] != found[check][0]["title"]
+        if fresh.server.suite == "bookworm":
+            operator = Operator(container=fresh.server.name, redis_password=fresh.server.password)
+            follow(operator, CACHE[name], found, lambda: fresh.findings(**SETTINGS.get(name, {})))
 
 
 def test_every_check_has_a_fault():

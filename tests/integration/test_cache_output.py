@@ -29,10 +29,20 @@ HOSTILE = [
 SECRET = "S3cr3t-planted-77"
 
 
+# What the operator does: type the password when redis-cli asks for it.
+TYPED = """redis-cli() {
+    case " $* " in
+    *" --askpass "*) printf '%s\\n' "$REDISCLI_AUTH" | command redis-cli "$@" ;;
+    *) command redis-cli "$@" ;;
+    esac
+}
+"""
+
+
 def paste(server, command):
     """Run a printed command in a shell of the server's container, and return its output."""
     environment = ["env", "REDISCLI_AUTH=" + server.server.password]
-    output = server.server.exec(*environment, "bash", "-c", command)
+    output = server.server.exec(*environment, "bash", "-c", TYPED + command)
     assert server.server.exec("sh", "-c", "ls /tmp").split().count("pwned") == 0
     return output.strip()
 

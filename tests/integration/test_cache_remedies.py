@@ -14,11 +14,10 @@ import re
 from pathlib import Path
 
 import redis
-import yaml
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas
 from tests.integration.areas import fired
 from tests.integration.redis_lab import Cache, cache
+from tests.integration.remedies import carry_out
 from tests.lab.engine import docker
 from tests.lab.faults.cache import fill
 from tests.lab.servers import redis_server
@@ -31,23 +30,7 @@ SETTINGS = {"cache_delete_idle_seconds": 0, "cache_delete_max_count": 100000, "c
 
 def remedy(server, finding, check, **settings):
     """Run the task file of a finding's remedy with the module itself. Return the result."""
-    (area,) = _areas.find(["cache"])
-    proposal = finding["remedy"]
-    defaults = yaml.safe_load(area.file("defaults", "main.yml").read_text())
-    known = {**defaults, **SETTINGS, **settings}
-    name = proposal["id"].partition(".")[2]
-    (task,) = yaml.safe_load(area.file("tasks", "remediate", name + ".yml").read_text())
-
-    def value(text):
-        if isinstance(text, dict):
-            return {key: value(each) for key, each in text.items()}
-        found = re.match(r"{{ lookup\('tracktion.ops.setting', '(\w+)'\) }}$", str(text))
-        if found:
-            return known[found.group(1)]
-        found = re.match(r"{{ tracktion_remedy\.(\w+).*}}$", str(text))
-        return proposal["vars"][found.group(1)] if found else text
-
-    return server.memory(check=check, **value(task["tracktion.ops.redis_memory"]))
+    return carry_out(finding["remedy"], server.login(), check, **{**SETTINGS, **settings})
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from tests.lab.images import ensure_image
 from tests.lab.servers import LABEL
 from tests.lab.shell import wait_until
 from tests.lab.throwaway import COMPOSE
+from tests.slack import SLACK
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_command_is_run_and_its_time_measured(lab, ask):
         True,
     )
     assert (result["container"], result["container_state"]) == (lab.container("tracklist_service"), "running")
-    assert 0.3 <= result["seconds"] < 3
+    assert 0.3 <= result["seconds"] < 3 * SLACK
     assert (result["output_bytes"], result["output"]) == (len("done\naside\n"), None)
     shown = ask("sh", "-c", "echo; echo '  two lines'", show_output=True)
     assert shown["output"] == "\n  two lines\n"
@@ -93,7 +94,7 @@ def test_options_of_a_command_are_applied(lab, ask):
 def test_a_command_that_does_not_end_is_killed_with_its_children(lab, ask):
     started = time.monotonic()
     result = ask("sh", "-c", "sleep 54321 & sleep 54322; true", timeout=0.7)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 3 * SLACK
     assert (result["ok"], result["ran"], result["killed"], result["exit_code"]) == (False, True, True, None)
     assert result["error"]["kind"] == "timeout"
     wait_until(lambda: "5432" not in processes(lab), "the end of what was started", 5)
@@ -161,7 +162,7 @@ def test_commands_run_in_parallel(lab):
     commands.append(command("hung", "sleep", "77.5"))
     measured = run_module("container_probe_info", {"commands": commands, "project": lab.project, "timeout": 2})
     assert measured["totals"] == {"commands": 5, "ok": 4}
-    assert measured["seconds"] < 4
+    assert measured["seconds"] < sum(each["seconds"] for each in measured["commands"]) * 0.8
 
 
 def test_the_engine_is_not_contacted_without_commands(tmp_path):

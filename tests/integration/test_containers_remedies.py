@@ -156,7 +156,7 @@ services:
   web:
     image: {image}
     container_name: {name}-the-web
-    command: [sleep, infinity]
+    command: {command}
     init: true
     restart: always
     mem_limit: {limit}
@@ -174,8 +174,8 @@ def real(app, tmp_path):
     image = inspect(app.run("model", "true"))["Config"]["Image"]
     path, name = tmp_path / "docker-compose.yaml", app.name
 
-    def write(limit="64m"):
-        path.write_text(REAL.format(image=image, name=name, limit=limit, label=LABEL))
+    def write(limit="64m", command="[sleep, infinity]"):
+        path.write_text(REAL.format(image=image, name=name, limit=limit, command=command, label=LABEL))
 
     write()
     app.write, app.name = write, "%s-real" % app.name
@@ -221,6 +221,27 @@ def test_a_change_of_the_compose_file_is_found_and_applied(real, tmp_path):
     (finding,) = sound(found["containers.compose_missing"])
     remedy("recreate", tmp_path, evidence=finding["remedy"]["vars"], **settings)
     assert inspect(real.web)["State"]["Running"]
+
+
+def test_the_corrected_file_is_applied_to_a_service_in_a_crash_loop(real, tmp_path):
+    real.write(command="[sh, -c, exit 3]")
+    run(*compose_command(), "--project-name", real.name, "--file", str(tmp_path / "docker-compose.yaml"), "up", "-d")
+    wait_until(lambda: inspect(real.web)["RestartCount"] >= 3, "three restarts", 30)
+    real.write()
+    found = look(real)
+    (finding,) = sound(found["containers.crash_loop"])
+    assert finding["remedy"] is None
+    (finding,) = sound(found["containers.compose_drift"])
+    before = inspect(real.web)
+    # It starts again between the measurement and the remedy.
+    wait_until(lambda: inspect(real.web)["RestartCount"] > before["RestartCount"], "another restart", 60)
+    arguments = {**finding["remedy"]["vars"], "compose_command": list(compose_command())}
+    planned = run_module("container_recreate", arguments, check=True)
+    assert (planned["changed"], inspect(real.web)["Id"]) == (True, before["Id"]), planned
+    assert run_module("container_recreate", arguments)["result"] == "recreated"
+    assert inspect(real.web)["State"]["Running"]
+    assert not {"containers.crash_loop", "containers.compose_drift"} & set(look(real))
+    assert run_module("container_recreate", arguments)["changed"] is False
 
 
 def test_variables_come_from_the_environment_file_of_compose(real, tmp_path):

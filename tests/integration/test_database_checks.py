@@ -10,6 +10,8 @@ import contextlib
 
 import pytest
 
+from tests.integration.followed_hints import DATABASE
+from tests.integration.following import Operator, follow
 from tests.integration.modules import run_module
 from tests.integration.postgresql import standby_of
 from tests.lab.shell import wait_until
@@ -89,6 +91,13 @@ def fired(findings, name, thing):
     ]
 
 
+def follow_hint(database, name, fault, thing, settings, findings):
+    def again():
+        return {name: fired(database.diagnose(settings), name, thing)}
+
+    follow(Operator(psql=database.psql), {name: DATABASE[fault][name]}, {name: findings}, again)
+
+
 def fires_on_fault_only(database, name, fault, thing, settings):
     # Forget what the server counted in other tests.
     database.psql("select pg_stat_reset()")
@@ -102,6 +111,8 @@ def fires_on_fault_only(database, name, fault, thing, settings):
             assert finding["title"] not in finding["summary"], "summary not rendered: %s" % finding["summary"]
             assert finding["observed"] or name in WITHOUT_NUMBERS
             assert "is undefined" not in (finding["hint"] or "")
+        if database.server.suite == "trixie":
+            follow_hint(database, name, fault, thing, settings, findings)
     wait_until(lambda: fired(database.diagnose(settings), name, thing) == [], "%s to stop firing" % name, 5)
 
 
@@ -132,7 +143,9 @@ def test_age_checks_fire(pg17, name, fault, field):
     settings = {name.replace(".", "_") + "_warning": database[field] + 100 / 2**31}
     assert fired(pg17.diagnose(settings), name, "tracktion") == []
     with pg17.fault(fault):
-        assert fired(pg17.diagnose(settings), name, "tracktion")[0]["status"] == "warning"
+        findings = fired(pg17.diagnose(settings), name, "tracktion")
+        assert findings[0]["status"] == "warning"
+        follow_hint(pg17, name, fault, "tracktion", settings, findings)
 
 
 @pytest.mark.parametrize("server", ["pg15", "pg17"])

@@ -9,7 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 
+import psycopg2
+
+from tests.integration.followed_hints import shows
+from tests.integration.following import Operator, follow
+from tests.integration.pasting import commands
 from tests.integration.playbooks import LOCAL, inventory, play
+from tests.integration.postgresql import Database, session
+from tests.integration.remedies import carry_out
+from tests.lab.servers import postgres_server
 
 REMEDIES = """
 - hosts: all
@@ -116,3 +124,107 @@ def test_an_index_left_behind_by_reindex_is_not_rebuilt(pg17):
         assert finding["hint"].startswith('Drop it: `DROP INDEX CONCURRENTLY "public"."lab_rebuilt_id_ccnew";`')
         pg17.psql(finding["hint"].split("`")[1])
         assert pg17.diagnose() == []
+
+
+# On servers in the state in which the remedy is needed most.
+
+
+@contextlib.contextmanager
+def without_connections(pg):
+    """No connection is left but those that are reserved for superusers."""
+    held = []
+    try:
+        with contextlib.suppress(psycopg2.OperationalError):
+            while True:
+                held.append(pg.postgres(application_name="lab leak"))
+        yield
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def by_check(pg, **login):
+    found = {}
+    for finding in pg.diagnose({"database_idle_in_transaction_warning": 0}, **login):
+        found.setdefault(finding["id"], []).append(finding)
+    return found
+
+
+def idle_sessions(pg):
+    return pg.psql("select count(*) from pg_stat_activity where application_name = 'lab forgetful'")
+
+
+def test_a_session_is_ended_when_no_connection_is_left(pg17):
+    update = "update artists set name = name where id = 9"
+    with session(pg17, update, application_name="lab forgetful"), without_connections(pg17):
+        unreachable = by_check(pg17)
+        (finding,) = unreachable["database.unreachable"]
+        assert finding["summary"].startswith("too_many_connections: ")
+        # Its hint is for a superuser, who has connections of his own.
+        follow(Operator(psql=pg17.psql), {"database.unreachable": shows("lab leak")}, unreachable, dict)
+        findings = by_check(pg17, role="superuser")
+        assert [each["object"] for each in findings["database.connections_used"]] == ["server server"]
+        (finding,) = findings["database.idle_in_transaction"]
+        for check in (True, False):
+            rejected = carry_out(finding["remedy"], pg17.login(), check)
+            assert (rejected["failed"], rejected["kind"]) == (True, "too_many_connections")
+        assert idle_sessions(pg17) == "1"
+        planned, done, again = (carry_out(finding["remedy"], pg17.login("superuser"), each) for each in (1, 0, 0))
+        assert [each["changed"] for each in (planned, done, again)] == [True, True, False]
+        assert [each["pid"] for each in planned["sessions"]] == [each["pid"] for each in done["sessions"]]
+        assert idle_sessions(pg17) == "0"
+        # The operator can connect again.
+        assert "database.unreachable" not in by_check(pg17)
+
+
+def test_maintenance_of_a_locked_table_says_so_in_check_mode_too(pg17):
+    with faults(pg17):
+        proposals = remedies_of(pg17)
+        with session(pg17, "lock table tracks, lab_interrupted in access exclusive mode", application_name="lab lock"):
+            for proposal in proposals:
+                for check in (True, False):
+                    locked = carry_out(proposal, pg17.login(), check)
+                    assert (locked["failed"], locked["changed"]) == (True, False), (proposal["id"], check)
+                    assert "lab lock" in locked["msg"]
+        # It helps as soon as the lock is gone.
+        for proposal in proposals:
+            planned, done, again = (carry_out(proposal, pg17.login(), check) for check in (True, False, False))
+            assert [each["changed"] for each in (planned, done, again)] == [True, True, False], proposal["id"]
+        assert offered(pg17) == {}
+
+
+# Hints of failures and of what is missing
+
+
+def test_the_library_of_the_statement_statistics_is_loaded_and_the_extension_created():
+    with postgres_server("trixie", owner="database") as server:
+        pg = Database(server)
+        pg.psql("drop extension if exists pg_stat_statements")
+        (finding,) = by_check(pg)["database.statements_off"]
+        preload, create = commands(finding["hint"])
+        operator = Operator(psql=pg.psql)
+        operator.run(preload)
+        # "Restart the server, then"
+        pg.connection.close()
+        server.stop()
+        server.start()
+        pg.connection = pg.postgres(superuser=True)
+        pg.connection.autocommit = True
+        assert "database.statements_off" in by_check(pg)
+        operator.run(create)
+        assert "database.statements_off" not in by_check(pg)
+
+
+def test_a_right_to_end_sessions_that_is_missing_is_granted_by_the_command(pg17):
+    with session(pg17, "select txid_current()", application_name="lab forgetful"):
+        (finding,) = by_check(pg17)["database.idle_in_transaction"]
+        for check in (True, False):
+            denied = carry_out(finding["remedy"], pg17.login("monitor"), check)
+            assert denied["failed"] is True
+        (grant,) = commands(denied["msg"])
+        Operator(psql=pg17.psql).run(grant)
+        try:
+            assert carry_out(finding["remedy"], pg17.login("monitor"), False)["changed"] is True
+        finally:
+            pg17.psql('revoke pg_signal_backend from "tracktion_monitor"')
+        assert idle_sessions(pg17) == "0"

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.integration.playbooks import LOCAL, ROOT, inventory, run_playbook
+from tests.slack import SLACK
 from tests.unit.plugins.hostile import FORGED, unsafe
 
 CHECKS = [
@@ -233,12 +234,12 @@ def test_a_host_without_python_is_a_finding(diagnose):
 
 def test_a_host_that_never_answers_is_a_finding_after_the_timeout(diagnose, tmp_path):
     hung = tmp_path / "python"
-    hung.write_text("#!/bin/sh\nexec sleep 60\n")
+    hung.write_text("#!/bin/sh\nexec sleep 600\n")
     hung.chmod(0o755)
     hosts = {"hung": {**LOCAL, "ansible_python_interpreter": str(hung)}, "web": LOCAL}
     started = time.monotonic()
     run = diagnose(hosts, extra={"tracktion_visit_timeout": 3})
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 20 * SLACK
     assert run.findings("backups.missing", host="web")
     (finding,) = run.findings(host="hung")
     assert (finding["id"], finding["status"]) == ("host.visit_failed", "critical")

@@ -23,6 +23,7 @@ from tests.integration.modules import run_module, run_module_in_container
 from tests.integration.playbooks import LOCAL, ROOT, inventory
 from tests.lab.certificates import issue_server, make_certificates
 from tests.lab.images import ensure_image
+from tests.slack import SLACK
 
 
 def measure_one(url, **options):
@@ -67,7 +68,7 @@ def test_right_answer_has_times_and_no_body(healthy):
     seconds = found["seconds"]
     # The server sleeps before its first byte only.
     assert 0.3 <= seconds["first_byte"] <= seconds["total"]
-    assert seconds["dns"] + seconds["connect"] + seconds["body"] < 0.2
+    assert seconds["dns"] + seconds["connect"] + seconds["body"] < seconds["first_byte"]
     assert seconds["tls"] is None
     assert found["latency"]["p95_seconds"] == seconds["total"]
 
@@ -76,7 +77,8 @@ def test_requests_are_parallel(healthy):
     endpoints = [{"name": str(number), "url": healthy.url("/slow")} for number in range(20)]
     result = measure_all(endpoints)
     assert result["totals"] == {"endpoints": 20, "ok": 20}
-    assert 0.3 <= result["seconds"] < 2
+    one_after_the_other = sum(found["seconds"]["total"] for found in result["endpoints"])
+    assert 0.3 <= result["seconds"] < one_after_the_other / 2
 
 
 def test_hanging_endpoint_does_not_hide_others(healthy):
@@ -85,7 +87,7 @@ def test_hanging_endpoint_does_not_hide_others(healthy):
         result = measure_all(
             [{"name": "hung", "url": hung.url()}, {"name": "well", "url": healthy.url()}], timeout=0.5, deadline=1
         )
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 2 * SLACK
     assert [(found["name"], found["ok"]) for found in result["endpoints"]] == [("hung", False), ("well", True)]
 
 
@@ -117,7 +119,7 @@ def test_missing_answers_have_kinds(behave, kind, status, message):
     with behaving(behave) as served:
         started = time.monotonic()
         found = measure_one(served.url(), timeout=0.5)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 2 * SLACK
     assert found["error"]["kind"] == kind, found["error"]
     assert (found["status"], found["ok"], found["answered"]) == (status, False, False)
     assert "127.0.0.1:%d" % served.port in found["error"]["message"]

@@ -16,6 +16,8 @@ import yaml
 
 from tests.integration import inotify_faults as faults
 from tests.integration.areas import diagnose, fired
+from tests.integration.followed_hints import FILE_WATCHING
+from tests.integration.following import Operator, follow
 from tests.integration.inotify_faults import OTHER_UID
 from tests.integration.playbooks import ROOT, run_playbook
 from tests.lab.faults import every
@@ -59,6 +61,8 @@ def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
         findings = diagnose("file_watching", settings)
         for check_id in FAULTS[name].fires:
             assert fired(findings, check_id), (check_id, findings)
+        operator = Operator(directory=lab.directory)
+        follow(operator, FILE_WATCHING[name], findings, lambda: diagnose("file_watching", settings))
     after = diagnose("file_watching", settings)
     for check_id in FAULTS[name].fires:
         assert not fired(after, check_id)

@@ -19,6 +19,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl
 from tests.integration import inotify_faults as faults
+from tests.integration.areas import diagnose, fired
 from tests.integration.inotify_faults import LIMITS, OTHER_UID
 from tests.integration.modules import run_module, run_module_in_container
 from tests.integration.playbooks import LOCAL, inventory
@@ -401,3 +402,31 @@ def test_the_remedys_task_file_raises_the_limits(root, kernel, tmp_path):
         assert done.returncode == 0, done.stdout
         outcomes.append((re.search(r"CHANGED", done.stdout) is not None, kernel("max_queued_events")))
     assert outcomes == [(True, before), (True, before + 3), (False, before + 3)]
+
+
+# In the state in which it is needed most
+
+
+def test_limits_are_raised_while_a_user_has_no_instance_left(root, kernel):
+    before = kernel("max_user_instances")
+    low = dict.fromkeys(("watches", "instances"), 1)
+    low = {"file_watching_max_user_" + name: floor for name, floor in low.items()}
+    with faults.watching([], OTHER_UID, instances=before):
+        findings = diagnose("file_watching", {**low, "file_watching_max_queued_events": 1})
+        findings = fired(findings, "file_watching.instances_used", "critical")
+        (finding,) = [each for each in findings if each["object"] == str(OTHER_UID)]
+        assert can_watch() is False
+        outcomes = []
+        for check in (True, False, False):
+            done = run_module("inotify_limits", raising(root, **finding["remedy"]["vars"]), check=check)
+            outcomes.append((done["changed"], kernel("max_user_instances"), can_watch()))
+    assert outcomes == [(True, before, False), (True, 2 * before, True), (False, 2 * before, True)]
+
+
+def can_watch():
+    """Whether the other user can create an inotify instance."""
+    pid = os.fork()
+    if pid == 0:
+        faults.become(OTHER_UID)
+        os._exit(faults.libc.inotify_init1(0) < 0)
+    return os.waitpid(pid, 0)[1] == 0

@@ -30,6 +30,7 @@ from tests.lab.engine import docker, ensure
 from tests.lab.images import ensure_image
 from tests.lab.servers import LABEL
 from tests.lab.shell import attempt, run, wait_until
+from tests.slack import SLACK
 
 # Writes messages with a priority to a journal of its own.
 JOURNAL = """
@@ -194,7 +195,7 @@ def test_hanging_engine(tmp_path):
             files=[str(tmp_path / "*.log")],
             timeout=0.5,
         )
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 * SLACK
     services = by_name(result)
     assert services[str(tmp_path / "app.log")]["errors"] == 1
     assert services["containers"]["errors"] is None
@@ -232,7 +233,7 @@ def test_dead_mount_does_not_delay_others(tmp_path):
         "journal_directory": str(tmp_path),
     }
     result = measure(before=partial(inotify_faults.dead_mount, str(dead)), timeout=0.5, **options)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 6 * SLACK
     services = by_name(result)
     assert "no answer within" in services["files"]["error"]
     assert "no journal files" in services["journal"]["error"]
@@ -286,7 +287,7 @@ def test_timeout_reads_the_newest_part(log):
     )
     began = time.monotonic()
     entry = log(data, timeout=0.6, deadline=2)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 4 * SLACK
     assert (entry.complete, entry.left_out) == (False, "its time was used up")
     assert 0 < entry.errors < 79000
     assert entry.newest == pytest.approx(now - 800 + 789.99, abs=0.01)
@@ -483,7 +484,7 @@ def test_invalid_option_is_named(options, named):
 def test_kernel_log_is_read_without_blocking():
     began = time.monotonic()
     result = measure(kernel_log="/dev/kmsg", minutes=1)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3 * SLACK
     assert result["kernel"]["oldest"] < time.time()
     assert subprocess.run(["dmesg"], capture_output=True, check=True).stdout
     assert measure(kernel_log="/nonexistent")["kernel"] is None
@@ -497,7 +498,7 @@ def test_hanging_thread_does_not_delay_others():
     _log_errors_info.run_in_threads(
         [lambda limit: never.wait(), *[done.append] * 50], _log_errors_info.Deadline(0.5), deadline
     )
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * SLACK
     assert len(done) == 50
     never.set()
     wait_until(lambda: len(done) == 50, "the last function", 1)

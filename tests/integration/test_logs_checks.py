@@ -15,6 +15,8 @@ import pytest
 
 from tests.integration import areas
 from tests.integration.areas import diagnose, visit
+from tests.integration.followed_hints import LOGS
+from tests.integration.following import Operator, follow
 from tests.integration.kernel_faults import broken_disk, kernel_says, killed_for_memory
 from tests.lab.faults import every
 from tests.lab.faults.logs import talker
@@ -61,6 +63,7 @@ def test_fault_fires_its_checks(lab, settings, name):
     before = diagnose("logs", settings)
     with lab.fault(name):
         during = diagnose("logs", settings)
+        follow(Operator(directory=lab.directory), LOGS[name], during, lambda: diagnose("logs", settings))
     after = diagnose("logs", settings)
     for check in fires:
         new = {finding["object"] for finding in fired(during, check)} - {f["object"] for f in fired(before, check)}

@@ -517,6 +517,7 @@ def test_a_restart_is_offered_where_it_can_help(rabbitmq40):
         assert "which runs and does not consume" in worker["hint"]
         assert finding("crashing")["remedy"] is None
         assert "crashing is in a crash loop" in finding("crashing")["hint"]
+        assert "`docker logs --tail 50 %s`" % name in finding("crashing")["hint"]
         # The limits are those of containers.crash_loop.
         tolerant = finding("crashing", containers_restarts_warning=1000)
         assert tolerant["remedy"]["id"] == "message_queue.restart_consumers"

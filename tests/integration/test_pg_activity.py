@@ -23,6 +23,7 @@ from tests.integration.modules import run_module
 from tests.integration.postgresql import autovacuuming, database, documentation_of, forget, measure, running, session
 from tests.lab.faults.database import wait_for_sessions
 from tests.lab.shell import wait_until
+from tests.slack import SLACK
 
 AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
 
@@ -68,7 +69,7 @@ def test_kind_and_hint_of_a_connection_failure(pg15, login, kind, option):
     error, seconds = fail_to_connect(pg15, **login)
     assert error["kind"] == kind
     assert option in error["hint"]
-    assert seconds < 1
+    assert seconds < 1 * SLACK
 
 
 def test_a_certificate_is_checked(pg17):
@@ -92,14 +93,14 @@ def test_packets_are_dropped(pg15):
             caller.connect_ex(deaf.getsockname())
         error, seconds = fail_to_connect(pg15, login_port=deaf.getsockname()[1])
     assert error["kind"] == "timeout"
-    assert 1 <= seconds < 2
+    assert 1 <= seconds < 2 * SLACK
 
 
 def test_a_server_that_accepts_and_never_answers(pg15):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         error, seconds = fail_to_connect(pg15, login_port=silent.getsockname()[1])
     assert error["kind"] == "no_answer"
-    assert 1 <= seconds < 2
+    assert 1 <= seconds < 2 * SLACK
 
 
 def test_another_program_listens_there(pg15):
@@ -121,7 +122,7 @@ def test_too_many_connections(pg15):
             pg15, login_user="tracktion_user", login_password=pg15.passwords["application"]
         )
     assert error["kind"] == "too_many_connections"
-    assert seconds < 1
+    assert seconds < 1 * SLACK
 
 
 def test_no_entry_in_pg_hba(pg15):
@@ -173,16 +174,16 @@ def test_a_server_that_freezes():
         try:
             started = time.monotonic()
             frozen = activity(pg, keep=True, timeout=1)
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 3 * SLACK
             assert frozen["server"] is None
             assert "stopped answering" in frozen["unknown"][0]["reason"]
             # The other module of the area does not try again.
             started = time.monotonic()
             assert activity(pg, keep=True, timeout=1)["error"]["kind"] == "closed"
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 1 * SLACK
             error, seconds = fail_to_connect(pg)
             assert error["kind"] == "no_answer"
-            assert seconds < 2
+            assert seconds < 2 * SLACK
         finally:
             pg.server.unpause()
 
@@ -237,7 +238,7 @@ def test_indirect_waits_count_for_the_root(pg17):
     assert query["blocked_by"] == [migration["pid"]]
     assert migration["lock_relation"] == "public.tracks"
     assert migration["lock_mode"] == "AccessExclusiveLock"
-    assert 0 <= query["wait_seconds"] <= migration["wait_seconds"] <= root["longest_wait_seconds"] < 10
+    assert 0 <= query["wait_seconds"] <= migration["wait_seconds"] <= root["longest_wait_seconds"] < 10 * SLACK
 
 
 def test_an_advisory_lock_of_a_running_query(pg17):

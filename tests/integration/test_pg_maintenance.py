@@ -24,6 +24,7 @@ from tests.integration.modules import run_module
 from tests.integration.postgresql import autovacuuming, documentation_of, forget, running, session
 from tests.lab.faults.database import as_application, cut_off, flushed, run_and_wait
 from tests.lab.shell import wait_until
+from tests.slack import SLACK
 
 # Names that need quoting.
 SCHEMA, TABLE, INDEX = 'Lab "ü" %s', "Täbelle; drop {0}", "Índex %(name)s"
@@ -229,7 +230,7 @@ def test_a_locked_table_is_skipped_at_once(pg):
             for action in ("analyze", "vacuum"):
                 started = time.monotonic()
                 locked = maintain(pg, action, NAMED)
-                assert time.monotonic() - started < 2
+                assert time.monotonic() - started < 2 * SLACK
                 assert (locked["failed"], locked["changed"], only(locked)["result"]) == (True, False, "locked")
                 assert "lab migration" in locked["msg"]
                 assert "AccessExclusiveLock" in locked["msg"]
@@ -274,7 +275,7 @@ def test_a_table_locked_just_before_the_command(pg, kind):
         assert "lab migration" in locked["message"]
         # Reading a locked table takes no lock either.
         assert locked["after"]["dead_rows"] == 500
-        assert locked["seconds"] < 0.5
+        assert locked["seconds"] < 0.5 * SLACK
 
 
 def test_an_index_dropped_just_before_the_command(pg17):
@@ -379,7 +380,7 @@ def test_the_deadline_cancels_the_command(pg17):
         cut = maintain(
             pg17, "vacuum", {"name": "tracks"}, {"name": "artists"}, cost_delay=100, min_dead_rows=0, deadline=1.5
         )
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 4 * SLACK
         assert pg17.psql("select count(*) from pg_stat_progress_vacuum") == "0"
         assert [each["result"] for each in cut["objects"]] == ["timeout", "timeout"]
         assert [each["seconds"] is None for each in cut["objects"]] == [False, True]

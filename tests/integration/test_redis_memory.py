@@ -18,6 +18,7 @@ from tests.bench import redis_keyspace
 from tests.integration.redis_lab import cache
 from tests.lab.engine import docker
 from tests.lab.shell import wait_until
+from tests.slack import SLACK
 
 MEBIBYTE = 1024 * 1024
 
@@ -91,7 +92,7 @@ def test_a_sample_is_within_a_tenth(redis8):
     truth = {key: value for key, value in redis8.truth().items() if value[0] > 1}
     started = time.monotonic()
     found = redis8.memory(max_calls=90000, max_load=1.0)["distribution"]
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 3 * SLACK
     for row in found["prefixes"]:
         if row["prefix"] != "queue":
             assert row["bytes"] == pytest.approx(truth[0, row["prefix"], row["type"]][1], rel=0.1)
@@ -151,7 +152,7 @@ def test_reading_all_keys_ends_at_the_deadline_with_a_partial_result(redis8):
     with redis8.fault("keys-many"):
         started = time.monotonic()
         found = redis8.memory(distribution="whole", deadline=0.6)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 3 * SLACK
     assert found["distribution"]["complete"] is False
     assert 0 < found["distribution"]["seen_count"] < 200001
     assert found["unknown"] == []

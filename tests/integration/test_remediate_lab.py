@@ -5,22 +5,28 @@
 """Every remedy of a service on the real stack: in check mode, carried out, repeated, unconfirmed, and too late.
 
 What a remedy did is asked of the server that it did it to. The runs are made once for all remedies, each test looks at
-one cell of the matrix.
+one cell of the matrix. What only plans, without a confirmation, is evaluated in this process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _plan
 from tests.integration import inotify_faults
+from tests.integration.areas import diagnose
+from tests.integration.followed_hints import MESSAGE_QUEUE
+from tests.integration.following import Operator, follow
 from tests.integration.playbooks import ROOT, run_playbook
 from tests.lab.faults import injected
+from tests.lab.inventory import variables
 from tests.lab.shell import wait_until
 
 LIMIT = inotify_faults.LIMITS / "max_queued_events"
@@ -99,6 +105,13 @@ def publish_more(lab):
             channel.basic_publish("", "lab.orphaned", b"{}")
 
 
+def expire(lab, pattern):
+    with lab.redis().pipeline(transaction=False) as pipeline:
+        for key in lab.redis().scan_iter(pattern, count=1000):
+            pipeline.expire(key, 600)
+        pipeline.execute()
+
+
 # By remedy: what takes its evidence away, or makes it another, after the plan was made.
 CHANGED = {
     "database.end_sessions": other_blocker,
@@ -107,7 +120,7 @@ CHANGED = {
     "database.reindex": psql("reindex index lab_interrupted_id"),
     "cache.set_maxmemory": lambda lab: lab.redis().config_set("maxmemory", int(setting(lab, "maxmemory")) + 1048576),
     "cache.set_policy": lambda lab: lab.redis().config_set("maxmemory-policy", "volatile-ttl"),
-    "cache.delete_keys": lambda lab: [lab.redis().expire(key, 600) for key in lab.redis().scan_iter("lab:*")],
+    "cache.delete_keys": lambda lab: expire(lab, "lab:*"),
     "message_queue.purge": publish_more,
     "message_queue.restart_consumers": lambda lab: lab.docker("start", lab.container("analysis_service")),
 }
@@ -122,6 +135,7 @@ class Story:
     settings: dict
     runs: dict = field(default_factory=dict)
     states: dict = field(default_factory=dict)
+    unconfirmed: list = field(default_factory=list)
 
     def look(self, name):
         self.states[name] = {remedy: state(self.lab) for remedy, state in STATE.items()}
@@ -135,8 +149,21 @@ class Story:
             extra={**self.settings, **extra},
         )
 
+    def diagnose(self, areas):
+        """Return the findings of these areas by id."""
+        known = {**variables(self.lab), **self.settings}
+        return {check: found for area in areas for check, found in diagnose(area, known).items()}
+
+    def plan(self, findings):
+        """Return the actions that are planned without a confirmation."""
+        findings = [each for found in findings.values() for each in found]
+        journal = {**_plan.NO_JOURNAL, "error": None}
+        hosts = {(each["host"], each["area"]): "here" for each in findings}
+        limits = _plan.Limits(risk="destructive")
+        return _plan.actions(findings, limits, hosts, {"here": journal}, time.time())
+
     def action(self, name, remedy):
-        actions = self.runs[name].report["remediation"]["actions"]
+        actions = self.unconfirmed if name == "unconfirmed" else self.runs[name].report["remediation"]["actions"]
         # The queue without an owner has no consumer to restart. On a busy machine, sessions of the services idle too.
         own = "lab blocker" if remedy == "database.end_sessions" else ""
         (action,) = [
@@ -190,8 +217,10 @@ def story(lab, tmp_path_factory):
         story.settings["file_watching_max_queued_events"] = floor
         story.look("found")
         # Only these areas have remedies that lose data.
-        areas = sorted({remedy.partition(".")[0] for remedy in DESTRUCTIVE})
-        story.run("unconfirmed", "--check", tracktion_remediate_risk="destructive", tracktion_areas=areas)
+        findings = story.diagnose(sorted({remedy.partition(".")[0] for remedy in DESTRUCTIVE}))
+        story.unconfirmed = story.plan(findings)
+        operator = Operator(directory=lab.directory)
+        follow(operator, MESSAGE_QUEUE["queue-without-consumer"], findings, lambda: findings)
         plan = str(folder / "plan.json")
         story.run("check", "--check", tracktion_plan_file=plan, **everything)
         story.look("check")

@@ -18,6 +18,8 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _checks, _evaluation
 from tests.integration import http_servers as servers
 from tests.integration.areas import diagnose, visit
+from tests.integration.followed_hints import SERVICE_HEALTH
+from tests.integration.following import Operator, follow
 from tests.integration.http_servers import behaving, page, redirect, serving
 from tests.integration.inotify_faults import OTHER_UID, become
 from tests.integration.pasting import commands
@@ -73,6 +75,8 @@ def test_fault_fires_its_checks(lab, settings, name):
     endpoints, summary, hint = FINDINGS[name]
     with lab.fault(name):
         findings = diagnose("service_health", settings)
+        operator = Operator(directory=lab.directory)
+        follow(operator, SERVICE_HEALTH[name], findings, lambda: diagnose("service_health", settings))
     # Each failing endpoint has one finding, of the row for its failure.
     assert set(findings) == set(FAULTS[name].fires)
     found = [finding for same in findings.values() for finding in same]

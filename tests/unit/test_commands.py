@@ -65,9 +65,11 @@ class Walk:
             if not is_safe(node):
                 self.faults.append("unquoted in a command: line %d, %s" % (node.lineno, outline(node)))
         else:
-            # Constants of an expression that selects a text: {'kind': 'Text with a `command`'}[item.kind]
+            # The texts of {'kind': 'Text'}[item.kind] are values: Prose replaces their backticks.
             for each in node.find_all(nodes.Const):
-                if isinstance(each.value, str) and " " in each.value.strip():
+                if isinstance(each.value, str) and "`" in each.value:
+                    self.faults.append("a command in a value: %r" % each.value[:60])
+                elif isinstance(each.value, str) and " " in each.value.strip():
                     self.text(each.value)
 
     def branches(self, branches, visit):
@@ -145,6 +147,7 @@ def test_commands_of_a_row_are_safe_to_paste(area, row):
         "`docker stop {{ item.names | join(' ') }}`",
         "Drop it: `x",
         "{{ {'a': 'docker stop x'}[item.kind] }}",
+        "{{ {'a': 'Stop it: `docker stop x`'}[item.kind] }}",
     ],
 )
 def test_a_command_that_is_not_safe_is_rejected(text):

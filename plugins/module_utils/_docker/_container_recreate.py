@@ -35,7 +35,7 @@ SPEC = dict(
     service={"type": "str", "required": True},
     compose_files={"type": "list", "elements": "path", "default": []},
     compose_command={"type": "list", "elements": "str", "default": []},
-    expected=_container_restart.SPEC["expected"],
+    expected={"type": "list", "elements": "dict", "options": {"id": {"type": "str", "required": True}}},
     deny={"type": "list", "elements": "str", "default": []},
     deadline={"type": "float", "default": 180.0},
 )
@@ -172,13 +172,13 @@ class Service:
         )
 
     def is_as_expected(self, expected: Sequence[Mapping[str, Any]], containers: Sequence[Part]) -> bool:
-        """Return whether each expected run still exists; if none is expected, whether there is still no container."""
+        """Return whether each expected container still exists; if none is expected, whether there is still none.
+
+        They may have been restarted: in a crash loop they are.
+        """
         if not expected:
             return not containers
-        return all(
-            any(_container_restart.is_run(each, one["id"], one["started_at"]) for one in containers)
-            for each in expected
-        )
+        return all(any(_container_restart.is_container(each, one["id"]) for one in containers) for each in expected)
 
     def expected_after(self, containers: Sequence[Part]) -> list[Part]:
         """Return the expected containers, by the compose file; a missing one gets the name of compose."""

@@ -164,9 +164,14 @@ def group(row: Row) -> Group:
     return own.get(PROJECT), own.get(SERVICE) or row["Id"]
 
 
+def is_container(expected: Mapping[str, Any], identity: str) -> bool:
+    """Return whether ``expected`` means the container with this id."""
+    return len(expected["id"]) >= 12 and identity.startswith(expected["id"])
+
+
 def is_run(expected: Mapping[str, Any], identity: str, started: float | None) -> bool:
     """Return whether ``expected`` means this container, and its current run."""
-    if len(expected["id"]) < 12 or not identity.startswith(expected["id"]):
+    if not is_container(expected, identity):
         return False
     if started is None or expected["started_at"] is None:
         return started is expected["started_at"]

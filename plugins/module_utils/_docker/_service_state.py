@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_facts, _engine, _last_words
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SERVICE, name_of
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
@@ -24,13 +24,17 @@ MOST_CONTAINERS = 20
 
 
 def service_states(options: Options, names: Sequence[str], deadline: Deadline) -> list[Part]:
-    """Return ``[{name, containers, running, looping}]`` of compose services. Raises CannotConnect, BadOption.
+    """Return ``[{name, containers, container_names, running, looping}]`` of compose services.
+
+    Raises CannotConnect, BadOption.
 
     ``looping`` is whether a container of the service is in a crash loop, which a restart does not end, by the options
     of SPEC. The other options are ``docker_host``, ``project`` and ``timeout``.
     """
     if not _engine.is_installed(options["docker_host"]):
-        return [{"name": name, "containers": 0, "running": 0, "looping": False} for name in names]
+        return [
+            {"name": name, "containers": 0, "container_names": [], "running": 0, "looping": False} for name in names
+        ]
     address = _engine.address({"docker_host": options["docker_host"], "tls": False})
     label = ["%s=%s" % (PROJECT, options["project"])] if options["project"] else []
     with DockerApi(address, options["timeout"], deadline) as client:
@@ -44,6 +48,7 @@ def service_states(options: Options, names: Sequence[str], deadline: Deadline) -
         {
             "name": name,
             "containers": len(own[name]),
+            "container_names": [name_of(row) for row in own[name][:MOST_CONTAINERS]],
             "running": sum(row.get("State") == "running" for row in own[name]),
             "looping": any(_is_looping(data, ends.get(data["Id"]), options) for data in inspected[name]),
         }

@@ -183,12 +183,25 @@ def replay(options: Options, check_mode: bool) -> Part:
         result.update(replayed_messages=total - done, export_path=path)
         if done == total:
             return result
+        _check_publishers(options, deadline)
         if check_mode:
             result["after"] = dict(before, ready=before["ready"] + total - done)
             return result
         _publish(amqp, options, name, path, done, total)
         result["after"] = _depth(amqp, options, deadline, name)
         return result
+
+
+def _check_publishers(options: Options, deadline: Deadline) -> None:
+    """Raise Aborted, also in check mode, if an alarm blocks publishers. Without the API that is not known."""
+    with contextlib.suppress(CannotConnect, ReplyError):
+        for node in management(options, deadline).get("nodes", columns="name,mem_alarm,disk_free_alarm"):
+            if isinstance(node, dict) and (node.get("mem_alarm") or node.get("disk_free_alarm")):
+                raise Aborted(
+                    "nothing was replayed: the %s alarm of %s blocks publishers"
+                    % ("memory" if node.get("mem_alarm") else "disk", node.get("name")),
+                    hint_for("blocked", options),
+                )
 
 
 def _publish(amqp: Amqp, options: Options, name: str, path: str, done: int, total: int) -> None:

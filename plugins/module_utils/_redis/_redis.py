@@ -133,7 +133,8 @@ REJECTIONS = {
     ),
     "WRONGPASS": Rejection(
         "authentication",
-        _failures.hint("authentication", SERVICE) + " Check that the user is not disabled (off): `{cli} ACL LIST`.",
+        _failures.hint("authentication", SERVICE)
+        + " Check as an administrator that the user is not disabled (off): `{cli} ACL LIST`.",
     ),
     "DENIED": Rejection(
         "protected_mode",
@@ -176,7 +177,7 @@ def permission(words: Command) -> str:
 
 
 def redis_cli(options: Options) -> list[str]:
-    """Return the words of a redis-cli command line for the server. It reads the password from REDISCLI_AUTH."""
+    """Return the words of a redis-cli command line for the server and the user. It asks for the password."""
     words = ["redis-cli"]
     if options["login_host"] not in LOCAL_HOSTS:
         words += ["-h", options["login_host"]]
@@ -189,6 +190,9 @@ def redis_cli(options: Options) -> list[str]:
                 words += [flag, options[option]]
         if not options["validate_certs"]:
             words.append("--insecure")
+    if options["login_password"]:
+        words += ["--user", options["login_user"]] if options["login_user"] else []
+        words.append("--askpass")
     return words
 
 
@@ -244,8 +248,11 @@ class Client:
         return replies
 
     def command(self, *words: Word) -> str:
-        """Return the command line of redis-cli for a command, quoted for a shell."""
-        return " ".join(shell_quote(word) for word in [*self.redis_cli, *words])
+        """Return the command line of redis-cli for a command of an administrator, quoted for a shell."""
+        cli = list(self.redis_cli)
+        if "--user" in cli:
+            del cli[cli.index("--user") : cli.index("--user") + 2]
+        return " ".join(shell_quote(word) for word in [*cli, *words])
 
     def grant(self, *rules: str) -> str:
         """Return the hint that gives the ACL rules to the user of this connection."""

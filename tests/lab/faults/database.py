@@ -103,6 +103,7 @@ def unindexed_foreign_key(lab):
     yield
     lab.psql(
         "delete from analysis_results where musical_key = 'lab';"
+        "drop index if exists analysis_results_track_id_idx;"
         "create index if not exists analysis_results_track_id on analysis_results (track_id)"
     )
     lab.psql("vacuum full analyze analysis_results")

@@ -133,7 +133,7 @@ def test_excerpt_is_one_short_line():
 
 
 def test_long_answers_are_fast():
-    started = time.monotonic()
+    started = time.process_time()
     for text in (
         "token" * 400,
         "a" * 2048,
@@ -144,7 +144,7 @@ def test_long_answers_are_fast():
         'value="' * 290,
     ):
         redact.hide(text)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

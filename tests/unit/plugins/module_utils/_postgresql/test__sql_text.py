@@ -116,6 +116,6 @@ def test_an_option_shows_constants_but_no_password():
     "piece", ["'", "''", "\\'", "$", "$a$", "/*", "*/", "--", '"', "e'", "1e+", "set a=", ";", "(a\\"]
 )
 def test_no_text_takes_long(piece):
-    started = time.monotonic()
+    started = time.process_time()
     _sql_text.without_literals((piece * _sql_text.FETCHED)[: _sql_text.FETCHED])
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1

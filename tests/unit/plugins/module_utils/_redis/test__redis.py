@@ -297,6 +297,8 @@ def test_a_denied_key_does_not_deny_the_command(pair):
             {"login_host": "a b;c", "tls": True, "ca_certs": "/tmp/c a", "validate_certs": False},
             "redis-cli -h 'a b;c' --tls --cacert '/tmp/c a' --insecure PING",
         ),
+        # The command is for an administrator, who has another password.
+        ({"login_user": "monitor", "login_password": "x"}, "redis-cli -h 127.0.0.2 --askpass PING"),
     ],
 )
 def test_a_command_line_reaches_the_server_and_is_quoted(pair, changed, command):
