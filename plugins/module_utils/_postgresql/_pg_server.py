@@ -182,10 +182,11 @@ SELECT r.in_recovery,
        CASE WHEN NOT r.in_recovery THEN NULL
             WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
             WHEN EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'RecoveryApplyDelay') THEN 0
-            ELSE greatest(0, extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) - r.delay)
+            WHEN pg_last_xact_replay_timestamp() IS NOT NULL
+            THEN greatest(0, extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) - r.delay)
             END::float8 AS replay_seconds
 FROM (SELECT pg_is_in_recovery() AS in_recovery,
-             (SELECT setting FROM pg_settings WHERE name = 'recovery_min_apply_delay')::float8 / 1000 AS delay) r
+             (SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'recovery_min_apply_delay') AS delay) r
 """
 
 SLOTS = """
