@@ -306,11 +306,15 @@ active_queries:
     state_seconds: {description: Time in its state., type: float, returned: always}
     query: {description: The running or last query., type: str, returned: always}
     muted: {description: Whether the query has the comment C(/* no-alert */)., type: bool, returned: always}
+    maintenance:
+      description: Whether it runs C(VACUUM), C(ANALYZE), C(CREATE INDEX), C(REINDEX), C(CLUSTER) or a base backup.
+      type: bool
+      returned: always
   sample: &sessions
     - {pid: 4711, backend_start: 1763900100.25, transaction_start: 1763900200.5, state_start: 1763900200.5, user: tracktion_user,
        database: tracktion, application: analysis_service, client: 172.18.0.5, backend_type: client backend, state: active,
        wait_event_type: null, wait_event: null, waits_for: null, transaction_seconds: 75.1, query_seconds: 75.1, state_seconds: 75.1,
-       query: SELECT * FROM tracks ORDER BY random(), muted: false}
+       query: SELECT * FROM tracks ORDER BY random(), muted: false, maintenance: false}
 active_queries_total: {description: Number of client sessions that run a query., returned: when O(state=measured), type: int, sample: 1}
 transactions:
   description: Sessions of clients with an open transaction, oldest first. The same fields as in RV(active_queries).

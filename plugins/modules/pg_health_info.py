@@ -162,6 +162,7 @@ tables:
     dead_ratio: {description: Dead rows divided by live and dead rows., type: float, returned: always}
     changed_rows: {description: Rows changed since the last analyze., type: int, returned: always}
     autovacuum: {description: Whether autovacuum is on for it., type: bool, returned: always}
+    vacuuming: {description: Whether VACUUM is running on it. V(false) if that is hidden from the role., type: bool, returned: always}
     autovacuum_off_in: {description: "Where it is turned off, V(server) or V(table). Null if it is on.", type: str, returned: always}
     held_back:
       description:
@@ -416,8 +417,16 @@ standby:
     in_recovery: {description: Whether it is a standby., type: bool, returned: always}
     receiving: {description: Whether it is connected to its primary., type: bool, returned: always}
     replay_paused: {description: Whether replay is paused., type: bool, returned: always}
-    replay_seconds: {description: Age of the last replayed transaction. V(0) if everything received is replayed., type: float, returned: always}
-  sample: {in_recovery: false, receiving: null, replay_paused: null, replay_seconds: null}
+    delay_seconds: {description: The setting C(recovery_min_apply_delay)., type: float, returned: always}
+    from_archive:
+      description: Whether it only reads WAL from an archive, without C(primary_conninfo). Null if that setting is hidden from the role.
+      type: bool
+      returned: always
+    replay_seconds:
+      description: Age of the last replayed transaction beyond that delay. V(0) if everything received is replayed, or waits for the delay only.
+      type: float
+      returned: always
+  sample: {in_recovery: false, receiving: null, replay_paused: null, delay_seconds: null, from_archive: null, replay_seconds: null}
 slots:
   description: Replication slots, most retained WAL first.
   returned: always
@@ -429,10 +438,11 @@ slots:
     database: {description: "Database of a logical slot, or null.", type: str, returned: always}
     active: {description: Whether a consumer is connected., type: bool, returned: always}
     temporary: {description: Whether it ends with its session., type: bool, returned: always}
+    synced: {description: Whether this standby copies it from its primary (since PostgreSQL 17)., type: bool, returned: always}
     wal_status: {description: "Availability of its WAL, as in C(pg_replication_slots). Null before PostgreSQL 13.", type: str, returned: always}
     safe_bytes: {description: WAL that can be written before the slot loses some. Null without a limit., type: float, returned: always}
     inactive_seconds: {description: Time without a consumer. Null while active and before PostgreSQL 17., type: float, returned: always}
-    retained_bytes: {description: WAL that it retains., type: float, returned: always}
+    retained_bytes: {description: WAL that it retains. Null if it has never reserved any., type: float, returned: always}
 slots_total: {description: Number of slots., returned: always, type: int, sample: 0}
 archiver:
   description: State of WAL archiving.

@@ -226,8 +226,9 @@ queues:
     name: {description: Name of the queue., type: str, returned: always}
     role:
       description:
-        - V(work) (it needs a consumer), V(delay) (its messages expire and are dead-lettered to another queue; it has no consumer by design), or
-          V(dead_letter) (rejected messages wait there for a person). Null if the exchanges or bindings could not be read.
+        - V(work) (it needs a consumer), V(delay) (its messages expire and are dead-lettered to another queue; it has no consumer by design),
+          V(dead_letter) (rejected messages wait there for a person), or V(unrouted) (it is bound to alternate exchanges only, and holds what the
+          bindings of other exchanges did not match). Null if the exchanges or bindings could not be read.
         - A queue that has or had a consumer is a work queue. Otherwise the routes of dead letters decide, then the names.
       type: str
       returned: always
@@ -283,6 +284,10 @@ queues:
         they are up to 5 seconds old, does not count.
       type: float
       returned: always
+    slowest_ack_seconds:
+      description: Longest time, within the last 10 minutes or hour, during which messages were unacknowledged before one was acknowledged. Null without one.
+      type: float
+      returned: always
     ack_timeout_seconds: {description: Time after which the broker closes the channel of a consumer that does not acknowledge., type: float, returned: always}
     ack_timeout_source:
       description: Source of RV(queues[].ack_timeout_seconds), V(queue) (itself, a policy or a consumer), V(configuration) (the files of the broker), V(option)
@@ -323,7 +328,7 @@ queues:
        state: running, out_of_order: false, durable: true, exclusive: false,
        auto_delete: false, source: management, ready: 1200, unacked: 10, total: 1210, consumers: 1, consumer_capacity: 0.01, publish_rate: 4.2,
        deliver_rate: 1.1, ack_rate: 1.1, redeliver_rate: 0.0, growth_rate: 3.1, trend: growing, drain_seconds: null, rates_source: management,
-       head_age_seconds: 391.2, unacked_age_seconds: 9.0, no_ack_seconds: 1.1, ack_timeout_seconds: 1800.0, ack_timeout_ratio: 0.005,
+       head_age_seconds: 391.2, unacked_age_seconds: 9.0, no_ack_seconds: 1.1, slowest_ack_seconds: null, ack_timeout_seconds: 1800.0, ack_timeout_ratio: 0.005,
        prefetch_total: 10, at_prefetch_ceiling: true, unlimited_consumers: 0, growing_seconds: 55.0, ack_timeout_source: queue, memory_bytes: 602408,
        leader: rabbit@mq, members: null, online_members: null, policy: null,
        dead_letter_exchange: dead,

@@ -173,8 +173,9 @@ clients:
     - Connections and maxclients, rejected connections and blocked clients.
     - C(buffers) are the clients that take most memory, those with the same address, name, user and kind as one row, with the C(largest) of them.
       C(kind) is V(normal), V(pubsub), V(replica) or V(primary). C(addresses) are the clients by address, with up to three of their names.
-    - Clients of this collection are left out. C(buffers), C(addresses) and C(longest_blocked_seconds) are null if there are more than 5000 clients or
-      CLIENT LIST is denied.
+    - C(waiting_for_replicas_count) are the blocked clients that wait in WAIT or WAITAOF.
+    - Clients of this collection are left out. C(buffers), C(addresses), C(waiting_for_replicas_count) and C(longest_blocked_seconds) are null if there
+      are more than 5000 clients or CLIENT LIST is denied.
   returned: always
   type: dict
   sample:
@@ -183,6 +184,7 @@ clients:
     use_ratio: 0.0012
     blocked_count: 1
     blocked_ratio: 0.083333
+    waiting_for_replicas_count: 0
     longest_blocked_seconds: 3
     rejected_count: 0
     rejected_in_interval: 0

@@ -25,7 +25,7 @@ from tests.lab.stack import Stack
 KERNEL = re.compile(
     r"test_(?:file_|health_check|inotify|logs_checks|planted|rights_hosts|service_health|sysctl|tracktion|tune)"
 )
-ENGINE = re.compile(r"test_(?:container|docker|network|own_traffic|packet_filter|rights_service)")
+ENGINE = re.compile(r"test_(?:container|docker|healthy_stacks|network|own_traffic|packet_filter|rights_service)")
 USES_THE_STACK = re.compile(r"^def \w+\((?:[^)]*, )?lab[,)]", re.MULTILINE)
 # The groups that take longest, in this order; the unit tests come last.
 LONGEST = ("kernel", "engine", "brokers", "tests/integration/test_remediate_playbook.py")

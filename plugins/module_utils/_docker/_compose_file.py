@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence, TypedDict
+from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Sequence, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_text
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
@@ -43,7 +43,7 @@ Environment = Mapping[str, str]
 
 
 class Service(TypedDict):
-    """A service. ``expected`` is false for one with a profile or without replicas, or if that is not certain."""
+    """A service. ``expected`` is false for a job, with a profile, without replicas, or if that is not certain."""
 
     expected: bool
     # As in the file, with variables.
@@ -123,6 +123,9 @@ def load(files: Sequence[str], directory: str, environment_files: Sequence[str] 
         raise Unreadable("%s: has no services" % ", ".join(files))
     try:
         found = {str(name): service_of(plain(service or {}), directory) for name, service in services.items()}
+        for name in jobs(found.values()):
+            if name in found:
+                found[name]["expected"] = False
         return File(found, plain(top["networks"]), plain(top["volumes"]), directory, environment, includes)
     except (AttributeError, TypeError, ValueError) as exc:
         raise unexpected(files, exc) from exc
@@ -252,6 +255,14 @@ def service_of(service: Layer, directory: str) -> Service:
         "partly": "extends" in service,
         "layer": service,
     }
+
+
+def jobs(services: Iterable[Service]) -> Iterator[str]:
+    """Yield the services for whose successful end others wait. Once done, their containers may be removed."""
+    for service in services:
+        for name, waited in (keyed(service["layer"].get("depends_on")) or {}).items():
+            if isinstance(waited, dict) and waited.get("condition") == "service_completed_successfully":
+                yield str(name)
 
 
 def dotenv(path: str, required: bool = False) -> dict[str, str]:

@@ -98,7 +98,7 @@ def measure(options: Options) -> Measurement:
     read(("counters",), pg_server.read_counters)
     read(("checkpoints",), pg_server.read_checkpoints, version_num)
     read(REPLICAS, pg_server.read_replicas, top, unknown, hint)
-    read(("standby",), pg_server.read_standby)
+    read(("standby",), pg_server.read_standby, server["in_recovery"])
     read(SLOTS, pg_server.read_slots, version_num, top)
     read(("archiver",), pg_server.read_archiver)
     read(("pending_restart",), pg_server.read_pending_restart)

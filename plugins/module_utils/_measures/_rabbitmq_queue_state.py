@@ -294,6 +294,7 @@ def _add_history(client: Management, item: Part) -> None:
         age = _rabbitmq_queues.unacked_age(history, item["unacked"], time.time())
         item["unacked_age_seconds"] = age
         item["no_ack_seconds"] = _rabbitmq_queues.no_ack_seconds(history, age)
+        item["slowest_ack_seconds"] = _rabbitmq_queues.slowest_ack_seconds(history)
         if item["polled"] is None:
             # What happened in the shorter history counts: a client that no longer polls is not polling.
             item["polled"] = item["consumers"] == 0 and _rabbitmq_queues.polled(history)
@@ -416,7 +417,7 @@ def _families(selected: Sequence[ListedQueue], items: Items) -> list[Part]:
 
 def is_work(item: Part) -> bool:
     """Return whether a queue needs a consumer."""
-    return not item["polled"] and item["role"] not in (_rabbitmq_roles.DELAY, _rabbitmq_roles.DEAD_LETTER)
+    return not item["polled"] and item["role"] in (None, _rabbitmq_roles.WORK)
 
 
 def _declare(

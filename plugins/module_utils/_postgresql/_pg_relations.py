@@ -44,6 +44,8 @@ WITH settings AS (
            greatest(age(c.relfrozenxid), age(t.relfrozenxid)) AS xid_age,
            greatest(mxid_age(c.relminmxid), mxid_age(t.relminmxid)) AS multixact_age,
            s.autovacuum AND coalesce(o.enabled, true) AS autovacuum,
+           EXISTS (SELECT FROM pg_stat_progress_vacuum p WHERE p.relid = c.oid AND p.datname = current_database())
+               AS vacuuming,
            CASE WHEN NOT s.autovacuum THEN 'server' WHEN NOT o.enabled THEN 'table' END AS autovacuum_off_in,
            least(coalesce(o.vacuum_threshold, s.vacuum_threshold)
                  + coalesce(o.vacuum_scale, s.vacuum_scale) * greatest(c.reltuples, 0), s.vacuum_max)
@@ -75,7 +77,8 @@ WITH settings AS (
 )
 SELECT schema, name, bytes::float8 AS bytes, rows, live_rows, dead_rows,
        dead_rows / greatest(live_rows + dead_rows, 1)::float8 AS dead_ratio,
-       changed_rows, autovacuum, autovacuum_off_in, vacuum_threshold, analyze_threshold, xid_age, multixact_age,
+       changed_rows, autovacuum, vacuuming, autovacuum_off_in, vacuum_threshold, analyze_threshold, xid_age,
+       multixact_age,
        extract(epoch FROM vacuumed)::float8 AS vacuumed, extract(epoch FROM analyzed)::float8 AS analyzed,
        CASE WHEN vacuumed IS NOT NULL THEN greatest(0, extract(epoch FROM clock_timestamp() - vacuumed)) END::float8
            AS vacuumed_seconds,
@@ -196,10 +199,15 @@ WITH tables AS MATERIALIZED (
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {user_schema}
       AND pg_stat_get_last_analyze_time(c.oid) IS NULL AND pg_stat_get_last_autoanalyze_time(c.oid) IS NULL
       AND (c.reltuples < 0 OR has_table_privilege(c.oid, 'SELECT'))
-      AND NOT EXISTS (SELECT FROM pg_stats p WHERE p.schemaname = n.nspname AND p.tablename = c.relname)
-), large AS (
+      -- A standby does not know when its primary has analyzed a table, or will.
+      AND NOT pg_is_in_recovery()
+), described AS MATERIALIZED (
+    -- Once for all tables: the view is slow.
+    SELECT DISTINCT schemaname::text AS schema, tablename::text AS name FROM pg_stats
+), large AS MATERIALIZED (
     -- Autovacuum analyzes the tables that are due by itself.
-    SELECT * FROM tables WHERE rows >= %(rows)s AND NOT is_due
+    SELECT * FROM tables t
+    WHERE t.rows >= %(rows)s AND NOT t.is_due AND (t.schema, t.name) NOT IN (SELECT d.schema, d.name FROM described d)
 )
 SELECT count(*)::int AS tables, coalesce(sum(rows), 0)::float8 AS rows,
        coalesce((SELECT json_agg(l.schema || '.' || l.name)

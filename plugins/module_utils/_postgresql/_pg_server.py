@@ -170,21 +170,36 @@ FROM pg_stat_replication
 ORDER BY lag_bytes DESC NULLS LAST, application
 """.format(here=HERE)
 
+# A delayed standby waits with each commit on purpose. A standby that only reads an archive receives nothing, and cannot
+# know whether the primary has written more. pg_settings lacks the settings that are hidden from the role.
 STANDBY = """
-SELECT r.in_recovery,
-       CASE WHEN r.in_recovery THEN EXISTS (SELECT FROM pg_stat_wal_receiver) END AS receiving,
-       CASE WHEN r.in_recovery THEN pg_is_wal_replay_paused() END AS replay_paused,
-       CASE WHEN NOT r.in_recovery THEN NULL
-            WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-            ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END::float8 AS replay_seconds
-FROM (SELECT pg_is_in_recovery() AS in_recovery) r
+SELECT true AS in_recovery, EXISTS (SELECT FROM pg_stat_wal_receiver) AS receiving,
+       pg_is_wal_replay_paused() AS replay_paused, r.delay AS delay_seconds,
+       (SELECT setting = '' FROM pg_settings WHERE name = 'primary_conninfo') AS from_archive,
+       CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+            WHEN EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'RecoveryApplyDelay') THEN 0
+            WHEN pg_last_xact_replay_timestamp() IS NOT NULL
+            THEN greatest(0, extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) - r.delay)
+            END::float8 AS replay_seconds
+FROM (SELECT (SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'recovery_min_apply_delay') AS delay) r
 """
+
+# On a primary, the functions fail, and it needs none of the rights.
+NO_STANDBY: Row = {
+    "in_recovery": False,
+    "receiving": None,
+    "replay_paused": None,
+    "delay_seconds": None,
+    "from_archive": None,
+    "replay_seconds": None,
+}
 
 SLOTS = """
 SELECT slot_name::text AS name, slot_type AS type, database::text AS database, active, temporary,
-       {wal_status} AS wal_status, {safe_bytes}::float8 AS safe_bytes,
+       {synced} AS synced, {wal_status} AS wal_status, {safe_bytes}::float8 AS safe_bytes,
        {inactive_seconds}::float8 AS inactive_seconds,
-       greatest(0, pg_wal_lsn_diff({here}, restart_lsn))::float8 AS retained_bytes
+       CASE WHEN restart_lsn IS NOT NULL THEN greatest(0, pg_wal_lsn_diff({here}, restart_lsn)) END::float8
+           AS retained_bytes
 FROM pg_replication_slots
 ORDER BY retained_bytes DESC NULLS LAST, name
 """
@@ -340,9 +355,9 @@ def read_replicas(client: Client, top: int, unknown: Unknown, hint: str | None) 
     return parts
 
 
-def read_standby(client: Client) -> Part:
+def read_standby(client: Client, in_recovery: bool) -> Part:
     """Return ``standby``. Raises QueryFailed."""
-    return {"standby": client.row(STANDBY)}
+    return {"standby": client.row(STANDBY) if in_recovery else NO_STANDBY}
 
 
 def read_slots(client: Client, version_num: int, top: int) -> Part:
@@ -351,6 +366,7 @@ def read_slots(client: Client, version_num: int, top: int) -> Part:
         here=HERE,
         wal_status="wal_status" if version_num >= 130000 else "NULL",
         safe_bytes="safe_wal_size" if version_num >= 130000 else "NULL",
+        synced="synced" if version_num >= 170000 else "false",
         inactive_seconds="extract(epoch FROM clock_timestamp() - inactive_since)" if version_num >= 170000 else "NULL",
     )
     return _listed("slots", client.rows(sql), top)

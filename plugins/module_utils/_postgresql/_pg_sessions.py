@@ -87,6 +87,8 @@ SELECT a.pid,
        CASE WHEN a.backend_type IS NOT NULL AND (a.state <> 'idle' OR a.state IS NULL)
             THEN left(a.query, %(query_length)s) END AS query,
        coalesce(a.query ~ %(mute)s, false) AS muted,
+       a.pid IN (SELECT p.pid FROM unnest(%(maintenance)s::text[]) c (name), pg_stat_get_progress_info(c.name) p)
+           AS maintenance,
        a.application_name IS NOT DISTINCT FROM %(own)s AS own,
        CASE WHEN a.wait_event_type = 'Lock' OR a.backend_type IS NULL AND w.pid IS NOT NULL
             THEN pg_blocking_pids(a.pid) ELSE '{{}}' END AS blocked_by,
@@ -118,8 +120,12 @@ ORDER BY prepared
 IDENTITY = (
     "pid", "backend_start", "transaction_start", "state_start", "user", "database", "application", "client",
     "backend_type", "state", "wait_event_type", "wait_event", "waits_for", "transaction_seconds", "query_seconds",
-    "state_seconds", "query", "muted",
+    "state_seconds", "query", "muted", "maintenance",
 )  # fmt: skip
+
+# Commands of maintenance that report their progress. REINDEX reports that of CREATE INDEX.
+MAINTENANCE = ["VACUUM", "CLUSTER", "CREATE INDEX"]
+MAINTENANCE_13 = [*MAINTENANCE, "ANALYZE", "BASEBACKUP"]
 
 # What a session waits for, by the type of its wait event. A commit waits for a standby with one event of the type IPC.
 WAITS_FOR = {"Lock": "lock", "IO": "disk", "Client": "client"}
@@ -181,7 +187,12 @@ def read_sessions(client: Client, version_num: int, query_length: int, show_lite
         waitstart="l.waitstart" if version_num >= 140000 else "NULL::timestamptz",
         leader_pid="a.leader_pid" if version_num >= 130000 else "NULL::int",
     )
-    parameters = {"query_length": sql_text.FETCHED, "mute": MUTE_PATTERN, "own": APPLICATION_NAME}
+    parameters = {
+        "query_length": sql_text.FETCHED,
+        "mute": MUTE_PATTERN,
+        "own": APPLICATION_NAME,
+        "maintenance": MAINTENANCE_13 if version_num >= 130000 else MAINTENANCE,
+    }
     found = client.rows(sql, parameters)
     for session in found:
         # The text of an autovacuum worker is not SQL: the server writes it, without quotes around names.

@@ -180,6 +180,7 @@ def describe(queue: ListedQueue, detail: ApiEntry | None, now: float, with_rates
         "dropped": None,
         "unacked_age_seconds": None,
         "no_ack_seconds": None,
+        "slowest_ack_seconds": None,
         "ack_timeout_ratio": None,
         "ack_timeout_source": None,
         "error": None,
@@ -402,6 +403,28 @@ def no_ack_seconds(history: Any, age: float | None) -> float | None:
         return age
     unchanged = [when for when, count in acks if count == acks[-1][1]]
     return min(age, max(0.0, round(acks[-1][0] - unchanged[0] - STATISTICS_SECONDS, 1)))
+
+
+def slowest_ack_seconds(history: Any) -> float | None:
+    """Return the longest time in a history for which messages were unacknowledged before one was acknowledged.
+
+    A consumer that has needed this long may need it again. Null if none was acknowledged after such a time.
+    """
+    total, ready = (
+        dict(_sum_of_samples(_mapping(history), (name + "_details",))) for name in ("messages", "messages_ready")
+    )
+    slowest = since = before = None
+    for when, count in _sum_of_samples(_mapping(_mapping(history).get("message_stats")), ("ack_details",)):
+        if before is not None and count > before:
+            if since is not None:
+                slowest = max(slowest or 0.0, when - since)
+            since = None
+        if since is None and total.get(when, 0) > ready.get(when, 0):
+            since = when
+        elif total.get(when, 0) <= ready.get(when, 0):
+            since = None
+        before = count
+    return slowest
 
 
 def polled(history: Any) -> bool | None:

@@ -10,7 +10,8 @@ Dead-lettering is a mechanism with several uses. The target of a dead-letter exc
 - a delay queue: it has no consumer, its messages expire (x-message-ttl) and are dead-lettered to the next queue,
 - the work queue behind a delay queue, or one that gets its own rejected messages back (a retry cycle).
 
-A queue that has, or had, a consumer is a work queue. Otherwise the routes decide, per vhost.
+A queue that has, or had, a consumer is a work queue. Otherwise the routes decide, per vhost. A queue that is bound to
+alternate exchanges only holds what the bindings of other exchanges did not match.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-WORK, DELAY, DEAD_LETTER = "work", "delay", "dead_letter"
+WORK, DELAY, DEAD_LETTER, UNROUTED = "work", "delay", "dead_letter", "unrouted"
 
 # Queues that receive dead letters and are looked at in detail, by a request of a millisecond each, longest first.
 MOST_RECEIVERS = 200
@@ -107,9 +108,15 @@ class Roles:
                 self.receivers.setdefault(target, []).append(name)
         self.cycles = _cycles({name: targets or set() for name, targets in self.targets.items()})
         self._in_cycle = {name for cycle in self.cycles for name in cycle}
+        self._alternates = _alternates(exchanges, policies)
+        self._unrouted = {
+            (vhost, queue)
+            for vhost, exchange in self._alternates
+            for queue in exchanges.destinations(vhost, exchange, None) or ()
+        }
 
     def role(self, name: QueueName) -> str | None:
-        """Return WORK, DELAY or DEAD_LETTER; null if the statistics of the queue cannot be read."""
+        """Return WORK, DELAY, DEAD_LETTER or UNROUTED; null if the statistics of the queue cannot be read."""
         if name not in self._roles:
             try:
                 self._roles[name] = self._role(name)
@@ -119,7 +126,7 @@ class Roles:
 
     def _role(self, name: QueueName) -> str:
         if name not in self.sources and name not in self.receivers:
-            return WORK
+            return UNROUTED if name in self._unrouted and self._is_only_alternate(name) else WORK
         if self._is_consumed(name):
             return WORK
         if self._is_delay(name):
@@ -140,6 +147,13 @@ class Roles:
     def _is_consumed(self, name: QueueName) -> bool:
         facts = self.facts(name)
         return name[1] in self._consumed or bool(facts.consumers) or bool(facts.delivered)
+
+    def _is_only_alternate(self, name: QueueName) -> bool:
+        """Return whether a queue that has had no consumer gets messages from alternate exchanges only."""
+        if self._is_consumed(name):
+            return False
+        bindings = self._client.get("queues", *name, "bindings", columns="source")
+        return all((name[0], entry["source"]) in self._alternates for entry in bindings if entry["source"])
 
     def _is_delay(self, name: QueueName) -> bool:
         """Return whether a queue that has had no consumer passes its messages on after a time."""
@@ -299,6 +313,20 @@ def dead_letter_source(queue: ListedQueue, policy: Mapping[str, Any]) -> DeadLet
         "exchange": exchange,
         "routing_key": policy.get("dead-letter-routing-key") if key is None else key,
     }
+
+
+def _alternates(exchanges: Exchanges, policies: Sequence[ApiEntry]) -> set[QueueName]:
+    """Return the exchanges to which others route what their own bindings do not match."""
+    by_policy = [policy for policy in policies if "alternate-exchange" in (policy.get("definition") or {})]
+    found = set()
+    for vhost, name in exchanges.by_name:
+        alternate = exchanges.by_name[(vhost, name)]["alternate_exchange"]
+        if alternate is None and by_policy:
+            policy = effective_policy(policies, vhost, name, ("all", "exchanges"))
+            alternate = policy.get("alternate-exchange")
+        if alternate is not None:
+            found.add((vhost, alternate))
+    return found
 
 
 def _facts(detail: ApiEntry) -> Facts:

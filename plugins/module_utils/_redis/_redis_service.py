@@ -376,6 +376,7 @@ def build_clients(first: Fields, info: Fields, listing: bytes | None, top: int) 
         "use_ratio": ratio(connected, most),
         "blocked_count": blocked,
         "blocked_ratio": ratio(blocked, connected),
+        "waiting_for_replicas_count": None if rows is None else sum(map(_waits_for_replicas, rows)),
         "longest_blocked_seconds": None if rows is None else max(map(_blocked_seconds, rows), default=0),
         "rejected_count": rejected,
         "rejected_in_interval": difference(rejected, integer(first, "rejected_connections")),
@@ -383,6 +384,10 @@ def build_clients(first: Fields, info: Fields, listing: bytes | None, top: int) 
         "buffers": None if rows is None else _buffer_rows(rows)[:top],
         "addresses": None if rows is None else _address_rows(rows)[:top],
     }
+
+
+def _waits_for_replicas(row: dict[str, bytes]) -> bool:
+    return b"b" in row.get("flags", b"") and row.get("cmd") in (b"wait", b"waitaof")
 
 
 def _grouped(

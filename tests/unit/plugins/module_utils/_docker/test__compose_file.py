@@ -73,6 +73,17 @@ def test_later_files_win_and_add_volumes(tmp_path):
     assert {name for name, service in found.items() if not service["expected"]} == {"tool", "idle", "unsure"}
 
 
+def test_a_job_for_which_others_wait_need_not_have_a_container(tmp_path):
+    condition = "{condition: service_completed_successfully}"
+    (tmp_path / "compose.yaml").write_text(
+        "services:\n  migrate: {image: a}\n  db: {image: b}\n  cron: {image: c, depends_on: [db]}\n"
+        "  web: {image: d, depends_on: {migrate: %s, gone: %s, db: {condition: service_healthy}}}\n"
+        % (condition, condition)
+    )
+    found = _compose_file.load([str(tmp_path / "compose.yaml")], str(tmp_path)).services
+    assert {name for name, service in found.items() if not service["expected"]} == {"migrate"}
+
+
 def test_files_are_merged_as_compose_does(tmp_path):
     (tmp_path / "one.yaml").write_text(
         "services:\n  test:\n    environment: [A=1, B=2]\n    ports: [22:22]\n    command: [a]\n    networks: [x]\n"

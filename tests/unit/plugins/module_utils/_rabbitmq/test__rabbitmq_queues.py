@@ -126,6 +126,26 @@ def test_the_time_without_an_acknowledgement():
 
 
 @pytest.mark.parametrize(
+    ("acks", "unacked", "slowest"),
+    [
+        # One message every 30 s.
+        ((0, 0, 0, 1, 1, 1, 2), (1, 1, 1, 1, 1, 1, 1), 30.0),
+        # Idle before, and the last one still goes on.
+        ((5, 5, 5, 6, 6, 6, 6), (0, 0, 1, 1, 1, 1, 1), 10.0),
+        # Nothing was acknowledged.
+        ((5, 5, 5, 5), (1, 1, 1, 1), None),
+        # The messages were requeued, and others came later.
+        ((5, 5, 5, 5, 6), (1, 1, 0, 1, 1), 10.0),
+    ],
+)
+def test_the_slowest_acknowledgement_is_the_longest_time_with_unacknowledged_messages(acks, unacked, slowest):
+    found = history(acks, ack=acks)
+    found["messages_details"] = details(*unacked, step=10)
+    found["messages_ready_details"] = details(*(0 for _each in unacked), step=10)
+    assert queues.slowest_ack_seconds(found) == slowest
+
+
+@pytest.mark.parametrize(
     ("consumers", "unacked", "total", "ceiling", "unlimited"),
     [
         ([], 5, None, False, 0),
