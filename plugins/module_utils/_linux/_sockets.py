@@ -21,7 +21,10 @@ DESCRIPTOR = re.compile(r"socket:\[(\d+)\]$")
 
 
 class Socket(NamedTuple):
-    """A socket of /proc/net/tcp or udp. One that listens has the remote port 0. ``protocol`` is ``tcp`` or ``udp``."""
+    """A socket of /proc/net/tcp or udp. One that listens has the remote port 0. ``protocol`` is ``tcp`` or ``udp``.
+
+    ``receive_queue``: the bytes that its process has not read, or the connections that it has not accepted.
+    """
 
     protocol: str
     state: str
@@ -30,6 +33,7 @@ class Socket(NamedTuple):
     remote_address: str
     remote_port: int
     inode: str
+    receive_queue: int = 0
 
 
 def read(
@@ -53,7 +57,8 @@ def parse(table: str, text: str, states: Collection[str] | None = None) -> Itera
     for line in text.splitlines()[1:]:
         fields = line.split()
         if len(fields) > 9 and (states is None or fields[3] in states):
-            yield Socket(table[:3], fields[3], *_end(fields[1]), *_end(fields[2]), fields[9])
+            received = int(fields[4].partition(":")[2], 16)
+            yield Socket(table[:3], fields[3], *_end(fields[1]), *_end(fields[2]), fields[9], received)
 
 
 def _end(text: str) -> tuple[str, int]:

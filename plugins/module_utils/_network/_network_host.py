@@ -128,6 +128,13 @@ class EngineOfHost:
                 folder = self.root or "their default directory"
                 self.reason = "the files of the Docker engine are not in %s: set docker_root" % folder
 
+    def read_again(self) -> Host | None:
+        """Return the containers as they are now by the files of the engine; null if these are not known."""
+        try:
+            return None if self.is_podman else Host(Engine(self.root))
+        except OSError:
+            return None
+
     @property
     def keeps_rules_in_iptables(self) -> bool:
         """Whether its rules are in iptables. An engine that does not name its backend has no other."""

@@ -19,11 +19,11 @@ def test_addresses_of_both_families():
 
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
+   0: 0100007F:1F40 00000000:0000 0A 00000000:00000003 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
    1: 0100007F:1F41 0200007F:C000 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0
    2: 0100007F:1F42 0200007F:C0
 """
-LISTENING = _sockets.Socket("tcp", _sockets.LISTEN, "127.0.0.1", 8000, "0.0.0.0", 0, "4711")
+LISTENING = _sockets.Socket("tcp", _sockets.LISTEN, "127.0.0.1", 8000, "0.0.0.0", 0, "4711", 3)
 CONNECTED = _sockets.Socket("tcp", _sockets.ESTABLISHED, "127.0.0.1", 8001, "127.0.0.2", 49152, "4712")
 
 

@@ -1,0 +1,247 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tests whether packets as large as those of a TCP connection pass. Private to this collection.
+
+Handshakes and short requests pass where a link drops large packets without an ICMP error: connections are established,
+and hang with the first long answer. ICMP echo requests of both sizes show whether it is so,
+or whether the host answers none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import struct
+import threading
+from typing import TypedDict
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
+
+# Socket options of Linux that Python does not name: linux/in.h, linux/in6.h, linux/tcp.h.
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, DO_NOT_FRAGMENT = 10, 23, 2
+IP_MTU, IPV6_MTU = 14, 24
+TCP_INFO_BYTES, OPTIONS_AT, MSS_AT = 104, 5, 16
+HAS_TIMESTAMPS, TIMESTAMP_BYTES = 1, 12
+TCP_HEADER, ICMP_HEADER = 20, 8
+ECHO = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}
+IP_HEADER = {socket.AF_INET: 20, socket.AF_INET6: 40}
+SMALL_BYTES = 100
+# Total lengths that are tried if the largest does not pass: of common links and tunnels.
+LADDER = (
+    8950,
+    8900,
+    4000,
+    1492,
+    1480,
+    1472,
+    1462,
+    1450,
+    1440,
+    1420,
+    1400,
+    1380,
+    1360,
+    1340,
+    1300,
+    1280,
+    1200,
+    1000,
+    576,
+)
+# Every link has this MTU (RFC 791). Where less passes, a rule limits ICMP.
+LEAST_BYTES = 576
+# Larger packets never leave this machine.
+MOST_BYTES = 16000
+ROUNDS = 3
+LEAST_SECONDS, MOST_SECONDS, ROUND_TRIPS = 0.2, 1.0, 4
+
+
+class MtuPart(TypedDict):
+    """The lengths of packets, with the IP header.
+
+    ``packet_bytes``: a full segment of the connection. ``passes``: whether such a packet is answered; null if shorter
+    ones are not answered either. ``largest_bytes``: the largest that was answered. ``path_bytes``: the length after an
+    ICMP error, to which the kernel adapts. ``host_bytes``: that of the route of this machine.
+    """
+
+    packet_bytes: int
+    passes: bool | None
+    largest_bytes: int | None
+    path_bytes: int
+    host_bytes: int | None
+
+
+class RoutesOfHost:
+    """Knows the MTU of routes in the network namespace in which it was created, also after another one was entered."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[int, socket.socket] = {}
+        self._lock = threading.Lock()
+        for family in IP_HEADER:
+            with contextlib.suppress(OSError):
+                self._sockets[family] = socket.socket(family, socket.SOCK_DGRAM)
+
+    def mtu_to(self, address: str) -> int | None:
+        """Return the MTU of the route to an address; null if there is none. No packet is sent."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with self._lock:
+                self._sockets[family].connect((address, 9))
+                return _known_mtu(self._sockets[family], family)
+        except (KeyError, OSError):
+            return None
+
+
+def probe(connection: socket.socket, address: str, routes: RoutesOfHost | None, seconds: float) -> MtuPart | None:
+    """Return which packets pass to the peer of a connection; null for one on this machine, or without the right."""
+    try:
+        size = segment_bytes(connection)
+        if not SMALL_BYTES < size <= MOST_BYTES:
+            return None
+        with _Echo(address) as echo:
+            passes, largest, path = _probe(echo, size, Deadline(seconds), _round_seconds(connection))
+    except OSError:
+        return None
+    return {
+        "packet_bytes": size,
+        "passes": passes,
+        "largest_bytes": largest,
+        "path_bytes": path,
+        "host_bytes": routes.mtu_to(address) if routes else None,
+    }
+
+
+def segment_bytes(connection: socket.socket) -> int:
+    """Return the length of a packet with a full segment of a connection. Raises OSError."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+    (mss,) = struct.unpack_from("=I", info, MSS_AT)
+    options = TIMESTAMP_BYTES if info[OPTIONS_AT] & HAS_TIMESTAMPS else 0
+    return int(mss) + options + TCP_HEADER + IP_HEADER[connection.family]
+
+
+def _round_seconds(connection: socket.socket) -> float:
+    """Return how long to wait for an answer: some round trips of the handshake."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+    (microseconds,) = struct.unpack_from("=I", info, 68)
+    return min(MOST_SECONDS, max(LEAST_SECONDS, ROUND_TRIPS * microseconds / 1e6))
+
+
+def _probe(echo: _Echo, size: int, deadline: Deadline, wait: float) -> tuple[bool | None, int | None, int]:
+    """Return whether packets of ``size`` pass, the largest that do, and the size after an ICMP error."""
+    answered: set[int] = set()
+    small = 0
+    for number in range(ROUNDS):
+        sizes = [SMALL_BYTES, *(each for each in LADDER if number and each < size)]
+        for each in sizes:
+            echo.send(each)
+        while not echo.send(size):
+            # The kernel knows a smaller MTU of the path from an ICMP error, and so do connections.
+            known = echo.known_mtu()
+            if known is None or known >= size:
+                return None, max(answered, default=None), size
+            size = known
+        found = echo.receive(size, deadline.remaining(wait))
+        answered |= found
+        if size in found:
+            return True, size, size
+        if SMALL_BYTES not in found:
+            # It answers no echo requests, or the packets of this path get lost at random.
+            return None, max(answered, default=None), size
+        small += 1
+        if deadline.expired():
+            break
+    largest = max(answered)
+    return (None if small < ROUNDS or largest < LEAST_BYTES else False), largest, size
+
+
+class _Echo:
+    """ICMP echo requests that must not be fragmented. Raises OSError, for example without the right."""
+
+    def __init__(self, address: str) -> None:
+        self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        protocol = socket.IPPROTO_ICMPV6 if self._family == socket.AF_INET6 else socket.IPPROTO_ICMP
+        self._socket = socket.socket(self._family, socket.SOCK_RAW, protocol)
+        try:
+            level, option = (
+                (socket.IPPROTO_IP, IP_MTU_DISCOVER)
+                if self._family == socket.AF_INET
+                else (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)
+            )
+            self._socket.setsockopt(level, option, DO_NOT_FRAGMENT)
+            self._socket.setblocking(False)
+            self._socket.connect((address, 0))
+        except OSError:
+            self._socket.close()
+            raise
+        self._token = os.urandom(8)
+        # Sequence number -> length of the packet.
+        self._sent: dict[int, int] = {}
+
+    def __enter__(self) -> _Echo:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._socket.close()
+
+    def send(self, size: int) -> bool:
+        """Send a request in a packet of this length. Return false if it is longer than the known MTU of the path."""
+        kind, number = ECHO[self._family][0], len(self._sent)
+        payload = self._token.ljust(size - IP_HEADER[self._family] - ICMP_HEADER, b"\0")
+        header = struct.pack("!BBHHH", kind, 0, 0, 0x7A0C, number)
+        if self._family == socket.AF_INET:
+            # For IPv6, the kernel fills it in.
+            header = struct.pack("!BBHHH", kind, 0, checksum(header + payload), 0x7A0C, number)
+        self._sent[number] = size
+        try:
+            self._socket.send(header + payload)
+        except OSError as exc:
+            if exc.errno == errno.EMSGSIZE:
+                return False
+            if exc.errno not in (errno.ENOBUFS, errno.EAGAIN):
+                raise
+        return True
+
+    def known_mtu(self) -> int | None:
+        """Return the MTU of the path that the kernel knows."""
+        return _known_mtu(self._socket, self._family)
+
+    def receive(self, largest: int, seconds: float) -> set[int]:
+        """Return the lengths of the requests that are answered, as soon as the largest is."""
+        found: set[int] = set()
+        deadline = Deadline(seconds)
+        while largest not in found and select.select([self._socket], [], [], deadline.remaining())[0]:
+            try:
+                message = self._socket.recv(65535)
+            except OSError:
+                continue
+            if self._family == socket.AF_INET:
+                message = message[(message[0] & 0xF) * 4 :]
+            if len(message) >= 16 and message[0] == ECHO[self._family][1] and message[8:16] == self._token:
+                (number,) = struct.unpack("!H", message[6:8])
+                if number in self._sent:
+                    found.add(self._sent[number])
+        return found
+
+
+def _known_mtu(connected: socket.socket, family: int) -> int | None:
+    try:
+        if family == socket.AF_INET:
+            return connected.getsockopt(socket.IPPROTO_IP, IP_MTU)
+        return connected.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
+    except OSError:
+        return None
+
+
+def checksum(message: bytes) -> int:
+    """Return the checksum of an ICMP message (RFC 1071)."""
+    if len(message) % 2:
+        message += b"\0"
+    total = sum(struct.unpack("!%dH" % (len(message) // 2), message))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
