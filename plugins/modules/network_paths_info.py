@@ -197,6 +197,11 @@ paths:
       type: list
       elements: str
       returned: always
+    refusing_addresses:
+      description: The addresses of IPv4 that refuse the connection, if another one of IPv4 accepted it; else null.
+      type: list
+      elements: str
+      returned: always
     dns_seconds: {description: Seconds to resolve the name., type: float, returned: always}
     connect_seconds: {description: Seconds to connect., type: float, returned: always}
     mtu:
@@ -264,7 +269,8 @@ paths:
     - {service: analysis_service, container: tracktion-analysis_service-1, project: tracktion, to: "postgres:5432", host: postgres, port: 5432,
        measured: true, reason: null, ok: true, failure: null, error: null, repeats: false, also_unresolved: [],
        addresses: [172.20.1.3], name_source: dns, name_server: 127.0.0.11, found_as: postgres, search_domain: null, hosts_origin: null,
-       hosts_file: null, resolved_by: 127.0.0.11, wrong_addresses: [], misled: false, owners: [], listening: null, address: 172.20.1.3, silent_addresses: [], dns_seconds: 0.0012,
+       hosts_file: null, resolved_by: 127.0.0.11, wrong_addresses: [], misled: false, owners: [], listening: null,
+       address: 172.20.1.3, silent_addresses: [], refusing_addresses: [], dns_seconds: 0.0012,
        connect_seconds: 0.0001, mtu: {packet_bytes: 1500, passes: true, largest_bytes: 1500, path_bytes: 1500, host_bytes: 1500},
        http_status: null, http_seconds: null, networks: [tracktion_default],
        network_mode: networks, network_owner: null, target_container: tracktion-postgres-1, target_service: postgres,
@@ -286,7 +292,9 @@ external:
   elements: dict
   sample:
     - {to: "https://api.example.com/health", host: api.example.com, port: 443, reason: null, ok: true, failure: null, error: null, addresses: [192.0.2.7],
-       name_source: dns, name_server: 192.0.2.53, found_as: api.example.com, address: 192.0.2.7, silent_addresses: [], dns_seconds: 0.02, connect_seconds: 0.011, mtu: null, http_status: 200, http_seconds: 0.05}
+       name_source: dns, name_server: 192.0.2.53, found_as: api.example.com,
+       address: 192.0.2.7, silent_addresses: [], refusing_addresses: [], dns_seconds: 0.02, connect_seconds: 0.011, mtu: null,
+       http_status: 200, http_seconds: 0.05}
 resolver:
   description:
     - The DNS servers of the host, in the order of C(resolv.conf), and whether they answer. C(checked) is false without O(check_resolver).
@@ -338,6 +346,8 @@ published_ports:
     - The TCP ports that running containers of the project publish, and the result of a connection from the host.
     - C(firewall) is the verdict of the rules of iptables and nftables for connections from outside, V(accepted), V(dropped) (by C(rule), which
       C(rule_command), a list of words, shows with its counter) or V(undetermined); null for a port on a loopback address, or if the rules are not known.
+    - C(held_by) is the process that listens on the port of the host, if it is not one of the engine (C(pid), C(command)); null if there is none, or without
+      the right to see it. C(listening) is the same as in RV(paths), for the port of the container.
   returned: always
   type: list
   elements: dict
@@ -345,7 +355,7 @@ published_ports:
     - {host_address: 0.0.0.0, host_port: 8001, container_port: 8001, container: tracktion-analysis_service-1, service: analysis_service,
        project: tracktion, networks: [tracktion_default],
        loopback: false, ok: true, reason: null, failure: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null,
-       rule_command: null}
+       rule_command: null, held_by: null, listening: null}
 forwarding:
   description: Whether the kernel forwards IPv4, and whether containers of the project need it.
   returned: always

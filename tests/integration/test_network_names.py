@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
+import signal
+import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +21,7 @@ from tests.integration.areas import diagnose
 from tests.integration.pasting import commands
 from tests.lab.engine import docker, ensure
 from tests.lab.images import ensure_image
+from tests.lab.ports import free_ports
 from tests.lab.servers import LABEL
 from tests.lab.shell import attempt, run
 
@@ -48,24 +53,24 @@ SERVING = ["python3", "-m", "http.server", "8000"]
 SLEEPING = ["sleep", "infinity"]
 
 
-def name(service, project=PROJECT):
-    return "%s-%s-1" % (project, service)
+def name(service, of=PROJECT):
+    return "%s-%s-1" % (of, service)
 
 
 def network(short):
     return "%s_%s" % (PROJECT, short)
 
 
-def start(service, *options, short="back", command=SLEEPING, project=PROJECT, named=True, files=None):
+def start(service, *options, short="back", command=SLEEPING, of=PROJECT, named=True, files=None):
     """Start a container as compose does. Its engine's DNS server has no other server to ask."""
-    labels = {LABEL: "test", "com.docker.compose.project": project, "com.docker.compose.service": service}
+    labels = {LABEL: "test", "com.docker.compose.project": of, "com.docker.compose.service": service}
     if files:
         labels["com.docker.compose.project.config_files"] = str(files)
         labels["com.docker.compose.project.working_dir"] = str(files.parent)
     words = [word for key, value in labels.items() for word in ("--label", "%s=%s" % (key, value))]
     words += ["--dns=127.0.0.9", "--network", network(short)]
     words += [*(["--network-alias", service] if named else []), *options]
-    docker("run", "--detach", "--init", "--name", name(service, project), *words, ensure_image("bookworm"), *command)
+    docker("run", "--detach", "--init", "--name", name(service, of), *words, ensure_image("bookworm"), *command)
 
 
 def inspect(service):
@@ -80,9 +85,13 @@ def unused_address():
 
 
 @pytest.fixture(scope="module")
-def stale(tmp_path_factory):
-    """The project, and another one that shares the network front with it; yields an address that no host has."""
+def project(tmp_path_factory):
+    """The project, and another one that shares the network front with it.
+
+    Yields an address that no host has, and the published port of the database.
+    """
     ensure()
+    (port,) = free_ports(1)
     file = tmp_path_factory.mktemp("names") / "compose.yaml"
     file.write_text(COMPOSE_FILE)
     services = ("web", "finder", "db", "api", "cut", "vault", "pg", "pooler", "near", "unnamed")
@@ -94,22 +103,22 @@ def stale(tmp_path_factory):
             docker("network", "create", "--label", label, network(short))
         address = unused_address()
         aliases = ["--network-alias=" + each for each in ("api", "queue", "near.corp.test")]
-        start("guest", *aliases, short="front", command=SERVING, project=OTHER)
-        start("db", files=file)
+        start("guest", *aliases, short="front", command=SERVING, of=OTHER)
+        start("db", "--network-alias=twin", "--publish=127.0.0.1:%d:8000" % port, files=file)
         # Only on a network that the web service does not have.
         for service in ("api", "vault", "pg"):
             start(service, short="secret", files=file)
         start("cut", command=SERVING, files=file)
         start("pooler", "--network-alias=pg", short="front", command=SERVING, files=file)
         start("near", command=[*SERVING, "--bind", "127.0.0.1"], files=file)
-        start("unnamed", command=SERVING, named=False, files=file)
+        start("unnamed", "--network-alias=twin", command=SERVING, named=False, files=file)
         start("web", "--add-host=db:" + address, files=file)
         start("finder", "--dns-search=corp.test", "--dns-opt=ndots:2", files=file)
         for service in ("web", "finder"):
             docker("network", "connect", network("front"), name(service))
         docker("network", "disconnect", network("back"), name("cut"))
         docker("exec", name("web"), "sh", "-c", "echo %s edited >>/etc/hosts" % address)
-        yield address
+        yield address, port
     finally:
         attempt("docker", "rm", "--force", "--volumes", *containers)
         attempt("docker", "network", "rm", *map(network, NETWORKS))
@@ -146,12 +155,22 @@ def smaller_mtu(service):
     run("ip", "link", "set", "dev", device, "mtu", "1300")
 
 
-TARGETS = ("db", "edited", "api", "queue", "near", "cut", "vault", "pg", "pooler", "unnamed")
+def stop_proxy(port):
+    """Kill the process of the engine that listens on a published port."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"docker-proxy") and str(port).encode() in words:
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
+TARGETS = ("db", "edited", "api", "queue", "near", "cut", "vault", "pg", "pooler", "unnamed", "twin")
 PATHS = [*(("web", target) for target in TARGETS), ("finder", "near")]
 
 
-def test_names_networks_dns_servers_and_lost_packets(stale):
+def test_names_networks_dns_servers_and_lost_packets(project):
     """One measurement of all faults, and another one after the hints were followed."""
+    stale, port = project
     found = findings_of(*PATHS)
     misled = "name_leads_elsewhere"
     edited = next(check for words, check in found if words == "web -> edited")
@@ -167,8 +186,10 @@ def test_names_networks_dns_servers_and_lost_packets(stale):
         ("web -> vault", "not_on_common_network"),
         ("web -> unnamed", "path_dns"),
         ("web -> edited", edited),
+        ("web -> twin", "path_refused"),
+        ("db %d" % port, "published_port_not_answering"),
     }
-    assert {finding["status"] for finding in found.values()} == {"critical"}
+    assert {words for (words, _check), finding in found.items() if finding["status"] != "critical"} == {"web -> twin"}
 
     hosts = found["web -> db", misled]
     assert "by its hosts file (extra_hosts) to %s (no container of this host)" % stale in hosts["summary"]
@@ -186,6 +207,9 @@ def test_names_networks_dns_servers_and_lost_packets(stale):
     assert "by 127.0.0.11 as near.corp.test, with a search domain" in searched["summary"]
     assert searched["hint"].startswith('Set dns_search: ["."] for finder')
 
+    assert "the name has 2 addresses, and port 8000 is refused by" in found["web -> twin", "path_refused"]["summary"]
+    published = found["db %d" % port, "published_port_not_answering"]
+    assert "Nothing listens on port 8000 of the container" in published["summary"]
     refused = found["web -> near", "path_refused"]
     assert "listens on 127.0.0.1 only" in refused["summary"]
     assert "0.0.0.0" in refused["hint"]
@@ -199,8 +223,12 @@ def test_names_networks_dns_servers_and_lost_packets(stale):
     paste(cut["hint"])
     paste(found["web -> unnamed", "path_dns"]["hint"])
     smaller_mtu("pooler")
-
-    found = findings_of(*PATHS, network_check_resolver=True)
+    stop_proxy(port)
+    with socket.create_server(("127.0.0.1", port)):
+        found = findings_of(*PATHS, network_check_resolver=True)
+    held = found["db %d" % port, "published_port_taken"]
+    assert "(pid %d), which is no process of the engine" % os.getpid() in held["summary"]
+    assert ("db %d" % port, "published_port_not_answering") not in found
     healed = {("web -> cut", "not_on_common_network"), ("web -> unnamed", "path_dns")}
     assert not healed & set(found)
     lost = {words: finding for (words, check), finding in found.items() if check == "path_mtu"}

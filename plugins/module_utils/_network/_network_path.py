@@ -69,6 +69,7 @@ class PathResult(TypedDict):
     found_as: str | None
     address: str | None
     silent_addresses: list[str] | None
+    refusing_addresses: list[str] | None
     dns_seconds: float | None
     connect_seconds: float | None
     mtu: MtuPart | None
@@ -92,6 +93,7 @@ def no_result(reason: str | None = None) -> PathResult:
         "found_as": None,
         "address": None,
         "silent_addresses": None,
+        "refusing_addresses": None,
         "dns_seconds": None,
         "connect_seconds": None,
         "mtu": None,
@@ -148,11 +150,16 @@ class Target:
 
 
 class Connected(NamedTuple):
-    """An open connection, its address, and the addresses that have a route and do not answer."""
+    """An open connection, its address, the addresses that have a route and do not answer, and those that refuse.
+
+    Servers often listen on addresses of one family only, and clients go on to the next address at once: only those of
+    IPv4 beside another one of IPv4 count as refusing.
+    """
 
     connection: socket.socket
     address: str
     silent: list[str]
+    refusing: list[str]
 
 
 class Seconds:
@@ -215,8 +222,8 @@ def _follow(
     finally:
         result["dns_seconds"] = _elapsed(started)
     started = time.monotonic()
-    connection, address, silent = connect(answer.addresses, target, Deadline(seconds.next()))
-    result["address"] = address
+    connection, address, silent, refusing = connect(answer.addresses, target, Deadline(seconds.next()))
+    result["address"], result["refusing_addresses"] = address, refusing
     # An address that had too little time to answer is not proven to be silent.
     result["silent_addresses"] = None if silent and seconds.too_short is not None else silent
     result["connect_seconds"] = _elapsed(started)
@@ -261,7 +268,10 @@ def connect(addresses: Sequence[str], target: Target, deadline: Deadline) -> Con
     address = open_addresses[0]
     connections[address].setblocking(True)
     silent = [each for each in ordered if each in failures and failures[each].kind in SILENCE]
-    return Connected(connections[address], address, [each for each in silent if _has_route(each)])
+    refusing = [each for each in ordered if each in failures and failures[each].kind == "refused" and ":" not in each]
+    one_family = any(":" not in each for each in open_addresses)
+    silent = [each for each in silent if _has_route(each)]
+    return Connected(connections[address], address, silent, refusing if one_family else [])
 
 
 def _connect_all(

@@ -62,7 +62,7 @@ class Paths:
     def __init__(
         self, wanted: Sequence[Wanted], engine: EngineOfHost, project: str, ends: Ends, unknown: Unknown
     ) -> None:
-        self._ends = ends
+        self.ends = ends
         self.entries: list[Part] = []
         self.by_container: dict[str, Source] = {}
         self.known = True
@@ -84,7 +84,7 @@ class Paths:
         entry.update(repeats=False, also_unresolved=[])
         entry.update(measured=False, service=service, to=target.to, host=target.host, port=target.port)
         entry.update(container=container and container.name, project=container and container.project)
-        entry.update(self._ends.describe(target.host, container))
+        entry.update(self.ends.describe(target.host, container))
         self.entries.append(entry)
         if container is None:
             entry["reason"] = "this host has no container of %s" % service
@@ -129,8 +129,9 @@ class Paths:
             ended = result.pop("ended", False)
             entry.update(result)
             entry["measured"] = True if entry["ok"] is not None else False if ended else None
-            self._ends.add_origin(entry, source.container)
-            self._ends.add_listener(entry)
+            self.ends.add_origin(entry, source.container)
+            if not entry["misled"]:
+                entry["listening"] = self.ends.listening(entry["failure"], entry["target_container"], entry["port"])
         # A container without a network is one finding, whatever its targets.
         nowhere = [entry for entry in entries if entry["network_mode"] in NOWHERE and entry["ok"] is False]
         for entry in nowhere[1:]:
@@ -196,6 +197,7 @@ def measure(
             unknown.add("external.%s" % target.to, result["reason"] or NOT_MEASURED)
     for port, result in zip(ports or (), here[len(external) :]):
         port.update({name: result[name] for name in ("ok", "reason", "failure", "error", "connect_seconds")})
+        port["listening"] = paths.ends.listening(port["failure"], port["container"], port["container_port"])
         if port["ok"] is None:
             part = "published_ports.%s %d" % (port["container"], port["host_port"])
             unknown.add(part, port["reason"] or NOT_MEASURED)

@@ -179,14 +179,12 @@ class Ends:
             return None
         return list(entry["addresses"]) if self._files.defines(source, name, self._deadline) else None
 
-    def add_listener(self, entry: Part) -> None:
-        """Fill in what the target container listens on, after a failure that its sockets may explain."""
-        host = self.engine.host
-        if entry["failure"] not in AT_THE_SERVER or host is None or entry["wrong_addresses"]:
-            return
-        target = next((each for each in host.containers if each.name == entry["target_container"]), None)
-        if target is not None and target.running and target.pid is not None:
-            entry["listening"] = listening(target.pid, entry["port"])
+    def listening(self, failure: str | None, name: str | None, port: int) -> Part | None:
+        """Return what listens on the port of a container, after a failure that its sockets may explain; else null."""
+        if failure not in AT_THE_SERVER or name is None or self.engine.host is None:
+            return None
+        found = next((each for each in self.engine.host.containers if each.name == name), None)
+        return None if found is None or not found.running or found.pid is None else listening(found.pid, port)
 
 
 def _not_resolved_yet() -> Part:

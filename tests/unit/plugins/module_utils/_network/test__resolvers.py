@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _resolvers
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _network_namespace, _resolvers
 from ansible_collections.tracktion.ops.plugins.module_utils._network._dns import Configuration
 
 ENGINE = "nameserver 127.0.0.11\noptions ndots:0\n"
@@ -46,3 +46,21 @@ def test_a_server_that_fails_on_the_host_too_is_no_failure_of_the_container():
     ]
     found = _resolvers._of_container(subject, servers, {"10.0.0.1"})
     assert (found["answering"], found["failing"]) == (0, ["10.0.0.2"])
+
+
+def test_servers_behind_systemd_resolved_are_queried_too(monkeypatch):
+    texts = {"/etc/resolv.conf": "nameserver 127.0.0.53\n", _resolvers.BEHIND_SYSTEMD: "nameserver 192.0.2.1\n"}
+
+    def ask(_name, server, _seconds):
+        if server == "192.0.2.1":
+            raise _dns.failure("dns_timeout", "no answer")
+        return ["127.0.0.1"]
+
+    def read(_root="/", resolv_conf="/etc/resolv.conf"):
+        return Configuration(texts[resolv_conf])
+
+    monkeypatch.setattr(_network_namespace, "read_configuration", read)
+    monkeypatch.setattr(_dns, "ask", ask)
+    resolver = _resolvers.query([], [], 1.0)["resolver"]
+    assert (resolver["answering"], resolver["first_answers"]) == (1, True)
+    assert [(each["address"], each["answers"]) for each in resolver["upstream"]] == [("192.0.2.1", False)]
