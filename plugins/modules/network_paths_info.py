@@ -207,10 +207,11 @@ paths:
     mtu:
       description:
         - Which packets pass to the target, by ICMP echo requests that may not be fragmented. The lengths contain the IP header.
-        - C(packet_bytes) is the length of a full TCP segment of this connection. C(passes) is whether it is answered, null if short requests are not
-          answered either, or if a rule limits ICMP. C(largest_bytes) is the largest that was answered, C(path_bytes) the MTU of the path that the kernel
+        - C(packet_bytes) is the length of a full TCP segment of this connection. C(passes) is whether it is answered, null if
+          that is not known. C(filtered) is whether it cannot be known, because short requests are not answered, or a
+          rule limits ICMP. C(largest_bytes) is the largest that was answered, C(path_bytes) the MTU of the path that the kernel
           knows, C(host_bytes) that of the route of this host.
-        - Null without a connection, on this host, or without the right to send ICMP.
+        - Null without a connection, and for a connection within this host or container.
       type: dict
       returned: always
     http_status: {description: The HTTP status., type: int, returned: always}
@@ -271,7 +272,7 @@ paths:
        addresses: [172.20.1.3], name_source: dns, name_server: 127.0.0.11, found_as: postgres, search_domain: null, hosts_origin: null,
        hosts_file: null, resolved_by: 127.0.0.11, wrong_addresses: [], misled: false, owners: [], listening: null,
        address: 172.20.1.3, silent_addresses: [], refusing_addresses: [], dns_seconds: 0.0012,
-       connect_seconds: 0.0001, mtu: {packet_bytes: 1500, passes: true, largest_bytes: 1500, path_bytes: 1500, host_bytes: 1500},
+       connect_seconds: 0.0001, mtu: {packet_bytes: 1500, passes: true, filtered: false, largest_bytes: 1500, path_bytes: 1500, host_bytes: 1500},
        http_status: null, http_seconds: null, networks: [tracktion_default],
        network_mode: networks, network_owner: null, target_container: tracktion-postgres-1, target_service: postgres,
        target_compose_options: [], target_state: running, target_addresses: [172.20.1.3],

@@ -104,14 +104,14 @@ def project(tmp_path_factory):
         address = unused_address()
         aliases = ["--network-alias=" + each for each in ("api", "queue", "near.corp.test")]
         start("guest", *aliases, short="front", command=SERVING, of=OTHER)
-        start("db", "--network-alias=twin", "--publish=127.0.0.1:%d:8000" % port, files=file)
+        start("db", "--network-alias=shared", "--publish=127.0.0.1:%d:8000" % port, files=file)
         # Only on a network that the web service does not have.
         for service in ("api", "vault", "pg"):
             start(service, short="secret", files=file)
         start("cut", command=SERVING, files=file)
         start("pooler", "--network-alias=pg", short="front", command=SERVING, files=file)
         start("near", command=[*SERVING, "--bind", "127.0.0.1"], files=file)
-        start("unnamed", "--network-alias=twin", command=SERVING, named=False, files=file)
+        start("unnamed", "--network-alias=shared", command=SERVING, named=False, files=file)
         start("web", "--add-host=db:" + address, files=file)
         start("finder", "--dns-search=corp.test", "--dns-opt=ndots:2", files=file)
         for service in ("web", "finder"):
@@ -164,7 +164,7 @@ def stop_proxy(port):
                 os.kill(int(folder.name), signal.SIGKILL)
 
 
-TARGETS = ("db", "edited", "api", "queue", "near", "cut", "vault", "pg", "pooler", "unnamed", "twin")
+TARGETS = ("db", "edited", "api", "queue", "near", "cut", "vault", "pg", "pooler", "unnamed", "shared")
 PATHS = [*(("web", target) for target in TARGETS), ("finder", "near")]
 
 
@@ -186,10 +186,10 @@ def test_names_networks_dns_servers_and_lost_packets(project):
         ("web -> vault", "not_on_common_network"),
         ("web -> unnamed", "path_dns"),
         ("web -> edited", edited),
-        ("web -> twin", "path_refused"),
+        ("web -> shared", "path_refused"),
         ("db %d" % port, "published_port_not_answering"),
     }
-    assert {words for (words, _check), finding in found.items() if finding["status"] != "critical"} == {"web -> twin"}
+    assert {words for (words, _check), finding in found.items() if finding["status"] != "critical"} == {"web -> shared"}
 
     hosts = found["web -> db", misled]
     assert "by its hosts file (extra_hosts) to %s (no container of this host)" % stale in hosts["summary"]
@@ -207,7 +207,7 @@ def test_names_networks_dns_servers_and_lost_packets(project):
     assert "by 127.0.0.11 as near.corp.test, with a search domain" in searched["summary"]
     assert searched["hint"].startswith('Set dns_search: ["."] for finder')
 
-    assert "the name has 2 addresses, and port 8000 is refused by" in found["web -> twin", "path_refused"]["summary"]
+    assert "the name has 2 addresses, and port 8000 is refused by" in found["web -> shared", "path_refused"]["summary"]
     published = found["db %d" % port, "published_port_not_answering"]
     assert "Nothing listens on port 8000 of the container" in published["summary"]
     refused = found["web -> near", "path_refused"]

@@ -64,13 +64,15 @@ LEAST_SECONDS, MOST_SECONDS, ROUND_TRIPS = 0.2, 1.0, 4
 class MtuPart(TypedDict):
     """The lengths of packets, with the IP header.
 
-    ``packet_bytes``: a full segment of the connection. ``passes``: whether such a packet is answered; null if shorter
-    ones are not answered either. ``largest_bytes``: the largest that was answered. ``path_bytes``: the length after an
-    ICMP error, to which the kernel adapts. ``host_bytes``: that of the route of this machine.
+    ``packet_bytes``: a full segment of the connection. ``passes``: whether such a packet is answered; null if that is
+    not known. ``filtered``: whether it cannot be known, because short ones are not answered either. ``largest_bytes``:
+    the largest that was answered. ``path_bytes``: the length after an ICMP error, to which the kernel adapts.
+    ``host_bytes``: that of the route of this machine.
     """
 
     packet_bytes: int
     passes: bool | None
+    filtered: bool
     largest_bytes: int | None
     path_bytes: int
     host_bytes: int | None
@@ -98,22 +100,26 @@ class RoutesOfHost:
 
 
 def probe(connection: socket.socket, address: str, routes: RoutesOfHost | None, seconds: float) -> MtuPart | None:
-    """Return which packets pass to the peer of a connection; null for one on this machine, or without the right."""
+    """Return which packets pass to the peer of a connection; null for one on this machine."""
     try:
         size = segment_bytes(connection)
-        if not SMALL_BYTES < size <= MOST_BYTES:
-            return None
-        with _Echo(address) as echo:
-            passes, largest, path = _probe(echo, size, Deadline(seconds), _round_seconds(connection))
     except OSError:
+        # It was closed in the meantime.
         return None
-    return {
+    if not SMALL_BYTES < size <= MOST_BYTES:
+        return None
+    part: MtuPart = {
         "packet_bytes": size,
-        "passes": passes,
-        "largest_bytes": largest,
-        "path_bytes": path,
+        "passes": None,
+        "filtered": False,
+        "largest_bytes": None,
+        "path_bytes": size,
         "host_bytes": routes.mtu_to(address) if routes else None,
     }
+    # Without the right to send ICMP, nothing is known.
+    with contextlib.suppress(OSError), _Echo(address) as echo:
+        _probe(echo, part, Deadline(seconds), _round_seconds(connection))
+    return part
 
 
 def segment_bytes(connection: socket.socket) -> int:
@@ -131,32 +137,32 @@ def _round_seconds(connection: socket.socket) -> float:
     return min(MOST_SECONDS, max(LEAST_SECONDS, ROUND_TRIPS * microseconds / 1e6))
 
 
-def _probe(echo: _Echo, size: int, deadline: Deadline, wait: float) -> tuple[bool | None, int | None, int]:
-    """Return whether packets of ``size`` pass, the largest that do, and the size after an ICMP error."""
+def _probe(echo: _Echo, part: MtuPart, deadline: Deadline, wait: float) -> None:
+    """Fill in whether packets of the connection pass, the largest that do, and the length after an ICMP error."""
     answered: set[int] = set()
-    small = 0
     for number in range(ROUNDS):
-        sizes = [SMALL_BYTES, *(each for each in LADDER if number and each < size)]
-        for each in sizes:
+        for each in [SMALL_BYTES, *(each for each in LADDER if number and each < part["path_bytes"])]:
             echo.send(each)
-        while not echo.send(size):
+        while not echo.send(part["path_bytes"]):
             # The kernel knows a smaller MTU of the path from an ICMP error, and so do connections.
             known = echo.known_mtu()
-            if known is None or known >= size:
-                return None, max(answered, default=None), size
-            size = known
-        found = echo.receive(size, deadline.remaining(wait))
+            if known is None or known >= part["path_bytes"]:
+                return
+            part["path_bytes"] = known
+        found = echo.receive(part["path_bytes"], deadline.remaining(wait))
         answered |= found
-        if size in found:
-            return True, size, size
+        part["largest_bytes"] = max(answered, default=None)
+        if part["path_bytes"] in found:
+            part["passes"] = True
+            return
         if SMALL_BYTES not in found:
-            # It answers no echo requests, or the packets of this path get lost at random.
-            return None, max(answered, default=None), size
-        small += 1
+            # It answers no echo requests, or packets get lost at random.
+            part["filtered"] = True
+            return
         if deadline.expired():
-            break
-    largest = max(answered)
-    return (None if small < ROUNDS or largest < LEAST_BYTES else False), largest, size
+            return
+    part["filtered"] = max(answered) < LEAST_BYTES
+    part["passes"] = None if part["filtered"] else False
 
 
 class _Echo:

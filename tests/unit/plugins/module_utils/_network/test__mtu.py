@@ -54,7 +54,10 @@ class Echo:
     ],
 )
 def test_packets_that_pass(echo, expected):
-    assert _mtu._probe(echo, 1500, Deadline(60), 1.0) == expected
+    part = {"packet_bytes": 1500, "path_bytes": 1500, "passes": None, "filtered": False, "largest_bytes": None}
+    _mtu._probe(echo, part, Deadline(60), 1.0)
+    assert (part["passes"], part["largest_bytes"], part["path_bytes"]) == expected
+    assert part["filtered"] is (part["passes"] is None)
 
 
 def test_checksum():
