@@ -177,7 +177,11 @@ class Ends:
         owners = [owner(address, entry["port"], source, host) for address in entry["addresses"]]
         if not all(each["process"] or (each["container"] and each["project"] != source.project) for each in owners):
             return None
-        return list(entry["addresses"]) if self._files.defines(source, name, self._deadline) else None
+        if not self._files.defines(source, name, self._deadline):
+            return None
+        # The service that is meant has no container.
+        entry.update(dict.fromkeys(("target_container", "target_service", "target_state")), target_addresses=[])
+        return list(entry["addresses"])
 
     def listening(self, failure: str | None, name: str | None, port: int) -> Part | None:
         """Return what listens on the port of a container, after a failure that its sockets may explain; else null."""

@@ -64,9 +64,13 @@ def subjects(engine: EngineOfHost, projects: set[str], unknown: Unknown) -> list
         if engine.present:
             unknown.add("container_resolvers", engine.reason, engine.hint)
         return None if engine.present else []
-    found: list[Subject] = []
     running = engine.running_in(projects)
+    if running and engine.networks is None:
+        # Which networks are internal is not known.
+        unknown.add("container_resolvers", engine.error or "the networks of the engine are not known")
+        return None
     internal = {each["Name"] for each in engine.networks or () if each.get("Internal")}
+    found: list[Subject] = []
     for container in running:
         if container.network_mode != "networks" or not set(container.networks) - internal or container.pid is None:
             continue
