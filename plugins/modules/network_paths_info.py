@@ -87,7 +87,7 @@ options:
     default: 15.0
 notes:
   - The module sends DNS queries, opens TCP connections that it closes at once, sends the requests that O(paths) name, and one to three rounds of
-    ICMP echo requests to each target that accepts a connection.
+    ICMP echo requests and of TCP segments without a connection to each target that accepts a connection.
   - The verdict of the rules is returned only if it is certain. With a rule on the sender, for example, it is V(undetermined).
 seealso:
   - module: tracktion.ops.docker_unused_network
@@ -206,9 +206,10 @@ paths:
     connect_seconds: {description: Seconds to connect., type: float, returned: always}
     mtu:
       description:
-        - Which packets pass to the target, by ICMP echo requests that may not be fragmented. The lengths contain the IP header.
+        - Which packets pass to the target, by packets that may not be fragmented, which the kernel of the target answers. These are ICMP echo requests,
+          and TCP segments without a connection (IPv4). The lengths contain the IP header.
         - C(packet_bytes) is the length of a full TCP segment of this connection. C(passes) is whether it is answered, null if
-          that is not known. C(filtered) is whether it cannot be known, because short requests are not answered, or a
+          that is not known. C(filtered) is whether it cannot be known, because short packets are not answered, or a
           rule limits ICMP. C(largest_bytes) is the largest that was answered, C(path_bytes) the MTU of the path that the kernel
           knows, C(host_bytes) that of the route of this host.
         - Null without a connection, and for a connection within this host or container.

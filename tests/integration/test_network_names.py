@@ -155,6 +155,12 @@ def smaller_mtu(service):
     run("ip", "link", "set", "dev", device, "mtu", "1300")
 
 
+def drop_long_segments(service):
+    """Drop long TCP segments in the network of a container, and no ICMP."""
+    rule = ["INPUT", "--protocol", "tcp", "--match", "length", "--length", "1200:", "--jump", "DROP"]
+    run("nsenter", "--target=%d" % inspect(service)["State"]["Pid"], "--net", "iptables", "--wait", "--insert", *rule)
+
+
 def stop_proxy(port):
     """Kill the process of the engine that listens on a published port."""
     for folder in Path("/proc").glob("[0-9]*"):
@@ -223,6 +229,7 @@ def test_names_networks_dns_servers_and_lost_packets(project):
     paste(cut["hint"])
     paste(found["web -> unnamed", "path_dns"]["hint"])
     smaller_mtu("pooler")
+    drop_long_segments("unnamed")
     stop_proxy(port)
     with socket.create_server(("127.0.0.1", port)):
         found = findings_of(*PATHS, network_check_resolver=True)
@@ -232,7 +239,9 @@ def test_names_networks_dns_servers_and_lost_packets(project):
     healed = {("web -> cut", "not_on_common_network"), ("web -> unnamed", "path_dns")}
     assert not healed & set(found)
     lost = {words: finding for (words, check), finding in found.items() if check == "path_mtu"}
-    assert set(lost) == {"web -> pg", "web -> pooler"}
+    # (The other name leads to the same container.)
+    assert set(lost) == {"web -> pg", "web -> pooler", "web -> unnamed", "web -> shared"}
+    assert "The largest that passes has 1000" in lost["web -> unnamed"]["summary"]
     assert {finding["status"] for finding in lost.values()} == {"critical"}
     assert "packets of 1400 bytes" in lost["web -> pg"]["summary"]
     assert "The largest that passes has 1300" in lost["web -> pg"]["summary"]
