@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-import socket
+import re
 from typing import Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_networks
@@ -15,7 +16,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._compose_net
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Container, Host
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners, _processes, _sockets
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_host import EngineOfHost
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
@@ -30,6 +30,8 @@ ORIGINS = {
     "mount": "a mounted file",
     "file": "changed in the container",
 }
+# An address of this machine in /proc/net/fib_trie.
+_LOCAL = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
 # Failures after which the sockets of the target container show more.
 AT_THE_SERVER = ("refused", "closed", "timeout", "no_answer")
 
@@ -115,12 +117,12 @@ class Ends:
 
     def add_origin(self, entry: Part, source: Container) -> None:
         """Fill in where the addresses of a path come from and whom they belong to, once they are known."""
-        name = str(entry["host"]).lower().rstrip(".")
+        name = str(entry["host"]).rstrip(".")
         found_as = entry["found_as"]
-        if entry["name_source"] == "dns" and found_as and found_as.lower() != name:
+        if entry["name_source"] == "dns" and found_as and found_as.lower() != name.lower():
             entry["search_domain"] = found_as[len(name) + 1 :]
         if entry["name_source"] == "hosts":
-            entry["hosts_origin"], entry["hosts_file"] = hosts_origin(name, source)
+            entry["hosts_origin"], entry["hosts_file"] = hosts_origin(name.lower(), source)
         entry["resolved_by"] = _resolved_by(entry)
         if entry["addresses"] and entry["name_source"] != "address":
             self._add_owners(entry, name, source)
@@ -300,13 +302,19 @@ def _publishes(container: Container, address: str, port: int) -> bool:
 
 
 def is_of_host(address: str) -> bool:
-    """Return whether this machine has an address. No packet is sent."""
-    try:
-        with socket.socket(_dns.family(address) or socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.bind((address, 0))
-    except OSError:
-        return False
-    return True
+    """Return whether this machine has an address."""
+    parsed = ipaddress.ip_address(_plain(address))
+    return parsed.is_loopback or str(parsed) in _own_addresses()
+
+
+def _own_addresses() -> set[str]:
+    """Return the addresses of the interfaces of this machine."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError), open("/proc/self/net/fib_trie", encoding="utf-8") as stream:
+        found.update(_LOCAL.findall(stream.read()))
+    with contextlib.suppress(OSError), open("/proc/self/net/if_inet6", encoding="utf-8") as stream:
+        found.update(str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))) for line in stream)
+    return found
 
 
 def _same_network(one: Container, other: Container) -> bool:
