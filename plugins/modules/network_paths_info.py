@@ -350,6 +350,7 @@ published_ports:
       C(rule_command), a list of words, shows with its counter) or V(undetermined); null for a port on a loopback address, or if the rules are not known.
     - C(held_by) is the process that listens on the port of the host, if it is not one of the engine (C(pid), C(command)); null if there is none, or without
       the right to see it. C(listening) is the same as in RV(paths), for the port of the container.
+    - C(reconnect) are the words after C(docker network connect) for a container that has lost all its networks.
   returned: always
   type: list
   elements: dict
@@ -357,7 +358,7 @@ published_ports:
     - {host_address: 0.0.0.0, host_port: 8001, container_port: 8001, container: tracktion-analysis_service-1, service: analysis_service,
        project: tracktion, networks: [tracktion_default],
        loopback: false, ok: true, reason: null, failure: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null,
-       rule_command: null, held_by: null, listening: null}
+       rule_command: null, held_by: null, listening: null, reconnect: []}
 forwarding:
   description: Whether the kernel forwards IPv4, and whether containers of the project need it.
   returned: always

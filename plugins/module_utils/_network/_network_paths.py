@@ -198,6 +198,7 @@ def measure(
     for port, result in zip(ports or (), here[len(external) :]):
         port.update({name: result[name] for name in ("ok", "reason", "failure", "error", "connect_seconds")})
         port["listening"] = paths.ends.listening(port["failure"], port["container"], port["container_port"])
+        port["reconnect"] = paths.ends.reconnect(port["container"])
         if port["ok"] is None:
             part = "published_ports.%s %d" % (port["container"], port["host_port"])
             unknown.add(part, port["reason"] or NOT_MEASURED)

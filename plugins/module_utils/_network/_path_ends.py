@@ -115,6 +115,19 @@ class Ends:
         aliases = ["--alias=" + each for each in dict.fromkeys(names) if each not in (target.name, target.id[:12])]
         return [["disconnect", shared[0], target.name], ["connect", *aliases, shared[0], target.name]]
 
+    def reconnect(self, name: str) -> list[list[str]]:
+        """Return the words after ``docker network connect`` that give a container its networks, if it lost them all."""
+        containers = self.engine.host.containers if self.engine.host else ()
+        container = next((each for each in containers if each.name == name), None)
+        if container is None or container.networks or container.network_mode != "networks":
+            return []
+        existing = None if self.engine.networks is None else {each["Name"] for each in self.engine.networks}
+        return [
+            [*("--alias=" + each for each in self._files.aliases(container, network, self._deadline)), network, name]
+            for network in self._files.wanted(container, self._deadline).names.values()
+            if network != NO_NAMES and (existing is None or network in existing)
+        ]
+
     def add_origin(self, entry: Part, source: Container) -> None:
         """Fill in where the addresses of a path come from and whom they belong to, once they are known."""
         name = str(entry["host"]).rstrip(".")

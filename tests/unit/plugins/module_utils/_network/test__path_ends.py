@@ -130,3 +130,14 @@ def test_what_listens_in_the_network_of_a_process():
     assert (found["addresses"], found["loopback"], found["waiting"]) == (["127.0.0.1"], True, 1)
     assert "py" in found["command"]
     assert _path_ends.listening(os.getpid(), port)["addresses"] == []
+
+
+def test_a_container_that_lost_all_its_networks():
+    host = Host(Files(WEB, container("db", {})))
+    engine = SimpleNamespace(host=host, networks=[{"Name": "net"}])
+    ends = _path_ends.Ends(engine, 1.0, Deadline(1))
+    assert ends.reconnect("stack-db-1") == [["--alias=db", "net", "stack-db-1"]]
+    assert ends.reconnect("stack-web-1") == []
+    # It cannot be connected to a network that was removed.
+    engine.networks = []
+    assert ends.reconnect("stack-db-1") == []
