@@ -57,7 +57,7 @@ options:
     elements: str
     default: []
   check_resolver:
-    description: Whether each DNS server of the host is queried for C(localhost).
+    description: Whether each DNS server of the host and of the containers of the project is queried for C(localhost).
     type: bool
     default: true
   project:
@@ -86,7 +86,8 @@ options:
     type: float
     default: 15.0
 notes:
-  - The module sends DNS queries, opens TCP connections that it closes at once, and sends the requests that O(paths) name.
+  - The module sends DNS queries, opens TCP connections that it closes at once, sends the requests that O(paths) name, and one to three rounds of
+    ICMP echo requests and of TCP segments without a connection to each target that accepts a connection.
   - The verdict of the rules is returned only if it is certain. With a rule on the sender, for example, it is V(undetermined).
 seealso:
   - module: tracktion.ops.docker_unused_network
@@ -153,14 +154,67 @@ paths:
       returned: always
     error: {description: 'The failure as C(kind), C(message) and C(hint), else null.', type: dict, returned: always}
     addresses: {description: The addresses of the name., type: list, elements: str, returned: always}
+    name_source:
+      description: V(hosts) for the hosts file, V(dns), or V(address) if the name is an address. Null if the name was not resolved.
+      type: str
+      returned: always
+    name_server: {description: The DNS server that has the name; C(127.0.0.11) is that of the engine., type: str, returned: always}
+    found_as: {description: 'The name for which the DNS server has addresses, with a search domain if one was added.', type: str, returned: always}
+    search_domain: {description: 'The search domain that was added to the name, else null.', type: str, returned: always}
+    hosts_origin:
+      description:
+        - Why the hosts file has the name. V(extra_hosts) and V(link) are settings of the container, V(hostname) is the container's own name,
+          V(mount) a file that is mounted, V(file) a change in the container. Null if the name is not from the hosts file.
+      type: str
+      returned: always
+    hosts_file: {description: 'The file on this host that is mounted as hosts file, else null.', type: str, returned: always}
+    resolved_by: {description: Where the addresses come from in a few words., type: str, returned: always}
+    wrong_addresses:
+      description:
+        - The addresses that belong to no container with this name. Null if this host has no container with this name in the same project and
+          its compose file has no such service; then nothing is known about them.
+      type: list
+      elements: str
+      returned: always
+    misled: {description: Whether all addresses are C(wrong_addresses)., type: bool, returned: always}
+    owners:
+      description:
+        - Whom each of C(wrong_addresses) belongs to, as a C(container) (with its C(project)), or the C(process) of this host that listens on the port.
+          C(local) is whether this host has the address.
+      type: list
+      elements: dict
+      returned: always
+    listening:
+      description:
+        - What listens on the port in the network of the target container, if the failure is V(refused), V(closed), V(timeout) or V(no_answer).
+          The C(addresses), whether these are C(loopback) addresses only, the C(command), the connections C(waiting) to be accepted, and the
+          C(other_ports) on which servers listen. Else null.
+      type: dict
+      returned: always
     address: {description: The address that accepted the connection., type: str, returned: always}
     silent_addresses:
       description: The addresses that have a route and do not answer, if another one accepted the connection; else null.
       type: list
       elements: str
       returned: always
+    refusing_addresses:
+      description: The addresses of IPv4 that refuse the connection, if another one of IPv4 accepted it; else null.
+      type: list
+      elements: str
+      returned: always
     dns_seconds: {description: Seconds to resolve the name., type: float, returned: always}
     connect_seconds: {description: Seconds to connect., type: float, returned: always}
+    mtu:
+      description:
+        - Which packets pass to the target, by packets that may not be fragmented, which the kernel of the target answers. These are ICMP echo requests,
+          and TCP segments without a connection (IPv4). The lengths contain the IP header.
+        - C(packet_bytes) is the length of a full TCP segment of this connection. C(passes) is whether it is answered, null if
+          that is not known. C(filtered) is whether it cannot be known, because short packets are not answered, or a
+          rule limits ICMP. C(largest_bytes) is the largest that was answered, C(path_bytes) the MTU of the path that the kernel
+          knows, C(host_bytes) that of the route of this host.
+        - Null without a connection, and for a connection within this host or container.
+      type: dict
+      returned: always
     http_status: {description: The HTTP status., type: int, returned: always}
     http_seconds: {description: Seconds to the HTTP response., type: float, returned: always}
     repeats:
@@ -177,7 +231,10 @@ paths:
       returned: always
     network_owner: {description: 'The container whose network it shares, else null.', type: str, returned: always}
     target_container: {description: 'The container with that name, null if there is none.', type: str, returned: always}
+    target_service: {description: Its compose service., type: str, returned: always}
+    target_compose_options: {description: The same as C(compose_options) for the target container., type: list, elements: str, returned: always}
     target_state: {description: Its state., type: str, returned: always}
+    target_addresses: {description: The addresses of the running containers with that name., type: list, elements: str, returned: always}
     target_networks: {description: The networks of the running containers with that name., type: list, elements: str, returned: always}
     target_network_mode: {description: The same as C(network_mode) for the target container., type: str, returned: always}
     target_network_owner: {description: The same as C(network_owner) for the target container., type: str, returned: always}
@@ -185,12 +242,42 @@ paths:
       description: Whether both containers share a network; null without a running target container, or if one is on the network of the host.
       type: bool
       returned: always
+    file_networks:
+      description:
+        - The networks of the container by its compose file, as C(names) of the file and C(full_names) of the engine, and its network_mode as
+          C(mode). Null if both containers share a network, or if the file is not known or not certain.
+      type: dict
+      returned: always
+    target_file_networks: {description: The same as C(file_networks) for the target container., type: dict, returned: always}
+    reconnect:
+      description:
+        - The words after C(docker network connect) that give both containers a network which both should have, by their compose files or
+          by how they were created. Empty if both share a network, or if there is no such network.
+      type: list
+      elements: list
+      returned: always
+    recreate:
+      description: The services that have to be created again to get such a network, with their C(compose_options).
+      type: list
+      elements: dict
+      returned: always
+    apart: {description: Whether the compose files give both containers no common network; null if not known., type: bool, returned: always}
+    rename:
+      description: The words after C(docker network) of two commands that give the target container the name, if it lacks it on a common network.
+      type: list
+      elements: list
+      returned: always
   sample:
     - {service: analysis_service, container: tracktion-analysis_service-1, project: tracktion, to: "postgres:5432", host: postgres, port: 5432,
        measured: true, reason: null, ok: true, failure: null, error: null, repeats: false, also_unresolved: [],
-       addresses: [172.20.1.3], address: 172.20.1.3, silent_addresses: [], dns_seconds: 0.0012,
-       connect_seconds: 0.0001, http_status: null, http_seconds: null, networks: [tracktion_default],
-       network_mode: networks, network_owner: null, target_container: tracktion-postgres-1, target_state: running,
+       addresses: [172.20.1.3], name_source: dns, name_server: 127.0.0.11, found_as: postgres, search_domain: null, hosts_origin: null,
+       hosts_file: null, resolved_by: 127.0.0.11, wrong_addresses: [], misled: false, owners: [], listening: null,
+       address: 172.20.1.3, silent_addresses: [], refusing_addresses: [], dns_seconds: 0.0012,
+       connect_seconds: 0.0001, mtu: {packet_bytes: 1500, passes: true, filtered: false, largest_bytes: 1500, path_bytes: 1500, host_bytes: 1500},
+       http_status: null, http_seconds: null, networks: [tracktion_default],
+       network_mode: networks, network_owner: null, target_container: tracktion-postgres-1, target_service: postgres,
+       target_compose_options: [], target_state: running, target_addresses: [172.20.1.3],
+       file_networks: null, target_file_networks: null, reconnect: [], recreate: [], apart: null, rename: [],
        target_networks: [tracktion_default], target_network_mode: networks, target_network_owner: null, common_network: true}
 sources:
   description: The services that connect, whether all their paths were tested, and if not, why. Null if RV(paths) is null.
@@ -207,9 +294,13 @@ external:
   elements: dict
   sample:
     - {to: "https://api.example.com/health", host: api.example.com, port: 443, reason: null, ok: true, failure: null, error: null, addresses: [192.0.2.7],
-       address: 192.0.2.7, silent_addresses: [], dns_seconds: 0.02, connect_seconds: 0.011, http_status: 200, http_seconds: 0.05}
+       name_source: dns, name_server: 192.0.2.53, found_as: api.example.com,
+       address: 192.0.2.7, silent_addresses: [], refusing_addresses: [], dns_seconds: 0.02, connect_seconds: 0.011, mtu: null,
+       http_status: 200, http_seconds: 0.05}
 resolver:
-  description: The DNS servers of the host, in the order of C(resolv.conf), and whether they answer. C(checked) is false without O(check_resolver).
+  description:
+    - The DNS servers of the host, in the order of C(resolv.conf), and whether they answer. C(checked) is false without O(check_resolver).
+    - C(upstream) are the servers behind that of systemd-resolved, which answers itself even if these do not.
   returned: always
   type: dict
   sample:
@@ -217,6 +308,21 @@ resolver:
     servers: [{address: 192.0.2.53, answers: true, seconds: 0.001, error: null}]
     answering: 1
     first_answers: true
+    upstream: []
+container_resolvers:
+  description:
+    - The DNS servers of each running container of the project with a network that leads out of this host; those behind the engine's server
+      C(127.0.0.11) instead of this one. They are queried from the network of the container, or from the host if the engine does so.
+    - C(origin) is who names the server. V(container) and V(engine) are their settings, V(host) is C(resolv.conf) of this host, V(file) that of the
+      container. C(failing) are the servers that do not answer, and are not among those that do not answer the host itself (C(fails_on_host)).
+    - Engines before 25.0 do not show which servers they query, so without C(dns) settings these are the current ones of the host.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - {container: tracktion-redis-1, service: redis, project: tracktion, compose_options: [],
+       servers: [{address: 192.0.2.53, answers: true, seconds: 0.001, error: null, origin: host, fails_on_host: false}],
+       answering: 1, failing: []}
 networks:
   description:
     - The networks of the engine, those of the project first. Null if the engine does not answer.
@@ -242,6 +348,9 @@ published_ports:
     - The TCP ports that running containers of the project publish, and the result of a connection from the host.
     - C(firewall) is the verdict of the rules of iptables and nftables for connections from outside, V(accepted), V(dropped) (by C(rule), which
       C(rule_command), a list of words, shows with its counter) or V(undetermined); null for a port on a loopback address, or if the rules are not known.
+    - C(held_by) is the process that listens on the port of the host, if it is not one of the engine (C(pid), C(command)); null if there is none, or without
+      the right to see it. C(listening) is the same as in RV(paths), for the port of the container.
+    - C(reconnect) are the words after C(docker network connect) for a container that has lost all its networks.
   returned: always
   type: list
   elements: dict
@@ -249,7 +358,7 @@ published_ports:
     - {host_address: 0.0.0.0, host_port: 8001, container_port: 8001, container: tracktion-analysis_service-1, service: analysis_service,
        project: tracktion, networks: [tracktion_default],
        loopback: false, ok: true, reason: null, failure: null, error: null, connect_seconds: 0.0001, firewall: accepted, rule: null,
-       rule_command: null}
+       rule_command: null, held_by: null, listening: null, reconnect: []}
 forwarding:
   description: Whether the kernel forwards IPv4, and whether containers of the project need it.
   returned: always

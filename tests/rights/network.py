@@ -17,8 +17,10 @@ PATHS = (
     "path_no_route",
     "path_http",
     "path_http_timeout",
+    "name_leads_elsewhere",
+    "path_mtu",
 )
-PORTS = ("published_port_dropped", "published_port_not_answering")
+PORTS = ("published_port_dropped", "published_port_not_answering", "published_port_taken")
 NETWORKS = ("subnet_overlap", "unused_network")
 
 FILES = Right("network", "root", "--become", (*PATHS, *PORTS, "docker_rules_missing"))

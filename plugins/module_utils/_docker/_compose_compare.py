@@ -312,6 +312,15 @@ class _Container:
                 yield Pair("labels", name, text, labels.get(name))
 
 
+def network_names(service: Service, file: File, data: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the engine's name of each network of a service by its name in the file; null if a variable decides it."""
+    container = _Container(service, file, data, lambda _image: None)
+    names = {
+        str(name): container.full_name(file.networks, name) for name in service["layer"].get("networks") or ["default"]
+    }
+    return {name: None if text is None else _compose_text.certain(text) for name, text in names.items()}
+
+
 def variables(lines: Sequence[str]) -> dict[str, str]:
     """Return the environment of a container or of an image by name."""
     return {name: value for name, _equals, value in (line.partition("=") for line in lines)}

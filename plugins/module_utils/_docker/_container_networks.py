@@ -68,14 +68,19 @@ class Host:
         found = [each for each in self.containers if each.is_called(service) and project in (None, each.project)]
         return sorted(found, key=lambda each: (not each.running, each.name))
 
-    def behind(self, name: str, source: Container) -> list[Container]:
-        """Return the containers that a name means to a container: those of its project, or on one of its networks."""
-        return [
-            each
-            for each in self.containers
-            if each.id != source.id
-            and ((each.project == source.project and each.is_called(name)) or name in each.aliases(source.networks))
-        ]
+    def meant_by(self, name: str, source: Container) -> list[Container]:
+        """Return the containers that a name means to a container.
+
+        These are the ones of its project with this name. If it shares no network with them, its project may have given
+        the name to another service, such as a pooler. If its project has neither, others on its networks are meant.
+        """
+        others = [each for each in self.containers if each.id != source.id]
+        called = [each for each in others if each.project == source.project and each.is_called(name)]
+        networks = set(source.networks)
+        if any(each.running and networks.intersection(each.networks) for each in called):
+            return called
+        named = [each for each in others if name in each.aliases(source.networks)]
+        return [each for each in named if each.project == source.project and each not in called] or called or named
 
 
 class Container:
@@ -92,11 +97,14 @@ class Container:
         source = _compose_drift.source(labels)
         # The options of docker compose for its project and files; empty if compose recorded none.
         self.compose_options = _compose_drift.words(source) if source else []
+        self.compose_source = source
+        self.hostname: str | None = (data.get("Config") or {}).get("Hostname")
         settings = data.get("NetworkSettings") or {}
         self.pid = (data.get("State") or {}).get("Pid") or None
         self.attached: dict[str, Any] = settings.get("Networks") or {}
         self.wanted = wanted = engine.file(self.id, "hostconfig.json") or {}
         self.mode = wanted.get("NetworkMode") or ""
+        self.settings = wanted
         # The container whose network it shares.
         self.owner: Container | None = None
         # The ports that should be published, too: a container that lost its network has none.
@@ -137,6 +145,17 @@ class Container:
         if self.mode.startswith(SHARES):
             return set()
         return {alias for name in networks for alias in (self.attached.get(name) or {}).get("Aliases") or ()}
+
+    @property
+    def created_on(self) -> str | None:
+        """The network that it was created with, which it may have lost since; null for none of its own."""
+        mode = "bridge" if self.mode == "default" else self.mode
+        return None if not mode or mode in NOT_NETWORKS or mode.startswith(SHARES) else mode
+
+    def addresses(self) -> set[str]:
+        """Return its addresses on all networks."""
+        names = ("IPAddress", "GlobalIPv6Address")
+        return {each[name] for each in self.attached.values() for name in names if each and each.get(name)}
 
     def address(self, network_id: str | None = None) -> str | None:
         """Return its IPv4 address on a network, or on its first one; null if it has none."""

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Iterator, NamedTuple, Sequence
+from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, age, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify import Instance, Scan
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
-from ansible_collections.tracktion.ops.plugins.module_utils._linux._listeners import readable_address, sockets_of
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes, _sockets
+from ansible_collections.tracktion.ops.plugins.module_utils._linux._sockets import Socket
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Unknown, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact_setting
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
-ESTABLISHED, SYN_SENT = "01", "02"
+# Established and starting connections.
+CONNECTED = (_sockets.ESTABLISHED, _sockets.SYN_SENT)
 # An event takes 16 bytes and its name, padded to a multiple of 16: 32 for a name of up to 15 bytes. With longer names
 # there are fewer events than computed.
 EVENT_BYTES = 32
@@ -195,13 +196,11 @@ def broker_connections(pids: Sequence[int], port: int) -> set[Connection] | None
     found: set[Connection] | None = None
     for pid in pids:
         try:
-            inodes = sockets_of(pid)
-            found = found or set()
-            for name in ("tcp", "tcp6"):
-                with open("/proc/%d/net/%s" % (pid, name), encoding="utf-8") as stream:
-                    found.update(entry for entry in connections(stream.read(), port) if entry.inode in inodes)
+            inodes = _sockets.of_process(pid)
         except OSError:
             continue
+        found = found or set()
+        found.update(each for each in connections(_sockets.read(pid, states=CONNECTED), port) if each.inode in inodes)
     return found
 
 
@@ -212,7 +211,7 @@ def describe_broker(port: int, first: set[Connection] | None, second: set[Connec
     """
     if first is None or second is None:
         return {"port": port, "connected": None, "connections": None, "connecting": None, "addresses": []}
-    established = {entry for entry in first & second if entry.state == ESTABLISHED}
+    established = {entry for entry in first & second if entry.state == _sockets.ESTABLISHED}
     return {
         "port": port,
         "connected": bool(established),
@@ -222,13 +221,11 @@ def describe_broker(port: int, first: set[Connection] | None, second: set[Connec
     }
 
 
-def connections(table: str, port: int) -> Iterator[Connection]:
-    """Yield the established and starting connections to ``port`` in the text of /proc/net/tcp."""
-    for line in table.splitlines()[1:]:
-        fields = line.split()
-        address, _colon, remote_port = fields[2].partition(":")
-        if fields[3] in (ESTABLISHED, SYN_SENT) and int(remote_port, 16) == port:
-            yield Connection(fields[3], fields[9], readable_address(address))
+def connections(sockets: Iterable[Socket], port: int) -> Iterator[Connection]:
+    """Yield the sockets that are connected to ``port``."""
+    for each in sockets:
+        if each.remote_port == port:
+            yield Connection(each.state, each.inode, each.remote_address)
 
 
 def directory(pids: Sequence[int], names: Sequence[str]) -> str | None:

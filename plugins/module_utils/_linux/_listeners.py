@@ -7,17 +7,11 @@
 from __future__ import annotations
 
 import ipaddress
-import os
-import re
-import socket
-import struct
-from typing import Dict, Iterable, Iterator, List, Tuple, TypedDict
+from typing import Dict, Iterable, List, Tuple, TypedDict
 
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes, _sockets
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-SOCKET = re.compile(r"socket:\[(\d+)\]$")
-LISTEN, CLOSED = "0A", "07"
 ANY_IPV4 = str(ipaddress.IPv4Address(0))
 ANY = (ANY_IPV4, str(ipaddress.IPv6Address(0)))
 # (protocol, port) -> [(address, inode)]
@@ -34,26 +28,10 @@ class Holder(TypedDict):
 def listeners() -> Listeners:
     """Return all listening sockets of this network namespace."""
     found: Listeners = {}
-    for name in ("tcp", "tcp6", "udp", "udp6"):
-        try:
-            with open("/proc/self/net/" + name, encoding="utf-8") as stream:
-                table = stream.read()
-        except OSError:
-            continue
-        for protocol, address, port, inode in parse(name, table):
-            found.setdefault((protocol, port), []).append((address, inode))
+    for tables, state in ((_sockets.TCP, _sockets.LISTEN), (_sockets.UDP, _sockets.CLOSED)):
+        for each in _sockets.read("self", tables, (state,)):
+            found.setdefault((each.protocol, each.port), []).append((each.address, each.inode))
     return found
-
-
-def parse(name: str, table: str) -> Iterator[tuple[str, str, int, str]]:
-    """Yield ``(protocol, address, port, inode)`` of each listener in a table of /proc/net."""
-    protocol = name[:3]
-    wanted = LISTEN if protocol == "tcp" else CLOSED
-    for line in table.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 9 and fields[3] == wanted:
-            address, _colon, port = fields[1].partition(":")
-            yield protocol, readable_address(address), int(port, 16), fields[9]
 
 
 def overlap(one: str, other: str) -> bool:
@@ -66,7 +44,7 @@ def holder(inode: str) -> Holder | None:
     found = []
     for pid in _processes.pids():
         try:
-            if inode in sockets_of(pid):
+            if inode in _sockets.of_process(pid):
                 found.append((_processes.started(pid) or 0, pid))
         except OSError:
             continue
@@ -119,22 +97,3 @@ def publishes(container: Part, wanted: Part) -> bool:
 def is_local(docker_host: str) -> bool:
     """Return whether the engine runs on this machine, so that /proc shows the processes of its containers."""
     return docker_host.split("://", 1)[0] in ("unix", "http+unix")
-
-
-def sockets_of(pid: int) -> set[str]:
-    """Return the inodes of the sockets that a process has open."""
-    found = set()
-    for name in os.listdir("/proc/%d/fd" % pid):
-        try:
-            match = SOCKET.match(os.readlink("/proc/%d/fd/%s" % (pid, name)))
-        except FileNotFoundError:
-            continue
-        if match:
-            found.add(match.group(1))
-    return found
-
-
-def readable_address(text: str) -> str:
-    """Convert an address from the kernel's notation (words of 32 bits in the byte order of the machine)."""
-    packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

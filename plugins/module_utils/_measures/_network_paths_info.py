@@ -14,7 +14,12 @@ from typing import Any
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import DAEMON_CONFIGURATION
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_host, _network_paths
+from ansible_collections.tracktion.ops.plugins.module_utils._network import (
+    _network_host,
+    _network_paths,
+    _path_ends,
+    _resolvers,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import Target
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_paths import Wanted
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
@@ -61,7 +66,8 @@ def measure(options: Options) -> Measurement:
     before = Deadline(deadline.remaining() / 2)
     unknown = Unknown()
     engine = _network_host.EngineOfHost(options, before, unknown)
-    paths = _network_paths.Paths(wanted, engine, options["project"], unknown)
+    ends = _path_ends.Ends(engine, options["timeout"], deadline)
+    paths = _network_paths.Paths(wanted, engine, options["project"], ends, unknown)
     projects = {options["project"]} if options["project"] else paths.projects
     rules = _network_host.packet_filter(engine, projects, before.remaining(options["timeout"]), unknown)
     ports = _network_host.published_ports(engine, projects, rules, unknown)
@@ -74,5 +80,9 @@ def measure(options: Options) -> Measurement:
     if parts["forwarding"]["needed"] is None:
         unknown.add("forwarding.needed", engine.reason, engine.hint)
     parts.update(_network_host.networks(engine, projects, options["top"], before, unknown))
-    parts.update(_network_paths.measure(paths, external, ports, options, deadline, unknown))
+    containers = _resolvers.subjects(engine, projects, unknown) if options["check_resolver"] else []
+    dns = (parts["daemon"] or {}).get("dns") or []
+    # A flag of the engine is a text.
+    dns = [dns] if isinstance(dns, str) else dns
+    parts.update(_network_paths.measure(paths, external, ports, containers, dns, options, deadline, unknown))
     return reached(parts, unknown)

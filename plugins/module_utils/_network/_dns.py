@@ -14,7 +14,7 @@ import os
 import select
 import socket
 import struct
-from typing import Iterable, Mapping, NamedTuple, Tuple
+from typing import Iterable, Iterator, Mapping, NamedTuple, Tuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
 
@@ -25,6 +25,7 @@ PORT = 53
 MAX_SERVERS = 3
 NO_SERVERS = ("127.0.0.1",)
 MAX_CANDIDATES = 8
+BEHIND_ENGINE = "# ExtServers:"
 MAX_ADDRESSES = 16
 
 # Addresses by the id of the query, with the response code.
@@ -63,6 +64,19 @@ def failure(kind: str, message: str) -> CannotConnect:
     return CannotConnect(kind, message, FAILURES[kind].hint)
 
 
+class Answer(NamedTuple):
+    """The addresses of a name, and where they come from.
+
+    ``source`` is ``address`` (the name is one), ``hosts`` (the hosts file) or ``dns``. ``server`` is the DNS
+    server that replied; ``found_as`` is the name for which it did, which may end in a search domain.
+    """
+
+    addresses: list[str]
+    source: str
+    server: str | None = None
+    found_as: str | None = None
+
+
 class Configuration:
     """How a machine or a container resolves names: the text of its resolv.conf and of its hosts file.
 
@@ -72,9 +86,13 @@ class Configuration:
 
     def __init__(self, resolv_conf: str = "", hosts: str = "", unread: str | None = None) -> None:
         servers: list[str] = []
+        # The servers that the engine's server queries and whether it does so from this machine; null if not written.
+        self.behind_engine: list[tuple[str, bool]] | None = None
         self.search: list[str] = []
         self.ndots = 1
         for line in resolv_conf.splitlines():
+            if line.startswith(BEHIND_ENGINE):
+                self.behind_engine = list(_behind_engine(line))
             words = line.split("#")[0].split(";")[0].split()
             if len(words) < 2:
                 continue
@@ -103,6 +121,15 @@ class Configuration:
         return CannotConnect(
             exc.kind, "%s, so a DNS server on the same machine is used: %s" % (self.problem, exc), exc.hint
         )
+
+
+def _behind_engine(line: str) -> Iterator[tuple[str, bool]]:
+    """Yield the servers of the engine's comment in resolv.conf: ``# ExtServers: [host(192.0.2.53) 192.0.2.54]``."""
+    for word in line[len(BEHIND_ENGINE) :].strip(" []").split():
+        is_of_host = word.startswith("host(")
+        address = word[5:-1] if is_of_host else word
+        if is_address(address.partition("%")[0]):
+            yield address, is_of_host
 
 
 def _is_ndots(word: str) -> bool:
@@ -136,17 +163,17 @@ def family(text: str) -> socket.AddressFamily | None:
     return None
 
 
-def resolve(name: str, configuration: Configuration, deadline: Deadline) -> list[str]:
-    """Return the addresses of ``name``. Raises CannotConnect.
+def resolve(name: str, configuration: Configuration, deadline: Deadline) -> Answer:
+    """Return the addresses of ``name`` with their source. Raises CannotConnect.
 
     The order is that of the C library: hosts, then each candidate, also after one for which the servers fail
     (SERVFAIL). After a server that fails or does not reply, the next one is asked.
     """
     if is_address(name):
-        return [name]
+        return Answer([name], "address")
     known = configuration.hosts.get(name.lower().rstrip("."))
     if known:
-        return known[:MAX_ADDRESSES]
+        return Answer(known[:MAX_ADDRESSES], "hosts")
     candidates = configuration.candidates(name)
     first: CannotConnect | None = None
     for number, candidate in enumerate(candidates):
@@ -162,11 +189,12 @@ def resolve(name: str, configuration: Configuration, deadline: Deadline) -> list
     raise configuration.explained(first or failure("nxdomain", "%r is not a name" % name))
 
 
-def _ask_servers(name: str, servers: tuple[str, ...], deadline: Deadline) -> list[str]:
+def _ask_servers(name: str, servers: tuple[str, ...], deadline: Deadline) -> Answer:
     first: CannotConnect | None = None
     for number, server in enumerate(servers):
         try:
-            return ask(name, server, deadline.remaining() / (len(servers) - number))
+            addresses = ask(name, server, deadline.remaining() / (len(servers) - number))
+            return Answer(addresses, "dns", server, name.rstrip("."))
         except CannotConnect as exc:
             if exc.kind in FINAL:
                 raise

@@ -31,7 +31,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     Unknown,
     error,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_routes
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_routes, _port_holders
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_routes import Candidate, Overlap
 from ansible_collections.tracktion.ops.plugins.module_utils._network._packet_filter import Filter, Verdict
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo, Options, Part
@@ -128,6 +128,13 @@ class EngineOfHost:
                 folder = self.root or "their default directory"
                 self.reason = "the files of the Docker engine are not in %s: set docker_root" % folder
 
+    def read_again(self) -> Host | None:
+        """Return the containers as they are now by the files of the engine; null if these are not known."""
+        try:
+            return None if self.is_podman else Host(Engine(self.root))
+        except OSError:
+            return None
+
     @property
     def keeps_rules_in_iptables(self) -> bool:
         """Whether its rules are in iptables. An engine that does not name its backend has no other."""
@@ -221,6 +228,9 @@ def published_ports(
             entry["loopback"] = ipaddress.ip_address(port["host_address"]).is_loopback
             entry.update(_verdict(entry, container, rules, engine.networks)._asdict())
             found.append(entry)
+    local = not engine.rootless and not engine.is_podman
+    for entry, holder in zip(found, _port_holders.foreign(found) if local else [None] * len(found)):
+        entry["held_by"] = dict(holder) if holder else None
     if any(each["firewall"] is None and not each["loopback"] for each in found):
         # The first reason for a part is reported, so a more specific one goes before this.
         unknown.add("published_ports.firewall", NOT_FORWARDED)

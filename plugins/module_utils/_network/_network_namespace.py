@@ -15,7 +15,7 @@ from typing import Sequence
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _containers
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _network_path
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _mtu, _network_path
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import PathResult, Target
 
 CLONE_NEWNET = 0x40000000
@@ -81,11 +81,12 @@ def follow_from(pid: int, targets: Sequence[Target], timeout: float, deadline: D
     """
     try:
         configuration = read_configuration("/proc/%d/root" % pid)
+        routes = _mtu.RoutesOfHost()
         enter(pid)
     except OSError as exc:
         ended = isinstance(exc, (FileNotFoundError, ProcessLookupError))
         return _not_measured(targets, "its network could not be entered: %s" % (exc.strerror or exc), ended)
-    results = follow_all(targets, configuration, timeout, deadline)
+    results = follow_all(targets, configuration, timeout, deadline, routes)
     if not os.path.exists("/proc/%d" % pid):
         return _not_measured(targets, "it ended during the measurement", True)
     return results
@@ -96,14 +97,18 @@ def _not_measured(targets: Sequence[Target], reason: str, ended: bool = False) -
 
 
 def follow_all(
-    targets: Sequence[Target], configuration: _dns.Configuration, timeout: float, deadline: Deadline
+    targets: Sequence[Target],
+    configuration: _dns.Configuration,
+    timeout: float,
+    deadline: Deadline,
+    routes: _mtu.RoutesOfHost | None = None,
 ) -> list[ContainerResult]:
     """Return the results of all paths, tested in parallel. A thread inherits the network namespace."""
     results = _not_measured(targets, "it did not end in time")
 
     def follow(number: int, target: Target) -> None:
         try:
-            results[number] = {**_network_path.follow(target, configuration, timeout, deadline)}
+            results[number] = {**_network_path.follow(target, configuration, timeout, deadline, routes)}
         except Exception as exc:  # pylint: disable=broad-except
             (results[number],) = _not_measured([target], "%s: %s" % (type(exc).__name__, exc))
 
@@ -130,7 +135,7 @@ def enter(pid: int) -> None:
         os.close(fd)
 
 
-def read_configuration(root: str = "/") -> _dns.Configuration:
+def read_configuration(root: str = "/", resolv_conf: str = "/etc/resolv.conf") -> _dns.Configuration:
     """Return the DNS configuration under a root directory.
 
     The process enters the root to read it, so that links in it cannot point to files of the host.
@@ -140,7 +145,7 @@ def read_configuration(root: str = "/") -> _dns.Configuration:
         if root != "/":
             os.chroot(root)
             os.chdir("/")
-        (text, unread), (hosts, _unread) = _read("/etc/resolv.conf"), _read("/etc/hosts")
+        (text, unread), (hosts, _unread) = _read(resolv_conf), _read("/etc/hosts")
         return _dns.Configuration(text, hosts, unread)
     finally:
         if root != "/":

@@ -28,7 +28,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     error,
     out_of_time,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _mtu
+from ansible_collections.tracktion.ops.plugins.module_utils._network._mtu import MtuPart
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 
 PORTS = {"http": 80, "https": 443}
@@ -63,10 +64,15 @@ class PathResult(TypedDict):
     failure: str | None
     error: ErrorInfo | None
     addresses: list[str] | None
+    name_source: str | None
+    name_server: str | None
+    found_as: str | None
     address: str | None
     silent_addresses: list[str] | None
+    refusing_addresses: list[str] | None
     dns_seconds: float | None
     connect_seconds: float | None
+    mtu: MtuPart | None
     http_status: int | None
     http_seconds: float | None
 
@@ -82,10 +88,15 @@ def no_result(reason: str | None = None) -> PathResult:
         "failure": None,
         "error": None,
         "addresses": None,
+        "name_source": None,
+        "name_server": None,
+        "found_as": None,
         "address": None,
         "silent_addresses": None,
+        "refusing_addresses": None,
         "dns_seconds": None,
         "connect_seconds": None,
+        "mtu": None,
         "http_status": None,
         "http_seconds": None,
     }
@@ -139,11 +150,16 @@ class Target:
 
 
 class Connected(NamedTuple):
-    """An open connection, its address, and the addresses that have a route and do not answer."""
+    """An open connection, its address, the addresses that have a route and do not answer, and those that refuse.
+
+    Servers often listen on addresses of one family only, and clients go on to the next address at once: only those of
+    IPv4 beside another one of IPv4 count as refusing.
+    """
 
     connection: socket.socket
     address: str
     silent: list[str]
+    refusing: list[str]
 
 
 class Seconds:
@@ -155,6 +171,10 @@ class Seconds:
         # The seconds of the last step, if a target that does not answer in them is not proven to be silent.
         self.too_short: float | None = None
 
+    def left(self) -> float:
+        """Return the seconds for a step that is left out if there are none."""
+        return self._deadline.remaining(self._timeout)
+
     def next(self) -> float:
         """Return the seconds for the next step. Raises OutOfTime."""
         seconds = self._deadline.step(self._timeout)
@@ -162,14 +182,20 @@ class Seconds:
         return seconds
 
 
-def follow(target: Target, configuration: _dns.Configuration, timeout: float, deadline: Deadline) -> PathResult:
+def follow(
+    target: Target,
+    configuration: _dns.Configuration,
+    timeout: float,
+    deadline: Deadline,
+    routes: _mtu.RoutesOfHost | None = None,
+) -> PathResult:
     """Test the path to ``target`` in the network namespace of this thread.
 
-    ``timeout`` limits each step, ``deadline`` all of them.
+    ``timeout`` limits each step, ``deadline`` all of them. ``routes`` are those of the machine.
     """
     result, seconds = no_result(), Seconds(timeout, deadline)
     try:
-        _follow(target, configuration, seconds, result)
+        _follow(target, configuration, seconds, result, routes)
         result["ok"] = True
     except OutOfTime as exc:
         result["reason"] = str(exc)
@@ -181,19 +207,28 @@ def follow(target: Target, configuration: _dns.Configuration, timeout: float, de
     return result
 
 
-def _follow(target: Target, configuration: _dns.Configuration, seconds: Seconds, result: PathResult) -> None:
+def _follow(
+    target: Target,
+    configuration: _dns.Configuration,
+    seconds: Seconds,
+    result: PathResult,
+    routes: _mtu.RoutesOfHost | None,
+) -> None:
     started = time.monotonic()
     try:
-        addresses = result["addresses"] = _dns.resolve(target.host, configuration, Deadline(seconds.next()))
+        answer = _dns.resolve(target.host, configuration, Deadline(seconds.next()))
+        result["addresses"], result["name_source"] = answer.addresses, answer.source
+        result["name_server"], result["found_as"] = answer.server, answer.found_as
     finally:
         result["dns_seconds"] = _elapsed(started)
     started = time.monotonic()
-    connection, address, silent = connect(addresses, target, Deadline(seconds.next()))
-    result["address"] = address
+    connection, address, silent, refusing = connect(answer.addresses, target, Deadline(seconds.next()))
+    result["address"], result["refusing_addresses"] = address, refusing
     # An address that had too little time to answer is not proven to be silent.
     result["silent_addresses"] = None if silent and seconds.too_short is not None else silent
     result["connect_seconds"] = _elapsed(started)
     with connection:
+        result["mtu"] = _mtu.probe(connection, address, routes, seconds.left())
         if target.url is None:
             _check_open(connection, address, target)
             if target.scheme == "tls":
@@ -233,7 +268,10 @@ def connect(addresses: Sequence[str], target: Target, deadline: Deadline) -> Con
     address = open_addresses[0]
     connections[address].setblocking(True)
     silent = [each for each in ordered if each in failures and failures[each].kind in SILENCE]
-    return Connected(connections[address], address, [each for each in silent if _has_route(each)])
+    refusing = [each for each in ordered if each in failures and failures[each].kind == "refused" and ":" not in each]
+    one_family = any(":" not in each for each in open_addresses)
+    silent = [each for each in silent if _has_route(each)]
+    return Connected(connections[address], address, silent, refusing if one_family else [])
 
 
 def _connect_all(

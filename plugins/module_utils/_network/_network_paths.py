@@ -13,17 +13,17 @@ from functools import partial
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Container, Host
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Container
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
-    CannotConnect,
     Deadline,
     Unknown,
-    error,
     out_of_time,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns, _network_namespace
+from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_namespace, _resolvers
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_host import ANY_ADDRESS, EngineOfHost
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import RESULT, Target, no_result
+from ansible_collections.tracktion.ops.plugins.module_utils._network._path_ends import Ends
+from ansible_collections.tracktion.ops.plugins.module_utils._network._resolvers import Subject
 from ansible_collections.tracktion.ops.plugins.module_utils._types import AreaOutcome, Options, Part
 
 # Most containers from which paths are tested: each takes a process.
@@ -36,9 +36,6 @@ SERVER_FAILURES = ("servfail", "dns_timeout", "dns_refused", "dns_denied", "dns_
 # Network modes without a network.
 NOWHERE = ("none", "orphaned")
 NOT_MEASURED = "it could not be measured"
-# A name to which every DNS server replies by itself, with an address or with NXDOMAIN.
-HARMLESS_NAME = "localhost."
-ANSWERS = ("nxdomain", "no_address", "servfail", "dns_denied")
 
 
 class Wanted(NamedTuple):
@@ -51,6 +48,7 @@ class Wanted(NamedTuple):
 class Source(NamedTuple):
     """A container from which paths are tested: its process, and the entries to fill in."""
 
+    container: Container
     pid: int
     entries: list[tuple[Part, Target]]
 
@@ -61,7 +59,10 @@ class Paths:
     ``known`` is false if the containers are not known or their namespaces cannot be entered.
     """
 
-    def __init__(self, wanted: Sequence[Wanted], engine: EngineOfHost, project: str, unknown: Unknown) -> None:
+    def __init__(
+        self, wanted: Sequence[Wanted], engine: EngineOfHost, project: str, ends: Ends, unknown: Unknown
+    ) -> None:
+        self.ends = ends
         self.entries: list[Part] = []
         self.by_container: dict[str, Source] = {}
         self.known = True
@@ -75,18 +76,15 @@ class Paths:
             running = [container for container in found if container.running]
             candidates: list[Container | None] = [*(running or found[:1])] or [None]
             for container in candidates:
-                self._add(service, target, container, host, unknown)
+                self._add(service, target, container, unknown)
         self.projects = {container.project for container in containers if container.project}
 
-    def _add(
-        self, service: str, target: Target, container: Container | None, host: Host | None, unknown: Unknown
-    ) -> None:
+    def _add(self, service: str, target: Target, container: Container | None, unknown: Unknown) -> None:
         entry: Part = {**no_result()}
         entry.update(repeats=False, also_unresolved=[])
         entry.update(measured=False, service=service, to=target.to, host=target.host, port=target.port)
         entry.update(container=container and container.name, project=container and container.project)
-        entry["compose_options"] = container.compose_options if container else []
-        entry.update(_containers_of_path(target.host, container, host))
+        entry.update(self.ends.describe(target.host, container))
         self.entries.append(entry)
         if container is None:
             entry["reason"] = "this host has no container of %s" % service
@@ -107,7 +105,7 @@ class Paths:
         except _network_namespace.Forbidden as exc:
             if self.known:
                 self._give_up(str(exc), exc.hint, unknown)
-        self.by_container.setdefault(container.id, Source(pid, [])).entries.append((entry, target))
+        self.by_container.setdefault(container.id, Source(container, pid, [])).entries.append((entry, target))
 
     def _give_up(self, reason: str, hint: str | None, unknown: Unknown) -> None:
         """Record that no path is known."""
@@ -117,25 +115,29 @@ class Paths:
 
     def jobs(self, timeout: float, deadline: Deadline) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Yield the id of each container, and a function to call in a process of its own."""
-        for identity, (pid, entries) in self.by_container.items() if self.known else ():
-            targets = [target for _entry, target in entries]
-            yield identity, partial(_network_namespace.follow_from, pid, targets, timeout, deadline)
+        for identity, source in self.by_container.items() if self.known else ():
+            targets = [target for _entry, target in source.entries]
+            yield identity, partial(_network_namespace.follow_from, source.pid, targets, timeout, deadline)
 
     def add_results(self, identity: str, results: Sequence[Part | None] | None, reason: str | None) -> None:
         """Fill in the entries of one container. ``reason``: why there are no results."""
-        entries = [entry for entry, _target in self.by_container[identity].entries]
+        source = self.by_container[identity]
+        entries = [entry for entry, _target in source.entries]
         for number, entry in enumerate(entries):
             found = results[number] if results else None
             result: Part = dict(found) if found else {"reason": reason or NOT_MEASURED}
             ended = result.pop("ended", False)
             entry.update(result)
             entry["measured"] = True if entry["ok"] is not None else False if ended else None
+            self.ends.add_origin(entry, source.container)
+            if not entry["misled"]:
+                entry["listening"] = self.ends.listening(entry["failure"], entry["target_container"], entry["port"])
         # A container without a network is one finding, whatever its targets.
         nowhere = [entry for entry in entries if entry["network_mode"] in NOWHERE and entry["ok"] is False]
         for entry in nowhere[1:]:
             entry["repeats"] = True
         # A DNS server that fails is one finding, whatever the names.
-        unresolved = [entry for entry in entries if entry["failure"] in SERVER_FAILURES]
+        unresolved = [entry for entry in entries if entry["failure"] in SERVER_FAILURES and not _has_own_cause(entry)]
         for number, entry in enumerate(unresolved):
             entry["repeats"] = entry["repeats"] or number > 0
             entry["also_unresolved"] = [other["host"] for other in unresolved if other is not entry]
@@ -156,56 +158,35 @@ class Paths:
         return [dict(source, service=service) for service, source in found.items()]
 
 
-def _containers_of_path(name: str, container: Container | None, host: Host | None) -> Part:
-    """Return the fields about both ends of a path: the container, those that ``name`` means, a common network."""
-    found: list[Container] = host.behind(name, container) if container and host else []
-    running = [each for each in found if each.running]
-    common = None
-    # From the network of the host, names of containers do not resolve, but all containers can be reached.
-    modes = {each.network_mode for each in running}
-    if container and running and container.running and "host" not in {container.network_mode, *modes}:
-        common = any(set(each.networks) & set(container.networks) for each in running)
-    target = next(iter(running or found), None)
-    return {
-        "networks": container.networks if container else [],
-        "network_mode": container and container.network_mode,
-        "network_owner": _owner(container),
-        "target_container": target and target.name,
-        "target_state": target and target.state,
-        "target_networks": sorted({name for each in running for name in each.networks}),
-        "target_network_mode": target and target.network_mode,
-        "target_network_owner": _owner(target),
-        "common_network": common,
-    }
-
-
-def _owner(container: Container | None) -> str | None:
-    """Return the name of the container whose network a container shares."""
-    return container.owner.name if container and container.owner else None
+def _has_own_cause(entry: Part) -> bool:
+    """Return whether the engine cannot know a name, so that its DNS server asks others."""
+    is_down = entry["target_state"] not in (None, "running", "paused")
+    return entry["common_network"] is False or is_down or bool(entry["rename"])
 
 
 def measure(
     paths: Paths,
     external: Sequence[Target],
     ports: Sequence[Part] | None,
+    containers: Sequence[Subject] | None,
+    dns: Sequence[str],
     options: Options,
     deadline: Deadline,
     unknown: Unknown,
 ) -> Part:
-    """Return the parts ``paths``, ``sources``, ``external``, ``published_ports`` and ``resolver``.
+    """Return the parts about paths, ports and DNS servers. Everything is tested at the same time.
 
-    Everything is tested at the same time. The results of ``ports`` are added to their items.
+    The results of ``ports`` are added to their items. ``containers`` are those whose DNS servers are queried, null if
+    they are not known. ``dns`` are the servers in the configuration of the engine.
     """
     timeout = options["timeout"]
     jobs: dict[str, Callable[[], Any]] = dict(paths.jobs(timeout, deadline))
     published = [Target(_address_of(port), option="the published port") for port in ports or ()]
     if external or published:
         jobs[HERE] = partial(_follow_here, [*external, *published], timeout, deadline)
-    has_resolver = options["check_resolver"] and not deadline.too_short(timeout)
-    if options["check_resolver"] and not has_resolver:
-        unknown.add("resolver", out_of_time(deadline.remaining()))
-    if has_resolver:
-        jobs[RESOLVER] = partial(_query_servers, Deadline(deadline.remaining(timeout)))
+    left = deadline.remaining()
+    if options["check_resolver"] and not deadline.too_short(timeout):
+        jobs[RESOLVER] = partial(_resolvers.query, containers or [], dns, deadline.remaining(timeout))
     seconds = deadline.remaining() + GRACE_SECONDS
     outcomes = _side_by_side.run({name: (seconds, {"results": job}) for name, job in jobs.items()})
     for identity in paths.by_container if paths.known else ():
@@ -216,14 +197,12 @@ def measure(
             unknown.add("external.%s" % target.to, result["reason"] or NOT_MEASURED)
     for port, result in zip(ports or (), here[len(external) :]):
         port.update({name: result[name] for name in ("ok", "reason", "failure", "error", "connect_seconds")})
+        port["listening"] = paths.ends.listening(port["failure"], port["container"], port["container_port"])
+        port["reconnect"] = paths.ends.reconnect(port["container"])
         if port["ok"] is None:
             part = "published_ports.%s %d" % (port["container"], port["host_port"])
             unknown.add(part, port["reason"] or NOT_MEASURED)
-    resolver: Any = {"checked": False, "servers": []}
-    if options["check_resolver"]:
-        resolver, reason = _results(outcomes[RESOLVER]) if has_resolver else (None, None)
-        if reason:
-            unknown.add("resolver", reason)
+    resolvers, reason = _results(outcomes[RESOLVER]) if RESOLVER in outcomes else (None, out_of_time(left))
     return {
         "paths": paths.entries if paths.known else None,
         "sources": paths.sources(unknown) if paths.known else None,
@@ -231,7 +210,7 @@ def measure(
             dict(result, to=target.to, host=target.host, port=target.port) for target, result in zip(external, here)
         ],
         "published_ports": ports,
-        "resolver": resolver,
+        **_resolvers.measured(resolvers, reason, options["check_resolver"], containers is not None, unknown),
     }
 
 
@@ -261,31 +240,3 @@ def _results_here(outcome: AreaOutcome | None, count: int) -> list[Part]:
 
 def _follow_here(targets: Sequence[Target], timeout: float, deadline: Deadline) -> Any:
     return _network_namespace.follow_all(targets, _network_namespace.read_configuration(), timeout, deadline)
-
-
-def _query_servers(deadline: Deadline) -> Part:
-    """Return the part ``resolver``: the DNS servers of this machine, queried in the order of resolv.conf."""
-    configuration = _network_namespace.read_configuration()
-    servers: list[Part] = []
-    for number, server in enumerate(configuration.servers):
-        started = deadline.remaining()
-        problem: CannotConnect | None = None
-        try:
-            _dns.ask(HARMLESS_NAME, server, started / (len(configuration.servers) - number))
-        except CannotConnect as exc:
-            problem = configuration.explained(exc)
-        answers = problem is None or problem.kind in ANSWERS
-        servers.append(
-            {
-                "address": server,
-                "answers": answers,
-                "seconds": round(started - deadline.remaining(), 6),
-                "error": error(problem) if problem and not answers else None,
-            }
-        )
-    return {
-        "checked": True,
-        "servers": servers,
-        "answering": sum(server["answers"] for server in servers),
-        "first_answers": servers[0]["answers"],
-    }

@@ -16,7 +16,7 @@ import re
 import stat
 from typing import Any, Collection, Iterable, NamedTuple, Tuple
 
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sockets
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_types import ApiEntry
 
 # Control groups without a limit have one that no machine reaches (v1: 2^63 rounded down to pages).
@@ -25,9 +25,8 @@ NO_LIMIT = 1 << 60
 # In containers, several nodes may have the same process id: the process whose age fits the uptime of the node may be
 # the node. Its statistics are up to 5 s old, and its uptime starts a little after its process.
 MOST_SECONDS_APART = 10.0
-# Longer configuration files are not read, nor more of the table of connections of one network namespace.
+# Longer configuration files are not read.
 MOST_CONFIGURATION_BYTES = 1024 * 1024
-MOST_TABLE_BYTES = 4 * 1024 * 1024
 
 # Address and port of the broker, then of its client.
 Endpoints = Tuple[str, int, str, int]
@@ -74,7 +73,7 @@ def node_process(
             ):
                 found.append(process)
     if connections:
-        proven = [process for process in found if not _tcp_connections(process).isdisjoint(connections)]
+        proven = [process for process in found if not _tcp_connections(process, proc).isdisjoint(connections)]
         # The connections may have been closed in the meantime: they prove nothing then.
         found = proven or found
     return NodeProcess(found[0] if len(found) == 1 else None, len(found))
@@ -103,23 +102,12 @@ def uptime_of(entry: ApiEntry) -> float | None:
     return uptime / 1000.0 if isinstance(uptime, (int, float)) else None
 
 
-def _tcp_connections(process: str) -> set[Endpoints]:
-    """Return the TCP connections in the network namespace of a process."""
-    found: set[Endpoints] = set()
-    for name in ("tcp", "tcp6"):
-        text = _read(os.path.join(process, "net", name), MOST_TABLE_BYTES) or ""
-        for line in text.splitlines()[1:]:
-            fields = line.split()
-            # 01: established.
-            if len(fields) > 3 and fields[3] == "01":
-                found.add(_endpoint(fields[1]) + _endpoint(fields[2]))
-    return found
-
-
-def _endpoint(text: str) -> tuple[str, int]:
-    """Return address and port of an entry of /proc/net/tcp."""
-    address, _colon, port = text.partition(":")
-    return plain_address(_listeners.readable_address(address)), int(port, 16)
+def _tcp_connections(process: str, proc: str) -> set[Endpoints]:
+    """Return the TCP connections in the network namespace of a process, a directory below ``proc``."""
+    return {
+        (plain_address(each.address), each.port, plain_address(each.remote_address), each.remote_port)
+        for each in _sockets.read(os.path.basename(process), states=(_sockets.ESTABLISHED,), proc=proc)
+    }
 
 
 def plain_address(text: str) -> str:
@@ -232,9 +220,9 @@ def machine_memory(meminfo: str) -> int | None:
     return None
 
 
-def _read(path: str, most: int = -1) -> str | None:
+def _read(path: str) -> str | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as handle:
-            return handle.read(most)
+            return handle.read()
     except OSError:
         return None

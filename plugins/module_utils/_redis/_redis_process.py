@@ -13,9 +13,9 @@ from __future__ import annotations
 import os
 import re
 import socket
-import sys
 from typing import Iterator, NamedTuple, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sockets
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types import (
     End,
@@ -67,26 +67,16 @@ def _ends(client: Client) -> tuple[End, End] | None:
 def _parse_end(text: str) -> End:
     host, _colon, port = text.rpartition(":")
     host = host.strip("[]")
-    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host), int(port)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.inet_ntop(family, socket.inet_pton(family, host)), int(port)
 
 
-def connections(pid: int, root: str = "/") -> set[tuple[End, ...]]:
+def connections(pid: int, root: str = "/") -> set[tuple[End, End]]:
     """Return the TCP connections in the network namespace of a process, the local end first."""
-    found = set()
-    for table in ("tcp", "tcp6"):
-        try:
-            lines = _read(root, "proc", str(pid), "net", table).splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            ends = []
-            for word in line.split()[1:3]:
-                digits, _colon, port = word.partition(":")
-                # The kernel prints each 32 bits in the byte order of the machine.
-                words = [int(digits[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(digits), 8)]
-                ends.append((b"".join(words), int(port, 16)))
-            found.add(tuple(ends))
-    return found
+    return {
+        ((each.address, each.port), (each.remote_address, each.remote_port))
+        for each in _sockets.read(pid, proc=os.path.join(root, "proc"))
+    }
 
 
 def candidates(info: Fields, root: str = "/") -> list[int]:

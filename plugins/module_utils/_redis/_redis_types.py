@@ -19,8 +19,8 @@ Fields = Dict[str, str]
 # The same, or the fields of a client in CLIENT LIST, whose values are bytes.
 AnyFields = Mapping[str, Union[str, bytes]]
 
-# One end of a TCP connection: the packed IP address, and the port.
-End = Tuple[bytes, int]
+# One end of a TCP connection: the IP address, and the port.
+End = Tuple[str, int]
 
 # The keys of one prefix and type: database, prefix, type (null if TYPE is denied).
 GroupKey = Tuple[int, bytes, Optional[bytes]]

@@ -98,17 +98,6 @@ def test_ports_of_an_inspection():
     assert _container_facts.published(None) == []
 
 
-TCP = """\
-  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
-   1: 0100007F:1F41 0100007F:C000 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0
-"""
-
-
-def test_only_listening_sockets_are_listed():
-    assert list(_listeners.parse("tcp", TCP)) == [("tcp", "127.0.0.1", 8000, "4711")]
-
-
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [

@@ -72,9 +72,9 @@ def test_a_name_is_a_service_of_the_project_or_an_alias_on_a_common_network(file
     files.add(4, "hidden", None, {"back": endpoint("172.20.4.3", "search")})
     host = files.host()
     (web,) = host.of_service("web", None)
-    assert [container.name for container in host.behind("db", web)] == ["stack-db-1"]
-    assert [container.name for container in host.behind("search", web)] == ["foreign"]
-    assert host.behind("web", web) == []
+    assert [container.name for container in host.meant_by("db", web)] == ["stack-db-1"]
+    assert [container.name for container in host.meant_by("search", web)] == ["foreign"]
+    assert host.meant_by("web", web) == []
 
 
 def test_a_container_that_shares_a_network_has_the_addresses_of_its_owner(files):
@@ -192,3 +192,23 @@ def test_containers_of_a_network(container, used):
 def test_networks_of_the_engine_are_not_removable():
     for changes in ({"Name": "bridge"}, {"Scope": "swarm"}, {"ConfigOnly": True}):
         assert not _docker_networks.describe({**NETWORK, **changes}, {})["removable"]
+
+
+def test_a_project_may_give_the_name_of_a_service_to_another_one(files):
+    files.add(1, "stack-web-1", "web", {"front": endpoint("172.20.3.2")})
+    files.add(2, "stack-pg-1", "pg", {"back": endpoint("172.20.4.3", "pg")})
+    files.add(3, "stack-pooler-1", "pooler", {"front": endpoint("172.20.3.3", "pg")})
+    foreign = {"com.docker.compose.project": "other"}
+    files.add(4, "other-pg-1", "pg", {"front": endpoint("172.20.3.4", "pg", "api")}, **foreign)
+    files.add(5, "stack-api-1", "api", {"back": endpoint("172.20.4.5", "api")})
+
+    def meant(name):
+        host = files.host()
+        (web,) = host.of_service("web", None)
+        return [container.name for container in host.meant_by(name, web)]
+
+    assert meant("pg") == ["stack-pooler-1"]
+    # Another project cannot.
+    assert meant("api") == ["stack-api-1"]
+    files.add(6, "stack-pg-2", "pg", {"front": endpoint("172.20.3.6", "pg")})
+    assert meant("pg") == ["stack-pg-1", "stack-pg-2"]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._watcher import (
+    CONNECTED,
     Connection,
     connections,
     describe_broker,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sockets
 
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -24,7 +26,7 @@ TCP = """\
 
 
 def test_connections_to_a_port():
-    assert list(connections(TCP, 5672)) == [
+    assert list(connections(_sockets.parse("tcp", TCP, CONNECTED), 5672)) == [
         Connection("01", "111", "172.20.0.4"),
         Connection("02", "222", "172.20.0.4"),
     ]

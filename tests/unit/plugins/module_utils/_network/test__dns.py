@@ -200,7 +200,8 @@ def test_a_search_domain_that_fails_does_not_end_the_search(monkeypatch, codes, 
     port = Server(answer).port
     monkeypatch.setattr(_dns, "ask", lambda name, server, seconds: ask(name, server, seconds, port))
     if expected is None:
-        assert _dns.resolve("redis", configuration, Deadline(2)) == ["172.20.3.4"]
+        found = _dns.resolve("redis", configuration, Deadline(2))
+        assert found == (["172.20.3.4"], "dns", "127.0.0.1", "redis")
         return
     with pytest.raises(CannotConnect) as raised:
         _dns.resolve("redis", configuration, Deadline(2))
@@ -211,6 +212,6 @@ def test_hosts_come_first_and_addresses_need_no_server():
     configuration = _dns.Configuration(
         "nameserver 127.0.0.9", "172.20.3.7  Redis cache # ours\nnonsense redis\n::1 redis\n"
     )
-    assert _dns.resolve("redis", configuration, Deadline(0)) == ["172.20.3.7", "::1"]
-    assert _dns.resolve("cache.", configuration, Deadline(0)) == ["172.20.3.7"]
-    assert _dns.resolve("fd00::1", configuration, Deadline(0)) == ["fd00::1"]
+    assert _dns.resolve("redis", configuration, Deadline(0)) == (["172.20.3.7", "::1"], "hosts", None, None)
+    assert _dns.resolve("cache.", configuration, Deadline(0)).addresses == ["172.20.3.7"]
+    assert _dns.resolve("fd00::1", configuration, Deadline(0)) == (["fd00::1"], "address", None, None)

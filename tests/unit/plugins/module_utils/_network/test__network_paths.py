@@ -12,7 +12,11 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Host
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown
-from ansible_collections.tracktion.ops.plugins.module_utils._network import _network_namespace, _network_paths
+from ansible_collections.tracktion.ops.plugins.module_utils._network import (
+    _network_namespace,
+    _network_paths,
+    _path_ends,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._network._network_path import Target
 
 
@@ -36,8 +40,9 @@ class Engine:
 def paths(*containers, wanted=(("web", "db:5432"),), project="", reason=None):
     host = None if reason else Host(Engine(*containers))
     unknown = Unknown()
-    engine = SimpleNamespace(host=host, reason=reason, hint=None)
-    found = _network_paths.Paths([(service, Target(to)) for service, to in wanted], engine, project, unknown)
+    engine = SimpleNamespace(host=host, reason=reason, hint=None, networks=[], read_again=lambda: None)
+    ends = _path_ends.Ends(engine, 1.0, Deadline(1))
+    found = _network_paths.Paths([(service, Target(to)) for service, to in wanted], engine, project, ends, unknown)
     return found, unknown.parts
 
 

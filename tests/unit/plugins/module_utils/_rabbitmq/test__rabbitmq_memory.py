@@ -75,7 +75,7 @@ def test_the_node_is_distinguished_from_others_with_the_same_process_id(tmp_path
     assert limit("18", 700.0) == limit("19", 497.0) == limit("18", None) == (None, None)
 
 
-TCP = "  sl  local_address rem_address   st\n   0: %s %s %s 00000000:00000000 00:00000000\n"
+TCP = "  sl  local_address rem_address   st\n   0: %s %s %s 00000000:00000000 00:00000000 00000000 0 0 4711\n"
 
 
 def test_of_two_brokers_with_the_same_process_id_and_age_a_connection_proves_which_it_is(tmp_path):

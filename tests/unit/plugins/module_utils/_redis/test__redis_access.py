@@ -10,7 +10,8 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_access as access
 
-TABLE = "header\n 0: %s:18EB 00000000:0000 0A\n 1: 00000000:18EB 0100007F:1234 01\n"
+ROW = " 0: %s 00000000:00000000 00:00000000 00000000 0 0 4711\n"
+TABLE = "header\n" + ROW % "%s:18EB 00000000:0000 0A" + ROW % "00000000:18EB 0100007F:1234 01"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import ReplyError
 
 INFO = {"process_id": "7", "uptime_in_seconds": "100", "executable": "/usr/bin/redis-server"}
+TABLE_HEADER, ROW = "header\n", " 0: %s 00000000:00000000 00:00000000 00000000 0 0 4711\n"
 
 
 @pytest.fixture
@@ -71,8 +72,8 @@ class Server:
 def test_of_two_equal_processes_the_one_with_the_connection_is_found(root, table, row, reply):
     add_process(root, 4711)
     add_process(root, 4712, started=901.0)
-    write(root, "proc/4711/net/tcp", "header\n 0: 030014AC:18EB 00000000:0000 0A\n")
-    write(root, "proc/4712/net/" + table, "header\n 0: 00000000:18EB 00000000:0000 0A\n 1: %s 01\n" % row)
+    write(root, "proc/4711/net/tcp", TABLE_HEADER + ROW % "030014AC:18EB 00000000:0000 0A")
+    write(root, "proc/4712/net/" + table, TABLE_HEADER + ROW % "00000000:18EB 00000000:0000 0A" + ROW % (row + " 01"))
     assert process.find(Server(reply), INFO, str(root)) == 4712
     assert process.find(Server(b"addr=10.0.0.1:1 laddr=10.0.0.2:6379"), INFO, str(root)) is None
     assert process.find(Server(ReplyError("NOPERM no")), INFO, str(root)) is None
