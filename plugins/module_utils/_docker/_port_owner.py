@@ -17,7 +17,7 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_networks import Container
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners, _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners, _processes, _sockets
 
 # Programs by which engines publish ports.
 ENGINES = (
@@ -180,12 +180,9 @@ def listens(pid: int, port: int) -> str | None:
 
     Null if that cannot be read.
     """
-    found = set()
-    for table in ("tcp", "tcp6"):
-        text = _table(pid, table)
-        if text is None:
-            return None
-        found |= {address for _protocol, address, number, _inode in _listeners.parse(table, text) if number == port}
+    if not os.access("/proc/%d/net/tcp" % pid, os.R_OK):
+        return None
+    found = {each.address for each in _sockets.read(pid, states=(_sockets.LISTEN,)) if each.port == port}
     if not found:
         return "no"
     return "loopback" if all(address.startswith("127.") or address == "::1" for address in found) else "yes"
@@ -193,14 +190,8 @@ def listens(pid: int, port: int) -> str | None:
 
 def peers(pid: int) -> set[str]:
     """Return the other ends of the connections in the network namespace of a process, also of those just closed."""
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in (_table(pid, table) or "").splitlines()[1:]:
-            fields = line.split()
-            if len(fields) > 3 and fields[3] != _listeners.LISTEN:
-                address = _listeners.readable_address(fields[2].partition(":")[0])
-                found.add(address[7:] if address.startswith("::ffff:") else address)
-    return found
+    found = {each.remote_address for each in _sockets.read(pid) if each.state != _sockets.LISTEN}
+    return {address[7:] if address.startswith("::ffff:") else address for address in found}
 
 
 def are_connected(one: Container, other: Container) -> bool:
@@ -208,14 +199,3 @@ def are_connected(one: Container, other: Container) -> bool:
     if one.pid is None or other.pid is None:
         return False
     return bool(peers(one.pid) & addresses(other) or peers(other.pid) & addresses(one))
-
-
-def _table(pid: int, name: str) -> str | None:
-    try:
-        with open("/proc/%d/net/%s" % (pid, name), encoding="utf-8") as stream:
-            return stream.read(1 << 22)
-    except FileNotFoundError:
-        # A kernel without IPv6.
-        return "" if name == "tcp6" and os.path.exists("/proc/%d" % pid) else None
-    except OSError:
-        return None
