@@ -54,7 +54,8 @@ SETTINGS = "".join(
 )
 
 OWN_ROLE = """
-SELECT current_user::text AS role, pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS monitors
+SELECT current_user::text AS role, pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS monitors,
+       current_setting('is_superuser')::bool AS superuser
 """
 
 # SQLSTATE classes whose messages name objects and settings of the server. All others may quote data.
@@ -255,7 +256,8 @@ class Client:
             self._denied = pg_rights.DeniedObjects(self.role, [])
             own = self._read(OWN_ROLE)[0]
             self.role, self._monitors = own["role"], own["monitors"]
-            self._denied = pg_rights.DeniedObjects(self.role, self._read(pg_rights.DENIED))
+            denied = [] if own["superuser"] else self._read(pg_rights.DENIED)
+            self._denied = pg_rights.DeniedObjects(self.role, denied)
             if self._denied.pattern:
                 self._denied.add_views(self._read(pg_rights.VIEWS, {"functions": self._denied.pattern}))
         hint = self._denied.hint(sql)
