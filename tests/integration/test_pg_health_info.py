@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity, _pg_health_info
 from tests.integration.modules import run_module
 from tests.integration.postgresql import documentation_of, forget, measure, running, session
+from tests.lab.shell import wait_until
 
 
 def health(pg, **login):
@@ -50,6 +51,32 @@ def test_both_modules_of_the_area_share_one_connection(pg17):
     measure(_pg_health_info, pg17.login())
     measure(_pg_activity, pg17.login())
     assert mine() == pid
+
+
+def test_a_measurement_of_many_tables_reads_little_of_the_catalog(pg17):
+    """Of tables that were never analyzed, for which the planner knows no better."""
+    pg17.psql("create database lab_many owner tracktion_user")
+    create = "execute format('create table many_%s as select 1 as a, 2 as b from generate_series(1, 1000)', n)"
+    try:
+        with contextlib.closing(pg17.postgres(dbname="lab_many")) as connection:
+            connection.autocommit = True
+            connection.cursor().execute("do $$ begin for n in 1..300 loop %s; end loop; end $$" % create)
+            connection.cursor().execute("select count(*) from many_7")
+        sessions = "select count(*) from pg_stat_activity where datname = 'lab_many'"
+        blocks = "select blks_hit + blks_read from pg_stat_database where datname = 'lab_many'"
+        # Sessions report what they have read when they end.
+        wait_until(lambda: pg17.psql(sessions) == "0", "the session to end", 10)
+        before = int(pg17.psql(blocks))
+        found = health(pg17, login_db="lab_many")
+        forget()
+        assert found["unknown"] == []
+        assert found["tables_total"] == 300
+        assert "public.many_7" in found["planner_statistics"]["largest"]
+        wait_until(lambda: pg17.psql(sessions) == "0", "the session to end", 10)
+        # Before it was 60,000, and more with the square of the number of tables.
+        assert int(pg17.psql(blocks)) - before < 20000
+    finally:
+        pg17.psql("drop database lab_many")
 
 
 @pytest.mark.parametrize("server", ["pg15", "pg17"])

@@ -24,8 +24,8 @@ MESSAGES = tuple(
         (
             "pooler",
             r"query_wait_timeout|query_timeout|client_login_timeout|client_idle_timeout|idle_transaction_timeout"
-            r"|server login has been failing|server_login_retry|server conn crashed|pgbouncer|bouncer config error"
-            r"|unsupported startup parameter|database \".*\" is disabled",
+            r"|server login has been failing|server_login_retry|server conn crashed|pgbouncer cannot connect"
+            r"|bouncer config error|unsupported startup parameter|database \".*\" is disabled",
         ),
         (
             "starting_up",

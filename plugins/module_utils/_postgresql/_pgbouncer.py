@@ -62,7 +62,8 @@ def test_login(options: Options) -> None:
     try:
         client.show("SELECT 1")
     except QueryFailed as exc:
-        raise of_pooler(client.lost or pg_failures.failure("failed", str(exc), options), options)
+        kind = "no_answer" if client.connection.closed else "failed"
+        raise of_pooler(client.lost or pg_failures.failure(kind, str(exc), options), options)
     finally:
         client.connection.close()
 
@@ -73,6 +74,9 @@ def of_pooler(exc: CannotConnect, options: Options) -> CannotConnect:
     The pooler's own rejection of a password does not name the user.
     """
     message = str(exc)
+    if exc.kind == "no_answer":
+        message += " (a client waits for a connection of its pool until query_wait_timeout)"
+        return pg_failures.failure("no_answer", message, options)
     if "password authentication failed" not in message:
         return exc
     if "for user" in message:

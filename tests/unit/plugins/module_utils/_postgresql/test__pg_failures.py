@@ -48,6 +48,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _
         ("FATAL:  unsupported startup parameter in options: statement_timeout", "pooler"),
         ("FATAL:  password authentication failed", "authentication"),
         ('FATAL:  database "tracktion" is disabled', "pooler"),
+        ("FATAL:  pgbouncer cannot connect to server", "pooler"),
+        ('connection to server at "pgbouncer" (172.18.0.5), port 6432 failed: Connection refused', "refused"),
+        ('connection to server at "pgbouncer" (172.18.0.5), port 6432 failed: No route to host', "no_route"),
         ("FATAL:  an unknown message", "failed"),
     ],
 )  # fmt: skip

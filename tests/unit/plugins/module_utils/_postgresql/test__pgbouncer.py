@@ -61,6 +61,7 @@ def test_limits():
         ("authentication", 'FATAL:  role "x" is not permitted to log in', "authentication", "as before"),
         ("no_hba_entry", 'FATAL:  no pg_hba.conf entry for host "h", user "u"', "no_hba_entry", "as before"),
         ("refused", "connection refused", "refused", "as before"),
+        ("no_answer", "did not answer within 3.0 s", "no_answer", "SHOW POOLS;"),
     ],
 )  # fmt: skip
 def test_failure_of_a_login_through_a_pooler(kind, message, expected, hint):
