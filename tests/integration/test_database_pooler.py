@@ -108,9 +108,14 @@ def test_a_login_through_the_pooler_that_fails(pooler, options, kind, text):
 
 
 def test_a_pooler_that_does_not_run(pooler):
-    found = found_by(pooler, pooler.entry(port=PORT + 1))
-    assert set(found) == {"pooler_unreachable"}
-    assert "refused" in found["pooler_unreachable"]["summary"]
+    found = pooler.pg.diagnose({"database_poolers": [pooler.entry(port=PORT + 1)]})
+    (finding,) = [each for each in found if each["id"] == "database.pooler_unreachable"]
+    assert "refused" in finding["summary"]
+    assert "Start PgBouncer" in finding["hint"]
+    assert "`database_poolers[].host`" in finding["hint"]
+    # Its pools were not seen.
+    unknown = {each["id"].partition(".")[2] for each in found if each["status"] == "unknown"}
+    assert unknown == {"pooler_clients_waiting", "pooler_database_closed"}
 
 
 def test_a_diagnosis_of_the_pooler_by_mistake(pooler):

@@ -58,7 +58,7 @@ def _add(parts: Part, pooler: Mapping[str, Any], options: Options, deadline: Dea
     """Add what one of the ``poolers`` shows to ``parts``."""
     address = "%s:%d" % (pooler["host"], pooler["port"])
     if pooler["user"]:
-        connection = _connection(pooler, options, deadline, pooler["user"], pooler["password"], pgbouncer.CONSOLE)
+        connection = _connection(pooler, options, deadline, pooler["user"], pooler["password"], pgbouncer.CONSOLE, "")
         entry, shown = pgbouncer.read_console(connection, address, unknown)
         parts["poolers"].append(entry)
         for name, rows in shown.items():
@@ -67,14 +67,20 @@ def _add(parts: Part, pooler: Mapping[str, Any], options: Options, deadline: Dea
         user, password = options["login_user"], options["login_password"]
         if pooler["service_user"]:
             user, password = pooler["service_user"], pooler["service_password"]
-        connection = _connection(pooler, options, deadline, user, password, pooler["database"])
+        connection = _connection(pooler, options, deadline, user, password, pooler["database"], "service_")
         parts["logins"].append(dict(_login(connection), pooler=address, user=user, database=pooler["database"]))
 
 
 def _connection(
-    pooler: Mapping[str, Any], options: Options, deadline: Deadline, user: str, password: str, database: str
+    pooler: Mapping[str, Any],
+    options: Options,
+    deadline: Deadline,
+    user: str,
+    password: str,
+    database: str,
+    prefix: str,
 ) -> dict[str, Any]:
-    """Return the connection options for one login."""
+    """Return the connection options for one login. ``prefix``: how the options of its user and password begin."""
     return {
         **options,
         "login_host": pooler["host"],
@@ -83,6 +89,7 @@ def _connection(
         "login_password": password,
         "login_db": database,
         "login_unix_socket": "",
+        "pooler": prefix,
         "deadline": deadline.remaining(),
     }
 

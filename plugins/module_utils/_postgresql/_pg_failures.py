@@ -180,6 +180,15 @@ OF_MESSAGES = tuple(
 # How the console of PgBouncer rejects SQL.
 CONSOLE = re.compile(r"use SHOW HELP", re.I)
 
+# The options of a pooler in the place of those of the server.
+OF_POOLER = {
+    "login_host": "host",
+    "login_port": "port",
+    "login_user": "{}user",
+    "login_password": "{}password",
+    "login_db": "database",
+}
+
 # The role in a message.
 ROLE = re.compile(r'(?:for user|role) "([^"]+)"')
 
@@ -197,7 +206,19 @@ def classify(message: str) -> str:
 
 
 def hint_of(kind: str, options: Options, message: str = "") -> str:
-    """Return the hint for a kind of failure to connect with ``options``, or for the ``message`` of the server."""
+    """Return the hint for a kind of failure to connect with ``options``, or for the ``message`` of the server.
+
+    ``options`` of a pooler have ``pooler``: how the names of its user and password begin.
+    """
+    hint = _hint_of(kind, options, message)
+    if options.get("pooler") is None:
+        return hint
+    for name, other in OF_POOLER.items():
+        hint = hint.replace("`%s`" % name, "`poolers[].%s`" % other.format(options["pooler"]))
+    return hint
+
+
+def _hint_of(kind: str, options: Options, message: str) -> str:
     host = options["login_host"]
     address = "login_unix_socket" if options["login_unix_socket"] else "login_host"
     service = _failures.Service(
@@ -212,6 +233,8 @@ def hint_of(kind: str, options: Options, message: str = "") -> str:
         processes="-C postgres",
         starttls="-starttls postgres ",
     )
+    if options.get("pooler") is not None:
+        service = service._replace(name="PgBouncer", start="systemctl start pgbouncer", processes="-C pgbouncer")
     named = ROLE.search(message)
     role = named.group(1) if named else options["login_user"]
     values = {

@@ -37,6 +37,8 @@ def read_console(options: Options, address: str, unknown: Unknown) -> tuple[Part
         client = postgresql.connect_apart(options)
     except CannotConnect as exc:
         entry.update(reachable=None if exc.kind == "deadline" else False, error=error(exc))
+        for name in shown:
+            unknown.add("%s[...]" % name, "%s cannot be reached" % address, exc.hint)
         return entry, shown
     try:
         entry["version"] = client.show("SHOW VERSION")[0]["version"]

@@ -37,6 +37,14 @@ POOLS = [
 OPTIONS = {"login_host": "h", "login_port": 6432, "login_user": "u", "login_db": "d", "login_unix_socket": ""}
 
 
+def test_a_hint_names_the_options_of_the_pooler():
+    for prefix in ("", "service_"):
+        hint = _pgbouncer.pg_failures.hint_of("authentication", {**OPTIONS, "pooler": prefix})
+        assert "`poolers[].%suser` and `poolers[].%spassword`" % (prefix, prefix) in hint
+        assert "`login_" not in hint
+    assert "Start PgBouncer" in _pgbouncer.pg_failures.hint_of("refused", {**OPTIONS, "pooler": ""})
+
+
 def test_the_console_is_not_listed():
     databases = _pgbouncer.list_databases(DATABASES, "a:6432")
     (database,) = databases
