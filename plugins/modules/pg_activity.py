@@ -39,6 +39,8 @@ options:
       - Only sessions of clients are ended, never the module's own, a replication sender or a process of the server.
       - A session that only waits for a lock is left alone, unless it is named with O(pids[].blocking). It continues when the session that holds the
         lock has ended.
+      - A session that runs a command of maintenance (C(VACUUM), C(ANALYZE), C(CREATE INDEX), C(REINDEX), C(CLUSTER), C(REFRESH MATERIALIZED VIEW)) is
+        left alone, unless it is named with O(pids).
       - A session that waits for a synchronous standby is left alone. If its commit were cancelled, it would be complete on this server only.
       - The sessions are ended one after the other, and the conditions are checked again before each signal.
     type: str
@@ -66,6 +68,11 @@ options:
         description: Processes with such a pool, in all replicas of the service.
         type: int
         default: 1
+  service_roles:
+    description: Roles that services log in as. Roles with open sessions are known without it.
+    type: list
+    elements: str
+    default: []
   pids:
     description: The sessions to end. A session that has reused a process ID is not ended.
     type: list
@@ -215,10 +222,11 @@ server:
     database: {description: Database of the connection., type: str, returned: always}
     sees_all: {description: Whether the role may see all sessions., type: bool, returned: always}
     sees_settings: {description: Whether the role may see all settings., type: bool, returned: always}
+    through_pooler: {description: Whether a pooler answers at the address., type: bool, returned: always}
     hint: {description: Command that grants the role both. Null if it has both., type: str, returned: always}
   sample:
     {version: "17.6", version_num: 170006, in_recovery: false, started: 1763900000.5, role: monitor, database: tracktion, sees_all: true,
-     sees_settings: true, hint: null}
+     sees_settings: true, through_pooler: false, hint: null}
 connections:
   description: Use of the connections that ordinary roles may open.
   returned: when O(state=measured)
@@ -260,6 +268,49 @@ pools:
     limit: {description: Connections that the server has for them., type: int, returned: always}
     ratio: {description: RV(pools.openable) divided by RV(pools.limit)., type: float, returned: always}
   sample: {services: [{service: analysis_service, openable: 150}], openable: 150, limit: 97, ratio: 1.546}
+closed_databases:
+  description: Databases that accept no connections, those with most sessions first. Templates are left out.
+  returned: when O(state=measured)
+  type: list
+  elements: dict
+  contains:
+    name: {description: Name of the database., type: str, returned: always}
+    reason:
+      description: V(not_allowed) by C(datallowconn), V(limit) for a connection limit of 0, or V(invalid) after an interrupted C(DROP DATABASE).
+      type: str
+      returned: always
+    sessions: {description: Number of its open sessions., type: int, returned: always}
+  sample: [{name: archive, reason: not_allowed, sessions: 0}]
+closed_databases_total: {description: Number of such databases., returned: when O(state=measured), type: int, sample: 1}
+logins:
+  description: Roles with open sessions, the O(service_roles), and roles whose password expires. Those that cannot log in first.
+  returned: when O(state=measured)
+  type: list
+  elements: dict
+  contains:
+    role: {description: Name of the role., type: str, returned: always}
+    in_use: {description: "Whether it has open sessions, or is one of O(service_roles).", type: bool, returned: always}
+    sessions: {description: "Number of its open sessions, without those of this collection.", type: int, returned: always}
+    may_log_in: {description: Whether it has the attribute C(LOGIN). Null for a role that does not exist., type: bool, returned: always}
+    superuser: {description: Whether it is a superuser., type: bool, returned: always}
+    connection_limit: {description: Its connection limit. Null without one., type: int, returned: always}
+    valid_until: {description: Time when its password expires. Null for never., type: float, returned: always}
+    valid_seconds: {description: "Seconds until then, negative for the past. Null for never.", type: float, returned: always}
+    logged_in_since:
+      description: Whether it is the role of this connection although its password has expired, so that it does not use it.
+      type: bool
+      returned: always
+    denied_databases: {description: Databases in which it has sessions and to which it may not connect., type: list, elements: str, returned: always}
+    obstacle:
+      description:
+        - Why it cannot log in. V(missing) for a role that does not exist, V(no_login), V(limit) for a connection limit of 0, V(connect) for
+          RV(logins[].denied_databases), or V(none).
+      type: str
+      returned: always
+  sample:
+    - {role: tracktion_user, in_use: true, sessions: 12, may_log_in: true, superuser: false, connection_limit: null, valid_until: 1763900000.0,
+       valid_seconds: -86400.5, logged_in_since: false, denied_databases: [], obstacle: none}
+logins_total: {description: Number of such roles., returned: when O(state=measured), type: int, sample: 3}
 sessions_by_state:
   description: Number of sessions by process type, state and application, largest first. Sessions of this collection are in none of the lists.
   returned: when O(state=measured)
@@ -306,15 +357,16 @@ active_queries:
     state_seconds: {description: Time in its state., type: float, returned: always}
     query: {description: The running or last query., type: str, returned: always}
     muted: {description: Whether the query has the comment C(/* no-alert */)., type: bool, returned: always}
-    maintenance:
-      description: Whether it runs C(VACUUM), C(ANALYZE), C(CREATE INDEX), C(REINDEX), C(CLUSTER) or a base backup.
-      type: bool
+    maintenance: {description: Whether it runs a command that maintains tables or indexes., type: bool, returned: always}
+    cancel_effect:
+      description: What a cancel of its query leaves behind that is not rolled back, such as an invalid index. Null for a plain rollback.
+      type: str
       returned: always
   sample: &sessions
     - {pid: 4711, backend_start: 1763900100.25, transaction_start: 1763900200.5, state_start: 1763900200.5, user: tracktion_user,
        database: tracktion, application: analysis_service, client: 172.18.0.5, backend_type: client backend, state: active,
        wait_event_type: null, wait_event: null, waits_for: null, transaction_seconds: 75.1, query_seconds: 75.1, state_seconds: 75.1,
-       query: SELECT * FROM tracks ORDER BY random(), muted: false, maintenance: false}
+       query: SELECT * FROM tracks ORDER BY random(), muted: false, maintenance: false, cancel_effect: null}
 active_queries_total: {description: Number of client sessions that run a query., returned: when O(state=measured), type: int, sample: 1}
 transactions:
   description: Sessions of clients with an open transaction, oldest first. The same fields as in RV(active_queries).
@@ -387,7 +439,7 @@ blocking:
       description:
         - The least harmful action that releases the locks. V(cancel) the query; V(terminate) the session, as it runs no query;
           V(resolve) the prepared transaction by a commit or rollback; repair the V(standby) for which its commit waits; V(wait), as it is
-          a process of the server or of a replica; V(unknown) if the session is hidden from the role or gone.
+          a process of the server or of a replica, or a VACUUM; V(unknown) if the session is hidden from the role or gone.
       type: str
       returned: always
     waiters:
@@ -486,6 +538,7 @@ sessions:
     state: {description: State of the session when it was selected., type: str, returned: always}
     seconds: {description: The age that was compared with O(min_age)., type: float, returned: always}
     query: {description: "The running or last query, cut to O(query_length).", type: str, returned: always}
+    cancel_effect: {description: "What the end of its query leaves behind that is not rolled back. Null for a plain rollback.", type: str, returned: always}
     signal:
       description: The last signal that was sent, V(cancel) or V(terminate). In check mode, the first that would be sent. Null for a session left alone.
       type: str
@@ -493,15 +546,15 @@ sessions:
     result:
       description:
         - V(ended) if its transaction is over or it is gone; V(gone) if it did not match any more and no signal was sent;
-          V(nothing_to_cancel) for a session that runs no query with O(mode=cancel); V(waits_for_lock) or V(waits_for_standby) for a session that is
-          left alone; V(planned) in check mode; V(not_permitted), also in check mode, and V(remains) make the module fail.
+          V(nothing_to_cancel) for a session that runs no query with O(mode=cancel); V(waits_for_lock), V(waits_for_standby) or V(maintenance) for a
+          session that is left alone; V(planned) in check mode; V(not_permitted), also in check mode, and V(remains) make the module fail.
       type: str
       returned: always
     message: {description: Why it could not be ended. Null otherwise., type: str, returned: always}
   sample:
     - {pid: 4711, backend_start: 1763900100.25, transaction_start: 1763900200.5, state_start: 1763900200.5, user: tracktion_user,
        database: tracktion, application: analysis_service, client: 172.18.0.5, state: idle in transaction, seconds: 1215.4,
-       query: "UPDATE tracks SET title = ?", signal: terminate, result: ended, message: null}
+       query: "UPDATE tracks SET title = ?", cancel_effect: null, signal: terminate, result: ended, message: null}
 """
 
 from functools import partial

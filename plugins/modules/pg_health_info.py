@@ -84,10 +84,11 @@ server:
     database: {description: Database of the connection., type: str, returned: always}
     sees_all: {description: Whether the role may see all sessions., type: bool, returned: always}
     sees_settings: {description: Whether the role may see all settings., type: bool, returned: always}
+    through_pooler: {description: Whether a pooler answers at the address., type: bool, returned: always}
     hint: {description: Command that grants the role both. Null if it has both., type: str, returned: always}
   sample:
     {version: "17.6", version_num: 170006, in_recovery: false, started: 1763900000.5, role: monitor, database: tracktion, sees_all: true,
-     sees_settings: true, hint: null}
+     sees_settings: true, through_pooler: false, hint: null}
 statements:
   description: State of C(pg_stat_statements).
   returned: always

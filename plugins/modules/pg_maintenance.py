@@ -129,7 +129,7 @@ options:
 notes:
   - ANALYZE and VACUUM require ownership of the table or of the database or, in PostgreSQL 17 and newer, the privilege C(MAINTAIN) (or membership
     in C(pg_maintain)). REINDEX requires ownership of the table, or C(MAINTAIN). All require C(USAGE) on the schema.
-  - The connection must not go through a pooler in transaction mode. Connect to the server itself.
+  - The module fails if the connection goes through a pooler. Connect to the server itself.
   - Nothing is dropped. An index that an interrupted REINDEX left behind is returned with the command that drops it.
 seealso:
   - module: tracktion.ops.pg_health_info

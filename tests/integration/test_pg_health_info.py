@@ -15,6 +15,8 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity, _pg_health_info
 from tests.integration.modules import run_module
 from tests.integration.postgresql import documentation_of, forget, measure, running, session
+from tests.lab.faults.database import flushed
+from tests.lab.shell import wait_until
 from tests.slack import SLACK
 
 
@@ -51,6 +53,31 @@ def test_both_modules_of_the_area_share_one_connection(pg17):
     measure(_pg_health_info, pg17.login())
     measure(_pg_activity, pg17.login())
     assert mine() == pid
+
+
+def test_a_measurement_of_many_tables_reads_little_of_the_catalog(pg17):
+    """Of tables that were never analyzed, for which the planner knows no better."""
+    pg17.psql("create database lab_many owner tracktion_user")
+    create = "execute format('create table many_%s as select 1 as a, 2 as b from generate_series(1, 1000)', n)"
+    try:
+        scan = "execute format('select count(*) from many_%s', n)"
+        for each in (create, "perform pg_stat_reset()", scan):
+            # As after an upgrade: the server has counted no changes, only scans.
+            flushed(pg17, "do $$ begin for n in 1..300 loop %s; end loop; end $$" % each, dbname="lab_many")
+        sessions = "select count(*) from pg_stat_activity where datname = 'lab_many'"
+        blocks = "select blks_hit + blks_read from pg_stat_database where datname = 'lab_many'"
+        before = int(pg17.psql(blocks))
+        found = health(pg17, login_db="lab_many")
+        forget()
+        assert found["unknown"] == []
+        assert found["tables_total"] == 300
+        assert found["planner_statistics"]["tables"] == 300
+        # A session reports what it has read when it ends.
+        wait_until(lambda: pg17.psql(sessions) == "0", "the session to end", 10)
+        # A join with pg_stats may read that once for each table.
+        assert int(pg17.psql(blocks)) - before < 20000
+    finally:
+        pg17.psql("drop database lab_many")
 
 
 @pytest.mark.parametrize("server", ["pg15", "pg17"])

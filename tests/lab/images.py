@@ -23,6 +23,7 @@ RECIPE = {
     "packages": [
         # servers
         "postgresql",
+        "pgbouncer",
         "redis-server",
         "rabbitmq-server",
         "openssh-server",

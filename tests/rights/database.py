@@ -14,7 +14,7 @@ OF_SESSIONS = (
     "synchronous_standby",
 )  # fmt: skip
 # These have no fault in the tests, and are unknown if no session can be read.
-OF_ALL_SESSIONS = ("lock_queue",)
+OF_ALL_SESSIONS = ("lock_queue", "role_expired", "role_locked_out")
 BLOCKING = ("blocked_sessions", "blocked_by_server")
 STATEMENTS = ("slow_statement", "heavy_statement")
 OF_OTHERS = (*OF_SESSIONS, *BLOCKING, *STATEMENTS, "replication_lag", "invalid_index", "left_behind_index")

@@ -17,7 +17,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _failures
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
 from ansible_collections.tracktion.ops.plugins.module_utils._http import _http_exchange
 from ansible_collections.tracktion.ops.plugins.module_utils._network import _dns
-from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_failures
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _settings
@@ -153,8 +153,8 @@ ENGINES = (_engine.Address("unix:///run/docker.sock", path="/run/docker.sock"), 
 def of_postgresql():
     for socket in ("", "/run"):
         options = {**WHERE, "login_db": "d", "login_unix_socket": socket}
-        for kind in sorted({"failed", "no_answer", *(kind for kind, _pattern in _postgresql.MESSAGES)}):
-            yield "postgresql %s%s" % (kind, socket), _postgresql.hint_of(kind, options)
+        for kind in sorted({"failed", "no_answer", *(kind for kind, _pattern in _pg_failures.MESSAGES)}):
+            yield "postgresql %s%s" % (kind, socket), _pg_failures.hint_of(kind, options)
 
 
 def of_redis():

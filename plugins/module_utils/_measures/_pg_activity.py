@@ -15,6 +15,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
     unreachable,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_logins as pg_logins
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_sessions as pg_sessions
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import Row
@@ -33,9 +34,10 @@ ARGUMENT_SPEC: dict[str, Any] = dict(
             "workers": {"type": "int", "default": 1},
         },
     },
+    service_roles={"type": "list", "elements": "str", "default": []},
 )
 
-OF_LIMITS = ("connections", "connection_limits", "pools")
+OF_LIMITS = ("connections", "connection_limits", "pools", "closed_databases", "closed_databases_total")
 LOCKS = ("locks",)
 OF_SESSIONS = (
     "sessions_by_state",
@@ -55,17 +57,26 @@ OF_SESSIONS = (
     "lock_queues",
     "synchronous_commits",
 )
+LOGINS = ("logins", "logins_total")
 PREPARED = ("prepared_transactions", "prepared_transactions_total")
-PARTS = ("identity", "server") + OF_LIMITS + LOCKS + OF_SESSIONS + PREPARED
+PARTS = ("identity", "server") + OF_LIMITS + LOCKS + OF_SESSIONS + LOGINS + PREPARED
 
-# A role or a database may have its own limit. Beyond it, the error is the same: too many connections.
+# A role or a database may have its own limit. Beyond it, the error is the same: too many connections. The limit -2
+# marks a database whose DROP DATABASE was interrupted.
 LIMITS = """
 SELECT current_setting('max_connections')::int AS max_connections,
        current_setting('superuser_reserved_connections')::int AS superuser_reserved,
        coalesce(current_setting('reserved_connections', true), '0')::int AS reserved,
        (SELECT coalesce(json_object_agg(rolname, rolconnlimit), '{}') FROM pg_roles WHERE rolconnlimit >= 0) AS roles,
        (SELECT coalesce(json_object_agg(datname, datconnlimit), '{}') FROM pg_database WHERE datconnlimit >= 0)
-           AS databases
+           AS databases,
+       (SELECT coalesce(json_agg(json_build_object('name', name, 'sessions', sessions, 'reason', reason)
+                                 ORDER BY sessions DESC, name), '[]')
+        FROM (SELECT datname AS name, pg_stat_get_db_numbackends(oid) AS sessions,
+                     CASE WHEN datconnlimit = -2 THEN 'invalid' WHEN datallowconn THEN 'limit' ELSE 'not_allowed' END
+                         AS reason
+              FROM pg_database
+              WHERE datconnlimit IN (0, -2) OR NOT datallowconn AND NOT datistemplate) closed) AS closed
 """
 
 STANDBY_NAMES = """
@@ -102,7 +113,7 @@ def measure(options: Options) -> Measurement:
     prepared = postgresql.read(unknown, PREPARED, client.rows, pg_sessions.PREPARED_TRANSACTIONS)
     sessions = postgresql.read(
         unknown,
-        OF_SESSIONS + ("connections.used", "connection_limits.*"),
+        OF_SESSIONS + LOGINS + ("connections.used", "connection_limits.*"),
         pg_sessions.read_sessions,
         client,
         server["version_num"],
@@ -117,12 +128,15 @@ def measure(options: Options) -> Measurement:
         sessions = [row for row in sessions if not row["own"]]
         parts["synchronous_commits"] = names and count_synchronous_commits(names, sessions)
         add_hidden(parts, server, sessions, unknown)
+        roles = options["service_roles"]
+        parts.update(postgresql.read(unknown, LOGINS, pg_logins.read_logins, client, sessions, roles, top) or {})
     if held is not None:
         parts["locks"] = count_locks(held)
     if limits is not None:
         parts["connections"] = count_connections(limits, sessions)
         parts["connection_limits"] = list_limits(limits, parts["connections"], sessions)
         parts["pools"] = add_up_pools(options["pools"], parts["connections"]["limit"])
+        parts.update(closed_databases=limits["closed"][:top], closed_databases_total=len(limits["closed"]))
     return reached(parts, unknown)
 
 

@@ -10,6 +10,7 @@ import time
 from typing import Any, Iterable, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_cancel_effects as pg_cancel_effects
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _sql_text as sql_text
@@ -160,7 +161,7 @@ WHERE a.pid = %(pid)s
 # Fields of a session in the result.
 SHOWN = (
     "pid", "backend_start", "transaction_start", "state_start", "user", "database", "application", "client", "state",
-    "seconds", "query", "signal", "result", "message",
+    "seconds", "query", "cancel_effect", "signal", "result", "message",
 )  # fmt: skip
 
 FUNCTIONS = {"cancel": "pg_cancel_backend", "terminate": "pg_terminate_backend"}
@@ -211,6 +212,9 @@ def find_sessions(client: Client, options: Options) -> list[Row]:
     found = client.rows(MATCHING, dict(guard_parameters(options), query_length=sql_text.FETCHED))
     for session in found:
         session["named"] = find_named(session, options)
+        running = session["query"] if session["state"] == "active" else None
+        session["maintenance"] = pg_cancel_effects.is_maintenance(running)
+        session["cancel_effect"] = pg_cancel_effects.cancel_effect(running)
         session["query"] = sql_text.shown(session["query"], options["query_length"], options["show_literals"])
     if options["pids"]:
         found = [session for session in found if session["named"]]
@@ -275,6 +279,9 @@ def reason_to_keep(session: Row, options: Options, role: str) -> dict[str, str |
     if session.get("waits_for_lock") and not has_to_block(session):
         message = "it only waits for a lock, and continues when the session that holds it ends"
         return {"result": "waits_for_lock", "message": message}
+    if session.get("maintenance") and not session.get("named"):
+        message = "it maintains a table or index, and a cancel loses its work: name it with pids to end it"
+        return {"result": "maintenance", "message": message}
     if not session.get("may_signal", True):
         return {"result": "not_permitted", "message": missing_right(session, role)}
     if options["mode"] == "cancel" and session["state"] != "active":

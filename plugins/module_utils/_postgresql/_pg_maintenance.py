@@ -78,7 +78,13 @@ def maintain(options: Options, check_mode: bool) -> dict[str, Any]:
     """
     objects = named_objects(options)
     client = postgresql.connect(options)
-    if client.row("SELECT pg_is_in_recovery() AS standby")["standby"]:
+    server = client.row("SELECT pg_is_in_recovery() AS standby, pg_backend_pid() AS pid")
+    if client.through_pooler(server["pid"]):
+        raise BadOption(
+            "login_host: a pooler answers there, behind which settings of a session do not last",
+            hint="Set `login_host` and `login_port` to the address of the server itself.",
+        )
+    if server["standby"]:
         raise BadOption(
             "login_host: this server is a standby, which is read-only",
             hint="Set `login_host` to its primary. Show it: `SELECT conninfo FROM pg_stat_wal_receiver`.",

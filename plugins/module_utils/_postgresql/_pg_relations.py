@@ -185,7 +185,7 @@ LIMIT %(top)s
 # VACUUM or, after an upgrade, the number that a sequential scan has read.
 PLANNER_STATISTICS = """
 WITH tables AS MATERIALIZED (
-    SELECT n.nspname::text AS schema, c.relname::text AS name,
+    SELECT c.oid, c.reltuples, n.nspname AS schema, c.relname AS name,
            greatest(c.reltuples, pg_stat_get_live_tuples(c.oid),
                     pg_stat_get_tuples_returned(c.oid) / greatest(pg_stat_get_numscans(c.oid), 1))::float8 AS rows,
            s.enabled AND coalesce((SELECT bool_and(option_value::bool) FROM pg_options_to_table(c.reloptions)
@@ -198,16 +198,12 @@ WITH tables AS MATERIALIZED (
                        current_setting('autovacuum_analyze_scale_factor')::float8 AS scale) s
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {user_schema}
       AND pg_stat_get_last_analyze_time(c.oid) IS NULL AND pg_stat_get_last_autoanalyze_time(c.oid) IS NULL
-      AND (c.reltuples < 0 OR has_table_privilege(c.oid, 'SELECT'))
       -- A standby does not know when its primary has analyzed a table, or will.
       AND NOT pg_is_in_recovery()
-), described AS MATERIALIZED (
-    -- Once for all tables: the view is slow.
-    SELECT DISTINCT schemaname::text AS schema, tablename::text AS name FROM pg_stats
-), large AS MATERIALIZED (
+), large AS (
     -- Autovacuum analyzes the tables that are due by itself.
     SELECT * FROM tables t
-    WHERE t.rows >= %(rows)s AND NOT t.is_due AND (t.schema, t.name) NOT IN (SELECT d.schema, d.name FROM described d)
+    WHERE rows >= %(rows)s AND NOT is_due AND (reltuples < 0 OR has_table_privilege(oid, 'SELECT')) {without_statistics}
 )
 SELECT count(*)::int AS tables, coalesce(sum(rows), 0)::float8 AS rows,
        coalesce((SELECT json_agg(l.schema || '.' || l.name)
@@ -216,60 +212,89 @@ SELECT count(*)::int AS tables, coalesce(sum(rows), 0)::float8 AS rows,
 FROM large
 """
 
+# For one table at a time: as a join, the view would be read for all columns of the database, or once for each table.
+WITHOUT_STATISTICS = """
+      AND (SELECT true FROM pg_stats p WHERE p.schemaname = t.schema AND p.tablename = t.name LIMIT 1) IS NULL
+"""
+
 # A sequence ends at its own limit or at that of a column that it fills, whichever comes first. It fills the column that
-# owns it, and each with a DEFAULT that uses it. The narrowest counts.
+# owns it, and each with a DEFAULT that uses it. The narrowest counts. Columns are looked up for sequences in use only.
+# The lists of privileges are read as has_sequence_privilege() reads them, which would look up each sequence once more.
 SEQUENCES = """
-WITH filled AS MATERIALIZED (
-    SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS number
-    FROM pg_depend d
-    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-      AND d.refobjsubid > 0
-    UNION
-    SELECT d.refobjid, f.adrelid, f.adnum
-    FROM pg_depend d
-    JOIN pg_attrdef f ON f.oid = d.objid
-    WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
-), sequences AS (
-    SELECT n.nspname::text AS schema, c.relname::text AS name, o.table_schema, o."table", o."column",
-           o.type IN ('int2'::regtype, 'int4'::regtype) AS narrow_column, s.seqincrement > 0 AS ascends,
-           s.seqcycle AS cycles, s.seqmin::numeric AS lowest,
-           least(s.seqmax, CASE o.type WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END)
-               ::numeric AS highest,
-           has_sequence_privilege(c.oid, 'SELECT, USAGE') AS readable,
-           CASE WHEN has_sequence_privilege(c.oid, 'SELECT, USAGE') THEN pg_sequence_last_value(c.oid) END AS last
+WITH role AS MATERIALIZED (
+    SELECT coalesce(bool_or(pg_has_role(r.oid, 'USAGE')), false) OR current_setting('is_superuser')::bool AS reads_all
+    FROM pg_roles r WHERE r.rolname = 'pg_read_all_data'
+), permitted AS MATERIALIZED (
+    SELECT s.*, c.relname::text AS name, n.nspname::text AS schema,
+           role.reads_all OR EXISTS (
+               SELECT FROM aclexplode(coalesce(c.relacl, acldefault('s', c.relowner))) a
+               WHERE a.privilege_type IN ('SELECT', 'USAGE') AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))
+               AS readable
     FROM pg_sequence s
     JOIN pg_class c ON c.oid = s.seqrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN LATERAL (
-        SELECT a.atttypid AS type, a.attname::text AS "column", t.relname::text AS "table",
-               tn.nspname::text AS table_schema
-        FROM filled f
-        JOIN pg_attribute a ON a.attrelid = f.relation AND a.attnum = f.number
-        JOIN pg_class t ON t.oid = f.relation
-        JOIN pg_namespace tn ON tn.oid = t.relnamespace
-        WHERE f.sequence = c.oid AND t.relkind IN ('r', 'p')
-        ORDER BY CASE a.atttypid WHEN 'int2'::regtype THEN 1 WHEN 'int4'::regtype THEN 2 ELSE 3 END, t.relkind, t.oid
-        LIMIT 1
-    ) o ON true
+    CROSS JOIN role
     WHERE {user_schema} AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
+), used AS MATERIALIZED (
+    SELECT found.*
+    FROM (SELECT p.*, CASE WHEN p.readable THEN pg_sequence_last_value(p.seqrelid) END AS last FROM permitted p) found
+    WHERE found.last IS NOT NULL
+), filled AS (
+    SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS number
+    FROM used
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = used.seqrelid
+    WHERE d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
+    UNION
+    SELECT d.refobjid, f.adrelid, f.adnum
+    FROM used
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = used.seqrelid
+    JOIN pg_attrdef f ON f.oid = d.objid
+    WHERE d.classid = 'pg_attrdef'::regclass
+), columns AS (
+    SELECT DISTINCT ON (f.sequence) f.sequence, a.atttypid AS type, a.attname::text AS "column",
+           t.relname::text AS "table", t.relnamespace AS namespace
+    FROM filled f
+    JOIN pg_attribute a ON a.attrelid = f.relation AND a.attnum = f.number
+    JOIN pg_class t ON t.oid = f.relation
+    WHERE t.relkind IN ('r', 'p')
+    ORDER BY f.sequence, CASE a.atttypid WHEN 'int2'::regtype THEN 1 WHEN 'int4'::regtype THEN 2 ELSE 3 END, t.relkind,
+             t.oid
+), sequences AS (
+    SELECT used.schema, used.name, o.namespace, o."table", o."column",
+           o.type IN ('int2'::regtype, 'int4'::regtype) AS narrow_column, used.seqincrement > 0 AS ascends,
+           used.seqcycle AS cycles, used.seqmin::numeric AS lowest,
+           least(used.seqmax, CASE o.type WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END)
+               ::numeric AS highest,
+           used.last
+    FROM used
+    LEFT JOIN columns o ON o.sequence = used.seqrelid
+), ranked AS (
+    SELECT sequences.*, (CASE WHEN ascends THEN highest ELSE lowest END)::float8 AS "limit",
+           (CASE WHEN ascends THEN (last - lowest) / greatest(highest - lowest, 1)
+                 ELSE (highest - last) / greatest(highest - lowest, 1) END)::float8 AS ratio
+    FROM sequences
+    ORDER BY ratio DESC, schema, name
+    LIMIT %(top)s
 )
-SELECT schema, name, table_schema, "table", "column", narrow_column, last, ascends, cycles,
-       (CASE WHEN ascends THEN highest ELSE lowest END)::float8 AS "limit",
-       coalesce(CASE WHEN ascends THEN (last - lowest) / greatest(highest - lowest, 1)
-            ELSE (highest - last) / greatest(highest - lowest, 1) END, 0)::float8 AS ratio,
-       count(*) OVER () AS total,
-       count(*) FILTER (WHERE NOT readable) OVER () AS hidden,
-       (SELECT array_agg(DISTINCT schema ORDER BY schema) FROM sequences WHERE NOT readable) AS hidden_in
-FROM sequences
-ORDER BY readable DESC, ratio DESC, schema, name
-LIMIT %(top)s
+SELECT r.schema, r.name, (SELECT nspname::text FROM pg_namespace WHERE oid = r.namespace) AS table_schema, r."table",
+       r."column", r.narrow_column, r.last, r.ascends, r.cycles, r."limit", r.ratio,
+       counted.total, counted.hidden, counted.hidden_in
+FROM (SELECT count(*) AS total, count(*) FILTER (WHERE NOT readable) AS hidden,
+             array_agg(DISTINCT schema ORDER BY schema) FILTER (WHERE NOT readable) AS hidden_in
+      FROM permitted) counted
+LEFT JOIN ranked r ON true
+ORDER BY r.ratio DESC, r.schema, r.name
 """
 
 
 def read_planner_statistics(client: Client, top: int, min_rows: int) -> Part:
     """Return ``planner_statistics``. Raises QueryFailed."""
-    sql = PLANNER_STATISTICS.format(user_schema=USER_SCHEMA)
-    return {"planner_statistics": client.row(sql, {"top": top, "rows": min_rows})}
+    parameters = {"top": top, "rows": min_rows}
+    found = client.row(PLANNER_STATISTICS.format(user_schema=USER_SCHEMA, without_statistics=""), parameters)
+    if found["tables"]:
+        sql = PLANNER_STATISTICS.format(user_schema=USER_SCHEMA, without_statistics=WITHOUT_STATISTICS)
+        found = client.row(sql, parameters)
+    return {"planner_statistics": found}
 
 
 def read_tables(client: Client, top: int) -> Part:
@@ -308,9 +333,9 @@ def read_sequences(client: Client, top: int) -> Part:
     used = [row for row in found if row["last"] is not None]
     return {
         "sequences": _without(used, "total", "hidden", "hidden_in"),
-        "sequences_total": found[0]["total"] if found else 0,
-        "sequences_hidden": found[0]["hidden"] if found else 0,
-        "sequences_hidden_in": (found[0]["hidden_in"] or [])[:top] if found else [],
+        "sequences_total": found[0]["total"],
+        "sequences_hidden": found[0]["hidden"],
+        "sequences_hidden_in": (found[0]["hidden_in"] or [])[:top],
     }
 
 

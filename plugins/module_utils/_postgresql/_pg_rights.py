@@ -16,17 +16,20 @@ from ansible_collections.tracktion.ops.plugins.module_utils._quoting import sql_
 
 SUPERUSER = "Run as a superuser: %s"
 
-# What the role may not use of the system catalog. ``revoked``: it is not restricted by default.
+# What the role may not use of the system catalog. ``revoked``: it is not restricted by default. The lists of privileges
+# are read as has_function_privilege() reads them, which would look up each function in the catalog once more.
 DENIED = """
-SELECT p.proname::text AS name, 'function' AS kind, 'pg_catalog.' || p.oid::regprocedure AS denied,
-       NOT EXISTS (SELECT FROM pg_init_privs i WHERE i.objoid = p.oid AND i.classoid = 'pg_proc'::regclass) AS revoked
+SELECT p.proname::text AS name, 'function' AS kind,
+       format('pg_catalog.%I(%s)', p.proname, replace(oidvectortypes(p.proargtypes), ', ', ',')) AS denied,
+       p.oid NOT IN (SELECT i.objoid FROM pg_init_privs i WHERE i.classoid = 'pg_proc'::regclass) AS revoked
 FROM pg_proc p
 WHERE p.proacl IS NOT NULL AND p.pronamespace = 'pg_catalog'::regnamespace
-  AND NOT has_function_privilege(p.oid, 'EXECUTE')
+  AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) a
+                  WHERE a.privilege_type = 'EXECUTE' AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))
 UNION ALL
 SELECT c.relname::text, 'relation', 'pg_catalog.' || quote_ident(c.relname), true
 FROM pg_class c
-WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind IN ('r', 'v')
+WHERE c.oid < 16384 AND c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind IN ('r', 'v')
   AND CASE WHEN c.relacl::text ~ '[{,]=[a-z]*r' THEN false ELSE NOT has_table_privilege(c.oid, 'SELECT') END
 """
 

@@ -222,14 +222,15 @@ ORDER BY name
 """
 
 
-# A text index sorted by another version of the collation may miss rows. Only collations that columns use count.
+# A text index sorted by another version of the collation may miss rows. Only collations that columns use count: they
+# are in pg_depend, except the default one, which has no version of its own.
 COLLATIONS = """
 WITH used AS MATERIALIZED (
-    SELECT DISTINCT a.attcollation AS collation
-    FROM pg_attribute a
-    JOIN pg_class t ON t.oid = a.attrelid
-    WHERE a.attcollation > 0 AND t.relkind IN ('r', 'm', 'i', 'p') AND a.attnum > 0 AND NOT a.attisdropped
-      AND t.relnamespace <> 'pg_catalog'::regnamespace
+    SELECT DISTINCT d.refobjid AS collation
+    FROM pg_depend d
+    JOIN pg_class t ON t.oid = d.objid
+    WHERE d.refclassid = 'pg_collation'::regclass AND d.classid = 'pg_class'::regclass
+      AND t.relkind IN ('r', 'm', 'i', 'p') AND t.relnamespace <> 'pg_catalog'::regnamespace
 )
 SELECT 'collation' AS scope, quote_ident(n.nspname) || '.' || quote_ident(c.collname) AS name,
        c.collversion AS recorded, pg_collation_actual_version(c.oid) AS actual

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Iterable, TypedDict, cast
 
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_cancel_effects as pg_cancel_effects
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _sql_text as sql_text
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import APPLICATION_NAME, Client, Row
@@ -24,7 +25,8 @@ SELECT current_setting('server_version') AS version,
        current_database()::text AS database,
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_all,
        pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') AS sees_settings,
-       pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS member
+       pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS member,
+       pg_backend_pid() AS pid
 """
 
 # A standby has the system identifier of its primary, but is another server.
@@ -120,7 +122,7 @@ ORDER BY prepared
 IDENTITY = (
     "pid", "backend_start", "transaction_start", "state_start", "user", "database", "application", "client",
     "backend_type", "state", "wait_event_type", "wait_event", "waits_for", "transaction_seconds", "query_seconds",
-    "state_seconds", "query", "muted", "maintenance",
+    "state_seconds", "query", "muted", "maintenance", "cancel_effect",
 )  # fmt: skip
 
 # Commands of maintenance that report their progress. REINDEX reports that of CREATE INDEX.
@@ -160,6 +162,7 @@ class Server(TypedDict):
     database: str
     sees_all: bool
     sees_settings: bool
+    through_pooler: bool
     hint: str | None
 
 
@@ -167,9 +170,10 @@ def read_server(client: Client) -> Server:
     """Return the server of the connection. Raises QueryFailed."""
     found = client.row(SERVER)
     member = found.pop("member")
+    through_pooler = client.through_pooler(found.pop("pid"))
     complete = found["sees_all"] and found["sees_settings"]
     hint = None if complete else pg_rights.monitoring_hint(found["role"], member, found["version_num"])
-    return cast(Server, dict(found, hint=hint))
+    return cast(Server, dict(found, through_pooler=through_pooler, hint=hint))
 
 
 def read_identity(client: Client) -> str:
@@ -195,6 +199,11 @@ def read_sessions(client: Client, version_num: int, query_length: int, show_lite
     }
     found = client.rows(sql, parameters)
     for session in found:
+        running = session["query"] if session["state"] == "active" else None
+        # By its progress, or by its text: DROP INDEX reports none, and a function shows no command of its own.
+        session["maintenance"] = session["maintenance"] or pg_cancel_effects.is_maintenance(running)
+        session["vacuum"] = pg_cancel_effects.is_vacuum(running)
+        session["cancel_effect"] = pg_cancel_effects.cancel_effect(running)
         # The text of an autovacuum worker is not SQL: the server writes it, without quotes around names.
         keeps_literals = show_literals or session["backend_type"] == "autovacuum worker"
         session["query"] = sql_text.shown(session["query"], query_length, keeps_literals)
@@ -384,7 +393,8 @@ def safe_action(pid: int, session: Row | None) -> str:
     ``cancel`` ends the running query. ``terminate`` ends the session, if no query runs. ``resolve`` is COMMIT PREPARED
     or ROLLBACK PREPARED. ``standby`` is to repair the synchronous standby: a cancelled commit is complete on this
     server only. ``wait`` is for processes of the server: an autovacuum yields by itself, unless it prevents
-    transaction ID wraparound, and then it must not be cancelled.
+    transaction ID wraparound, and then it must not be cancelled. It is also for the VACUUM of a client, which blocks
+    changes of the table's definition only.
     """
     if pid <= 0:
         return "resolve"
@@ -392,6 +402,6 @@ def safe_action(pid: int, session: Row | None) -> str:
         return "unknown"
     if session["waits_for"] == "synchronous standby":
         return "standby"
-    if session["backend_type"] != "client backend":
+    if session["backend_type"] != "client backend" or session["vacuum"]:
         return "wait"
     return "cancel" if session["state"] == "active" else "terminate"

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import socket
 import threading
 from typing import Any, Callable, Dict, Iterable, Mapping, TypeVar
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _at_end, _failures
+from ansible_collections.tracktion.ops.plugins.module_utils import _at_end
 from ansible_collections.tracktion.ops.plugins.module_utils._libraries import require
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
@@ -23,8 +22,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     Unknown,
     cut,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_failures as pg_failures
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
-from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 # A row of a query, by column.
@@ -54,7 +53,8 @@ SETTINGS = "".join(
 )
 
 OWN_ROLE = """
-SELECT current_user::text AS role, pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS monitors
+SELECT current_user::text AS role, pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS monitors,
+       current_setting('is_superuser')::bool AS superuser
 """
 
 # SQLSTATE classes whose messages name objects and settings of the server. All others may quote data.
@@ -91,86 +91,6 @@ MEASURING_SPEC: dict[str, Any] = dict(
     query_length={"type": "int", "default": 300},
     show_literals={"type": "bool", "default": False},
 )
-
-# Kind of a failure to connect, and how the client library or the server words it.
-MESSAGES = tuple(
-    (kind, re.compile(pattern, re.I))
-    for kind, pattern in (
-        (
-            "too_many_connections",
-            r"too many clients|connection slots are reserved|too many connections for|no more connections allowed",
-        ),
-        (
-            "pooler",
-            r"query_wait_timeout|query_timeout|client_login_timeout|client_idle_timeout|idle_transaction_timeout"
-            r"|server login has been failing|server_login_retry|server conn crashed|pgbouncer",
-        ),
-        (
-            "starting_up",
-            r"database system is (starting up|shutting down|in recovery mode|not accepting)"
-            r"|not yet accepting connections",
-        ),
-        ("no_hba_entry", r"no pg_hba\.conf entry|pg_hba\.conf rejects"),
-        (
-            "no_database",
-            r'database ".*" does not exist|no such database|is not currently accepting connections'
-            r"|permission denied for database",
-        ),
-        (
-            "authentication",
-            r"authentication failed|no password supplied|role \".*\" does not exist|is not permitted to log in"
-            r"|no such user|password is empty|authentication method|channel binding",
-        ),
-        ("certificate", r"SSL error: certificate verify failed|server certificate for .* does not match"),
-        ("tls", r"\bSSL\b|\bTLS\b|certificate|private key file"),
-        ("refused", r"connection refused|no such file or directory"),
-        ("name_resolution", r"could not translate host name|name or service not known|name resolution"),
-        ("no_route", r"no route to host|network is unreachable|host is down"),
-        ("protocol", r"invalid response|expected authentication request|unsupported frontend protocol"),
-        ("timeout", r"timeout expired|timed out"),
-        ("closed", r"closed the connection|connection reset|broken pipe|terminating connection|EOF detected"),
-    )
-)
-
-# Hints of PostgreSQL's own. Three kinds are not in _failures.KINDS: no_hba_entry (pg_hba.conf does not allow this
-# connection), no_database (the database does not exist, or the role may not connect to it) and pooler (PgBouncer
-# rejected or ended the connection, for the reason in the message).
-HINTS = {
-    "pooler": (
-        "A pooler answers at `login_host` and `login_port`, and gave this client no server connection. Read its log, "
-        "and cl_waiting and maxwait of `SHOW POOLS;` in its database pgbouncer: clients wait if all connections of a "
-        "pool are in use, often by sessions that are idle in transaction, or if the server cannot be reached. "
-        "To measure the server itself, set `login_host` and `login_port` to its address."
-    ),
-    "too_many_connections": (
-        "End sessions that are not needed, reduce the connection pools of the services below max_connections, "
-        "or set `login_user` to a role that may use the reserved connections. List the sessions as a superuser: "
-        "`SELECT pid, usename, application_name, state FROM pg_stat_activity`."
-    ),
-    "starting_up": (
-        "Wait for recovery to end and read the server's log: {reading}. Do not restart it: recovery would start again."
-    ),
-    "no_hba_entry": (
-        "Add a line for this user, database and client address to pg_hba.conf and reload it, "
-        "or set `ssl_mode` to what the existing line requires. Show the file and the lines, on the server's machine: "
-        "`SHOW hba_file`, `SELECT * FROM pg_hba_file_rules`."
-    ),
-    "no_database": (
-        "Set `login_db` to an existing database that `login_user` may connect to. List the databases: "
-        "`SELECT datname, datallowconn, datacl FROM pg_database`."
-    ),
-    "failed": "Read the message, then check `login_host`, `login_port`, `login_user` and `login_db`. Test: {testing}.",
-}
-
-# Appended to the common hint of a kind.
-MORE = {
-    "authentication": "Test: {testing}.",
-    "no_answer": "Check that no other program listens on `login_port`: {listening}.",
-    "closed": (
-        "If the server has restarted, look for a crash or an out-of-memory kill: `dmesg | grep -i -e oom -e killed`. "
-        "If not, look for a timeout of a pooler, proxy or firewall on the way."
-    ),
-}
 
 
 class QueryFailed(Failure):
@@ -213,8 +133,8 @@ def connect(options: Options) -> Client:
         _kept[key] = kept
     if isinstance(kept, CannotConnect):
         raise kept
-    if kept.connection.closed:
-        raise kept.lost or _failure("closed", "The connection was lost while measuring", options)
+    if kept.lost or kept.connection.closed:
+        raise kept.lost or pg_failures.failure("closed", "The connection was lost while measuring", options)
     kept.timeout, kept.deadline = options["timeout"], deadline
     return kept
 
@@ -242,7 +162,7 @@ class Client:
         # Whether the role is a member of pg_monitor.
         self._monitors = False
         self._options = options
-        # Why the server, or a pooler in front of it, ended the connection.
+        # Why the server, or a pooler in front of it, ended the connection or answers no query.
         self.lost: CannotConnect | None = None
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
@@ -255,7 +175,8 @@ class Client:
             self._denied = pg_rights.DeniedObjects(self.role, [])
             own = self._read(OWN_ROLE)[0]
             self.role, self._monitors = own["role"], own["monitors"]
-            self._denied = pg_rights.DeniedObjects(self.role, self._read(pg_rights.DENIED))
+            denied = [] if own["superuser"] else self._read(pg_rights.DENIED)
+            self._denied = pg_rights.DeniedObjects(self.role, denied)
             if self._denied.pattern:
                 self._denied.add_views(self._read(pg_rights.VIEWS, {"functions": self._denied.pattern}))
         hint = self._denied.hint(sql)
@@ -276,9 +197,29 @@ class Client:
         except UnicodeDecodeError as exc:
             raise QueryFailed("a text is not in the encoding of this database: %s" % exc)
 
+    def through_pooler(self, pid: int) -> bool:
+        """Return whether a pooler answers at the address, as the session has the process ID ``pid``.
+
+        A pooler gives its client a process ID of its own, for requests to cancel.
+        """
+        return pid != self.connection.get_backend_pid()
+
     def row(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Row:
         """Return the only row of ``sql``. Raises QueryFailed."""
         return self.rows(sql, parameters)[0]
+
+    def show(self, sql: str) -> list[Row]:
+        """Return all rows of a command without settings before it, which the console of a pooler rejects.
+
+        Raises QueryFailed.
+        """
+        try:
+            seconds = self.deadline.step(self.timeout)
+        except OutOfTime as exc:
+            raise QueryFailed(str(exc)) from exc
+        cursor = self._execute(sql, None, seconds)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row)) for row in cursor.fetchall()]
 
     def command(self, sql: str, seconds: float, settings: Mapping[str, str], watch: Watch | None = None) -> list[str]:
         """Run ``sql``, which cannot run in a transaction block, for at most ``seconds``. Raises QueryFailed.
@@ -308,9 +249,12 @@ class Client:
             self.connection.close()
             raise QueryFailed("the server stopped answering (waited %.1f s); connection closed" % seconds)
         except psycopg2.Error as exc:
-            if self.connection.closed:
+            if pg_failures.CONSOLE.search(str(exc)):
+                message = "the database %s is the console of a pooler, use SHOW HELP" % self._options["login_db"]
+                self.lost = pg_failures.failure("pooler", message, self._options)
+            elif self.connection.closed:
                 message = str(exc).strip() or "the server closed the connection"
-                self.lost = _failure(classify(message), message.split("\n", 1)[0], self._options)
+                self.lost = pg_failures.failure(pg_failures.classify(message), message.split("\n", 1)[0], self._options)
             raise QueryFailed(_reason(exc, seconds), exc.pgcode, message_of(exc), self._hint_for(exc.pgcode))
 
     def _hint_for(self, sqlstate: str | None) -> str | None:
@@ -328,55 +272,6 @@ def read(unknown: Unknown, parts: Iterable[str], function: Callable[..., Value],
         for part in parts:
             unknown.add(part, exc, exc.hint)
         return None
-
-
-def classify(message: str) -> str:
-    """Return the kind of a failure to connect, by the earliest cause in its message.
-
-    After some failures the client library tries again without TLS, and appends the second failure to the first.
-    """
-    found = [(match.start(), kind) for kind, pattern in MESSAGES for match in [pattern.search(message)] if match]
-    return min(found, key=lambda each: each[0])[1] if found else "failed"
-
-
-def hint_of(kind: str, options: Options) -> str:
-    """Return the hint for a kind of failure to connect with ``options``."""
-    host = options["login_host"]
-    address = "login_unix_socket" if options["login_unix_socket"] else "login_host"
-    service = _failures.Service(
-        name="PostgreSQL",
-        address="`%s` and `login_port`" % address,
-        credentials="`login_user` and `login_password`",
-        tls="`ssl_mode`, `ca_cert`, `ssl_cert` and `ssl_key`",
-        host="" if options["login_unix_socket"] or host.startswith("/") else host,
-        port=options["login_port"],
-        start="systemctl start postgresql",
-        log="tail -n 50 /var/log/postgresql/*.log",
-        processes="-C postgres",
-        starttls="-starttls postgres ",
-    )
-    testing = "`%s`" % _psql(options)
-    if kind in HINTS:
-        return _failures.filled_in(HINTS[kind], service, testing=testing)
-    more = _failures.filled_in(MORE.get(kind, ""), service, testing=testing)
-    return " ".join(filter(None, (_failures.hint(kind, service), more)))
-
-
-def _psql(options: Options) -> str:
-    """Return the psql command that connects with ``options``. It asks for the password."""
-    connection = {
-        "host": options["login_unix_socket"] or options["login_host"],
-        "port": options["login_port"],
-        "username": options["login_user"],
-        "dbname": options["login_db"],
-    }
-    return "psql %s --command='SELECT 1'" % " ".join(
-        "--%s=%s" % (name, shell_quote(value)) for name, value in connection.items() if value != ""
-    )
-
-
-def _failure(kind: str, message: str, options: Options) -> CannotConnect:
-    return CannotConnect(kind, message, hint_of(kind, options))
 
 
 def _marked(sql: str) -> str:
@@ -443,11 +338,11 @@ def _open(options: Options, deadline: Deadline) -> Any:
             raise OutOfTime(seconds)
         if established:
             message = "%s:%s accepts connections but did not answer within %.1f s" % (where, port, seconds)
-            raise _failure("no_answer", message, options)
-        raise _failure("timeout", "No connection to %s:%s within %.1f s" % (where, port, seconds), options)
+            raise pg_failures.failure("no_answer", message, options)
+        raise pg_failures.failure("timeout", "No connection to %s:%s within %.1f s" % (where, port, seconds), options)
     except psycopg2.Error as exc:
         message = str(exc).strip() or "the server closed the connection"
-        raise _failure(classify(message), "%s:%s: %s" % (where, port, message), options)
+        raise pg_failures.failure(pg_failures.classify(message), "%s:%s: %s" % (where, port, message), options)
     return connection
 
 
@@ -500,5 +395,5 @@ def _resolve(options: Options, deadline: Deadline, is_short: bool) -> list[str]:
         raise OutOfTime(deadline.remaining())
     outcome = found[0] if found else "name resolution did not answer in time"
     if not isinstance(outcome, list):
-        raise _failure("name_resolution", cut("%s: %s" % (host, outcome), 200), options)
+        raise pg_failures.failure("name_resolution", cut("%s: %s" % (host, outcome), 200), options)
     return list(dict.fromkeys(outcome))

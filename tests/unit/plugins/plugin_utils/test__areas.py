@@ -34,7 +34,9 @@ def test_options_with_a_secret_are_private(area):
     """A password, and options that may contain one: URLs, headers, environments."""
     private = set(area.argument_spec) - area.public
     may_hold_one = {
-        name for name in area.argument_spec if name.endswith(("_password", "_endpoints", "_commands", "_paths"))
+        name
+        for name in area.argument_spec
+        if name.endswith(("_password", "_endpoints", "_commands", "_paths", "_poolers"))
     }
     assert private == may_hold_one
 

@@ -14,7 +14,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _
 
 def session(pid, blocked_by=(), wait_seconds=None, **fields):
     """Return a session as the query does."""
-    found = dict.fromkeys((*_pg_sessions.IDENTITY, "lock_type", "lock_mode", "lock_relation", "leader_pid"))
+    found = dict.fromkeys((*_pg_sessions.IDENTITY, "lock_type", "lock_mode", "lock_relation", "leader_pid", "vacuum"))
     found.update(
         pid=pid, blocked_by=list(blocked_by), wait_seconds=wait_seconds, state="active", backend_type="client backend",
         held_modes=[], held_by_prepared=[],
