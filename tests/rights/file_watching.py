@@ -17,8 +17,10 @@ OF_OTHER_PROCESSES = (
     "watches_would_not_fit",
     "watcher_not_connected_to_broker",
     "queue_overflow_risk",
+    "watcher_polls",
+    "watcher_fell_back_to_polling",
 )
-OF_WATCHER = ("directory_unreadable", "watcher_not_running", "watcher_restarting")
+OF_WATCHER = ("directory_unreadable", "directory_not_mounted", "watcher_not_running", "watcher_restarting")
 OF_DIRECTORY = (
     "directory_not_answering",
     "directory_missing",
