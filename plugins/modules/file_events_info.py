@@ -386,6 +386,7 @@ forecast:
     watches_left_at_most: {description: Upper bound of the watches left., type: int, returned: always}
     watches_needed: {description: Directories without a watch., type: int, returned: always}
     directories_left: {description: 'New directories until C(ENOSPC), after all present ones are watched.', type: int, returned: always}
+    directories_left_at_most: {description: Upper bound of the directories left., type: int, returned: always}
     fits: {description: Whether the watches are enough; null if that is not certain., type: bool, returned: always}
   sample:
     - uid: 1000
@@ -399,6 +400,7 @@ forecast:
       watches_left_at_most: 191336
       watches_needed: 0
       directories_left: 191336
+      directories_left_at_most: 191336
       fits: true
 """
 

@@ -66,6 +66,7 @@ def forecast(
         "watches_left_at_most": at_most,
         "watches_needed": needed,
         "directories_left": left - needed if left is not None and needed is not None and complete else None,
+        "directories_left_at_most": at_most - needed if needed is not None else None,
         "fits": fits(left, at_most, needed, complete),
     }
     if not budget.known:
