@@ -177,17 +177,29 @@ class Directory:
         return sorted(set(found))[:MAX_MOUNTS]
 
     def _access(self, real: str) -> _watched_directory.Access | None:
+        if self.pid and (self.inside or self.mount):
+            root = "/proc/%d/root" % self.pid
+            inside = resolve(root, self.mount.destination if self.mount else self.path)
+            try:
+                return _watched_directory.access_of(self.pid, inside[len(root) :], root)
+            except PermissionError:
+                # The container cannot be entered without privilege: what is below the mount is visible on the host.
+                return self._access_below(lambda base, path: _watched_directory.access_of(self.pid or 0, path, base))
         if self.pid:
-            root = "/proc/%d/root" % self.pid if self.inside or self.mount else ""
-            inside = resolve(root, self.mount.destination) if self.mount else real
-            return _watched_directory.access_of(self.pid, inside[len(root) :], root)
+            return _watched_directory.access_of(self.pid, real, "")
         user = self.container.user()
         if user is None:
             return None
         if user.uid == 0 and self.container.overrides_modes():
             return _watched_directory.Access(True, user.uid)
-        base = self.container.base(real)
-        found = _watched_directory.access(user.uid, user.gids, base.rstrip("/"), below(real, base) or "")
+        return self._access_below(lambda base, path: _watched_directory.access(user.uid, user.gids, base, path))
+
+    def _access_below(self, look: Callable[[str, str], _watched_directory.Access]) -> _watched_directory.Access | None:
+        """Return the access by the directories of the host from the source of the mount on; null without a mount."""
+        if not self.mount:
+            return None
+        base = self.container.base(self.mount.source)
+        found = look(base.rstrip("/"), below(self.mount.source, base) or "")
         return found if found.denied is None else found._replace(denied=base.rstrip("/") + found.denied.rstrip("/"))
 
     def _denied(self, access: _watched_directory.Access) -> Part | None:
@@ -195,7 +207,7 @@ class Directory:
         path = access.denied or ""
         if self.pid and (self.inside or self.mount):
             mount = self.container.to_host(path)
-            path = mount.source if mount else ""
+            path = mount.source if mount else path if self.container.base(path) != "/" else ""
         if not path or raw(path):
             return None
         return {"uid": access.uid, "path": path, "is_watched": path == (self.mount.source if self.mount else self.real)}
