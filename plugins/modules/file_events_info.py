@@ -33,7 +33,7 @@ options:
   directory_settings:
     description:
       - Environment variables of the watcher that may name the watched directory. Without O(directories), the first variable that is
-        set gives the directory, as a path inside the watcher's container. A watcher without an inotify instance is skipped.
+        set gives the directory, as a path inside the watcher's container. If the container is down, its configuration is read.
     type: list
     elements: str
     default: []
@@ -170,6 +170,43 @@ watcher:
           between the samples), C(addresses). Null if no watcher runs.
       type: dict
       returned: always
+    unmounted:
+      description:
+        - Directories that no mount of its container covers, as C(path) and C(inside) (whether the path is one in the container). A path
+          in the container is listed if the container is down, or has no files there. Null if the container is not known.
+      type: list
+      elements: dict
+      returned: always
+    mounts: {description: 'The mounts of its container, as C(/srv/music on /music).', type: list, elements: str, returned: always}
+    polling:
+      description:
+        - C(polls) is whether it polls instead of using inotify, C(declared) the setting, option or program by which it does, C(observed)
+          whether it was seen to list the directory (null if that was not measured), C(fell_back) whether it polls because of RV(watcher.cause).
+          All are null if its processes cannot be read.
+      type: dict
+      returned: always
+      contains:
+        declared: {description: 'The setting, such as C(CHOKIDAR_USEPOLLING=1); else null.', type: str, returned: always}
+        observed: {description: Whether it lists the directory., type: bool, returned: always}
+        polls: {description: Whether it polls on purpose., type: bool, returned: always}
+        fell_back: {description: Whether it polls because a limit was reached., type: bool, returned: always}
+    cause:
+      description:
+        - The limit that keeps it from inotify, by its log and the present use; else null. The C(kind) is V(instances), V(watches),
+          V(open_files), or V(past) for a limit that its log names and that is not reached now.
+      type: dict
+      returned: always
+      contains:
+        kind: {description: The limit., type: str, returned: always}
+        message: {description: The use and the limit., type: str, returned: always}
+        hint: {description: The next step., type: str, returned: always}
+        line: {description: 'The line of its log, redacted; null without one.', type: str, returned: always}
+    overflow:
+      description:
+        - The last line of its log about lost events, as C(line) and C(seconds_ago). Null without one, or for another log driver than
+          C(json-file).
+      type: dict
+      returned: always
     settings: {description: 'The variables of O(watcher_settings), by name.', type: dict, returned: always}
   sample:
     configured: true
@@ -188,6 +225,11 @@ watcher:
     instances: 1
     queues: [{pid: 4711, watches: 1200, queued_bytes: 0, queued_events: 0, max_queued_events: 16384, queued_ratio: 0.0}]
     broker: {port: 5672, connected: true, connections: 1, connecting: 0, addresses: [172.20.0.4]}
+    unmounted: []
+    mounts: [/srv/music on /music]
+    polling: {declared: null, observed: null, polls: false, fell_back: false}
+    cause: null
+    overflow: null
     settings: {WATCH_EXTENSIONS: '.mp3,.flac,.wav'}
 file_systems:
   description: File systems with a fixed number of inodes, the fullest first; at most O(top).
@@ -219,6 +261,22 @@ directories:
       description: Why it was not measured, as C(kind) (V(no_answer) or V(failed)), C(message), C(hint); else null.
       type: dict
       returned: always
+    host_path: {description: 'Where the host has it, by the mounts of the container; else null.', type: str, returned: always}
+    container: {description: 'The container of the watcher that mounts it; else null.', type: str, returned: always}
+    mounted: {description: Whether a mount of the container of the watcher covers it. Null without a container., type: bool, returned: always}
+    replaced:
+      description: Whether the host has another directory there than the container, which was started before. Null if that is not known.
+      type: bool
+      returned: always
+    hidden_mounts:
+      description: Mounts of the host below it that the container lacks, because it was started before them. Null if that is not known.
+      type: list
+      elements: str
+      returned: always
+    similar:
+      description: A directory beside it whose name differs in a letter or two and that is not empty, if it is empty itself; else null.
+      type: str
+      returned: always
     exists: {description: Whether it exists., type: bool, returned: always}
     is_directory: {description: Whether it is a directory., type: bool, returned: always}
     mode: {description: 'Mode, in octal.', type: str, returned: always}
@@ -226,8 +284,16 @@ directories:
     gid: {description: Group., type: int, returned: always}
     readable: {description: Whether this account can list it., type: bool, returned: always}
     watcher_readable:
-      description: Whether the watcher can list it, by modes and capabilities. Null if these do not decide it (ACLs) or no watcher runs.
+      description:
+        - Whether the watcher can list it, by modes, access control lists and capabilities, as its container sees it. For a container that
+          is down, by the user in its configuration. Null if these do not decide it, or no watcher is known.
       type: bool
+      returned: always
+    denied:
+      description:
+        - What denies it to the watcher, as C(uid) (on the host), C(path) (the first directory of the host that denies it) and
+          C(is_watched) (whether that is the directory itself). Null if nothing does, or if it is a directory of the container.
+      type: dict
       returned: always
     file_system:
       description:
@@ -238,7 +304,8 @@ directories:
     event:
       description:
         - The test event, as C(trigger) (V(open) or V(create)), C(arrived), C(seconds), C(error). C(arrived) is null if there was no test;
-          C(error.kind) is then V(instance_limit), V(watch_limit), V(permission), V(read_only) or V(failed).
+          C(error.kind) is then V(instance_limit), V(watch_limit), V(open_files), V(permission), V(read_only) or V(failed).
+          C(error.of_watcher) is whether the watcher runs as the same user, whose limit it is.
       type: dict
       returned: always
     watched:
@@ -257,12 +324,19 @@ directories:
       description:
         - The tree below it. C(directories) including itself, C(entries) in them, C(unreadable) directories, C(complete) (false if the
           count was cut short), C(not_watched) directories without a watch of the watcher (null if the directory itself has none),
-          C(not_watched_examples), and the C(fullest) directories as C(path) and C(entries).
+          C(not_watched_examples), C(links_not_watched) (symbolic links to directories without a watch of the watcher, of the first 50
+          links; null if one does not answer), and the C(fullest) directories as C(path) and C(entries).
       type: dict
       returned: always
   sample:
     - path: /srv/music
       path_hex: null
+      host_path: /srv/music
+      container: tracktion-file-watcher
+      mounted: true
+      replaced: false
+      hidden_mounts: []
+      similar: null
       answers: true
       error: null
       exists: true
@@ -272,6 +346,7 @@ directories:
       gid: 1000
       readable: true
       watcher_readable: true
+      denied: null
       file_system: {type: ext4, mount_point: /, source: /dev/sda1, events: all, reason: null}
       event: {trigger: open, arrived: true, seconds: 0.0001, error: null}
       watched: true
@@ -287,6 +362,7 @@ directories:
         complete: true
         not_watched: 0
         not_watched_examples: []
+        links_not_watched: []
         fullest: [{path: /srv/music/incoming, entries: 900}]
 forecast:
   description:
@@ -298,6 +374,10 @@ forecast:
   contains:
     uid: {description: The uid that the watches are charged to., type: int, returned: always}
     user: {description: Name of the user., type: str, returned: always}
+    namespace:
+      description: The user namespace whose limit is the lowest, as C(pid) and C(inode); null for the limit of the machine.
+      type: dict
+      returned: always
     directories: {description: Directories below all O(directories)., type: int, returned: always}
     complete: {description: Whether all directories were counted., type: bool, returned: always}
     watches_limit: {description: Limit of watches per user., type: int, returned: always}
@@ -306,10 +386,12 @@ forecast:
     watches_left_at_most: {description: Upper bound of the watches left., type: int, returned: always}
     watches_needed: {description: Directories without a watch., type: int, returned: always}
     directories_left: {description: 'New directories until C(ENOSPC), after all present ones are watched.', type: int, returned: always}
+    directories_left_at_most: {description: Upper bound of the directories left., type: int, returned: always}
     fits: {description: Whether the watches are enough; null if that is not certain., type: bool, returned: always}
   sample:
     - uid: 1000
       user: tracktion
+      namespace: null
       directories: 1200
       complete: true
       watches_limit: 192536
@@ -318,6 +400,7 @@ forecast:
       watches_left_at_most: 191336
       watches_needed: 0
       directories_left: 191336
+      directories_left_at_most: 191336
       fits: true
 """
 

@@ -12,7 +12,8 @@ version_added: 0.2.0
 description:
   - Measures how many inotify watches and instances each user holds, which processes and containers hold them, the limits now and
     after the next boot, and the file that sets each limit.
-  - A limit applies to each user of the whole machine, including all containers. Measure on the host, as root.
+  - A limit applies to each user of the whole machine, including all containers. A user namespace may have lower limits. Measure on the host,
+    as root.
     If processes of a user cannot be read, the user's numbers are null, and the fields that end in C(_at_least) hold what was counted.
   - Raises the limits to floors, now and for the next boot. It never lowers a limit.
   - An instance that several processes share after a fork is counted once. Like in the kernel, it is charged to the effective user of
@@ -165,6 +166,24 @@ limits:
     persisted: {description: The value that the file sets at boot; null if no file sets it., type: int, returned: always}
     file: {description: 'The file that takes precedence, else null.', type: str, returned: always}
     line: {description: The line in this file., type: int, returned: always}
+    by_pattern: {description: 'Whether this line sets a pattern, such as C(fs.inotify.*).', type: bool, returned: always}
+    lowers:
+      description: The highest earlier setting in C(/etc) that this line lowers, as C(file), C(line), C(value); else null.
+      type: dict
+      returned: always
+    file_to_correct: {description: 'The file, if the line can be corrected there: it is in C(/etc) and no pattern; else null.', type: str, returned: always}
+    file_to_add: {description: The drop-in that takes precedence over the file; null without a file., type: str, returned: always}
+    later:
+      description: The setting that takes precedence over the drop-in O(path), as C(file), C(line), C(value); else null.
+      type: dict
+      returned: always
+    unread:
+      description:
+        - Settings in C(/etc) that no boot reads, as C(file), C(line), C(value). C(/etc/sysctl.conf), if RV(boot_reader) is
+          V(systemd-sysctl), and files without the suffix C(.conf).
+      type: list
+      elements: dict
+      returned: always
     highest_persisted:
       description: The highest value in any file. It is above RV(limits[].persisted) if a later file overrides an earlier one.
       type: int
@@ -189,6 +208,12 @@ limits:
       persisted: 524288
       file: /etc/sysctl.d/60-tracktion-inotify.conf
       line: 2
+      by_pattern: false
+      lowers: null
+      file_to_correct: /etc/sysctl.d/60-tracktion-inotify.conf
+      file_to_add: /etc/sysctl.d/60-tracktion-inotify_local.conf
+      later: null
+      unread: []
       highest_persisted: 524288
       at_boot: 524288
       settings: [{file: /etc/sysctl.d/60-tracktion-inotify.conf, line: 2, value: 524288}]
@@ -211,13 +236,21 @@ namespace:
   type: dict
   sample: {initial: true, max_inotify_watches: 524288, max_inotify_instances: 1024}
 users:
-  description: Use by user, the highest first; at most O(top). Users without any readable process are one entry with a null C(uid).
+  description:
+    - Use by user, the highest share of a limit first; at most O(top). Users without any readable process are one entry with a null
+      C(uid).
+    - A user of a user namespace has an entry of its own, with a C(namespace), if the namespace has a limit below that of the machine.
+      Its watches count for the owner of the namespace, too.
   returned: always
   type: list
   elements: dict
   contains:
     uid: {description: The uid that the watches are charged to., type: int, returned: always}
-    name: {description: Name in C(/etc/passwd)., type: str, returned: always}
+    name: {description: 'Name in C(/etc/passwd), with the user namespace if it has one.', type: str, returned: always}
+    namespace:
+      description: The user namespace with a limit of its own, as C(pid) (a process in it) and C(inode); null for users of the machine.
+      type: dict
+      returned: always
     watches: {description: Number of watches; null if processes of the user could not be read., type: int, returned: always}
     watches_at_least: {description: Number of watches that were counted., type: int, returned: always}
     watches_ratio: {description: Ratio of the limit in use., type: float, returned: always}
@@ -231,12 +264,24 @@ users:
     instances_ratio_at_least: {description: Lower bound of the ratio., type: float, returned: always}
     instances_limit: {description: The limit., type: int, returned: always}
     instances_left: {description: Instances left before C(EMFILE)., type: int, returned: always}
+    instances_left_at_most: {description: Upper bound of the instances left., type: int, returned: always}
     processes: {description: Processes that hold an instance., type: int, returned: always}
     unreadable_processes: {description: Processes of the user that could not be read., type: int, returned: always}
+    hidden: {description: Why not everything could be counted; else null., type: str, returned: always}
     memory_bytes: {description: Estimated bytes of kernel memory of the watches., type: int, returned: always}
+    holders:
+      description:
+        - The programs that hold the watches and instances, the five with the most of each, as C(name) (compose service, container,
+          systemd unit or command), C(command), C(container), C(service), C(project), C(unit), C(pid) (the oldest process), C(processes),
+          C(watches), C(instances).
+      type: list
+      elements: dict
+      returned: always
+    holders_total: {description: Number of such programs., type: int, returned: always}
   sample:
     - uid: 1000
       name: tracktion
+      namespace: null
       watches: 183000
       watches_at_least: 183000
       watches_ratio: 0.9505
@@ -250,9 +295,23 @@ users:
       instances_ratio_at_least: 0.0234
       instances_limit: 128
       instances_left: 125
+      instances_left_at_most: 125
       processes: 2
       unreadable_processes: 0
+      hidden: null
       memory_bytes: 239730000
+      holders:
+        - name: file_watcher
+          command: python3 -m file_watcher
+          container: tracktion-file-watcher
+          service: file_watcher
+          project: tracktion
+          unit: null
+          pid: 4711
+          processes: 1
+          watches: 182990
+          instances: 1
+      holders_total: 2
 users_total: {description: Number of users., type: int, returned: always, sample: 1}
 processes:
   description: The processes with the most watches; at most O(top).
@@ -352,7 +411,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 ARGUMENT_SPEC = dict(
     _inotify_limits.ARGUMENT_SPEC,
     state={"type": "str", "choices": ["measured", "raised"], "default": "measured"},
-    path={"type": "path", "default": "/etc/sysctl.d/60-tracktion-inotify.conf"},
 )
 
 

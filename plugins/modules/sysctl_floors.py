@@ -82,6 +82,7 @@ parameters:
     persisted: {description: The value that the file sets at boot; null if no file sets it., type: int, returned: always}
     file: {description: 'The file that takes precedence, else null.', type: str, returned: always}
     line: {description: The line in this file., type: int, returned: always}
+    by_pattern: {description: 'Whether this line sets a pattern, such as C(vm.*).', type: bool, returned: always}
     highest_persisted:
       description: The highest value in any file. It is above RV(parameters[].persisted) if a later file overrides an earlier one.
       type: int
@@ -98,6 +99,7 @@ parameters:
       persisted: 262144
       file: /etc/sysctl.d/60-tracktion-sysctl.conf
       line: 2
+      by_pattern: false
       highest_persisted: 262144
       settings: [{file: /etc/sysctl.d/60-tracktion-sysctl.conf, line: 2, value: 262144}]
 boot_reader:

@@ -344,9 +344,10 @@ def test_a_directory_in_the_environment_that_is_not_watched(music, watcher):
     assert paths_of(["DATA_DIR"]) == [(music, False)]
 
 
-def test_the_environment_of_a_watcher_without_inotify_is_ignored(music, watcher):
+def test_the_environment_of_a_watcher_without_inotify(music, watcher):
+    """Whether it needs a watch depends on whether it polls."""
     watcher(DATA_DIR=music)
-    assert paths_of(["DATA_DIR"]) == []
+    assert paths_of(["DATA_DIR"]) == [(music, False)]
 
 
 # Inodes

@@ -133,6 +133,8 @@ def test_the_container_and_its_service_are_reported(folders):
     assert (found["container"], found["service"], found["project"]) == (name, "watcher", "music")
     assert re.fullmatch("[0-9a-f]{64}", found["container_id"])
     assert found["command"] == "python3 -c"
+    (holder,) = user(result)["holders"]
+    assert (holder["name"], holder["container"], holder["instances"], holder["unit"]) == ("watcher", name, 1, None)
 
 
 def test_without_privilege_the_use_of_other_users_is_unknown(folders):

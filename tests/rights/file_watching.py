@@ -17,8 +17,10 @@ OF_OTHER_PROCESSES = (
     "watches_would_not_fit",
     "watcher_not_connected_to_broker",
     "queue_overflow_risk",
+    "watcher_polls",
+    "watcher_fell_back_to_polling",
 )
-OF_WATCHER = ("directory_unreadable", "watcher_not_running", "watcher_restarting")
+OF_WATCHER = ("directory_unreadable", "directory_not_mounted", "watcher_not_running", "watcher_restarting")
 OF_DIRECTORY = (
     "directory_not_answering",
     "directory_missing",
@@ -30,7 +32,9 @@ OF_DIRECTORY = (
 
 PROCESSES = Right("file_watching", "root", "--become", (*OF_OTHER_PROCESSES, *OF_WATCHER))
 HIDDEN = Right("file_watching", "hidepid", "--become", (*OF_OTHER_PROCESSES, *OF_WATCHER))
-DESCRIPTORS = Right("file_watching", "CAP_SYS_PTRACE", "has no CAP_SYS_PTRACE", OF_OTHER_PROCESSES)
+DESCRIPTORS = Right(
+    "file_watching", "CAP_SYS_PTRACE", "has no CAP_SYS_PTRACE", (*OF_OTHER_PROCESSES, "directory_replaced")
+)
 DIRECTORIES = Right("file_watching", "CAP_DAC_READ_SEARCH", "has no CAP_DAC_READ_SEARCH", OF_DIRECTORY)
 SYSCTL = Right("file_watching", "sysctl.d", "--become", ("limits_not_persisted", "limit_overridden_by_file"))
 

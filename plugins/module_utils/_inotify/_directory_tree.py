@@ -15,14 +15,16 @@ from ansible_collections.tracktion.ops.plugins.module_utils._printable import sh
 
 # Directories between two reads of the clock.
 STRIDE = 64
+# Symbolic links that are kept, to look at what they lead to.
+MAX_LINKS = 50
 
 
 class Tree:
     """The result of a walk.
 
     ``directories`` includes the root. ``entries`` counts the entries of all directories, ``not_watched`` the
-    directories that the watcher does not watch. ``fullest`` holds ``(entries, path)``. If ``complete`` is false, the
-    walk was cut short and every count is a lower bound.
+    directories that the watcher does not watch. ``fullest`` holds ``(entries, path)``, ``links`` the first symbolic
+    links. If ``complete`` is false, the walk was cut short and every count is a lower bound.
     """
 
     def __init__(self, root: str) -> None:
@@ -34,6 +36,7 @@ class Tree:
         self.not_watched_examples: list[str] = []
         self.complete = True
         self.fullest: list[tuple[int, str]] = []
+        self.links: list[str] = []
 
 
 def walk(
@@ -62,7 +65,7 @@ def walk(
             tree.not_watched += 1
             if len(tree.not_watched_examples) < examples:
                 tree.not_watched_examples.append(shown(path))
-        entries = _read(path, pending)
+        entries = _read(path, pending, tree.links)
         if entries is None:
             tree.unreadable += 1
             continue
@@ -71,8 +74,11 @@ def walk(
     return tree
 
 
-def _read(path: str, pending: list[tuple[str, int]]) -> int | None:
-    """Append the subdirectories of a directory to ``pending`` and return its number of entries, null if unreadable."""
+def _read(path: str, pending: list[tuple[str, int]], links: list[str]) -> int | None:
+    """Append the subdirectories of a directory to ``pending``, and its links to ``links``.
+
+    Returns its number of entries, null if it cannot be read.
+    """
     number = 0
     try:
         with os.scandir(path) as entries:
@@ -80,6 +86,8 @@ def _read(path: str, pending: list[tuple[str, int]]) -> int | None:
                 number += 1
                 if entry.is_dir(follow_symlinks=False):
                     pending.append((entry.path, entry.inode()))
+                elif len(links) < MAX_LINKS and entry.is_symlink():
+                    links.append(entry.path)
     except OSError:
         return None
     return number

@@ -7,8 +7,8 @@
 Behaviour of the kernel, checked on Linux 6.18:
 
 - An instance and its watches are charged to the *effective* uid that created the instance, and to the owner of every
-  user namespace between that one and the initial one. /proc does not record the creator; the effective uid of the
-  process that holds the instance now is used in its place.
+  user namespace between that one and the initial one: see ``_user_namespaces``. /proc does not record the creator; the
+  effective uid of the process that holds the instance now is used in its place.
 - The limit of a uid applies to all containers of the machine together. A process that sees only the processes of its
   own container cannot know the use.
 - After a fork, several processes hold the same instance, which kcmp(2) detects. If kcmp is not permitted, each
@@ -25,8 +25,11 @@ import re
 import struct
 import time
 from bisect import bisect_left
+from typing import Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _user_namespaces
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._user_namespaces import Charge
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
 
@@ -37,9 +40,6 @@ LINK = "anon_inode:inotify"
 WATCH = b"inotify wd:"
 INODE = re.compile(rb"^inotify wd:\S+ ino:([0-9a-f]+) sdev:([0-9a-f]+) ", re.MULTILINE)
 CHUNK = 1 << 20
-
-NS_GET_PARENT = 0xB702
-NS_GET_OWNER_UID = 0xB704
 
 # Numbers of system calls without a function in the C library, by machine; above 424 they are the same everywhere.
 SYS_KCMP = {"x86_64": 312, "aarch64": 272, "ppc64le": 354, "s390x": 343, "riscv64": 272, "armv7l": 378}
@@ -60,12 +60,18 @@ _last_scan: Scan | None = None
 class Instance:
     """One inotify instance. ``holders`` are the ``(pid, fd)`` through which it is open, the oldest process first."""
 
-    __slots__ = ("holders", "uid", "watches")
+    __slots__ = ("charges", "holders", "watches")
 
-    def __init__(self, pid: int, fd: int, uid: int, watches: int) -> None:
+    def __init__(self, pid: int, fd: int, charges: Sequence[Charge], watches: int) -> None:
         self.holders = [(pid, fd)]
-        self.uid = uid
+        # The users that it is charged to, that of the initial user namespace last.
+        self.charges = charges
         self.watches = watches
+
+    @property
+    def uid(self) -> int:
+        """The uid, in the initial user namespace, that it is charged to."""
+        return self.charges[-1].uid
 
     @property
     def pid(self) -> int:
@@ -186,15 +192,6 @@ def limits() -> dict[str, int]:
         ) from exc
 
 
-def namespace_limit(name: str) -> int | None:
-    """Return the limit ``max_inotify_*`` of the user namespace of this process, null on kernels without it."""
-    try:
-        with open("/proc/sys/user/%s" % name, encoding="utf-8") as stream:
-            return int(stream.read())
-    except (OSError, ValueError):
-        return None
-
-
 def queued_bytes(instance: Instance) -> int | None:
     """Return the bytes of unread events in the queue of an instance, null if they cannot be read.
 
@@ -237,14 +234,14 @@ def _add_instances(pid: int, found: Scan, open_files: _OpenFiles) -> None:
     descriptors = _inotify_descriptors(pid)
     if not descriptors:
         return
-    uid = charged_uid(pid)
+    charges = _user_namespaces.charges(pid)
     for fd in descriptors:
         try:
             known = open_files.find(pid, fd)
             if known is not None:
                 known.holders.append((pid, fd))
                 continue
-            instance = Instance(pid, fd, uid, _count_watches(pid, fd))
+            instance = Instance(pid, fd, charges, _count_watches(pid, fd))
         except FileNotFoundError:
             continue
         open_files.add(instance)
@@ -294,27 +291,6 @@ def _add_unreadable(pid: int, found: Scan) -> None:
     if "VmSize" in status:
         uid = _processes.effective_uid(status)
         found.unreadable.setdefault(uid, []).append(pid)
-
-
-def charged_uid(pid: int) -> int:
-    """Return the uid, in the initial user namespace, that the watches of a process are charged to.
-
-    Raises PermissionError if the user namespace of the process cannot be opened.
-    """
-    if _processes.in_initial_user_namespace(pid):
-        return _processes.effective_uid(_processes.status(pid))
-    namespace = os.open("/proc/%d/ns/user" % pid, os.O_RDONLY)
-    try:
-        while True:
-            owner = bytearray(4)
-            fcntl.ioctl(namespace, NS_GET_OWNER_UID, owner)
-            parent = fcntl.ioctl(namespace, NS_GET_PARENT)
-            os.close(namespace)
-            namespace = parent
-            if os.fstat(parent).st_ino == _processes.INITIAL_USER_NAMESPACE:
-                return struct.unpack("I", owner)[0]
-    finally:
-        os.close(namespace)
 
 
 def view_restriction() -> tuple[str, str | None] | None:

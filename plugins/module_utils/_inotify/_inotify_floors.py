@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify, _inotify_sizing
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify, _inotify_sizing, _inotify_use
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _kernel_parameters, _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._linux._sysctl_floors import CannotRaise, Plan
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
-from ansible_collections.tracktion.ops.plugins.module_utils._measures._inotify_limits import count_users, key_of
+from ansible_collections.tracktion.ops.plugins.module_utils._measures._inotify_limits import key_of
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 
@@ -50,7 +50,7 @@ def plan(options: Options) -> tuple[Plan, dict[str, _inotify_sizing.AutomaticFlo
 
 
 def _count_use(options: Options, runtime: dict[str, int]) -> list[Part]:
-    return count_users(_inotify.scan(Deadline(options["deadline"])), runtime, _processes.user_names())
+    return _inotify_use.count_users(_inotify.scan(Deadline(options["deadline"])), runtime, _processes.user_names())
 
 
 def name_of(key: str) -> str:

@@ -22,8 +22,9 @@ MASKS = {"open": IN_OPEN, "create": IN_CREATE}
 EVENT = struct.Struct("iIII")
 # errno -> kind and message. The limits also prevent the next watch of the watcher, if it runs as the same user.
 KINDS = {
-    errno.EMFILE: ("instance_limit", "this user has reached max_user_instances, or its limit of open files"),
-    errno.ENOSPC: ("watch_limit", "this user has reached max_user_watches"),
+    errno.EMFILE: ("instance_limit", "the measuring user has reached max_user_instances"),
+    errno.ENOSPC: ("watch_limit", "the measuring user has reached max_user_watches"),
+    errno.ENFILE: ("open_files", "the machine has reached its limit of open files (fs.file-max)"),
     errno.EACCES: ("permission", "the directory cannot be read"),
     errno.EROFS: ("read_only", "the file system is mounted read-only"),
 }
@@ -32,10 +33,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ProbeError(TypedDict):
-    """Why no event could be produced."""
+    """Why no event could be produced. ``of_watcher``: whether a limit is one of the watcher, too; null if unknown."""
 
     kind: str
     message: str
+    of_watcher: bool | None
 
 
 class ProbeResult(TypedDict):
@@ -63,8 +65,24 @@ def probe(path: str, trigger: str, timeout: float) -> ProbeResult:
             seconds = round(time.monotonic() - started, 4) if arrived else None
             return {"trigger": trigger, "arrived": arrived, "seconds": seconds, "error": None}
     except OSError as exc:
+        if exc.errno == errno.EMFILE and not _opens_files():
+            return _failed(trigger, "open_files", "the measuring process has reached its limit of open files (nofile)")
         kind, message = KINDS.get(exc.errno or 0, ("failed", exc.strerror or str(exc)))
-        return {"trigger": trigger, "arrived": None, "seconds": None, "error": {"kind": kind, "message": message}}
+        return _failed(trigger, kind, message)
+
+
+def _failed(trigger: str, kind: str, message: str) -> ProbeResult:
+    error: ProbeError = {"kind": kind, "message": message, "of_watcher": None}
+    return {"trigger": trigger, "arrived": None, "seconds": None, "error": error}
+
+
+def _opens_files() -> bool:
+    """Return whether this process can open another file. EMFILE of inotify_init stands for two limits."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -81,11 +81,12 @@ class Watcher:
         own = set(self.pids)
         return [instance for instance in scan.instances if any(pid in own for pid, _fd in instance.holders)]
 
-    def main_process(self, scan: Scan) -> int | None:
-        """Return its process with the most watches, else the youngest; null if it does not run."""
-        own = set(self.pids)
-        fullest = max(self.instances(scan), key=lambda instance: instance.watches, default=None)
-        holders = [pid for pid, _fd in fullest.holders if pid in own] if fullest else self.pids[-1:]
+    def main_process(self, scan: Scan, container: str | None = None) -> int | None:
+        """Return its process (of a container, by its id) with the most watches, else the youngest; or null."""
+        own = [pid for pid in self.pids if container is None or container_id(pid) == container]
+        instances = [each for each in self.instances(scan) if not set(own).isdisjoint(pid for pid, _fd in each.holders)]
+        fullest = max(instances, key=lambda instance: instance.watches, default=None)
+        holders = [pid for pid, _fd in fullest.holders if pid in own] if fullest else own[-1:]
         return holders[0] if holders else None
 
     def readable(self, scan: Scan) -> bool:
@@ -143,6 +144,7 @@ def describe(watcher: Watcher, scan: Scan, options: Options, names: dict[int, st
         "instances": len(instances) if readable else None,
         "queues": _queues(instances, top) if readable or watcher.running is False or not watcher.configured else None,
         "broker": None,
+        "unmounted": None,
         "settings": {
             name: redact_setting(name, None if value is None else shown(value))
             for name, value in _settings(watcher.pids, options["watcher_settings"]).items()

@@ -7,7 +7,8 @@
 The rules are those of sysctl.d(5), which systemd-sysctl and ``sysctl --system`` (procps) share: of files with the same
 name, the one in the first directory counts; files are read in the order of their names, whatever their directory; the
 last assignment wins; an assignment by name wins over one by pattern. They differ in /etc/sysctl.conf: procps reads it
-after all other files; systemd-sysctl does not, unless a link in /etc/sysctl.d leads to it.
+after all other files; systemd-sysctl does not, unless a link in /etc/sysctl.d leads to it. They differ in a line with a
+dash and without a value, too: for systemd-sysctl it withdraws earlier assignments of the key.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
+import re
 from typing import Iterable, Mapping, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
@@ -27,6 +29,10 @@ SYSTEMD = "systemd-sysctl"
 PROCPS = "sysctl --system"
 MAX_BYTES = 1 << 20
 LINE_LENGTH = 120
+# Numbers as the kernel reads them: decimal, octal after 0, hexadecimal after 0x.
+NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
+# The directory of the files of the administrator.
+OF_ADMINISTRATOR = "/etc/"
 
 
 class Problem(TypedDict):
@@ -57,13 +63,20 @@ class Setting:
 class Configuration:
     """The settings of some keys in all files. ``broken`` lists invalid lines, ``unreadable`` unreadable files."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Iterable[str], reader: str = PROCPS) -> None:
         self._keys = tuple(keys)
+        self._reader = reader
         self._named: dict[str, list[Setting]] = {key: [] for key in self._keys}
         self._patterns: list[Setting] = []
-        self._excluded: set[str] = set()
+        # Key -> number of its assignments before the last line that excludes it.
+        self._excluded: dict[str, int] = {}
         self.broken: list[Problem] = []
         self.unreadable: list[Problem] = []
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The requested keys."""
+        return self._keys
 
     def settings(self, key: str) -> list[Setting]:
         """Return every assignment by name of ``key``, in the order in which they are read at boot."""
@@ -71,7 +84,8 @@ class Configuration:
 
     def winner(self, key: str) -> Setting | None:
         """Return the assignment that is in effect after a boot, or null."""
-        if self._named[key]:
+        withdrawn = self._excluded.get(key, 0) if self._reader == SYSTEMD else 0
+        if self._named[key][withdrawn:]:
             return self._named[key][-1]
         if key in self._excluded:
             return None
@@ -86,6 +100,7 @@ class Configuration:
             "persisted": winner.value if winner else None,
             "file": winner.file if winner else None,
             "line": winner.line if winner else None,
+            "by_pattern": bool(winner and winner.key != key),
             "highest_persisted": max(values, default=None),
             "settings": [setting.as_result() for setting in self._named[key]],
         }
@@ -106,7 +121,7 @@ class Configuration:
         elif not key or (equals and any(character.isspace() for character in key)):
             self._add_broken(file, number, line, "it does not name a kernel parameter")
         elif not equals:
-            self._excluded.add(key)
+            self._excluded[key] = len(self._named.get(key, ()))
         elif key in self._named or any(character in key for character in "*?["):
             setting = Setting(key, whole_number(value), file, number)
             if key in self._named:
@@ -132,8 +147,9 @@ def read(
     relative to ``root`` and absolute in form.
     """
     instead = instead or {}
-    found = Configuration(keys)
-    for name in files(root, reader or boot_reader(root), instead):
+    reader = reader or boot_reader(root)
+    found = Configuration(keys, reader)
+    for name in files(root, reader, instead):
         if name in instead:
             found.read(name, instead[name])
             continue
@@ -164,6 +180,35 @@ def files(root: str, reader: str, more: Iterable[str] = ()) -> list[str]:
     if reader == PROCPS and (CONF in more or os.path.exists(under_root(root, CONF))):
         order.append(CONF)
     return order
+
+
+def unread(keys: Iterable[str], root: str, reader: str) -> list[Setting]:
+    """Return the settings of ``keys`` in files of the administrator that no boot reads, in the order of their names.
+
+    These are /etc/sysctl.conf for systemd-sysctl, unless a link leads to it, and files in /etc/sysctl.d whose names do
+    not end in .conf.
+    """
+    directory = DIRECTORIES[0]
+    try:
+        listed = sorted(os.listdir(under_root(root, directory)))
+    except OSError:
+        listed = []
+    names = ["%s/%s" % (directory, name) for name in listed if not name.endswith(".conf") and name != "README"]
+    read_at_boot = {os.path.realpath(under_root(root, name)) for name in files(root, reader)}
+    found = Configuration(keys)
+    for name in [*names, CONF]:
+        path = under_root(root, name)
+        if os.path.realpath(path) not in read_at_boot:
+            try:
+                found.read(name, read_text(path))
+            except OSError:
+                continue
+    return [setting for key in found.keys for setting in found.settings(key)]
+
+
+def file_read_after(file: str) -> str:
+    """Return the name of a drop-in of the administrator that is read after a file of sysctl.d."""
+    return "%s/%s_local.conf" % (DIRECTORIES[0], os.path.basename(file)[: -len(".conf")])
 
 
 def boot_reader(root: str = "/") -> str:
@@ -201,11 +246,13 @@ def matches(pattern: str, key: str) -> bool:
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number in the text of a setting; null for other text."""
-    try:
-        return int(text.strip())
-    except ValueError:
+    """Return the number in the text of a setting, as the kernel reads it; null for other text."""
+    text = text.strip()
+    if not NUMBER.fullmatch(text):
         return None
+    digits = text.lstrip("+-")
+    is_octal = len(digits) > 1 and digits[0] == "0" and digits[1] not in "xX"
+    return int(text, 8 if is_octal else 0)
 
 
 def set_values(text: str, values: Mapping[str, int], header: str) -> str:

@@ -286,13 +286,14 @@ def _override(configuration: _sysctl.Configuration, key: str, floor: int, path: 
     winner = configuration.winner(key)
     if winner is None or winner.file == path:
         return "%s: %s is not among the files read at boot" % (key, path)
-    return "%s: line %d of %s sets %s and is read after %s; remove that line, or raise it to %d" % (
+    return "%s: line %d of %s sets %s and is read after %s; set it to %d there%s" % (
         key,
         winner.line,
         winner.file,
         "no whole number" if winner.value is None else winner.value,
         path,
         floor,
+        "" if winner.file == _sysctl.CONF else ", or in %s" % _sysctl.file_read_after(winner.file),
     )
 
 

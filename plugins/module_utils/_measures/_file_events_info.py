@@ -9,32 +9,39 @@ Fast measurements that cannot block come first; the directories are walked last,
 
 from __future__ import annotations
 
+import os
 import time
-from typing import AbstractSet, Mapping
+from typing import Mapping
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _rights
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import Hung, NotMeasured, bounded, within
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, container_id
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, age, container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import (
-    _directory_tree,
+    _budgets,
     _inotify,
+    _user_namespaces,
     _watched_directory,
     _watcher,
+    _watcher_cause,
+    _watcher_log,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._directories import (
+    RESERVE_SECONDS,
+    Directory,
+    Place,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._forecast import forecast
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify import Instance, Scan
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._watcher import Watcher
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._watcher_container import Container
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _mounts, _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
-    ENOUGH,
     BadOption,
     CannotConnect,
     Deadline,
     Unknown,
-    out_of_time,
     reached,
     unreachable,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._printable import raw, shown
+from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC = {
@@ -56,10 +63,8 @@ ARGUMENT_SPEC = {
 }
 
 PARTS = ("watcher", "file_systems", "directories", "forecast")
-# Time limit for the arrival of an event; the kernel needs microseconds.
-EVENT_SECONDS = 1.0
-# Kept from the deadline for processing the result of a walk.
-RESERVE_SECONDS = 0.3
+# Containers of a scaled service whose mounts are read.
+MAX_CONTAINERS = 20
 
 
 def measure(options: Options) -> Measurement:
@@ -68,7 +73,7 @@ def measure(options: Options) -> Measurement:
     deadline = Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS))
     unknown = Unknown()
     try:
-        limit = _inotify.limits()["max_user_watches"]
+        limits = _inotify.limits()
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
     names = _processes.user_names()
@@ -78,11 +83,21 @@ def measure(options: Options) -> Measurement:
     described = _watcher.describe(watcher, scan, options, names, unknown)
     sampled, connections = time.monotonic(), _watcher.broker_connections(watcher.pids, options["broker_port"])
     file_systems = _mounts.inode_use(_mounts.mounts(), options["timeout"], deadline, unknown, options["top"])
-    main = watcher.main_process(scan)
-    paths, inside = _select_directories(options, watcher, scan)
-    directories = [Directory(path, main, inside, options) for path in paths]
+    places = _places(watcher, engine, scan)
+    container = places[0].container
+    paths, inside = _select_directories(options, watcher, container)
+    directories = [Directory(path, places, inside, options) for path in paths]
     for directory in directories:
         directory.inspect(deadline, unknown)
+    if not watcher.reason:
+        described["unmounted"] = [
+            {"path": directory.result["path"], "inside": inside}
+            for directory in directories
+            if directory.result["mounted"] is False
+        ]
+    described["mounts"] = ["%s on %s" % tuple(map(shown, mount)) for mount in container.mounts[: options["top"]]]
+    # Without a running container, nothing is known about a path in it that is not mounted.
+    directories = [each for each in directories if each.result["mounted"] is not False or each.result["answers"]]
     _describe_watchers(directories, watcher, scan, names, engine, unknown, options["top"])
     _walk(directories, watcher, scan, deadline, unknown, options["max_directories"])
     if watcher.pids:
@@ -90,12 +105,15 @@ def measure(options: Options) -> Measurement:
             time.sleep(max(0.0, min(sampled + options["sample_seconds"] - time.monotonic(), deadline.remaining())))
         again = _watcher.broker_connections(watcher.pids, options["broker_port"])
         described["broker"] = _watcher.describe_broker(options["broker_port"], connections, again)
+    described.update(_why_no_watch(watcher, container, directories, scan, limits, names, deadline))
+    polls = described["polling"]["polls"]
     return reached(
         {
             "watcher": described,
             "file_systems": file_systems,
             "directories": [directory.result for directory in directories],
-            "forecast": _forecast(directories, watcher, scan, limit, names, unknown),
+            # A watcher that polls needs no watches.
+            "forecast": [] if polls else forecast(directories, watcher, scan, limits, names, unknown),
         },
         unknown,
     )
@@ -109,124 +127,77 @@ def _check_options(options: Options) -> None:
         raise BadOption("seen_by=watcher needs watcher_service or watcher_command, to find the watcher")
 
 
-def _select_directories(options: Options, watcher: Watcher, scan: Scan) -> tuple[list[str], bool]:
+def _select_directories(options: Options, watcher: Watcher, container: Container) -> tuple[list[str], bool]:
     """Return the directories to measure, and whether their paths are those inside the watcher's container."""
     if options["directories"] or not options["directory_settings"]:
         return options["directories"], options["seen_by"] == "watcher"
-    # A watcher without an inotify instance polls: its directory needs no watch.
-    path = _watcher.directory(watcher.pids, options["directory_settings"]) if watcher.instances(scan) else None
+    path = _watcher.directory(watcher.pids, options["directory_settings"])
+    if not watcher.pids:
+        path = container.setting(options["directory_settings"])
     return [path] if path else [], True
 
 
-class Directory:
-    """One configured directory; ``result`` is its entry in the measurement."""
+def _places(watcher: Watcher, engine: Engine, scan: Scan) -> list[Place]:
+    """Return the containers of the watcher, that of its main process first; one without a container if it has none."""
+    main = watcher.main_process(scan)
+    identities = [each["id"] for each in watcher.containers[:MAX_CONTAINERS]]
+    of_main = container_id(main) if main is not None else watcher.container.get("id")
+    if of_main not in identities:
+        return [Place(main, Container(engine, None))]
+    identities.sort(key=lambda identity: identity != of_main)
+    return [Place(watcher.main_process(scan, identity), Container(engine, identity)) for identity in identities]
 
-    def __init__(self, path: str, pid: int | None, inside: bool, options: Options) -> None:
-        self.path = path.rstrip("/") or "/"
-        self.options = options
-        # The main process of the watcher, or null.
-        self.pid = pid
-        self.real: str | None = None
-        self.inode: _watched_directory.Inode | None = None
-        self.tree: _directory_tree.Tree | None = None
-        self.inside = inside
-        self.root = "/proc/%d/root" % pid if self.inside and pid else ""
-        self.result: Part = dict.fromkeys(_watched_directory.FACTS)
-        self.result.update(
-            path=shown(self.path),
-            path_hex=raw(self.path),
-            answers=None,
-            error=None,
-            watcher_readable=None,
-            watched=None,
-            instances=None,
-            instances_at_least=None,
-            watcher_instances=None,
-            watchers=None,
-            tree=None,
-        )
 
-    @property
-    def part(self) -> str:
-        """Its path in the measurement, as ``unknown`` names it."""
-        return "directories.%s" % self.result["path"]
+def _why_no_watch(
+    watcher: Watcher,
+    container: Container,
+    directories: list[Directory],
+    scan: Scan,
+    limits: Mapping[str, int],
+    names: Mapping[int, str],
+    deadline: Deadline,
+) -> Part:
+    """Return the parts ``polling``, ``cause`` and ``overflow`` of the watcher."""
+    main = watcher.main_process(scan)
+    log = _watcher_log.read(container.log, watcher.container.get("started"))
+    instances = watcher.instances(scan)
+    known = not watcher.configured or watcher.readable(scan) or watcher.running is False
+    cause = None
+    declared = observed = None
+    if watcher.configured and known:
+        budgets, files = _limits_of(main, container, scan, limits)
+        cause = _watcher_cause.find(log, budgets, files, names)
+        if watcher.pids and not instances:
+            # Imported only for a watcher without inotify.
+            from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _polling
 
-    def inspect(self, deadline: Deadline, unknown: Unknown) -> None:
-        """Read the facts, in a thread that is abandoned if the mount does not answer."""
+            declared = _polling.declared(watcher.pids)
+            real = next((directory.real for directory in directories if directory.real), None)
+            if real and not declared:
+                seconds = min(_polling.SECONDS, max(0.0, deadline.remaining()))
+                observed = _polling.observed(watcher.pids, real, seconds)
+    overflow = log.get("overflow")
+    return {
+        "cause": cause,
+        "polling": _watcher_cause.polling(declared, observed, bool(instances), cause, log.get("fallback"))
+        if known
+        else dict.fromkeys(("declared", "observed", "polls", "fell_back")),
+        "overflow": {"line": overflow.text, "seconds_ago": age(overflow.time)} if overflow else None,
+    }
+
+
+def _limits_of(
+    main: int | None, container: Container, scan: Scan, limits: Mapping[str, int]
+) -> tuple[list[_budgets.Budget], _watcher_cause.Files]:
+    """Return the limits of inotify and of open files that apply to the watcher, also while it is down."""
+    if main is not None:
         try:
-            if self.inside and not self.root:
-                raise OSError("seen_by=watcher needs a running watcher, and it does not run")
-            found = within(deadline, self.options["timeout"], self._inspect)
-        except OSError as exc:
-            self._fail(exc, unknown)
-            return
-        self.real, self.inode = found.real, found.inode
-        self.result.update(found.facts, answers=True)
-        if found.facts["is_directory"] and not found.facts["readable"]:
-            unknown.add(self.part, "this account may not list it", _rights.hint("CAP_DAC_READ_SEARCH"))
-
-    def _inspect(self) -> _watched_directory.Inspected:
-        trigger = "create" if self.options["prove"] else "open"
-        event_seconds = min(EVENT_SECONDS, self.options["timeout"] / 2)
-        found = _watched_directory.inspect(self.path, self.root, self._mount_table(), trigger, event_seconds)
-        found.facts["watcher_readable"] = None
-        if found.real and self.pid:
-            try:
-                found.facts["watcher_readable"] = _watched_directory.readable_by(self.pid, found.real, self.root)
-            except OSError:
-                # The watcher has ended, or its namespace cannot be read.
-                pass
-        return found
-
-    def walk(self, seconds: float, most: int, watched: AbstractSet[int] | None, unknown: Unknown) -> None:
-        """Count its directories within ``seconds``."""
-        limit = Deadline(seconds)
-        try:
-            tree = bounded(_directory_tree.walk, seconds + RESERVE_SECONDS / 2, self.real, limit, most, watched)
-        except OSError as exc:
-            if isinstance(exc, Hung) and seconds < self.options["timeout"] * ENOUGH:
-                exc = NotMeasured(out_of_time(seconds))
-            self._fail(exc, unknown)
-            return
-        self.tree = tree
-        if not tree.complete:
-            unknown.add(self.part, "not all of it was walked", _inotify.RAISE_DEADLINE)
-        self.result["tree"] = {
-            "directories": tree.directories,
-            "entries": tree.entries,
-            "unreadable": tree.unreadable,
-            "complete": tree.complete,
-            "not_watched": tree.not_watched if watched is not None else None,
-            "not_watched_examples": [self._shown(path) for path in tree.not_watched_examples],
-            "fullest": [
-                {"path": self._shown(path), "entries": entries} for entries, path in sorted(tree.fullest, reverse=True)
-            ],
-        }
-
-    def _shown(self, path: str) -> str:
-        """Return a path in the form of the configured directory, without the root of the watcher."""
-        return shown(path[len(self.root) :])
-
-    def _mount_table(self) -> list[_mounts.Mount]:
-        return _mounts.mounts(self.pid if self.root and self.pid else "self")
-
-    def _fail(self, exc: OSError, unknown: Unknown) -> None:
-        """Record why it is not, or not fully, measured. A lack of time or rights says nothing about the directory."""
-        kind, message = "failed", exc.strerror or str(exc)
-        if isinstance(exc, NotMeasured):
-            unknown.add(self.part, message)
-            return
-        if isinstance(exc, PermissionError):
-            unknown.add(self.part, message, _rights.hint_of(exc))
-            return
-        if isinstance(exc, Hung):
-            kind = "no_answer"
-            mount = _mounts.mount_of(self.path, self._mount_table())
-            if mount:
-                message += " (%s, %s from %s)" % tuple(map(_mounts.printable, (mount.point, mount.type, mount.source)))
-        self.result["answers"] = False
-        self.result["error"] = {"kind": kind, "message": message, "hint": None}
-        unknown.add("directories", "%s: %s" % (self.result["path"], message))
+            return _budgets.of_process(main, scan, limits), _watcher_cause.files_of(main)
+        except OSError:
+            return [], _watcher_cause.Files(None, None)
+    user = container.user()
+    budgets = [] if user is None else _budgets.of_user(user.uid, scan, limits)
+    return budgets, _watcher_cause.Files(None, container.open_files())
 
 
 def _describe_watchers(
@@ -243,7 +214,11 @@ def _describe_watchers(
     if found and not scan.known:
         unknown.add("directories.*", scan.hidden_reason, scan.hidden_hint)
     own = set(watcher.instances(scan))
+    is_users = _is_limit_of_watcher(watcher.main_process(scan))
     for directory in directories:
+        error = (directory.result["event"] or {}).get("error")
+        if error:
+            error["of_watcher"] = is_users
         if not directory.inode:
             continue
         instances, result = found[directory.inode], directory.result
@@ -257,6 +232,19 @@ def _describe_watchers(
         elif not watcher.configured:
             # Without a configured watcher, any instance counts.
             result["watched"] = True if instances else False if scan.known else None
+
+
+def _is_limit_of_watcher(main: int | None) -> bool | None:
+    """Return whether a limit that the measuring user has reached is one of the watcher, too.
+
+    True without a running watcher: nothing else could be affected.
+    """
+    if main is None:
+        return True
+    try:
+        return _user_namespaces.charges(main)[-1].uid == _user_namespaces.charges(os.getpid())[-1].uid
+    except OSError:
+        return None
 
 
 def _describe_holder(instance: Instance, is_watcher: bool, names: Mapping[int, str], engine: Engine) -> Part:
@@ -283,63 +271,3 @@ def _walk(
         # Without a watch on the root there is none below it: no examples are needed.
         known = watched if directory.result["watched"] else None
         directory.walk(deadline.remaining() / (len(pending) - number), most, known, unknown)
-
-
-def _forecast(
-    directories: list[Directory], watcher: Watcher, scan: Scan, limit: int, names: Mapping[int, str], unknown: Unknown
-) -> list[Part] | None:
-    """Return whether the watches left are enough for the directories without one.
-
-    A list of one entry, for the user of the watcher; empty if no directory could be walked or no watcher runs; null if
-    the processes of the watcher are hidden.
-    """
-    main = watcher.main_process(scan)
-    if main is None and watcher.configured and watcher.running is None and directories:
-        unknown.add("forecast", watcher.reason, watcher.hint)
-        return None
-    walked = [(directory, directory.tree) for directory in directories if directory.tree]
-    if not walked or main is None:
-        return []
-    try:
-        uid = _inotify.charged_uid(main)
-    except PermissionError:
-        unknown.add("forecast", "the user namespace of the watcher cannot be read", _rights.hint("CAP_SYS_PTRACE"))
-        return None
-    except OSError:
-        return []
-    held = sum(instance.watches for instance in scan.instances if instance.uid == uid)
-    known = scan.complete and not scan.unreadable.get(uid)
-    missing = [
-        directory.result["tree"]["not_watched"] if directory.result["watched"] else tree.directories
-        for directory, tree in walked
-    ]
-    needed = None if None in missing else sum(missing)
-    existing = [directory for directory in directories if directory.result["exists"] is not False]
-    complete = len(walked) == len(existing) and all(tree.complete for _directory, tree in walked)
-    at_most = limit - held
-    left = at_most if known else None
-    entry = {
-        "uid": uid,
-        "user": names.get(uid, str(uid)),
-        "directories": sum(tree.directories for _directory, tree in walked),
-        "complete": complete,
-        "watches_limit": limit,
-        "watches_held": held if known else None,
-        "watches_left": left,
-        "watches_left_at_most": at_most,
-        "watches_needed": needed,
-        "directories_left": left - needed if left is not None and needed is not None and complete else None,
-        "fits": fits(left, at_most, needed, complete),
-    }
-    if not known:
-        unknown.add("forecast.*", scan.hidden_reason, scan.hidden_hint)
-    return [entry]
-
-
-def fits(left: int | None, at_most: int, needed: int | None, complete: bool) -> bool | None:
-    """Return whether the watches are enough: false as soon as that is certain, true only if all is known, else null."""
-    if needed is None:
-        return None
-    if needed > at_most:
-        return False
-    return left >= needed if left is not None and complete else None

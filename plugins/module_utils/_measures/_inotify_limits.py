@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, container_id
-from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify, _inotify_sizing
-from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify import Instance, Scan
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify import (
+    _inotify,
+    _inotify_sizing,
+    _inotify_use,
+    _user_namespaces,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify import Scan
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify_sizing import (
     BYTES_PER_WATCH,
     kernel_default,
@@ -33,6 +37,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Measur
 ARGUMENT_SPEC = {
     **_inotify_sizing.ARGUMENT_SPEC,
     "hidden_processes_accepted": {"type": "int", "default": 0},
+    "path": {"type": "path", "default": "/etc/sysctl.d/60-tracktion-inotify.conf"},
     "sysctl_root": {"type": "path", "default": "/"},
     "docker_root": {"type": "path"},
     "top": {"type": "int", "default": 20},
@@ -61,9 +66,15 @@ def measure(options: Options) -> Measurement:
     hidden = sum(map(len, scan.unreadable.values()))
     if hidden <= options["hidden_processes_accepted"]:
         scan.unreadable = {}
-    users = count_users(scan, runtime, names)
+    engine = Engine(options["docker_root"])
+    users = _inotify_use.count_users(scan, runtime, names)
     floors = _inotify_sizing.floors(options, runtime, memory, users)
-    limits = [describe_limit(name, runtime[name], floors.get(name), configuration, memory) for name in runtime]
+    users = _inotify_use.with_holders([*users, *_inotify_use.count_namespaces(scan, runtime, names)], scan, engine)
+    later = _settings_after(options["path"], options["sysctl_root"])
+    limits = [
+        {**describe_limit(name, runtime[name], floors.get(name), configuration, memory), **later[name]}
+        for name in runtime
+    ]
     if not scan.complete:
         unknown.add("users.*", scan.reason, scan.hint)
     if scan.unreadable:
@@ -77,12 +88,12 @@ def measure(options: Options) -> Measurement:
             "broken_lines_total": len(configuration.broken),
             "namespace": {
                 "initial": _processes.in_initial_user_namespace(),
-                "max_inotify_watches": _inotify.namespace_limit("max_inotify_watches"),
-                "max_inotify_instances": _inotify.namespace_limit("max_inotify_instances"),
+                "max_inotify_watches": _user_namespaces.own_limit("max_inotify_watches"),
+                "max_inotify_instances": _user_namespaces.own_limit("max_inotify_instances"),
             },
-            "users": users[:top],
+            "users": _inotify_use.first(users, top),
             "users_total": len(users),
-            "processes": _top_processes(scan, top, names, Engine(options["docker_root"])),
+            "processes": _inotify_use.top_processes(scan, top, names, engine),
             "processes_total": len({instance.pid for instance in scan.instances}),
             "scan": _describe_scan(scan, hidden),
             "memory": _describe_memory(scan, runtime["max_user_watches"], memory),
@@ -107,11 +118,35 @@ def _read_configuration(root: str) -> _sysctl.Configuration:
     return found
 
 
+def _settings_after(path: str, root: str) -> dict[str, Part]:
+    """Return for each limit ``later``, the setting that wins over the drop-in ``path``, and ``unread``.
+
+    ``unread`` lists the settings that no boot reads.
+    """
+    keys = {name: key_of(name) for name in _inotify.LIMITS}
+    reader = _sysctl.boot_reader(root)
+    # As if the drop-in set all of them.
+    assumed = "".join("%s = 1\n" % key for key in keys.values())
+    configuration = _sysctl.read(keys.values(), root, reader, {path: assumed})
+    ignored = _sysctl.unread(keys.values(), root, reader)
+    found: dict[str, Part] = {}
+    for name, key in keys.items():
+        winner = configuration.winner(key)
+        found[name] = {
+            "later": winner.as_result() if winner and winner.file != path else None,
+            "unread": [setting.as_result() for setting in ignored if setting.key == key][:5],
+        }
+    return found
+
+
 def describe_limit(
     name: str, runtime: int, floor: int | None, configuration: _sysctl.Configuration, memory: int | None
 ) -> Part:
     """Return one limit: its current value, its value after a boot, and the file that sets it."""
     described = configuration.describe(key_of(name))
+    settings, persisted = described["settings"], described["persisted"] or 0
+    lowered = [each for each in settings[:-1] if is_of_administrator(each["file"]) and (each["value"] or 0) > persisted]
+    winner = described["file"] or ""
     at_boot = described["persisted"] if described["file"] else kernel_default(name, runtime, memory)
     return {
         "name": name,
@@ -119,91 +154,16 @@ def describe_limit(
         "runtime": runtime,
         "floor": floor,
         "at_boot": None if configuration.unreadable else at_boot,
+        "lowers": max(lowered, key=lambda each: each["value"], default=None),
+        "file_to_correct": winner if is_of_administrator(winner) and not described["by_pattern"] else None,
+        "file_to_add": _sysctl.file_read_after(winner) if winner.endswith(".conf") and winner != _sysctl.CONF else None,
         **described,
     }
 
 
-def count_users(scan: Scan, runtime: Mapping[str, int], names: Mapping[int, str]) -> list[Part]:
-    """Return the use of each uid, the highest first.
-
-    If processes of a user cannot be read, the user's numbers are null, and the fields ``..._at_least`` hold what was
-    counted. Users without any readable process are one entry without a uid.
-    """
-    by_uid: dict[int, list[Instance]] = {}
-    for instance in scan.instances:
-        by_uid.setdefault(instance.uid, []).append(instance)
-    users = [
-        _describe_user(
-            uid, names.get(uid, str(uid)), instances, len(scan.unreadable.get(uid, ())), scan.complete, runtime
-        )
-        for uid, instances in by_uid.items()
-    ]
-    hidden = {uid: len(pids) for uid, pids in scan.unreadable.items() if uid not in by_uid}
-    if hidden or not scan.complete:
-        label = ", ".join(names.get(uid, str(uid)) for uid in sorted(hidden)[:5])
-        label = "others (%s)" % label if label else "others"
-        users.append(_describe_user(None, label, [], sum(hidden.values()), False, runtime))
-    return sorted(users, key=lambda user: (-user["watches_at_least"], -user["instances_at_least"]))
-
-
-def _describe_user(
-    uid: int | None, name: str, held: list[Instance], unreadable: int, complete: bool, runtime: Mapping[str, int]
-) -> Part:
-    known = complete and not unreadable
-    watches, instances = sum(instance.watches for instance in held), len(held)
-    max_watches, max_instances = runtime["max_user_watches"], runtime["max_user_instances"]
-    return {
-        "uid": uid,
-        "name": name,
-        "watches": watches if known else None,
-        "watches_at_least": watches,
-        "watches_ratio": ratio(watches, max_watches) if known else None,
-        "watches_ratio_at_least": ratio(watches, max_watches),
-        "watches_limit": max_watches,
-        "watches_left": max(0, max_watches - watches) if known else None,
-        "watches_left_at_most": max(0, max_watches - watches),
-        "instances": instances if known else None,
-        "instances_at_least": instances,
-        "instances_ratio": ratio(instances, max_instances) if known else None,
-        "instances_ratio_at_least": ratio(instances, max_instances),
-        "instances_limit": max_instances,
-        "instances_left": max(0, max_instances - instances) if known else None,
-        "processes": len({instance.pid for instance in held}),
-        "unreadable_processes": unreadable,
-        "memory_bytes": watches * BYTES_PER_WATCH if known else None,
-    }
-
-
-def ratio(part: int, whole: int) -> float:
-    """Return the used share of a limit; 1 for a limit of 0."""
-    return round(part / whole, 4) if whole else 1.0
-
-
-def _top_processes(scan: Scan, top: int, names: Mapping[int, str], engine: Engine) -> list[Part]:
-    """Return the processes with the most watches. A shared instance counts for its oldest process."""
-    by_pid: dict[int, list[Instance]] = {}
-    for instance in scan.instances:
-        by_pid.setdefault(instance.pid, []).append(instance)
-    order = sorted(by_pid.items(), key=lambda entry: (-sum(i.watches for i in entry[1]), -len(entry[1]), entry[0]))
-    return [_describe_process(pid, instances, names, engine) for pid, instances in order[:top]]
-
-
-def _describe_process(pid: int, instances: list[Instance], names: Mapping[int, str], engine: Engine) -> Part:
-    container = engine.container(container_id(pid)) or {}
-    uid = instances[0].uid
-    return {
-        "pid": pid,
-        "uid": uid,
-        "user": names.get(uid, str(uid)),
-        "command": _processes.label(_processes.arguments(pid)),
-        "watches": sum(instance.watches for instance in instances),
-        "instances": len(instances),
-        "shared_with": sorted({holder for i in instances for holder, _fd in i.holders if holder != pid})[:20],
-        "container_id": container.get("id"),
-        "container": container.get("name"),
-        "service": container.get("service"),
-        "project": container.get("project"),
-    }
+def is_of_administrator(file: str) -> bool:
+    """Return whether a sysctl file is one of the administrator, not of a package or the running system."""
+    return file.startswith(_sysctl.OF_ADMINISTRATOR)
 
 
 def _describe_scan(scan: Scan, hidden: int) -> Part:

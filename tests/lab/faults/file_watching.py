@@ -170,7 +170,7 @@ def directory_gone(lab):
             away.rename(lab.watched_directory)
 
 
-@fault(fires=["file_watching.directory_not_watched"])
+@fault(fires=["file_watching.directory_replaced"])
 def directory_replaced(lab):
     """The watched directory was replaced by another, as after a restore; the watcher watches the old one."""
     away = lab.watched_directory.with_name("music-away")

@@ -179,3 +179,38 @@ def test_the_program_that_reads_the_files_at_boot(tmp_path):
     assert _sysctl.boot_reader(str(tmp_path)) == _sysctl.PROCPS
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     assert _sysctl.boot_reader(str(tmp_path)) == _sysctl.SYSTEMD
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [(" 5 ", 5), ("0x10", 16), ("010", 8), ("0", 0), ("-1", -1), ("5_000", None), ("08", None), ("5 # more", None)],
+)
+def test_numbers_as_the_kernel_reads_them(text, number):
+    assert _sysctl.whole_number(text) == number
+
+
+def test_for_systemd_an_exclusion_withdraws_earlier_assignments(root):
+    files = {"/etc/sysctl.d/a.conf": KEY + "=5\n-" + KEY + "\n"}
+    assert winner(root(files, _sysctl.SYSTEMD)) is None
+    assert winner(root(files))[2] == 5
+    files["/etc/sysctl.d/b.conf"] = KEY + "=6\n"
+    assert winner(root(files, _sysctl.SYSTEMD)) == ("/etc/sysctl.d/b.conf", 1, 6)
+
+
+def test_settings_that_no_boot_reads(root, tmp_path):
+    files = {"/etc/sysctl.conf": "\n" + KEY + "=5\n", "/etc/sysctl.d/90-watches": KEY + "=6\n"}
+    root({**files, "/etc/sysctl.d/a.conf": KEY + "=1\n"})
+
+    def unread(reader):
+        return [(found.file, found.line, found.value) for found in _sysctl.unread([KEY], str(tmp_path), reader)]
+
+    assert unread(_sysctl.SYSTEMD) == [("/etc/sysctl.d/90-watches", 1, 6), ("/etc/sysctl.conf", 2, 5)]
+    assert unread(_sysctl.PROCPS) == [("/etc/sysctl.d/90-watches", 1, 6)]
+    (tmp_path / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")
+    assert unread(_sysctl.SYSTEMD) == [("/etc/sysctl.d/90-watches", 1, 6)]
+
+
+def test_the_file_to_add_is_read_after_the_file(root):
+    later = _sysctl.file_read_after("/usr/lib/sysctl.d/70-vendor.conf")
+    files = {"/usr/lib/sysctl.d/70-vendor.conf": KEY + "=5\n", later: KEY + "=6\n"}
+    assert winner(root(files)) == (later, 1, 6)

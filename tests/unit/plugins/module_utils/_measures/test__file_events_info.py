@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _forecast
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _file_events_info
 
@@ -26,7 +27,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measures import _fi
     ],
 )
 def test_whether_the_watches_are_enough(left, at_most, needed, complete, expected):
-    assert _file_events_info.fits(left, at_most, needed, complete) is expected
+    assert _forecast.fits(left, at_most, needed, complete) is expected
 
 
 @pytest.mark.parametrize(

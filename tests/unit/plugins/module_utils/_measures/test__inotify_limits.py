@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _inotify, _inotify_use
+from ansible_collections.tracktion.ops.plugins.module_utils._inotify._user_namespaces import Charge
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _sysctl
+from ansible_collections.tracktion.ops.plugins.module_utils._linux._processes import INITIAL_USER_NAMESPACE
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _inotify_limits
 
 GIB = 1 << 30
@@ -16,7 +18,9 @@ RUNTIME = {"max_user_watches": 1000, "max_user_instances": 10, "max_queued_event
 
 def scan(*instances, unreadable=None, complete=True):
     found = _inotify.Scan()
-    found.instances = [_inotify.Instance(pid, 3, uid, watches) for pid, uid, watches in instances]
+    found.instances = [
+        _inotify.Instance(pid, 3, [Charge(INITIAL_USER_NAMESPACE, uid)], watches) for pid, uid, watches in instances
+    ]
     found.unreadable = unreadable or {}
     found.complete = complete
     found.seconds = 0.0
@@ -24,21 +28,21 @@ def scan(*instances, unreadable=None, complete=True):
 
 
 def test_use_is_summed_by_user():
-    root, other = _inotify_limits.count_users(scan((1, 0, 300), (2, 0, 400), (3, 7, 5)), RUNTIME, {0: "root"})
+    root, other = _inotify_use.count_users(scan((1, 0, 300), (2, 0, 400), (3, 7, 5)), RUNTIME, {0: "root"})
     assert (root["name"], root["watches"], root["instances"], root["processes"]) == ("root", 700, 2, 2)
     assert (root["watches_ratio"], root["watches_left"], root["instances_left"]) == (0.7, 300, 8)
     assert (other["name"], other["watches"], other["unreadable_processes"]) == ("7", 5, 0)
 
 
 def test_a_user_with_a_hidden_process_has_lower_bounds_only():
-    (user,) = _inotify_limits.count_users(scan((1, 0, 300), unreadable={0: [5]}), RUNTIME, {})
+    (user,) = _inotify_use.count_users(scan((1, 0, 300), unreadable={0: [5]}), RUNTIME, {})
     assert user["watches"] is user["watches_ratio"] is user["watches_left"] is user["memory_bytes"] is None
     assert user["instances"] is user["instances_ratio"] is user["instances_left"] is None
     assert (user["watches_at_least"], user["watches_ratio_at_least"], user["watches_left_at_most"]) == (300, 0.3, 700)
 
 
 def test_users_without_readable_processes_are_one_entry():
-    mine, others = _inotify_limits.count_users(
+    mine, others = _inotify_use.count_users(
         scan((1, 7, 3), unreadable={0: [1, 2], 5: [3]}), RUNTIME, {0: "root", 5: "games"}
     )
     assert mine["watches"] == 3
@@ -47,12 +51,12 @@ def test_users_without_readable_processes_are_one_entry():
 
 
 def test_an_incomplete_scan_gives_no_numbers():
-    users = _inotify_limits.count_users(scan((1, 7, 3), complete=False), RUNTIME, {})
+    users = _inotify_use.count_users(scan((1, 7, 3), complete=False), RUNTIME, {})
     assert [user["watches"] for user in users] == [None, None]
 
 
 def test_a_limit_of_0_is_used_up():
-    assert _inotify_limits.ratio(0, 0) == 1.0
+    assert _inotify_use.ratio(0, 0) == 1.0
 
 
 def describe(text, name="max_user_instances", runtime=128):
@@ -75,3 +79,30 @@ def test_a_limit_that_a_file_sets():
 def test_an_invalid_value_in_the_last_file_is_null():
     limit = describe("fs.inotify.max_user_instances = lots\n")
     assert (limit["persisted"], limit["file"], limit["at_boot"]) == (None, "/etc/sysctl.d/a.conf", None)
+
+
+def test_the_innermost_unit_of_systemd():
+    text = "12:pids:/system.slice/a.service\n0::/user.slice/user-1000.slice/user@1000.service/app.slice/watch.service\n"
+    assert _inotify_use.UNIT.findall(text) == ["a.service", "watch.service"]
+    assert _inotify_use.UNIT.findall("0::/user.slice/session-2.scope\n") == []
+
+
+def test_the_first_users_include_the_hidden_ones():
+    users = [{"uid": 1}, {"uid": 2}, {"uid": 3}, {"uid": None}]
+    assert _inotify_use.first(users, 2) == [{"uid": 1}, {"uid": None}]
+    assert _inotify_use.first(users, 4) == users
+
+
+def test_a_user_near_one_limit_comes_first():
+    users = _inotify_use.count_users(scan((1, 0, 500), *((pid, 7, 0) for pid in range(2, 11))), RUNTIME, {})
+    assert [user["uid"] for user in users] == [7, 0]
+
+
+def test_the_setting_that_a_file_lowers():
+    text = "fs.inotify.max_user_instances = 900\nfs.inotify.max_user_instances = 400\n"
+    limit = describe(text)
+    assert limit["lowers"] == {"file": "/etc/sysctl.d/a.conf", "line": 1, "value": 900}
+    assert (limit["file_to_correct"], limit["by_pattern"]) == ("/etc/sysctl.d/a.conf", False)
+    limit = describe("fs.inotify.* = 400\n")
+    assert (limit["lowers"], limit["file_to_correct"], limit["by_pattern"]) == (None, None, True)
+    assert limit["file_to_add"] == "/etc/sysctl.d/a_local.conf"
