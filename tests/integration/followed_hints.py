@@ -197,7 +197,7 @@ NETWORK = {
 FILE_WATCHING = {
     "directory-closed": {"file_watching.directory_unreadable": for_person("who may read the library")},
     "directory-gone": {"file_watching.directory_missing": for_person("where the directory is")},
-    "directory-replaced": {"file_watching.directory_not_watched": for_person("when the watcher may be restarted")},
+    "directory-replaced": {"file_watching.directory_replaced": for_person("when the watcher may be restarted")},
     "directory-watched-twice": {"file_watching.duplicate_watchers": for_person("which watcher is the right one")},
     "events-pile-up": {"file_watching.queue_overflow_risk": for_person("when the watcher may be restarted")},
     "instances-exhausted": {"file_watching.instances_used": Hint()},
