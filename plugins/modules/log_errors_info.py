@@ -104,6 +104,19 @@ options:
     description: Largest number of characters of a sample.
     type: int
     default: 300
+  over_seconds:
+    description:
+      - Seconds of silence after which events are over, so that C(ongoing) is false. The silence must also be three times as long as the
+        longest time between two events of both windows. It begins with the start of the container if that is after the last event.
+      - It counts for events that came for longer than this, if the program writes other lines since, and for a container that was restarted
+        since. For others, O(over_once_seconds) counts.
+      - Events of a container that does not run are never over.
+    type: float
+    default: 60.0
+  over_once_seconds:
+    description: The same for events that came once or for less than O(over_seconds), and for a program that writes nothing since.
+    type: float
+    default: 300.0
   docker_root:
     description:
       - The data directory of the Docker engine.
@@ -186,13 +199,23 @@ services:
     lines_per_minute: {description: Lines per minute; null if nothing was read., type: float, returned: always}
     errors_per_minute: {description: Errors per minute., type: float, returned: always}
     warnings_per_minute: {description: Warnings per minute., type: float, returned: always}
+    errors_in_worst_minute: {description: Largest number of errors within a minute., type: int, returned: always}
     progress: {description: "C(count) and C(per_minute) of the lines that match O(progress); null without a pattern.", type: dict, returned: always}
     complete: {description: Whether all of the window was read., type: bool, returned: always}
     covered_seconds: {description: Seconds of the window that were read; its newest part., type: float, returned: always}
     bytes_read: {description: Bytes that were read., type: int, returned: always}
     bytes_skipped: {description: "Bytes of the window that were not read; 0 if their number is not known.", type: int, returned: always}
     previous: {description: The same numbers for the previous window., type: dict, returned: always}
-    errors_ratio: {description: Errors per minute divided by those of the previous window; null if that had none., type: float, returned: always}
+    errors_ratio: {description: Errors in the worst minute divided by those of the previous window; null if that had none., type: float, returned: always}
+    errors_first: {description: Time of the first error., type: float, returned: always}
+    errors_last: {description: Time of the last error., type: float, returned: always}
+    errors_ongoing: {description: "Whether more errors have to be expected, see O(over_seconds).", type: bool, returned: always}
+    burst:
+      description:
+        - The time in which errors exceeded their mean rate most, with C(count), C(begin), C(end) and C(seconds). Null without 10 errors, and
+          if the errors are spread over half of the time that was read, or more.
+      type: dict
+      returned: always
     newest: {description: "Time of the last line in epoch seconds; one in the future shows a wrong clock.", type: float, returned: always}
     left_out: {description: Why a part was not read; else null., type: str, returned: always}
   sample:
@@ -212,13 +235,18 @@ services:
       lines_per_minute: 80.0
       errors_per_minute: 6.0
       warnings_per_minute: 0.133
+      errors_in_worst_minute: 88
       progress: {count: 900, per_minute: 60.0}
       complete: true
       covered_seconds: 900.0
       bytes_read: 190000
       bytes_skipped: 0
       previous: {lines: 1000, errors: 3}
-      errors_ratio: 30.0
+      errors_ratio: 44.0
+      errors_first: 1795595001.2
+      errors_last: 1795595360.2
+      errors_ongoing: true
+      burst: {count: 88, begin: 1795595340.0, end: 1795595361.0, seconds: 21.0}
       newest: 1795595360.2
       left_out: null
 services_total: {description: Number of logs., type: int, returned: always, sample: 6}
@@ -235,6 +263,7 @@ signatures:
     previous_count: {description: Events in the previous window; null if none was found and not all of it was read., type: int, returned: always}
     first: {description: Time of the first event., type: float, returned: always}
     last: {description: Time of the last event., type: float, returned: always}
+    ongoing: {description: "Whether more events have to be expected, see O(over_seconds).", type: bool, returned: always}
     sample: {description: "One event, without secrets.", type: str, returned: always}
   sample:
     - service: analysis_service
@@ -244,17 +273,26 @@ signatures:
       previous_count: 0
       first: 1795595001.2
       last: 1795595360.2
+      ongoing: true
       sample: "2026-11-25 08:29:20,123 ERROR analysis_service lost the broker: StreamLostError"
 signatures_total: {description: Number of signatures., type: int, returned: always, sample: 3}
 known:
   description:
-    - The known messages that were found, with C(service), C(count), C(first), C(last), C(sample) and the keys of O(own) or O(known) other than
-      C(pattern).
+    - The known messages that were found, with C(service), C(container), C(count), C(previous_count), C(first), C(last), C(ongoing), C(sample)
+      and the keys of O(own) or O(known) other than C(pattern).
   returned: always
   type: list
   elements: dict
   sample:
-    - {id: disk_full, service: postgres, count: 3, first: 1795595001.2, last: 1795595002.9, sample: "No space left on device"}
+    - id: disk_full
+      service: postgres
+      container: tracktion-postgres-1
+      count: 3
+      previous_count: 0
+      first: 1795595001.2
+      last: 1795595002.9
+      ongoing: false
+      sample: "No space left on device"
 known_total: {description: Number of known messages that were found., type: int, returned: always, sample: 1}
 kernel:
   description: Problems in the kernel's log in the window; null if it cannot be read.

@@ -163,7 +163,7 @@ def test_own_signature(lab, settings):
         findings = diagnose("logs", {**settings, "logs_own_signatures": own})
     (finding,) = fired(findings, "known_signature", object="bursting_service: broken_frame")
     assert finding["hint"].startswith("Rip it again.")
-    assert "(600 times)" in finding["summary"]
+    assert "(600 times, the last " in finding["summary"]
 
 
 # The kernel

@@ -12,9 +12,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Iterable, Match, Optional, Protocol, Tuple
+from typing import Iterable, Match, Optional, Protocol, Tuple, TypedDict
 
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import Times, extend
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
@@ -53,13 +52,15 @@ OOM_GROUP = re.compile(r"oom-kill:.*oom_memcg=(?P<group>[^,]*).*pid=(?P<pid>\d+)
 CONTAINER = re.compile(r"([0-9a-f]{64})")
 
 
-class KernelGroup(Times):
+class KernelGroup(TypedDict):
     """Records of one kind about one object. ``container`` is null outside of containers."""
 
     kind: str
     object: str
     container: str | None
     count: int
+    first: float
+    last: float
     sample: str
 
 
@@ -172,7 +173,7 @@ def grouped(records: Iterable[str], begin: float, boot: float, containers: Conta
                     container = _container_name(killed.get(found.group("pid")), containers)
                 _count(groups, kind, found, container, moment)
                 break
-    listed = sorted(groups.values(), key=lambda entry: -(entry["last"] or 0.0))
+    listed = sorted(groups.values(), key=lambda entry: -entry["last"])
     # The ring buffer begins with record 0 until records are overwritten.
     complete = oldest is None or oldest.split(",")[1:2] == ["0"] or (first is not None and first <= begin)
     return {"complete": complete, "oldest": first, "groups": listed[:top], "groups_total": len(listed)}
@@ -190,13 +191,13 @@ def _count(
             "object": name,
             "container": container,
             "count": 0,
-            "first": None,
-            "last": None,
+            "first": round(moment, 3),
+            "last": round(moment, 3),
             "sample": cut(redact(printable(found.string)), 300),
         },
     )
     entry["count"] += 1
-    extend(entry, round(moment, 3))
+    entry["last"] = round(moment, 3)
 
 
 def _container_name(group: str | None, containers: Containers) -> str | None:

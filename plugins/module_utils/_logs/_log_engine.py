@@ -10,6 +10,7 @@ import collections
 import struct
 from typing import Any
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import epoch
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, summary
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_times
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect
@@ -24,11 +25,11 @@ def containers(path: str, seconds: float) -> list[dict[str, Any]]:
     return [summary(row) for row in DockerApi(path, seconds).read("containers", "json", all=1)]
 
 
-def driver(path: str, identity: str, seconds: float) -> str:
-    """Return the log driver of a container."""
+def inspect(path: str, identity: str, seconds: float) -> tuple[str, float | None]:
+    """Return the log driver of a container, and its start in epoch seconds or null."""
     found = DockerApi(path, seconds).read("containers", identity, "json")
     try:
-        return str(found["HostConfig"]["LogConfig"]["Type"])
+        return str(found["HostConfig"]["LogConfig"]["Type"]), epoch((found.get("State") or {}).get("StartedAt"))
     except (KeyError, TypeError) as exc:
         raise CannotConnect("failed", "the engine does not return its log driver") from exc
 

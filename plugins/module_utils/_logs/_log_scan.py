@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Iterable, Iterator, NamedTuple, Pattern, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_series import Series, Source, is_ongoing
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_sources import Log, Unreadable
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import CURRENT, PREVIOUS, Tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import (
@@ -31,6 +32,7 @@ COUNTS = (
     "lines_per_minute",
     "errors_per_minute",
     "warnings_per_minute",
+    "errors_in_worst_minute",
     "progress",
     "complete",
     "covered_seconds",
@@ -78,6 +80,7 @@ class Scan:
         self.hint: str | None = None
         self.ready = False
         self.finished = False
+        self.newest: float | None = None
         self.budget = 0
         self.size = 0
         # The seconds for open(), if they are too few to call a log that does not answer unreadable.
@@ -103,7 +106,8 @@ class Scan:
         self.chains = (current, previous)
         self.size = sum(map(_size, self.chains))
         # open() sets the form of the log.
-        self.tally = Tally(self.log.form, self.patterns.known, self.progress, self.options["sample_length"])
+        seconds = (self.window.seconds, self.window.begin - self.window.previous)
+        self.tally = Tally(self.log.form, self.patterns.known, self.progress, self.options["sample_length"], seconds)
         self.ready = True
 
     def read(self, deadline: Deadline) -> None:
@@ -123,6 +127,9 @@ class Scan:
             except Exception as exc:  # pylint: disable=broad-except
                 self.error = "%s: %s" % (type(exc).__name__, exc)
                 return
+        # The time of the last line.
+        times = (newest_time(piece) for piece in self.pieces)
+        self.newest = next((moment for moment in times if moment is not None), None)
         self.finished = True
 
     def close(self) -> None:
@@ -143,6 +150,7 @@ class Scan:
         done = self.finished and self.error is None
         counts = self._counts(CURRENT, self.window.seconds) if done else dict.fromkeys(COUNTS)
         previous = self._counts(PREVIOUS, self.window.begin - self.window.previous) if done else dict.fromkeys(COUNTS)
+        times = self.tally.times
         return {
             "name": self.name,
             "source": self.log.source,
@@ -151,8 +159,12 @@ class Scan:
             "hint": self.hint,
             **counts,
             "previous": previous,
-            "errors_ratio": ratio(counts["errors_per_minute"], previous["errors_per_minute"]),
-            "newest": self._newest() if done else None,
+            "errors_ratio": ratio(counts["errors_in_worst_minute"], previous["errors_in_worst_minute"]),
+            "errors_first": times.first,
+            "errors_last": times.last,
+            "errors_ongoing": self.is_ongoing(times) if done else None,
+            "burst": self.tally.histograms[CURRENT].burst(counts["covered_seconds"] or 0.0) if done else None,
+            "newest": self.newest if done else None,
             "left_out": self._left_out() if done else None,
         }
 
@@ -165,6 +177,7 @@ class Scan:
         skipped = _size(chain) - reader.done
         if number == PREVIOUS or not self.chains[PREVIOUS]:
             skipped += self.log.left_out_bytes
+        worst = tally.histograms[number].worst_minute()
         progress = {"count": tally.completed[number], "per_minute": rate(tally.completed[number], covered)}
         return {
             "lines": tally.lines[number],
@@ -173,6 +186,7 @@ class Scan:
             "lines_per_minute": rate(tally.lines[number], covered),
             "errors_per_minute": rate(errors, covered),
             "warnings_per_minute": rate(levels["warning"], covered),
+            "errors_in_worst_minute": worst if number == CURRENT or covered > 0 else None,
             "progress": progress if self.progress else None,
             "complete": covered == seconds,
             "covered_seconds": covered,
@@ -207,10 +221,12 @@ class Scan:
             return "its budget of bytes was used up" if used else "its time was used up"
         return self.log.left_out
 
-    def _newest(self) -> float | None:
-        """Return the time of the last line."""
-        times = (newest_time(piece) for piece in self.pieces)
-        return next((moment for moment in times if moment is not None), None)
+    def is_ongoing(self, times: Series) -> bool:
+        """Return whether these events have to be expected again, as ``_log_series.is_ongoing()``."""
+        source = Source(self.log.about["state"] in (None, "running"), self.log.started, self.newest)
+        return is_ongoing(
+            times, source, self.window.end, self.options["over_seconds"], self.options["over_once_seconds"]
+        )
 
     def signatures(self) -> Iterator[Part]:
         """Yield the log's entries of ``signatures``."""
@@ -226,18 +242,30 @@ class Scan:
                     "signature": group["signature"],
                     "count": count,
                     "previous_count": previous if previous or all_read else None,
-                    "first": group["first"],
-                    "last": group["last"],
+                    "first": group["times"].first,
+                    "last": group["times"].last,
+                    "ongoing": self.is_ongoing(group["times"]),
                     "sample": group["sample"],
                 }
 
     def known(self) -> Iterator[Part]:
         """Yield the log's entries of ``known``."""
         for number, found in self.tally.known.items():
-            if found["count"]:
+            count, previous = found["counts"]
+            if count:
                 row = (self.options["own"] + self.options["known"])[number]
                 row = {name: value for name, value in row.items() if name != "pattern"}
-                yield {**row, "service": self.name, **found}
+                yield {
+                    **row,
+                    "service": self.name,
+                    "container": self.log.about["container"],
+                    "count": count,
+                    "previous_count": previous,
+                    "first": found["times"].first,
+                    "last": found["times"].last,
+                    "ongoing": self.is_ongoing(found["times"]),
+                    "sample": found["sample"],
+                }
 
 
 def _size(chain: Iterable[Span]) -> int:

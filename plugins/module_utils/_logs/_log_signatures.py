@@ -53,6 +53,8 @@ TRACE = re.compile(
     # RabbitMQ repeats time and level on each line of an event.
     r"^[\d-]{10} [\d:.+]+ \[\w+\] <\d+\.\d+\.\d+>(?:  |\s*$)"
 )
+# RabbitMQ writes time, level and process before each line of an event.
+BROKER = re.compile(r"\d{4}-\d\d-\d\d [\d:.+]+ \[\w+\] <\d+\.\d+\.\d+> ")
 # The line before a trace of Go or Rust.
 PANIC = re.compile(r"(?:panic|fatal error): |thread '")
 BEGINS_TRACE = re.compile(r"Traceback \(most recent call last\)")
@@ -98,6 +100,8 @@ class _Event:
         self.size = len(first)
         self.exception: str | None = None
         self.begins_event = begins_event
+        broker = BROKER.match(first)
+        self.repeated = broker.group() if broker else None
         # Whether it has a traceback of Python, whose last line names the exception.
         self.python = bool(BEGINS_TRACE.search(first))
         # Whether its first line is a head, and whether lines without a mark may follow now.
@@ -109,6 +113,8 @@ class _Event:
         """Return whether the next line belongs to the event."""
         if not line.strip():
             return self.python or self.headed
+        if self.repeated and line.startswith(self.repeated.rstrip()):
+            return True
         if BEGINS_TRACE.search(line) and TRACE.match(line):
             # A second traceback that is not chained to the first is another event.
             return self.exception is None or any(CHAINED.search(earlier) for earlier in self.lines[-3:])
@@ -120,6 +126,8 @@ class _Event:
 
     def add(self, line: str) -> None:
         """Add a line, for which ``includes()`` is true, and note the exception that it names."""
+        if self.repeated and line.startswith(self.repeated):
+            line = line[len(self.repeated) :]
         traced = bool(TRACE.match(line))
         exception = self._exception_in(line)
         if traced and BEGINS_TRACE.search(line):
@@ -138,6 +146,13 @@ class _Event:
             return None
         found = EXCEPTION.match(line)
         return found.group("name") if found else None
+
+
+def whole_message(message: str, lines: Sequence[str]) -> str:
+    """Return the message of an event: with its second line, if the first only announces that, as RabbitMQ does."""
+    if len(lines) > 1 and message.endswith(":") and BROKER.match(lines[0]):
+        return "%s %s" % (message, lines[1].strip())
+    return message
 
 
 def signature(message: str) -> str:

@@ -71,6 +71,8 @@ class Log:
         self.about: dict[str, str | None] = dict.fromkeys(
             ("container", "project", "state", "driver", "path", "path_hex")
         )
+        # Start of the container in epoch seconds; null if it is unknown.
+        self.started: float | None = None
         # Why a part of the log is missing before anything is read; null for none.
         self.left_out: str | None = None
         # Bytes of the windows that are missing, if known.
@@ -107,6 +109,7 @@ class ContainerLog(Log):
         self.container = container
         self.socket = socket
         self.folder = os.path.join(engine.root, container["id"])
+        self.started = container["started"]
         driver, settings = _driver(self.folder)
         # With this number of files, the engine has deleted older ones.
         self.most_files = int(settings.get("max-file") or 1)
@@ -161,7 +164,7 @@ class EngineLog(Log):
 
     def open(self, begin: float, budget: int, seconds: float) -> Sequence[Piece]:
         try:
-            self.about["driver"] = _log_engine.driver(self.socket, self.row["id"], seconds)
+            self.about["driver"], self.started = _log_engine.inspect(self.socket, self.row["id"], seconds)
             data, self.left_out = _log_engine.read(self.socket, self.row["id"], begin, budget, seconds)
         except CannotConnect as exc:
             driver = self.about["driver"]

@@ -11,6 +11,7 @@ import re
 from typing import Iterator, Pattern, Sequence, Type, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels, _log_signatures, _log_times
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_series import Histogram, Series
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 
 CURRENT, PREVIOUS = 0, 1
@@ -96,26 +97,21 @@ class Engine(Text):
 Form = Type[Text]
 
 
-class Times(TypedDict):
-    """Times of the first and the last of some events."""
-
-    first: float | None
-    last: float | None
-
-
-class Group(Times):
-    """Events with one signature. ``counts`` are those of the two windows, the times those of the current one."""
+class Group(TypedDict):
+    """Events with one signature. ``counts`` are those of the two windows."""
 
     level: str
     signature: str
     counts: list[int]
+    times: Series
     sample: str
 
 
-class Known(Times):
-    """Events of the current window that match one known pattern."""
+class Known(TypedDict):
+    """Events that match one known pattern."""
 
-    count: int
+    counts: list[int]
+    times: Series
     sample: str
 
 
@@ -131,6 +127,7 @@ class Tally:
         known: Sequence[Pattern[str]] = (),
         progress: Pattern[bytes] | None = None,
         sample_length: int = 300,
+        seconds: tuple[float, float] = (900.0, 900.0),
     ) -> None:
         self.form = form
         # Patterns of known messages; the first that matches counts.
@@ -140,6 +137,10 @@ class Tally:
         self.lines = [0, 0]
         self.levels = [dict.fromkeys(_log_levels.COUNTED, 0), dict.fromkeys(_log_levels.COUNTED, 0)]
         self.completed = [0, 0]
+        # Times of the errors: of both windows, and of each.
+        self.times = Series()
+        self.histograms = [Histogram(each) for each in seconds]
+        self._block = 0
         # By level and signature.
         self.groups: dict[tuple[str, str], Group] = {}
         # By the number of the pattern.
@@ -153,6 +154,7 @@ class Tally:
 
     def feed(self, block: bytes, window: int) -> None:
         """Count the events of a block of whole lines."""
+        self._block += 1
         self.lines[window] += self.form.count(block)
         if self.progress:
             self.completed[window] += count_lines(self.progress, block)
@@ -180,15 +182,16 @@ class Tally:
             # A structured line holds its traceback in a field.
             lines = message.split("\n")[: _log_signatures.EVENT_LINES]
             lines, exception = _log_signatures.collect(lines[0], lines[1:], begins_event)
+        message = _log_signatures.whole_message(message, lines)
         moment = self._time(block, start)
-        self.levels[window][level] += 1
         group, number = self._group(level, exception or message, lines, exception)
-        group["counts"][window] += 1
-        if window == CURRENT:
-            extend(group, moment)
-            if number is not None:
-                self.known[number]["count"] += 1
-                extend(self.known[number], moment)
+        self.levels[window][level] += 1
+        if level != _log_levels.WARNING:
+            self.times.add(moment, self._block, window == CURRENT)
+            self.histograms[window].add(moment)
+        for entry in (group, self.known[number]) if number is not None else (group,):
+            entry["counts"][window] += 1
+            entry["times"].add(moment, self._block, window == CURRENT)
         return taken
 
     def _has_head(self, block: bytes, start: int) -> bool:
@@ -225,8 +228,7 @@ class Tally:
                 "level": level,
                 "signature": name,
                 "counts": [0, 0],
-                "first": None,
-                "last": None,
+                "times": Series(),
                 "sample": _log_signatures.sample(lines, exception, self.sample_length),
             }
         whole = "\n".join(lines)
@@ -234,7 +236,7 @@ class Tally:
         if number is not None and number not in self.known:
             line = next((line for line in lines if self.patterns[number].search(line)), lines[0])
             shown = _log_signatures.sample([line], None, self.sample_length)
-            self.known[number] = {"count": 0, "first": None, "last": None, "sample": shown}
+            self.known[number] = {"counts": [0, 0], "times": Series(), "sample": shown}
         if len(self._by_text) < 20 * MOST_SIGNATURES:
             self._by_text[key] = self.groups[(level, name)], number
         return self.groups[(level, name)], number
@@ -253,13 +255,6 @@ def begins_event(line: str) -> bool:
     """Return whether a line has a time or a level."""
     # The time first: most lines have one, and the search is fast.
     return _log_times.is_dated(line) or _log_levels.has_level(line)
-
-
-def extend(entry: Times, moment: float | None) -> None:
-    """Extend ``first`` and ``last`` of an entry to include ``moment``."""
-    if moment is not None:
-        entry["first"] = moment if entry["first"] is None else min(moment, entry["first"])
-        entry["last"] = moment if entry["last"] is None else max(moment, entry["last"])
 
 
 def count_lines(pattern: Pattern[bytes], block: bytes) -> int:

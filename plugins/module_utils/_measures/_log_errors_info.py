@@ -43,6 +43,8 @@ ARGUMENT_SPEC = {
     "max_bytes": {"type": "int", "default": 32 << 20},
     "max_total_bytes": {"type": "int", "default": 128 << 20},
     "sample_length": {"type": "int", "default": 300},
+    "over_seconds": {"type": "float", "default": 60.0},
+    "over_once_seconds": {"type": "float", "default": 300.0},
     "docker_root": {"type": "path"},
     "docker_host": {"type": "str", "default": DEFAULT_HOST},
     "top": {"type": "int", "default": 20},
@@ -113,6 +115,9 @@ def check_options(options: Options) -> None:
     for name in ("minutes", "timeout", "deadline"):
         if not 0 < options[name] < float("inf"):
             raise BadOption("%s: must be more than 0" % name)
+    for name in ("over_seconds", "over_once_seconds"):
+        if not 0 <= options[name] < float("inf"):
+            raise BadOption("%s: must be 0 or more" % name)
     for name in ("max_bytes", "max_total_bytes", "sample_length", "top"):
         if options[name] < 1:
             raise BadOption("%s: must be 1 or more" % name)
