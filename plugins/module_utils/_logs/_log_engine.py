@@ -10,7 +10,6 @@ import collections
 import struct
 from typing import Any
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import epoch
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi, summary
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_times
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import LATE, CannotConnect
@@ -25,13 +24,14 @@ def containers(path: str, seconds: float) -> list[dict[str, Any]]:
     return [summary(row) for row in DockerApi(path, seconds).read("containers", "json", all=1)]
 
 
-def inspect(path: str, identity: str, seconds: float) -> tuple[str, float | None]:
-    """Return the log driver of a container, and its start in epoch seconds or null."""
+def inspect(path: str, identity: str, seconds: float) -> dict[str, Any]:
+    """Return the configuration and state of a container, which hold its log driver."""
     found = DockerApi(path, seconds).read("containers", identity, "json")
     try:
-        return str(found["HostConfig"]["LogConfig"]["Type"]), epoch((found.get("State") or {}).get("StartedAt"))
+        str(found["HostConfig"]["LogConfig"]["Type"])
     except (KeyError, TypeError) as exc:
         raise CannotConnect("failed", "the engine does not return its log driver") from exc
+    return dict(found)
 
 
 def read(path: str, identity: str, begin: float, budget: int, seconds: float) -> tuple[bytes, str | None]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Iterable, Iterator, NamedTuple, Pattern, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_health_checks import Allowance
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Message
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_series import Series, Source, is_ongoing
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_sources import Log, Unreadable
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import CURRENT, PREVIOUS, Tally
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import CURRENT, PREVIOUS, Known, Tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import (
     Piece,
     Reader,
@@ -58,8 +60,10 @@ class Window:
 class Patterns(NamedTuple):
     """The options that are regular expressions: known messages in order, and progress by service."""
 
-    known: list[Pattern[str]]
+    known: list[Message]
     progress: dict[str, Pattern[bytes]]
+    # Numbers of the known messages that monitors and health checks cause.
+    probes: frozenset[int] = frozenset()
 
 
 class Scan:
@@ -107,7 +111,15 @@ class Scan:
         self.size = sum(map(_size, self.chains))
         # open() sets the form of the log.
         seconds = (self.window.seconds, self.window.begin - self.window.previous)
-        self.tally = Tally(self.log.form, self.patterns.known, self.progress, self.options["sample_length"], seconds)
+        self.tally = Tally(
+            self.log.form,
+            self.patterns.known,
+            self.progress,
+            self.options["sample_length"],
+            seconds,
+            self.patterns.probes,
+            [Allowance(check) for check in self.log.health_checks],
+        )
         self.ready = True
 
     def read(self, deadline: Deadline) -> None:
@@ -250,22 +262,46 @@ class Scan:
 
     def known(self) -> Iterator[Part]:
         """Yield the log's entries of ``known``."""
+        rows = self.options["own"] + self.options["known"]
+        cleared = {row["clears"]: number for number, row in enumerate(rows) if row.get("clears")}
         for number, found in self.tally.known.items():
-            count, previous = found["counts"]
-            if count:
-                row = (self.options["own"] + self.options["known"])[number]
-                row = {name: value for name, value in row.items() if name != "pattern"}
-                yield {
-                    **row,
-                    "service": self.name,
-                    "container": self.log.about["container"],
-                    "count": count,
-                    "previous_count": previous,
-                    "first": found["times"].first,
-                    "last": found["times"].last,
-                    "ongoing": self.is_ongoing(found["times"]),
-                    "sample": found["sample"],
-                }
+            row = rows[number]
+            if found["counts"][CURRENT] and not row.get("clears"):
+                about = {name: value for name, value in row.items() if name != "pattern"}
+                entry = {**about, **self._known(found), "probe": number in self.patterns.probes}
+                if row["id"] in cleared:
+                    # A message of a state, which is written once: silence proves nothing.
+                    end = self.tally.known.get(cleared[row["id"]])
+                    entry["ongoing"] = not self._is_over(found["times"], end["times"].last if end else None)
+                yield entry
+        for number, found in self.tally.explained.items():
+            if found["counts"][CURRENT]:
+                check = self.log.health_checks[number].as_result()
+                yield {"id": "health_check", **self._known(found), "probe": True, "health_check": check}
+
+    def _known(self, found: Known) -> Part:
+        """Return the fields of an entry of ``known`` that the log yields."""
+        count, previous = found["counts"]
+        return {
+            "service": self.name,
+            "container": self.log.about["container"],
+            "count": count,
+            "previous_count": previous,
+            "first": found["times"].first,
+            "last": found["times"].last,
+            "ongoing": self.is_ongoing(found["times"]),
+            "sample": found["sample"],
+            "peers": [{"address": peer, "container": self.log.names.get(peer)} for peer in sorted(found["peers"])],
+            "health_check": None,
+        }
+
+    def _is_over(self, times: Series, cleared: float | None) -> bool:
+        """Return whether the state of which a message reports the begin has ended: it was cleared, or by a restart."""
+        last = times.last or 0.0
+        restarted = self.log.started
+        return (cleared is not None and cleared >= last) or (
+            restarted is not None and restarted > last and not self.is_ongoing(times)
+        )
 
 
 def _size(chain: Iterable[Span]) -> int:

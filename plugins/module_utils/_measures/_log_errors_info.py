@@ -15,13 +15,14 @@ import re
 import resource
 import threading
 import time
-from typing import Any, AnyStr, Callable, Pattern, Sequence
+from typing import Any, Callable, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log, _log_sources
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Message
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_scan import Patterns, Scan, Window
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
@@ -131,17 +132,17 @@ def compile_patterns(options: Options) -> Patterns:
     for row in options["own"] + options["known"]:
         if not isinstance(row.get("pattern"), str) or not row.get("id"):
             raise BadOption("known: each entry needs id and pattern")
-        known.append(_compiled(row["pattern"], "known: %s" % row["id"], re.I))
+        try:
+            known.append(Message(row["pattern"]))
+        except re.error as exc:
+            raise BadOption("known: %s: not a regular expression: %s" % (row["id"], exc)) from exc
     for service, pattern in options["progress"].items():
-        progress[service] = _compiled(str(pattern).encode(), "progress: %s" % service)
-    return Patterns(known, progress)
-
-
-def _compiled(pattern: AnyStr, option: str, flags: int = 0) -> Pattern[AnyStr]:
-    try:
-        return re.compile(pattern, flags)
-    except re.error as exc:
-        raise BadOption("%s: not a regular expression: %s" % (option, exc)) from exc
+        try:
+            progress[service] = re.compile(str(pattern).encode())
+        except re.error as exc:
+            raise BadOption("progress: %s: not a regular expression: %s" % (service, exc)) from exc
+    probes = frozenset(number for number, row in enumerate(options["own"] + options["known"]) if row.get("probe"))
+    return Patterns(known, progress, probes)
 
 
 def kernel_log(options: Options, window: Window, engine: Engine, deadline: Deadline, unknown: Unknown) -> Part | None:
