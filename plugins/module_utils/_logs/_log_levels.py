@@ -78,6 +78,9 @@ JSON_LEVELS = ("levelname", "level", "severity", "log.level", "log_level", "logl
 JSON_MESSAGES = ("message", "msg", "event", "@message", "text", "log", "error", "err")
 JSON_EXCEPTIONS = ("exc_info", "exception", "exc_text", "stack_trace", "traceback", "stack", "error", "err")
 
+# Fields that name what failed. "filename" is the source file of Python's logging.
+JSON_DETAILS = ("path", "file", "file_path", "filepath", "url", "host", "queue", "track", "error", "reason")
+
 LOGFMT = re.compile(r"""(?:^|\s)(?:level|lvl|severity)="?([A-Za-z]+)"?(?=\s|$)""")
 LOGFMT_MESSAGE = re.compile(r"""(?:^|\s)(?:msg|message)=(?:"((?:[^"\\]|\\.)*)"|(\S+))""")
 
@@ -229,6 +232,18 @@ def _structured(text: str) -> tuple[str, str] | None:
     if start < 0 or text.rstrip()[-1:] != "}" or (start and by_format(text[:start])):
         return None
     return _from_json(text[start:])
+
+
+def details(text: str) -> str:
+    """Return fields of a JSON line that name what failed: path, file, error and the like; empty for any other line."""
+    if text[:1] != "{":
+        return ""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    found = [(name, fields[name]) for name in JSON_DETAILS if isinstance(fields.get(name), str)]
+    return ", ".join("%s=%s" % (name, value) for name, value in found if "\n" not in value)
 
 
 def _from_json(text: str) -> tuple[str, str] | None:

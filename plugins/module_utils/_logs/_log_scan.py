@@ -257,6 +257,7 @@ class Scan:
                     "first": group["times"].first,
                     "last": group["times"].last,
                     "ongoing": self.is_ongoing(group["times"]),
+                    "example": group["example"],
                     "sample": group["sample"],
                 }
 

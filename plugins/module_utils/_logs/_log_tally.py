@@ -112,6 +112,7 @@ class Group(TypedDict):
     signature: str
     counts: list[int]
     times: Series
+    example: str
     sample: str
 
 
@@ -277,6 +278,7 @@ class Tally:
                 "signature": name,
                 "counts": [0, 0],
                 "times": Series(),
+                "example": _log_signatures.example(message, _log_levels.details(lines[0])),
                 "sample": _log_signatures.sample(lines, exception, self.sample_length),
             }
         whole = "\n".join(lines)

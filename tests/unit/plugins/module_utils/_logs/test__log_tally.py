@@ -207,16 +207,85 @@ ValueError: x
     ),
     "structlog rich": (
         "error",
-        "request failed [app] path=<path>",
+        "ValueError: x",
         """\
 2026-11-25 08:24:16 [error    ] request failed                 [app] path=/x
 ╭─────────────── Traceback (most recent call last) ───────────────╮
 │ /a.py:3 in <module>  error                                        │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
 ╰──────────────────────────────────────────────────────────────────╯
 ValueError: x
 """,
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("line", "example"),
+    [
+        (
+            '{"time": "2026-11-29T06:24:34Z", "level": "ERROR", "message": "cannot decode", "path": "/music/a.mp3"}',
+            "cannot decode (path=/music/a.mp3)",
+        ),
+        (
+            '{"event": "cannot read", "level": "error", "file": "/etc/passwd", "error": "[Errno 13] Permission denied"}',
+            "cannot read (file=/etc/passwd, error=[Errno 13] Permission denied)",
+        ),
+        ('{"msg": "cannot decode /a.mp3", "level": 50, "path": "/a.mp3", "password": "x"}', "cannot decode /a.mp3"),
+        # The source file of Python's logging is none.
+        ('{"message": "failed", "level": "ERROR", "filename": "a.py", "lineno": 3}', "failed"),
+        ("2026-11-29 06:24:34,123 ERROR cannot decode /music/a.mp3 in 3 s", "cannot decode /music/a.mp3 in 3 s"),
+        ("1795934266.877 ERROR cannot decode /music/a.mp3", "cannot decode /music/a.mp3"),
+    ],
+)
+def test_an_example_keeps_paths_and_numbers(line, example):
+    (group,) = tally(engine(line)).groups.values()
+    assert group["example"] == example
+
+
+def test_a_file_that_cannot_be_compiled_is_named():
+    lines = ('  File "/app/main.py", line 3', "    def f(:", "          ^", "SyntaxError: invalid syntax")
+    (group,) = tally(engine(*lines)).groups.values()
+    assert group["sample"] == 'SyntaxError: invalid syntax File "/app/main.py", line 3'
 
 
 def engine(*texts, stream="stdout"):
