@@ -317,6 +317,7 @@ kernel:
       description:
         - Records by C(kind) (V(oom_kill), V(io_error), V(read_only_fs), V(hung_task), V(segfault), V(conntrack_full)) and C(object) (a process
           or a disk), with C(container), C(count), C(first), C(last) and C(sample), the latest first.
+        - C(writable) is whether a file system that became read-only is mounted read-write again; null if it is not mounted.
       type: list
       elements: dict
       returned: always
@@ -331,6 +332,7 @@ kernel:
         count: 1
         first: 1795595001.2
         last: 1795595001.2
+        writable: null
         sample: "Memory cgroup out of memory: Killed process 4711 (python3)"
     groups_total: 1
 totals:

@@ -25,6 +25,10 @@ LONGEST = 1024
 # More than the largest ring buffer that kernels are configured with.
 MOST_BYTES = 64 << 20
 
+# Mounts, and links to the devices by their numbers.
+MOUNTINFO = "/proc/self/mountinfo"
+DEVICES = "/sys/dev/block"
+
 DISK = r"(?P<object>[\w!/-]+)"
 DEVICE = r"\((?:device )?%s(?: state \w+)?\)" % DISK
 TASK = r"(?P<object>\S.*?)"
@@ -53,7 +57,11 @@ CONTAINER = re.compile(r"([0-9a-f]{64})")
 
 
 class KernelGroup(TypedDict):
-    """Records of one kind about one object. ``container`` is null outside of containers."""
+    """Records of one kind about one object.
+
+    ``container`` is null outside of containers. ``writable`` is whether a file system that became read-only is mounted
+    read-write again; null if it is not mounted, and for other kinds.
+    """
 
     kind: str
     object: str
@@ -61,6 +69,7 @@ class KernelGroup(TypedDict):
     count: int
     first: float
     last: float
+    writable: bool | None
     sample: str
 
 
@@ -193,11 +202,30 @@ def _count(
             "count": 0,
             "first": round(moment, 3),
             "last": round(moment, 3),
+            "writable": is_writable(name) if kind == "read_only_fs" else None,
             "sample": cut(redact(printable(found.string)), 300),
         },
     )
     entry["count"] += 1
     entry["last"] = round(moment, 3)
+
+
+def is_writable(disk: str, mountinfo: str = MOUNTINFO, devices: str = DEVICES) -> bool | None:
+    """Return whether the file system of a disk is mounted read-write; null if it is not mounted, or not known."""
+    try:
+        with open(mountinfo, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return None
+    found = None
+    for line in lines:
+        fields = line.split(" ")
+        # The options of the file system, which the kernel changes, are the last field.
+        if len(fields) > 6 and os.path.basename(os.path.realpath(os.path.join(devices, fields[2]))) == disk:
+            found = "ro" not in fields[-1].split(",")
+            if not found:
+                return False
+    return found
 
 
 def _container_name(group: str | None, containers: Containers) -> str | None:

@@ -295,7 +295,7 @@ def explain(
             written = "\n".join([*(facts["log_tail"] or []), facts["health_output"] or ""])
             obstacle = _obstacles.written(data, written, filesystems)
         ended = code is not None or facts["recent_restarts"]
-        if tail and ended and (obstacle is None or obstacle.kind == "command"):
+        if obstacle is None and tail and ended:
             apply = _obstacles.apply_command(data, around, facts["compose_options"])
             obstacle = _start_errors.find("\n".join(tail), facts["last_exit_code"], apply) or obstacle
         facts["obstacle"] = obstacle._asdict() if obstacle else None

@@ -267,7 +267,7 @@ ValueError: x
             "cannot decode (path=/music/a.mp3)",
         ),
         (
-            '{"event": "cannot read", "level": "error", "file": "/etc/passwd", "error": "[Errno 13] Permission denied"}',
+            '{"event": "cannot read", "level": "err", "file": "/etc/passwd", "error": "[Errno 13] Permission denied"}',
             "cannot read (file=/etc/passwd, error=[Errno 13] Permission denied)",
         ),
         ('{"msg": "cannot decode /a.mp3", "level": 50, "path": "/a.mp3", "password": "x"}', "cannot decode /a.mp3"),
