@@ -281,9 +281,12 @@ def test_every_row_has_a_message():
     assert sorted(row["id"] for row in KNOWN) == sorted(MESSAGES)
 
 
+ALL = _log_known.Messages([row["pattern"] for row in KNOWN])
+
+
 def known(text):
     """Return the id of the first row that matches; the same with and without the search for needed texts."""
-    number = _log_known.first_match([_log_known.Message(row["pattern"]) for row in KNOWN], text)
+    number = ALL.first_match(text)
     found = next((row["id"] for row in KNOWN if re.search(row["pattern"], text, re.IGNORECASE)), None)
     assert found == (None if number is None else KNOWN[number]["id"])
     return found

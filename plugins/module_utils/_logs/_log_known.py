@@ -90,12 +90,24 @@ class Message:
             self.needed = None
 
 
-def first_match(messages: Sequence[Message], text: str) -> int | None:
-    """Return the number of the first message that matches an event; null for none."""
-    lowered = text.lower()
-    for number, message in enumerate(messages):
-        if message.needed is not None and not any(each in lowered for each in message.needed):
-            continue
-        if message.pattern.search(text):
-            return number
-    return None
+class Messages:
+    """The patterns of known messages, in order."""
+
+    def __init__(self, patterns: Sequence[str] = ()) -> None:
+        self.messages = [Message(pattern) for pattern in patterns]
+        self._needed = [(text, number) for number, message in enumerate(self.messages) for text in message.needed or ()]
+        self._always = [number for number, message in enumerate(self.messages) if message.needed is None]
+
+    def first_match(self, text: str) -> int | None:
+        """Return the number of the first message that matches an event; null for none."""
+        lowered = text.lower()
+        candidates = {number for needed_text, number in self._needed if needed_text in lowered}
+        for number in sorted(candidates.union(self._always)):
+            if self.messages[number].pattern.search(text):
+                return number
+        return None
+
+    def line_of(self, number: int, lines: Sequence[str]) -> str:
+        """Return the first of the lines that matches a message; the first line if none does by itself."""
+        pattern = self.messages[number].pattern
+        return next((line for line in lines if pattern.search(line)), lines[0])

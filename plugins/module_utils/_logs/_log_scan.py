@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Iterable, Iterator, NamedTuple, Pattern, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_health_checks import Allowance
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Message
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Messages
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_series import Series, Source, is_ongoing
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_sources import Log, Unreadable
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import CURRENT, PREVIOUS, Known, Tally
@@ -60,7 +60,7 @@ class Window:
 class Patterns(NamedTuple):
     """The options that are regular expressions: known messages in order, and progress by service."""
 
-    known: list[Message]
+    known: Messages
     progress: dict[str, Pattern[bytes]]
     # Numbers of the known messages that monitors and health checks cause.
     probes: frozenset[int] = frozenset()

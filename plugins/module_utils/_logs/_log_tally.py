@@ -12,7 +12,7 @@ from typing import Collection, Iterator, Pattern, Sequence, Type, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels, _log_signatures, _log_times
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_health_checks import Allowance
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Message, first_match
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Messages
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_series import Histogram, Series
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 
@@ -134,7 +134,7 @@ class Tally:
     def __init__(
         self,
         form: Form,
-        known: Sequence[Message] = (),
+        known: Messages | None = None,
         progress: Pattern[bytes] | None = None,
         sample_length: int = 300,
         seconds: tuple[float, float] = (900.0, 900.0),
@@ -143,7 +143,7 @@ class Tally:
     ) -> None:
         self.form = form
         # Patterns of known messages; the first that matches counts.
-        self.patterns = known
+        self.messages = known or Messages()
         # Numbers of those that monitors and health checks cause, and health checks that cause errors in this log.
         self.probes = probes
         self.checks = checks
@@ -282,10 +282,9 @@ class Tally:
                 "sample": _log_signatures.sample(lines, exception, self.sample_length),
             }
         whole = "\n".join(lines)
-        number = first_match(self.patterns, whole)
+        number = self.messages.first_match(whole)
         if number is not None and number not in self.known:
-            line = next((line for line in lines if self.patterns[number].pattern.search(line)), lines[0])
-            self.known[number] = self._known(line)
+            self.known[number] = self._known(self.messages.line_of(number, lines))
         if len(self._by_text) < 20 * MOST_SIGNATURES:
             self._by_text[key] = self.groups[(level, name)], number
         return self.groups[(level, name)], number

@@ -22,7 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._bounded import with
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log, _log_sources
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Message
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Messages
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_scan import Patterns, Scan, Window
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
@@ -128,21 +128,23 @@ def compile_patterns(options: Options) -> Patterns:
     """Return the options that are regular expressions, compiled. Raises BadOption."""
     if "" in options["files"]:
         raise BadOption("files: an entry is empty")
-    known, progress = [], {}
-    for row in options["own"] + options["known"]:
+    rows = options["own"] + options["known"]
+    for row in rows:
         if not isinstance(row.get("pattern"), str) or not row.get("id"):
             raise BadOption("known: each entry needs id and pattern")
         try:
-            known.append(Message(row["pattern"]))
+            # With the flags of Messages, so that it is compiled once.
+            re.compile(row["pattern"], re.IGNORECASE)
         except re.error as exc:
             raise BadOption("known: %s: not a regular expression: %s" % (row["id"], exc)) from exc
+    progress = {}
     for service, pattern in options["progress"].items():
         try:
             progress[service] = re.compile(str(pattern).encode())
         except re.error as exc:
             raise BadOption("progress: %s: not a regular expression: %s" % (service, exc)) from exc
-    probes = frozenset(number for number, row in enumerate(options["own"] + options["known"]) if row.get("probe"))
-    return Patterns(known, progress, probes)
+    probes = frozenset(number for number, row in enumerate(rows) if row.get("probe"))
+    return Patterns(Messages([row["pattern"] for row in rows]), progress, probes)
 
 
 def kernel_log(options: Options, window: Window, engine: Engine, deadline: Deadline, unknown: Unknown) -> Part | None:

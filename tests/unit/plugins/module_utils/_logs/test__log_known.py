@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Message, first_match
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Message, Messages
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_texts_that_a_pattern_needs(pattern, expected):
 
 
 def test_the_first_message_that_matches_counts():
-    messages = [Message("no space left on device"), Message(r"\bspace\b"), Message("(?:x|y)")]
-    assert first_match(messages, "OSError: No SPACE left on device") == 0
-    assert first_match(messages, "no space") == 1
-    assert first_match(messages, "zzY") == 2
-    assert first_match(messages, "nothing") is None
+    messages = Messages(["no space left on device", r"\bspace\b", "(?:x|y)"])
+    assert messages.first_match("OSError: No SPACE left on device") == 0
+    assert messages.first_match("no space") == 1
+    assert messages.first_match("zzY") == 2
+    assert messages.first_match("nothing") is None

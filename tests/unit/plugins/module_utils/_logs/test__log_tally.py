@@ -11,7 +11,7 @@ import time
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_signatures
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Message
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Messages
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import (
     CURRENT,
     MOST_SIGNATURES,
@@ -297,7 +297,7 @@ def engine(*texts, stream="stdout"):
 
 
 def tally(block, known=(), **options):
-    counted = Tally(Engine, [Message(pattern) for pattern in known], **options)
+    counted = Tally(Engine, Messages(known), **options)
     counted.feed(block, CURRENT)
     return counted
 
