@@ -104,7 +104,7 @@ def of_container(config: Mapping[str, Any]) -> HealthCheck | None:
         return HealthCheck(
             pattern,
             found.host,
-            (check.get("Interval") or 0) / 1e9 or DEFAULT_SECONDS,
+            interval(check),
             (config.get("Name") or "").lstrip("/"),
             redact(shlex.join(words)),
             found.user,
@@ -114,6 +114,12 @@ def of_container(config: Mapping[str, Any]) -> HealthCheck | None:
             line,
         )
     return None
+
+
+def interval(check: Mapping[str, Any]) -> float:
+    """Return the seconds between two runs of a health check: the shorter one, if it runs more often at the start."""
+    regular = (check.get("Interval") or 0) / 1e9 or DEFAULT_SECONDS
+    return min(regular, (check.get("StartInterval") or 0) / 1e9 or regular)
 
 
 def commands(test: Sequence[str], environment: Mapping[str, str]) -> Iterator[list[str]]:

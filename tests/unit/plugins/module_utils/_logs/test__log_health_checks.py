@@ -94,6 +94,12 @@ def test_a_check_explains_no_more_errors_than_it_can_cause():
     assert not allowance.explains(ROOT, None)
 
 
+def test_how_often_a_check_runs():
+    assert _log_health_checks.interval({}) == 30
+    assert _log_health_checks.interval({"Interval": 10000000000, "StartInterval": 0}) == 10
+    assert _log_health_checks.interval({"Interval": 10000000000, "StartInterval": 2000000000}) == 2
+
+
 def test_where_the_check_is_configured(tmp_path):
     path = tmp_path / "compose.yaml"
     path.write_text(
