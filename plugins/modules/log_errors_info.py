@@ -85,6 +85,7 @@ options:
       - Known messages. Each needs C(id) and C(pattern), a regular expression that is searched in errors and warnings, ignoring case. Its
         other keys are returned with it. The first that matches an event counts.
       - With C(probe) set to V(true), the events are caused by monitors and health checks, and do not count as errors or warnings.
+      - With C(transient) set to V(true), a start of a service writes it, so that it is a fault only if it lasts.
       - With C(clears), it is the message that the state has ended that the known message with this id reports. It is not returned.
     type: list
     elements: dict
@@ -284,7 +285,7 @@ known:
   description:
     - The known messages that were found, with C(service), C(container), C(count), C(previous_count), C(first), C(last), C(ongoing), C(sample)
       and the keys of O(own) or O(known) other than C(pattern).
-    - C(probe) is true for messages that monitors and health checks cause. C(peers) are the clients of these, with C(address) and C(container).
+    - C(probe) and C(transient) are those of the entry. C(peers) are the clients that cause messages with C(probe), with C(address) and C(container).
     - C(health_check) is set if the health check of a container explains errors in the log of PostgreSQL, as C(pg_isready) without C(-U) and
       C(-d) causes, with C(container), C(command), C(user) and C(database) that it connects to, C(right_user) and C(right_database) that
       the image creates, C(file) and C(line) of the compose file. The C(id) is V(health_check) then. More errors than the check can
@@ -303,6 +304,7 @@ known:
       ongoing: false
       sample: "No space left on device"
       probe: false
+      transient: false
       peers: []
       health_check: null
 known_total: {description: Number of known messages that were found., type: int, returned: always, sample: 1}

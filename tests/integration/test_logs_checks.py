@@ -267,6 +267,29 @@ def test_what_has_stopped_is_info(tmp_path, ages, others, status):
         assert (burst["status"] == "info") == (status == "info")
 
 
+def test_a_state_lasts_until_its_end_is_written(tmp_path):
+    """20 minutes ago is in the previous window."""
+    now = time.time()
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_kernel_log": ""}
+    alarm = "%.3f [warning] <0.9.0> disk resource limit alarm %s on node rabbit@a\n"
+    (tmp_path / "app.log").write_text(alarm % (now - 1200, "set") + "%.3f [info] <0.9.0> x\n" % (now - 1))
+    assert fired(diagnose("logs", mine), "known_signature", status="warning")
+    with open(tmp_path / "app.log", "a", encoding="utf-8") as stream:
+        stream.write(alarm % (now - 1, "cleared"))
+    assert not fired(diagnose("logs", mine), "known_signature")
+
+
+def test_what_a_start_writes_is_info_unless_it_lasts(tmp_path):
+    line = "2026-11-25 08:24:08 UTC [29] FATAL:  the database system is starting up"
+    now = time.time()
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_kernel_log": ""}
+    for ages, status in (((9, 8, 7), "info"), ((99, 50, 7), "warning")):
+        lines = ("%.3f %s\n" % (now - age, line[24:]) for age in ages)
+        (tmp_path / "app.log").write_text("".join(lines))
+        (finding,) = fired(diagnose("logs", mine), "known_signature")
+        assert finding["status"] == status
+
+
 def test_a_burst_is_reported_with_its_own_rate(tmp_path):
     """20 errors per second for 20 s are no 27 errors per minute."""
     now = time.time()

@@ -172,8 +172,8 @@ class Scan:
             **counts,
             "previous": previous,
             "errors_ratio": ratio(counts["errors_in_worst_minute"], previous["errors_in_worst_minute"]),
-            "errors_first": times.first,
-            "errors_last": times.last,
+            "errors_first": times.first if done else None,
+            "errors_last": times.last if done else None,
             "errors_ongoing": self.is_ongoing(times) if done else None,
             "burst": self.tally.histograms[CURRENT].burst(counts["covered_seconds"] or 0.0) if done else None,
             "newest": self.newest if done else None,
@@ -267,30 +267,44 @@ class Scan:
         cleared = {row["clears"]: number for number, row in enumerate(rows) if row.get("clears")}
         for number, found in self.tally.known.items():
             row = rows[number]
-            if found["counts"][CURRENT] and not row.get("clears"):
-                about = {name: value for name, value in row.items() if name != "pattern"}
-                entry = {**about, **self._known(found), "probe": number in self.patterns.probes}
-                if row["id"] in cleared:
-                    # A message of a state, which is written once: silence proves nothing.
-                    end = self.tally.known.get(cleared[row["id"]])
-                    entry["ongoing"] = not self._is_over(found["times"], end["times"].last if end else None)
+            if row.get("clears"):
+                continue
+            about = {name: value for name, value in row.items() if name != "pattern"}
+            entry = {**about, **self._known(found), "probe": number in self.patterns.probes}
+            entry["transient"] = bool(row.get("transient"))
+            if row["id"] in cleared:
+                # A message of a state, which is written once: silence proves nothing.
+                end = self.tally.known.get(cleared[row["id"]])
+                entry["ongoing"] = not self._is_over(found["times"], end["times"].latest if end else None)
+                if entry["ongoing"]:
+                    entry["count"] = entry["count"] or entry["previous_count"]
+            if entry["count"]:
                 yield entry
         for number, found in self.tally.explained.items():
             if found["counts"][CURRENT]:
                 check = self.log.health_checks[number].as_result()
-                yield {"id": "health_check", **self._known(found), "probe": True, "health_check": check}
+                yield {
+                    "id": "health_check",
+                    **self._known(found),
+                    "probe": True,
+                    "transient": False,
+                    "health_check": check,
+                }
 
     def _known(self, found: Known) -> Part:
         """Return the fields of an entry of ``known`` that the log yields."""
         count, previous = found["counts"]
+        times = found["times"]
+        # An event has no time if no line near it has one.
+        some_time = self.newest if self.newest is not None else self.window.end
         return {
             "service": self.name,
             "container": self.log.about["container"],
             "count": count,
             "previous_count": previous,
-            "first": found["times"].first,
-            "last": found["times"].last,
-            "ongoing": self.is_ongoing(found["times"]),
+            "first": some_time if times.oldest is None else times.first or times.oldest,
+            "last": some_time if times.latest is None else times.latest,
+            "ongoing": self.is_ongoing(times),
             "sample": found["sample"],
             "peers": [{"address": peer, "container": self.log.names.get(peer)} for peer in sorted(found["peers"])],
             "health_check": None,
@@ -298,7 +312,7 @@ class Scan:
 
     def _is_over(self, times: Series, cleared: float | None) -> bool:
         """Return whether the state of which a message reports the begin has ended: it was cleared, or by a restart."""
-        last = times.last or 0.0
+        last = times.latest or 0.0
         restarted = self.log.started
         return (cleared is not None and cleared >= last) or (
             restarted is not None and restarted > last and not self.is_ongoing(times)

@@ -27,13 +27,14 @@ GAPS = 3
 class Series:
     """Times of similar events. ``first`` and ``last`` are those in the current window."""
 
-    __slots__ = ("_begin", "_block", "_end", "_gap", "_newer", "first", "last", "oldest")
+    __slots__ = ("_begin", "_block", "_end", "_gap", "_newer", "first", "last", "latest", "oldest")
 
     def __init__(self) -> None:
         self.first: float | None = None
         self.last: float | None = None
         # Of both windows.
         self.oldest: float | None = None
+        self.latest: float | None = None
         # Longest gap so far; the block, with its first and last event; the first event of the newer blocks.
         self._gap: float | None = None
         self._block = 0
@@ -49,6 +50,7 @@ class Series:
             self.first = moment if self.first is None else min(moment, self.first)
             self.last = moment if self.last is None else max(moment, self.last)
         self.oldest = moment if self.oldest is None else min(moment, self.oldest)
+        self.latest = moment if self.latest is None else max(moment, self.latest)
         if self._end is None or self._begin is None:
             self._block, self._begin, self._end = block, moment, moment
         elif block != self._block:
