@@ -267,6 +267,7 @@ signatures:
     first: {description: Time of the first event., type: float, returned: always}
     last: {description: Time of the last event., type: float, returned: always}
     ongoing: {description: "Whether more events have to be expected, see O(over_seconds).", type: bool, returned: always}
+    known: {description: "The C(id) of the known message that matches; null for none.", type: str, returned: always}
     example: {description: "The message of one event, without secrets, time and level.", type: str, returned: always}
     sample: {description: "One event, without secrets.", type: str, returned: always}
   sample:
@@ -278,6 +279,7 @@ signatures:
       first: 1795595001.2
       last: 1795595360.2
       ongoing: true
+      known: null
       example: "analysis_service lost the broker: StreamLostError"
       sample: "2026-11-25 08:29:20,123 ERROR analysis_service lost the broker: StreamLostError"
 signatures_total: {description: Number of signatures., type: int, returned: always, sample: 3}

@@ -108,6 +108,6 @@ class Messages:
         return None
 
     def line_of(self, number: int, lines: Sequence[str]) -> str:
-        """Return the first of the lines that matches a message; the first line if none does by itself."""
+        """Return the first of the lines that matches a message; the first two if none does by itself."""
         pattern = self.messages[number].pattern
-        return next((line for line in lines if pattern.search(line)), lines[0])
+        return next((line for line in lines if pattern.search(line)), " ".join(lines[:2]))

@@ -244,6 +244,7 @@ class Scan:
         """Yield the log's entries of ``signatures``."""
         seconds = self.window.begin - self.window.previous
         # A count of zero is known only if all of the previous window was read.
+        rows = self.options["own"] + self.options["known"]
         all_read = seconds > 0 and self._covered(PREVIOUS, seconds) == seconds
         for group in self.tally.groups.values():
             count, previous = group["counts"]
@@ -257,6 +258,7 @@ class Scan:
                     "first": group["times"].first,
                     "last": group["times"].last,
                     "ongoing": self.is_ongoing(group["times"]),
+                    "known": None if group["known"] is None else rows[group["known"]]["id"],
                     "example": group["example"],
                     "sample": group["sample"],
                 }

@@ -106,12 +106,16 @@ Form = Type[Text]
 
 
 class Group(TypedDict):
-    """Events with one signature. ``counts`` are those of the two windows."""
+    """Events with one signature.
+
+    ``counts`` are those of the two windows, ``known`` is the number of the known message of the first of them.
+    """
 
     level: str
     signature: str
     counts: list[int]
     times: Series
+    known: int | None
     example: str
     sample: str
 
@@ -272,17 +276,18 @@ class Tally:
         if key in self._by_text:
             return self._by_text[key]
         name = _log_signatures.signature(message) if len(self.groups) < MOST_SIGNATURES else OTHERS
+        whole = "\n".join(lines)
+        number = self.messages.first_match(whole)
         if (level, name) not in self.groups:
             self.groups[(level, name)] = {
                 "level": level,
                 "signature": name,
                 "counts": [0, 0],
                 "times": Series(),
+                "known": number,
                 "example": _log_signatures.example(message, _log_levels.details(lines[0])),
                 "sample": _log_signatures.sample(lines, exception, self.sample_length),
             }
-        whole = "\n".join(lines)
-        number = self.messages.first_match(whole)
         if number is not None and number not in self.known:
             self.known[number] = self._known(self.messages.line_of(number, lines))
         if len(self._by_text) < 20 * MOST_SIGNATURES:
