@@ -34,7 +34,7 @@ URL = re.compile(
 SETTING = re.compile(r"\b(host|user|dbname)\s*=\s*('[^']*'|\S+)")
 # In the languages of PostgreSQL that _log_levels parses.
 ROLE = r"(?:role|Rolle|r\xf4le|rol|ruolo)"
-DATABASE = r"(?:database|Datenbank|base de donn\xe9es|base de datos|banco de dados)"
+DATABASE = r"(?:database|Datenbank|base de d\w{4,6}|banco de dados)"
 CONFIG_FILES = "com.docker.compose.project.config_files"
 DEFAULT_SECONDS = 30.0
 MOST_BYTES = 1 << 20
