@@ -44,6 +44,17 @@ CALL = r"""[A-Za-z_][\w.]{0,40}\([^)]*(?:\)|$)"""
 BRACKETED = r"""\[[^\]]*(?:\]|$)|\{[^}]*(?:\}|$)|\([^)]*(?:\)|$)"""
 # Words without quotes after a colon, up to a punctuation mark or a name with its value.
 PHRASE = r"""[^\s,;&"'<>(){}\[\]\\|=]+(?:[ \t]+[^\s,;&"'<>(){}\[\]\\|=]+(?![=\w]))*"""
+# The name is that of a file, and the text after it an error of the system or of a program that reads the file.
+FAILED = (
+    r"""(?:\[errno -?\d+\]|permission denied|operation not permitted|no such (?:file|device)|(?:is|not) a directory|"""
+    r"""(?:file )?not found|file exists|input/output error|read-only file system|no space left|too many open files|"""
+    r"""stale file handle|device or resource busy|disk quota exceeded|(?:eacces|enoent|eperm|eisdir|erofs|enospc)\b)"""
+)
+SCRIPT_FAILED = r"""(?:line \d+: |\d{1,5}: [\w.\-]{1,40}: |[a-z_.]{1,40}(?:error|exception): )"""
+NO_FILE = (
+    r"""(?!(?:%s)[\w.\-]{0,40}\\*["']?: \\*["']?%s)(?!(?:%s)[\w.\-]{0,40}\.(?:py|sh|js|rb|pl|php)\\*["']?: %s)"""
+    % (NAMES, FAILED, NAMES, SCRIPT_FAILED)
+)
 # A run of these characters that has digits, small and capital letters.
 MIXED = r"(?={0}*[0-9])(?={0}*[a-z])(?={0}*[A-Z]){0}"
 
@@ -53,6 +64,28 @@ def _card(found: re.Match[str]) -> str:
     digits = [int(digit) for digit in reversed(found.group()) if digit.isdigit()]
     total = sum(digits[0::2]) + sum(2 * digit - 9 * (digit > 4) for digit in digits[1::2])
     return found.group() if total % 10 else HIDDEN
+
+
+def _unless_words(found: re.Match[str]) -> str:
+    """Return the replacement for a long run of mixed characters: itself if it is words and numbers, as in a path."""
+    text = found.group()
+    kinds = ["a" if each.islower() else "A" if each.isupper() else "0" if each.isdigit() else "" for each in text]
+    # Within a word, a capital letter comes first only.
+    turns = sum(bool(one and two) and one + two not in ("aa", "Aa", "AA", "00") for one, two in zip(kinds, kinds[1:]))
+    return text if turns <= len(text) / 10 else HIDDEN
+
+
+# Accounts of systems, as in rabbit@node1.example.org, and names of units, as in postgresql@17-main.service.
+ACCOUNTS = ("rabbit", "root", "postgres", "redis", "git")
+UNITS = ("service", "socket", "timer", "mount", "target", "slice", "scope")
+
+
+def _mail(found: re.Match[str]) -> str:
+    """Return the replacement for text like an e-mail address."""
+    text = found.group()
+    account, _at, domain = text.partition("@")
+    is_name = account in ACCOUNTS or domain.rpartition(".")[2] in UNITS
+    return text if is_name else "%s@%s" % (HIDDEN, HIDDEN)
 
 
 # The order matters: each rule gets the output of those before it. A group of rules runs if one of its words is in the
@@ -126,7 +159,11 @@ RULES = (
                 re.I,
                 r"\1\2" + HIDDEN,
             ),
-            (r"""(\b(?:set-)?cookie\\*["']?\s*[:=]\s*\\*["']?)[^\r\n"'\\]+""", re.I, r"\1" + HIDDEN),
+            (
+                r"""(\b(?:set-)?cookie\\*["']?\s*[:=]\s*\\*["']?)(?!\s|%s)[^\r\n"'\\]+""" % FAILED,
+                re.I,
+                r"\1" + HIDDEN,
+            ),
             (r"(\b[Bb](?:earer|EARER) )[\w.~+/\-]{6,}=*", 0, r"\1" + HIDDEN),
             (r"(\b[Bb](?:asic|ASIC) )(?=\S*(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9+/]{6,}=*", 0, r"\1" + HIDDEN),
             (r"(\b(?:HTTP)?(?:Basic|Digest)Auth\()[^)]+", 0, r"\1" + HIDDEN),
@@ -179,13 +216,17 @@ RULES = (
                 r"\1" + HIDDEN,
             ),
             # password: some words
-            (r"""((?:passw(?:or)?d|passphrase)\\*["']?\s*:[ \t]+)(?:%s)""" % PHRASE, re.I, r"\1" + HIDDEN),
+            (
+                r"""(%s(?:passw(?:or)?d|passphrase)\\*["']?\s*:[ \t]+)(?:%s)""" % (NO_FILE, PHRASE),
+                re.I,
+                r"\1" + HIDDEN,
+            ),
             # name=value, name: value, "name": "value", ('name', 'value'), name => value, name%3Dvalue,
             # name("value"), --name value
-            (r"""({}\\*["']\s*,\s*)({})""".format(NAME, QUOTED), re.I | re.S, r"\1" + HIDDEN),
+            (r"""({}\\*["']\s*,\s*)({})(?!\s*:)""".format(NAME, QUOTED), re.I | re.S, r"\1" + HIDDEN),
             (
                 r"""({}(?:\[\])?\]?\\*["']?\s*(?:=>|->|\u2192|:=|==?|:|%(?:25)*3[da]|[\u2013\u2014\uff1a\uff1d\uff5e])\s*)"""
-                r"""((?:{}){}|{}|{}|{})""".format(NAME, QUOTED, ADJACENT, BRACKETED, CALL, BARE),
+                r"""((?:{}){}|{}|{}|{})""".format(NO_FILE + NAME, QUOTED, ADJACENT, BRACKETED, CALL, BARE),
                 re.I | re.S,
                 r"\1" + HIDDEN,
             ),
@@ -289,7 +330,7 @@ RULES = (
         ("@", "%40"),
         (
             # E-mail addresses.
-            (r"[\w.+%\-]{1,64}(?:@|%40)[\w\-]{1,64}(?:\.[\w\-]{1,64})+", 0, HIDDEN + "@" + HIDDEN),
+            (r"[\w.+%\-]{1,64}(?:@|%40)[\w\-]{1,64}(?:\.[\w\-]{1,64})+", 0, _mail),
         ),
     ),
     (
@@ -301,10 +342,14 @@ RULES = (
                 0,
                 _card,
             ),
-            # Anything else that is long and looks random: hexadecimal, base64.
-            (r"(?<![0-9A-Za-z])(?:0x|md5)?[0-9a-fA-F]{32,}(?![0-9A-Za-z])", 0, HIDDEN),
-            (r"(?<![\w+/\-])" + MIXED.format(r"[\w+\-]") + r"{32,}={0,2}", 0, HIDDEN),
-            (r"(?<![\w+/.\-])" + MIXED.format("[A-Za-z0-9+/]") + r"{40,}={0,2}", 0, HIDDEN),
+            # Anything else that is long and looks random: hexadecimal (not an id in a path of the engine), base64.
+            (
+                r"(?<!/containers/)(?<!/overlay2/)(?<!/volumes/)(?<![0-9A-Za-z])(?:0x|md5)?[0-9a-fA-F]{32,}(?![0-9A-Za-z])",
+                0,
+                HIDDEN,
+            ),
+            (r"(?<![\w+/\-])" + MIXED.format(r"[\w+\-]") + r"{32,}={0,2}", 0, _unless_words),
+            (r"(?<![\w+/.\-])" + MIXED.format("[A-Za-z0-9+/]") + r"{40,}={0,2}", 0, _unless_words),
         ),
     ),
 )

@@ -182,6 +182,7 @@ containers:
         - For a container that does not work, the cause that a restart does not remove, as C(kind), C(reason) and C(hint); else null.
         - RV(ignore:kind) is V(shared), V(network), V(mount), V(device), V(port), V(dependency), V(healthcheck), V(command), V(image), V(driver),
           V(user), V(runtime), V(limit), V(memory), V(cgroup), V(log_driver), V(space), V(read_only), V(finished), or V(engine) for another error of the engine.
+        - By the last lines of its log, it is V(import), V(syntax), V(library), V(program), V(permission) or V(setting).
       type: dict
       returned: always
     gave_up: {description: Whether it ended with an error after all restarts that C(on-failure) allows., type: bool, returned: always}

@@ -84,6 +84,9 @@ options:
     description:
       - Known messages. Each needs C(id) and C(pattern), a regular expression that is searched in errors and warnings, ignoring case. Its
         other keys are returned with it. The first that matches an event counts.
+      - With C(probe) set to V(true), the events are caused by monitors and health checks, and do not count as errors or warnings.
+      - With C(transient) set to V(true), a start of a service writes it, so that it is a fault only if it lasts.
+      - With C(clears), it is the message that the state has ended that the known message with this id reports. It is not returned.
     type: list
     elements: dict
     default: []
@@ -104,6 +107,19 @@ options:
     description: Largest number of characters of a sample.
     type: int
     default: 300
+  over_seconds:
+    description:
+      - Seconds of silence after which events are over, so that C(ongoing) is false. The silence must also be three times as long as the
+        longest time between two events of both windows. It begins with the start of the container if that is after the last event.
+      - It counts for events that came for longer than this, if the program writes other lines since, and for a container that was restarted
+        since. For others, O(over_once_seconds) counts.
+      - Events of a container that does not run are never over.
+    type: float
+    default: 60.0
+  over_once_seconds:
+    description: The same for events that came once or for less than O(over_seconds), and for a program that writes nothing since.
+    type: float
+    default: 300.0
   docker_root:
     description:
       - The data directory of the Docker engine.
@@ -186,13 +202,23 @@ services:
     lines_per_minute: {description: Lines per minute; null if nothing was read., type: float, returned: always}
     errors_per_minute: {description: Errors per minute., type: float, returned: always}
     warnings_per_minute: {description: Warnings per minute., type: float, returned: always}
+    errors_in_worst_minute: {description: Largest number of errors within a minute., type: int, returned: always}
     progress: {description: "C(count) and C(per_minute) of the lines that match O(progress); null without a pattern.", type: dict, returned: always}
     complete: {description: Whether all of the window was read., type: bool, returned: always}
     covered_seconds: {description: Seconds of the window that were read; its newest part., type: float, returned: always}
     bytes_read: {description: Bytes that were read., type: int, returned: always}
     bytes_skipped: {description: "Bytes of the window that were not read; 0 if their number is not known.", type: int, returned: always}
     previous: {description: The same numbers for the previous window., type: dict, returned: always}
-    errors_ratio: {description: Errors per minute divided by those of the previous window; null if that had none., type: float, returned: always}
+    errors_ratio: {description: Errors in the worst minute divided by those of the previous window; null if that had none., type: float, returned: always}
+    errors_first: {description: Time of the first error., type: float, returned: always}
+    errors_last: {description: Time of the last error., type: float, returned: always}
+    errors_ongoing: {description: "Whether more errors have to be expected, see O(over_seconds).", type: bool, returned: always}
+    burst:
+      description:
+        - The time in which errors exceeded their mean rate most, with C(count), C(begin), C(end) and C(seconds). Null without 10 errors, and
+          if the errors are spread over half of the time that was read, or more.
+      type: dict
+      returned: always
     newest: {description: "Time of the last line in epoch seconds; one in the future shows a wrong clock.", type: float, returned: always}
     left_out: {description: Why a part was not read; else null., type: str, returned: always}
   sample:
@@ -212,13 +238,18 @@ services:
       lines_per_minute: 80.0
       errors_per_minute: 6.0
       warnings_per_minute: 0.133
+      errors_in_worst_minute: 88
       progress: {count: 900, per_minute: 60.0}
       complete: true
       covered_seconds: 900.0
       bytes_read: 190000
       bytes_skipped: 0
       previous: {lines: 1000, errors: 3}
-      errors_ratio: 30.0
+      errors_ratio: 44.0
+      errors_first: 1795595001.2
+      errors_last: 1795595360.2
+      errors_ongoing: true
+      burst: {count: 88, begin: 1795595340.0, end: 1795595361.0, seconds: 21.0}
       newest: 1795595360.2
       left_out: null
 services_total: {description: Number of logs., type: int, returned: always, sample: 6}
@@ -235,6 +266,9 @@ signatures:
     previous_count: {description: Events in the previous window; null if none was found and not all of it was read., type: int, returned: always}
     first: {description: Time of the first event., type: float, returned: always}
     last: {description: Time of the last event., type: float, returned: always}
+    ongoing: {description: "Whether more events have to be expected, see O(over_seconds).", type: bool, returned: always}
+    known: {description: "The C(id) of the known message that matches; null for none.", type: str, returned: always}
+    example: {description: "The message of one event, without secrets, time and level.", type: str, returned: always}
     sample: {description: "One event, without secrets.", type: str, returned: always}
   sample:
     - service: analysis_service
@@ -244,17 +278,37 @@ signatures:
       previous_count: 0
       first: 1795595001.2
       last: 1795595360.2
+      ongoing: true
+      known: null
+      example: "analysis_service lost the broker: StreamLostError"
       sample: "2026-11-25 08:29:20,123 ERROR analysis_service lost the broker: StreamLostError"
 signatures_total: {description: Number of signatures., type: int, returned: always, sample: 3}
 known:
   description:
-    - The known messages that were found, with C(service), C(count), C(first), C(last), C(sample) and the keys of O(own) or O(known) other than
-      C(pattern).
+    - The known messages that were found, with C(service), C(container), C(count), C(previous_count), C(first), C(last), C(ongoing), C(sample)
+      and the keys of O(own) or O(known) other than C(pattern).
+    - C(probe) and C(transient) are those of the entry. C(peers) are the clients that cause messages with C(probe), with C(address) and C(container).
+    - C(health_check) is set if the health check of a container explains errors in the log of PostgreSQL, as C(pg_isready) without C(-U) and
+      C(-d) causes, with C(container), C(command), C(user) and C(database) that it connects to, C(right_user) and C(right_database) that
+      the image creates, C(file) and C(line) of the compose file. The C(id) is V(health_check) then. More errors than the check can
+      cause count as errors.
   returned: always
   type: list
   elements: dict
   sample:
-    - {id: disk_full, service: postgres, count: 3, first: 1795595001.2, last: 1795595002.9, sample: "No space left on device"}
+    - id: disk_full
+      service: postgres
+      container: tracktion-postgres-1
+      count: 3
+      previous_count: 0
+      first: 1795595001.2
+      last: 1795595002.9
+      ongoing: false
+      sample: "No space left on device"
+      probe: false
+      transient: false
+      peers: []
+      health_check: null
 known_total: {description: Number of known messages that were found., type: int, returned: always, sample: 1}
 kernel:
   description: Problems in the kernel's log in the window; null if it cannot be read.
@@ -267,6 +321,7 @@ kernel:
       description:
         - Records by C(kind) (V(oom_kill), V(io_error), V(read_only_fs), V(hung_task), V(segfault), V(conntrack_full)) and C(object) (a process
           or a disk), with C(container), C(count), C(first), C(last) and C(sample), the latest first.
+        - C(writable) is whether a file system that became read-only is mounted read-write again; null if it is not mounted.
       type: list
       elements: dict
       returned: always
@@ -281,6 +336,7 @@ kernel:
         count: 1
         first: 1795595001.2
         last: 1795595001.2
+        writable: null
         sample: "Memory cgroup out of memory: Killed process 4711 (python3)"
     groups_total: 1
 totals:

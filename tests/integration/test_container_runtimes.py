@@ -306,7 +306,8 @@ def test_the_logs_of_podman_are_read(user):
     with podman(user) as engine:
         engine.start("talking", "sh", "-c", TALK, labels=of({COMPOSE + ".project": "app"}, "web"))
         settings = {"logs_docker_host": engine.host, "tracktion_compose_project": "app"}
-        settings.update(logs_new_signature_info=3, logs_kernel_log="")
+        # It would be a burst after a second.
+        settings.update(logs_new_signature_info=3, logs_kernel_log="", logs_burst_floor=1000000)
         wait_until(lambda: "logs.new_error_signature" in diagnose("logs", settings), "three errors", 10)
         (finding,) = diagnose("logs", settings)["logs.new_error_signature"]
         assert "no database" in finding["summary"]

@@ -237,7 +237,8 @@ def test_a_crash_loop_keeps_its_severity_exit_code_and_last_words(app):
     crash = "echo 'cannot read config: PASSWORD=hunter2'; echo 'giving up' >&2; exit 3"
     loop = app.run("loop", "sh", "-c", crash, options=SOUND)
     job = app.run("job", "sh", "-c", "echo done", options=("--memory", "64m", "--restart", "always"))
-    for name in (loop, job):
+    broken = app.run("broken", "python3", "-c", "import tracktion_core", options=SOUND)
+    for name in (loop, job, broken):
         wait_until(lambda name=name: inspect(name)["RestartCount"] >= 5, "restarts", 30)
     for _reading in range(4):
         found = {each["object"]: each for each in sound(look(app)["containers.crash_loop"])}
@@ -248,6 +249,8 @@ def test_a_crash_loop_keeps_its_severity_exit_code_and_last_words(app):
         assert "hunter2" not in summary
         assert "(unless-stopped)" in summary
         assert "its restart policy (always) starts it again" in found[job]["hint"]
+        assert "; the Python module tracktion_core cannot be imported" in found[broken]["summary"]
+        assert found[broken]["hint"].startswith("A restart does not help. Add it to the image and build it again")
 
 
 def test_restarts_long_ago_are_no_crash_loop(app):

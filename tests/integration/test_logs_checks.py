@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import socket
 import subprocess
 import sys
 import time
@@ -20,8 +23,11 @@ from tests.integration.following import Operator, follow
 from tests.integration.kernel_faults import broken_disk, kernel_says, killed_for_memory
 from tests.lab.faults import every
 from tests.lab.faults.logs import talker
+from tests.lab.images import ensure_image
 from tests.lab.inventory import variables
-from tests.lab.shell import attempt, wait_until
+from tests.lab.paths import CONTAINER_FILES
+from tests.lab.servers import LABEL
+from tests.lab.shell import attempt, run, wait_until
 
 FAULTS = {name: fault for name, fault in every().items() if fault.area == "logs"}
 KERNEL_CHECKS = ("oom_killed", "io_errors", "hung_tasks", "read_only_fs", "segfaults", "conntrack_full")
@@ -36,6 +42,12 @@ def fired(findings, name, **fields):
     """Return the findings of a check that fired and have these ``fields``."""
     found = areas.fired(findings, "logs." + name)
     return [finding for finding in found if all(finding[field] == value for field, value in fields.items())]
+
+
+def output(name):
+    """Return the output of a container, by the engine."""
+    outcome = attempt("docker", "logs", name)
+    return outcome.stdout + outcome.stderr
 
 
 def unknown(findings, name):
@@ -166,7 +178,160 @@ def test_own_signature(lab, settings):
         findings = diagnose("logs", {**settings, "logs_own_signatures": own})
     (finding,) = fired(findings, "known_signature", object="bursting_service: broken_frame")
     assert finding["hint"].startswith("Rip it again.")
-    assert "(600 times)" in finding["summary"]
+    assert "(600 times, the last " in finding["summary"]
+
+
+# Messages of monitors
+
+
+@contextlib.contextmanager
+def checked_by_pg_isready(lab):
+    """Run a PostgreSQL whose health check names neither a role nor a database, and yield the container's name."""
+    name = f"{lab.project}-checked-1"
+    labels = {LABEL: lab.project, "com.docker.compose.project": lab.project, "com.docker.compose.service": "checked"}
+    words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+    words += ["--volume", f"{CONTAINER_FILES}:/lab:ro", "--env", "POSTGRES_PASSWORD=x", "--stop-signal", "SIGINT"]
+    words += ["--health-cmd", "pg_isready", "--health-interval", "1s", "--memory", "256m"]
+    image = ensure_image(lab.state["suite"])
+    run("docker", "run", "--detach", "--init", "--name", name, *words, image, "/bin/sh", "/lab/postgres.sh")
+    try:
+        yield name
+    finally:
+        attempt("docker", "rm", "--force", "--volumes", name)
+
+
+def send(address, data):
+    with socket.create_connection(address, 5) as client:
+        client.sendall(data)
+        client.settimeout(5)
+        with contextlib.suppress(OSError):
+            client.recv(100)
+
+
+def test_messages_of_monitors_are_no_errors(lab, settings):
+    began = time.time()
+    request = b"POST / HTTP/1.1\r\nHost: x\r\n\r\n"
+    with checked_by_pg_isready(lab) as name:
+        send(("127.0.0.1", settings["cache_login_port"]), request)
+        send(("127.0.0.1", settings["message_queue_amqp_port"]), request)
+        fatal = 'role "root" does not exist'
+        wait_until(lambda: output(name).count(fatal) >= 2, "errors of the health check", 30)
+        # A service that connects as root is another thing.
+        psql = ("docker", "exec", name, "psql", "-c", "SELECT 1")
+        for _try in range(12):
+            attempt(*psql)
+        mine = {**settings, "logs_since": began, "logs_services": ["checked", "redis", "rabbitmq"]}
+        wait_until(lambda: len(fired(diagnose("logs", mine), "monitor_errors")) == 3, "the messages of monitors", 15)
+        findings = diagnose("logs", mine)
+    found = {finding["object"]: finding for finding in fired(findings, "monitor_errors", status="info")}
+    assert set(found) == {"checked: health_check", "redis: monitor_of_redis", "rabbitmq: monitor_of_amqp"}
+    assert (
+        f"the health check of {name} (pg_isready) connects as root to the database root"
+        in (found["checked: health_check"]["summary"])
+    )
+    assert "`pg_isready -U postgres -d postgres`" in found["checked: health_check"]["hint"]
+    assert "{bad_header" in found["rabbitmq: monitor_of_amqp"]["summary"]
+    known = {finding["object"] for finding in fired(findings, "known_signature")}
+    assert known == {"checked: database_role"}
+    assert not fired(findings, "error_burst", object="redis")
+
+
+# What still happens
+
+
+def over(tmp_path, ages, others=()):
+    """Return the findings about a file with errors of these ages in seconds, and other lines."""
+    now = time.time()
+    lines = [(now - age, "ERROR disk: No space left on device: '/music/incoming/a.mp3'") for age in ages]
+    lines += [(now - age, "INFO completed") for age in others]
+    (tmp_path / "app.log").write_text("".join("%.3f %s\n" % line for line in sorted(lines)))
+    return diagnose("logs", {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_kernel_log": ""})
+
+
+@pytest.mark.parametrize(
+    ("ages", "others", "status"),
+    [
+        (range(3, 300, 5), (), "warning"),
+        (range(120, 400, 5), (1, 2), "info"),
+        # Nothing else is written since: silence proves nothing.
+        (range(120, 400, 5), (), "warning"),
+        # A job that runs every six minutes.
+        ((200, 560, 920, 1280), (1, 2), "warning"),
+    ],
+)
+def test_what_has_stopped_is_info(tmp_path, ages, others, status):
+    findings = over(tmp_path, ages, others)
+    (finding,) = fired(findings, "known_signature")
+    assert finding["status"] == status
+    assert "'/music/incoming/a.mp3'" in finding["summary"]
+    assert (", none since)" in finding["summary"]) == (status == "info")
+    if len(ages) > 20:
+        (burst,) = fired(findings, "error_burst")
+        assert (burst["status"] == "info") == (status == "info")
+
+
+def test_a_state_lasts_until_its_end_is_written(tmp_path):
+    """20 minutes ago is in the previous window."""
+    now = time.time()
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_kernel_log": ""}
+    alarm = "%.3f [warning] <0.9.0> disk resource limit alarm %s on node rabbit@a\n"
+    (tmp_path / "app.log").write_text(alarm % (now - 1200, "set") + "%.3f [info] <0.9.0> x\n" % (now - 1))
+    assert fired(diagnose("logs", mine), "known_signature", status="warning")
+    with open(tmp_path / "app.log", "a", encoding="utf-8") as stream:
+        stream.write(alarm % (now - 1, "cleared"))
+    assert not fired(diagnose("logs", mine), "known_signature")
+
+
+def test_what_a_start_writes_is_info_unless_it_lasts(tmp_path):
+    line = "2026-11-25 08:24:08 UTC [29] FATAL:  the database system is starting up"
+    now = time.time()
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_kernel_log": ""}
+    for ages, status in (((9, 8, 7), "info"), ((99, 50, 7), "warning")):
+        lines = ("%.3f %s\n" % (now - age, line[24:]) for age in ages)
+        (tmp_path / "app.log").write_text("".join(lines))
+        (finding,) = fired(diagnose("logs", mine), "known_signature")
+        assert finding["status"] == status
+
+
+def test_a_burst_is_reported_with_its_own_rate(tmp_path):
+    """20 errors per second for 20 s are no 27 errors per minute."""
+    now = time.time()
+    times = [now - 300 + number / 20 for number in range(400)] + [now - 30 * number - 15 for number in range(29)]
+    (tmp_path / "app.log").write_text("".join("%.3f ERROR lost the broker\n" % moment for moment in sorted(times)))
+    mine = {"logs_containers": False, "logs_files": [str(tmp_path / "*.log")], "logs_kernel_log": ""}
+    # The burst is over, and single errors are not.
+    (finding,) = fired(diagnose("logs", mine), "error_burst", status="warning")
+    assert re.search(
+        r": 40\d errors within 2[01] s \((?:19|20)\.\d per second\), 429 in the 15 min that were read",
+        finding["summary"],
+    )
+
+
+def test_a_restarted_service_is_over_the_errors_before(lab, settings):
+    script = (
+        "import os\nprint('INFO up' if os.path.exists('/tmp/done') else 'OSError: [Errno 24] Too many open files: 1')"
+    )
+    mine = {**settings, "logs_services": ["mended_service"], "logs_over_seconds": 1}
+    with talker(lab, "mended_service", script) as name:
+        (before,) = fired(diagnose("logs", mine), "known_signature")
+        attempt("docker", "restart", "--time", "1", name)
+        after = wait_until(lambda: fired(diagnose("logs", mine), "known_signature", status="info"), "the end", 20)
+    assert before["status"] == "warning"
+    assert ", none since)" in after[0]["summary"]
+
+
+def test_an_alarm_is_reported_until_it_is_cleared(lab, settings):
+    """It is written once, so silence does not end it."""
+    mine = {**settings, "logs_since": time.time(), "logs_services": ["rabbitmq"]}
+    mine.update(logs_over_seconds=0, logs_over_once_seconds=0)
+
+    def alarm(status):
+        found = fired(diagnose("logs", mine), "known_signature", object="rabbitmq: queue_memory_alarm")
+        return [finding for finding in found if finding["status"] == status]
+
+    with lab.fault("memory-alarm"):
+        wait_until(lambda: alarm("warning"), "the alarm", 20)
+    wait_until(lambda: alarm("info"), "its end", 20)
 
 
 # The kernel

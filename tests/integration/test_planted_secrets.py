@@ -242,7 +242,7 @@ def left(planted, stack, redis7, tmp_path_factory):
             )
     assert run.code == 0, run.output
     # Secrets were in the data that was read.
-    assert run.findings("logs.new_error_signature", host="right")
+    assert run.findings("logs.error_burst", host="right")
     assert run.findings("service_health.wrong_status", host="right")
     assert run.findings("service_health.command_failed", host="right")
     outputs = {"output": run.output}

@@ -45,15 +45,11 @@ SET_UP = {
     ("info", "database.statements_off", None),
 }
 # What the watcher and the broker say about each other, as long as it is in the log.
-REFUSED = "file_watcher lost the broker: ProbableAuthenticationError: ConnectionClosedByBroker: (<n>) 'ACCESS_REFUSED"
 SAID = {
     ("warning", "logs.errors", "file_watcher"),
     ("warning", "logs.errors", "rabbitmq"),
     ("warning", "logs.known_signature", "file_watcher: queue_password"),
     ("warning", "logs.known_signature", "rabbitmq: queue_password"),
-    ("info", "logs.new_error_signature", "file_watcher: " + REFUSED),
-    ("info", "logs.new_error_signature", "rabbitmq: Error on AMQP connection <pid> (<ip> -> <ip>, state: starting):"),
-    ("info", "logs.new_error_signature", "rabbitmq: PLAIN login refused: user 'tracktion' - invalid credentials"),
 }
 # What is wrong.
 WRONG = {

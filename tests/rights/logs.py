@@ -15,6 +15,7 @@ OF_LOGS = (
     "new_error_signature",
     "no_progress",
     "known_signature",
+    "monitor_errors",
     "logs_incomplete",
 )
 OF_KERNEL = (

@@ -39,20 +39,20 @@ class Ends(NamedTuple):
 
 
 def tail(client: DockerApi, identity: str) -> list[str] | None:
-    """Return the last lines of the log of a container, redacted; null if it cannot be read."""
+    """Return up to ``READ_LINES`` last lines of the log of a container, redacted; null if it cannot be read."""
     try:
         with client.stream("GET", "containers", identity, "logs", stdout=1, stderr=1, tail=READ_LINES) as answer:
             data = answer.read(MAX_BYTES)
     except CannotConnect:
         return None
-    return shown(without_frames(data).decode("utf-8", "replace"))
+    return shown(without_frames(data).decode("utf-8", "replace"), READ_LINES)
 
 
-def shown(text: str) -> list[str]:
+def shown(text: str, most: int = LINES) -> list[str]:
     """Return the last lines of a text for a report."""
     # Redacted as a whole: a secret may span lines.
     lines = [line.strip() for line in redact(COLOURS.sub("", text)).splitlines()]
-    return [cut(printable(line), MAX_LINE) for line in lines if line][-LINES:]
+    return [cut(printable(line), MAX_LINE) for line in lines if line][-most:]
 
 
 def health_output(state: Mapping[str, Any]) -> str | None:

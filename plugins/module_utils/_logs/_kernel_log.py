@@ -12,9 +12,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Iterable, Match, Optional, Protocol, Tuple
+from typing import Iterable, Match, Optional, Protocol, Tuple, TypedDict
 
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import Times, extend
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
@@ -25,6 +24,10 @@ RECORD = 8192
 LONGEST = 1024
 # More than the largest ring buffer that kernels are configured with.
 MOST_BYTES = 64 << 20
+
+# Mounts, and links to the devices by their numbers.
+MOUNTINFO = "/proc/self/mountinfo"
+DEVICES = "/sys/dev/block"
 
 DISK = r"(?P<object>[\w!/-]+)"
 DEVICE = r"\((?:device )?%s(?: state \w+)?\)" % DISK
@@ -53,13 +56,20 @@ OOM_GROUP = re.compile(r"oom-kill:.*oom_memcg=(?P<group>[^,]*).*pid=(?P<pid>\d+)
 CONTAINER = re.compile(r"([0-9a-f]{64})")
 
 
-class KernelGroup(Times):
-    """Records of one kind about one object. ``container`` is null outside of containers."""
+class KernelGroup(TypedDict):
+    """Records of one kind about one object.
+
+    ``container`` is null outside of containers. ``writable`` is whether a file system that became read-only is mounted
+    read-write again; null if it is not mounted, and for other kinds.
+    """
 
     kind: str
     object: str
     container: str | None
     count: int
+    first: float
+    last: float
+    writable: bool | None
     sample: str
 
 
@@ -172,7 +182,7 @@ def grouped(records: Iterable[str], begin: float, boot: float, containers: Conta
                     container = _container_name(killed.get(found.group("pid")), containers)
                 _count(groups, kind, found, container, moment)
                 break
-    listed = sorted(groups.values(), key=lambda entry: -(entry["last"] or 0.0))
+    listed = sorted(groups.values(), key=lambda entry: -entry["last"])
     # The ring buffer begins with record 0 until records are overwritten.
     complete = oldest is None or oldest.split(",")[1:2] == ["0"] or (first is not None and first <= begin)
     return {"complete": complete, "oldest": first, "groups": listed[:top], "groups_total": len(listed)}
@@ -190,13 +200,32 @@ def _count(
             "object": name,
             "container": container,
             "count": 0,
-            "first": None,
-            "last": None,
+            "first": round(moment, 3),
+            "last": round(moment, 3),
+            "writable": is_writable(name) if kind == "read_only_fs" else None,
             "sample": cut(redact(printable(found.string)), 300),
         },
     )
     entry["count"] += 1
-    extend(entry, round(moment, 3))
+    entry["last"] = round(moment, 3)
+
+
+def is_writable(disk: str, mountinfo: str = MOUNTINFO, devices: str = DEVICES) -> bool | None:
+    """Return whether the file system of a disk is mounted read-write; null if it is not mounted, or not known."""
+    try:
+        with open(mountinfo, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return None
+    found = None
+    for line in lines:
+        fields = line.split(" ")
+        # The options of the file system, which the kernel changes, are the last field.
+        if len(fields) > 6 and os.path.basename(os.path.realpath(os.path.join(devices, fields[2]))) == disk:
+            found = "ro" not in fields[-1].split(",")
+            if not found:
+                return False
+    return found
 
 
 def _container_name(group: str | None, containers: Containers) -> str | None:

@@ -24,13 +24,14 @@ def containers(path: str, seconds: float) -> list[dict[str, Any]]:
     return [summary(row) for row in DockerApi(path, seconds).read("containers", "json", all=1)]
 
 
-def driver(path: str, identity: str, seconds: float) -> str:
-    """Return the log driver of a container."""
+def inspect(path: str, identity: str, seconds: float) -> dict[str, Any]:
+    """Return the configuration and state of a container, which hold its log driver."""
     found = DockerApi(path, seconds).read("containers", identity, "json")
     try:
-        return str(found["HostConfig"]["LogConfig"]["Type"])
+        str(found["HostConfig"]["LogConfig"]["Type"])
     except (KeyError, TypeError) as exc:
         raise CannotConnect("failed", "the engine does not return its log driver") from exc
+    return dict(found)
 
 
 def read(path: str, identity: str, begin: float, budget: int, seconds: float) -> tuple[bytes, str | None]:

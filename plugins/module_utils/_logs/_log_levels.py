@@ -7,7 +7,8 @@
 The rules are data. The first that matches decides:
 
 1. A JSON line has its level in a field (``JSON_LEVELS``), a logfmt line in ``level=``.
-2. An HTTP answer with status 5xx is an error, whatever level the line has.
+2. An HTTP answer with status 5xx is an error, whatever level the line has. So are failures that PostgreSQL logs with
+   level LOG (``LOGGED_FAILURES``).
 3. The format of a program (``FORMATS``): PostgreSQL, RabbitMQ, Redis, nginx, Python's logging, syslog.
 4. Words (``WORDS``), after phrases are removed that only mention them (``HARMLESS``): "0 errors", "error_count=0",
    "no error", "error.log".
@@ -77,10 +78,19 @@ JSON_LEVELS = ("levelname", "level", "severity", "log.level", "log_level", "logl
 JSON_MESSAGES = ("message", "msg", "event", "@message", "text", "log", "error", "err")
 JSON_EXCEPTIONS = ("exc_info", "exception", "exc_text", "stack_trace", "traceback", "stack", "error", "err")
 
+# Fields that name what failed. "filename" is the source file of Python's logging.
+JSON_DETAILS = ("path", "file", "file_path", "filepath", "url", "host", "queue", "track", "error", "reason")
+
 LOGFMT = re.compile(r"""(?:^|\s)(?:level|lvl|severity)="?([A-Za-z]+)"?(?=\s|$)""")
 LOGFMT_MESSAGE = re.compile(r"""(?:^|\s)(?:msg|message)=(?:"((?:[^"\\]|\\.)*)"|(\S+))""")
 
 HTTP_FAILED = re.compile(r"""\bHTTP/\d(?:\.\d)?\\?"?\s+5\d\d\b""")
+
+# PostgreSQL: a process that was killed, or that could not be started, and WAL that cannot be archived.
+LOGGED_FAILURES = re.compile(
+    r"\bLOG:  (?:[\w ]{1,60} \(PID \d+\) was terminated by signal|could not fork |could not bind |"
+    r"archive command failed with exit code)"
+)
 
 # The level is the first group. It follows at most a date, a name and a process id.
 FORMATS = tuple(
@@ -120,7 +130,8 @@ HARMLESS = re.compile(
             r"(?:errors?|failures?|failed|exceptions?|warnings?|panics?)\b|\b0\s+(?:\w+\s+)?denied\b",
             r"\b\w{0,30}(?:errors?|failures?|failed|exceptions?|warnings?|denied)\w{0,30}"
             r"(?: (?:rate|count|ratio|total))?"
-            r"[\"']?\s*(?:[=:]|is|are)\s*(?:\"\"|''|[\"']?(?:0(?:\.0+)?%?|none|null|nil|false|no|\[\]|\{\})(?![\w.]))",
+            r"[\"']?\s*(?:[=:]|is|are)\s*"
+            r"(?:\"\"|''|[\"']?(?:0(?:\.0+)?%?|none|null|nil|false|no(?! \w)|\[\]|\{\})(?![\w.]))",
             r"\b(?:errors?|failures?|exceptions?|warnings?)"
             r"(?:[_.-](?:count|rate|total|logs?|handler|page|code|budget|reporting)|level)\w*",
             # Names, except error codes in upper case such as PRECONDITION_FAILED.
@@ -158,8 +169,8 @@ WORDS = (
 # for each pattern: that is ten times as fast as one combined pattern.
 CANDIDATES = (
     r"e(?:rr(?:o|eur|[ :!\]])|xcept|merg)|f(?:ail|atal|ehler)|c(?:rit|annot |ould not |an't |rash|ore dumped)|panic|"
-    r"warn|trace|de(?:nied|prec)|a(?:lert|borted|dvertencia|ttenzione)|un(?:handled|caught|able to )|"
-    r"se(?:gfault|gmentation f|vere)",
+    r"warn|t(?:race|erminated by signal)|archive command|de(?:nied|prec)|a(?:lert|borted|dvertencia|ttenzione)|"
+    r"un(?:handled|caught|able to )|se(?:gfault|gmentation f|vere)",
     # A status of HTTP, a level of bunyan or pino.
     r"\" 5\d\d|\":\s?[456]0\b",
     # A priority of syslog, which the engine escapes in JSON.
@@ -177,7 +188,7 @@ def read(text: str) -> tuple[str, str]:
     if found and found.group(1).lower() in NAMES:
         message = LOGFMT_MESSAGE.search(text)
         return NAMES[found.group(1).lower()], (message.group(1) or message.group(2)) if message else text
-    if HTTP_FAILED.search(text):
+    if HTTP_FAILED.search(text) or LOGGED_FAILURES.search(text, 0, 300):
         return ERROR, text
     redis = REDIS.match(text)
     if redis:
@@ -221,6 +232,18 @@ def _structured(text: str) -> tuple[str, str] | None:
     if start < 0 or text.rstrip()[-1:] != "}" or (start and by_format(text[:start])):
         return None
     return _from_json(text[start:])
+
+
+def details(text: str) -> str:
+    """Return fields of a JSON line that name what failed: path, file, error and the like; empty for any other line."""
+    if text[:1] != "{":
+        return ""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    found = [(name, fields[name]) for name in JSON_DETAILS if isinstance(fields.get(name), str)]
+    return ", ".join("%s=%s" % (name, value) for name, value in found if "\n" not in value)
 
 
 def _from_json(text: str) -> tuple[str, str] | None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Iterable, Iterator, NamedTuple, Pattern, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_health_checks import Allowance
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Messages
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_series import Series, Source, is_ongoing
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_sources import Log, Unreadable
-from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import CURRENT, PREVIOUS, Tally
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import CURRENT, PREVIOUS, Known, Tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import (
     Piece,
     Reader,
@@ -31,6 +34,7 @@ COUNTS = (
     "lines_per_minute",
     "errors_per_minute",
     "warnings_per_minute",
+    "errors_in_worst_minute",
     "progress",
     "complete",
     "covered_seconds",
@@ -56,8 +60,10 @@ class Window:
 class Patterns(NamedTuple):
     """The options that are regular expressions: known messages in order, and progress by service."""
 
-    known: list[Pattern[str]]
+    known: Messages
     progress: dict[str, Pattern[bytes]]
+    # Numbers of the known messages that monitors and health checks cause.
+    probes: frozenset[int] = frozenset()
 
 
 class Scan:
@@ -78,6 +84,7 @@ class Scan:
         self.hint: str | None = None
         self.ready = False
         self.finished = False
+        self.newest: float | None = None
         self.budget = 0
         self.size = 0
         # The seconds for open(), if they are too few to call a log that does not answer unreadable.
@@ -103,7 +110,16 @@ class Scan:
         self.chains = (current, previous)
         self.size = sum(map(_size, self.chains))
         # open() sets the form of the log.
-        self.tally = Tally(self.log.form, self.patterns.known, self.progress, self.options["sample_length"])
+        seconds = (self.window.seconds, self.window.begin - self.window.previous)
+        self.tally = Tally(
+            self.log.form,
+            self.patterns.known,
+            self.progress,
+            self.options["sample_length"],
+            seconds,
+            self.patterns.probes,
+            [Allowance(check) for check in self.log.health_checks],
+        )
         self.ready = True
 
     def read(self, deadline: Deadline) -> None:
@@ -123,6 +139,9 @@ class Scan:
             except Exception as exc:  # pylint: disable=broad-except
                 self.error = "%s: %s" % (type(exc).__name__, exc)
                 return
+        # The time of the last line.
+        times = (newest_time(piece) for piece in self.pieces)
+        self.newest = next((moment for moment in times if moment is not None), None)
         self.finished = True
 
     def close(self) -> None:
@@ -143,6 +162,7 @@ class Scan:
         done = self.finished and self.error is None
         counts = self._counts(CURRENT, self.window.seconds) if done else dict.fromkeys(COUNTS)
         previous = self._counts(PREVIOUS, self.window.begin - self.window.previous) if done else dict.fromkeys(COUNTS)
+        times = self.tally.times
         return {
             "name": self.name,
             "source": self.log.source,
@@ -151,8 +171,12 @@ class Scan:
             "hint": self.hint,
             **counts,
             "previous": previous,
-            "errors_ratio": ratio(counts["errors_per_minute"], previous["errors_per_minute"]),
-            "newest": self._newest() if done else None,
+            "errors_ratio": ratio(counts["errors_in_worst_minute"], previous["errors_in_worst_minute"]),
+            "errors_first": times.first if done else None,
+            "errors_last": times.last if done else None,
+            "errors_ongoing": self.is_ongoing(times) if done else None,
+            "burst": self.tally.histograms[CURRENT].burst(counts["covered_seconds"] or 0.0) if done else None,
+            "newest": self.newest if done else None,
             "left_out": self._left_out() if done else None,
         }
 
@@ -165,6 +189,7 @@ class Scan:
         skipped = _size(chain) - reader.done
         if number == PREVIOUS or not self.chains[PREVIOUS]:
             skipped += self.log.left_out_bytes
+        worst = tally.histograms[number].worst_minute()
         progress = {"count": tally.completed[number], "per_minute": rate(tally.completed[number], covered)}
         return {
             "lines": tally.lines[number],
@@ -173,6 +198,7 @@ class Scan:
             "lines_per_minute": rate(tally.lines[number], covered),
             "errors_per_minute": rate(errors, covered),
             "warnings_per_minute": rate(levels["warning"], covered),
+            "errors_in_worst_minute": worst if number == CURRENT or covered > 0 else None,
             "progress": progress if self.progress else None,
             "complete": covered == seconds,
             "covered_seconds": covered,
@@ -207,15 +233,18 @@ class Scan:
             return "its budget of bytes was used up" if used else "its time was used up"
         return self.log.left_out
 
-    def _newest(self) -> float | None:
-        """Return the time of the last line."""
-        times = (newest_time(piece) for piece in self.pieces)
-        return next((moment for moment in times if moment is not None), None)
+    def is_ongoing(self, times: Series) -> bool:
+        """Return whether these events have to be expected again, as ``_log_series.is_ongoing()``."""
+        source = Source(self.log.about["state"] in (None, "running"), self.log.started, self.newest)
+        return is_ongoing(
+            times, source, self.window.end, self.options["over_seconds"], self.options["over_once_seconds"]
+        )
 
     def signatures(self) -> Iterator[Part]:
         """Yield the log's entries of ``signatures``."""
         seconds = self.window.begin - self.window.previous
         # A count of zero is known only if all of the previous window was read.
+        rows = self.options["own"] + self.options["known"]
         all_read = seconds > 0 and self._covered(PREVIOUS, seconds) == seconds
         for group in self.tally.groups.values():
             count, previous = group["counts"]
@@ -226,18 +255,70 @@ class Scan:
                     "signature": group["signature"],
                     "count": count,
                     "previous_count": previous if previous or all_read else None,
-                    "first": group["first"],
-                    "last": group["last"],
+                    "first": group["times"].first,
+                    "last": group["times"].last,
+                    "ongoing": self.is_ongoing(group["times"]),
+                    "known": None if group["known"] is None else rows[group["known"]]["id"],
+                    "example": group["example"],
                     "sample": group["sample"],
                 }
 
     def known(self) -> Iterator[Part]:
         """Yield the log's entries of ``known``."""
+        rows = self.options["own"] + self.options["known"]
+        cleared = {row["clears"]: number for number, row in enumerate(rows) if row.get("clears")}
         for number, found in self.tally.known.items():
-            if found["count"]:
-                row = (self.options["own"] + self.options["known"])[number]
-                row = {name: value for name, value in row.items() if name != "pattern"}
-                yield {**row, "service": self.name, **found}
+            row = rows[number]
+            if row.get("clears"):
+                continue
+            about = {name: value for name, value in row.items() if name != "pattern"}
+            entry = {**about, **self._known(found), "probe": number in self.patterns.probes}
+            entry["transient"] = bool(row.get("transient"))
+            if row["id"] in cleared:
+                # A message of a state, which is written once: silence proves nothing.
+                end = self.tally.known.get(cleared[row["id"]])
+                entry["ongoing"] = not self._is_over(found["times"], end["times"].latest if end else None)
+                if entry["ongoing"]:
+                    entry["count"] = entry["count"] or entry["previous_count"]
+            if entry["count"]:
+                yield entry
+        for number, found in self.tally.explained.items():
+            if found["counts"][CURRENT]:
+                check = self.log.health_checks[number].as_result()
+                yield {
+                    "id": "health_check",
+                    **self._known(found),
+                    "probe": True,
+                    "transient": False,
+                    "health_check": check,
+                }
+
+    def _known(self, found: Known) -> Part:
+        """Return the fields of an entry of ``known`` that the log yields."""
+        count, previous = found["counts"]
+        times = found["times"]
+        # An event has no time if no line near it has one.
+        some_time = self.newest if self.newest is not None else self.window.end
+        return {
+            "service": self.name,
+            "container": self.log.about["container"],
+            "count": count,
+            "previous_count": previous,
+            "first": some_time if times.oldest is None else times.first or times.oldest,
+            "last": some_time if times.latest is None else times.latest,
+            "ongoing": self.is_ongoing(times),
+            "sample": found["sample"],
+            "peers": [{"address": peer, "container": self.log.names.get(peer)} for peer in sorted(found["peers"])],
+            "health_check": None,
+        }
+
+    def _is_over(self, times: Series, cleared: float | None) -> bool:
+        """Return whether the state of which a message reports the begin has ended: it was cleared, or by a restart."""
+        last = times.latest or 0.0
+        restarted = self.log.started
+        return (cleared is not None and cleared >= last) or (
+            restarted is not None and restarted > last and not self.is_ongoing(times)
+        )
 
 
 def _size(chain: Iterable[Span]) -> int:

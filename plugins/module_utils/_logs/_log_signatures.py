@@ -40,6 +40,9 @@ MASKS = tuple(
         (r"\d+(?:[.,]\d+)*", "<n>"),
     )
 )
+# The first masks are for times; a line may begin with epoch seconds.
+TIMES = 3
+EPOCH = re.compile(r"^[12]\d{9}(?:\.\d+)? ")
 # What precedes a message: time, level, process and the like.
 PREFIX = re.compile(
     r"^(?:<time>|<n>|<ip>|<pid>|\*\*\*|\[\w+ *\]|[\s,|:\[\]()-]|"
@@ -53,8 +56,12 @@ TRACE = re.compile(
     # RabbitMQ repeats time and level on each line of an event.
     r"^[\d-]{10} [\d:.+]+ \[\w+\] <\d+\.\d+\.\d+>(?:  |\s*$)"
 )
+# RabbitMQ writes time, level and process before each line of an event.
+BROKER = re.compile(r"\d{4}-\d\d-\d\d [\d:.+]+ \[\w+\] <\d+\.\d+\.\d+> ")
 # The line before a trace of Go or Rust.
 PANIC = re.compile(r"(?:panic|fatal error): |thread '")
+# Lines of a traceback in a frame, as structlog and rich draw it.
+FRAME = ("\u256d", "\u2502", "\u2570")
 BEGINS_TRACE = re.compile(r"Traceback \(most recent call last\)")
 CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
 # In an exception group, the name follows a bar.
@@ -71,7 +78,7 @@ def shorten(line: AnyStr) -> AnyStr:
 
 def continues_event(text: str) -> bool:
     """Return whether a line continues the event before it."""
-    return text[:1] in (" ", "\t") or bool(TRACE.match(text)) or not text.strip()
+    return text[:1] in (" ", "\t", *FRAME) or bool(TRACE.match(text)) or not text.strip()
 
 
 def collect(first: str, following: Iterable[str], begins_event: Callable[[str], bool]) -> tuple[list[str], str | None]:
@@ -98,6 +105,8 @@ class _Event:
         self.size = len(first)
         self.exception: str | None = None
         self.begins_event = begins_event
+        broker = BROKER.match(first)
+        self.repeated = broker.group() if broker else None
         # Whether it has a traceback of Python, whose last line names the exception.
         self.python = bool(BEGINS_TRACE.search(first))
         # Whether its first line is a head, and whether lines without a mark may follow now.
@@ -109,10 +118,12 @@ class _Event:
         """Return whether the next line belongs to the event."""
         if not line.strip():
             return self.python or self.headed
-        if BEGINS_TRACE.search(line) and TRACE.match(line):
+        if self.repeated and line.startswith(self.repeated.rstrip()):
+            return True
+        if BEGINS_TRACE.search(line) and (TRACE.match(line) or line[:1] == FRAME[0]):
             # A second traceback that is not chained to the first is another event.
             return self.exception is None or any(CHAINED.search(earlier) for earlier in self.lines[-3:])
-        if line[:1] in (" ", "\t") or TRACE.match(line):
+        if line[:1] in (" ", "\t", *FRAME) or TRACE.match(line):
             return True
         if self._exception_in(line):
             return True
@@ -120,7 +131,9 @@ class _Event:
 
     def add(self, line: str) -> None:
         """Add a line, for which ``includes()`` is true, and note the exception that it names."""
-        traced = bool(TRACE.match(line))
+        if self.repeated and line.startswith(self.repeated):
+            line = line[len(self.repeated) :]
+        traced = bool(TRACE.match(line)) or line[:1] == FRAME[0]
         exception = self._exception_in(line)
         if traced and BEGINS_TRACE.search(line):
             self.python, self.exception = True, None
@@ -128,16 +141,23 @@ class _Event:
             self.exception = exception
         # After an empty line, only an event with a head continues.
         self.open = self.headed or traced or self.exception is not None or (self.open and bool(line.strip()))
-        self.bare += line[:1] not in (" ", "\t")
+        self.bare += line[:1] not in (" ", "\t", *FRAME)
         self.lines.append(line)
         self.size += len(line)
 
     def _exception_in(self, line: str) -> str | None:
         """Return the exception that the line after a traceback of Python names; null for other lines."""
-        if not self.python or self.exception is not None or self.lines[-1][:1] not in (" ", "\t"):
+        if not self.python or self.exception is not None or self.lines[-1][:1] not in (" ", "\t", FRAME[2]):
             return None
         found = EXCEPTION.match(line)
         return found.group("name") if found else None
+
+
+def whole_message(message: str, lines: Sequence[str]) -> str:
+    """Return the message of an event: with its second line, if the first only announces that, as RabbitMQ does."""
+    if len(lines) > 1 and message.endswith(":") and BROKER.match(lines[0]):
+        return "%s %s" % (message, lines[1].strip())
+    return message
 
 
 def signature(message: str) -> str:
@@ -145,6 +165,19 @@ def signature(message: str) -> str:
     text = redact(" ".join(message.split()))
     for pattern, mask in MASKS:
         text = pattern.sub(mask, text)
+    return cut(PREFIX.sub("", text) or text, SIGNATURE_LENGTH)
+
+
+def example(message: str, details: str = "") -> str:
+    """Return the message as it is written, redacted, without its time and level.
+
+    ``details`` follow it if the message does not contain them.
+    """
+    if details and details.partition("=")[2] not in message:
+        message = "%s (%s)" % (message, details)
+    text = EPOCH.sub("", redact(" ".join(message.split())))
+    for pattern, mask in MASKS[:TIMES]:
+        text = pattern.sub(mask, text, count=1)
     return cut(PREFIX.sub("", text) or text, SIGNATURE_LENGTH)
 
 

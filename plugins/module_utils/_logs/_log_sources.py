@@ -19,9 +19,15 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, epoch
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import DEFAULT_HOST, socket_of
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_health_checks import (
+    HealthCheck,
+    applies,
+    of_container,
+    of_engine,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_windows import (
     File,
     Memory,
@@ -71,6 +77,11 @@ class Log:
         self.about: dict[str, str | None] = dict.fromkeys(
             ("container", "project", "state", "driver", "path", "path_hex")
         )
+        # Start of the container in epoch seconds; null if it is unknown.
+        self.started: float | None = None
+        # Health checks that cause errors in it, and the names of containers by address.
+        self.health_checks: list[HealthCheck] = []
+        self.names: Mapping[str, str] = {}
         # Why a part of the log is missing before anything is read; null for none.
         self.left_out: str | None = None
         # Bytes of the windows that are missing, if known.
@@ -107,6 +118,7 @@ class ContainerLog(Log):
         self.container = container
         self.socket = socket
         self.folder = os.path.join(engine.root, container["id"])
+        self.started = container["started"]
         driver, settings = _driver(self.folder)
         # With this number of files, the engine has deleted older ones.
         self.most_files = int(settings.get("max-file") or 1)
@@ -161,7 +173,11 @@ class EngineLog(Log):
 
     def open(self, begin: float, budget: int, seconds: float) -> Sequence[Piece]:
         try:
-            self.about["driver"] = _log_engine.driver(self.socket, self.row["id"], seconds)
+            found = _log_engine.inspect(self.socket, self.row["id"], seconds)
+            self.about["driver"] = found["HostConfig"]["LogConfig"]["Type"]
+            self.started = epoch((found.get("State") or {}).get("StartedAt"))
+            check = of_container(found)
+            self.health_checks = [check] if check and applies(check, self.row["name"], self.row["service"]) else []
             data, self.left_out = _log_engine.read(self.socket, self.row["id"], begin, budget, seconds)
         except CannotConnect as exc:
             driver = self.about["driver"]
@@ -268,7 +284,14 @@ def containers(engine: Engine, options: Options) -> list[Log]:
     if not names:
         return _by_engine(socket, options, hidden)
     rows = [row for row in map(engine.container, names) if row is not None]
-    return [ContainerLog(engine, row, socket) for row in rows if is_selected(row, options)] + missing(rows, options)
+    logs = [ContainerLog(engine, row, socket) for row in rows if is_selected(row, options)]
+    checks, by_address = of_engine(engine, names)
+    for log in logs:
+        log.names = by_address
+        log.health_checks = [
+            check for check in checks if applies(check, log.container["name"], log.container["service"])
+        ]
+    return [*logs, *missing(rows, options)]
 
 
 def _by_engine(socket: str, options: Options, hidden: str | None) -> list[Log]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Iterator, Pattern, Sequence, Type, TypedDict
+from typing import Collection, Iterator, Pattern, Sequence, Type, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_levels, _log_signatures, _log_times
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_health_checks import Allowance
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Messages
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_series import Histogram, Series
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 
 CURRENT, PREVIOUS = 0, 1
@@ -24,6 +27,12 @@ LOOK_BACK = 50
 ENDS = b'\\n","stream":"'
 ENTRY = re.compile(rb'^\{"log":"((?:[^"\\]|\\.)*)')
 DIGITS = re.compile(r"\d+")
+# The address and port of a client; the first in a message.
+PEER = re.compile(r"(?<!laddr=)(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:]{3,45}\]):\d{1,5}\b")
+MOST_PEERS = 5
+# Python shows where it is above it, without a traceback if the program itself cannot be compiled.
+UNCOMPILED = re.compile(r"(?:SyntaxError|IndentationError|TabError): ")
+LOCATION_LINES = 5
 
 
 class Text:
@@ -96,27 +105,28 @@ class Engine(Text):
 Form = Type[Text]
 
 
-class Times(TypedDict):
-    """Times of the first and the last of some events."""
+class Group(TypedDict):
+    """Events with one signature.
 
-    first: float | None
-    last: float | None
-
-
-class Group(Times):
-    """Events with one signature. ``counts`` are those of the two windows, the times those of the current one."""
+    ``counts`` are those of the two windows, ``known`` is the number of the known message of the first of them.
+    """
 
     level: str
     signature: str
     counts: list[int]
+    times: Series
+    known: int | None
+    example: str
     sample: str
 
 
-class Known(Times):
-    """Events of the current window that match one known pattern."""
+class Known(TypedDict):
+    """Events that match one known pattern. ``peers`` are the addresses of the clients, if probes cause them."""
 
-    count: int
+    counts: list[int]
+    times: Series
     sample: str
+    peers: set[str]
 
 
 CANDIDATES = [re.compile(pattern.encode()) for pattern in _log_levels.CANDIDATES]
@@ -128,22 +138,34 @@ class Tally:
     def __init__(
         self,
         form: Form,
-        known: Sequence[Pattern[str]] = (),
+        known: Messages | None = None,
         progress: Pattern[bytes] | None = None,
         sample_length: int = 300,
+        seconds: tuple[float, float] = (900.0, 900.0),
+        probes: Collection[int] = (),
+        checks: Sequence[Allowance] = (),
     ) -> None:
         self.form = form
         # Patterns of known messages; the first that matches counts.
-        self.patterns = known
+        self.messages = known or Messages()
+        # Numbers of those that monitors and health checks cause, and health checks that cause errors in this log.
+        self.probes = probes
+        self.checks = checks
         self.progress = progress
         self.sample_length = sample_length
         self.lines = [0, 0]
         self.levels = [dict.fromkeys(_log_levels.COUNTED, 0), dict.fromkeys(_log_levels.COUNTED, 0)]
         self.completed = [0, 0]
+        # Times of the errors: of both windows, and of each.
+        self.times = Series()
+        self.histograms = [Histogram(each) for each in seconds]
+        self._block = 0
         # By level and signature.
         self.groups: dict[tuple[str, str], Group] = {}
         # By the number of the pattern.
         self.known: dict[int, Known] = {}
+        # By the number of the health check.
+        self.explained: dict[int, Known] = {}
         # Group and pattern by level and message, as a cache.
         self._by_text: dict[tuple[str, str], tuple[Group, int | None]] = {}
 
@@ -153,6 +175,7 @@ class Tally:
 
     def feed(self, block: bytes, window: int) -> None:
         """Count the events of a block of whole lines."""
+        self._block += 1
         self.lines[window] += self.form.count(block)
         if self.progress:
             self.completed[window] += count_lines(self.progress, block)
@@ -176,20 +199,53 @@ class Tally:
         lines, exception = _log_signatures.collect(first, self._following(block, ends), begins_event)
         # The generator is one line ahead of the event.
         taken = ends[len(lines) - 1]
+        if UNCOMPILED.match(first):
+            lines.append(self._location(block, start))
         if "\n" in message:
             # A structured line holds its traceback in a field.
             lines = message.split("\n")[: _log_signatures.EVENT_LINES]
             lines, exception = _log_signatures.collect(lines[0], lines[1:], begins_event)
+        message = _log_signatures.whole_message(message, lines)
         moment = self._time(block, start)
-        self.levels[window][level] += 1
+        for position, check in enumerate(self.checks):
+            if check.explains(first, moment):
+                entry = self.explained.setdefault(position, self._known(first))
+                self._count(entry, moment, window)
+                return taken
         group, number = self._group(level, exception or message, lines, exception)
-        group["counts"][window] += 1
-        if window == CURRENT:
-            extend(group, moment)
-            if number is not None:
-                self.known[number]["count"] += 1
-                extend(self.known[number], moment)
+        if number in self.probes and number is not None:
+            entry = self.known[number]
+            found = PEER.search(message) if len(entry["peers"]) < MOST_PEERS else None
+            entry["peers"].update(found.groups() if found else ())
+            self._count(entry, moment, window)
+            return taken
+        self.levels[window][level] += 1
+        if level != _log_levels.WARNING:
+            self.times.add(moment, self._block, window == CURRENT)
+            self.histograms[window].add(moment)
+        self._count(group, moment, window)
+        if number is not None:
+            self._count(self.known[number], moment, window)
         return taken
+
+    def _count(self, entry: Group | Known, moment: float | None, window: int) -> None:
+        entry["counts"][window] += 1
+        entry["times"].add(moment, self._block, window == CURRENT)
+
+    def _known(self, line: str) -> Known:
+        shown = _log_signatures.sample([line], None, self.sample_length)
+        return {"counts": [0, 0], "times": Series(), "sample": shown, "peers": set()}
+
+    def _location(self, block: bytes, start: int) -> str:
+        """Return the line with file and number before the source text that Python shows above a SyntaxError."""
+        for _line in range(LOCATION_LINES):
+            if not start:
+                break
+            start = block.rfind(b"\n", 0, start - 1) + 1
+            line = printable(self.form.text(block[start : _line_end(block, start)]))
+            if line.startswith("  File "):
+                return line
+        return ""
 
     def _has_head(self, block: bytes, start: int) -> bool:
         """Return whether the indented line that begins at ``start`` continues a line with a level.
@@ -220,21 +276,20 @@ class Tally:
         if key in self._by_text:
             return self._by_text[key]
         name = _log_signatures.signature(message) if len(self.groups) < MOST_SIGNATURES else OTHERS
+        whole = "\n".join(lines)
+        number = self.messages.first_match(whole)
         if (level, name) not in self.groups:
             self.groups[(level, name)] = {
                 "level": level,
                 "signature": name,
                 "counts": [0, 0],
-                "first": None,
-                "last": None,
+                "times": Series(),
+                "known": number,
+                "example": _log_signatures.example(message, _log_levels.details(lines[0])),
                 "sample": _log_signatures.sample(lines, exception, self.sample_length),
             }
-        whole = "\n".join(lines)
-        number = next((number for number, pattern in enumerate(self.patterns) if pattern.search(whole)), None)
         if number is not None and number not in self.known:
-            line = next((line for line in lines if self.patterns[number].search(line)), lines[0])
-            shown = _log_signatures.sample([line], None, self.sample_length)
-            self.known[number] = {"count": 0, "first": None, "last": None, "sample": shown}
+            self.known[number] = self._known(self.messages.line_of(number, lines))
         if len(self._by_text) < 20 * MOST_SIGNATURES:
             self._by_text[key] = self.groups[(level, name)], number
         return self.groups[(level, name)], number
@@ -253,13 +308,6 @@ def begins_event(line: str) -> bool:
     """Return whether a line has a time or a level."""
     # The time first: most lines have one, and the search is fast.
     return _log_times.is_dated(line) or _log_levels.has_level(line)
-
-
-def extend(entry: Times, moment: float | None) -> None:
-    """Extend ``first`` and ``last`` of an entry to include ``moment``."""
-    if moment is not None:
-        entry["first"] = moment if entry["first"] is None else min(moment, entry["first"])
-        entry["last"] = moment if entry["last"] is None else max(moment, entry["last"])
 
 
 def count_lines(pattern: Pattern[bytes], block: bytes) -> int:

@@ -29,6 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _last_words,
     _mounted_paths,
     _obstacles,
+    _start_errors,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     DAEMON_CONFIGURATION,
@@ -286,11 +287,17 @@ def explain(
         facts["health_output"] = _last_words.health_output(data["State"])
         taken = [port for port in around.ports_taken if port["container"] == facts["name"]]
         obstacle = _obstacles.find(data, around._replace(ports_taken=taken), facts["compose_options"])
+        tail = None
         if position < MAX_LOGS and not facts["error_message"]:
-            facts["log_tail"] = _last_words.tail(client, facts["id"])
+            tail = _last_words.tail(client, facts["id"])
+            facts["log_tail"] = None if tail is None else tail[-_last_words.LINES :]
         if obstacle is None:
             written = "\n".join([*(facts["log_tail"] or []), facts["health_output"] or ""])
             obstacle = _obstacles.written(data, written, filesystems)
+        ended = code is not None or facts["recent_restarts"]
+        if obstacle is None and tail and ended:
+            apply = _obstacles.apply_command(data, around, facts["compose_options"])
+            obstacle = _start_errors.find("\n".join(tail), facts["last_exit_code"], apply) or obstacle
         facts["obstacle"] = obstacle._asdict() if obstacle else None
 
 

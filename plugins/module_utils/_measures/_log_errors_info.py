@@ -15,13 +15,14 @@ import re
 import resource
 import threading
 import time
-from typing import Any, AnyStr, Callable, Pattern, Sequence
+from typing import Any, Callable, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import DEFAULT_HOST
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _kernel_log, _log_sources
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Messages
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_scan import Patterns, Scan, Window
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Unknown, reached
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
@@ -43,6 +44,8 @@ ARGUMENT_SPEC = {
     "max_bytes": {"type": "int", "default": 32 << 20},
     "max_total_bytes": {"type": "int", "default": 128 << 20},
     "sample_length": {"type": "int", "default": 300},
+    "over_seconds": {"type": "float", "default": 60.0},
+    "over_once_seconds": {"type": "float", "default": 300.0},
     "docker_root": {"type": "path"},
     "docker_host": {"type": "str", "default": DEFAULT_HOST},
     "top": {"type": "int", "default": 20},
@@ -113,6 +116,9 @@ def check_options(options: Options) -> None:
     for name in ("minutes", "timeout", "deadline"):
         if not 0 < options[name] < float("inf"):
             raise BadOption("%s: must be more than 0" % name)
+    for name in ("over_seconds", "over_once_seconds"):
+        if not 0 <= options[name] < float("inf"):
+            raise BadOption("%s: must be 0 or more" % name)
     for name in ("max_bytes", "max_total_bytes", "sample_length", "top"):
         if options[name] < 1:
             raise BadOption("%s: must be 1 or more" % name)
@@ -122,21 +128,23 @@ def compile_patterns(options: Options) -> Patterns:
     """Return the options that are regular expressions, compiled. Raises BadOption."""
     if "" in options["files"]:
         raise BadOption("files: an entry is empty")
-    known, progress = [], {}
-    for row in options["own"] + options["known"]:
+    rows = options["own"] + options["known"]
+    for row in rows:
         if not isinstance(row.get("pattern"), str) or not row.get("id"):
             raise BadOption("known: each entry needs id and pattern")
-        known.append(_compiled(row["pattern"], "known: %s" % row["id"], re.I))
+        try:
+            # With the flags of Messages, so that it is compiled once.
+            re.compile(row["pattern"], re.IGNORECASE)
+        except re.error as exc:
+            raise BadOption("known: %s: not a regular expression: %s" % (row["id"], exc)) from exc
+    progress = {}
     for service, pattern in options["progress"].items():
-        progress[service] = _compiled(str(pattern).encode(), "progress: %s" % service)
-    return Patterns(known, progress)
-
-
-def _compiled(pattern: AnyStr, option: str, flags: int = 0) -> Pattern[AnyStr]:
-    try:
-        return re.compile(pattern, flags)
-    except re.error as exc:
-        raise BadOption("%s: not a regular expression: %s" % (option, exc)) from exc
+        try:
+            progress[service] = re.compile(str(pattern).encode())
+        except re.error as exc:
+            raise BadOption("progress: %s: not a regular expression: %s" % (service, exc)) from exc
+    probes = frozenset(number for number, row in enumerate(rows) if row.get("probe"))
+    return Patterns(Messages([row["pattern"] for row in rows]), progress, probes)
 
 
 def kernel_log(options: Options, window: Window, engine: Engine, deadline: Deadline, unknown: Unknown) -> Part | None:

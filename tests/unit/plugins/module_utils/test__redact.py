@@ -425,6 +425,23 @@ def test_text_around_a_secret_stays(text, shown):
 @pytest.mark.parametrize(
     "text",
     [
+        "/config/db/password: %s",
+        "/run/secrets/db_password:%s",
+        "token.txt: %s",
+        '"/etc/app/secret": "%s"',
+        "password: permission %s",
+        "cookie: session=%s",
+        "mail of %s@example.org",
+        "token /%s9aB3kQ7zT1xW5vN8mC2pL4jH6gF0dS",
+    ],
+)
+def test_a_path_does_not_show_a_secret(text):
+    assert SECRET not in redact(text % SECRET)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         'FATAL:  password authentication failed for user "bob"',
         "lost the broker: AMQPConnectionError: rabbit@host",
         'File "/usr/lib/python3/dist-packages/sqlalchemy/engine/base.py", line 12',
@@ -507,6 +524,23 @@ def test_text_around_a_secret_stays(text, shown):
         "abc:def@ghi",
         "10.0.0.1:5432->10.0.0.2:1@x",
         "tracktion-lab-analysis_service-1: completed /music/incoming/some-long-name.with.dots.mp3",
+        # Paths whose names look like those of secrets, and what the system or a program reports about them
+        'open() "/etc/passwd": permission denied',
+        "cat: /etc/passwd: Permission denied",
+        "open /run/secrets/db_password: permission denied",
+        "open /run/secrets/api_token: no such file or directory",
+        "Error when reading /var/lib/rabbitmq/.erlang.cookie: eacces",
+        "/etc/app/api_key.json: [Errno 2] No such file or directory",
+        "/app/token.py: line 3: syntax error: unexpected end of file",
+        "/app/password.sh: 12: psql: not found",
+        "token.py: SyntaxError: invalid syntax",
+        '{"event": "cannot read the file", "path": "/run/secrets/token", "error": "[Errno 13] Permission denied"}',
+        # Long names of files, names of nodes and units, ids in paths of the engine
+        "cannot decode Daft_Punk-Harder_Better_Faster_Stronger_2001.flac: invalid frame",
+        "cannot open /music/Incoming2023/VariousArtists/GreatestHits/Disc1 for reading",
+        "could not connect to rabbit@node1.cluster.local",
+        "postgresql@17-main.service: Failed with result 'exit-code'.",
+        "No space left on device: '/var/lib/docker/overlay2/%s/merged/app/cache'" % ("3f5a0c1a9d5b7e2f" * 4),
     ],
 )
 def test_plain_text_stays(text):

@@ -96,3 +96,21 @@ def test_long_records_are_fast(text):
     began = time.process_time()
     grouped("3,1,1000000,-;" + text * 100000)
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("mounts", "expected"),
+    [
+        ("36 35 8:1 / /music rw,noatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro", True),
+        # The kernel has made the file system read-only; the mount itself still says rw.
+        ("36 35 8:1 / /music rw,noatime shared:1 - ext4 /dev/sda1 ro,errors=remount-ro", False),
+        ("36 35 8:2 / /music rw shared:1 - ext4 /dev/sda2 rw", None),
+        ("", None),
+    ],
+)
+def test_whether_a_file_system_is_writable_again(tmp_path, mounts, expected):
+    (tmp_path / "sda1").mkdir()
+    (tmp_path / "8:1").symlink_to(tmp_path / "sda1")
+    (tmp_path / "mountinfo").write_text("22 1 0:21 / /proc rw - proc proc rw\n%s\n" % mounts)
+    assert _kernel_log.is_writable("sda1", str(tmp_path / "mountinfo"), str(tmp_path)) is expected
+    assert _kernel_log.is_writable("sda1", str(tmp_path / "none"), str(tmp_path)) is None

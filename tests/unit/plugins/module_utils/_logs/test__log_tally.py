@@ -11,6 +11,7 @@ import time
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_signatures
+from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_known import Messages
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_tally import (
     CURRENT,
     MOST_SIGNATURES,
@@ -164,13 +165,34 @@ note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
     ),
     "rabbit": (
         "error",
-        "Error on AMQP connection <pid> (<ip>), channel <n>:",
+        "Error on AMQP connection <pid> (<ip>), channel <n>: operation basic.publish caused a channel "
+        "exception not_found",
         """\
 2026-11-25 08:24:08.114022+00:00 [error] <0.9.0> Error on AMQP connection <0.9.0> (10.0.0.1:5), channel 1:
 2026-11-25 08:24:08.114022+00:00 [error] <0.9.0>  operation basic.publish caused a channel exception not_found
 2026-11-25 08:24:08.114022+00:00 [error] <0.9.0> \n\
 2026-11-25 08:24:09.114022+00:00 [info] <0.9.0> closing
 """,
+    ),
+    "rabbit 4, in colours": (
+        "error",
+        "Error on AMQP connection <pid> (<ip> -> <ip>, state: starting): PLAIN login refused: user 'tracktion' "
+        "- invalid credentials",
+        """\
+\x1b[38;5;160m2026-11-29 06:16:16.688535+00:00 [error] <0.702.0> Error on AMQP connection <0.702.0> (172.20.0.1:34060 -> 172.20.0.2:5672, state: starting):\x1b[0m
+\x1b[38;5;160m2026-11-29 06:16:16.688535+00:00 [error] <0.702.0> PLAIN login refused: user 'tracktion' - invalid credentials\x1b[0m
+2026-11-29 06:16:16.689099+00:00 [info] <0.702.0> closing AMQP connection <0.702.0> (172.20.0.1:34060 -> 172.20.0.2:5672)
+""",  # noqa: E501
+    ),
+    "rabbit 4, an alarm": (
+        "warning",
+        "memory resource limit alarm set on node rabbit@localhost.",
+        """\
+\x1b[38;5;214m2026-11-29 06:16:37.552197+00:00 [warning] <0.281.0> memory resource limit alarm set on node rabbit@localhost.\x1b[0m
+\x1b[38;5;214m2026-11-29 06:16:37.552197+00:00 [warning] <0.281.0> \x1b[0m
+\x1b[38;5;214m2026-11-29 06:16:37.552197+00:00 [warning] <0.281.0> **********************************************************\x1b[0m
+\x1b[38;5;214m2026-11-29 06:16:37.552197+00:00 [warning] <0.281.0> *** Publishers will be blocked until this alarm clears ***\x1b[0m
+""",  # noqa: E501
     ),
     "celery": (
         "error",
@@ -185,16 +207,85 @@ ValueError: x
     ),
     "structlog rich": (
         "error",
-        "request failed [app] path=<path>",
+        "ValueError: x",
         """\
 2026-11-25 08:24:16 [error    ] request failed                 [app] path=/x
 ╭─────────────── Traceback (most recent call last) ───────────────╮
 │ /a.py:3 in <module>  error                                        │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
+│ ╭─ locals ─╮                                                      │
+│ │ error  │                                                       │
 ╰──────────────────────────────────────────────────────────────────╯
 ValueError: x
 """,
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("line", "example"),
+    [
+        (
+            '{"time": "2026-11-29T06:24:34Z", "level": "ERROR", "message": "cannot decode", "path": "/music/a.mp3"}',
+            "cannot decode (path=/music/a.mp3)",
+        ),
+        (
+            '{"event": "cannot read", "level": "err", "file": "/etc/passwd", "error": "[Errno 13] Permission denied"}',
+            "cannot read (file=/etc/passwd, error=[Errno 13] Permission denied)",
+        ),
+        ('{"msg": "cannot decode /a.mp3", "level": 50, "path": "/a.mp3", "password": "x"}', "cannot decode /a.mp3"),
+        # The source file of Python's logging is none.
+        ('{"message": "failed", "level": "ERROR", "filename": "a.py", "lineno": 3}', "failed"),
+        ("2026-11-29 06:24:34,123 ERROR cannot decode /music/a.mp3 in 3 s", "cannot decode /music/a.mp3 in 3 s"),
+        ("1795934266.877 ERROR cannot decode /music/a.mp3", "cannot decode /music/a.mp3"),
+    ],
+)
+def test_an_example_keeps_paths_and_numbers(line, example):
+    (group,) = tally(engine(line)).groups.values()
+    assert group["example"] == example
+
+
+def test_a_file_that_cannot_be_compiled_is_named():
+    lines = ('  File "/app/main.py", line 3', "    def f(:", "          ^", "SyntaxError: invalid syntax")
+    (group,) = tally(engine(*lines)).groups.values()
+    assert group["sample"] == 'SyntaxError: invalid syntax File "/app/main.py", line 3'
 
 
 def engine(*texts, stream="stdout"):
@@ -206,7 +297,7 @@ def engine(*texts, stream="stdout"):
 
 
 def tally(block, known=(), **options):
-    counted = Tally(Engine, [re.compile(pattern, re.I) for pattern in known], **options)
+    counted = Tally(Engine, Messages(known), **options)
     counted.feed(block, CURRENT)
     return counted
 
@@ -236,7 +327,7 @@ def test_chained_traceback_is_one_event_with_its_last_exception():
     assert "request 7 failed" in group["sample"]
     assert 'File "/a/c.py", line 9' in group["sample"]
     # The sample of a known message is the line that matches.
-    assert counted.known[0]["count"] == 1
+    assert counted.known[0]["counts"] == [1, 0]
     assert counted.known[0]["sample"].endswith("sorry, too many clients already")
 
 
@@ -281,7 +372,7 @@ def test_windows_are_counted_apart():
     counted.feed(engine("ERROR a 3"), PREVIOUS)
     (group,) = list(counted.groups.values())
     assert group["counts"] == [2, 1]
-    assert group["last"] - group["first"] == pytest.approx(2)
+    assert group["times"].last - group["times"].first == pytest.approx(2)
     assert (counted.lines, counted.completed) == ([3, 1], [1, 0])
 
 
