@@ -81,7 +81,7 @@ def compare(
             continue
         mine = [(facts, data) for facts, data in zip(containers, inspected) if of_container.get(data["Id"]) is source]
         pairs = pairs_of(file, [data for _facts, data in mine], image_of, detailed)
-        add_missing(found, source, file, labels_of.values(), pairs)
+        add_missing(found, source, file, labels_of.values(), pairs, options["expected_services"])
         add_drift(found, source, file, [facts for facts, _data in mine], pairs)
         add_orphans(found, source, file, [facts for facts, _data in mine])
         for name, service in file.services.items():
@@ -195,6 +195,7 @@ def add_missing(
     file: File,
     all_labels: Iterable[Mapping[str, str]],
     pairs: Mapping[str, Sequence[Pair]],
+    expected_services: Sequence[str],
 ) -> None:
     """Add the services without a container."""
     present = {labels.get(SERVICE) for labels in all_labels if labels.get(PROJECT) == source.project}
@@ -203,6 +204,7 @@ def add_missing(
         {
             "project": source.project,
             "service": name,
+            "expected": name in expected_services,
             "protected": False,
             "compose_options": words(source),
             "unconfirmed": of_missing(file, name, pairs),
