@@ -19,6 +19,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _evaluation,
     _host_findings,
     _launch,
+    _presence,
     _remediation,
     _shared,
     _visit_failure,
@@ -49,6 +50,7 @@ class CompiledChecks:
     def __init__(self, areas: Iterable[Area]) -> None:
         self._areas = {area.name: area for area in areas}
         self._checks: dict[tuple[str, str], _checks.Checks] = {}
+        self._presence: dict[str, list[_presence.Presence]] = {}
 
     def of_area(self, name: str, extra_rows: Sequence[Any]) -> _checks.Checks:
         """Return the checks of an area. Raises BadRow."""
@@ -58,6 +60,12 @@ class CompiledChecks:
             rows = _checks.extra_rows_by_area(extra_rows, [area])[name]
             self._checks[key] = _checks.load(area, rows)
         return self._checks[key]
+
+    def presence(self, name: str) -> list[_presence.Presence]:
+        """Return the presence rows of an area. Raises BadRow."""
+        if name not in self._presence:
+            self._presence[name] = _presence.load(self._areas[name])
+        return self._presence[name]
 
     def argument_spec(self, name: str) -> dict[str, Values]:
         """Return the options that an area role declares."""
@@ -88,7 +96,12 @@ def host_report(
         starved = _host_findings.starved(state, limits)
         covered: list[str] = []
         for area, outcome in visit["areas"].items():
-            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], checks, starved, covered)
+            left = _presence.apply(checks.presence(area), outcome, visit.get("presence"))
+            found: list[Finding] = []
+            counts = _evaluation.no_counts()
+            if left.outcome:
+                found, counts = _evaluated(name, area, left.outcome, visit["extra_checks"], checks, starved, covered)
+            counts["not_here"] = len(left.absent)
             findings.extend(found)
             areas.append(
                 {
@@ -96,6 +109,7 @@ def host_report(
                     "status": _evaluation.worst(finding["status"] for finding in found),
                     "identity": _shared.identity(outcome["measurement"]),
                     "counts": counts,
+                    "not_here": left.absent[: _evaluation.LISTED],
                     "seconds": outcome["seconds"],
                     "error": outcome["error"],
                 }

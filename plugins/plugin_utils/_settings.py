@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _options, _survey_answers, _variables
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _core, _options, _survey_answers, _variables
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
 
 PREFIX = "tracktion_"
@@ -104,6 +105,19 @@ def read_one(name: str, area: _areas.Area | None, variables: Mapping[str, Any], 
     """Resolve and validate one variable. ``area`` is the role that declares it."""
     specs = {name: area.argument_spec[name] if area else RAW}
     return read(specs, {name: area.defaults.get(name)} if area else {}, variables, templar, _least(area))
+
+
+def given(area: _areas.Area, variables: Mapping[str, Any]) -> list[str]:
+    """Return the variables of an area role that the user has set, also to the value of the default.
+
+    In a play with the role itself, its defaults are variables of the host too: these are known by their file.
+    """
+    file = os.path.realpath(area.defaults_file)
+    return sorted(
+        name
+        for name in area.argument_spec
+        if variables.get(name) is not None and os.path.realpath(_core.file_of(variables[name]) or "") != file
+    )
 
 
 def shared_defaults() -> Values:

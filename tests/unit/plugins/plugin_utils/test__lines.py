@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _lines
 
-COUNTS = {"checks": 9, "items": 12, "info": 0, "ok": 12, "unknown": 0, "warning": 0, "critical": 0}
+COUNTS = {"checks": 9, "items": 12, "not_here": 0, "info": 0, "ok": 12, "unknown": 0, "warning": 0, "critical": 0}
 
 
 def area(name, status="ok", **counts):
