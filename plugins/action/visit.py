@@ -327,7 +327,7 @@ def _prepare() -> None:
         lookup_loader.get("%s.%s" % (_areas.COLLECTION, name))
     _shape.of_part("measure", "host")
     for area in _areas.find():
-        _read = (area.defaults, area.public)
+        _read = (area.defaults, area.public, _presence.load(area))
         for probe in area.probes().values():
             _shape.of_module(probe["module"])
 

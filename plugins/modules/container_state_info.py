@@ -133,7 +133,7 @@ containers:
     name: {description: Its name., type: str, returned: always}
     project: {description: 'Its compose project, or null.', type: str, returned: always}
     service: {description: 'Its compose service, or null.', type: str, returned: always}
-    expected: {description: Whether its service is one of O(expected_services)., type: bool, returned: always}
+    expected: {description: 'Whether its service is one of O(expected_services), in which C(-) and C(_) are the same.', type: bool, returned: always}
     protected: {description: Whether it has the label C(tracktion.ops.protected=true)., type: bool, returned: always}
     created_by_compose: {description: Whether compose created it., type: bool, returned: always}
     compose_options:

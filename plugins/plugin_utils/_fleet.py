@@ -99,11 +99,10 @@ def _not_here(hosts: Iterable[HostReport]) -> list[str]:
         for area in host["areas"]:
             if area["not_here"]:
                 alike.setdefault((area["name"], tuple(area["not_here"])), (area, []))[1].append(host["name"])
-    lines = [
-        _terminal.not_here(area, "  on %s" % _counted(names))[0]
-        for area, names in list(alike.values())[:NOT_HERE_LINES]
-    ]
-    return ["", *lines] if lines else []
+    shown = list(alike.values())[:NOT_HERE_LINES]
+    lines = [_terminal.not_here(area, " on %s" % _counted(names))[0] for area, names in shown]
+    more = len(alike) - len(shown)
+    return ["", *lines, *(["  ... and %d more, see not_here in the report" % more] if more else [])] if lines else []
 
 
 def _counted(names: list[str]) -> str:

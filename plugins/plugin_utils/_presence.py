@@ -12,6 +12,7 @@ is always evaluated.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ OF_LOGIN = frozenset(
         "no_database",
         "no_hba_entry",
         "no_such_vhost",
+        "permission",
         "pooler",
         "protected_mode",
         "protocol",
@@ -50,8 +52,7 @@ class Here:
     """The services that belong to a host, as expressions of presence rows use them.
 
     Only those of Tracktion count: in a project with one of its applications or with its name, or in the project that
-    ``tracktion_compose_project`` names. Names with ``-`` and ``_`` are equal. ``unknown`` is true if the containers of
-    the host are not known.
+    ``tracktion_compose_project`` names. ``unknown`` is true if the containers of the host are not known.
     """
 
     def __init__(self, found: Mapping[str, Any] | None, project: str | None) -> None:
@@ -82,14 +83,17 @@ class Here:
         return any(not each["container"] for each in self._of(name))
 
     def serves(self, name: str, url: str) -> bool:
-        """Return whether a service belongs to the host, and publishes the port of a URL there."""
+        """Return whether a service belongs to the host, and publishes the port of a URL there.
+
+        ``-`` and ``_`` are the same in its name.
+        """
         try:
             parts = urlsplit(url)
             port = parts.port or DEFAULT_PORTS.get(parts.scheme)
         except ValueError:
             return False
-        published = any(each["host_network"] or port in _ports(each, "host") for each in self._of(name))
-        return published or self._is_program(name)
+        found = [each for each in self._services if _name(each["service"]) == _name(name)]
+        return self._is_program(name) or any(each["host_network"] or port in _ports(each, "host") for each in found)
 
     def connects(self, source: str, target: str, port: int) -> bool:
         """Return whether two services belong to the host, and the second, if it is an application, has this port."""
@@ -109,7 +113,9 @@ class Here:
         return _name(name) in APPLICATIONS and _name(name) in self._programs
 
     def _of(self, name: str) -> list[Values]:
-        return [each for each in self._services if _name(each["service"]) == _name(name)]
+        """Return the services of this name, which modules find by the label of compose or the name of the container."""
+        names = (name, "%s-%s" % (PREFIX, name), "%s_%s" % (PREFIX, name))
+        return [each for each in self._services if each["service"] == name or each["container"] in names]
 
 
 def _name(service: str) -> str:
@@ -118,7 +124,10 @@ def _name(service: str) -> str:
 
 
 def _is_of_tracktion(service: Mapping[str, Any]) -> bool:
-    container = service["container"] or ""
+    # Of compose files, only those of Tracktion are read.
+    if not service["container"]:
+        return True
+    container = service["container"]
     is_named = container.startswith(PREFIX) and _name(container) in (*APPLICATIONS, *SERVERS)
     return is_named or service["project"] == PREFIX or (not service["project"] and _name(container) in APPLICATIONS)
 
@@ -179,6 +188,7 @@ class Left(NamedTuple):
     absent: list[str]
 
 
+@cache
 def load(area: Area) -> list[Presence]:
     """Return the presence rows of an area role. Raises BadRow."""
     data = area.rows("presence")

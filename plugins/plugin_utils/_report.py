@@ -50,7 +50,6 @@ class CompiledChecks:
     def __init__(self, areas: Iterable[Area]) -> None:
         self._areas = {area.name: area for area in areas}
         self._checks: dict[tuple[str, str], _checks.Checks] = {}
-        self._presence: dict[str, list[_presence.Presence]] = {}
 
     def of_area(self, name: str, extra_rows: Sequence[Any]) -> _checks.Checks:
         """Return the checks of an area. Raises BadRow."""
@@ -63,9 +62,7 @@ class CompiledChecks:
 
     def presence(self, name: str) -> list[_presence.Presence]:
         """Return the presence rows of an area. Raises BadRow."""
-        if name not in self._presence:
-            self._presence[name] = _presence.load(self._areas[name])
-        return self._presence[name]
+        return _presence.load(self._areas[name])
 
     def argument_spec(self, name: str) -> dict[str, Values]:
         """Return the options that an area role declares."""

@@ -85,10 +85,10 @@ def is_absent(area: AreaReport) -> bool:
 
 
 def not_here(area: AreaReport, hosts: str = "") -> list[str]:
-    """Return the lines about what the defaults of an area name and what does not belong to the host."""
+    """Return the lines about what the defaults of an area name and what does not belong to the host, or ``hosts``."""
     more = area["counts"]["not_here"] - len(area["not_here"])
     names = ", ".join(area["not_here"]) + (" and %d more" % more if more else "")
-    return _text.wrap("%s: %s%s" % (area["name"], names, hosts), WIDTH, "  NOT HERE  ", " " * 12)
+    return _text.wrap("%s%s: %s" % (area["name"], hosts, names), WIDTH, "  NOT HERE  ", " " * 12)
 
 
 def heading(finding: ReportedFinding, paint: Paint, hosts: str = "") -> str:

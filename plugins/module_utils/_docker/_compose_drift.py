@@ -204,7 +204,7 @@ def add_missing(
         {
             "project": source.project,
             "service": name,
-            "expected": name in expected_services,
+            "expected": is_expected(name, expected_services),
             "protected": False,
             "compose_options": words(source),
             "unconfirmed": of_missing(file, name, pairs),
@@ -212,6 +212,11 @@ def add_missing(
         for name, service in sorted(file.services.items())
         if service["expected"] and name not in present and (source.project, name) not in listed
     ]
+
+
+def is_expected(service: str | None, expected_services: Iterable[str]) -> bool:
+    """Return whether a service is one of these; ``-`` and ``_`` are the same in names."""
+    return service is not None and service.replace("-", "_") in {each.replace("-", "_") for each in expected_services}
 
 
 def of_missing(file: File, name: str, pairs: Mapping[str, Sequence[Pair]]) -> list[str]:

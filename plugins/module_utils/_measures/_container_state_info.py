@@ -395,7 +395,7 @@ def missing_services(all_labels: Iterable[Mapping[str, str]], options: Options, 
     in_files = (compose or {}).get("missing") or []
     found: list[Part] = []
     for name in options["expected_services"]:
-        if name in present:
+        if any(_compose_drift.is_expected(service, [name]) for service in present):
             continue
         # The project whose compose file has the service, if no project is named and only one has it.
         entries = [each for each in in_files if each["service"] == name]

@@ -234,7 +234,7 @@ def test_no_watcher_is_expected_where_there_is_none():
     measurement, absent = left("file_watching", watcher, OTHER)
     assert measurement["events"]["watcher"] == {"name": "file_watcher", "configured": False, "running": None}
     assert absent == ["file_watcher"]
-    removed = found(service("file_watcher", container=False))
+    removed = found(service("file_watcher", project=None, container=False))
     assert left("file_watching", watcher, removed) == (watcher, [])
     assert left("file_watching", watcher, BLIND) == (watcher, [])
 
