@@ -21,6 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _compose_compare,
     _compose_drift,
     _compose_file,
+    _compose_text,
     _engine,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._compose_drift import Source
@@ -37,6 +38,10 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 # An application in a compose file, a unit or a command line.
 APPLICATION = re.compile(r"(?<![A-Za-z0-9])(?:%s)(?![A-Za-z0-9])" % "|".join(APPLICATIONS).replace("_", "[_-]"))
+# The name of a host in an environment.
+NAMED = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:%s)(?![A-Za-z0-9_-])" % "|".join([*APPLICATIONS, "postgres", "rabbitmq", "redis"])
+)
 # Directories of deployments, where a compose file is found after all of its containers were removed.
 DEPLOYMENTS = ("/opt", "/srv")
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -65,8 +70,8 @@ def measure(docker_root: str | None, docker_host: str, compose_files: list[str],
 
     ``known`` is false, with a ``reason`` and a ``hint``, if its containers are not known. ``services`` has an item for
     each container and for each service of a compose file without one: ``service``, ``project``, ``container`` (null
-    without one), ``ports`` (``host`` and ``container``, each may be null) and ``host_network``. ``programs`` are the
-    names of servers and applications outside of containers.
+    without one), ``ports`` (``host`` and ``container``, each may be null), ``host_network`` and ``names`` (servers and
+    applications in its environment). ``programs`` are the names of servers and applications outside of containers.
     """
     reason, hint, host = None, None, None
     try:
@@ -110,7 +115,13 @@ def of_container(container: Container) -> Part:
         "container": container.name,
         "ports": ports,
         "host_network": container.mode == "host",
+        "names": named_in(container.environment),
     }
+
+
+def named_in(values: Iterable[object]) -> list[str]:
+    """Return the servers and applications that are named in the values of an environment."""
+    return sorted({match.group() for value in values for match in NAMED.finditer(str(value).partition("=")[2])})
 
 
 def sources(found: Iterable[Container], compose_files: list[str], searching: bool) -> Iterator[Source]:
@@ -169,26 +180,22 @@ def in_files(source: Source, found: Iterable[Container]) -> Iterator[Part]:
                 "service": name,
                 "project": source.project or None,
                 "container": None,
-                "ports": list(ports_of(service["layer"])),
+                "ports": list(ports_of(service["layer"], file.environment)),
                 "host_network": service["layer"].get("network_mode") == "host",
+                "names": [],
             }
 
 
-def ports_of(layer: Mapping[str, Any]) -> Iterator[Part]:
-    """Yield the ports of a service of a compose file, as far as they are certain."""
+def ports_of(layer: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[Part]:
+    """Yield the ports of a service of a compose file, with the values that compose would use here for variables."""
     ports = layer.get("ports")
     for port in ports if isinstance(ports, list) else []:
-        for inner, outer in _compose_compare.published(port) or without_address(port):
+        filled = (_compose_text.filled(port, environment) if isinstance(port, str) else port) or ""
+        for inner, outer in _compose_compare.published(filled) or ():
             yield {"host": number(outer.rpartition(":")[2]), "container": number(inner.partition("/")[0])}
     exposed = layer.get("expose")
     for port in exposed if isinstance(exposed, list) else []:
         yield {"host": None, "container": number(str(port).partition("/")[0])}
-
-
-def without_address(port: Any) -> list[tuple[str, str]]:
-    """Return the ports of an entry whose address is a variable."""
-    words = port.rsplit(":", 2) if isinstance(port, str) else []
-    return [(words[-1], words[-2])] if len(words) > 1 else []
 
 
 def number(text: str) -> int | None:

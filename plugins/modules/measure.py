@@ -101,6 +101,7 @@ presence:
         project: {description: The compose project., type: str, returned: always}
         container: {description: The name of the container; null without one., type: str, returned: always}
         host_network: {description: Whether it uses the network of the host., type: bool, returned: always}
+        names: {description: Servers and applications that its environment names., type: list, elements: str, returned: always}
         ports:
           description: Ports of the host and of the container; one of them is null if it is not published, or not certain.
           type: list

@@ -71,6 +71,8 @@ class Here:
             )
         ]
         self._programs = set((found or {}).get("programs") or ())
+        # Whether the project that the user has named has no service here.
+        self.lacks_project = bool(project) and not self.unknown and not self._services
 
     def has(self, *names: str, project: str | None = None) -> bool:
         """Return whether one of these services, of a project if it is named, belongs to the host."""
@@ -92,8 +94,16 @@ class Here:
             port = parts.port or DEFAULT_PORTS.get(parts.scheme)
         except ValueError:
             return False
+        return self._is_program(name) or self.publishes(name, port)
+
+    def publishes(self, name: str, *ports: int | None) -> bool:
+        """Return whether a service belongs to the host, and publishes one of these ports there."""
         found = [each for each in self._services if _name(each["service"]) == _name(name)]
-        return self._is_program(name) or any(each["host_network"] or port in _ports(each, "host") for each in found)
+        return any(each["host_network"] or not _ports(each, "host").isdisjoint(ports) for each in found)
+
+    def configures(self, source: str, target: str) -> bool:
+        """Return whether the environment of a service names another."""
+        return any(target in each["names"] for each in self._of(source))
 
     def connects(self, source: str, target: str, port: int) -> bool:
         """Return whether two services belong to the host, and the second, if it is an application, has this port."""

@@ -101,6 +101,7 @@ class Container:
         self.owner: Container | None = None
         # The ports that should be published, too: a container that lost its network has none.
         self.ports = list(published({**(wanted.get("PortBindings") or {}), **(settings.get("Ports") or {})}))
+        self.environment: list[str] = (data.get("Config") or {}).get("Env") or []
         # The TCP ports that its image or its compose file exposes.
         exposed = (each.partition("/") for each in (data.get("Config") or {}).get("ExposedPorts") or {})
         self.exposed = sorted(int(port) for port, _slash, protocol in exposed if protocol == "tcp" and port.isdigit())

@@ -24,6 +24,9 @@ services:
 """
 
 
+ENVIRONMENT = ["DATABASE_URL=postgresql://u:secret@postgres:5432/t", "REDIS_HOST=redis", "rabbitmq=no", "X=my-redis"]
+
+
 class Machine:
     """A machine without processes of its own: the files of its engine are in ``root``."""
 
@@ -41,7 +44,7 @@ class Machine:
             "ID": folder.name,
             "Name": "/music-%s-1" % service,
             "State": {state: True},
-            "Config": {"Labels": labels, "ExposedPorts": {"5432/tcp": {}, "53/udp": {}}},
+            "Config": {"Labels": labels, "ExposedPorts": {"5432/tcp": {}, "53/udp": {}}, "Env": ENVIRONMENT},
             "NetworkSettings": {},
         }
         ports = {inner.strip("_") + "/tcp": [{"HostIp": "", "HostPort": outer}] for inner, outer in bindings.items()}
@@ -87,6 +90,7 @@ def test_containers_in_any_state_with_their_ports(machine):
         "container": "music-postgres-1",
         "ports": [{"host": 15432, "container": 5432}, {"host": None, "container": 5432}],
         "host_network": False,
+        "names": ["postgres", "redis"],
     }
 
 
@@ -98,7 +102,7 @@ def test_services_of_a_compose_file_without_a_container(machine):
     assert found["tracklist_service"]["ports"] == [
         {"host": 8002, "container": 8002},
         {"host": 9002, "container": 9001},
-        {"host": None, "container": 7000},
+        {"host": 7000, "container": 7000},
     ]
     assert found["file_watcher"]["host_network"]
     assert {each["container"] for name, each in found.items() if name != "postgres"} == {None}

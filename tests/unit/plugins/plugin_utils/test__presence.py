@@ -18,13 +18,14 @@ AREAS = {area.name: area for area in _areas.find()}
 REFUSED = {"kind": "refused", "message": "connection refused", "hint": None}
 
 
-def service(name, project="infrastructure", container=True, ports=(), host_network=False):
+def service(name, project="infrastructure", container=True, ports=(), host_network=False, names=()):
     return {
         "service": name,
         "project": project,
         "container": "tracktion-" + name if container else None,
         "ports": [{"host": host, "container": inner} for host, inner in ports],
         "host_network": host_network,
+        "names": list(names),
     }
 
 
@@ -144,12 +145,14 @@ def test_a_service_without_a_compose_project_is_found_by_its_name():
         (OTHER, {**REFUSED, "kind": "authentication"}, False),
         (REAL, REFUSED, True),
         (REAL, {**REFUSED, "kind": "authentication"}, True),
-        (found(service("file_watcher"), service("postgres", container=False)), REFUSED, True),
+        (found(service("file_watcher"), service("postgres", container=False, ports=[(5432, 5432)])), REFUSED, True),
+        # The port is not published, as the database is for the services alone.
+        (found(service("file_watcher"), service("postgres")), REFUSED, False),
         # A server outside of containers, with other users than those of Tracktion.
         (found(programs=["postgres"]), REFUSED, True),
         (found(programs=["postgres"]), {**REFUSED, "kind": "authentication"}, False),
         (NOTHING, {**REFUSED, "kind": "missing_library"}, False),
-        (found(service("postgres", project="tracktion")), REFUSED, True),
+        (found(service("postgres", project="tracktion", ports=[(5432, 5432)])), REFUSED, True),
     ],
 )
 def test_a_server_that_cannot_be_reached_is_left_if_it_belongs_to_the_host(services, error, here):
@@ -205,7 +208,10 @@ def test_a_queue_of_which_it_is_not_known_whether_it_exists_is_left():
 
 
 def paths(*wanted):
-    entries = [{"service": source, "to": "x", "host": host, "port": port} for source, host, port in wanted]
+    entries = [
+        {"service": source, "to": "x", "host": host, "port": port, "common_network": True}
+        for source, host, port in wanted
+    ]
     sources = [{"service": source} for source in dict.fromkeys(source for source, _host, _port in wanted)]
     return {"network": probe(paths=entries, sources=sources)}
 
@@ -262,6 +268,19 @@ def test_a_named_project_is_the_only_one_that_counts():
     failed = {"service": probe(False, REFUSED)}
     assert left("cache", failed, everywhere, tracktion_compose_project="infrastructure")[0]
     assert left("cache", failed, everywhere, tracktion_compose_project="other")[0] is None
+    # A name without any service may be misspelled.
+    state = {"state": probe(missing_services=[{"service": "redis"}], containers=[], compose={"missing": []})}
+    assert left("containers", state, everywhere, tracktion_compose_project="nothing") == (state, [])
+    assert left("containers", state, everywhere, tracktion_compose_project="other")[1] == ["redis"]
+
+
+def test_services_without_a_common_network_are_connected_if_the_environment_names_the_other():
+    wanted = paths(("analysis_service", "postgres", 5432))
+    wanted["network"]["paths"][0]["common_network"] = False
+    services = [service("postgres"), service("analysis_service", names=["redis"])]
+    assert left("network", wanted, found(*services))[1] == ["analysis_service -> x"]
+    services[1]["names"].append("postgres")
+    assert left("network", wanted, found(*services)) == (wanted, [])
 
 
 def test_without_presence_rows_or_known_settings_nothing_is_changed(make_area):
