@@ -85,7 +85,7 @@ presence:
   description: >-
     The services that belong to the host, within the text of RV(measured), under C(.presence): containers in any state, services of compose files without
     a container, and programs.
-  returned: never by itself
+  returned: within C(measured)
   type: dict
   contains:
     known: {description: Whether the containers of the host are known., type: bool, returned: always}

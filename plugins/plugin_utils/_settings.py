@@ -110,14 +110,18 @@ def read_one(name: str, area: _areas.Area | None, variables: Mapping[str, Any], 
 def given(area: _areas.Area, variables: Mapping[str, Any]) -> list[str]:
     """Return the variables of an area role that the user has set, also to the value of the default.
 
-    In a play with the role itself, its defaults are variables of the host too: these are known by their file.
+    In a play with the role itself, its defaults are variables of the host too: these are known by their file. Ansible
+    does not keep that of a boolean, which counts as set if it differs from the default.
     """
     file = os.path.realpath(area.defaults_file)
-    return sorted(
-        name
-        for name in area.argument_spec
-        if variables.get(name) is not None and os.path.realpath(_core.file_of(variables[name]) or "") != file
-    )
+
+    def is_given(name: str) -> bool:
+        value = variables.get(name)
+        if value is None or isinstance(value, bool):
+            return value is not None and value != area.defaults.get(name)
+        return os.path.realpath(_core.file_of(value) or "") != file
+
+    return sorted(filter(is_given, area.argument_spec))
 
 
 def shared_defaults() -> Values:

@@ -224,3 +224,15 @@ def test_an_option_that_a_module_rejects_is_renamed_to_the_variable():
     error = {"kind": "refused", "message": "timeout: 3", "hint": None}
     _settings.name_variables(area, {"state": {"error": error}})
     assert error["message"] == "timeout: 3"
+
+
+def test_a_variable_is_set_by_the_user_also_to_the_value_of_the_default(tmp_path):
+    area = next(area for area in _areas.find() if area.name == "database")
+    # In a play with the role, its defaults are variables of the host.
+    defaults = DataLoader().load_from_file(str(area.defaults_file), trusted_as_template=True)
+    assert _settings.given(area, defaults) == []
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("database_login_host: localhost\ndatabase_top: 20\nother: 1\n")
+    own = DataLoader().load_from_file(str(inventory), trusted_as_template=True)
+    assert _settings.given(area, {**defaults, **own}) == ["database_login_host", "database_top"]
+    assert _settings.given(area, {"database_login_host": "localhost", "database_top": None}) == ["database_login_host"]
