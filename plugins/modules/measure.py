@@ -167,7 +167,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Measur
 # The probes get this share of the deadline of their area; the rest is for sending their measurements.
 SHARE = 0.9
 JOURNAL_SECONDS = 10.0
-PRESENCE_SECONDS = 5.0
+# As long as an area: on a busy host, the code alone may take seconds.
+PRESENCE_SECONDS = 15.0
 
 
 def probes_of(wanted: Mapping[str, Any]) -> dict[str, partial[Measurement]]:

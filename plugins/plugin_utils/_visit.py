@@ -121,14 +121,20 @@ def journal(document: _shape.Document) -> Values:
 
 
 def presence(document: _shape.Document) -> Values | None:
-    """Return which services belong to the host (``_presence.Here``); null if the host sent none, or malformed data."""
+    """Return which services belong to the host (``_presence.Here``), or why that is not known; null if not wanted."""
     outcome = document.value.get(_measures.PRESENCE) if isinstance(document.value, dict) else None
-    measured = outcome.get("measurement") if isinstance(outcome, dict) else None
+    if not isinstance(outcome, dict):
+        return None
+    measured = outcome.get("measurement")
     found = measured.get("presence") if isinstance(measured, dict) else None
     try:
-        return cast("Values", _shape.of_part("measure", "presence")(found, 0, False)) if found else None
-    except (_shape.Malformed, RecursionError):
-        return None
+        if isinstance(found, dict) and "known" in found:
+            return cast("Values", _shape.of_part("measure", "presence")(found, 0, False))
+        error = found.get("error") if isinstance(found, dict) else outcome.get("error")
+        reason = str(_shape.checked_error(error)["message"])
+    except (_shape.Malformed, RecursionError) as exc:
+        reason = "its result %s" % exc
+    return {"known": False, "reason": "the search for the services of this host failed: %s" % reason, "hint": None}
 
 
 def checked(measurement: object, module: str, is_plain: bool = False) -> Values:
