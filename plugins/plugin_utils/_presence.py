@@ -94,12 +94,13 @@ class Here:
             port = parts.port or DEFAULT_PORTS.get(parts.scheme)
         except ValueError:
             return False
-        return self._is_program(name) or self.publishes(name, port)
-
-    def publishes(self, name: str, *ports: int | None) -> bool:
-        """Return whether a service belongs to the host, and publishes one of these ports there."""
         found = [each for each in self._services if _name(each["service"]) == _name(name)]
-        return any(each["host_network"] or not _ports(each, "host").isdisjoint(ports) for each in found)
+        return self._is_program(name) or any(each["host_network"] or port in _ports(each, "host") for each in found)
+
+    def publishes(self, name: str, *ports: int) -> bool:
+        """Return whether a service of any name publishes one of these ports, or this one uses the host's network."""
+        on_host = any(each["host_network"] for each in self._of(name))
+        return on_host or any(not _ports(each, "host").isdisjoint(ports) for each in self._services)
 
     def configures(self, source: str, target: str) -> bool:
         """Return whether the environment of a service names another."""

@@ -146,6 +146,9 @@ def test_a_service_without_a_compose_project_is_found_by_its_name():
         (REAL, REFUSED, True),
         (REAL, {**REFUSED, "kind": "authentication"}, True),
         (found(service("file_watcher"), service("postgres", container=False, ports=[(5432, 5432)])), REFUSED, True),
+        # The name of the service does not matter, its port does.
+        (found(service("file_watcher"), service("db", ports=[(5432, 5432)])), REFUSED, True),
+        (found(service("file_watcher"), service("postgres", host_network=True)), REFUSED, True),
         # The port is not published, as the database is for the services alone.
         (found(service("file_watcher"), service("postgres")), REFUSED, False),
         # A server outside of containers, with other users than those of Tracktion.
