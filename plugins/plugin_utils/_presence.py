@@ -61,14 +61,11 @@ class Here:
         self.hint = (found or {}).get("hint")
         services: list[Values] = (found or {}).get("services") or []
         applications = {each["project"] for each in services if _name(each["service"]) in APPLICATIONS}
+        wanted = {project} if project else applications - {None}
         self._services = [
             each
             for each in services
-            if (
-                each["project"] in (project, None)
-                if project
-                else (each["project"] and each["project"] in applications) or _is_of_tracktion(each)
-            )
+            if each["project"] in wanted or (not (project and each["project"]) and _is_of_tracktion(each))
         ]
         self._programs = set((found or {}).get("programs") or ())
         # Whether the project that the user has named has no service here.
@@ -251,7 +248,7 @@ def _without(row: Presence, probe: Values, context: Values, here: Here, absent: 
     for part in row.path[1:]:
         value = value.get(part) if isinstance(value, dict) else None
     if row.each:
-        return _replaced(probe, row.path[1:], _items(row, value, context, here, absent, probe))
+        return _with_items(row, probe, value, context, here, absent) if isinstance(value, list) else probe
     if not isinstance(value, dict) or _belongs(row, value, context):
         return probe
     if here.unknown:
@@ -260,10 +257,10 @@ def _without(row: Presence, probe: Values, context: Values, here: Here, absent: 
     return _replaced(probe, row.path[1:], {**value, **row.instead}) if row.instead else None
 
 
-def _items(row: Presence, items: Any, context: Values, here: Here, absent: list[str], probe: Values) -> Any:
-    """Return the items of a list that belong to the host, all others changed or left out."""
-    if not isinstance(items, list):
-        return items
+def _with_items(
+    row: Presence, probe: Values, items: list[Any], context: Values, here: Here, absent: list[str]
+) -> Values:
+    """Return a measurement with the items of a list that belong to the host, all others changed or left out."""
     kept = []
     for item in items:
         if _belongs(row, item, context):
@@ -272,10 +269,11 @@ def _items(row: Presence, items: Any, context: Values, here: Here, absent: list[
             kept.append({**item, **row.instead})
         elif not here.unknown:
             absent.append(_rows.render(row.object or "", {**context, "item": item}))
+    changed = _replaced(probe, row.path[1:], kept)
     if here.unknown and len(kept) < len(items):
         entry = {"part": ".".join(row.path[1:]) + "[...]", "reason": here.reason}
-        probe["unknown"] = [*probe["unknown"], {**entry, **({"hint": here.hint} if here.hint else {})}]
-    return kept
+        changed["unknown"] = [*probe["unknown"], {**entry, **({"hint": here.hint} if here.hint else {})}]
+    return changed
 
 
 def _belongs(row: Presence, item: Any, context: Values) -> bool:

@@ -117,6 +117,7 @@ def test_what_the_user_has_set_is_left_whatever_the_host_has():
 
 def test_without_knowing_the_containers_what_fails_is_unknown():
     measurement, absent = left("service_health", ENDPOINTS, BLIND)
+    assert ENDPOINTS["http"]["unknown"] == []
     assert (names(measurement), absent) == (["tracklist_service", "cataloging_service"], [])
     assert measurement["http"]["unknown"] == [
         {"part": "endpoints[...]", "reason": "no permission", "hint": "Measure with become."}
@@ -271,6 +272,8 @@ def test_a_named_project_is_the_only_one_that_counts():
     failed = {"service": probe(False, REFUSED)}
     assert left("cache", failed, everywhere, tracktion_compose_project="infrastructure")[0]
     assert left("cache", failed, everywhere, tracktion_compose_project="other")[0] is None
+    alone = {**service("redis", project=None, ports=[(6379, 6379)]), "container": "redis"}
+    assert left("cache", failed, found(alone), tracktion_compose_project="infrastructure")[0] is None
     # A name without any service may be misspelled.
     state = {"state": probe(missing_services=[{"service": "redis"}], containers=[], compose={"missing": []})}
     assert left("containers", state, everywhere, tracktion_compose_project="nothing") == (state, [])
