@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
     _checks,
+    _presence,
     _settings,
     _survey_answers,
     _variables,
@@ -38,6 +39,8 @@ class ActionModule(ActionBase):
         self._reject_bad_options(arguments["roles"], task_vars)
         areas = _areas.find(_survey_answers.listed(arguments["areas"]), task_vars.get("playbook_dir", "."))
         extra = _checks.extra_rows_by_area(task_vars.get("tracktion_extra_checks") or [], areas)
+        for area in areas:
+            _presence.load(area)
         checks = {area.name: [check.id for check in _checks.load(area, extra[area.name])] for area in areas}
         return {"changed": False, "checks": checks}
 

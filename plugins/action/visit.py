@@ -24,6 +24,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _claims,
     _host_findings,
     _measuring_code,
+    _presence,
     _settings,
     _shape,
     _time_limit,
@@ -110,7 +111,7 @@ class ActionModule(ActionBase):
         visited, plan, other_probes, claims = self._planned(areas, probe_host, variables)
         limits = {name: settings[name] for name in _host_findings.LIMITS}
         started = time.time()
-        python, state, journal, failure = None, None, None, None
+        python, state, journal, presence, failure = None, None, None, None, None
         # Claimed after everything that may fail: no other host measures what is claimed.
         claimed = _claims.take_all(claims, visited)
         plan = {name: wanted for name, wanted in plan.items() if not visited[name]["shared"]}
@@ -122,13 +123,14 @@ class ActionModule(ActionBase):
                         for probe_name, probe in others.items():
                             visited[name]["measurement"][probe_name] = self._run_module(probe, variables)
                 if plan or journal_directory:
-                    python, state, journal = self._measure(plan, visited, areas, variables, journal_directory)
+                    python, state, journal, presence = self._measure(plan, visited, areas, variables, journal_directory)
         except (_time_limit.LimitExceeded, Exception) as exc:  # pylint: disable=broad-except
             # A visit never fails its task: the report has a finding for this host.
             failure = self._failure(exc, variables)
             visited, journal = {}, None
         reference = None
         earlier = _visit.areas_measured_at(probe_host, variables.get("tracktion_visit"))
+        presence = presence or _visit.presence_found_at(probe_host, variables.get("tracktion_visit"))
         if earlier or not failure:
             reference = _visit.put(
                 {
@@ -137,6 +139,7 @@ class ActionModule(ActionBase):
                     "host": state,
                     "limits": limits,
                     "journal": journal,
+                    "presence": presence,
                 }
             )
         _claims.publish_all(claimed, visited, state, failure)
@@ -177,12 +180,15 @@ class ActionModule(ActionBase):
                 wanted = {"probes": probes, "deadline": deadline}
                 planned.claims[area.name] = _claims.key(self._task._uuid, probe_host, area.role, wanted)
             public = area.public.union(_settings.SHARED)
+            # What is measured from a host that the user has named belongs there.
+            given = None if configured else _settings.given(area, task_vars)
             planned.visited[area.name] = {
                 "role": area.role,
                 "settings": {name: value for name, value in settings.items() if name in public},
                 "measurement": {},
                 "error": error,
                 "seconds": 0.0,
+                "given": given,
             }
         return planned
 
@@ -193,18 +199,22 @@ class ActionModule(ActionBase):
         areas: Iterable[_areas.Area],
         task_vars: Mapping[str, Any],
         journal: str | None,
-    ) -> tuple[str, HostState | None, Values | None]:
-        """Measure on the host, into ``visited``; return the interpreter, the state of the host and its journal.
+    ) -> tuple[str, HostState | None, Values | None, Values | None]:
+        """Measure on the host, into ``visited``; return the interpreter, and state, journal and services of the host.
 
         ``journal`` is the directory of the journal, if it is to be read.
         """
+        by_name = {area.name: area for area in areas}
+        presence = self._presence([by_name[name] for name in plan], visited, task_vars)
+        others = [*(["_journal"] if journal else []), *(["_presence"] if presence else [])]
         sent = time.time()
         result = self._execute_module(
             module_name="tracktion.ops.measure",
             module_args={
                 "plan": json.dumps(plan),
-                "code": _measuring_code.packed(_modules(plan), ["_journal"] if journal else []),
+                "code": _measuring_code.packed(_modules(plan), others),
                 "journal": journal,
+                "presence": presence,
                 # The module ends before the visit, and returns what it has measured by then.
                 "seconds": self._remaining() * 0.9,
             },
@@ -218,12 +228,34 @@ class ActionModule(ActionBase):
             document = _shape.Document(measured)
         except _shape.Malformed as exc:
             raise _NotMeasured({"msg": "the measurement %s" % exc}) from exc
-        by_name = {area.name: area for area in areas}
         for name, wanted in plan.items():
             _visit.take(visited[name], document, name, wanted["probes"])
             _settings.name_variables(by_name[name], visited[name]["measurement"])
         state = _host_findings.state(result.get("host"), sent, received)
-        return _shape.text(str(result.get("python"))), state, _visit.journal(document) if journal else None
+        return (
+            _shape.text(str(result.get("python"))),
+            state,
+            _visit.journal(document) if journal else None,
+            _visit.presence(document),
+        )
+
+    def _presence(
+        self, areas: Iterable[_areas.Area], visited: Mapping[str, AreaOutcome], task_vars: Mapping[str, Any]
+    ) -> Values | None:
+        """Return how to find the services of the host; null if no default depends on them."""
+        if not any(_presence.applying(_presence.load(area), visited[area.name].get("given")) for area in areas):
+            return None
+        containers = _areas.own_role("containers")
+        names = ("containers_docker_host", "containers_compose_files")
+        specs = {name: containers.argument_spec[name] for name in names}
+        defaults = {name: containers.defaults[name] for name in names}
+        engine = _settings.read(specs, defaults, task_vars, self._templar).values
+        shared = _settings.shared({**_settings.shared_defaults(), **task_vars}, self._templar).values
+        return {
+            "docker_root": shared.get("tracktion_docker_root"),
+            "docker_host": engine.get(names[0]) or defaults[names[0]],
+            "compose_files": engine.get(names[1]) or [],
+        }
 
     def _failure(self, exc: BaseException, task_vars: Mapping[str, Any]) -> Values:
         """Return why there is no measurement, for ``_visit_failure.classify``."""
@@ -292,7 +324,7 @@ class ActionModule(ActionBase):
         templar = self._templar.copy_with_new_env(available_variables=variables)
         settings = _settings.of_area(area, variables, templar)
         shared = _settings.shared(variables, templar)
-        probes, error = _settings.probes(area, settings, shared, templar)
+        probes, error = _settings.probes(area, settings, shared, variables, templar)
         return {**shared.values, **settings.values}, probes or {}, error
 
     def _run_module(self, probe: Values, task_vars: Mapping[str, Any]) -> Values:
@@ -311,7 +343,7 @@ def _prepare() -> None:
         lookup_loader.get("%s.%s" % (_areas.COLLECTION, name))
     _shape.of_part("measure", "host")
     for area in _areas.find():
-        _read = (area.defaults, area.public)
+        _read = (area.defaults, area.public, _presence.load(area))
         probes = area.probes()
         for probe in probes.values():
             _shape.of_module(probe["module"])

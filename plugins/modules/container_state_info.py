@@ -133,7 +133,7 @@ containers:
     name: {description: Its name., type: str, returned: always}
     project: {description: 'Its compose project, or null.', type: str, returned: always}
     service: {description: 'Its compose service, or null.', type: str, returned: always}
-    expected: {description: Whether its service is one of O(expected_services)., type: bool, returned: always}
+    expected: {description: 'Whether its service is one of O(expected_services), in which C(-) and C(_) are the same.', type: bool, returned: always}
     protected: {description: Whether it has the label C(tracktion.ops.protected=true)., type: bool, returned: always}
     created_by_compose: {description: Whether compose created it., type: bool, returned: always}
     compose_options:
@@ -229,8 +229,8 @@ without_memory_limit:
     largest: {description: 'Those that use most, as C(name) and C(memory_bytes).', type: list, elements: dict, returned: always}
   sample: {total: 0, memory_bytes: null, largest: []}
 missing_services:
-  description: O(expected_services) without a container, each as C(project) (null for any), C(service), C(protected) (false),
-    C(compose_options) and C(unconfirmed), as in RV(compose.missing).
+  description: O(expected_services) without a container, each as C(project) (null for any, unless one compose file has the service),
+    C(service), C(protected) (false), C(compose_options) and C(unconfirmed), as in RV(compose.missing).
   returned: always
   type: list
   elements: dict
@@ -249,8 +249,8 @@ compose:
     files: {description: 'The files, as C(project), C(files), C(error).', type: list, elements: dict, returned: always}
     missing:
       description:
-        - Services of the files without a container, as C(project), C(service), C(protected) (false), C(compose_options) and C(unconfirmed); null if
-          no file could be read.
+        - Services of the files without a container, as C(project), C(service), C(expected) (whether it is one of O(expected_services)), C(protected)
+          (false), C(compose_options) and C(unconfirmed); null if no file could be read.
         - RV(ignore:unconfirmed) are the variables that the shell of the deployment may have set to another value than the one that compose would use
           here, as no container confirms it.
       type: list

@@ -39,6 +39,23 @@ options:
     description:
       - Directory of the lock and the audit log of remediations (M(tracktion.ops.remediation_journal)), to be read beside the areas.
     type: path
+  presence:
+    description:
+      - How to find the services that belong to this host, beside the areas. If omitted, they are not searched.
+    type: dict
+    suboptions:
+      docker_root:
+        description: Data directory of the Docker engine. If omitted, the one that its configuration file names, else C(/var/lib/docker).
+        type: path
+      docker_host:
+        description: Address of the engine, if its files cannot be read. Another address than the default comes before the files.
+        type: str
+        required: true
+      compose_files:
+        description: Compose files of the services, in addition to those of the containers.
+        type: list
+        elements: str
+        default: []
 seealso:
   - module: tracktion.ops.visit
 """
@@ -64,6 +81,40 @@ python:
   returned: always
   type: str
   sample: /usr/bin/python3.11
+presence:
+  description: >-
+    The services that belong to the host, within the text of RV(measured), under C(.presence): containers in any state, services of compose files without
+    a container, and programs.
+  returned: within C(measured)
+  type: dict
+  contains:
+    known: {description: Whether the containers of the host are known., type: bool, returned: always}
+    reason: {description: Why they are not known., type: str, returned: always}
+    hint: {description: The next step., type: str, returned: always}
+    services:
+      description: The containers, and the services of compose files of Tracktion that have none.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        service: {description: 'The compose service, else the name of the container.', type: str, returned: always}
+        project: {description: The compose project., type: str, returned: always}
+        container: {description: The name of the container; null without one., type: str, returned: always}
+        host_network: {description: Whether it uses the network of the host., type: bool, returned: always}
+        names: {description: Servers and applications that its environment names., type: list, elements: str, returned: always}
+        ports:
+          description: Ports of the host and of the container; one of them is null if it is not published, or not certain.
+          type: list
+          elements: dict
+          returned: always
+          contains:
+            host: {description: Port of the host., type: int, returned: always}
+            container: {description: Port of the container., type: int, returned: always}
+    programs:
+      description: Names of servers and applications that run outside of containers, or that systemd starts at boot.
+      type: list
+      elements: str
+      returned: always
 host:
   description: How busy the host was during the measurement, and the time of its clock.
   returned: always
@@ -116,6 +167,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Measur
 # The probes get this share of the deadline of their area; the rest is for sending their measurements.
 SHARE = 0.9
 JOURNAL_SECONDS = 10.0
+# As long as an area: on a busy host, the code alone may take seconds.
+PRESENCE_SECONDS = 15.0
 
 
 def probes_of(wanted: Mapping[str, Any]) -> dict[str, partial[Measurement]]:
@@ -157,6 +210,15 @@ def read_journal(directory: str) -> Part:
     return {"error": None, **state, "problems": journal.problems}
 
 
+def find_services(options: Mapping[str, Any]) -> Part:
+    """Return which services belong to this host (``_presence.measure``)."""
+    # Its code is sent only if it is wanted.
+    presence = importlib.import_module(_measures.PACKAGE + "._presence")
+    return presence.measure(
+        options["docker_root"], options["docker_host"], options["compose_files"], PRESENCE_SECONDS * SHARE
+    )
+
+
 def end_with_signals() -> None:
     """Make signals end this process by an exception, so that its areas end and its temporary files are removed."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -175,6 +237,14 @@ def main() -> None:
             # Not a secret, but too long for a log.
             "code": {"type": "str", "no_log": True},
             "journal": {"type": "path"},
+            "presence": {
+                "type": "dict",
+                "options": {
+                    "docker_root": {"type": "path"},
+                    "docker_host": {"type": "str", "required": True},
+                    "compose_files": {"type": "list", "elements": "str", "default": []},
+                },
+            },
         },
         supports_check_mode=True,
     )
@@ -193,6 +263,9 @@ def main() -> None:
     }
     if module.params["journal"]:
         areas[_measures.JOURNAL] = (JOURNAL_SECONDS, {"journal": partial(read_journal, module.params["journal"])})
+    if module.params["presence"]:
+        find = partial(find_services, module.params["presence"])
+        areas[_measures.PRESENCE] = (PRESENCE_SECONDS, {"presence": find})
     measured = _side_by_side.run(areas, module.params["seconds"], sys.stdout.fileno(), waited)
     module.exit_json(
         changed=False, measured=json.dumps(measured), python=sys.executable, host=_host_state.at_end(state, waited)

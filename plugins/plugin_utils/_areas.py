@@ -55,10 +55,20 @@ class Area:
         """The file that lists the remedy rows of the role, ``diagnosis/remedies.yml``."""
         return self.file("diagnosis", "remedies.yml")
 
+    @property
+    def presence_file(self) -> Path:
+        """The file that lists what the defaults of the role expect, ``diagnosis/presence.yml``."""
+        return self.file("diagnosis", "presence.yml")
+
+    @property
+    def defaults_file(self) -> Path:
+        """The file with the defaults of the role's variables."""
+        return self.file("defaults", "main.yml")
+
     @cached_property
     def defaults(self) -> Values:
         """The role's variables with their defaults, as templates for Ansible."""
-        return _trusted(read_yaml(self.file("defaults", "main.yml")) or {})
+        return _trusted(read_yaml(self.defaults_file) or {})
 
     def connection(self) -> Values:
         """Return the options that all probes and remedies of the role share, as templates for Ansible."""
@@ -85,9 +95,12 @@ class Area:
         return read_yaml(path) if path.exists() else []
 
     def rows(self, kind: str) -> list[Any]:
-        """Return the rows of ``checks.yml`` or ``remedies.yml`` as plain data, which is no template for Ansible."""
-        path = self.checks_file if kind == "checks" else self.remedies_file
-        if kind == "remedies" and not path.exists():
+        """Return the rows of ``checks.yml``, or of another file, as plain data, which is no template for Ansible.
+
+        ``kind`` is ``checks``, ``remedies`` or ``presence``. Only the first file is required.
+        """
+        path = self.file("diagnosis", "%s.yml" % kind)
+        if kind != "checks" and not path.exists():
             return []
         data = read_yaml(path)
         if not isinstance(data, list):

@@ -41,7 +41,17 @@ def _in_awx() -> bool:
     return any(name in os.environ for name in ("AWX_PRIVATE_DATA_DIR", "AWX_ISOLATED_DATA_DIR"))
 
 
-__all__ = ("trust_as_template",)
+def file_of(value: object) -> str | None:
+    """Return the file that a value of a variable was read from; null if it is not known."""
+    try:
+        from ansible._internal._datatag._tags import Origin
+    except ImportError:
+        return None
+    origin = Origin.get_tag(value)
+    return origin.path if origin else None
+
+
+__all__ = ("file_of", "trust_as_template")
 
 try:
     from ansible.template import trust_as_template

@@ -61,7 +61,8 @@ def evaluate(
     the ids of these checks are added to ``covered``.
     """
     findings: list[Finding] = []
-    counts: Counts = {"checks": len(checks), "items": 0, "ok": 0, "info": 0, "unknown": 0, "warning": 0, "critical": 0}
+    counts = no_counts()
+    counts["checks"] = len(checks)
     context = {**settings, "measured": outcome["measurement"]}
     for check, status_of in zip(checks, checks.status_functions(context), strict=True):
         one = _CheckOnHost(area, check, host, outcome, {**context, **check.vars}, starved)
@@ -78,6 +79,11 @@ def evaluate(
         for status, number in one.counts.items():
             counts[status] += number
     return findings, counts
+
+
+def no_counts() -> Counts:
+    """Return counts of nothing."""
+    return {"checks": 0, "items": 0, "not_here": 0, "ok": 0, "info": 0, "unknown": 0, "warning": 0, "critical": 0}
 
 
 class _CheckOnHost:

@@ -16,12 +16,19 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _ter
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
 from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import WIDTH, Paint
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import HostReport, Report, ReportedFinding, Status
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
+    AreaReport,
+    HostReport,
+    Report,
+    ReportedFinding,
+    Status,
+)
 
 # Two screens of a terminal.
 LINES = 100
-# Lines for the hosts that are not ok, and for the checks whose findings are only counted.
+# Lines for the hosts that are not ok, for what is not here, and for the checks whose findings are only counted.
 HOST_LINES = 8
+NOT_HERE_LINES = 10
 TABLE_LINES = 16
 # With more hosts, the command of a remedy has no --limit: tracktion_only selects the findings.
 LIMIT_HOSTS = 10
@@ -39,7 +46,7 @@ def render(report: Report, colour: bool = False, path: str | None = None, most: 
         return _terminal.render(report, colour, path)
     paint = _terminal.painter(colour)
     report = _text.cleaned(report)
-    lines = [_terminal.headline(report, paint), "", *_hosts(report["hosts"], paint)]
+    lines = [_terminal.headline(report, paint), "", *_hosts(report["hosts"], paint), *_not_here(report["hosts"])]
     groups = _groups.equal(report["findings"])
     left = most - len(lines) - 2
     shown: dict[str, str] = {}
@@ -83,6 +90,19 @@ def _hosts(hosts: Iterable[HostReport], paint: Paint) -> list[str]:
     if healthy:
         lines.append("%s  %s" % (paint("ok", "OK      "), _counted([name for names in healthy for name in names])))
     return lines
+
+
+def _not_here(hosts: Iterable[HostReport]) -> list[str]:
+    """Return a line per area and per what its defaults name and what does not belong to some hosts."""
+    alike: dict[tuple[str, tuple[str, ...]], tuple[AreaReport, list[str]]] = {}
+    for host in hosts:
+        for area in host["areas"]:
+            if area["not_here"]:
+                alike.setdefault((area["name"], tuple(area["not_here"])), (area, []))[1].append(host["name"])
+    shown = list(alike.values())[:NOT_HERE_LINES]
+    lines = [_terminal.not_here(area, " on %s" % _counted(names))[0] for area, names in shown]
+    more = len(alike) - len(shown)
+    return ["", *lines, *(["  ... and %d more, see not_here in the report" % more] if more else [])] if lines else []
 
 
 def _counted(names: list[str]) -> str:

@@ -21,6 +21,8 @@ SUMMARY_LENGTH = 200
 NAMED = 3
 # Hosts with equal failures are named up to this number, then counted.
 NAMED_HOSTS = 5
+# What is counted beside checks and items, with its words.
+COUNTED = {"info": "info", "not_here": "not here"}
 
 
 class Line(NamedTuple):
@@ -70,17 +72,17 @@ def _failure(group: _groups.Group) -> Line:
 
 def _ok_areas(hosts: Iterable[HostReport]) -> Iterator[Line]:
     """Yield a line for each area that is ok. Findings that are only info are counted in it."""
-    by_area: dict[str, list[tuple[str, Counts]]] = {}
+    by_area: dict[tuple[str, bool], list[tuple[str, Counts]]] = {}
     for host in hosts:
         for area in host["areas"]:
             if area["status"] in ("ok", "info"):
-                by_area.setdefault(area["name"], []).append((host["name"], area["counts"]))
-    for name, entries in by_area.items():
-        checks = sum(counts["checks"] for _host, counts in entries)
-        items = sum(counts["items"] for _host, counts in entries)
-        infos = sum(counts["info"] for _host, counts in entries)
-        text = "%d checks over %d items%s" % (checks, items, ", %d info" % infos if infos else "")
-        yield Line("ok", _hosts([host for host, _counts in entries]), name, text)
+                key = (area["name"], _terminal.is_absent(area))
+                by_area.setdefault(key, []).append((host["name"], area["counts"]))
+    for (name, absent), entries in by_area.items():
+        sums = {key: sum(counts[key] for _host, counts in entries) for key in ("checks", "items", "info", "not_here")}
+        text = "%(checks)d checks over %(items)d items" % sums
+        text += "".join(", %d %s" % (sums[key], word) for key, word in COUNTED.items() if sums[key])
+        yield Line("ok", _hosts([host for host, _counts in entries]), name, "not here" if absent else text)
 
 
 def _hosts(names: list[str]) -> str:

@@ -19,6 +19,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _evaluation,
     _host_findings,
     _launch,
+    _presence,
     _remediation,
     _shared,
     _visit_failure,
@@ -59,6 +60,10 @@ class CompiledChecks:
             self._checks[key] = _checks.load(area, rows)
         return self._checks[key]
 
+    def presence(self, name: str) -> list[_presence.Presence]:
+        """Return the presence rows of an area. Raises BadRow."""
+        return _presence.load(self._areas[name])
+
     def argument_spec(self, name: str) -> dict[str, Values]:
         """Return the options that an area role declares."""
         return self._areas[name].argument_spec
@@ -88,7 +93,12 @@ def host_report(
         starved = _host_findings.starved(state, limits)
         covered: list[str] = []
         for area, outcome in visit["areas"].items():
-            found, counts = _evaluated(name, area, outcome, visit["extra_checks"], checks, starved, covered)
+            left = _presence.apply(checks.presence(area), outcome, visit.get("presence"))
+            found: list[Finding] = []
+            counts = _evaluation.no_counts()
+            if left.outcome:
+                found, counts = _evaluated(name, area, left.outcome, visit["extra_checks"], checks, starved, covered)
+            counts["not_here"] = len(left.absent)
             findings.extend(found)
             areas.append(
                 {
@@ -96,6 +106,7 @@ def host_report(
                     "status": _evaluation.worst(finding["status"] for finding in found),
                     "identity": _shared.identity(outcome["measurement"]),
                     "counts": counts,
+                    "not_here": left.absent[: _evaluation.LISTED],
                     "seconds": outcome["seconds"],
                     "error": outcome["error"],
                 }

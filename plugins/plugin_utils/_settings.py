@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
+    _core,
     _options,
     _rows,
     _survey_answers,
@@ -112,6 +114,23 @@ def read_one(name: str, area: _areas.Area | None, variables: Mapping[str, Any], 
     return read(specs, {name: area.defaults.get(name)} if area else {}, variables, templar, _least(area))
 
 
+def given(area: _areas.Area, variables: Mapping[str, Any]) -> list[str]:
+    """Return the variables of an area role that the user has set, also to the value of the default.
+
+    In a play with the role itself, its defaults are variables of the host too: these are known by their file. Ansible
+    does not keep that of a boolean, which counts as set if it differs from the default.
+    """
+    file = os.path.realpath(area.defaults_file)
+
+    def is_given(name: str) -> bool:
+        value = variables.get(name)
+        if value is None or isinstance(value, bool):
+            return value is not None and value != area.defaults.get(name)
+        return os.path.realpath(_core.file_of(value) or "") != file
+
+    return sorted(filter(is_given, area.argument_spec))
+
+
 def shared_defaults() -> Values:
     """Return the defaults of the variables that all areas share."""
     defaults = _areas.own_role("visit").defaults
@@ -140,9 +159,12 @@ def is_ours(area: _areas.Area) -> bool:
 
 
 def probes(
-    area: _areas.Area, settings: Settings, common: Settings, templar: Any
+    area: _areas.Area, settings: Settings, common: Settings, variables: Mapping[str, Any], templar: Any
 ) -> tuple[dict[str, Values] | None, ErrorInfo | None]:
-    """Return the area's probes with their options resolved, or the error because of which they cannot run."""
+    """Return the area's probes with their options resolved, or the error because of which they cannot run.
+
+    ``variables`` are those of the host. Probes of this collection may name variables of its other areas.
+    """
     template = area.probes()
     error = settings.error()
     if common.problems and not error:
@@ -152,11 +174,34 @@ def probes(
         error = {"kind": "bad_option", "message": "%s: the role has no default for it" % deadline, "hint": None}
     if error:
         return None, error
+    values = {**common.values, **settings.values}
+    if is_ours(area):
+        others = _of_other_areas(template, values, variables, templar)
+        error = others.error()
+        if error:
+            return None, error
+        values.update(others.values)
     try:
-        return _resolved(templar, template, {**common.values, **settings.values}, is_ours(area)), None
+        return _resolved(templar, template, values, is_ours(area)), None
     except (_variables.Unresolved, _variables.Omitted, *_rows.CANNOT_EVALUATE) as exc:
         message = "%s: the options of a probe cannot be resolved: %s" % (area.probes_file, exc)
         return None, {"kind": "bad_option", "message": message, "hint": None}
+
+
+def _of_other_areas(
+    template: Mapping[str, Values], values: Values, variables: Mapping[str, Any], templar: Any
+) -> Settings:
+    """Return the variables of other areas that probes name."""
+    found = Settings()
+    for probe in template.values():
+        for value in probe["options"].values():
+            match = NAME_ONLY.fullmatch(value) if isinstance(value, str) else None
+            role = declared_by(match.group(1), None) if match and match.group(1) not in values else None
+            if match and role:
+                one = read_one(match.group(1), role, variables, templar)
+                found.values.update(one.values)
+                found.problems.update(one.problems)
+    return found
 
 
 def name_variables(area: _areas.Area, measurement: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _evaluation
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Counts, Finding, HostReport
 
 IDENTITY_LENGTH = 256
@@ -82,7 +83,7 @@ def counts(hosts: Iterable[HostReport], findings: Iterable[Finding]) -> Counts:
     It counts as on the first of its hosts; the other hosts add the findings that only they have.
     """
     findings = list(findings)
-    total: Counts = {"checks": 0, "items": 0, "ok": 0, "info": 0, "unknown": 0, "warning": 0, "critical": 0}
+    total = _evaluation.no_counts()
     own: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         own.setdefault((finding["host"], finding["area"]), []).append(finding)

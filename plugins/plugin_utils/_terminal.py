@@ -13,6 +13,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import S
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
+    AreaReport,
     HostReport,
     Report,
     ReportedFinding,
@@ -45,6 +46,8 @@ def render(report: Report, colour: bool = False, path: str | None = None, most: 
         if len(known) > most:
             lines.append("  ... and %d more findings in the report" % (len(known) - most))
         lines += _unknowns([finding for finding in own if finding["status"] == "unknown"], paint)
+        absent = [area for area in host["areas"] if area["not_here"]]
+        lines += ["", *(line for area in absent for line in not_here(area))] if absent else []
         lines.append("")
     if path:
         lines.append("Report: %s" % clean(path))
@@ -57,6 +60,7 @@ def headline(report: Report, paint: Paint) -> str:
     parts = [
         paint(status, "%d %s" % (counts[status], status)) for status in WORST_FIRST if counts[status] or status == "ok"
     ]
+    parts += ["%d not here" % counts["not_here"]] if counts["not_here"] else []
     return "%s  %d host%s, %d checks over %d items: %s" % (
         report["finished"],
         len(report["hosts"]),
@@ -68,7 +72,23 @@ def headline(report: Report, paint: Paint) -> str:
 
 
 def _areas(host: HostReport, paint: Paint) -> str:
-    return "  ".join("%s %s" % (area["name"], paint(area["status"], area["status"])) for area in host["areas"])
+    return "  ".join("%s %s" % (area["name"], _area_status(area, paint)) for area in host["areas"])
+
+
+def _area_status(area: AreaReport, paint: Paint) -> str:
+    return "not here" if is_absent(area) else paint(area["status"], area["status"])
+
+
+def is_absent(area: AreaReport) -> bool:
+    """Return whether nothing of an area belongs to its host."""
+    return bool(area["counts"]["not_here"]) and not area["counts"]["items"]
+
+
+def not_here(area: AreaReport, hosts: str = "") -> list[str]:
+    """Return the lines about what the defaults of an area name and what does not belong to the host, or ``hosts``."""
+    more = area["counts"]["not_here"] - len(area["not_here"])
+    names = ", ".join(area["not_here"]) + (" and %d more" % more if more else "")
+    return _text.wrap("%s%s: %s" % (area["name"], hosts, names), WIDTH, "  NOT HERE  ", " " * 12)
 
 
 def heading(finding: ReportedFinding, paint: Paint, hosts: str = "") -> str:

@@ -27,10 +27,14 @@ Values = dict[str, Any]
 
 
 class Counts(TypedDict):
-    """``checks``: rows evaluated; ``items``: items they were evaluated on; the other keys: those items by status."""
+    """``checks``: rows evaluated; ``items``: items they were evaluated on; the keys of a status: those items by status.
+
+    ``not_here``: what only a default expects, and what does not belong to the host.
+    """
 
     checks: int
     items: int
+    not_here: int
     ok: int
     info: int
     unknown: int
@@ -120,7 +124,7 @@ class AreaOutcome(TypedDict):
     """The result of one area of a visit: measurements by probe, and the variables that rows may name.
 
     ``claim`` names a measurement that several hosts share; ``shared`` is true while the measurement of another host is
-    to be read for it.
+    to be read for it. ``given`` are the variables that the user has set; without it, all count as set.
     """
 
     role: str
@@ -130,6 +134,7 @@ class AreaOutcome(TypedDict):
     seconds: float
     claim: NotRequired[str | None]
     shared: NotRequired[bool]
+    given: NotRequired[list[str] | None]
 
 
 class HostState(TypedDict):
@@ -151,6 +156,7 @@ class Measured(TypedDict):
     """What one visit measured from one probe host. ``limits`` are the variables that ``host`` is compared with.
 
     ``journal`` is what the host sent about its lock and audit log; null if it was not read (``_journals.from_result``).
+    ``presence`` are the services that belong to the host; null if they were not searched (``_presence.apply``).
     """
 
     areas: dict[str, AreaOutcome]
@@ -158,6 +164,7 @@ class Measured(TypedDict):
     host: HostState | None
     limits: Values
     journal: Values | None
+    presence: Values | None
 
 
 class Visit(Measured):
@@ -274,12 +281,13 @@ class Remediation(TypedDict):
 
 
 class AreaReport(TypedDict):
-    """One area of one host in the report."""
+    """One area of one host in the report. ``not_here`` are names of what the count of the same name counts."""
 
     name: str
     status: Status
     identity: str | None
     counts: Counts
+    not_here: list[str]
     seconds: float
     error: ErrorInfo | None
 

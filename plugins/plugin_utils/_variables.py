@@ -13,6 +13,8 @@ from typing import Any
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _survey_answers
 
+# The start of a template of Jinja: an expression, a statement or a comment.
+TEMPLATE = re.compile(r"\{[{%#]")
 # Only names are taken from Ansible's messages, which may quote values.
 UNDEFINED = re.compile(r"'(\w+)' is undefined")
 PLUGIN = re.compile(r"The (lookup|filter|test) plugin '([\w.]+)'")
@@ -37,7 +39,7 @@ def resolve(templar: Any, value: Any) -> Any:
     Raises Unresolved or Omitted.
     """
     if isinstance(value, str):
-        return _templated(templar, value) if "{" in value else value
+        return _templated(templar, value) if TEMPLATE.search(value) else value
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, Mapping):

@@ -40,7 +40,7 @@ def put(document: Measured) -> Values:
 def results(registered: object) -> list[Visit]:
     """Return the results of a visit's task with their measurements: one per probe host if the task looped, else one.
 
-    ``areas``, ``extra_checks``, ``host``, ``limits`` and ``journal`` are empty if nothing was measured.
+    ``areas``, ``extra_checks``, ``host``, ``limits``, ``journal`` and ``presence`` are empty if nothing was measured.
     """
     # While a task loops, ansible-core 2.21 stores an unresolved expression under the name of the register.
     if not isinstance(registered, Mapping):
@@ -54,7 +54,7 @@ def _documents(registered: Mapping[str, Any]) -> list[Visit]:
 
 def _with_document(result: Mapping[str, Any]) -> Visit:
     visited = result.get("visited")
-    empty: Measured = {"areas": {}, "extra_checks": [], "host": None, "limits": {}, "journal": None}
+    empty: Measured = {"areas": {}, "extra_checks": [], "host": None, "limits": {}, "journal": None, "presence": None}
     if not isinstance(visited, Mapping):
         return cast("Visit", {**result, **empty})
     try:
@@ -70,11 +70,20 @@ def _with_document(result: Mapping[str, Any]) -> Visit:
 def areas_measured_at(probe_host: str, registered: object) -> dict[str, AreaOutcome]:
     """Return the areas that an earlier visit measured there, so that several roles in one play end in one report."""
     areas: dict[str, AreaOutcome] = {}
-    # References to claims are not resolved: another host may still be measuring.
-    for each in _documents(registered) if isinstance(registered, Mapping) else []:
-        if each.get("probe_host") == probe_host:
-            areas.update(each["areas"])
+    for each in _earlier(probe_host, registered):
+        areas.update(each["areas"])
     return areas
+
+
+def presence_found_at(probe_host: str, registered: object) -> Values | None:
+    """Return which services an earlier visit has found there; null if it has searched none."""
+    return next((each["presence"] for each in _earlier(probe_host, registered) if each.get("presence")), None)
+
+
+def _earlier(probe_host: str, registered: object) -> list[Visit]:
+    # References to claims are not resolved: another host may still be measuring.
+    found = _documents(registered) if isinstance(registered, Mapping) else []
+    return [each for each in found if each.get("probe_host") == probe_host]
 
 
 def take(visited: AreaOutcome, document: _shape.Document, area: str, probes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -109,6 +118,23 @@ def journal(document: _shape.Document) -> Values:
         return found
     error = found.get("error") if isinstance(found, dict) else outcome.get("error")
     return {"msg": error.get("message") if isinstance(error, dict) else None}
+
+
+def presence(document: _shape.Document) -> Values | None:
+    """Return which services belong to the host (``_presence.Here``), or why that is not known; null if not wanted."""
+    outcome = document.value.get(_measures.PRESENCE) if isinstance(document.value, dict) else None
+    if not isinstance(outcome, dict):
+        return None
+    measured = outcome.get("measurement")
+    found = measured.get("presence") if isinstance(measured, dict) else None
+    try:
+        if isinstance(found, dict) and "known" in found:
+            return cast("Values", _shape.of_part("measure", "presence")(found, 0, False))
+        error = found.get("error") if isinstance(found, dict) else outcome.get("error")
+        reason = str(_shape.checked_error(error)["message"])
+    except (_shape.Malformed, RecursionError) as exc:
+        reason = "its result %s" % exc
+    return {"known": False, "reason": "the search for the services of this host failed: %s" % reason, "hint": None}
 
 
 def checked(measurement: object, module: str, is_plain: bool = False) -> Values:

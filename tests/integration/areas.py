@@ -12,8 +12,17 @@ from functools import partial
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
+from ansible_collections.tracktion.ops.plugins.module_utils import _presence as presence
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
 from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _checks, _evaluation, _settings, _shape
+from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _areas,
+    _checks,
+    _evaluation,
+    _presence,
+    _settings,
+    _shape,
+)
 from tests.integration import firings
 
 
@@ -29,10 +38,13 @@ def visit(name, settings=None, before=None):
     def load(path):
         return loader.load_from_file(str(path), trusted_as_template=True)
 
+    given = list(settings or {})
     variables = {**_settings.shared_defaults(), **load(area.file("defaults", "main.yml")), **(settings or {})}
     templar = Templar(loader=loader, variables=variables)
     settings = templar.template(variables)
-    probes = templar.template(area.probes())
+    values = _settings.Settings(settings)
+    probes, error = _settings.probes(area, values, values, variables, templar)
+    assert not error, error
     # A measuring process without privileges may not read the files of a private checkout.
     for probe in probes.values():
         _measures.load(probe["module"])
@@ -43,7 +55,16 @@ def visit(name, settings=None, before=None):
         callables[first] = partial(_after, before, callables[first])
     outcome = validated(_side_by_side.run({name: (deadline, callables)})[name], probes)
     _settings.name_variables(area, outcome["measurement"])
-    return area, outcome, settings
+    return area, {**outcome, "given": given, "presence": find_services(area, given, settings)}, settings
+
+
+def find_services(area, given, settings):
+    """Return the services that belong to this host, as a visit does if a default of the area depends on them."""
+    if not _presence.applying(_presence.load(area), given):
+        return None
+    engine = settings.get("containers_docker_host", _engine.DEFAULT_HOST)
+    files = settings.get("containers_compose_files", [])
+    return presence.measure(settings["tracktion_docker_root"], engine, files, 5.0)
 
 
 def validated(outcome, probes):
@@ -69,7 +90,10 @@ def diagnose(name, settings=None, before=None):
 def evaluate(area, outcome, settings):
     """Return the findings of any status about what ``visit()`` measured, by id."""
     checks = _checks.load(area)
-    findings, _counts = _evaluation.evaluate(area.name, checks, "here", outcome, settings)
+    left = _presence.apply(_presence.load(area), {**outcome, "settings": settings}, outcome.get("presence"))
+    findings, _counts = (
+        _evaluation.evaluate(area.name, checks, "here", left.outcome, settings) if left.outcome else ([], {})
+    )
     firings.record(findings, (check.id for check in checks))
     by_id = {}
     for finding in findings:

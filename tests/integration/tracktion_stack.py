@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A Tracktion in the shape that people give it: by a compose file as they write it, tracktion/docker-compose.yaml."""
+"""A Tracktion in the shape of its published compose files, tracktion/docker-compose.yaml, with small services."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.lab.engine import compose_command, docker, ensure
 from tests.lab.images import ensure_image
-from tests.lab.paths import CONTAINER_FILES, LAB, MACHINE
+from tests.lab.paths import CONTAINER_FILES, MACHINE
 from tests.lab.servers import sweep, this_process
 from tests.lab.shell import attempt, locked, run, succeeds, wait_until
 from tests.lab.throwaway import inspect
@@ -33,7 +33,7 @@ class Tracktion:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.password, self.old_password = secrets.token_hex(12), secrets.token_hex(12)
+        self.password = secrets.token_hex(12)
         self.address = "127.%d.%d.%d" % (random.randint(64, 127), random.randint(0, 255), random.randint(1, 254))
 
     @property
@@ -44,18 +44,18 @@ class Tracktion:
     def write(self) -> None:
         """Put the project folder there."""
         (self.folder / "data/music/incoming").mkdir(parents=True)
-        for name in ("docker-compose.yaml", "database.sql"):
+        for name in ("docker-compose.yaml", "database.sql", "services.py"):
             shutil.copy(FILES / name, self.folder)
         settings = {
             "IMAGE": ensure_image("trixie"),
             "OWNER": self.project,
             "PROCESS": this_process(),
             "LAB_FILES": CONTAINER_FILES,
-            "LAB_SERVICES": LAB / "services",
             "ADDRESS": self.address,
             "POSTGRES_PASSWORD": self.password,
             "RABBITMQ_PASSWORD": self.password,
-            "RABBITMQ_OLD_PASSWORD": self.old_password,
+            "WATCHER_USER": "guest",
+            "WATCHER_PASSWORD": "guest",
         }
         (self.folder / ".env").write_text("".join("%s=%s\n" % entry for entry in settings.items()))
 
@@ -105,6 +105,16 @@ class Tracktion:
     def answers(self, service: str, *command: str) -> bool:
         """Whether a command in a service's container ends well."""
         return succeeds("docker", "exec", "--env", "PGPASSWORD=" + self.password, self.name(service), *command)
+
+    def publish(self, queue: str, body: str) -> None:
+        """Publish a message to a queue, from the container of cataloging."""
+        code = (
+            "import os, sys, pika\n"
+            "login = pika.PlainCredentials('tracktion', os.environ['RABBITMQ_DEFAULT_PASS'])\n"
+            "with pika.BlockingConnection(pika.ConnectionParameters('rabbitmq', credentials=login)) as connection:\n"
+            "    connection.channel().basic_publish('', sys.argv[1], sys.argv[2].encode())"
+        )
+        self.exec("cataloging_service", "python3", "-c", code, queue, body)
 
     def exec(self, service: str, *command: str) -> str:
         """Run a command in a service's container and return its output."""

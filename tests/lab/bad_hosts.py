@@ -96,6 +96,8 @@ CONTAINERS = {
         ROOT_ONLY.format(first=""),
     ),
     "noexec": (("--tmpfs", "/tmp:noexec"), ROOT_ONLY.format(first="")),
+    # Nothing is wrong, and nothing runs there.
+    "plain": ((), ROOT_ONLY.format(first="")),
     # A tenth of one CPU.
     "starved": (("--cpus", "0.1"), ROOT_ONLY.format(first="")),
 }
@@ -225,6 +227,8 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
         found["no_python"] = nopython
     if "starved" in addresses:
         found["starved"] = host("starved")
+    if "plain" in addresses:
+        found["plain"] = host("plain")
     for name in ("readonly", "full", "noexec"):
         if name in addresses:
             found[name] = host(name)

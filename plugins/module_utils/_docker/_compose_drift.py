@@ -81,7 +81,7 @@ def compare(
             continue
         mine = [(facts, data) for facts, data in zip(containers, inspected) if of_container.get(data["Id"]) is source]
         pairs = pairs_of(file, [data for _facts, data in mine], image_of, detailed)
-        add_missing(found, source, file, labels_of.values(), pairs)
+        add_missing(found, source, file, labels_of.values(), pairs, options["expected_services"])
         add_drift(found, source, file, [facts for facts, _data in mine], pairs)
         add_orphans(found, source, file, [facts for facts, _data in mine])
         for name, service in file.services.items():
@@ -195,6 +195,7 @@ def add_missing(
     file: File,
     all_labels: Iterable[Mapping[str, str]],
     pairs: Mapping[str, Sequence[Pair]],
+    expected_services: Sequence[str],
 ) -> None:
     """Add the services without a container."""
     present = {labels.get(SERVICE) for labels in all_labels if labels.get(PROJECT) == source.project}
@@ -203,6 +204,7 @@ def add_missing(
         {
             "project": source.project,
             "service": name,
+            "expected": is_expected(name, expected_services),
             "protected": False,
             "compose_options": words(source),
             "unconfirmed": of_missing(file, name, pairs),
@@ -210,6 +212,11 @@ def add_missing(
         for name, service in sorted(file.services.items())
         if service["expected"] and name not in present and (source.project, name) not in listed
     ]
+
+
+def is_expected(service: str | None, expected_services: Iterable[str]) -> bool:
+    """Return whether a service is one of these; ``-`` and ``_`` are the same in names."""
+    return service is not None and service.replace("-", "_") in {each.replace("-", "_") for each in expected_services}
 
 
 def of_missing(file: File, name: str, pairs: Mapping[str, Sequence[Pair]]) -> list[str]:

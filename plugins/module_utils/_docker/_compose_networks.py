@@ -45,7 +45,7 @@ class Files:
 
     def of(self, container: Container, deadline: Deadline) -> File | None:
         """Return the files that a container was created from; null if they are not known or cannot be read."""
-        source = container.compose_source
+        source = container.source
         if source is None:
             return None
         key = (source.project, source.directory, *source.files)

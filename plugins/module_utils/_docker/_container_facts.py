@@ -11,6 +11,7 @@ import signal
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._compose_compare import CONFIG_HASH
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._compose_drift import is_expected
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     SERVICE,
@@ -104,7 +105,7 @@ def facts(data: Mapping[str, Any], expected_services: Sequence[str]) -> Part:
         "name": data["Name"].lstrip("/"),
         "project": labels.get(PROJECT),
         "service": service,
-        "expected": service in expected_services,
+        "expected": is_expected(service, expected_services),
         "protected": is_protected(labels),
         "created_by_compose": CONFIG_HASH in labels,
         "image": config.get("Image"),

@@ -94,10 +94,10 @@ class Container:
         self.data = data = engine.file(self.id, "config.v2.json") or {}
         labels = (data.get("Config") or {}).get("Labels") or {}
         self.one_off = is_one_off(labels)
-        source = _compose_drift.source(labels)
-        # The options of docker compose for its project and files; empty if compose recorded none.
-        self.compose_options = _compose_drift.words(source) if source else []
-        self.compose_source = source
+        # What compose created it from; null if compose recorded nothing.
+        self.source = _compose_drift.source(labels)
+        # The options of docker compose for its project and files.
+        self.compose_options = _compose_drift.words(self.source) if self.source else []
         self.hostname: str | None = (data.get("Config") or {}).get("Hostname")
         settings = data.get("NetworkSettings") or {}
         self.pid = (data.get("State") or {}).get("Pid") or None
@@ -109,6 +109,10 @@ class Container:
         self.owner: Container | None = None
         # The ports that should be published, too: a container that lost its network has none.
         self.ports = list(published({**(wanted.get("PortBindings") or {}), **(settings.get("Ports") or {})}))
+        self.environment: list[str] = (data.get("Config") or {}).get("Env") or []
+        # The TCP ports that its image or its compose file exposes.
+        exposed = (each.partition("/") for each in (data.get("Config") or {}).get("ExposedPorts") or {})
+        self.exposed = sorted(int(port) for port, _slash, protocol in exposed if protocol == "tcp" and port.isdigit())
 
     def join(self, by_id: Mapping[str, Container]) -> None:
         """Use the networks of the other container if it shares one's network."""

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 PACKAGE = "ansible_collections.tracktion.ops.plugins.module_utils"
-# The name of the process that reads the journal, beside those of the areas: no area has a dot in its name.
+# The names of the processes that read the journal, and find the services of the host, beside those of the areas: no
+# area has a dot in its name.
 JOURNAL = ".journal"
+PRESENCE = ".presence"
 
 
 class Measuring(Protocol):

@@ -399,18 +399,25 @@ def missing_services(all_labels: Iterable[Mapping[str, str]], options: Options, 
     """Return the expected services without any container, inspected or not."""
     present = {labels.get(SERVICE) for labels in all_labels}
     known = list(_compose_drift.sources(all_labels, options)) if options["project"] else []
-    of_files = {(each["project"], each["service"]): each for each in (compose or {}).get("missing") or []}
-    return [
-        {
-            "project": options["project"] or None,
-            "service": name,
-            "protected": False,
-            "compose_options": _compose_drift.words(known[0]) if known else [],
-            "unconfirmed": of_files.get((options["project"], name), {}).get("unconfirmed", []),
-        }
-        for name in options["expected_services"]
-        if name not in present
-    ]
+    in_files = (compose or {}).get("missing") or []
+    found: list[Part] = []
+    for name in options["expected_services"]:
+        if any(_compose_drift.is_expected(service, [name]) for service in present):
+            continue
+        # The project whose compose file has the service, if no project is named and only one has it.
+        entries = [each for each in in_files if each["service"] == name]
+        entries = [each for each in entries if options["project"] in ("", None, each["project"])]
+        entry = entries[0] if len(entries) == 1 else {}
+        found.append(
+            {
+                "project": options["project"] or entry.get("project"),
+                "service": name,
+                "protected": False,
+                "compose_options": _compose_drift.words(known[0]) if known else entry.get("compose_options", []),
+                "unconfirmed": entry.get("unconfirmed", []),
+            }
+        )
+    return found
 
 
 def without_memory_limit(containers: Sequence[Part]) -> Part:

@@ -24,7 +24,16 @@ def evaluated(make_area):
 def test_ok_items_are_counted_and_not_listed(evaluated):
     findings, counts = evaluated(outcome([{"name": "a", "ready": 1}, {"name": "b", "ready": 9}]))
     assert findings == []
-    assert counts == {"checks": 1, "items": 2, "ok": 2, "info": 0, "unknown": 0, "warning": 0, "critical": 0}
+    assert counts == {
+        "checks": 1,
+        "items": 2,
+        "not_here": 0,
+        "ok": 2,
+        "info": 0,
+        "unknown": 0,
+        "warning": 0,
+        "critical": 0,
+    }
 
 
 def test_the_worst_level_that_is_true_is_the_status(evaluated):

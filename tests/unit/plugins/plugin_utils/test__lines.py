@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _lines
 
-COUNTS = {"checks": 9, "items": 12, "info": 0, "ok": 12, "unknown": 0, "warning": 0, "critical": 0}
+COUNTS = {"checks": 9, "items": 12, "not_here": 0, "info": 0, "ok": 12, "unknown": 0, "warning": 0, "critical": 0}
 
 
 def area(name, status="ok", **counts):
@@ -87,3 +87,8 @@ def test_colours_and_the_path_are_shown_if_given():
     lines = render({"web": [area("cache")]}, [], colour=True, path="/reports/report.json")
     assert lines[0].startswith("\033[1;32mOK      \033[0m  web")
     assert lines[-1] == "Report: /reports/report.json"
+
+
+def test_what_is_not_here_is_counted_and_an_area_without_anything_else_is_named():
+    lines = render({"a": [area("cache", items=0, not_here=1), area("database", not_here=2)]}, [])
+    assert lines[:2] == ["OK        a  cache     not here", "OK        a  database  9 checks over 12 items, 2 not here"]

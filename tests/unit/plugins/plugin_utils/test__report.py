@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _report_file, _terminal
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _fleet, _report, _report_file, _terminal
 from tests.unit.plugins.plugin_utils.conftest import SETTINGS, outcome
 
 NOW = 1795400000.0
@@ -156,3 +156,40 @@ def test_an_area_of_a_probe_host_is_reported_if_the_host_is_unreachable(make_are
     assert [finding["id"] for finding in findings] == ["host.unreachable", "queues.backlog"]
     assert not host["reachable"]
     assert [area["name"] for area in host["areas"]] == ["queues"]
+
+
+PRESENCE = """
+- id: queues.unused
+  defaults: [queues_names]
+  each: broker.queues
+  object: queue {{ item.name }}
+  belongs: here.has(item.name)
+"""
+
+
+def test_what_does_not_belong_to_a_host_is_counted_and_no_finding(make_area):
+    area = make_area()
+    area.presence_file.write_text(PRESENCE)
+    compiled = _report.CompiledChecks([area])
+    visits = {}
+    for name, given in (("default", []), ("set", ["queues_names"])):
+        visits[name] = visit([{"name": "a", "ready": 500}])
+        visits[name]["areas"]["queues"]["given"] = given
+        visits[name]["presence"] = {"known": True, "services": [], "programs": []}
+    hosts, findings = [], []
+    for name, result in visits.items():
+        host, found = _report.host_report(name, [result], compiled)
+        hosts.append(host)
+        findings += found
+    made = _report.build(hosts, findings, None, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
+    assert [(finding["host"], finding["status"]) for finding in made["findings"]] == [("set", "critical")]
+    (absent,) = (host["areas"][0] for host in made["hosts"] if host["name"] == "default")
+    assert (absent["status"], absent["not_here"], absent["counts"]["items"]) == ("ok", ["queue a"], 0)
+    assert made["counts"]["not_here"] == 1
+    assert _report.not_evaluated(made) == []
+    text = _fleet.render(made)
+    assert "1 not here" in text.splitlines()[0]
+    assert "  NOT HERE  queues on default: queue a" in text
+    alone = {**made, "hosts": made["hosts"][1:]}
+    assert "  NOT HERE  queues: queue a" in _terminal.render(alone)
+    assert "default  OK  queues not here" in _terminal.render(alone)

@@ -157,7 +157,7 @@ def test_an_invalid_shared_option_is_an_error_of_the_areas_that_use_it():
         area = by_name[name]
         host = templar(**{**area.defaults, **variables})
         settings = _settings.of_area(area, area.defaults, host)
-        return _settings.probes(area, settings, _settings.shared(variables, host), host)[1]
+        return _settings.probes(area, settings, _settings.shared(variables, host), variables, host)[1]
 
     assert error("network") is None
     assert error("cache")["message"] == "tracktion_sample_seconds: must be a number of seconds above 0"
@@ -230,7 +230,7 @@ def probes_of(area, **changed):
     """Return the probes of an area with its defaults, and the error. Without a templar: only expressions are left."""
     defaults = {**_settings.shared_defaults(), **area.defaults, **changed}
     settings = _settings.of_area(area, defaults, templar(**defaults))
-    return _settings.probes(area, settings, _settings.shared(defaults, templar(**defaults)), None)
+    return _settings.probes(area, settings, _settings.shared(defaults, templar(**defaults)), changed, None)
 
 
 def test_options_of_our_probes_need_no_template_of_ansible():
@@ -249,6 +249,25 @@ def test_an_option_may_be_an_expression():
         assert sorted(found[probe]["options"]["consumed_queues"]) == ["one", "three", "two"]
     assert sorted(found["queues"]["options"]["services"]) == ["a", "b"]
     assert probes_of(area, message_queue_consumer_host="elsewhere")[0]["queues"]["options"]["services"] == []
+    # A variable of another area.
+    assert found["queues"]["options"]["restarts"] == 3
+    found, _error = probes_of(area, containers_restarts_warning="7")
+    assert found["queues"]["options"]["restarts"] == 7
+    found, error = probes_of(area, containers_restarts_warning="many")
+    assert (found, error["kind"]) == (None, "bad_option")
+    assert "containers_restarts_warning" in error["message"]
     found, error = probes_of(area, message_queue_consumers={"one": "not a list"})
     assert (found, error["kind"]) == (None, "bad_option")
     assert "probe cannot be resolved" in error["message"]
+
+
+def test_a_variable_is_set_by_the_user_also_to_the_value_of_the_default(tmp_path):
+    area = next(area for area in _areas.find() if area.name == "database")
+    # In a play with the role, its defaults are variables of the host.
+    defaults = DataLoader().load_from_file(str(area.defaults_file), trusted_as_template=True)
+    assert _settings.given(area, defaults) == []
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("database_login_host: localhost\ndatabase_top: 20\nother: 1\n")
+    own = DataLoader().load_from_file(str(inventory), trusted_as_template=True)
+    assert _settings.given(area, {**defaults, **own}) == ["database_login_host", "database_top"]
+    assert _settings.given(area, {"database_login_host": "localhost", "database_top": None}) == ["database_login_host"]

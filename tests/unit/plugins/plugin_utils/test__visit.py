@@ -126,3 +126,27 @@ def test_a_malformed_error_of_an_area_is_an_error(error):
 )
 def test_the_journal_of_a_visit_or_why_there_is_none(outcome, expected):
     assert _visit.journal(_shape.Document(json.dumps({_measures.JOURNAL: outcome}))) == expected
+
+
+FOUND = {"known": True, "reason": None, "hint": None, "services": [], "programs": ["redis"]}
+LATE = {"kind": "deadline", "message": "not finished after 15 s", "hint": None}
+
+
+def presence(measured, error=None):
+    measurement = {} if measured is None else {"presence": measured}
+    return _visit.presence(
+        _shape.Document(json.dumps({".presence": {"measurement": measurement, "error": error, "seconds": 1}}))
+    )
+
+
+def test_services_that_were_not_found_are_not_known_and_the_reason_is_kept():
+    assert _visit.presence(_shape.Document("{}")) is None
+    assert presence(FOUND) == FOUND
+    for sent, reason in (
+        ((None, LATE), "not finished after 15 s"),
+        (({"reachable": None, "error": {**LATE, "message": "OSError: disk"}, "unknown": []},), "OSError: disk"),
+        (({**FOUND, "services": "all"},), "its result services must be a list, not text"),
+        ((["list"],), "its result is not a mapping"),
+    ):
+        found = presence(*sent)
+        assert (found["known"], found["reason"].partition(" failed: ")[2]) == (False, reason)
