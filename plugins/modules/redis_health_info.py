@@ -224,10 +224,11 @@ access:
     - C(password_required) is V(false) if that succeeds, or is rejected by the protected mode only. C(may_configure) is whether such a client may run
       CONFIG GET. They are null if unknown.
     - C(loopback_only) is whether all addresses of C(bind) are of the loopback interface. C(beyond_host) is whether other hosts can connect, by the
-      network namespaces and listening sockets of the host of the module; null if the server's process is not on this host.
+      network namespaces and listening sockets of the host of the module. It is null if the server's process is not on this host, if what
+      listens there cannot be seen, or if a password is required.
   returned: always
   type: dict
-  sample: {password_required: true, may_configure: null, protected_mode: true, bind: ["127.0.0.1", "-::1"], loopback_only: true, beyond_host: false}
+  sample: {password_required: true, may_configure: null, protected_mode: true, bind: ["127.0.0.1", "-::1"], loopback_only: true, beyond_host: null}
 host:
   description:
     - Settings of the kernel that affect Redis. They are null if the server's process is not on the host of the module (C(local) is false).

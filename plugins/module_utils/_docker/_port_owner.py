@@ -19,10 +19,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_n
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners, _processes, _sockets
 
-# Programs by which engines publish ports.
-ENGINES = (
-    "docker-proxy|dockerd|rootlesskit\\S*|rootlessport\\S*|conmon|slirp4netns|pasta\\S*|podman|containerd\\S*|systemd"
-)
 # Programs that forward requests to other servers.
 PROXIES = (
     "nginx\\S*|openresty|haproxy\\S*|traefik\\S*|caddy\\S*|envoy\\S*|apache2|httpd|varnish\\S*|kong\\S*|oauth2-proxy|"
@@ -62,7 +58,7 @@ class Owner(NamedTuple):
     @property
     def is_engine(self) -> bool:
         """Whether it is a process of an engine, so that the container behind it is not known."""
-        return self.container is None and bool(re.fullmatch(ENGINES, self.command or ""))
+        return self.container is None and _listeners.is_of_engine(self.command)
 
     @property
     def is_proxy(self) -> bool:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Dict, Iterable, List, Tuple, TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes, _sockets
@@ -14,6 +15,12 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 ANY_IPV4 = str(ipaddress.IPv4Address(0))
 ANY = (ANY_IPV4, str(ipaddress.IPv6Address(0)))
+# The program that Docker runs for each published port.
+PROXY = "docker-proxy"
+# Programs that listen on the published ports of containers.
+OF_ENGINES = re.compile(
+    PROXY + r"|dockerd|rootlesskit\S*|rootlessport\S*|conmon|slirp4netns|pasta\S*|podman|containerd\S*|systemd"
+)
 # (protocol, port) -> [(address, inode)]
 Listeners = Dict[Tuple[str, int], List[Tuple[str, str]]]
 
@@ -32,6 +39,18 @@ def listeners() -> Listeners:
         for each in _sockets.read("self", tables, (state,)):
             found.setdefault((each.protocol, each.port), []).append((each.address, each.inode))
     return found
+
+
+def is_of_engine(command: str | None) -> bool:
+    """Return whether the program of a holder listens for containers."""
+    return bool(OF_ENGINES.fullmatch((command or "").split(" ", 1)[0]))
+
+
+def target(pid: int) -> str | None:
+    """Return the address of the container to which a proxy of Docker forwards connections; null if it is not known."""
+    words = _processes.arguments(pid)
+    at = words.index("-container-ip") + 1 if "-container-ip" in words else len(words)
+    return words[at] if at < len(words) else None
 
 
 def overlap(one: str, other: str) -> bool:

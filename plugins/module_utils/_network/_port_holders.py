@@ -12,9 +12,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._linux import _liste
 from ansible_collections.tracktion.ops.plugins.module_utils._linux._listeners import Holder
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-PROXY, PORT_OPTION = "docker-proxy", "-host-port"
-# Programs that listen for containers.
-OF_ENGINES = (PROXY, "dockerd", "containerd", "rootlesskit", "rootlessport", "conmon", "slirp4netns", "pasta")
+PORT_OPTION = "-host-port"
 
 
 def foreign(ports: Sequence[Part]) -> list[Holder | None]:
@@ -31,7 +29,7 @@ def _foreign(port: Part, listening: _listeners.Listeners) -> Holder | None:
     for address, inode in listening.get(("tcp", port["host_port"]), ()):
         found = _listeners.holder(inode) if _listeners.overlap(address, port["host_address"]) else None
         if found is not None:
-            return None if (found["command"] or "").split(" ", 1)[0] in OF_ENGINES else found
+            return None if _listeners.is_of_engine(found["command"]) else found
     return None
 
 
@@ -40,7 +38,7 @@ def _proxied() -> set[int]:
     found: set[int] = set()
     for pid in _processes.pids():
         words = _processes.arguments(pid)
-        if words and words[0].endswith(PROXY) and PORT_OPTION in words[:-1]:
+        if words and words[0].endswith(_listeners.PROXY) and PORT_OPTION in words[:-1]:
             port = words[words.index(PORT_OPTION) + 1]
             found.update([int(port)] if port.isdigit() else [])
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners, _sockets
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process as process
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import (
@@ -37,7 +38,8 @@ def measure(client: Client, options: Options, settings: Fields, pid: int | None)
         "protected_mode": None if protected is None else protected == "yes",
         "bind": None if addresses is None else [readable(each.encode("utf-8")) for each in addresses],
         "loopback_only": loopback,
-        "beyond_host": _is_beyond_host(pid, options["login_port"], loopback),
+        # It searches all processes.
+        "beyond_host": None if required else _is_beyond_host(pid, options["login_port"], loopback),
     }
 
 
@@ -87,8 +89,8 @@ def _is_loopback(text: str) -> bool:
 def _is_beyond_host(pid: int | None, port: int, loopback_only: bool | None, root: str = "/") -> bool | None:
     """Return whether other hosts can connect to the server; null if unknown.
 
-    A server in a network namespace of its own (a container) can be reached if a program of the host, such as
-    docker-proxy, listens on its port.
+    A server in a network namespace of its own (a container) can be reached if a program of the engine, such as
+    docker-proxy, listens on its port of the host. Another server may listen there instead.
     """
     if pid is None or loopback_only is None:
         return None
@@ -98,12 +100,27 @@ def _is_beyond_host(pid: int | None, port: int, loopback_only: bool | None, root
             return not loopback_only
     except OSError:
         return None
-    here = process.connections(os.getpid(), root)
-    # A socket that listens has no other end.
-    listening = [ends[0][0] for ends in here if ends[0][1] == port and ends[1][1] == 0]
-    return any(not _is_loopback_address(ipaddress.ip_address(each)) for each in listening)
+    found = {
+        _publishes(each, pid, root)
+        for each in _sockets.read(os.getpid(), states=(_sockets.LISTEN,), proc=os.path.join(root, "proc"))
+        if each.port == port and not _plain(each.address).is_loopback
+    }
+    return True if True in found else None if None in found else False
 
 
-def _is_loopback_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+def _publishes(listening: _sockets.Socket, pid: int, root: str) -> bool | None:
+    """Return whether what listens on a port of the host leads to the container of a process; null if unknown."""
+    holder = _listeners.holder(listening.inode)
+    if holder is None:
+        return None
+    target = _listeners.target(holder["pid"])
+    if target is None:
+        return _listeners.is_of_engine(holder["command"])
+    # Our own connection is one of those to the server.
+    return _plain(target) in {_plain(own) for (own, _port), _peer in process.connections(pid, root)}
+
+
+def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; one of IPv4 that is written as IPv6 as that of IPv4."""
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address

@@ -35,7 +35,8 @@ def test_only_loopback_addresses_are_safe(bind, expected):
         ("net:[1]", "0100007F", False, True),
         ("net:[1]", "0100007F", True, False),
         ("net:[2]", "0100007F", False, False),
-        ("net:[2]", "00000000", False, True),
+        # What listens is not visible.
+        ("net:[2]", "00000000", False, None),
         ("net:[2]", "00000000", None, None),
     ],
 )
@@ -48,3 +49,24 @@ def test_a_published_port_can_be_reached_from_other_hosts(tmp_path, namespace, l
     assert access._is_beyond_host(7, 6379, loopback_only, str(tmp_path)) is expected
     assert access._is_beyond_host(None, 6379, loopback_only, str(tmp_path)) is None
     assert access._is_beyond_host(8, 6379, loopback_only, str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "expected"),
+    [
+        ("docker-proxy", ["/usr/bin/docker-proxy", "-host-ip", "0.0.0.0", "-container-ip", "172.18.0.2"], True),
+        ("docker-proxy", ["/usr/bin/docker-proxy", "-host-ip", "0.0.0.0", "-container-ip", "172.18.0.3"], False),
+        ("dockerd", ["dockerd"], True),
+        ("redis-server", ["redis-server"], False),
+    ],
+)
+def test_another_server_on_the_port_is_not_taken_for_this_one(monkeypatch, tmp_path, command, arguments, expected):
+    for name, target in (("self", "net:[1]"), ("7", "net:[2]")):
+        (tmp_path / "proc" / name / "ns").mkdir(parents=True)
+        (tmp_path / "proc" / name / "ns/net").symlink_to(target)
+    for pid, rows in ((os.getpid(), TABLE % "00000000"), (7, "header\n" + ROW % "020012AC:18EB 010012AC:1234 01")):
+        (tmp_path / "proc" / str(pid) / "net").mkdir(parents=True)
+        (tmp_path / "proc" / str(pid) / "net/tcp").write_text(rows)
+    monkeypatch.setattr(access._listeners, "holder", lambda inode: {"pid": 9, "command": command})
+    monkeypatch.setattr(access._listeners._processes, "arguments", lambda _pid: arguments)
+    assert access._is_beyond_host(7, 6379, False, str(tmp_path)) is expected
