@@ -59,7 +59,8 @@ def test_a_healthy_stack_is_quiet(settings):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_the_stack_fires_its_checks(lab, settings, name):
-    with lab.fault(name):
+    # Hints change limits.
+    with faults.limits_put_back(), lab.fault(name):
         findings = diagnose("file_watching", settings)
         for check_id in FAULTS[name].fires:
             assert fired(findings, check_id), (check_id, findings)
