@@ -185,7 +185,7 @@ NETWORK = {
         "network.published_port_not_answering": Hint(),
     },
     "port-refusing": {
-        "network.path_refused": shows(r"LISTEN.*:6379", "tcp-reset"),
+        "network.path_refused": shows("tcp-reset"),
         "network.published_port_not_answering": Hint(),
     },
     "published-port-dead": {"network.published_port_not_answering": shows("^8000/tcp -> ")},
@@ -197,7 +197,9 @@ NETWORK = {
 FILE_WATCHING = {
     "directory-closed": {"file_watching.directory_unreadable": for_person("who may read the library")},
     "directory-gone": {"file_watching.directory_missing": for_person("where the directory is")},
-    "directory-replaced": {"file_watching.directory_replaced": for_person("when the watcher may be restarted")},
+    "directory-replaced": {
+        "file_watching.directory_replaced": Hint(person="when the watcher may be restarted", leaves="^docker restart")
+    },
     "directory-watched-twice": {"file_watching.duplicate_watchers": for_person("which watcher is the right one")},
     "events-pile-up": {"file_watching.queue_overflow_risk": for_person("when the watcher may be restarted")},
     "instances-exhausted": {"file_watching.instances_used": Hint()},
@@ -276,7 +278,11 @@ MESSAGE_QUEUE = {
     },
     "partitioned-cluster": {"message_queue.partition": for_person("which partition to keep")},
     "poison-message": {"message_queue.redelivery_loop": for_person(CODE)},
-    "queue-without-consumer": {"message_queue.no_consumer": Hint(about="audio.analysis")},
+    "queue-without-consumer": {
+        "message_queue.no_consumer": Hint(
+            about="audio.analysis", leaves="^docker start", person="when it may start again"
+        )
+    },
     "rejected-messages": {"message_queue.dead_letters": for_person(CODE)},
     "slow-consumer": {"message_queue.slow_drain": for_person(CLIENT)},
     "small-container": {"message_queue.memory_watermark_above_limit": ends()},

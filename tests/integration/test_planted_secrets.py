@@ -197,6 +197,19 @@ def left(planted, stack, redis7, tmp_path_factory):
                 {"from": "analysis_service", "to": "http://u:%s@127.0.0.1:1/" % planted("network path")}
                 for _number in range(4)
             ],
+            # The port of Redis, which repeats nothing, and one without a server.
+            "database_poolers": [
+                {
+                    "host": redis7.server.host,
+                    "port": port,
+                    "user": "stats",
+                    "password": planted("pooler: password"),
+                    "database": "tracktion",
+                    "service_user": "tracktion",
+                    "service_password": planted("pooler: service_password"),
+                }
+                for port in (redis7.server.port, 1)
+            ],
             "service_health_endpoints": endpoints(planted, served.port),
             "service_health_commands": commands(planted),
         }
@@ -268,6 +281,7 @@ def test_every_private_option_of_the_roles_has_one(planted, left):
     assert private == {
         *(each.partition(",")[0] for each in planted.locations.values() if "_login_password," in each),
         *("service_health_endpoints", "service_health_commands", "network_paths", "network_external_endpoints"),
+        "database_poolers",
     }
 
 

@@ -39,7 +39,8 @@ OF_ENGINE = ("unreachable", "engine_missing", "engine_old", "daemon_configuratio
 
 SOCKET = Right("containers", "docker", "--become", (*OF_ENGINE, *OF_CONTAINERS, "compose_missing", *OF_DISK))
 INFO = Right("containers", "GET /info", "Allow this request", ("live_restore",))
-INSPECT = Right("containers", "GET /containers/ID/json", "Allow this request", OF_CONTAINERS)
+# What a default expects belongs to the host only if the containers show it.
+INSPECT = Right("containers", "GET /containers/ID/json", "Allow this request", (*OF_CONTAINERS, "missing_service"))
 DISK = Right("containers", "GET /system/df", "Allow this request", OF_DISK)
 OF_PROCESSES = ("oom_killed", "memory_near_limit", "cpu_throttled", "pids_near_limit", "zombies")
 PROCESSES = Right("containers", "hidepid", "--become", OF_PROCESSES)

@@ -39,6 +39,8 @@ STATES = {
     "Paused": "paused",
     "Running": "running",
 }
+# Seconds by which the engine notes the start of a container too late.
+STARTING = 1.0
 FIELDS = ("id", "name", "service", "project", "one_off", "state", "exit_code", "restarts", "started", "finished")
 
 
@@ -167,6 +169,14 @@ def epoch(text: str | None) -> float | None:
     if sign:
         whole -= int(sign + "1") * (int(hours) * 3600 + int(minutes) * 60)
     return round(whole + float(match.group(7) or 0), 3)
+
+
+def writes_since(started: float | None) -> float | None:
+    """Return the time from which on what a container has written is of its present run. ``started``: as noted.
+
+    The engine notes the start some time after the program has begun to write.
+    """
+    return None if started is None else started - STARTING
 
 
 def age(moment: float | None) -> float | None:

@@ -19,7 +19,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, epoch
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, epoch, writes_since
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import DEFAULT_HOST, socket_of
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_engine, _log_journal, _log_tally
 from ansible_collections.tracktion.ops.plugins.module_utils._logs._log_health_checks import (
@@ -118,7 +118,7 @@ class ContainerLog(Log):
         self.container = container
         self.socket = socket
         self.folder = os.path.join(engine.root, container["id"])
-        self.started = container["started"]
+        self.started = writes_since(container["started"])
         driver, settings = _driver(self.folder)
         # With this number of files, the engine has deleted older ones.
         self.most_files = int(settings.get("max-file") or 1)
@@ -175,7 +175,7 @@ class EngineLog(Log):
         try:
             found = _log_engine.inspect(self.socket, self.row["id"], seconds)
             self.about["driver"] = found["HostConfig"]["LogConfig"]["Type"]
-            self.started = epoch((found.get("State") or {}).get("StartedAt"))
+            self.started = writes_since(epoch((found.get("State") or {}).get("StartedAt")))
             check = of_container(found)
             self.health_checks = [check] if check and applies(check, self.row["name"], self.row["service"]) else []
             data, self.left_out = _log_engine.read(self.socket, self.row["id"], begin, budget, seconds)

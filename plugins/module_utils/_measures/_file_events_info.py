@@ -13,7 +13,12 @@ import os
 import time
 from typing import Mapping
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine, age, container_id
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
+    Engine,
+    age,
+    container_id,
+    writes_since,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import (
     _budgets,
     _inotify,
@@ -159,7 +164,7 @@ def _why_no_watch(
 ) -> Part:
     """Return the parts ``polling``, ``cause`` and ``overflow`` of the watcher."""
     main = watcher.main_process(scan)
-    log = _watcher_log.read(container.log, watcher.container.get("started"))
+    log = _watcher_log.read(container.log, writes_since(watcher.container.get("started")))
     instances = watcher.instances(scan)
     known = not watcher.configured or watcher.readable(scan) or watcher.running is False
     cause = None
