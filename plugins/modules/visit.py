@@ -41,7 +41,8 @@ options:
     type: str
   timeout:
     description:
-      - Seconds for the whole visit. Without it, the variable C(tracktion_visit_timeout), by default 60. The module on the host gets nine tenths of the seconds that are left when it is sent. It then ends
+      - Seconds for the whole visit. Without it, the variable C(tracktion_visit_timeout), by default 60.
+      - The module on the host gets nine tenths of the seconds that are left when it is sent. It then ends
         its areas and returns what they have measured.
       - One second after O(timeout), C(timeout\(1\)) ends all processes of the visit, if the host has this program. All
         processes of a visit also end when the connection breaks. A process in an uninterruptible wait (state D, as on a dead

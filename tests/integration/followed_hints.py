@@ -201,7 +201,7 @@ FILE_WATCHING = {
         "file_watching.directory_replaced": Hint(person="when the watcher may be restarted", leaves="^docker restart")
     },
     "directory-watched-twice": {"file_watching.duplicate_watchers": for_person("which watcher is the right one")},
-    "events-pile-up": {"file_watching.queue_overflow_risk": for_person("when the watcher may be restarted")},
+    "events-pile-up": {"file_watching.queue_overflow_risk": ends()},
     "instances-exhausted": {"file_watching.instances_used": Hint()},
     "limit-raised-by-hand": {"file_watching.limits_not_persisted": Hint()},
     "new-directories-not-watched": {

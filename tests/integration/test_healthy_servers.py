@@ -314,8 +314,7 @@ def test_workers_that_wait_for_jobs(redis8):
     for thread in threads:
         thread.start()
     try:
-        blocked = lambda: redis8.redis().info("clients")["blocked_clients"] == len(clients)  # noqa: E731
-        wait_until(blocked, "the workers to wait", 20)
+        wait_until(lambda: redis8.redis().info("clients")["blocked_clients"] == len(clients), "the workers to wait", 20)
         assert_quiet("120 workers in BLPOP", redis8.findings(**BUSY_CACHE))
     finally:
         redis8.redis().rpush("lab.jobs", *range(len(clients)))
@@ -359,8 +358,10 @@ def test_a_replica_with_sentinel_and_a_cluster():
         wait_until(lambda: linked(replica), "the replica", 30)
         wait_until(lambda: len(server.redis().info("clients")) and sentinel(address), "Sentinel", 30)
         wait_until(lambda: sum(map(linked, nodes)) == MASTERS, "the replicas of the cluster", 60)
-        states = lambda: {node.execute_command("CLUSTER INFO")["cluster_state"] for node in nodes}  # noqa: E731
-        wait_until(lambda: states() == {"ok"}, "the cluster", 60)
+        for node in nodes:
+            wait_until(
+                lambda node=node: node.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster", 60
+            )
         # A container with a memory limit, and no maxmemory.
         docker("update", "--memory", "512m", "--memory-swap", "512m", server.server.name)
         server.redis().config_set("maxmemory", 0)
@@ -495,8 +496,11 @@ def test_fifty_vhosts(rabbitmq310):
             api("PUT", "/permissions/%s/%s" % (name, rabbitmq310.server.user), everything)
             api("PUT", "/queues/%s/work" % name, {"durable": True})
         rabbitmq310.user("lab.monitor", "monitoring", dict.fromkeys([*names, "/"], "^$"))
-        known = lambda: not [row for row in findings_of(look(rabbitmq310)) if row["status"] == "unknown"]  # noqa: E731
-        wait_until(known, "the statistics of the broker", 60)
+        wait_until(
+            lambda: not [row for row in findings_of(look(rabbitmq310)) if row["status"] == "unknown"],
+            "the statistics of the broker",
+            60,
+        )
         assert_quiet("50 vhosts", look(rabbitmq310))
         login = {"message_queue_login_user": "lab.monitor", "message_queue_login_password": "lab.monitor"}
         assert_quiet("50 vhosts, user monitor", look(rabbitmq310, **login))

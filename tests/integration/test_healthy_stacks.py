@@ -153,10 +153,9 @@ def stack(tmp_path_factory):
         found.write(STACK, port=port)
         found.up()
         pages = found.container("pages")
-        is_full = lambda: not attempt("docker", "exec", pages, "test", "-e", "/data/done").returncode  # noqa: E731
-        wait_until(is_full, "the pages", 30)
-        health = lambda: inspect(found.container("anonymous"))["State"]["Health"]["Status"] == "healthy"  # noqa: E731
-        wait_until(health, "the health check", 30)
+        wait_until(lambda: not attempt("docker", "exec", pages, "test", "-e", "/data/done").returncode, "the pages", 30)
+        anonymous = found.container("anonymous")
+        wait_until(lambda: inspect(anonymous)["State"]["Health"]["Status"] == "healthy", "the health check", 30)
         for name in ("%s-scaled-%d" % (found.name, number) for number in (1, 2, 3)):
             wait_until(lambda name=name: answers(name), name, 60)
         wait_until(lambda: answers(found.container("anonymous")), "anonymous", 60)

@@ -23,7 +23,7 @@ from tests.lab.engine import docker, ensure
 from tests.lab.images import ensure_image
 from tests.lab.ports import free_ports
 from tests.lab.servers import LABEL
-from tests.lab.shell import attempt, run
+from tests.lab.shell import attempt, run, wait_until
 
 PROJECT = "tracktion-test-names-%d" % os.getpid()
 OTHER = PROJECT + "-other"
@@ -50,7 +50,7 @@ services:
 networks: {front: {}, back: {}, secret: {}}
 """
 SERVING = ["python3", "-m", "http.server", "8000"]
-SLEEPING = ["sleep", "infinity"]
+SLEEPING = ("sleep", "infinity")
 
 
 def name(service, of=PROJECT):
@@ -170,6 +170,13 @@ def stop_proxy(port):
                 os.kill(int(folder.name), signal.SIGKILL)
 
 
+def listening(port):
+    """Return a server on a port; null as long as another process has it."""
+    with contextlib.suppress(OSError):
+        return socket.create_server(("127.0.0.1", port))
+    return None
+
+
 TARGETS = ("db", "edited", "api", "queue", "near", "cut", "vault", "pg", "pooler", "unnamed", "shared")
 PATHS = [*(("web", target) for target in TARGETS), ("finder", "near")]
 
@@ -231,7 +238,7 @@ def test_names_networks_dns_servers_and_lost_packets(project):
     smaller_mtu("pooler")
     drop_long_segments("unnamed")
     stop_proxy(port)
-    with socket.create_server(("127.0.0.1", port)):
+    with wait_until(lambda: listening(port), "the end of the proxy", 10):
         found = findings_of(*PATHS, network_check_resolver=True)
     held = found["db %d" % port, "published_port_taken"]
     assert "(pid %d), which is no process of the engine" % os.getpid() in held["summary"]

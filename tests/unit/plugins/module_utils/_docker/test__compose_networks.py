@@ -55,7 +55,7 @@ class Engine:
         return {"Config": {"Labels": labels}, "State": {"Pid": 1}, "NetworkSettings": settings}
 
 
-ALL = ["stack_front", "shared-back", "stack_secret", "stack_default", "bridge"]
+ALL = ("stack_front", "shared-back", "stack_secret", "stack_default", "bridge")
 
 
 def common(folder, target, existing=ALL, **networks):
