@@ -181,13 +181,12 @@ def listens(pid: int, port: int) -> str | None:
     found = {each.address for each in _sockets.read(pid, states=(_sockets.LISTEN,)) if each.port == port}
     if not found:
         return "no"
-    return "loopback" if all(address.startswith("127.") or address == "::1" for address in found) else "yes"
+    return "loopback" if all(map(_sockets.is_loopback, found)) else "yes"
 
 
 def peers(pid: int) -> set[str]:
     """Return the other ends of the connections in the network namespace of a process, also of those just closed."""
-    found = {each.remote_address for each in _sockets.read(pid) if each.state != _sockets.LISTEN}
-    return {address[7:] if address.startswith("::ffff:") else address for address in found}
+    return {_sockets.plain(each.remote_address) for each in _sockets.read(pid) if each.state != _sockets.LISTEN}
 
 
 def are_connected(one: Container, other: Container) -> bool:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -70,6 +71,23 @@ def readable_address(text: str) -> str:
     """Convert an address from the kernel's notation (words of 32 bits in the byte order of the machine)."""
     packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def plain(address: str) -> str:
+    """Return an address without its zone, and without the prefix of one of IPv4 that a socket of IPv6 shows.
+
+    Text that is no address is returned as it is.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address can be reached from its own machine only."""
+    return ipaddress.ip_address(plain(address)).is_loopback
 
 
 def of_process(pid: int) -> set[str]:

@@ -161,12 +161,12 @@ class Ends:
         if not meant:
             return self._of_other_projects(entry, name, source, host)
         rightful = [*meant, source] if source.is_called(name) else meant
-        own = {_plain(address) for each in rightful for address in each.addresses()}
+        own = {_sockets.plain(address) for each in rightful for address in each.addresses()}
         found = []
         for address in addresses:
-            if _plain(address) in own:
+            if _sockets.plain(address) in own:
                 continue
-            if ipaddress.ip_address(address).is_loopback and source.network_mode != "host":
+            if _sockets.is_loopback(address) and source.network_mode != "host":
                 if any(_same_network(source, each) for each in rightful):
                     continue
             elif is_of_host(address) and any(
@@ -252,9 +252,9 @@ def hosts_origin(name: str, container: Container) -> tuple[str, str | None]:
 def owner(address: str, port: int, source: Container, host: Host) -> Part:
     """Return whom an address belongs to: a container, or the process of this machine that listens on the port."""
     running = [each for each in host.containers if each.running]
-    holder = next((each for each in running if _plain(address) in map(_plain, each.addresses())), None)
+    holder = next((each for each in running if _sockets.plain(address) in map(_sockets.plain, each.addresses())), None)
     local = holder is None and is_of_host(address)
-    if ipaddress.ip_address(address).is_loopback:
+    if _sockets.is_loopback(address):
         holder, local = source, source.network_mode == "host"
     if local:
         holder = next((each for each in running if _publishes(each, address, port)), None)
@@ -271,7 +271,7 @@ def owner(address: str, port: int, source: Container, host: Host) -> Part:
 def _listener_of_host(address: str, port: int) -> str | None:
     """Return the command of the process of this machine that listens on a port; null if none is visible."""
     for each in _sockets.read("self", states=(_sockets.LISTEN,)):
-        if each.port == port and _listeners.overlap(_plain(each.address), _plain(address)):
+        if each.port == port and _listeners.overlap(_sockets.plain(each.address), _sockets.plain(address)):
             found = _listeners.holder(each.inode)
             return found["command"] if found else None
     return None
@@ -285,10 +285,10 @@ def listening(pid: int, port: int) -> Part:
     sockets = list(_sockets.read(pid, states=(_sockets.LISTEN,)))
     own = [each for each in sockets if each.port == port]
     command = next((_command(pid, each.inode) for each in own), None)
-    others = sorted({each.port for each in sockets if not ipaddress.ip_address(each.address).is_loopback} - {port})
+    others = sorted({each.port for each in sockets if not _sockets.is_loopback(each.address)} - {port})
     return {
-        "addresses": sorted({_plain(each.address) for each in own}),
-        "loopback": bool(own) and all(ipaddress.ip_address(_plain(each.address)).is_loopback for each in own),
+        "addresses": sorted({_sockets.plain(each.address) for each in own}),
+        "loopback": bool(own) and all(_sockets.is_loopback(each.address) for each in own),
         "command": command,
         "waiting": sum(each.receive_queue for each in own),
         "other_ports": others[:MOST_PORTS],
@@ -309,14 +309,14 @@ def _command(pid: int, inode: str) -> str | None:
 def _publishes(container: Container, address: str, port: int) -> bool:
     """Return whether a container publishes a port at an address of this machine."""
     return any(
-        each["host_port"] == port and _listeners.overlap(_plain(each["host_address"]), _plain(address))
+        each["host_port"] == port and _listeners.overlap(_sockets.plain(each["host_address"]), _sockets.plain(address))
         for each in container.ports
     )
 
 
 def is_of_host(address: str) -> bool:
     """Return whether this machine has an address."""
-    parsed = ipaddress.ip_address(_plain(address))
+    parsed = ipaddress.ip_address(_sockets.plain(address))
     return parsed.is_loopback or str(parsed) in _own_addresses()
 
 
@@ -338,9 +338,3 @@ def _same_network(one: Container, other: Container) -> bool:
 def _in_swarm(container: Container, engine: EngineOfHost) -> bool:
     """Return whether a container is on a network of a swarm, whose services have addresses of their own."""
     return any(each["Name"] in container.networks and each.get("Scope") == "swarm" for each in engine.networks or ())
-
-
-def _plain(address: str) -> str:
-    """Return an address in its usual form, without the prefix of one of IPv4 that a socket of IPv6 shows."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

@@ -10,7 +10,6 @@ it before the memory alarm is raised. Private to this collection.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import stat
@@ -83,9 +82,9 @@ def process_of(entry: ApiEntry, entries: Iterable[ApiEntry]) -> NodeProcess:
     """Return the process of a node, if it runs on this host. ``entries`` are connections to the cluster."""
     connected = {
         (
-            plain_address(each["host"]),
+            _sockets.plain(each["host"]),
             each["port"],
-            plain_address(each["peer_host"]),
+            _sockets.plain(each["peer_host"]),
             each["peer_port"],
         )
         for each in entries
@@ -105,19 +104,9 @@ def uptime_of(entry: ApiEntry) -> float | None:
 def _tcp_connections(process: str, proc: str) -> set[Endpoints]:
     """Return the TCP connections in the network namespace of a process, a directory below ``proc``."""
     return {
-        (plain_address(each.address), each.port, plain_address(each.remote_address), each.remote_port)
+        (_sockets.plain(each.address), each.port, _sockets.plain(each.remote_address), each.remote_port)
         for each in _sockets.read(os.path.basename(process), states=(_sockets.ESTABLISHED,), proc=proc)
     }
-
-
-def plain_address(text: str) -> str:
-    """Return an address, without the prefix of one of IPv4 that a socket of IPv6 shows."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return text
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
 
 
 def disk_bytes(found: NodeProcess, directory: Any) -> int | None:

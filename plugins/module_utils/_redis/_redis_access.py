@@ -103,7 +103,7 @@ def _is_beyond_host(pid: int | None, port: int, loopback_only: bool | None, root
     found = {
         _publishes(each, pid, root)
         for each in _sockets.read(os.getpid(), states=(_sockets.LISTEN,), proc=os.path.join(root, "proc"))
-        if each.port == port and not _plain(each.address).is_loopback
+        if each.port == port and not _sockets.is_loopback(each.address)
     }
     return True if True in found else None if None in found else False
 
@@ -117,10 +117,4 @@ def _publishes(listening: _sockets.Socket, pid: int, root: str) -> bool | None:
     if target is None:
         return _listeners.is_of_engine(holder["command"])
     # Our own connection is one of those to the server.
-    return _plain(target) in {_plain(own) for (own, _port), _peer in process.connections(pid, root)}
-
-
-def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return an address; one of IPv4 that is written as IPv6 as that of IPv4."""
-    address = ipaddress.ip_address(text)
-    return getattr(address, "ipv4_mapped", None) or address
+    return _sockets.plain(target) in {_sockets.plain(own) for (own, _port), _peer in process.connections(pid, root)}
