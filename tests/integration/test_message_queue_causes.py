@@ -239,9 +239,10 @@ def found(lab):
         while True:
             findings = lab.diagnose(**SETTINGS, message_queue_top=40)
             objects = {(check, each["object"]): each for check, listed in findings.items() for each in listed}
-            if set(wanted.items()) <= set(objects):
+            unknown = [key for key, each in objects.items() if each["status"] == "unknown"]
+            if set(wanted.items()) <= set(objects) and not unknown:
                 break
-            assert time.monotonic() < deadline, (set(wanted.items()) - set(objects), list(objects))
+            assert time.monotonic() < deadline, (set(wanted.items()) - set(objects), unknown, list(objects))
             time.sleep(1)
         yield objects
 
