@@ -107,12 +107,6 @@ def wanted(container: Container) -> list[Binding]:
     return list(bindings(container.wanted.get("PortBindings")))
 
 
-def addresses(container: Container) -> set[str]:
-    """Return the addresses of a container on its networks."""
-    fields = ("IPAddress", "GlobalIPv6Address")
-    return {each[field] for each in container.attached.values() for field in fields if (each or {}).get(field)}
-
-
 def is_called(container: Container, service: str) -> bool:
     """Return whether a container is one of a service: of compose or another orchestrator, or by its name."""
     if container.is_called(service):
@@ -193,4 +187,4 @@ def are_connected(one: Container, other: Container) -> bool:
     """Return whether two containers have, or just had, a connection between them."""
     if one.pid is None or other.pid is None:
         return False
-    return bool(peers(one.pid) & addresses(other) or peers(other.pid) & addresses(one))
+    return bool(peers(one.pid) & other.addresses() or peers(other.pid) & one.addresses())

@@ -131,7 +131,7 @@ class Containers:
         if contact.address is None or self.host is None:
             return None
         for container in self.host.containers:
-            if container.running and contact.address in _port_owner.addresses(container):
+            if container.running and contact.address in container.addresses():
                 return Owner(container)
         if not _port_owner.is_local(contact.address):
             return None
