@@ -30,6 +30,7 @@ USES_THE_STACK = re.compile(r"^def \w+\((?:[^)]*, )?lab[,)]", re.MULTILINE)
 # The groups that take longest, in this order; the unit tests come last.
 LONGEST = ("kernel", "engine", "brokers", "tests/integration/test_remediate_playbook.py")
 ROOT = Path(__file__).resolve().parents[2]
+FAILED = pytest.StashKey[bool]()
 
 
 class Scheduling(LoadScopeScheduling):
@@ -97,6 +98,22 @@ def pytest_sessionfinish(session, exitstatus):
             print("\n%d checks have never been %s: %s" % (len(checks), kind, ", ".join(checks)))
     if any(missing.values()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    """Set up the fixtures of a module anew after a failure: the test, or its next attempt, may not find what they hold."""
+    if item.stash.get(FAILED, False):
+        item.stash[FAILED] = False
+        item.session._setupstate.teardown_exact(item.session)
 
 
 def pytest_xdist_make_scheduler(config, log):
