@@ -212,7 +212,7 @@ class ActionModule(ActionBase):
             module_name="tracktion.ops.measure",
             module_args={
                 "plan": json.dumps(plan),
-                "code": _measuring_code.packed(_modules(plan), others),
+                "code": _measuring_code.packed(_processes(plan, others)),
                 "journal": journal,
                 "presence": presence,
                 # The module ends before the visit, and returns what it has measured by then.
@@ -350,8 +350,12 @@ def _prepare() -> None:
         _settings.compile_probes(probes)
 
 
-def _modules(plan: Mapping[str, Values]) -> list[str]:
-    return sorted({probe["module"] for area in plan.values() for probe in area["probes"].values()})
+def _processes(plan: Mapping[str, Values], others: Iterable[str]) -> list[list[str]]:
+    """Return the files that each process on the host runs: one process for each area, and for each of ``others``."""
+    areas = [
+        [_measuring_code.MEASURING + probe["module"] for probe in area["probes"].values()] for area in plan.values()
+    ]
+    return [*areas, *([name] for name in others)]
 
 
 # An invalid file of a role is reported by the tasks.

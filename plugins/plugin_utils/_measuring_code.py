@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,14 +25,20 @@ FOLDER = Path(_measures.__file__).parents[1]
 MEASURING = "_measures._"
 
 
-def packed(names: Iterable[str], others: Iterable[str] = ()) -> str:
+def packed(processes: Iterable[Iterable[str]]) -> str:
     """Return the code for the option ``code`` of M(tracktion.ops.measure).
 
-    ``names`` are measuring modules, ``others`` are other files below module_utils.
+    ``processes``: what each process of the visit runs, as names below module_utils (``_measures._pg_activity``).
     """
-    names = sorted([*(MEASURING + name for name in names), *others])
+    wanted = sorted(sorted(names) for names in processes)
     files = sorted((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in _entries(FOLDER))
-    return _row_cache.parsed(json.dumps([names, files]), lambda _key: _measures.pack(sources(names)))
+    return _row_cache.parsed(json.dumps([wanted, files]), lambda _key: _pack(wanted))
+
+
+def _pack(processes: list[list[str]]) -> str:
+    sent = sources(name for names in processes for name in names)
+    users = Counter(name for names in processes for name in sources(names, at_import=True))
+    return _measures.pack(sent, sorted(name for name, count in users.items() if count > 1))
 
 
 def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
@@ -40,8 +47,11 @@ def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
             yield from _entries(entry.path) if entry.is_dir() else [entry]
 
 
-def sources(names: Iterable[str]) -> dict[str, str]:
-    """Return the sources of files and of their imports from this collection, by name below module_utils."""
+def sources(names: Iterable[str], at_import: bool = False) -> dict[str, str]:
+    """Return the sources of files and of their imports from this collection, by name below module_utils.
+
+    ``at_import``: only of imports that are executed when the files are imported, not of those within functions.
+    """
     found: dict[str, str] = {}
     wanted = list(names)
     while wanted:
@@ -50,16 +60,21 @@ def sources(names: Iterable[str]) -> dict[str, str]:
         # Without a file, it is a name in a module, or a wrong module of a probe, which the host reports.
         if name not in found and path.exists():
             found[name] = path.read_text(encoding="utf-8")
-            wanted += imported(found[name])
+            wanted += imported(found[name], at_import)
     return found
 
 
-def imported(source: str) -> list[str]:
+def imported(source: str, at_import: bool = False) -> list[str]:
     """Return what a source imports from ``module_utils``: modules, and names that may be modules."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in _nodes(ast.parse(source), at_import):
         package = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
         if isinstance(node, ast.ImportFrom) and (package + ".").startswith(_measures.PACKAGE + "."):
             inner = package[len(_measures.PACKAGE) + 1 :]
             names += [inner] + [(inner + "." + alias.name).lstrip(".") for alias in node.names]
     return names
+
+
+def _nodes(tree: ast.Module, at_import: bool) -> Iterable[ast.AST]:
+    """Return the nodes of a source; ``at_import``: its statements outside of functions, classes and conditions."""
+    return tree.body if at_import else ast.walk(tree)

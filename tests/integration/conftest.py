@@ -110,7 +110,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item):
-    """Set up the fixtures of a module anew after a failure: the test, or its next attempt, may not find what they hold."""
+    """Set up the fixtures of a module anew after a failure: the test may have changed what they hold."""
     if item.stash.get(FAILED, False):
         item.stash[FAILED] = False
         item.session._setupstate.teardown_exact(item.session)

@@ -11,6 +11,7 @@ pack and send the code of every area, for every host and every run.
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -68,14 +69,26 @@ class Received(importlib.abc.SourceLoader):
         return self._sources[path].encode("utf-8")
 
 
-def pack(sources: Mapping[str, str]) -> str:
-    """Return the sources ``{name below module_utils: text}`` as one word, for receive()."""
-    return base64.b64encode(zlib.compress(json.dumps(sources).encode("utf-8"))).decode("ascii")
+def pack(sources: Mapping[str, str], shared: Sequence[str]) -> str:
+    """Return the sources ``{name below module_utils: text}`` as one word, for receive().
+
+    ``shared`` are the names of those that several processes of the visit import.
+    """
+    code = {"sources": sources, "shared": shared}
+    return base64.b64encode(zlib.compress(json.dumps(code).encode("utf-8"))).decode("ascii")
 
 
 def receive(packed: str) -> None:
-    """Import modules that are missing on this host from the packed sources from now on."""
-    sys.meta_path.append(Received(json.loads(zlib.decompress(base64.b64decode(packed)).decode("utf-8"))))
+    """Import modules that are missing on this host from the packed sources from now on, and the shared ones at once.
+
+    This process imports them before it starts those of the areas, each of which would have to compile them.
+    """
+    code = json.loads(zlib.decompress(base64.b64decode(packed)).decode("utf-8"))
+    sys.meta_path.append(Received(code["sources"]))
+    for name in code["shared"]:
+        # The area that imports it again reports why it cannot.
+        with contextlib.suppress(Exception):
+            importlib.import_module(PACKAGE + "." + name)
 
 
 def load(name: str) -> Measuring:

@@ -51,7 +51,7 @@ def test_the_code_is_complete_for_each_measuring_module(name):
     }
     done = subprocess.run(
         [sys.executable, "-c", ON_A_HOST],
-        input=json.dumps([base, _measuring_code.packed([name]), [name]]),
+        input=json.dumps([base, _measuring_code.packed([[_measuring_code.MEASURING + name]] * 2), [name]]),
         capture_output=True,
         text=True,
         check=False,
@@ -68,6 +68,11 @@ def test_only_the_needed_code_is_sent():
 def test_imports_are_found_at_any_level():
     source = "def f():\n    from %s import _a, _b\nfrom %s._c import d\nimport os\n" % ((_measures.PACKAGE,) * 2)
     assert sorted(_measuring_code.imported(source)) == ["", "_a", "_b", "_c", "_c.d"]
+
+
+def test_imports_within_functions_are_not_executed_at_import():
+    source = "from %s import _a\ndef f():\n    from %s import _b\n" % ((_measures.PACKAGE,) * 2)
+    assert sorted(_measuring_code.imported(source, at_import=True)) == ["", "_a"]
 
 
 def test_no_measuring_code_is_imported_in_another_way():
