@@ -17,7 +17,8 @@ from . import fault
 
 # Options of a healthy service, so that each fault has one cause.
 SOUND = ("--memory", "64m", "--restart", "unless-stopped")
-HEALTHY = healthcheck("true")
+# No test waits for its result.
+HEALTHY = healthcheck("true", "5s")
 
 
 def beside(lab):
@@ -129,7 +130,7 @@ def unhealthy(lab):
 def slow_start(lab):
     """A service does not become healthy."""
     with beside(lab) as others:
-        others.run("late", options=(*SOUND, *healthcheck("false"), "--health-start-period", "1h"))
+        others.run("late", options=(*SOUND, *healthcheck("false", "2s"), "--health-start-period", "1h"))
         yield
 
 
