@@ -182,8 +182,17 @@ containers:
         - For a container that does not work, the cause that a restart does not remove, as C(kind), C(reason) and C(hint); else null.
         - RV(ignore:kind) is V(shared), V(network), V(mount), V(device), V(port), V(dependency), V(healthcheck), V(command), V(image), V(driver),
           V(user), V(runtime), V(limit), V(memory), V(cgroup), V(log_driver), V(space), V(read_only), V(finished), or V(engine) for another error of the engine.
-        - By the last lines of its log, it is V(import), V(syntax), V(library), V(program), V(permission) or V(setting).
+        - By the last lines of its log, it is V(import), V(syntax), V(library), V(program), V(permission), V(architecture) or V(setting).
       type: dict
+      returned: always
+    network_owner:
+      description: The container whose network it shares; null if it has its own, and if that container was removed.
+      type: str
+      returned: always
+    network_owner_running: {description: 'Whether that container is running; null if it has its own network.', type: bool, returned: always}
+    network_disconnected:
+      description: Whether it still has the network of an earlier run of that container, which is disconnected; null if it has its own.
+      type: bool
       returned: always
     gave_up: {description: Whether it ended with an error after all restarts that C(on-failure) allows., type: bool, returned: always}
     has_healthcheck: {description: Whether it has a health check., type: bool, returned: always}

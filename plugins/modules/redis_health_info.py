@@ -199,6 +199,7 @@ replication:
   description:
     - C(role) is V(primary) or V(replica). The fields from C(link_up) to C(primary) are null on a primary.
     - C(replicas) are the replicas of this server with their lag.
+    - C(good_replicas) is the number of replicas with a lag within C(min-replicas-max-lag). It is null if Redis accepts writes without replicas.
   returned: always
   type: dict
   sample:
@@ -209,6 +210,8 @@ replication:
     sync_in_progress: null
     primary: null
     replicas: [{address: "10.0.0.8:6379", state: online, lag_seconds: 0, lag_bytes: 0}]
+    good_replicas: null
+    min_replicas_to_write: 0
 cluster:
   description:
     - State of the cluster as this node sees it. All but C(enabled) is null or empty if the server is not part of one.

@@ -123,6 +123,7 @@ CACHE = {
     "primary-lost": {"cache.replication_link_down": for_person(REPAIR)},
     "redis-hanging": {"cache.unreachable": shows("redis-server")},
     "replica-stuck": {"cache.replica_lag": for_person(REPAIR)},
+    "replicas-missing": {"cache.too_few_replicas": ends()},
     "save-failing": {
         "cache.rdb_save_failed": Hint(fixes=True, repair=OWNED),
         "cache.not_serving": Hint(fixes=True),

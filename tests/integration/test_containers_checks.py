@@ -21,6 +21,7 @@ from tests.integration.containers import look, own_project, silent, sound
 from tests.integration.followed_hints import CONTAINERS
 from tests.integration.following import Operator, follow
 from tests.integration.modules import run_module, run_module_in_container
+from tests.integration.pasting import commands
 from tests.lab.engine import docker, install_programs
 from tests.lab.faults import every
 from tests.lab.faults.containers import HEALTHY, SOUND
@@ -183,6 +184,42 @@ def test_a_service_whose_restart_policy_gave_up_is_down(app):
     assert "2 restarts by its restart policy (on-failure), which has given up; exit code 4" in finding["summary"]
     # A restart is no remedy.
     assert finding["remedy"] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x7fELF of another machine", "its program /program is built for another processor"),
+        (b"#!/bin/sh\r\nexec sleep infinity\r\n", "its command /program is not in the image, or the interpreter"),
+    ],
+    ids=["foreign", "line-ends-of-windows"],
+)
+def test_a_program_that_cannot_be_executed_is_why_it_is_in_a_crash_loop(app, tmp_path, content, reason):
+    program = tmp_path / "program"
+    program.write_bytes(content)
+    program.chmod(0o755)
+    mount = ("--volume", "%s:/program:ro" % program, "--entrypoint", "/program")
+    name = app.run("web", options=(*SOUND, *HEALTHY, *mount))
+    wait_until(lambda: inspect(name)["RestartCount"] >= 4, "four restarts", 30)
+    (finding,) = sound(look(app)["containers.crash_loop"])
+    assert reason in finding["summary"]
+    assert finding["remedy"] is None
+
+
+def test_a_container_whose_shared_network_was_disconnected(app):
+    owner = app.run("owner", options=(*SOUND, *HEALTHY))
+    side = app.run("side", options=(*SOUND, *HEALTHY, "--network", "container:%s" % owner))
+    assert look(app) == {}
+    docker("restart", "--time", "1", owner)
+    (finding,) = sound(look(app)["containers.network_disconnected"])
+    assert (finding["status"], finding["object"]) == ("critical", side)
+    assert "%s, which was restarted after it started" % owner in finding["summary"]
+    (command,) = commands(finding["hint"])
+    Operator().run(command)
+    assert look(app) == {}
+    docker("rm", "--force", owner)
+    (finding,) = sound(look(app)["containers.network_disconnected"])
+    assert "a container that was removed" in finding["summary"]
 
 
 def test_a_stopped_service_with_a_restart_policy_is_down(app):

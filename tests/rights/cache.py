@@ -49,6 +49,7 @@ RIGHTS = [
         "replication_link_down",
         "slow_commands",
         "stream_pending",
+        "too_few_replicas",
         "transparent_hugepages",
     ),
     right("+config|get", "intrusion_signs", "rdb_save_old", "slow_commands"),

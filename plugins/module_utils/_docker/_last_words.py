@@ -49,10 +49,11 @@ def tail(client: DockerApi, identity: str) -> list[str] | None:
 
 
 def shown(text: str, most: int = LINES) -> list[str]:
-    """Return the last lines of a text for a report."""
+    """Return the last lines of a text for a report, equal ones once: each run of a crash loop writes them again."""
     # Redacted as a whole: a secret may span lines.
     lines = [line.strip() for line in redact(COLOURS.sub("", text)).splitlines()]
-    return [cut(printable(line), MAX_LINE) for line in lines if line][-most:]
+    distinct = list(dict.fromkeys(line for line in reversed(lines) if line))[:most]
+    return [cut(printable(line), MAX_LINE) for line in reversed(distinct)]
 
 
 def health_output(state: Mapping[str, Any]) -> str | None:

@@ -14,6 +14,15 @@ from typing import NamedTuple, Pattern
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._obstacles import Obstacle
 
+NO_PROGRAM = (
+    "its command %(name)s is not in the image, or the interpreter in its first line is not",
+    "Correct command or entrypoint, or add the program to the image; a script with line ends of Windows needs"
+    " `sed -i 's/\\r$//' FILE`",
+)
+NOT_EXECUTABLE = (
+    "its program %(name)s is not executable",
+    "Make it executable (`chmod +x FILE`) and build the image again, or correct command or entrypoint",
+)
 BUILD = "Add it to the image and build it again (`docker compose build`)"
 
 
@@ -69,16 +78,35 @@ CAUSES = tuple(
             "command",
             r"(?:^|[\s:])(?P<name>[\w./\-]{1,100}): (?:command )?not found$",
             (127,),
-            "its command %(name)s is not in the image, or the interpreter in its first line is not",
-            "Correct command or entrypoint, or add the program to the image; a script with line ends of Windows needs"
-            " `sed -i 's/\\r$//' FILE`",
+            *NO_PROGRAM,
+        ),
+        (
+            "architecture",
+            # Without a format that it knows, some init processes let a shell read the program.
+            r"(?:^|[\s:])(?P<name>[^\s:]{1,99}?)(?: failed)?: (?:(?:cannot execute binary file: )?[Ee]xec format error$"
+            r"|(?:line )?\d+: \S{0,10}ELF)",
+            None,
+            "its program %(name)s is built for another processor, or is a script without an interpreter in line 1",
+            "Compare the architecture of the image (`docker image inspect --format '{{.Architecture}}' IMAGE`) with"
+            " that of this host (`uname -m`), and use an image for it; a script must begin like `#!/bin/sh`",
+        ),
+        (
+            "command",
+            r"^(?:\[FATAL tini \(\d+\)\] )?exec (?P<name>\S{1,200}?):? (?:failed: )?[Nn]o such file or directory$",
+            None,
+            *NO_PROGRAM,
+        ),
+        (
+            "permission",
+            r"^(?:\[FATAL tini \(\d+\)\] )?exec (?P<name>\S{1,200}?):? (?:failed: )?[Pp]ermission denied$",
+            None,
+            *NOT_EXECUTABLE,
         ),
         (
             "permission",
             r"(?:^|[\s:])(?:exec )?(?P<name>/[^\s:]{1,200})(?:: | failed: )Permission denied",
             (126,),
-            "its program %(name)s is not executable",
-            "Make it executable (`chmod +x FILE`) and build the image again, or correct command or entrypoint",
+            *NOT_EXECUTABLE,
         ),
         (
             "setting",

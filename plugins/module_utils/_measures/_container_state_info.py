@@ -29,6 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _last_words,
     _mounted_paths,
     _obstacles,
+    _shared_network,
     _start_errors,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
@@ -130,6 +131,7 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Measure
     labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
     compose = paths = ports = filesystems = None
+    _shared_network.add(client, containers, inspected, unknown)
     is_local = _listeners.is_local(options["docker_host"])
     if is_local:
         use = _container_use.Use(inspected)
@@ -388,7 +390,8 @@ def described(data: Row, options: Options) -> Part:
     """Return the facts of a container; its resource use is added later."""
     found = _container_facts.facts(data, options["expected_services"])
     found.update(
-        dict.fromkeys((*_container_use.FIELDS, *_container_processes.FIELDS, *EXPLANATIONS)), ended_meanwhile=False
+        dict.fromkeys((*_container_use.FIELDS, *_container_processes.FIELDS, *_shared_network.FIELDS, *EXPLANATIONS)),
+        ended_meanwhile=False,
     )
     source = _compose_drift.source((data.get("Config") or {}).get("Labels") or {})
     found["compose_options"] = _compose_drift.words(source) if source else []

@@ -169,7 +169,7 @@ def _read_other_parts(
     if not info:
         return
     parts["persistence"] = service.build_persistence(info, settings, now)
-    parts["replication"] = service.build_replication(info)
+    parts["replication"] = service.build_replication(info, settings)
     parts["clients"] = service.build_clients(first, info, _client_list(client, info, unknown), options["top"])
     parts["cluster"] = _cluster(client, info, options, unknown)
     # Last, and after the second reading of the counters: a rejected log-in counts as an error reply.
@@ -206,6 +206,7 @@ def _settings(client: Client, unknown: Unknown) -> Fields:
         "dbfilename",
         "bind",
         "protected-mode",
+        "min-replicas-to-write",
     )
     try:
         reply = client.ask("CONFIG", "GET", *names)
@@ -216,6 +217,7 @@ def _settings(client: Client, unknown: Unknown) -> Fields:
             "latency.threshold_seconds",
             "persistence.rdb.*",
             "persistence.files.*",
+            "replication.min_replicas_to_write",
             "access.*",
         ):
             unknown.add(part, exc, hint)

@@ -488,8 +488,11 @@ def _text(fields: dict[str, bytes], name: str) -> str | None:
     return None if name not in fields else shown(fields[name], CLIENT_LENGTH)
 
 
-def build_replication(info: Fields) -> Part:
-    """Return the part ``replication``: the link of a replica to its primary, and the replicas of this server."""
+def build_replication(info: Fields, settings: Fields) -> Part:
+    """Return the part ``replication``: the link of a replica to its primary, and the replicas of this server.
+
+    Redis counts the good replicas only if it rejects writes without them.
+    """
     role = {"slave": "replica", "master": "primary"}.get(info.get("role", ""), info.get("role"))
     written = integer(info, "master_repl_offset")
     replica = role == "replica"
@@ -505,6 +508,8 @@ def build_replication(info: Fields) -> Part:
             for name, value in sorted(info.items())
             if name.startswith("slave") and name[5:].isdigit()
         ],
+        "good_replicas": integer(info, "min_slaves_good_slaves"),
+        "min_replicas_to_write": integer(settings, "min-replicas-to-write"),
     }
 
 

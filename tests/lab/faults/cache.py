@@ -383,6 +383,15 @@ def primary_lost(lab):
     client.replicaof("no", "one")
 
 
+@fault(fires=["cache.too_few_replicas"])
+def replicas_missing(lab):
+    """Redis needs a replica for each write, and has none."""
+    client = lab.redis()
+    client.config_set("min-replicas-to-write", 1)
+    yield
+    client.config_set("min-replicas-to-write", 0)
+
+
 @fault(fires=["cache.replica_lag"])
 def replica_stuck(lab):
     """A replica has requested a full synchronisation and sends no acknowledgements (the test waits 2 s, not 10)."""

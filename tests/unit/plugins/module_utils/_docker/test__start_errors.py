@@ -16,6 +16,42 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import _star
     [
         (
             1,
+            "exec /badbin: exec format error",
+            "architecture",
+            "its program /badbin is built for another processor, or is a script without an interpreter in line 1",
+        ),
+        (
+            126,
+            "bash: ./server: cannot execute binary file: Exec format error",
+            "architecture",
+            "its program ./server is built for another processor, or is a script without an interpreter in line 1",
+        ),
+        (
+            127,
+            "/program: 1: \\x7fELF\\x02\\x01: not found",
+            "architecture",
+            "its program /program is built for another processor, or is a script without an interpreter in line 1",
+        ),
+        (
+            1,
+            "exec /entry.sh: no such file or directory",
+            "command",
+            "its command /entry.sh is not in the image, or the interpreter in its first line is not",
+        ),
+        (
+            127,
+            "[FATAL tini (7)] exec /entry.sh failed: No such file or directory",
+            "command",
+            "its command /entry.sh is not in the image, or the interpreter in its first line is not",
+        ),
+        (
+            1,
+            "exec /entry.sh: permission denied",
+            "permission",
+            "its program /entry.sh is not executable",
+        ),
+        (
+            1,
             "ModuleNotFoundError: No module named 'nosuch.module'",
             "import",
             "the Python module nosuch.module cannot be imported",

@@ -223,7 +223,8 @@ def test_a_replica_has_a_link_and_a_primary_has_replicas():
             "master_link_down_since_seconds": "12",
             "master_last_io_seconds_ago": "-1",
             "master_sync_in_progress": "0",
-        }
+        },
+        {},
     )
     assert (replica["role"], replica["link_up"], replica["link_down_seconds"]) == ("replica", False, 12)
     assert replica["last_io_seconds"] is None
@@ -233,9 +234,12 @@ def test_a_replica_has_a_link_and_a_primary_has_replicas():
             "master_repl_offset": "150",
             "slave0": "ip=a,port=1,state=online,offset=100,lag=3",
             "slave_expires_tracked_keys": "0",
-        }
+            "min_slaves_good_slaves": "1",
+        },
+        {"min-replicas-to-write": "2"},
     )
     assert primary["link_up"] is None
+    assert (primary["good_replicas"], primary["min_replicas_to_write"]) == (1, 2)
     assert primary["replicas"] == [{"address": "a:1", "state": "online", "lag_seconds": 3, "lag_bytes": 50}]
 
 
