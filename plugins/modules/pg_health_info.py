@@ -467,6 +467,20 @@ pending_restart:
     name: {description: Name of the setting., type: str, returned: always}
     running: {description: The value in force., type: str, returned: always}
     file: {description: The file with the value in force. Null without one or if hidden from the role., type: str, returned: always}
+harmful_settings:
+  description: >-
+    Settings of the server, a database or a role whose value stops writes, upkeep or protection: C(default_transaction_read_only), C(zero_damaged_pages)
+    and C(ignore_checksum_failure) if on, C(autovacuum), C(track_counts), C(fsync) and C(full_page_writes) if off.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: Name of the setting., type: str, returned: always}
+    value: {description: Its value., type: str, returned: always}
+    database: {description: 'The database that it is set for, else null.', type: str, returned: always}
+    role: {description: 'The role that it is set for, else null.', type: str, returned: always}
+    by_command_line: {description: 'Whether it was given on the command line of the server, which overrides ALTER SYSTEM.', type: bool, returned: always}
+harmful_settings_total: {description: Number of all these settings., type: int, returned: always}
 """
 
 from functools import partial

@@ -85,6 +85,8 @@ DATABASE = {
     "statements-off": {"database.statements_off": ends()},
     "temporary-files": {"database.temp_files": for_person("which role may use more memory")},
     "unindexed-foreign-key": {"database.foreign_key_without_index": ends()},
+    "autovacuum-off": {"database.harmful_setting": ends()},
+    "writes-off": {"database.writes_off": ends()},
     "unused-index": {"database.unused_index": Hint(fixes=True, about="lab_unused")},
 }
 

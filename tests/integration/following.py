@@ -22,7 +22,7 @@ from tests.integration.pasting import commands
 from tests.lab.engine import OWN_COMPOSE, docker
 from tests.lab.shell import SEARCH_PATH, wait_until
 
-SQL = re.compile(r"(?:ALTER|ANALYZE|CHECKPOINT|COMMIT|CREATE|DROP|GRANT|REINDEX|ROLLBACK|SELECT|SHOW|VACUUM)\b")
+SQL = re.compile(r"(?:ALTER|ANALYZE|BEGIN|CHECKPOINT|COMMIT|CREATE|DROP|GRANT|REINDEX|ROLLBACK|SELECT|SHOW|VACUUM)\b")
 # Programs that are run on the machine of their server.
 OF_BROKER = re.compile(r"(?:runuser -u rabbitmq -- )?rabbitmq(?:ctl|-diagnostics|-plugins) ")
 # A word that a person has to fill in.

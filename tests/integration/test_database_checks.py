@@ -64,6 +64,8 @@ FAULTS = [
     ("database.archive_failures", "failing-archive", None, {}),
     ("database.pending_restart", "pending-restart", "max_worker_processes", {}),
     ("database.sequence_exhaustion", "exhausted-sequence", "public.lab_full_id_seq", {}),
+    ("database.writes_off", "writes-off", "tracktion", {}),
+    ("database.harmful_setting", "autovacuum-off", "autovacuum", {}),
 ]
 
 # Checks whose queries differ between the versions.

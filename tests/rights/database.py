@@ -44,7 +44,9 @@ REVOKED = {
     ),
     "pg_stat_archiver": ("SELECT ON pg_catalog.pg_stat_archiver", ("archive_failures",)),
     "pg_settings": (
-        "SELECT ON pg_catalog.pg_settings", ("pending_restart", "statements_off", "synchronous_standby", *STATEMENTS),
+        "SELECT ON pg_catalog.pg_settings", (
+            "harmful_setting", "pending_restart", "statements_off", "synchronous_standby", "writes_off", *STATEMENTS,
+        ),
     ),
     "pg_stat_progress_create_index": ("SELECT ON pg_catalog.pg_stat_progress_create_index", INDEXES),
     "pg_sequence_last_value()": (

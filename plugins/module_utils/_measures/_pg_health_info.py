@@ -14,6 +14,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     reached,
     unreachable,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import (
+    _pg_harmful_settings as pg_harmful_settings,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_relations as pg_relations
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_rights as pg_rights
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_server as pg_server
@@ -50,6 +53,7 @@ SUBSCRIPTIONS = ("subscriptions", "subscriptions_total")
 XMIN_HOLDERS = ("xmin_holders", "xmin_holders_total")
 REPLICAS = ("replicas", "replicas_total")
 SLOTS = ("slots", "slots_total")
+HARMFUL_SETTINGS = ("harmful_settings", "harmful_settings_total")
 
 PARTS = (
     ("server",)
@@ -70,6 +74,7 @@ PARTS = (
     + ("standby",)
     + SLOTS
     + ("archiver", "pending_restart")
+    + HARMFUL_SETTINGS
 )
 
 
@@ -102,6 +107,7 @@ def measure(options: Options) -> Measurement:
     read(SLOTS, pg_server.read_slots, version_num, top)
     read(("archiver",), pg_server.read_archiver)
     read(("pending_restart",), pg_server.read_pending_restart)
+    read(HARMFUL_SETTINGS, pg_harmful_settings.read_harmful_settings, top)
     calls, literals = options["statement_min_calls"], options["show_literals"]
     read(STATEMENTS, pg_statements.read_statements, top, calls, length, literals, unknown, hint)
     read(COLLATIONS, pg_server.read_collations, version_num, top)

@@ -31,6 +31,5 @@ if [ ! -s $data/complete ]; then
     fi
     echo yes >$data/complete
 fi
-# Nothing in a lab is worth waiting for the disk.
 exec setpriv --reuid=postgres --regid=postgres --init-groups -- \
-    postgres -D $data -c listen_addresses='*' -c fsync=off "$@"
+    postgres -D $data -c listen_addresses='*' "$@"

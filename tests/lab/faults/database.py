@@ -425,6 +425,27 @@ def pending_restart(lab):
     wait_until(lambda: lab.psql(pending) == "0", "nothing to be pending", 10)
 
 
+@fault(fires=["database.writes_off"])
+def writes_off(lab):
+    """The database was made read-only, as scripts do if the disk is nearly full."""
+    lab.psql("alter database tracktion set default_transaction_read_only = on")
+    yield
+    lab.psql("begin read write; alter database tracktion reset default_transaction_read_only; commit")
+
+
+@fault(fires=["database.harmful_setting"])
+def autovacuum_off(lab):
+    """autovacuum was turned off for an import, and not turned on again."""
+    off = "select count(*) from pg_settings where name = 'autovacuum' and setting = 'off'"
+    lab.psql("alter system set autovacuum = off")
+    lab.psql("select pg_reload_conf()")
+    wait_until(lambda: lab.psql(off) == "1", "autovacuum to be off", 10)
+    yield
+    lab.psql("alter system reset autovacuum")
+    lab.psql("select pg_reload_conf()")
+    wait_until(lambda: lab.psql(off) == "0", "autovacuum to be on", 10)
+
+
 @fault(fires=["database.sequence_exhaustion"])
 def exhausted_sequence(lab):
     """The sequence of an integer column is 98 % used."""
