@@ -188,7 +188,7 @@ paths:
       description:
         - What listens on the port in the network of the target container, if the failure is V(refused), V(closed), V(timeout) or V(no_answer).
           The C(addresses), whether these are C(loopback) addresses only, the C(command), the connections C(waiting) to be accepted, and the
-          C(other_ports) on which servers listen. Else null.
+          C(other_ports) on which servers listen for clients. Else null.
       type: dict
       returned: always
     address: {description: The address that accepted the connection., type: str, returned: always}

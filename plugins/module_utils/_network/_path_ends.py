@@ -20,6 +20,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._network._network_ho
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 # Most ports of a container that are returned.
+# The name server and the distribution port of Erlang, which RabbitMQ uses between nodes: no client connects to them.
+BETWEEN_NODES = (4369, 25672)
 MOST_PORTS = 10
 HOSTS = "/etc/hosts"
 # What ``hosts_origin`` means.
@@ -285,7 +287,7 @@ def listening(pid: int, port: int) -> Part:
     sockets = list(_sockets.read(pid, states=(_sockets.LISTEN,)))
     own = [each for each in sockets if each.port == port]
     command = next((_command(pid, each.inode) for each in own), None)
-    others = sorted({each.port for each in sockets if not _sockets.is_loopback(each.address)} - {port})
+    others = sorted({each.port for each in sockets if not _sockets.is_loopback(each.address)} - {port, *BETWEEN_NODES})
     return {
         "addresses": sorted({_sockets.plain(each.address) for each in own}),
         "loopback": bool(own) and all(_sockets.is_loopback(each.address) for each in own),
