@@ -154,7 +154,7 @@ def _running(context: Context) -> int | None:
 
 def _note_hidden(context: Context) -> None:
     """Note that some processes are hidden from this account: what they use is then not attributed."""
-    for part in ("processes.*", "zombies[...]") if context.restriction else ():
+    for part in ("processes.consumers[...]", "zombies[...]") if context.restriction else ():
         context.unknown.add(part, *(context.restriction or ()))
     if not context.second.complete:
-        context.unknown.add("processes.*", "the deadline expired after %d processes" % len(context.second))
+        context.unknown.add("processes.consumers[...]", "the deadline expired after %d processes" % len(context.second))

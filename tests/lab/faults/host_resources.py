@@ -10,9 +10,11 @@ The machine is shared: a container that uses the processors has a small weight, 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 from ..engine import docker
-from ..shell import wait_until
+from ..shell import LabError, wait_until
 from ..throwaway import project
 from . import fault
 
@@ -20,12 +22,13 @@ from . import fault
 HOGS = 16
 SMALL_WEIGHT = ("--cpu-shares", "64")
 HOG = "for each in $(seq %d); do while :; do :; done & done; wait"
-# A parent that starts children and never waits for them. The shell would.
+# A parent that starts children and never waits for them.
 ZOMBIES = """
 import os, time
 for number in range(%d):
     if not os.fork():
         os._exit(0)
+print("ready", flush=True)
 time.sleep(36000)
 """
 # The parent survives, and its next child is killed: a kill every moment.
@@ -57,14 +60,16 @@ def cpu_hog(lab):
 
 @fault(fires=["host_resources.zombies"])
 def zombies(lab):
-    """A program starts 25 children and never waits for them, so that they remain as zombies."""
-    with project(lab.project) as others:
-        name = others.run("converter")
-        docker("exec", "--detach", name, "python3", "-c", ZOMBIES % 25)
-        # A zombie is in no control group, so that the engine does not list it.
-        count = "cat /proc/[0-9]*/status 2>/dev/null | grep -c '^State:.Z' || true"
-        wait_until(lambda: int(docker("exec", name, "sh", "-c", count)) >= 25, "25 zombies", 30)
-        yield
+    """A program outside of containers starts 25 children and never waits for them: they remain as zombies."""
+    command = [sys.executable, "-c", ZOMBIES % 25]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as parent:
+        try:
+            if parent.stdout.readline() != "ready\n":
+                raise LabError("the parent of the zombies did not start")
+            yield
+        finally:
+            # Its hint does the same. What it leaves is collected by the first process.
+            parent.kill()
 
 
 @fault(fires=["host_resources.oom_kill"])
