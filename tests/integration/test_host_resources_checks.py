@@ -45,7 +45,6 @@ LOW = {
     "host_resources_disk_requests_floor": 1,
     "host_resources_io_pressure_warning": 0,
     "host_resources_memory_pressure_warning": 0,
-    "host_resources_hog_ratio": 0.02,
 }
 
 
@@ -107,10 +106,10 @@ def test_faults_fire_their_checks_and_name_who_causes_them(lab, tmp_path):
 
     (saturated,) = fired(findings, "host_resources.cpu_saturated")
     assert saturated["status"] in ("warning", "critical")
-    assert "threads per processor" in saturated["summary"]
+    assert "of transcoder asks for" in saturated["summary"]
     hog = only(findings, "cpu_hog", "of transcoder")
     assert hog["status"] == "warning"
-    assert "most of it sh -c (pid " in hog["summary"]
+    assert "most of it for sh -c (pid " in hog["summary"]
     assert "docker update --cpus 1 tracktion-lab-" in hog["hint"]
     assert zombies["object"] == "python -c"
     killed = only(findings, "oom_kill", "of importer")
