@@ -175,6 +175,7 @@ memory:
     most: {description: 'What has the most memory, in the same form; null if a hidden process may use more.', type: dict, returned: always}
     oom_kills: {description: 'Processes killed for lack of memory since boot, also those of a container with a limit.', type: int, returned: always}
     new_oom_kills: {description: The same in the interval., type: int, returned: always}
+    new_oom_kills_outside: {description: 'The same, without those by the limit of a container that still runs.', type: int, returned: always}
   sample:
     total_bytes: 25276502016
     available_bytes: 23925882880
@@ -198,6 +199,7 @@ memory:
       cpu_of_host_ratio: 0.1, pid: 4711, user: tracktion, command: python3 -m analysis_service, unit: null, memory_bytes: 90177536}
     oom_kills: 0
     new_oom_kills: 0
+    new_oom_kills_outside: 0
 disks:
   description: Whole block devices that were used since boot, the busiest first; at most O(top).
   returned: always

@@ -33,11 +33,17 @@ NO_CONTAINER: Part = {"container": None, "service": None, "project": None}
 
 
 class Context:
-    """One measurement. ``first`` and ``second`` are the process tables of the two samples, ``seconds`` apart."""
+    """One measurement. ``first`` and ``second`` are the process tables of the two samples, ``seconds`` apart.
 
-    def __init__(self, options: Options, deadline: Deadline, proc: str = "/proc", sys: str = "/sys") -> None:
+    ``deadline`` is that of all work between the samples, ``end`` that of the second sample.
+    """
+
+    def __init__(
+        self, options: Options, deadline: Deadline, end: Deadline, proc: str = "/proc", sys: str = "/sys"
+    ) -> None:
         self.options = options
         self.deadline = deadline
+        self.end = end
         self.proc = proc
         self.sys = sys
         self.top: int = options["top"]
@@ -76,7 +82,7 @@ class Context:
 
     def read_processes(self) -> Table:
         """Return the table of all visible processes, now."""
-        return _process_table.read(self.proc, self.deadline)
+        return _process_table.read(self.proc, self.end)
 
     def text(self, name: str) -> str:
         """Return the text of a file of /proc. Raises OSError."""

@@ -68,7 +68,8 @@ NO_PROC = "Measure on a Linux host with /proc mounted"
 
 def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.host_resources_info documents."""
-    context = Context(options, Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS)))
+    seconds = options["deadline"]
+    context = Context(options, Deadline(max(0.1, seconds - RESERVE_SECONDS)), Deadline(seconds))
     try:
         context.text("stat")
     except OSError as exc:
@@ -155,6 +156,10 @@ def _attribute(
     for part, item in most.items():
         if measured[part] is not None:
             measured[part]["most"] = item
+    if measured["memory"] is not None:
+        killed = measured["memory"]["new_oom_kills"]
+        limited = _container_use.killed_by_limit(found.get("containers") or [])
+        measured["memory"]["new_oom_kills_outside"] = None if killed is None else max(0, killed - limited)
     return found
 
 
