@@ -161,14 +161,11 @@ class Context:
             uid = None
         user = None if uid is None else self.users.get(uid, str(uid))
         label = _processes.label(_process_table.arguments(self.proc, pid)) or name
-        unit = UNIT.findall(self.group(pid))
-        return {
-            "pid": pid,
-            "user": user,
-            "command": label,
-            "unit": readable(os.fsencode(unit[-1])) if unit else None,
-            **self.container(pid),
-        }
+        container = self.container(pid)
+        # The unit of a container is that of its engine or its user.
+        unit = [] if container["container"] else UNIT.findall(self.group(pid))
+        shown = readable(os.fsencode(unit[-1])) if unit else None
+        return {"pid": pid, "user": user, "command": label, "unit": shown, **container}
 
     def wait(self, until: float, tick: Callable[[], object], every: float = 0.1) -> None:
         """Sleep until a moment of the monotonic clock or the deadline, and call ``tick`` from time to time."""
