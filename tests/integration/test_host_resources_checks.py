@@ -335,6 +335,17 @@ def test_recorded_values(measured, check, status, values):
 
 
 @pytest.mark.parametrize(
+    ("hidden", "words"), [(True, "what uses them is hidden from this account"), (False, "no single program stands out")]
+)
+def test_a_saturated_host_whose_programs_are_hidden(measured, hidden, words):
+    area, outcome, settings = copy.deepcopy(measured)
+    outcome["measurement"]["resources"]["processes"]["hidden"] = hidden
+    (finding,) = looked((area, outcome, settings), changed(cpu=BUSY_NOW))["host_resources.cpu_saturated"]
+    assert words in finding["summary"]
+    assert finding["hint"] == "List the processes by their CPU use: `top -b -n 1 -o %CPU`"
+
+
+@pytest.mark.parametrize(
     ("check", "values"),
     [
         ("cpu_saturated", {"cpu": {"busy_ratio": None}}),
