@@ -40,6 +40,16 @@ def share(make, count, interval, series):
     return growing / series, unknown / series
 
 
+def table(kinds, series):
+    print("samples  every  " + "".join("%18s" % name for name in kinds))
+    for count, interval in SHAPES:
+        line = "%7d %4.4g min " % (count, interval / 60)
+        for make in kinds.values():
+            growing, unknown = share(make, count, interval, series)
+            line += "%18s" % ("%.1f%% (%.0f%%)" % (100 * growing, 100 * unknown))
+        print(line)
+
+
 def main() -> None:
     series = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     goals = Goals()
@@ -49,32 +59,17 @@ def main() -> None:
     goals.check("leaks of 1 % of the limit an hour that are found, in %", 100 * found, at_least=95)
 
     kinds = simulated.KINDS
-    print("\nshare of %d series called a leak (and undecided)" % (series // 4))
-    print("samples  every  " + "".join("%16s" % kind.__name__ for kind in kinds))
-    for count, interval in SHAPES:
-        cells = [
-            "%.1f%% (%.0f%%)" % tuple(100 * one for one in share(kind, count, interval, series // 4)) for kind in kinds
-        ]
-        print("%7d %4.4g min " % (count, interval / 60) + "".join("%16s" % cell for cell in cells))
-
-    print(
-        "\nshare of %d leaks that are found (and undecided), by rate per hour and noise, in shares of the limit"
-        % (series // 4)
-    )
+    print("\nshare of %d stationary series called a leak (and undecided)" % (series // 4))
+    table({kind.__name__: kind for kind in simulated.KINDS}, series // 4)
+    print("\nshare of %d leaks that are found (and undecided): rate an hour and noise, of the limit" % (series // 4))
     leaks = {
-        "1 %, noise 1 %": partial(simulated.leak),
+        "1 %, noise 1 %": simulated.leak,
         "1 %, noise 2 %": partial(simulated.leak, deviation=0.02),
         "1 %, teeth 5 %": partial(simulated.leak, teeth=0.05),
         "0.5 %, noise 1 %": partial(simulated.leak, rate=0.005),
         "5 %, noise 1 %": partial(simulated.leak, rate=0.05),
     }
-    print("samples  every  " + "".join("%18s" % name for name in leaks))
-    for count, interval in SHAPES:
-        cells = [
-            "%.1f%% (%.0f%%)" % tuple(100 * one for one in share(make, count, interval, series // 4))
-            for make in leaks.values()
-        ]
-        print("%7d %4.4g min " % (count, interval / 60) + "".join("%18s" % cell for cell in cells))
+    table(leaks, series // 4)
 
     random = Random(1)
     points, _at_peak = simulated.observed(random, simulated.leak, 64, 1800)

@@ -30,8 +30,8 @@ Points = List[Point]
 MIN_POINTS = 10
 # The number of pairs grows with the square: 64 points take 2 ms.
 MAX_POINTS = 64
-# Half the width of the confidence interval, in standard errors. In 48 samples it holds the true slope in 99.9 % of the cases
-# without autocorrelation, and in 95 % with the coefficient 0.9.
+# Half the width of the confidence interval, in standard errors. For 48 samples it contains the true slope in 99.9 % of
+# the cases without autocorrelation, and in 95 % with the coefficient 0.9.
 ERRORS = 3.3
 # The same for the later half, whose slope must be this share of the whole at least.
 ERRORS_LATER = 2.0
