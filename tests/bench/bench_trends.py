@@ -58,7 +58,6 @@ def main() -> None:
     found = share(simulated.leak, 48, 1800, series)[0]
     goals.check("leaks of 1 % of the limit an hour that are found, in %", 100 * found, at_least=95)
 
-    kinds = simulated.KINDS
     print("\nshare of %d stationary series called a leak (and undecided)" % (series // 4))
     table({kind.__name__: kind for kind in simulated.KINDS}, series // 4)
     print("\nshare of %d leaks that are found (and undecided): rate an hour and noise, of the limit" % (series // 4))

@@ -40,8 +40,8 @@ def assess(points: Sequence[Point], room: float | None, soon: float, at_peak: bo
     """Return what a series in the order of time shows.
 
     ``room``: the bytes that are left until the limit, null if unknown. ``at_peak``: whether the last value is
-    the highest since the start of the process, which the kernel counts; null if unknown. ``growing`` is null if it cannot
-    be decided, with a ``reason``. ``bytes_per_second`` and the ends of its interval are null without a computed trend.
+    the highest since the start of the process, which the kernel counts; null if unknown. ``growing`` is null, with a
+    ``reason``, if it cannot be decided. ``bytes_per_second`` and the ends of its interval are null without a trend.
     ``seconds_to_limit`` is by the slope, ``seconds_to_limit_at_most`` by the low end of its interval.
     """
     result: Part = {
@@ -77,9 +77,9 @@ def assess(points: Sequence[Point], room: float | None, soon: float, at_peak: bo
             return _with(result, found, room, None, "it rises, but it was higher before: it may be a saw tooth")
         reason = "it rises, but the samples span %s of %s: it may repeat every day" % (_time(span(days)), _time(DAY))
         return _with(result, found, room, None, reason)
-    missing = _missing(points)
-    if missing:
-        return _with(result, found, room, None, missing)
+    lacking = missing(points)
+    if lacking:
+        return _with(result, found, room, None, lacking)
     if found and found.shape == "none" and room is not None and found.high > 0 and room / found.high <= soon:
         return _with(result, found, room, None, "too noisy: it may grow by %d bytes/s, or not at all" % found.high)
     return _with(result, found, room, False, None)
@@ -116,7 +116,7 @@ def _grew(points: Sequence[Point]) -> bool:
     return median(values[-third:]) - median(values[:third]) >= LEAST_BYTES / 2
 
 
-def _missing(points: Sequence[Point]) -> str | None:
+def missing(points: Sequence[Point]) -> str | None:
     """Return what is missing to say that a series does not grow."""
     if len(points) < min(ENOUGH_POINTS, MAX_POINTS):
         return "%d of %d samples" % (len(points), ENOUGH_POINTS)

@@ -5,9 +5,9 @@
 """Keeps samples of earlier visits in a file on the host, if an option names one. Private to this collection.
 
 One line of JSON for each sample: ``{"v": 1, "boot": ID, "wall": SECONDS, "up": SECONDS, "memory": {KEY: BYTES},
-"files": {KEY: BYTES}}``. ``up`` is the time since boot, also of a host that sleeps (CLOCK_BOOTTIME): nobody sets it. A line is
-appended and flushed; the file is replaced, atomically, only to remove lines. A process that is killed while it writes
-leaves an incomplete last line, which is ignored.
+"files": {KEY: BYTES}}``. ``up`` is the time since boot, by the clock that cannot be set and that runs while the host
+sleeps (CLOCK_BOOTTIME). A line is appended and flushed; the file is replaced, atomically, only to remove lines. If the
+process is killed while it writes, it leaves an incomplete last line, which is ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import Directory, Unsafe, beside
 
 VERSION = 1
-# Bounds of the file: lines, entries in one of them, and bytes. A sample of 40 processes, containers and mounts has 5 KB.
+# Bounds of the file: lines, entries in one of them, and bytes. 40 processes, containers and mounts are 5 KB.
 MAX_SAMPLES = 300
 MAX_ENTRIES = 200
 MAX_KEY = 300

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -66,7 +67,7 @@ def test_points_are_thinned_to_similar_distances():
     points = _statistics.thin([(number * 10000.0, 1.0) for number in range(100)] + dense)
     assert len(points) <= _statistics.MAX_POINTS
     assert points[-1] == dense[-1]
-    gaps = [later[0] - earlier[0] for earlier, later in zip(points, points[1:])]
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(points)]
     assert min(gaps) > 0.3 * max(gaps)
 
 
