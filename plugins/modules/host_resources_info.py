@@ -41,6 +41,34 @@ options:
     default: 10.0
   # File systems and files
   # Trends
+  history:
+    description:
+      - File on the host that keeps the memory of processes and containers and the used bytes of file systems of each measurement, to find
+        leaks and to predict when something is full. Without it, and with O(samples=1), RV(trends) is empty.
+      - This option makes the module write to the host. Each measurement adds one line to the file; it is bounded to 300 lines and 4 MiB.
+      - A missing directory is created with mode 0700, the file with mode 0600. Symbolic links of other users are not followed. A file of
+        another version is renamed to C(*.old).
+      - In check mode, the file is read, and not written.
+    type: path
+  history_read_only:
+    description: Read the file O(history), and do not write it, as in check mode.
+    type: bool
+    default: false
+  samples:
+    description:
+      - Number of samples for RV(trends), O(interval) seconds apart, from 1 to 200. Ten samples in five minutes find a fast leak without
+        a history.
+      - The other parts of the result are those of the first sample.
+    type: int
+    default: 1
+  interval:
+    description: Seconds between the samples of O(samples). They are added to O(deadline).
+    type: float
+    default: 30.0
+  warm_up_seconds:
+    description: Seconds after the start of a process or container in which its memory does not count, because caches are filled.
+    type: float
+    default: 600.0
 seealso:
   - module: tracktion.ops.container_state_info
 """
@@ -55,6 +83,22 @@ EXAMPLES = r"""
 - name: Show what uses the most CPU
   ansible.builtin.debug:
     msg: "{{ host.processes.consumers | first | default('nothing') }}"
+
+- name: Look for fast leaks in five minutes, without a history
+  tracktion.ops.host_resources_info:
+    samples: 10
+    interval: 30
+  become: true
+  register: loop
+
+- name: Add a sample to the history, and look for leaks in it
+  tracktion.ops.host_resources_info:
+    history: /var/lib/tracktion-ops/host_resources.jsonl
+  become: true
+
+- name: Show what grows
+  ansible.builtin.debug:
+    msg: "{{ loop.trends.memory | selectattr('growing') }}"
 
 - name: Fail if less than a tenth of the memory is available
   ansible.builtin.assert:
@@ -469,7 +513,120 @@ deleted_open_files: {description: Not measured yet., returned: always, type: lis
 largest: {description: Not measured yet., returned: always, type: list, elements: dict, sample: null}
 container_logs: {description: Not measured yet., returned: always, type: list, elements: dict, sample: null}
 # Trends
-trends: {description: Not measured yet., returned: always, type: dict, sample: null}
+trends:
+  description:
+    - How fast memory and file systems grow. Rates are bytes per second, by the median of the slopes between all pairs of samples (Theil-Sen),
+      with a confidence interval that is corrected for autocorrelation.
+    - Empty without O(history) or O(samples).
+  returned: always
+  type: dict
+  contains:
+    samples: {description: Number of samples., type: int, returned: always}
+    span_seconds: {description: Seconds from the first sample to the last., type: float, returned: always}
+    missing:
+      description: What is missing to say that something does not grow, such as V(8 of 24 samples); null if nothing is.
+      type: str
+      returned: always
+    history:
+      description: The file; null without O(history).
+      type: dict
+      returned: always
+      contains:
+        path: {description: Its path., type: str, returned: always}
+        problems: {description: Why it could not be read or written, or not completely., type: list, elements: str, returned: always}
+    notes: {description: Reboots between the samples, and clocks that were set., type: list, elements: str, returned: always}
+    memory:
+      description: Containers, and processes with the most memory, what grows first.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        kind: {description: Either V(container) or V(process)., type: str, returned: always}
+        pid: {description: Its process id; of a container, that of its largest process., type: int, returned: always}
+        user: {description: The user of the process., type: str, returned: always}
+        command: {description: 'The command of the process, without arguments.', type: str, returned: always}
+        unit: {description: Its service of systemd., type: str, returned: always}
+        container: {description: The container., type: str, returned: always}
+        service: {description: The compose service of the container., type: str, returned: always}
+        project: {description: The compose project of the container., type: str, returned: always}
+        bytes:
+          description: Anonymous memory of a process, or memory of a container that cannot be reclaimed, with what is swapped out.
+          type: int
+          returned: always
+        age_seconds: {description: Seconds since its start., type: float, returned: always}
+        limit_of: {description: 'Which limit it reaches first: that of its V(container), or the memory of the V(host).', type: str, returned: always}
+        limit_bytes: {description: The limit of the container; null for the host., type: int, returned: always}
+        room_bytes: {description: Bytes until the limit., type: int, returned: always}
+        in_growing_container: {description: Whether it is a process of a container that grows., type: bool, returned: always}
+        growing:
+          description: Whether it grows steadily. Null if that cannot be decided.
+          type: bool
+          returned: always
+        reason: {description: Why it cannot be decided., type: str, returned: always}
+        samples: {description: Its samples since its start and its warm-up., type: int, returned: always}
+        span_seconds: {description: Seconds from the first of them to the last., type: float, returned: always}
+        bytes_per_second: {description: Its growth., type: float, returned: always}
+        bytes_per_second_low: {description: Low end of the confidence interval., type: float, returned: always}
+        bytes_per_second_high: {description: High end of the confidence interval., type: float, returned: always}
+        seconds_to_limit: {description: 'Seconds until the limit, if it grows.', type: float, returned: always}
+        seconds_to_limit_at_most: {description: The same by the low end of the interval., type: float, returned: always}
+    memory_total: {description: Number of processes and containers that were sampled., type: int, returned: always}
+    file_systems:
+      description: File systems that can be written, what grows first.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        mount_point: {description: Its mount point., type: str, returned: always}
+        source: {description: Its device., type: str, returned: always}
+        container: {description: 'The container, if only that sees it.', type: str, returned: always}
+        service: {description: The compose service of that container., type: str, returned: always}
+        bytes: {description: Used bytes., type: int, returned: always}
+        room_bytes: {description: Available bytes., type: int, returned: always}
+        free_ratio: {description: Share of the usable bytes that is available., type: float, returned: always}
+        growing: {description: Whether it fills steadily. Null if that cannot be decided., type: bool, returned: always}
+        reason: {description: Why it cannot be decided., type: str, returned: always}
+        samples: {description: Its samples., type: int, returned: always}
+        span_seconds: {description: Seconds from the first of them to the last., type: float, returned: always}
+        bytes_per_second: {description: Its growth., type: float, returned: always}
+        bytes_per_second_low: {description: Low end of the confidence interval., type: float, returned: always}
+        bytes_per_second_high: {description: High end of the confidence interval., type: float, returned: always}
+        seconds_to_limit: {description: 'Seconds until it is full, if it grows.', type: float, returned: always}
+        seconds_to_limit_at_most: {description: The same by the low end of the interval., type: float, returned: always}
+    file_systems_total: {description: Number of file systems that were sampled., type: int, returned: always}
+  sample:
+    samples: 10
+    span_seconds: 270.0
+    missing: 10 of 24 samples
+    history: null
+    notes: []
+    memory:
+      - kind: process
+        pid: 4711
+        user: music
+        command: python3 worker.py
+        unit: tracktion-worker.service
+        container: null
+        service: null
+        project: null
+        bytes: 160432128
+        age_seconds: 86400.0
+        limit_of: host
+        limit_bytes: null
+        room_bytes: 4294967296
+        in_growing_container: false
+        growing: true
+        reason: null
+        samples: 10
+        span_seconds: 270.0
+        bytes_per_second: 1048576.0
+        bytes_per_second_low: 1040000.0
+        bytes_per_second_high: 1057152.0
+        seconds_to_limit: 4096.0
+        seconds_to_limit_at_most: 4129.8
+    memory_total: 40
+    file_systems: []
+    file_systems_total: 0
 """
 
 from functools import partial
@@ -481,7 +638,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measures import _ho
 
 def main() -> None:
     module = AnsibleModule(argument_spec=_host_resources_info.ARGUMENT_SPEC, supports_check_mode=True)
-    exit_module(module, partial(_host_resources_info.measure, module.params))
+    read_only = module.params["history_read_only"] or module.check_mode
+    exit_module(module, partial(_host_resources_info.measure, {**module.params, "history_read_only": read_only}))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ ERRORS = 3.3
 # The same for the later half, whose slope must be this share of the whole at least.
 ERRORS_LATER = 2.0
 SHARE_LATER = 0.6
-# With more autocorrelation, a series of this length cannot be told from a random walk.
+# With more autocorrelation, a series of this length looks like a random walk.
 MAX_AUTOCORRELATION = 0.95
 DAY = 86400.0
 
