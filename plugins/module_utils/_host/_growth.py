@@ -20,8 +20,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._host._process_table
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _cgroup
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-# Processes, containers and file systems in one sample: those with the most memory.
-MOST = 40
+# Processes, containers and file systems in one sample: those with the most memory. A history keeps 200 of them.
+MOST_PROCESSES = 80
+MOST = 60
 # A process at this share of its largest resident size is at its peak.
 PEAK = 0.98
 
@@ -64,7 +65,7 @@ def processes(context: Context, table: Table) -> Subjects:
     """Return the processes with the most resident memory, without those of this diagnosis."""
     candidates = [each for each in table.values() if not each.is_kernel and each.pid not in context.own]
     found = []
-    for process in heapq.nlargest(MOST, candidates, key=lambda each: each.resident_bytes):
+    for process in heapq.nlargest(MOST_PROCESSES, candidates, key=lambda each: each.resident_bytes):
         try:
             fields = numbers(context.text("%d/status" % process.pid))
         except OSError:

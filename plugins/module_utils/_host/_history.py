@@ -22,7 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import Directory, Unsafe, beside
 
 VERSION = 1
-# Bounds of the file: lines, entries in one of them, and bytes. 40 processes, containers and mounts are 5 KB.
+# Bounds of the file: lines, entries in one of them, and bytes. 80 processes and 60 containers are 4 KB.
 MAX_SAMPLES = 300
 MAX_ENTRIES = 200
 MAX_KEY = 300

@@ -99,9 +99,9 @@ def test_processes_are_the_largest_and_have_a_key_of_their_own(tmp_path):
 
 
 def test_processes_are_bounded(tmp_path):
-    pids = range(10, 10 + 2 * _growth.MOST)
+    pids = range(10, 10 + 2 * _growth.MOST_PROCESSES)
     many = context(tmp_path, dict.fromkeys(pids, STATUS))
-    assert len(_growth.processes(many, table(*map(process, pids)))) == _growth.MOST
+    assert len(_growth.processes(many, table(*map(process, pids)))) == _growth.MOST_PROCESSES
 
 
 @pytest.mark.parametrize("files", [V1, V2])
