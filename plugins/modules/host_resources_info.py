@@ -21,6 +21,15 @@ extends_documentation_fragment:
   - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
+attributes:
+  check_mode:
+    support: full
+    details:
+      - This module changes nothing, except for the file O(history), which is not written in check mode.
+  idempotent:
+    support: partial
+    details:
+      - This module changes nothing, except that each run adds a line to the file O(history).
 options:
   sample_seconds:
     description: Seconds between the two samples. Rates, latencies and CPU use are those of this interval.
@@ -45,12 +54,12 @@ options:
     description:
       - File on the host that keeps the memory of processes and containers and the used bytes of file systems of each measurement, to find
         leaks and to predict when something is full. Without it, and with O(samples=1), RV(trends) is empty.
-      - This option makes the module write to the host. Each measurement adds one line to the file; it is bounded to 300 lines and 4 MiB.
+      - This option makes the module write to the host. Each measurement adds one line to the file; it is bounded to 330 lines and 4 MiB.
       - A missing directory is created with mode 0700, the file with mode 0600. Symbolic links of other users are not followed. A file of
         another version is renamed to C(*.old).
       - In check mode, the file is read, and not written.
     type: path
-  history_read_only:
+  read_only:
     description: Read the file O(history), and do not write it, as in check mode.
     type: bool
     default: false
@@ -638,8 +647,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measures import _ho
 
 def main() -> None:
     module = AnsibleModule(argument_spec=_host_resources_info.ARGUMENT_SPEC, supports_check_mode=True)
-    read_only = module.params["history_read_only"] or module.check_mode
-    exit_module(module, partial(_host_resources_info.measure, {**module.params, "history_read_only": read_only}))
+    read_only = module.params["read_only"] or module.check_mode
+    exit_module(module, partial(_host_resources_info.measure, {**module.params, "read_only": read_only}))
 
 
 if __name__ == "__main__":

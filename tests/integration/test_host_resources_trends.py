@@ -105,9 +105,15 @@ def test_without_the_option_nothing_is_written_and_trends_are_quiet(tmp_path):
 
 
 def test_in_check_mode_nothing_is_written(path):
-    visit(path, ansible_check_mode=True)
-    assert not os.path.exists(os.path.dirname(path))
     run_module("host_resources_info", {"history": path, "sample_seconds": 0.1}, check=True)
+    assert not os.path.exists(os.path.dirname(path))
+
+
+def test_a_diagnosis_in_check_mode_writes_nothing(path):
+    variables = {"tracktion_areas": ["host_resources"], "host_resources_history": path, "tracktion_sample_seconds": 0.1}
+    result, _report = run_playbook("diagnose", variables, "--check")
+    assert result.returncode == 0, result.stdout
+    assert "host_resources.trends_missing" in result.stdout
     assert not os.path.exists(os.path.dirname(path))
 
 

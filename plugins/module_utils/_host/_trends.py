@@ -26,7 +26,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "history": {"type": "path"},
-    "history_read_only": {"type": "bool", "default": False},
+    "read_only": {"type": "bool", "default": False},
     "samples": {"type": "int", "default": 1},
     "interval": {"type": "float", "default": 30.0},
     "warm_up_seconds": {"type": "float", "default": 600.0},
@@ -76,7 +76,7 @@ def _describe(context: Context, measured: Mapping[str, Any]) -> Part:
     now = moments[-1]
     samples = [moment.sample for moment in moments]
     if path:
-        history = _history.visit(path, [now.sample], options["history_read_only"])
+        history = _history.visit(path, [now.sample], options["read_only"])
         samples = history.samples + samples
         found["history"] = {"path": path, "problems": history.problems}
     timeline, found["notes"] = _history.timeline(samples)

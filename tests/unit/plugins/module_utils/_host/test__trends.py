@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_used_does_not_lose_the_measurement(path, subject)
 def test_in_check_mode_nothing_is_written(path, subject):
     write(path, 3, lambda number: subject.used)
     before = os.stat(path)
-    found = trends(history=path, history_read_only=True)
+    found = trends(history=path, read_only=True)
     assert found["samples"] == 4
     assert os.stat(path).st_mtime_ns == before.st_mtime_ns
 
