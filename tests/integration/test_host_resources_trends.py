@@ -19,6 +19,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._host import _histor
 from tests.integration import growth_faults as faults
 from tests.integration.areas import diagnose, fired
 from tests.integration.modules import run_module
+from tests.integration.playbooks import LOCAL, inventory, run_playbook
 from tests.lab.throwaway import project
 
 MIB = 1 << 20
@@ -109,11 +110,11 @@ def test_in_check_mode_nothing_is_written(path):
     assert not os.path.exists(os.path.dirname(path))
 
 
-def test_a_diagnosis_in_check_mode_writes_nothing(path):
-    variables = {"tracktion_areas": ["host_resources"], "host_resources_history": path, "tracktion_sample_seconds": 0.1}
-    result, _report = run_playbook("diagnose", variables, "--check")
-    assert result.returncode == 0, result.stdout
-    assert "host_resources.trends_missing" in result.stdout
+def test_a_diagnosis_in_check_mode_writes_nothing(path, tmp_path):
+    hosts = inventory(tmp_path / "inventory.yml", {"here": LOCAL}, host_resources_history=path)
+    extra = {"tracktion_areas": ["host_resources"], "tracktion_sample_seconds": 0.1}
+    found = run_playbook("diagnose", hosts, tmp_path / "reports", "--check", extra=extra)
+    assert "host_resources.trends_missing" in {finding["id"] for finding in found.report["findings"]}
     assert not os.path.exists(os.path.dirname(path))
 
 
