@@ -132,7 +132,7 @@ def compiled(patterns: Sequence[str], option: str = "patterns") -> re.Pattern[st
         if "/" in pattern or len(plain) - plain.count("*") < 2 or not re.search(r"[^*?]", plain):
             raise BadOption(
                 "%s: %r is no pattern of file names, or matches too many" % (option, pattern),
-                hint="Write patterns such as *.log.gz in `%s`." % option,
+                hint="Set `%s` to patterns such as *.log.gz." % option,
             )
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns) or "(?!)")
 
@@ -173,12 +173,14 @@ def find(
                     if len(folder) < MAX_DEPTH:
                         waiting.append((*folder, entry.name))
                 elif pattern.match(entry.name):
-                    yield from _judged(root, folder, entry, now - older_than)
+                    yield from _evaluated(root, folder, entry, now - older_than)
         finally:
             os.close(descriptor)
 
 
-def _judged(root: Root, folder: tuple[str, ...], entry: os.DirEntry[str], before: float) -> Iterator[Candidate | Kept]:
+def _evaluated(
+    root: Root, folder: tuple[str, ...], entry: os.DirEntry[str], before: float
+) -> Iterator[Candidate | Kept]:
     path = root.join(folder, entry.name)
     try:
         info = entry.stat(follow_symlinks=False)

@@ -295,16 +295,7 @@ def _add_unreadable(pid: int, found: Scan) -> None:
 
 def view_restriction() -> tuple[str, str | None] | None:
     """Return ``(reason, hint)`` if /proc does not show all processes of the machine, else null."""
-    try:
-        if not _processes.in_initial_pid_namespace():
-            return "this runs inside a container, which sees only its own processes", ON_THE_HOST
-        if not _processes.in_initial_user_namespace():
-            return "this runs inside a user namespace, which does not see the uids of the machine", ON_THE_HOST
-    except OSError as exc:
-        return "the namespaces cannot be read: %s" % exc, _rights.hint("CAP_SYS_PTRACE")
-    if not os.access("/proc/1/status", os.R_OK):
-        return "/proc hides the processes of other users (hidepid)", _rights.hint("CAP_SYS_PTRACE")
-    return None
+    return _processes.view_restriction(ON_THE_HOST)
 
 
 class _OpenFiles:

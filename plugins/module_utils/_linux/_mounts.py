@@ -127,6 +127,7 @@ def _is_covered(mount: Mount, last: Mapping[tuple[int, str], Mount]) -> bool:
 
 
 def unescape(text: str) -> str:
+    """Return a path of mountinfo or fstab(5), in which some bytes are written in octal."""
     return text if "\\" not in text else ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)
 
 

@@ -10,6 +10,7 @@ import os
 import re
 from typing import Mapping, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 
@@ -99,6 +100,23 @@ def in_initial_user_namespace(pid: int | str = "self") -> bool:
 def in_initial_pid_namespace() -> bool:
     """Return whether this process is in the initial pid namespace. Raises OSError if that cannot be read."""
     return os.stat("/proc/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE
+
+
+def view_restriction(on_the_host: str) -> tuple[str, str | None] | None:
+    """Return ``(reason, hint)`` if /proc does not show all processes of the machine, else null.
+
+    ``on_the_host`` is the hint for a measurement inside a container.
+    """
+    try:
+        if not in_initial_pid_namespace():
+            return "this runs inside a container, which sees only its own processes", on_the_host
+        if not in_initial_user_namespace():
+            return "this runs inside a user namespace, which does not see the uids of the machine", on_the_host
+    except OSError as exc:
+        return "the namespaces cannot be read: %s" % exc, _rights.hint("CAP_SYS_PTRACE")
+    if not os.access("/proc/1/status", os.R_OK):
+        return "/proc hides the processes of other users (hidepid)", _rights.hint("CAP_SYS_PTRACE")
+    return None
 
 
 def networks_differ(pid: int, other: int) -> bool:

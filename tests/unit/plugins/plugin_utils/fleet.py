@@ -13,7 +13,8 @@ import yaml
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report
 
 AREAS = (
-    "cache", "containers", "database", "file_watching", "logs", "message_queue", "network", "service_health",
+    "cache", "containers", "database", "file_watching", "host_resources", "logs", "message_queue", "network",
+    "service_health",
 )  # fmt: skip
 NOW = 1795400000.0
 

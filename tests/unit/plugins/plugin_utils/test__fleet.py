@@ -192,7 +192,7 @@ def test_lines_have_each_failure_once(mixed, different):
     assert len(lines) < 120
     # Findings that are all different have a line each.
     warnings = [line for line in _lines.render(different).splitlines() if line.startswith("WARNING")]
-    assert len(warnings) == len(different["findings"]) == 300 * 8 * 2
+    assert len(warnings) == len(different["findings"]) == 300 * len(fleet.AREAS) * 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,143 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The processes that use most of the CPU and of the memory. Private to this collection."""
+
+from __future__ import annotations
+
+import time
+from typing import Sequence
+
+from ansible_collections.tracktion.ops.plugins.module_utils._host import _rates
+from ansible_collections.tracktion.ops.plugins.module_utils._host._context import Context, numbers
+from ansible_collections.tracktion.ops.plugins.module_utils._host._context import first as first_by
+from ansible_collections.tracktion.ops.plugins.module_utils._host._process_table import TICKS, Process, Table
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
+
+# The kernel walks the pages of a process for its proportional size: only of a few, and not of huge ones.
+MOST_SIZED = 5
+MOST_BYTES = 4 << 30
+MOST_SECONDS = 0.05
+
+
+def describe(context: Context, cores: int | None, total_memory: int | None) -> Part:
+    """Return the part ``processes``."""
+    table = context.second
+    used = cpu(context.first, table, context.seconds)
+    by_cpu = [pid for pid in sorted(used, key=lambda each: -used[each]) if used[pid] > 0][: context.top]
+    by_memory = largest_resident(table, context.top)
+    shares = proportional(context, by_memory)
+
+    def item(pid: int) -> Part:
+        process = table[pid]
+        memory = shares.get(pid, process.resident_bytes)
+        return {
+            **context.describe(pid, process.name),
+            "state": process.state,
+            "threads": process.threads,
+            "own": pid in context.own,
+            "cpu_ratio": used.get(pid),
+            "cpu_of_host_ratio": _rates.ratio(used.get(pid), cores),
+            "cpu_seconds": round(process.cpu_seconds, 2),
+            "resident_bytes": process.resident_bytes,
+            "proportional_bytes": shares.get(pid),
+            "memory_ratio": _rates.ratio(memory, total_memory),
+        }
+
+    states = [process.state for process in table.values()]
+    return {
+        "total": len(table),
+        "kernel": sum(process.is_kernel for process in table.values()),
+        "threads": sum(process.threads for process in table.values()),
+        "complete": table.complete,
+        "running": states.count("R"),
+        "blocked": states.count("D"),
+        "zombies": states.count("Z"),
+        "cpu_ratio": round(sum(used.values()), 4) if used else None,
+        "by_cpu": [item(pid) for pid in by_cpu],
+        "by_memory": [item(process) for process in by_memory],
+        "stuck": [context.describe(each.pid, each.name) for each in stuck(context.first, table)[: context.top]],
+    }
+
+
+def consumers(processes: Part, containers: Sequence[Part], key: str, top: int) -> list[Part]:
+    """Return what uses the most by ``key``: containers with their largest process, and processes outside of containers.
+
+    ``key`` is ``cpu_ratio`` or ``memory_bytes``. The processes of this diagnosis are left out.
+    """
+    listed = processes["by_cpu"] if key == "cpu_ratio" else processes["by_memory"]
+    others = [process for process in listed if not process["own"]]
+    found = []
+    for container in containers:
+        largest = next((each for each in others if each["container"] == container["container"]), None)
+        found.append(_consumer("container", container["container"], container, largest, container["memory_bytes"]))
+    for process in others:
+        if process["container"] is None:
+            name = "%s (pid %d)" % (process["command"], process["pid"])
+            memory = process["proportional_bytes"] or process["resident_bytes"]
+            found.append(_consumer("process", name, process, process, memory))
+    return first_by([item for item in found if item[key]], key, top)
+
+
+def _consumer(kind: str, name: str, use: Part, process: Part | None, memory: int | None) -> Part:
+    of_process = ("pid", "user", "command", "unit")
+    return {
+        "kind": kind,
+        "name": name,
+        **{field: use[field] for field in ("service", "project", "cpu_ratio", "cpu_of_host_ratio")},
+        **{field: process[field] if process else None for field in of_process},
+        "memory_bytes": memory,
+    }
+
+
+def certain(items: Sequence[Part], key: str, of: float | None, hidden: bool) -> Part | None:
+    """Return the first item, the largest; null without one, or if a hidden process may use more.
+
+    ``of`` is the use of all: no other uses more than an item with half of it.
+    """
+    if not items or (hidden and (of is None or 2 * (items[0][key] or 0) < of)):
+        return None
+    return items[0]
+
+
+def cpu(first: Table, second: Table, seconds: float) -> dict[int, float]:
+    """Return the share of one core of each process in the interval; a process that started in it has all its time."""
+    found = {}
+    for pid, now in second.items():
+        before = first.get(pid)
+        earlier = before.ticks if before is not None and before.started == now.started else 0
+        if seconds > 0 and now.ticks >= earlier:
+            found[pid] = round((now.ticks - earlier) / TICKS / seconds, 4)
+    return found
+
+
+def largest_resident(table: Table, top: int) -> list[int]:
+    """Return the processes with the most resident memory, the largest first."""
+    sized = [process for process in table.values() if process.resident_bytes > 0]
+    return [each.pid for each in sorted(sized, key=lambda each: -each.resident_bytes)[:top]]
+
+
+def proportional(context: Context, pids: list[int]) -> dict[int, int]:
+    """Return the memory of the first processes with shared pages divided among their users, where it may be read."""
+    found: dict[int, int] = {}
+    began = time.monotonic()
+    for pid in pids[:MOST_SIZED]:
+        if context.second[pid].resident_bytes > MOST_BYTES or time.monotonic() - began > MOST_SECONDS:
+            continue
+        try:
+            size = numbers(context.text("%d/smaps_rollup" % pid)).get("Pss")
+        except OSError:
+            continue
+        if size is not None:
+            found[pid] = size * 1024
+    return found
+
+
+def stuck(first: Table, second: Table) -> list[Process]:
+    """Return the processes that waited for a disk or a server in both samples, and did nothing in between."""
+    return [
+        now
+        for pid, now in second.items()
+        if now.state == "D" and pid in first and first[pid].state == "D" and first[pid][4:6] == now[4:6]
+    ]

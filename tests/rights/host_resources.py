@@ -1,0 +1,15 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rights that the area host_resources needs."""
+
+from __future__ import annotations
+
+from tests.rights import Right
+
+OF_OTHER_PROCESSES = ("zombies", "cpu_hog")
+
+HIDDEN = Right("host_resources", "hidepid", "--become", OF_OTHER_PROCESSES)
+
+RIGHTS = [HIDDEN]
