@@ -206,7 +206,7 @@ class _Openers:
         # A file of a mount that may hang is asked for nothing.
         local = [mount for mount in _mounts.mounts() if mount.type in _statvfs.LOCAL]
         points = tuple(mount.point.rstrip("/") + "/" for mount in local)
-        self._hidden = not os.access("/proc/1/fd", os.R_OK | os.X_OK)
+        self._hidden = _processes.view_restriction("") is not None
         for pid in _processes.pids():
             if pid == os.getpid():
                 continue

@@ -69,11 +69,17 @@ def find(context: Context, descriptors: Descriptors, view: View) -> list[Held]:
 
 
 def is_first_closed() -> bool:
-    """Return whether the only process that a root with all rights cannot read is the first one.
+    """Return whether a root with all rights cannot read the first process.
 
-    It may have capabilities that a root in a container or sandbox lacks.
+    That process may have capabilities that a root in a container or sandbox lacks.
     """
-    return _rights.has("CAP_SYS_PTRACE") and not os.access("/proc/1/fd", os.R_OK | os.X_OK)
+    try:
+        os.readlink("/proc/1/ns/mnt")
+    except PermissionError:
+        return _rights.has("CAP_SYS_PTRACE")
+    except OSError:
+        return False
+    return False
 
 
 def describe(context: Context, held: Sequence[Held], file_systems: Iterable[Part], top: int) -> list[Part]:

@@ -32,8 +32,8 @@ WAITING_LEAST = 4
 SECTOR = 512
 SIZE = struct.Struct("=I")
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-# Share of a directory below which a subdirectory is left out of the tree. A directory is reported by its subdirectories of
-# at least the NOTABLE share of the root, if these hold the EXPLAINED share of it.
+# Share of a directory below which a subdirectory is left out of the tree. A directory is reported by its subdirectories
+# of at least the NOTABLE share of the root, if these hold the EXPLAINED share of it.
 LEAST_SHARE = 0.02
 NOTABLE = 0.05
 EXPLAINED = 0.8

@@ -65,6 +65,8 @@ PARTS = (
 )
 # Parts with a function sample(context), which is called twice.
 SAMPLED = {"cpu": _cpu, "pressure": _pressure, "memory": _memory, "disks": _disks, "interfaces": _interfaces}
+# Parts that lack what hidden processes have.
+HIDDEN = ("processes.*", "zombies[...]", "file_systems[...]", "deleted_open_files[...]")
 # Seconds of the deadline that are kept for the second sample.
 RESERVE_SECONDS = 0.5
 NO_PROC = "Measure on a Linux host with /proc mounted"
