@@ -171,10 +171,11 @@ def option(options: str, name: str) -> str | None:
 
 
 class Tables:
-    """The mounts of each mount namespace by their ids, read once."""
+    """The mounts of all mount namespaces that were asked for, by their ids, which are unique in the kernel."""
 
     def __init__(self) -> None:
-        self._known: dict[str, dict[int, Mount]] = {}
+        self._by_id = {mount.id: mount for mount in _mounts.mounts()}
+        self._read = {os.readlink("/proc/self/ns/mnt")}
 
     def local_device(self, pid: int, fd: str) -> int | None:
         """Return the device that an open file of a process is on. Raises OSError if the process has ended.
@@ -184,7 +185,8 @@ class Tables:
         with open("/proc/%d/fdinfo/%s" % (pid, fd), encoding="ascii", errors="replace") as stream:
             match = MOUNT_ID.search(stream.read())
         namespace = os.readlink("/proc/%d/ns/mnt" % pid)
-        if namespace not in self._known:
-            self._known[namespace] = {mount.id: mount for mount in _mounts.mounts(pid)}
-        mount = self._known[namespace].get(int(match.group(1))) if match else None
+        if namespace not in self._read:
+            self._read.add(namespace)
+            self._by_id.update((mount.id, mount) for mount in _mounts.mounts(pid))
+        mount = self._by_id.get(int(match.group(1))) if match else None
         return mount.device if mount is not None and mount.type in _statvfs.LOCAL else None
