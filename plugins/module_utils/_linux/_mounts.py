@@ -96,32 +96,36 @@ def parse(line: str) -> Mount:
 
 
 def visible(table: Sequence[Mount]) -> list[Mount]:
-    """Return the mounts that a path leads to: those that no later mount hides."""
+    """Return the mounts that a path leads to: those that no other mount hides."""
     by_id = {mount.id: mount for mount in table}
     # The last one of several on the same directory of the same mount.
     last = {(mount.parent, mount.point): mount for mount in table}
-    known: dict[int, bool] = {}
+    reached: dict[int, bool] = {}
+
+    def is_visible(mount: Mount) -> bool:
+        return reached[mount.id] and (mount.id, mount.point) not in last
+
     for mount in table:
         chain = []
         each: Mount | None = mount
-        while each is not None and each.id not in known:
+        while each is not None and each.id not in reached:
             chain.append(each)
             # Until it is known, in case of a circle.
-            known[each.id] = True
+            reached[each.id] = True
             each = by_id.get(each.parent)
         for each in reversed(chain):
-            known[each.id] = known.get(each.parent, True) and not _is_covered(each, last)
-    return [mount for mount in table if known[mount.id]]
+            parent = by_id.get(each.parent)
+            above = parent is None or (reached[parent.id] if parent.point == each.point else is_visible(parent))
+            reached[each.id] = above and last[each.parent, each.point] is each and not _is_covered(each, last)
+    return [mount for mount in table if is_visible(mount)]
 
 
 def _is_covered(mount: Mount, last: Mapping[tuple[int, str], Mount]) -> bool:
-    """Return whether another mount is on its mount point, or on a directory between its parent's and its own."""
-    if (mount.id, mount.point) in last or last[mount.parent, mount.point] is not mount:
-        return True
+    """Return whether another mount is on a directory between the mount point of its parent and its own."""
     point = mount.point
     while point != "/":
         point = os.path.dirname(point)
-        if (mount.parent, point) in last and mount.parent != mount.id:
+        if (mount.parent, point) in last and last[mount.parent, point] is not mount:
             return True
     return False
 
