@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from tests.rights import Right
 
-OF_OTHER_PROCESSES = ("zombies", "cpu_hog")
+OF_FILE_SYSTEMS = ("file_system_full", "inodes_used", "temporary_files", "file_system_read_only", "mount_hung")
+OF_OTHER_PROCESSES = ("zombies", "cpu_hog", "deleted_open_files", *OF_FILE_SYSTEMS)
 
 HIDDEN = Right("host_resources", "hidepid", "--become", OF_OTHER_PROCESSES)
 

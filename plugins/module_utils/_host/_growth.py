@@ -14,10 +14,9 @@ import heapq
 import os
 from typing import Iterable, List, Mapping, NamedTuple, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._host._context import Context, numbers
 from ansible_collections.tracktion.ops.plugins.module_utils._host._process_table import TICKS, Process, Table
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _cgroup
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _cgroup, _statvfs
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 # Processes, containers and file systems in one sample: those with the most memory. A history keeps 200 of them.
@@ -171,28 +170,29 @@ def file_systems(parts: Sequence[Part]) -> FileSystems:
     """Return the file systems of the measurement that can fill."""
     found = []
     for part in parts:
-        used, room = part.get("used_bytes"), part.get("available_bytes")
-        if used is not None and room is not None and not part.get("read_only"):
+        used, room = part["used_bytes"], part["available_bytes"]
+        if used is not None and room is not None and not part["read_only"]:
             found.append(FileSystem(key_of(part), used, room, part))
     return found[:MOST]
 
 
 def key_of(part: Part) -> str:
     """Return what identifies a file system: that in memory ends with the boot."""
-    kind = "memory" if part.get("in_memory") else "disk"
-    return "%s %s %s %s" % (kind, part["mount_point"], part.get("source"), part.get("container") or "")
+    kind = "memory" if part["in_memory"] else "disk"
+    return "%s %s %s %s" % (kind, part["mount_point"], part["source"], part["container"] or "")
 
 
 def again(context: Context, systems: FileSystems, timeout: float) -> FileSystems:
-    """Return the same file systems now. Those that only a container sees are left out."""
+    """Return the same file systems now. Those that only a container sees, or that do not answer, are left out."""
+    own = [system for system in systems if not system.part["container"]]
+    targets = [
+        _statvfs.Target(part["device"], part["mount_point"], part["type"] not in _statvfs.LOCAL)
+        for _key, _used, _room, part in own
+    ]
+    answers = _statvfs.read(targets, timeout, context.deadline)
     found = []
-    for system in systems:
-        if system.part.get("container"):
-            continue
-        try:
-            sizes = within(context.deadline, timeout, os.statvfs, system.part["mount_point"])
-        except OSError:
-            continue
-        used = (sizes.f_blocks - sizes.f_bfree) * sizes.f_frsize
-        found.append(system._replace(used=used, room=sizes.f_bavail * sizes.f_frsize))
+    for position, system in enumerate(own):
+        sizes = answers[position].sizes if position in answers else None
+        if sizes:
+            found.append(system._replace(used=sizes.bytes - sizes.free, room=sizes.available))
     return found

@@ -36,7 +36,6 @@ MAX_SAMPLES = 200
 # A limit that is reached within this time counts before the samples span a day: memory, file systems (node-mixin).
 SOON_MEMORY = 6 * 3600.0
 SOON_FILE_SYSTEM = 24 * 3600.0
-STATVFS_SECONDS = 1.0
 OFF = "needs the option history, or samples=10"
 
 Timeline = List[Tuple[float, Sample]]
@@ -115,7 +114,7 @@ def _loop(context: Context, measured: Mapping[str, Any], count: int, interval: f
             context.unknown.add("trends", "the deadline expired after %d of %d samples" % (number, count))
             break
         context.second = context.read_processes()
-        moments.append(_now(context, groups, _growth.again(context, systems, STATVFS_SECONDS)))
+        moments.append(_now(context, groups, _growth.again(context, systems, context.options["mount_timeout"])))
     return moments
 
 
@@ -195,7 +194,7 @@ def _file_systems(now: Now, timeline: Timeline) -> list[Part]:
     """Return the growth of each file system."""
     found = []
     for system in now.systems:
-        in_memory = bool(system.part.get("in_memory"))
+        in_memory = system.part["in_memory"]
         points = [
             (moment, float(sample.files[system.key]))
             for moment, sample in timeline
@@ -205,9 +204,9 @@ def _file_systems(now: Now, timeline: Timeline) -> list[Part]:
         found.append(
             {
                 "mount_point": system.part["mount_point"],
-                "source": system.part.get("source"),
-                "container": system.part.get("container"),
-                "service": system.part.get("service"),
+                "source": system.part["source"],
+                "container": system.part["container"],
+                "service": system.part["service"],
                 "bytes": system.used,
                 "room_bytes": system.room,
                 "free_ratio": round(system.room / usable, 4) if usable else 0.0,

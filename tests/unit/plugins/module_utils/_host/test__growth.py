@@ -140,7 +140,8 @@ def test_a_container_without_visible_processes_has_no_start(tmp_path):
 
 
 def part(**how):
-    return {"mount_point": "/srv", "source": "/dev/sda1", "used_bytes": 5, "available_bytes": 7, **how}
+    found = {"mount_point": "/srv", "source": "/dev/sda1", "type": "ext4", "device": 1, "in_memory": False}
+    return {**found, "container": None, "read_only": False, "used_bytes": 5, "available_bytes": 7, **how}
 
 
 def test_file_systems_that_can_fill():
