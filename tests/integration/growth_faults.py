@@ -37,6 +37,17 @@ while True:
         kept.append(b"x" * (1 << 20))
     time.sleep(0.3)
 """
+# A file that grows, by its path and KiB a second.
+FILL = """
+import sys, time
+written, began = 0, time.monotonic()
+with open(sys.argv[1], "wb", buffering=0) as stream:
+    while True:
+        wanted = int(1024 * float(sys.argv[2]) * (time.monotonic() - began))
+        stream.write(bytes(max(0, wanted - written)))
+        written = max(wanted, written)
+        time.sleep(0.05)
+"""
 
 
 @contextlib.contextmanager
@@ -61,6 +72,13 @@ def _is_zombie(pid):
     with contextlib.suppress(OSError), open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
         return stream.read().rpartition(")")[2].split()[0] == "Z"
     return True
+
+
+def leave_free(folder, size):
+    """Fill a small file system up to ``size`` bytes."""
+    free = os.statvfs(folder)
+    with open(os.path.join(folder, "full"), "wb", buffering=0) as stream:
+        stream.write(bytes(free.f_bavail * free.f_frsize - size))
 
 
 def _write_on(path, started):

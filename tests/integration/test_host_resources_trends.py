@@ -20,6 +20,7 @@ from tests.integration import growth_faults as faults
 from tests.integration.areas import diagnose, fired
 from tests.integration.modules import run_module
 from tests.integration.playbooks import LOCAL, inventory, run_playbook
+from tests.lab import file_systems
 from tests.lab.throwaway import project
 
 MIB = 1 << 20
@@ -45,10 +46,22 @@ def path(tmp_path):
     return str(tmp_path / "history" / "host.jsonl")
 
 
-def visit(path, **settings):
+@pytest.fixture
+def disks(tmp_path):
+    """A file system that fills, and one that is nearly full and stays so, in a namespace of their own."""
+    with file_systems.namespace() as found:
+        filling, full = tmp_path / "filling", tmp_path / "flat"
+        inner = found.ext4(filling, "96M")
+        faults.leave_free(inner, 15 * MIB)
+        faults.leave_free(found.tmpfs(full, "8m"), 1 * MIB)
+        with faults.orphan(faults.FILL, str(inner / "log"), "200"):
+            yield {"enter": found.enter, "filling": str(filling), "flat": str(full)}
+
+
+def visit(path, before=None, **settings):
     """Return the findings of a diagnosis that keeps a history."""
     short = {"tracktion_sample_seconds": 0.1, "host_resources_warm_up": 0, "host_resources_top": 40}
-    return diagnose("host_resources", {**short, "host_resources_history": path, **settings})
+    return diagnose("host_resources", {**short, "host_resources_history": path, **settings}, before)
 
 
 def test_the_loop_of_the_guide_finds_a_leak_beside_noise(services):
@@ -72,16 +85,16 @@ def test_the_loop_of_the_guide_finds_a_leak_beside_noise(services):
     assert [item["in_growing_container"] for item in inner] == [True]
 
 
-def test_diagnoses_with_a_history_find_a_leak_beside_noise(services, path):
+def test_diagnoses_with_a_history_find_what_grows_beside_noise(services, disks, path):
     """A writer is killed between two of them, and the file has a sample of another boot."""
-    assert "host_resources.memory_leak" not in visit(path)
+    assert "host_resources.memory_leak" not in visit(path, disks["enter"])
     for number in range(1, VISITS):
         began = time.monotonic()
         if number == 4:
             faults.kill_a_writer(path, 0.05)
             other = _history.now({}, {})._replace(boot="before", up=5.0)
             _history.visit(path, [other])
-        findings = visit(path)
+        findings = visit(path, disks["enter"])
         # The machine decides how long a diagnosis takes.
         time.sleep(max(0.0, began + 0.7 - time.monotonic()))
     found = {finding["object"]: finding for finding in fired(findings, "host_resources.memory_leak")}
@@ -92,6 +105,9 @@ def test_diagnoses_with_a_history_find_a_leak_beside_noise(services, path):
     (process,) = [found[name] for name in found if name.endswith("(pid %d)" % services["pid"])]
     assert "the end of the host's available memory (" in process["summary"]
     assert "/proc/%d/status" % services["pid"] in process["hint"]
+    filling = {finding["object"]: finding for finding in fired(findings, "host_resources.file_system_filling")}
+    assert filling[disks["filling"]]["status"] == "critical"
+    assert disks["flat"] not in filling
     # One line states what is missing for slow leaks.
     (missing,) = fired(findings, "host_resources.trends_missing", "info")
     assert missing["summary"].startswith("No statement about slow growth yet: ")

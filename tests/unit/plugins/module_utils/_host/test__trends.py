@@ -21,9 +21,16 @@ MIB = 1 << 20
 HOUR = 3600.0
 OPTIONS = {name: spec.get("default") for name, spec in _trends.ARGUMENT_SPEC.items()}
 MOUNT = {
-    **{"mount_point": "/srv", "source": "/dev/sda1", "type": "ext4", "device": 1, "in_memory": False},
-    **{"container": None, "service": None, "read_only": False},
-    **{"used_bytes": 1000 * MIB, "available_bytes": 100 * MIB},
+    "mount_point": "/srv",
+    "source": "/dev/sda1",
+    "type": "ext4",
+    "device": 1,
+    "in_memory": False,
+    "container": None,
+    "service": None,
+    "read_only": False,
+    "used_bytes": 1000 * MIB,
+    "available_bytes": 100 * MIB,
 }
 NOW = Sample("boot", 1e9, 1e6, {}, {})
 KEY = "c:x:1"
