@@ -108,8 +108,8 @@ def findings(
                 "Correct the cause (%s), then repeat the diagnosis: `ansible-playbook tracktion.ops.diagnose`"
                 % ", ".join(explained)
                 if explained
-                else "Find what uses the host: `%s 'uptime; ps -eo pcpu,pmem,stat,pid,args --sort=-pcpu | head -n 15'`, "
-                "then repeat the diagnosis" % ansible,
+                else "Find what uses the host: `%s 'uptime; ps -eo pcpu,pmem,stat,pid,args --sort=-pcpu | "
+                "head -n 15'`, then repeat the diagnosis" % ansible,
                 {
                     "slowdown": host["slowdown"],
                     "load": host["load"],

@@ -25,9 +25,9 @@ IpExt: 0 0
 
 
 def described(folder, *texts):
-    files = {"sys/class/net/eth0/speed": "1000\n", "sys/class/net/eth0/operstate": "up\n",
-             "sys/class/net/eth0/carrier": "1\n", "sys/class/net/eth0/carrier_changes": "2\n",
-             "sys/class/net/lo/speed": "-1\n"}  # fmt: skip
+    eth0 = {"speed": "1000\n", "operstate": "up\n", "carrier": "1\n", "carrier_changes": "2\n", "device/vendor": ""}
+    files = {"sys/class/net/eth0/" + name: text for name, text in eth0.items()}
+    files["sys/class/net/lo/speed"] = "-1\n"
     made = context(folder, files)
     made.first, made.second = table(at=1.0), table(at=3.0)
     samples = [

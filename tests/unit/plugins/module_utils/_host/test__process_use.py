@@ -31,7 +31,7 @@ FILES = {
 def made(folder):
     found = context(folder, FILES)
     found.first = table(
-        process(70, "python3", ticks=0), process(80, ticks=50), process(90, "kworker", parent=2), at=1.0
+        process(70, "python3", ticks=0, size=900000), process(80, ticks=50), process(90, "kworker", parent=2), at=1.0
     )
     found.second = table(
         process(70, "python3", "R", ticks=2 * TICKS, size=1000000),
@@ -46,7 +46,8 @@ def made(folder):
 
 
 def test_the_cpu_time_of_the_interval_is_attributed(tmp_path):
-    found = _process_use.describe(made(tmp_path), 4, 10000000)
+    context = made(tmp_path)
+    found = _process_use.describe(context, _process_use.proportional(context), 4, 10000000)
     by_cpu = found["by_cpu"]
     assert [(item["pid"], item["cpu_ratio"]) for item in by_cpu] == [(70, 1.0), (80, 0.25), (95, 0.125)]
     first = by_cpu[0]
@@ -70,7 +71,7 @@ def test_the_pid_of_another_process_counts_from_its_start():
 
 
 def test_consumers_are_containers_and_processes_outside_of_them(tmp_path):
-    found = _process_use.describe(made(tmp_path), 4, 10000000)
+    found = _process_use.describe(made(tmp_path), {}, 4, 10000000)
     container = {"container": "music-analysis-1", "service": "analysis", "project": "music", "cpu_ratio": 1.9,
                  "cpu_of_host_ratio": 0.475, "memory_bytes": 7000000}  # fmt: skip
     by_cpu = _process_use.consumers(found, [container], "cpu_ratio", 10)
