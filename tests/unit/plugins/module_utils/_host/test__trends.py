@@ -16,6 +16,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._host._context impor
 from ansible_collections.tracktion.ops.plugins.module_utils._host._growth import Subject
 from ansible_collections.tracktion.ops.plugins.module_utils._host._history import Sample
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
+from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
 
 MIB = 1 << 20
 HOUR = 3600.0
@@ -183,6 +184,15 @@ def test_in_check_mode_nothing_is_written(path, subject):
     found = trends(history=path, read_only=True)
     assert found["samples"] == 4
     assert os.stat(path).st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_visit_in_check_mode_writes_nothing(path, check_mode):
+    options = {"history": path, "sample_seconds": 0.0}
+    probes = {"resources": {"module": "host_resources_info", "options": options}}
+    found = probes_of({"deadline": 30.0, "probes": probes}, check_mode)["resources"]()
+    assert found["trends"]["samples"] == 1
+    assert os.path.exists(path) is not check_mode
 
 
 def test_lists_are_bounded_and_growth_comes_first(subject, path, monkeypatch):
