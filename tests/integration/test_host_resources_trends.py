@@ -160,3 +160,15 @@ def test_a_bad_file_fires_and_the_rest_is_measured(path, content, summary):
         assert os.path.islink(path)
     else:
         assert not fired(visit(path), "host_resources.history_unusable")
+
+
+def test_a_history_on_a_full_file_system(tmp_path):
+    with file_systems.namespace() as found:
+        inner = found.tmpfs(tmp_path / "full", "64k")
+        path = str(tmp_path / "full" / "host.jsonl")
+        os.chmod(inner, 0o700)
+        faults.leave_free(inner, 0)
+        findings = visit(path, found.enter)
+    (finding,) = fired(findings, "host_resources.history_unusable", "warning")
+    assert "No space left on device" in finding["summary"]
+    assert fired(findings, "host_resources.trends_missing", "info")

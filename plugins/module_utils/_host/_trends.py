@@ -12,13 +12,14 @@ from __future__ import annotations
 import time
 from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
+from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import id_in
 from ansible_collections.tracktion.ops.plugins.module_utils._host import _growth, _history
 from ansible_collections.tracktion.ops.plugins.module_utils._host._assessment import assess, missing
 from ansible_collections.tracktion.ops.plugins.module_utils._host._container_use import Groups
 from ansible_collections.tracktion.ops.plugins.module_utils._host._context import Context
 from ansible_collections.tracktion.ops.plugins.module_utils._host._growth import FileSystems, Subject, Subjects
-from ansible_collections.tracktion.ops.plugins.module_utils._host._history import Sample
+from ansible_collections.tracktion.ops.plugins.module_utils._host._history import History, Sample
 from ansible_collections.tracktion.ops.plugins.module_utils._host._statistics import Points
 from ansible_collections.tracktion.ops.plugins.module_utils._linux._cgroup import Hierarchies
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
@@ -36,6 +37,8 @@ MAX_SAMPLES = 200
 # A limit that is reached within this time counts before the samples span a day: memory, file systems (node-mixin).
 SOON_MEMORY = 6 * 3600.0
 SOON_FILE_SYSTEM = 24 * 3600.0
+# The lock of another visit, and a busy disk.
+HISTORY_SECONDS = 4.0
 OFF = "needs the option history, or samples=10"
 
 Timeline = List[Tuple[float, Sample]]
@@ -50,8 +53,7 @@ class Now(NamedTuple):
 
 
 def describe(context: Context, measured: Mapping[str, Any]) -> Part:
-    """Return the part ``trends``. ``measured`` are all other parts; it runs last. Raises BadOption."""
-    _check_options(context.options)
+    """Return the part ``trends``. ``measured`` are all other parts; it runs last."""
     return {"trends": context.part("trends", _describe, measured)}
 
 
@@ -75,7 +77,7 @@ def _describe(context: Context, measured: Mapping[str, Any]) -> Part:
     now = moments[-1]
     samples = [moment.sample for moment in moments]
     if path:
-        history = _history.visit(path, [now.sample], options["read_only"])
+        history = _kept(context, path, now.sample)
         samples = history.samples + samples
         found["history"] = {"path": path, "problems": history.problems}
     timeline, found["notes"] = _history.timeline(samples)
@@ -93,11 +95,21 @@ def _describe(context: Context, measured: Mapping[str, Any]) -> Part:
     return found
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise BadOption for a number of samples, or an interval, that is out of range."""
     if not 1 <= options["samples"] <= MAX_SAMPLES:
         raise BadOption("samples: %d is not between 1 and %d" % (options["samples"], MAX_SAMPLES))
     if options["samples"] > 1 and not options["interval"] > 0:
         raise BadOption("interval: %s is not above 0" % options["interval"])
+
+
+def _kept(context: Context, path: str, sample: Sample) -> History:
+    """Return the history, and add the sample. A file system that hangs costs the history, not the measurement."""
+    read_only = context.options["read_only"]
+    try:
+        return within(context.deadline, HISTORY_SECONDS, _history.visit, path, [sample], read_only)
+    except OSError as exc:
+        return History([], ["history: %s" % exc])
 
 
 def _loop(context: Context, measured: Mapping[str, Any], count: int, interval: float) -> list[Now]:

@@ -74,6 +74,7 @@ NO_PROC = "Measure on a Linux host with /proc mounted"
 
 def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.host_resources_info documents."""
+    _trends.check_options(options)
     context = Context(options, Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS)))
     try:
         context.text("stat")

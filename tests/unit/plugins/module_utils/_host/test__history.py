@@ -8,6 +8,8 @@ import fcntl
 import json
 import multiprocessing
 import os
+import resource
+import signal
 import stat
 import time
 
@@ -135,6 +137,20 @@ def test_a_fifo_and_a_directory_are_rejected(path):
     os.unlink(path)
     os.mkdir(path)
     assert "is a directory" in _history.visit(path, [sample(0)]).problems[0]
+
+
+def test_a_file_that_may_not_grow(path):
+    """The kernel refuses to write more, as on a full file system: what is there stays readable."""
+    _history.visit(path, [sample(0)])
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+        found = _history.visit(path, [sample(1, memory={"k%d" % number: 1 for number in range(50)})])
+        os._exit(0 if found.samples == [sample(0)] and found.problems == ["history: File too large"] else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert _history.visit(path, []).samples == [sample(0)]
+    assert _history.visit(path, []) == ([sample(0)], [])
 
 
 def test_a_directory_that_others_can_write_is_rejected(path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_nothing_is_measured_without_an_option():
 @pytest.mark.parametrize("options", [{"samples": 0}, {"samples": 201}, {"samples": 2, "interval": 0.0}])
 def test_invalid_options(options):
     with pytest.raises(BadOption):
-        trends(**options)
+        _trends.check_options({**OPTIONS, **options})
 
 
 def test_a_leak_in_the_history(path, subject):
@@ -175,6 +176,18 @@ def test_a_file_that_cannot_be_used_does_not_lose_the_measurement(path, subject)
     found = trends(history=path)
     assert "is a symbolic link" in found["history"]["problems"][0]
     assert (found["samples"], found["missing"]) == (1, "1 of 24 samples")
+    assert found["memory"][0]["reason"] == "1 of 10 samples"
+
+
+def test_a_history_on_a_file_system_that_hangs_does_not_lose_the_measurement(path, subject, monkeypatch):
+    monkeypatch.setattr(_trends, "HISTORY_SECONDS", 0.05)
+    end = threading.Event()
+    monkeypatch.setattr(_history, "visit", lambda *_arguments: end.wait(60))
+    try:
+        found = trends(history=path)
+    finally:
+        end.set()
+    assert found["history"]["problems"] == ["history: no answer within 0.1 s, as from a mount whose server is gone"]
     assert found["memory"][0]["reason"] == "1 of 10 samples"
 
 
