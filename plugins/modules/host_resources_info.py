@@ -311,7 +311,7 @@ interfaces:
     send_errors: {description: Packets not sent because of an error., type: int, returned: always}
     send_drops: {description: Packets dropped before they were sent., type: int, returned: always}
     carrier_losses: {description: Errors of the carrier., type: int, returned: always}
-    carrier_changes: {description: How often the link came or went., type: int, returned: always}
+    carrier_changes: {description: How often the link came or went; null for an interface without hardware., type: int, returned: always}
     new_receive_errors: {description: In the interval., type: int, returned: always}
     new_receive_drops: {description: In the interval., type: int, returned: always}
     new_send_errors: {description: In the interval., type: int, returned: always}

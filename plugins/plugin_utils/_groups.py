@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _visit_failure
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._host_findings import is_overload
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, ReportedFinding, Status, Values
 
 # A number with its unit: "1.5 KiB", "98 %", "3", "2026-01-01T00:00:00Z".
@@ -40,6 +41,11 @@ class Group:
         return self.findings[0]["status"]
 
     @property
+    def rank(self) -> tuple[bool, int]:
+        """The key that sorts groups: an overload of a host first, then the worst status."""
+        return not is_overload(self.findings[0]), -STATUSES.index(self.status)
+
+    @property
     def worst(self) -> ReportedFinding:
         """The finding with the largest observed value, or the smallest if values below the limit are bad."""
         return max(self.findings, key=_badness)
@@ -59,13 +65,13 @@ def equal(findings: Iterable[ReportedFinding]) -> list[Group]:
     """Group findings that differ only in their host and numbers: the worst status first, then the most hosts.
 
     Checks that could not run are grouped by area and reason, hosts that could not be visited by cause. Among groups of
-    the same status, each check comes once before any check comes again with another object.
+    the same status, each check comes once before any check comes again with another object. An overload comes first.
     """
-    groups = sorted(grouped(findings, _key), key=lambda group: (-STATUSES.index(group.status), -len(group.hosts)))
+    groups = sorted(grouped(findings, _key), key=lambda group: (*group.rank, -len(group.hosts)))
     seen: Counter[tuple[Status, str]] = Counter()
     ranks = []
     for group in groups:
-        ranks.append((-STATUSES.index(group.status), seen[group.status, group.ids[0]]))
+        ranks.append((*group.rank, seen[group.status, group.ids[0]]))
         seen[group.status, group.ids[0]] += 1
     return [group for _rank, group in sorted(zip(ranks, groups, strict=True), key=lambda pair: pair[0])]
 

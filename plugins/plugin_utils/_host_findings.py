@@ -20,6 +20,14 @@ SLOWDOWN, PRESSURE, CLOCK_SKEW = LIMITS
 WAITED_AT_LEAST = 5.0
 WAITED_SHARE = 0.5
 GUIDE = "Quick Diagnostic Commands"
+# Findings that explain why everything on the host is slow. A report lists them before all others.
+OVERLOAD = frozenset(
+    ["host.starved"]
+    + [
+        "host_resources." + name
+        for name in ("cpu_saturated", "memory_pressure", "swapping", "io_pressure", "disk_slow")
+    ]
+)
 
 
 def state(measured: object, sent: float, received: float) -> HostState | None:
@@ -61,6 +69,11 @@ def starved(host: HostState | None, limits: Mapping[str, Any]) -> str | None:
     return None
 
 
+def is_overload(finding: Mapping[str, Any]) -> bool:
+    """Return whether a finding says that the host has no capacity left, so that other findings may follow from it."""
+    return finding["id"] in OVERLOAD and finding["status"] in ("warning", "critical")
+
+
 def findings(
     name: str,
     probe_host: str,
@@ -68,10 +81,12 @@ def findings(
     limits: Mapping[str, Any],
     covered: Sequence[str],
     inventories: Sequence[str],
+    explained: Sequence[str] = (),
 ) -> list[Finding]:
     """Return the findings about the host that was visited.
 
-    ``covered`` are the ids of the checks that are unknown because it was starved.
+    ``covered`` are the ids of the checks that are unknown because it was starved, ``explained`` those of the findings
+    that name what uses the host.
     """
     found: list[Finding] = []
     if not host:
@@ -90,8 +105,11 @@ def findings(
                 "warning",
                 "The host was %s%s%s" % (reason, load, unknown),
                 "Services on the host are equally slow. Measured durations and timeouts say nothing about them.",
-                "Find what uses the host: `%s 'uptime; ps -eo pcpu,pmem,stat,pid,args --sort=-pcpu | head -n 15'`, "
-                "then repeat the diagnosis" % ansible,
+                "Correct the cause (%s), then repeat the diagnosis: `ansible-playbook tracktion.ops.diagnose`"
+                % ", ".join(explained)
+                if explained
+                else "Find what uses the host: `%s 'uptime; ps -eo pcpu,pmem,stat,pid,args --sort=-pcpu | "
+                "head -n 15'`, then repeat the diagnosis" % ansible,
                 {
                     "slowdown": host["slowdown"],
                     "load": host["load"],

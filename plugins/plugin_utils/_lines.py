@@ -40,8 +40,8 @@ def render(report: Report, colour: bool = False, path: str | None = None) -> str
     paint = _terminal.painter(colour)
     report = _text.cleaned(report)
     rows = [_failure(group) for group in _groups.equal(report["findings"]) if group.status != "info"]
-    rows += _ok_areas(report["hosts"])
-    rows.sort(key=lambda row: -STATUSES.index(row.status))
+    # The failures are in order: the overload of a host first, then the worst.
+    rows += sorted(_ok_areas(report["hosts"]), key=lambda row: -STATUSES.index(row.status))
     host_width = max((_text.columns(row.hosts) for row in rows), default=0)
     area_width = max((_text.columns(row.area) for row in rows), default=0)
     lines = [

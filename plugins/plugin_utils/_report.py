@@ -111,7 +111,10 @@ def host_report(
                     "error": outcome["error"],
                 }
             )
-        findings += _host_findings.findings(name, probe_host, state, limits, sorted(set(covered)), inventories)
+        explained = sorted({each["id"] for each in findings if _host_findings.is_overload(each)})
+        findings += _host_findings.findings(
+            name, probe_host, state, limits, sorted(set(covered)), inventories, explained
+        )
     status = _evaluation.worst(finding["status"] for finding in findings)
     areas.sort(key=lambda area: area["name"])
     return {"name": name, "reachable": reachable, "status": status, "areas": areas}, findings
@@ -235,9 +238,10 @@ def summary(report: Report, findings: int = 20) -> Values:
     }
 
 
-def worst_first(finding: Finding) -> tuple[int, str, str, str, str]:
-    """Return the key that sorts findings by severity, then by host, area, id and object."""
+def worst_first(finding: Finding) -> tuple[bool, int, str, str, str, str]:
+    """Return the key that sorts findings by severity, then by host, area, id and object; an overload comes first."""
     return (
+        not _host_findings.is_overload(finding),
         -_evaluation.STATUSES.index(finding["status"]),
         finding["host"],
         finding["area"],

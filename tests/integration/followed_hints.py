@@ -231,6 +231,15 @@ SERVICE_HEALTH = {
     "api-wrong-answer": {"service_health.wrong_body": shows("Track 1")},
 }
 
+HOST_RESOURCES = {
+    "cpu-hog": {
+        "host_resources.cpu_saturated": Hint(person=CODE, shows=("sh -c",)),
+        "host_resources.cpu_hog": Hint(person=CODE, shows=("sh -c",), about="transcoder"),
+    },
+    "repeated-oom-kills": {"host_resources.oom_kill": shows("(?i)out of memory|oom-kill")},
+    "zombies": {"host_resources.zombies": ends()},
+}
+
 LOGS = {
     "errors-burst": {"logs.error_burst": shows("cannot decode /music/")},
     "log-driver-none": {"logs.unreadable": for_person(COMPOSE_FILE)},
@@ -306,6 +315,7 @@ BY_AREA = {
     "containers": CONTAINERS,
     "database": DATABASE,
     "file_watching": FILE_WATCHING,
+    "host_resources": HOST_RESOURCES,
     "logs": LOGS,
     "message_queue": MESSAGE_QUEUE,
     "network": NETWORK,

@@ -33,7 +33,7 @@ from tests.integration.reduced_rights import (
     kernel_log_restricted,
 )
 from tests.lab.inventory import variables
-from tests.rights import containers, file_watching, logs, network
+from tests.rights import containers, file_watching, host_resources, logs, network
 
 # The engine is asked by many tests at the same time, and nothing in here is about how long it takes.
 CALM = {
@@ -226,3 +226,13 @@ def test_settings_that_are_closed(folder):
     for name in ("watches_used", "instances_used"):
         assert {finding["status"] for finding in findings.pop("file_watching." + name)} == {"unknown"}
     missing([file_watching.SYSCTL], findings, also=UNPRIVILEGED)
+
+
+# Host resources
+
+
+def test_the_users_of_a_host_are_unknown_if_they_are_hidden(settings):
+    findings = diagnose("host_resources", settings, before=partial(hide_processes, 2, unprivileged))
+    missing([host_resources.HIDDEN], findings)
+    # What the kernel counts for the whole host is open to all.
+    assert diagnose("host_resources", settings, before=unprivileged) == {}

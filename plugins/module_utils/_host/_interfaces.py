@@ -44,7 +44,8 @@ def sample(context: Context) -> Sample:
         tcp = {}
     found = parse(context.text("net/dev"))
     for name, counters in found.items():
-        changes = _number(context.sys, name, "carrier_changes")
+        # The links of containers come and go with them.
+        changes = _number(context.sys, name, "carrier_changes") if has_hardware(context.sys, name) else None
         if changes is not None:
             counters["carrier_changes"] = changes
     return Sample(found, tcp)
@@ -98,6 +99,11 @@ def rates(before: dict[str, int] | None, now: dict[str, int], seconds: float) ->
     return found
 
 
+def has_hardware(sys: str, name: str) -> bool:
+    """Return whether an interface has a device, unlike a bridge, a tunnel or the link of a container."""
+    return os.path.exists(os.path.join(sys, "class/net", name, "device"))
+
+
 def link(sys: str, name: str) -> Part:
     """Return ``state``, ``carrier`` (null if the interface is down), ``virtual`` and ``bits_per_second``, if known."""
     folder = os.path.join(sys, "class/net", name)
@@ -106,11 +112,10 @@ def link(sys: str, name: str) -> Part:
     except OSError:
         state = None
     carrier, speed = _number(sys, name, "carrier"), _number(sys, name, "speed")
-    target = os.path.realpath(folder)
     return {
         "state": state,
         "carrier": None if carrier is None else carrier == 1,
-        "virtual": None if not os.path.exists(folder) else "/devices/virtual/" in target,
+        "virtual": not has_hardware(sys, name) if os.path.exists(folder) else None,
         # In Mbit/s; -1 if it is not known.
         "bits_per_second": speed * 1000000 if speed is not None and speed > 0 else None,
     }

@@ -84,7 +84,7 @@ def parse(stat: bytes) -> Process | None:
     """Return the process of a line of /proc/<pid>/stat; null if it is malformed. The name may contain anything."""
     pid, _bracket, rest = stat.partition(b" (")
     name, _bracket, rest = rest.rpartition(b") ")
-    fields = rest.split()
+    fields = rest.split(None, 22)
     if len(fields) < 22 or not pid.isdigit():
         return None
     return Process(
@@ -101,7 +101,10 @@ def parse(stat: bytes) -> Process | None:
 
 def readable(name: bytes) -> str:
     """Return a name that the host chose as text of one line."""
-    return printable(" ".join(shown(name.decode("utf-8", "surrogateescape")).split()))
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable() and " " not in text:
+        return text
+    return printable(" ".join(shown(text).split()))
 
 
 def arguments(proc: str, pid: int) -> list[str]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._host import _rates
 from ansible_collections.tracktion.ops.plugins.module_utils._host._context import Context, numbers
@@ -21,17 +21,16 @@ MOST_BYTES = 4 << 30
 MOST_SECONDS = 0.05
 
 
-def describe(context: Context, cores: int | None, total_memory: int | None) -> Part:
-    """Return the part ``processes``."""
+def describe(context: Context, sizes: Mapping[int, int], cores: int | None, total_memory: int | None) -> Part:
+    """Return the part ``processes``. ``sizes`` are the proportional sizes of some of them."""
     table = context.second
     used = cpu(context.first, table, context.seconds)
     by_cpu = [pid for pid in sorted(used, key=lambda each: -used[each]) if used[pid] > 0][: context.top]
     by_memory = largest_resident(table, context.top)
-    shares = proportional(context, by_memory)
 
     def item(pid: int) -> Part:
         process = table[pid]
-        memory = shares.get(pid, process.resident_bytes)
+        memory = sizes.get(pid, process.resident_bytes)
         return {
             **context.describe(pid, process.name),
             "state": process.state,
@@ -41,7 +40,7 @@ def describe(context: Context, cores: int | None, total_memory: int | None) -> P
             "cpu_of_host_ratio": _rates.ratio(used.get(pid), cores),
             "cpu_seconds": round(process.cpu_seconds, 2),
             "resident_bytes": process.resident_bytes,
-            "proportional_bytes": shares.get(pid),
+            "proportional_bytes": sizes.get(pid),
             "memory_ratio": _rates.ratio(memory, total_memory),
         }
 
@@ -118,12 +117,15 @@ def largest_resident(table: Table, top: int) -> list[int]:
     return [each.pid for each in sorted(sized, key=lambda each: -each.resident_bytes)[:top]]
 
 
-def proportional(context: Context, pids: list[int]) -> dict[int, int]:
-    """Return the memory of the first processes with shared pages divided among their users, where it may be read."""
+def proportional(context: Context) -> dict[int, int]:
+    """Return the memory of the largest processes with shared pages divided among their users, where it may be read.
+
+    It is read between the samples, because the kernel walks their pages.
+    """
     found: dict[int, int] = {}
     began = time.monotonic()
-    for pid in pids[:MOST_SIZED]:
-        if context.second[pid].resident_bytes > MOST_BYTES or time.monotonic() - began > MOST_SECONDS:
+    for pid in largest_resident(context.first, MOST_SIZED):
+        if context.first[pid].resident_bytes > MOST_BYTES or time.monotonic() - began > MOST_SECONDS:
             continue
         try:
             size = numbers(context.text("%d/smaps_rollup" % pid)).get("Pss")

@@ -10,7 +10,7 @@ Two samples are taken, ``sample_seconds`` apart. What needs one sample only, or 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._host import (
     _clock,
@@ -80,17 +80,19 @@ def measure(options: Options) -> Measurement:
     except OSError as exc:
         return unreachable(PARTS, CannotConnect("cannot_measure", "/proc cannot be read: %s" % exc, NO_PROC))
     first, runnable = _sample(context), []
-    groups = context.part("containers", lambda context: _container_use.Groups(Hierarchies(), context.deadline))
-    containers, began = groups.read() if groups else {}, time.monotonic()
     context.first = context.read_processes()
-    until = context.first.read_at + options["sample_seconds"]
+    # From here to the second sample, work takes no time of its own.
+    groups = context.part("containers", lambda context: _container_use.Groups(Hierarchies(), context.deadline))
+    containers, began = groups.read() if groups else None, time.monotonic()
+    sizes = _process_use.proportional(context)
     measured = _between(context)
+    until = context.first.read_at + options["sample_seconds"]
     context.wait(until, lambda: runnable.append(_running(context)))
     second = _sample(context)
     context.second = context.read_processes()
     context.readings, interval = groups.read() if groups else {}, time.monotonic() - began
     measured.update(_describe(context, first, second, [each for each in runnable if each is not None]))
-    measured.update(_attribute(context, containers if groups else None, interval, measured))
+    measured.update(_attribute(context, containers, interval, sizes, measured))
     _note_hidden(context)
     measured.update(_trends.describe(context, measured))
     return reached({**dict.fromkeys(PARTS), **measured}, context.unknown)
@@ -128,10 +130,20 @@ def _describe(context: Context, first: Part, second: Part, runnable: list[int]) 
     return found
 
 
-def _attribute(context: Context, containers: _container_use.Sample | None, interval: float, measured: Part) -> Part:
-    """Return the parts that name who uses the CPU and the memory. ``containers`` are the first counters, if any."""
+def _attribute(
+    context: Context,
+    containers: _container_use.Sample | None,
+    interval: float,
+    sizes: Mapping[int, int],
+    measured: Part,
+) -> Part:
+    """Return the parts that name who uses the CPU and the memory.
+
+    ``containers`` are their first counters, ``interval`` seconds before the second ones; ``sizes`` are those of
+    processes.
+    """
     cores, memory = ((measured[part] or {}).get(name) for part, name in (("cpu", "cores"), ("memory", "total_bytes")))
-    found: Part = {"processes": context.part("processes", _process_use.describe, cores, memory)}
+    found: Part = {"processes": context.part("processes", _process_use.describe, sizes, cores, memory)}
     if containers is not None:
         found.update(_container_use.describe(context, containers, context.readings, interval, cores, memory))
     most: Part = {"cpu": None, "memory": None}
@@ -160,7 +172,7 @@ def _running(context: Context) -> int | None:
 
 def _note_hidden(context: Context) -> None:
     """Note that some processes are hidden from this account: what they use is then not attributed."""
-    for part in ("processes.*", "zombies[...]") if context.restriction else ():
+    for part in ("processes.consumers[...]", "zombies[...]") if context.restriction else ():
         context.unknown.add(part, *(context.restriction or ()))
     if not context.second.complete:
-        context.unknown.add("processes.*", "the deadline expired after %d processes" % len(context.second))
+        context.unknown.add("processes.consumers[...]", "the deadline expired after %d processes" % len(context.second))

@@ -60,6 +60,31 @@ def test_a_starved_host_is_one_warning_with_the_ids_of_its_checks(changes, reaso
     assert "`ansible web -i /inv -m ansible.builtin.raw -a 'uptime;" in finding["hint"]
 
 
+def test_the_hint_of_a_starved_host_refers_to_the_finding_that_names_the_cause():
+    ids = ["host_resources.cpu_saturated"]
+    (finding,) = _host_findings.findings("web", "web", state(slowdown=8.5), LIMITS, [], ["/inv"], ids)
+    assert finding["hint"].startswith("Correct the cause (host_resources.cpu_saturated), then repeat")
+
+
+@pytest.mark.parametrize(
+    ("check_id", "status", "expected"),
+    [
+        ("host.starved", "warning", True),
+        ("host_resources.cpu_saturated", "critical", True),
+        ("host_resources.cpu_saturated", "unknown", False),
+        ("host_resources.cpu_hog", "warning", False),
+        ("database.blocked_sessions", "critical", False),
+    ],
+)
+def test_an_overload_is_a_finding_that_the_host_has_no_capacity_left(check_id, status, expected):
+    assert _host_findings.is_overload({"id": check_id, "status": status}) == expected
+
+
+def test_every_overload_is_a_finding_that_exists():
+    ids = {row["id"] for area in _areas.find() for row in area.rows("checks")}
+    assert ids | {"host.starved"} >= _host_findings.OVERLOAD
+
+
 def test_a_short_wait_for_other_areas_is_no_starvation():
     assert findings(state(waited_seconds=1.8, waited_of_seconds=2.0)) == {}
 

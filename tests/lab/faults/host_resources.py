@@ -1,0 +1,81 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Faults of the resources of the machine, in containers beside the stack.
+
+The machine is shared: a container that uses the processors has a small weight, and nothing fills the machine's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from ..engine import docker
+from ..shell import LabError, wait_until
+from ..throwaway import project
+from . import fault
+
+# Threads per processor: the load average follows within seconds.
+HOGS = 16
+SMALL_WEIGHT = ("--cpu-shares", "64")
+HOG = "for each in $(seq %d); do while :; do :; done & done; wait"
+# A parent that starts children and never waits for them.
+ZOMBIES = """
+import os, time
+for number in range(%d):
+    if not os.fork():
+        os._exit(0)
+print("ready", flush=True)
+time.sleep(36000)
+"""
+# The parent survives, and its next child is killed: a kill every moment.
+KILLS = """
+import os, time
+open("/proc/self/oom_score_adj", "w").write("0")
+while True:
+    pid = os.fork()
+    if not pid:
+        open("/proc/self/oom_score_adj", "w").write("1000")
+        bytearray(64 << 20)
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    print("killed" if status == 9 else "ended %d" % status, flush=True)
+    time.sleep(0.1)
+"""
+SMALL_MEMORY = ("--memory", "32m", "--memory-swap", "32m")
+
+
+@fault(fires=["host_resources.cpu_saturated", "host_resources.cpu_hog"])
+def cpu_hog(lab):
+    """A container computes with 16 threads for each processor, and all others wait."""
+    cores = os.cpu_count() or 1
+    with project(lab.project) as others:
+        others.run("transcoder", "sh", "-c", HOG % (HOGS * cores), options=SMALL_WEIGHT)
+        wait_until(lambda: os.getloadavg()[0] > 3 * cores, "the load average to follow", 60)
+        yield
+
+
+@fault(fires=["host_resources.zombies"])
+def zombies(lab):
+    """A program outside of containers starts 25 children and never waits for them: they remain as zombies."""
+    command = [sys.executable, "-c", ZOMBIES % 25]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as parent:
+        try:
+            if parent.stdout.readline() != "ready\n":
+                raise LabError("the parent of the zombies did not start")
+            yield
+        finally:
+            # Its hint does the same. What it leaves is collected by the first process.
+            parent.kill()
+
+
+@fault(fires=["host_resources.oom_kill"])
+def repeated_oom_kills(lab):
+    """A program in a container with 32 MiB needs more, again and again, and the kernel kills it."""
+    with project(lab.project) as others:
+        name = others.run("importer", "python3", "-c", KILLS, options=SMALL_MEMORY)
+        wait_until(lambda: "killed" in docker("logs", name), "the first kill", 30)
+        yield
