@@ -44,13 +44,18 @@ options:
     description: Seconds after which a mount that does not answer counts as hung.
     type: float
     default: 2.0
+  ignored_mounts:
+    description: Patterns of mount points that are left out, such as V(/mnt/scratch*).
+    type: list
+    elements: str
+    default: []
   largest_roots:
     description: Directories whose largest files and directories are named, if their file system is nearly full.
     type: list
     elements: path
     default: []
   largest_above:
-    description: Used ratio, of the space or of the inodes, from which on a file system is nearly full. With 0, all directories are walked.
+    description: Used ratio, of the space or of the inodes, from which on a file system is nearly full. With 0, all directories are walked, above 1 none.
     type: float
     default: 0.85
   largest_seconds:

@@ -123,7 +123,7 @@ def mounts(number, goals):
                     os.mkdir(path)
                     call(libc.mount, b"/tmp", path.encode(), None, MS_BIND, None)
                 started, unknown = time.perf_counter(), Unknown()
-                view = _places.look([], Deadline(60), unknown)
+                view = _places.look([], [], Deadline(60), unknown)
                 found = _file_systems.measure(view.places, Engine(), 2.0, Deadline(60), unknown)
                 seconds = time.perf_counter() - started
                 print("%d mounts, %d file systems" % (len(view.table), len(found)))

@@ -33,6 +33,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 WEEK = 604800.0
 ARGUMENT_SPEC: dict[str, Any] = {
     "mount_timeout": {"type": "float", "default": 2.0},
+    "ignored_mounts": {"type": "list", "elements": "str", "default": []},
     "largest_roots": {"type": "list", "elements": "path", "default": []},
     "largest_above": {"type": "float", "default": 0.85},
     "largest_seconds": {"type": "float", "default": 2.0},
@@ -66,9 +67,9 @@ def describe(context: Context, descriptors: Descriptors) -> Part:
     """Return the parts about file systems and files. It runs between the two samples. Raises BadOption."""
     options = context.options
     patterns = {kind: _removable.compiled(options[kind + "_patterns"], kind + "_patterns") for kind in REMOVABLE}
-    if not 0 <= options["largest_above"] <= 1:
-        raise BadOption("largest_above: is no ratio from 0 to 1", hint="Correct `largest_above`.")
-    view = _places.look(sorted(context.first), context.deadline, context.unknown)
+    if options["largest_above"] < 0:
+        raise BadOption("largest_above: is below 0", hint="Correct `largest_above`.")
+    view = _places.look(sorted(context.first), options["ignored_mounts"], context.deadline, context.unknown)
     found = _file_systems.measure(
         view.places, context.engine, options["mount_timeout"], context.deadline, context.unknown
     )
