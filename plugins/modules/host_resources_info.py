@@ -527,8 +527,8 @@ zombies_total: {description: Number of zombies., returned: always, type: int, sa
 # File systems and files
 file_systems:
   description:
-    - The file systems of the host and of its containers, those that hang first, then the fullest. Each is listed once, however often it is
-      mounted, and an overlay as the file system that it writes to. Those without space of their own, and those that are full by design
+    - The file systems of the host and of its containers, those that hang first, then the fullest. O(top) of those without a problem are
+      listed. Each is listed once, however often it is mounted, and an overlay as the file system that it writes to. Those without space of their own, and those that are full by design
       (such as squashfs), are left out.
   returned: always
   type: list

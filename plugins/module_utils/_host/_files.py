@@ -47,6 +47,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 # File systems on which directories are walked, and share of the deadline for it.
 WALKED = 5
+# File systems in the result, whatever their state.
+LISTED = 200
 SHARE = 0.4
 LINKS_MOST = 40
 # Kinds of files that a remedy removes: the prefix of their options.
@@ -93,8 +95,11 @@ def describe(context: Context, descriptors: Descriptors) -> Part:
         )
         for kind in REMOVABLE:
             count_removable(context, view, entry, kind, patterns[kind])
+    problems = sum(has_problem(entry, options["largest_above"]) for entry in found)
+    if problems > LISTED:
+        context.unknown.add("file_systems[...]", "%d of %d with a problem are listed" % (LISTED, problems))
     return {
-        "file_systems": found[: max(context.top, sum(entry["hung"] for entry in found), len(near))],
+        "file_systems": found[: min(LISTED, context.top + problems)],
         "file_systems_total": len(found),
         "deleted_open_files": _deleted_files.describe(context, held, found, context.top),
         "deleted_open_files_total": len(held),
@@ -111,6 +116,11 @@ def is_near(entry: Part, above: float) -> bool:
     if entry["hung"] or entry["read_only"]:
         return False
     return max(entry["used_ratio"] or 0.0, entry["inodes_ratio"] or 0.0) >= above
+
+
+def has_problem(entry: Part, above: float) -> bool:
+    """Return whether a check may have a finding about a file system, so that no limit leaves it out."""
+    return entry["hung"] or entry["read_only_reason"] is not None or is_near(entry, above)
 
 
 def walk_all(context: Context, view: View, near: Sequence[Part]) -> list[tuple[int, Part]]:
