@@ -44,7 +44,7 @@ def test_a_host_with_nothing_is_no_fault(nothing):
     assert nothing.code == 0, nothing.output
     # The kernel, and how busy it is, are those of this machine.
     areas = {finding["area"] for finding in nothing.report["findings"]}
-    assert areas <= {"file_watching", "host"}, nothing.output
+    assert areas <= {"file_watching", "host", "host_resources"}, nothing.output
     assert not nothing.findings("file_watching.watcher_not_running")
     (host,) = nothing.report["hosts"]
     absent = {area["name"]: area["not_here"] for area in host["areas"] if area["not_here"]}

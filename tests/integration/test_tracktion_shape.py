@@ -21,13 +21,14 @@ from tests.integration.areas import diagnose, fired, visit
 from tests.integration.playbooks import ROOT, inventory, run_playbook
 from tests.integration.tracktion_stack import tracktion
 from tests.lab.engine import docker
-from tests.lab.inventory import pid_1_is_hidden
+from tests.lab.inventory import BUSY_MACHINE, pid_1_is_hidden
 from tests.lab.shell import attempt
 
 EXAMPLE = ROOT / "examples" / "tracktion.yml"
 # This machine: root already, with other stacks beside ours, and whose kernel and resolver are nobody's concern here.
 # Whether the errors of a stack that has just begun are a burst depends on how fast the machine is.
 MACHINE = {
+    **BUSY_MACHINE,
     "ansible_connection": "local",
     "ansible_python_interpreter": sys.executable,
     "ansible_become": False,
@@ -66,6 +67,7 @@ AREAS = {
     "containers",
     "database",
     "file_watching",
+    "host_resources",
     "logs",
     "message_queue",
     "network",

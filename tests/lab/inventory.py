@@ -40,6 +40,36 @@ PATHS = [
     for to in targets
 ]
 
+# A machine of tests is busy with the tests themselves.
+BUSY_MACHINE = {
+    "tracktion_starved_slowdown": 1000000,
+    "host_resources_runnable_warning": 1000000,
+    "host_resources_hog_ratio": 1000000,
+    "host_resources_steal_warning": 1000000,
+    "host_resources_steal_critical": 1000000,
+    "host_resources_disk_latency_warning": 1000000,
+    "host_resources_disk_latency_critical": 1000000,
+    "host_resources_disk_queue_latency": 1000000,
+    "host_resources_io_pressure_warning": 1000000,
+    "host_resources_io_pressure_critical": 1000000,
+    "host_resources_iowait_warning": 1000000,
+    # Tests beside this one kill processes, drop packets and fill queues.
+    "host_resources_oom_kills_critical": 1000000,
+    "host_resources_oom_recent": 0,
+    "host_resources_interface_floor": 1000000,
+    "host_resources_listen_overflows_warning": 1000000,
+    # They fill file systems, and their own mounts hang.
+    "host_resources_space_info": 1000000,
+    "host_resources_space_warning": 1000000,
+    "host_resources_space_critical": 1000000,
+    "host_resources_deleted_bytes": 1 << 60,
+    "host_resources_deleted_ratio": 1000000,
+    "host_resources_inodes_floor": 1 << 60,
+    "host_resources_ignored_mounts": ["/tmp/*"],
+    # It may have no time server.
+    "host_resources_clock_synchronised": False,
+}
+
 
 def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
     """The roles' variables for this stack, seen from this machine or from inside the stack's network."""
@@ -75,33 +105,7 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         "logs_minutes": 2,
         "logs_kernel_log": "",
         "tracktion_compose_project": stack.project,
-        # A machine of tests is busy with the tests themselves.
-        "tracktion_starved_slowdown": 1000000,
-        "host_resources_runnable_warning": 1000000,
-        "host_resources_hog_ratio": 1000000,
-        "host_resources_steal_warning": 1000000,
-        "host_resources_steal_critical": 1000000,
-        "host_resources_disk_latency_warning": 1000000,
-        "host_resources_disk_latency_critical": 1000000,
-        "host_resources_disk_queue_latency": 1000000,
-        "host_resources_io_pressure_warning": 1000000,
-        "host_resources_io_pressure_critical": 1000000,
-        "host_resources_iowait_warning": 1000000,
-        # Tests beside this one kill processes, drop packets and fill queues.
-        "host_resources_oom_kills_critical": 1000000,
-        "host_resources_oom_recent": 0,
-        "host_resources_interface_floor": 1000000,
-        "host_resources_listen_overflows_warning": 1000000,
-        # They fill file systems too, and their own mounts hang.
-        "host_resources_space_info": 1000000,
-        "host_resources_space_warning": 1000000,
-        "host_resources_space_critical": 1000000,
-        "host_resources_deleted_bytes": 1 << 60,
-        "host_resources_deleted_ratio": 1000000,
-        "host_resources_inodes_floor": 1 << 60,
-        "host_resources_ignored_mounts": ["/tmp/*"],
-        # It may have no time server.
-        "host_resources_clock_synchronised": False,
+        **BUSY_MACHINE,
         # The lab's compose may be a copy of its own.
         "containers_compose_command": [] if inside else list(compose_command()),
         "service_health_endpoints": [
