@@ -92,17 +92,12 @@ def look(pids: Iterable[int], ignored: Iterable[str], deadline: Deadline, unknow
 def of_table(table: Sequence[Mount], pid: int | None = None, container: str | None = None) -> Iterator[Place]:
     """Yield the mounts with space of their own."""
     root = "" if pid is None else "/proc/%d/root" % pid
-    remote = [mount.point for mount in table if mount.type not in _statvfs.LOCAL and mount.type not in PSEUDO]
+    remote = _mounts.may_hang(table, PSEUDO)
     for mount in table:
         own_root = pid is None and mount.type == "overlay" and mount.point == "/"
-        if (mount.type in PSEUDO and not own_root) or inside(mount.point, KERNEL):
+        if (mount.type in PSEUDO and not own_root) or _mounts.inside(mount.point, KERNEL):
             continue
-        yield Place(mount, root + mount.point, pid, container, inside(mount.point, remote))
-
-
-def inside(path: str, folders: Iterable[str]) -> bool:
-    """Return whether a path is one of the folders, or below one."""
-    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+        yield Place(mount, root + mount.point, pid, container, _mounts.inside(mount.point, remote))
 
 
 def keep(places: dict[int, Place], place: Place) -> None:
