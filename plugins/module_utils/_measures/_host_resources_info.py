@@ -66,7 +66,7 @@ PARTS = (
 # Parts with a function sample(context), which is called twice.
 SAMPLED = {"cpu": _cpu, "pressure": _pressure, "memory": _memory, "disks": _disks, "interfaces": _interfaces}
 # Parts that lack what hidden processes have.
-HIDDEN = ("processes.*", "zombies[...]", "file_systems[...]", "deleted_open_files[...]")
+HIDDEN = ("processes.consumers[...]", "zombies[...]", "file_systems[...]", "deleted_open_files[...]")
 # Seconds of the deadline that are kept for the second sample.
 RESERVE_SECONDS = 0.5
 NO_PROC = "Measure on a Linux host with /proc mounted"
@@ -172,7 +172,7 @@ def _running(context: Context) -> int | None:
 
 def _note_hidden(context: Context) -> None:
     """Note that some processes are hidden from this account: what they use is then not attributed."""
-    for part in ("processes.consumers[...]", "zombies[...]") if context.restriction else ():
+    for part in HIDDEN if context.restriction else ():
         context.unknown.add(part, *(context.restriction or ()))
     if not context.second.complete:
         context.unknown.add("processes.consumers[...]", "the deadline expired after %d processes" % len(context.second))
