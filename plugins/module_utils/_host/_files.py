@@ -130,10 +130,11 @@ def walk_all(context: Context, view: View, near: Sequence[Part]) -> list[tuple[i
     walks = list(to_walk(options["largest_roots"], view, near))
     beside = {mount.point for mount in view.table} | {walk.path for walk in walks}
     found = []
-    for walk in walks:
+    for position, walk in enumerate(walks):
         inner = beside if walk.container is None else mounted_in(walk.path)
         try:
-            left = max(0.0, end - time.monotonic())
+            # What one walk does not use is left to the others.
+            left = max(0.0, end - time.monotonic()) / (len(walks) - position)
             part = _largest.walk(walk.path, inner, left, context.top, walk.label)
         except OSError as exc:
             context.unknown.add("largest[...]", "%s: %s" % (_mounts.printable(walk.label), exc.strerror or exc))
