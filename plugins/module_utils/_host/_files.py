@@ -84,7 +84,9 @@ def describe(context: Context, descriptors: Descriptors) -> Part:
         by_device.setdefault(device, []).append(part)
     explained = {entry["device"]: entry for entry in near}
     for entry in found:
-        entry.update(dict.fromkeys(("causes", *(kind + name for kind in REMOVABLE for name in COUNTS))))
+        entry.update(
+            dict.fromkeys(("causes", "causes_complete", *(kind + name for kind in REMOVABLE for name in COUNTS)))
+        )
     described = [_log_files.describe(each, context.named(each.container)) for each in (logs or ())]
     for device, entry in explained.items():
         entry["causes"] = _causes.causes(
@@ -93,6 +95,7 @@ def describe(context: Context, descriptors: Descriptors) -> Part:
             [part for part in described if device_of(part["path"], view) == device][: _causes.MOST],
             by_device.get(device, ()),
         )
+        entry["causes_complete"] = all(part["complete"] for part in by_device.get(device, ()))
         for kind in REMOVABLE:
             count_removable(context, view, entry, kind, patterns[kind])
     problems = sum(has_problem(entry, options["largest_above"]) for entry in found)
