@@ -53,13 +53,18 @@ options:
     description: Seconds after which a mount that does not answer counts as hung.
     type: float
     default: 2.0
+  ignored_mounts:
+    description: Patterns of mount points that are left out, such as V(/mnt/scratch*).
+    type: list
+    elements: str
+    default: []
   largest_roots:
     description: Directories whose largest files and directories are named, if their file system is nearly full.
     type: list
     elements: path
     default: []
   largest_above:
-    description: Used ratio, of the space or of the inodes, from which on a file system is nearly full. With 0, all directories are walked.
+    description: Used ratio, of the space or of the inodes, from which on a file system is nearly full. With 0, all directories are walked, above 1 none.
     type: float
     default: 0.85
   largest_seconds:
@@ -224,7 +229,8 @@ cpu:
     steal_ratio: 0.0
     idle_ratio: 0.87
     most: {kind: container, name: music-analysis_service-1, service: analysis_service, project: music, cpu_ratio: 0.2,
-      cpu_of_host_ratio: 0.1, pid: 4711, user: tracktion, command: python3 -m analysis_service, unit: null, memory_bytes: 90177536}
+      cpu_of_host_ratio: 0.1, pid: 4711, user: tracktion, command: python3 -m analysis_service, unit: null, memory_bytes: 90177536,
+      runnable: 0.0, demand: 0.2, demand_ratio: 0.66}
     context_switches_per_second: 1250.4
     forks_per_second: 12.0
 pressure:
@@ -280,9 +286,10 @@ memory:
     swap_in_bytes_per_second: {description: Data read from swap., type: float, returned: always}
     swap_out_bytes_per_second: {description: Data written to swap., type: float, returned: always}
     major_faults_per_second: {description: Page faults that needed a disk., type: float, returned: always}
-    most: {description: 'What uses the most memory, in the same form; null if a hidden process may use more.', type: dict, returned: always}
+    most: {description: 'What has the most memory, in the same form; null if a hidden process may use more.', type: dict, returned: always}
     oom_kills: {description: 'Processes killed for lack of memory since boot, also those of a container with a limit.', type: int, returned: always}
     new_oom_kills: {description: The same in the interval., type: int, returned: always}
+    new_oom_kills_outside: {description: 'The same, without those by the limit of a container that still runs.', type: int, returned: always}
   sample:
     total_bytes: 25276502016
     available_bytes: 23925882880
@@ -306,6 +313,7 @@ memory:
       cpu_of_host_ratio: 0.1, pid: 4711, user: tracktion, command: python3 -m analysis_service, unit: null, memory_bytes: 90177536}
     oom_kills: 0
     new_oom_kills: 0
+    new_oom_kills_outside: 0
 disks:
   description: Whole block devices that were used since boot, the busiest first; at most O(top).
   returned: always
@@ -469,9 +477,11 @@ processes:
     by_memory: {description: Those with the most resident memory., type: list, elements: dict, returned: always}
     consumers:
       description:
-        - What used the most CPU, without this diagnosis. Containers with their busiest process, and processes outside of containers, as C(kind)
-          (V(container) or V(process)), C(name), C(service), C(project), C(cpu_ratio), C(cpu_of_host_ratio), C(pid), C(user),
-          C(command), C(unit), C(memory_bytes).
+        - What asks for the most CPU time, without this diagnosis. Containers with their busiest process, and processes outside of
+          containers, as C(kind) (V(container) or V(process)), C(name), C(service), C(project), C(cpu_ratio), C(cpu_of_host_ratio),
+          C(pid), C(user), C(command), C(unit), C(memory_bytes), C(runnable), C(demand) and C(demand_ratio).
+        - C(runnable) are its processes that ran or waited for a processor, in the mean of both samples. C(demand) is that or
+          C(cpu_ratio), whichever is more. C(demand_ratio) is its share of all runnable threads.
       type: list
       elements: dict
       returned: always
@@ -496,7 +506,8 @@ processes:
     by_memory: []
     consumers:
       - {kind: container, name: music-analysis_service-1, service: analysis_service, project: music, cpu_ratio: 0.2,
-         cpu_of_host_ratio: 0.1, pid: 4711, user: tracktion, command: python3 -m analysis_service, unit: null, memory_bytes: 90177536}
+         cpu_of_host_ratio: 0.1, pid: 4711, user: tracktion, command: python3 -m analysis_service, unit: null, memory_bytes: 90177536,
+         runnable: 0.0, demand: 0.2, demand_ratio: 0.66}
     stuck: []
 containers:
   description: The containers with the most CPU, those with the most memory, and those in which a process was killed for lack of memory.
@@ -575,8 +586,8 @@ zombies_total: {description: Number of zombies., returned: always, type: int, sa
 # File systems and files
 file_systems:
   description:
-    - The file systems of the host and of its containers, those that hang first, then the fullest. Each is listed once, however often it is
-      mounted, and an overlay as the file system that it writes to. Those without space of their own, and those that are full by design
+    - The file systems of the host and of its containers, those that hang first, then the fullest. O(top) of those without a problem are
+      listed. Each is listed once, however often it is mounted, and an overlay as the file system that it writes to. Those without space of their own, and those that are full by design
       (such as squashfs), are left out.
   returned: always
   type: list
@@ -611,6 +622,7 @@ file_systems:
       type: list
       elements: dict
       returned: always
+    causes_complete: {description: Whether all its directories were read in time; null if it is not nearly full., type: bool, returned: always}
     log_roots: {description: Those of O(log_roots) that are on it; null if it is not nearly full., type: list, elements: str, returned: always}
     log_files: {description: Log files that a remedy could delete; null if it is not nearly full., type: int, returned: always}
     log_bytes: {description: Their disk space., type: int, returned: always}
@@ -639,6 +651,7 @@ file_systems:
       read_only_reason: null
       causes: [{kind: container_log, path: /var/lib/docker/containers/3f2a/3f2a-json.log, bytes: 21474836480, container: music-analysis_service-1,
           command: null, pid: null}]
+      causes_complete: true
       log_roots: [/var/log]
       log_files: 12
       log_bytes: 1073741824

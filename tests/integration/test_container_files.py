@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.areas import evaluate, fired, visit
+from tests.integration.areas import diagnose, evaluate, fired, visit
+from tests.integration.followed_hints import HOST_RESOURCES
+from tests.integration.following import Operator, follow
 from tests.lab.engine import docker
 from tests.lab.shell import wait_until
 from tests.lab.throwaway import project
@@ -95,3 +97,15 @@ def test_the_overlay_is_counted_as_its_disk(found):
     mine = {each["mount_point"] for each in measured["file_systems"] if each["container"] == bad}
     assert mine <= {"/tmp", "/dev/shm", "/dev"}
     assert not [each for each in measured["file_systems"] if each["type"] == "overlay"]
+
+
+def test_the_hints_of_the_faults_of_the_lab(lab):
+    """Both faults at once; what frees one of them leaves the other."""
+
+    def measure():
+        return diagnose("host_resources", SETTINGS)
+
+    names = ("deleted-file-open", "full-temporary-directory")
+    with lab.fault(names[0]), lab.fault(names[1]):
+        for name in names:
+            follow(Operator(directory=lab.directory), HOST_RESOURCES[name], measure(), measure)

@@ -11,7 +11,7 @@ privileges, and while the engine does not answer.
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterator
+from typing import Dict, Iterable, Iterator
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import id_in
 from ansible_collections.tracktion.ops.plugins.module_utils._host import _rates
@@ -76,6 +76,11 @@ def _directories(hierarchies: Hierarchies, path: str) -> dict[str, str]:
             if folder and controller not in found and os.path.isdir(folder):
                 found[controller] = folder
     return found
+
+
+def killed_by_limit(containers: Iterable[Part]) -> int:
+    """Return the processes that were killed in the interval because their container reached its own limit."""
+    return sum(each["new_oom_kills"] or 0 for each in containers if each["memory_limit_bytes"] is not None)
 
 
 def describe(

@@ -33,11 +33,17 @@ NO_CONTAINER: Part = {"container": None, "service": None, "project": None}
 
 
 class Context:
-    """One measurement. ``first`` and ``second`` are the process tables of the two samples, ``seconds`` apart."""
+    """One measurement. ``first`` and ``second`` are the process tables of the two samples, ``seconds`` apart.
 
-    def __init__(self, options: Options, deadline: Deadline, proc: str = "/proc", sys: str = "/sys") -> None:
+    ``deadline`` is that of all work between the samples, ``end`` that of the second sample.
+    """
+
+    def __init__(
+        self, options: Options, deadline: Deadline, end: Deadline, proc: str = "/proc", sys: str = "/sys"
+    ) -> None:
         self.options = options
         self.deadline = deadline
+        self.end = end
         self.proc = proc
         self.sys = sys
         self.top: int = options["top"]
@@ -76,7 +82,7 @@ class Context:
 
     def read_processes(self) -> Table:
         """Return the table of all visible processes, now."""
-        return _process_table.read(self.proc, self.deadline)
+        return _process_table.read(self.proc, self.end)
 
     def text(self, name: str) -> str:
         """Return the text of a file of /proc. Raises OSError."""
@@ -155,14 +161,11 @@ class Context:
             uid = None
         user = None if uid is None else self.users.get(uid, str(uid))
         label = _processes.label(_process_table.arguments(self.proc, pid)) or name
-        unit = UNIT.findall(self.group(pid))
-        return {
-            "pid": pid,
-            "user": user,
-            "command": label,
-            "unit": readable(os.fsencode(unit[-1])) if unit else None,
-            **self.container(pid),
-        }
+        container = self.container(pid)
+        # The unit of a container is that of its engine or its user.
+        unit = [] if container["container"] else UNIT.findall(self.group(pid))
+        shown = readable(os.fsencode(unit[-1])) if unit else None
+        return {"pid": pid, "user": user, "command": label, "unit": shown, **container}
 
     def wait(self, until: float, tick: Callable[[], object], every: float = 0.1) -> None:
         """Sleep until a moment of the monotonic clock or the deadline, and call ``tick`` from time to time."""

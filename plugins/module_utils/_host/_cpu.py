@@ -105,7 +105,11 @@ def ratios(first: Times, second: Times) -> dict[str, float | None]:
 
 
 def describe(context: Context, first: Sample, second: Sample, runnable: list[int]) -> Part:
-    """Return the part ``cpu``. ``runnable`` are numbers of runnable threads, this one included, during the interval."""
+    """Return the part ``cpu``. ``runnable`` are numbers of runnable threads, this one included, during the interval.
+
+    Those of both samples are added: the work between them may take the whole interval.
+    """
+    runnable = [*(each.running for each in (first, second) if each.running), *runnable]
     shares = ratios(first.times, second.times)
     load = parse_loadavg(context.text("loadavg"))
     busy = added(*(shares[name] for name in FIELDS if name not in MAY_FALL))

@@ -15,6 +15,8 @@ SOCKET = "socket:["
 DELETED = " (deleted)"
 # Processes between two looks at the deadline.
 AT_ONCE = 50
+# Descriptors of one process between two looks at the deadline.
+MANY = 5000
 
 
 class Deleted(NamedTuple):
@@ -49,7 +51,9 @@ def walk(context: Context, sockets: Collection[str]) -> Descriptors:
             found.complete = False
             break
         try:
-            for fd, target in targets("%s/%d/fd" % (context.proc, process.pid)):
+            for number, (fd, target) in enumerate(targets("%s/%d/fd" % (context.proc, process.pid))):
+                if number % MANY == MANY - 1 and context.deadline.expired():
+                    break
                 if target.startswith(SOCKET):
                     inode = target[len(SOCKET) : -1]
                     if inode in sockets:

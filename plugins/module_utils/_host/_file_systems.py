@@ -27,7 +27,7 @@ PATH_LENGTH = 300
 def measure(
     places: Sequence[Place], engine: Engine, timeout: float, deadline: Deadline, unknown: Unknown
 ) -> list[Part]:
-    """Return the file systems: those that hang first, then the fullest."""
+    """Return the file systems: those that hang first, then those that should not be read-only, then the fullest."""
     targets = [_statvfs.Target(place.mount.device, place.path, place.may_hang) for place in places]
     answers = _statvfs.read(targets, timeout, deadline)
     wanted = writable_in_fstab()
@@ -42,7 +42,13 @@ def measure(
             found.append(describe(place, answer, engine, wanted))
     if missed:
         unknown.add("file_systems[...]", "%d of %d mounts were not read in time" % (missed, len(targets)))
-    return sorted(found, key=lambda entry: (not entry["hung"], -(entry["used_ratio"] or 0), entry["mount_point"]))
+    return sorted(found, key=rank)
+
+
+def rank(entry: Part) -> tuple[bool, bool, float, str]:
+    """Return the sort key of a file system: what has a finding comes before what has none."""
+    use = max(entry["used_ratio"] or 0.0, entry["inodes_ratio"] or 0.0)
+    return not entry["hung"], entry["read_only_reason"] is None, -use, entry["mount_point"]
 
 
 def note_error(place: Place, number: int, unknown: Unknown) -> None:

@@ -33,6 +33,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 WEEK = 604800.0
 ARGUMENT_SPEC: dict[str, Any] = {
     "mount_timeout": {"type": "float", "default": 2.0},
+    "ignored_mounts": {"type": "list", "elements": "str", "default": []},
     "largest_roots": {"type": "list", "elements": "path", "default": []},
     "largest_above": {"type": "float", "default": 0.85},
     "largest_seconds": {"type": "float", "default": 2.0},
@@ -46,6 +47,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 # File systems on which directories are walked, and share of the deadline for it.
 WALKED = 5
+# File systems in the result, whatever their state.
+LISTED = 200
 SHARE = 0.4
 LINKS_MOST = 40
 # Kinds of files that a remedy removes: the prefix of their options.
@@ -66,9 +69,9 @@ def describe(context: Context, descriptors: Descriptors) -> Part:
     """Return the parts about file systems and files. It runs between the two samples. Raises BadOption."""
     options = context.options
     patterns = {kind: _removable.compiled(options[kind + "_patterns"], kind + "_patterns") for kind in REMOVABLE}
-    if not 0 <= options["largest_above"] <= 1:
-        raise BadOption("largest_above: is no ratio from 0 to 1", hint="Correct `largest_above`.")
-    view = _places.look(sorted(context.first), context.deadline, context.unknown)
+    if options["largest_above"] < 0:
+        raise BadOption("largest_above: is below 0", hint="Correct `largest_above`.")
+    view = _places.look(sorted(context.first), options["ignored_mounts"], context.deadline, context.unknown)
     found = _file_systems.measure(
         view.places, context.engine, options["mount_timeout"], context.deadline, context.unknown
     )
@@ -81,7 +84,9 @@ def describe(context: Context, descriptors: Descriptors) -> Part:
         by_device.setdefault(device, []).append(part)
     explained = {entry["device"]: entry for entry in near}
     for entry in found:
-        entry.update(dict.fromkeys(("causes", *(kind + name for kind in REMOVABLE for name in COUNTS))))
+        entry.update(
+            dict.fromkeys(("causes", "causes_complete", *(kind + name for kind in REMOVABLE for name in COUNTS)))
+        )
     described = [_log_files.describe(each, context.named(each.container)) for each in (logs or ())]
     for device, entry in explained.items():
         entry["causes"] = _causes.causes(
@@ -90,10 +95,14 @@ def describe(context: Context, descriptors: Descriptors) -> Part:
             [part for part in described if device_of(part["path"], view) == device][: _causes.MOST],
             by_device.get(device, ()),
         )
+        entry["causes_complete"] = all(part["complete"] for part in by_device.get(device, ()))
         for kind in REMOVABLE:
             count_removable(context, view, entry, kind, patterns[kind])
+    problems = sum(has_problem(entry, options["largest_above"]) for entry in found)
+    if problems > LISTED:
+        context.unknown.add("file_systems[...]", "%d of %d with a problem are listed" % (LISTED, problems))
     return {
-        "file_systems": found[: max(context.top, sum(entry["hung"] for entry in found), len(near))],
+        "file_systems": found[: min(LISTED, context.top + problems)],
         "file_systems_total": len(found),
         "deleted_open_files": _deleted_files.describe(context, held, found, context.top),
         "deleted_open_files_total": len(held),
@@ -112,6 +121,11 @@ def is_near(entry: Part, above: float) -> bool:
     return max(entry["used_ratio"] or 0.0, entry["inodes_ratio"] or 0.0) >= above
 
 
+def has_problem(entry: Part, above: float) -> bool:
+    """Return whether a check may have a finding about a file system, so that no limit leaves it out."""
+    return entry["hung"] or entry["read_only_reason"] is not None or is_near(entry, above)
+
+
 def walk_all(context: Context, view: View, near: Sequence[Part]) -> list[tuple[int, Part]]:
     """Return the largest files and directories of the nearly full file systems, each with its device."""
     options = context.options
@@ -119,10 +133,11 @@ def walk_all(context: Context, view: View, near: Sequence[Part]) -> list[tuple[i
     walks = list(to_walk(options["largest_roots"], view, near))
     beside = {mount.point for mount in view.table} | {walk.path for walk in walks}
     found = []
-    for walk in walks:
+    for position, walk in enumerate(walks):
         inner = beside if walk.container is None else mounted_in(walk.path)
         try:
-            left = max(0.0, end - time.monotonic())
+            # What one walk does not use is left to the others.
+            left = max(0.0, end - time.monotonic()) / (len(walks) - position)
             part = _largest.walk(walk.path, inner, left, context.top, walk.label)
         except OSError as exc:
             context.unknown.add("largest[...]", "%s: %s" % (_mounts.printable(walk.label), exc.strerror or exc))

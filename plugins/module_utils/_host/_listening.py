@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._host._context import Context
 from ansible_collections.tracktion.ops.plugins.module_utils._host._descriptors import Descriptors
@@ -15,6 +17,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
 # A host listens on more ports than lists have items.
 MANY = 5
+MOST_SOCKETS = 100000
 NO_PROCESS: Part = {
     "pid": None, "user": None, "command": None, "unit": None, "container": None, "service": None, "project": None,
 }  # fmt: skip
@@ -24,8 +27,27 @@ def read(context: Context) -> list[Socket]:
     """Return the sockets of this network namespace that wait for connections or datagrams, by protocol and port."""
     found: list[Socket] = []
     for tables, state in ((_sockets.TCP, _sockets.LISTEN), (_sockets.UDP, _sockets.CLOSED)):
-        found += _sockets.read("self", tables, (state,), context.proc)
+        for table in tables:
+            # A table is absent without IPv6.
+            with contextlib.suppress(OSError):
+                found += _sockets.parse(table, beginning(context, table, state), (state,))
     return sorted(found, key=lambda each: (each.protocol, each.port, each.address))
+
+
+def beginning(context: Context, table: str, state: str) -> str:
+    """Return the text of a table, of TCP up to the first connection: the kernel lists the listening sockets first.
+
+    A host may have 100,000 connections. Raises OSError.
+    """
+    lines = []
+    with open("%s/net/%s" % (context.proc, table), encoding="utf-8", errors="replace") as stream:
+        for number, line in enumerate(stream):
+            if number and table in _sockets.TCP and line.split(None, 4)[3:4] != [state]:
+                break
+            if number > MOST_SOCKETS:
+                break
+            lines.append(line)
+    return "".join(lines)
 
 
 def describe(context: Context, sockets: list[Socket], descriptors: Descriptors) -> Part:

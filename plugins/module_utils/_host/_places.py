@@ -10,6 +10,7 @@ An overlay counts as the file system that it writes to. A mount of autofs is not
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
 import re
 from typing import Container, Iterable, Iterator, Mapping, NamedTuple, Sequence
@@ -56,8 +57,11 @@ class View(NamedTuple):
         return self.backing.get(number, number)
 
 
-def look(pids: Iterable[int], deadline: Deadline, unknown: Unknown) -> View:
-    """Return the mounts of the namespaces of these processes, each file system once. Raises OSError without /proc."""
+def look(pids: Iterable[int], ignored: Iterable[str], deadline: Deadline, unknown: Unknown) -> View:
+    """Return the mounts of the namespaces of these processes, each file system once. Raises OSError without /proc.
+
+    ``ignored`` are patterns of mount points that are left out.
+    """
     table = _mounts.visible(_mounts.mounts())
     places: dict[int, Place] = {}
     for place in of_table(table):
@@ -80,23 +84,20 @@ def look(pids: Iterable[int], deadline: Deadline, unknown: Unknown) -> View:
     if denied:
         hint = _rights.hint("CAP_SYS_PTRACE")
         unknown.add("file_systems[...]", "the mounts of %d processes cannot be read" % denied, hint)
-    return View(table, list(places.values()), backing(table))
+    pattern = re.compile("|".join(map(fnmatch.translate, ignored)) or "(?!)")
+    kept = [place for place in places.values() if not pattern.match(place.mount.point)]
+    return View(table, kept, backing(table))
 
 
 def of_table(table: Sequence[Mount], pid: int | None = None, container: str | None = None) -> Iterator[Place]:
     """Yield the mounts with space of their own."""
     root = "" if pid is None else "/proc/%d/root" % pid
-    remote = [mount.point for mount in table if mount.type not in _statvfs.LOCAL and mount.type not in PSEUDO]
+    remote = _mounts.may_hang(table, PSEUDO)
     for mount in table:
         own_root = pid is None and mount.type == "overlay" and mount.point == "/"
-        if (mount.type in PSEUDO and not own_root) or inside(mount.point, KERNEL):
+        if (mount.type in PSEUDO and not own_root) or _mounts.inside(mount.point, KERNEL):
             continue
-        yield Place(mount, root + mount.point, pid, container, inside(mount.point, remote))
-
-
-def inside(path: str, folders: Iterable[str]) -> bool:
-    """Return whether a path is one of the folders, or below one."""
-    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+        yield Place(mount, root + mount.point, pid, container, _mounts.inside(mount.point, remote))
 
 
 def keep(places: dict[int, Place], place: Place) -> None:

@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import time
-from typing import Mapping, Sequence
+from typing import Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._host import _rates
 from ansible_collections.tracktion.ops.plugins.module_utils._host._context import Context, numbers
-from ansible_collections.tracktion.ops.plugins.module_utils._host._context import first as first_by
 from ansible_collections.tracktion.ops.plugins.module_utils._host._process_table import TICKS, Process, Table
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
@@ -58,46 +57,6 @@ def describe(context: Context, sizes: Mapping[int, int], cores: int | None, tota
         "by_memory": [item(process) for process in by_memory],
         "stuck": [context.describe(each.pid, each.name) for each in stuck(context.first, table)[: context.top]],
     }
-
-
-def consumers(processes: Part, containers: Sequence[Part], key: str, top: int) -> list[Part]:
-    """Return what uses the most by ``key``: containers with their largest process, and processes outside of containers.
-
-    ``key`` is ``cpu_ratio`` or ``memory_bytes``. The processes of this diagnosis are left out.
-    """
-    listed = processes["by_cpu"] if key == "cpu_ratio" else processes["by_memory"]
-    others = [process for process in listed if not process["own"]]
-    found = []
-    for container in containers:
-        largest = next((each for each in others if each["container"] == container["container"]), None)
-        found.append(_consumer("container", container["container"], container, largest, container["memory_bytes"]))
-    for process in others:
-        if process["container"] is None:
-            name = "%s (pid %d)" % (process["command"], process["pid"])
-            memory = process["proportional_bytes"] or process["resident_bytes"]
-            found.append(_consumer("process", name, process, process, memory))
-    return first_by([item for item in found if item[key]], key, top)
-
-
-def _consumer(kind: str, name: str, use: Part, process: Part | None, memory: int | None) -> Part:
-    of_process = ("pid", "user", "command", "unit")
-    return {
-        "kind": kind,
-        "name": name,
-        **{field: use[field] for field in ("service", "project", "cpu_ratio", "cpu_of_host_ratio")},
-        **{field: process[field] if process else None for field in of_process},
-        "memory_bytes": memory,
-    }
-
-
-def certain(items: Sequence[Part], key: str, of: float | None, hidden: bool) -> Part | None:
-    """Return the first item, the largest; null without one, or if a hidden process may use more.
-
-    ``of`` is the use of all: no other uses more than an item with half of it.
-    """
-    if not items or (hidden and (of is None or 2 * (items[0][key] or 0) < of)):
-        return None
-    return items[0]
 
 
 def cpu(first: Table, second: Table, seconds: float) -> dict[int, float]:

@@ -114,12 +114,14 @@ def _kept(context: Context, path: str, sample: Sample) -> History:
 
 def _loop(context: Context, measured: Mapping[str, Any], count: int, interval: float) -> list[Now]:
     """Return the moments of the loop; the first one is that of the measurement. The deadline bounds each of them."""
+    # It runs last, and may use what was kept for the second sample.
+    context.deadline = context.end
     groups = Groups(Hierarchies(), context.deadline)
     systems = _growth.file_systems(measured.get("file_systems") or [])
     moments = [_now(context, groups, systems)]
     began = time.monotonic()
     if count > 1:
-        context.deadline = Deadline((count - 1) * interval + max(1.0, context.deadline.remaining()))
+        context.deadline = context.end = Deadline((count - 1) * interval + max(1.0, context.end.remaining()))
     for number in range(1, count):
         time.sleep(max(0.0, min(began + number * interval - time.monotonic(), context.deadline.remaining())))
         if context.deadline.expired():

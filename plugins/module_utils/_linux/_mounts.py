@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Iterable, Mapping, Sequence
+from typing import Container, Iterable, Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _statvfs
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
@@ -153,35 +153,51 @@ def delivery(kind: str) -> tuple[str, str | None]:
     return ("partial", reason) if reason else ("all", None)
 
 
-def inode_use(table: Iterable[Mount], timeout: float, deadline: Deadline, unknown: Unknown, top: int) -> list[Part]:
+def inside(path: str, folders: Container[str]) -> bool:
+    """Return whether an absolute path is one of the folders, or below one."""
+    while path not in folders:
+        if path in ("/", ""):
+            return False
+        path = os.path.dirname(path)
+    return True
+
+
+def may_hang(table: Iterable[Mount], ignored: Container[str] = ()) -> set[str]:
+    """Return the mount points of file systems that may wait for a server. A path below one of them may hang too."""
+    return {mount.point for mount in table if mount.type not in _statvfs.LOCAL and mount.type not in ignored}
+
+
+def inode_use(table: Sequence[Mount], timeout: float, deadline: Deadline, unknown: Unknown, top: int) -> list[Part]:
     """Return the inode use of every file system with a fixed number of inodes, the fullest first."""
-    found, seen = [], set()
-    # Only the last mount on a mount point can be reached.
-    for mount in {mount.point: mount for mount in table}.values():
+    remote = may_hang(table, NO_INODES)
+    chosen: dict[int, Mount] = {}
+    for mount in visible(table):
         own_root = mount.type == "overlay" and mount.point == "/"
-        if (mount.type in NO_INODES and not own_root) or mount.device in seen:
-            continue
-        seen.add(mount.device)
-        try:
-            numbers = within(deadline, timeout, os.statvfs, mount.point)
-        except OSError as exc:
-            unknown.add("file_systems", "%s (%s): %s" % (printable(mount.point), mount.type, exc.strerror or exc))
-            continue
-        if numbers.f_files:
-            found.append(_describe(mount, numbers))
+        if mount.type not in NO_INODES or own_root:
+            chosen.setdefault(mount.device, mount)
+    targets = [_statvfs.Target(mount.device, mount.point, inside(mount.point, remote)) for mount in chosen.values()]
+    answers = _statvfs.read(targets, timeout, deadline)
+    found = []
+    for position, mount in enumerate(chosen.values()):
+        answer = answers.get(position, _statvfs.Answer())
+        if answer.sizes is None:
+            reason = os.strerror(answer.errno) if answer.errno else "no answer"
+            unknown.add("file_systems", "%s (%s): %s" % (printable(mount.point), mount.type, reason))
+        elif answer.sizes.inodes:
+            found.append(_describe(mount, answer.sizes))
     return sorted(found, key=lambda file_system: -file_system["inodes_ratio"])[:top]
 
 
-def _describe(mount: Mount, numbers: os.statvfs_result) -> Part:
-    used = numbers.f_files - numbers.f_ffree
+def _describe(mount: Mount, sizes: _statvfs.Sizes) -> Part:
+    used = sizes.inodes - sizes.inodes_free
     return {
         "mount_point": printable(mount.point),
         "source": printable(mount.source),
         "type": mount.type,
-        "inodes": numbers.f_files,
+        "inodes": sizes.inodes,
         "inodes_used": used,
-        "inodes_free": numbers.f_ffree,
-        "inodes_ratio": round(used / numbers.f_files, 4),
+        "inodes_free": sizes.inodes_free,
+        "inodes_ratio": round(used / sizes.inodes, 4),
     }
 
 

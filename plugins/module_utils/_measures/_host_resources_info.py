@@ -14,6 +14,7 @@ from typing import Any, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._host import (
     _clock,
+    _consumers,
     _container_use,
     _cpu,
     _descriptors,
@@ -66,7 +67,7 @@ PARTS = (
 # Parts with a function sample(context), which is called twice.
 SAMPLED = {"cpu": _cpu, "pressure": _pressure, "memory": _memory, "disks": _disks, "interfaces": _interfaces}
 # Parts that lack what hidden processes have.
-HIDDEN = ("processes.*", "zombies[...]", "file_systems[...]", "deleted_open_files[...]")
+HIDDEN = ("processes.consumers[...]", "zombies[...]", "file_systems[...]", "deleted_open_files[...]")
 # Seconds of the deadline that are kept for the second sample.
 RESERVE_SECONDS = 0.5
 NO_PROC = "Measure on a Linux host with /proc mounted"
@@ -75,7 +76,8 @@ NO_PROC = "Measure on a Linux host with /proc mounted"
 def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.host_resources_info documents."""
     _trends.check_options(options)
-    context = Context(options, Deadline(max(0.1, options["deadline"] - RESERVE_SECONDS)))
+    seconds = options["deadline"]
+    context = Context(options, Deadline(max(0.1, seconds - RESERVE_SECONDS)), Deadline(seconds))
     try:
         context.text("stat")
     except OSError as exc:
@@ -149,18 +151,22 @@ def _attribute(
         found.update(_container_use.describe(context, containers, context.readings, interval, cores, memory))
     most: Part = {"cpu": None, "memory": None}
     if found["processes"] is not None:
-        by_cpu, by_memory = (
-            _process_use.consumers(found["processes"], found.get("containers") or [], key, context.top)
-            for key in ("cpu_ratio", "memory_bytes")
-        )
-        found["processes"]["consumers"] = by_cpu
-        hidden = context.restriction is not None
-        busy = (measured["cpu"] or {}).get("busy_ratio")
-        most["cpu"] = _process_use.certain(by_cpu, "cpu_of_host_ratio", busy, hidden)
-        most["memory"] = _process_use.certain(by_memory, "memory_bytes", memory, hidden)
+        listed, hidden = found.get("containers") or [], context.restriction is not None
+        per_core = (measured["cpu"] or {}).get("runnable_per_core")
+        runnable = None if per_core is None else per_core * cores
+        wanted = _consumers.demand(context)
+        consumers = _consumers.by_cpu(found["processes"], listed, wanted, runnable, context.top)
+        found["processes"]["consumers"] = consumers
+        most["cpu"] = _consumers.certain(consumers, "demand", runnable, hidden)
+        largest = _consumers.by_memory(found["processes"], listed, context.top)
+        most["memory"] = _consumers.certain(largest, "memory_bytes", memory, hidden)
     for part, item in most.items():
         if measured[part] is not None:
             measured[part]["most"] = item
+    if measured["memory"] is not None:
+        killed = measured["memory"]["new_oom_kills"]
+        limited = _container_use.killed_by_limit(found.get("containers") or [])
+        measured["memory"]["new_oom_kills_outside"] = None if killed is None else max(0, killed - limited)
     return found
 
 
@@ -173,7 +179,7 @@ def _running(context: Context) -> int | None:
 
 def _note_hidden(context: Context) -> None:
     """Note that some processes are hidden from this account: what they use is then not attributed."""
-    for part in ("processes.consumers[...]", "zombies[...]") if context.restriction else ():
+    for part in HIDDEN if context.restriction else ():
         context.unknown.add(part, *(context.restriction or ()))
     if not context.second.complete:
         context.unknown.add("processes.consumers[...]", "the deadline expired after %d processes" % len(context.second))

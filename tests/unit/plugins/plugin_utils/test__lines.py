@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _lines
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _lines, _report
 
 COUNTS = {"checks": 9, "items": 12, "not_here": 0, "info": 0, "ok": 12, "unknown": 0, "warning": 0, "critical": 0}
 
@@ -92,3 +92,15 @@ def test_colours_and_the_path_are_shown_if_given():
 def test_what_is_not_here_is_counted_and_an_area_without_anything_else_is_named():
     lines = render({"a": [area("cache", items=0, not_here=1), area("database", not_here=2)]}, [])
     assert lines[:2] == ["OK        a  cache     not here", "OK        a  database  9 checks over 12 items, 2 not here"]
+
+
+def test_the_overload_of_a_host_comes_before_worse_findings():
+    found = [
+        finding("web", "database.unreachable", "critical", "no answer"),
+        finding("web", "host_resources.cpu_saturated", "warning", "32 threads wait"),
+    ]
+    lines = render({"web": [area("cache")]}, found)
+    assert [line.split()[0:3] for line in lines[:3]] == [
+        ["WARNING", "web", "host_resources"], ["CRITICAL", "web", "database"], ["OK", "web", "cache"],
+    ]  # fmt: skip
+    assert sorted(found, key=_report.worst_first) == found[::-1]

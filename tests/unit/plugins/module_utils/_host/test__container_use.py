@@ -93,3 +93,12 @@ def test_the_list_has_the_largest_of_both_and_those_with_kills(tmp_path):
     }
     found = _container_use.describe(context(tmp_path, top=1), first, second, 1.0, 4, 200)
     assert [item["id"] for item in found["containers"]] == [names[8], names[0], names[4]]
+
+
+def test_kills_by_the_limit_of_a_container_are_counted():
+    containers = [
+        {"new_oom_kills": 2, "memory_limit_bytes": 5},
+        {"new_oom_kills": 1, "memory_limit_bytes": None},
+        {"new_oom_kills": None, "memory_limit_bytes": 5},
+    ]
+    assert _container_use.killed_by_limit(containers) == 2

@@ -79,8 +79,11 @@ def test_ratios_are_shares_of_all_processors_in_the_interval(tmp_path):
 
 
 def test_without_the_sum_of_waiting_times_runnable_threads_are_counted_without_this_one(tmp_path):
-    assert described(tmp_path, FIRST, SECOND)["runnable_per_core"] == 2.0
-    assert described(tmp_path / "none", FIRST, SECOND, runnable=())["runnable_per_core"] is None
+    # 3 and 5 in the samples, 10 and 14 between them.
+    assert described(tmp_path, FIRST, SECOND, runnable=(10, 14))["runnable_per_core"] == 3.5
+    assert described(tmp_path / "work", FIRST, SECOND, runnable=())["runnable_per_core"] == 1.5
+    without = [text.replace("procs_running", "procs_hidden") for text in (FIRST, SECOND)]
+    assert described(tmp_path / "none", *without, runnable=())["runnable_per_core"] is None
 
 
 def test_the_sum_of_waiting_times_counts_the_threads_that_wait(tmp_path):

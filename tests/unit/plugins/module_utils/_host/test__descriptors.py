@@ -37,6 +37,30 @@ def test_the_oldest_process_holds_a_socket_and_deleted_files_are_listed(tmp_path
     assert (found.unreadable, found.complete) == (0, True)
 
 
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:0050 00000000:0000 0A 00000000:00000003 00:00000000 00000000     0        0 111 1 0 100 0 0 10 0
+   1: 0100007F:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1 0 100 0 0 10 0
+   2: 0100007F:1538 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 333 1 0 100 0 0 10 0
+   3: 0100007F:1539 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 444 1 0 100 0 0 10 0
+"""
+UDP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+   1: 0100007F:0035 00000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 555 2 0 0
+   2: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 666 2 0 0
+"""
+
+
+def test_listening_sockets_are_at_the_beginning_of_a_table(tmp_path):
+    found = _listening.read(context(tmp_path, {"proc/net/tcp": TCP, "proc/net/udp": UDP}))
+    # The last line of TCP cannot be there: the kernel lists connections after all listening sockets.
+    assert [(each.protocol, each.port, each.inode) for each in found] == [
+        ("tcp", 80, "111"),
+        ("tcp", 5432, "222"),
+        ("udp", 53, "666"),
+    ]
+
+
 def test_listeners_have_their_process(tmp_path):
     context = made(tmp_path)
     sockets = [

@@ -56,7 +56,7 @@ def write(folder, files):
 def context(tmp_path, statuses=()):
     for pid, text in dict(statuses).items():
         write(tmp_path / "proc" / str(pid), {"status": text, "cgroup": "0::/\n"})
-    return Context({"docker_root": None, "top": 5}, Deadline(5), proc=str(tmp_path / "proc"))
+    return Context({"docker_root": None, "top": 5}, Deadline(5), Deadline(5), proc=str(tmp_path / "proc"))
 
 
 def table(*processes):

@@ -70,28 +70,6 @@ def test_the_pid_of_another_process_counts_from_its_start():
     assert _process_use.cpu(table(process(7, ticks=500)), table(process(7, ticks=10)), 1.0) == {}
 
 
-def test_consumers_are_containers_and_processes_outside_of_them(tmp_path):
-    found = _process_use.describe(made(tmp_path), {}, 4, 10000000)
-    container = {"container": "music-analysis-1", "service": "analysis", "project": "music", "cpu_ratio": 1.9,
-                 "cpu_of_host_ratio": 0.475, "memory_bytes": 7000000}  # fmt: skip
-    by_cpu = _process_use.consumers(found, [container], "cpu_ratio", 10)
-    assert [(item["kind"], item["name"], item["pid"]) for item in by_cpu] == [
-        ("container", "music-analysis-1", 70),
-        ("process", "postgres: (pid 80)", 80),
-    ]
-    assert by_cpu[0]["command"] == "python3 -m analysis"
-    by_memory = _process_use.consumers(found, [container], "memory_bytes", 1)
-    assert [item["name"] for item in by_memory] == ["music-analysis-1"]
-
-
-def test_with_hidden_processes_the_largest_is_certain_only_with_half_of_all():
-    items = [{"cpu_of_host_ratio": 0.4}]
-    assert _process_use.certain(items, "cpu_of_host_ratio", 0.9, False) == items[0]
-    assert _process_use.certain(items, "cpu_of_host_ratio", 0.9, True) is None
-    assert _process_use.certain(items, "cpu_of_host_ratio", 0.7, True) == items[0]
-    assert _process_use.certain([], "cpu_of_host_ratio", 0.7, False) is None
-
-
 def test_a_process_is_stuck_if_it_waits_in_both_samples_and_does_nothing():
     waits, works = process(5, state="D", ticks=3), process(6, state="D", ticks=3)
     second = table(waits, works._replace(ticks=4), process(7, state="D"))

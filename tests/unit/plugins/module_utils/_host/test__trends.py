@@ -66,7 +66,7 @@ def write(path, count, memory=None, files=None, interval=1800.0, **how):
 
 
 def trends(available=4000 * MIB, **options):
-    context = Context({"docker_root": None, "top": 5, **OPTIONS, **options}, Deadline(5))
+    context = Context({"docker_root": None, "top": 5, **OPTIONS, **options}, Deadline(5), Deadline(5))
     measured = {"memory": {"available_bytes": available}, "file_systems": [MOUNT]}
     found = _trends.describe(context, measured)["trends"]
     assert context.unknown.parts == []

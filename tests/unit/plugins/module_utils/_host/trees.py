@@ -20,7 +20,7 @@ def context(folder, files=None, top=10):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     options = {"top": top, "docker_root": str(folder / "docker")}
-    return Context(options, Deadline(10), str(folder / "proc"), str(folder / "sys"))
+    return Context(options, Deadline(10), Deadline(10), str(folder / "proc"), str(folder / "sys"))
 
 
 def stat(pid, name="cat", state="S", parent=1, user=0, system=0, threads=1, started=1000, pages=100):
