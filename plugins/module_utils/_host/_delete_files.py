@@ -83,7 +83,8 @@ def delete(options: Options, check_mode: bool) -> Part:
                     kept.append(each)
                 else:
                     found.append(Found(root, each))
-        return _remove_all(_once(found), kept, options, check_mode, deadline)
+        complete = not deadline.expired()
+        return dict(_remove_all(_once(found), kept, options, check_mode, deadline), complete=complete)
     finally:
         for root in roots:
             os.close(root.descriptor)
