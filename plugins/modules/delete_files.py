@@ -128,6 +128,11 @@ kept_total:
   returned: always
   type: dict
   sample: {open: 1}
+complete:
+  description: Whether all directories were searched before the deadline.
+  returned: always
+  type: bool
+  sample: true
 kind:
   description: Kind of the failure, V(bad_option).
   returned: on failure before anything was deleted

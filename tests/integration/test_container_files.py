@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.integration.areas import diagnose, evaluate, fired, visit
 from tests.integration.followed_hints import HOST_RESOURCES
 from tests.integration.following import Operator, follow
+from tests.integration.modules import run_module
 from tests.lab.engine import docker
 from tests.lab.shell import wait_until
 from tests.lab.throwaway import project
@@ -97,6 +100,22 @@ def test_the_overlay_is_counted_as_its_disk(found):
     mine = {each["mount_point"] for each in measured["file_systems"] if each["container"] == bad}
     assert mine <= {"/tmp", "/dev/shm", "/dev"}
     assert not [each for each in measured["file_systems"] if each["type"] == "overlay"]
+
+
+def test_a_log_that_a_container_has_open_is_kept(tmp_path):
+    """The container sees it under another path."""
+    for name in ("open.gz", "closed.gz"):
+        (tmp_path / name).write_bytes(b"x" * 1000)
+        os.utime(tmp_path / name, (1e9, 1e9))
+    hold = "import sys, time; held = open('/logs/open.gz', 'rb'); print('ready', flush=True); time.sleep(36000)"
+    options = {"roots": [str(tmp_path)], "patterns": ["*.gz"], "older_than": 3600}
+    with project("host-files") as mine:
+        name = mine.run("analysis_service", "python3", "-c", hold, options=("--volume", "%s:/logs:ro" % tmp_path))
+        wait_until(lambda: "ready" in docker("logs", name), "the file to be open", 30)
+        planned, done = run_module("delete_files", options, check=True), run_module("delete_files", options)
+        assert os.listdir(tmp_path) == ["open.gz"]
+    assert planned["kept"] == done["kept"] == [{"path": str(tmp_path / "open.gz"), "reason": "open"}]
+    assert run_module("delete_files", options)["deleted_total"] == 1
 
 
 def test_the_hints_of_the_faults_of_the_lab(lab):

@@ -69,7 +69,8 @@ def test_four_beats(tmp_path):
         assert names(tmp_path) == left
     assert planned["changed"]
     assert done["changed"]
-    for name in ("before", "after", "deleted_total", "kept", "kept_total", "diff"):
+    assert planned["complete"]
+    for name in ("before", "after", "complete", "deleted_total", "kept", "kept_total", "diff"):
         assert planned[name] == done[name], name
     assert [dict(each, result="deleted") for each in planned["deleted"]] == done["deleted"]
     assert done["deleted_total"] == done["before"]["count"] == len(HOSTILE)

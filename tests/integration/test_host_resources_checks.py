@@ -42,6 +42,7 @@ LOW = {
     "host_resources_memory_harmless_bytes": 1 << 60,
     "host_resources_disk_latency_warning": 0,
     "host_resources_disk_busy": 0,
+    "host_resources_disk_pressure": 0,
     "host_resources_disk_requests_floor": 1,
     "host_resources_io_pressure_warning": 0,
     "host_resources_memory_pressure_warning": 0,
@@ -263,11 +264,16 @@ def looked(measured, values):
 def test_what_is_high_and_harmless_is_no_finding(measured):
     # Load 8 on 8 processors, memory full of page cache, a disk that serves 30 requests at once, a small table at 10 %.
     assert looked(measured, SOUND) == {}
+    # A disk that was slow for a moment.
+    burst = changed(disks={"latency_seconds": 0.7}, pressure={"io": {"some": {"avg60": 0.01}, "full": None}})
+    assert looked(measured, burst) == {}
 
 
 BUSY_NOW = {"runnable_per_core": 5.0, "load_per_core": 6.0, "load_five_per_core": 5.0}
 NO_PRESSURE = {"available": False, "memory": None, "io": None}
 FREE_RUNNING = {"synchronised": False, "offset_seconds": None, "maximum_error_seconds": 16.0}
+WAITS = {"avg10": 0.1, "avg60": 0.1, "avg300": 0.1}
+WAITING = {"some": WAITS, "full": WAITS}
 FULL = {"avg10": 0.0, "avg60": 0.5, "avg300": 0.7}
 HARD = {"avg10": 0.7, "avg60": 0.5, "avg300": 0.7}
 
@@ -285,13 +291,13 @@ HARD = {"avg10": 0.7, "avg60": 0.5, "avg300": 0.7}
         ("swap_full", "info", {"memory": {"swap_used_ratio": 0.95}}),
         ("memory_pressure", "warning", {"pressure": {"memory": {"full": FULL}}}),
         ("memory_pressure", "critical", {"pressure": {"memory": {"full": HARD}}}),
-        ("io_pressure", "critical", {"pressure": {"io": {"full": FULL}}}),
+        ("io_pressure", "critical", {"pressure": {"io": {"some": None, "full": FULL}}}),
         ("oom_kill", "critical", {"memory": {"oom_kills": 3, "new_oom_kills": 1, "new_oom_kills_outside": 1}}),
         ("oom_kill", "info", {"memory": {"oom_kills": 3, "new_oom_kills": 1}}),
         ("oom_kill", "warning", {"memory": {"oom_kills": 3}, "kernel": {"uptime_seconds": 600.0}}),
         ("iowait", "warning", {"cpu": {"iowait_ratio": 0.5}, "pressure": NO_PRESSURE}),
         ("disk_slow", "critical", {"disks": {"latency_seconds": 0.7, "queue_length": 1.0}}),
-        ("disk_slow", "warning", {"disks": {"latency_seconds": 0.03}}),
+        ("disk_slow", "warning", {"disks": {"latency_seconds": 0.03}, "pressure": {"io": WAITING}}),
         ("interface_errors", "warning", {"interfaces": {"new_receive_errors": 200}}),
         ("interface_drops", "warning", {"interfaces": {"new_send_drops": 900}}),
         ("carrier_changes", "warning", {"interfaces": {"new_carrier_changes": 2}}),

@@ -10,16 +10,18 @@ mount namespace. A process that opens the file waits until the lease ends.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import signal
 import stat
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._host import _removable
+from ansible_collections.tracktion.ops.plugins.module_utils._host._places import Tables
 from ansible_collections.tracktion.ops.plugins.module_utils._host._removable import Candidate, Kept, Root
-from ansible_collections.tracktion.ops.plugins.module_utils._linux import _mounts, _processes, _statvfs
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _processes
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
@@ -83,7 +85,8 @@ def delete(options: Options, check_mode: bool) -> Part:
                     kept.append(each)
                 else:
                     found.append(Found(root, each))
-        return _remove_all(_once(found), kept, options, check_mode, deadline)
+        complete = not deadline.expired()
+        return dict(_remove_all(_once(found), kept, options, check_mode, deadline), complete=complete)
     finally:
         for root in roots:
             os.close(root.descriptor)
@@ -203,23 +206,28 @@ class _Openers:
         return "maybe_open" if self._hidden else ""
 
     def _read(self, files: set[tuple[int, int]]) -> None:
-        # A file of a mount that may hang is asked for nothing.
-        local = [mount for mount in _mounts.mounts() if mount.type in _statvfs.LOCAL]
-        points = tuple(mount.point.rstrip("/") + "/" for mount in local)
         self._hidden = _processes.view_restriction("") is not None
+        tables = Tables()
         for pid in _processes.pids():
             if pid == os.getpid():
                 continue
-            folder = "/proc/%d/fd/" % pid
             try:
-                for number in os.listdir(folder):
-                    if os.readlink(folder + number).startswith(points):
-                        info = os.stat(folder + number)
-                        files.add((info.st_dev, info.st_ino))
+                for number in os.listdir("/proc/%d/fd" % pid):
+                    with contextlib.suppress(FileNotFoundError):
+                        files.update(_opened(pid, number, tables))
             except PermissionError:
                 self._hidden = True
-            except OSError:
+            except (FileNotFoundError, ProcessLookupError):
+                # It has ended.
                 continue
+
+
+def _opened(pid: int, number: str, tables: Tables) -> Iterator[tuple[int, int]]:
+    """Yield device and inode of an open file. One of a mount that may hang is asked for nothing. Raises OSError."""
+    path = "/proc/%d/fd/%s" % (pid, number)
+    if os.readlink(path).startswith("/") and tables.local_device(pid, number) is not None:
+        info = os.stat(path)
+        yield info.st_dev, info.st_ino
 
 
 def _outcome(gone: list[Found], left: list[Found], kept: list[Kept], failed: list[Part], check_mode: bool) -> Part:

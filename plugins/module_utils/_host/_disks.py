@@ -22,7 +22,7 @@ SECTOR = 512
 # Devices without a disk behind them (node_exporter leaves them out too), and parts of others.
 NOT_A_DISK = re.compile(r"(?:ram|fd|sr|zram)\d+")
 # Devices that pass requests on to others, whose figures are reported: a request would be counted twice.
-STACKED = re.compile(r"(?:loop|dm-|md|nbd|drbd|bcache)\d*")
+STACKED = re.compile(r"(?:loop|dm-|md|drbd|bcache)\d*")
 
 
 class Counters(NamedTuple):

@@ -114,7 +114,7 @@ def arguments(proc: str, pid: int) -> list[str]:
             words = stream.read(MAX_ARGUMENTS).rstrip(b"\0").split(b"\0")
     except OSError:
         return []
-    return [word.decode("utf-8", "replace") for word in words]
+    return [shown(word.decode("utf-8", "surrogateescape")) for word in words]
 
 
 def family(table: Table, root: int) -> frozenset[int]:

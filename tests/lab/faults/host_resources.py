@@ -43,7 +43,7 @@ while True:
         os._exit(0)
     status = os.waitpid(pid, 0)[1]
     print("killed" if status == 9 else "ended %d" % status, flush=True)
-    time.sleep(0.1)
+    time.sleep(0.3)
 """
 SMALL_MEMORY = ("--memory", "32m", "--memory-swap", "32m")
 

@@ -19,6 +19,7 @@ def test_zombies_of_both_samples_are_counted_by_parent(tmp_path):
     assert found["zombies_total"] == 3
     (item,) = found["zombies"]
     assert (item["pid"], item["count"], item["names"], item["pids"]) == (40, 3, ["child"], [51, 52, 53])
+    assert item["command"] == "\\xf6"
     assert item["oldest_seconds"] == round(100 - 2051 / 100, 1)
 
 
