@@ -21,6 +21,15 @@ extends_documentation_fragment:
   - tracktion.ops._measurement
   - tracktion.ops._attributes.info_module
   - tracktion.ops._attributes.actiongroup
+attributes:
+  check_mode:
+    support: full
+    details:
+      - This module changes nothing, except for the file O(history), which is not written in check mode.
+  idempotent:
+    support: partial
+    details:
+      - This module changes nothing, except that each run adds a line to the file O(history).
 options:
   sample_seconds:
     description: Seconds between the two samples. Rates, latencies and CPU use are those of this interval.
@@ -40,8 +49,97 @@ options:
     type: float
     default: 10.0
   # File systems and files
+  mount_timeout:
+    description: Seconds after which a mount that does not answer counts as hung.
+    type: float
+    default: 2.0
+  ignored_mounts:
+    description: Patterns of mount points that are left out, such as V(/mnt/scratch*).
+    type: list
+    elements: str
+    default: []
+  largest_roots:
+    description: Directories whose largest files and directories are named, if their file system is nearly full.
+    type: list
+    elements: path
+    default: []
+  largest_above:
+    description: Used ratio, of the space or of the inodes, from which on a file system is nearly full. With 0, all directories are walked, above 1 none.
+    type: float
+    default: 0.85
+  largest_seconds:
+    description: Seconds for all directories, at most two fifths of the deadline.
+    type: float
+    default: 2.0
+  log_roots:
+    description: Directories of log files. On a nearly full file system, those that a remedy could delete are counted.
+    type: list
+    elements: path
+    default: []
+  log_patterns:
+    description: Patterns of the names of log files that may be deleted.
+    type: list
+    elements: str
+    default: []
+  log_age:
+    description: Minimum seconds since such a log file was changed.
+    type: float
+    default: 604800.0
+  temporary_roots:
+    description: The same for temporary files.
+    type: list
+    elements: path
+    default: []
+  temporary_patterns:
+    description: The same for temporary files.
+    type: list
+    elements: str
+    default: []
+  temporary_age:
+    description: The same for temporary files.
+    type: float
+    default: 604800.0
+  deny:
+    description: Files and directories that are never deleted, with all below them.
+    type: list
+    elements: path
+    default: []
   # Trends
+  history:
+    description:
+      - File on the host that keeps the memory of processes and containers and the used bytes of file systems of each measurement, to find
+        leaks and to predict when something is full. Without it, and with O(samples=1), RV(trends) is empty.
+      - This option makes the module write to the host. Each measurement adds one line to the file; it is bounded to 330 lines and 4 MiB.
+      - A missing directory is created with mode 0700, the file with mode 0600. Symbolic links of other users are not followed. A file of
+        another version is renamed to C(*.old).
+      - In check mode, the file is read, and not written.
+    type: path
+  read_only:
+    description: Read the file O(history), and do not write it, as in check mode.
+    type: bool
+    default: false
+  samples:
+    description:
+      - Number of samples for RV(trends), O(interval) seconds apart, from 1 to 200. Ten samples in five minutes find a fast leak without
+        a history.
+      - The other parts of the result are those of the first sample.
+    type: int
+    default: 1
+  interval:
+    description: Seconds between the samples of O(samples). They are added to O(deadline).
+    type: float
+    default: 30.0
+  warm_up_seconds:
+    description: Seconds after the start of a process or container in which its memory does not count, because caches are filled.
+    type: float
+    default: 600.0
+notes:
+  - Each mount that may hang (of a network, of FUSE, or of an unknown type) is read in a process of its own. One that the kernel does not end
+    is left behind, with a name such as C(statvfs0000002b) (the device), and ends when the mount answers. While it exists, no second one is
+    started. No file is written.
+  - A mount of autofs is not entered.
 seealso:
+  - module: tracktion.ops.delete_files
   - module: tracktion.ops.container_state_info
 """
 
@@ -55,6 +153,22 @@ EXAMPLES = r"""
 - name: Show what uses the most CPU
   ansible.builtin.debug:
     msg: "{{ host.processes.consumers | first | default('nothing') }}"
+
+- name: Look for fast leaks in five minutes, without a history
+  tracktion.ops.host_resources_info:
+    samples: 10
+    interval: 30
+  become: true
+  register: loop
+
+- name: Add a sample to the history, and look for leaks in it
+  tracktion.ops.host_resources_info:
+    history: /var/lib/tracktion-ops/host_resources.jsonl
+  become: true
+
+- name: Show what grows
+  ansible.builtin.debug:
+    msg: "{{ loop.trends.memory | selectattr('growing') }}"
 
 - name: Fail if less than a tenth of the memory is available
   ansible.builtin.assert:
@@ -472,12 +586,290 @@ zombies:
   sample: []
 zombies_total: {description: Number of zombies., returned: always, type: int, sample: 0}
 # File systems and files
-file_systems: {description: Not measured yet., returned: always, type: list, elements: dict, sample: null}
-deleted_open_files: {description: Not measured yet., returned: always, type: list, elements: dict, sample: null}
-largest: {description: Not measured yet., returned: always, type: list, elements: dict, sample: null}
-container_logs: {description: Not measured yet., returned: always, type: list, elements: dict, sample: null}
+file_systems:
+  description:
+    - The file systems of the host and of its containers, those that hang first, then the fullest. O(top) of those without a problem are
+      listed. Each is listed once, however often it is mounted, and an overlay as the file system that it writes to. Those without space of their own, and those that are full by design
+      (such as squashfs), are left out.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    mount_point: {description: 'The mount point, as C(container) sees it if that is not null.', type: str, returned: always}
+    source: {description: 'The device or the server, without a password.', type: str, returned: always}
+    type: {description: The type of the file system., type: str, returned: always}
+    device: {description: 'The number of the device in the kernel (major << 20 | minor).', type: int, returned: always}
+    container: {description: The container that sees it only; null for a file system of the host., type: str, returned: always}
+    service: {description: The compose service of the container., type: str, returned: always}
+    in_memory: {description: Whether it is in memory., type: bool, returned: always}
+    hung: {description: Whether it did not answer within O(mount_timeout). All sizes are null then., type: bool, returned: always}
+    hung_since: {description: When a measurement found that for the first time (epoch seconds)., type: float, returned: always}
+    bytes: {description: Size., type: int, returned: always}
+    used_bytes: {description: Used space., type: int, returned: always}
+    available_bytes: {description: Space that every user can use., type: int, returned: always}
+    reserved_bytes: {description: Free space that is reserved for root., type: int, returned: always}
+    used_ratio: {description: 'Used part of what is used or available, as in df.', type: float, returned: always}
+    inodes: {description: 'Inodes; null if their number is not fixed, as with btrfs.', type: int, returned: always}
+    inodes_used: {description: Used inodes., type: int, returned: always}
+    inodes_ratio: {description: Used part of the inodes., type: float, returned: always}
+    read_only: {description: Whether it is mounted read-only., type: bool, returned: always}
+    read_only_reason:
+      description: Why it should not be. V(errors), if the kernel stopped to write to it; V(fstab), if fstab mounts it writable; else null.
+      type: str
+      returned: always
+    causes:
+      description:
+        - The first three of what holds most of a nearly full file system, as C(kind) (V(directory), V(file), V(deleted) for a deleted file
+          that is open, V(container_log)), C(path), C(bytes), C(container), C(command), C(pid). Null if it is not nearly full.
+      type: list
+      elements: dict
+      returned: always
+    causes_complete: {description: Whether all its directories were read in time; null if it is not nearly full., type: bool, returned: always}
+    log_roots: {description: Those of O(log_roots) that are on it; null if it is not nearly full., type: list, elements: str, returned: always}
+    log_files: {description: Log files that a remedy could delete; null if it is not nearly full., type: int, returned: always}
+    log_bytes: {description: Their disk space., type: int, returned: always}
+    temporary_roots: {description: The same for temporary files., type: list, elements: str, returned: always}
+    temporary_files: {description: The same for temporary files., type: int, returned: always}
+    temporary_bytes: {description: The same for temporary files., type: int, returned: always}
+  sample:
+    - mount_point: /
+      source: /dev/vda1
+      type: ext4
+      device: 266338305
+      container: null
+      service: null
+      in_memory: false
+      hung: false
+      hung_since: null
+      bytes: 52576092160
+      used_bytes: 47185920000
+      available_bytes: 2684354560
+      reserved_bytes: 2705817600
+      used_ratio: 0.9462
+      inodes: 3276800
+      inodes_used: 419430
+      inodes_ratio: 0.128
+      read_only: false
+      read_only_reason: null
+      causes: [{kind: container_log, path: /var/lib/docker/containers/3f2a/3f2a-json.log, bytes: 21474836480, container: music-analysis_service-1,
+          command: null, pid: null}]
+      causes_complete: true
+      log_roots: [/var/log]
+      log_files: 12
+      log_bytes: 1073741824
+      temporary_roots: []
+      temporary_files: 0
+      temporary_bytes: 0
+file_systems_total: {description: Number of file systems., returned: always, type: int, sample: 4}
+deleted_open_files:
+  description:
+    - Files that were deleted and that processes still have open, the largest first. Each is listed once, with the oldest process. Objects in
+      memory and files that are only mapped are left out.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    pid: {description: The oldest process that has it open., type: int, returned: always}
+    user: {description: Its user., type: str, returned: always}
+    command: {description: 'Its program, without arguments.', type: str, returned: always}
+    unit: {description: Its service of systemd., type: str, returned: always}
+    container: {description: Its container., type: str, returned: always}
+    service: {description: The compose service of the container., type: str, returned: always}
+    project: {description: The compose project of the container., type: str, returned: always}
+    path: {description: 'The path that it had, as the process saw it.', type: str, returned: always}
+    fd: {description: Its descriptor., type: int, returned: always}
+    bytes: {description: The disk space that it still holds., type: int, returned: always}
+    processes: {description: Number of processes that have it open., type: int, returned: always}
+    mount_point: {description: The mount point of its file system; null if that was not measured., type: str, returned: always}
+    in_memory: {description: Whether its file system is in memory., type: bool, returned: always}
+    file_system_bytes: {description: Size of its file system., type: int, returned: always}
+    file_system_available_bytes: {description: Available space of its file system., type: int, returned: always}
+    file_system_used_ratio: {description: Used part of its file system., type: float, returned: always}
+  sample:
+    - pid: 4711
+      user: root
+      command: nginx
+      unit: nginx.service
+      container: null
+      service: null
+      project: null
+      path: /var/log/nginx/access.log.1
+      fd: 7
+      bytes: 5368709120
+      processes: 3
+      mount_point: /
+      in_memory: false
+      file_system_bytes: 52576092160
+      file_system_available_bytes: 2684354560
+      file_system_used_ratio: 0.9462
+deleted_open_files_total: {description: Number of these files., returned: always, type: int, sample: 1}
+deleted_open_files_bytes: {description: The disk space that all of them hold., returned: always, type: int, sample: 5368709120}
+largest:
+  description:
+    - The largest files and directories on nearly full file systems, those of O(largest_roots) first, then the rest of each file system. Empty if none is
+      nearly full. A file with several names counts once, other file systems are not entered, and links are not followed.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    root: {description: 'The directory, as C(container) sees it if that is not null.', type: str, returned: always}
+    container: {description: The container., type: str, returned: always}
+    bytes: {description: The disk space of all its files that were counted., type: int, returned: always}
+    files: {description: Number of files., type: int, returned: always}
+    complete: {description: Whether everything was read in time., type: bool, returned: always}
+    directories:
+      description: The directories that hold most, none of them within another, as C(path), C(bytes), C(files).
+      type: list
+      elements: dict
+      returned: always
+    largest_files: {description: 'The largest files, as C(path), C(bytes), C(modified).', type: list, elements: dict, returned: always}
+    other_file_systems: {description: The first directories that were not entered., type: list, elements: str, returned: always}
+    left_out: {description: The first directories that were not read in time., type: list, elements: str, returned: always}
+    left_out_total: {description: Number of directories that were not read in time., type: int, returned: always}
+    unreadable: {description: Number of directories that could not be read., type: int, returned: always}
+    seconds: {description: How long it took., type: float, returned: always}
+  sample:
+    - root: /var/log
+      container: null
+      bytes: 2147483648
+      files: 241
+      complete: true
+      directories: [{path: /var/log/journal, bytes: 2013265920, files: 17}]
+      largest_files: [{path: /var/log/journal/3f2a/system.journal, bytes: 134217728, modified: 1795593039.0}]
+      other_file_systems: []
+      left_out: []
+      left_out_total: 0
+      unreadable: 0
+      seconds: 0.012
+container_logs:
+  description: The log files of containers without a maximum size, the largest first. Null without the right to read the files of the engine.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    container: {description: The container., type: str, returned: always}
+    service: {description: Its compose service., type: str, returned: always}
+    project: {description: Its compose project., type: str, returned: always}
+    path: {description: The file., type: str, returned: always}
+    bytes: {description: Its disk space., type: int, returned: always}
+  sample: [{container: music-redis-1, service: redis, project: music, path: /var/lib/docker/containers/3f2a/3f2a-json.log, bytes: 4096}]
+container_logs_total: {description: Number of these files., returned: always, type: int, sample: 6}
+container_logs_bytes: {description: Disk space of these files., returned: always, type: int, sample: 40960}
 # Trends
-trends: {description: Not measured yet., returned: always, type: dict, sample: null}
+trends:
+  description:
+    - How fast memory and file systems grow. Rates are bytes per second, by the median of the slopes between all pairs of samples (Theil-Sen),
+      with a confidence interval that is corrected for autocorrelation.
+    - Empty without O(history) or O(samples).
+  returned: always
+  type: dict
+  contains:
+    samples: {description: Number of samples., type: int, returned: always}
+    span_seconds: {description: Seconds from the first sample to the last., type: float, returned: always}
+    missing:
+      description: What is missing to say that something does not grow, such as V(8 of 24 samples); null if nothing is.
+      type: str
+      returned: always
+    history:
+      description: The file; null without O(history).
+      type: dict
+      returned: always
+      contains:
+        path: {description: Its path., type: str, returned: always}
+        problems: {description: Why it could not be read or written, or not completely., type: list, elements: str, returned: always}
+    notes: {description: Reboots between the samples, and clocks that were set., type: list, elements: str, returned: always}
+    memory:
+      description: Containers, and processes with the most memory, what grows first.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        kind: {description: Either V(container) or V(process)., type: str, returned: always}
+        pid: {description: Its process id; of a container, that of its largest process., type: int, returned: always}
+        user: {description: The user of the process., type: str, returned: always}
+        command: {description: 'The command of the process, without arguments.', type: str, returned: always}
+        unit: {description: Its service of systemd., type: str, returned: always}
+        container: {description: The container., type: str, returned: always}
+        service: {description: The compose service of the container., type: str, returned: always}
+        project: {description: The compose project of the container., type: str, returned: always}
+        bytes:
+          description: Anonymous memory of a process, or memory of a container that cannot be reclaimed, with what is swapped out.
+          type: int
+          returned: always
+        age_seconds: {description: Seconds since its start., type: float, returned: always}
+        limit_of: {description: 'Which limit it reaches first: that of its V(container), or the memory of the V(host).', type: str, returned: always}
+        limit_bytes: {description: The limit of the container; null for the host., type: int, returned: always}
+        room_bytes: {description: Bytes until the limit., type: int, returned: always}
+        in_growing_container: {description: Whether it is a process of a container that grows., type: bool, returned: always}
+        growing:
+          description: Whether it grows steadily. Null if that cannot be decided.
+          type: bool
+          returned: always
+        reason: {description: Why it cannot be decided., type: str, returned: always}
+        samples: {description: Its samples since its start and its warm-up., type: int, returned: always}
+        span_seconds: {description: Seconds from the first of them to the last., type: float, returned: always}
+        bytes_per_second: {description: Its growth., type: float, returned: always}
+        bytes_per_second_low: {description: Low end of the confidence interval., type: float, returned: always}
+        bytes_per_second_high: {description: High end of the confidence interval., type: float, returned: always}
+        seconds_to_limit: {description: 'Seconds until the limit, if it grows.', type: float, returned: always}
+        seconds_to_limit_at_most: {description: The same by the low end of the interval., type: float, returned: always}
+    memory_total: {description: Number of processes and containers that were sampled., type: int, returned: always}
+    file_systems:
+      description: File systems that can be written, what grows first.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        mount_point: {description: Its mount point., type: str, returned: always}
+        source: {description: Its device., type: str, returned: always}
+        container: {description: 'The container, if only that sees it.', type: str, returned: always}
+        service: {description: The compose service of that container., type: str, returned: always}
+        bytes: {description: Used bytes., type: int, returned: always}
+        room_bytes: {description: Available bytes., type: int, returned: always}
+        free_ratio: {description: Share of the usable bytes that is available., type: float, returned: always}
+        growing: {description: Whether it fills steadily. Null if that cannot be decided., type: bool, returned: always}
+        reason: {description: Why it cannot be decided., type: str, returned: always}
+        samples: {description: Its samples., type: int, returned: always}
+        span_seconds: {description: Seconds from the first of them to the last., type: float, returned: always}
+        bytes_per_second: {description: Its growth., type: float, returned: always}
+        bytes_per_second_low: {description: Low end of the confidence interval., type: float, returned: always}
+        bytes_per_second_high: {description: High end of the confidence interval., type: float, returned: always}
+        seconds_to_limit: {description: 'Seconds until it is full, if it grows.', type: float, returned: always}
+        seconds_to_limit_at_most: {description: The same by the low end of the interval., type: float, returned: always}
+    file_systems_total: {description: Number of file systems that were sampled., type: int, returned: always}
+  sample:
+    samples: 10
+    span_seconds: 270.0
+    missing: 10 of 24 samples
+    history: null
+    notes: []
+    memory:
+      - kind: process
+        pid: 4711
+        user: music
+        command: python3 worker.py
+        unit: tracktion-worker.service
+        container: null
+        service: null
+        project: null
+        bytes: 160432128
+        age_seconds: 86400.0
+        limit_of: host
+        limit_bytes: null
+        room_bytes: 4294967296
+        in_growing_container: false
+        growing: true
+        reason: null
+        samples: 10
+        span_seconds: 270.0
+        bytes_per_second: 1048576.0
+        bytes_per_second_low: 1040000.0
+        bytes_per_second_high: 1057152.0
+        seconds_to_limit: 4096.0
+        seconds_to_limit_at_most: 4129.8
+    memory_total: 40
+    file_systems: []
+    file_systems_total: 0
 """
 
 from functools import partial
@@ -489,7 +881,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measures import _ho
 
 def main() -> None:
     module = AnsibleModule(argument_spec=_host_resources_info.ARGUMENT_SPEC, supports_check_mode=True)
-    exit_module(module, partial(_host_resources_info.measure, module.params))
+    read_only = module.params["read_only"] or module.check_mode
+    exit_module(module, partial(_host_resources_info.measure, {**module.params, "read_only": read_only}))
 
 
 if __name__ == "__main__":

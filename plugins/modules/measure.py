@@ -169,22 +169,27 @@ SHARE = 0.9
 JOURNAL_SECONDS = 10.0
 # As long as an area: on a busy host, the code alone may take seconds.
 PRESENCE_SECONDS = 15.0
+# The option of a measuring function that keeps a file on the host.
+READ_ONLY = "read_only"
 
 
-def probes_of(wanted: Mapping[str, Any]) -> dict[str, partial[Measurement]]:
+def probes_of(wanted: Mapping[str, Any], check_mode: bool = False) -> dict[str, partial[Measurement]]:
     """Return the probes of one area by name, to be called one after the other.
 
-    They share the deadline of the area: each may use an equal part of the time that is left when it starts.
+    They share the deadline of the area: each may use an equal part of the time that is left when it starts. In check
+    mode, a measuring function that has the option ``read_only`` gets it.
     """
     deadline = Deadline(wanted["deadline"] * SHARE)
     count = len(wanted["probes"])
     return {
-        name: partial(run_probe, name, probe["module"], probe["options"], deadline, count - done)
+        name: partial(run_probe, name, probe["module"], probe["options"], deadline, count - done, check_mode)
         for done, (name, probe) in enumerate(wanted["probes"].items())
     }
 
 
-def run_probe(probe: str, module: str, options: Mapping[str, Any], deadline: Deadline, sharers: int) -> Measurement:
+def run_probe(
+    probe: str, module: str, options: Mapping[str, Any], deadline: Deadline, sharers: int, check_mode: bool = False
+) -> Measurement:
     """Return the measurement of a measuring module, with its options validated as if the module was called."""
     measuring = _measures.load(module)
     try:
@@ -192,6 +197,8 @@ def run_probe(probe: str, module: str, options: Mapping[str, Any], deadline: Dea
     except OutOfTime as exc:
         # The probes before it used all the time, which proves nothing about this one.
         return {"reachable": None, "error": error(exc), "unknown": []}
+    if check_mode and READ_ONLY in measuring.ARGUMENT_SPEC:
+        options = {**options, READ_ONLY: True}
     validated = ArgumentSpecValidator(measuring.ARGUMENT_SPEC).validate(options)
     if validated.error_messages:
         raise BadOption("probe %s (%s): %s" % (probe, module, "; ".join(validated.error_messages)))
@@ -259,7 +266,7 @@ def main() -> None:
     state = _host_state.at_start()
     waited: list[_host_state.Waited] = []
     areas: dict[str, tuple[float, dict[str, partial[Any]]]] = {
-        area: (wanted["deadline"], {**probes_of(wanted)}) for area, wanted in plan.items()
+        area: (wanted["deadline"], {**probes_of(wanted, module.check_mode)}) for area, wanted in plan.items()
     }
     if module.params["journal"]:
         areas[_measures.JOURNAL] = (JOURNAL_SECONDS, {"journal": partial(read_journal, module.params["journal"])})

@@ -239,6 +239,15 @@ HOST_RESOURCES = {
         "host_resources.cpu_saturated": Hint(person=CODE, shows=("sh -c",)),
         "host_resources.cpu_hog": Hint(person=CODE, shows=("sh -c",), about="transcoder"),
     },
+    "deleted-file-open": {
+        "host_resources.deleted_open_files": Hint(fixes=True, about="spooler"),
+        "host_resources.file_system_full": Hint(about="spooler", fixes=True),
+    },
+    "full-temporary-directory": {
+        "host_resources.file_system_full": Hint(
+            person="which of its files are needed", shows=(r"/tmp/leftover\.wav",), about="decoder"
+        )
+    },
     "repeated-oom-kills": {"host_resources.oom_kill": shows("(?i)out of memory|oom-kill")},
     "zombies": {"host_resources.zombies": ends()},
 }

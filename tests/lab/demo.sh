@@ -7,8 +7,9 @@ lab=tests/lab/lab
 reports=${DEMO_REPORTS:-reports}
 # At least one for each area. Remedies correct these,
 faults=(blocked-transaction memory-full queue-without-consumer changed-limit)
-# and no remedy can correct these: the right DNS server, the right data, the right file and a program without its fault are not known.
-by_hand=(api-wrong-answer errors-burst zombies)
+# and no remedy can correct these: the right DNS server, the right data, the right file, the files that are still needed and a program
+# without its fault are not known.
+by_hand=(api-wrong-answer errors-burst zombies full-temporary-directory)
 watches=/proc/sys/fs/inotify/max_user_watches
 
 say() { printf '\n=== %s\n' "$*"; }
@@ -35,7 +36,7 @@ $lab mend --all
 folder=$(dirname "$($lab inventory)")
 
 # A blocked session is a finding after a minute, and a key is unused after a day; this demo does not wait that long. Remedies
-# write to the folder of the lab.
+# write to the folder of the lab. Of this machine's disks, only one that is really full is a finding.
 settings=$folder/demo.yml
 cat >"$settings" <<EOF
 ---
@@ -43,6 +44,9 @@ database_blocked_seconds_warning: 2
 database_idle_in_transaction_warning: 2
 cache_delete_idle_seconds: 0
 cache_delete_max_count: 5000
+host_resources_space_info: 0.98
+host_resources_space_warning: 0.98
+host_resources_space_critical: 0.98
 file_watching_sysctl_root: $folder/root
 tracktion_state_dir: $folder/state
 EOF

@@ -58,6 +58,14 @@ BUSY_MACHINE = {
     "host_resources_oom_recent": 0,
     "host_resources_interface_floor": 1000000,
     "host_resources_listen_overflows_warning": 1000000,
+    # They fill file systems, and their own mounts hang.
+    "host_resources_space_info": 1000000,
+    "host_resources_space_warning": 1000000,
+    "host_resources_space_critical": 1000000,
+    "host_resources_deleted_bytes": 1 << 60,
+    "host_resources_deleted_ratio": 1000000,
+    "host_resources_inodes_floor": 1 << 60,
+    "host_resources_ignored_mounts": ["/tmp/*"],
     # It may have no time server.
     "host_resources_clock_synchronised": False,
 }

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Iterable
+from typing import Container, Iterable, Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
+from ansible_collections.tracktion.ops.plugins.module_utils._linux import _statvfs
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
@@ -57,15 +57,22 @@ ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class Mount:
-    """One line of /proc/<pid>/mountinfo. ``device`` is the superblock's number, as in the fdinfo of a watch."""
+    """One line of /proc/<pid>/mountinfo. ``device`` is the superblock's number, as in the fdinfo of a watch.
 
-    __slots__ = ("device", "point", "source", "type")
+    ``root`` is the directory of the file system that is mounted, ``options`` are those of the mount, ``super_options``
+    those of the file system.
+    """
+
+    __slots__ = ("device", "id", "options", "parent", "point", "root", "source", "super_options", "type")
 
     def __init__(self, device: int, point: str, kind: str, source: str) -> None:
         self.device = device
         self.point = point
         self.type = kind
         self.source = source
+        self.id = self.parent = 0
+        self.root = "/"
+        self.options = self.super_options = ""
 
 
 def mounts(pid: int | str = "self") -> list[Mount]:
@@ -82,11 +89,50 @@ def parse(line: str) -> Mount:
     before, _dash, after = line.rstrip("\n").partition(" - ")
     fields, kind = before.split(" "), after.split(" ")
     major, _colon, minor = fields[2].partition(":")
-    return Mount(int(major) << 20 | int(minor), _unescape(fields[4]), kind[0], _unescape(kind[1]))
+    mount = Mount(int(major) << 20 | int(minor), unescape(fields[4]), kind[0], unescape(kind[1]))
+    mount.id, mount.parent, mount.root = int(fields[0]), int(fields[1]), unescape(fields[3])
+    mount.options, mount.super_options = fields[5], kind[2] if len(kind) > 2 else ""
+    return mount
 
 
-def _unescape(text: str) -> str:
-    return ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)
+def visible(table: Sequence[Mount]) -> list[Mount]:
+    """Return the mounts that a path leads to: those that no other mount hides."""
+    by_id = {mount.id: mount for mount in table}
+    # The last one of several on the same directory of the same mount.
+    last = {(mount.parent, mount.point): mount for mount in table}
+    reached: dict[int, bool] = {}
+
+    def is_visible(mount: Mount) -> bool:
+        return reached[mount.id] and (mount.id, mount.point) not in last
+
+    for mount in table:
+        chain = []
+        each: Mount | None = mount
+        while each is not None and each.id not in reached:
+            chain.append(each)
+            # Until it is known, in case of a circle.
+            reached[each.id] = True
+            each = by_id.get(each.parent)
+        for each in reversed(chain):
+            parent = by_id.get(each.parent)
+            above = parent is None or (reached[parent.id] if parent.point == each.point else is_visible(parent))
+            reached[each.id] = above and last[each.parent, each.point] is each and not _is_covered(each, last)
+    return [mount for mount in table if is_visible(mount)]
+
+
+def _is_covered(mount: Mount, last: Mapping[tuple[int, str], Mount]) -> bool:
+    """Return whether another mount is on a directory between the mount point of its parent and its own."""
+    point = mount.point
+    while point != "/":
+        point = os.path.dirname(point)
+        if (mount.parent, point) in last and last[mount.parent, point] is not mount:
+            return True
+    return False
+
+
+def unescape(text: str) -> str:
+    """Return a path of mountinfo or fstab(5), in which some bytes are written in octal."""
+    return text if "\\" not in text else ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)
 
 
 def mount_of(path: str, table: Iterable[Mount]) -> Mount | None:
@@ -107,35 +153,51 @@ def delivery(kind: str) -> tuple[str, str | None]:
     return ("partial", reason) if reason else ("all", None)
 
 
-def inode_use(table: Iterable[Mount], timeout: float, deadline: Deadline, unknown: Unknown, top: int) -> list[Part]:
+def inside(path: str, folders: Container[str]) -> bool:
+    """Return whether an absolute path is one of the folders, or below one."""
+    while path not in folders:
+        if path in ("/", ""):
+            return False
+        path = os.path.dirname(path)
+    return True
+
+
+def may_hang(table: Iterable[Mount], ignored: Container[str] = ()) -> set[str]:
+    """Return the mount points of file systems that may wait for a server. A path below one of them may hang too."""
+    return {mount.point for mount in table if mount.type not in _statvfs.LOCAL and mount.type not in ignored}
+
+
+def inode_use(table: Sequence[Mount], timeout: float, deadline: Deadline, unknown: Unknown, top: int) -> list[Part]:
     """Return the inode use of every file system with a fixed number of inodes, the fullest first."""
-    found, seen = [], set()
-    # Only the last mount on a mount point can be reached.
-    for mount in {mount.point: mount for mount in table}.values():
+    remote = may_hang(table, NO_INODES)
+    chosen: dict[int, Mount] = {}
+    for mount in visible(table):
         own_root = mount.type == "overlay" and mount.point == "/"
-        if (mount.type in NO_INODES and not own_root) or mount.device in seen:
-            continue
-        seen.add(mount.device)
-        try:
-            numbers = within(deadline, timeout, os.statvfs, mount.point)
-        except OSError as exc:
-            unknown.add("file_systems", "%s (%s): %s" % (printable(mount.point), mount.type, exc.strerror or exc))
-            continue
-        if numbers.f_files:
-            found.append(_describe(mount, numbers))
+        if mount.type not in NO_INODES or own_root:
+            chosen.setdefault(mount.device, mount)
+    targets = [_statvfs.Target(mount.device, mount.point, inside(mount.point, remote)) for mount in chosen.values()]
+    answers = _statvfs.read(targets, timeout, deadline)
+    found = []
+    for position, mount in enumerate(chosen.values()):
+        answer = answers.get(position, _statvfs.Answer())
+        if answer.sizes is None:
+            reason = os.strerror(answer.errno) if answer.errno else "no answer"
+            unknown.add("file_systems", "%s (%s): %s" % (printable(mount.point), mount.type, reason))
+        elif answer.sizes.inodes:
+            found.append(_describe(mount, answer.sizes))
     return sorted(found, key=lambda file_system: -file_system["inodes_ratio"])[:top]
 
 
-def _describe(mount: Mount, numbers: os.statvfs_result) -> Part:
-    used = numbers.f_files - numbers.f_ffree
+def _describe(mount: Mount, sizes: _statvfs.Sizes) -> Part:
+    used = sizes.inodes - sizes.inodes_free
     return {
         "mount_point": printable(mount.point),
         "source": printable(mount.source),
         "type": mount.type,
-        "inodes": numbers.f_files,
+        "inodes": sizes.inodes,
         "inodes_used": used,
-        "inodes_free": numbers.f_ffree,
-        "inodes_ratio": round(used / numbers.f_files, 4),
+        "inodes_free": sizes.inodes_free,
+        "inodes_ratio": round(used / sizes.inodes, 4),
     }
 
 

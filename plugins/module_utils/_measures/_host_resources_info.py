@@ -19,7 +19,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._host import (
     _cpu,
     _descriptors,
     _disks,
-    _file_systems,
     _files,
     _interfaces,
     _kernel,
@@ -45,7 +44,6 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "docker_root": {"type": "path"},
     "top": {"type": "int", "default": 10},
     "deadline": {"type": "float", "default": 10.0},
-    **_file_systems.ARGUMENT_SPEC,
     **_files.ARGUMENT_SPEC,
     **_trends.ARGUMENT_SPEC,
 }
@@ -55,12 +53,21 @@ PARTS = (
     *("kernel", "clock", "processes", "containers", "containers_total", "listeners", "listeners_total"),
     *("zombies", "zombies_total"),
     # File systems and files
-    *("file_systems", "deleted_open_files", "largest", "container_logs"),
+    *(
+        "file_systems",
+        "file_systems_total",
+        "deleted_open_files",
+        "deleted_open_files_total",
+        "deleted_open_files_bytes",
+    ),
+    *("largest", "container_logs", "container_logs_total", "container_logs_bytes"),
     # Trends
     "trends",
 )
 # Parts with a function sample(context), which is called twice.
 SAMPLED = {"cpu": _cpu, "pressure": _pressure, "memory": _memory, "disks": _disks, "interfaces": _interfaces}
+# Parts that lack what hidden processes have.
+HIDDEN = ("processes.consumers[...]", "zombies[...]", "file_systems[...]", "deleted_open_files[...]")
 # Seconds of the deadline that are kept for the second sample.
 RESERVE_SECONDS = 0.5
 NO_PROC = "Measure on a Linux host with /proc mounted"
@@ -68,6 +75,7 @@ NO_PROC = "Measure on a Linux host with /proc mounted"
 
 def measure(options: Options) -> Measurement:
     """Return the measurement that the module tracktion.ops.host_resources_info documents."""
+    _trends.check_options(options)
     seconds = options["deadline"]
     context = Context(options, Deadline(max(0.1, seconds - RESERVE_SECONDS)), Deadline(seconds))
     try:
@@ -103,8 +111,7 @@ def _between(context: Context) -> Part:
     sockets = context.part("listeners", _listening.read) or []
     descriptors = _descriptors.walk(context, {each.inode for each in sockets})
     found.update(_listening.describe(context, sockets, descriptors))
-    found.update(_file_systems.describe(context))
-    found.update(_files.describe(context, descriptors))
+    found.update(context.part("file_systems", _files.describe, descriptors) or {})
     return found
 
 
@@ -172,7 +179,7 @@ def _running(context: Context) -> int | None:
 
 def _note_hidden(context: Context) -> None:
     """Note that some processes are hidden from this account: what they use is then not attributed."""
-    for part in ("processes.consumers[...]", "zombies[...]") if context.restriction else ():
+    for part in HIDDEN if context.restriction else ():
         context.unknown.add(part, *(context.restriction or ()))
     if not context.second.complete:
         context.unknown.add("processes.consumers[...]", "the deadline expired after %d processes" % len(context.second))

@@ -79,3 +79,38 @@ def repeated_oom_kills(lab):
         name = others.run("importer", "python3", "-c", KILLS, options=SMALL_MEMORY)
         wait_until(lambda: "killed" in docker("logs", name), "the first kill", 30)
         yield
+
+
+# A deleted file fills a small file system. It is created once: a restart of the container frees the space.
+SPOOL = """
+import os, time
+if not os.path.exists("/once"):
+    open("/once", "w").close()
+    spool = open("/spool/decoded.wav", "wb", buffering=0)
+    try:
+        while spool.write(b"x" * 65536):
+            pass
+    except OSError:
+        os.unlink("/spool/decoded.wav")
+        print("full", flush=True)
+time.sleep(36000)
+"""
+LEFTOVERS = "head -c 20000000 /dev/zero >/tmp/leftover.wav; echo full; exec sleep infinity"
+
+
+@fault(fires=["host_resources.file_system_full"])
+def full_temporary_directory(lab):
+    """The temporary directory of a container, 16 MiB in memory, is full of what an analysis has left behind."""
+    with project(lab.project) as others:
+        name = others.run("decoder", "sh", "-c", LEFTOVERS, options=("--tmpfs", "/tmp:size=16m"))
+        wait_until(lambda: "full" in docker("logs", name), "the directory to be full", 30)
+        yield
+
+
+@fault(fires=["host_resources.deleted_open_files", "host_resources.file_system_full"])
+def deleted_file_open(lab):
+    """A program in a container has deleted a file that fills the 16 MiB of its file system, and keeps it open."""
+    with project(lab.project) as others:
+        name = others.run("spooler", "python3", "-c", SPOOL, options=("--tmpfs", "/spool:size=16m"))
+        wait_until(lambda: "full" in docker("logs", name), "the file system to be full", 30)
+        yield
