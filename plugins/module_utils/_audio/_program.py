@@ -1,0 +1,73 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The program that runs inside the container of the audio service, or with an interpreter of the host.
+
+Its sources and the request are one argument of ``python3 -c``, so that nothing is written to the container. Standard
+library only. Private to this collection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, Dict, Mapping
+
+from ansible_collections.tracktion.ops.plugins.module_utils._audio import _surroundings
+
+Part = Dict[str, Any]
+
+# Begins the line of the answer: the interpreter of the service may print other lines.
+MARK = "tracktion-ops-audio "
+MAX_ANSWER = 262144
+
+
+def main(request: Mapping[str, Any]) -> None:
+    """Measure what the request names, and write one line of JSON to standard output."""
+    line = (MARK + json.dumps(answer(request)) + "\n").encode("ascii")
+    if len(line) > MAX_ANSWER:
+        line = (MARK + json.dumps({"too_large": len(line)}) + "\n").encode("ascii")
+    while line:
+        line = line[os.write(1, line) :]
+
+
+def answer(request: Mapping[str, Any]) -> Part:
+    """Return the parts of the measurement. ``request`` is made by ``_requests.program()``."""
+    end = time.monotonic() + request["seconds"]
+    found: Part = {
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "library": _surroundings.installed(request["library"]),
+        "memory": _surroundings.memory(),
+        "temporary": _surroundings.temporary(request["temporary"]),
+        "music": _surroundings.library(request["music"]),
+        "settings": settings(request["settings"]),
+        "deep": None,
+        "files": None,
+    }
+    if has_steps(request):
+        # Sent, and compiled, only if it is needed.
+        from ansible_collections.tracktion.ops.plugins.module_utils._audio import _session
+
+        _session.evaluate(request["settings"], found["settings"], _session.until(end, request["step_seconds"]))
+        if request["deep"] or request["files"]:
+            found.update(_session.run(request, found["memory"], end))
+    return found
+
+
+def has_steps(request: Mapping[str, Any]) -> bool:
+    """Return whether the request needs child processes."""
+    return bool(request["deep"] or request["files"] or any(row["path"] for row in request["settings"]))
+
+
+def settings(wanted: list[Part]) -> list[Part]:
+    """Return ``value`` and ``error`` of each setting that is a variable of the environment."""
+    found: list[Part] = []
+    for row in wanted:
+        name = row["environment"]
+        value = os.environ.get(name) if name else None
+        error = "not evaluated" if not name else "%s is not set" % name if value is None else None
+        found.append({"value": value, "error": error})
+    return found
