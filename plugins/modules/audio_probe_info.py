@@ -345,10 +345,10 @@ temporary:
       returned: always
       contains:
         total: {description: Their number., type: int, returned: always}
-        old: {description: "The number of those that are older than O(leftover_seconds), and not known to be open.", type: int, returned: always}
-        old_bytes: {description: "Their size on the disk, without what is in directories.", type: int, returned: always}
+        old: {description: "The number of files of them that are older than O(leftover_seconds), and not known to be open.", type: int, returned: always}
+        old_bytes: {description: Their size on the disk., type: int, returned: always}
         oldest_seconds: {description: The age of the oldest of them., type: float, returned: always}
-        open: {description: The number of old entries that a process has open., type: int, returned: always}
+        open: {description: The number of old files that a process has open., type: int, returned: always}
         open_known: {description: Whether the open files of all processes of the container could be read., type: bool, returned: always}
         examples: {description: "The oldest of them, as paths.", type: list, elements: str, returned: always}
   sample: null
@@ -470,11 +470,18 @@ logs:
     failed_files_total: {description: The number of files in these lines., type: int, returned: always}
   sample: []
 failed_files:
-  description: "The files in these lines, as C(path), C(count), C(last_seen), C(line)."
+  description:
+    - The files in these lines, as C(path), C(count), C(last_seen), C(line), C(exists), C(changed_since) (whether the file or its mode was changed since).
   returned: always
   type: list
   elements: dict
-  sample: [{path: /music/a.mp3, count: 2, last_seen: 1795447000.5, line: 'BPM detection failed for /music/a.mp3'}]
+  sample:
+    - path: /music/a.mp3
+      count: 2
+      last_seen: 1795447000.5
+      line: BPM detection failed for /music/a.mp3
+      exists: true
+      changed_since: false
 statistics:
   description: The O(statistics), as C(failed), C(completed), C(failed_ratio). Empty without O(statistics.key).
   returned: always

@@ -8,7 +8,7 @@ reports=${DEMO_REPORTS:-reports}
 # At least one for each area. Remedies correct these,
 faults=(blocked-transaction memory-full queue-without-consumer changed-limit)
 # and no remedy can correct these: the right DNS server, the right data and the right file are not known.
-by_hand=(api-wrong-answer errors-burst)
+by_hand=(api-wrong-answer errors-burst unreadable-file)
 watches=/proc/sys/fs/inotify/max_user_watches
 
 say() { printf '\n=== %s\n' "$*"; }

@@ -89,5 +89,7 @@ def _entry(earlier: Mapping[str, Any] | None, path: str, moment: str, text: str)
         "path": cut(printable(path), SHOWN),
         "count": (earlier["count"] if earlier else 0) + 1,
         "last_seen": last,
+        "exists": None,
+        "changed_since": None,
         "line": cut(redact(printable(text)), SHOWN),
     }

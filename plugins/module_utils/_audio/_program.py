@@ -44,6 +44,7 @@ def answer(request: Mapping[str, Any]) -> Part:
         "temporary": _surroundings.temporary(request["temporary"]),
         "music": _surroundings.library(request["music"]),
         "settings": settings(request["settings"]),
+        "failed": [_surroundings.changed(path) for path in request["failed"]],
         "deep": None,
         "files": None,
     }

@@ -166,6 +166,16 @@ def _unreadable(path: str) -> Part:
     }
 
 
+def changed(path: str) -> tuple[bool | None, float | None]:
+    """Return whether a path exists, and when it was changed (also its mode); null for what cannot be seen."""
+    try:
+        return True, os.stat(path).st_ctime
+    except (FileNotFoundError, NotADirectoryError):
+        return False, None
+    except (OSError, ValueError):
+        return None, None
+
+
 # The temporary directory
 
 
@@ -193,7 +203,7 @@ def temporary(request: Mapping[str, Any]) -> Part:
 
 
 def _leftovers(path: str, request: Mapping[str, Any]) -> Part:
-    """Return the files and directories that match the patterns, and those that are old and not open."""
+    """Return how many entries match the patterns, and the files of them that are old and not open."""
     now, found = time.time(), []
     with os.scandir(path) as entries:
         for _number, entry in zip(range(MOST_ENTRIES), entries):
@@ -203,9 +213,10 @@ def _leftovers(path: str, request: Mapping[str, Any]) -> Part:
                 found.append((entry.path, entry.stat(follow_symlinks=False)))
             except OSError:
                 continue
-    old = [(each, info) for each, info in found if now - info.st_mtime >= request["leftover_seconds"]]
+    # Whether a directory is in use cannot be seen.
+    plain = [(each, info) for each, info in found if stat.S_ISREG(info.st_mode)]
+    old = [(each, info) for each, info in plain if now - info.st_mtime >= request["leftover_seconds"]]
     is_open, known = _open_files() if old else (set(), True)
-    # A directory may hold open files: only plain files are known to be closed.
     closed = [(each, info) for each, info in old if (info.st_dev, info.st_ino) not in is_open]
     closed.sort(key=lambda row: row[1].st_mtime)
     return {

@@ -143,14 +143,16 @@ def measure(options: Options) -> Measurement:
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
     described = _inside.describe(target, options, 0.0)
-    parts = _run(target, api, options, deadline, described, unknown)
+    # First, so that the program can look whether these files are still there.
+    logs = _logs(target, api, options, deadline, unknown)
+    parts = _run(target, api, options, deadline, described, unknown, logs["failed_files"])
     described["seconds"] = round(time.monotonic() - began, 3)
     with_rows, with_statistics = _pipeline.of_options(options)
     return reached(
         {
             **parts,
             "target": described,
-            **_logs(target, api, options, deadline, unknown),
+            **logs,
             "statistics": _attempt("statistics", unknown, _pipeline.statistics, options["statistics"], deadline)
             if with_statistics
             else [],
@@ -184,8 +186,12 @@ def _run(
     deadline: Deadline,
     described: Part,
     unknown: Unknown,
+    failed: list[Part] | None,
 ) -> Part:
-    """Return the parts that the program measures; null, with the reason, if it does not run."""
+    """Return the parts that the program measures; null, with the reason, if it does not run.
+
+    Adds to the ``failed`` files whether they exist, and were changed since.
+    """
     of = {
         "service": options["service"],
         "container": target.identity,
@@ -200,6 +206,7 @@ def _run(
     seconds = max(0.2, deadline.remaining() - RESERVE_SECONDS)
     inside = [_inside.inside(target, path) for path in options["files"]]
     request = _requests.program({**options, "files": inside}, seconds, deep)
+    request["failed"] = [each["path"] for each in failed or ()]
     if options["database"].get("query"):
         # The number of files is compared with that of rows, so all of them are counted.
         request["music"]["walk_seconds"] = seconds / 2
@@ -211,6 +218,9 @@ def _run(
             unknown.add(name, exc)
         return parts
     described.update(uid=found["uid"], gid=found["gid"])
+    for each, (exists, changed) in zip(failed or (), found["failed"]):
+        is_newer = None if changed is None or each["last_seen"] is None else changed > each["last_seen"]
+        each.update(exists=exists, changed_since=is_newer)
     if deep:
         kept = {**_results.deep(found["deep"]), "age_seconds": 0.0}
         _keep(options, of, kept, unknown)
