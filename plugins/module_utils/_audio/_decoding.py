@@ -190,7 +190,7 @@ def _stated(path: str) -> dict[str, Any]:
     return {**found, "bytes": size}
 
 
-def _fault(part: Mapping[str, Any], incomplete: bool | None, request: Mapping[str, Any]) -> str | None:
+def _fault(part: Mapping[str, Any], incomplete: bool | None, request: Mapping[str, Any]) -> str:
     stated, decoded = part["stated_seconds"], part["decoded_seconds"]
     missing = stated - decoded if stated and decoded is not None else 0
     if missing > max(request["tolerance_seconds"], stated * request["tolerance"] if stated else 0):
@@ -201,7 +201,7 @@ def _fault(part: Mapping[str, Any], incomplete: bool | None, request: Mapping[st
         return "silent"
     if part["sample_rate"] and part["sample_rate"] != request["sample_rate"]:
         return "sample_rate"
-    return None
+    return "none"
 
 
 # Reference files

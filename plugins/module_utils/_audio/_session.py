@@ -61,11 +61,11 @@ def _text(value: str) -> str:
 def run(request: Mapping[str, Any], memory: Mapping[str, Any], end: float) -> Part:
     """Import the library once, in a child process, and fork from it for each step. Return ``deep`` and ``files``."""
     left = memory["limit"] - memory["used"] if memory["limit"] and memory["used"] is not None else None
-    limit = request["memory"]
+    limit, is_enough = request["memory"], True
     if left is not None:
-        limit = min(limit, int(left * MEMORY_SHARE))
+        limit, is_enough = min(limit, int(left * MEMORY_SHARE)), left * MEMORY_SHARE >= request["least_memory"]
     outcome = None
-    if limit >= request["least_memory"]:
+    if is_enough:
         wanted = {**request, "memory": limit}
         outcome = _guard.run(lambda emit: work(wanted, emit, end), until(end, request["seconds"]))
     deep: Part = {"imported": None, "formats": [], "silence": [], "tempo": [], "key": [], "memory_left": left}

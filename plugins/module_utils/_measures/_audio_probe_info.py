@@ -223,7 +223,7 @@ def _run(
         each.update(exists=exists, changed_since=is_newer)
     if deep:
         kept = {**_results.deep(found["deep"]), "age_seconds": 0.0}
-        _keep(options, of, kept, unknown)
+        kept["imports"] = [{**each, "keep_error": _keep(options, of, kept)} for each in kept["imports"]]
     return {
         "music": _inside.with_host_paths(target, found["music"]),
         "temporary": found["temporary"],
@@ -246,14 +246,15 @@ def _files(found: Part, options: Options, inside: list[str], unknown: Unknown) -
     return parts
 
 
-def _keep(options: Options, of: Part, deep: Part, unknown: Unknown) -> None:
-    """Write the result of the expensive part to ``state_file``, if there is one."""
+def _keep(options: Options, of: Part, deep: Part) -> str | None:
+    """Write the result of the expensive part to ``state_file``, if there is one. Return why it cannot be written."""
     if not options["state_file"]:
-        return
+        return None
     try:
         _last_result.write(options["state_file"], of, _inside.now(), deep)
     except OSError as exc:
-        unknown.add("imports.*", "state_file: %s" % (exc.strerror or exc))
+        return _results.message(exc.strerror or str(exc))
+    return None
 
 
 def _logs(
