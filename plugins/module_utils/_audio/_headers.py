@@ -47,7 +47,7 @@ def describe(stream: BinaryIO, size: int) -> Facts:
         if matches(head):
             try:
                 return {**found, "container": name, **parse(stream, size, head)}
-            except (Invalid, struct.error, ZeroDivisionError, OverflowError):
+            except (Invalid, struct.error, IndexError, ZeroDivisionError, OverflowError):
                 return {**found, "container": name, "incomplete": True}
     return {**found, "container": "text" if _is_text(head[:4096]) else None}
 
