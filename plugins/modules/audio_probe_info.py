@@ -394,9 +394,9 @@ age_seconds:
   sample: null
 imports:
   description:
-    - The import of the library in the run of O(deep), as C(state), C(message), C(seconds), C(bytes) (resident memory), C(memory_left) (by the memory limit of
-      the container), C(keep_error) (why the result could not be written to O(state_file)). C(state) is V(ok), V(error) (an exception), V(crash), V(hang), V(out_of_memory), or V(no_memory) if it was not run because less than
-      200 MiB were left.
+    - The import of the library in the run of O(deep), as C(state), C(message), C(seconds), C(bytes) (resident memory), C(memory_left) (by the memory
+      limit of the container), C(keep_error) (why the result could not be written to O(state_file)). C(state) is V(ok), V(error) (an exception),
+      V(crash), V(hang), V(out_of_memory), or V(no_memory) if it was not run because less than 200 MiB were left.
   returned: always
   type: list
   elements: dict
@@ -438,9 +438,9 @@ files:
     examined: {description: Whether it was examined., type: bool, returned: always}
     fault:
       description:
-        - V(none) if it is decoded as it should be, null if it was not examined. Else V(missing), V(directory), V(no_permission), V(empty), V(text), V(not_audio) (other data), V(unknown_codec)
-          (the library rejects it), V(truncated) (shorter than its header states), V(silent), V(sample_rate) (another than O(sample_rate)), V(crash), V(hang),
-          V(out_of_memory), or V(error).
+        - V(none) if it is decoded as it should be, null if it was not examined. Else V(missing), V(directory), V(no_permission), V(empty), V(text),
+          V(not_audio) (other data), V(unknown_codec) (the library rejects it), V(truncated) (shorter than its header states), V(silent), V(sample_rate)
+          (another than O(sample_rate)), V(crash), V(hang), V(out_of_memory), or V(error).
       type: str
       returned: always
     message: {description: The text of the error., type: str, returned: always}

@@ -14,6 +14,7 @@ import pytest
 from tests.integration.areas import diagnose, fired
 from tests.integration.audio_services import SERVICE, UID, start, tone, write_detectors, write_faulty
 from tests.integration.inotify_faults import OTHER_UID, become
+from tests.integration.remedies import carry_out
 from tests.lab.engine import docker
 from tests.lab.shell import wait_until
 from tests.lab.throwaway import project
@@ -236,6 +237,39 @@ def test_a_container_that_lacks_everything(service):
     holder = "import time\nfiles = [open('/tmp/tracktion_%d' % n) for n in range(1, 20)]\ntime.sleep(999)"
     docker("exec", "--detach", service.container, "python3", "-c", holder)
     wait_until(lambda: not fired(service.diagnose(), "audio_processing.leftovers"), "the files to be open", 20)
+
+
+def test_leftovers_that_no_process_has_open_are_deleted(service, tmp_path):
+    """Also not those that a process outside of the container has open, as in a directory that two of them share."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for name in ("tracktion_old", "tracktion_open", "tracktion_new", "tracktion_twice", "other_old"):
+        (shared / name).write_text("x" * 5000)
+    (shared / "tracktion_folder").mkdir()
+    (shared / "second").hardlink_to(shared / "tracktion_twice")
+    (shared / "tracktion_link").symlink_to(shared / "other_old")
+    for path in shared.iterdir():
+        if path.name not in ("tracktion_new", "tracktion_link"):
+            os.utime(path, (1, 1))
+        os.chown(path, UID, UID, follow_symlinks=False)
+    shared.chmod(0o1777)
+    service.start("--volume", "%s:/tmp" % shared)
+    settings = {"audio_processing_python": "", "audio_processing_leftovers_max": 2}
+    with open(shared / "tracktion_open", encoding="utf-8"):
+        before = {path.name for path in shared.iterdir()}
+        (finding,) = fired(service.diagnose(), "audio_processing.leftovers", "info")
+        planned = carry_out(finding["remedy"], {}, True, **settings)
+        assert {path.name for path in shared.iterdir()} == before
+        done = carry_out(finding["remedy"], {}, False, **settings)
+    assert before - {path.name for path in shared.iterdir()} == {"tracktion_old"}
+    paths = [[each["path"] for each in result["deleted"]] for result in (planned, done)]
+    assert paths == [["/tmp/tracktion_old"]] * 2
+    assert [result["changed"] for result in (planned, done)] == [True, True]
+    kept = {each["path"]: each["reason"] for each in done["kept"]}
+    assert kept == {"/tmp/tracktion_open": "open", "/tmp/tracktion_twice": "hard_linked"}
+    # What is closed now is deleted by the next run, and then nothing is left to do.
+    assert carry_out(finding["remedy"], {}, False, **settings)["deleted_total"] == 1
+    assert carry_out(finding["remedy"], {}, False, **settings)["changed"] is False
 
 
 def test_a_container_without_room_for_the_library(service):

@@ -34,7 +34,14 @@ def main(request: Mapping[str, Any]) -> None:
 
 
 def answer(request: Mapping[str, Any]) -> Part:
-    """Return the parts of the measurement. ``request`` is made by ``_requests.program()``."""
+    """Return the parts of the measurement. ``request`` is made by ``_requests.program()``.
+
+    A request with ``delete`` deletes leftovers, and returns what it did.
+    """
+    if request.get("delete"):
+        from ansible_collections.tracktion.ops.plugins.module_utils._audio import _leftovers
+
+        return _leftovers.delete(request["delete"], request["is_check"], request["most"])
     end = time.monotonic() + request["seconds"]
     found: Part = {
         "uid": os.getuid(),
@@ -60,6 +67,8 @@ def answer(request: Mapping[str, Any]) -> Part:
 
 def has_steps(request: Mapping[str, Any]) -> bool:
     """Return whether the request needs child processes."""
+    if request.get("delete"):
+        return False
     return bool(request["deep"] or request["files"] or any(row["path"] for row in request["settings"]))
 
 

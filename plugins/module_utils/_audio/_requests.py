@@ -16,6 +16,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._audio import (
     _decoding,
     _guard,
     _headers,
+    _leftovers,
     _program,
     _references,
     _session,
@@ -93,8 +94,8 @@ def program(options: Options, seconds: float, deep: bool) -> Part:
 
 def argv(python: str, request: Mapping[str, Any]) -> list[str]:
     """Return the command line that runs the program with an interpreter. Raises CannotConnect if it is too long."""
-    steps = STEPS if _program.has_steps(request) else ()
-    wanted = [_surroundings, *steps, _program]
+    others = STEPS if _program.has_steps(request) else (_leftovers,) if request.get("delete") else ()
+    wanted = [_surroundings, *others, _program]
     document = {"sources": [[module.__name__, source(module)] for module in wanted], "request": request}
     packed = base64.b64encode(zlib.compress(json.dumps(document).encode("utf-8"))).decode("ascii")
     if len(packed) >= MAX_ARGUMENT:
@@ -117,7 +118,7 @@ def answer(output: bytes, exit_code: int | None) -> Part:
                 found = json.loads(line[len(_program.MARK) :])
             except ValueError:
                 break
-            if isinstance(found, dict) and "memory" in found:
+            if isinstance(found, dict) and ("memory" in found or "deleted" in found):
                 return found
     last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
     reason = cut(redact(last), 200) if last else "no output"

@@ -179,9 +179,15 @@ def changed(path: str) -> tuple[bool | None, float | None]:
 # The temporary directory
 
 
+def temporary_path(request: Mapping[str, Any]) -> str:
+    """Return the directory for temporary files."""
+    named = next((os.environ[name] for name in TEMPORARY if os.environ.get(name)), "/tmp")  # noqa: S108
+    return str(request["temporary"] or named)
+
+
 def temporary(request: Mapping[str, Any]) -> Part:
     """Return space, inodes and leftovers of the directory for temporary files."""
-    path = request["temporary"] or next((os.environ[name] for name in TEMPORARY if os.environ.get(name)), "/tmp")  # noqa: S108
+    path = temporary_path(request)
     part: Part = dict.fromkeys(("bytes", "bytes_free", "bytes_ratio", "inodes", "inodes_free", "inodes_ratio"))
     part.update(path=shown(path), exists=os.path.isdir(path), writable=None, leftovers=None)
     if not part["exists"]:
@@ -202,25 +208,33 @@ def temporary(request: Mapping[str, Any]) -> Part:
     return part
 
 
-def _leftovers(path: str, request: Mapping[str, Any]) -> Part:
-    """Return how many entries match the patterns, and the files of them that are old and not open."""
-    now, found = time.time(), []
+def old_files(path: str, request: Mapping[str, Any], now: float) -> tuple[int, list[tuple[str, os.stat_result]]]:
+    """Return how many entries match the patterns, and the plain files of them that are old. Raises OSError."""
+    total, old = 0, []
     with os.scandir(path) as entries:
         for _number, entry in zip(range(MOST_ENTRIES), entries):
             if not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in request["patterns"]):
                 continue
             try:
-                found.append((entry.path, entry.stat(follow_symlinks=False)))
+                info = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-    # Whether a directory is in use cannot be seen.
-    plain = [(each, info) for each, info in found if stat.S_ISREG(info.st_mode)]
-    old = [(each, info) for each, info in plain if now - info.st_mtime >= request["leftover_seconds"]]
-    is_open, known = _open_files() if old else (set(), True)
+            total += 1
+            # Whether a directory is in use cannot be seen.
+            if stat.S_ISREG(info.st_mode) and now - info.st_mtime >= request["leftover_seconds"]:
+                old.append((entry.path, info))
+    return total, old
+
+
+def _leftovers(path: str, request: Mapping[str, Any]) -> Part:
+    """Return how many entries match the patterns, and the files of them that are old and not open."""
+    now = time.time()
+    total, old = old_files(path, request, now)
+    is_open, known = open_files() if old else (set(), True)
     closed = [(each, info) for each, info in old if (info.st_dev, info.st_ino) not in is_open]
     closed.sort(key=lambda row: row[1].st_mtime)
     return {
-        "total": len(found),
+        "total": total,
         "old": len(closed),
         "old_bytes": sum(info.st_blocks * 512 for _path, info in closed),
         "oldest_seconds": round(now - closed[0][1].st_mtime, 1) if closed else None,
@@ -230,7 +244,7 @@ def _leftovers(path: str, request: Mapping[str, Any]) -> Part:
     }
 
 
-def _open_files() -> tuple[set[tuple[int, int]], bool]:
+def open_files() -> tuple[set[tuple[int, int]], bool]:
     """Return device and inode of each open file of the processes here, and whether all of them could be read."""
     found, known = set(), True
     for _number, pid in zip(range(MOST_ENTRIES), _processes()):
