@@ -43,6 +43,7 @@ def clear(options: Options, check_mode: bool) -> Part:
     deadline = Deadline(options["deadline"])
     target, api = _inside.find(options, deadline)
     request: Part = {
+        "seconds": deadline.remaining(),
         "delete": {
             "temporary": options["temporary_directory"],
             "patterns": options["patterns"],

@@ -22,6 +22,8 @@ from typing import Any, Callable, Dict, NamedTuple
 # Bytes of all results of a child, and of its standard error that are kept.
 MAX_RESULT, MAX_ERRORS = 262144, 2048
 PIECE = 65536
+# Seconds in which a killed process has to end.
+ABANDON_SECONDS = 1.0
 # Text of a failed allocation, by Python, C++ and libav.
 OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Unable to allocate")
 # Ends of the pipes of this process, which its own children must not hold open.
@@ -67,12 +69,13 @@ def run(function: Callable[[Emit], None], seconds: float, memory: int | None = N
     # Its own child processes end with it.
     if not in_time:
         _kill_group(pid)
-    _pid, status, usage = _wait(pid, began + seconds)
+    status, usage = _wait(pid, began + seconds)
     _kill_group(pid)
     values, failure = _parse(read[results[0]])
     text = read[errors[0]].decode("utf-8", "backslashreplace")
     state, message = _state(in_time, status, failure, text)
-    return Outcome(state, message, values, round(time.monotonic() - began, 3), usage.ru_maxrss * 1024)
+    peak = usage.ru_maxrss * 1024 if usage else None
+    return Outcome(state, message, values, round(time.monotonic() - began, 3), peak)
 
 
 def _child(
@@ -153,15 +156,20 @@ def _collect(read: dict[int, bytes], end: float) -> bool:
     return True
 
 
-def _wait(pid: int, end: float) -> tuple[int, int, Any]:
-    """Return what wait4() does. A process that closed its pipes and does not end is killed."""
+def _wait(pid: int, end: float) -> tuple[int, Any]:
+    """Return the status and the use of a process that ends. One that closed its pipes and does not end is killed.
+
+    A process that hangs in the kernel, as on a dead mount, is left behind: it ends when the kernel releases it.
+    """
+    until = max(end, time.monotonic()) + ABANDON_SECONDS
     while True:
-        found = os.wait4(pid, os.WNOHANG)
-        if found[0]:
-            return found
+        found, status, usage = os.wait4(pid, os.WNOHANG)
+        if found:
+            return status, usage
+        if time.monotonic() > until:
+            return signal.SIGKILL, None
         if time.monotonic() > end:
             _kill_group(pid)
-            return os.wait4(pid, 0)
         time.sleep(0.002)
 
 

@@ -11,21 +11,27 @@ library only. Private to this collection.
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
 import time
 from typing import Any, Dict, Mapping
 
-from ansible_collections.tracktion.ops.plugins.module_utils._audio import _surroundings
+from ansible_collections.tracktion.ops.plugins.module_utils._audio import _guard, _surroundings
 
 Part = Dict[str, Any]
 
 # Begins the line of the answer: the interpreter of the service may print other lines.
 MARK = "tracktion-ops-audio "
 MAX_ANSWER = 262144
+# Seconds for a library that does not answer, such as a mount whose server is gone.
+GRACE_SECONDS = 3.0
 
 
 def main(request: Mapping[str, Any]) -> None:
     """Measure what the request names, and write one line of JSON to standard output."""
+    # The kernel ends this process, also where the engine cannot be reached to kill it.
+    signal.alarm(math.ceil(request["seconds"]) + 5)
     line = (MARK + json.dumps(answer(request)) + "\n").encode("ascii")
     if len(line) > MAX_ANSWER:
         line = (MARK + json.dumps({"too_large": len(line)}) + "\n").encode("ascii")
@@ -49,9 +55,8 @@ def answer(request: Mapping[str, Any]) -> Part:
         "library": _surroundings.installed(request["library"]),
         "memory": _surroundings.memory(),
         "temporary": _surroundings.temporary(request["temporary"]),
-        "music": _surroundings.library(request["music"]),
+        **library(request, _guard.run),
         "settings": settings(request["settings"]),
-        "failed": [_surroundings.changed(path) for path in request["failed"]],
         "deep": None,
         "files": None,
     }
@@ -63,6 +68,20 @@ def answer(request: Mapping[str, Any]) -> Part:
         if request["deep"] or request["files"]:
             found.update(_session.run(request, found["memory"], end))
     return found
+
+
+def library(request: Mapping[str, Any], run: Any) -> Part:
+    """Return ``music``, ``failed`` and ``music_error``, read in a child process: a mount may hang in the kernel."""
+
+    def read(emit: _guard.Emit) -> None:
+        music = _surroundings.library(request["music"])
+        emit({"music": music, "failed": [_surroundings.changed(path) for path in request["failed"]]})
+
+    outcome = run(read, request["music"]["walk_seconds"] + GRACE_SECONDS)
+    if outcome.values:
+        return {**outcome.values[0], "music_error": None}
+    reason = "it does not answer, as a mount whose server is gone" if outcome.state == "hang" else outcome.message
+    return {"music": None, "failed": [(None, None) for _path in request["failed"]], "music_error": reason}
 
 
 def has_steps(request: Mapping[str, Any]) -> bool:

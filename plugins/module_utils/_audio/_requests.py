@@ -27,7 +27,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redact import redac
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 # In the order of their imports. Those of the steps are sent only for steps.
-STEPS = (_guard, _headers, _references, _decoding, _session)
+STEPS = (_headers, _references, _decoding, _session)
 # Unpacks the sources as modules of the same names, without a file, and runs the last one.
 BOOTSTRAP = """\
 import base64,json,sys,types,zlib
@@ -95,7 +95,7 @@ def program(options: Options, seconds: float, deep: bool) -> Part:
 def argv(python: str, request: Mapping[str, Any]) -> list[str]:
     """Return the command line that runs the program with an interpreter. Raises CannotConnect if it is too long."""
     others = STEPS if _program.has_steps(request) else (_leftovers,) if request.get("delete") else ()
-    wanted = [_surroundings, *others, _program]
+    wanted = [_guard, _surroundings, *others, _program]
     document = {"sources": [[module.__name__, source(module)] for module in wanted], "request": request}
     packed = base64.b64encode(zlib.compress(json.dumps(document).encode("utf-8"))).decode("ascii")
     if len(packed) >= MAX_ARGUMENT:

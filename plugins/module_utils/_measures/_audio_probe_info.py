@@ -221,11 +221,13 @@ def _run(
     for each, (exists, changed) in zip(failed or (), found["failed"]):
         is_newer = None if changed is None or each["last_seen"] is None else changed > each["last_seen"]
         each.update(exists=exists, changed_since=is_newer)
+    if found["music_error"]:
+        unknown.add("music", found["music_error"], "Check the mount of the library: `findmnt --types nfs,nfs4,cifs`")
     if deep:
         kept = {**_results.deep(found["deep"]), "age_seconds": 0.0}
         kept["imports"] = [{**each, "keep_error": _keep(options, of, kept)} for each in kept["imports"]]
     return {
-        "music": _inside.with_host_paths(target, found["music"]),
+        "music": _inside.with_host_paths(target, found["music"]) if found["music"] is not None else None,
         "temporary": found["temporary"],
         "memory": _results.memory(found["memory"], target.limit, options["longest_seconds"]),
         "library": found["library"],

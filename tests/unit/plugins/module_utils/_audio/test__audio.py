@@ -351,6 +351,16 @@ def test_a_walk_ends_in_time_and_says_so(tmp_path):
     assert found["complete"] is False
 
 
+def test_a_library_that_hangs_costs_only_itself(monkeypatch):
+    monkeypatch.setattr(_surroundings, "library", lambda _wanted: time.sleep(600))
+    monkeypatch.setattr(_program, "GRACE_SECONDS", 0.5)
+    request = {**_requests.program(options(), 10, False), "failed": ["/music/a.mp3"]}
+    found = _program.answer(request)
+    assert (found["music"], found["failed"]) == (None, [(None, None)])
+    assert "does not answer" in found["music_error"]
+    assert found["temporary"]["exists"]
+
+
 def test_a_path_of_the_host_is_translated():
     target = _inside.Target("c", "i", None, "python3", None, [("/srv/music", "/music"), ("/srv", "/data")], None)
     assert _inside.inside(target, "/srv/music/a.mp3") == "/music/a.mp3"
