@@ -7,27 +7,33 @@
 from __future__ import annotations
 
 import base64
-import importlib
+import importlib.util
 import json
 import zlib
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
-from ansible_collections.tracktion.ops.plugins.module_utils._audio import (
-    _decoding,
-    _guard,
-    _headers,
-    _leftovers,
-    _program,
-    _references,
-    _session,
-    _surroundings,
-)
+from ansible_collections.tracktion.ops.plugins.module_utils._audio import _program
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._redact import redact
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
+if TYPE_CHECKING:
+    # Sent to the host because they are named here, and never imported there: only their sources are needed.
+    from ansible_collections.tracktion.ops.plugins.module_utils._audio import (  # noqa: F401
+        _decoding,
+        _guard,
+        _headers,
+        _leftovers,
+        _references,
+        _session,
+        _surroundings,
+    )
+
+PACKAGE = "ansible_collections.tracktion.ops.plugins.module_utils._audio."
 # In the order of their imports. Those of the steps are sent only for steps.
-STEPS = (_headers, _references, _decoding, _session)
+ALWAYS = ("_guard", "_surroundings")
+STEPS = ("_headers", "_references", "_decoding", "_session")
+DELETE = ("_leftovers",)
 # Unpacks the sources as modules of the same names, without a file, and runs the last one.
 BOOTSTRAP = """\
 import base64,json,sys,types,zlib
@@ -74,7 +80,7 @@ def program(options: Options, seconds: float, deep: bool) -> Part:
         "settings": [{"environment": row["environment"], "path": row["path"]} for row in options["settings"]],
         "deep": deep,
         "files": options["files"],
-        "formats": [each for each in options["formats"] if each in _references.FORMATS],
+        "formats": options["formats"],
         "tempos": TEMPOS,
         "memory": options["step_memory"],
         "least_memory": LEAST_MEMORY,
@@ -94,19 +100,19 @@ def program(options: Options, seconds: float, deep: bool) -> Part:
 
 def argv(python: str, request: Mapping[str, Any]) -> list[str]:
     """Return the command line that runs the program with an interpreter. Raises CannotConnect if it is too long."""
-    others = STEPS if _program.has_steps(request) else (_leftovers,) if request.get("delete") else ()
-    wanted = [_guard, _surroundings, *others, _program]
-    document = {"sources": [[module.__name__, source(module)] for module in wanted], "request": request}
+    others = STEPS if _program.has_steps(request) else DELETE if request.get("delete") else ()
+    names = [PACKAGE + name for name in (*ALWAYS, *others, "_program")]
+    document = {"sources": [[name, source(name)] for name in names], "request": request}
     packed = base64.b64encode(zlib.compress(json.dumps(document).encode("utf-8"))).decode("ascii")
     if len(packed) >= MAX_ARGUMENT:
         raise CannotConnect("too_large", "the request has %d bytes" % len(packed), "Name fewer `files`.")
     return [python, "-c", BOOTSTRAP, packed]
 
 
-def source(module: Any) -> str:
+def source(name: str) -> str:
     """Return the source of a module of this collection, from a file, a zip file, or as the visit has sent it."""
-    loader: Any = importlib.import_module(module.__name__).__spec__.loader  # type: ignore[union-attr]
-    return str(loader.get_source(module.__name__))
+    spec: Any = importlib.util.find_spec(name)
+    return str(spec.loader.get_source(name))
 
 
 def answer(output: bytes, exit_code: int | None) -> Part:
