@@ -91,7 +91,13 @@ def test_a_healthy_service_is_quiet(good):
     threshold = {"name": "threshold", "path": "detectors.get_config().bpm.confidence_threshold", "expected": "0.7"}
     path = {"name": "path", "environment": "PYTHONPATH", "expected": "/audio-library:/detectors"}
     files = ["/music/good.wav", str(good.music / "good.wav")]
-    assert good.diagnose(deep=True, files=files, settings=[threshold, path], **RIGHT) == {}
+    findings = good.diagnose(deep=True, files=files, settings=[threshold, path], **RIGHT)
+    # What was asked for is shown.
+    assert found(findings) == {"info": {"file_decoded"}}, findings
+    decoded = fired(findings, "audio_processing.file_decoded")
+    assert [each["object"] for each in decoded] == files
+    assert "(wav, codec pcm, 44100 Hz) states 2.0 s, and 2.0 s are decoded" in decoded[0]["summary"]
+    assert good.diagnose() == {}
 
 
 def test_a_miscalibrated_detector_and_its_last_result(good, tmp_path):
@@ -159,9 +165,9 @@ def test_each_condition_of_a_file_is_a_finding_of_its_own(service):
         for entry in entries:
             if check.startswith("audio_processing.file_"):
                 by_file.setdefault(entry["object"], []).append(check.partition("file_")[2])
-    expected = {"/music/" + name: [check] for name, check in wanted.items() if check}
+    expected = {"/music/" + name: [check or "decoded"] for name, check in wanted.items()}
     assert by_file == expected, findings
-    assert len({check for (check,) in expected.values()}) == 11
+    assert len({check for (check,) in expected.values()}) == 12
     (cut,) = [each for each in findings["audio_processing.file_truncated"] if each["object"] == "/music/cut.wav"]
     assert "states 4.0 s, and 2.0 s are decoded" in cut["summary"], cut
     # The file that the user cannot read is the first of the library that the service cannot read.
@@ -290,6 +296,9 @@ def test_a_container_without_python_a_stopped_one_and_none(service):
     (unknown,) = findings["audio_processing.library_not_installed"]
     assert "there is no python3 in the container" in unknown["summary"]
     assert "docker top" in unknown["hint"]
+    # A program that is no interpreter.
+    findings = service.diagnose(python="/bin/false")
+    assert "exit code 1" in findings["audio_processing.library_not_installed"][0]["summary"]
     docker("stop", "--time", "0", service.container)
     (stopped,) = fired(service.diagnose(), "audio_processing.unreachable", "critical")
     assert "is exited" in stopped["summary"]
@@ -297,6 +306,16 @@ def test_a_container_without_python_a_stopped_one_and_none(service):
     docker("rm", service.container)
     (gone,) = fired(service.diagnose(), "audio_processing.unreachable", "critical")
     assert "there is no container of analysis_service" in gone["summary"]
+
+
+def test_a_container_whose_memory_runs_out(service):
+    """The kernel kills the interpreter of the probe: what it would have measured is unknown."""
+    service.start("--memory", "6m", "--memory-swap", "6m")
+    findings = service.diagnose()
+    assert found(findings) == {}, findings
+    (unknown,) = findings["audio_processing.library_not_installed"]
+    assert "exit code 137" in unknown["summary"] or "the Docker engine rejects" in unknown["summary"], unknown
+    assert docker("inspect", "--format", "{{.State.Running}}", service.container).strip() == "true"
 
 
 def test_an_interpreter_of_the_host_instead_of_a_container(tmp_path):

@@ -59,7 +59,7 @@ def test_the_database_and_the_statistics_of_the_stack(lab, settings):
         client.hset("lab:analysis:stats", mapping={"total_failed": 30, "total_completed": 20})
         findings = diagnose("audio_processing", asked)
         (missing,) = fired(findings, "audio_processing.not_in_database", "warning")
-        assert "3 audio files in the library, 1 rows" in missing["summary"]
+        assert "3 audio files in the library, 1 rows in the database (1 pending, 0 done)" in missing["summary"]
         (waits,) = fired(findings, "audio_processing.pending_old", "warning")
         assert "the oldest for 2 h" in waits["summary"]
         assert fired(findings, "audio_processing.failures_counted", "critical")
