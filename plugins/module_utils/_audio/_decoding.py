@@ -157,7 +157,10 @@ def key(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def examine(path: str, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Return the part of a named file: what its header states, what the decoder makes of it, and the fault."""
+    """Return the part of a named file: what its header states, what the decoder makes of it, and the fault.
+
+    ``fault`` is null if it was not decoded in fewer seconds than a step may take: that proves nothing.
+    """
     part: dict[str, Any] = dict.fromkeys(
         ("bytes", "container", "codec", "stated_seconds", "decoded_seconds", "sample_rate", "channels", "peak")
     )
@@ -173,9 +176,11 @@ def examine(path: str, request: Mapping[str, Any], seconds: float) -> dict[str, 
     outcome = _guard.run(lambda emit: emit(decode(path, request)), seconds, request["memory"])
     part.update(seconds=outcome.seconds, peak_bytes=outcome.peak_bytes)
     if outcome.state != "ok":
-        fault = outcome.state
+        fault: str | None = outcome.state
         if fault == "error":
             fault = "truncated" if incomplete else "unknown_codec" if part["container"] else "not_audio"
+        elif fault == "hang" and seconds < request["step_seconds"]:
+            fault = None
         return {**part, "fault": fault, "message": outcome.message}
     found = outcome.values[0]
     part.update(decoded_seconds=found["seconds"], peak=found["peak"])

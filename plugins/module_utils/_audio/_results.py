@@ -92,7 +92,7 @@ def format_of(found: Part) -> Part:
     is_whole = seconds is not None and seconds >= found["stated_seconds"] * 0.9
     return {
         "format": found["format"],
-        "ok": found["state"] == "ok" and is_whole,
+        "ok": None if found["state"] is None else found["state"] == "ok" and is_whole,
         "state": found["state"],
         "message": message(found["message"]),
         "decoded_seconds": _rounded(seconds),
@@ -131,7 +131,8 @@ def files(found: Sequence[Part], asked: Sequence[str], inside: Sequence[str]) ->
         each = by_path.get(path_inside)
         numbers = ("stated_seconds", "decoded_seconds", "peak", "seconds")
         plain = ("bytes", "container", "sample_rate", "channels", "fault", "peak_bytes")
-        part: Part = {"path": path, "path_inside": path_inside, "examined": each is not None}
+        is_examined = each is not None and each["fault"] is not None
+        part: Part = {"path": path, "path_inside": path_inside, "examined": is_examined}
         part.update({name: each.get(name) if each else None for name in plain})
         part.update({name: _rounded(each.get(name)) if each else None for name in numbers})
         part.update(codec=cut(printable(each["codec"]), 30) if each and each["codec"] else None)

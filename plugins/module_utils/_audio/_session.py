@@ -23,6 +23,13 @@ Part = Dict[str, Any]
 SILENCE_SECONDS, CLICK_SECONDS, CADENCE_SECONDS = 5.0, 20.0, 10.0
 # Share of the free memory of the container that a child may use.
 MEMORY_SHARE = 0.8
+# A step is not begun with less time.
+LEAST_SECONDS = 2.0
+
+
+def has_time(end: float, most: float) -> bool:
+    """Return whether enough time is left to begin a step of at most ``most`` seconds."""
+    return end - time.monotonic() >= min(most, LEAST_SECONDS)
 
 
 def until(end: float, most: float) -> float:
@@ -100,6 +107,8 @@ def work(request: Mapping[str, Any], emit: _guard.Emit, end: float) -> None:
     _preload(request)
     most = request["step_seconds"]
     for path in request["files"]:
+        if not has_time(end, most):
+            return
         part = _decoding.examine(path, request, until(end, most))
         emit({"part": "files", "value": {"path": _text(path), **part}})
     if not request["deep"]:
@@ -107,6 +116,8 @@ def work(request: Mapping[str, Any], emit: _guard.Emit, end: float) -> None:
     from ansible_collections.tracktion.ops.plugins.module_utils._audio import _references
 
     for name in request["formats"]:
+        if not has_time(end, most):
+            return
         outcome = _step(_decoding.decode, _references.FORMATS[name], request, until(end, most))
         emit({"part": "formats", "value": {"format": name, "stated_seconds": _references.FORMAT_SECONDS, **outcome}})
     cadence = " ".join(_references.CADENCE_KEY)
@@ -119,6 +130,8 @@ def work(request: Mapping[str, Any], emit: _guard.Emit, end: float) -> None:
         ("key", cadence, _decoding.key, partial(_references.cadence, CADENCE_SECONDS)),
     ]
     for name, reference, function, make in steps:
+        if not has_time(end, most):
+            return
         outcome = _step(function, make, request, until(end, most))
         emit({"part": name, "value": {"reference": reference, **outcome}})
 
@@ -131,7 +144,14 @@ def _step(function: Any, make: Any, request: Mapping[str, Any], seconds: float) 
 
     outcome = _guard.run(act, seconds, request["memory"])
     found = outcome.values[0] if outcome.values else {}
-    return {"state": outcome.state, "message": outcome.message, "took": outcome.seconds, **found}
+    # In less time than a step may take, no result proves nothing.
+    is_unfinished = outcome.state == "hang" and seconds < request["step_seconds"]
+    return {
+        "state": None if is_unfinished else outcome.state,
+        "message": outcome.message,
+        "took": outcome.seconds,
+        **found,
+    }
 
 
 def _preload(request: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
     CannotConnect,
     Deadline,
     Failure,
+    OutOfTime,
     Unknown,
     reached,
     unreachable,
@@ -225,6 +226,7 @@ def _run(
         unknown.add("music", found["music_error"], "Check the mount of the library: `findmnt --types nfs,nfs4,cifs`")
     if deep:
         kept = {**_results.deep(found["deep"]), "age_seconds": 0.0}
+        _note_missing(kept, request, unknown)
         kept["imports"] = [{**each, "keep_error": _keep(options, of, kept)} for each in kept["imports"]]
     return {
         "music": _inside.with_host_paths(target, found["music"]) if found["music"] is not None else None,
@@ -246,6 +248,16 @@ def _files(found: Part, options: Options, inside: list[str], unknown: Unknown) -
             text = "the library could not be imported: %s" % why if reason.get("state") != "ok" else "out of time"
             unknown.add("files.%s" % part["path"], text)
     return parts
+
+
+def _note_missing(deep: Part, request: Part, unknown: Unknown) -> None:
+    """Add the lists that lack items, because the time was over, to ``unknown``."""
+    if deep["imports"][0]["state"] != "ok":
+        return
+    expected = {"formats": request["formats"], "tempo_references": request["tempos"], "key_references": [""]}
+    for name, wanted in {**expected, "silence_references": [""]}.items():
+        if len(deep[name]) < len(wanted):
+            unknown.add(name + "[...]", OutOfTime())
 
 
 def _keep(options: Options, of: Part, deep: Part) -> str | None:

@@ -25,6 +25,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._audio import (
     _program,
     _requests,
     _results,
+    _session,
     _surroundings,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotConnect, Deadline
@@ -359,6 +360,20 @@ def test_a_library_that_hangs_costs_only_itself(monkeypatch):
     assert (found["music"], found["failed"]) == (None, [(None, None)])
     assert "does not answer" in found["music_error"]
     assert found["temporary"]["exists"]
+
+
+def test_a_step_without_its_time_proves_nothing(tmp_path):
+    request = {**_requests.program(options(step_seconds=20.0, load_call="time.sleep"), 10, False)}
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF\0\0\0\0WAVE")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_decoding, "decode", lambda _path, _request: time.sleep(60))
+        assert _decoding.examine(str(path), request, 0.5)["fault"] is None
+        assert _decoding.examine(str(path), {**request, "step_seconds": 0.5}, 0.5)["fault"] == "hang"
+        step = _session._step(lambda _path, _request: time.sleep(60), bytes, request, 0.5)
+        assert step["state"] is None
+    assert not _session.has_time(time.monotonic() + 1, 20)
+    assert _session.has_time(time.monotonic() + 1.5, 1)
 
 
 def test_a_path_of_the_host_is_translated():
