@@ -395,8 +395,9 @@ age_seconds:
 imports:
   description:
     - The import of the library in the run of O(deep), as C(state), C(message), C(seconds), C(bytes) (resident memory), C(memory_left) (by the memory
-      limit of the container), C(keep_error) (why the result could not be written to O(state_file)). C(state), also of the other steps, is null if the time was over, V(ok), V(error) (an exception),
-      V(crash), V(hang), V(out_of_memory), or V(no_memory) if it was not run because less than 200 MiB were left.
+      limit of the container), C(keep_error) (why the result could not be written to O(state_file)). C(state), also of the other steps, is null if the
+      time was over, V(ok), V(error) (an exception), V(crash), V(hang), V(out_of_memory), or V(no_memory) if it was not run because less than 200 MiB were
+      left.
   returned: always
   type: list
   elements: dict

@@ -42,8 +42,10 @@ def main(request: Mapping[str, Any]) -> None:
 def answer(request: Mapping[str, Any]) -> Part:
     """Return the parts of the measurement. ``request`` is made by ``_requests.program()``.
 
-    A request with ``delete`` deletes leftovers, and returns what it did.
+    A request with ``look`` looks for files. One with ``delete`` deletes leftovers, and returns what it did.
     """
+    if request.get("look"):
+        return {"failed": look(request["look"])}
     if request.get("delete"):
         from ansible_collections.tracktion.ops.plugins.module_utils._audio import _leftovers
 
@@ -55,7 +57,7 @@ def answer(request: Mapping[str, Any]) -> Part:
         "library": _surroundings.installed(request["library"]),
         "memory": _surroundings.memory(),
         "temporary": _surroundings.temporary(request["temporary"]),
-        **library(request, _guard.run),
+        **library(request["music"]),
         "settings": settings(request["settings"]),
         "deep": None,
         "files": None,
@@ -70,23 +72,25 @@ def answer(request: Mapping[str, Any]) -> Part:
     return found
 
 
-def library(request: Mapping[str, Any], run: Any) -> Part:
-    """Return ``music``, ``failed`` and ``music_error``, read in a child process: a mount may hang in the kernel."""
-
-    def read(emit: _guard.Emit) -> None:
-        music = _surroundings.library(request["music"])
-        emit({"music": music, "failed": [_surroundings.changed(path) for path in request["failed"]]})
-
-    outcome = run(read, request["music"]["walk_seconds"] + GRACE_SECONDS)
+def library(request: Mapping[str, Any]) -> Part:
+    """Return ``music`` and ``music_error``, read in a child process: a mount may hang in the kernel."""
+    seconds = request["walk_seconds"] + GRACE_SECONDS
+    outcome = _guard.run(lambda emit: emit({"music": _surroundings.library(request)}), seconds)
     if outcome.values:
         return {**outcome.values[0], "music_error": None}
     reason = "it does not answer, as a mount whose server is gone" if outcome.state == "hang" else outcome.message
-    return {"music": None, "failed": [(None, None) for _path in request["failed"]], "music_error": reason}
+    return {"music": None, "music_error": reason}
+
+
+def look(paths: list[str]) -> list[Any]:
+    """Return whether each path exists, and when it was changed, in a child process; null for what is not known."""
+    outcome = _guard.run(lambda emit: emit({"found": [_surroundings.changed(each) for each in paths]}), GRACE_SECONDS)
+    return outcome.values[0]["found"] if outcome.values else [(None, None) for _path in paths]
 
 
 def has_steps(request: Mapping[str, Any]) -> bool:
     """Return whether the request needs child processes."""
-    if request.get("delete"):
+    if request.get("delete") or request.get("look"):
         return False
     return bool(request["deep"] or request["files"] or any(row["path"] for row in request["settings"]))
 

@@ -124,7 +124,7 @@ def answer(output: bytes, exit_code: int | None) -> Part:
                 found = json.loads(line[len(_program.MARK) :])
             except ValueError:
                 break
-            if isinstance(found, dict) and ("memory" in found or "deleted" in found):
+            if isinstance(found, dict) and {"memory", "deleted", "failed"} & set(found):
                 return found
     last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
     reason = cut(redact(last), 200) if last else "no output"

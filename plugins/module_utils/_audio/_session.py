@@ -86,7 +86,10 @@ def run(request: Mapping[str, Any], memory: Mapping[str, Any], end: float) -> Pa
         else:
             deep[name] = part
     if deep["imported"] is None:
-        state, message = (outcome.state, outcome.message) if outcome else ("no_memory", None)
+        state: str | None = outcome.state if outcome else "no_memory"
+        message = outcome.message if outcome else None
+        if outcome and state == "hang" and outcome.seconds < request["step_seconds"]:
+            state = None
         peak = outcome.peak_bytes if outcome else None
         deep["imported"] = {"state": state, "message": message, "seconds": None, "bytes": peak}
     return {"deep": deep, "files": files}

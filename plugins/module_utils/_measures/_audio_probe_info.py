@@ -10,6 +10,7 @@ imported, and audio is decoded, only for ``deep``, for ``files``, or when the re
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, Callable
 
@@ -69,11 +70,6 @@ STATISTICS_SPEC = {
     "client_cert_file": {"type": "str"},
     "client_key_file": {"type": "str", "no_log": False},
 }
-# A word of failure, and the path of an audio file.
-FAILED_PATTERN = (
-    r"(?:error|fail|exception|cannot|could not|unable)[^\n]{0,300}?"
-    r"(?P<path>/[^\n\"'<>|]{1,300}?\.(?:aac|aiff?|flac|m4a|mp3|mp4|oga|ogg|opus|wav|wma))(?![\w.])"
-)
 ARGUMENT_SPEC = {
     "service": {"type": "str", "default": ""},
     "project": {"type": "str"},
@@ -114,7 +110,7 @@ ARGUMENT_SPEC = {
     "step_seconds": {"type": "float", "default": 20.0},
     "step_memory": {"type": "int", "default": 1 << 30},
     "log_minutes": {"type": "float", "default": 15.0},
-    "failed_patterns": {"type": "list", "elements": "str", "default": [FAILED_PATTERN]},
+    "failed_patterns": {"type": "list", "elements": "str", "default": [_failed_files.FAILED_PATTERN]},
     "completed_pattern": {"type": "str", "default": "completed?\\b"},
     "statistics": {"type": "dict", "default": {}, "options": STATISTICS_SPEC},
     "database": {"type": "dict", "default": {}, "options": DATABASE_SPEC},
@@ -144,9 +140,10 @@ def measure(options: Options) -> Measurement:
     except CannotConnect as exc:
         return unreachable(PARTS, exc)
     described = _inside.describe(target, options, 0.0)
-    # First, so that the program can look whether these files are still there.
-    logs = _logs(target, api, options, deadline, unknown)
-    parts = _run(target, api, options, deadline, described, unknown, logs["failed_files"])
+    log = _InThread(_logs, target, api, options, deadline)
+    parts = _run(target, api, options, deadline, described, unknown)
+    logs = log.result(deadline, unknown)
+    _look(target, api, options, deadline, logs["failed_files"])
     described["seconds"] = round(time.monotonic() - began, 3)
     with_rows, with_statistics = _pipeline.of_options(options)
     return reached(
@@ -187,12 +184,8 @@ def _run(
     deadline: Deadline,
     described: Part,
     unknown: Unknown,
-    failed: list[Part] | None,
 ) -> Part:
-    """Return the parts that the program measures; null, with the reason, if it does not run.
-
-    Adds to the ``failed`` files whether they exist, and were changed since.
-    """
+    """Return the parts that the program measures; null, with the reason, if it does not run."""
     of = {
         "service": options["service"],
         "container": target.identity,
@@ -207,7 +200,6 @@ def _run(
     seconds = max(0.2, deadline.remaining() - RESERVE_SECONDS)
     inside = [_inside.inside(target, path) for path in options["files"]]
     request = _requests.program({**options, "files": inside}, seconds, deep)
-    request["failed"] = [each["path"] for each in failed or ()]
     if options["database"].get("query"):
         # The number of files is compared with that of rows, so all of them are counted.
         request["music"]["walk_seconds"] = seconds / 2
@@ -219,9 +211,6 @@ def _run(
             unknown.add(name, exc)
         return parts
     described.update(uid=found["uid"], gid=found["gid"])
-    for each, (exists, changed) in zip(failed or (), found["failed"]):
-        is_newer = None if changed is None or each["last_seen"] is None else changed > each["last_seen"]
-        each.update(exists=exists, changed_since=is_newer)
     if found["music_error"]:
         unknown.add("music", found["music_error"], "Check the mount of the library: `findmnt --types nfs,nfs4,cifs`")
     if deep:
@@ -271,21 +260,55 @@ def _keep(options: Options, of: Part, deep: Part) -> str | None:
     return None
 
 
-def _logs(
-    target: _inside.Target, api: DockerApi | None, options: Options, deadline: Deadline, unknown: Unknown
-) -> Part:
-    """Return the parts ``logs`` and ``failed_files``; both are empty on the host, which has no container's log."""
-    if not api:
-        return {"logs": [], "failed_files": []}
+def _logs(target: _inside.Target, api: DockerApi | None, options: Options, deadline: Deadline) -> Part | None:
+    """Return the part of the log; null on the host, which has no container's log. Raises CannotConnect."""
+    return _failed_files.read(api, str(target.identity), options, deadline) if api else None
+
+
+class _InThread:
+    """Reads the log while the program runs."""
+
+    def __init__(self, function: Callable[..., Part | None], *arguments: Any) -> None:
+        self._found: list[Part | Exception | None] = []
+
+        def work() -> None:
+            try:
+                self._found.append(function(*arguments))
+            except Exception as exc:  # pylint: disable=broad-except
+                self._found.append(exc)
+
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def result(self, deadline: Deadline, unknown: Unknown) -> Part:
+        """Return the parts ``logs`` and ``failed_files``."""
+        self._thread.join(deadline.remaining())
+        log = self._found[0] if self._found else OutOfTime()
+        if log is None:
+            return {"logs": [], "failed_files": []}
+        if isinstance(log, Exception):
+            for name in ("logs", "failed_files"):
+                unknown.add(name, log)
+            return {"logs": None, "failed_files": None}
+        if log["left_out"] or not log["complete"]:
+            unknown.add("failed_files[...]", log["left_out"] or "out of time")
+        return {"failed_files": log.pop("failed_files"), "logs": [log]}
+
+
+def _look(
+    target: _inside.Target, api: DockerApi | None, options: Options, deadline: Deadline, failed: list[Part] | None
+) -> None:
+    """Add to the files that failed whether they exist, and were changed since. That stays null if it is not known."""
+    if not failed:
+        return
+    request = {"look": [each["path"] for each in failed], "seconds": deadline.remaining()}
     try:
-        log = _failed_files.read(api, str(target.identity), options, deadline)
-    except Failure as exc:
-        for name in ("logs", "failed_files"):
-            unknown.add(name, exc)
-        return {"logs": None, "failed_files": None}
-    if log["left_out"] or not log["complete"]:
-        unknown.add("failed_files[...]", log["left_out"] or "out of time")
-    return {"failed_files": log.pop("failed_files"), "logs": [log]}
+        found = _inside.run(target, api, options, request, deadline)["failed"]
+    except Failure:
+        return
+    for each, (exists, changed) in zip(failed, found):
+        is_newer = None if changed is None or each["last_seen"] is None else changed > each["last_seen"]
+        each.update(exists=exists, changed_since=is_newer)
 
 
 def _rows(options: Options, music: list[Part] | None, deadline: Deadline) -> Part:

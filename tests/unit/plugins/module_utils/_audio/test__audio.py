@@ -292,7 +292,10 @@ def test_the_program_runs_as_one_argument():
     found = _requests.answer(done.stdout, done.returncode)
     assert found["library"]["installed"]
     assert found["music"][0]["exists"] is False
-    assert found["failed"] == [[False, None]]
+    argv = _requests.argv(sys.executable, {"look": ["/nowhere", "/etc/passwd"], "seconds": 10})
+    done = subprocess.run(argv, capture_output=True, cwd="/", check=False)
+    gone, there = _requests.answer(done.stdout, done.returncode)["failed"]
+    assert (gone, there[0], there[1] > 0) == ([False, None], True, True)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +317,7 @@ def test_an_output_without_an_answer_is_a_failure(output):
 
 def test_a_request_that_is_too_long_is_rejected():
     files = ["/" + os.urandom(4000).hex() for _number in range(50)]
-    request = {**_requests.program(options(files=files), 10, True), "failed": []}
+    request = _requests.program(options(files=files), 10, True)
     with pytest.raises(CannotConnect, match="the request has"):
         _requests.argv("python3", request)
 
@@ -355,9 +358,8 @@ def test_a_walk_ends_in_time_and_says_so(tmp_path):
 def test_a_library_that_hangs_costs_only_itself(monkeypatch):
     monkeypatch.setattr(_surroundings, "library", lambda _wanted: time.sleep(600))
     monkeypatch.setattr(_program, "GRACE_SECONDS", 0.5)
-    request = {**_requests.program(options(), 10, False), "failed": ["/music/a.mp3"]}
-    found = _program.answer(request)
-    assert (found["music"], found["failed"]) == (None, [(None, None)])
+    found = _program.answer(_requests.program(options(), 10, False))
+    assert found["music"] is None
     assert "does not answer" in found["music_error"]
     assert found["temporary"]["exists"]
 
