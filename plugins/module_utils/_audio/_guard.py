@@ -22,6 +22,8 @@ from typing import Any, Callable, Dict, NamedTuple
 # Bytes of all results of a child, and of its standard error that are kept.
 MAX_RESULT, MAX_ERRORS = 262144, 2048
 PIECE = 65536
+# Seconds between two looks whether a child has ended.
+LOOK_SECONDS = 0.05
 # Seconds in which a killed process has to end.
 ABANDON_SECONDS = 1.0
 # Text of a failed allocation, by Python, C++ and libav.
@@ -61,7 +63,7 @@ def run(function: Callable[[Emit], None], seconds: float, memory: int | None = N
     _open.extend((results[0], errors[0]))
     read = {results[0]: b"", errors[0]: b""}
     try:
-        in_time = _collect(read, began + seconds)
+        in_time = _collect(read, pid, began + seconds)
     finally:
         for descriptor in read:
             os.close(descriptor)
@@ -139,15 +141,19 @@ def data_bytes() -> int:
         return 0
 
 
-def _collect(read: dict[int, bytes], end: float) -> bool:
-    """Read both pipes until they are closed; return false at ``end`` of the time."""
+def _collect(read: dict[int, bytes], pid: int, end: float) -> bool:
+    """Read both pipes until the results are closed or the process has ended; return false at ``end`` of the time."""
     waiting, most = list(read), (MAX_RESULT, MAX_ERRORS)
     limits = dict(zip(read, most))
     results = waiting[0]
     while results in waiting:
-        ready = select.select(waiting, [], [], max(0.0, end - time.monotonic()))[0]
-        if not ready:
+        left = end - time.monotonic()
+        if left <= 0:
             return False
+        ready = select.select(waiting, [], [], min(left, LOOK_SECONDS))[0]
+        # Its own child processes may hold the pipes open.
+        if not ready and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return True
         for descriptor in ready:
             piece = os.read(descriptor, PIECE)
             if not piece:

@@ -111,6 +111,26 @@ def test_a_function_that_closes_its_pipes_and_stays_is_killed():
     assert time.monotonic() - began < 15
 
 
+def test_a_function_that_leaves_a_process_behind_has_ended(tmp_path):
+    def leave(emit):
+        if not os.fork():
+            (tmp_path / "child").write_text(str(os.getpid()))
+            time.sleep(600)
+        while not (tmp_path / "child").exists():
+            time.sleep(0.01)
+        emit({"number": 1})
+
+    began = time.monotonic()
+    found = _guard.run(leave, 100)
+    assert (found.state, found.values) == ("ok", [{"number": 1}])
+    assert time.monotonic() - began < 50
+    child = (tmp_path / "child").read_text()
+    until = time.monotonic() + 10
+    while child and is_alive(int(child)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not (child and is_alive(int(child)))
+
+
 def test_a_child_of_a_child_crashes_alone():
     def outer(emit):
         emit({"state": _guard.run(crashes, 20).state})
