@@ -38,6 +38,18 @@ def for_person(reason: str) -> Hint:
     return Hint(person=reason)
 
 
+AUDIO_PROCESSING = {
+    "temporary-files-left": {"audio_processing.leftovers": ends()},
+    "undecodable-file": {
+        "audio_processing.failed_file": Hint(person="what the file should hold", leaves="^ansible-playbook")
+    },
+    "unreadable-file": {
+        "audio_processing.library_unreadable": ends(),
+        # Its command is that of the next diagnosis.
+        "audio_processing.failed_file": Hint(person=CAUSE, leaves="^ansible-playbook"),
+    },
+}
+
 DATABASE = {
     "blocked-transaction": {
         "database.idle_in_transaction": for_person(CODE),
@@ -323,6 +335,7 @@ MESSAGE_QUEUE = {
 }
 
 BY_AREA = {
+    "audio_processing": AUDIO_PROCESSING,
     "cache": CACHE,
     "containers": CONTAINERS,
     "database": DATABASE,

@@ -49,6 +49,7 @@ def test_a_host_with_nothing_is_no_fault(nothing):
     (host,) = nothing.report["hosts"]
     absent = {area["name"]: area["not_here"] for area in host["areas"] if area["not_here"]}
     assert absent == {
+        "audio_processing": ["analysis_service"],
         "cache": ["Redis at localhost:6379"],
         "database": ["PostgreSQL at localhost:5432"],
         "message_queue": ["RabbitMQ at localhost:5672"],
@@ -61,13 +62,13 @@ def test_a_host_with_nothing_is_no_fault(nothing):
             "file-rename-service",
         ],
     }
-    assert nothing.report["counts"]["not_here"] == 9
+    assert nothing.report["counts"]["not_here"] == 10
 
 
 def test_what_is_not_here_is_a_line_per_area(nothing):
     lines = [line.split()[2] for line in nothing.output.splitlines() if line.startswith("  NOT HERE  ")]
-    assert lines == ["cache:", "database:", "message_queue:", "network:", "service_health:"]
-    assert "9 not here" in nothing.output
+    assert lines == ["audio_processing:", "cache:", "database:", "message_queue:", "network:", "service_health:"]
+    assert "10 not here" in nothing.output
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,7 @@ def other(tmp_path_factory):
 
 # The checks of an area that are not about this machine.
 AREAS = {
+    "audio_processing": "",
     "cache": "",
     "containers": "missing_service stopped compose_missing crash_loop unhealthy",
     "database": "",

@@ -63,6 +63,7 @@ NOT_HERE = {
     "service_health": ["analysis_service", "file_watcher", "file-rename-service"],
 }
 AREAS = {
+    "audio_processing",
     "cache",
     "containers",
     "database",

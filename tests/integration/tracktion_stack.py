@@ -12,6 +12,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from tests.lab.audio_library import ensure_audio_library
 from tests.lab.engine import compose_command, docker, ensure
 from tests.lab.images import ensure_image
 from tests.lab.paths import CONTAINER_FILES, MACHINE
@@ -51,6 +52,7 @@ class Tracktion:
             "OWNER": self.project,
             "PROCESS": this_process(),
             "LAB_FILES": CONTAINER_FILES,
+            "AUDIO_LIBRARY": ensure_audio_library("trixie"),
             "ADDRESS": self.address,
             "POSTGRES_PASSWORD": self.password,
             "RABBITMQ_PASSWORD": self.password,

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 
-from . import engine, holder, images, servers
+from . import audio_library, engine, holder, images, servers
 from . import faults as registry
 from . import hosts as fleet
 from .shell import LabError, say
@@ -67,11 +67,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def setup(arguments: argparse.Namespace) -> None:
-    """Make sure of the engine, compose v2 and the images."""
+    """Make sure of the engine, compose v2, the images and the audio library."""
     engine.ensure()
     engine.compose_command()
     for suite in [arguments.suite] if arguments.suite else images.SUITES:
         say(f"  image {images.ensure_image(suite)}")
+        say(f"  audio library {audio_library.ensure_audio_library(suite)}")
 
 
 def up(arguments: argparse.Namespace) -> None:

@@ -7,9 +7,9 @@ lab=tests/lab/lab
 reports=${DEMO_REPORTS:-reports}
 # At least one for each area. Remedies correct these,
 faults=(blocked-transaction memory-full queue-without-consumer changed-limit)
-# and no remedy can correct these: the right DNS server, the right data, the right file, the files that are still needed and a program
-# without its fault are not known.
-by_hand=(api-wrong-answer errors-burst zombies full-temporary-directory)
+# and no remedy can correct these: the right data, the right file, the files that are still needed and a program without its fault are
+# not known.
+by_hand=(api-wrong-answer errors-burst unreadable-file zombies full-temporary-directory)
 watches=/proc/sys/fs/inotify/max_user_watches
 
 say() { printf '\n=== %s\n' "$*"; }

@@ -97,6 +97,7 @@ def variables(stack: Stack, inside: bool = False) -> dict[str, object]:
         # Some sandboxes keep their own pid 1 even from root.
         "file_watching_hidden_processes_accepted": int(pid_1_is_hidden()),
         "file_watching_directories": ["/music"] if inside else [str(stack.watched_directory)],
+        "audio_processing_directories": ["/music"],
         # Managed hosts are containers without an engine: no service starts from there.
         "network_paths": [] if inside else PATHS,
         # The machine's own DNS server is no part of the stack, and a machine of tests may have none.

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import inventory
+from .audio_library import ensure_audio_library
 from .engine import compose_command, docker, ensure
 from .images import ensure_image
 from .paths import LAB, STACKS
@@ -164,6 +165,7 @@ class Stack:
             "COMPOSE_PROJECT_NAME": self.project,
             "IMAGE": ensure_image(state["suite"]),
             "LAB_FILES": LAB,
+            "AUDIO_LIBRARY": ensure_audio_library(state["suite"]),
             "SERVICE_UID": state["service_uid"],
             **{f"{name.upper()}_PORT": port for name, port in state["ports"].items()},
             **{f"{owner.upper()}_PASSWORD": password for owner, password in state["passwords"].items()},

@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report
 
 AREAS = (
+    "audio_processing",
     "cache", "containers", "database", "file_watching", "host_resources", "logs", "message_queue", "network",
     "service_health",
 )  # fmt: skip
