@@ -12,6 +12,7 @@ OF_CONTAINERS = (
     "stopped",
     "unhealthy",
     "starting_long",
+    "network_disconnected",
     "paused",
     "crash_loop",
     "port_taken",
