@@ -112,7 +112,7 @@ def broken(tmp_path_factory):
                 "host_resources_log_roots": [str(folder / "full" / "log")],
                 "host_resources_temporary_roots": [str(folder / "full" / "tmp")],
                 "host_resources_temporary_patterns": ["decoded-*.wav"],
-                "host_resources_largest_roots": [str(folder / "full" / "music")],
+                "file_watching_directories": [str(folder / "full" / "music")],
             }
             measured, findings = look(found.enter, **settings)
             yield folder, found, settings, measured, findings, process.pid
