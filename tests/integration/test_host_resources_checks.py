@@ -110,7 +110,7 @@ def test_faults_fire_their_checks_and_name_who_causes_them(lab, tmp_path):
     assert "of transcoder asks for" in saturated["summary"]
     hog = only(findings, "cpu_hog", "of transcoder")
     assert hog["status"] == "warning"
-    assert "most of it for sh -c (pid " in hog["summary"]
+    assert "such as sh -c (pid " in hog["summary"]
     assert "docker update --cpus 1 tracktion-lab-" in hog["hint"]
     assert zombies["object"] == "python -c"
     killed = only(findings, "oom_kill", "of importer")

@@ -14,6 +14,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._host._context impor
 from ansible_collections.tracktion.ops.plugins.module_utils._host._context import first as first_by
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
+OF_PROCESS = ("pid", "user", "command", "unit")
 # Runnable processes whose container is looked up.
 MOST_RUNNABLE = 1000
 
@@ -21,16 +22,18 @@ MOST_RUNNABLE = 1000
 class Demand(NamedTuple):
     """Mean number of processes that ran or waited for a processor in the samples, without this diagnosis.
 
-    A container with a small weight gets little CPU time, however many of its processes want it.
+    A container with a small weight gets little CPU time, however many of its processes want it. ``example`` is one of
+    them, by the id of the container.
     """
 
     of_container: dict[str, float]
     of_process: dict[int, float]
+    example: dict[str, Part]
 
 
 def demand(context: Context) -> Demand:
     """Return the demand of each container by its id, and of each process outside of containers."""
-    found = Demand({}, {})
+    found = Demand({}, {}, {})
     share = 1 / max(1, len(context.tables))
     for table in context.tables:
         runnable = [each.pid for each in table.values() if each.state == "R" and each.pid not in context.own]
@@ -40,6 +43,8 @@ def demand(context: Context) -> Demand:
                 found.of_process[pid] = found.of_process.get(pid, 0.0) + share
             else:
                 found.of_container[identity] = found.of_container.get(identity, 0.0) + share
+                if identity not in found.example:
+                    found.example[identity] = context.describe(pid, table[pid].name)
     return found
 
 
@@ -50,9 +55,13 @@ def by_cpu(processes: Part, containers: Sequence[Part], wanted: Demand, of_all: 
     """
     found = []
     for item in _items(processes["by_cpu"], containers):
-        runnable = wanted.of_container.get(item.pop("id")) if item["kind"] == "container" else None
-        if item["kind"] == "process":
+        identity = item.pop("id")
+        if identity is None:
             runnable = wanted.of_process.get(item["pid"])
+        else:
+            runnable = wanted.of_container.get(identity)
+            if item["pid"] is None and identity in wanted.example:
+                item.update((field, wanted.example[identity][field]) for field in OF_PROCESS)
         asked = max(item["cpu_ratio"] or 0.0, runnable or 0.0)
         # Rounding, and two looks that differ.
         ratio = _rates.ratio(asked, max(of_all, asked) if of_all is not None else None)
@@ -95,11 +104,10 @@ def _items(listed: Sequence[Part], containers: Sequence[Part]) -> list[Part]:
 
 
 def _consumer(kind: str, name: str, use: Part, process: Part | None, memory: int | None) -> dict[str, Any]:
-    of_process = ("pid", "user", "command", "unit")
     return {
         "kind": kind,
         "name": name,
         **{field: use[field] for field in ("service", "project", "cpu_ratio", "cpu_of_host_ratio")},
-        **{field: process[field] if process else None for field in of_process},
+        **{field: process[field] if process else None for field in OF_PROCESS},
         "memory_bytes": memory,
     }

@@ -28,7 +28,7 @@ PROCESSES = {"by_cpu": [OWN, OUTSIDE, IN_CONTAINER], "by_memory": [OUTSIDE, IN_C
 
 
 def test_consumers_are_containers_and_processes_outside_of_them():
-    found = _consumers.by_cpu(PROCESSES, [CONTAINER], _consumers.Demand({}, {}), 1.5, 10)
+    found = _consumers.by_cpu(PROCESSES, [CONTAINER], _consumers.Demand({}, {}, {}), 1.5, 10)
     assert [(item["kind"], item["name"], item["pid"]) for item in found] == [
         ("process", "postgres: (pid 80)", 80),
         ("container", "music-analysis-1", 70),
@@ -40,10 +40,14 @@ def test_consumers_are_containers_and_processes_outside_of_them():
 
 
 def test_many_runnable_processes_ask_for_more_than_they_get():
-    wanted = _consumers.Demand({ID: 30.0}, {80: 1.0})
+    wanted = _consumers.Demand({ID: 30.0}, {80: 1.0}, {ID: {**COMMON, "pid": 71, "command": "sh -c"}})
     first, second = _consumers.by_cpu(PROCESSES, [CONTAINER], wanted, 40.0, 10)
     assert (first["name"], first["runnable"], first["demand_ratio"]) == ("music-analysis-1", 30.0, 0.75)
     assert (second["runnable"], second["demand"]) == (1.0, 1.0)
+    # The busiest process is named, else one that waits.
+    assert (first["pid"], first["command"]) == (70, "python3 -m analysis")
+    (alone,) = _consumers.by_cpu({"by_cpu": []}, [CONTAINER], wanted, 40.0, 10)
+    assert (alone["pid"], alone["command"]) == (71, "sh -c")
     # More than were counted for the whole host: two looks that differ.
     assert _consumers.by_cpu(PROCESSES, [CONTAINER], wanted, 20.0, 10)[0]["demand_ratio"] == 1.0
     assert _consumers.by_cpu(PROCESSES, [CONTAINER], wanted, None, 10)[0]["demand_ratio"] is None
@@ -54,7 +58,9 @@ def test_the_demand_is_the_mean_of_both_samples_without_this_diagnosis(tmp_path)
     made.first = table(process(5, state="R"), process(6, state="S"), process(7, state="R"), process(8, state="R"))
     made.second = table(process(5, state="R"), process(6, state="R"), process(7, state="D"))
     made.__dict__["own"] = frozenset((8,))
-    assert _consumers.demand(made) == _consumers.Demand({ID: 1.5}, {7: 0.5})
+    found = _consumers.demand(made)
+    assert (found.of_container, found.of_process) == ({ID: 1.5}, {7: 0.5})
+    assert found.example[ID]["pid"] in (5, 6)
 
 
 def test_with_hidden_processes_the_largest_is_certain_only_with_half_of_all():
