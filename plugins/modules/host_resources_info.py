@@ -549,6 +549,7 @@ file_systems:
     source: {description: 'The device or the server, without a password.', type: str, returned: always}
     type: {description: The type of the file system., type: str, returned: always}
     device: {description: 'The number of the device in the kernel (major << 20 | minor).', type: int, returned: always}
+    pid: {description: 'A process that sees it, if only other mount namespaces have it.', type: int, returned: always}
     container: {description: The container that sees it only; null for a file system of the host., type: str, returned: always}
     service: {description: The compose service of the container., type: str, returned: always}
     in_memory: {description: Whether it is in memory., type: bool, returned: always}
@@ -586,6 +587,7 @@ file_systems:
       source: /dev/vda1
       type: ext4
       device: 266338305
+      pid: null
       container: null
       service: null
       in_memory: false

@@ -218,6 +218,11 @@ def test_ten_visits_leave_one_process(broken):
         assert entry["hung"]
         assert entry["hung_since"] == pytest.approx(since, abs=60)
         assert len(stuck(name)) == 1
+    # Another mount namespace, as that of a container, shows the same mount.
+    _measured, findings = look(**settings)
+    (finding,) = about(findings, "mount_hung", folder / "stuck", "critical")
+    assert "`nsenter --mount --target " in finding["hint"]
+    assert len(stuck(name)) == 1
 
 
 def stuck(name):
