@@ -413,6 +413,7 @@ processes:
     kernel: {description: Those of the kernel., type: int, returned: always}
     threads: {description: Threads of the visible processes., type: int, returned: always}
     complete: {description: Whether all visible processes were read., type: bool, returned: always}
+    hidden: {description: Whether some processes of the host are hidden from this account., type: bool, returned: always}
     running: {description: Processes that run or wait for a processor., type: int, returned: always}
     blocked: {description: Processes that wait for a disk or a server., type: int, returned: always}
     zombies: {description: 'Zombies, also those that their parent collects at once.', type: int, returned: always}
@@ -447,6 +448,7 @@ processes:
     kernel: 60
     threads: 414
     complete: true
+    hidden: false
     running: 2
     blocked: 0
     zombies: 0

@@ -49,6 +49,7 @@ def describe(context: Context, sizes: Mapping[int, int], cores: int | None, tota
         "kernel": sum(process.is_kernel for process in table.values()),
         "threads": sum(process.threads for process in table.values()),
         "complete": table.complete,
+        "hidden": context.restriction is not None,
         "running": states.count("R"),
         "blocked": states.count("D"),
         "zombies": states.count("Z"),
