@@ -112,6 +112,7 @@ def used():
 
 def mounts(number, goals):
     """Measure the file systems of a namespace with many mounts, in a process of its own."""
+    known = len(goals.missed)
     pid = os.fork()
     if pid == 0:
         try:
@@ -130,7 +131,7 @@ def mounts(number, goals):
                 goals.check("seconds for the sizes of their file systems", seconds, at_most=1.5)
                 call(libc.umount2, folder.encode(), 2)
         finally:
-            os._exit(bool(goals.missed))
+            os._exit(len(goals.missed) > known)
     if os.waitpid(pid, 0)[1]:
         goals.missed.append("the mounts")
 
