@@ -9,7 +9,7 @@ python tests/bench/bench_file_walk.py [--files 500000] [--mounts 10000] [--runs 
 
 The files are empty and the cache is warm: what is measured is the walk. Needs root for the mounts, which are made in a
 mount namespace of their own. Goals: not slower than du; a budget that is kept, with what was left out named. Two
-processes walk, so that the first goal can be met only with two processors.
+processes walk, which take 1.5 times the processor time of du: the first goal needs a second processor that is free.
 """
 
 from __future__ import annotations
