@@ -100,11 +100,12 @@ class Context:
             return None
 
     def part(self, name: str, function: Callable[..., Any], *arguments: object) -> Any:
-        """Return what ``function`` returns. If it cannot read its files, return null and note why in ``unknown``."""
+        """Return what ``function`` returns; null if it cannot read its files, with the reason, once, in ``unknown``."""
         try:
             return function(self, *arguments)
         except (OSError, ValueError, IndexError, KeyError, CannotConnect) as exc:
-            self.unknown.add(name, exc if isinstance(exc, CannotConnect) else "cannot be read: %s" % exc)
+            if name not in [entry["part"] for entry in self.unknown.parts]:
+                self.unknown.add(name, exc if isinstance(exc, CannotConnect) else "cannot be read: %s" % exc)
             return None
 
     def group(self, pid: int) -> str:

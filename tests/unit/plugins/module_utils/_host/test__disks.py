@@ -83,3 +83,11 @@ def test_a_new_device_has_no_rate(tmp_path):
     (disk,) = (item for item in described(tmp_path, "", FIRST)["disks"] if item["name"] == "sda")
     assert disk["reads_per_second"] is None
     assert disk["in_flight"] == 0
+
+
+def test_a_kernel_without_the_table_is_noted_once(tmp_path):
+    made = context(tmp_path)
+    assert [made.part("disks", _disks.sample) for _each in range(2)] == [None, None]
+    (unknown,) = made.unknown.parts
+    assert unknown["part"] == "disks"
+    assert "No such file" in unknown["reason"]
