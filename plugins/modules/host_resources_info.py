@@ -63,6 +63,11 @@ options:
     type: list
     elements: path
     default: []
+  watched_roots:
+    description: More such directories, those of the watched files.
+    type: list
+    elements: path
+    default: []
   largest_above:
     description: Used ratio, of the space or of the inodes, from which on a file system is nearly full. With 0, all directories are walked, above 1 none.
     type: float
@@ -589,8 +594,8 @@ zombies_total: {description: Number of zombies., returned: always, type: int, sa
 file_systems:
   description:
     - The file systems of the host and of its containers, those that hang first, then the fullest. O(top) of those without a problem are
-      listed. Each is listed once, however often it is mounted, and an overlay as the file system that it writes to. Those without space of their own, and those that are full by design
-      (such as squashfs), are left out.
+      listed. Each is listed once, however often it is mounted, and an overlay as the file system that it writes to. Those without space of
+      their own, and those that are full by design (such as squashfs), are left out.
   returned: always
   type: list
   elements: dict
@@ -599,6 +604,7 @@ file_systems:
     source: {description: 'The device or the server, without a password.', type: str, returned: always}
     type: {description: The type of the file system., type: str, returned: always}
     device: {description: 'The number of the device in the kernel (major << 20 | minor).', type: int, returned: always}
+    pid: {description: 'A process that sees it, if only other mount namespaces have it.', type: int, returned: always}
     container: {description: The container that sees it only; null for a file system of the host., type: str, returned: always}
     service: {description: The compose service of the container., type: str, returned: always}
     in_memory: {description: Whether it is in memory., type: bool, returned: always}
@@ -636,6 +642,7 @@ file_systems:
       source: /dev/vda1
       type: ext4
       device: 266338305
+      pid: null
       container: null
       service: null
       in_memory: false
@@ -706,8 +713,9 @@ deleted_open_files_total: {description: Number of these files., returned: always
 deleted_open_files_bytes: {description: The disk space that all of them hold., returned: always, type: int, sample: 5368709120}
 largest:
   description:
-    - The largest files and directories on nearly full file systems, those of O(largest_roots) first, then the rest of each file system. Empty if none is
-      nearly full. A file with several names counts once, other file systems are not entered, and links are not followed.
+    - The largest files and directories on nearly full file systems, those of O(largest_roots) and O(watched_roots) first, then the rest of
+      each file system. Empty if none is nearly full. A file with several names counts once, other file systems are not entered, and links
+      are not followed.
   returned: always
   type: list
   elements: dict

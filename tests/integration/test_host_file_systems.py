@@ -112,7 +112,7 @@ def broken(tmp_path_factory):
                 "host_resources_log_roots": [str(folder / "full" / "log")],
                 "host_resources_temporary_roots": [str(folder / "full" / "tmp")],
                 "host_resources_temporary_patterns": ["decoded-*.wav"],
-                "host_resources_largest_roots": [str(folder / "full" / "music")],
+                "file_watching_directories": [str(folder / "full" / "music")],
             }
             measured, findings = look(found.enter, **settings)
             yield folder, found, settings, measured, findings, process.pid
@@ -218,6 +218,11 @@ def test_ten_visits_leave_one_process(broken):
         assert entry["hung"]
         assert entry["hung_since"] == pytest.approx(since, abs=60)
         assert len(stuck(name)) == 1
+    # Another mount namespace, as that of a container, shows the same mount.
+    _measured, findings = look(**settings)
+    (finding,) = about(findings, "mount_hung", folder / "stuck", "critical")
+    assert "`nsenter --mount --target " in finding["hint"]
+    assert len(stuck(name)) == 1
 
 
 def stuck(name):

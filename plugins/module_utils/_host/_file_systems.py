@@ -69,6 +69,7 @@ def describe(place: Place, answer: _statvfs.Answer, engine: Engine, wanted: Mapp
         "source": cut(_mounts.printable(mount.source), PATH_LENGTH),
         "type": mount.type,
         "device": mount.device,
+        "pid": place.pid,
         "container": container["name"] if container else None,
         "service": container["service"] if container else None,
         "in_memory": mount.type in IN_MEMORY,

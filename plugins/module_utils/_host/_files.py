@@ -35,6 +35,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "mount_timeout": {"type": "float", "default": 2.0},
     "ignored_mounts": {"type": "list", "elements": "str", "default": []},
     "largest_roots": {"type": "list", "elements": "path", "default": []},
+    "watched_roots": {"type": "list", "elements": "path", "default": []},
     "largest_above": {"type": "float", "default": 0.85},
     "largest_seconds": {"type": "float", "default": 2.0},
     "log_roots": {"type": "list", "elements": "path", "default": []},
@@ -130,7 +131,7 @@ def walk_all(context: Context, view: View, near: Sequence[Part]) -> list[tuple[i
     """Return the largest files and directories of the nearly full file systems, each with its device."""
     options = context.options
     end = time.monotonic() + min(options["largest_seconds"], context.deadline.remaining() * SHARE)
-    walks = list(to_walk(options["largest_roots"], view, near))
+    walks = list(to_walk([*options["largest_roots"], *options["watched_roots"]], view, near))
     beside = {mount.point for mount in view.table} | {walk.path for walk in walks}
     found = []
     for position, walk in enumerate(walks):
