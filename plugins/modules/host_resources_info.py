@@ -784,8 +784,8 @@ trends:
       returned: always
       contains:
         path: {description: Its path., type: str, returned: always}
-        problems: {description: Why it could not be read or written, or not completely., type: list, elements: str, returned: always}
-    notes: {description: Reboots between the samples, and clocks that were set., type: list, elements: str, returned: always}
+        problems: {description: "Why it could not be read or written, or not completely.", type: list, elements: str, returned: always}
+    notes: {description: "Reboots between the samples, and clocks that were set.", type: list, elements: str, returned: always}
     memory:
       description: Containers, and processes with the most memory, what grows first.
       type: list
@@ -793,7 +793,7 @@ trends:
       returned: always
       contains:
         kind: {description: Either V(container) or V(process)., type: str, returned: always}
-        pid: {description: Its process id; of a container, that of its largest process., type: int, returned: always}
+        pid: {description: "Its process id; of a container, that of its largest process.", type: int, returned: always}
         user: {description: The user of the process., type: str, returned: always}
         command: {description: 'The command of the process, without arguments.', type: str, returned: always}
         unit: {description: Its service of systemd., type: str, returned: always}

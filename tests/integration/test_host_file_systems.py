@@ -213,7 +213,7 @@ def test_ten_visits_leave_one_process(broken):
     since = item(measured, folder / "stuck")["hung_since"]
     assert len(stuck(name)) == 1
     for _visit in range(9):
-        again, _ = look(found.enter, **settings)
+        again, _findings = look(found.enter, **settings)
         entry = item(again, folder / "stuck")
         assert entry["hung"]
         assert entry["hung_since"] == pytest.approx(since, abs=60)

@@ -10,8 +10,10 @@ They leak 1 MiB a second instead of 1 MiB a minute, and are measured every secon
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,8 +33,8 @@ VISITS = 14
 @pytest.fixture(scope="module")
 def services():
     """A container that leaks, one that is noisy, and a process outside of them that fills the host in three hours."""
-    with open("/proc/meminfo", encoding="ascii") as stream:
-        available = next(int(line.split()[1]) // 1024 for line in stream if line.startswith("MemAvailable:"))
+    text = Path("/proc/meminfo").read_text(encoding="ascii")
+    available = int(re.search(r"MemAvailable: +(\d+) kB", text).group(1)) // 1024
     rate = 1 + available // (3 * 3600)
     with project("host_resources") as found, faults.orphan(faults.LEAK, str(rate)) as pid:
         leaking = found.run("leaking", "python3", "-c", faults.LEAK, "1", options=LIMIT)

@@ -6,10 +6,10 @@ cd "$(dirname "$0")/../.."
 lab=tests/lab/lab
 reports=${DEMO_REPORTS:-reports}
 # At least one for each area. Remedies correct these,
-faults=(blocked-transaction memory-full queue-without-consumer changed-limit)
+faults=(blocked-transaction memory-full stopped-service changed-limit)
 # and no remedy can correct these: the right data, the right file, the files that are still needed and a program without its fault are
-# not known.
-by_hand=(api-wrong-answer errors-burst unreadable-file zombies full-temporary-directory)
+# not known. They come first: the services have to run for some.
+by_hand=(unreadable-file poison-message api-wrong-answer errors-burst zombies full-temporary-directory)
 watches=/proc/sys/fs/inotify/max_user_watches
 
 say() { printf '\n=== %s\n' "$*"; }
@@ -69,8 +69,8 @@ fi
 say "Diagnose the healthy stack: no finding may be worse than $at_worst"
 play diagnose -e tracktion_fail_at=$fail_at
 
-say "Break it: ${faults[*]} ${by_hand[*]}"
-for fault in "${faults[@]}" "${by_hand[@]}"; do
+say "Break it: ${by_hand[*]} ${faults[*]}"
+for fault in "${by_hand[@]}" "${faults[@]}"; do
   $lab break "$fault"
 done
 

@@ -61,8 +61,7 @@ def test_version_1_beside_an_empty_version_2(tmp_path):
          "unified/docker/%s/cgroup.procs" % ID: "",
          "memory/libpod-conmon-%s/memory.usage_in_bytes" % OTHER: "1\n"},
     )  # fmt: skip
-    (identity,) = found.directories
-    assert identity == ID
+    assert list(found.directories) == [ID]
     reading = found.read()[ID]
     assert (reading["memory_bytes"], reading["memory_limit_bytes"], reading["cpu_seconds"]) == (5000, None, 1.5)
 
