@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 lab=tests/lab/lab
 reports=${DEMO_REPORTS:-reports}
 # At least one for each area. Remedies correct these,
-faults=(blocked-transaction memory-full stopped-service changed-limit)
+faults=(blocked-transaction memory-full changed-limit)
 # and no remedy can correct these: the right data, the right file, the files that are still needed and a program without its fault are
 # not known. They come first: the services have to run for some.
 by_hand=(unreadable-file poison-message api-wrong-answer errors-burst zombies full-temporary-directory)
