@@ -17,6 +17,11 @@ T = TypeVar("T")
 class Hung(OSError):
     """A call did not return in time. It continues in a thread that ends with the process."""
 
+    @classmethod
+    def after(cls, seconds: float) -> Hung:
+        """Return the error of a call that did not return within ``seconds``."""
+        return cls("no answer within %.1f s, as from a mount whose server is gone" % seconds)
+
 
 class NotMeasured(OSError):
     """The deadline left less time than the call may take. It proves nothing about what was called."""
@@ -56,7 +61,7 @@ def bounded(function: Callable[..., T], seconds: float, *arguments: Any) -> T:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise Hung("no answer within %.1f s, as from a mount whose server is gone" % seconds)
+        raise Hung.after(seconds)
     if errors:
         raise errors[0]
     return values[0]

@@ -11,13 +11,15 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.integration import remedies
-from tests.integration.areas import evaluate, fired, visit
+from tests.integration.areas import diagnose, evaluate, fired, visit
 from tests.integration.modules import run_module
 from tests.lab.file_systems import namespace, stuck_mount
+from tests.lab.shell import wait_until
 
 MIB = 1 << 20
 OLD = 1_000_000_000
@@ -258,3 +260,25 @@ def test_remedies_free_the_file_system(broken, monkeypatch):
     assert not about(after, "temporary_files", folder / "full")
     for left in about(after, "file_system_full", folder / "full"):
         assert left["remedy"] is None
+
+
+def waiting_in_the_kernel():
+    """Return the threads in state D. The process of one may have ended."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/task/*/stat"):
+        with contextlib.suppress(OSError):
+            if path.read_text(errors="replace").rpartition(")")[2].split()[0] == "D":
+                found.add(path)
+    return found
+
+
+def test_a_watched_directory_on_a_hung_mount_leaves_no_further_process(broken):
+    folder, found, *_rest = broken
+    path = str(folder / "stuck" / "music")
+    settings = {"file_watching_directories": [path], "file_watching_timeout": 0.5}
+    before = waiting_in_the_kernel()
+    for _visit in range(3):
+        (finding,) = fired(diagnose("file_watching", settings, found.enter), "file_watching.directory_not_answering")
+        assert finding["object"] == path
+    # Others on this machine may wait for a disk for a moment.
+    wait_until(lambda: not waiting_in_the_kernel() - before, "no process to be left behind", 10)

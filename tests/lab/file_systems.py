@@ -25,8 +25,8 @@ assert libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None) == 0
 print("ready", flush=True)
 sys.stdin.read()
 """
-# A FUSE server that never answers STATFS. It has read the request, so that the kernel waits for it in state D, and not
-# even SIGKILL ends the process that asks, as with a failed NFS server.
+# A FUSE server that answers INIT only. It has read the other requests, so that the kernel waits for them in state D, and
+# not even SIGKILL ends the process that asks, as with a failed NFS server.
 SERVE = """
 import ctypes, os, select, struct, sys
 target = os.fsencode(sys.argv[1])
@@ -34,20 +34,14 @@ fd = os.open("/dev/fuse", os.O_RDWR)
 data = b"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % fd
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.mount(b"nas:/music", target, b"fuse.stuck", 0, data) == 0, os.strerror(ctypes.get_errno())
-attributes = struct.pack("<6Q10I", 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
-answers = {
-    3: struct.pack("<QII", 1, 0, 0) + attributes,
-    26: struct.pack("<4I2H2I2H8I", 7, 31, 0, 0, 0, 0, 4096, 1, 0, 0, *[0] * 8),
-}
+started = struct.pack("<4I2H2I2H8I", 7, 31, 0, 0, 0, 0, 4096, 1, 0, 0, *[0] * 8)
 print("ready", flush=True)
 while True:
     select.select([fd], [], [])
     request = os.read(fd, 1 << 17)
     _length, opcode, unique = struct.unpack_from("<IIQ", request)
-    if opcode in (2, 17):
-        continue
-    body, error = (answers[opcode], 0) if opcode in answers else (b"", -38)
-    os.write(fd, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
+    if opcode == 26:
+        os.write(fd, struct.pack("<IiQ", 16 + len(started), 0, unique) + started)
 """
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -100,7 +94,7 @@ def namespace() -> Iterator[Namespace]:
 
 @contextlib.contextmanager
 def stuck_mount(found: Namespace, target: Path) -> Iterator[None]:
-    """A mount in the namespace that never answers statvfs(3). Processes that wait for it go on afterwards."""
+    """A mount in the namespace that never answers. Processes that wait for it go on afterwards."""
     target.mkdir(exist_ok=True)
     enter = ("nsenter", "--mount", "--target", str(found.pid), "--")
     with _program(*enter, sys.executable, "-c", SERVE, str(target)):

@@ -18,6 +18,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils import _rights
 from ansible_collections.tracktion.ops.plugins.module_utils._bounded import within
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_users
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import epoch
+from ansible_collections.tracktion.ops.plugins.module_utils._linux._hung_mounts import HungMounts
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
@@ -71,6 +72,7 @@ def paths(
                 mounted.setdefault(mount["Source"], []).append(Use(data, mount, user))
     found = []
     closed: OSError | None = None
+    hung_mounts = HungMounts()
     for path in sorted(set(mounted) | set(of_files)):
         users = mounted.get(path, [])
         is_volume = bool(users) and all(use.mount["Type"] == "volume" for use in users)
@@ -82,6 +84,7 @@ def paths(
         }
         entry.update(dict.fromkeys(FIELDS))
         try:
+            hung_mounts.reject(path, options["timeout"], deadline)
             seen = within(deadline, options["timeout"], look, path)
         except FileNotFoundError:
             if is_volume:

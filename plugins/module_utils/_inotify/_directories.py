@@ -20,6 +20,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._inotify import (
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inside import resolve
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._watcher_container import Container, Mount, below
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _mounts
+from ansible_collections.tracktion.ops.plugins.module_utils._linux._hung_mounts import HungMounts
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import ENOUGH, Deadline, Unknown, out_of_time
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import raw, shown
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
@@ -93,9 +94,11 @@ class Directory:
         """Its path in the measurement, as ``unknown`` names it."""
         return "directories.%s" % self.result["path"]
 
-    def inspect(self, deadline: Deadline, unknown: Unknown) -> None:
+    def inspect(self, mounts: HungMounts, deadline: Deadline, unknown: Unknown) -> None:
         """Read the facts, in a thread that is abandoned if the mount does not answer."""
         try:
+            if not self.inside:
+                mounts.reject(self.path, self.options["timeout"], deadline)
             self.mount = within(deadline, self.options["timeout"], self._mounted)
             self.result["host_path"] = shown(self.mount.source) if self.mount else None
             self.result["container"] = self.container.name if self.mount else None
@@ -104,6 +107,8 @@ class Directory:
                     self.result["mounted"] = False
                     return
                 raise NotMeasured("it is a path in the container of the watcher, which does not run")
+            if self.mount:
+                mounts.reject(self.mount.source, self.options["timeout"], deadline)
             found = within(deadline, self.options["timeout"], self._inspect)
         except OSError as exc:
             self._fail(exc, unknown)

@@ -38,6 +38,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._inotify._inotify im
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._watcher import Watcher
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify._watcher_container import Container
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _mounts, _processes
+from ansible_collections.tracktion.ops.plugins.module_utils._linux._hung_mounts import HungMounts
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     BadOption,
     CannotConnect,
@@ -92,8 +93,9 @@ def measure(options: Options) -> Measurement:
     container = places[0].container
     paths, inside = _select_directories(options, watcher, container)
     directories = [Directory(path, places, inside, options) for path in paths]
+    mounts = HungMounts()
     for directory in directories:
-        directory.inspect(deadline, unknown)
+        directory.inspect(mounts, deadline, unknown)
     if not watcher.reason:
         described["unmounted"] = [
             {"path": directory.result["path"], "inside": inside}
