@@ -25,7 +25,7 @@ assert libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None) == 0
 print("ready", flush=True)
 sys.stdin.read()
 """
-# A FUSE server that answers INIT only. It has read the other requests, so that the kernel waits for them in state D, and
+# A FUSE server that answers INIT only. It reads the other requests, so that the kernel waits for them in state D, and
 # not even SIGKILL ends the process that asks, as with a failed NFS server.
 SERVE = """
 import ctypes, os, select, struct, sys
