@@ -170,7 +170,7 @@ def standby_of(pg):
     as_postgres = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
     run(*as_postgres, "pg_basebackup", "-D", "/tmp/standby", "-U", "postgres", "-R", "-c", "fast")
     run(*as_postgres, "pg_ctl", "-D", "/tmp/standby", "-w", "-s", "start", "-l", "/tmp/standby.log",
-        "-o", "-p 5433 -c listen_addresses=* -c max_prepared_transactions=10 -c fsync=off")  # fmt: skip
+        "-o", "-p 5433 -c listen_addresses=* -c max_prepared_transactions=10")  # fmt: skip
     try:
         yield {"login_host": pg.server.address, "login_port": 5433}
     finally:

@@ -264,6 +264,7 @@ def test_leftovers_that_no_process_has_open_are_deleted(service, tmp_path):
     with open(shared / "tracktion_open", encoding="utf-8"):
         before = {path.name for path in shared.iterdir()}
         (finding,) = fired(service.diagnose(), "audio_processing.leftovers", "info")
+        assert finding["remedy"]["id"] == "audio_processing.clear_leftovers"
         planned = carry_out(finding["remedy"], {}, True, **settings)
         assert {path.name for path in shared.iterdir()} == before
         done = carry_out(finding["remedy"], {}, False, **settings)

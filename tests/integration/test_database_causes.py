@@ -618,7 +618,7 @@ def test_a_page_with_a_wrong_checksum(pg):
     run(*AS_POSTGRES, "initdb", "-D", data, "-k", "--no-sync", "--auth=trust")
     run("bash", "-c", "echo 'host all all all trust' >> %s/pg_hba.conf" % data)
     run(*AS_POSTGRES, "pg_ctl", "-D", data, "-w", "-s", "start", "-l", "/tmp/sums.log",
-        "-o", "-p 5436 -c listen_addresses=* -c fsync=off")  # fmt: skip
+        "-o", "-p 5436 -c listen_addresses=*")  # fmt: skip
     there = {"login_host": pg.server.address, "login_port": 5436, "login_user": "postgres", "login_db": "postgres"}
     psql = (*AS_POSTGRES, "psql", "-XAtq", "-p", "5436")
     try:
@@ -628,7 +628,7 @@ def test_a_page_with_a_wrong_checksum(pg):
         run(*AS_POSTGRES, "pg_ctl", "-D", data, "-w", "-s", "stop", "-m", "fast")
         run("bash", "-c", "printf xxxx | dd of=%s/%s bs=1 seek=8000 conv=notrunc status=none" % (data, path))
         run(*AS_POSTGRES, "pg_ctl", "-D", data, "-w", "-s", "start", "-l", "/tmp/sums.log",
-            "-o", "-p 5436 -c listen_addresses=* -c fsync=off")  # fmt: skip
+            "-o", "-p 5436 -c listen_addresses=*")  # fmt: skip
         run("bash", "-c", "psql -XAtq -U postgres -p 5436 -c 'select count(*) from broken' || true")
         finding = only(findings_of(pg, **there)["checksum_failures"])
         assert (finding["status"], finding["object"]) == ("critical", "postgres")

@@ -245,6 +245,7 @@ def test_remedies_free_the_file_system(broken, monkeypatch):
     folder, found, settings, _measured, findings, _pid = broken
     full = found.path(folder / "full")
     (finding,) = about(findings, "temporary_files", folder / "full", "info")
+    assert finding["remedy"]["id"] == "host_resources.delete_temporary"
     (first,) = about(findings, "file_system_full", folder / "full")
     for proposal, pattern in ((finding["remedy"], "tmp/decoded-*"), (first["remedy"], "log/*.gz")):
         for check in (True, False):

@@ -250,7 +250,8 @@ SOUND = {
         "new_send_drops": 0, "receive_errors": 500, "send_errors": 0, "receive_drops": 9000, "send_drops": 0,
         "new_packets": 9000, "new_carrier_changes": 0, "carrier_changes": 2,
     }],
-    "zombies": [], "containers": [], "listeners": [],
+    "zombies": [], "containers": [], "listeners": [], "file_systems": [], "deleted_open_files": [], "largest": [],
+    "container_logs": [],
 }  # fmt: skip
 SETTINGS = {"host_resources_clock_synchronised": True}
 

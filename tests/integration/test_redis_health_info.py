@@ -88,6 +88,7 @@ def test_denied_parts_are_unknown_and_the_others_are_measured(each_redis):
         "-slowlog": {"slow_log"},
         "-latency": {"latency"},
         "-config": {
+            "replication.min_replicas_to_write",
             "slow_log.threshold_seconds",
             "slow_log.commands",
             "latency.threshold_seconds",

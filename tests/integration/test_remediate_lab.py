@@ -40,7 +40,12 @@ FAULTS = (
 )
 WITHOUT_OWNER = ("message_queue.restart_consumers", "lab.orphaned")
 # The engine's own remedies are tried on containers, volumes and networks of their own.
-ELSEWHERE = {"containers": "test_containers_*.py", "network": "test_network_checks.py"}
+ELSEWHERE = {
+    "audio_processing": "test_audio_processing_*.py",
+    "containers": "test_containers_*.py",
+    "host_resources": "test_*file*.py",
+    "network": "test_network_checks.py",
+}
 # What of it loses data, and so has to be named.
 CONFIRM = ["cache.set_policy:maxmemory-policy", "cache.delete_keys:0:lab:*", "message_queue.purge:lab.orphaned"]
 

@@ -135,8 +135,8 @@ def walk_all(context: Context, view: View, near: Sequence[Part]) -> list[tuple[i
     beside = {mount.point for mount in view.table} | {walk.path for walk in walks}
     found = []
     for position, walk in enumerate(walks):
-        inner = beside if walk.container is None else mounted_in(walk.path)
         try:
+            inner = beside if walk.container is None else mounted_in(walk.path)
             # What one walk does not use is left to the others.
             left = max(0.0, end - time.monotonic()) / (len(walks) - position)
             part = _largest.walk(walk.path, inner, left, context.top, walk.label)

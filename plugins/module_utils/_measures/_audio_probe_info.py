@@ -103,7 +103,7 @@ ARGUMENT_SPEC = {
     "load_call": {"type": "str", "default": ""},
     "bpm_call": {"type": "str", "default": ""},
     "bpm_result": {"type": "dict", "default": {}},
-    "key_call": {"type": "str", "default": ""},
+    "key_call": {"type": "str", "default": "", "no_log": False},
     "key_result": {"type": "dict", "default": {}, "no_log": False},
     "files": {"type": "list", "elements": "str", "default": []},
     "sample_rate": {"type": "int", "default": 44100},
