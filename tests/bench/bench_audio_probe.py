@@ -92,7 +92,6 @@ def main():
             "  %-6s %.3f (%.3f, %.3f), %d runs"
             % (name, statistics.median(values), min(values), max(values), len(values))
         )
-    # Other load of the machine only adds to it.
     goals.check("the default, median in seconds", statistics.median(times["cheap"]), at_most=0.2)
     goals.exit()
 
