@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_file, _compose_text
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._compose_file import File, Layer, Service, text_of
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import PROJECT, SHARES
 from ansible_collections.tracktion.ops.plugins.module_utils._linux import _listeners
 
 CONFIG_HASH = "com.docker.compose.config-hash"
@@ -268,14 +268,14 @@ class _Container:
         mode = text_of(self.layer.get("network_mode"))
         running_mode = self.host.get("NetworkMode") or ""
         if mode is not None:
-            if not mode.startswith(("service:", "container:")):
+            if not mode.startswith(("service:", SHARES)):
                 yield Pair("networks", "mode", mode, running_mode)
             return
         if self.partly and "networks" not in self.layer:
             return
         running = (self.data.get("NetworkSettings") or {}).get("Networks") or {}
         special = running_mode in SPECIAL_MODES and running_mode not in running
-        if special or running_mode.startswith("container:"):
+        if special or running_mode.startswith(SHARES):
             yield Pair("networks", "mode", None, running_mode)
             return
         names = [self.full_name(self.file.networks, name) for name in self.layer.get("networks") or ["default"]]

@@ -12,11 +12,10 @@ from __future__ import annotations
 from typing import Any, Collection, Iterator, Mapping, Protocol
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _compose_drift
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import is_one_off, summary
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import SHARES, is_one_off, summary
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-SHARES = "container:"
 # The engine's names for the network of the host and for no network.
 NOT_NETWORKS = ("host", "none")
 

@@ -23,6 +23,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 ID = re.compile(r"(?:^|[/-])(?<!-conmon-)([0-9a-f]{64})(?:\.scope)?(?:$|/)", re.MULTILINE)
 DEFAULT_ROOT = "/var/lib/docker"
 DAEMON_CONFIGURATION = "/etc/docker/daemon.json"
+# The start of the mode of a container that shares a namespace of another one, before the id of that one.
+SHARES = "container:"
 MAX_BYTES = 1 << 20
 # Labels of compose.
 SERVICE = "com.docker.compose.service"

@@ -18,6 +18,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import _cont
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import (
     PROJECT,
     SERVICE,
+    SHARES,
     epoch,
     is_one_off,
     name_of,
@@ -29,7 +30,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 DEPENDS_ON = "com.docker.compose.depends_on"
 # Networks that every engine has.
 BUILT_IN = ("bridge", "host", "none", "default", "podman")
-SHARES = "container:"
 # A program that was killed for lack of memory, or ended without an error, within so many seconds does so again.
 SOON_SECONDS = 60
 JOB_SECONDS = 10

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import epoch
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import SHARES, epoch
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import Row
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Unknown
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
-SHARES = "container:"
 FIELDS = ("network_owner", "network_owner_running", "network_disconnected")
 
 

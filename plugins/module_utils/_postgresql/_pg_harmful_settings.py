@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _pg_server as pg_server
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql as postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Part
 
@@ -39,6 +40,4 @@ def read_harmful_settings(client: postgresql.Client, top: int) -> Part:
 
     ``database`` and ``role`` are null for a setting of the whole server.
     """
-    rows = client.rows(HARMFUL_SETTINGS, {"top": top})
-    shown = [{field: value for field, value in row.items() if field != "total"} for row in rows]
-    return {"harmful_settings": shown, "harmful_settings_total": rows[0]["total"] if rows else 0}
+    return pg_server.listed("harmful_settings", client.rows(HARMFUL_SETTINGS, {"top": top}), top)

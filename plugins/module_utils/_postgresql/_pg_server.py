@@ -281,12 +281,12 @@ NO_SUBSCRIPTION_ERRORS = """
 
 def read_ages(client: Client, top: int) -> Part:
     """Return ``databases`` with their transaction ID ages, and its ``_total``. Raises QueryFailed."""
-    return _listed("databases", client.rows(AGES, {"top": top}), top)
+    return listed("databases", client.rows(AGES, {"top": top}), top)
 
 
 def read_xmin_holders(client: Client, top: int) -> Part:
     """Return ``xmin_holders`` and its ``_total``. Raises QueryFailed."""
-    return _listed("xmin_holders", client.rows(XMIN_HOLDERS, {"top": top, "own": APPLICATION_NAME}), top)
+    return listed("xmin_holders", client.rows(XMIN_HOLDERS, {"top": top, "own": APPLICATION_NAME}), top)
 
 
 def read_counters(client: Client) -> Part:
@@ -328,12 +328,12 @@ def read_horizon_part(client: Client) -> Part:
 def read_collations(client: Client, version_num: int, top: int) -> Part:
     """Return ``collation_mismatches`` and its ``_total``. Raises QueryFailed."""
     of_database = COLLATIONS_OF_DATABASES if version_num >= 150000 else ""
-    return _listed("collation_mismatches", client.rows(COLLATIONS.format(of_databases=of_database)), top)
+    return listed("collation_mismatches", client.rows(COLLATIONS.format(of_databases=of_database)), top)
 
 
 def read_checksum_failures(client: Client, top: int) -> Part:
     """Return ``checksum_failures`` and its ``_total``. Raises QueryFailed."""
-    return _listed("checksum_failures", client.rows(CHECKSUM_FAILURES), top)
+    return listed("checksum_failures", client.rows(CHECKSUM_FAILURES), top)
 
 
 def read_subscriptions(client: Client, version_num: int, top: int) -> Part:
@@ -341,7 +341,7 @@ def read_subscriptions(client: Client, version_num: int, top: int) -> Part:
     errors = "pg_stat_subscription_stats" if version_num >= 150000 else NO_SUBSCRIPTION_ERRORS
     found = client.rows(SUBSCRIPTIONS.format(errors=errors))
     found.sort(key=lambda row: (-(row["apply_errors"] or 0) - (row["sync_errors"] or 0), row["name"]))
-    return _listed("subscriptions", found, top)
+    return listed("subscriptions", found, top)
 
 
 def read_replicas(client: Client, top: int, unknown: Unknown, hint: str | None) -> Part:
@@ -349,7 +349,7 @@ def read_replicas(client: Client, top: int, unknown: Unknown, hint: str | None) 
 
     Positions that are hidden from the role are added to ``unknown``, with ``hint``.
     """
-    parts = _listed("replicas", client.rows(REPLICAS), top)
+    parts = listed("replicas", client.rows(REPLICAS), top)
     hidden = sum(row["state"] is None for row in parts["replicas"])
     if hidden:
         unknown.add("replicas.*", "the positions of %d replicas are hidden from %s" % (hidden, client.role), hint)
@@ -370,7 +370,7 @@ def read_slots(client: Client, version_num: int, top: int) -> Part:
         synced="synced" if version_num >= 170000 else "false",
         inactive_seconds="extract(epoch FROM clock_timestamp() - inactive_since)" if version_num >= 170000 else "NULL",
     )
-    return _listed("slots", client.rows(sql), top)
+    return listed("slots", client.rows(sql), top)
 
 
 def read_archiver(client: Client) -> Part:
@@ -383,7 +383,8 @@ def read_pending_restart(client: Client) -> Part:
     return {"pending_restart": client.rows(PENDING_RESTART)}
 
 
-def _listed(name: str, rows: list[Row], top: int) -> Part:
+def listed(name: str, rows: list[Row], top: int) -> Part:
+    """Return the first ``top`` rows as ``name``, and its ``_total``: the column ``total``, else the number of rows."""
     total = rows[0].get("total", len(rows)) if rows else 0
     shown = [{field: value for field, value in row.items() if field != "total"} for row in rows[:top]]
     return {name: shown, name + "_total": total}
