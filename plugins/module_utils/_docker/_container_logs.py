@@ -18,13 +18,18 @@ WITHOUT_LIMIT = "json-file"
 LARGEST = 5
 
 
+def is_unbounded(configuration: Mapping[str, Any]) -> bool:
+    """Return whether the host configuration of a container asks for a log file without a maximum size."""
+    settings = configuration.get("LogConfig") or {}
+    return settings.get("Type") == WITHOUT_LIMIT and not (settings.get("Config") or {}).get("max-size")
+
+
 def unrotated(inspected: Iterable[Mapping[str, Any]], is_local: bool, unknown: Unknown) -> Part:
     """Return the number and size of these logs, with the largest."""
     total, sizes = 0, []
     problem: OSError | None = None
     for data in inspected:
-        settings = (data.get("HostConfig") or {}).get("LogConfig") or {}
-        if settings.get("Type") != WITHOUT_LIMIT or (settings.get("Config") or {}).get("max-size"):
+        if not is_unbounded(data.get("HostConfig") or {}):
             continue
         total += 1
         try:

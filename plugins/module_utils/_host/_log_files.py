@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Mapping, NamedTuple
+from typing import NamedTuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _rights
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_logs import WITHOUT_LIMIT
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._container_logs import is_unbounded
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Unknown, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import shown
@@ -49,12 +49,6 @@ def find(engine: Engine, deadline: Deadline, unknown: Unknown) -> list[LogFile] 
             with contextlib.suppress(OSError):
                 found.append(LogFile(identity, path, os.stat(path).st_blocks * 512))
     return sorted(found, key=lambda each: (-each.bytes, each.container))
-
-
-def is_unbounded(configuration: Mapping[str, Any]) -> bool:
-    """Return whether a container's hostconfig.json asks for a log file without a maximum size."""
-    settings = configuration.get("LogConfig") or {}
-    return settings.get("Type") == WITHOUT_LIMIT and not (settings.get("Config") or {}).get("max-size")
 
 
 def describe(log: LogFile, named: Part) -> Part:

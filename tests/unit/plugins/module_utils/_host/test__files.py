@@ -11,6 +11,7 @@ import os
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _container_logs
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import Engine
 from ansible_collections.tracktion.ops.plugins.module_utils._host import _files, _log_files
 from ansible_collections.tracktion.ops.plugins.module_utils._host._places import View
@@ -65,7 +66,7 @@ def test_a_directory_behind_links(tmp_path):
     ],
 )
 def test_a_log_without_a_maximum_size(settings, expected):
-    assert _log_files.is_unbounded({"LogConfig": settings}) is expected
+    assert _container_logs.is_unbounded({"LogConfig": settings}) is expected
 
 
 def test_log_files_of_an_engine(tmp_path):
