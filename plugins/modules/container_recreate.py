@@ -10,8 +10,8 @@ module: container_recreate
 short_description: Recreate the containers of a compose service by its compose file
 version_added: 0.2.0
 description:
-  - Runs the compose of the host (C(up --detach --no-deps --no-build)) if the containers of a service differ from its compose file in image or
-    memory limit, or if there are none, and waits until they are healthy. A restart does not apply changes of the file.
+  - Runs the compose of the host (C(up --detach --force-recreate --no-deps --no-build)) if the containers of a service differ from its compose file in
+    image or memory limit, or if there are none, and waits until they are healthy. A restart does not apply changes of the file.
   - Nothing is changed if there is no difference, if a container is not one of O(expected), or if one has the label
     C(tracktion.ops.protected=true).
   - Nothing is changed, and the module fails, if the result would depend on a variable that the shell of the deployment may have set. The value of a

@@ -223,6 +223,26 @@ def test_a_change_of_the_compose_file_is_found_and_applied(real, tmp_path):
     assert inspect(real.web)["State"]["Running"]
 
 
+def test_a_limit_that_docker_update_changed_is_set_back_by_remedy_and_hint(real):
+    """Compose alone sees no change: the files are those of the container's creation."""
+    settings = {"compose_command": list(compose_command())}
+
+    def drift():
+        docker("update", "--memory", "128m", "--memory-swap", "128m", real.web)
+        (finding,) = sound(look(real)["containers.compose_drift"])
+        return finding
+
+    created = inspect(real.web)["HostConfig"]["Memory"]
+    offered = drift()["remedy"]
+    assert run_module("container_recreate", {**offered["vars"], **settings})["result"] == "recreated"
+    assert inspect(real.web)["HostConfig"]["Memory"] == created
+    words = shlex.split(drift()["hint"].split("`")[1])
+    assert words[:2] == ["docker", "compose"]
+    run(*compose_command(), *words[2:])
+    assert inspect(real.web)["HostConfig"]["Memory"] == created
+    assert "containers.compose_drift" not in look(real)
+
+
 def test_the_corrected_file_is_applied_to_a_service_in_a_crash_loop(real, tmp_path):
     real.write(command="[sh, -c, exit 3]")
     run(*compose_command(), "--project-name", real.name, "--file", str(tmp_path / "docker-compose.yaml"), "up", "-d")
@@ -292,7 +312,7 @@ def test_a_failure_of_compose_has_its_reason(real, tmp_path):
     outcome = run_module("container_recreate", arguments)
     assert (outcome["failed"], outcome["result"]) == (True, "failed")
     assert "hunter2" not in str(outcome)
-    assert "up --detach --no-deps --no-build -- web" in outcome["msg"]
+    assert "up --detach --force-recreate --no-deps --no-build -- web" in outcome["msg"]
     denied = run_module("container_recreate", {**arguments, "deny": ["web"]})
     assert (denied["changed"], denied["result"]) == (False, "protected")
     nowhere = run_module("container_recreate", {**arguments, "service": "nothing"})

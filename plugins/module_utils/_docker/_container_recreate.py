@@ -165,7 +165,7 @@ class Service:
     def not_certain(self) -> str:
         """Return why nothing is done if variables are not certain, and the next step."""
         names = ", ".join(self.unconfirmed)
-        command = _engine.compose_up(_compose_drift.words(self.source), self.name, self.unconfirmed)
+        command = _engine.compose_up(_compose_drift.words(self.source), self.name, self.unconfirmed, recreate=True)
         return (
             "%s depends on variables that the shell of its deployment may have set: %s. Here"
             " compose would use other values. Run with the right values: `%s`" % (self.name, names, command)
@@ -201,7 +201,8 @@ class Service:
     def up(self, deadline: Deadline) -> str | None:
         """Run compose; return what failed, or null."""
         command = [*self.compose(), *_compose_drift.words(self.source)]
-        command += ["up", "--detach", "--no-deps", "--no-build", "--", self.name]
+        # Compose sees no change if `docker update` made it.
+        command += ["up", "--detach", "--force-recreate", "--no-deps", "--no-build", "--", self.name]
         # run_command has no time limit.
         limited = ["timeout", "%d" % max(1, deadline.remaining()), *command]
         code, output, errors = self.run(

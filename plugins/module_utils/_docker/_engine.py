@@ -386,7 +386,7 @@ def compose_up(options: Sequence[str], service: str, variables: Sequence[str] = 
     """Return the command that applies the compose files to a service; quoted for the shell.
 
     ``options`` name the files (``_compose_drift.words``), the reader fills in the ``variables``. ``recreate``: also
-    replace a container that fits the files.
+    replace a container of which compose sees no change (it does not see what ``docker update`` changed).
     """
     values = ["%s=VALUE" % shell_quote(name) for name in variables]
     words = ["docker", "compose", *options, "up", "-d", *(["--force-recreate"] if recreate else []), "--no-deps", "--"]
