@@ -13,6 +13,7 @@ from typing import Any, Mapping
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import QueryFailed
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
+    _operations,
     _pg_archive,
     _pg_clients,
     _pg_databases,
@@ -81,7 +82,11 @@ def prove(options: Options, check_mode: bool) -> dict[str, Any]:
         if check_mode:
             text = "would restore the backup %s of %s into %s and compare it with its manifest"
             return dict(result, msg=text % (artefact.stamp, options["database"], scratch.description))
-        with _pg_restoring.progressing(options) as progress:
+        target = "postgresql:%s" % options["database"]
+        how = {"join": options["operation"], "broken": options["broken"]}
+        with _operations.begin(options["state_dir"], "proof", target, options["run"], **how), _pg_restoring.progressing(
+            options
+        ) as progress:
             return _proved(store, artefact, session, scratch, result, options, progress)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Failure, OutOfTime, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import CONNECTION_SPEC, QueryFailed
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _pg_clients, _pg_contents
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations, _pg_clients, _pg_contents
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Artefact, Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_databases import Session, properties
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
@@ -23,8 +23,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 
 KIND = "postgresql"
 SPEC: dict[str, Any] = dict(
-    {name: spec for name, spec in CONNECTION_SPEC.items() if name not in ("deadline", "login_db")},
+    {name: spec for name, spec in CONNECTION_SPEC.items() if name != "deadline"},
     **_pg_clients.SPEC,
+    **_operations.SPEC,
     maintenance_db={"type": "str", "default": "postgres"},
     database={"type": "str", "required": True},
     source={"type": "str", "default": ""},
