@@ -96,6 +96,20 @@ def backed_up(pg, name, directory, *, row_hashes=True, change=None):
         return pending.finish(manifest, deadline)
 
 
+def contents_of(pg, name):
+    """Return the contents of a database, with the checksums of its rows."""
+    one = client(pg, name)
+    try:
+        return _pg_contents.collect(one, row_hashes=True)
+    finally:
+        one.connection.close()
+
+
+def differences(expected, found):
+    """Return the items in which two contents differ."""
+    return [each["item"] for each in _pg_contents.compare(expected, found)[0]]
+
+
 def module_options(pg, database, directory, **more):
     """Return the options of pg_prove_backup and pg_restore_backup."""
     login = options(pg, "postgres", timeout=10.0, deadline=300.0)
