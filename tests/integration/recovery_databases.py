@@ -64,7 +64,7 @@ def backed_up(pg, name, directory, *, row_hashes=True, change=None):
     with store.create("postgresql", name) as pending:
         one = client(pg, name)
         contents = _pg_contents.collect(one, row_hashes=row_hashes)
-        with open(os.path.join(pending.path, "database.dump"), "wb") as archive:
+        with open(os.path.join(pending.path, "dump"), "wb") as archive:
             command = ["docker", "exec", pg.server.name, "pg_dump", "-U", "postgres", "-Fc", name]
             subprocess.run(command, stdout=archive, check=True, timeout=120)
         _pg_contents.sequences_after(one, contents)

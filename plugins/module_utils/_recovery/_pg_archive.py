@@ -21,7 +21,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _en
 CVE = "CVE-2026-116314"
 FIXED = {14: 140025, 15: 150020, 16: 160016, 17: 170012, 18: 180007}
 TABLE_OF_CONTENTS = "toc.dat"
-SUFFIXES = (".dump", ".custom", ".pgdump")
+# Of the custom format.
+FILE = "dump"
 
 
 class VulnerableClient(Failure):
@@ -71,7 +72,7 @@ def location(manifest: Mapping[str, Any]) -> str:
         if os.path.basename(path) == TABLE_OF_CONTENTS and os.path.dirname(path):
             return os.path.dirname(path)
     for path in plain:
-        if path.endswith(SUFFIXES):
+        if path == FILE:
             return path
     raise NoArchive("the backup holds no archive of pg_dump")
 
