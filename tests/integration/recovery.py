@@ -30,9 +30,10 @@ def options_of(server, spec=None, **options):
     return result.validated_parameters
 
 
-def backup(database, store, check_mode=False, **options):
+def backup(server, store, check_mode=False, **options):
     """Make a backup of the database ``tracktion`` of a server and return the result of the module."""
-    wanted = options_of(database.server, _pg_backup.ARGUMENT_SPEC, directory=store.directory, **options)
+    wanted = options_of(server.server, _pg_backup.ARGUMENT_SPEC, directory=store.directory, **options)
+    wanted["state_dir"] = store.directory + ".state"
     return _pg_backup.backup(wanted, check_mode)
 
 

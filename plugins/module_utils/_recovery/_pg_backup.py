@@ -18,6 +18,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shel
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _artefacts,
     _encryption,
+    _operations,
     _pg_clients,
     _pg_snapshot,
     _run,
@@ -38,7 +39,7 @@ JOBS_MOST = 64
 DAY = 86400.0
 # The files of pg_dump: one for each table in the directory format, and those of the backup itself.
 INODES_LEFT = 1000
-LOCKED = re.compile(r"lock timeout|could not obtain lock")
+LOCKED = re.compile(r"(lock|statement) timeout.*LOCK TABLE|could not obtain lock", re.DOTALL)
 HOLDERS = (
     "SELECT pid, usename, state, xact_start, left(query, 80) FROM pg_stat_activity WHERE datname = %s AND pid IN "
     "(SELECT pid FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted)"
@@ -58,6 +59,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     **CONNECTION_SPEC,
     **_pg_clients.SPEC,
     **WRITING_SPEC,
+    **_operations.SPEC,
     "database": {"type": "str"},
     "format": {"type": "str", "choices": ["directory", "custom"], "default": "directory"},
     "jobs": {"type": "int", "default": 2},
@@ -92,7 +94,8 @@ class Backup:
 
     def result(self, check_mode: bool) -> dict[str, Any]:
         """Make the backup, or describe it in check mode. Raises Failure."""
-        client = _pg_snapshot.connect(self.options, self.database, self.deadline)
+        options, target = self.options, "%s:%s" % (KIND, self.database)
+        client = _pg_snapshot.connect(options, self.database, self.deadline)
         try:
             server = _pg_snapshot.about(client, self.deadline)
             if server.in_recovery:
@@ -115,8 +118,11 @@ class Backup:
                     "encryption": self.encryption,
                 }
                 if check_mode:
+                    _operations.check(options["state_dir"], "backup", target, options["operation"], options["broken"])
                     return {**about, **self.planned(before)}
-                made, removed, seconds = self.make(client, server, clients, needed)
+                held = options["run"], options["operation"], options["broken"]
+                with _operations.begin(options["state_dir"], "backup", target, *held):
+                    made, removed, seconds = self.make(client, server, clients, needed)
         finally:
             self.progress.end()
             client.connection.close()
