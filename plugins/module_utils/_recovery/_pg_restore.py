@@ -43,8 +43,9 @@ SPEC: dict[str, Any] = dict(
 )
 # A restored copy sorts by the collations of its own server, and subscriptions are not restored.
 IGNORED = ("collation_versions", "subscriptions")
-# Seconds that hold the operation until the next module of the playbook.
-LEASE_SECONDS = 900.0
+# Seconds that hold the operation until the next module of the playbook begins. If the controller ends there, a later
+# run has to wait for so long.
+LEASE_SECONDS = 120.0
 # A verified database that waits for its swap is not removed by a run of another host for this long.
 WAITING_SECONDS = 3600.0
 SWAP_SECONDS = 60.0
