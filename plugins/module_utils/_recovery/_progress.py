@@ -17,6 +17,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import b
 SECONDS = 1.0
 # The rate is that of the last seconds, so that it follows a change.
 WINDOW_SECONDS = 20.0
+LINES_MOST = 20
 
 
 class Progress:
@@ -33,6 +34,7 @@ class Progress:
         self._total: int | None = None
         self._written = float("-inf")
         self._samples: list[tuple[float, int]] = []
+        self._lines: list[str] = []
 
     def step(self, name: str, total: int | None = None) -> None:
         """Begin a step: ``dump``, of ``total`` bytes."""
@@ -49,7 +51,16 @@ class Progress:
         self._samples.append((now, done))
         while now - self._samples[0][0] > WINDOW_SECONDS and len(self._samples) > 2:
             self._samples.pop(0)
-        values = progress_of(self._step, self._total, self._samples)
+        self._write(progress_of(self._step, self._total, self._samples))
+
+    def line(self, text: str) -> None:
+        """Write a line of text, for work that has steps and no bytes: ``{lines, lines_total}``, the last lines."""
+        self._lines.append(text)
+        self._write({"lines": self._lines[-LINES_MOST:], "lines_total": len(self._lines)})
+
+    def _write(self, values: dict[str, object]) -> None:
+        if not self._path:
+            return
         content = json.dumps(dict(values, updated=time.time())).encode("ascii")
         with contextlib.suppress(OSError):
             directory, name = beside(self._path)
