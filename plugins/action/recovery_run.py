@@ -23,7 +23,10 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 COLLECTION = "tracktion.ops."
 # Seconds between two looks: short at the beginning, because most runs are short.
 FIRST_SECONDS = 0.5
-PROGRESS_BYTES = 16384
+LONGEST_SECONDS = 5.0
+# The module ends itself at its deadline; the host ends it this much later.
+SLACK_SECONDS = 60
+PROGRESS_BYTES = 4096
 
 
 class ActionModule(ActionBase):
@@ -31,10 +34,6 @@ class ActionModule(ActionBase):
     _requires_connection = True
     _supports_check_mode = True
     _supports_async = False
-
-    # The longest time between two looks. The module ends itself at its deadline; the host ends it so much later.
-    _longest_seconds = 5.0
-    _slack_seconds = 60.0
 
     @inert
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -52,16 +51,12 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail("module: %s is not one of this collection" % clean(name))
         options = dict(arguments["options"])
         title = "%s: %s" % (task_vars["inventory_hostname"], arguments["title"] or name[len(COLLECTION) :])
-        return self._carry_out(name, options, title, task_vars)
-
-    def _carry_out(self, name: str, options: dict[str, Any], title: str, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Return the result of a module, and show its progress meanwhile. In check mode it runs in the foreground."""
         if self._task.check_mode:
             return self._execute_module(module_name=name, module_args=options, task_vars=task_vars)
         # The same name in each run: a run that is killed leaves one file, which the next one replaces.
         mark = hashlib.sha256(title.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        options["progress"] = "%s/.progress-%s" % (options.get("directory") or options["state_dir"], mark)
-        seconds = float(options.get("deadline") or 3600) + self._slack_seconds
+        options["progress"] = "%s/.progress-%s" % (options["directory"], mark)
+        seconds = float(options.get("deadline") or 3600) + SLACK_SECONDS
         before, self._task.async_val = self._task.async_val, int(seconds)
         try:
             started = self._execute_module(module_name=name, module_args=options, task_vars=task_vars, wrap_async=True)
@@ -73,10 +68,10 @@ class ActionModule(ActionBase):
 
     def _follow(self, job: str, progress: str, title: str, seconds: float, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the job. A connection that breaks is tried again until the job has to be over."""
-        end, pause, shown = time.monotonic() + seconds, FIRST_SECONDS, ""
+        end, pause, shown, number = time.monotonic() + seconds, FIRST_SECONDS, "", 0
         while time.monotonic() < end:
             time.sleep(pause)
-            pause = min(self._longest_seconds, pause * 1.5)
+            pause = min(LONGEST_SECONDS, pause * 1.5)
             try:
                 status = self._job("status", job, task_vars)
                 if status.get("finished"):
@@ -84,17 +79,18 @@ class ActionModule(ActionBase):
                     return _result(status)
                 if status.get("failed") and "finished" not in status:
                     return status
-                line = self._line(self._progress(progress), title)
+                found = self._progress(progress)
+                notes = _progress_line.notes(found, number)
+                for _number, text in notes:
+                    self._display.display(clean("%s: %s" % (title, text)))
+                number = notes[-1][0] if notes else number
+                line = _progress_line.line(found)
             except AnsibleConnectionFailure as exc:
                 line = "connection lost, trying again: %s" % exc
             if line and line != shown:
                 self._display.display(clean("%s: %s" % (title, line)))
                 shown = line
         return {"failed": True, "msg": "the job %s on the host did not end within %d s" % (job, seconds)}
-
-    def _line(self, progress: Mapping[str, Any], title: str) -> str:
-        """Return the line that shows the progress; empty for none."""
-        return _progress_line.line(progress)
 
     def _job(self, mode: str, job: str, task_vars: dict[str, Any]) -> dict[str, Any]:
         task = Task.load({"action": "ansible.legacy.async_status", "args": {"jid": job, "mode": mode}})
