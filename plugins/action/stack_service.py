@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.tracktion.ops.plugins.action.recovery_run import ActionModule as Background
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operation_records
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _runs
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _runs
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
@@ -24,6 +24,7 @@ MODULE = "tracktion.ops.stack_service"
 STATE_DIR = "/var/lib/tracktion-ops"
 DEADLINE = 1800.0
 REMEDY = "recovery.restart"
+TITLE = "Stop and start services in the order of their dependencies"
 LINES_MOST = 2000
 
 
@@ -31,8 +32,6 @@ class ActionModule(Background):
     _longest_seconds = 1.0
     # After its deadline it still starts what it has stopped.
     _slack_seconds = 4 * 3600.0
-    # Lines of the progress that were shown.
-    _shown = 0
 
     @inert
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -43,50 +42,49 @@ class ActionModule(Background):
         run = arguments.get("run") or {**_runs.start(task_vars), "host": task_vars["inventory_hostname"]}
         options = {"state_dir": STATE_DIR, "deadline": DEADLINE, **arguments, "run": run}
         title = "%s: %s" % (task_vars["inventory_hostname"], options.get("state") or "restarted")
-        began = time.time()
         result = self._carry_out(MODULE, options, title, task_vars)
         holders = map(_operation_records.record, _plain(result.get("holders")))
         dead = [each["id"] for each in holders if each and _is_dead(each)]
         if dead:
             result = self._carry_out(MODULE, {**options, "broken": dead}, title, task_vars)
-        self._tell(result.get("lines"), len(result.get("lines") or []), title)
-        if audit_path and not self._task.check_mode and "steps" in result:
-            self._audit(audit_path, options, result, began)
+        lines = result.get("lines")
+        # Each step was a note of the progress, with the same number; the file is gone at the end.
+        for line in lines[self._noted : LINES_MOST] if isinstance(lines, list) else []:
+            self._display.display(clean("%s: %s" % (title, line)))
+        entry = self._entry(options, result)
+        try:
+            _runs.note_outcome({**entry, "settle": 0.0})
+            if audit_path and "steps" in result and not self._task.check_mode:
+                _runs.audit(audit_path, [{**entry, "event": "outcome"}])
+        except OSError as exc:
+            # The steps are done.
+            self._display.warning(clean("the restart is missing in the log or the report: %s" % exc))
         return {**result, "changed": bool(result.get("changed"))}
 
-    def _line(self, progress: Mapping[str, Any], title: str) -> str:
-        self._tell(progress.get("lines"), progress.get("lines_total"), title)
-        return ""
-
-    def _tell(self, lines: object, total: object, title: str) -> None:
-        """Show the lines that were not shown yet. ``lines`` are the last ones of ``total``."""
-        if not isinstance(lines, list) or not isinstance(total, int) or not self._shown < total <= LINES_MOST:
-            return
-        for line in lines[max(0, len(lines) - (total - self._shown)) :]:
-            self._display.display(clean("%s: %s" % (title, line)))
-        self._shown = total
-
-    def _audit(self, path: str, options: Mapping[str, Any], result: Values, began: float) -> None:
-        """Add the run to the audit log of the controller. The steps are done: an error is a warning."""
-        entry = {
+    def _entry(self, options: Mapping[str, Any], result: Values) -> Values:
+        """Return the entry of the audit log of the controller and of the report."""
+        what = ", ".join(map(str, options.get("services") or [])) or "all services"
+        project = result.get("project") or options.get("project") or None
+        host, state = options["run"].get("host"), options.get("state") or "restarted"
+        outcome = _outcome.outcome_of(result)
+        return {
             "run": options["run"]["run"],
             "who": options["run"]["who"],
-            "host": options["run"].get("host"),
-            "action": REMEDY,
+            "host": host,
+            "action": "%s:%s" % (REMEDY, host),
             "remedy": REMEDY,
-            "target": result.get("project"),
-            "began": began,
-            "event": "outcome",
+            "title": TITLE,
+            "risk": "disruptive",
+            "data_loss": "none",
+            "target": project,
+            "does": "%s: %s of %s" % (state, what, "the project %s" % project if project else "a project"),
             "time": time.time(),
-            "outcome": "failed" if result.get("failed") else "changed" if result.get("changed") else "ok",
+            "outcome": outcome,
             "changed": bool(result.get("changed")),
-            "message": result.get("msg"),
-            "result": {"lines": list(result.get("lines") or [])[:50]},
+            "message": _outcome.message_of(result, outcome),
+            "result": {"lines": list(result.get("lines") or [])[: _outcome.ENTRIES_MOST]},
+            "undo": None,
         }
-        try:
-            _runs.audit(path, [entry])
-        except OSError as exc:
-            self._display.warning(clean("%s: the restart is missing in it: %s" % (path, exc.strerror)))
 
 
 def _plain(value: object) -> list[Any]:

@@ -234,7 +234,7 @@ class _Run:
 
     def _tell(self, line: str) -> None:
         self.lines.append(line)
-        self._progress.line(line)
+        self._progress.note(line)
 
     def _result(self, choices: Sequence[Choice], check_mode: bool) -> Part:
         steps = self.stack.steps
