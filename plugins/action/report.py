@@ -123,7 +123,7 @@ class ActionModule(ActionBase):
         return section, _remediation.all_refused(proposed, outcomes, check_mode)
 
 
-def _before(evaluated: _evaluated_run.Evaluated, task_vars: Mapping[str, Any]) -> dict[str, Any]:
+def _before(evaluated: _evaluated_run.EvaluatedRun, task_vars: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a report about a run without a plan gets as its plan."""
     return {
         "run": _runs.start(task_vars),

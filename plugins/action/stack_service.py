@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.tracktion.ops.plugins.action.recovery_run import ActionModule as Background
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _stack_order
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operation_records
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _runs
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
@@ -25,6 +26,7 @@ STATE_DIR = "/var/lib/tracktion-ops"
 DEADLINE = 1800.0
 REMEDY = "recovery.restart"
 TITLE = "Stop and start services in the order of their dependencies"
+TITLES = {"stopped": "stop", "started": "start"}
 LINES_MOST = 2000
 
 
@@ -41,7 +43,7 @@ class ActionModule(Background):
         audit_path = arguments.pop("audit_path", None)
         run = arguments.get("run") or {**_runs.start(task_vars), "host": task_vars["inventory_hostname"]}
         options = {"state_dir": STATE_DIR, "deadline": DEADLINE, **arguments, "run": run}
-        title = "%s: %s" % (task_vars["inventory_hostname"], options.get("state") or "restarted")
+        title = "%s: %s" % (task_vars["inventory_hostname"], TITLES.get(str(options.get("state")), "restart"))
         result = self._carry_out(MODULE, options, title, task_vars)
         holders = map(_operation_records.record, _plain(result.get("holders")))
         dead = [each["id"] for each in holders if each and _is_dead(each)]
@@ -63,9 +65,8 @@ class ActionModule(Background):
 
     def _entry(self, options: Mapping[str, Any], result: Values) -> Values:
         """Return the entry of the audit log of the controller and of the report."""
-        what = ", ".join(map(str, options.get("services") or [])) or "all services"
         project = result.get("project") or options.get("project") or None
-        host, state = options["run"].get("host"), options.get("state") or "restarted"
+        host = options["run"].get("host")
         outcome = _outcome.outcome_of(result)
         return {
             "run": options["run"]["run"],
@@ -77,7 +78,7 @@ class ActionModule(Background):
             "risk": "disruptive",
             "data_loss": "none",
             "target": project,
-            "does": "%s: %s of %s" % (state, what, "the project %s" % project if project else "a project"),
+            "does": _stack_order.does(options, project),
             "time": time.time(),
             "outcome": outcome,
             "changed": bool(result.get("changed")),

@@ -62,7 +62,7 @@ def section(
 
 def carried_out(outcomes: Iterable[Values]) -> list[Any]:
     """Return the actions of a run without a plan, by their outcomes."""
-    known = {"evidence": None, "status": "planned", "reason": None, "blocked": None, "vars": {}, "findings": []}
+    known: Values = {"evidence": None, "status": "planned", "reason": None, "blocked": None, "vars": {}, "findings": []}
     known["approved"] = False
     return [{**known, **{name: entry[name] for name in OF_ACTION if name in entry}} for entry in outcomes]
 

@@ -53,8 +53,8 @@ def test_check_mode_lists_the_steps_and_changes_nothing(shop, state):
         ("stop", "web", "planned"), ("stop", "api", "planned"), ("stop", "store", "planned"),
         ("start", "store", "planned"), ("start", "api", "planned"), ("start", "web", "planned"),
     ]  # fmt: skip
-    assert outcome["lines"][0] == "1/6 stop %s (killed after 10 s)" % shop.web
-    assert outcome["lines"][-1] == "left %s: was stopped before (exit code 0)" % shop.idle
+    assert outcome["lines"][0] == "1/6 stop %s (killed if it has not ended after 10 s)" % shop.web
+    assert outcome["lines"][-1] == "left %s: is stopped (exit code 0), and is started only if it is named" % shop.idle
     assert states(shop) == before
     assert not state.exists()
 
@@ -283,7 +283,7 @@ def test_engines_that_cannot_be_used(shop, state, tmp_path):
     assert (dead["failed"], dead["kind"]) == (True, "no_engine")
     with silent(tmp_path / "engine.sock") as address:
         hanging = restart(shop, state, docker_host=address, timeout=1)
-    assert (hanging["failed"], hanging["kind"]) == (True, "timeout")
+    assert (hanging["failed"], hanging["kind"]) == (True, "no_answer")
     forbidden = restart(shop, state, before=lambda: os.setuid(65534))
     assert (forbidden["failed"], forbidden["kind"]) == (True, "permission")
     assert not state.exists()

@@ -184,7 +184,7 @@ def _choice(
             return Choice(member, reason="is stopped already")
         if is_named or member.id in request.owed:
             return Choice(member, start=True)
-        return Choice(member, reason="was stopped before (exit code %s)" % member.exit_code)
+        return Choice(member, reason="is stopped (exit code %s), and is started only if it is named" % member.exit_code)
     if request.state == "started":
         return Choice(member, reason="runs already")
     if request.state == "stopped":
@@ -214,3 +214,16 @@ def _unmet(need: Need, of_service: Mapping[str, Sequence[Member]], before: Seque
 def is_ready(member: Member) -> bool:
     """Return whether a container meets the condition ``service_healthy``."""
     return member.status == "running" and member.health in (None, "healthy")
+
+
+def does(options: Mapping[str, Any], project: str | None) -> str:
+    """Return what a run does, in one sentence for people. ``options`` are those of M(tracktion.ops.stack_service)."""
+    services = ", ".join(map(str, options.get("services") or []))
+    state = str(options.get("state") or "restarted")
+    verb = {"stopped": "Stops", "started": "Starts"}.get(state, "Restarts")
+    if services and options.get("dependents") == "only":
+        services = "what depends on %s" % services
+    elif services and options.get("dependents") == "also":
+        services += " and what depends on them"
+    default = "what an interrupted run has stopped" if state == "started" else "all services"
+    return "%s %s of %s" % (verb, services or default, "the project %s" % project if project else "a project")

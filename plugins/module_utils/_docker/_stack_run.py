@@ -340,7 +340,6 @@ def _audited(options: Options, project: str, operation: Operation) -> Iterator[d
 
 def entry_of(options: Options, project: str, operation: Operation) -> Part:
     """Return the entry of the audit log."""
-    what = ", ".join(options["services"]) or "all services"
     return {
         "run": operation.id,
         "who": operation.record["who"],
@@ -350,7 +349,7 @@ def entry_of(options: Options, project: str, operation: Operation) -> Part:
         "risk": "disruptive",
         "data_loss": "none",
         "target": project,
-        "does": "%s: %s of the project %s" % (options["state"], what, project),
+        "does": _stack_order.does(options, project),
     }
 
 

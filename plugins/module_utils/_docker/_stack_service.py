@@ -66,7 +66,9 @@ class Step:
         start = "%d/%d %s %s" % (self.number, total, self.action, self.target.name)
         if self.result == "planned":
             grace = self.target.before.stop_seconds
-            return start + (" (killed after %d s)" % grace if self.action == "stop" and grace >= 0 else "")
+            return start + (
+                " (killed if it has not ended after %d s)" % grace if self.action == "stop" and grace >= 0 else ""
+            )
         words = {"started": self.health or "running", "completed": "has ended with exit code 0"}
         what = words.get(self.result, self.result.replace("_", " "))
         took = "" if self.seconds is None else " after %.1f s" % self.seconds
