@@ -60,7 +60,8 @@ def damages(number):
 
 def speed(megabytes):
     """Generated rows, so that most of the time is that of the server."""
-    fill = "create table lib.big as select n, md5(n::text) || repeat(md5((n * 7)::text), 30) as t from generate_series(1, %d) n"
+    columns = "n, md5(n::text) || repeat(md5((n * 7)::text), 30) as t"
+    fill = "create table lib.big as select " + columns + " from generate_series(1, %d) n"
     with (
         database("trixie", max_wal_size="4GB") as pg,
         rich(pg, NAME),

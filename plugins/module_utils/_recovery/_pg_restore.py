@@ -84,8 +84,7 @@ def restore(options: Options, check_mode: bool) -> dict[str, Any]:
         raise NotConfirmed(
             "this replaces the database %s, and is not confirmed" % options["database"],
             "Show what it would do: `ansible-playbook tracktion.ops.restore --check`. Then confirm it: "
-            "`ansible-playbook tracktion.ops.restore -e %s`."
-            % shell_quote(json.dumps({"tracktion_confirm": [wanted]})),
+            "`ansible-playbook tracktion.ops.restore -e %s`." % confirmed,
         )
     with Session(options, Deadline(options["deadline"])) as session:
         return states[options["state"]](options, session, check_mode)
