@@ -92,8 +92,8 @@ def test_a_run_that_cannot_restart_fails(stack, settings, tmp_path):
     invalid = run_playbook(*settings, extra={"restart_dependents": "all"})
     assert invalid.code == 2
     assert "restart_dependents" in invalid.output
-    nobody = run_playbook(*settings, extra={"tracktion_hosts": "no-such-group"})
-    assert nobody.code == 2, nobody.output
+    unmatched = run_playbook(*settings, extra={"tracktion_hosts": "no-such-group"})
+    assert unmatched.code == 2, unmatched.output
 
 
 def started(settings, stack):
