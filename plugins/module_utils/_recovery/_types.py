@@ -4,13 +4,13 @@
 
 """Types of the files that a backup consists of. Private to this collection.
 
-A backup is a directory ``<recovery_directory>/<kind>/<name>/<stamp>``. It is complete when it was renamed into place with
-its ``manifest.json``, and proven when it was restored and compared, which its ``proof.json`` records.
+A backup is a directory ``<recovery_directory>/<kind>/<name>/<stamp>``. It is complete when it was renamed into place
+with its ``manifest.json``, and proven when it was restored and compared, which its ``proof.json`` records.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Literal, Optional, TypedDict
+from typing import Any, Literal, TypedDict
 
 Kind = Literal["postgresql", "redis", "rabbitmq"]
 # A later version of the collection reads earlier manifests; an unknown version is refused.
@@ -34,10 +34,10 @@ class SourceServer(TypedDict):
     """
 
     version: str
-    version_num: Optional[int]
-    identity: Optional[str]
+    version_num: int | None
+    identity: str | None
     address: str
-    container: Optional[str]
+    container: str | None
 
 
 class Manifest(TypedDict):
@@ -56,12 +56,12 @@ class Manifest(TypedDict):
     started: float
     finished: float
     server: SourceServer
-    tool: Optional[str]
+    tool: str | None
     collection_version: str
-    source_bytes: Optional[int]
-    files: List[BackupFile]
-    encryption: Optional[str]
-    contents: Dict[str, Any]
+    source_bytes: int | None
+    files: list[BackupFile]
+    encryption: str | None
+    contents: dict[str, Any]
 
 
 class Difference(TypedDict):
@@ -83,8 +83,8 @@ class Proof(TypedDict):
     result: Literal["proven", "different", "failed"]
     started: float
     finished: float
-    server_version: Optional[str]
+    server_version: str | None
     manifest_sha256: str
-    differences: List[Difference]
+    differences: list[Difference]
     differences_total: int
-    reason: Optional[str]
+    reason: str | None
