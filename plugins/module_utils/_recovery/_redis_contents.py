@@ -27,6 +27,8 @@ SETTINGS = (
     "cluster-enabled",
 )
 MOST_NAMES = 1000
+# The key in a database that holds what a restore has replaced.
+PREVIOUS = "tracktion.ops:replaced-by-restore"
 # Words of an ACL rule that are passwords, or take them away.
 PASSWORD_SIGNS = ("#", ">", "<", "!")
 
@@ -53,6 +55,7 @@ class Server(TypedDict):
     """What a server reports beside its keys. Null: it could not be read; ``unknown`` has the reasons.
 
     ``functions`` is the checksum of the code of each library. Users and settings are not in an RDB file.
+    ``held_databases`` hold what an earlier restore has replaced: they are not live.
     """
 
     version: Optional[str]
@@ -63,6 +66,7 @@ class Server(TypedDict):
     modules: Optional[List[Module]]
     users: Optional[List[User]]
     settings: Dict[str, str]
+    held_databases: Optional[List[int]]
     unknown: Dict[str, str]
 
 
@@ -89,9 +93,10 @@ def of_server(client: Client) -> Server:
         "modules": None,
         "users": None,
         "settings": {},
+        "held_databases": None,
         "unknown": unknown,
     }
-    readers = {"functions": _functions, "modules": _modules, "users": _users, "settings": _settings}
+    readers = {"functions": _functions, "modules": _modules, "users": _users, "settings": _settings, "held_databases": _held}
     for name, read in readers.items():
         try:
             cast(Dict[str, Any], server)[name] = read(client)
@@ -146,6 +151,15 @@ def _settings(client: Client) -> Dict[str, str]:
         if isinstance(reply, ReplyError):
             raise reply
     return {_text(reply[0]): _text(reply[1]) for reply in replies if reply}
+
+
+def _held(client: Client) -> List[int]:
+    found = []
+    for number in keyspace(client):
+        client.select(int(number))
+        if client.ask("EXISTS", PREVIOUS):
+            found.append(int(number))
+    return found
 
 
 def keyspace(client: Client) -> Dict[str, _redis_rdb.Counts]:

@@ -35,6 +35,8 @@ PIECE = 1 << 20
 POLL_SECONDS = 0.1
 # A stream without a known length ends with the 40 bytes that it announces.
 MARK_BYTES = 40
+# Commands that show the log of the server.
+LOG = "`docker logs --tail 50 CONTAINER` or `tail -n 50 /var/log/redis/*.log`"
 # The most bytes of the line before the stream.
 MAX_LINE = 1024
 
@@ -83,12 +85,9 @@ def place(client: Client) -> Place | None:
     return Place(inside, name, state.f_bavail * state.f_frsize) if readable and "/" not in name else None
 
 
-def save(client: Client, where: Place, deadline: Deadline, log: str) -> Iterator[bytes]:
-    """Run BGSAVE, and yield the file that the server wrote. Raises NotSaved, CannotConnect, OSError.
-
-    ``log`` is the command that shows the log of the server, for hints.
-    """
-    stamp = _save(client, deadline, log)
+def save(client: Client, where: Place, deadline: Deadline) -> Iterator[bytes]:
+    """Run BGSAVE, and yield the file that the server wrote. Raises NotSaved, CannotConnect, OSError."""
+    stamp = start_save(client, deadline)
     with open(os.path.join(where.directory, where.name), "rb") as stream:
         # The open file is of this save, or of a later one: a later save replaces the file, and does not change it.
         if os.fstat(stream.fileno()).st_mtime < stamp - 1:
@@ -104,7 +103,7 @@ def save(client: Client, where: Place, deadline: Deadline, log: str) -> Iterator
             yield piece
 
 
-def _save(client: Client, deadline: Deadline, log: str) -> float:
+def start_save(client: Client, deadline: Deadline) -> float:
     """Run BGSAVE and wait for its end; return the server's time at its start. Raises NotSaved, CannotConnect."""
     until = Deadline(deadline.remaining())
     while True:
@@ -120,7 +119,7 @@ def _save(client: Client, deadline: Deadline, log: str) -> float:
             except ReplyError as exc:
                 # Another process of the server has started in the meantime.
                 if "progress" not in str(exc) and "child process" not in str(exc):
-                    raise _rejected(exc, client, log)
+                    raise _rejected(exc, client)
         _pause(until, "another save or rewrite of the server has not ended")
     while True:
         _pause(until, "the save of the server has not ended")
@@ -130,8 +129,8 @@ def _save(client: Client, deadline: Deadline, log: str) -> float:
         if state.get("rdb_last_bgsave_status") != "ok":
             raise NotSaved(
                 "the save of the server failed (rdb_last_bgsave_status: %s)" % state.get("rdb_last_bgsave_status"),
-                "Read why in its log: `%s`. A server with save points rejects writes until a save succeeds: `%s`"
-                % (log, client.command("BGSAVE")),
+                "Read why in its log: %s. A server with save points rejects writes until a save succeeds: `%s`"
+                % (LOG, client.command("BGSAVE")),
             )
         if (_redis_info.integer(state, "rdb_last_save_time") or 0) < int(started):
             raise NotSaved(
@@ -163,17 +162,17 @@ def _pause(deadline: Deadline, what: str) -> None:
     time.sleep(POLL_SECONDS)
 
 
-def _rejected(exc: ReplyError, client: Client, log: str, *words: str) -> NotSaved:
+def _rejected(exc: ReplyError, client: Client, *words: str) -> NotSaved:
     """Return why the server rejects a command that makes a snapshot."""
     hint = client.hint(exc, *(words or ("BGSAVE",)))
     if hint is None and "fork" in str(exc).lower():
         hint = "Free memory on the host of the server, or allow the fork: `sysctl vm.overcommit_memory=1`"
     return NotSaved(
-        "the server rejects %s: %s" % (words[0] if words else "BGSAVE", exc), hint or "Read its log: `%s`" % log
+        "the server rejects %s: %s" % (words[0] if words else "BGSAVE", exc), hint or "Read its log: %s" % LOG
     )
 
 
-def stream(options: Options, deadline: Deadline, log: str) -> Iterator[bytes]:
+def stream(options: Options, deadline: Deadline) -> Iterator[bytes]:
     """Yield the snapshot that the server sends to a replica. Raises NotSaved, CannotConnect."""
     client = connect_anew(dict(options, deadline=min(options["timeout"] * 2, deadline.remaining())))
     try:
@@ -185,19 +184,19 @@ def stream(options: Options, deadline: Deadline, log: str) -> Iterator[bytes]:
             with contextlib.suppress(ReplyError):
                 client.ask(*words)
         client.send(client.pack([("SYNC",)]))
-        yield from _transfer(client, log)
+        yield from _transfer(client)
     finally:
         client.close()
 
 
-def _transfer(client: Client, log: str) -> Iterator[bytes]:
+def _transfer(client: Client) -> Iterator[bytes]:
     line, rest = _first_line(client)
     if line.startswith(b"-"):
-        raise _rejected(client.reply_error(line[1:]), client, log, "SYNC")
+        raise _rejected(client.reply_error(line[1:]), client, "SYNC")
     if not line.startswith(b"$"):
         raise NotSaved("the server answers SYNC with %r" % line[:40], "Correct `login_host` and `login_port`.")
     if line.startswith(b"$EOF:"):
-        yield from _until_mark(client, rest, line[5:], log)
+        yield from _until_mark(client, rest, line[5:])
         return
     left = int(line[1:])
     while True:
@@ -221,10 +220,10 @@ def _first_line(client: Client) -> tuple[bytes, bytes]:
         received += client.receive()
 
 
-def _until_mark(client: Client, received: bytes, mark: bytes, log: str) -> Iterator[bytes]:
+def _until_mark(client: Client, received: bytes, mark: bytes) -> Iterator[bytes]:
     """Yield what comes before the mark, which ends the stream."""
     if len(mark) != MARK_BYTES:
-        raise NotSaved("the server announces an invalid end of the stream", "Read its log: `%s`" % log)
+        raise NotSaved("the server announces an invalid end of the stream", "Read its log: %s" % LOG)
     while not received.endswith(mark):
         if len(received) > MARK_BYTES:
             yield received[:-MARK_BYTES]
