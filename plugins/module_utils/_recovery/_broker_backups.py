@@ -179,7 +179,7 @@ def summary(artefact: Artefact) -> Part:
     """Return what a result says about a backup."""
     found = artefact.manifest
     return {
-        "path": artefact.path,
+        "backup_path": artefact.path,
         "stamp": artefact.stamp,
         "bytes": sum(each["bytes"] for each in found["files"]) if found else None,
         "finished": found["finished"] if found else None,

@@ -27,7 +27,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 
 KIND = "redis"
 FILE = "dump.rdb"
-CONNECTION = {name: spec for name, spec in _redis.CONNECTION_SPEC.items() if name not in ("deadline", "top")}
+CONNECTION = {name: spec for name, spec in _redis.CONNECTION_SPEC.items() if name != "deadline"}
 COMMON = dict(
     CONNECTION,
     name={"type": "str", "default": "redis"},
@@ -70,7 +70,7 @@ def backup(options: Options, check_mode: bool) -> Part:
     }
     if check_mode:
         _broker_backups.check_operation(options, "backup", "%s:%s" % (KIND, name))
-        return dict(result, path=os.path.join(folder, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())), bytes=None)
+        return dict(result, backup_path=os.path.join(folder, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())), bytes=None)
     with _broker_backups.operation(options, "backup", "%s:%s" % (KIND, name)), store.create(KIND, name) as pending:
         started = time.time()
         keys_before = _redis_contents.keyspace(client)
