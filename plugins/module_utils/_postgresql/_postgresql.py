@@ -221,6 +221,21 @@ class Client:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row)) for row in cursor.fetchall()]
 
+    def statement(self, sql: str, seconds: float) -> list[Row]:
+        """Run ``sql`` in the transaction that is open, if one is, for at most ``seconds``; return its rows.
+
+        Statements may be several, of which the last returns the rows. Raises QueryFailed.
+        """
+        timeout = "SET %s statement_timeout = %d; " % (MARK, max(1, seconds * 1000))
+        cursor = self._execute(timeout + (_marked(sql) if " " in sql else sql), None, seconds)
+        if cursor.description is None:
+            return []
+        names = [column[0] for column in cursor.description]
+        try:
+            return [dict(zip(names, row)) for row in cursor.fetchall()]
+        except UnicodeDecodeError as exc:
+            raise QueryFailed("a text is not in the encoding of this database: %s" % exc)
+
     def command(self, sql: str, seconds: float, settings: Mapping[str, str], watch: Watch | None = None) -> list[str]:
         """Run ``sql``, which cannot run in a transaction block, for at most ``seconds``. Raises QueryFailed.
 

@@ -224,13 +224,10 @@ class Store:
                         remove(pending.path)
 
     def _next_stamp(self, kind: str, name: str) -> str:
-        taken = set(self._stamps(kind, name))
+        """Return a stamp after all others, also if the clock was set back: the last backup is the newest one."""
         base = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        stamp, number = base, 1
-        while stamp in taken:
-            number += 1
-            stamp = "%s-%d" % (base, number)
-        return stamp
+        last, number = max((stamp_key(stamp_of(entry)) for entry in self._stamps(kind, name)), default=("", 0))
+        return base if last < base else "%s-%d" % (last, number + 1)
 
     def _remove_leftovers(self, folder: str) -> Strings:
         """Remove incomplete backups of dead runs. The caller holds the lock, so no other run is alive."""

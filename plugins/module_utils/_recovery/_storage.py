@@ -82,7 +82,7 @@ def cannot_store(exc: OSError, path: str) -> CannotStore:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         failure.hint = "Free space, or use another `directory`: `df -h -- %s`." % shell_quote(os.path.dirname(path))
     elif exc.errno in (errno.EACCES, errno.EPERM) and not isinstance(exc, Unsafe):
-        failure.hint = "Run with `become: true`, or use another `directory`."
+        failure.hint = "Run with become: true, or use another `directory`."
     elif exc.errno == errno.EROFS:
         failure.hint = "Use another `directory`: `findmnt --target=%s`." % shell_quote(os.path.dirname(path))
     return failure

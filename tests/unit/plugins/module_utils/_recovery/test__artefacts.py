@@ -136,6 +136,16 @@ def test_two_backups_of_one_second_have_different_stamps(store):
     assert [each.stamp for each in store.list("postgresql", "tracktion")] == stamps[::-1]
 
 
+def test_the_last_backup_is_the_newest_one_also_if_the_clock_was_set_back(store, monkeypatch):
+    first = write(store)
+    now = time.gmtime(time.time() - 3600)
+    monkeypatch.setattr(time, "gmtime", lambda *_seconds: now)
+    assert [write(store).stamp, write(store).stamp] == [first.stamp + "-2", first.stamp + "-3"]
+    # The number of a backup that was removed is not used again.
+    store.rotate("postgresql", "tracktion", 1, 0)
+    assert write(store).stamp == first.stamp + "-4"
+
+
 def test_what_is_not_finished_is_removed(store):
     with store.create("redis", "cache") as pending:
         Path(pending.path, "dump.rdb").write_bytes(b"x")

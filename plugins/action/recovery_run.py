@@ -1,0 +1,116 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs a long module on a host in the background, and shows its progress meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.playbook.task import Task
+from ansible.plugins.action import ActionBase
+from ansible_collections.tracktion.ops.plugins.module_utils._clean import clean
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _progress_line
+from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
+
+COLLECTION = "tracktion.ops."
+# Seconds between two looks: short at the beginning, because most runs are short.
+FIRST_SECONDS = 0.5
+LONGEST_SECONDS = 5.0
+# The module ends itself at its deadline; the host ends it this much later.
+SLACK_SECONDS = 60
+PROGRESS_BYTES = 4096
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _requires_connection = True
+    _supports_check_mode = True
+    _supports_async = False
+
+    @inert
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        _validation, arguments = self.validate_argument_spec(
+            {
+                "module": {"type": "str", "required": True},
+                "options": {"type": "dict", "required": True},
+                "title": {"type": "str"},
+            }
+        )
+        name = arguments["module"]
+        if not name.startswith(COLLECTION):
+            raise AnsibleActionFail("module: %s is not one of this collection" % clean(name))
+        options = dict(arguments["options"])
+        title = "%s: %s" % (task_vars["inventory_hostname"], arguments["title"] or name[len(COLLECTION) :])
+        if self._task.check_mode:
+            return self._execute_module(module_name=name, module_args=options, task_vars=task_vars)
+        # The same name in each run: a run that is killed leaves one file, which the next one replaces.
+        mark = hashlib.sha256(title.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        options["progress"] = "%s/.progress-%s" % (options["directory"], mark)
+        seconds = float(options.get("deadline") or 3600) + SLACK_SECONDS
+        before, self._task.async_val = self._task.async_val, int(seconds)
+        try:
+            started = self._execute_module(module_name=name, module_args=options, task_vars=task_vars, wrap_async=True)
+        finally:
+            self._task.async_val = before
+        if started.get("failed") or "ansible_job_id" not in started:
+            return started
+        return self._follow(started["ansible_job_id"], options["progress"], title, seconds, task_vars)
+
+    def _follow(self, job: str, progress: str, title: str, seconds: float, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return the result of the job. A connection that breaks is tried again until the job has to be over."""
+        end, pause, shown = time.monotonic() + seconds, FIRST_SECONDS, ""
+        while time.monotonic() < end:
+            time.sleep(pause)
+            pause = min(LONGEST_SECONDS, pause * 1.5)
+            try:
+                status = self._job("status", job, task_vars)
+                if status.get("finished"):
+                    self._job("cleanup", job, task_vars)
+                    return _result(status)
+                if status.get("failed") and "finished" not in status:
+                    return status
+                line = _progress_line.line(self._progress(progress))
+            except AnsibleConnectionFailure as exc:
+                line = "connection lost, trying again: %s" % exc
+            if line and line != shown:
+                self._display.display(clean("%s: %s" % (title, line)))
+                shown = line
+        return {"failed": True, "msg": "the job %s on the host did not end within %d s" % (job, seconds)}
+
+    def _job(self, mode: str, job: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        task = Task.load({"action": "ansible.legacy.async_status", "args": {"jid": job, "mode": mode}})
+        handler = self._shared_loader_obj.action_loader.get(
+            "ansible.legacy.async_status",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        return handler.run(task_vars=task_vars)
+
+    def _progress(self, path: str) -> Mapping[str, Any]:
+        """Return the content of the file with the progress; empty if there is none."""
+        found = self._low_level_execute_command("head -c %d -- %s" % (PROGRESS_BYTES, shlex.quote(path)))
+        try:
+            content = json.loads(found.get("stdout") or "{}")
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+def _result(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of the module, without what async_status adds."""
+    added = ("ansible_job_id", "finished", "started", "results_file", "stdout_lines", "stderr_lines")
+    return {key: value for key, value in status.items() if key not in added}
