@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import time
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Failure, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Failure, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _encryption, _operations
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import (
@@ -39,13 +40,19 @@ STORE_SPEC: dict[str, Any] = {
     "state_dir": {"type": "path", "default": _operations.STATE_DIR},
     "operation": {"type": "str"},
     "run": {"type": "dict", "default": {}},
+    "progress": {"type": "path"},
 }
 KEEP_SPEC: dict[str, Any] = {
     "keep": {"type": "int", "default": 7},
     "max_age_days": {"type": "float", "default": 0.0},
     "collection_version": {"type": "str", "default": ""},
+    "encryption_recipients": {"type": "list", "elements": "str", "default": []},
 }
-PROOF_SPEC: dict[str, Any] = {"stamp": {"type": "str"}, "image": {"type": "str"}}
+PROOF_SPEC: dict[str, Any] = {
+    "stamp": {"type": "str"},
+    "image": {"type": "str"},
+    "encryption_identity": {"type": "path"},
+}
 
 
 class NoBackup(Failure):
@@ -109,6 +116,24 @@ def check_files(store: Store, artefact: Artefact, deadline: Deadline) -> None:
         )
 
 
+def readable(artefact: Artefact, work: str, options: Options, deadline: Deadline) -> str:
+    """Return the directory with the files of a backup; if it is encrypted, decrypted below ``work``.
+
+    Raises BadOption, ProgramFailed, OutOfTime.
+    """
+    found = artefact.manifest
+    program = found["encryption"] if found else None
+    if not found or not program:
+        return artefact.path
+    if program == "age" and not options["encryption_identity"]:
+        raise BadOption("encryption_identity: the backup is encrypted for age", "Set `encryption_identity`.")
+    folder = os.path.join(work, "decrypted")
+    os.mkdir(folder, 0o700)
+    names = [each["path"] for each in found["files"]]
+    _encryption.decrypt_below(artefact.path, folder, program, options["encryption_identity"], deadline, names)
+    return folder
+
+
 def _use_another(where: str) -> str:
     return "Set `stamp` to another backup: `ls %s`" % where
 
@@ -124,6 +149,7 @@ def manifest(
     files: list[BackupFile],
     contents: Mapping[str, Any],
     options: Options,
+    encryption: str | None = None,
 ) -> Manifest:
     """Return the manifest of a backup that is complete now."""
     return {
@@ -139,7 +165,7 @@ def manifest(
         "collection_version": options["collection_version"],
         "source_bytes": source_bytes,
         "files": files,
-        "encryption": None,
+        "encryption": encryption,
         "contents": dict(contents),
     }
 

@@ -13,12 +13,14 @@ from typing import Any, Iterator
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _broker_backups,
+    _encryption,
     _redis_contents,
     _redis_rdb,
     _redis_snapshot,
     _space,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import cannot_store
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis, _redis_service
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, connect
@@ -55,6 +57,7 @@ def backup(options: Options, check_mode: bool) -> Part:
     name = options["name"]
     _check_source(client)
     before = _redis_contents.of_server(client)
+    program = _encryption.program_for(options["encryption_recipients"])
     method, place, why = _method(client, options, before)
     needed = _space.needed(before["used_memory_bytes"]) or _space.LEAST_BYTES
     folder = store.folder(KIND, name)
@@ -80,8 +83,12 @@ def backup(options: Options, check_mode: bool) -> Part:
             else _redis_snapshot.stream(options, deadline)
         )
         path = os.path.join(pending.path, FILE)
-        _write(path, pieces)
+        progress = Progress(options["progress"])
+        progress.step("snapshot", before["used_memory_bytes"])
+        _write(path, pieces, progress)
         contents = _contents(path, client, before, keys_before, deadline)
+        if program:
+            _encryption.encrypt_below(pending.path, program, options["encryption_recipients"], deadline)
         server = {
             "version": before["version"] or "",
             "version_num": _broker_backups.version_number(before["version"]),
@@ -100,9 +107,11 @@ def backup(options: Options, check_mode: bool) -> Part:
             pending.files(deadline),  # type: ignore[arg-type]
             contents,
             options,
+            program,
         )
         artefact = pending.finish(made, deadline)
         gone = store.rotate(KIND, name, options["keep"], options["max_age_days"] * 86400, protect=artefact.stamp)
+    progress.end()
     return dict(
         result,
         removed=_broker_backups.removed(gone),
@@ -152,11 +161,14 @@ def _method(
     return "stream", None, problem
 
 
-def _write(path: str, pieces: Iterator[bytes]) -> None:
+def _write(path: str, pieces: Iterator[bytes], progress: Progress) -> None:
+    written = 0
     try:
         with os.fdopen(os.open(path, NEW, 0o600), "wb") as stream:
             for piece in pieces:
                 stream.write(piece)
+                written += len(piece)
+                progress.update(written)
     except OSError as exc:
         raise cannot_store(exc, path)
 

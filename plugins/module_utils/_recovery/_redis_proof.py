@@ -25,6 +25,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import DamagedBackup, Proven
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact, cannot_store
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError, connect
@@ -117,7 +118,8 @@ def _loaded(
     Raises DamagedBackup, NotLoaded, NoScratch, CannotConnect.
     """
     _broker_backups.check_files(store, artefact, deadline)
-    path, contents = os.path.join(artefact.path, FILE), _contents(artefact)
+    folder = _broker_backups.readable(artefact, loading.work, options, deadline)
+    path, contents = os.path.join(folder, FILE), _contents(artefact)
     problem = _redis_scratch.check(loading.source, loading.api, path, deadline)
     if problem:
         raise _redis_scratch.NotLoaded(problem)
@@ -193,6 +195,7 @@ def _from_backup(options: Options, client: Client, check_mode: bool) -> Part:
     )
     if check_mode or not plan.spares:
         return result
+    progress = Progress(options["progress"])
     with store.in_use(artefact), _loading(options, store, client, deadline) as loading:
         started = time.time()
         try:
@@ -207,11 +210,12 @@ def _from_backup(options: Options, client: Client, check_mode: bool) -> Part:
                 functions = None
                 if contents.get("functions") is not None and not options["databases"]:
                     functions = _functions(scratch)
-                sent = _redis_restore.fill(client, scratch, plan, artefact.stamp, contents, deadline)
+                sent = _redis_restore.fill(client, scratch, plan, artefact.stamp, contents, deadline, progress)
                 restored = _redis_restore.exchange(client, plan.spares, artefact.stamp, functions)
         except _redis_scratch.NotLoaded as exc:
             store.write_proof(artefact, _broker_backups.proof(artefact, started, Proven(None, [], str(exc))))
             raise
+    progress.end()
     return dict(
         result,
         sent_bytes=sent,

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _redis_contents
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._redis_contents import PREVIOUS
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._redis_rdb import Counts
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._redis_snapshot import info
@@ -167,7 +168,7 @@ def fill(
     backup: str,
     contents: Mapping[str, Any],
     deadline: Deadline,
-    report: Callable[[int], object] = lambda _bytes: None,
+    progress: Progress,
 ) -> int:
     """Copy the databases of the scratch server into the empty ones, and count them; return the bytes that were sent.
 
@@ -177,10 +178,11 @@ def fill(
     for number in chosen.leftovers:
         _flush(live, number, FILLING)
     sent = 0
+    progress.step("copy", contents.get("used_memory_bytes"))
     try:
         for database, spare in chosen.spares.items():
             _begin(live, spare, database, backup)
-            sent += _copy(live, scratch, database, spare, deadline, report)
+            sent = _copy(live, scratch, database, spare, deadline, progress, sent)
         _check_counts(live, chosen, contents)
         if _redis_info.integer(info(live, "stats"), "evicted_keys") != evicted:
             raise NotRestored(
@@ -211,12 +213,12 @@ def _flush(live: Client, database: int, mark: str) -> None:
 
 
 def _copy(
-    live: Client, scratch: Client, database: int, spare: int, deadline: Deadline, report: Callable[[int], object]
+    live: Client, scratch: Client, database: int, spare: int, deadline: Deadline, progress: Progress, sent: int
 ) -> int:
-    """Copy one database; return the bytes that were sent."""
+    """Copy one database; return ``sent``, the bytes that were sent so far, and those of the database."""
     live.select(spare)
     scratch.select(database)
-    cursor, size, sent = b"", 10, 0
+    cursor, size = b"", 10
     while cursor != b"0":
         deadline.step()
         cursor, names = scratch.ask("SCAN", cursor or 0, "COUNT", MOST_KEYS)
@@ -227,7 +229,7 @@ def _copy(
                 if isinstance(reply, ReplyError):
                     raise reply
             sent += amount
-            report(amount)
+            progress.update(sent)
             size = max(1, min(MOST_KEYS, ROUND_BYTES * max(1, len(some)) // max(amount, 1)))
     return sent
 
