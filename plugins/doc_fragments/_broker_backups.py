@@ -31,6 +31,9 @@ options:
     description: What identifies the run of the controller in the record of the operation.
     type: dict
     default: {}
+  progress:
+    description: File that the progress is written to.
+    type: path
 """
 
     # For modules that take a backup.
@@ -48,6 +51,11 @@ options:
     description: Version of this collection, for the manifest.
     type: str
     default: ""
+  encryption_recipients:
+    description: Encrypt the files for these recipients of age (C(age1...)) or keys of gpg (fingerprints or mail addresses).
+    type: list
+    elements: str
+    default: []
 """
 
     # For modules that load a backup.
@@ -59,4 +67,7 @@ options:
   image:
     description: Image of the scratch server. Without it, the image of the server's container, or the program of this host.
     type: str
+  encryption_identity:
+    description: File with the identity of age that decrypts the backup. gpg uses the keyring of the account.
+    type: path
 """

@@ -208,6 +208,8 @@ def _check_publishers(options: Options, deadline: Deadline) -> None:
 def _publish(amqp: Amqp, options: Options, name: str, paths: tuple[str, str], done: int, total: int) -> None:
     """Publish the messages after the first ``done``. ``paths`` are the export and the record of the progress."""
     (path, progress), confirmed = paths, done
+    # Before the first message, so that a run after one that was killed knows that there was one.
+    _record_progress(progress, confirmed, total)
     try:
         with _replay_exchange(amqp, name) as (channel, exchange), _rabbitmq_messages.open_export(path) as handle:
             for number, line in enumerate(handle, 1):

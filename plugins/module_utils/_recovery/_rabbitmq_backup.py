@@ -89,7 +89,9 @@ def backup(options: Options, check_mode: bool) -> Part:
     wanted = _rabbitmq_queue_copies.chosen(found, options["messages_of"])
     copied = [each for each in wanted if each.type not in _rabbitmq_queue_copies.LEFT_OUT]
     # Base64 takes 4 bytes for 3, and each message has properties and its place.
-    source = sum((each.bytes or 0) * 4 // 3 + (each.ready or 0) * 600 for each in copied) + 4 * len(json.dumps(document))
+    source = sum((each.bytes or 0) * 4 // 3 + (each.ready or 0) * 600 for each in copied) + 4 * len(
+        json.dumps(document)
+    )
     needed = _space.needed(source) or _space.LEAST_BYTES
     folder = store.folder(KIND, name)
     result: Part = {
@@ -134,7 +136,7 @@ def backup(options: Options, check_mode: bool) -> Part:
             },
             "definitions",
             source,
-            pending.files(deadline),  # type: ignore[arg-type]
+            list(pending.files(deadline)),
             contents,
             options,
             program,
@@ -157,7 +159,9 @@ def backup(options: Options, check_mode: bool) -> Part:
 def _left_out(wanted: list[_rabbitmq_queue_copies.Queue]) -> list[Part]:
     reasons = _rabbitmq_queue_copies.LEFT_OUT
     return [
-        {"vhost": each.vhost, "queue": each.name, "reason": reasons[each.type]} for each in wanted if each.type in reasons
+        {"vhost": each.vhost, "queue": each.name, "reason": reasons[each.type]}
+        for each in wanted
+        if each.type in reasons
     ]
 
 
@@ -202,9 +206,11 @@ def plugins(client: Management, unknown: dict[str, str]) -> list[str] | None:
         nodes = client.get("nodes", columns="name,running,enabled_plugins")
         found = [set(node["enabled_plugins"]) for node in nodes if node.get("running")]
         return sorted(set.intersection(*found)) if found else None
-    except (ReplyError, KeyError, TypeError) as exc:
+    except KeyError:
+        unknown["plugins"] = "the node has not reported its statistics yet"
+    except (ReplyError, TypeError) as exc:
         unknown["plugins"] = str(exc)
-        return None
+    return None
 
 
 def _write(path: str, document: Mapping[str, Any]) -> None:

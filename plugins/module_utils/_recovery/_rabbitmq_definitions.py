@@ -36,7 +36,9 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 # Each broker has its own.
 OWN_PARAMETERS = ("internal_cluster_id", "cluster_name")
-EMPTY: tuple[Any, ...] = (None, "", [], {}, "undefined")
+EMPTY: tuple[Any, ...] = (None, False, "", [], {}, "undefined")
+# rabbitmqctl does not export whether an exchange is internal.
+NOT_EXPORTED = {"exchanges": ("internal",)}
 SECRETS = ("password_hash", "hashing_algorithm")
 NO_PASSWORD = {"password_hash": "", "hashing_algorithm": "rabbit_password_hashing_sha256"}
 # The user that a new broker has.
@@ -101,9 +103,11 @@ def is_restored(key: Key, wanted: Mapping[str, Any], found: Mapping[str, Any]) -
     expected, restored = _normal(key, wanted), _normal(key, found)
     if not (expected.get("password_hash") and restored.get("password_hash")):
         expected = {name: value for name, value in expected.items() if name not in SECRETS}
-    return all(
-        value == restored[name] if name in restored else value in EMPTY for name, value in expected.items()
-    )
+    hidden = NOT_EXPORTED.get(key[0], ())
+    for name, value in expected.items():
+        if value != restored[name] if name in restored else value not in EMPTY and name not in hidden:
+            return False
+    return True
 
 
 def _normal(key: Key, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +138,7 @@ class Comparison:
 
     def differences(self, additional: Sequence[Key] = ()) -> list[Difference]:
         """Return what is missing or different, and these additional items."""
-        rows = [(key, public(key, self.wanted[key]), None) for key in self.missing]
+        rows: list[tuple[Key, Any, Any]] = [(key, public(key, self.wanted[key]), None) for key in self.missing]
         rows += [(key, public(key, self.wanted[key]), public(key, self.found[key])) for key in self.different]
         rows += [(key, None, public(key, self.found[key])) for key in additional]
         return [{"item": shown(key), "expected": wanted, "found": found} for key, wanted, found in rows]
@@ -162,6 +166,8 @@ def counts(of: Items) -> dict[str, dict[str, Any]]:
         rows = [(key, public(key, of[key])) for key in sorted(of) if key[0] == category]
         found[category] = {
             "count": len(rows),
-            "sha256": hashlib.sha256(canonical([[list(key), value] for key, value in rows]).encode("utf-8")).hexdigest(),
+            "sha256": hashlib.sha256(
+                canonical([[list(key), value] for key, value in rows]).encode("utf-8")
+            ).hexdigest(),
         }
     return found

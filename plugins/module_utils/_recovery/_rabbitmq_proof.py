@@ -30,9 +30,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import D
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 KIND, FILE = _rabbitmq_backup.KIND, _rabbitmq_backup.FILE
-PROVE_SPEC: dict[str, Any] = dict(
-    _rabbitmq_backup.COMMON, container={"type": "str"}, **_broker_backups.PROOF_SPEC
-)
+PROVE_SPEC: dict[str, Any] = dict(_rabbitmq_backup.COMMON, container={"type": "str"}, **_broker_backups.PROOF_SPEC)
 MAX_BYTES = 256 * 1024 * 1024
 # Always there: the export of definitions needs it on the live broker.
 PLUGINS = ("rabbitmq_management",)

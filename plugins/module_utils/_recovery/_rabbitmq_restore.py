@@ -19,6 +19,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import Management, ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_amqp import Amqp, QueueError
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _broker_backups,
     _rabbitmq_backup,
@@ -93,7 +94,7 @@ def _restore(
         )
         _check_conflicts(compared, options)
         progress = _Progress(options["state_dir"], artefact)
-        _check_queues(copies, client, options, progress)
+        _check_queues(copies, compared, options, deadline, progress)
         if check_mode:
             return result
         started = time.time()
@@ -137,9 +138,7 @@ def _names(keys: Sequence[Key]) -> list[str]:
 def _without_password(document: Mapping[str, Any], missing: Sequence[Key]) -> list[str]:
     """Return the users that will be created without a password, because the backup has no hashes."""
     wanted = {key[1] for key in missing if key[0] == "users"}
-    return [
-        row["name"] for row in document.get("users", []) if row["name"] in wanted and not row.get("password_hash")
-    ]
+    return [row["name"] for row in document.get("users", []) if row["name"] in wanted and not row.get("password_hash")]
 
 
 def _not_restored(contents: Mapping[str, Any], client: Management) -> list[str]:
@@ -159,29 +158,36 @@ def _check_conflicts(compared: Comparison, options: Options) -> None:
     if compared.different and not options["keep_existing"]:
         raise NotRestored(
             "the broker has %d items with other properties than the backup: %s"
-            % (len(compared.different), _broker_backups.shown_differences(compared.differences()[-len(compared.different):])),
+            % (
+                len(compared.different),
+                _broker_backups.shown_differences(compared.differences()[-len(compared.different) :]),
+            ),
             "Set `keep_existing: true` to keep them as they are and restore the rest, or remove them first.",
         )
 
 
 def _check_queues(
-    copies: Sequence[Mapping[str, Any]], client: Management, options: Options, progress: _Progress
+    copies: Sequence[Mapping[str, Any]],
+    compared: Comparison,
+    options: Options,
+    deadline: Deadline,
+    progress: _Progress,
 ) -> None:
     """Raise NotRestored if a queue whose messages will be published has some already."""
-    if not copies:
-        return
-    try:
-        known = {(each.vhost, each.name): each for each in _rabbitmq_queue_copies.queues(client)}
-    except ReplyError as exc:
-        raise NotRestored("the queues cannot be listed: %s" % exc, _rabbitmq.READ_LOG)
     for each in copies:
-        queue = known.get((each["vhost"], each["queue"]))
-        if queue and queue.messages and not progress.exists(each):
+        if ("queues", each["vhost"], each["queue"]) not in compared.found or progress.exists(each):
+            continue
+        # The statistics of the API are seconds old.
+        with Amqp(options, deadline, each["vhost"]) as amqp:
+            try:
+                ready = amqp.declare_passive(each["queue"])[0]
+            except QueueError as exc:
+                raise NotRestored("queue %s: %s" % (each["queue"], exc), _rabbitmq.READ_LOG)
+        if ready:
             raise NotRestored(
                 "queue %s in vhost %s has %d messages already, and would have some of them twice"
-                % (queue.name, queue.vhost, queue.messages),
-                "Set `messages: false`, or publish the file by hand: `ansible HOST -m tracktion.ops.rabbitmq_queue_state "
-                "-a 'state=replayed export_path=PATH'`",
+                % (each["queue"], each["vhost"], ready),
+                "Set `messages: false`, or let the consumers take what is in it first.",
             )
 
 
@@ -210,7 +216,9 @@ def _import(client: Management, part: dict[str, Any], compared: Comparison, opti
     try:
         client.post_long(part, "definitions")
     except ReplyError as exc:
-        raise NotRestored("the broker rejects the import, which may have been done in part: %s" % exc, _rabbitmq.READ_LOG)
+        raise NotRestored(
+            "the broker rejects the import, which may have been done in part: %s" % exc, _rabbitmq.READ_LOG
+        )
     after = _rabbitmq_definitions.items(_rabbitmq_backup.definitions(client, options))
     kept = set(compared.different)
     wanted = {key: value for key, value in compared.wanted.items() if key not in kept}

@@ -22,6 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import cannot_store
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import SourceServer
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis, _redis_service
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, connect
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import NEW
@@ -73,7 +74,9 @@ def backup(options: Options, check_mode: bool) -> Part:
     }
     if check_mode:
         _broker_backups.check_operation(options, "backup", "%s:%s" % (KIND, name))
-        return dict(result, backup_path=os.path.join(folder, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())), bytes=None)
+        return dict(
+            result, backup_path=os.path.join(folder, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())), bytes=None
+        )
     with _broker_backups.operation(options, "backup", "%s:%s" % (KIND, name)), store.create(KIND, name) as pending:
         started = time.time()
         keys_before = _redis_contents.keyspace(client)
@@ -89,7 +92,7 @@ def backup(options: Options, check_mode: bool) -> Part:
         contents = _contents(path, client, before, keys_before, deadline)
         if program:
             _encryption.encrypt_below(pending.path, program, options["encryption_recipients"], deadline)
-        server = {
+        server: SourceServer = {
             "version": before["version"] or "",
             "version_num": _broker_backups.version_number(before["version"]),
             "identity": _redis_service.read_identity(_redis_snapshot.info(client, "server")),
@@ -101,10 +104,10 @@ def backup(options: Options, check_mode: bool) -> Part:
             name,
             pending.stamp,
             started,
-            server,  # type: ignore[arg-type]
+            server,
             method,
             before["used_memory_bytes"],
-            pending.files(deadline),  # type: ignore[arg-type]
+            list(pending.files(deadline)),
             contents,
             options,
             program,

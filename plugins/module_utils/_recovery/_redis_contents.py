@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a Redis server holds, for the manifest of a backup and for the comparison with it. Private to this collection."""
+"""What a Redis server holds, for the manifest of a backup and to compare with it. Private to this collection."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any, Dict, List, Optional, TypedDict, cast
+from typing import Any, Mapping, TypedDict, cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _redis_rdb
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._redis_snapshot import info
@@ -47,8 +47,8 @@ class Module(TypedDict):
 
     name: str
     version: int
-    path: Optional[str]
-    arguments: List[str]
+    path: str | None
+    arguments: list[str]
 
 
 class Server(TypedDict):
@@ -58,24 +58,24 @@ class Server(TypedDict):
     ``held_databases`` hold what an earlier restore has replaced: they are not live.
     """
 
-    version: Optional[str]
-    role: Optional[str]
-    used_memory_bytes: Optional[int]
-    replication_offset: Optional[int]
-    functions: Optional[Dict[str, str]]
-    modules: Optional[List[Module]]
-    users: Optional[List[User]]
-    settings: Dict[str, str]
-    held_databases: Optional[List[int]]
-    unknown: Dict[str, str]
+    version: str | None
+    role: str | None
+    used_memory_bytes: int | None
+    replication_offset: int | None
+    functions: dict[str, str] | None
+    modules: list[Module] | None
+    users: list[User] | None
+    settings: dict[str, str]
+    held_databases: list[int] | None
+    unknown: dict[str, str]
 
 
 class Contents(Server):
     """The ``contents`` of a manifest. ``rdb_created`` is the time of the snapshot, in seconds since 1970."""
 
     rdb_version: int
-    rdb_created: Optional[int]
-    databases: Dict[str, _redis_rdb.Counts]
+    rdb_created: int | None
+    databases: dict[str, _redis_rdb.Counts]
     keys_total: int
     expires_total: int
 
@@ -83,7 +83,7 @@ class Contents(Server):
 def of_server(client: Client) -> Server:
     """Return what the server reports. Raises CannotConnect."""
     found = info(client, "server", "memory", "replication")
-    unknown: Dict[str, str] = {}
+    unknown: dict[str, str] = {}
     server: Server = {
         "version": found.get("redis_version"),
         "role": found.get("role"),
@@ -96,16 +96,22 @@ def of_server(client: Client) -> Server:
         "held_databases": None,
         "unknown": unknown,
     }
-    readers = {"functions": _functions, "modules": _modules, "users": _users, "settings": _settings, "held_databases": _held}
+    readers = {
+        "functions": _functions,
+        "modules": _modules,
+        "users": _users,
+        "settings": _settings,
+        "held_databases": _held,
+    }
     for name, read in readers.items():
         try:
-            cast(Dict[str, Any], server)[name] = read(client)
+            cast("dict[str, Any]", server)[name] = read(client)
         except ReplyError as exc:
             unknown[name] = str(exc)
     return server
 
 
-def _functions(client: Client) -> Dict[str, str]:
+def _functions(client: Client) -> dict[str, str]:
     try:
         reply = client.ask("FUNCTION", "LIST", "WITHCODE")
     except ReplyError as exc:
@@ -117,7 +123,7 @@ def _functions(client: Client) -> Dict[str, str]:
     return {_text(each["library_name"]): _sha256(each["library_code"]) for each in libraries}
 
 
-def _modules(client: Client) -> List[Module]:
+def _modules(client: Client) -> list[Module]:
     return [
         {
             "name": _text(each["name"]),
@@ -129,7 +135,7 @@ def _modules(client: Client) -> List[Module]:
     ]
 
 
-def _users(client: Client) -> List[User]:
+def _users(client: Client) -> list[User]:
     return [user(_text(line)) for line in client.ask("ACL", "LIST")[:MOST_NAMES]]
 
 
@@ -145,7 +151,7 @@ def user(line: str) -> User:
     }
 
 
-def _settings(client: Client) -> Dict[str, str]:
+def _settings(client: Client) -> dict[str, str]:
     replies = client.ask_all([("CONFIG", "GET", name) for name in SETTINGS])
     for reply in replies:
         if isinstance(reply, ReplyError):
@@ -153,7 +159,7 @@ def _settings(client: Client) -> Dict[str, str]:
     return {_text(reply[0]): _text(reply[1]) for reply in replies if reply}
 
 
-def _held(client: Client) -> List[int]:
+def _held(client: Client) -> list[int]:
     found = []
     for number in keyspace(client):
         client.select(int(number))
@@ -162,9 +168,9 @@ def _held(client: Client) -> List[int]:
     return found
 
 
-def keyspace(client: Client) -> Dict[str, _redis_rdb.Counts]:
+def keyspace(client: Client) -> dict[str, _redis_rdb.Counts]:
     """Return the keys of each database, as INFO reports them. Raises ReplyError, CannotConnect."""
-    found: Dict[str, _redis_rdb.Counts] = {}
+    found: dict[str, _redis_rdb.Counts] = {}
     for name, text in info(client, "keyspace").items():
         fields = _redis_info.pairs(text)
         if name.startswith("db") and name[2:].isdigit():
@@ -188,18 +194,18 @@ def contents(server: Server, rdb: _redis_rdb.Contents) -> Contents:
     return made
 
 
-def _is_number(text: Optional[str]) -> bool:
+def _is_number(text: str | None) -> bool:
     return text is not None and text.lstrip("-").isdigit()
 
 
 def compare(
-    expected: Dict[str, Any], databases: Dict[str, _redis_rdb.Counts], functions: Optional[Dict[str, str]]
-) -> List[Difference]:
+    expected: Mapping[str, Any], databases: dict[str, _redis_rdb.Counts], functions: dict[str, str] | None
+) -> list[Difference]:
     """Return how the keys and functions of a loaded copy differ from the contents of a manifest.
 
     The copy does not remove keys whose time to live is over (it runs as a replica), so the counts are exact.
     """
-    found: List[Difference] = []
+    found: list[Difference] = []
     announced = expected.get("databases")
     if not isinstance(announced, dict):
         return [{"item": "databases", "expected": announced, "found": databases}]
@@ -223,7 +229,7 @@ def _order(number: str) -> tuple[int, str]:
     return (int(number), "") if number.isdigit() else (1 << 30, number)
 
 
-def _pairs(reply: Reply) -> Dict[str, Any]:
+def _pairs(reply: Reply) -> dict[str, Any]:
     return {_text(name): value for name, value in zip(reply[::2], reply[1::2])}
 
 

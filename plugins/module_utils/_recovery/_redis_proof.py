@@ -159,9 +159,7 @@ def _earlier(options: Options, client: Client, check_mode: bool) -> Part:
     chosen = _redis_restore.of_restore(client, options["restore_id"] or "")
     result: Part = {
         "changed": True,
-        "databases": [
-            {"database": each.database, "held_in": each.held_in, "keys": each.keys} for each in chosen
-        ],
+        "databases": [{"database": each.database, "held_in": each.held_in, "keys": each.keys} for each in chosen],
         "restore_id": None,
         "undo": None,
     }

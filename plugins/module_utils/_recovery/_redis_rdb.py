@@ -4,7 +4,7 @@
 
 """Reads the structure of an RDB file: what it holds, and whether it is whole. Private to this collection.
 
-No value is decoded: lengths are followed from key to key, about a million keys in two seconds. The counts that Redis
+No value is decoded: lengths are followed from key to key (about 5 microseconds for each). The counts that Redis
 writes before the keys of each database (RESIZEDB) are those of the moment of the fork, so they are compared with the
 keys that follow. Its checksum (CRC 64) is left to redis-check-rdb and to the server that loads the file.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Dict, TypedDict
+from typing import TypedDict
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import READ
@@ -59,8 +59,8 @@ class Contents(TypedDict):
     """What an RDB file holds. ``databases`` are those with keys, by their number as text."""
 
     version: int
-    aux: Dict[str, str]
-    databases: Dict[str, Counts]
+    aux: dict[str, str]
+    databases: dict[str, Counts]
     functions: int
 
 
@@ -101,22 +101,20 @@ class _Reader:
         found["databases"] = {name: each for name, each in found["databases"].items() if each["keys"]}
         return found
 
-    def _read_all(self, found: Contents) -> Dict[str, Counts]:
+    def _read_all(self, found: Contents) -> dict[str, Counts]:
         """Read up to the end opcode, and return the counts that the file announces."""
         data, announced = self.data, {}
         counts: Counts = {"keys": 0, "expires": 0}
-        name, pending = "0", 0
+        name = "0"
         while True:
             kind = data[self.at]
             self.at += 1
             if kind < SLOT_INFO:
-                pending += 1
-                if pending >= STEP_KEYS:
-                    pending = 0
+                counts["keys"] += 1
+                if counts["keys"] % STEP_KEYS == 0:
                     self.deadline.step()
                 self.string()
                 self.value(kind)
-                counts["keys"] += 1
                 found["databases"][name] = counts
             elif kind in (EXPIRES_MS, EXPIRES):
                 self.at += 8 if kind == EXPIRES_MS else 4
@@ -126,25 +124,30 @@ class _Reader:
                 counts = found["databases"].setdefault(name, {"keys": 0, "expires": 0})
             elif kind == RESIZE:
                 announced[name] = Counts(keys=self.length(), expires=self.length())
-            elif kind == IDLE:
-                self.length()
-            elif kind == FREQUENCY:
-                self.at += 1
-            elif kind == AUX:
-                key = self.text()
-                found["aux"][key] = self.text()
-            elif kind == FUNCTION:
-                self.string()
-                found["functions"] += 1
-            elif kind == SLOT_INFO:
-                self.lengths(3)
-            elif kind == MODULE_AUX:
-                self.length()
-                self.module()
             elif kind == END:
                 return announced
             else:
-                raise Damaged("unknown opcode %d at byte %d" % (kind, self.at - 1))
+                self.opcode(kind, found)
+
+    def opcode(self, kind: int, found: Contents) -> None:
+        """Skip or note what is between the keys."""
+        if kind == AUX:
+            key = self.text()
+            found["aux"][key] = self.text()
+        elif kind == FUNCTION:
+            self.string()
+            found["functions"] += 1
+        elif kind == IDLE:
+            self.length()
+        elif kind == FREQUENCY:
+            self.at += 1
+        elif kind == SLOT_INFO:
+            self.lengths(3)
+        elif kind == MODULE_AUX:
+            self.length()
+            self.module()
+        else:
+            raise Damaged("unknown opcode %d at byte %d" % (kind, self.at - 1))
 
     def length(self) -> int:
         """Read a length."""
@@ -217,15 +220,8 @@ class _Reader:
             self.string()
         elif kind in STRINGS:
             self.strings(self.length() * STRINGS[kind])
-        elif kind == SORTED_SET_2:
-            for _number in range(self.length()):
-                self.string()
-                self.at += 8
-        elif kind == SORTED_SET:
-            for _number in range(self.length()):
-                self.string()
-                size = self.data[self.at]
-                self.at += 1 + (size if size < 253 else 0)
+        elif kind in (SORTED_SET, SORTED_SET_2):
+            self.sorted_set(kind)
         elif kind == QUICKLIST_2:
             for _number in range(self.length()):
                 self.length()
@@ -235,16 +231,27 @@ class _Reader:
         elif kind == MODULE_2:
             self.length()
             self.module()
-        elif kind in (HASH_TTL_EARLY, HASH_TTL):
-            self.at += 8 if kind == HASH_TTL else 0
-            for _number in range(self.length()):
-                self.length()
-                self.strings(2)
-        elif kind in (HASH_LISTPACK_TTL_EARLY, HASH_LISTPACK_TTL):
-            self.at += 8 if kind == HASH_LISTPACK_TTL else 0
-            self.string()
+        elif HASH_TTL_EARLY <= kind <= HASH_LISTPACK_TTL:
+            self.hash_with_ttl(kind)
         else:
             raise Unsupported("the file has values of type %d, which this version does not know" % kind)
+
+    def sorted_set(self, kind: int) -> None:
+        """Skip a sorted set: scores are 8 bytes, or text with its length before."""
+        for _number in range(self.length()):
+            self.string()
+            size = 7 if kind == SORTED_SET_2 else self.data[self.at]
+            self.at += 1 + (size if size < 253 else 0)
+
+    def hash_with_ttl(self, kind: int) -> None:
+        """Skip a hash whose fields have times to live, after the earliest of them."""
+        self.at += 8 if kind in (HASH_TTL, HASH_LISTPACK_TTL) else 0
+        if kind in (HASH_LISTPACK_TTL_EARLY, HASH_LISTPACK_TTL):
+            self.string()
+            return
+        for _number in range(self.length()):
+            self.length()
+            self.strings(2)
 
     def stream(self, kind: int) -> None:
         """Skip a stream with its consumer groups."""

@@ -8,7 +8,8 @@ The server is not stopped, and its files are not touched: with an append-only fi
 start. Each database of the backup is copied from a scratch server, key by key (DUMP, RESTORE), into a database of the
 server that is empty. When all are there and counted, one transaction (MULTI, SWAPDB, EXEC) exchanges them with the
 live ones. At every moment a database is exactly the old or the new one, in memory, in the append-only file and on
-replicas. The old one stays in the other database, with a key that says so (``PREVIOUS``): the undo exchanges them again.
+replicas. The old one stays in the other database, with a key that says so (``PREVIOUS``): the undo exchanges them
+again.
 
 What a run that was killed has left is found in the server itself: a database with the key ``FILLING`` is no one's data.
 """
@@ -258,8 +259,8 @@ def _check_counts(live: Client, chosen: Plan, contents: Mapping[str, Any]) -> No
     """Raise NotRestored if a copy lacks keys, or has others. Keys with a time to live may have ended."""
     found = _redis_contents.keyspace(live)
     for database, spare in chosen.spares.items():
-        wanted: Counts = contents["databases"].get(str(database)) or {"keys": 0, "expires": 0}
-        counts = found.get(str(spare)) or {"keys": 0, "expires": 0}
+        wanted = contents["databases"].get(str(database)) or {"keys": 0, "expires": 0}
+        counts: Counts = found.get(str(spare)) or {"keys": 0, "expires": 0}
         # The mark is one of them.
         lasting = counts["keys"] - counts["expires"] - 1
         if lasting != wanted["keys"] - wanted["expires"] or counts["expires"] > wanted["expires"]:
@@ -334,9 +335,7 @@ def of_restore(client: Client, restore: str) -> list[Previous]:
     if not chosen:
         raise NotRestored(
             "nothing that the restore %s has replaced is left" % restore,
-            "Set `restore_id` to one of: %s." % ", ".join(sorted({each.restore for each in found}))
-            if found
-            else None,
+            "Set `restore_id` to one of: %s." % ", ".join(sorted({each.restore for each in found})) if found else None,
         )
     return chosen
 

@@ -16,13 +16,13 @@ import os
 import re
 import subprocess
 import time
-from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Iterator, Mapping, NamedTuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_id
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure, cut
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _scratch_container
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _run, _scratch_container
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
@@ -56,13 +56,13 @@ class NotLoaded(Failure):
 class Source(NamedTuple):
     """What runs the scratch server: an image of the engine, or a program of the host. ``name`` is for messages."""
 
-    image: Optional[str]
-    program: Optional[str]
+    image: str | None
+    program: str | None
     name: str
-    container: Optional[str] = None
+    container: str | None = None
 
 
-def source(options: Options, pid: Optional[int], api: DockerApi) -> Source:
+def source(options: Options, pid: int | None, api: DockerApi) -> Source:
     """Return what to run: the ``image`` of the options, else that of the server ``pid``, else the program of the host.
 
     Raises NoScratch, CannotConnect.
@@ -82,7 +82,7 @@ def source(options: Options, pid: Optional[int], api: DockerApi) -> Source:
     )
 
 
-def require_memory(used: Optional[int], root: str = "/") -> None:
+def require_memory(used: int | None, root: str = "/") -> None:
     """Raise NoScratch if the host has no memory for a copy of ``used`` bytes."""
     if used is None:
         return
@@ -96,7 +96,7 @@ def require_memory(used: Optional[int], root: str = "/") -> None:
         )
 
 
-def check(where: Source, api: DockerApi, path: str, deadline: Deadline) -> Optional[str]:
+def check(where: Source, api: DockerApi, path: str, deadline: Deadline) -> str | None:
     """Run redis-check-rdb; return what it finds wrong, null if nothing or if the program is missing."""
     folder, name = os.path.split(path)
     if where.image:
@@ -107,27 +107,16 @@ def check(where: Source, api: DockerApi, path: str, deadline: Deadline) -> Optio
         program = _programs.find(CHECK)
         if not program:
             return None
-        code, lines = _run([program, path], deadline)
+        try:
+            _run.run(CHECK, [program, path], deadline)
+            code, lines = 0, []
+        except _run.ProgramFailed as exc:
+            code, lines = exc.status or 1, exc.lines
     if code in (0, NO_PROGRAM):
         return None
     if code == TIMED_OUT:
         raise NoScratch("redis-check-rdb did not end within the deadline", "Raise `deadline`.")
     return "redis-check-rdb: %s" % _reason(lines, code)
-
-
-def _run(command: List[str], deadline: Deadline) -> tuple[int, List[str]]:
-    try:
-        ended = subprocess.run(  # pylint: disable=ansible-bad-function
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=max(1.0, deadline.remaining(86400)),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return TIMED_OUT, []
-    return ended.returncode, ended.stdout.decode("utf-8", "replace").splitlines()
 
 
 @contextlib.contextmanager
@@ -151,7 +140,7 @@ def loaded(
     seconds = int(api.deadline.remaining(86400)) + _scratch_container.SPARE_SECONDS
     command = ["timeout", str(seconds), str(where.program), *_arguments(folder, name, work, contents)]
     with open(log, "wb") as output:
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+        process = subprocess.Popen(  # noqa: S603  # pylint: disable=ansible-bad-function
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
         )
     try:
@@ -162,7 +151,7 @@ def loaded(
         process.wait()
 
 
-def _arguments(folder: str, name: str, work: str, contents: Mapping[str, Any]) -> List[str]:
+def _arguments(folder: str, name: str, work: str, contents: Mapping[str, Any]) -> list[str]:
     numbers = [int(number) for number in contents.get("databases") or {} if str(number).isdigit()]
     databases = max(
         [16, *(number + 1 for number in numbers), _number((contents.get("settings") or {}).get("databases"))]
@@ -194,8 +183,8 @@ def _connected(
     work: str,
     options: Options,
     deadline: Deadline,
-    exit_code: Callable[[], Optional[int]],
-    log: Callable[[], List[str]],
+    exit_code: Callable[[], int | None],
+    log: Callable[[], list[str]],
 ) -> Iterator[Client]:
     """Yield the client once the server has loaded the file."""
     client = _wait(work, options, deadline, exit_code, log)
@@ -209,8 +198,8 @@ def _wait(
     work: str,
     options: Options,
     deadline: Deadline,
-    exit_code: Callable[[], Optional[int]],
-    log: Callable[[], List[str]],
+    exit_code: Callable[[], int | None],
+    log: Callable[[], list[str]],
 ) -> Client:
     path = os.path.join(work, SOCKET)
     client = None
@@ -232,13 +221,13 @@ def _wait(
         time.sleep(POLL_SECONDS)
 
 
-def _last_lines(path: str) -> List[str]:
+def _last_lines(path: str) -> list[str]:
     with open(path, "rb") as stream:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - _scratch_container.LOG_BYTES))
         return stream.read().decode("utf-8", "replace").splitlines()
 
 
-def _reason(lines: List[str], code: Optional[int]) -> str:
+def _reason(lines: list[str], code: int | None) -> str:
     """Return the line of a log that says most, without the process and the time before it."""
     lines = [line for line in lines if line.strip() and not NOISE.search(line)]
     chosen = next((line for line in reversed(lines) if LOG_WORDS.search(line)), lines[-1] if lines else "")

@@ -393,7 +393,7 @@ def connect(options: Options) -> Client:
 
 
 def connect_anew(options: Options) -> Client:
-    """Return a client of its own, which is not shared: for a stream, or after others have failed. Raises CannotConnect."""
+    """Return a client of its own, which is not shared: for a stream. Raises CannotConnect."""
     return _log_in(options)
 
 
