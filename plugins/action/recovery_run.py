@@ -68,7 +68,7 @@ class ActionModule(ActionBase):
 
     def _follow(self, job: str, progress: str, title: str, seconds: float, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the job. A connection that breaks is tried again until the job has to be over."""
-        end, pause, shown = time.monotonic() + seconds, FIRST_SECONDS, ""
+        end, pause, shown, number = time.monotonic() + seconds, FIRST_SECONDS, "", 0
         while time.monotonic() < end:
             time.sleep(pause)
             pause = min(LONGEST_SECONDS, pause * 1.5)
@@ -79,7 +79,12 @@ class ActionModule(ActionBase):
                     return _result(status)
                 if status.get("failed") and "finished" not in status:
                     return status
-                line = _progress_line.line(self._progress(progress))
+                found = self._progress(progress)
+                notes = _progress_line.notes(found, number)
+                for _number, text in notes:
+                    self._display.display(clean("%s: %s" % (title, text)))
+                number = notes[-1][0] if notes else number
+                line = _progress_line.line(found)
             except AnsibleConnectionFailure as exc:
                 line = "connection lost, trying again: %s" % exc
             if line and line != shown:

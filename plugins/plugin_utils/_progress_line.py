@@ -32,6 +32,14 @@ def line(progress: Mapping[str, Any]) -> str:
     return "%s: %s" % (step[:60], ", ".join(parts)) if parts else step[:60]
 
 
+def notes(progress: Mapping[str, Any], shown: int) -> list[tuple[int, str]]:
+    """Return the lines of text with a number above ``shown``, each with its number."""
+    found = progress.get("notes")
+    pairs = [each for each in (found if isinstance(found, list) else []) if isinstance(each, list) and len(each) == 2]
+    valid = [each for each in pairs if type(each[0]) is int and isinstance(each[1], str)]
+    return [(number, text[:300]) for number, text in valid if number > shown]
+
+
 def _number(value: object) -> float | None:
     usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
     return float(value) if usable else None  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .shell import run
@@ -64,6 +65,24 @@ class Namespace:
     def path(self, inner: str | Path) -> Path:
         """Return the path by which a process outside of the namespace reaches a file in it."""
         return Path(f"/proc/{self.pid}/root") / str(inner).lstrip("/")
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function in a process in the namespace. Raises AssertionError if it raised; it prints why."""
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                self.enter()
+                function()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+            finally:
+                os._exit(status)
+        _pid, status = os.waitpid(child, 0)
+        if status:
+            raise AssertionError("the function failed in the mount namespace")
 
     def run(self, *command: str | Path) -> str:
         """Run a command in the namespace and return its output."""

@@ -131,7 +131,8 @@ class Clients:
     def _in_container(self, server: Server, command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
         name = "tracktion-recovery-%s" % secrets.token_hex(6)
         self._names.append(name)
-        mounts = [self._writable] if self._writable else []
+        # Docker would create a directory that does not exist.
+        mounts = [self._writable] if self._writable and os.path.isdir(self._writable) else []
         files = [self._options[each] for each in ("ca_cert", "ssl_cert", "ssl_key") if self._options[each]]
         variables = [word for pair in environment.items() for word in ("--env", "%s=%s" % pair)]
         return [

@@ -12,18 +12,21 @@ import os
 import time
 from typing import Callable
 
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import beside
 
 SECONDS = 1.0
 # The rate is that of the last seconds, so that it follows a change.
 WINDOW_SECONDS = 20.0
+NOTES_MOST = 10
+NOTE_CHARACTERS = 200
 
 
 class Progress:
-    """Writes ``{step, bytes, total, rate, seconds_left, updated}`` to a file, at most once a second.
+    """Writes ``{step, bytes, total, rate, seconds_left, notes, updated}`` to a file, at most once a second.
 
-    ``total`` is null if it is not known. ``path`` may be empty: nothing is written then. A progress that cannot be
-    written never fails the work.
+    ``total`` is null if it is not known. ``notes`` are the last lines of text, as ``[number, text]``. ``path`` may be
+    empty: nothing is written then. A progress that cannot be written never fails the work.
     """
 
     def __init__(self, path: str | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,12 +36,20 @@ class Progress:
         self._total: int | None = None
         self._written = float("-inf")
         self._samples: list[tuple[float, int]] = []
+        self._notes: list[tuple[int, str]] = []
 
     def step(self, name: str, total: int | None = None) -> None:
         """Begin a step: ``dump``, of ``total`` bytes."""
         self._step, self._total, self._samples = name, total, []
         self._written = float("-inf")
         self.update(0)
+
+    def note(self, text: str) -> None:
+        """Write a line of text, which is shown once."""
+        number = self._notes[-1][0] + 1 if self._notes else 1
+        self._notes = [*self._notes, (number, cut(text, NOTE_CHARACTERS))][-NOTES_MOST:]
+        self._written = float("-inf")
+        self.update(self._samples[-1][1] if self._samples else 0)
 
     def update(self, done: int) -> None:
         """Write that ``done`` bytes of the step are done."""
@@ -50,7 +61,7 @@ class Progress:
         while now - self._samples[0][0] > WINDOW_SECONDS and len(self._samples) > 2:
             self._samples.pop(0)
         values = progress_of(self._step, self._total, self._samples)
-        content = json.dumps(dict(values, updated=time.time())).encode("ascii")
+        content = json.dumps(dict(values, notes=self._notes, updated=time.time())).encode("ascii")
         with contextlib.suppress(OSError):
             directory, name = beside(self._path)
             with directory:

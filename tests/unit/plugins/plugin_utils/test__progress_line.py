@@ -26,3 +26,10 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import _progress_lin
 )
 def test_the_line_has_what_is_known(progress, text):
     assert _progress_line.line(progress) == text
+
+
+def test_lines_of_text_are_shown_once():
+    progress = {"notes": [[1, "stopping redis"], [2, "starting redis"], ["3", "x"], [4, 5], None, [6]]}
+    assert _progress_line.notes(progress, 0) == [(1, "stopping redis"), (2, "starting redis")]
+    assert _progress_line.notes(progress, 1) == [(2, "starting redis")]
+    assert _progress_line.notes({"notes": "x"}, 0) == []

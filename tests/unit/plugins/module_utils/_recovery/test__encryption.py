@@ -6,35 +6,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
-
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _encryption
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._run import ProgramFailed
+from tests.keyring import new_keyring
 
 
 @pytest.fixture(scope="module")
 def keyring():
-    """A keyring with two keys without passphrase. Its path is short, because gpg-agent has a socket in it."""
-    if not shutil.which("gpg"):
-        pytest.skip("needs gpg")
-    home = tempfile.mkdtemp(prefix="tracktion-gpg-")
-    before = os.environ.get("GNUPGHOME")
-    os.environ["GNUPGHOME"] = home
-    for mail in ("backup@example.org", "second@example.org"):
-        command = ["gpg", "--batch", "--passphrase", "", "--quick-generate-key", mail, "default", "default", "never"]
-        subprocess.run(command, check=True, capture_output=True)
-    yield home
-    subprocess.run(["gpgconf", "--kill", "gpg-agent"], check=False)
-    os.environ.pop("GNUPGHOME")
-    if before is not None:
-        os.environ["GNUPGHOME"] = before
-    shutil.rmtree(home, ignore_errors=True)
+    """A keyring with two keys."""
+    with new_keyring() as home:
+        yield home
 
 
 def test_files_are_encrypted_for_all_recipients_and_decrypted(keyring, tmp_path):

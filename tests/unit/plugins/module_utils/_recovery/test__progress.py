@@ -55,3 +55,13 @@ def test_bytes_below_a_directory(tmp_path):
     (tmp_path / "dump" / "a").write_bytes(b"12")
     (tmp_path / "b").write_bytes(b"345")
     assert bytes_below(str(tmp_path)) == 5
+
+
+def test_lines_of_text_are_numbered(tmp_path):
+    progress = Progress(str(tmp_path / "progress"))
+    progress.note("stopping redis")
+    for number in range(20):
+        progress.note("step %d" % number)
+    notes = json.loads((tmp_path / "progress").read_text())["notes"]
+    assert notes[0] == [12, "step 10"]
+    assert notes[-1] == [21, "step 19"]
