@@ -31,6 +31,11 @@ options:
     description: What identifies the run of the controller in the record of the operation.
     type: dict
     default: {}
+  broken:
+    description: Ids of operations whose controller is known to be dead. Their leases do not count.
+    type: list
+    elements: str
+    default: []
   progress:
     description: File that the progress is written to.
     type: path
@@ -47,10 +52,6 @@ options:
     description: Age in days after which a backup is removed. V(0) is no limit.
     type: float
     default: 0.0
-  collection_version:
-    description: Version of this collection, for the manifest.
-    type: str
-    default: ""
   encryption_recipients:
     description: Encrypt the files for these recipients of age (C(age1...)) or keys of gpg (fingerprints or mail addresses).
     type: list

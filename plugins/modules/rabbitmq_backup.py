@@ -74,7 +74,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-backup_path:
+name:
+  description: O(name).
+  returned: always
+  type: str
+  sample: rabbitmq
+result:
+  description: V(planned) in check mode, else V(done).
+  returned: always
+  type: str
+  sample: done
+path:
   description: Directory of the backup; in check mode, where it would be written.
   returned: always
   type: str
@@ -99,7 +109,7 @@ server_version:
   returned: if there is a backup
   type: str
   sample: 4.0.5
-needed_bytes:
+estimated_bytes:
   description: Expected need of disk space.
   returned: always
   type: int

@@ -53,7 +53,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-backup_path:
+name:
+  description: O(name).
+  returned: always
+  type: str
+  sample: rabbitmq
+path:
   description: Directory of the backup; in check mode, where it would be written.
   returned: always
   type: str
@@ -84,7 +89,7 @@ scratch:
   type: str
   sample: the image of music-rabbitmq-1
 result:
-  description: V(proven), V(different) or V(failed); null in check mode.
+  description: V(proven), V(different) or V(failed); V(planned) in check mode.
   returned: always
   type: str
   sample: proven

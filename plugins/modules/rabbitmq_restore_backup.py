@@ -67,7 +67,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-backup_path:
+name:
+  description: O(name).
+  returned: always
+  type: str
+  sample: rabbitmq
+result:
+  description: V(planned) in check mode, else V(done).
+  returned: always
+  type: str
+  sample: done
+path:
   description: Directory of the backup; in check mode, where it would be written.
   returned: always
   type: str

@@ -60,7 +60,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-backup_path:
+name:
+  description: O(name).
+  returned: always
+  type: str
+  sample: redis
+result:
+  description: V(planned) in check mode, else V(done).
+  returned: always
+  type: str
+  sample: done
+path:
   description: Directory of the backup; in check mode, where it would be written.
   returned: always
   type: str
@@ -100,7 +110,7 @@ used_memory_bytes:
   returned: always
   type: int
   sample: 8688576
-needed_bytes:
+estimated_bytes:
   description: Expected need of disk space.
   returned: always
   type: int

@@ -50,7 +50,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-backup_path:
+name:
+  description: O(name).
+  returned: always
+  type: str
+  sample: redis
+path:
   description: Directory of the backup; in check mode, where it would be written.
   returned: always
   type: str
@@ -81,7 +86,7 @@ scratch:
   type: str
   sample: the image of music-redis-1
 result:
-  description: V(proven), V(different) or V(failed); null in check mode.
+  description: V(proven), V(different) or V(failed); V(planned) in check mode.
   returned: always
   type: str
   sample: proven

@@ -77,7 +77,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-backup_path:
+name:
+  description: O(name).
+  returned: always
+  type: str
+  sample: redis
+result:
+  description: V(planned) in check mode, else V(done).
+  returned: always
+  type: str
+  sample: done
+path:
   description: Directory of the backup.
   returned: with O(action=restore)
   type: str

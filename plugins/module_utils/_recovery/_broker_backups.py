@@ -26,6 +26,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types imp
     Proof,
     SourceServer,
 )
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._version import COLLECTION_VERSION
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 DIRECTORY = "/var/backups/tracktion"
@@ -37,15 +38,12 @@ MOST_PROBLEMS = 10
 STORE_SPEC: dict[str, Any] = {
     "directory": {"type": "path", "default": DIRECTORY},
     "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
-    "state_dir": {"type": "path", "default": _operations.STATE_DIR},
-    "operation": {"type": "str"},
-    "run": {"type": "dict", "default": {}},
+    **_operations.SPEC,
     "progress": {"type": "path"},
 }
 KEEP_SPEC: dict[str, Any] = {
     "keep": {"type": "int", "default": 7},
     "max_age_days": {"type": "float", "default": 0.0},
-    "collection_version": {"type": "str", "default": ""},
     "encryption_recipients": {"type": "list", "elements": "str", "default": []},
 }
 PROOF_SPEC: dict[str, Any] = {
@@ -77,12 +75,14 @@ class Proven(NamedTuple):
 
 def operation(options: Options, kind: str, target: str) -> _operations.Operation:
     """Return the operation that excludes others on this host. Raises Busy, CannotKeep."""
-    return _operations.begin(options["state_dir"], kind, target, options["run"], join=options["operation"])
+    return _operations.begin(
+        options["state_dir"], kind, target, options["run"], options["operation"], options["broken"]
+    )
 
 
 def check_operation(options: Options, kind: str, target: str) -> None:
     """Raise Busy if another operation excludes this one; nothing is written, for check mode."""
-    _operations.check(options["state_dir"], kind, target, join=options["operation"])
+    _operations.check(options["state_dir"], kind, target, options["operation"], options["broken"])
 
 
 def choose(store: Store, kind: Kind, name: str, stamp: str | None) -> Artefact:
@@ -148,7 +148,6 @@ def manifest(
     source_bytes: int | None,
     files: list[BackupFile],
     contents: Mapping[str, Any],
-    options: Options,
     encryption: str | None = None,
 ) -> Manifest:
     """Return the manifest of a backup that is complete now."""
@@ -162,7 +161,7 @@ def manifest(
         "finished": round(time.time(), 3),
         "server": server,
         "tool": tool,
-        "collection_version": options["collection_version"],
+        "collection_version": COLLECTION_VERSION,
         "source_bytes": source_bytes,
         "files": files,
         "encryption": encryption,
@@ -205,7 +204,8 @@ def summary(artefact: Artefact) -> Part:
     """Return what a result says about a backup."""
     found = artefact.manifest
     return {
-        "backup_path": artefact.path,
+        "name": artefact.name,
+        "path": artefact.path,
         "stamp": artefact.stamp,
         "bytes": sum(each["bytes"] for each in found["files"]) if found else None,
         "finished": found["finished"] if found else None,

@@ -96,7 +96,9 @@ def backup(options: Options, check_mode: bool) -> Part:
     folder = store.folder(KIND, name)
     result: Part = {
         "changed": True,
-        "needed_bytes": needed,
+        "name": name,
+        "result": "planned" if check_mode else "done",
+        "estimated_bytes": needed,
         "free_bytes": _space.check(folder, needed).bytes,
         "counts": _counts(document),
         "password_hashes": options["password_hashes"],
@@ -108,7 +110,7 @@ def backup(options: Options, check_mode: bool) -> Part:
     if check_mode:
         _broker_backups.check_operation(options, "backup", "%s:%s" % (KIND, name))
         result.update(left_out=_left_out(wanted), bytes=None)
-        return dict(result, backup_path=os.path.join(folder, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())))
+        return dict(result, path=os.path.join(folder, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())))
     progress = Progress(options["progress"])
     with _broker_backups.operation(options, "backup", "%s:%s" % (KIND, name)), store.create(KIND, name) as pending:
         started = time.time()
@@ -138,12 +140,12 @@ def backup(options: Options, check_mode: bool) -> Part:
             source,
             list(pending.files(deadline)),
             contents,
-            options,
             program,
         )
         artefact = pending.finish(made, deadline)
         gone = store.rotate(KIND, name, options["keep"], options["max_age_days"] * 86400, protect=artefact.stamp)
     progress.end()
+    result.update(_broker_backups.summary(artefact))
     return dict(
         result,
         counts=_counts(document),
@@ -152,7 +154,6 @@ def backup(options: Options, check_mode: bool) -> Part:
         removed=_broker_backups.removed(gone),
         unknown=contents["unknown"],
         seconds=round(made["finished"] - started, 3),
-        **_broker_backups.summary(artefact),
     )
 
 

@@ -50,7 +50,7 @@ def prove(options: Options, check_mode: bool) -> Part:
     result = dict(_broker_backups.summary(artefact), changed=True, scratch=source.name)
     if check_mode:
         _broker_backups.check_operation(options, "proof", target)
-        return dict(result, result=None, differences=[], differences_total=0)
+        return dict(result, result="planned", differences=[], differences_total=0)
     started = time.time()
     with _broker_backups.operation(options, "proof", target), store.in_use(artefact):
         _scratch_container.sweep(api)

@@ -84,6 +84,7 @@ def _restore(
         result: Part = dict(
             _broker_backups.summary(artefact),
             changed=bool(compared.missing or copies),
+            result="planned" if check_mode else "done",
             created=_names(compared.missing),
             created_total=len(compared.missing),
             conflicts=_names(compared.different),

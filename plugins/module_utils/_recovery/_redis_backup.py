@@ -65,18 +65,18 @@ def backup(options: Options, check_mode: bool) -> Part:
     free = _space.check(folder, needed).bytes
     result: Part = {
         "changed": True,
+        "name": name,
+        "result": "planned" if check_mode else "done",
         "method": method,
         "method_reason": why,
-        "needed_bytes": needed,
+        "estimated_bytes": needed,
         "free_bytes": free,
         "used_memory_bytes": before["used_memory_bytes"],
         "removed": [],
     }
     if check_mode:
         _broker_backups.check_operation(options, "backup", "%s:%s" % (KIND, name))
-        return dict(
-            result, backup_path=os.path.join(folder, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())), bytes=None
-        )
+        return dict(result, path=os.path.join(folder, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())), bytes=None)
     with _broker_backups.operation(options, "backup", "%s:%s" % (KIND, name)), store.create(KIND, name) as pending:
         started = time.time()
         keys_before = _redis_contents.keyspace(client)
@@ -109,12 +109,12 @@ def backup(options: Options, check_mode: bool) -> Part:
             before["used_memory_bytes"],
             list(pending.files(deadline)),
             contents,
-            options,
             program,
         )
         artefact = pending.finish(made, deadline)
         gone = store.rotate(KIND, name, options["keep"], options["max_age_days"] * 86400, protect=artefact.stamp)
     progress.end()
+    result.update(_broker_backups.summary(artefact))
     return dict(
         result,
         removed=_broker_backups.removed(gone),
@@ -122,7 +122,6 @@ def backup(options: Options, check_mode: bool) -> Part:
         expires=contents["expires_total"],
         unknown=contents["unknown"],
         seconds=round(made["finished"] - started, 3),
-        **_broker_backups.summary(artefact),
     )
 
 
@@ -196,7 +195,7 @@ def _contents(
         if lasting > 0 and number not in rdb["databases"]:
             raise Incomplete(
                 "the snapshot lacks database %s, which has %d keys" % (number, counts["keys"]),
-                "Check `dir` and `dbfilename` of the server: `%s`" % client.command("CONFIG", "GET", "d*"),
+                "Check where the server writes its file: `%s`" % client.command("CONFIG", "GET", "d*"),
             )
     if before["functions"] != after["functions"] or len(after["functions"] or ()) != rdb["functions"]:
         after["functions"] = None

@@ -83,7 +83,7 @@ def prove(options: Options, check_mode: bool) -> Part:
     if check_mode:
         _broker_backups.check_operation(options, "proof", target)
         _redis_scratch.require_memory(_contents(artefact).get("used_memory_bytes"))
-        return dict(result, result=None, differences=[], differences_total=0)
+        return dict(result, result="planned", differences=[], differences_total=0)
     started = time.time()
     with _broker_backups.operation(options, "proof", target), store.in_use(artefact):
         with _loading(options, store, client, deadline) as loading:
@@ -159,6 +159,8 @@ def _earlier(options: Options, client: Client, check_mode: bool) -> Part:
     chosen = _redis_restore.of_restore(client, options["restore_id"] or "")
     result: Part = {
         "changed": True,
+        "name": options["name"],
+        "result": "planned" if check_mode else "done",
         "databases": [{"database": each.database, "held_in": each.held_in, "keys": each.keys} for each in chosen],
         "restore_id": None,
         "undo": None,
@@ -184,6 +186,7 @@ def _from_backup(options: Options, client: Client, check_mode: bool) -> Part:
     result: Part = dict(
         _broker_backups.summary(artefact),
         changed=bool(plan.spares),
+        result="planned" if check_mode else "done",
         databases=[_row(contents, before, database, spare) for database, spare in plan.spares.items()],
         needed_bytes=plan.needed_bytes,
         free_bytes=plan.free_bytes,

@@ -83,6 +83,7 @@ class _Reader:
         self.deadline = deadline
 
     def contents(self) -> Contents:
+        """Read the whole file. Raises Damaged, Unsupported, OutOfTime."""
         if self.data[: len(MAGIC)] != MAGIC or not self.data[len(MAGIC) : self.at].isdigit():
             raise Damaged("the file does not begin like an RDB file")
         version = int(self.data[len(MAGIC) : self.at])

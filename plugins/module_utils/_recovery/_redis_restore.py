@@ -188,7 +188,7 @@ def fill(
         if _redis_info.integer(info(live, "stats"), "evicted_keys") != evicted:
             raise NotRestored(
                 "the server has evicted keys while the copy was made: it is out of memory",
-                "Raise maxmemory: `%s`" % live.command("CONFIG", "SET", "maxmemory", "BYTES"),
+                "Raise the limit of the memory: `%s`" % live.command("CONFIG", "SET", "maxmemory", "BYTES"),
             )
     except (NotRestored, ReplyError) as exc:
         for spare in chosen.spares.values():

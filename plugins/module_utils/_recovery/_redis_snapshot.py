@@ -93,7 +93,7 @@ def save(client: Client, where: Place, deadline: Deadline) -> Iterator[bytes]:
         if os.fstat(stream.fileno()).st_mtime < stamp - 1:
             raise NotSaved(
                 "the server has saved, but %s is older than that" % where.name,
-                "Check `dir` and `dbfilename` of the server: `%s`" % client.command("CONFIG", "GET", "d*"),
+                "Check where the server writes its file: `%s`" % client.command("CONFIG", "GET", "d*"),
             )
         while True:
             deadline.step()
