@@ -14,7 +14,6 @@ description:
     beside the manifest, as C(proof.json).
   - The scratch broker is a container of the broker's image without a network. The broker itself is not used.
   - Each message of the backup is read and counted. Messages are not published into the scratch broker.
-  - Whether an exchange is internal is not compared, because rabbitmqctl does not export it.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:

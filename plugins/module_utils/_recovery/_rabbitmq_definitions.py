@@ -37,7 +37,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 # Each broker has its own.
 OWN_PARAMETERS = ("internal_cluster_id", "cluster_name")
 EMPTY: tuple[Any, ...] = (None, False, "", [], {}, "undefined")
-# rabbitmqctl does not export whether an exchange is internal.
+# rabbitmqctl exports exchanges that are not internal, without this field.
 NOT_EXPORTED = {"exchanges": ("internal",)}
 SECRETS = ("password_hash", "hashing_algorithm")
 NO_PASSWORD = {"password_hash": "", "hashing_algorithm": "rabbit_password_hashing_sha256"}

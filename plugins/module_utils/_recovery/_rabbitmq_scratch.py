@@ -21,6 +21,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _scratch_container
 
+# Exchanges that each vhost has.
+OF_THE_BROKER = "amq."
 NODE = "tracktion-scratch@localhost"
 WORK, DATA = "/work", "/data"
 # Debian keeps the programs apart from its wrappers, which change the user; the official image has them in /opt.
@@ -111,6 +113,23 @@ class Broker:
         with open(path, encoding="utf-8") as stream:
             return json.load(stream)
 
+    def internal_exchanges(self, vhost: str) -> list[dict[str, Any]]:
+        """Return the internal exchanges of a vhost as definitions: rabbitmqctl does not export them.
+
+        Raises NotImported, CannotConnect.
+        """
+        fields = ("name", "type", "durable", "auto_delete", "internal", "arguments")
+        text = self.ctl("list_exchanges", "--quiet", "--formatter", "json", "--vhost", vhost, *fields)
+        try:
+            rows = json.loads(text)
+        except ValueError as exc:
+            raise NotImported("rabbitmqctl list_exchanges: %s" % exc)
+        return [
+            dict(row, vhost=vhost, arguments=_table(row["arguments"]))
+            for row in rows
+            if row.get("internal") and not row["name"].startswith(OF_THE_BROKER)
+        ]
+
     def version(self) -> str:
         """Return the version of the broker. Raises NotImported, CannotConnect."""
         return self.ctl("version", "--quiet").strip().splitlines()[-1].strip()
@@ -170,6 +189,11 @@ def cause(lines: Sequence[str], code: int | None) -> str:
     lines = [printable(line).strip() for line in lines if line.strip()]
     chosen = [line for line in lines if any(word in line.lower() for word in CAUSE)] or lines[-2:]
     return cut(" ".join(chosen[:3]), 400) or "exit code %s" % code
+
+
+def _table(arguments: Any) -> dict[str, Any]:
+    """Return arguments as a mapping: rabbitmqctl prints none, or triples of name, type and value, as a list."""
+    return arguments if isinstance(arguments, dict) else {each[0]: each[-1] for each in arguments or []}
 
 
 def _write(folder: str, name: str, text: str) -> None:
