@@ -72,6 +72,7 @@ AREAS = {
     "logs",
     "message_queue",
     "network",
+    "recovery",
     "service_health",
 }
 

@@ -203,16 +203,17 @@ class Store:
                 time.sleep(0.05)
 
     @contextlib.contextmanager
-    def create(self, kind: str, name: str, what: str = "backup") -> Iterator[Pending]:
+    def create(self, kind: str, name: str, what: str = "backup", stamp: str | None = None) -> Iterator[Pending]:
         """Yield a new backup, to write files below ``.path`` and call ``.finish(manifest)``.
 
-        What is not finished is removed. Leftovers of runs that were killed are removed first.
+        What is not finished is removed. Leftovers of runs that were killed are removed first. ``stamp`` is that of a
+        copy of another store.
         """
         with self.locked(kind, name, what):
             folder = self.folder(kind, name)
             try:
                 self._remove_leftovers(folder)
-                pending = Pending(kind, name, folder, self._next_stamp(kind, name))
+                pending = Pending(kind, name, folder, stamp or self._next_stamp(kind, name))
             except OSError as exc:
                 raise cannot_store(exc, folder)
             try:

@@ -7,4 +7,4 @@
 from __future__ import annotations
 
 # The same as in galaxy.yml, which modules on a host cannot read.
-COLLECTION_VERSION = "0.3.0"
+COLLECTION_VERSION = "0.4.0"

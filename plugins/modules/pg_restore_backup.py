@@ -1,0 +1,209 @@
+#!/usr/bin/python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_restore_backup
+short_description: Restore a backup of PostgreSQL into a new database and swap it with the current one
+version_added: 0.4.0
+description:
+  - With O(state=prepared), verifies the checksums of a backup, restores it into a new database, compares that with the manifest item by item, and
+    collects statistics for the planner. The current database stays as it is.
+  - With O(state=swapped), ends the sessions on the current database and renames both in one transaction. The current database is kept under a
+    dated name. At every moment the name is that of exactly one of them, and accepts connections; new connections wait during the swap.
+  - With O(state=undone), swaps back. With O(state=dropped), drops the database that was put aside. With O(state=ended), ends the operation
+    that O(keep_operation) has kept.
+  - A run that is killed changes nothing, or has swapped the databases; the next run finishes its work, and removes what is left of it.
+  - Nothing is changed if the backup is incomplete or damaged, if the server is older than the backup, in recovery or without space for a copy, if
+    roles, tablespaces or extensions are missing, or if replication slots, subscriptions or prepared transactions would be lost. The
+    message names them all.
+author:
+  - The tracktion.ops maintainers (@tracktion)
+extends_documentation_fragment:
+  - tracktion.ops._attributes
+  - tracktion.ops._attributes.actiongroup
+  - tracktion.ops._postgresql
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Reads the backup and the server, and changes nothing.
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+    details:
+      - Each run restores the backup again.
+options:
+  state:
+    description: The step; see the description.
+    type: str
+    choices: [prepared, swapped, undone, dropped, ended]
+    required: true
+  database:
+    description: The database to replace. It need not exist.
+    type: str
+    required: true
+  source:
+    description: The database that the backup is one of, if it is another one than O(database).
+    type: str
+    default: ""
+  stamp:
+    description: The backup, as its directory is called (V(20261129T125200Z\)). By default the newest one that can be read.
+    type: str
+    default: ""
+  new:
+    description: With O(state=swapped), the new database, RV(new) of O(state=prepared).
+    type: str
+    default: ""
+  old:
+    description:
+      - With O(state=undone), the database to go back to. By default the one that was put aside last.
+      - With O(state=dropped), the database to drop, one that a restore of O(database) has put aside.
+    type: str
+    default: ""
+  confirm:
+    description: Confirms the restore by name, V(recovery.restore:DATABASE). Not needed in check mode and with O(state=dropped).
+    type: list
+    elements: str
+    default: []
+  keep_operation:
+    description: Keep other operations of the host out until the next task, which continues with RV(operation). O(state=prepared) always does.
+    type: bool
+    default: false
+  accept_cve:
+    description:
+      - C(CVE-2026-116314) permits a C(pg_restore) that runs code which a crafted archive holds. Only for backups of servers that you trust.
+    type: list
+    elements: str
+    default: []
+  accept_differences:
+    description: Items that may differ, as the message of a failed comparison names them.
+    type: list
+    elements: str
+    default: []
+  login_db:
+    description: Not used. The module connects to O(maintenance_db).
+    type: str
+    default: postgres
+  maintenance_db:
+    description: The database to connect to while databases are created and dropped.
+    type: str
+    default: postgres
+  directory:
+    description: Directory of the backups.
+    type: path
+    default: /var/backups/tracktion
+  jobs:
+    description: Number of processes of C(pg_restore).
+    type: int
+    default: 2
+  encryption_identity:
+    description: File with the key of C(age) for an encrypted backup. C(gpg) uses the keyring of the user.
+    type: path
+    default: ""
+  docker_host:
+    description: The engine of the server's container.
+    type: str
+    default: unix:///var/run/docker.sock
+  progress:
+    description: File for the progress. Empty for none.
+    type: path
+    default: ""
+  state_dir:
+    description: Directory of the record of running operations.
+    type: path
+    default: /var/lib/tracktion-ops
+  operation:
+    description: The operation of an earlier task that this one continues.
+    type: str
+  run:
+    description: Who runs the module, for messages of other operations.
+    type: dict
+    default: {}
+  broken:
+    description: Operations whose controller is known to have ended.
+    type: list
+    elements: str
+    default: []
+  deadline:
+    description: Seconds for everything.
+    type: float
+    default: 14400.0
+notes:
+  - O(login_user) must be a superuser.
+  - Subscriptions are not restored, because they would continue where the original has stopped.
+  - The audit log of the host (C(audit.jsonl) in O(state_dir)) has an entry before and after each swap.
+seealso:
+  - module: tracktion.ops.pg_prove_backup
+"""
+
+EXAMPLES = r"""
+- name: Show what a restore would do
+  tracktion.ops.pg_restore_backup: &restore
+    login_host: 127.0.0.1
+    login_user: postgres
+    login_password: "{{ postgres_password }}"
+    database: tracktion
+    state: prepared
+  check_mode: true
+
+- name: Restore the newest backup into a new database
+  tracktion.ops.pg_restore_backup:
+    <<: *restore
+    confirm: ["recovery.restore:tracktion"]
+  register: prepared
+
+- name: Replace the current database
+  tracktion.ops.pg_restore_backup:
+    <<: *restore
+    confirm: ["recovery.restore:tracktion"]
+    state: swapped
+    stamp: "{{ prepared.stamp }}"
+    new: "{{ prepared.new }}"
+    operation: "{{ prepared.operation }}"
+"""
+
+RETURN = r"""
+result:
+  description:
+    - V(prepared), V(restored), V(undone), V(dropped) or V(absent), V(ended), V(planned) in check mode.
+    - V(restored) after O(state=prepared) means that an interrupted run had swapped the databases already.
+  returned: success
+  type: str
+  sample: restored
+database: {description: The database., returned: success, type: str}
+stamp: {description: The backup. Null if none was used., returned: success, type: str, sample: 20261129T125200Z}
+new: {description: The new database before it gets its name., returned: success, type: str}
+old: {description: The database that was put aside. Null if there was none., returned: success, type: str, sample: tracktion_before_20261129T130000Z}
+seconds: {description: "Duration of the step. Null in check mode.", returned: success, type: float}
+operation: {description: The operation that a later task continues., returned: success, type: str}
+undo: {description: The undo command. Null if there is nothing to go back to., returned: success, type: str}
+path: {description: The directory of the backup., returned: with O(state=prepared), type: str}
+backup_time: {description: "When the backup was begun, in seconds since 1970.", returned: with O(state=prepared), type: float}
+unreadable: {description: Newer backups that cannot be read., returned: with O(state=prepared), type: list, elements: str}
+space:
+  description: "C(path), and C(free) and C(needed) in bytes, of the copy. Null is not known."
+  returned: with O(state=prepared)
+  type: dict
+replaces_bytes: {description: Size of the current database. Null if there is none., returned: with O(state=prepared), type: int}
+accepted: {description: Differences that O(accept_differences) names., returned: with O(state=prepared), type: list, elements: str}
+"""
+
+from functools import partial
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _pg_restore as pg_restore
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=pg_restore.SPEC, supports_check_mode=True)
+    exit_module(module, partial(pg_restore.restore, module.params, module.check_mode))
+
+
+if __name__ == "__main__":
+    main()
