@@ -50,12 +50,17 @@ options:
     choices: [restore, undo, drop]
     default: restore
   restore_id:
-    description: Id of a restore, for O(action=undo) and O(action=drop). RV(restore_id) returned it.
+    description: Id of a restore, for O(action=undo) and O(action=drop). RV(restore_id) returned it. V(last) is the newest one.
     type: str
   databases:
     description: Restore only these databases of the backup, and no functions. Empty means all.
     type: list
     elements: int
+    default: []
+  confirm:
+    description: V(recovery.restore:NAME) of O(name) confirms a restore or its undo. It is not needed in check mode.
+    type: list
+    elements: str
     default: []
   deadline:
     description: Seconds for the whole restore.
@@ -67,11 +72,13 @@ EXAMPLES = r"""
 - name: Restore the newest backup of Redis
   tracktion.ops.redis_restore_backup:
     login_password: "{{ redis_password }}"
+    confirm: ["recovery.restore:redis"]
   register: restored
 
 - name: Undo that
   tracktion.ops.redis_restore_backup:
     login_password: "{{ redis_password }}"
+    confirm: ["recovery.restore:redis"]
     action: undo
     restore_id: "{{ restored.restore_id }}"
 """
@@ -147,10 +154,15 @@ restore_id:
   type: str
   sample: f76273c8
 undo:
-  description: The same id where the step can be undone; null in check mode and with O(action=drop).
+  description: The command that undoes the step; null in check mode and with O(action=drop).
   returned: always
   type: str
-  sample: f76273c8
+  sample: ansible-playbook tracktion.ops.restore -e '{"recovery_undo":"f76273c8"}'
+msg:
+  description: The result for a person.
+  returned: always
+  type: str
+  sample: "database 0: 12 keys replaced by 100016, kept in database 15"
 persisted:
   description:
     - How the server keeps the restored data. V(saved) if it was saved, V(aof) if the append-only file has it, V(off) if the server keeps nothing,
@@ -179,13 +191,13 @@ from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _redis_proof
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _redis_restoring
 
 
 def main() -> None:
     needed = [("action", "undo", ["restore_id"]), ("action", "drop", ["restore_id"])]
-    module = AnsibleModule(argument_spec=_redis_proof.RESTORE_SPEC, required_if=needed, supports_check_mode=True)
-    exit_module(module, partial(_redis_proof.restore, module.params, module.check_mode))
+    module = AnsibleModule(argument_spec=_redis_restoring.RESTORE_SPEC, required_if=needed, supports_check_mode=True)
+    exit_module(module, partial(_redis_restoring.restore, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

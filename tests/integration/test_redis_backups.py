@@ -41,6 +41,8 @@ def options(tmp_path):
 
 
 def run(server, module, options, check=False, **more):
+    if module.endswith("restore_backup"):
+        more.setdefault("confirm", ["recovery.restore:redis"])
     return run_module(module, {**server.login(), **options, **more}, check=check)
 
 

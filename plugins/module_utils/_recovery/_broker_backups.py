@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import platform
 import re
 import time
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils import _journal
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Failure, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _encryption, _operations
@@ -30,6 +33,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._version i
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 DIRECTORY = "/var/backups/tracktion"
+ACTION = "recovery.restore"
 # Differences that a proof and a result list; their total is beside them.
 MOST_DIFFERENCES = 50
 MOST_PROBLEMS = 10
@@ -46,11 +50,18 @@ KEEP_SPEC: dict[str, Any] = {
     "max_age_days": {"type": "float", "default": 0.0},
     "encryption_recipients": {"type": "list", "elements": "str", "default": []},
 }
+CONFIRM_SPEC: dict[str, Any] = {"confirm": {"type": "list", "elements": "str", "default": []}}
 PROOF_SPEC: dict[str, Any] = {
     "stamp": {"type": "str"},
     "image": {"type": "str"},
     "encryption_identity": {"type": "path"},
 }
+
+
+class NotConfirmed(Failure):
+    """The restore was not confirmed by name."""
+
+    kind = "not_confirmed"
 
 
 class NoBackup(Failure):
@@ -83,6 +94,50 @@ def operation(options: Options, kind: str, target: str) -> _operations.Operation
 def check_operation(options: Options, kind: str, target: str) -> None:
     """Raise Busy if another operation excludes this one; nothing is written, for check mode."""
     _operations.check(options["state_dir"], kind, target, options["operation"], options["broken"])
+
+
+def require_confirmation(options: Options, does: str) -> None:
+    """Raise NotConfirmed unless the name is among those of ``confirm``."""
+    wanted = "%s:%s" % (ACTION, options["name"])
+    if wanted not in options["confirm"]:
+        raise NotConfirmed(
+            "this %s, and is not confirmed" % does,
+            'Look at what it would do: `--check`. Then confirm it: `-e \'{"tracktion_confirm": ["%s"]}\'`.' % wanted,
+        )
+
+
+def command(kind: str, name: str, **variables: str) -> str:
+    """Return the command that runs the playbook for one product, with these variables."""
+    values = {"tracktion_confirm": ["%s:%s" % (ACTION, name)], "recovery_restore_products": [kind], **variables}
+    return "ansible-playbook tracktion.ops.restore -e %s" % shell_quote(json.dumps(values))
+
+
+@contextlib.contextmanager
+def audited(options: Options, kind: str, does: str, run: str) -> Iterator[dict[str, Any]]:
+    """Log an action to the audit log of the host, before and after. What is added to the mapping is logged with it."""
+    path = os.path.join(options["state_dir"], _journal.AUDIT)
+    entry = {
+        "run": run,
+        "who": options["run"].get("who") or "uid %d" % os.getuid(),
+        "host": platform.node(),
+        "action": "%s:%s" % (ACTION, options["name"]),
+        "remedy": ACTION,
+        "target": "%s:%s" % (kind, options["name"]),
+        "does": does,
+    }
+    more: dict[str, Any] = {}
+    _journal.append(path, [dict(entry, event="intent", time=time.time())])
+    outcome, message = "failed", ""
+    try:
+        yield more
+        outcome = "done"
+    except Failure as exc:
+        message = str(exc)
+        raise
+    finally:
+        ended = dict(entry, **more, event="outcome", outcome=outcome, changed=outcome == "done", message=message)
+        with contextlib.suppress(OSError):
+            _journal.append(path, [dict(ended, time=time.time())])
 
 
 def choose(store: Store, kind: Kind, name: str, stamp: str | None) -> Artefact:

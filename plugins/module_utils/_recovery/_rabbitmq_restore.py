@@ -41,6 +41,7 @@ RESTORE_SPEC: dict[str, Any] = dict(
     _rabbitmq_proof.PROVE_SPEC,
     keep_existing={"type": "bool", "default": False},
     messages={"type": "bool", "default": False},
+    **_broker_backups.CONFIRM_SPEC,
 )
 MOST_NAMED = 50
 # Progress of the messages: one file per backup and queue in the state directory.
@@ -55,6 +56,8 @@ class NotRestored(Failure):
 
 def restore(options: Options, check_mode: bool) -> Part:
     """Return what M(tracktion.ops.rabbitmq_restore_backup) returns. Raises Failure."""
+    if not check_mode:
+        _broker_backups.require_confirmation(options, "changes the broker of %s" % options["name"])
     deadline = Deadline(options["deadline"])
     target = "%s:%s" % (KIND, options["name"])
     store = Store(options["directory"])
@@ -62,14 +65,15 @@ def restore(options: Options, check_mode: bool) -> Part:
     client = _rabbitmq_backup.connect(options, deadline)
     if check_mode:
         _broker_backups.check_operation(options, "restore", target)
-        return _restore(store, artefact, client, options, deadline, True)
-    with _broker_backups.operation(options, "restore", target):
-        return _restore(store, artefact, client, options, deadline, False)
+        return _restore(store, artefact, client, options, deadline, None)
+    with _broker_backups.operation(options, "restore", target) as operation:
+        return _restore(store, artefact, client, options, deadline, operation.id)
 
 
 def _restore(
-    store: Store, artefact: Artefact, client: Management, options: Options, deadline: Deadline, check_mode: bool
+    store: Store, artefact: Artefact, client: Management, options: Options, deadline: Deadline, run: str | None
 ) -> Part:
+    """Return the result; ``run`` is the id of the operation, null in check mode."""
     contents = _rabbitmq_proof.contents_of(artefact)
     _check_version(client, contents)
     with store.in_use(artefact), _rabbitmq_proof.opened(store, artefact, options, deadline) as folder:
@@ -84,7 +88,7 @@ def _restore(
         result: Part = dict(
             _broker_backups.summary(artefact),
             changed=bool(compared.missing or copies),
-            result="planned" if check_mode else "done",
+            result="planned" if run is None else "done",
             created=_names(compared.missing),
             created_total=len(compared.missing),
             conflicts=_names(compared.different),
@@ -96,17 +100,36 @@ def _restore(
         _check_conflicts(compared, options)
         progress = _Progress(options["state_dir"], artefact)
         _check_queues(copies, compared, options, deadline, progress)
-        if check_mode:
-            return result
+        if run is None or not result["changed"]:
+            return dict(result, msg=_message(result, "would be "))
         started = time.time()
         if compared.missing:
             _prove(store, artefact, options, deadline)
-            _import(client, _rabbitmq_definitions.document(document, compared.missing), compared, options)
-        for each in copies:
-            path = os.path.join(folder, each["path"])
-            _rabbitmq_queue_copies.publish(options, path, progress.path(each), each["queue"])
+        does = "import %d items of the backup %s, publish messages of %d queues" % (
+            len(compared.missing),
+            artefact.stamp,
+            len(copies),
+        )
+        with _broker_backups.audited(options, KIND, does, run):
+            if compared.missing:
+                _import(client, _rabbitmq_definitions.document(document, compared.missing), compared, options)
+            for each in copies:
+                path = os.path.join(folder, each["path"])
+                _rabbitmq_queue_copies.publish(options, path, progress.path(each), each["queue"])
         progress.remove(copies)
-        return dict(result, seconds=round(time.time() - started, 3))
+        return dict(result, seconds=round(time.time() - started, 3), msg=_message(result, ""))
+
+
+def _message(result: Part, verb: str) -> str:
+    """Return the result for a person."""
+    texts = ["%d items %simported" % (result["created_total"], verb)]
+    if result["messages"]:
+        texts.append("%d messages %spublished" % (sum(each["messages"] for each in result["messages"]), verb))
+    if result["conflicts"]:
+        texts.append("kept as they are: %s" % ", ".join(result["conflicts"][:5]))
+    for name in result["users_without_password"]:
+        texts.append("user %s has no password: `rabbitmqctl change_password -- %s`" % (name, shell_quote(name)))
+    return "; ".join([*texts, *("not restored: %s" % text for text in result["not_restored"])])
 
 
 def _check_version(client: Management, contents: Mapping[str, Any]) -> None:
