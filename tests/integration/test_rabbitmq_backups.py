@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
-import signal
-import time
 import urllib.error
 from pathlib import Path
 
@@ -19,7 +16,7 @@ import pika
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
-from tests.integration.modules import run_module
+from tests.integration.modules import killed_after, run_module
 from tests.lab.engine import docker
 
 SEED = 20261129
@@ -91,7 +88,11 @@ def taken(broker, queue="audio.requests"):
 def definitions(broker):
     """Return the definitions of the broker with password hashes, in one order."""
     document = broker.rabbitmq_api("GET", "/definitions")
-    return {key: sorted(json.dumps(each, sort_keys=True) for each in value) for key, value in document.items() if isinstance(value, list)}
+    return {
+        key: sorted(json.dumps(each, sort_keys=True) for each in value)
+        for key, value in document.items()
+        if isinstance(value, list)
+    }
 
 
 def test_a_destroyed_vhost_is_restored(broker, options):
@@ -211,16 +212,8 @@ def test_restores_that_are_killed_are_completed(broker, options):
     assert run(broker, "rabbitmq_prove_backup", options)["result"] == "proven"
     forget(broker)
     chosen = random.Random(SEED)
-    for _number in range(4):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                run(broker, "rabbitmq_restore_backup", options, messages=True)
-            finally:
-                os._exit(0)
-        time.sleep(chosen.uniform(0.2, 0.8))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    for _number in range(3):
+        killed_after(chosen.uniform(0.2, 0.8), lambda: run(broker, "rabbitmq_restore_backup", options, messages=True))
     done = run(broker, "rabbitmq_restore_backup", options, messages=True)
     # A run that was killed may have been complete.
     assert done.get("result") == "done" or "messages already" in done["msg"], done

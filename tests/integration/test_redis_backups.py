@@ -10,8 +10,8 @@ import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
-from tests.integration.modules import run_module
+from tests.integration.modules import killed_after, run_module
 from tests.integration.redis_lab import cache
 from tests.lab.engine import docker
 from tests.lab.shell import wait_until
@@ -111,6 +111,8 @@ def scratch_containers():
 @pytest.mark.parametrize("method", ["save", "stream"])
 def test_a_backup_is_one_moment_and_proven(each_redis, options, method):
     client = each_redis.redis()
+    # The server would wait for other replicas.
+    client.config_set("repl-diskless-sync-delay", 0)
     fill(client)
     with writer(each_redis):
         before = counted(client)
@@ -285,8 +287,8 @@ def test_a_save_that_would_fail_is_not_begun():
         inside = ["nsenter", "--target", pid, "--mount"]
         subprocess.run([*inside, "mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "none", "/small"], check=True)
         client.config_set("dir", "/small")
-        with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(temporary())
+        client.config_set("repl-diskless-sync-delay", 0)
+        with tempfile.TemporaryDirectory(prefix="tracktion-") as folder:
             options = {"directory": folder + "/backups", "state_dir": folder + "/state"}
             refused = run(server, "redis_backup", options, method="save")
             assert refused["kind"] == "not_saved"
@@ -298,14 +300,6 @@ def test_a_save_that_would_fail_is_not_begun():
             client.bgsave()
             wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "the save", 20)
             assert run(server, "redis_restore_backup", options)["kind"] == "not_restored"
-
-
-@contextlib.contextmanager
-def temporary():
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="tracktion-") as folder:
-        yield folder
 
 
 def test_a_restore_without_memory_for_both_copies_is_refused(redis8, options):
@@ -335,10 +329,10 @@ def test_runs_that_are_killed_leave_the_old_or_the_new_data(redis8, options):
     restored = run(redis8, "redis_restore_backup", options)
     longest = time.monotonic() - started
     run(redis8, "redis_restore_backup", options, action="undo", restore_id=restored["restore_id"])
-    for _number in range(4):
-        killed(redis8, "redis_restore_backup", options, chosen.uniform(0.1, longest))
+    for _number in range(3):
+        killed_after(chosen.uniform(0.1, longest), lambda: run(redis8, "redis_restore_backup", options))
         assert content(redis8) in (old, new)
-        killed(redis8, "redis_backup", options, chosen.uniform(0.1, 1.0), keep=3)
+        killed_after(chosen.uniform(0.1, 1.0), lambda: run(redis8, "redis_backup", options, keep=3))
         folder = Path(options["directory"], "redis", "redis")
         for complete in folder.glob("2*Z*"):
             assert not run_problems(complete)
@@ -358,18 +352,3 @@ def run_problems(folder):
         for each in manifest["files"]
         if _manifests.checksum((folder / each["path"]).read_bytes()) != each["sha256"]
     ]
-
-
-def killed(server, module, options, seconds, **more):
-    """Run a module in a process group of its own, and kill it after ``seconds``."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setsid()
-            run(server, module, options, **more)
-        finally:
-            os._exit(0)
-    time.sleep(seconds)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)

@@ -153,7 +153,7 @@ def choose(store: Store, kind: Kind, name: str, stamp: str | None) -> Artefact:
         if found is None:
             raise NoBackup(
                 "there is no complete backup of %s in %s" % (name, where),
-                "Take one: `ansible-playbook tracktion.ops.backup`",
+                "Run a backup: `ansible-playbook tracktion.ops.backup`",
             )
     if found.problem or found.manifest is None:
         raise DamagedBackup("the backup %s cannot be used: %s" % (found.stamp, found.problem), _use_another(where))
@@ -244,7 +244,7 @@ def failure_of(artefact: Artefact, outcome: Proven) -> Part:
     problem = outcome.reason or shown_differences(outcome.differences)
     if not problem:
         return {}
-    text = "The backup %s is not proven: %s. Fix: Take another backup: `ansible-playbook tracktion.ops.backup`"
+    text = "The backup %s is not proven: %s. Fix: Run another backup: `ansible-playbook tracktion.ops.backup`"
     return {"failed": True, "msg": text % (artefact.stamp, problem)}
 
 

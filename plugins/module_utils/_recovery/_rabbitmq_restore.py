@@ -123,6 +123,8 @@ def _restore(
 def _message(result: Part, verb: str) -> str:
     """Return the result for a person."""
     texts = ["%d items %simported" % (result["created_total"], verb)]
+    if not result["changed"]:
+        texts = ["the broker has all that the backup has"]
     if result["messages"]:
         texts.append("%d messages %spublished" % (sum(each["messages"] for each in result["messages"]), verb))
     if result["conflicts"]:

@@ -121,4 +121,5 @@ def loaded(
 
 
 def contents_of(artefact: Artefact) -> Mapping[str, Any]:
+    """Return the contents of the manifest."""
     return artefact.manifest["contents"] if artefact.manifest else {}

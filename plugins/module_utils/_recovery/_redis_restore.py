@@ -74,7 +74,7 @@ def check_server(client: Client, contents: Mapping[str, Any]) -> None:
     if found.get("role") != "master":
         raise NotRestored(
             "the server is a replica of %s:%s" % (found.get("master_host"), found.get("master_port")),
-            "Restore into that server: set `login_host` and `login_port`.",
+            "Set `login_host` and `login_port` to that server.",
         )
     if found.get("cluster_enabled") == "1":
         raise NotRestored(

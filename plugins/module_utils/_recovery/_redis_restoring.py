@@ -101,7 +101,7 @@ def _earlier(options: Options, client: Client, run: str | None) -> Part:
         restore_id=again,
         undo=_broker_backups.command(KIND, name, recovery_undo=again),
         persisted=_persisted(client, Deadline(options["deadline"])),
-        msg="databases %s are again those before the restore %s" % (numbers, wanted),
+        msg="exchanged databases %s with what the restore %s had replaced" % (numbers, wanted),
     )
 
 
@@ -152,12 +152,13 @@ def _from_backup(options: Options, client: Client, run: str | None) -> Part:
             store.write_proof(artefact, _broker_backups.proof(artefact, started, Proven(None, [], str(exc))))
             raise
     progress.end()
+    undo = _broker_backups.command(KIND, options["name"], recovery_undo=restored)
     return dict(
         result,
         sent_bytes=sent,
         restore_id=restored,
-        undo=_broker_backups.command(KIND, options["name"], recovery_undo=restored),
-        msg=_message(result, "replaced"),
+        undo=undo,
+        msg="%s. Undo: `%s`" % (_message(result, "replaced"), undo),
         seconds=round(time.time() - started, 3),
         persisted=_persisted(client, deadline),
     )
