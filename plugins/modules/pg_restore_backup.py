@@ -182,13 +182,14 @@ old: {description: The database that was put aside. Null if there was none., ret
 seconds: {description: "Duration of the step. Null in check mode.", returned: success, type: float}
 operation: {description: The operation that a later task continues., returned: success, type: str}
 undo: {description: The undo command. Null if there is nothing to go back to., returned: success, type: str}
-path: {description: The directory of the backup., returned: with O(state=prepared), type: str}
+path: {description: The directory of the backup., returned: with O(state=prepared) and O(state=swapped), type: str}
 backup_time: {description: "When the backup was begun, in seconds since 1970.", returned: with O(state=prepared), type: float}
 unreadable: {description: Newer backups that cannot be read., returned: with O(state=prepared), type: list, elements: str}
 space:
   description: "C(path), and C(free) and C(needed) in bytes, of the copy. Null is not known."
   returned: with O(state=prepared)
   type: dict
+estimated_bytes: {description: Bytes that the copy takes. Null is not known., returned: with O(state=prepared), type: int}
 replaces_bytes: {description: Size of the current database. Null if there is none., returned: with O(state=prepared), type: int}
 accepted: {description: Differences that O(accept_differences) names., returned: with O(state=prepared), type: list, elements: str}
 """

@@ -14,17 +14,22 @@ import time
 import psycopg2
 import pytest
 
+from tests.integration import recovery_faults
 from tests.integration.modules import run_module
+from tests.integration.postgresql import standby_of
 from tests.integration.recovery_databases import (
     backed_up,
     contents_of,
     differences,
     drop,
+    made,
     module_options,
     rich,
 )
 
 NAME = "restore_live"
+# What does not depend on the version of the server.
+ONE = pytest.mark.parametrize("pg", ["pg17"], indirect=True)
 CONFIRM = ["recovery.restore:%s" % NAME]
 
 
@@ -105,14 +110,14 @@ def clients(pg, count=3):
 
 
 def test_restores_swaps_and_goes_back(pg, source):
-    directory, artefact, then = source
+    directory, _artefact, then = source
     before = oid(pg)
     pg.server.exec("psql", "-qXU", "postgres", "-d", NAME, "-c", "truncate lib.events; drop view lib.short")
     planned = restore(pg, directory, check=True, confirm=[])
     assert planned["result"] == "planned", planned
     assert (oid(pg), leftovers(pg)) == (before, "0")
     with clients(pg) as (seen, refused):
-        prepared, swapped = restored(pg, directory)
+        _prepared, swapped = restored(pg, directory)
         deadline = time.monotonic() + 20
         while seen[-1:] != [oid(pg)] and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -186,6 +191,7 @@ def run_sql(pg, statements, database=NAME):
         pg.server.exec("psql", "-qXU", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", statement)
 
 
+@ONE
 def test_refuses_what_would_be_lost_and_names_all_of_it(pg, source):
     directory, _artefact, _then = source
     with contextlib.ExitStack() as stack:
@@ -202,6 +208,7 @@ def test_refuses_what_would_be_lost_and_names_all_of_it(pg, source):
     assert (oid(pg), leftovers(pg), put_aside(pg)) == (before, "0", [])
 
 
+@ONE
 def test_refuses_backups_that_do_not_fit(pg, source, damaged, tmp_path):
     def change(manifest):
         contents = manifest["contents"]
@@ -234,8 +241,6 @@ def test_refuses_a_role_without_rights_and_vulnerable_clients(pg, source):
 
 
 def test_refuses_a_server_in_recovery(pg15, tmp_path):
-    from tests.integration.postgresql import standby_of
-
     with rich(pg15, NAME):
         backed_up(pg15, NAME, tmp_path)
         with standby_of(pg15) as login:
@@ -243,6 +248,7 @@ def test_refuses_a_server_in_recovery(pg15, tmp_path):
     assert "the server is in recovery" in refused["msg"]
 
 
+@ONE
 def test_refuses_if_there_is_no_space(pg, source, damaged):
     def change(manifest):
         manifest["source_bytes"] = 1 << 50
@@ -253,6 +259,7 @@ def test_refuses_if_there_is_no_space(pg, source, damaged):
     assert leftovers(pg) == "0"
 
 
+@ONE
 def test_a_copy_that_differs_is_not_swapped(pg, source, damaged):
     before = oid(pg)
 
@@ -270,6 +277,7 @@ def test_a_copy_that_differs_is_not_swapped(pg, source, damaged):
     drop(pg, accepted["new"])
 
 
+@ONE
 def test_two_restores_do_not_run_at_once(pg, source, tmp_path):
     directory, _artefact, _then = source
     with contextlib.closing(pg.postgres(superuser=True, dbname="postgres")) as other:
@@ -278,6 +286,7 @@ def test_two_restores_do_not_run_at_once(pg, source, tmp_path):
     assert "another restore of restore_live is running on this server" in refused["msg"]
 
 
+@ONE
 def test_restores_the_backup_of_another_database_if_it_is_named(pg, source, tmp_path):
     directory, _artefact, then = source
     with made(pg, "restore_other"):
@@ -285,3 +294,23 @@ def test_restores_the_backup_of_another_database_if_it_is_named(pg, source, tmp_
         _prepared, swapped = restored(pg, directory, **options)
         assert differences(then, contents_of(pg, "restore_other")) == []
         drop(pg, swapped["old"])
+
+
+@ONE
+def test_an_interrupted_restore_leaves_the_old_or_the_new_database(pg, source):
+    directory, _artefact, _then = source
+    restores = recovery_faults.Restores(pg, NAME, directory, seed=time.time_ns())
+    for _number in range(4):
+        run_sql(pg, "delete from lib.tracks where id > 400")
+        restores.interrupted(whole=500, changed=400)
+    assert sum(restores.outcomes.values()) == 4
+
+
+@ONE
+def test_a_damaged_backup_is_never_restored(pg, source, tmp_path):
+    _directory, artefact, _then = source
+    before = oid(pg)
+    for directory, damage in recovery_faults.damages(artefact, tmp_path, 6, seed=time.time_ns()):
+        refused = restore(pg, directory)
+        assert refused.get("kind") in ("damaged", "no_backup"), (damage, refused)
+    assert (oid(pg), leftovers(pg)) == (before, "0")

@@ -159,7 +159,7 @@ class Store:
         return False
 
     @contextlib.contextmanager
-    def locked(self, kind: str, name: str, what: str = "backup", seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    def locked(self, kind: str, name: str, what: str = "backup", seconds: float | None = None) -> Iterator[None]:
         """Hold the lock of a name, which excludes all other runs that write or remove backups of it. Raises Busy.
 
         The kernel releases it when the process ends. This process may take it again.
@@ -176,7 +176,7 @@ class Store:
         except OSError as exc:
             raise cannot_store(exc, folder)
         try:
-            self._lock(descriptor, folder, kind, name, seconds)
+            self._lock(descriptor, folder, kind, name, LOCK_SECONDS if seconds is None else seconds)
             note = {"pid": os.getpid(), "since": time.time(), "what": what}
             # Only a note for other runs: a full disk does not matter here.
             with contextlib.suppress(OSError):

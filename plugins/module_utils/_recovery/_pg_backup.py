@@ -101,7 +101,7 @@ class Backup:
             if server.in_recovery:
                 raise InRecovery(
                     "the server is in recovery: a standby ends queries that conflict with what it replays",
-                    hint="Back up its primary: set `login_host` and `login_port`.",
+                    hint="Set `login_host` and `login_port` to those of its primary.",
                 )
             before = self.store.list(KIND, self.database)
             needed = self.needed(before, server)
