@@ -50,6 +50,7 @@ SPEC = dict(
 REMEDY = "recovery.restart"
 # A remediation may act again after this, if the process of a restart was killed.
 LOCK_SECONDS = 900.0
+LISTS = ("order", "steps", "left", "resumed", "to_start", "lines")
 # What a container that runs could not be started with again.
 LOST = ("mount", "device")
 
@@ -69,6 +70,8 @@ def run(options: Options, check_mode: bool) -> Part:
     # Of reads; each request for work has its own. Containers that were stopped are started after the deadline, too.
     client = _docker.Client(options, Deadline(options["deadline"] + 86400.0))
     project = project_of(client, options)
+    if not project:
+        return {"changed": False, "project": None, "operation": options["operation"], **{name: [] for name in LISTS}}
     held = options["operation"], options["broken"]
     try:
         if check_mode:
@@ -97,7 +100,10 @@ def run(options: Options, check_mode: bool) -> Part:
 
 
 def project_of(client: _docker.Client, options: Options) -> str:
-    """Return the compose project. Raises NotFound, and BadOption if it is not clear which one."""
+    """Return the compose project; empty if there is nothing to start.
+
+    Raises NotFound, and BadOption if it is not clear which one.
+    """
     project, services = options["project"], options["services"]
     rows = client.all_containers()
     names = sorted({labels(row)[PROJECT] for row in rows if labels(row).get(PROJECT)})
@@ -107,6 +113,14 @@ def project_of(client: _docker.Client, options: Options) -> str:
         raise _docker.NotFound(missing("", project, rows), "List the projects: `docker compose ls --all`")
     if not names:
         raise _docker.NotFound("there is no compose project", "List the containers: `docker ps --all`")
+    if options["state"] == "started" and not services:
+        running, interrupted = _operations.read(options["state_dir"])
+        joined = [each for each in running if each["id"] == options["operation"]]
+        owed = {str(each["project"]) for record in joined or interrupted for each in record["stopped"]}
+        if joined and not owed:
+            # The operation has stopped nothing.
+            return ""
+        names = sorted(owed) or names
     having = [
         name
         for name in names
@@ -148,7 +162,7 @@ class _Run:
         inspected = [target.data for target in self.targets.values()]
         self.graph = _stack_order.graph(inspected)
         self.members = _stack_order.members(inspected, options["deny"], container_id(os.getpid()))
-        self.stack = _stack_service.Stack(options, deadline, self.graph, self._note, self._tell)
+        self.stack = _stack_service.Stack(options, deadline, self.graph, self._note, self._show)
         self._check()
 
     def _check(self) -> None:
@@ -232,7 +246,7 @@ class _Run:
         if self.operation:
             self.operation.update(stopped=self.others + owed)
 
-    def _tell(self, line: str) -> None:
+    def _show(self, line: str) -> None:
         self.lines.append(line)
         self._progress.note(line)
 
