@@ -56,19 +56,17 @@ def main():
         for start in range(0, arguments.keys, 10000):
             client.mset({"many:%d" % number: "%0100d" % number for number in range(start, start + 10000)})
         times(server, options)
-        print(
-            "largest resident memory of a module: %d MiB"
-            % (resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
-        )
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        print("largest resident memory of a module: %d MiB" % peak)
         client.flushdb()
         fill(client)
         outcomes = kills(server, options, arguments.kills, chosen)
         print("kills: %s" % dict(outcomes))
-        goals.hold("kills that lost or mixed data", outcomes["lost"], 0)
+        goals.check("kills that lost or mixed data", outcomes["lost"], at_most=0)
         outcomes = damages(server, options, arguments.damages, chosen)
         print("damages: %s" % dict(outcomes))
-        goals.hold("damages that were not found", outcomes["not found"], 0)
-    return goals.end()
+        goals.check("damages that were not found", outcomes["not found"], at_most=0)
+    goals.exit()
 
 
 def times(server, options):
@@ -136,4 +134,4 @@ def damages(server, options, number, chosen):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
