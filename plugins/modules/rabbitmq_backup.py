@@ -136,7 +136,9 @@ password_hashes:
   type: bool
   sample: false
 messages:
-  description: Queues whose messages are in the backup, each with C(vhost), C(queue) and C(messages) (their number; null in check mode if the broker has no statistics yet).
+  description:
+    - Queues whose messages are in the backup, each with C(vhost), C(queue) and C(messages).
+    - That is their number. In check mode, it is null if the broker has no statistics yet.
   returned: always
   type: list
   elements: dict

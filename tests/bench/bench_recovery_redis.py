@@ -94,7 +94,8 @@ def kills(server, options, number, chosen):
     started = time.monotonic()
     stamp = run(server, "redis_restore_backup", options)["stamp"]
     longest = time.monotonic() - started
-    run(server, "redis_restore_backup", options, action="undo", restore_id="last")
+    undone = run(server, "redis_restore_backup", options, action="undo", restore_id="last")
+    run(server, "redis_restore_backup", options, action="drop", restore_id=undone["restore_id"])
     for each in range(number):
         seconds = chosen.uniform(0.05, longest)
         if each % 2:
@@ -107,7 +108,8 @@ def kills(server, options, number, chosen):
         now = content(server)
         outcomes["new" if now == new else "old" if now == old else "lost"] += 1
         if now == new:
-            run(server, "redis_restore_backup", options, action="undo", restore_id="last")
+            undone = run(server, "redis_restore_backup", options, action="undo", restore_id="last")
+            run(server, "redis_restore_backup", options, action="drop", restore_id=undone["restore_id"])
     result = run(server, "redis_restore_backup", options, stamp=stamp)
     outcomes["completed by the next run" if content(server) == new else "lost"] += 1
     assert result["result"] == "done"

@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import time
 import urllib.error
 from pathlib import Path
 
 import pika
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _broker_backups, _manifests
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.modules import killed_after, run_module
 
 SEED = 20261129
@@ -108,6 +110,7 @@ def test_a_destroyed_vhost_is_restored(broker, options):
     assert taken(broker) == messages
     proven = run(broker, "rabbitmq_prove_backup", options)
     assert proven.get("result") == "proven", proven["msg"]
+    assert broker.ready("audio.requests", "recovery") == MESSAGES
     forget(broker)
     planned = run(broker, "rabbitmq_restore_backup", options, check=True, messages=True)
     assert "queues recovery audio.requests" in planned["created"]
@@ -138,6 +141,7 @@ def test_what_the_broker_has_is_neither_changed_nor_deleted(broker, options):
     refused = run(broker, "rabbitmq_restore_backup", options)
     assert "queues recovery audio.requests" in refused["msg"], refused
     assert definitions(broker) == before
+    call_proven(made)
     # The password of a user that exists survives a backup without hashes.
     kept = run(broker, "rabbitmq_restore_backup", options, keep_existing=True)
     assert kept["conflicts"] == ["queues recovery audio.requests"]
@@ -150,6 +154,30 @@ def test_what_the_broker_has_is_neither_changed_nor_deleted(broker, options):
     assert created["users_without_password"] == ["recovering"]
     user = broker.rabbitmq_api("GET", "/users/recovering")
     assert (user["password_hash"], user["tags"]) == ("", ["monitoring"])
+
+
+def test_restores_that_are_killed_are_completed(broker, options):
+    before = definitions(broker)
+    made = run(broker, "rabbitmq_backup", options, messages_of=["audio.requests"], password_hashes=True)
+    call_proven(made)
+    forget(broker)
+    chosen = random.Random(SEED)
+    for _number in range(3):
+        killed_after(chosen.uniform(0.2, 0.8), lambda: run(broker, "rabbitmq_restore_backup", options, messages=True))
+    done = run(broker, "rabbitmq_restore_backup", options, messages=True)
+    # A run that was killed may have been complete.
+    assert done.get("result") == "done" or "messages already" in done["msg"], done
+    assert definitions(broker) == before
+    # Each is there. Those that were confirmed and not recorded are there twice.
+    assert {each[2] for each in taken(broker)} == set(range(MESSAGES))
+
+
+def call_proven(made):
+    """Write that a backup was proven: another scratch broker takes 10 seconds."""
+    path = Path(made["path"])
+    store = Store(str(path.parents[2]))
+    artefact = store.read("rabbitmq", "rabbitmq", path.name)
+    store.write_proof(artefact, _broker_backups.proof(artefact, time.time(), _broker_backups.Proven("4.0.5", [])))
 
 
 def test_damage_and_missing_items_are_found(broker, options):
@@ -202,20 +230,3 @@ def test_a_backup_is_refused_with_the_reason(broker, options):
     assert "more than max_messages (10)" in refused["msg"]
     assert broker.ready("audio.requests", "recovery") == MESSAGES
     assert run(broker, "rabbitmq_prove_backup", options)["kind"] == "no_backup"
-
-
-def test_restores_that_are_killed_are_completed(broker, options):
-    before = definitions(broker)
-    made = run(broker, "rabbitmq_backup", options, messages_of=["audio.requests"], password_hashes=True)
-    assert run(broker, "rabbitmq_prove_backup", options)["result"] == "proven"
-    forget(broker)
-    chosen = random.Random(SEED)
-    for _number in range(3):
-        killed_after(chosen.uniform(0.2, 0.8), lambda: run(broker, "rabbitmq_restore_backup", options, messages=True))
-    done = run(broker, "rabbitmq_restore_backup", options, messages=True)
-    # A run that was killed may have been complete.
-    assert done.get("result") == "done" or "messages already" in done["msg"], done
-    assert definitions(broker) == before
-    # Each is there. Those that were confirmed and not recorded are there twice.
-    assert {each[2] for each in taken(broker)} == set(range(MESSAGES))
-    assert made["stamp"]

@@ -16,11 +16,13 @@ What a run that was killed has left is found in the server itself: a database wi
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Failure
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _redis_contents
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._redis_contents import PREVIOUS
@@ -123,12 +125,20 @@ def plan(client: Client, contents: Mapping[str, Any], databases: Sequence[int] =
     if len(empty) < len(wanted):
         raise NotRestored(
             "the restore needs %d empty databases, the server has %d" % (len(wanted), len(empty)),
-            "Drop what an earlier restore has replaced (`action: drop`), or raise `databases` in redis.conf."
-            if held
-            else "Raise `databases` in redis.conf and restart the server.",
+            _free_databases(client),
         )
     needed, free = _memory(client, contents)
     return Plan(dict(zip(wanted, empty)), leftovers, needed, free)
+
+
+def _free_databases(client: Client) -> str:
+    """Return how to get empty databases: remove what the oldest restore has replaced, or configure more."""
+    found = previous(client)
+    if not found:
+        return "Raise `databases` in redis.conf and restart the server."
+    drop = {"recovery_restore_products": ["redis"], "recovery_drop_old": found[-1].restore}
+    command = "ansible-playbook tracktion.ops.restore -e %s" % shell_quote(json.dumps(drop))
+    return "Clear what the oldest restore has replaced, if it is not needed any more: `%s`" % command
 
 
 def _setting(client: Client, contents: Mapping[str, Any], name: str) -> int | None:
