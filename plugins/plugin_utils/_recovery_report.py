@@ -138,7 +138,8 @@ def render(report: RecoveryReport, path: str | None = None) -> str:
             lines += ["", *_text.wrap(text, WIDTH, " " * 2, " " * 4)]
     for each in report["items"]:
         if each["message"]:
-            text = "%s, %s %s: %s" % (each["host"], each["product"], each["name"], each["message"])
+            what = ("%s %s" % (each["product"], each["name"])).strip()
+            text = "%s, %s: %s" % (each["host"], what, each["message"])
             lines += ["", *_text.wrap(text, WIDTH, " " * 2, " " * 4)]
     return "\n".join([*lines, *(["", "Report: %s" % path] if path else [])])
 

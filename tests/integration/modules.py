@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -46,6 +47,21 @@ def run_module(name, arguments=None, check=False, diff=False, before=None):
         _wait(pid)
         output.seek(0)
         return json.loads(output.read().strip().splitlines()[-1])
+
+
+def killed_after(seconds, work):
+    """Call ``work()`` in a group of processes of its own, and kill all of them after ``seconds``."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            work()
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _wait(pid, seconds=120):

@@ -216,7 +216,7 @@ class Management:
         """
         too_short = self.deadline.too_short(self.options["timeout"])
         left = self.deadline.step()
-        target = "/api/" + "/".join(quote(element, safe="") for element in path)
+        target = _target(path)
         if query:
             target += "?" + urlencode(query)
         try:
@@ -240,6 +240,30 @@ class Management:
             return self.get(*path, **query)
         finally:
             self._long = False
+
+    def post_long(self, document: Any, *path: str) -> None:
+        """Send JSON to ``/api/<path>``, once, bounded by the deadline only. Raise the same as ``get()``."""
+        self.deadline.step()
+        self.close()
+        self._long = True
+        try:
+            connection = self._connection = _connection(self.options, self.remaining_timeout)
+            body = json.dumps(document).encode("utf-8")
+            headers = dict(self._headers, **{"Content-Type": "application/json"})
+            connection.request("POST", _target(path), body=body, headers=headers)
+            response = connection.getresponse()
+            text = response.read(MAX_REPLY_BYTES)
+            if response.status == 400:
+                # What the document asks for is not possible: the reason is in the reply.
+                raise ReplyError("failed", cut("HTTP 400: %s" % text.decode("utf-8", "replace"), 500))
+            if not 200 <= response.status < 300:
+                _decode(response, text)
+        except (OSError, http.client.HTTPException) as exc:
+            connected = self._connection is not None and self._connection.connected
+            raise connection_failure(exc, self.options, connected=connected)
+        finally:
+            self._long = False
+            self.close()
 
     def cached(self, name: object, read: Callable[[], Any]) -> Any:
         """Return what ``read()`` returned the first time: the modules of one area use the same list of queues."""
@@ -270,6 +294,10 @@ class Management:
         if len(body) > MAX_REPLY_BYTES:
             raise ReplyError("too_large", "the reply is larger than %d bytes" % MAX_REPLY_BYTES)
         return _decode(response, body)
+
+
+def _target(path: Iterable[str]) -> str:
+    return "/api/" + "/".join(quote(element, safe="") for element in path)
 
 
 def _decode(response: Any, body: bytes) -> Any:

@@ -73,7 +73,7 @@ def purge(options: Options, check_mode: bool) -> Part:
         path = _rabbitmq_messages.export_path(options["export_directory"], vhost, name, time.time())
         try:
             with _rabbitmq_messages.ExportFile(path, options["max_bytes"]) as export, exact_headers(amqp.pika):
-                tag = _fetch(amqp, name, before["ready"], export, options["timeout"])
+                tag = fetch(amqp, name, before["ready"], export, options["timeout"])
                 export.keep()
         except OSError as exc:
             raise Aborted(
@@ -132,7 +132,7 @@ def _check_writable(directory: str) -> None:
         )
 
 
-def _fetch(amqp: Amqp, name: str, count: int, export: _rabbitmq_messages.ExportFile, seconds: float) -> int | None:
+def fetch(amqp: Amqp, name: str, count: int, export: _rabbitmq_messages.ExportFile, seconds: float) -> int | None:
     """Write up to ``count`` messages, each fetched within ``seconds``. Return the delivery tag of the last, or None."""
     channel = amqp.channel()
     tag = None
@@ -172,7 +172,8 @@ def replay(options: Options, check_mode: bool) -> Part:
     path = options["export_path"]
     try:
         vhost, name, total = _rabbitmq_messages.read_export(path, options["max_messages"], options["max_bytes"])
-        done = _read_progress(path, total)
+        progress = options.get("progress_path") or path + ".replayed"
+        done = _read_progress(progress, total)
     except (OSError, ValueError, _rabbitmq_messages.BadExport) as exc:
         raise Aborted("nothing was replayed: %s: %s" % (path, exc), "Check `export_path`.")
     if options["name"] not in (None, name):
@@ -187,7 +188,7 @@ def replay(options: Options, check_mode: bool) -> Part:
         if check_mode:
             result["after"] = dict(before, ready=before["ready"] + total - done)
             return result
-        _publish(amqp, options, name, path, done, total)
+        _publish(amqp, options, name, (path, progress), done, total)
         result["after"] = _depth(amqp, options, deadline, name)
         return result
 
@@ -204,8 +205,11 @@ def _check_publishers(options: Options, deadline: Deadline) -> None:
                 )
 
 
-def _publish(amqp: Amqp, options: Options, name: str, path: str, done: int, total: int) -> None:
-    confirmed = done
+def _publish(amqp: Amqp, options: Options, name: str, paths: tuple[str, str], done: int, total: int) -> None:
+    """Publish the messages after the first ``done``. ``paths`` are the export and the record of the progress."""
+    (path, progress), confirmed = paths, done
+    # Before the first message, so that a run after one that was killed knows that there was one.
+    _record_progress(progress, confirmed, total)
     try:
         with _replay_exchange(amqp, name) as (channel, exchange), _rabbitmq_messages.open_export(path) as handle:
             for number, line in enumerate(handle, 1):
@@ -213,7 +217,7 @@ def _publish(amqp: Amqp, options: Options, name: str, path: str, done: int, tota
                     _publish_one(amqp, channel, exchange, line, number, options)
                     confirmed = number
                     if confirmed % PROGRESS_EVERY == 0:
-                        _record_progress(path, confirmed, total)
+                        _record_progress(progress, confirmed, total)
     except QueueError as exc:
         raise _rejected_by_broker(
             exc, options, name, amqp.vhost, "%d of %d messages were replayed" % (confirmed, total)
@@ -224,7 +228,7 @@ def _publish(amqp: Amqp, options: Options, name: str, path: str, done: int, tota
             "Run it again: it continues with message %d. %s" % (confirmed + 1, _hint_of(exc)),
         )
     finally:
-        _record_progress(path, confirmed, total)
+        _record_progress(progress, confirmed, total)
 
 
 @contextlib.contextmanager
@@ -268,13 +272,9 @@ def _remove(path: str) -> None:
         directory.remove(name)
 
 
-def _progress_path(path: str) -> str:
-    return path + ".replayed"
-
-
 def _read_progress(path: str, total: int) -> int:
-    """Return how many messages of the file were replayed before. Raise OSError, ValueError."""
-    directory, name = _safe_files.beside(_progress_path(path), sticky=True)
+    """Return how many messages were replayed before, by the record of the progress. Raise OSError, ValueError."""
+    directory, name = _safe_files.beside(path, sticky=True)
     with directory:
         try:
             progress = _journal_entries.parsed(directory.read(name, PROGRESS_BYTES))
@@ -282,12 +282,12 @@ def _read_progress(path: str, total: int) -> int:
             return 0
     replayed = progress.get("replayed") if isinstance(progress, dict) and progress.get("total") == total else None
     if isinstance(replayed, bool) or not isinstance(replayed, int) or not 0 <= replayed <= total:
-        raise ValueError("%s is not the progress of this export" % _progress_path(path))
+        raise ValueError("%s is not the progress of this export" % path)
     return replayed
 
 
 def _record_progress(path: str, confirmed: int, total: int) -> None:
-    directory, name = _safe_files.beside(_progress_path(path), sticky=True)
+    directory, name = _safe_files.beside(path, sticky=True)
     text = json.dumps({"replayed": confirmed, "total": total, "at": round(time.time(), 3)})
     with directory:
         directory.replace(name, text.encode("ascii"), temporary=name + ".new")

@@ -15,6 +15,7 @@ clients. HELLO sets the name while it authenticates: like AUTH, HELLO needs no p
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import struct
@@ -309,9 +310,31 @@ class Client:
             self._break(failure("protocol", self._address, exc))
         return replies
 
+    def receive(self) -> bytes:
+        """Return the next bytes from the server as they are, for a stream that is no reply. Raises CannotConnect."""
+        try:
+            self._wait()
+            chunk = self._socket.recv(CHUNK)
+            if not chunk:
+                raise ConnectionResetError("the server closed the connection")
+            return chunk
+        except OutOfTime:
+            # A reply is still to come.
+            self._break(self._failure(socket.timeout()))
+        except OSError as exc:
+            self._break(self._failure(exc))
+
     def close(self) -> None:
         """Close the connection. It is not opened again."""
         self._connection.disconnect()
+
+    def set_timeout(self, seconds: float) -> None:
+        """Let the server be silent for ``seconds``, within the deadline."""
+        self._timeout = seconds
+
+    def reply_error(self, line: bytes) -> ReplyError:
+        """Return the error reply in a line that was received as it is."""
+        return self._reply_error(line.decode("utf-8", "surrogateescape"))
 
     def _reply_error(self, text: str) -> ReplyError:
         # A server may quote the arguments of a command that it does not know, and names that others chose.
@@ -320,17 +343,7 @@ class Client:
         return ReplyError(redact(readable(text.encode("utf-8", "surrogateescape"))))
 
     def _receive(self) -> None:
-        try:
-            self._wait()
-            chunk = self._socket.recv(CHUNK)
-            if not chunk:
-                raise ConnectionResetError("the server closed the connection")
-        except OutOfTime:
-            # A reply is still to come.
-            self._break(self._failure(socket.timeout()))
-        except OSError as exc:
-            self._break(self._failure(exc))
-        self._reader.feed(chunk)
+        self._reader.feed(self.receive())
 
     def _wait(self) -> None:
         """Bound the next wait by what is left of the deadline. Raises OutOfTime."""
@@ -375,6 +388,35 @@ def connect(options: Options) -> Client:
         raise client
     if client.broken:
         raise client.broken
+    client.deadline = Deadline(options["deadline"])
+    return client
+
+
+def connect_anew(options: Options) -> Client:
+    """Return a client of its own, which is not shared: for a stream. Raises CannotConnect."""
+    return _log_in(options)
+
+
+def connect_path(path: str, options: Options) -> Client:
+    """Return a client of the server that listens at a Unix socket, without a log-in. Raises OSError, MissingLibrary.
+
+    ``path`` may have any length, as its directory is opened first.
+    """
+    redis, hiredis = require("redis"), require("hiredis")
+    folder, name = os.path.split(path)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(options["timeout"])
+        sock.connect("/proc/self/fd/%d/%s" % (descriptor, name))
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.close(descriptor)
+    connection = _connection(redis, dict(options, tls=False), options["timeout"])
+    connection._sock = sock
+    client = Client(connection, hiredis, dict(options, login_user=None, login_password=None))
     client.deadline = Deadline(options["deadline"])
     return client
 

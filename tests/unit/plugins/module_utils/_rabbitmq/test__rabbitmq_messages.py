@@ -197,11 +197,11 @@ def test_invalid_progress_stops_a_replay(tmp_path, recorded):
     """Otherwise messages would be lost or published twice."""
     (tmp_path / "export.replayed").write_text(recorded)
     with pytest.raises(ValueError, match=r"export\.replayed is not the progress of this export"):
-        acts._read_progress(str(tmp_path / "export"), 2)
+        acts._read_progress(str(tmp_path / "export.replayed"), 2)
 
 
 def test_progress_does_not_follow_planted_links(tmp_path):
-    path, victim = tmp_path / "export", tmp_path / "victim"
+    path, victim = tmp_path / "export.replayed", tmp_path / "victim"
     victim.write_text("untouched")
     for name in ("export.replayed", "export.replayed.new"):
         (tmp_path / name).symlink_to(victim)

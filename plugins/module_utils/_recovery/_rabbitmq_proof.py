@@ -1,0 +1,146 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Proves a backup of RabbitMQ in a scratch broker. Private to this collection."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import Any, Mapping
+
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
+    _broker_backups,
+    _rabbitmq_backup,
+    _rabbitmq_definitions,
+    _rabbitmq_queue_copies,
+    _rabbitmq_scratch,
+    _scratch_container,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import DamagedBackup, Proven
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._rabbitmq_definitions import Comparison, Items
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact, cannot_store
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import Difference
+from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import Directory
+from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
+
+KIND, FILE = _rabbitmq_backup.KIND, _rabbitmq_backup.FILE
+PROVE_SPEC: dict[str, Any] = dict(_rabbitmq_backup.COMMON, container={"type": "str"}, **_broker_backups.PROOF_SPEC)
+MAX_BYTES = 256 * 1024 * 1024
+# Always there: the export of definitions needs it on the live broker.
+PLUGINS = ("rabbitmq_management",)
+
+
+def prove(options: Options, check_mode: bool) -> Part:
+    """Return what M(tracktion.ops.rabbitmq_prove_backup) returns. Raises Failure."""
+    deadline = Deadline(options["deadline"])
+    store = Store(options["directory"])
+    name, target = options["name"], "%s:%s" % (KIND, options["name"])
+    artefact = _broker_backups.choose(store, "rabbitmq", name, options["stamp"])
+    api = _scratch_container.engine(options, deadline)
+    api.negotiate()
+    source = _rabbitmq_scratch.source(
+        options["image"], options["container"], options["login_host"], options["login_port"], api
+    )
+    result = dict(_broker_backups.summary(artefact), changed=True, scratch=source.name)
+    if check_mode:
+        _broker_backups.check_operation(options, "proof", target)
+        return dict(result, result="planned", differences=[], differences_total=0)
+    started = time.time()
+    with _broker_backups.operation(options, "proof", target), store.in_use(artefact):
+        _scratch_container.sweep(api)
+        outcome = outcome_of(store, artefact, source.image, options, deadline)
+        proof = _broker_backups.proof(artefact, started, outcome)
+        store.write_proof(artefact, proof)
+    result.update(
+        result=proof["result"],
+        differences=proof["differences"],
+        differences_total=proof["differences_total"],
+        seconds=round(proof["finished"] - started, 3),
+    )
+    return dict(result, **_broker_backups.failure_of(artefact, outcome))
+
+
+def outcome_of(store: Store, artefact: Artefact, image: str, options: Options, deadline: Deadline) -> Proven:
+    """Return the outcome of importing a backup into a scratch broker of this image.
+
+    Raises NoScratch and CannotConnect, which prove nothing about it.
+    """
+    api = _scratch_container.engine(options, deadline)
+    api.negotiate()
+    try:
+        with _scratch_container.directory(store.directory) as work:
+            _broker_backups.check_files(store, artefact, deadline)
+            folder = _broker_backups.readable(artefact, work, options, deadline)
+            document = read(folder)
+            problems = file_problems(folder, document, contents_of(artefact))
+            if problems:
+                return Proven(None, problems)
+            plugins = sorted({*PLUGINS, *(contents_of(artefact).get("plugins") or ())})
+            with _rabbitmq_scratch.started(api, image, work, plugins) as broker:
+                version = broker.version()
+                before = _rabbitmq_definitions.items(broker.export())
+                return Proven(version, _imported(broker, document, before))
+    except (DamagedBackup, _rabbitmq_scratch.NotImported, _rabbitmq_definitions.BadDefinitions) as exc:
+        return Proven(None, [], str(exc))
+    except OSError as exc:
+        raise cannot_store(exc, store.directory)
+
+
+def contents_of(artefact: Artefact) -> Mapping[str, Any]:
+    """Return the contents of the manifest."""
+    return artefact.manifest["contents"] if artefact.manifest else {}
+
+
+def read(folder: str) -> dict[str, Any]:
+    """Return the definitions of a backup. Raises BadDefinitions, OSError."""
+    with Directory(folder) as directory:
+        text = directory.read(FILE, MAX_BYTES)
+    try:
+        document = json.loads(text.decode("utf-8"))
+    except ValueError as exc:
+        raise _rabbitmq_definitions.BadDefinitions("%s is not JSON: %s" % (FILE, exc))
+    _rabbitmq_definitions.items(document)
+    return document
+
+
+def file_problems(folder: str, document: Mapping[str, Any], contents: Mapping[str, Any]) -> list[Difference]:
+    """Return how the files differ from the manifest: the items of each category, and each message."""
+    found: list[Difference] = []
+    expected = contents.get("items") or {}
+    counted = _rabbitmq_definitions.counts(_rabbitmq_definitions.items(document))
+    for category in _rabbitmq_definitions.KEYS:
+        if expected.get(category) != counted[category]:
+            found.append({"item": category, "expected": expected.get(category), "found": counted[category]})
+    if "messages" not in contents:
+        found.append({"item": "messages", "expected": None, "found": None})
+    for problem in _rabbitmq_queue_copies.problems(folder, contents):
+        found.append({"item": "messages", "expected": "an export of messages", "found": problem})
+    return found
+
+
+def _imported(broker: _rabbitmq_scratch.Broker, document: dict[str, Any], before: Items) -> list[Difference]:
+    """Import the definitions, and return how an export of the scratch broker differs from them."""
+    wanted = _rabbitmq_definitions.items(document)
+    broker.import_(_rabbitmq_definitions.document(document, wanted))
+    restored = broker.export()
+    for vhost in sorted({key[1] for key, value in wanted.items() if key[0] == "exchanges" and value.get("internal")}):
+        restored["exchanges"] += broker.internal_exchanges(vhost)
+    compared = Comparison(wanted, _rabbitmq_definitions.items(restored))
+    # What a new broker has by itself is not in every backup.
+    return compared.differences([key for key in compared.additional if key not in before])
+
+
+@contextlib.contextmanager
+def opened(store: Store, artefact: Artefact, options: Options, deadline: Deadline) -> Any:
+    """Yield the directory with the files of a backup, decrypted if necessary. Raises CannotStore, ProgramFailed."""
+    try:
+        with _scratch_container.directory(store.directory) as work:
+            yield _broker_backups.readable(artefact, work, options, deadline)
+    except OSError as exc:
+        raise cannot_store(exc, os.path.dirname(artefact.path))

@@ -1,0 +1,232 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Backup, proof and restore of a real RabbitMQ broker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import time
+import urllib.error
+from pathlib import Path
+
+import pika
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _broker_backups, _manifests
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
+from tests.integration.modules import killed_after, run_module
+
+SEED = 20261129
+MESSAGES = 700
+
+
+@pytest.fixture(params=["rabbitmq40"])
+def broker(request):
+    found = request.getfixturevalue(request.param)
+    declare(found)
+    yield found
+    forget(found)
+
+
+@pytest.fixture
+def options(tmp_path):
+    return {"directory": str(tmp_path / "backups"), "state_dir": str(tmp_path / "state")}
+
+
+def run(broker, module, options, check=False, **more):
+    if module.endswith("restore_backup"):
+        more.setdefault("confirm", ["recovery.restore:rabbitmq"])
+    return run_module(module, {**broker.login(), **options, **more}, check=check)
+
+
+def declare(broker, messages=MESSAGES):
+    """Declare one item of each category, and publish messages."""
+    api = broker.rabbitmq_api
+    api("PUT", "/vhosts/recovery", {"description": "of the tests"})
+    api("PUT", "/vhost-limits/recovery/max-queues", {"value": 50})
+    broker.user("recovering", "monitoring", {"recovery": ".*"})
+    api("PUT", "/permissions/recovery/tracktion", dict.fromkeys(("configure", "write", "read"), ".*"))
+    api("PUT", "/topic-permissions/recovery/recovering", {"exchange": "music", "write": "a", "read": "b"})
+    policy = {"pattern": "^audio", "definition": {"max-length": 5000}, "apply-to": "queues"}
+    api("PUT", "/policies/recovery/lengths", policy)
+    api("PUT", "/operator-policies/recovery/limits", policy)
+    with broker.amqp(virtual_host="recovery") as connection:
+        channel = connection.channel()
+        channel.exchange_declare("music", "topic", durable=True)
+        channel.exchange_declare("inner", "fanout", durable=True, internal=True)
+        channel.exchange_bind("inner", "music", "#")
+        channel.queue_declare("audio.requests", durable=True, arguments={"x-max-priority": 5})
+        channel.queue_declare("audio.quorum", durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_bind("audio.requests", "music", "audio.#", arguments={"n": 1})
+        for number in range(messages):
+            properties = pika.BasicProperties(delivery_mode=2, headers={"n": number, "f": "x"}, priority=1)
+            channel.basic_publish("music", "audio.%d" % number, b"\x00body %d" % number, properties)
+        channel.basic_publish("", "audio.quorum", b"kept")
+
+
+def forget(broker):
+    for path in ("/vhosts/recovery", "/users/recovering"):
+        with contextlib.suppress(urllib.error.HTTPError):
+            broker.rabbitmq_api("DELETE", path)
+
+
+def taken(broker, queue="audio.requests"):
+    """Return the messages of a queue, and leave them there."""
+    with broker.amqp(virtual_host="recovery") as connection:
+        channel = connection.channel()
+        found = []
+        while True:
+            method, properties, body = channel.basic_get(queue)
+            if method is None:
+                return found
+            found.append((method.routing_key, body, properties.headers["n"], properties.priority))
+
+
+def definitions(broker):
+    """Return the definitions of the broker with password hashes, in one order."""
+    document = broker.rabbitmq_api("GET", "/definitions")
+    return {
+        key: sorted(json.dumps(each, sort_keys=True) for each in value)
+        for key, value in document.items()
+        if isinstance(value, list)
+    }
+
+
+def test_a_destroyed_vhost_is_restored(broker, options):
+    before, messages = definitions(broker), taken(broker)
+    assert len(messages) == MESSAGES
+    planned = run(broker, "rabbitmq_backup", options, check=True, messages_of=["audio.*"])
+    assert planned["result"] == "planned"
+    assert not Path(options["directory"]).exists()
+    made = run(broker, "rabbitmq_backup", options, messages_of=["audio.*"], password_hashes=True)
+    assert made.get("result") == "done", made
+    assert made["messages"] == [{"vhost": "recovery", "queue": "audio.requests", "messages": MESSAGES}]
+    assert [each["queue"] for each in made["left_out"]] == ["audio.quorum"]
+    assert broker.ready("audio.requests", "recovery") == MESSAGES
+    assert taken(broker) == messages
+    proven = run(broker, "rabbitmq_prove_backup", options)
+    assert proven.get("result") == "proven", proven["msg"]
+    assert broker.ready("audio.requests", "recovery") == MESSAGES
+    forget(broker)
+    planned = run(broker, "rabbitmq_restore_backup", options, check=True, messages=True)
+    assert "queues recovery audio.requests" in planned["created"]
+    assert planned["users_without_password"] == []
+    assert "recovery" not in [each["name"] for each in broker.rabbitmq_api("GET", "/vhosts")]
+    restored = run(broker, "rabbitmq_restore_backup", options, messages=True)
+    assert restored.get("result") == "done", restored
+    assert definitions(broker) == before
+    assert taken(broker) == messages
+    again = run(broker, "rabbitmq_restore_backup", options)
+    assert not again["changed"]
+    refused = run(broker, "rabbitmq_restore_backup", options, messages=True)
+    assert "has %d messages already" % MESSAGES in refused["msg"]
+    # Results and manifest have no hash of a password.
+    texts = json.dumps([made, proven, restored]) + Path(made["path"], "manifest.json").read_text()
+    assert "password_hash" not in texts.replace("password_hashes", "")
+
+
+def test_what_the_broker_has_is_neither_changed_nor_deleted(broker, options):
+    made = run(broker, "rabbitmq_backup", options)
+    assert "password_hash" not in Path(made["path"], "definitions.json").read_text()
+    broker.rabbitmq_api("DELETE", "/queues/recovery/audio.requests")
+    broker.rabbitmq_api("DELETE", "/queues/recovery/audio.quorum")
+    with broker.amqp(virtual_host="recovery") as connection:
+        connection.channel().queue_declare("audio.requests", durable=True)
+        connection.channel().queue_declare("additional", durable=True)
+    before = definitions(broker)
+    refused = run(broker, "rabbitmq_restore_backup", options)
+    assert "queues recovery audio.requests" in refused["msg"], refused
+    assert definitions(broker) == before
+    call_proven(made)
+    # The password of a user that exists survives a backup without hashes.
+    kept = run(broker, "rabbitmq_restore_backup", options, keep_existing=True)
+    assert kept["conflicts"] == ["queues recovery audio.requests"]
+    assert "queues recovery audio.quorum" in kept["created"]
+    after = definitions(broker)
+    assert after["users"] == before["users"]
+    assert set(before["queues"]) < set(after["queues"])
+    broker.rabbitmq_api("DELETE", "/users/recovering")
+    created = run(broker, "rabbitmq_restore_backup", options, keep_existing=True)
+    assert created["users_without_password"] == ["recovering"]
+    user = broker.rabbitmq_api("GET", "/users/recovering")
+    assert (user["password_hash"], user["tags"]) == ("", ["monitoring"])
+
+
+def test_restores_that_are_killed_are_completed(broker, options):
+    before = definitions(broker)
+    made = run(broker, "rabbitmq_backup", options, messages_of=["audio.requests"], password_hashes=True)
+    call_proven(made)
+    forget(broker)
+    chosen = random.Random(SEED)
+    for _number in range(3):
+        killed_after(chosen.uniform(0.2, 0.8), lambda: run(broker, "rabbitmq_restore_backup", options, messages=True))
+    done = run(broker, "rabbitmq_restore_backup", options, messages=True)
+    # A run that was killed may have been complete.
+    assert done.get("result") == "done" or "messages already" in done["msg"], done
+    assert definitions(broker) == before
+    # Each is there. Those that were confirmed and not recorded are there twice.
+    assert {each[2] for each in taken(broker)} == set(range(MESSAGES))
+
+
+def call_proven(made):
+    """Write that a backup was proven: another scratch broker takes 10 seconds."""
+    path = Path(made["path"])
+    store = Store(str(path.parents[2]))
+    artefact = store.read("rabbitmq", "rabbitmq", path.name)
+    store.write_proof(artefact, _broker_backups.proof(artefact, time.time(), _broker_backups.Proven("4.0.5", [])))
+
+
+def test_damage_and_missing_items_are_found(broker, options):
+    made = run(broker, "rabbitmq_backup", options, messages_of=["audio.requests"])
+    folder, chosen = Path(made["path"]), random.Random(SEED)
+    path = folder / "definitions.json"
+    good, before = path.read_bytes(), definitions(broker)
+    for bad in (flipped(good, chosen), good[: len(good) // 2]):
+        path.write_bytes(bad)
+        assert run(broker, "rabbitmq_restore_backup", options, check=True)["kind"] == "damaged"
+        assert run(broker, "rabbitmq_prove_backup", options)["result"] == "failed"
+    path.write_bytes(good)
+    document = json.loads(good)
+    for category in ("queues", "bindings", "users", "policies", "parameters", "permissions"):
+        lacking = json.dumps(dict(document, **{category: document[category][1:]})).encode()
+        reseal(folder, "definitions.json", lacking)
+        proven = run(broker, "rabbitmq_prove_backup", options)
+        assert [each["item"] for each in proven["differences"]] == [category]
+        assert run(broker, "rabbitmq_restore_backup", options)["kind"] == "damaged"
+    reseal(folder, "definitions.json", good)
+    messages = folder / "messages" / "00000.jsonl"
+    reseal(folder, "messages/00000.jsonl", b"".join(messages.read_bytes().splitlines(True)[:-1]))
+    assert run(broker, "rabbitmq_prove_backup", options)["differences"][0]["item"] == "messages"
+    assert definitions(broker) == before
+
+
+def flipped(data, chosen):
+    place = chosen.randrange(len(data))
+    return data[:place] + bytes([data[place] ^ 1 << chosen.randrange(8)]) + data[place + 1 :]
+
+
+def reseal(folder, name, data):
+    """Replace a file, and its checksum in the manifest."""
+    (folder / name).write_bytes(data)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["checksum"]
+    for each in manifest["files"]:
+        if each["path"] == name:
+            each.update(bytes=len(data), sha256=_manifests.checksum(data))
+    path.write_bytes(_manifests.written(_manifests.sealed(manifest)))
+
+
+def test_a_backup_is_refused_with_the_reason(broker, options):
+    refused = run(broker, "rabbitmq_backup", options, login_password="wrong")
+    assert refused["kind"] == "authentication"
+    refused = run(broker, "rabbitmq_backup", options, login_user="recovering", login_password="recovering")
+    assert refused["hint"].endswith("administrator monitoring`")
+    refused = run(broker, "rabbitmq_backup", options, messages_of=["audio.requests"], max_messages=10)
+    assert "more than max_messages (10)" in refused["msg"]
+    assert broker.ready("audio.requests", "recovery") == MESSAGES
+    assert run(broker, "rabbitmq_prove_backup", options)["kind"] == "no_backup"
