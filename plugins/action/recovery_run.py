@@ -23,9 +23,6 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 COLLECTION = "tracktion.ops."
 # Seconds between two looks: short at the beginning, because most runs are short.
 FIRST_SECONDS = 0.5
-LONGEST_SECONDS = 5.0
-# The module ends itself at its deadline; the host ends it this much later.
-SLACK_SECONDS = 60
 PROGRESS_BYTES = 4096
 
 
@@ -34,6 +31,12 @@ class ActionModule(ActionBase):
     _requires_connection = True
     _supports_check_mode = True
     _supports_async = False
+
+    _longest_seconds = 5.0
+    # The module ends itself at its deadline; the host ends it this much later.
+    _slack_seconds = 60.0
+    # The number of the last note that was shown.
+    _noted = 0
 
     @inert
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -51,12 +54,16 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail("module: %s is not one of this collection" % clean(name))
         options = dict(arguments["options"])
         title = "%s: %s" % (task_vars["inventory_hostname"], arguments["title"] or name[len(COLLECTION) :])
+        return self._carry_out(name, options, title, task_vars)
+
+    def _carry_out(self, name: str, options: dict[str, Any], title: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return the result of a module, and show its progress meanwhile. In check mode it runs in the foreground."""
         if self._task.check_mode:
             return self._execute_module(module_name=name, module_args=options, task_vars=task_vars)
         # The same name in each run: a run that is killed leaves one file, which the next one replaces.
         mark = hashlib.sha256(title.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        options["progress"] = "%s/.progress-%s" % (options["directory"], mark)
-        seconds = float(options.get("deadline") or 3600) + SLACK_SECONDS
+        options["progress"] = "%s/.progress-%s" % (options.get("directory") or options["state_dir"], mark)
+        seconds = float(options.get("deadline") or 3600) + self._slack_seconds
         before, self._task.async_val = self._task.async_val, int(seconds)
         try:
             started = self._execute_module(module_name=name, module_args=options, task_vars=task_vars, wrap_async=True)
@@ -68,10 +75,10 @@ class ActionModule(ActionBase):
 
     def _follow(self, job: str, progress: str, title: str, seconds: float, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the job. A connection that breaks is tried again until the job has to be over."""
-        end, pause, shown, number = time.monotonic() + seconds, FIRST_SECONDS, "", 0
+        end, pause, shown = time.monotonic() + seconds, FIRST_SECONDS, ""
         while time.monotonic() < end:
             time.sleep(pause)
-            pause = min(LONGEST_SECONDS, pause * 1.5)
+            pause = min(self._longest_seconds, pause * 1.5)
             try:
                 status = self._job("status", job, task_vars)
                 if status.get("finished"):
@@ -80,10 +87,9 @@ class ActionModule(ActionBase):
                 if status.get("failed") and "finished" not in status:
                     return status
                 found = self._progress(progress)
-                notes = _progress_line.notes(found, number)
-                for _number, text in notes:
+                for number, text in _progress_line.notes(found, self._noted):
                     self._display.display(clean("%s: %s" % (title, text)))
-                number = notes[-1][0] if notes else number
+                    self._noted = number
                 line = _progress_line.line(found)
             except AnsibleConnectionFailure as exc:
                 line = "connection lost, trying again: %s" % exc

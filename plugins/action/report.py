@@ -48,11 +48,15 @@ class ActionModule(ActionBase):
             {
                 "directory": {"type": "path", "required": True},
                 "plan": {"type": "dict"},
+                "only_before": {"type": "bool", "default": False},
                 "fail_at": {"type": "str", "choices": [NEVER, *reversed(_evaluation.STATUSES[1:])], "default": NEVER},
                 "format": {"type": "str", "choices": list(FORMATS), "default": "full"},
             }
         )
         evaluated = _evaluated_run.evaluate(task_vars)
+        if arguments["only_before"]:
+            # Without a plan of remedies: the actions are those that the run will have carried out.
+            return {"changed": False, "before": _before(evaluated, task_vars)}
         plan = arguments["plan"]
         remediation, all_refused = self._remediation(plan, evaluated.findings) if plan else (None, False)
         launch = None
@@ -105,15 +109,26 @@ class ActionModule(ActionBase):
 
     def _remediation(self, plan: Mapping[str, Any], after: list[Finding]) -> tuple[Remediation, bool]:
         """Return the part ``remediation`` of the report, and whether all approved actions were refused."""
-        proposed = json.loads(plan["proposed"])
-        known = {"run": plan["run"], "proposed": proposed, "unfinished": plan["unfinished"]}
         try:
             outcomes = _runs.outcomes(self._display.warning)
         except OSError as exc:
             self._display.warning(clean("ANSIBLE_LOCAL_TEMP: the outcomes cannot be read: %s" % exc.strerror))
             outcomes = []
+        proposed = json.loads(plan["proposed"]) if plan["proposed"] else _remediation.carried_out(outcomes)
+        known = {"run": plan["run"], "proposed": proposed, "unfinished": plan["unfinished"]}
         check_mode = self._task.check_mode
         section = _remediation.section(
             known, outcomes, json.loads(plan["before"]), after, set(plan["hosts"]), check_mode
         )
         return section, _remediation.all_refused(proposed, outcomes, check_mode)
+
+
+def _before(evaluated: _evaluated_run.EvaluatedRun, task_vars: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a report about a run without a plan gets as its plan."""
+    return {
+        "run": _runs.start(task_vars),
+        "hosts": [host["name"] for host in evaluated.hosts],
+        "before": json.dumps(evaluated.findings),
+        "proposed": None,
+        "unfinished": [],
+    }

@@ -33,6 +33,13 @@ options:
       - The result of M(tracktion.ops.plan), after its actions were carried out. The report then has the actions, and the findings before
         and after.
     type: dict
+  only_before:
+    description:
+      - Evaluate, and neither show nor write a report. RV(before) is then O(plan) of a later report about a run without a plan of remedies, such
+        as a restart.
+    type: bool
+    default: false
+    version_added: 0.4.0
   fail_at:
     description: RV(reaches_fail_at) is true if a finding is at least this severe, or if no check of an area could be evaluated.
     type: str
@@ -60,37 +67,42 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+before:
+  description: The findings before, and the run. The other values are not returned with it.
+  returned: with O(only_before)
+  type: dict
+  sample: {hosts: [lab], unfinished: []}
 path:
   description: The path of the report on the controller; null if it could not be written.
-  returned: always
+  returned: without O(only_before)
   type: str
   sample: /home/operator/reports/report.json
 summary:
   description: Status, counts and the worst findings, as passed to C(set_stats).
-  returned: always
+  returned: without O(only_before)
   type: dict
   sample: {status: warning, hosts: 1, findings_left_out: 0}
 failed_actions:
   description: Number of actions of O(plan) that failed or were not run.
-  returned: always
+  returned: without O(only_before)
   type: int
   sample: 0
 all_refused:
   description:
     - Whether actions of O(plan) were approved and all of them were refused. Actions that are no longer needed do not count. Always false
       in check mode.
-  returned: always
+  returned: without O(only_before)
   type: bool
   sample: false
 not_evaluated:
   description: The areas of which no check could be evaluated, each with its host.
-  returned: always
+  returned: without O(only_before)
   type: list
   elements: str
   sample: []
 reaches_fail_at:
   description: Whether a finding reaches O(fail_at), or an area is in RV(not_evaluated). Always false if O(fail_at) is V(never).
-  returned: always
+  returned: without O(only_before)
   type: bool
   sample: false
 """

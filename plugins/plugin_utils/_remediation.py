@@ -60,6 +60,13 @@ def section(
     }
 
 
+def carried_out(outcomes: Iterable[Values]) -> list[Any]:
+    """Return the actions of a run without a plan, by their outcomes."""
+    known: Values = {"evidence": None, "status": "planned", "reason": None, "blocked": None, "vars": {}, "findings": []}
+    known["approved"] = False
+    return [{**known, **{name: entry[name] for name in OF_ACTION if name in entry}} for entry in outcomes]
+
+
 def _action(action: Mapping[str, Any], outcome: Values | None, by_fingerprint: Mapping[str, Change]) -> Values:
     made = {name: action[name] for name in OF_ACTION}
     made.update(dict.fromkeys(OF_OUTCOME))

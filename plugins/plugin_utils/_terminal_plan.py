@@ -30,6 +30,8 @@ SHOWN = {
     "not run": "FAILED",
 }
 MOST = 30
+# The action of the role restart.
+RESTART = "recovery.restart"
 
 
 def plan(
@@ -75,10 +77,11 @@ def outcome(remediation: Remediation) -> list[str]:
     """Return the lines of a remediation: each action, then each finding before and after."""
     remediation = cleaned(remediation)
     run = remediation["run"]
+    what = "Restart" if {action["remedy"] for action in remediation["actions"]} == {RESTART} else "Remediation"
     if remediation["check_mode"]:
-        lines = ["Remediation %s, in check mode: nothing was changed" % run]
+        lines = ["%s %s, in check mode: nothing was changed" % (what, run)]
     else:
-        lines = ["Remediation %s of %s" % (run, remediation["who"])]
+        lines = ["%s %s of %s" % (what, run, remediation["who"])]
     lines += _unfinished(remediation["unfinished"])
     for action in remediation["actions"][:MOST]:
         word = "NOT DONE" if action["status"] == "refused" else SHOWN[action["outcome"]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Callable, Mapping, Sequence, TypeVar
+from typing import Any, Callable, Mapping, NamedTuple, Sequence, TypeVar
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import (
     KNOWN_API,
@@ -142,10 +142,30 @@ def rejected(exc: Any) -> Rejected:
     return Rejected(getattr(exc.response, "status_code", None), reply, line)
 
 
+class Need(NamedTuple):
+    """A service that another one depends on, by the key depends_on of a compose file.
+
+    ``restart``: compose restarts the dependent service with this one.
+    """
+
+    service: str
+    condition: str
+    restart: bool
+
+
+def needs(labels: Mapping[str, str] | None) -> list[Need]:
+    """Return what the service of a container depends on, as compose v2 records it."""
+    found = []
+    for part in ((labels or {}).get(DEPENDS_ON) or "").split(","):
+        name, condition, restart = [*(word.strip() for word in part.split(":")), "", ""][:3]
+        if name:
+            found.append(Need(name, condition or "service_started", restart == "true"))
+    return found
+
+
 def dependencies(labels: Mapping[str, str] | None) -> list[str]:
     """Return the services that the service of a container depends on, as compose v2 records them."""
-    text = (labels or {}).get(DEPENDS_ON) or ""
-    return [part.split(":", 1)[0].strip() for part in text.split(",") if part.strip()]
+    return [need.service for need in needs(labels)]
 
 
 def ordered(services: Sequence[T], needs: Mapping[T, Sequence[T]]) -> list[T]:

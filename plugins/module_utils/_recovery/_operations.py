@@ -75,6 +75,7 @@ class Operation:
     def __init__(self, store: _Store, record: Record, interrupted: list[Record], descriptor: int) -> None:
         self._store = store
         self._lease: float | None = None
+        self._is_unfinished = False
         self.record = record
         self.interrupted = interrupted
         self.descriptor = descriptor
@@ -89,15 +90,19 @@ class Operation:
         record = cast("Record", {**self.record, **fields})
         if _operation_records.record(record) != record:
             raise CannotKeep("the record of the operation %s is invalid or too large" % self.id)
-        self._store.put(record)
+        self._store.put([record])
         self.record = record
 
     def adopt(self, interrupted: Record) -> None:
-        """Take over the stopped containers of an interrupted operation, in one step. Raises CannotKeep."""
+        """Take over the stopped containers of an interrupted operation, in one step. Raises CannotKeep.
+
+        Its record remains without them if it has ``data``, which only an operation of its kind can use.
+        """
         known = {each["id"] for each in self.record["stopped"]}
         stopped = self.record["stopped"] + [each for each in interrupted["stopped"] if each["id"] not in known]
         record = cast("Record", {**self.record, "stopped": stopped})
-        self._store.put(record, without=interrupted["id"])
+        rest = cast("Record", {**interrupted, "stopped": []})
+        self._store.put([record, rest] if rest["data"] else [record], without=interrupted["id"])
         self.record = record
         self.interrupted = [each for each in self.interrupted if each["id"] != interrupted["id"]]
 
@@ -110,6 +115,10 @@ class Operation:
         """Let a lease of ``seconds`` hold the operation after the end of this process, for the next module."""
         self._lease = min(seconds, _operation_records.LEASE_MOST)
 
+    def leave_unfinished(self) -> None:
+        """At the end, keep the record if something is left to do, as after an exception."""
+        self._is_unfinished = True
+
     def __enter__(self) -> Operation:
         return self
 
@@ -118,8 +127,8 @@ class Operation:
             if kind is None and self._lease is not None:
                 self.record["until"] = self._store.now() + self._lease
                 self.record["pid"] = None
-                self._store.put(self.record)
-            elif kind is None or not _operation_records.is_unfinished(self.record):
+                self._store.put([self.record])
+            elif not _operation_records.is_unfinished(self.record) or (kind is None and not self._is_unfinished):
                 self._store.remove(self.id)
         finally:
             os.close(self.descriptor)
@@ -224,7 +233,9 @@ class _Store:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         fields: dict[str, Any] = {
             # A joined operation whose record was lost keeps its id for the modules after this one.
-            "id": join if join and _operation_records.ID.fullmatch(join) else "%s-%s" % (stamp, secrets.token_hex(4)),
+            "id": join
+            if join and _operation_records.ID.fullmatch(join)
+            else "%s-%s-%s" % (kind, stamp, secrets.token_hex(4)),
             "kind": kind,
             "target": target,
             "who": run.get("who") or _user(),
@@ -243,13 +254,14 @@ class _Store:
             raise ValueError("%s of %s is not a valid operation" % (kind, target))
         return record
 
-    def put(self, record: Record, without: str | None = None) -> None:
-        """Replace a record, and remove the one with the id ``without``. Raises CannotKeep."""
+    def put(self, records: Sequence[Record], without: str | None = None) -> None:
+        """Replace records, and remove the one with the id ``without``. Raises CannotKeep."""
+        gone = {without, *(each["id"] for each in records)}
         with self._guarded() as directory:
-            records = [each for each in self._records(directory) if each["id"] not in (record["id"], without)]
-            self._write(directory, [*records, record])
+            others = [each for each in self._records(directory) if each["id"] not in gone]
             if without is not None:
                 directory.remove(LOCK % without)
+            self._write(directory, [*others, *records])
 
     def remove(self, identity: str) -> None:
         """Remove a record and its lock. Raises CannotKeep."""

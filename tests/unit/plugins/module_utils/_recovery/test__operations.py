@@ -148,6 +148,15 @@ def test_a_killed_process_blocks_nothing_and_its_record_remains(state):
     assert os.listdir(state) == [_operations.GUARD]
 
 
+def test_a_restart_leaves_what_only_a_restore_can_use(state):
+    interrupt(begin(state, "restore", "db"), stopped=[STOPPED], data={"old": "db_old"})
+    with begin(state, "restart", "shop") as restart:
+        restart.adopt(restart.interrupted[0])
+        restart.update(stopped=[])
+    (restore,) = _operations.check(str(state), "restore", "db")
+    assert (restore["kind"], restore["stopped"], restore["data"]) == ("restore", [], {"old": "db_old"})
+
+
 def test_a_program_that_outlives_its_killed_process_still_holds_the_operation(state):
     process, lines = holder(state, "backup", "postgresql:tracktion", "with a child")
     kill(process)
