@@ -154,7 +154,7 @@ class Backup:
     def planned(self, before: list[Artefact]) -> dict[str, Any]:
         """Return the result of check mode."""
         now = time.time()
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        stamp = self.store.next_stamp(KIND, self.database)
         path = os.path.join(self.folder, stamp)
         new = Artefact(KIND, self.database, stamp, path, now, None, None, None, None, None)
         age = self.options["max_age_days"] * DAY
