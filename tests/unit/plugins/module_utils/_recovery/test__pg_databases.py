@@ -115,7 +115,7 @@ def sequence(last, called=True, until=None, cycles=False):
         (sequence(-5, until=-9), sequence(-7), True),
         (sequence(1, called=False), sequence(1), False),
         (sequence(1, called=False, until=1), sequence(1), True),
-        (sequence(9, until=2, cycles=True), sequence(10), True),
+        (sequence(9, until=2, cycles=True), sequence(10, cycles=True), True),
     ],
 )
 def test_a_sequence_may_have_the_values_of_the_time_of_the_dump(expected, found, same):
