@@ -154,7 +154,7 @@ class Backup:
     def planned(self, before: list[Artefact]) -> dict[str, Any]:
         """Return the result of check mode."""
         now = time.time()
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        stamp = self.store.next_stamp(KIND, self.database)
         path = os.path.join(self.folder, stamp)
         new = Artefact(KIND, self.database, stamp, path, now, None, None, None, None, None)
         age = self.options["max_age_days"] * DAY
@@ -210,7 +210,11 @@ class Backup:
             }
             made = pending.finish(manifest, self.deadline)
             age = self.options["max_age_days"] * DAY
-            removed = self.store.rotate(KIND, self.database, self.options["keep"], age, protect=made.stamp)
+            try:
+                removed = self.store.rotate(KIND, self.database, self.options["keep"], age, protect=made.stamp)
+            except Failure as exc:
+                message = "%s is complete, but old backups were not removed: %s" % (shell_quote(made.path), exc)
+                raise _artefacts.CannotStore(message, exc.hint)
         return made, removed, time.monotonic() - begun
 
     def dump(self, client: Any, clients: Clients, path: str, needed: int) -> dict[str, Any]:
@@ -218,14 +222,18 @@ class Backup:
         options = self.options
         self.progress.step("dump", needed)
 
-        def watch() -> None:
-            self.progress.update(bytes_below(path))
-
         arguments = ["--format=%s" % options["format"], "--file=%s" % os.path.join(path, DUMP)]
         arguments += ["--jobs=%d" % options["jobs"]] if options["format"] == "directory" else []
         arguments += ["--lock-wait-timeout=%d" % max(1, options["lock_timeout"] * 1000)]
         with _pg_snapshot.exported(client, self.deadline) as snapshot:
             collector = _pg_snapshot.Collector(options, self.database, snapshot, options["row_hashes"], self.deadline)
+
+            def watch() -> None:
+                if collector.failed:
+                    # Without its contents, the dump is of no use.
+                    collector.result()
+                self.progress.update(bytes_below(path))
+
             try:
                 arguments.append("--snapshot=%s" % snapshot)
                 self.run(clients, "pg_dump", arguments, watch=watch)
@@ -255,8 +263,9 @@ def backup(options: Options, check_mode: bool) -> dict[str, Any]:
 def hint_of(message: str, options: Options, database: str) -> str | None:
     """Return the next step for a failure of pg_dump, or null."""
     if LOCKED.search(message):
-        words = (options["login_host"], options["login_port"], options["login_user"], HOLDERS % sql_literal(database))
-        command = "psql -h %s -p %s -U %s -c %s" % tuple(map(shell_quote, words))
+        where = options["login_unix_socket"] or options["login_host"]
+        words = (where, options["login_port"], options["login_user"], database, HOLDERS % sql_literal(database))
+        command = "psql -h %s -p %s -U %s -d %s -c %s" % tuple(map(shell_quote, words))
         return "Wait for the session that locks the table, or raise `lock_timeout`. Show it: `%s`." % command
     if FULL.search(message):
         return "Free space, or use another `directory`: `df -h -- %s`." % shell_quote(options["directory"])
