@@ -20,7 +20,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import QueryFailed
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _pg_backup, _run, _space
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _artefacts, _pg_backup, _run, _space
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Busy, Store
 from tests.integration.recovery import backup, made
 from tests.keyring import new_keyring
@@ -95,19 +95,19 @@ def test_dump_and_manifest_show_the_same_moment_while_rows_are_written(server, t
     assert stat.S_IMODE(os.stat(tmp_path / "backups").st_mode) == 0o700
 
 
-def test_check_mode_says_what_where_and_how_large_and_writes_nothing(server, tmp_path):
+def test_check_mode_says_what_where_and_how_large_and_writes_nothing(pg15, tmp_path):
     store = Store(str(tmp_path / "backups"))
-    planned = backup(server, store, check_mode=True)
+    planned = backup(pg15, store, check_mode=True)
     assert planned["result"] == "planned"
     assert planned["path"].startswith(str(tmp_path / "backups" / "postgresql" / "tracktion"))
     assert planned["estimated_bytes"] > planned["source_bytes"] > 0
     assert planned["removed"] == []
     assert list(tmp_path.iterdir()) == []
-    done = backup(server, store, keep=1)
-    planned = backup(server, store, check_mode=True, keep=1)
+    done = backup(pg15, store, keep=1)
+    planned = backup(pg15, store, check_mode=True, keep=1)
     assert planned["removed"] == [done["path"]]
     assert planned["estimated_bytes"] < 2 * done["bytes"] + (20 << 20)
-    assert backup(server, store, keep=1)["removed"] == [done["path"]]
+    assert backup(pg15, store, keep=1)["removed"] == [done["path"]]
 
 
 def killed(server, store, seconds, victim):
@@ -133,13 +133,14 @@ def killed(server, store, seconds, victim):
     return status
 
 
-@pytest.mark.parametrize("victim", ["module", "pg_dump"])
-def test_a_run_that_is_killed_leaves_nothing_incomplete_as_complete(server, tmp_path, victim):
-    """Six points here; tests/bench/bench_recovery.py kills 200 times."""
+@pytest.mark.parametrize(("name", "victim"), [("pg15", "module"), ("pg15", "pg_dump"), ("pg17", "module")])
+def test_a_run_that_is_killed_leaves_nothing_incomplete_as_complete(request, tmp_path, name, victim):
+    """A few points here; tests/bench/bench_recovery.py kills 200 times."""
+    server = request.getfixturevalue(name)
     store = Store(str(tmp_path / "backups"))
     backup(server, store)
     chance = random.Random(7)
-    for _round in range(3):
+    for _round in range(2):
         killed(server, store, chance.uniform(0.05, 1.5), victim)
         complete = store.list("postgresql", "tracktion")
         assert complete
@@ -153,27 +154,28 @@ def test_a_run_that_is_killed_leaves_nothing_incomplete_as_complete(server, tmp_
     assert store.incomplete("postgresql", "tracktion") == []
 
 
-def test_a_second_run_is_refused(pg15, tmp_path):
+def test_a_second_run_is_refused(pg15, tmp_path, monkeypatch):
+    monkeypatch.setattr(_artefacts, "LOCK_SECONDS", 0.2)
     store = Store(str(tmp_path / "backups"))
     with store.create("postgresql", "tracktion"), pytest.raises(Busy, match="another run works on the backups"):
         backup(pg15, store)
     assert store.names() == []
 
 
-def test_a_table_that_is_locked_ends_the_backup_with_its_name(server, tmp_path):
+def test_a_table_that_is_locked_ends_the_backup_with_its_name(pg15, tmp_path):
     store = Store(str(tmp_path / "backups"))
-    with contextlib.closing(server.postgres(superuser=True)) as blocker:
+    with contextlib.closing(pg15.postgres(superuser=True)) as blocker:
         with blocker.cursor() as cursor:
             cursor.execute("CREATE TABLE recovery_locked (n int)")
             blocker.commit()
             cursor.execute("LOCK TABLE recovery_locked IN ACCESS EXCLUSIVE MODE")
         begun = time.monotonic()
         with pytest.raises(_run.ProgramFailed, match=r"timeout.*LOCK TABLE.*recovery_locked") as caught:
-            backup(server, store, lock_timeout=1)
+            backup(pg15, store, lock_timeout=1)
         assert time.monotonic() - begun < 60
         assert "Wait for the session that locks the table" in caught.value.hint
         blocker.rollback()
-    server.psql("DROP TABLE recovery_locked")
+    pg15.psql("DROP TABLE recovery_locked")
     assert store.names() == []
 
 

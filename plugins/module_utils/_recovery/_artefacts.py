@@ -159,7 +159,7 @@ class Store:
         return False
 
     @contextlib.contextmanager
-    def locked(self, kind: str, name: str, what: str = "backup", seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    def locked(self, kind: str, name: str, what: str = "backup", seconds: float | None = None) -> Iterator[None]:
         """Hold the lock of a name, which excludes all other runs that write or remove backups of it. Raises Busy.
 
         The kernel releases it when the process ends. This process may take it again.
@@ -176,7 +176,7 @@ class Store:
         except OSError as exc:
             raise cannot_store(exc, folder)
         try:
-            self._lock(descriptor, folder, kind, name, seconds)
+            self._lock(descriptor, folder, kind, name, LOCK_SECONDS if seconds is None else seconds)
             note = {"pid": os.getpid(), "since": time.time(), "what": what}
             # Only a note for other runs: a full disk does not matter here.
             with contextlib.suppress(OSError):
@@ -213,7 +213,7 @@ class Store:
             folder = self.folder(kind, name)
             try:
                 self._remove_leftovers(folder)
-                pending = Pending(kind, name, folder, stamp or self._next_stamp(kind, name))
+                pending = Pending(kind, name, folder, stamp or self.next_stamp(kind, name))
             except OSError as exc:
                 raise cannot_store(exc, folder)
             try:
@@ -224,7 +224,7 @@ class Store:
                     if not pending.finished:
                         remove(pending.path)
 
-    def _next_stamp(self, kind: str, name: str) -> str:
+    def next_stamp(self, kind: str, name: str) -> str:
         """Return a stamp after all others, also if the clock was set back: the last backup is the newest one."""
         base = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         last, number = max((stamp_key(stamp_of(entry)) for entry in self._stamps(kind, name)), default=("", 0))
