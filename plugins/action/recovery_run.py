@@ -24,6 +24,8 @@ COLLECTION = "tracktion.ops."
 # Seconds between two looks: short at the beginning, because most runs are short.
 FIRST_SECONDS = 0.5
 PROGRESS_BYTES = 4096
+# Failures of async_status in a row that end the task.
+FAILURES_MOST = 5
 
 
 class ActionModule(ActionBase):
@@ -75,7 +77,7 @@ class ActionModule(ActionBase):
 
     def _follow(self, job: str, progress: str, title: str, seconds: float, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the job. A connection that breaks is tried again until the job has to be over."""
-        end, pause, shown = time.monotonic() + seconds, FIRST_SECONDS, ""
+        end, pause, shown, failures = time.monotonic() + seconds, FIRST_SECONDS, "", 0
         while time.monotonic() < end:
             time.sleep(pause)
             pause = min(self._longest_seconds, pause * 1.5)
@@ -84,7 +86,9 @@ class ActionModule(ActionBase):
                 if status.get("finished"):
                     self._job("cleanup", job, task_vars)
                     return _result(status)
-                if status.get("failed") and "finished" not in status:
+                # The file of the job is not written in one step: one failure proves nothing.
+                failures = failures + 1 if status.get("failed") else 0
+                if failures == FAILURES_MOST:
                     return status
                 found = self._progress(progress)
                 for number, text in _progress_line.notes(found, self._noted):

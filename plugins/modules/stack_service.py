@@ -30,6 +30,7 @@ author:
 extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.action
+  - tracktion.ops._attributes.actiongroup
   - tracktion.ops._docker
 attributes:
   check_mode:
@@ -51,7 +52,7 @@ options:
     choices: [restarted, stopped, started]
     default: restarted
   project:
-    description: The compose project. Required if there are several that have all O(services).
+    description: The compose project. Required if there are several that have all O(services), or from which O(operation) has stopped containers.
     type: str
     default: ""
   services:

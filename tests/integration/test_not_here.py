@@ -54,6 +54,7 @@ def test_a_host_with_nothing_is_no_fault(nothing):
         "database": ["PostgreSQL at localhost:5432"],
         "message_queue": ["RabbitMQ at localhost:5672"],
         "network": ["connections of analysis_service, tracklist_service, file_watcher"],
+        "recovery": ["backups in /var/backups/tracktion"],
         "service_health": [
             "analysis_service",
             "tracklist_service",
@@ -62,13 +63,14 @@ def test_a_host_with_nothing_is_no_fault(nothing):
             "file-rename-service",
         ],
     }
-    assert nothing.report["counts"]["not_here"] == 10
+    assert nothing.report["counts"]["not_here"] == 11
 
 
 def test_what_is_not_here_is_a_line_per_area(nothing):
     lines = [line.split()[2] for line in nothing.output.splitlines() if line.startswith("  NOT HERE  ")]
-    assert lines == ["audio_processing:", "cache:", "database:", "message_queue:", "network:", "service_health:"]
-    assert "10 not here" in nothing.output
+    named = ["audio_processing", "cache", "database", "message_queue", "network", "recovery", "service_health"]
+    assert lines == ["%s:" % name for name in named]
+    assert "11 not here" in nothing.output
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def test_check_mode_and_a_restart(stack, settings, tmp_path):
     assert done.code == 0, done.output
     assert re.findall(r"box: restart: (\d/6 \w+) \S+-(\w+)-\w+:", done.output) == lines
     assert "DONE  recovery.restart [box %s]" % stack.name in done.output
-    assert "Restarts all services of the project %s" % stack.name in done.output
+    assert "Restarts all services (project %s)" % stack.name in done.output
     assert re.search(r"Before and after:|No finding before or after", done.output)
     (action,) = done.report["remediation"]["actions"]
     assert (action["remedy"], action["outcome"], action["target"]) == ("recovery.restart", "changed", stack.name)
@@ -76,24 +76,15 @@ def test_check_mode_and_a_restart(stack, settings, tmp_path):
     assert [(entry["event"], entry["outcome"], entry["host"]) for entry in log] == [("outcome", "changed", "box")]
 
 
-def test_a_run_that_cannot_restart_fails(stack, settings, tmp_path):
+def test_a_run_that_cannot_restart_fails(stack, settings):
     before = states(stack)
     unknown = run_playbook(*settings, extra={"restart_services": ["wbe"]})
     assert unknown.code == 2
     assert "has no container of wbe (its services: api, store, web)" in unknown.output
     assert "FAILED  recovery.restart [box %s]" % stack.name in unknown.output
-    with _operations.begin(str(tmp_path / "state"), "backup", "postgresql:db", {"who": "ann@control"}):
-        refused = run_playbook(*settings)
-    assert refused.code == 2
-    assert (
-        "another operation is running on this host: backup of postgresql:db by ann@control, since 2" in refused.output
-    )
     assert states(stack) == before
-    invalid = run_playbook(*settings, extra={"restart_dependents": "all"})
-    assert invalid.code == 2
-    assert "restart_dependents" in invalid.output
-    nobody = run_playbook(*settings, extra={"tracktion_hosts": "no-such-group"})
-    assert nobody.code == 2, nobody.output
+    unmatched = run_playbook(*settings, extra={"tracktion_hosts": "no-such-group"})
+    assert unmatched.code == 2, unmatched.output
 
 
 def started(settings, stack):
@@ -111,10 +102,7 @@ def test_the_restart_goes_on_if_the_controller_is_killed(stack, settings, tmp_pa
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(30)
     state = str(tmp_path / "state")
-    # A second run does not disturb the first.
-    refused = run_playbook(*settings)
-    if refused.code:
-        assert "restart of %s by" % stack.name in refused.output
+    assert _operations.read(state)[0][0]["target"] == stack.name
     wait_until(lambda: _operations.read(state) == ([], []), "the restart to end", 60 * SLACK)
     assert running(stack) == {"store", "api", "web"}
 

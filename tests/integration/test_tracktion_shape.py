@@ -153,14 +153,18 @@ def counted(run):
 def test_all_faults_are_found_and_nothing_else(diagnosed):
     assert diagnosed.code == 0, diagnosed.output
     assert found(diagnosed) == SET_UP | SAID | WRONG, diagnosed.output
-    assert counted(diagnosed) == dict.fromkeys(AREAS, (True, 0, None))
+    # Nothing was backed up.
+    assert counted(diagnosed) == {**dict.fromkeys(AREAS, (True, 0, None)), "recovery": (False, 0, None)}
 
 
 def test_what_only_the_guide_has_is_counted(diagnosed):
     (host,) = diagnosed.report["hosts"]
-    assert {area["name"]: area["not_here"] for area in host["areas"] if area["not_here"]} == NOT_HERE
-    assert diagnosed.report["counts"]["not_here"] == 6
-    assert ", 6 not here" in diagnosed.output
+    assert {area["name"]: area["not_here"] for area in host["areas"] if area["not_here"]} == {
+        **NOT_HERE,
+        "recovery": ["backups in /var/backups/tracktion"],
+    }
+    assert diagnosed.report["counts"]["not_here"] == 7
+    assert ", 7 not here" in diagnosed.output
     assert "NOT HERE  message_queue: audio.analysis.requests, file.events" in diagnosed.output
 
 

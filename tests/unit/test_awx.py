@@ -47,6 +47,7 @@ def test_awx_lists_the_playbooks_and_nothing_else():
         "playbooks/prepare.yml",
         "playbooks/prove_backup.yml",
         "playbooks/remediate.yml",
+        "playbooks/restart.yml",
         "playbooks/restore.yml",
         "playbooks/tune_inotify.yml",
     ]

@@ -224,6 +224,6 @@ def does(options: Mapping[str, Any], project: str | None) -> str:
     if services and options.get("dependents") == "only":
         services = "what depends on %s" % services
     elif services and options.get("dependents") == "also":
-        services += " and what depends on them"
+        services += ", and what depends on it"
     default = "what an interrupted run has stopped" if state == "started" else "all services"
-    return "%s %s of %s" % (verb, services or default, "the project %s" % project if project else "a project")
+    return "%s %s%s" % (verb, services or default, " (project %s)" % project if project else "")

@@ -78,7 +78,7 @@ class Step:
 class Stack:
     """Carries out the steps of a run.
 
-    ``note`` writes the containers that are still to be started to the disk; ``tell`` shows a line.
+    ``note`` writes the containers that are still to be started to the disk; ``show`` shows a line.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class Stack:
         deadline: Deadline,
         needs: Graph,
         note: Callable[[list[Stopped]], None],
-        tell: Callable[[str], None],
+        show: Callable[[str], None],
     ) -> None:
         self.options = options
         self.deadline = deadline
         self.needs = needs
         self._note = note
-        self._tell = tell
+        self._show = show
         self.owed: list[Stopped] = []
         self.steps: list[Step] = []
         # Why the containers of a service do not work after their start.
@@ -128,7 +128,7 @@ class Stack:
                     skip[step.target.id] = step.result if step.result in GOOD else "not_reached"
                 aborted = aborted or step.result not in GOOD
             step.seconds = round(time.monotonic() - began, 1)
-            self._tell(step.line(len(self.steps)))
+            self._show(step.line(len(self.steps)))
 
     def _carry_out(self, step: Step, members: Mapping[str, Sequence[Target]]) -> None:
         """Carry out one step. No failure of one keeps the others from being started."""

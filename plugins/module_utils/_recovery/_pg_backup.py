@@ -154,7 +154,7 @@ class Backup:
     def planned(self, before: list[Artefact]) -> dict[str, Any]:
         """Return the result of check mode."""
         now = time.time()
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        stamp = self.store.next_stamp(KIND, self.database)
         path = os.path.join(self.folder, stamp)
         new = Artefact(KIND, self.database, stamp, path, now, None, None, None, None, None)
         age = self.options["max_age_days"] * DAY
@@ -210,7 +210,11 @@ class Backup:
             }
             made = pending.finish(manifest, self.deadline)
             age = self.options["max_age_days"] * DAY
-            removed = self.store.rotate(KIND, self.database, self.options["keep"], age, protect=made.stamp)
+            try:
+                removed = self.store.rotate(KIND, self.database, self.options["keep"], age, protect=made.stamp)
+            except Failure as exc:
+                message = "%s is complete, but old backups were not removed: %s" % (shell_quote(made.path), exc)
+                raise _artefacts.CannotStore(message, exc.hint)
         return made, removed, time.monotonic() - begun
 
     def dump(self, client: Any, clients: Clients, path: str, needed: int) -> dict[str, Any]:
@@ -218,14 +222,18 @@ class Backup:
         options = self.options
         self.progress.step("dump", needed)
 
-        def watch() -> None:
-            self.progress.update(bytes_below(path))
-
         arguments = ["--format=%s" % options["format"], "--file=%s" % os.path.join(path, DUMP)]
         arguments += ["--jobs=%d" % options["jobs"]] if options["format"] == "directory" else []
         arguments += ["--lock-wait-timeout=%d" % max(1, options["lock_timeout"] * 1000)]
         with _pg_snapshot.exported(client, self.deadline) as snapshot:
             collector = _pg_snapshot.Collector(options, self.database, snapshot, options["row_hashes"], self.deadline)
+
+            def watch() -> None:
+                if collector.failed:
+                    # Without its contents, the dump is of no use.
+                    collector.result()
+                self.progress.update(bytes_below(path))
+
             try:
                 arguments.append("--snapshot=%s" % snapshot)
                 self.run(clients, "pg_dump", arguments, watch=watch)

@@ -37,6 +37,8 @@ class Progress:
         self._written = float("-inf")
         self._samples: list[tuple[float, int]] = []
         self._notes: list[tuple[int, str]] = []
+        # That of a run that was killed.
+        self.end()
 
     def step(self, name: str, total: int | None = None) -> None:
         """Begin a step: ``dump``, of ``total`` bytes."""
