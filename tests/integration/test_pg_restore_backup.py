@@ -14,17 +14,22 @@ import time
 import psycopg2
 import pytest
 
+from tests.integration import recovery_faults
 from tests.integration.modules import run_module
+from tests.integration.postgresql import standby_of
 from tests.integration.recovery_databases import (
     backed_up,
     contents_of,
     differences,
     drop,
+    made,
     module_options,
     rich,
 )
 
 NAME = "restore_live"
+# What does not depend on the version of the server.
+ONE = pytest.mark.parametrize("pg", ["pg17"], indirect=True)
 CONFIRM = ["recovery.restore:%s" % NAME]
 
 
@@ -105,14 +110,14 @@ def clients(pg, count=3):
 
 
 def test_restores_swaps_and_goes_back(pg, source):
-    directory, artefact, then = source
+    directory, _artefact, then = source
     before = oid(pg)
     pg.server.exec("psql", "-qXU", "postgres", "-d", NAME, "-c", "truncate lib.events; drop view lib.short")
     planned = restore(pg, directory, check=True, confirm=[])
     assert planned["result"] == "planned", planned
     assert (oid(pg), leftovers(pg)) == (before, "0")
     with clients(pg) as (seen, refused):
-        prepared, swapped = restored(pg, directory)
+        _prepared, swapped = restored(pg, directory)
         deadline = time.monotonic() + 20
         while seen[-1:] != [oid(pg)] and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -150,3 +155,162 @@ def test_restores_a_database_that_is_gone(pg, source):
     _prepared, swapped = restored(pg, directory)
     assert (swapped["old"], swapped["undo"]) == (None, None)
     assert differences(then, contents_of(pg, NAME)) == []
+
+
+@pytest.fixture
+def damaged(pg, tmp_path):
+    """A function that returns a directory with a backup whose manifest, before it is written, was changed."""
+
+    def make(change=None, **options):
+        backed_up(pg, NAME, tmp_path, change=change, **options)
+        return tmp_path
+
+    return make
+
+
+REFUSED = [
+    ("slot", "replication slots of restore_live would be lost: lab_slot", "pg_drop_replication_slot('lab_slot')"),
+    ("subscription", "subscriptions of restore_live would be lost: lab_sub", 'DROP SUBSCRIPTION "lab_sub"'),
+    ("prepared", "prepared transactions keep restore_live open: lab_tx", "COMMIT PREPARED 'lab_tx'"),
+]
+FAULTS = {
+    "slot": (
+        "select pg_create_logical_replication_slot('lab_slot', 'pgoutput')",
+        "select pg_drop_replication_slot('lab_slot')",
+    ),
+    "subscription": (
+        "create subscription lab_sub connection 'host=nowhere' publication p with (connect = false, slot_name = none)",
+        "drop subscription lab_sub",
+    ),
+    "prepared": ("begin; insert into lib.base values (9); prepare transaction 'lab_tx'", "rollback prepared 'lab_tx'"),
+}
+
+
+def run_sql(pg, statements, database=NAME):
+    for statement in statements.split("; "):
+        pg.server.exec("psql", "-qXU", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", statement)
+
+
+@ONE
+def test_refuses_what_would_be_lost_and_names_all_of_it(pg, source):
+    directory, _artefact, _then = source
+    with contextlib.ExitStack() as stack:
+        for cause, repair in FAULTS.values():
+            pg.server.exec("psql", "-qXU", "postgres", "-d", NAME, stdin=cause.replace("; ", ";\n") + ";")
+            stack.callback(run_sql, pg, repair)
+        before = oid(pg)
+        refused = restore(pg, directory)
+    assert refused["failed"]
+    assert refused["kind"] == "not_possible"
+    for _fault, reason, hint in REFUSED:
+        assert reason in refused["msg"]
+        assert hint in refused["hint"]
+    assert (oid(pg), leftovers(pg), put_aside(pg)) == (before, "0", [])
+
+
+@ONE
+def test_refuses_backups_that_do_not_fit(pg, source, damaged, tmp_path):
+    def change(manifest):
+        contents = manifest["contents"]
+        contents["version_num"] = 990001
+        contents["roles"]["lab_missing"] = False
+        contents["sections"]["extensions"]["lab_ext"] = {"version": "1"}
+        contents["sections"]["tablespaces"]["lib.tracks"] = "lab_space"
+
+    refused = restore(pg, damaged(change))
+    for reason in ("the backup is one of PostgreSQL 99", "roles are missing: lab_missing", "lab_ext", "lab_space"):
+        assert reason in refused["msg"]
+    assert 'CREATE ROLE "lab_missing"' in refused["hint"]
+
+    assert restore(pg, tmp_path, confirm=[])["kind"] == "not_confirmed"
+    assert restore(pg, tmp_path, confirm=["recovery.restore:other"])["kind"] == "not_confirmed"
+    assert restore(pg, tmp_path, database="other", confirm=["recovery.restore:other"])["kind"] == "no_backup"
+    assert restore(pg, tmp_path, stamp="20200101T000000Z")["kind"] == "no_backup"
+    assert restore(pg, tmp_path, login_password="wrong")["kind"] == "authentication"
+    assert leftovers(pg) == "0"
+
+
+def test_refuses_a_role_without_rights_and_vulnerable_clients(pg, source):
+    directory, _artefact, _then = source
+    refused = restore(pg, directory, **pg.login("operator", login_db="postgres"))
+    assert "tracktion_operator is no superuser" in refused["msg"]
+    if pg.psql("show server_version_num") < "150020":
+        refused = restore(pg, directory, accept_cve=[])
+        assert refused["kind"] == "vulnerable_client"
+        assert "15.20" in refused["hint"]
+
+
+def test_refuses_a_server_in_recovery(pg15, tmp_path):
+    with rich(pg15, NAME):
+        backed_up(pg15, NAME, tmp_path)
+        with standby_of(pg15) as login:
+            refused = restore(pg15, tmp_path, **login)
+    assert "the server is in recovery" in refused["msg"]
+
+
+@ONE
+def test_refuses_if_there_is_no_space(pg, source, damaged):
+    def change(manifest):
+        manifest["source_bytes"] = 1 << 50
+
+    refused = restore(pg, damaged(change))
+    assert refused["kind"] == "not_possible"
+    assert "a copy of the database needs about" in refused["msg"]
+    assert leftovers(pg) == "0"
+
+
+@ONE
+def test_a_copy_that_differs_is_not_swapped(pg, source, damaged):
+    before = oid(pg)
+
+    def change(manifest):
+        manifest["contents"]["rows"]["lib.tracks"] += 1
+        manifest["contents"]["sections"]["extensions"]["hstore"]["version"] = "0.1"
+
+    directory = damaged(change)
+    refused = restore(pg, directory)
+    assert refused["kind"] == "different"
+    assert "rows: lib.tracks (expected 501, found 500)" in refused["msg"]
+    assert (oid(pg), leftovers(pg)) == (before, "0")
+    accepted = restore(pg, directory, accept_differences=["rows: lib.tracks", "extensions: hstore"])
+    assert accepted["accepted"] == ["rows: lib.tracks", "extensions: hstore"]
+    drop(pg, accepted["new"])
+
+
+@ONE
+def test_two_restores_do_not_run_at_once(pg, source, tmp_path):
+    directory, _artefact, _then = source
+    with contextlib.closing(pg.postgres(superuser=True, dbname="postgres")) as other:
+        other.cursor().execute("select pg_advisory_lock(1953657451, hashtext('%s'))" % NAME)
+        refused = restore(pg, directory, state_dir=str(tmp_path / "state"))
+    assert "another restore of restore_live is running on this server" in refused["msg"]
+
+
+@ONE
+def test_restores_the_backup_of_another_database_if_it_is_named(pg, source, tmp_path):
+    directory, _artefact, then = source
+    with made(pg, "restore_other"):
+        options = {"database": "restore_other", "source": NAME, "confirm": ["recovery.restore:restore_other"]}
+        _prepared, swapped = restored(pg, directory, **options)
+        assert differences(then, contents_of(pg, "restore_other")) == []
+        drop(pg, swapped["old"])
+
+
+@ONE
+def test_an_interrupted_restore_leaves_the_old_or_the_new_database(pg, source):
+    directory, _artefact, _then = source
+    restores = recovery_faults.Restores(pg, NAME, directory, seed=time.time_ns())
+    for _number in range(4):
+        run_sql(pg, "delete from lib.tracks where id > 400")
+        restores.interrupted(whole=500, changed=400)
+    assert sum(restores.outcomes.values()) == 4
+
+
+@ONE
+def test_a_damaged_backup_is_never_restored(pg, source, tmp_path):
+    _directory, artefact, _then = source
+    before = oid(pg)
+    for directory, damage in recovery_faults.damages(artefact, tmp_path, 6, seed=time.time_ns()):
+        refused = restore(pg, directory)
+        assert refused.get("kind") in ("damaged", "no_backup"), (damage, refused)
+    assert (oid(pg), leftovers(pg)) == (before, "0")

@@ -115,7 +115,7 @@ def note(database: str, kind: str, fields: Mapping[str, Any]) -> str:
 def remove_leftovers(session: Session, prefix: str, keep: Sequence[str] = ()) -> list[str]:
     """Drop the databases that killed runs have left, and return their names. Raises QueryFailed.
 
-    Only those with the prefix and a note of this collection (or no comment yet), whose lock nobody holds.
+    Only those with the prefix and a note of this collection (or no comment yet), whose lock no session holds.
     """
     removed = []
     for row in databases(session):

@@ -12,6 +12,7 @@ verified, and removes it otherwise.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import time
@@ -20,6 +21,7 @@ from typing import Any, Iterator, Mapping, Sequence
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import QueryFailed
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _operations,
     _pg_archive,
@@ -27,6 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _pg_databases,
     _pg_restore_checks,
     _pg_restoring,
+    _space,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Artefact, Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_contents import literal
@@ -35,7 +38,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 
 SPEC: dict[str, Any] = dict(
     _pg_restoring.SPEC,
-    state={"type": "str", "required": True, "choices": ["prepared", "swapped", "undone", "dropped", "ended"]},
+    state={"type": "str", "required": True, "choices": ["prepared", "swapped", "undone", "dropped", "begun", "ended"]},
     new={"type": "str", "default": ""},
     old={"type": "str", "default": ""},
     confirm={"type": "list", "elements": "str", "default": []},
@@ -43,8 +46,9 @@ SPEC: dict[str, Any] = dict(
 )
 # A restored copy sorts by the collations of its own server, and subscriptions are not restored.
 IGNORED = ("collation_versions", "subscriptions")
-# Seconds that hold the operation until the next module of the playbook.
-LEASE_SECONDS = 900.0
+# Seconds that hold the operation until the next module of the playbook begins. If the controller ends there, a later
+# run has to wait for so long.
+LEASE_SECONDS = 120.0
 # A verified database that waits for its swap is not removed by a run of another host for this long.
 WAITING_SECONDS = 3600.0
 SWAP_SECONDS = 60.0
@@ -71,14 +75,16 @@ class NoDatabase(Failure):
 
 def restore(options: Options, check_mode: bool) -> dict[str, Any]:
     """Return the result of the module. Raises Failure; the name of the database is then that of the old one."""
-    if options["state"] == "ended":
-        return _end(options, check_mode)
+    if options["state"] in ("begun", "ended"):
+        return _hold_operation(options, check_mode)
     states = {"prepared": _prepare, "swapped": _swap, "undone": _undo, "dropped": _drop_old}
     wanted = "%s:%s" % (ACTION, options["database"])
     if not check_mode and options["state"] != "dropped" and wanted not in options["confirm"]:
+        confirmed = shell_quote(json.dumps({"tracktion_confirm": [wanted]}))
         raise NotConfirmed(
             "this replaces the database %s, and is not confirmed" % options["database"],
-            'Look at what it would do: `--check`. Then confirm it: `-e \'{"tracktion_confirm": ["%s"]}\'`.' % wanted,
+            "Show what it would do: `ansible-playbook tracktion.ops.restore --check`. Then confirm it: "
+            "`ansible-playbook tracktion.ops.restore -e %s`." % confirmed,
         )
     with Session(options, Deadline(options["deadline"])) as session:
         return states[options["state"]](options, session, check_mode)
@@ -135,6 +141,7 @@ def _prepare(options: Options, session: Session, check_mode: bool) -> dict[str, 
             "space": _pg_restore_checks.require_space(path, wanted),
             "new": waiting,
             "old": None,
+            "estimated_bytes": wanted or None,
             "replaces_bytes": found.live["bytes"] if found.live else None,
             "seconds": None,
             "accepted": [],
@@ -143,9 +150,12 @@ def _prepare(options: Options, session: Session, check_mode: bool) -> dict[str, 
         }
         with _clients(options, manifest, artefact, found, session.deadline) as clients:
             if check_mode:
-                text = "would restore the backup %s of %s into a new database, compare it with its manifest, and %s"
-                then = "put the current database (%d bytes) aside" % found.live["bytes"] if found.live else "rename it"
-                return dict(result, msg=text % (artefact.stamp, manifest["name"], then))
+                text = (
+                    "would restore the backup %s of %s into a new database, compare it with its manifest, %s name it %s"
+                )
+                size = found.live["bytes"] if found.live else None
+                then = "put the current database (%s) aside, and" % _space.shown(size) if size is not None else "and"
+                return dict(result, msg=text % (artefact.stamp, manifest["name"], then, database))
             with _operation(options, keep=True) as operation, _pg_restoring.progressing(options) as progress:
                 done = _finished_before(operation, found, artefact)
                 if done:
@@ -298,15 +308,17 @@ def _swap(options: Options, session: Session, check_mode: bool) -> dict[str, Any
             seconds = _pg_databases.swap(session, database, aside, new, finish, _swap_deadline(session))
             audit.update(stamp=artefact.stamp, old=aside)
         text = "%s is now the backup %s" % (database, artefact.stamp)
+        undo = _undo_command(database, aside)
         if aside:
-            text += "; the database before it is kept as %s" % aside
+            text += "; the database before it is kept as %s. To go back: `%s`" % (aside, undo)
         return dict(
             result,
             result="restored",
             old=aside,
             seconds=round(seconds, 3),
             operation=operation.id,
-            undo=_undo_command(database, aside),
+            path=artefact.path,
+            undo=undo,
             msg=text,
         )
 
@@ -318,8 +330,8 @@ def _swap_deadline(session: Session) -> Deadline:
 def _undo_command(database: str, old: str | None) -> str | None:
     if old is None:
         return None
-    confirmed = '{"tracktion_confirm": ["%s:%s"], "recovery_undo": "%s"}' % (ACTION, database, old)
-    return "ansible-playbook tracktion.ops.restore -e '%s'" % confirmed.replace("'", "'\\''")
+    variables = {"tracktion_confirm": ["%s:%s" % (ACTION, database)], "recovery_undo": old}
+    return "ansible-playbook tracktion.ops.restore -e %s" % shell_quote(json.dumps(variables))
 
 
 def _empty(options: Options, **fields: Any) -> dict[str, Any]:
@@ -358,12 +370,15 @@ def _undo(options: Options, session: Session, check_mode: bool) -> dict[str, Any
         return dict(result, result="undone", seconds=seconds, operation=operation.id, undo=undo, msg=text)
 
 
-def _end(options: Options, check_mode: bool) -> dict[str, Any]:
-    """End the operation that the other steps have kept."""
-    if not check_mode and options["operation"]:
-        with _operation(options):
-            pass
-    return dict(_empty(options), changed=False, result="ended", msg="the restore of %s has ended" % options["database"])
+def _hold_operation(options: Options, check_mode: bool) -> dict[str, Any]:
+    """Begin an operation for the next steps, or end the one that they have kept."""
+    begins = options["state"] == "begun"
+    identity = None
+    if not check_mode and (begins or options["operation"]):
+        with _operation(options, keep=begins) as operation:
+            identity = operation.id
+    text = "the restore of %s has %s" % (options["database"], "begun" if begins else "ended")
+    return dict(_empty(options, operation=identity), changed=False, result=options["state"], msg=text)
 
 
 def _newest(names: Sequence[str], database: str) -> str:

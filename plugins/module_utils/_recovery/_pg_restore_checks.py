@@ -176,7 +176,7 @@ def of_database(found: Facts, database: str) -> list[Problem]:
             )
         )
     if found.live and found.live["is_template"]:
-        hint = "Run: `ALTER DATABASE %s IS_TEMPLATE false`." % identifier(database)
+        hint = "Set it to a normal one: `ALTER DATABASE %s IS_TEMPLATE false`." % identifier(database)
         problems.append(Problem("%s is a template database" % database, hint))
     return problems
 
