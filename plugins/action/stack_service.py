@@ -33,7 +33,7 @@ LINES_MOST = 2000
 class ActionModule(Background):
     _longest_seconds = 1.0
     # After its deadline it still starts what it has stopped.
-    _slack_seconds = 4 * 3600.0
+    _slack_seconds = 3600.0
 
     @inert
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -14,8 +14,9 @@ description:
     collects statistics for the planner. The current database stays as it is.
   - With O(state=swapped), ends the sessions on the current database and renames both in one transaction. The current database is kept under a
     dated name. At every moment the name is that of exactly one of them, and accepts connections; new connections wait during the swap.
-  - With O(state=undone), swaps back. With O(state=dropped), drops the database that was put aside. With O(state=ended), ends the operation
-    that O(keep_operation) has kept.
+  - With O(state=undone), swaps back. With O(state=dropped), drops the database that was put aside.
+  - With O(state=begun), only begins an operation, so that services can be stopped before O(state=undone). With O(state=ended), ends the operation
+    that the other steps have kept.
   - A run that is killed changes nothing, or has swapped the databases; the next run finishes its work, and removes what is left of it.
   - Nothing is changed if the backup is incomplete or damaged, if the server is older than the backup, in recovery or without space for a copy, if
     roles, tablespaces or extensions are missing, or if replication slots, subscriptions or prepared transactions would be lost. The
@@ -41,7 +42,7 @@ options:
   state:
     description: The step; see the description.
     type: str
-    choices: [prepared, swapped, undone, dropped, ended]
+    choices: [prepared, swapped, undone, dropped, begun, ended]
     required: true
   database:
     description: The database to replace. It need not exist.
@@ -170,7 +171,7 @@ EXAMPLES = r"""
 RETURN = r"""
 result:
   description:
-    - V(prepared), V(restored), V(undone), V(dropped) or V(absent), V(ended), V(planned) in check mode.
+    - V(prepared), V(restored), V(undone), V(dropped) or V(absent), V(begun), V(ended), V(planned) in check mode.
     - V(restored) after O(state=prepared) means that an interrupted run had swapped the databases already.
   returned: success
   type: str

@@ -40,7 +40,7 @@ options:
     type: int
     default: 50
   timeout:
-    description: Seconds for reading the directory.
+    description: Seconds for the first access to the directory, after which its file system counts as dead.
     type: float
     default: 3.0
   deadline:

@@ -4,9 +4,9 @@
 
 """Interrupts restores and damages backups many times, and measures proof and restore beside plain programs.
 
-python -m tests.bench.bench_pg_restore kills [NUMBER]       200 by default
-python -m tests.bench.bench_pg_restore damages [NUMBER]     100 by default
-python -m tests.bench.bench_pg_restore speed [MEGABYTES]    5000 by default
+python -m tests.bench.bench_pg_restore kills [NUMBER [SECONDS]]    200 by default
+python -m tests.bench.bench_pg_restore damages [NUMBER]            100 by default
+python -m tests.bench.bench_pg_restore speed [MEGABYTES]           5000 by default
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from tests.integration.recovery_databases import backed_up, module_options, rich
 NAME = "bench_live"
 
 
-def kills(number):
+def kills(number, seconds=float("inf")):
     seed = time.time_ns()
     with database("trixie") as pg, rich(pg, NAME), tempfile.TemporaryDirectory() as folder:
         backed_up(pg, NAME, folder)
         restores = recovery_faults.Restores(pg, NAME, folder, seed)
+        until = time.monotonic() + seconds
         for done in range(number):
+            if time.monotonic() > until:
+                break
             pg.server.exec("psql", "-qXU", "postgres", "-d", NAME, "-c", "delete from lib.tracks where id > 400")
             restores.interrupted(whole=500, changed=400)
             print("\r%d of %d" % (done + 1, number), end="", flush=True)
@@ -98,4 +101,4 @@ def speed(megabytes):
 if __name__ == "__main__":
     PROGRAMS = {"kills": (kills, 200), "damages": (damages, 100), "speed": (speed, 5000)}
     program, default = PROGRAMS[sys.argv[1]]
-    program(int(sys.argv[2]) if len(sys.argv) > 2 else default)
+    program(*map(int, sys.argv[2:]) if len(sys.argv) > 2 else [default])

@@ -53,7 +53,7 @@ class Restores:
     def __init__(self, pg, name, directory, seed):
         self.pg, self.name, self.directory = pg, name, Path(directory)
         self.random = random.Random(seed)
-        self.seconds = {"prepared": 3.0, "swapped": 1.5}
+        self.seconds = {"prepared": 3.0, "swapped": 0.9}
         self.outcomes = {}
 
     def options(self, state, **more):

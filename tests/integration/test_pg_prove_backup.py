@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
+from tests.integration import recovery_faults
 from tests.integration.modules import run_module
 from tests.integration.recovery_databases import backed_up, module_options, rich
+from tests.lab.shell import wait_until
 
 NAME = "proof_source"
 
@@ -33,7 +37,7 @@ def prove(pg, directory, check=False, **options):
 
 
 def proof(artefact):
-    return json.loads(artefact.path and open(artefact.path + "/proof.json").read())
+    return json.loads(Path(artefact.path, "proof.json").read_text())
 
 
 def scratches(pg):
@@ -56,3 +60,57 @@ def test_a_good_backup_is_proven(source, scratch):
     assert found["result"] == proof(artefact)["result"] == "proven"
     assert (Store(str(directory)).list("postgresql", NAME)[0]).proven
     assert scratches(pg) == "0"
+
+
+def test_a_proof_reports_each_difference(source, tmp_path):
+    pg, _directory, _artefact = source
+
+    def change(manifest):
+        manifest["contents"]["rows"]["lib.tracks"] += 1
+        manifest["contents"]["sections"]["comments"]["table lib.gone"] = "x"
+
+    artefact = backed_up(pg, NAME, tmp_path, change=change)
+    found = prove(pg, tmp_path, scratch="server")
+    assert found["failed"]
+    assert (found["result"], found["differences_total"]) == ("different", 2)
+    assert found["differences"][0] == {"item": "rows: lib.tracks", "expected": 501, "found": 500}
+    assert proof(artefact)["differences"] == found["differences"]
+    accepted = ["rows: lib.tracks", "comments: table lib.gone"]
+    assert prove(pg, tmp_path, scratch="server", accept_differences=accepted)["result"] == "proven"
+
+
+def test_a_damaged_backup_is_not_proven(source, tmp_path):
+    pg, _directory, artefact = source
+    for directory, damage in recovery_faults.damages(artefact, tmp_path, 4, seed=time.time_ns()):
+        found = prove(pg, directory, scratch="server")
+        assert found["failed"]
+        assert found.get("result") == "failed" or found["kind"] == "no_backup", (damage, found)
+
+
+def test_a_killed_proof_leaves_nothing_after_the_next_one(source):
+    pg, directory, _artefact = source
+    for scratch in ("server", "container"):
+        process = recovery_faults.begun("pg_prove_backup", module_options(pg, NAME, directory, scratch=scratch))
+        wait_until(lambda: scratches(pg) != "0" or containers(), "a scratch", 60)
+        process.kill()
+        process.communicate()
+        assert prove(pg, directory, scratch=scratch)["result"] == "proven"
+        assert scratches(pg) == "0"
+        assert not containers()
+
+
+def test_a_failure_of_the_machine_proves_nothing(source, tmp_path):
+    pg, _directory, _artefact = source
+    artefact = backed_up(pg, NAME, tmp_path)
+    options = {"scratch": "container", "docker_host": "unix:///nonexistent.sock"}
+    assert prove(pg, tmp_path, **options)["kind"] == "no_scratch_server"
+    assert prove(pg, tmp_path, scratch="server", deadline=0.2)["kind"] in ("deadline", "no_client")
+
+    assert not Path(artefact.path, "proof.json").exists()
+
+    def change(manifest):
+        manifest["source_bytes"] = 1 << 50
+
+    backed_up(pg, NAME, tmp_path, change=change)
+    for scratch in ("server", "container"):
+        assert "a copy of the database needs about" in prove(pg, tmp_path, scratch=scratch)["msg"]

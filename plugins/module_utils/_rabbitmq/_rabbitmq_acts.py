@@ -12,9 +12,10 @@ requeues every message at its original position.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-import secrets
+import platform
 import time
 from typing import Any, Iterator, Tuple
 
@@ -39,6 +40,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 # A channel and the name of an exchange.
 _Route = Tuple[Any, str]
 
+# The start of the names of exchanges for replays.
+REPLAY_EXCHANGE = "tracktion.ops.replay."
 # Confirmed messages between two records of the progress of a replay.
 PROGRESS_EVERY = 500
 PROGRESS_BYTES = 4096
@@ -211,7 +214,9 @@ def _publish(amqp: Amqp, options: Options, name: str, paths: tuple[str, str], do
     # Before the first message, so that a run after one that was killed knows that there was one.
     _record_progress(progress, confirmed, total)
     try:
-        with _replay_exchange(amqp, name) as (channel, exchange), _rabbitmq_messages.open_export(path) as handle:
+        with _replay_exchange(amqp, name, progress) as (channel, exchange), _rabbitmq_messages.open_export(
+            path
+        ) as handle:
             for number, line in enumerate(handle, 1):
                 if number > done:
                     _publish_one(amqp, channel, exchange, line, number, options)
@@ -232,12 +237,14 @@ def _publish(amqp: Amqp, options: Options, name: str, paths: tuple[str, str], do
 
 
 @contextlib.contextmanager
-def _replay_exchange(amqp: Amqp, name: str) -> Iterator[_Route]:
+def _replay_exchange(amqp: Amqp, name: str, progress: str) -> Iterator[_Route]:
     """Declare an exchange that is bound to this queue only.
 
-    Messages published to it keep their routing keys, which consumers may evaluate, and reach no other queue.
+    Messages published to it keep their routing keys, which consumers may evaluate, and reach no other queue. It has the
+    same name for the same record of the ``progress``: a run after one that was killed uses and removes its exchange.
     """
-    exchange = "tracktion.ops.replay.%s" % secrets.token_hex(6)
+    mark = hashlib.sha256(("%s\0%s\0%s" % (platform.node(), progress, name)).encode("utf-8", "surrogateescape"))
+    exchange = REPLAY_EXCHANGE + mark.hexdigest()[:12]
     channel = amqp.channel()
     with amqp.bounded():
         channel.exchange_declare(exchange, "fanout", durable=False, auto_delete=True)

@@ -213,7 +213,7 @@ class Store:
             folder = self.folder(kind, name)
             try:
                 self._remove_leftovers(folder)
-                pending = Pending(kind, name, folder, stamp or self._next_stamp(kind, name))
+                pending = Pending(kind, name, folder, stamp or self.next_stamp(kind, name))
             except OSError as exc:
                 raise cannot_store(exc, folder)
             try:
@@ -224,7 +224,7 @@ class Store:
                     if not pending.finished:
                         remove(pending.path)
 
-    def _next_stamp(self, kind: str, name: str) -> str:
+    def next_stamp(self, kind: str, name: str) -> str:
         """Return a stamp after all others, also if the clock was set back: the last backup is the newest one."""
         base = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         last, number = max((stamp_key(stamp_of(entry)) for entry in self._stamps(kind, name)), default=("", 0))

@@ -154,7 +154,7 @@ class Backup:
     def planned(self, before: list[Artefact]) -> dict[str, Any]:
         """Return the result of check mode."""
         now = time.time()
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        stamp = self.store.next_stamp(KIND, self.database)
         path = os.path.join(self.folder, stamp)
         new = Artefact(KIND, self.database, stamp, path, now, None, None, None, None, None)
         age = self.options["max_age_days"] * DAY
@@ -263,8 +263,9 @@ def backup(options: Options, check_mode: bool) -> dict[str, Any]:
 def hint_of(message: str, options: Options, database: str) -> str | None:
     """Return the next step for a failure of pg_dump, or null."""
     if LOCKED.search(message):
-        words = (options["login_host"], options["login_port"], options["login_user"], HOLDERS % sql_literal(database))
-        command = "psql -h %s -p %s -U %s -c %s" % tuple(map(shell_quote, words))
+        where = options["login_unix_socket"] or options["login_host"]
+        words = (where, options["login_port"], options["login_user"], database, HOLDERS % sql_literal(database))
+        command = "psql -h %s -p %s -U %s -d %s -c %s" % tuple(map(shell_quote, words))
         return "Wait for the session that locks the table, or raise `lock_timeout`. Show it: `%s`." % command
     if FULL.search(message):
         return "Free space, or use another `directory`: `df -h -- %s`." % shell_quote(options["directory"])

@@ -38,7 +38,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Option
 
 SPEC: dict[str, Any] = dict(
     _pg_restoring.SPEC,
-    state={"type": "str", "required": True, "choices": ["prepared", "swapped", "undone", "dropped", "ended"]},
+    state={"type": "str", "required": True, "choices": ["prepared", "swapped", "undone", "dropped", "begun", "ended"]},
     new={"type": "str", "default": ""},
     old={"type": "str", "default": ""},
     confirm={"type": "list", "elements": "str", "default": []},
@@ -75,8 +75,8 @@ class NoDatabase(Failure):
 
 def restore(options: Options, check_mode: bool) -> dict[str, Any]:
     """Return the result of the module. Raises Failure; the name of the database is then that of the old one."""
-    if options["state"] == "ended":
-        return _end(options, check_mode)
+    if options["state"] in ("begun", "ended"):
+        return _hold_operation(options, check_mode)
     states = {"prepared": _prepare, "swapped": _swap, "undone": _undo, "dropped": _drop_old}
     wanted = "%s:%s" % (ACTION, options["database"])
     if not check_mode and options["state"] != "dropped" and wanted not in options["confirm"]:
@@ -370,12 +370,15 @@ def _undo(options: Options, session: Session, check_mode: bool) -> dict[str, Any
         return dict(result, result="undone", seconds=seconds, operation=operation.id, undo=undo, msg=text)
 
 
-def _end(options: Options, check_mode: bool) -> dict[str, Any]:
-    """End the operation that the other steps have kept."""
-    if not check_mode and options["operation"]:
-        with _operation(options):
-            pass
-    return dict(_empty(options), changed=False, result="ended", msg="the restore of %s has ended" % options["database"])
+def _hold_operation(options: Options, check_mode: bool) -> dict[str, Any]:
+    """Begin an operation for the next steps, or end the one that they have kept."""
+    begins = options["state"] == "begun"
+    identity = None
+    if not check_mode and (begins or options["operation"]):
+        with _operation(options, keep=begins) as operation:
+            identity = operation.id
+    text = "the restore of %s has %s" % (options["database"], "begun" if begins else "ended")
+    return dict(_empty(options, operation=identity), changed=False, result=options["state"], msg=text)
 
 
 def _newest(names: Sequence[str], database: str) -> str:

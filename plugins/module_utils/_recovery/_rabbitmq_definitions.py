@@ -15,6 +15,7 @@ import hashlib
 import json
 from typing import Any, Dict, Iterable, Mapping, Sequence, Tuple
 
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_acts import REPLAY_EXCHANGE
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import Difference
 
 # Category and key of an item; the fields that are no part of the key are its value.
@@ -61,11 +62,19 @@ def items(document: Any) -> Items:
         for row in rows:
             if not isinstance(row, dict) or any(name not in row for name in names):
                 raise BadDefinitions("an entry of %s lacks one of %s" % (category, ", ".join(names)))
-            if category == "global_parameters" and row["name"] in OWN_PARAMETERS:
+            if _is_passing(category, row):
                 continue
             key = (category, *(_word(row[name]) for name in names))
             found[key] = {name: value for name, value in row.items() if name not in names}
     return found
+
+
+def _is_passing(category: str, row: Mapping[str, Any]) -> bool:
+    """Return whether an entry belongs to this broker only, or to a replay of messages that is running."""
+    if category == "global_parameters":
+        return row["name"] in OWN_PARAMETERS
+    name = {"exchanges": "name", "bindings": "source"}.get(category)
+    return name is not None and str(row[name]).startswith(REPLAY_EXCHANGE)
 
 
 def _word(value: Any) -> str:

@@ -87,10 +87,11 @@ def run(
 def _started(
     name: str, command: Sequence[str], environment: Mapping[str, str] | None, target: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    libc = ctypes.CDLL(None)
+    # Found before the fork: in the child, another thread may hold the lock of the dynamic linker for ever.
+    prctl, death = ctypes.CDLL(None).prctl, int(signal.SIGKILL)
 
     def die_with_parent() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_PDEATHSIG, death)
 
     try:
         return subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
