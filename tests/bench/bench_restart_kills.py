@@ -4,7 +4,7 @@
 
 """Kills a restart at every step and at random moments; the next run must start what it had stopped, and nothing else.
 
-python tests/bench/bench_restart_kills.py [RANDOM KILLS]
+python tests/bench/bench_restart_kills.py [RANDOM KILLS [FIRST STEP]]
 
 A stack of three services, and one that a person has stopped. Prints a line for each kill point. The points before and
 after each note on the disk and each request to the engine come first, then kills after a random time.
@@ -69,7 +69,7 @@ def kill(stack, directory, before):
 
 def main():
     """Run all points and print a table. The exit status is 1 if one of them has a problem."""
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    number, first = map(int, [*sys.argv[1:], *("30", "1")[len(sys.argv) - 1 :]])
     chance = random.Random(5)
     failed = killed = 0
     with project("bench") as stack:
@@ -84,7 +84,7 @@ def main():
             restart(stack, Path(directory) / "state")
         whole = time.monotonic() - began
         # Three stops with three calls each, three starts with two, before and after each.
-        points = [("step %d" % point, lambda point=point: kill_at(point)) for point in range(1, 31)]
+        points = [("step %d" % point, lambda point=point: kill_at(point)) for point in range(first, 31)]
         moments = [chance.uniform(0.2, whole) for _kill in range(number)]
         points += [("%.2f s" % moment, killed_after(moment)) for moment in moments]
         for name, before in points:

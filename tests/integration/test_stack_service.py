@@ -110,6 +110,8 @@ def test_what_an_operation_stops_a_later_module_starts(shop, state):
     assert "restore of postgresql:db by ann, since 2" in refused["msg"]
     assert "Fix: Run again when it has ended, or after 2" in refused["msg"]
     assert refused["holders"][0]["id"] == restore.id
+    assert restart(shop, state, services=["wbe"], **options)["kind"] == "not_found"
+    assert _operations.read(str(state))[0][0]["until"], "the failure has not ended the operation"
     # The project is that of the containers that the operation has stopped.
     started = restart(shop, state, state="started", project="", **options)
     assert outcomes(started) == [("start", "api", "started"), ("start", "web", "started")]
@@ -146,7 +148,7 @@ def test_nothing_is_restarted_while_a_remediation_runs(shop, state):
 
 
 # Before and after each of these calls: a note on the disk, a request to the engine.
-@pytest.mark.parametrize("point", [1, 2, 4, 5, 10, 13, 14, 17, 20])
+@pytest.mark.parametrize("point", [1, 4, 10, 13, 14, 20])
 def test_the_next_run_starts_what_a_killed_one_had_stopped(shop, state, point):
     with pytest.raises(Killed):
         restart(shop, state, before=lambda: kill_at(point), services=["api", "web"])
@@ -195,7 +197,7 @@ def test_obstacles(tmp_path, state):
         docker("pause", paused)
         wait_for(sick, "healthy", lambda state: state["Health"]["Status"] == "healthy")
         before = states(found)
-        outcome = restart(found, state, deny=["denied"], health_timeout=4)
+        outcome = restart(found, state, deny=["denied"], health_timeout=3)
         assert outcome["failed"]
         assert {name: result for action, name, result in outcomes(outcome) if action == "stop"} == {
             "stubborn": "killed", "waiting": "stopped", "indifferent": "stopped", "sick": "stopped",

@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Iterator, Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _journal
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import (
     _docker,
+    _stack_audit,
     _stack_order,
     _stack_service,
 )
@@ -28,7 +27,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._stack_order import Choice
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operation_records, _operations
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._operation_records import Record, Stopped
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._operations import Operation
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
@@ -47,18 +46,9 @@ SPEC = dict(
     deadline={"type": "float", "default": 1800.0},
     progress={"type": "path"},
 )
-REMEDY = "recovery.restart"
-# A remediation may act again after this, if the process of a restart was killed.
-LOCK_SECONDS = 900.0
 LISTS = ("order", "steps", "left", "resumed", "to_start", "lines")
 # What a container that runs could not be started with again.
 LOST = ("mount", "device")
-
-
-class Locked(Failure):
-    """A remediation is acting on this host."""
-
-    kind = "busy"
 
 
 def run(options: Options, check_mode: bool) -> Part:
@@ -77,26 +67,43 @@ def run(options: Options, check_mode: bool) -> Part:
         if check_mode:
             known = _operations.check(options["state_dir"], "restart", project, *held) + _joined(options)
             owed = [each for record in known for each in record["stopped"]]
-            return _Run(client, options, project, deadline, None).planned(owed)
+            plan = _Run(client, options, project, deadline, None)
+            return plan.result(plan.choose(owed), check_mode=True)
         operation = _operations.begin(options["state_dir"], "restart", project, options["run"], *held)
     except _operations.Busy as exc:
-        text = "%s. Fix: %s" % (exc, exc.hint)
-        return {"failed": True, "msg": text, "kind": exc.kind, "holders": list(exc.holders)}
-    with operation, _audited(options, project, operation) as audit:
-        for record in operation.interrupted:
-            if any(each["project"] == project for each in record["stopped"]):
-                operation.adopt(record)
-        stack = _Run(client, options, project, deadline, operation)
-        result = stack.carried_out(operation)
-        audit.update(result)
-        # What a joined operation has stopped is started by a later task; after a plain stop, it stays stopped.
+        return {**_failure(exc), "holders": list(exc.holders)}
+    with operation:
         if options["operation"]:
-            operation.keep(options["lease"])
-        else:
-            if options["state"] == "stopped":
-                operation.update(stopped=stack.owed_by_others())
-            operation.leave_unfinished()
+            # What it has stopped is started by a later module, also after a failure of this one.
+            try:
+                return _within(operation, client, options, project, deadline)
+            except Failure as exc:
+                return _failure(exc)
+            finally:
+                operation.keep(options["lease"])
+        result = _within(operation, client, options, project, deadline)
+        operation.leave_unfinished()
     return result
+
+
+def _within(operation: Operation, client: _docker.Client, options: Options, project: str, deadline: Deadline) -> Part:
+    """Carry out a run while its operation is held. Raises Failure before anything is changed."""
+    for record in operation.interrupted:
+        if any(each["project"] == project for each in record["stopped"]):
+            operation.adopt(record)
+    stack = _Run(client, options, project, deadline, operation)
+    choices = stack.choose(operation.record["stopped"])
+    with _stack_audit.audited(options, project, operation) as audit:
+        result = stack.carried_out(choices)
+        audit.update(result)
+    if options["state"] == "stopped" and not options["operation"]:
+        # What was stopped on purpose stays stopped.
+        operation.update(stopped=stack.owed_by_others())
+    return result
+
+
+def _failure(exc: Failure) -> Part:
+    return {"failed": True, "msg": "%s. Fix: %s" % (exc, exc.hint) if exc.hint else str(exc), "kind": exc.kind}
 
 
 def project_of(client: _docker.Client, options: Options) -> str:
@@ -181,23 +188,18 @@ class _Run:
                 hint="Correct depends_on in the compose file, or name single `services`.",
             )
 
-    def planned(self, owed: Sequence[Stopped]) -> Part:
-        """Return the result of check mode."""
-        choices = self._choose(owed)
-        return self._result(choices, check_mode=True)
-
-    def carried_out(self, operation: Operation) -> Part:
+    def carried_out(self, choices: Sequence[Choice]) -> Part:
         """Carry out all steps and return the result."""
         try:
-            choices = self._choose(operation.record["stopped"])
             # Notes of containers that are not owed any more are removed before the first step.
             self._note(self.stack.owed)
             self.stack.carry_out(self._by_service())
-            return self._result(choices, check_mode=False)
+            return self.result(choices, check_mode=False)
         finally:
             self._progress.end()
 
-    def _choose(self, owed: Sequence[Stopped]) -> list[Choice]:
+    def choose(self, owed: Sequence[Stopped]) -> list[Choice]:
+        """Plan the steps, and return what is done with each container. ``owed``: the notes of earlier runs."""
         options = self.options
         own = [each for each in owed if each["project"] == self.project]
         self.others = [each for each in owed if each["project"] != self.project]
@@ -250,7 +252,8 @@ class _Run:
         self.lines.append(line)
         self._progress.note(line)
 
-    def _result(self, choices: Sequence[Choice], check_mode: bool) -> Part:
+    def result(self, choices: Sequence[Choice], check_mode: bool) -> Part:
+        """Return the result of the module."""
         steps = self.stack.steps
         if check_mode:
             self.lines = [step.line(len(steps)) for step in steps]
@@ -314,72 +317,3 @@ def _message(problems: Sequence[str], to_start: Sequence[str], options: Options)
             " ".join(shell_quote(name) for name in to_start),
         )
     return text
-
-
-@contextlib.contextmanager
-def _audited(options: Options, project: str, operation: Operation) -> Iterator[dict[str, Any]]:
-    """Hold the lock of remediations, and log the intent and the outcome; the caller fills in the result.
-
-    A later module of a joined operation is part of an action that is logged already. Raises Locked and CannotKeep.
-    """
-    outcome: dict[str, Any] = {}
-    if options["operation"]:
-        yield outcome
-        return
-    journal = _journal.Journal(options["state_dir"])
-    run_fields = {
-        "run": operation.id,
-        "who": operation.record["who"],
-        "controller": operation.record["controller"],
-        "pid": operation.record["controller_pid"],
-        "pid_start": operation.record["controller_start"],
-    }
-    entry = entry_of(options, project, operation)
-    lease = max(LOCK_SECONDS, options["deadline"])
-    try:
-        lock = journal.read()["lock"]
-        # No other restart runs now, so the lock of one is that of a process that was killed.
-        dead = lock["run"] if lock and lock["run"].startswith("restart-") else None
-        permission = journal.begin(run_fields, entry, lease, 0, break_run=dead)
-        if not permission["go"]:
-            raise _locked(permission["lock"] or {})
-        try:
-            yield outcome
-        finally:
-            journal.end(run_fields, {**entry, **_outcome_of(outcome)}, lease)
-            journal.release(run_fields)
-    except _journal.CannotKeep as exc:
-        raise _operations.CannotKeep(str(exc)) from exc
-
-
-def entry_of(options: Options, project: str, operation: Operation) -> Part:
-    """Return the entry of the audit log."""
-    return {
-        "run": operation.id,
-        "who": operation.record["who"],
-        "host": options["run"].get("host") or os.uname().nodename,
-        "action": REMEDY,
-        "remedy": REMEDY,
-        "risk": "disruptive",
-        "data_loss": "none",
-        "target": project,
-        "does": _stack_order.does(options, project),
-    }
-
-
-def _outcome_of(result: Mapping[str, Any]) -> Part:
-    failed = bool(result.get("failed")) or not result
-    return {
-        "outcome": "failed" if failed else "changed" if result["changed"] else "ok",
-        "changed": bool(result.get("changed", True)),
-        "message": result.get("msg") or ("interrupted" if not result else None),
-        "result": {"lines": list(result.get("lines") or [])[:50]},
-        "undo": None,
-    }
-
-
-def _locked(lock: Mapping[str, Any]) -> Locked:
-    return Locked(
-        "a remediation is running on this host: %s, since %s" % (lock["who"], _operation_records.clock(lock["since"])),
-        "Run again when it has ended, or after %s, when its lock ends" % _operation_records.clock(lock["until"]),
-    )

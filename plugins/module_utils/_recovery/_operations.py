@@ -129,7 +129,9 @@ class Operation:
                 self.record["pid"] = None
                 self._store.put([self.record])
             elif not _operation_records.is_unfinished(self.record) or (kind is None and not self._is_unfinished):
-                self._store.remove(self.id)
+                # A record that remains without its process blocks nothing.
+                with contextlib.suppress(CannotKeep):
+                    self._store.remove(self.id)
         finally:
             os.close(self.descriptor)
 

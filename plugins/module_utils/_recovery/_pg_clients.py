@@ -32,6 +32,7 @@ VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 # On each throwaway container, with the process that has started it.
 LABEL = "tracktion.ops.recovery"
 ENGINE_SECONDS = 10.0
+GONE = re.compile(r"already in progress|No such container")
 SPEC: dict[str, Any] = {"docker_host": _engine.SPEC["docker_host"]}
 
 
@@ -224,8 +225,13 @@ def remove_leftovers(options: Options, deadline: Deadline) -> list[str]:
     listed = _docker(options, ["ps", "--all", "--filter", "label=%s" % LABEL, "--format", form], deadline)
     pairs = [line.split(" ", 1) for line in listed.splitlines() if " " in line]
     dead = [name for name, process in pairs if not _is_alive(process)]
-    if dead:
-        _docker(options, ["rm", "--force", *dead], deadline)
+    for name in dead:
+        try:
+            _docker(options, ["rm", "--force", name], deadline)
+        except _run.ProgramFailed as exc:
+            # The engine removes it at the end of its program, perhaps just now.
+            if not GONE.search(str(exc)):
+                raise
     return dead
 
 
