@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _report, _shared, _visit
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, HostReport, Values, Visit
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Chart, Finding, HostReport, Values, Visit
 
 
 @dataclass
@@ -30,6 +30,7 @@ class EvaluatedRun:
     journals: dict[str, Values]
     started: float
     checks: _report.CompiledChecks
+    charts: list[Chart]
 
 
 def evaluate(task_vars: Mapping[str, Any]) -> EvaluatedRun:
@@ -48,8 +49,9 @@ def evaluate(task_vars: Mapping[str, Any]) -> EvaluatedRun:
     probe_hosts: dict[tuple[str, str], str] = {}
     journals: dict[str, Values] = {}
     claims: dict[tuple[str, str], tuple[str, str]] = {}
+    charts: list[Chart] = []
     for name, own in visits.items():
-        host, found = _report.host_report(name, own, checks, inventories)
+        host, found = _report.host_report(name, own, checks, inventories, charts)
         hosts.append(host)
         findings.extend(found)
         for visit in own:
@@ -63,7 +65,7 @@ def evaluate(task_vars: Mapping[str, Any]) -> EvaluatedRun:
                     claims[name, area] = (visit["probe_host"], claim)
     _shared.name_measurements(hosts, claims)
     started = min(visit.get("started") or time.time() for own in visits.values() for visit in own)
-    return EvaluatedRun(hosts, _shared.merge(findings, hosts), probe_hosts, journals, started, checks)
+    return EvaluatedRun(hosts, _shared.merge(findings, hosts), probe_hosts, journals, started, checks, charts)
 
 
 def _visits(hostvars: Any) -> dict[str, list[Visit]]:

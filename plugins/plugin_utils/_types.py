@@ -301,6 +301,89 @@ class HostReport(TypedDict):
     areas: list[AreaReport]
 
 
+class ChartColumn(TypedDict):
+    """A further column in the table of a chart. ``unit``: ``bytes``, ``seconds``, ``ratio``, or null."""
+
+    title: str
+    unit: str | None
+
+
+class ChartItem(TypedDict):
+    """A bar of a chart: ``value`` out of ``of``, or a node of a tree, ``depth`` levels below its root."""
+
+    label: str
+    value: float
+    of: float | None
+    columns: list[str | float | None]
+    depth: int
+
+
+class ChartRun(TypedDict):
+    """The values of an earlier run, by the label of the item."""
+
+    time: str
+    values: dict[str, float]
+
+
+class Chart(TypedDict):
+    """Measured values of one host, as a row of ``charts.yml`` names them. ``earlier``: the oldest run first."""
+
+    id: str
+    area: str
+    host: str
+    title: str
+    kind: Literal["bars", "tree"]
+    unit: str
+    columns: list[ChartColumn]
+    items: list[ChartItem]
+    left_out: int
+    trend: bool
+    earlier: list[ChartRun]
+
+
+State = Literal["new", "still", "flapping"]
+
+
+class Seen(TypedDict):
+    """A finding or an incident over the last runs.
+
+    ``state`` is null if its area was never measured before. ``since``: the first run since when it was in all runs.
+    ``runs``: one character for each of the last runs, 1 for there, 0 for not there, ? for not measured.
+    """
+
+    state: State | None
+    since: str
+    runs: str
+
+
+class FixedFinding(TypedDict):
+    """A finding of the run before that is gone, as it was then."""
+
+    fingerprint: str
+    id: str
+    area: str
+    host: str
+    object: str | None
+    status: Status
+    summary: str
+    since: str
+
+
+class History(TypedDict):
+    """What earlier runs say. ``problem``: why they cannot be used, or this run not be kept; else null.
+
+    ``previous`` is the time of the run before. ``counts`` are the findings of earlier runs over the same hosts
+    and areas. ``findings`` and ``incidents`` are by fingerprint. ``fixed`` of the report has at most 1000 of ``fixed_total``.
+    """
+
+    problem: str | None
+    previous: str | None
+    counts: list[Values]
+    findings: dict[str, Seen]
+    incidents: dict[str, Seen]
+    fixed_total: int
+
+
 class Report(TypedDict):
     """The report, as ``report.json`` holds it. Times are UTC in ISO 8601."""
 
@@ -313,4 +396,7 @@ class Report(TypedDict):
     counts: Counts
     hosts: list[HostReport]
     findings: list[ReportedFinding]
+    history: History | None
+    fixed: list[FixedFinding]
+    charts: list[Chart]
     remediation: Remediation | None
