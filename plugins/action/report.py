@@ -73,6 +73,8 @@ class ActionModule(ActionBase):
             task_vars.get("ansible_inventory_sources") or [],
             remediation,
             launch,
+            evaluated.checks.edges(evaluated.extra_causes),
+            evaluated.stacks,
         )
         summary = cleaned(_report.summary(report))
         written = _report_file.keep(report, path, self._display)
