@@ -13,6 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
+    _causes,
     _checks,
     _presence,
     _settings,
@@ -42,7 +43,9 @@ class ActionModule(ActionBase):
         for area in areas:
             _presence.load(area)
         checks = {area.name: [check.id for check in _checks.load(area, extra[area.name])] for area in areas}
-        return {"changed": False, "checks": checks}
+        ids = [check for of_area in checks.values() for check in of_area]
+        edges = _causes.load(areas, task_vars.get(_causes.EXTRA) or [], ids)
+        return {"changed": False, "checks": checks, "causes": [edge.id for edge in edges]}
 
     def _reject_bad_options(self, roles: Sequence[str], task_vars: Values) -> None:
         """Raise AnsibleActionFail for an invalid option of these roles. The visit validates the options of areas."""

@@ -84,6 +84,8 @@ class ActionModule(ActionBase):
             task_vars.get("ansible_inventory_sources") or [],
             remediation,
             launch,
+            evaluated.checks.edges(evaluated.extra_causes),
+            evaluated.stacks,
             evaluated.charts,
         )
         record = self._take_part_in_history(report, arguments)

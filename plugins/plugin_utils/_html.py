@@ -41,7 +41,6 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
 PAGE = "report.html.j2"
 STYLES = "report.css"
 MARKS = {"critical": "\u2716", "warning": "\u26a0", "unknown": "?", "info": "i", "ok": "\u2713"}
-STATES = {"new": "new", "flapping": "flapping"}
 # Goals for the page: of one host, of several, and never more.
 HOST_BYTES = 150_000
 FLEET_BYTES = 2_000_000
@@ -103,7 +102,11 @@ def _template() -> Template:
         bytecode_cache=_row_cache.Bytecode(),
     )
     environment.filters.update(
-        prose=_prose, duration=_units.duration, quantity=_html_drawing.quantity, mark=lambda status: MARKS[status]
+        prose=_prose,
+        time=_time,
+        duration=_units.duration,
+        quantity=_html_drawing.quantity,
+        mark=lambda status: MARKS[status],
     )
     # S704: the styles are a file of this collection.
     environment.globals["styles"] = Markup(_source(STYLES))  # noqa: S704
@@ -112,6 +115,11 @@ def _template() -> Template:
 
 def _source(name: str) -> str:
     return _areas.own_role("report").file("templates", name).read_text(encoding="utf-8")
+
+
+def _time(text: str) -> str:
+    """Return a time of the report for people: 2026-11-23 02:13:20 UTC."""
+    return text.replace("T", " ").replace("Z", " UTC")
 
 
 def _prose(text: str | None) -> Markup:
@@ -211,8 +219,8 @@ class _Page:
         if not seen or seen["state"] is None:
             return ""
         if seen["state"] == "still":
-            return "still there, since %s" % seen["since"]
-        return "flapping: it came and went in the last runs" if seen["state"] == "flapping" else "new"
+            return "Still there, since %s" % _time(seen["since"])
+        return "Flapping: it came and went in the last runs" if seen["state"] == "flapping" else "New"
 
     def _finding(self, finding: ReportedFinding) -> Values:
         remedy = finding["remedy"]
@@ -315,7 +323,7 @@ class _Page:
         if not self.history or len(self.history["counts"]) < 2:
             return None
         names = ("critical", "warning", "unknown", "info")
-        now = {name: self.report["counts"][name] for name in names}
+        now: Values = {**self.report["counts"]}
         chart: Chart = {
             "id": "findings",
             "area": "",
@@ -354,5 +362,5 @@ def _area(area: Any) -> Values:
 
 
 def _sums(host: HostReport) -> Values:
-    names = ("checks", "items", "ok", "not_here")
-    return {name: sum(area["counts"][name] for area in host["areas"]) for name in names}  # type: ignore[literal-required]
+    counts: list[Values] = [{**area["counts"]} for area in host["areas"]]
+    return {name: sum(each[name] for each in counts) for name in ("checks", "items", "ok", "not_here")}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _text, _units
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Chart, ChartItem, Values
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Chart, ChartItem, ChartRun, Values
 
 WIDTH = 400
 # Mean width of a character at 13 pixels, in a font without serifs; wide, so that text stays within its box.
@@ -54,7 +54,7 @@ def tree(nodes: Sequence[Node]) -> Values:
         width = WIDTH - x - 1
         lines = _lines(node.text, int((width - 2 * PAD) / CHARACTER))
         height = len(lines) * LINE + PAD
-        box = {"x": x, "y": _round(y), "width": width, "height": height, "status": node.status}
+        box: Values = {"x": x, "y": _round(y), "width": width, "height": height, "status": node.status}
         box["lines"] = [{"x": x + PAD, "y": _round(y + LINE * (number + 1)), "text": line}
                         for number, line in enumerate(lines)]  # fmt: skip
         parent = latest.get(depth - 1) if depth else None
@@ -95,7 +95,8 @@ def trend(chart: Chart, now: str) -> Values | None:
 
     ``lines`` have ``label``, ``points`` and ``dash``; ``rows`` are the values of the last runs, the newest first.
     """
-    runs = [*chart["earlier"], {"time": now, "values": {item["label"]: item["value"] for item in chart["items"]}}]
+    latest: ChartRun = {"time": now, "values": {item["label"]: item["value"] for item in chart["items"]}}
+    runs = [*chart["earlier"], latest]
     labels = [item["label"] for item in chart["items"][:LINES_DRAWN]]
     largest = max((run["values"].get(label, 0) for run in runs for label in labels), default=0)
     if len(runs) < 3 or not largest:
@@ -159,7 +160,8 @@ def _with_limit(item: ChartItem, unit: str) -> str:
 
 def _lines(text: str, width: int) -> list[str]:
     """Return clean text in at most LINES_MOST lines; a word that is longer than a line is broken."""
-    lines, rest = [], text
+    lines: list[str] = []
+    rest = text
     while rest and len(lines) < LINES_MOST:
         end = _fits(rest, width)
         if end < len(rest):

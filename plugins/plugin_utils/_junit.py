@@ -4,8 +4,8 @@
 
 """The report as JUnit XML, for CI servers. Pure. Private to this collection.
 
-A test suite is a host, a test case a finding, or an area without findings. A critical finding or a warning is a failure,
-a check that could not run is an error, and an info is a passed test with its text as output.
+A test suite is a host, a test case a finding, or an area without findings. A critical finding or a warning is a
+failure, a check that could not run is an error, and an info is a passed test with its text as output.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ STATES = {"new": "new", "flapping": "flapping"}
 def render(report: Report) -> str:
     """Return the Markdown of a clean report, at most some ten kilobytes."""
     counts = report["counts"]
-    found = ["%d %s" % (counts[status], status) for status in ("critical", "warning", "unknown", "info")]  # type: ignore[literal-required]
+    found = ["%d %s" % (counts[status], status) for status in ("critical", "warning", "unknown", "info")]
     hosts = len(report["hosts"])
     lines = [
         "## Diagnosis: %s" % report["status"],

@@ -32,7 +32,7 @@ def render(report: Report) -> str:
     metrics.add("build_info", "The version of the collection.", {"version": report["collection_version"]}, 1)
     for name in ("started", "finished"):
         text = "When the run was %s." % name
-        metrics.add("run_%s_timestamp_seconds" % name, text, {}, _epoch(report[name]))  # type: ignore[literal-required]
+        metrics.add("run_%s_timestamp_seconds" % name, text, {}, _epoch(report[name]))
     for host in report["hosts"]:
         labels = {"host": host["name"]}
         metrics.add("host_reachable", "Whether the host could be visited.", labels, int(host["reachable"]))
@@ -72,8 +72,8 @@ def _findings(metrics: _Metrics, report: Report) -> None:
     by_host: Counter[tuple[str, Status]] = Counter()
     by_check: Counter[tuple[str, str, str, Status]] = Counter()
     for finding in report["findings"]:
-        for host in finding["hosts"]:
-            by_host[host, finding["status"]] += 1
+        for name in finding["hosts"]:
+            by_host[name, finding["status"]] += 1
         by_check[finding["host"], finding["area"], finding["id"], finding["status"]] += 1
     for host in report["hosts"]:
         for status in FOUND:

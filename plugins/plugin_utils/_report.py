@@ -15,10 +15,12 @@ from typing import Any, cast
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _causes,
     _charts,
     _checks,
     _evaluation,
     _host_findings,
+    _incidents,
     _launch,
     _presence,
     _remediation,
@@ -61,6 +63,10 @@ class CompiledChecks:
             rows = _checks.extra_rows_by_area(extra_rows, [area])[name]
             self._checks[key] = _checks.load(area, rows)
         return self._checks[key]
+
+    def edges(self, extra_rows: Sequence[Any]) -> _causes.Edges:
+        """Return the cause rows of all areas, and these of the user, which the visit has validated."""
+        return _causes.load(list(self._areas.values()), extra_rows)
 
     def presence(self, name: str) -> list[_presence.Presence]:
         """Return the presence rows of an area. Raises BadRow."""
@@ -177,11 +183,14 @@ def build(
     inventories: Iterable[str],
     remediation: Remediation | None = None,
     launch: _launch.Launch | None = None,
+    edges: _causes.Edges | None = None,
+    stacks: Mapping[str, str] | None = None,
     charts: Iterable[Chart] = (),
 ) -> Report:
     """Return the report as report.json holds it (``docs/report.schema.json``), without its history.
 
-    ``launch`` is how the run was started; without it, with the inventories and nothing else.
+    ``launch`` is how the run was started; without it, with the inventories and nothing else. ``edges`` are the cause
+    rows, ``stacks`` the names of the stacks of the hosts that belong to one.
     """
     launch = launch or _launch.Launch(tuple(inventories))
     now = _iso(finished)
@@ -191,6 +200,8 @@ def build(
     for finding in merged:
         if finding["area"] == "host":
             counts[finding["status"]] += 1
+    reported = [_reported(finding, now, launch) for finding in merged]
+    unmeasured = [finding for finding in reported if finding["status"] == "unknown"]
     return {
         "schema": "tracktion.ops/report",
         "schema_version": SCHEMA_VERSION,
@@ -200,7 +211,8 @@ def build(
         "status": _evaluation.worst(host["status"] for host in hosts),
         "counts": counts,
         "hosts": hosts,
-        "findings": [_reported(finding, now, launch) for finding in merged],
+        "findings": reported,
+        "incidents": _incidents.build(reported, edges or _causes.Edges((), {}), unmeasured, stacks),
         "history": None,
         "fixed": [],
         "charts": _charts.of_report(charts, hosts),
@@ -211,7 +223,8 @@ def build(
 def _reported(finding: Finding, first_seen: str, launch: _launch.Launch) -> ReportedFinding:
     remedy = finding["remedy"]
     command = _with_command(remedy, finding["host"], finding["fingerprint"], launch) if remedy else None
-    return {**finding, "hosts": finding["hosts"], "first_seen": first_seen, "remedy": command}
+    began = _iso(finding["began"]) if finding["began"] is not None else None
+    return {**finding, "hosts": finding["hosts"], "first_seen": first_seen, "remedy": command, "began": began}
 
 
 def not_evaluated(report: Report) -> list[str]:

@@ -177,7 +177,7 @@ class Row:
                 raise self.bad("the field %r is missing" % name)
         for name in self.FIELDS:
             setattr(self, name, row.get(name))
-        self.vars = self.vars or {}
+        self.vars = row.get("vars") or {}
 
     def field(self, name: str) -> Any:
         """Return the value of a field, null if the row does not have it."""
