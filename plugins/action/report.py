@@ -127,9 +127,14 @@ class ActionModule(ActionBase):
         path = None
         if not arguments["history"]:
             path = arguments["history_dir"] or os.path.join(arguments["directory"], "history")
-        return _history_file.take_part(
-            report, path and os.path.abspath(path), arguments["history"], limits, self._display.warning
-        )
+        try:
+            return _history_file.take_part(
+                report, path and os.path.abspath(path), arguments["history"], limits, self._display.warning
+            )
+        except Exception as exc:  # pylint: disable=broad-except
+            # Files of the history may hold anything. The report is more important.
+            self._display.warning(clean("History of runs: not used: %s: %s" % (type(exc).__name__, exc)))
+            return None
 
     def _remediation(self, plan: Mapping[str, Any], after: list[Finding]) -> tuple[Remediation, bool]:
         """Return the part ``remediation`` of the report, and whether all approved actions were refused."""

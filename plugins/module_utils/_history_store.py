@@ -25,7 +25,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._clean import clean
 
 SCHEMA = "tracktion.ops/run"
 SCHEMA_VERSION = 1
-NAME = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}\.jsonl")
+NAME = re.compile(r"(\d{8}T\d{6}Z)-(\d{6})\.jsonl")
 STAMP = "%Y%m%dT%H%M%SZ"
 LOCK = ".lock"
 # The file under which the next run is written; of a run that was killed, the next one replaces it.
@@ -93,9 +93,9 @@ def write(directory: _safe_files.Directory, record: Mapping[str, Any], limits: L
         content = "".join("%s\n" % json.dumps(line, separators=(",", ":")) for line in lines).encode("ascii")
         if len(content) > min(FILE_BYTES, limits.size):
             return ["this run is not kept: it has %d bytes" % len(content)]
+        name = _next_name(directory, now)
         # First, so that a disk that is full because of the history gets room.
         _prune(directory, limits._replace(runs=limits.runs - 1, size=limits.size - len(content)), now)
-        name = "%s-%s.jsonl" % (time.strftime(STAMP, time.gmtime(now)), os.urandom(4).hex())
         directory.replace(name, content, mode=MODE, temporary=TEMPORARY)
     return []
 
@@ -120,6 +120,15 @@ def unpack(text: object) -> Any:
 def _names(directory: _safe_files.Directory) -> list[str]:
     """Return the names of the files of runs, the oldest first."""
     return sorted(name for name in os.listdir(directory.descriptor) if NAME.fullmatch(name))
+
+
+def _next_name(directory: _safe_files.Directory, now: float) -> str:
+    """Return a name that is sorted after all others, also within a second and after the clock was set back."""
+    stamp, number = time.strftime(STAMP, time.gmtime(now)), 0
+    match = NAME.fullmatch((_names(directory) or [""])[-1])
+    if match and match.group(1) >= stamp:
+        stamp, number = match.group(1), int(match.group(2)) + 1
+    return "%s-%06d.jsonl" % (stamp, number)
 
 
 def _run(line: bytes) -> dict[str, Any]:

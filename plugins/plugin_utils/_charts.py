@@ -43,6 +43,7 @@ class ChartRow(Row):
         "path": str,
         "only": dict,
         "label": list,
+        "name": str,
         "value": str,
         "of": str,
         "unit": str,
@@ -59,6 +60,7 @@ class ChartRow(Row):
     path: str
     only: dict[str, Any] | None
     label: list[str] | None
+    name: str | None
     value: str
     of: str | None
     unit: str
@@ -81,6 +83,8 @@ class ChartRow(Row):
             raise self.bad("unit: must be a word in lower case")
         if not 1 <= self.top <= TOP_MOST:
             raise self.bad("top: must be from 1 to %d" % TOP_MOST)
+        if not self.label and not self.name:
+            raise self.bad("label (fields of an item) or name (of the only item) is required")
         if self.kind == "tree" and not (self.children and self.key and self.parent and self.label):
             raise self.bad("a tree needs label, children, key and parent")
         for column in self.field("columns") or []:
@@ -150,9 +154,9 @@ class ChartRow(Row):
 
     def _item(self, each: Any, value: float | None) -> ChartItem:
         names = [_follow(each, field) for field in self.label or []]
-        texts = [_text(name) for name in names if name is not None and name != ""]
+        texts = dict.fromkeys(_text(name) for name in names if name is not None and name != "")
         return {
-            "label": cut(SEPARATOR.join(texts) or (self.title if not self.label else "(no name)"), LABEL_LENGTH),
+            "label": cut(SEPARATOR.join(texts) or self.name or "(no name)", LABEL_LENGTH),
             "value": value if value is not None else 0,
             "of": (_number(_follow(each, self.of)) or None) if self.of else None,
             "columns": [_cell(_follow(each, field)) for field in self._column_fields],

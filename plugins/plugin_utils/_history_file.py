@@ -32,23 +32,21 @@ def take_part(
     ``directory`` is a directory of the controller. Without it, ``read`` is the result of M(tracktion.ops.run_history)
     on the host that keeps the history, and the text that is returned is the option ``record`` of that module.
     """
-    earlier, problem = _history_store.empty(), None
-    if directory and limits.runs > 0:
-        earlier, problem = _from_directory(directory)
-    elif read:
-        earlier, problem = _from_result(read)
+    if limits.runs < 1:
+        return None
+    earlier, problem = _from_directory(directory) if directory else _from_result(read or {})
     for text in [*earlier["problems"], *([problem] if problem else [])]:
         warn(clean("History of runs: %s" % text))
     _history.add_earlier_values(report["charts"], earlier["runs"])
     compared = _history.compare(report, earlier, problem)
-    if directory and not problem and limits.runs > 0:
+    if directory and not problem:
         problem = _keep(directory, compared.record, limits, warn)
         compared.history["problem"] = problem
     report["history"] = compared.history
     report["fixed"] = compared.fixed
     for finding in report["findings"]:
         finding["first_seen"] = compared.first_seen.get(finding["fingerprint"], finding["first_seen"])
-    return None if directory or not read else _history_store.pack(compared.record)
+    return None if directory or problem else _history_store.pack(compared.record)
 
 
 def _from_directory(path: str) -> tuple[Values, str | None]:

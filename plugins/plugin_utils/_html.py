@@ -142,6 +142,7 @@ class _Page:
         self.cut: dict[str, int] = {}
 
     def context(self) -> Values:
+        """Return the variables of the template."""
         report = self.report
         made = {
             "report": report,

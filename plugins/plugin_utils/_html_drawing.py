@@ -81,7 +81,7 @@ def bars(chart: Chart) -> Values:
         made.append(
             {
                 "y": number * ROW,
-                "label": _text.cut(item["label"], int((WIDTH - 2 * PAD) / CHARACTER) - _text.columns(value) - 1),
+                "label": _shortened(item["label"], int((WIDTH - 2 * PAD) / CHARACTER) - _text.columns(value) - 1),
                 "value": value,
                 "length": _round(max(1.0, min(1.0, item["value"] / whole) * WIDTH)) if item["value"] else 0,
                 "limited": bool(item["of"]) or chart["unit"] == "ratio",
@@ -172,6 +172,14 @@ def _lines(text: str, width: int) -> list[str]:
     if rest:
         lines[-1] = _text.cut(lines[-1] + " " + rest, width).replace("`", "'")
     return lines or [""]
+
+
+def _shortened(text: str, width: int) -> str:
+    """Return a name in at most ``width`` columns, cut in its middle: names often differ at their ends."""
+    if _text.columns(text) <= width or width < 5:
+        return text if _text.columns(text) <= width else _text.cut(text, max(2, width))
+    end = width // 2
+    return _text.cut(text, width - end) + text[-(end if text.isascii() else end // 2) :]
 
 
 def _fits(text: str, width: int) -> int:

@@ -21,7 +21,8 @@ EFFECTS_MOST = 8
 FIXED_MOST = 10
 UNKNOWN_MOST = 10
 LENGTH = 300
-SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
+# An underscore within a word is no markup.
+SPECIAL = re.compile(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))")
 STATES = {"new": "new", "flapping": "flapping"}
 
 
@@ -125,6 +126,6 @@ def _code(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return prose without markup. An @ is an entity, so that nobody is notified."""
+    """Return prose without markup. An @ is an entity, so that no user is notified."""
     text = SPECIAL.sub(r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
     return text.replace("@", "&#64;")

@@ -60,6 +60,7 @@ class _Metrics:
         self._samples.setdefault(name, {})["{%s}" % shown if shown else ""] = value
 
     def text(self) -> str:
+        """Return all samples in the text format."""
         lines = []
         for name, samples in self._samples.items():
             full = "tracktion_" + name
@@ -103,12 +104,14 @@ def _charts(metrics: _Metrics, charts: Iterable[Chart]) -> None:
         if chart["kind"] == "tree":
             continue
         name, unit = UNSAFE.sub("_", chart["id"].lower()), UNSAFE.sub("_", chart["unit"])
+        # Not sessions_sessions.
+        ending = "" if name.endswith("_" + unit) else "_" + unit
         for item in chart["items"]:
             labels = {"host": chart["host"], "item": item["label"]}
-            metrics.add("%s_%s" % (name, unit), "%s." % chart["title"], labels, item["value"])
+            metrics.add(name + ending, "%s." % chart["title"], labels, item["value"])
             if item["of"] is not None:
-                text = "The whole of tracktion_%s_%s." % (name, unit)
-                metrics.add("%s_limit_%s" % (name, unit), text, labels, item["of"])
+                text = "The limit or the whole of tracktion_%s." % (name + ending)
+                metrics.add("%s_limit%s" % (name, ending), text, labels, item["of"])
 
 
 def _escaped(text: str) -> str:
