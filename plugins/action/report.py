@@ -91,7 +91,11 @@ class ActionModule(ActionBase):
         record = self._take_part_in_history(report, arguments)
         summary = cleaned(_report.summary(report))
         written = _report_file.keep(report, path, self._display)
-        outputs = _outputs.write(report, arguments["outputs"], os.path.dirname(path), self._display.warning)
+        texts = _outputs.make(report, arguments["outputs"], self._display.warning)
+        outputs = _outputs.write(texts, os.path.dirname(path), self._display.warning)
+        if "markdown" in texts:
+            # For notifications of AWX, where files are lost.
+            summary["markdown"] = texts["markdown"]
         colour = bool(ANSIBLE_COLOR)
         # The files of an AWX job are lost at its end, so the path is not shown there.
         shown = None if _runs.in_awx(task_vars) else written

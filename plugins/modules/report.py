@@ -106,7 +106,8 @@ history_record:
   type: str
   sample: null
 summary:
-  description: Status, counts and the worst findings, as passed to C(set_stats).
+  description:
+    - Status, counts and the worst findings, as passed to C(set_stats). With V(markdown) in O(outputs), its text is RV(summary.markdown).
   returned: always
   type: dict
   sample: {status: warning, hosts: 1, findings_left_out: 0}

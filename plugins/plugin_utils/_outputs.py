@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import NamedTuple
 
@@ -40,26 +40,30 @@ def render(report: Report, name: str) -> str:
     return str(import_module(PACKAGE + NAMES[name].module).render(report))
 
 
-def write(report: Report, names: Iterable[str], directory: str, warn: Callable[[str], object]) -> dict[str, str]:
-    """Write outputs to files, and return their paths by name. What fails is a warning: the run goes on."""
+def make(report: Report, names: Iterable[str], warn: Callable[[str], object]) -> dict[str, str]:
+    """Return the texts of outputs by name. What cannot be made is a warning: the run goes on."""
     wanted = list(dict.fromkeys(names))
-    if not wanted:
-        return {}
-    shown = cleaned(report)
-    written = {}
+    shown = cleaned(report) if wanted else report
+    texts = {}
     for name in wanted:
-        path = os.path.join(directory, NAMES[name].file)
         try:
-            content = render(shown, name).encode("utf-8", "backslashreplace")
-            opened, file = _safe_files.beside(path, make=True, trusted=_safe_files.behind_sudo())
-            with opened:
-                opened.replace(file, content, mode=_report_file.MODE)
-        except OSError as exc:
-            warn(clean("outputs: %s cannot be written: %s" % (path, exc.strerror or exc)))
-            continue
+            texts[name] = render(shown, name)
         except Exception as exc:  # pylint: disable=broad-except
             # report.json and the terminal have the report.
             warn(clean("outputs: %s cannot be made: %s: %s" % (name, type(exc).__name__, exc)))
-            continue
-        written[name] = path
+    return texts
+
+
+def write(texts: Mapping[str, str], directory: str, warn: Callable[[str], object]) -> dict[str, str]:
+    """Write outputs to files, and return their paths by name. What cannot be written is a warning."""
+    written = {}
+    for name, text in texts.items():
+        path = os.path.join(directory, NAMES[name].file)
+        try:
+            opened, file = _safe_files.beside(path, make=True, trusted=_safe_files.behind_sudo())
+            with opened:
+                opened.replace(file, text.encode("utf-8", "backslashreplace"), mode=_report_file.MODE)
+            written[name] = path
+        except OSError as exc:
+            warn(clean("outputs: %s cannot be written: %s" % (path, exc.strerror or exc)))
     return written

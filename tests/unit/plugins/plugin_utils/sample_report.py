@@ -222,27 +222,52 @@ def of_one_host(name: str = "music-1") -> dict:
         "fixed_total": 1,
     }
     fixed = [
-        {"fingerprint": "f" * 16, "id": "cache.full", "area": "cache", "host": name, "object": None, "status": "critical",
-         "summary": "Redis uses 99 % of maxmemory", "since": "2026-11-21T02:13:20Z"}
-    ]  # fmt: skip
+        {
+            "fingerprint": "f" * 16,
+            "id": "cache.full",
+            "area": "cache",
+            "host": name,
+            "object": None,
+            "status": "critical",
+            "summary": "Redis uses 99 % of maxmemory",
+            "since": "2026-11-21T02:13:20Z",
+        }
+    ]
     charts = [
         chart(name, "host_resources.file_systems", ("/", "/var/lib/docker", "/srv/music"), limit=5000),
         chart(name, "database.sessions", ("idle", "active", "idle in transaction"), unit="sessions"),
         blocking(name),
         chart(name, "service_health.latency", ("tracklist_service",), unit="seconds", earlier=0),
     ]
+    action = {
+        **dict.fromkeys(("reason", "message", "undo")),
+        **{key: remedy[key] for key in ("title", "risk", "data_loss", "target", "does", "vars", "evidence")},
+        "action": "a1",
+        "host": name,
+        "remedy": remedy["id"],
+        "status": "planned",
+        "blocked": False,
+        "outcome": "changed",
+        "changed": True,
+        "result": {},
+        "findings": [],
+    }
+    change = {
+        **{key: disk[key] for key in ("id", "host", "object", "summary", "fingerprint")},
+        "before": "critical",
+        "after": "warning",
+        "change": "better",
+    }
     remediation = {
-        "run": "r1", "who": "root@controller", "check_mode": False, "measured_again": [name], "not_measured_again": 0, "unfinished": [],
-        "actions": [{
-            "action": "a1", "host": name, "remedy": remedy["id"], "title": "Delete old logs", "risk": "destructive", "data_loss": "files",
-            "target": "/var/log", "does": "deletes 3 files", "vars": {}, "evidence": "e", "status": "planned", "reason": None,
-            "blocked": False, "outcome": "changed", "changed": True, "message": None, "result": {}, "undo": None, "findings": [],
-        }],
-        "changes": [{
-            "id": disk["id"], "host": name, "object": disk["object"], "summary": disk["summary"], "fingerprint": disk["fingerprint"],
-            "before": "critical", "after": "warning", "change": "better",
-        }],
-    }  # fmt: skip
+        "run": "r1",
+        "who": "root@controller",
+        "check_mode": False,
+        "actions": [action],
+        "changes": [change],
+        "measured_again": [name],
+        "not_measured_again": 0,
+        "unfinished": [],
+    }
     return report({name: findings}, incidents, charts, history=history, fixed=fixed, remediation=remediation)
 
 
@@ -271,10 +296,17 @@ def of_fleet(hosts: int = 500, findings: int = 20) -> dict:
 def hostile() -> dict:
     """Return a report in which each name that hosts can choose is one of HOSTILE."""
     found = [
-        finding("music-1", "message_queue.check_%s" % "abcdefghijklmn"[number], name, "critical", "%s: 500 messages" % name,
-                hint="Look at `%s` and %s" % (name.replace("`", ""), name), observed={name: name})
+        finding(
+            "music-1",
+            "message_queue.check_%s" % "abcdefghijklmn"[number],
+            name,
+            "critical",
+            "%s: 500 messages" % name,
+            hint="Look at `%s` and %s" % (name.replace("`", ""), name),
+            observed={name: name},
+        )
         for number, name in enumerate(HOSTILE)
-    ]  # fmt: skip
+    ]
     made = report(
         {"music-1": found}, [incident(*found)], [chart("music-1", "message_queue.depth", HOSTILE, "messages")]
     )

@@ -59,6 +59,10 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
+def write(report, names, folder, warnings):
+    return _outputs.write(_outputs.make(report, names, warnings.append), str(folder), warnings.append)
+
+
 def render(report, name):
     return _outputs.render(cleaned(copy.deepcopy(report)), name)
 
@@ -219,21 +223,21 @@ def test_contrast(scheme):
 def test_files_are_replaced_and_private(tmp_path):
     warnings = []
     (tmp_path / "report.html").write_text("old")
-    written = _outputs.write(REPORTS["one"], [*NAMES, "html"], str(tmp_path), warnings.append)
+    written = write(REPORTS["one"], [*NAMES, "html"], tmp_path, warnings)
     assert sorted(written) == sorted(NAMES)
     assert sorted(os.listdir(tmp_path)) == ["report.html", "report.junit.xml", "report.md", "report.prom"]
     assert {stat.S_IMODE(os.stat(path).st_mode) for path in written.values()} == {0o640}
     assert not warnings
-    assert _outputs.write(REPORTS["one"], [], str(tmp_path), warnings.append) == {}
+    assert write(REPORTS["one"], [], tmp_path, warnings) == {}
 
 
 def test_an_output_that_fails_does_not_cost_the_others(tmp_path):
     (tmp_path / "report.html").mkdir()
     broken = {**copy.deepcopy(REPORTS["one"]), "incidents": [{}]}
     warnings = []
-    assert sorted(_outputs.write(broken, NAMES, str(tmp_path), warnings.append)) == ["junit"]
+    assert sorted(write(broken, NAMES, tmp_path, warnings)) == ["junit"]
     assert len(warnings) == 3
-    assert list(_outputs.write(REPORTS["one"], ["html", "junit"], str(tmp_path), warnings.append)) == ["junit"]
+    assert list(write(REPORTS["one"], ["html", "junit"], tmp_path, warnings)) == ["junit"]
     assert "report.html" in warnings[-1]
 
 
