@@ -44,8 +44,10 @@ def main() -> None:
 
 def diagnosed(lab, scenario) -> dict:
     """Return the report about the stack that a scenario has broken."""
+    # Errors of the scenarios before are still in the logs.
+    since = time.time()
     with tempfile.TemporaryDirectory() as folder, scenario.broken(lab):
-        run = run_playbook("diagnose", lab.inventory, Path(folder), extra=scenario.variables)
+        run = run_playbook("diagnose", lab.inventory, Path(folder), extra={"logs_since": since, **scenario.variables})
     assert run.report, run.output
     return run.report
 

@@ -193,7 +193,9 @@ def all_connections_wait(lab):
 @contextlib.contextmanager
 def dead_rows_held(lab):
     """An old snapshot keeps VACUUM from removing the dead rows of a table."""
+    lab.psql("drop table if exists lab_held")
     lab.psql("create table lab_held as select n, 'x' as text from generate_series(1, 40000) n")
+    lab.psql("grant select on lab_held to public")
     holder = lab.postgres(application_name="lab report")
     holder.set_session(isolation_level="REPEATABLE READ")
     holder.cursor().execute("select count(*) from lab_held")
