@@ -37,7 +37,11 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, 
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, Remediation, Report, Values
 
 NEVER = "never"
-FORMATS: dict[str, Callable[..., str]] = {"full": _fleet.render, "lines": _lines.render}
+FORMATS: dict[str, Callable[..., str]] = {
+    "incidents": _fleet.render,
+    "full": _fleet.render_full,
+    "lines": _lines.render,
+}
 
 
 class ActionModule(ActionBase):
@@ -55,7 +59,7 @@ class ActionModule(ActionBase):
                 "directory": {"type": "path", "required": True},
                 "plan": {"type": "dict"},
                 "fail_at": {"type": "str", "choices": [NEVER, *reversed(_evaluation.STATUSES[1:])], "default": NEVER},
-                "format": {"type": "str", "choices": list(FORMATS), "default": "full"},
+                "format": {"type": "str", "choices": list(FORMATS), "default": "incidents"},
                 "outputs": {"type": "list", "elements": "str", "choices": list(_outputs.NAMES), "default": []},
                 "history_dir": {"type": "path"},
                 "history": {"type": "dict"},

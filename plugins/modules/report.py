@@ -40,12 +40,14 @@ options:
     default: never
   format:
     description:
-      - The format of the report on the terminal. V(full) shows each finding with its values, hint and remedy.
+      - The format of the report on the terminal. V(incidents) shows each cause with its values, hint and remedy, and what follows from it
+        in a line each. V(full) shows all findings in full.
       - V(lines) shows one line for each failure, and for each area that is ok.
-      - Equal findings of several hosts are shown once. With several hosts, V(full) has about 100 lines; the other findings are counted.
+      - Equal incidents and findings of several hosts are shown once. With several hosts, V(incidents) has about 100 lines; the other findings
+        are counted.
     type: str
-    choices: [full, lines]
-    default: full
+    choices: [incidents, full, lines]
+    default: incidents
   outputs:
     description:
       - Further files to write into O(directory), from the same data.

@@ -58,6 +58,7 @@ class Check(Row):
         "timing": (bool, str),
         "about": dict,
         "began": str,
+        "observe": list,
         "vars": dict,
     }
     REQUIRED: ClassVar[Sequence[str]] = ("id", "title", "summary", "guide", "why")
@@ -73,6 +74,7 @@ class Check(Row):
     why: str
     timing: bool | str | None
     began: str | None
+    observe: list[str] | None
 
     def __init__(self, row: Any, source: str, area: Area, remedies: Mapping[str, Remedy]) -> None:
         super().__init__(row, source)
@@ -91,6 +93,8 @@ class Check(Row):
         self.remedy = remedies.get(remedy_id)
         self.path = tuple((self.each or self.at or "").split("."))
         self.about: dict[str, str] = self.field("about") or {}
+        if not all(isinstance(field, str) for field in self.observe or ()):
+            raise self.bad("observe: must be a list of fields of the item")
         for subject, template in self.about.items():
             if subject not in ABOUT:
                 raise self.bad("about: unknown subject %r (known: %s)" % (subject, ", ".join(ABOUT)))

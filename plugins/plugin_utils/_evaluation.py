@@ -227,6 +227,7 @@ class _CheckOnHost:
         context = {**self.context, "item": item}
         finding = self._base(status, self._object(item), self._render(check.summary, context, prose))
         paths, variables = check.evidence[status]
+        paths = [*paths, *(tuple(field.split(".")) for field in check.observe or ())]
         finding["observed"] = {".".join(path): _follow(item, path) for path in paths}
         finding["threshold"] = {variable: self.context.get(variable) for variable in variables}
         finding["about"] = check.subjects(context)

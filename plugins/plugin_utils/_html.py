@@ -11,7 +11,7 @@ own and a text with the same content.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -23,16 +23,17 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
     _groups,
     _html_drawing,
+    _incident_groups,
     _row_cache,
     _terminal,
     _text,
     _units,
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._incident_groups import IncidentGroup
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     Chart,
     HostReport,
-    Incident,
     Report,
     ReportedFinding,
     Values,
@@ -136,7 +137,6 @@ class _Page:
     def __init__(self, report: Report, limits: Limits) -> None:
         self.report = report
         self.limits = limits
-        self.findings = {finding["fingerprint"]: finding for finding in report["findings"]}
         self.history = report["history"]
         # What is not shown: its number by what it is.
         self.cut: dict[str, int] = {}
@@ -167,51 +167,46 @@ class _Page:
         return items[:most]
 
     def _incidents(self) -> list[Values]:
-        """Return incidents; those of several hosts whose causes are equal are one, shown on the host of the worst."""
-        shown = [incident for incident in self.report["incidents"] if incident["status"] != "unknown"]
-        by_cause = {incident["cause"]: incident for incident in shown}
-        groups = _groups.equal(self.findings[name] for name in by_cause if name in self.findings)
-        order = {incident["cause"]: number for number, incident in enumerate(shown)}
-        groups.sort(key=lambda group: min(order[each["fingerprint"]] for each in group.findings))
-        serious = [group for group in groups if by_cause[group.worst["fingerprint"]]["status"] != "info"]
-        return [
-            self._incident(by_cause[group.worst["fingerprint"]], group)
-            for group in self._first(serious, self.limits.incidents, "incidents")
-        ]
+        """Return the incidents with a warning or something critical, in the order of the terminal."""
+        groups = _incident_groups.equal(self.report)
+        serious = [group for group in groups if group.incidents and group.status in ("critical", "warning")]
+        return [self._incident(group) for group in self._first(serious, self.limits.incidents, "incidents")]
 
-    def _incident(self, incident: Incident, group: _groups.Group) -> Values:
-        cause = self.findings[incident["cause"]]
-        effects = [effect for effect in incident["effects"] if effect["finding"] in self.findings]
-        listed = self._first(effects, self.limits.effects, "effects of incidents")
-        nodes = [_html_drawing.Node(self._brief(cause), 0, cause["status"])]
+    def _incident(self, group: IncidentGroup) -> Values:
+        cause = group.causes.worst
+        incident = next(each for each in group.incidents if each["cause"] == cause["fingerprint"])
+        nodes = [_html_drawing.Node(self._brief(group.causes), 0, cause["status"])]
         steps = []
-        for effect in listed:
-            finding = self.findings[effect["finding"]]
-            nodes.append(_html_drawing.Node(self._brief(finding), effect["depth"], finding["status"]))
-            steps.append(
-                {"finding": self._finding(finding), "depth": effect["depth"], "mechanism": effect["mechanism"]}
-            )
+        for follower in self._first(group.followers, self.limits.effects, "effects of incidents"):
+            finding = follower.group.worst
+            nodes.append(_html_drawing.Node(self._brief(follower.group), follower.depth, finding["status"]))
+            steps.append({"finding": self._finding(finding), "mechanism": follower.mechanism})
         seen = self.history["incidents"].get(incident["fingerprint"]) if self.history else None
         step = incident["first_step"]
         command = step["command"] if step else None
         return {
-            "status": incident["status"],
-            "fingerprint": incident["fingerprint"],
+            "status": group.status,
             "cause": self._finding(cause),
-            "hosts": _named(group.hosts),
-            "began": incident["began"],
+            "hosts": _named(group.causes.hosts),
+            "began": group.began,
             "seen": self._seen(seen),
             "hint": self._text(step["hint"]) if step and step["hint"] else None,
             # The hint has the command already, if it is not that of the remedy.
             "command": command if command and command not in ((step and step["hint"]) or "") else None,
             "steps": steps,
             "drawing": _html_drawing.tree(nodes) if steps else None,
-            "possible": incident["possible"][: self.limits.effects],
+            "possible": list(group.possible.items())[: self.limits.effects],
         }
 
     @staticmethod
-    def _brief(finding: ReportedFinding) -> str:
-        return "%s: %s" % (finding["title"], finding["object"] or finding["host"])
+    def _brief(group: _groups.Group) -> str:
+        """Return the title of equal findings with their object and the number of the others."""
+        finding, more = group.worst, len(group.findings) - 1
+        return "%s: %s%s" % (
+            finding["title"],
+            finding["object"] or finding["host"],
+            " and %d more" % more if more else "",
+        )
 
     def _text(self, text: str) -> str:
         return _text.cut(text, self.limits.texts)
@@ -255,7 +250,7 @@ class _Page:
 
     def _unknown(self) -> list[Values]:
         """Return what could not be checked: each reason once, with its checks and hosts."""
-        reasons = _terminal.by_reason(each for each in self.report["findings"] if each["status"] == "unknown")
+        reasons = _by_reason(each for each in self.report["findings"] if each["status"] == "unknown")
         return [
             {
                 "area": area,
@@ -352,6 +347,13 @@ class _Page:
             "actions": self._first(found["actions"], self.limits.rows, "actions"),
             "changes": self._first(found["changes"], self.limits.rows, "changes"),
         }
+
+
+def _by_reason(findings: Iterable[ReportedFinding]) -> dict[tuple[str, str, str | None], list[ReportedFinding]]:
+    groups: dict[tuple[str, str, str | None], list[ReportedFinding]] = {}
+    for finding in findings:
+        groups.setdefault((finding["area"], finding["summary"], finding["hint"]), []).append(finding)
+    return groups
 
 
 def _named(hosts: list[str]) -> str:

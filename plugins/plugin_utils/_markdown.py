@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ansible_collections.tracktion.ops.plugins.module_utils._clean import COMMAND
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _text
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Incident, Report, ReportedFinding
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _incident_groups, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils._incident_groups import IncidentGroup
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Report, ReportedFinding
 
 INCIDENTS_MOST = 10
 EFFECTS_MOST = 8
@@ -42,10 +43,10 @@ def render(report: Report) -> str:
             ", ".join(found),
         ),
     ]  # fmt: skip
-    findings = {finding["fingerprint"]: finding for finding in report["findings"]}
-    serious = [each for each in report["incidents"] if each["status"] in ("critical", "warning")]
-    for incident in serious[:INCIDENTS_MOST]:
-        lines += ["", *_incident(incident, findings, report)]
+    groups = _incident_groups.equal(report)
+    serious = [group for group in groups if group.incidents and group.status in ("critical", "warning")]
+    for group in serious[:INCIDENTS_MOST]:
+        lines += ["", *_incident(group, report)]
     if len(serious) > INCIDENTS_MOST:
         lines += ["", "%d more incidents are in the report." % (len(serious) - INCIDENTS_MOST)]
     lines += _fixed(report)
@@ -53,20 +54,22 @@ def render(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _incident(incident: Incident, findings: dict[str, ReportedFinding], report: Report) -> Iterator[str]:
-    cause = findings[incident["cause"]]
-    yield "### %s: %s on %s" % (incident["status"], _escaped(cause["title"]), _hosts(incident["hosts"]))
+def _incident(group: IncidentGroup, report: Report) -> Iterator[str]:
+    cause = group.causes.worst
+    incident = next(each for each in group.incidents if each["cause"] == cause["fingerprint"])
+    yield "### %s: %s on %s" % (group.status, _escaped(cause["title"]), _hosts(group.causes.hosts))
     yield ""
     yield "%s%s" % (_code(cause["summary"]), _since(cause, report))
-    effects = [effect for effect in incident["effects"] if effect["finding"] in findings]
-    if effects:
+    if group.followers:
         yield ""
         yield "What follows from it:"
         yield ""
-    for effect in effects[:EFFECTS_MOST]:
-        yield "%s- %s" % ("  " * (effect["depth"] - 1), _code(findings[effect["finding"]]["summary"]))
-    if len(effects) > EFFECTS_MOST:
-        yield "- and %d more" % (len(effects) - EFFECTS_MOST)
+    for follower in group.followers[:EFFECTS_MOST]:
+        more = len(follower.group.findings) - 1
+        text = _code(follower.group.worst["summary"]) + (" and %d more" % more if more else "")
+        yield "%s- %s" % ("  " * (follower.depth - 1), text)
+    if len(group.followers) > EFFECTS_MOST:
+        yield "- and %d more" % (len(group.followers) - EFFECTS_MOST)
     step = incident["first_step"]
     if step and step["hint"]:
         yield ""

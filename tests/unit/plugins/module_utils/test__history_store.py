@@ -169,7 +169,7 @@ def test_a_run_that_is_a_link_is_not_followed(directory, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "x", "eJw=", None, "AAAA"])
 def test_a_packed_text_that_is_damaged_is_rejected(text):
-    with pytest.raises(ValueError, match="padding|damaged|complete|base64|characters"):
+    with pytest.raises(ValueError, match=r"padding|damaged|complete|base64|characters"):
         store.unpack(text)
 
 

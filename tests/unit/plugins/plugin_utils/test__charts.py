@@ -102,7 +102,8 @@ def test_sessions_are_below_the_one_that_they_wait_for(area):
     "change",
     [
         {"id": "other.size"}, {"kind": "pie"}, {"unit": "GB"}, {"top": 1000}, {"value": "item.bytes | max"},
-        {"label": ["{{ x }}"]}, {"path": "__class__"}, {"kind": "tree"}, {"columns": [{"title": "x"}]}, {"query": "x"}, {"label": []},
+        {"label": ["{{ x }}"]}, {"path": "__class__"}, {"kind": "tree"}, {"columns": [{"title": "x"}]}, {"query": "x"},
+        {"label": []},
     ],
     ids=str,
 )  # fmt: skip

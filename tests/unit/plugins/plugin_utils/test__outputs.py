@@ -155,10 +155,7 @@ def test_metrics_of_objects_are_sums():
     many = copy.deepcopy(report)
     many["findings"] = [{**each, "id": "message_queue.same"} for each in many["findings"]]
     text = render(many, "prometheus")
-    assert (
-        'tracktion_check_findings{host="music-1",area="message_queue",check="message_queue.same",status="critical"} 11\n'
-        in text
-    )
+    assert 'area="message_queue",check="message_queue.same",status="critical"} 11\n' in text
 
 
 def test_series_are_bounded():
