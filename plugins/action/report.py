@@ -102,7 +102,7 @@ class ActionModule(ActionBase):
             summary["markdown"] = texts["markdown"]
         colour = bool(ANSIBLE_COLOR)
         # The files of an AWX job are lost at its end, so the path is not shown there.
-        shown = None if _runs.in_awx(task_vars) else written
+        shown = None if _runs.in_awx(task_vars) else outputs.get("html", written)
         self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=shown))
         if remediation:
             # Not imported by a diagnosis: with what it imports, it takes 10 ms.

@@ -198,15 +198,11 @@ class _Page:
             "possible": list(group.possible.items())[: self.limits.effects],
         }
 
-    @staticmethod
-    def _brief(group: _groups.Group) -> str:
+    def _brief(self, group: _groups.Group) -> str:
         """Return the title of equal findings with their object and the number of the others."""
         finding, more = group.worst, len(group.findings) - 1
-        return "%s: %s%s" % (
-            finding["title"],
-            finding["object"] or finding["host"],
-            " and %d more" % more if more else "",
-        )
+        name = finding["object"] or (finding["host"] if len(self.report["hosts"]) > 1 else "")
+        return "%s%s%s" % (finding["title"], ": " + name if name else "", " and %d more" % more if more else "")
 
     def _text(self, text: str) -> str:
         return _text.cut(text, self.limits.texts)
@@ -215,7 +211,7 @@ class _Page:
         if not seen or seen["state"] is None:
             return ""
         if seen["state"] == "still":
-            return "Still there, since %s" % _time(seen["since"])
+            return "Still there, since the run of %s" % _time(seen["since"])
         return "Flapping: it came and went in the last runs" if seen["state"] == "flapping" else "New"
 
     def _finding(self, finding: ReportedFinding) -> Values:

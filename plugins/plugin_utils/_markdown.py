@@ -84,7 +84,7 @@ def _since(finding: ReportedFinding, report: Report) -> str:
     if not seen or seen["state"] is None:
         return ""
     if seen["state"] == "still":
-        return " (since %s)" % seen["since"]
+        return " (since the run of %s)" % seen["since"]
     return " (%s)" % STATES[seen["state"]]
 
 

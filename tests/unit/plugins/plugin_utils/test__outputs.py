@@ -36,7 +36,7 @@ PARTS = (
     "Do first",
     "What follows from it",
     "The message queue cannot go on while the cause lasts.",
-    "Still there, since 2026-11-20 02:13:20 UTC",
+    "Still there, since the run of 2026-11-20 02:13:20 UTC",
     "Possible causes that could not be measured",
     "Before and after the remediation",
     "deletes 3 files (1.2 GiB)",
