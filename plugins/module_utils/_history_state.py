@@ -16,7 +16,7 @@ from typing import Any, Mapping
 RUNS = re.compile(r"[01?]{1,10}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-TEXTS = ("id", "summary", "status")
+TEXTS = ("id", "title", "summary", "status")
 TEXT_LENGTH = 300
 
 

@@ -94,7 +94,8 @@ def _fixed(report: Report) -> Iterator[str]:
         return
     yield from ("", "### Fixed since the run before", "")
     for fixed in report["fixed"][:FIXED_MOST]:
-        yield "- %s: %s" % (_code(fixed["host"]), _code(fixed["summary"]))
+        name = ": " + _code(fixed["object"]) if fixed["object"] else ""
+        yield "- %s on %s%s" % (_escaped(fixed["title"]), _code(fixed["host"]), name)
     if total > FIXED_MOST:
         yield "- and %d more" % (total - FIXED_MOST)
 

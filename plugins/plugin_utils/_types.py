@@ -425,6 +425,7 @@ class FixedFinding(TypedDict):
     area: str
     host: str
     object: str | None
+    title: str
     status: Status
     summary: str
     since: str

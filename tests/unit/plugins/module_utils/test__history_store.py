@@ -23,6 +23,7 @@ TIME = "2026-11-23T02:13:20Z"
 ENTRY = {
     "id": "cache.full",
     "object": None,
+    "title": "Full",
     "status": "critical",
     "summary": "full",
     "runs": "01",

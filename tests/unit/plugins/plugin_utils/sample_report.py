@@ -228,6 +228,7 @@ def of_one_host(name: str = "music-1") -> dict:
             "area": "cache",
             "host": name,
             "object": None,
+            "title": "Memory near maxmemory",
             "status": "critical",
             "summary": "Redis uses 99 % of maxmemory",
             "since": "2026-11-21T02:13:20Z",
