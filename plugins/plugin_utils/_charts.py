@@ -176,8 +176,16 @@ def load(area: Area) -> list[ChartRow]:
 
 def of_area(area: Area, host: str, measurement: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of one area of one host. Raises BadRow."""
-    found = (row.chart(host, area.name, measurement) for row in load(area))
-    return [chart for chart in found if chart]
+    charts = []
+    for row in load(area):
+        try:
+            chart = row.chart(host, area.name, measurement)
+        except Exception:  # noqa: S112  # pylint: disable=broad-except
+            # A malformed measurement: its checks report that.
+            continue
+        if chart:
+            charts.append(chart)
+    return charts
 
 
 def of_report(charts: Iterable[Chart], hosts: Sequence[HostReport]) -> list[Chart]:

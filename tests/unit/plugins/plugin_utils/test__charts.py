@@ -78,6 +78,12 @@ def test_a_malformed_measurement_has_no_chart(area, found):
     assert all(not item["value"] for chart in charts(area(tree), found) for item in chart["items"])
 
 
+def test_values_of_other_types_cost_their_chart_only(area):
+    tree = {**ROW, "id": "things.tree", "kind": "tree", "children": "waiters", "key": "pid", "parent": "blocked_by"}
+    things = [{"name": "a", "bytes": 5, "waiters": [{"pid": [], "blocked_by": 5}]}]
+    assert [chart["id"] for chart in charts(area(tree, ROW), things)] == ["things.size"]
+
+
 def test_a_mapping_is_one_item(area):
     (chart,) = charts(area({**ROW, "label": None, "name": "Redis"} | {"label": []}), {"bytes": 5})
     assert [(item["label"], item["value"]) for item in chart["items"]] == [("Redis", 5)]
