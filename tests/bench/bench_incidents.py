@@ -7,6 +7,7 @@
 
     tests/bench/bench_incidents.py [PART_OF_A_NAME...]    break and diagnose; record the findings
     tests/bench/bench_incidents.py --replay               the table from the recorded findings, with the cause rows of now
+    tests/bench/bench_incidents.py --accept               the same, and the links of now become the expected ones
 
 The findings of each scenario are kept in tests/unit/plugins/plugin_utils/incidents/, which unit tests replay.
 """
@@ -29,9 +30,12 @@ from tests.unit.plugins.plugin_utils import recorded  # noqa: E402
 
 
 def main() -> None:
-    wanted = [each for each in sys.argv[1:] if each != "--replay"]
+    wanted = [each for each in sys.argv[1:] if not each.startswith("--")]
     chosen = [each for each in SCENARIOS if not wanted or any(part in each.name for part in wanted)]
-    if "--replay" not in sys.argv:
+    if "--accept" in sys.argv:
+        links = {each.name: recorded.links(recorded.read(each.name)) for each in SCENARIOS}
+        recorded.FOLDER.joinpath("links.json").write_text(json.dumps(links, indent=1, sort_keys=True) + "\n")
+    elif "--replay" not in sys.argv:
         lab = Stack()
         for scenario in chosen:
             started = time.monotonic()
@@ -73,8 +77,9 @@ def table(scenarios) -> None:
             print("    invented: %s" % each)
     number = len(scenarios)
     goals = Goals()
-    goals.check("first incident right, of %d scenarios" % number, sums["incidents"] / number, at_least=0.9)
-    goals.check("first finding by severity right", sums["severity"] / number, at_most=0.75)
+    goals.check("first incidents right, of %d scenarios" % number, sums["incidents"] / number, at_least=0.9)
+    # Within 25 points, the scenarios are too easy.
+    goals.check("the same by severity alone", sums["severity"] / number, at_most=sums["incidents"] / number - 0.25)
     goals.check("invented links", sums["invented"], at_most=0)
     goals.exit()
 
