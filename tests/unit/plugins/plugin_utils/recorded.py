@@ -20,7 +20,7 @@ TEXT = 160
 
 def path(name: str) -> Path:
     """Return the file of a scenario."""
-    return FOLDER / ("%s.json" % name.replace(",", "").replace(" ", "_"))
+    return FOLDER / ("%s.json" % name.replace(",", "").replace(":", "").replace(" ", "_"))
 
 
 def write(name: str, findings: list[dict]) -> None:
