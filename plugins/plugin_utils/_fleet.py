@@ -130,7 +130,7 @@ def _block(incident: IncidentGroup, paint: Paint, shown: dict[str, str], full: b
     if group.status == "unknown":
         return _terminal.unknown_block(worst, group.ids, paint, _where(group))
     several = len(group.findings) > 1
-    lines = [_terminal.heading(worst, paint, _where(group))]
+    lines = _terminal.heading(worst, paint, _where(group))
     command = _command(group) if several and worst["remedy"] else None
     differ = len({finding["summary"] for finding in group.findings}) > 1
     follows = _terminal.after(incident, shown, paint, full)

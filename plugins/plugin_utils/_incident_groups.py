@@ -99,12 +99,25 @@ def _rank(group: IncidentGroup) -> tuple[bool, int]:
 
 
 def _followers(incidents: Iterable[Incident], findings: Mapping[str, ReportedFinding]) -> list[Follower]:
-    """Return what follows, in the order of the incidents; effects of one check and mechanism once."""
+    """Return what follows, each after its own cause; effects of one check, mechanism and cause once."""
     found: dict[tuple[int, str, str, Status], Follower] = {}
+    children: dict[int, list[Follower]] = {}
+    # The follower that a finding is in, by fingerprint; the causes of the incidents are in none.
+    holders: dict[str, Follower] = {}
     for incident in incidents:
         for effect in incident["effects"]:
             finding = findings[effect["finding"]]
-            mechanism = _groups.shape(effect["mechanism"], finding["host"])
-            key = (effect["depth"], finding["id"], mechanism, finding["status"])
-            found.setdefault(key, Follower(effect["depth"], effect["mechanism"])).group.findings.append(finding)
-    return list(found.values())
+            parent = id(holders.get(effect["by"]))
+            key = (parent, finding["id"], _groups.shape(effect["mechanism"], finding["host"]), finding["status"])
+            if key not in found:
+                found[key] = Follower(effect["depth"], effect["mechanism"])
+                children.setdefault(parent, []).append(found[key])
+            found[key].group.findings.append(finding)
+            holders[effect["finding"]] = found[key]
+    ordered: list[Follower] = []
+    waiting = children.get(id(None), [])[::-1]
+    while waiting:
+        follower = waiting.pop()
+        ordered.append(follower)
+        waiting += children.get(id(follower), [])[::-1]
+    return ordered

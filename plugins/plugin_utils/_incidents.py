@@ -37,7 +37,10 @@ Key = tuple[str, str, str | None]
 
 @dataclass(eq=False)
 class _Node:
-    """A finding with its direct causes (cause, number of the row) and the positions of all causes, ``ancestors``."""
+    """A finding with its direct causes (cause, number of the row) and the positions of all causes, ``ancestors``.
+
+    ``earliest`` is when it can have begun, by its own time or else by that of its cause; null if neither was measured.
+    """
 
     finding: ReportedFinding
     position: int
@@ -46,6 +49,7 @@ class _Node:
     also: list[tuple[_Node, int]] = field(default_factory=list)
     root: _Node | None = None
     depth: int = 0
+    earliest: float | None = None
     ancestors: set[int] = field(default_factory=set)
     effects: list[_Node] = field(default_factory=list)
 
@@ -136,9 +140,6 @@ class _Linker:
         edge, holds = self._edges[number], self._edges.holds[number]
         if not _agree(edge, cause.finding, effect.finding):
             return False
-        began, followed = cause.began, effect.began
-        if began is not None and followed is not None and began > followed + TOLERANCE:
-            return False
         try:
             return holds is None or holds(cause.finding, effect.finding)
         except Exception:  # pylint: disable=broad-except
@@ -176,8 +177,11 @@ def _agree(edge: Edge, cause: ReportedFinding, effect: ReportedFinding) -> bool:
 def _place(node: _Node, edges: Edges) -> None:
     """Choose the cause under which a finding is shown. Its causes are placed."""
     direct: dict[int, tuple[_Node, int]] = {}
+    node.earliest = began = node.began
     for cause, number in node.causes:
-        direct.setdefault(cause.position, (cause, number))
+        # An effect began neither before its cause nor before the cause of that one.
+        if began is None or cause.earliest is None or cause.earliest <= began + TOLERANCE:
+            direct.setdefault(cause.position, (cause, number))
     # A cause of another direct cause explains the finding through that one.
     indirect: set[int] = set().union(*(cause.ancestors for cause, _number in direct.values()))
     node.ancestors = indirect.union(direct)
@@ -189,6 +193,8 @@ def _place(node: _Node, edges: Edges) -> None:
     node.by, node.also = left[0], left[1:]
     node.root = node.by[0].root
     node.depth = node.by[0].depth + 1
+    if began is None:
+        node.earliest = node.by[0].earliest
     node.by[0].effects.append(node)
 
 

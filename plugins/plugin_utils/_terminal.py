@@ -52,7 +52,7 @@ def render(report: Report, colour: bool = False, path: str | None = None, full: 
     shown: dict[str, str] = {}
     for group in known if full else known[:MOST]:
         cause = group.causes.worst
-        lines += ["", heading(cause, paint), *body(cause, shown, after(group, shown, paint, full))]
+        lines += ["", *heading(cause, paint), *body(cause, shown, after(group, shown, paint, full))]
     if len(known) > MOST and not full:
         left = sum(len(each.findings) for group in known[MOST:] for each in group.groups)
         lines.append("  ... and %d more findings in the report" % left)
@@ -126,10 +126,17 @@ def not_here(area: AreaReport, hosts: str = "") -> list[str]:
     return _text.wrap("%s%s: %s" % (area["name"], hosts, names), WIDTH, "  NOT HERE  ", " " * 12)
 
 
-def heading(finding: ReportedFinding, paint: Paint, hosts: str = "") -> str:
-    """Return the first line about a finding; ``hosts`` names its hosts in words."""
-    what = finding["id"] + (" [%s]" % finding["object"] if finding["object"] else "")
-    return "  %s  %s%s" % (paint(finding["status"], finding["status"].upper()), what, "  " + hosts if hosts else "")
+def heading(finding: ReportedFinding, paint: Paint, hosts: str = "") -> list[str]:
+    """Return the first lines about a finding; ``hosts`` names its hosts in words."""
+    what = finding["id"] + (" [%s]" % _text.cut(finding["object"], OBJECT) if finding["object"] else "")
+    return _headed(finding["status"], what + ("  " + hosts if hosts else ""), paint)
+
+
+def _headed(status: Status, text: str, paint: Paint) -> list[str]:
+    """Return a heading in lines that begins with a status in its colour."""
+    name = status.upper()
+    lines = _text.wrap(text, WIDTH, "  %s  " % name, " " * 12)
+    return [lines[0].replace(name, paint(status, name), 1), *lines[1:]]
 
 
 def body(
@@ -199,23 +206,15 @@ def _follower(follower: Follower, label: str, paint: Paint) -> list[str]:
     first = (_first_line(label) if label else " " * (6 + LABEL)) + "  " * (min(follower.depth, DEEPEST) - 1)
     status = finding["status"].upper()
     text = "%s %s%s: %s" % (status, finding["id"], named, follower.mechanism)
-    lines = _text.wrap(text, WIDTH, first, " " * (len(first) + 2))
+    lines = _text.wrap(text, WIDTH, first, " " * (len(first) + 6))
     lines[0] = first + paint(finding["status"], status) + lines[0][len(first) + len(status) :]
     return lines
 
 
 def unknown_block(finding: ReportedFinding, ids: Sequence[str], paint: Paint, hosts: str = "") -> list[str]:
     """Return the lines about checks that could not run for one reason. ``finding`` is one of their findings."""
-    lines = [
-        "  %s  %s: %d check%s could not run%s"
-        % (
-            paint("unknown", "UNKNOWN"),
-            finding["area"],
-            len(ids),
-            "" if len(ids) == 1 else "s",
-            "  " + hosts if hosts else "",
-        )
-    ]
+    checks = "%d check%s could not run" % (len(ids), "" if len(ids) == 1 else "s")
+    lines = _headed("unknown", "%s: %s%s" % (finding["area"], checks, "  " + hosts if hosts else ""), paint)
     lines += labelled("", finding["summary"])
     if finding["hint"]:
         lines += labelled("Fix", finding["hint"])

@@ -92,7 +92,7 @@ def fill(client, pattern: str, count: int, size: int) -> None:
         client.mset({pattern % number: b"x" * size for number in range(start, min(start + 1000, count))})
 
 
-@fault(fires=["cache.unreachable", "network.path_paused"])
+@fault(fires=["cache.unreachable"])
 def redis_hanging(lab):
     """Redis hangs: it accepts connections and does not answer."""
     lab.docker("pause", lab.container("redis"))

@@ -20,7 +20,7 @@ TEXT = 160
 
 def path(name: str) -> Path:
     """Return the file of a scenario."""
-    return FOLDER / ("%s.json" % name.replace(",", "").replace(" ", "_"))
+    return FOLDER / ("%s.json" % name.replace(",", "").replace(":", "").replace(" ", "_"))
 
 
 def write(name: str, findings: list[dict]) -> None:
@@ -51,3 +51,14 @@ def _cut(value):
     if isinstance(value, str):
         return value[:TEXT]
     return None if isinstance(value, dict) and "command" in value else value
+
+
+def links(findings: list[dict], rows: _causes.Edges | None = None) -> list[str]:
+    """Return the links between findings as text: the row, the cause and the effect."""
+    names = {finding["fingerprint"]: finding["id"] for finding in findings}
+    found = set()
+    for incident in incidents(findings, rows):
+        for effect in incident["effects"]:
+            for link in (effect, *effect["also"]):
+                found.add("%s: %s -> %s" % (link["edge"], names[link["by"]], names[effect["finding"]]))
+    return sorted(found)

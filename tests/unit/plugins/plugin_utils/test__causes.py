@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _causes, _checks
 from tests.unit.plugins.plugin_utils.conftest import CHECK
 
+ROOT = Path(__file__).resolve().parents[4]
 CAUSE = {
     "id": "queues.backlog_no_consumer",
     "cause": "queues.no_consumer",
@@ -96,6 +101,20 @@ def test_an_id_is_used_once(load):
 def test_a_row_for_an_area_that_is_not_diagnosed_is_left_out(load):
     row = {**CAUSE, "id": "spool.waits", "cause": "spool.full", "effect": "spool.waits"}
     assert load(extra=[row]) == []
+
+
+def test_the_example_of_the_documentation_is_valid():
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    (block,) = [each for each in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "tracktion_extra_causes" in each]
+    areas = _areas.find(["file_watching"])
+    (edge,) = [
+        edge
+        for edge in _causes.load(
+            areas, yaml.safe_load(block)["tracktion_extra_causes"], ["file_watching.few_instances"]
+        )
+        if edge.source == "tracktion_extra_causes"
+    ]
+    assert edge.effects == ("file_watching.instances_used",)
 
 
 def test_the_rows_of_the_collection_are_valid():

@@ -182,6 +182,15 @@ def test_a_cause_that_began_after_its_effect_is_no_cause(cause, effect, incident
     assert _incidents.build(findings[:1], edges(A_B), [])[0]["began"] == cause
 
 
+def test_an_effect_did_not_begin_before_the_cause_of_its_cause():
+    findings = [
+        finding("a.one", began="2026-01-01T00:01:00Z"),
+        finding("b.two"),
+        finding("c.three", began="2026-01-01T00:00:00Z"),
+    ]
+    assert tree(findings, A_B, B_C) == [("a.one", [("b.two", "a.one")]), ("c.three", [])]
+
+
 def test_a_cause_on_another_host_counts_only_within_a_stack():
     findings = [finding("a.one", host="db"), finding("b.two", host="web")]
     assert len(tree(findings, A_B)) == 2
