@@ -109,7 +109,7 @@ history_record:
   sample: null
 summary:
   description:
-    - Status, counts and the worst findings, as passed to C(set_stats). With V(markdown) in O(outputs), its text is RV(summary.markdown).
+    - Status, counts and the worst findings, as passed to C(set_stats). With V(markdown) in O(outputs), C(markdown) in it is its text.
   returned: always
   type: dict
   sample: {status: warning, hosts: 1, findings_left_out: 0}
