@@ -21,7 +21,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Incide
 class Follower:
     """Findings of one check that follow from a cause in the same way.
 
-    ``depth`` is the number of links between them and the cause, ``also`` are the checks of their causes in other incidents.
+    ``depth`` is the number of links between them and the cause, ``also`` are checks of causes in other incidents.
     """
 
     depth: int
