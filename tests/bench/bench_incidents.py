@@ -49,7 +49,7 @@ def main() -> None:
         for scenario in chosen:
             started = time.monotonic()
             report = diagnosed(lab, scenario)
-            recorded.write(scenario.name, report["findings"])
+            recorded.write(scenario.name, report["findings"], lab.project)
             print("%-50s %4.0f s" % (scenario.name, time.monotonic() - started), flush=True)
             lab.wait_healthy(timeout=120)
     if "--links" in sys.argv:

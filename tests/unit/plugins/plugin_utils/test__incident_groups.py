@@ -26,7 +26,7 @@ NAMES = ("web1", "web2", "web3")
 
 def of_host(name, findings):
     """Return the findings as those of a host of this name."""
-    text = json.dumps(findings).replace("tracktion-lab-m6", name)
+    text = json.dumps(findings).replace("tracktion-lab", name)
     made = json.loads(text)
     for finding in made:
         finding.update(host=name, hosts=[name], guide="g", first_seen="2026-01-01T00:00:00Z")
