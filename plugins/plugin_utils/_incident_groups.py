@@ -19,11 +19,15 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Incide
 
 @dataclass
 class Follower:
-    """Findings of one check that follow from a cause in the same way; ``depth``: links between them and the cause."""
+    """Findings of one check that follow from a cause in the same way.
+
+    ``depth`` is the number of links between them and the cause, ``also`` are checks of causes in other incidents.
+    """
 
     depth: int
     mechanism: str
     group: Group = field(default_factory=Group)
+    also: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -105,6 +109,7 @@ def _followers(incidents: Iterable[Incident], findings: Mapping[str, ReportedFin
     # The follower that a finding is in, by fingerprint; the causes of the incidents are in none.
     holders: dict[str, Follower] = {}
     for incident in incidents:
+        members = {incident["cause"], *(effect["finding"] for effect in incident["effects"])}
         for effect in incident["effects"]:
             finding = findings[effect["finding"]]
             parent = id(holders.get(effect["by"]))
@@ -113,6 +118,8 @@ def _followers(incidents: Iterable[Incident], findings: Mapping[str, ReportedFin
                 found[key] = Follower(effect["depth"], effect["mechanism"])
                 children.setdefault(parent, []).append(found[key])
             found[key].group.findings.append(finding)
+            others = [findings[each["by"]]["id"] for each in effect["also"] if each["by"] not in members]
+            found[key].also += [check for check in dict.fromkeys(others) if check not in found[key].also]
             holders[effect["finding"]] = found[key]
     ordered: list[Follower] = []
     waiting = children.get(id(None), [])[::-1]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _evaluation
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _evaluation, _host_findings
 from ansible_collections.tracktion.ops.plugins.plugin_utils._causes import Edge, Edges
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
@@ -164,13 +164,13 @@ class _Linker:
 
 
 def _agree(edge: Edge, cause: ReportedFinding, effect: ReportedFinding) -> bool:
-    """Return whether the ends have all subjects of the row in common."""
+    """Return whether the ends, which have the first subject of the row in common, have the others too."""
     if not edge.same:
         # Only the host connects them. A service that several hosts share runs on one of them, and which is not known.
         return set(hosts_of(cause)).issuperset(hosts_of(effect))
     return all(
         not set(cause["about"].get(of_cause, ())).isdisjoint(effect["about"].get(of_effect, ()))
-        for of_cause, of_effect in edge.same
+        for of_cause, of_effect in edge.same[1:]
     )
 
 
@@ -275,5 +275,12 @@ def _first_step(cause: ReportedFinding) -> FirstStep | None:
     return {"hint": hint, "command": command} if hint or command else None
 
 
-def _worst_first(incident: Incident, root: _Node) -> tuple[int, int, int]:
-    return -_evaluation.STATUSES.index(incident["status"]), -len(incident["effects"]), root.position
+def _worst_first(incident: Incident, root: _Node) -> tuple[bool, int, int, bool, int]:
+    return (
+        not _host_findings.is_overload(root.finding),
+        -_evaluation.STATUSES.index(incident["status"]),
+        -len(incident["effects"]),
+        # A line in a log is a symptom, and says least about its cause.
+        root.finding["area"] == "logs",
+        root.position,
+    )

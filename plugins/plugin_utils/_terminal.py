@@ -205,7 +205,8 @@ def _follower(follower: Follower, label: str, paint: Paint) -> list[str]:
     named += " on %d hosts" % hosts if hosts > 1 else ""
     first = (_first_line(label) if label else " " * (6 + LABEL)) + "  " * (min(follower.depth, DEEPEST) - 1)
     status = finding["status"].upper()
-    text = "%s %s%s: %s" % (status, finding["id"], named, follower.mechanism)
+    also = " Also explained by %s." % _text.few(follower.also) if follower.also else ""
+    text = "%s %s%s: %s%s" % (status, finding["id"], named, follower.mechanism, also)
     lines = _text.wrap(text, WIDTH, first, " " * (len(first) + 6))
     lines[0] = first + paint(finding["status"], status) + lines[0][len(first) + len(status) :]
     return lines

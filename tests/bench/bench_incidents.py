@@ -35,16 +35,21 @@ from tests.unit.plugins.plugin_utils import recorded  # noqa: E402
 def main() -> None:
     wanted = [each for each in sys.argv[1:] if not each.startswith("--")]
     scenarios = SETS if "--links" in sys.argv else SCENARIOS
-    chosen = [each for each in scenarios if not wanted or any(part in each.name for part in wanted)]
+    chosen = [each for each in scenarios if each.name in wanted]
+    chosen = chosen or [each for each in scenarios if not wanted or any(part in each.name for part in wanted)]
     if "--accept" in sys.argv:
-        links = {each.name: recorded.links(recorded.read(each.name)) for each in (*SCENARIOS, *SETS)}
+        links = {
+            each.name: recorded.links(recorded.read(each.name))
+            for each in (*SCENARIOS, *SETS)
+            if recorded.path(each.name).exists()
+        }
         recorded.FOLDER.joinpath("links.json").write_text(json.dumps(links, indent=1, sort_keys=True) + "\n")
     elif "--replay" not in sys.argv:
         lab = Stack()
         for scenario in chosen:
             started = time.monotonic()
             report = diagnosed(lab, scenario)
-            recorded.write(scenario.name, report["findings"])
+            recorded.write(scenario.name, report["findings"], lab.project)
             print("%-50s %4.0f s" % (scenario.name, time.monotonic() - started), flush=True)
             lab.wait_healthy(timeout=120)
     if "--links" in sys.argv:

@@ -314,7 +314,7 @@ BLOCKER = Cause(
 FULL_CACHE = Cause(
     ("cache.memory_used", "cache.eviction_impossible"),
     "",
-    ("cache.", "logs.", "service_health.", "containers.unhealthy"),
+    ("cache.", "logs.", "service_health.", "containers.unhealthy", "message_queue.redelivery_loop"),
 )
 MEMORY_ALARM = Cause(("message_queue.memory_alarm",), "", ("message_queue.", "logs."))
 DEAD = Cause(("message_queue.dead_letters",), "")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _causes, _incidents
 
+ROOT = Path(__file__).resolve().parents[4]
 FOLDER = Path(__file__).with_name("incidents")
 # What incidents and their texts depend on.
 KEPT = ("id", "area", "host", "hosts", "object", "about", "title", "status", "summary", "observed", "threshold", "why",
@@ -23,11 +24,18 @@ def path(name: str) -> Path:
     return FOLDER / ("%s.json" % name.replace(",", "").replace(":", "").replace(" ", "_"))
 
 
-def write(name: str, findings: list[dict]) -> None:
-    """Record the findings of a scenario; texts are cut."""
+def write(name: str, findings: list[dict], stack: str) -> None:
+    """Record the findings of a scenario on a stack; texts are cut."""
     FOLDER.mkdir(exist_ok=True)
     kept = [{field: _cut(finding[field]) for field in KEPT} for finding in findings]
-    path(name).write_text("[\n" + ",\n".join(json.dumps(each, sort_keys=True) for each in kept) + "\n]\n")
+    text = "[\n" + ",\n".join(json.dumps(each, sort_keys=True) for each in kept) + "\n]\n"
+    # Whatever the checkout and the stack are called.
+    text = (
+        text.replace(str(ROOT), "/srv/checkout")
+        .replace(stack, "tracktion-lab")
+        .replace("/.lab/%s/" % stack[14:], "/.lab/default/")
+    )
+    path(name).write_text(text)
 
 
 def read(name: str) -> list[dict]:

@@ -26,7 +26,7 @@ NAMES = ("web1", "web2", "web3")
 
 def of_host(name, findings):
     """Return the findings as those of a host of this name."""
-    text = json.dumps(findings).replace("tracktion-lab-m6", name)
+    text = json.dumps(findings).replace("tracktion-lab", name)
     made = json.loads(text)
     for finding in made:
         finding.update(host=name, hosts=[name], guide="g", first_seen="2026-01-01T00:00:00Z")
@@ -53,8 +53,8 @@ def test_an_incident_shows_its_cause_what_follows_and_what_to_do():
     follows = next(number for number, line in enumerate(lines) if line.startswith("      Follows:"))
     fix = next(number for number, line in enumerate(lines) if line.startswith("      Fix:"))
     assert cause < follows < fix
-    (wrong,) = [line for line in lines if "service_health.wrong_status" in line]
-    (blocked,) = [line for line in lines if "database.blocked_sessions" in line]
+    (wrong,) = [line for line in lines if "CRITICAL service_health.wrong_status" in line]
+    (blocked,) = [line for line in lines if "WARNING database.blocked_sessions" in line]
     # What follows is indented by its distance from the cause.
     assert wrong.index("CRITICAL") > blocked.index("WARNING")
     assert any(line.startswith("      Since:   20") for line in lines)
@@ -91,6 +91,13 @@ def test_equal_incidents_of_several_hosts_are_shown_once():
     (line,) = [line for line in text.splitlines() if "containers.unhealthy" in line]
     assert "and 2 more on 3 hosts" in " ".join(text.split())
     assert line.startswith("  ")
+
+
+def test_an_effect_names_its_other_causes():
+    made = report("lab")
+    other = next(each for each in made["findings"] if each["id"] == "logs.error_burst")
+    made["incidents"][0]["effects"][0]["also"] = [{"by": other["fingerprint"], "edge": "x.y", "mechanism": "m"}]
+    assert "Also explained by logs.error_burst." in " ".join(_terminal.render(made).split())
 
 
 def test_a_possible_cause_names_the_reason():

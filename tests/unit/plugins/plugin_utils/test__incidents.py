@@ -232,6 +232,13 @@ def test_the_worst_incident_comes_first_then_the_one_with_most_effects():
     assert [cause for cause, _effects in tree(findings, A_B)] == ["d.bad", "a.one", "a.alone", "a.info"]
 
 
+def test_an_overload_comes_first_and_what_only_a_log_shows_last():
+    findings = [finding("logs.errors"), finding("network.path_dns"), finding("a.bad", status="critical"),
+                finding("host_resources.cpu_saturated")]  # fmt: skip
+    order = ["host_resources.cpu_saturated", "a.bad", "network.path_dns", "logs.errors"]
+    assert [cause for cause, _effects in tree(findings, A_B)] == order
+
+
 def test_a_hostile_name_cannot_start_a_command_in_a_mechanism():
     named = row("a.one", "b.two", same=(), mechanism="{{ cause.object }}\n breaks it.")
     findings = [finding("a.one", "`reboot`"), finding("b.two", "{{ 7 * 7 }}")]
