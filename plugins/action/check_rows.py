@@ -13,6 +13,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
+    _causes,
+    _charts,
     _checks,
     _presence,
     _settings,
@@ -41,8 +43,11 @@ class ActionModule(ActionBase):
         extra = _checks.extra_rows_by_area(task_vars.get("tracktion_extra_checks") or [], areas)
         for area in areas:
             _presence.load(area)
+            _charts.load(area)
         checks = {area.name: [check.id for check in _checks.load(area, extra[area.name])] for area in areas}
-        return {"changed": False, "checks": checks}
+        ids = [check for of_area in checks.values() for check in of_area]
+        edges = _causes.load(areas, task_vars.get(_causes.EXTRA) or [], ids)
+        return {"changed": False, "checks": checks, "causes": [edge.id for edge in edges]}
 
     def _reject_bad_options(self, roles: Sequence[str], task_vars: Values) -> None:
         """Raise AnsibleActionFail for an invalid option of these roles. The visit validates the options of areas."""

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Evaluates the measurements of the visits, shows the report and writes it. Runs once, on the controller."""
+"""Evaluates the measurements of the visits, shows the report and writes it and its outputs.
+
+Runs once, on the controller.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,16 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
+from ansible_collections.tracktion.ops.plugins.module_utils import _history_store
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
     _evaluated_run,
     _evaluation,
     _fleet,
+    _history_file,
     _launch,
     _lines,
+    _outputs,
     _remediation,
     _report,
     _report_file,
@@ -28,10 +34,14 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, Remediation
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Finding, Remediation, Report, Values
 
 NEVER = "never"
-FORMATS: dict[str, Callable[..., str]] = {"full": _fleet.render, "lines": _lines.render}
+FORMATS: dict[str, Callable[..., str]] = {
+    "incidents": _fleet.render,
+    "full": _fleet.render_full,
+    "lines": _lines.render,
+}
 
 
 class ActionModule(ActionBase):
@@ -50,7 +60,13 @@ class ActionModule(ActionBase):
                 "plan": {"type": "dict"},
                 "only_before": {"type": "bool", "default": False},
                 "fail_at": {"type": "str", "choices": [NEVER, *reversed(_evaluation.STATUSES[1:])], "default": NEVER},
-                "format": {"type": "str", "choices": list(FORMATS), "default": "full"},
+                "format": {"type": "str", "choices": list(FORMATS), "default": "incidents"},
+                "outputs": {"type": "list", "elements": "str", "choices": list(_outputs.NAMES), "default": []},
+                "history_dir": {"type": "path"},
+                "history": {"type": "dict"},
+                "history_runs": {"type": "int", "default": 100},
+                "history_days": {"type": "int", "default": 90},
+                "history_bytes": {"type": "int", "default": 64 << 20},
             }
         )
         evaluated = _evaluated_run.evaluate(task_vars)
@@ -70,19 +86,27 @@ class ActionModule(ActionBase):
         report = _report.build(
             evaluated.hosts,
             evaluated.findings,
-            _report_file.previous(path, _report.SCHEMA_VERSION, self._display.warning),
             _areas.version(),
             evaluated.started,
             time.time(),
             task_vars.get("ansible_inventory_sources") or [],
             remediation,
             launch,
+            evaluated.checks.edges(evaluated.extra_causes),
+            evaluated.stacks,
+            evaluated.charts,
         )
+        record = self._take_part_in_history(report, arguments)
         summary = cleaned(_report.summary(report))
         written = _report_file.keep(report, path, self._display)
+        texts = _outputs.make(report, arguments["outputs"], self._display.warning)
+        outputs = _outputs.write(texts, os.path.dirname(path), self._display.warning)
+        if "markdown" in texts:
+            # For notifications of AWX, where files are lost.
+            summary["markdown"] = texts["markdown"]
         colour = bool(ANSIBLE_COLOR)
         # The files of an AWX job are lost at its end, so the path is not shown there.
-        shown = None if _runs.in_awx(task_vars) else written
+        shown = None if _runs.in_awx(task_vars) else outputs.get("html", written)
         self._display.display("\n" + FORMATS[arguments["format"]](report, colour=colour, path=shown))
         if remediation:
             # Not imported by a diagnosis: with what it imports, it takes 10 ms.
@@ -94,6 +118,8 @@ class ActionModule(ActionBase):
         return {
             "changed": False,
             "path": written,
+            "outputs": outputs,
+            "history_record": record,
             "summary": summary,
             "ansible_stats": _report_file.stats("tracktion_report", summary),
             "not_evaluated": not_evaluated,
@@ -106,6 +132,21 @@ class ActionModule(ActionBase):
                 or _evaluation.STATUSES.index(report["status"]) >= _evaluation.STATUSES.index(fail_at)
             ),
         }
+
+    def _take_part_in_history(self, report: Report, arguments: Values) -> str | None:
+        """Add to the report what earlier runs say; return this run, if another host keeps the history."""
+        limits = _history_store.Limits(arguments["history_runs"], arguments["history_days"], arguments["history_bytes"])
+        path = None
+        if not arguments["history"]:
+            path = arguments["history_dir"] or os.path.join(arguments["directory"], "history")
+        try:
+            return _history_file.take_part(
+                report, path and os.path.abspath(path), arguments["history"], limits, self._display.warning
+            )
+        except Exception as exc:  # pylint: disable=broad-except
+            # Files of the history may hold anything. The report is more important.
+            self._display.warning(clean("History of runs: not used: %s: %s" % (type(exc).__name__, exc)))
+            return None
 
     def _remediation(self, plan: Mapping[str, Any], after: list[Finding]) -> tuple[Remediation, bool]:
         """Return the part ``remediation`` of the report, and whether all approved actions were refused."""

@@ -20,6 +20,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
+    _causes,
     _checks,
     _claims,
     _host_findings,
@@ -103,10 +104,11 @@ class ActionModule(ActionBase):
         timeout, journal_directory = settings["tracktion_visit_timeout"], settings["tracktion_visit_journal"]
         # Not templated: its rows are templates of this collection, not of Ansible.
         extra_checks = variables.get("tracktion_extra_checks") or []
-        if extra_checks:
+        extra_causes = variables.get("tracktion_extra_causes") or []
+        if extra_checks or extra_causes:
             extra_rows = _checks.extra_rows_by_area(extra_checks, areas)
-            for area in areas:
-                _checks.load(area, extra_rows[area.name])
+            ids = [check.id for area in areas for check in _checks.load(area, extra_rows[area.name])]
+            _causes.load(areas, extra_causes, ids)
 
         visited, plan, other_probes, claims = self._planned(areas, probe_host, variables)
         limits = {name: settings[name] for name in _host_findings.LIMITS}
@@ -136,10 +138,12 @@ class ActionModule(ActionBase):
                 {
                     "areas": {**earlier, **visited},
                     "extra_checks": extra_checks,
+                    "extra_causes": extra_causes,
                     "host": state,
                     "limits": limits,
                     "journal": journal,
                     "presence": presence,
+                    "stack": settings["tracktion_stack"],
                 }
             )
         _claims.publish_all(claimed, visited, state, failure)
@@ -290,7 +294,7 @@ class ActionModule(ActionBase):
         Not templates in the task: Ansible compiles each of them again for every host.
         """
         role = _areas.own_role("visit")
-        names = ("tracktion_areas", "tracktion_visit_timeout", *_host_findings.LIMITS)
+        names = ("tracktion_areas", "tracktion_visit_timeout", "tracktion_stack", *_host_findings.LIMITS)
         given = {OPTIONS[name]: value for name, value in arguments.items() if name in OPTIONS and value is not None}
         specs, defaults = ({name: source[name] for name in names} for source in (role.argument_spec, role.defaults))
         found = _settings.read(specs, defaults, {**variables, **given}, self._templar, least=0)

@@ -10,9 +10,9 @@ module: check_rows
 short_description: Reject invalid rows and options before any host is visited
 version_added: 0.2.0
 description:
-  - Reads the rows of the area roles and of C(tracktion_extra_checks), on the controller.
+  - Reads the rows of the area roles, of C(tracktion_extra_checks) and of C(tracktion_extra_causes), on the controller.
   - Fails for the first row with an unknown or missing field, an expression that does not parse, a name that is no variable of its role,
-    or a remedy that does not exist. The message has the file, the id and the reason.
+    or a remedy that does not exist, and for cause rows that name an unknown check or form a cycle. The message has the file, the id and the reason.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -49,4 +49,10 @@ checks:
   type: dict
   sample:
     database: [database.unreachable, database.connections_used]
+causes:
+  description: The ids of the cause rows.
+  returned: success
+  type: list
+  elements: str
+  sample: [message_queue.no_consumer_stopped]
 """

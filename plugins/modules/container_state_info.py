@@ -308,6 +308,7 @@ filesystems:
       description: V(engine) for the data directory of the engine, V(shm) for C(/dev/shm), V(tmpfs), V(volume) or V(bind).
       type: str
       returned: always
+    device: {description: Its device number., type: int, returned: always}
     containers: {description: The containers; none for the engine., type: list, elements: str, returned: always}
     bytes: {description: Its size., type: int, returned: always}
     available_bytes: {description: 'Free space, without that reserved for root.', type: int, returned: always}

@@ -112,6 +112,7 @@ nodes:
   elements: dict
   contains:
     name: {description: Name of the node., type: str, returned: always}
+    container: {description: "Its container, null if the node does not run in one on the host that measures.", type: str, returned: always}
     running: {description: Whether the node is running., type: bool, returned: always}
     type: {description: V(disc) or V(ram)., type: str, returned: always}
     uptime_seconds: {description: Time since the node started., type: float, returned: always}
@@ -126,8 +127,8 @@ nodes:
       type: dict
       returned: always
     disk:
-      description: Disk as C(alarm), C(free_bytes), C(limit_bytes) (threshold of the alarm) and C(total_bytes) (size of the file system, null if the node does
-        not run on the host that measures). Null like RV(nodes[].memory).
+      description: Disk as C(alarm), C(free_bytes), C(limit_bytes) (threshold of the alarm), C(total_bytes) and C(device) (size and device number of the
+        file system, null if the node does not run on the host that measures). Null like RV(nodes[].memory).
       type: dict
       returned: always
     files: {description: "File descriptors as C(used), C(limit) and C(ratio). Null like RV(nodes[].memory).", type: dict, returned: always}
@@ -139,7 +140,8 @@ nodes:
     - {name: rabbit@mq, running: true, type: disc, uptime_seconds: 86400.0, being_drained: false, partitions: [],
        memory: {alarm: false, used_bytes: 166944768, watermark_bytes: 483183820, ratio: 0.3455, limit_bytes: 805306368, limit_source: cgroup,
                 watermark_ratio: 0.6, base_bytes: null},
-       disk: {alarm: false, free_bytes: 82304929792, limit_bytes: 50000000, total_bytes: 105089261568}, files: {used: 50, limit: 65536, ratio: 0.0008},
+       disk: {alarm: false, free_bytes: 82304929792, limit_bytes: 50000000, total_bytes: 105089261568, device: 266338305},
+       files: {used: 50, limit: 65536, ratio: 0.0008},
        sockets: null,
        processes: {used: 446, limit: 1048576, ratio: 0.0004}, run_queue: 0, processors: 2}
 listeners:

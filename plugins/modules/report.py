@@ -13,7 +13,7 @@ description:
   - Evaluates the check rows of all areas over the results registered as C(tracktion_visit) on the hosts of this run.
   - Shows the findings, the worst first, writes C(report.json), and passes a summary to C(set_stats) as C(tracktion_report).
   - Runs on the controller and needs C(run_once). The role P(tracktion.ops.report#role) wraps it.
-  - The times of C(first_seen) are taken over from an earlier C(report.json).
+  - Compares the findings with earlier runs, and keeps this run for later ones.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -47,13 +47,45 @@ options:
     default: never
   format:
     description:
-      - The format of the report on the terminal. V(full) shows each finding with its values, hint and remedy.
+      - The format of the report on the terminal. V(incidents) shows each cause with its values, hint and remedy, and what follows from it
+        in a line each. V(full) shows all findings in full.
       - V(lines) shows one line for each failure, and for each area that is ok.
-      - Equal findings of several hosts are shown once. With several hosts, V(full) has about 100 lines; the other findings are counted.
+      - Equal incidents and findings of several hosts are shown once. With several hosts, V(incidents) has about 100 lines; the other findings
+        are counted.
     type: str
-    choices: [full, lines]
-    default: full
+    choices: [incidents, full, lines]
+    default: incidents
+  outputs:
+    description:
+      - Further files to write into O(directory), from the same data.
+      - V(html) is C(report.html), one page without external resources. V(prometheus) is C(report.prom), for the textfile collector of
+        node_exporter. V(junit) is C(report.junit.xml), for CI servers. V(markdown) is C(report.md), for chats and tickets.
+    type: list
+    elements: str
+    choices: [html, prometheus, junit, markdown]
+    default: []
+  history_dir:
+    description:
+      - Directory on the controller for the history of runs. The default is C(history) in O(directory). The same is required of it.
+      - If it cannot be used, a warning and the report say so.
+    type: path
+  history:
+    description: The result of M(tracktion.ops.run_history) on the host that keeps the history, instead of O(history_dir).
+    type: dict
+  history_runs:
+    description: Number of runs to keep. With V(0), no history is read or kept.
+    type: int
+    default: 100
+  history_days:
+    description: Age in days from which a run is removed.
+    type: int
+    default: 90
+  history_bytes:
+    description: Size of all files of the history from which the oldest are removed.
+    type: int
+    default: 67108864
 seealso:
+  - module: tracktion.ops.run_history
   - module: tracktion.ops.visit
 """
 
@@ -77,8 +109,19 @@ path:
   returned: without O(only_before)
   type: str
   sample: /home/operator/reports/report.json
+outputs:
+  description: The paths of the files of O(outputs) that were written, by their names.
+  returned: without O(only_before)
+  type: dict
+  sample: {html: /home/operator/reports/report.html}
+history_record:
+  description: This run, for O(tracktion.ops.run_history#module:record). Null without O(history).
+  returned: without O(only_before)
+  type: str
+  sample: null
 summary:
-  description: Status, counts and the worst findings, as passed to C(set_stats).
+  description:
+    - Status, counts and the worst findings, as passed to C(set_stats). With V(markdown) in O(outputs), C(markdown) in it is its text.
   returned: without O(only_before)
   type: dict
   sample: {status: warning, hosts: 1, findings_left_out: 0}

@@ -61,6 +61,16 @@ class Area:
         return self.file("diagnosis", "presence.yml")
 
     @property
+    def charts_file(self) -> Path:
+        """The file that lists the values for charts, ``diagnosis/charts.yml``."""
+        return self.file("diagnosis", "charts.yml")
+
+    @property
+    def causes_file(self) -> Path:
+        """The file that lists which findings explain those of the role, ``diagnosis/causes.yml``."""
+        return self.file("diagnosis", "causes.yml")
+
+    @property
     def defaults_file(self) -> Path:
         """The file with the defaults of the role's variables."""
         return self.file("defaults", "main.yml")
@@ -97,7 +107,7 @@ class Area:
     def rows(self, kind: str) -> list[Any]:
         """Return the rows of ``checks.yml``, or of another file, as plain data, which is no template for Ansible.
 
-        ``kind`` is ``checks``, ``remedies`` or ``presence``. Only the first file is required.
+        ``kind`` is ``checks``, ``remedies``, ``causes``, ``presence`` or ``charts``. Only the first file is required.
         """
         path = self.file("diagnosis", "%s.yml" % kind)
         if kind != "checks" and not path.exists():

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -21,6 +22,12 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._remedies import Rem
 from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import EXPRESSIONS, SUBJECTS, BadRow, FieldType, Row
 
 LEVELS = ("critical", "warning", "info")
+# The kinds of subjects that a finding can be about; the host is implied.
+ABOUT = ("service", "container", "process", "port", "mount", "path", "queue", "database", "table", "network")
+# Subjects of one kind that a finding keeps.
+ABOUT_MOST = 20
+# The last second of the year 9999, which is the last one of ISO 8601.
+LATEST = 253402300799
 # The path of a field in ``item``: ("rates", "publish").
 FieldPath = tuple[str, ...]
 # Fields of ``item`` and variables that an expression names.
@@ -49,6 +56,9 @@ class Check(Row):
         "guide": str,
         "why": str,
         "timing": (bool, str),
+        "about": dict,
+        "began": str,
+        "observe": list,
         "vars": dict,
     }
     REQUIRED: ClassVar[Sequence[str]] = ("id", "title", "summary", "guide", "why")
@@ -63,6 +73,8 @@ class Check(Row):
     guide: str
     why: str
     timing: bool | str | None
+    began: str | None
+    observe: list[str] | None
 
     def __init__(self, row: Any, source: str, area: Area, remedies: Mapping[str, Remedy]) -> None:
         super().__init__(row, source)
@@ -80,12 +92,21 @@ class Check(Row):
             raise self.bad("remedy: %r is not in %s" % (remedy_id, area.remedies_file.name))
         self.remedy = remedies.get(remedy_id)
         self.path = tuple((self.each or self.at or "").split("."))
+        self.about: dict[str, str] = self.field("about") or {}
+        if not all(isinstance(field, str) for field in self.observe or ()):
+            raise self.bad("observe: must be a list of fields of the item")
+        for subject, template in self.about.items():
+            if subject not in ABOUT:
+                raise self.bad("about: unknown subject %r (known: %s)" % (subject, ", ".join(ABOUT)))
+            if not isinstance(template, str):
+                raise self.bad("about.%s: must be text" % subject)
 
     def templates(self) -> dict[str, str]:
-        expressions = {field: self.field(field) for field in ("when", *self.levels)}
+        expressions = {field: self.field(field) for field in ("when", "began", *self.levels)}
         if isinstance(self.timing, str):
             expressions["timing"] = self.timing
         texts = {field: self.field(field) for field in ("object", "summary", "hint")}
+        texts.update({"about." + subject: template for subject, template in self.about.items()})
         wrapped = {field: "{{ %s }}" % text for field, text in expressions.items() if text}
         return {**wrapped, **{field: text for field, text in texts.items() if text}}
 
@@ -112,6 +133,32 @@ class Check(Row):
         paths = {path for in_item, _variables in found for path in in_item}
         variables = {name for _in_item, variables in found for name in variables}
         return sorted(paths), sorted(variables)
+
+    def subjects(self, context: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Return what the finding for an item is about: names by subject, without those that were not measured.
+
+        A template that is one expression can return a list of names.
+        """
+        found: dict[str, list[str]] = {}
+        for subject, template in self.about.items():
+            with contextlib.suppress(*_rows.CANNOT_EVALUATE):
+                value = _rows.variable_value(template, context)
+                names = value if isinstance(value, list) else [value]
+                texts = [" ".join(str(name).split()) for name in names if name is not None]
+                texts = sorted({text for text in texts if text})[:ABOUT_MOST]
+                if texts:
+                    found[subject] = texts
+        return found
+
+    def beginning(self, context: Mapping[str, Any]) -> float | None:
+        """Return when the fault of an item began, in seconds since 1970; null if that was not measured."""
+        if not self.began:
+            return None
+        with contextlib.suppress(*_rows.CANNOT_EVALUATE):
+            value = _rows.expression(self.began, context)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < LATEST:
+                return float(value)
+        return None
 
     def is_timing(self, context: Mapping[str, Any]) -> bool:
         """Return whether the finding for an item depends on how long something took. Raises one of CANNOT_EVALUATE."""

@@ -217,6 +217,8 @@ class _CheckOnHost:
     def _unknown_finding(self, fired: Fired) -> Finding:
         reason = fired.reason or Reason("")
         finding = self._base("unknown", self._object(fired.item), reason.text)
+        if fired.item is not None:
+            finding["about"] = self.check.subjects({**self.context, "item": fired.item})
         finding["hint"] = reason.hint
         return finding
 
@@ -225,8 +227,11 @@ class _CheckOnHost:
         context = {**self.context, "item": item}
         finding = self._base(status, self._object(item), self._render(check.summary, context, prose))
         paths, variables = check.evidence[status]
+        paths = [*paths, *(tuple(field.split(".")) for field in check.observe or ())]
         finding["observed"] = {".".join(path): _follow(item, path) for path in paths}
         finding["threshold"] = {variable: self.context.get(variable) for variable in variables}
+        finding["about"] = check.subjects(context)
+        finding["began"] = check.beginning(context)
         finding["hint"] = self._render(check.hint, context, prose) if check.hint else None
         if check.remedy:
             finding["remedy"] = check.remedy.proposal(context, finding)
@@ -244,6 +249,7 @@ class _CheckOnHost:
             "area": self.area,
             "host": self.host,
             "object": name,
+            "about": {},
             "title": self.check.title,
             "status": status,
             "summary": summary,
@@ -253,6 +259,7 @@ class _CheckOnHost:
             "guide": self.check.guide,
             "hint": None,
             "remedy": None,
+            "began": None,
             "fingerprint": fingerprint(self.check.id, self.host, name),
         }
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report of several hosts for a terminal: equal findings once, in a limited number of lines.
+"""The report of several hosts for a terminal: equal incidents once, in a limited number of lines.
 
 Private to this collection.
 """
@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _terminal, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _incident_groups, _terminal, _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
-from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import WIDTH, Paint
+from ansible_collections.tracktion.ops.plugins.plugin_utils._incident_groups import IncidentGroup
+from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import OBJECT, WIDTH, Paint
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     AreaReport,
     HostReport,
@@ -32,36 +33,45 @@ NOT_HERE_LINES = 10
 TABLE_LINES = 16
 # With more hosts, the command of a remedy has no --limit: tracktion_only selects the findings.
 LIMIT_HOSTS = 10
-# Columns of a summary and of the name of an object.
-SUMMARY, OBJECT = 3 * WIDTH, 70
+# Columns of a summary.
+SUMMARY = 3 * WIDTH
 # A name that is one word of a shell and one pattern of Ansible.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # A word of a shell command, with its quotes.
 SHELL_WORD = re.compile(r"""(?:\$'(?:\\.|[^'\\])*'|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")
 
 
-def render(report: Report, colour: bool = False, path: str | None = None, most: int = LINES) -> str:
-    """Return the report as text: one host in detail, several hosts in about ``most`` lines."""
+def render(report: Report, colour: bool = False, path: str | None = None, most: int = LINES, full: bool = False) -> str:
+    """Return the report as text: one host in detail, several hosts in about ``most`` lines; with ``full``, all."""
     if len(report["hosts"]) == 1:
-        return _terminal.render(report, colour, path)
+        return _terminal.render(report, colour, path, full)
     paint = _terminal.painter(colour)
     report = _text.cleaned(report)
-    lines = [_terminal.headline(report, paint), "", *_hosts(report["hosts"], paint), *_not_here(report["hosts"])]
-    groups = _groups.equal(report["findings"])
+    lines = [*_terminal.headline(report, paint), "", *_hosts(report["hosts"], paint), *_not_here(report["hosts"])]
+    groups = _incident_groups.equal(report)
     left = most - len(lines) - 2
     shown: dict[str, str] = {}
     for number, group in enumerate(groups):
-        block = ["", *_block(group, paint, shown)]
-        rest = _table(groups[number + 1 :], paint)
+        block = ["", *_block(group, paint, shown, full)]
+        rest = [] if full else _table(_rest(groups[number + 1 :]), paint)
         # The worst one is always shown.
-        if number and _height(block) + len(rest) > left:
-            lines += _table(groups[number:], paint)
+        if number and not full and _height(block) + len(rest) > left:
+            lines += _table(_rest(groups[number:]), paint)
             break
         lines += block
         left -= _height(block)
     if path:
         lines += ["", "Report: %s" % _text.clean(path)]
     return "\n".join(lines)
+
+
+def render_full(report: Report, colour: bool = False, path: str | None = None) -> str:
+    """Return the report as text, with all findings in full."""
+    return render(report, colour, path, full=True)
+
+
+def _rest(groups: Iterable[IncidentGroup]) -> list[Group]:
+    return [group for each in groups for group in each.groups]
 
 
 def _hosts(hosts: Iterable[HostReport], paint: Paint) -> list[str]:
@@ -109,8 +119,9 @@ def _counted(names: list[str]) -> str:
     return _text.few(names) if len(names) == 1 else "%d hosts (%s)" % (len(names), _text.few(names))
 
 
-def _block(group: Group, paint: Paint, shown: dict[str, str]) -> list[str]:
-    """Return the lines of a group in full. Only texts that come from hosts are cut."""
+def _block(incident: IncidentGroup, paint: Paint, shown: dict[str, str], full: bool) -> list[str]:
+    """Return the lines of an incident in full. Only texts that come from hosts are cut."""
+    group = incident.causes
     worst: ReportedFinding = {
         **group.worst,
         "summary": _text.cut(group.worst["summary"], SUMMARY),
@@ -119,10 +130,11 @@ def _block(group: Group, paint: Paint, shown: dict[str, str]) -> list[str]:
     if group.status == "unknown":
         return _terminal.unknown_block(worst, group.ids, paint, _where(group))
     several = len(group.findings) > 1
-    lines = [_terminal.heading(worst, paint, _where(group))]
+    lines = _terminal.heading(worst, paint, _where(group))
     command = _command(group) if several and worst["remedy"] else None
     differ = len({finding["summary"] for finding in group.findings}) > 1
-    return lines + _terminal.body(worst, shown, worst["host"] if differ else None, command)
+    follows = _terminal.after(incident, shown, paint, full)
+    return lines + _terminal.body(worst, shown, follows, worst["host"] if differ else None, command)
 
 
 def _where(group: Group) -> str:

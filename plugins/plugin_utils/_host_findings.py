@@ -20,6 +20,8 @@ SLOWDOWN, PRESSURE, CLOCK_SKEW = LIMITS
 WAITED_AT_LEAST = 5.0
 WAITED_SHARE = 0.5
 GUIDE = "Quick Diagnostic Commands"
+# The ids of all findings about a host itself.
+IDS = ("host.starved", "host.clock_skew", _visit_failure.UNREACHABLE, _visit_failure.FAILED)
 # Findings that explain why everything on the host is slow. A report lists them before all others.
 OVERLOAD = frozenset(
     ["host.starved"]
@@ -180,6 +182,7 @@ def finding(
         "area": "host",
         "host": name,
         "object": subject,
+        "about": {},
         "title": title,
         "status": status,
         "summary": " ".join(summary.split()),
@@ -189,5 +192,6 @@ def finding(
         "guide": GUIDE,
         "hint": hint,
         "remedy": None,
+        "began": None,
         "fingerprint": _evaluation.fingerprint(check_id, name, subject),
     }

@@ -54,7 +54,7 @@ def render(report: Report, colour: bool = False, path: str | None = None) -> str
         )
         for row in rows
     ]
-    lines.append(_terminal.headline(report, paint))
+    lines += _terminal.headline(report, paint)
     return "\n".join([*lines, *(["Report: %s" % _text.clean(path)] if path else [])])
 
 

@@ -15,9 +15,12 @@ from typing import Any, cast
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import cut
 from ansible_collections.tracktion.ops.plugins.module_utils._types import ErrorInfo
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
+    _causes,
+    _charts,
     _checks,
     _evaluation,
     _host_findings,
+    _incidents,
     _launch,
     _presence,
     _remediation,
@@ -28,6 +31,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._areas import Area
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     AreaOutcome,
     AreaReport,
+    Chart,
     Counts,
     Finding,
     HostReport,
@@ -40,7 +44,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     Visit,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 TEMPLATE = re.compile(r"\{[{%#]")
 
 
@@ -60,9 +64,17 @@ class CompiledChecks:
             self._checks[key] = _checks.load(area, rows)
         return self._checks[key]
 
+    def edges(self, extra_rows: Sequence[Any]) -> _causes.Edges:
+        """Return the cause rows of all areas, and these of the user, which the visit has validated."""
+        return _causes.load(list(self._areas.values()), extra_rows)
+
     def presence(self, name: str) -> list[_presence.Presence]:
         """Return the presence rows of an area. Raises BadRow."""
         return _presence.load(self._areas[name])
+
+    def charts(self, name: str, host: str, measurement: Mapping[str, Any]) -> list[Chart]:
+        """Return the charts of an area on one host. Raises BadRow."""
+        return _charts.of_area(self._areas[name], host, measurement)
 
     def argument_spec(self, name: str) -> dict[str, Values]:
         """Return the options that an area role declares."""
@@ -74,10 +86,15 @@ class CompiledChecks:
 
 
 def host_report(
-    name: str, visits: Iterable[Visit], checks: CompiledChecks, inventories: Sequence[str] = ()
+    name: str,
+    visits: Iterable[Visit],
+    checks: CompiledChecks,
+    inventories: Sequence[str] = (),
+    charts: list[Chart] | None = None,
 ) -> tuple[HostReport, list[Finding]]:
     """Return the part of the report about one host, and its findings. ``visits``: one per probe host.
 
+    The charts of the host are added to ``charts``.
     If one area cannot be evaluated, it is unknown; the other areas are evaluated.
     """
     findings: list[Finding] = []
@@ -98,6 +115,8 @@ def host_report(
             counts = _evaluation.no_counts()
             if left.outcome:
                 found, counts = _evaluated(name, area, left.outcome, visit["extra_checks"], checks, starved, covered)
+                if charts is not None:
+                    charts += checks.charts(area, name, left.outcome["measurement"])
             counts["not_here"] = len(left.absent)
             findings.extend(found)
             areas.append(
@@ -158,20 +177,22 @@ def _failure(visit: Visit, probe_host: str, inventories: Sequence[str]) -> _visi
 def build(
     hosts: list[HostReport],
     findings: Iterable[Finding],
-    previous: Mapping[str, Any] | None,
     version: str,
     started: float,
     finished: float,
     inventories: Iterable[str],
     remediation: Remediation | None = None,
     launch: _launch.Launch | None = None,
+    edges: _causes.Edges | None = None,
+    stacks: Mapping[str, str] | None = None,
+    charts: Iterable[Chart] = (),
 ) -> Report:
-    """Return the report as report.json holds it (``docs/report.schema.json``).
+    """Return the report as report.json holds it (``docs/report.schema.json``), without its history.
 
-    ``launch`` is how the run was started; without it, with the inventories and nothing else.
+    ``launch`` is how the run was started; without it, with the inventories and nothing else. ``edges`` are the cause
+    rows, ``stacks`` the names of the stacks of the hosts that belong to one.
     """
     launch = launch or _launch.Launch(tuple(inventories))
-    seen = {finding["fingerprint"]: finding.get("first_seen") for finding in (previous or {}).get("findings", [])}
     now = _iso(finished)
     merged = sorted(_shared.merge(findings, hosts), key=worst_first)
     hosts.sort(key=lambda host: (-_evaluation.STATUSES.index(host["status"]), host["name"]))
@@ -179,6 +200,8 @@ def build(
     for finding in merged:
         if finding["area"] == "host":
             counts[finding["status"]] += 1
+    reported = [_reported(finding, now, launch) for finding in merged]
+    unmeasured = [finding for finding in reported if finding["status"] == "unknown"]
     return {
         "schema": "tracktion.ops/report",
         "schema_version": SCHEMA_VERSION,
@@ -188,7 +211,11 @@ def build(
         "status": _evaluation.worst(host["status"] for host in hosts),
         "counts": counts,
         "hosts": hosts,
-        "findings": [_reported(finding, _first_seen(finding, seen) or now, launch) for finding in merged],
+        "findings": reported,
+        "incidents": _incidents.build(reported, edges or _causes.Edges((), {}), unmeasured, stacks),
+        "history": None,
+        "fixed": [],
+        "charts": _charts.of_report(charts, hosts),
         "remediation": remediation,
     }
 
@@ -196,13 +223,8 @@ def build(
 def _reported(finding: Finding, first_seen: str, launch: _launch.Launch) -> ReportedFinding:
     remedy = finding["remedy"]
     command = _with_command(remedy, finding["host"], finding["fingerprint"], launch) if remedy else None
-    return {**finding, "hosts": finding["hosts"], "first_seen": first_seen, "remedy": command}
-
-
-def _first_seen(finding: Finding, seen: Mapping[str, str | None]) -> str | None:
-    """Return when an earlier report first had the finding, under any of its hosts; null if none had it."""
-    names = [_evaluation.fingerprint(finding["id"], host, finding["object"]) for host in finding["hosts"]]
-    return min(filter(None, map(seen.get, names)), default=None)
+    began = _iso(finding["began"]) if finding["began"] is not None else None
+    return {**finding, "hosts": finding["hosts"], "first_seen": first_seen, "remedy": command, "began": began}
 
 
 def not_evaluated(report: Report) -> list[str]:

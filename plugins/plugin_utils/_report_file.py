@@ -9,18 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.utils.display import Display
-from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries, _safe_files
+from ansible_collections.tracktion.ops.plugins.module_utils import _safe_files
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Values
 
-# A report of 300 hosts has some ten MiB.
-MOST_BYTES = 64 << 20
-FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 # The owner can write it, the group can read it.
 MODE = 0o640
 
@@ -29,45 +25,6 @@ LONE_SURROGATE = re.compile(r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][
 # Python does not print numbers with more digits.
 DIGITS = 4000
 DEPTH = 100
-
-
-def previous(path: str, schema_version: int, warn: Callable[[str], object] = lambda text: None) -> Values | None:
-    """Return the report of the previous run with its valid findings; None if there is none.
-
-    Of a finding, only ``fingerprint`` and ``first_seen`` are validated. ``warn`` is called for what is ignored.
-    """
-    try:
-        directory, name = _safe_files.beside(path, trusted=_safe_files.behind_sudo())
-        with directory:
-            content = directory.read(name, MOST_BYTES)
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        warn(clean("The earlier report is not used: %s" % (exc.strerror or exc)))
-        return None
-    report = _journal_entries.parsed(content)
-    if not isinstance(report, dict) or not isinstance(report.get("findings", []), list):
-        warn(clean("The earlier report is not used: %s is not a report" % path))
-        return None
-    # A report of another version is ignored without a warning.
-    if report.get("schema_version") != schema_version:
-        return None
-    findings = report.get("findings", [])
-    kept = [finding for finding in findings if _is_finding(finding)]
-    if len(kept) < len(findings):
-        warn(clean("Entries of the earlier report %s that are not findings are ignored" % path))
-    return {**report, "findings": kept}
-
-
-def _is_finding(value: object) -> bool:
-    """Return whether fingerprint and time have the format that this collection writes."""
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("fingerprint"), str)
-        and isinstance(value.get("first_seen"), str)
-        and bool(FINGERPRINT.fullmatch(value["fingerprint"]))
-        and bool(TIME.fullmatch(value["first_seen"]))
-    )
 
 
 def write(report: Mapping[str, Any], path: str, sticky: bool = False) -> None:

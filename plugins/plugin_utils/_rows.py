@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -18,6 +19,8 @@ from ansible.errors import AnsibleError
 from ansible_collections.tracktion.ops.plugins.module_utils import _quoting
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache, _units
 
+# Names and addresses of the host itself; empty for a Unix socket.
+LOCAL = ("localhost", "localhost.localdomain", "::1", "")
 # Names that an expression of a finding may use besides the variables of its role.
 SUBJECTS = frozenset(("item", "measured"))
 # Exceptions of an expression or a template whose values are missing or of another type.
@@ -61,6 +64,19 @@ def compose_up(options: Sequence[str], service: str, variables: Sequence[str] = 
     return _engine.compose_up(options, service, variables, recreate)
 
 
+def local_port(port: int | None, host: str | None, probe_host: str | None = None) -> str:
+    """Return a port as text, if ``host`` is the diagnosed host itself; else empty text.
+
+    With a ``probe_host``, the address is that of another host.
+    """
+    return str(port) if port and not probe_host and (host in LOCAL or str(host).startswith("127.")) else ""
+
+
+def device(number: int | None) -> str:
+    """Return a device number as text, empty for null: it names a file system in the host and in all containers."""
+    return "device %d:%d" % (os.major(number), os.minor(number)) if number is not None else ""
+
+
 # Filters that make a value safe in a command.
 QUOTING: dict[str, Callable[..., str]] = {
     "shell_quote": _quoting.shell_quote,
@@ -83,6 +99,7 @@ class Expressions(Environment):
             bytecode_cache=_row_cache.Bytecode(),
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
+        self.filters.update(local_port=local_port, device=device)
         self.filters.update(QUOTING)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -177,7 +194,7 @@ class Row:
                 raise self.bad("the field %r is missing" % name)
         for name in self.FIELDS:
             setattr(self, name, row.get(name))
-        self.vars = self.vars or {}
+        self.vars = row.get("vars") or {}
 
     def field(self, name: str) -> Any:
         """Return the value of a field, null if the row does not have it."""

@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report for a terminal, the worst first. Private to this collection."""
+"""The report of one host for a terminal: incidents, the worst first. Private to this collection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _incident_groups, _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
-from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import hosts_of
+from ansible_collections.tracktion.ops.plugins.plugin_utils._incident_groups import Follower, IncidentGroup
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     AreaReport,
@@ -21,7 +21,13 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     Values,
 )
 
-WIDTH = 110
+WIDTH = 100
+# Incidents that are shown, and lines about what follows from one.
+MOST, FOLLOWERS = 30, 12
+# Links to the cause up to which effects are indented further.
+DEEPEST = 5
+# Columns of the name of an object.
+OBJECT = 70
 # Columns of a label such as "Remedy:".
 LABEL = 9
 COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "info": "36", "ok": "32"}
@@ -31,52 +37,81 @@ WORST_FIRST: tuple[Status, ...] = tuple(reversed(STATUSES))
 Paint = Callable[[str, str], str]
 
 
-def render(report: Report, colour: bool = False, path: str | None = None, most: int = 30) -> str:
-    """Return the report as text. ``most`` limits the findings shown in full; the rest is counted."""
+def render(report: Report, colour: bool = False, path: str | None = None, full: bool = False) -> str:
+    """Return the report of one host as text: each incident with what follows from it in a line each.
+
+    With ``full``, all findings are shown in full; else at most MOST incidents.
+    """
     paint = painter(colour)
     report = cleaned(report)
-    lines = [headline(report, paint), ""]
+    lines = headline(report, paint)
     for host in report["hosts"]:
-        lines.append("%s  %s  %s" % (host["name"], paint(host["status"], host["status"].upper()), _areas(host, paint)))
-        own = [finding for finding in report["findings"] if host["name"] in hosts_of(finding)]
-        known = [finding for finding in own if finding["status"] != "unknown"]
-        shown: dict[str, str] = {}
-        for finding in known[:most]:
-            lines += ["", heading(finding, paint), *body(finding, shown)]
-        if len(known) > most:
-            lines.append("  ... and %d more findings in the report" % (len(known) - most))
-        lines += _unknowns([finding for finding in own if finding["status"] == "unknown"], paint)
-        absent = [area for area in host["areas"] if area["not_here"]]
-        lines += ["", *(line for area in absent for line in not_here(area))] if absent else []
-        lines.append("")
+        lines += ["", *_areas(host, paint)]
+    groups = _incident_groups.each(report)
+    known = [group for group in groups if group.status != "unknown"]
+    shown: dict[str, str] = {}
+    for group in known if full else known[:MOST]:
+        cause = group.causes.worst
+        lines += ["", *heading(cause, paint), *body(cause, shown, after(group, shown, paint, full))]
+    if len(known) > MOST and not full:
+        left = sum(len(each.findings) for group in known[MOST:] for each in group.groups)
+        lines.append("  ... and %d more findings in the report" % left)
+    for group in groups:
+        if group.status == "unknown":
+            lines += ["", *unknown_block(group.causes.findings[0], group.causes.ids, paint)]
+    absent = [area for host in report["hosts"] for area in host["areas"] if area["not_here"]]
+    lines += ["", *(line for area in absent for line in not_here(area))] if absent else []
+    lines.append("")
     if path:
         lines.append("Report: %s" % clean(path))
     return "\n".join(lines)
 
 
-def headline(report: Report, paint: Paint) -> str:
-    """Return the first line of the report: time, hosts and counts."""
+def headline(report: Report, paint: Paint) -> list[str]:
+    """Return the first lines of the report: time, hosts and counts."""
     counts = report["counts"]
-    parts = [
-        paint(status, "%d %s" % (counts[status], status)) for status in WORST_FIRST if counts[status] or status == "ok"
+    parts: list[tuple[str, Status | None]] = [
+        ("%d %s" % (counts[status], status), status) for status in WORST_FIRST if counts[status] or status == "ok"
     ]
-    parts += ["%d not here" % counts["not_here"]] if counts["not_here"] else []
-    return "%s  %d host%s, %d checks over %d items: %s" % (
+    parts += [("%d not here" % counts["not_here"], None)] if counts["not_here"] else []
+    first = "%s  %d host%s, %d checks over %d items: " % (
         report["finished"],
         len(report["hosts"]),
         "" if len(report["hosts"]) == 1 else "s",
         counts["checks"],
         counts["items"],
-        ", ".join(parts),
     )
+    return _flow(first, [("", *part) for part in parts], ", ", paint)
 
 
-def _areas(host: HostReport, paint: Paint) -> str:
-    return "  ".join("%s %s" % (area["name"], _area_status(area, paint)) for area in host["areas"])
+def _areas(host: HostReport, paint: Paint) -> list[str]:
+    """Return the lines about the areas of a host: those that are not ok, and how many are."""
+    parts: list[tuple[str, str, Status | None]] = []
+    for area in host["areas"]:
+        if is_absent(area):
+            parts.append((area["name"] + " ", "not here", None))
+        elif area["status"] != "ok" or len(host["areas"]) == 1:
+            parts.append((area["name"] + " ", area["status"], area["status"]))
+    ok = sum(area["status"] == "ok" and not is_absent(area) for area in host["areas"])
+    if len(host["areas"]) > 1 and ok:
+        parts.append(("", "%d areas ok" % ok if ok > 1 else "1 area ok", "ok"))
+    first = [(host["name"] + "  ", host["status"].upper(), host["status"])]
+    return _flow("", [*first, *parts], "  ", paint)
 
 
-def _area_status(area: AreaReport, paint: Paint) -> str:
-    return "not here" if is_absent(area) else paint(area["status"], area["status"])
+def _flow(first: str, parts: Iterable[tuple[str, str, Status | None]], between: str, paint: Paint) -> list[str]:
+    """Return parts in lines of at most WIDTH columns. Each is plain text, then text with its status, or null."""
+    lines: list[str] = []
+    line, used = first, _text.columns(first)
+    for number, (plain, text, status) in enumerate(parts):
+        space = between if number else ""
+        width = _text.columns(plain + text)
+        if used + len(space) + width > WIDTH and number:
+            lines.append(line + space.rstrip())
+            line, used, space = "    ", 4, ""
+        line += space + plain + (paint(status, text) if status else text)
+        used += len(space) + width
+    return [*lines, line]
 
 
 def is_absent(area: AreaReport) -> bool:
@@ -91,19 +126,31 @@ def not_here(area: AreaReport, hosts: str = "") -> list[str]:
     return _text.wrap("%s%s: %s" % (area["name"], hosts, names), WIDTH, "  NOT HERE  ", " " * 12)
 
 
-def heading(finding: ReportedFinding, paint: Paint, hosts: str = "") -> str:
-    """Return the first line about a finding; ``hosts`` names its hosts in words."""
-    what = finding["id"] + (" [%s]" % finding["object"] if finding["object"] else "")
-    return "  %s  %s%s" % (paint(finding["status"], finding["status"].upper()), what, "  " + hosts if hosts else "")
+def heading(finding: ReportedFinding, paint: Paint, hosts: str = "") -> list[str]:
+    """Return the first lines about a finding; ``hosts`` names its hosts in words."""
+    what = finding["id"] + (" [%s]" % _text.cut(finding["object"], OBJECT) if finding["object"] else "")
+    return _headed(finding["status"], what + ("  " + hosts if hosts else ""), paint)
+
+
+def _headed(status: Status, text: str, paint: Paint) -> list[str]:
+    """Return a heading in lines that begins with a status in its colour."""
+    name = status.upper()
+    lines = _text.wrap(text, WIDTH, "  %s  " % name, " " * 12)
+    return [lines[0].replace(name, paint(status, name), 1), *lines[1:]]
 
 
 def body(
-    finding: ReportedFinding, shown: dict[str, str], worst: str | None = None, command: str | None = None
+    finding: ReportedFinding,
+    shown: dict[str, str],
+    follows: Iterable[str] = (),
+    worst: str | None = None,
+    command: str | None = None,
 ) -> list[str]:
     """Return the lines about a finding below its heading.
 
-    ``shown`` maps the commands printed so far to the id of their finding. If other hosts have the finding too,
-    ``worst`` names the host of the numbers, and ``command`` is the command for all of them.
+    ``shown`` maps the commands printed so far to the id of their finding. ``follows`` are the lines about what follows
+    from it. If other hosts have the finding too, ``worst`` names the host of the numbers, and ``command`` is the
+    command for all of them.
     """
     if worst:
         has_number = any(isinstance(value, (int, float)) for value in finding["observed"].values())
@@ -114,7 +161,7 @@ def body(
     limits = _numbers(finding["threshold"])
     if numbers:
         lines += labelled("Seen", numbers + ("   limit: " + limits if limits else ""))
-    lines += labelled("Why", finding["why"])
+    lines += [*labelled("Why", finding["why"]), *follows]
     if finding["hint"]:
         lines += labelled("Fix", finding["hint"])
     remedy = finding["remedy"]
@@ -130,26 +177,45 @@ def body(
     return [*lines, _first_line("Try") + command]
 
 
-def _unknowns(findings: Iterable[ReportedFinding], paint: Paint) -> list[str]:
-    """Return the lines about checks that could not run: each reason once, with the names of its checks."""
-    lines: list[str] = []
-    for same in by_reason(findings).values():
-        lines += ["", *unknown_block(same[0], sorted({finding["id"] for finding in same}), paint)]
+def after(group: IncidentGroup, shown: dict[str, str], paint: Paint, full: bool = False) -> list[str]:
+    """Return the lines about what follows from a cause, and about causes of its own that could not be measured.
+
+    With ``full``, the findings that follow are shown in full, else at most FOLLOWERS lines.
+    """
+    lines = labelled("Since", group.began) if group.began else []
+    followers = group.followers if full else group.followers[:FOLLOWERS]
+    for number, follower in enumerate(followers):
+        lines += _follower(follower, "Follows" if not number else "", paint)
+        for finding in follower.group.findings if full else ():
+            lines += ["        " + line for line in body(finding, shown)]
+    left = sum(len(follower.group.findings) for follower in group.followers[len(followers) :])
+    lines += labelled("", "... and %d more" % left) if left else []
+    for reason, checks in group.possible.items():
+        lines += labelled("Perhaps", "%s, which could not be measured: %s" % (_text.few(checks), reason))
+    return lines
+
+
+def _follower(follower: Follower, label: str, paint: Paint) -> list[str]:
+    """Return a line about findings that follow, with the mechanism; it is indented by its distance from the cause."""
+    finding = follower.group.worst
+    objects = list(dict.fromkeys(each["object"] or "" for each in follower.group.findings))
+    named = " [%s]" % _text.cut(objects[0], OBJECT) if objects[0] else ""
+    named += " and %d more" % (len(objects) - 1) if len(objects) > 1 else ""
+    hosts = len(follower.group.hosts)
+    named += " on %d hosts" % hosts if hosts > 1 else ""
+    first = (_first_line(label) if label else " " * (6 + LABEL)) + "  " * (min(follower.depth, DEEPEST) - 1)
+    status = finding["status"].upper()
+    also = " Also explained by %s." % _text.few(follower.also) if follower.also else ""
+    text = "%s %s%s: %s%s" % (status, finding["id"], named, follower.mechanism, also)
+    lines = _text.wrap(text, WIDTH, first, " " * (len(first) + 6))
+    lines[0] = first + paint(finding["status"], status) + lines[0][len(first) + len(status) :]
     return lines
 
 
 def unknown_block(finding: ReportedFinding, ids: Sequence[str], paint: Paint, hosts: str = "") -> list[str]:
     """Return the lines about checks that could not run for one reason. ``finding`` is one of their findings."""
-    lines = [
-        "  %s  %s: %d check%s could not run%s"
-        % (
-            paint("unknown", "UNKNOWN"),
-            finding["area"],
-            len(ids),
-            "" if len(ids) == 1 else "s",
-            "  " + hosts if hosts else "",
-        )
-    ]
+    checks = "%d check%s could not run" % (len(ids), "" if len(ids) == 1 else "s")
+    lines = _headed("unknown", "%s: %s%s" % (finding["area"], checks, "  " + hosts if hosts else ""), paint)
     lines += labelled("", finding["summary"])
     if finding["hint"]:
         lines += labelled("Fix", finding["hint"])
@@ -186,11 +252,3 @@ def painter(colour: bool) -> Paint:
         return "\033[1;%sm%s\033[0m" % (COLOURS[status], text) if colour else text
 
     return paint
-
-
-def by_reason(findings: Iterable[ReportedFinding]) -> dict[tuple[str, str, str | None], list[ReportedFinding]]:
-    """Group findings of checks that could not run by area, reason and hint."""
-    groups: dict[tuple[str, str, str | None], list[ReportedFinding]] = {}
-    for finding in findings:
-        groups.setdefault((finding["area"], finding["summary"], finding["hint"]), []).append(finding)
-    return groups

@@ -76,6 +76,7 @@ class _FindingFields(TypedDict):
     area: str
     host: str
     object: str | None
+    about: dict[str, list[str]]
     title: str
     status: Status
     summary: str
@@ -91,9 +92,12 @@ class Finding(_FindingFields):
     """The result of one check for one item of one host.
 
     ``observed`` holds the fields of the item that the expression names, ``threshold`` the variables it compares them
-    with. ``fingerprint`` is the same in every run. A merged finding has ``hosts``, all hosts that share its service.
+    with. ``about`` are its subjects by kind (``_checks.ABOUT``), each with one name or more. ``began`` is when the
+    fault began, in seconds since 1970, if that was measured. ``fingerprint`` is the same in every run. A merged finding
+    has ``hosts``, all hosts that share its service.
     """
 
+    began: float | None
     hosts: NotRequired[list[str]]
     remedy: Proposal | None
 
@@ -113,11 +117,65 @@ class ReportedRemedy(TypedDict):
 
 
 class ReportedFinding(_FindingFields):
-    """A finding in the report."""
+    """A finding in the report. ``began`` is a time in ISO 8601, or null if it was not measured."""
 
+    began: str | None
     hosts: list[str]
     remedy: ReportedRemedy | None
     first_seen: str
+
+
+class Explanation(TypedDict):
+    """Why a finding follows from another: ``by`` is the fingerprint of the cause, ``edge`` the id of the row."""
+
+    by: str
+    edge: str
+    mechanism: str
+
+
+class Effect(Explanation):
+    """A finding that an incident explains, by its fingerprint.
+
+    ``depth`` is the number of links between it and the cause of the incident. ``also`` are further direct causes, in
+    this incident or in another one.
+    """
+
+    finding: str
+    depth: int
+    also: list[Explanation]
+
+
+class PossibleCause(TypedDict):
+    """A check that could not be evaluated, and that would explain the cause of an incident. ``reason``: why not."""
+
+    check: str
+    edge: str
+    mechanism: str | None
+    reason: str
+
+
+class FirstStep(TypedDict):
+    """What to do first: the hint of the cause, and a command that the hint or the remedy of the cause has."""
+
+    hint: str | None
+    command: str | None
+
+
+class Incident(TypedDict):
+    """A finding that nothing explains (``cause``, a fingerprint), with the findings that follow from it.
+
+    ``fingerprint`` is the same in every run. ``effects`` come after their causes, so that they can be shown as a tree.
+    """
+
+    fingerprint: str
+    host: str
+    hosts: list[str]
+    status: Status
+    cause: str
+    effects: list[Effect]
+    possible: list[PossibleCause]
+    began: str | None
+    first_step: FirstStep | None
 
 
 class AreaOutcome(TypedDict):
@@ -157,10 +215,13 @@ class Measured(TypedDict):
 
     ``journal`` is what the host sent about its lock and audit log; null if it was not read (``_journals.from_result``).
     ``presence`` are the services that belong to the host; null if they were not searched (``_presence.apply``).
+    ``stack`` is the name of the stack that the host belongs to, or empty.
     """
 
     areas: dict[str, AreaOutcome]
     extra_checks: list[Any]
+    extra_causes: NotRequired[list[Any]]
+    stack: NotRequired[str]
     host: HostState | None
     limits: Values
     journal: Values | None
@@ -301,6 +362,91 @@ class HostReport(TypedDict):
     areas: list[AreaReport]
 
 
+class ChartColumn(TypedDict):
+    """A further column in the table of a chart. ``unit``: ``bytes``, ``seconds``, ``ratio``, or null."""
+
+    title: str
+    unit: str | None
+
+
+class ChartItem(TypedDict):
+    """A bar of a chart: ``value`` out of ``of``, or a node of a tree, ``depth`` levels below its root."""
+
+    label: str
+    value: float
+    of: float | None
+    columns: list[str | float | None]
+    depth: int
+
+
+class ChartRun(TypedDict):
+    """The values of an earlier run, by the label of the item."""
+
+    time: str
+    values: dict[str, float]
+
+
+class Chart(TypedDict):
+    """Measured values of one host, as a row of ``charts.yml`` names them. ``earlier``: the oldest run first."""
+
+    id: str
+    area: str
+    host: str
+    title: str
+    kind: Literal["bars", "tree"]
+    unit: str
+    columns: list[ChartColumn]
+    items: list[ChartItem]
+    left_out: int
+    trend: bool
+    earlier: list[ChartRun]
+
+
+State = Literal["new", "still", "flapping"]
+
+
+class Seen(TypedDict):
+    """A finding or an incident over the last runs.
+
+    ``state`` is null if its area was never measured before. ``since``: the first run since when it was in all runs.
+    ``runs``: one character for each of the last runs, 1 for there, 0 for not there, ? for not measured.
+    """
+
+    state: State | None
+    since: str
+    runs: str
+
+
+class FixedFinding(TypedDict):
+    """A finding of the run before that is gone, as it was then."""
+
+    fingerprint: str
+    id: str
+    area: str
+    host: str
+    object: str | None
+    title: str
+    status: Status
+    summary: str
+    since: str
+
+
+class History(TypedDict):
+    """What earlier runs say. ``problem``: why they cannot be used, or this run not be kept; else null.
+
+    ``previous`` is the time of the run before. ``counts`` are the findings of earlier runs over the same hosts and
+    areas. ``findings`` and ``incidents`` are by fingerprint. ``fixed`` of the report has at most 1000 of
+    ``fixed_total``.
+    """
+
+    problem: str | None
+    previous: str | None
+    counts: list[Values]
+    findings: dict[str, Seen]
+    incidents: dict[str, Seen]
+    fixed_total: int
+
+
 class Report(TypedDict):
     """The report, as ``report.json`` holds it. Times are UTC in ISO 8601."""
 
@@ -313,4 +459,8 @@ class Report(TypedDict):
     counts: Counts
     hosts: list[HostReport]
     findings: list[ReportedFinding]
+    incidents: list[Incident]
+    history: History | None
+    fixed: list[FixedFinding]
+    charts: list[Chart]
     remediation: Remediation | None

@@ -40,7 +40,8 @@ def put(document: Measured) -> Values:
 def results(registered: object) -> list[Visit]:
     """Return the results of a visit's task with their measurements: one per probe host if the task looped, else one.
 
-    ``areas``, ``extra_checks``, ``host``, ``limits``, ``journal`` and ``presence`` are empty if nothing was measured.
+    ``areas``, ``extra_checks``, ``extra_causes``, ``host``, ``limits``, ``journal``, ``presence`` and ``stack`` are
+    empty if nothing was measured.
     """
     # While a task loops, ansible-core 2.21 stores an unresolved expression under the name of the register.
     if not isinstance(registered, Mapping):
@@ -54,7 +55,16 @@ def _documents(registered: Mapping[str, Any]) -> list[Visit]:
 
 def _with_document(result: Mapping[str, Any]) -> Visit:
     visited = result.get("visited")
-    empty: Measured = {"areas": {}, "extra_checks": [], "host": None, "limits": {}, "journal": None, "presence": None}
+    empty: Measured = {
+        "areas": {},
+        "extra_checks": [],
+        "extra_causes": [],
+        "host": None,
+        "limits": {},
+        "journal": None,
+        "presence": None,
+        "stack": "",
+    }
     if not isinstance(visited, Mapping):
         return cast("Visit", {**result, **empty})
     try:

@@ -249,7 +249,11 @@ def left(planted, stack, redis7, tmp_path_factory):
                 folders["reports"],
                 *("-vvv", "--check", "--diff", "-e", "@%s" % credential),
                 "--vault-password-file=%s" % (site / "vault-password"),
-                extra={"tracktion_plan_file": str(site / "plan.json"), "tracktion_remediate_risk": "destructive"},
+                extra={
+                    "tracktion_plan_file": str(site / "plan.json"),
+                    "tracktion_remediate_risk": "destructive",
+                    "tracktion_report_outputs": ["html", "prometheus", "junit", "markdown"],
+                },
                 environment=environment,
                 within=("sh", "-c", 'umask 000; exec "$@"', "sh"),
             )
@@ -272,7 +276,8 @@ def left(planted, stack, redis7, tmp_path_factory):
 def test_a_hundred_secrets_are_planted(planted, left):
     assert len(planted.locations) >= 100
     assert any("plan.json" in name for name in left)
-    assert any("report.json" in name for name in left)
+    for name in ("report.json", "report.html", "report.prom", "report.junit.xml", "report.md", ".jsonl"):
+        assert any(path.endswith(name) for path in left)
     assert b"ansible-playbook" in left["process list"]
 
 

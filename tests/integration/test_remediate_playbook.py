@@ -18,7 +18,7 @@ import jsonschema
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _report, _runs
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _runs
 from tests.integration import dumps_role
 from tests.integration.playbooks import LOCAL, ROOT, Run, inventory, playbook_command, run_playbook
 
@@ -312,9 +312,11 @@ def test_damaged_files_of_a_host_refuse_only_its_actions(dumps):
     (evil / "audit.jsonl").symlink_to(dumps.tmp_path / "cron.d")
     (dumps.state / "remediation.lock").write_text('{"run": {}, "until": "soon"}')
     (dumps.state / "audit.jsonl").write_text('[]\n{"event": "outcome", "changed": true, "time": "x", "action": []}\n')
-    report = {"schema_version": _report.SCHEMA_VERSION, "findings": [{"fingerprint": ["x"]}, None, 5]}
-    (dumps.reports / "report.json").write_text(json.dumps(report))
-    for path in (dumps.state / "audit.jsonl", dumps.reports / "report.json"):
+    (dumps.reports / "history").mkdir(mode=0o755)
+    earlier = dumps.reports / "history" / "20260101T000000Z-000000.jsonl"
+    earlier.write_text('{"schema": "tracktion.ops/run", "findings": [{"fingerprint": ["x"]}')
+    (dumps.reports / "report.json").write_text("{")
+    for path in (dumps.state / "audit.jsonl", dumps.reports / "report.json", earlier):
         path.chmod(0o664)
     umask = os.umask(0)
     try:
@@ -328,7 +330,7 @@ def test_damaged_files_of_a_host_refuse_only_its_actions(dumps):
     assert "%s can be written by every user. Run `chmod o-w %s`" % (evil, evil) in refused["reason"]
     assert dumps.contents() == {"a.safe": "full"}
     assert not (dumps.tmp_path / "cron.d").exists()
-    for text in ("it is not a lock", "not entries of an audit log", "that are not findings are ignored"):
+    for text in ("it is not a lock", "not entries of an audit log", "%s is not used: it is" % earlier.name):
         assert text in " ".join(run.output.split())
     files = [dumps.state / "audit.jsonl", dumps.audit, dumps.audit.with_name("audit.jsonl.guard")]
     assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3

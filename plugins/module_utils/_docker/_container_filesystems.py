@@ -106,6 +106,7 @@ def add(
     found[key] = {
         "path": path,
         "kind": kind,
+        "device": device,
         "containers": [container] if container else [],
         "bytes": status.f_blocks * status.f_frsize,
         "available_bytes": status.f_bavail * status.f_frsize,

@@ -78,6 +78,12 @@ def id_in(cgroup: str) -> str | None:
     return found[-1] if found else None
 
 
+def container_name(pid: int) -> str | None:
+    """Return the name of the container that a process runs in; null outside of containers, and if it is not known."""
+    container = Engine().container(container_id(pid))
+    return container["name"] if container else None
+
+
 class Engine:
     """The containers of a Docker engine by its files. Fields are null if a file is missing or cannot be read."""
 

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from typing import Any, Callable, Iterable, Sequence
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker import _containers
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     Deadline,
@@ -374,6 +376,7 @@ def nodes(client: Management, entries: Iterable[ApiEntry], options: Options, unk
 def node(entry: ApiEntry, process: _rabbitmq_memory.NodeProcess, memory_limit_bytes: int = 0) -> Part:
     """Return one node. Its resources are null if it is down, or if the broker keeps no statistics."""
     known: Part = dict.fromkeys(("memory", "disk", "files", "sockets", "processes"))
+    disk_bytes, device = _rabbitmq_memory.disk_of_node(process, entry.get("db_dir"))
     if entry.get("running") and "mem_limit" in entry:
         known = {
             "memory": _memory(entry, process, memory_limit_bytes),
@@ -381,7 +384,8 @@ def node(entry: ApiEntry, process: _rabbitmq_memory.NodeProcess, memory_limit_by
                 "alarm": bool(entry.get("disk_free_alarm")),
                 "free_bytes": _number(entry.get("disk_free")),
                 "limit_bytes": _number(entry.get("disk_free_limit")),
-                "total_bytes": _rabbitmq_memory.disk_bytes(process, entry.get("db_dir")),
+                "total_bytes": disk_bytes,
+                "device": device,
             },
             "files": _use(entry.get("fd_used"), entry.get("fd_total")),
             # RabbitMQ 4 has no separate limit for sockets.
@@ -391,6 +395,7 @@ def node(entry: ApiEntry, process: _rabbitmq_memory.NodeProcess, memory_limit_by
     return dict(
         known,
         name=entry["name"],
+        container=_containers.container_name(int(os.path.basename(process.path))) if process.path else None,
         running=bool(entry.get("running")),
         type=entry.get("type"),
         uptime_seconds=_rabbitmq_memory.uptime_of(entry),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_name
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     Unknown,
@@ -139,7 +140,8 @@ def _sample_counters(client: Client, options: Options, parts: Part, unknown: Unk
     parts["evictions"] = service.build_evictions(first, info, seconds)
     parts["commands"] = service.build_commands(first, info, seconds, top)
     parts["errors"] = service.build_errors(first, info, seconds, top)
-    parts["host"] = service.build_host(process.kernel() if process.local_pid(client, info) else None)
+    pid = process.local_pid(client, info)
+    parts["host"] = service.build_host(process.kernel(), container_name(pid)) if pid else service.build_host(None)
     return first, info
 
 
@@ -169,6 +171,7 @@ def _read_other_parts(
     if not info:
         return
     parts["persistence"] = service.build_persistence(info, settings, now)
+    parts["host"]["data_device"] = process.device(client.local_pid, parts["persistence"]["files"]["directory"])
     parts["replication"] = service.build_replication(info, settings)
     parts["clients"] = service.build_clients(first, info, _client_list(client, info, unknown), options["top"])
     parts["cluster"] = _cluster(client, info, options, unknown)

@@ -109,15 +109,16 @@ def _tcp_connections(process: str, proc: str) -> set[Endpoints]:
     }
 
 
-def disk_bytes(found: NodeProcess, directory: Any) -> int | None:
-    """Return the size of the file system with a directory of the node, or None."""
+def disk_of_node(found: NodeProcess, directory: Any) -> tuple[int | None, int | None]:
+    """Return size and device number of the file system with a directory of the node, or None for both."""
     if found.path is None or not isinstance(directory, str) or not directory.startswith("/"):
-        return None
+        return None, None
+    path = os.path.join(found.path, "root", directory.lstrip("/"))
     try:
-        size = os.statvfs(os.path.join(found.path, "root", directory.lstrip("/")))
+        size, device = os.statvfs(path), os.stat(path).st_dev
     except OSError:
-        return None
-    return size.f_blocks * size.f_frsize
+        return None, None
+    return size.f_blocks * size.f_frsize, device
 
 
 def consumer_timeout(found: NodeProcess, files: Iterable[Any]) -> float | None:

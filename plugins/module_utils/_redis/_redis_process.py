@@ -224,6 +224,20 @@ def configured(pid: int, config_file: str | None, root: str = "/") -> Fields | N
     return settings
 
 
+def device(found: tuple[int | None] | None, directory: str | None, root: str = "/") -> int | None:
+    """Return the device number of the file system with a directory of the server; null if it cannot be read.
+
+    ``found`` is the result of ``find()`` in a tuple.
+    """
+    pid = found[0] if found else None
+    if pid is None or not directory:
+        return None
+    try:
+        return os.stat(os.path.join(root, "proc", str(pid), "root", directory.lstrip("/"))).st_dev
+    except OSError:
+        return None
+
+
 def kernel(root: str = "/") -> KernelSettings:
     """Return the settings of the kernel on which Redis depends; null where unknown."""
     settings: KernelSettings = {"transparent_hugepage": None, "overcommit_memory": None}

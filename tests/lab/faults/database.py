@@ -136,7 +136,9 @@ def flushed(lab, statement: str, times: int = 1, **options) -> None:
         pid = connection.get_backend_pid()
         connection.close()
     wait_until(
-        lambda: lab.psql(f"select count(*) from pg_stat_activity where pid = {pid}") == "0", "the session to end", 10
+        lambda: lab.psql(f"select count(*) from pg_stat_activity where pid = {pid}").strip() == "0",
+        "the session to end",
+        10,
     )
 
 

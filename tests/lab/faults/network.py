@@ -119,6 +119,17 @@ def answer_overdue(lab):
     wait_well(lab)
 
 
+@fault(fires=["network.path_paused"])
+def target_paused(lab):
+    """Redis is paused: the kernel accepts connections, and no process answers."""
+    docker("pause", lab.container("redis"))
+    try:
+        yield
+    finally:
+        attempt("docker", "unpause", lab.container("redis"))
+    wait_well(lab)
+
+
 @fault(fires=["network.unused_network"])
 def network_unused(lab):
     """A removed service left a network of the project (the test does not wait an hour)."""

@@ -38,13 +38,14 @@ SETTINGS = {"queues_ready_warning": 10, "queues_ready_critical": 100, "queues_na
 def make_area(tmp_path):
     """A function that writes an area role with these rows and returns the area."""
 
-    def make(checks=(CHECK,), remedies=(REMEDY,)):
+    def make(checks=(CHECK,), remedies=(REMEDY,), causes=()):
         role = tmp_path / "queues"
         options = {name: {"type": "list" if isinstance(value, list) else "int"} for name, value in SETTINGS.items()}
         contents = {
             "meta/argument_specs.yml": {"argument_specs": {"main": {"options": options}}},
             "diagnosis/checks.yml": list(checks),
             "diagnosis/remedies.yml": list(remedies),
+            "diagnosis/causes.yml": list(causes),
             "tasks/remediate/purge.yml": [],
         }
         for name, data in contents.items():

@@ -33,14 +33,14 @@ class Fleet:
         self.areas = [_area(folder / name, name, checks) for name in areas]
         self.compiled = _report.CompiledChecks(self.areas)
 
-    def report(self, hosts: dict, previous: dict | None = None) -> dict:
+    def report(self, hosts: dict) -> dict:
         """Return the report about hosts: name -> area -> measurement, or name -> the failed result of a visit."""
         reports, findings = [], []
         for name, own in hosts.items():
             host, found = _report.host_report(name, [self.visit(own)], self.compiled)
             reports.append(host)
             findings += found
-        return _report.build(reports, findings, previous, "1.2.3", NOW - 60, NOW, ["/inv/hosts.yml"])
+        return _report.build(reports, findings, "1.2.3", NOW - 60, NOW, ["/inv/hosts.yml"])
 
     def visit(self, own: dict) -> dict:
         """Return the result of a visit that measured ``own``; other areas are ok."""

@@ -42,6 +42,11 @@ def test_evidence_comes_from_the_expression(make_area):
         ({"summary": "{{ item.name "}, "summary: "),
         ({"remedy": "queues.burn"}, "remedy: 'queues.burn' is not in remedies.yml"),
         ({"vars": 5}, "vars: must be a mapping"),
+        ({"about": {"planet": "{{ item.name }}"}}, "about: unknown subject 'planet'"),
+        ({"about": {"queue": 5}}, "about.queue: must be text"),
+        ({"about": {"queue": "{{ itm.name }}"}}, "about.queue: itm is no variable"),
+        ({"began": "item.since +"}, "began: "),
+        ({"observe": [5]}, "observe: must be a list of fields"),
     ],
 )
 def test_an_invalid_row_is_rejected_with_file_id_and_reason(make_area, change, reason):

@@ -305,3 +305,27 @@ def test_a_remedy_is_offered_only_where_its_condition_is_true(make_area, when, o
     visited = outcome([{"name": "a", "ready": 50, "lost": None}, {"name": "b", "ready": 250, "lost": None}])
     findings, _counts = _evaluation.evaluate("queues", checks, "web1", visited, SETTINGS)
     assert sorted(finding["object"] for finding in findings if finding["remedy"]) == offered
+
+
+def test_a_finding_names_its_subjects_and_its_beginning(make_area):
+    row = {
+        **CHECK,
+        "about": {"queue": "{{ item.name }}", "service": "{{ item.consumers }}", "port": "{{ item.port }}", "path": ""},
+        "began": "item.since",
+        "observe": ["kind"],
+    }
+    checks = _checks.load(make_area([row]))
+    item = {"name": "a\n b", "ready": 500, "consumers": ["y", None, "x", "x"], "port": None, "since": 5.5, "kind": "k"}
+    ((finding,), _counts) = _evaluation.evaluate("queues", checks, "web", outcome([item]), SETTINGS)
+    assert finding["about"] == {"queue": ["a b"], "service": ["x", "y"]}
+    assert finding["began"] == 5.5
+    assert finding["observed"] == {"ready": 500, "kind": "k"}
+
+
+@pytest.mark.parametrize("since", [None, "yesterday", True, 0, -1, 1e300, float("nan"), {}])
+def test_a_beginning_that_is_no_time_is_null(make_area, since):
+    checks = _checks.load(make_area([{**CHECK, "began": "item.since", "about": {"queue": "{{ item.nosuch }}"}}]))
+    item = {"name": "a", "ready": 500, "since": since}
+    ((finding,), _counts) = _evaluation.evaluate("queues", checks, "web", outcome([item]), SETTINGS)
+    assert finding["began"] is None
+    assert finding["about"] == {}

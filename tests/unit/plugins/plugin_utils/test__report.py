@@ -20,13 +20,13 @@ def report(make_area):
     """A function that reports the visits of these hosts."""
     compiled = _report.CompiledChecks([make_area()])
 
-    def build(visits, previous=None):
+    def build(visits):
         hosts, findings = [], []
         for name, result in visits.items():
             host, found = _report.host_report(name, [result], compiled)
             hosts.append(host)
             findings.extend(found)
-        return _report.build(hosts, findings, previous, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
+        return _report.build(hosts, findings, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
 
     return build
 
@@ -67,13 +67,6 @@ def test_a_failed_visit_quotes_the_output_of_the_host(report):
     assert "python3: not found" in finding["summary"]
 
 
-def test_first_seen_is_kept_over_runs(report):
-    first = report({"bad": BAD})
-    first["findings"][0]["first_seen"] = "2026-01-01T00:00:00Z"
-    assert report({"bad": BAD}, first)["findings"][0]["first_seen"] == "2026-01-01T00:00:00Z"
-    assert report({"other": BAD}, first)["findings"][0]["first_seen"] == "2026-11-23T02:13:20Z"
-
-
 def test_the_command_of_a_remedy_is_one_shell_line_that_only_shows(report):
     (finding,) = report({"bad": BAD})["findings"]
     words = shlex.split(finding["remedy"]["command"])
@@ -96,16 +89,8 @@ def test_a_report_is_read_back_unchanged(report, tmp_path):
     made = report({"bad": BAD})
     path = tmp_path / "new" / "report.json"
     _report_file.write(made, str(path))
-    assert _report_file.previous(str(path), _report.SCHEMA_VERSION) == made
+    assert json.loads(path.read_text(encoding="ascii")) == made
     assert [entry.name for entry in path.parent.iterdir()] == ["report.json"]
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema_version": 99}'])
-def test_a_previous_report_that_cannot_be_used_is_ignored(tmp_path, text):
-    path = tmp_path / "report.json"
-    path.write_text(text)
-    assert _report_file.previous(str(path), _report.SCHEMA_VERSION) is None
-    assert _report_file.previous(str(tmp_path / "nosuch"), _report.SCHEMA_VERSION) is None
 
 
 def test_the_summary_is_small(report):
@@ -181,7 +166,7 @@ def test_what_does_not_belong_to_a_host_is_counted_and_no_finding(make_area):
         host, found = _report.host_report(name, [result], compiled)
         hosts.append(host)
         findings += found
-    made = _report.build(hosts, findings, None, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
+    made = _report.build(hosts, findings, "1.2.3", NOW - 1, NOW, ["/inv/hosts.yml"])
     assert [(finding["host"], finding["status"]) for finding in made["findings"]] == [("set", "critical")]
     (absent,) = (host["areas"][0] for host in made["hosts"] if host["name"] == "default")
     assert (absent["status"], absent["not_here"], absent["counts"]["items"]) == ("ok", ["queue a"], 0)

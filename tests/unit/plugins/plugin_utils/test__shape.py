@@ -225,7 +225,7 @@ def test_any_result_of_a_host_is_evaluated(name):
             assert "not supported between" not in finding["summary"], finding
             assert "has no attribute" not in finding["summary"], finding
         hosts = [{"name": "web", "reachable": True, "status": "ok", "areas": []}]
-        report = _report.build(hosts, findings, None, "1", 0.0, 1.0, [])
+        report = _report.build(hosts, findings, "1", 0.0, 1.0, [])
         json.dumps(report, allow_nan=False, ensure_ascii=False).encode()
 
 

@@ -84,13 +84,6 @@ def test_merging_twice_changes_nothing(make):
     assert _shared.merge(report["findings"], report["hosts"]) == report["findings"]
 
 
-def test_first_seen_is_found_under_any_host_of_a_finding(make):
-    earlier = make({"web2": database(("a", 50))})
-    earlier["findings"][0]["first_seen"] = "2026-01-01T00:00:00Z"
-    (finding,) = make({name: database(("a", 50)) for name in HOSTS}, earlier)["findings"]
-    assert finding["first_seen"] == "2026-01-01T00:00:00Z"
-
-
 def test_a_shared_service_is_acted_on_once(make):
     report = make({name: database(("a", 50)) for name in HOSTS})
     probe_hosts = {(name, "database"): name for name in HOSTS}

@@ -134,7 +134,7 @@ def test_the_parts_of_a_node():
     found = node_info.node(entry, ELSEWHERE, 50)
     assert found["memory"]["ratio"] == 0.5
     assert (found["memory"]["watermark_ratio"], found["memory"]["limit_source"]) == (1.2, "option")
-    assert found["disk"] == {"alarm": False, "free_bytes": None, "limit_bytes": 50, "total_bytes": None}
+    assert found["disk"] == {"alarm": False, "free_bytes": None, "limit_bytes": 50, "total_bytes": None, "device": None}
     assert found["files"] == {"used": 7, "limit": 10, "ratio": 0.7}
     assert found["sockets"] is None
     assert found["uptime_seconds"] == 5.0

@@ -1,0 +1,321 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""More real faults of the stack, for the links that no scenario causes. They are recorded, and not counted.
+
+Each diagnosis covers several faults of the areas that it names; thresholds are low where a test cannot wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+
+from tests.integration.incident_scenarios import LATE, Scenario, all_connections_wait, dead_rows_held, starved_api
+from tests.lab.faults import cache as cache_faults
+from tests.lab.faults import containers as container_faults
+from tests.lab.faults import database as database_faults
+from tests.lab.faults import file_watching as inotify_faults
+from tests.lab.faults import message_queue as queue_faults
+from tests.lab.faults.network import pid
+from tests.lab.shell import attempt, run, wait_until
+from tests.lab.throwaway import inspect, wait_for
+
+
+def mounted_small(lab, service: str, path: str, size: str):
+    """Mount a small file system in memory over a path of a container, until the end of the context."""
+
+    @contextlib.contextmanager
+    def mounted():
+        prefix = ("nsenter", "--target", str(pid(lab, service)), "--mount")
+        run(*prefix, "mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", path)
+        try:
+            yield prefix
+        finally:
+            # It is gone with the container, if that was restarted.
+            attempt(*prefix, "umount", path)
+
+    return mounted()
+
+
+@contextlib.contextmanager
+def full_disk_of_cache(lab):
+    """The volume of Redis is full: it cannot save, and rejects writes."""
+    client = lab.redis()
+    with mounted_small(lab, "redis", "/var/lib/redis", "1m") as prefix:
+        run(*prefix, "chown", "redis:redis", "/var/lib/redis")
+        run(*prefix, "dd", "if=/dev/zero", "of=/var/lib/redis/fill", "bs=64k", "count=15")
+        client.set("lab:changed", os.urandom(2 << 20))
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "a failed save", 20)
+        with cache_faults.meanwhile(lambda: client.set("lab:more", "x")):
+            yield
+    client.bgsave(schedule=True)
+    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", "a successful save", 30)
+    client.delete("lab:changed", "lab:more")
+
+
+@contextlib.contextmanager
+def full_disk_of_broker(lab):
+    """The volume of RabbitMQ is nearly full: its disk alarm blocks the publishers."""
+    data = "/var/lib/rabbitmq"
+    node = lab.exec("rabbitmq", "sh", "-c", "ls -d /var/lib/rabbitmq/mnesia/rabbit@*/ | head -n 1").strip()
+    with mounted_small(lab, "rabbitmq", data, "264m") as prefix:
+        run(*prefix, "mkdir", "-p", node)
+        run(*prefix, "dd", "if=/dev/zero", "of=%s/fill" % data, "bs=1M", "count=260")
+        wait_until(lambda: queue_faults.node_of(lab)["disk_free_alarm"], "the alarm", 60)
+        yield
+    lab.docker("restart", "--time", "5", lab.container("rabbitmq"))
+    lab.wait_healthy(timeout=120)
+
+
+@contextlib.contextmanager
+def lock_queue(lab):
+    """A DDL statement waits behind an idle reader, and readers queue behind it."""
+    reader = lab.postgres(application_name="lab reader")
+    reader.cursor().execute("select count(*) from artists")
+    waiting = [lab.postgres(application_name="lab queue") for _number in range(4)]
+    threads = []
+    for number, connection in enumerate(waiting):
+        connection.autocommit = True
+        statement = "select count(*) from artists" if number else "lock table artists in access exclusive mode"
+        threads.append(
+            database_faults.run_and_wait(connection, "begin; %s; commit" % statement if not number else statement)
+        )
+        time.sleep(0.5)
+    database_faults.wait_for_sessions(lab, "application_name = 'lab queue' and wait_event_type = 'Lock'", 4)
+    try:
+        yield
+    finally:
+        reader.close()
+        for thread, connection in zip(threads, waiting, strict=True):
+            connection.cancel()
+            thread.join(10)
+            connection.close()
+
+
+@contextlib.contextmanager
+def consumer_waits(lab):
+    """An idle transaction has locked the tracks, and the consumer of new files waits for it with its messages."""
+    root = lab.postgres(application_name="lab migration")
+    root.cursor().execute("lock table tracks in access exclusive mode")
+    bodies = [json.dumps({"path": "/z/%d" % number}).encode() for number in range(60)]
+    queue_faults.publish(lab, "file.events", bodies)
+    database_faults.wait_for_sessions(lab, "application_name = 'tracklist_service' and wait_event_type = 'Lock'", 1)
+    try:
+        yield
+    finally:
+        root.close()
+        wait_until(lambda: queue_faults.depth(lab, "file.events") == 0, "the queue to be empty", 60)
+        lab.psql("delete from tracks where path like '/z/%'")
+        lab.wait_healthy()
+
+
+@contextlib.contextmanager
+def looping_with_errors(lab):
+    """A service logs an error and ends, again and again."""
+    with container_faults.beside(lab) as others:
+        script = 'for n in 1 2 3 4 5 6; do echo "ERROR cannot load plugin $n"; done; exit 3'
+        name = others.run("noisy", "sh", "-c", script, options=(*container_faults.SOUND, *container_faults.HEALTHY))
+        wait_until(lambda: inspect(name)["RestartCount"] >= 4, "four restarts", 40)
+        yield
+
+
+@contextlib.contextmanager
+def killed_service(lab):
+    """The kernel killed the process of a service that has a health endpoint and a queue; it was not restarted."""
+    with container_faults.beside(lab) as others:
+        limit = ("--memory", "32m", "--memory-swap", "32m")
+
+        def kill():
+            options = (*limit, *container_faults.HEALTHY)
+            name = others.run("greedy", "python3", "-c", "bytearray(200 << 20)", options=options)
+            wait_for(name, "killed", lambda state: state["Status"] == "exited")
+            return name
+
+        container_faults.until_noted(lab, kill)
+        yield
+
+
+@contextlib.contextmanager
+def watcher_without_instances(lab):
+    """Another process holds all inotify instances of the user, and the watcher was restarted since."""
+    with inotify_faults.hog(lab, "instances"):
+        lab.docker("restart", "--time", "1", lab.container("file_watcher"))
+        wait_until(lambda: inspect(lab.container("file_watcher"))["RestartCount"] >= 2, "its restarts", 60)
+        yield
+    lab.docker("restart", "--time", "1", lab.container("file_watcher"))
+    lab.wait_healthy(timeout=120)
+
+
+@contextlib.contextmanager
+def busy_host(lab):
+    """Six loops use the processors of the host."""
+    loops = [subprocess.Popen(["timeout", "60", "sh", "-c", "while :; do :; done"]) for _number in range(6)]
+    try:
+        time.sleep(10)
+        yield
+    finally:
+        for loop in loops:
+            loop.terminate()
+            loop.wait()
+
+
+SLOW = {"service_health_slow_warning": 0.02, "service_health_slow_critical": 60}
+SUPERUSER = {"database_login_user": "postgres"}
+SETS = (
+    Scenario(
+        "links: locks and slots",
+        "links",
+        ("forgotten-slot",),
+        (),
+        (dead_rows_held, lock_queue),
+        variables={
+            **LATE,
+            "tracktion_areas": ["database"],
+            "database_prepared_transaction_warning": 1,
+            "database_dead_rows_floor": 1000,
+            "database_xmin_age_warning": 1,
+            "database_slot_wal_warning": 1000000,
+            "database_long_query_warning": 1,
+        },
+    ),
+    Scenario(
+        "links: cache",
+        "links",
+        ("connections-leaking",),
+        (),
+        (full_disk_of_cache,),
+        variables={"tracktion_areas": ["cache", "containers", "logs"], "cache_clients_critical": 0.5},
+    ),
+    Scenario(
+        "links: cache refuses",
+        "links",
+        ("save-failing", "connections-refused"),
+        (),
+        variables={"tracktion_areas": ["cache", "logs"]},
+    ),
+    Scenario(
+        "links: broker",
+        "links",
+        ("stuck-consumer", "unbound-exchange"),
+        (),
+        variables={
+            "tracktion_areas": ["message_queue", "logs"],
+            "message_queue_stuck_consumer_warning": 1,
+            "message_queue_stuck_consumer_critical": 1000,
+            "message_queue_unacked_warning": 5,
+            "message_queue_unlimited_unacked_warning": 5,
+            "message_queue_backlog_warning": 5,
+            "message_queue_ack_timeout_warning": 0.000001,
+        },
+    ),
+    Scenario("links: vhost", "links", ("vhost-down",), (), variables={"tracktion_areas": ["message_queue"]}),
+    Scenario(
+        "links: full disk of the broker",
+        "links",
+        (),
+        (),
+        (full_disk_of_broker,),
+        variables={"tracktion_areas": ["message_queue", "containers", "logs"]},
+    ),
+    Scenario(
+        "links: consumer waits",
+        "links",
+        (),
+        (),
+        (consumer_waits,),
+        wait=15,
+        variables={
+            **LATE,
+            "tracktion_areas": ["message_queue", "database", "logs"],
+            "message_queue_unacked_warning": 5,
+            "message_queue_backlog_warning": 5,
+            "message_queue_stuck_consumer_warning": 5,
+        },
+    ),
+    Scenario(
+        "links: killed and looping",
+        "links",
+        ("memory-near-limit",),
+        (),
+        (killed_service, looping_with_errors),
+        variables={
+            "tracktion_areas": ["containers", "logs", "host_resources"],
+            "logs_kernel_log": "/dev/kmsg",
+            "host_resources_oom_recent": 1 << 40,
+            "logs_errors_warning": 3,
+        },
+    ),
+    Scenario(
+        "links: watcher loops",
+        "links",
+        ("watcher-restarting",),
+        (),
+        variables={"tracktion_areas": ["containers", "file_watching", "logs"]},
+    ),
+    Scenario(
+        "links: no instances",
+        "links",
+        (),
+        (),
+        (watcher_without_instances,),
+        variables={"tracktion_areas": ["containers", "file_watching", "logs", "service_health"]},
+    ),
+    Scenario(
+        "links: directory closed",
+        "links",
+        ("directory-closed",),
+        (),
+        variables={"tracktion_areas": ["containers", "file_watching", "audio_processing"]},
+    ),
+    Scenario(
+        "links: cpu",
+        "links",
+        (),
+        (),
+        (starved_api,),
+        wait=10,
+        variables={"tracktion_areas": ["containers", "service_health"], **SLOW, "service_health_requests": 5},
+    ),
+    Scenario(
+        "links: busy host",
+        "links",
+        ("api-slow",),
+        (),
+        (busy_host,),
+        variables={
+            "tracktion_areas": ["host_resources", "service_health"],
+            "host_resources_runnable_warning": 1.2,
+            "host_resources_hog_ratio": 0.2,
+            "host_resources_cpu_busy": 0.8,
+        },
+    ),
+    Scenario(
+        "links: starved host",
+        "links",
+        (),
+        (),
+        (busy_host,),
+        variables={
+            "tracktion_areas": ["host_resources"],
+            "host_resources_runnable_warning": 1.2,
+            "host_resources_hog_ratio": 0.2,
+            "host_resources_cpu_busy": 0.8,
+            "tracktion_starved_slowdown": 1.05,
+        },
+    ),
+    Scenario(
+        "links: all connections, seen by a superuser",
+        "links",
+        (),
+        (),
+        (all_connections_wait,),
+        wait=12,
+        variables={**LATE, **SUPERUSER},
+    ),
+)

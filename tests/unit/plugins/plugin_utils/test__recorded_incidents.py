@@ -1,0 +1,171 @@
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The incidents that recorded findings of real faults form. tests/bench/bench_incidents.py records them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _causes, _incidents
+from tests.integration.incident_scenarios import SCENARIOS, invented, right, right_by_severity
+from tests.unit.plugins.plugin_utils import recorded
+from tests.unit.plugins.plugin_utils.test__incidents import finding
+
+# Links by scenario. With a deleted row, its links are missing.
+LINKS = json.loads((recorded.FOLDER / "links.json").read_text())
+# The first incident is wrong. The server rejects the diagnosis as well, so that its sessions are not measured. Nothing
+# connects a broker that does not answer the host with the paths to it that time out.
+MISSED = ("row lock uses up all connections", "packets dropped")
+
+
+# Rows without a record: cause, its status, what was observed of it; effect, what was observed of it.
+PAIRS = {
+    "audio_processing.wrong_mount": ("containers.path_empty", "warning", {}, "audio_processing.library_empty", {}),
+    "audio_processing.path_denied": (
+        "containers.path_denied",
+        "warning",
+        {},
+        "audio_processing.library_unreadable",
+        {},
+    ),
+    "audio_processing.bad_file": ("audio_processing.file_empty", "warning", {}, "audio_processing.failed_file", {}),
+    "audio_processing.failures": (
+        "audio_processing.library_missing",
+        "warning",
+        {},
+        "audio_processing.failure_ratio",
+        {},
+    ),
+    "cache.full_disk": ("host_resources.file_system_full", "warning", {}, "cache.rdb_save_failed", {}),
+    "cache.writes_stopped": ("cache.rdb_save_failed", "warning", {}, "cache.not_serving", {}),
+    "cache.misconf": ("cache.rdb_save_failed", "warning", {}, "cache.error_replies", {"error": "MISCONF"}),
+    "cache.no_client_left": ("cache.clients_used", "critical", {}, "cache.rejected_connections", {}),
+    "containers.killed_at_limit": ("containers.memory_near_limit", "warning", {}, "containers.oom_killed", {}),
+    "containers.same_file_system": ("host_resources.file_system_full", "warning", {}, "containers.filesystem_full", {}),
+    "containers.unhealthy_connections": ("database.connections_used", "critical", {}, "containers.unhealthy", {}),
+    "containers.unhealthy_cpu": ("containers.cpu_throttled", "warning", {}, "containers.unhealthy", {}),
+    "database.published_port": ("network.published_port_taken", "warning", {}, "database.unreachable", {}),
+    "database.prepared_lock": ("database.prepared_transaction_old", "warning", {}, "database.blocked_by_server", {}),
+    "database.queue_behind": ("database.blocked_sessions", "warning", {}, "database.lock_queue", {}),
+    "database.waiting_sessions": (
+        "database.blocked_sessions",
+        "warning",
+        {"waiting": 40},
+        "database.connections_used",
+        {"used": 90},
+    ),
+    "database.slot_keeps_wal": ("database.inactive_slot", "warning", {}, "database.slot_wal_retained", {}),
+    "file_watching.container_looping": ("containers.crash_loop", "warning", {}, "file_watching.watcher_restarting", {}),
+    "file_watching.no_instances_left": (
+        "file_watching.instances_used",
+        "warning",
+        {"instances_left_at_most": 0},
+        "file_watching.directory_not_watched",
+        {},
+    ),
+    "file_watching.path_denied": ("containers.path_denied", "warning", {}, "file_watching.directory_unreadable", {}),
+    "host_resources.one_consumer": ("host_resources.cpu_hog", "warning", {}, "host_resources.cpu_saturated", {}),
+    "host_resources.starved": ("host_resources.cpu_saturated", "warning", {}, "host.starved", {}),
+    "host_resources.space_held": (
+        "host_resources.deleted_open_files",
+        "warning",
+        {},
+        "host_resources.file_system_full",
+        {},
+    ),
+    "logs.full_disk": (
+        "host_resources.file_system_full",
+        "warning",
+        {},
+        "logs.known_signature",
+        {"check": "containers.filesystem_full"},
+    ),
+    "logs.work_stopped": ("containers.stopped", "warning", {}, "logs.no_progress", {}),
+    "message_queue.published_port": ("network.published_port_taken", "warning", {}, "message_queue.unreachable", {}),
+    "message_queue.full_disk": ("host_resources.file_system_full", "warning", {}, "message_queue.disk_alarm", {}),
+    "message_queue.consumer_path": ("network.path_dns", "critical", {}, "message_queue.too_few_consumers", {}),
+    "message_queue.consumer_lock": ("database.blocked_sessions", "warning", {}, "message_queue.stuck_consumer", {}),
+    "message_queue.held_by_consumer": ("message_queue.stuck_consumer", "warning", {}, "message_queue.unacked", {}),
+    "message_queue.node_lost": ("message_queue.node_down", "warning", {}, "message_queue.queue_down", {}),
+    "message_queue.vhost_lost": ("message_queue.vhost_down", "warning", {}, "message_queue.queue_down", {}),
+    "message_queue.no_binding": (
+        "message_queue.exchange_without_binding",
+        "warning",
+        {},
+        "message_queue.unroutable",
+        {},
+    ),
+    "network.publisher_down": ("containers.stopped", "warning", {}, "network.published_port_not_answering", {}),
+    "network.servers_of_host": ("network.resolver_broken", "warning", {}, "network.container_resolver_broken", {}),
+    "network.server": ("network.container_resolver_broken", "warning", {}, "network.path_dns", {}),
+    "network.rules_missing": ("network.docker_rules_missing", "critical", {}, "network.path_timeout", {}),
+    "service_health.container_killed": ("containers.oom_killed", "critical", {}, "service_health.unreachable", {}),
+    "service_health.host_saturated": ("host_resources.cpu_saturated", "warning", {}, "service_health.slow", {}),
+    "service_health.lock": ("database.blocked_sessions", "warning", {}, "service_health.wrong_status", {}),
+    "service_health.connections": ("database.connections_used", "critical", {}, "service_health.wrong_status", {}),
+    "service_health.message": (
+        "logs.known_signature",
+        "warning",
+        {"check": "database.connections_used"},
+        "service_health.wrong_status",
+        {},
+    ),
+    "service_health.published_port": ("network.published_port_taken", "warning", {}, "service_health.unreachable", {}),
+    "service_health.network_cut": ("network.not_on_common_network", "warning", {}, "service_health.unreachable", {}),
+    "service_health.clock": (
+        "host.clock_skew",
+        "warning",
+        {},
+        "service_health.certificate_refused",
+        {"tls.problem": "not_yet_valid"},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return recorded.edges()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_the_first_incidents_are_the_causes_and_no_link_is_invented(rows, scenario):
+    findings = recorded.read(scenario.name)
+    incidents = recorded.incidents(findings, rows)
+    assert right(scenario, incidents, findings) == (scenario.name not in MISSED)
+    assert invented(scenario, incidents, findings) == []
+
+
+@pytest.mark.parametrize("name", sorted(LINKS))
+def test_the_links_are_those_of_the_record(rows, name):
+    assert recorded.links(recorded.read(name), rows) == LINKS[name]
+
+
+def test_severity_alone_is_right_much_less_often():
+    by_severity = sum(right_by_severity(scenario, recorded.read(scenario.name)) for scenario in SCENARIOS)
+    assert by_severity + 0.25 * len(SCENARIOS) <= len(SCENARIOS) - len(MISSED)
+
+
+@pytest.mark.parametrize("row", sorted(PAIRS))
+def test_a_row_without_a_record_connects_two_findings(rows, row):
+    cause, status, seen, effect, followed = PAIRS[row]
+    (edge,) = [each for each in rows if each.id == row]
+    alone = _causes.Edges([edge], _causes._rank([edge]))
+    for names, linked in ((("x", "x"), 1), (("x", "y"), 0)):
+        ends = [
+            finding(
+                cause, names[0], status=status, observed=seen, about={of_cause: [names[0]] for of_cause, _ in edge.same}
+            ),
+            finding(effect, names[1], observed=followed, about={of_effect: [names[1]] for _, of_effect in edge.same}),
+        ]
+        incidents = _incidents.build(ends, alone, [])
+        # Without a subject, only the host connects them.
+        assert sum(len(each["effects"]) for each in incidents) == (linked or not edge.same)
+
+
+def test_every_row_has_a_test(rows):
+    recorded_rows = {link.partition(":")[0] for links in LINKS.values() for link in links}
+    assert {edge.id for edge in rows} == recorded_rows | set(PAIRS)
