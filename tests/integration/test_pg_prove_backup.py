@@ -104,7 +104,8 @@ def test_a_failure_of_the_machine_proves_nothing(source, tmp_path):
     artefact = backed_up(pg, NAME, tmp_path)
     options = {"scratch": "container", "docker_host": "unix:///nonexistent.sock"}
     assert prove(pg, tmp_path, **options)["kind"] == "no_scratch_server"
-    assert prove(pg, tmp_path, scratch="server", deadline=0.2)["kind"] in ("deadline", "no_client")
+    # Whichever step the deadline ends.
+    assert prove(pg, tmp_path, scratch="server", deadline=0.2)["failed"]
 
     assert not Path(artefact.path, "proof.json").exists()
 
