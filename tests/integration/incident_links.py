@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import time
 
 from tests.integration.incident_scenarios import LATE, Scenario, all_connections_wait, dead_rows_held, starved_api
-from tests.lab.faults import cache as cache_faults
 from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
 from tests.lab.faults import file_watching as inotify_faults
@@ -40,23 +38,6 @@ def mounted_small(lab, service: str, path: str, size: str):
             attempt(*prefix, "umount", path)
 
     return mounted()
-
-
-@contextlib.contextmanager
-def full_disk_of_cache(lab):
-    """The volume of Redis is full: it cannot save, and rejects writes."""
-    client = lab.redis()
-    with mounted_small(lab, "redis", "/var/lib/redis", "1m") as prefix:
-        run(*prefix, "chown", "redis:redis", "/var/lib/redis")
-        run(*prefix, "dd", "if=/dev/zero", "of=/var/lib/redis/fill", "bs=64k", "count=15")
-        client.set("lab:changed", os.urandom(2 << 20))
-        client.bgsave()
-        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "a failed save", 20)
-        with cache_faults.meanwhile(lambda: client.set("lab:more", "x")):
-            yield
-    client.bgsave(schedule=True)
-    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", "a successful save", 30)
-    client.delete("lab:changed", "lab:more")
 
 
 @contextlib.contextmanager
@@ -183,14 +164,6 @@ SETS = (
             "database_slot_wal_warning": 1000000,
             "database_long_query_warning": 1,
         },
-    ),
-    Scenario(
-        "links: cache",
-        "links",
-        ("connections-leaking",),
-        (),
-        (full_disk_of_cache,),
-        variables={"tracktion_areas": ["cache", "containers", "logs"], "cache_clients_critical": 0.5},
     ),
     Scenario(
         "links: cache refuses",

@@ -51,14 +51,6 @@ PAIRS = {
     "database.published_port": ("network.published_port_taken", "warning", {}, "database.unreachable", {}),
     "database.prepared_lock": ("database.prepared_transaction_old", "warning", {}, "database.blocked_by_server", {}),
     "database.queue_behind": ("database.blocked_sessions", "warning", {}, "database.lock_queue", {}),
-    "database.waiting_sessions": (
-        "database.blocked_sessions",
-        "warning",
-        {"waiting": 40},
-        "database.connections_used",
-        {"used": 90},
-    ),
-    "database.slot_keeps_wal": ("database.inactive_slot", "warning", {}, "database.slot_wal_retained", {}),
     "file_watching.container_looping": ("containers.crash_loop", "warning", {}, "file_watching.watcher_restarting", {}),
     "file_watching.no_instances_left": (
         "file_watching.instances_used",
@@ -88,8 +80,6 @@ PAIRS = {
     "message_queue.published_port": ("network.published_port_taken", "warning", {}, "message_queue.unreachable", {}),
     "message_queue.full_disk": ("host_resources.file_system_full", "warning", {}, "message_queue.disk_alarm", {}),
     "message_queue.consumer_path": ("network.path_dns", "critical", {}, "message_queue.too_few_consumers", {}),
-    "message_queue.consumer_lock": ("database.blocked_sessions", "warning", {}, "message_queue.stuck_consumer", {}),
-    "message_queue.held_by_consumer": ("message_queue.stuck_consumer", "warning", {}, "message_queue.unacked", {}),
     "message_queue.node_lost": ("message_queue.node_down", "warning", {}, "message_queue.queue_down", {}),
     "message_queue.vhost_lost": ("message_queue.vhost_down", "warning", {}, "message_queue.queue_down", {}),
     "message_queue.no_binding": (
