@@ -19,39 +19,8 @@ from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
 from tests.lab.faults import file_watching as inotify_faults
 from tests.lab.faults import message_queue as queue_faults
-from tests.lab.faults.network import pid
-from tests.lab.shell import attempt, run, wait_until
+from tests.lab.shell import wait_until
 from tests.lab.throwaway import inspect, wait_for
-
-
-def mounted_small(lab, service: str, path: str, size: str):
-    """Mount a small file system in memory over a path of a container, until the end of the context."""
-
-    @contextlib.contextmanager
-    def mounted():
-        prefix = ("nsenter", "--target", str(pid(lab, service)), "--mount")
-        run(*prefix, "mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", path)
-        try:
-            yield prefix
-        finally:
-            # It is gone with the container, if that was restarted.
-            attempt(*prefix, "umount", path)
-
-    return mounted()
-
-
-@contextlib.contextmanager
-def full_disk_of_broker(lab):
-    """The volume of RabbitMQ is nearly full: its disk alarm blocks the publishers."""
-    data = "/var/lib/rabbitmq"
-    node = lab.exec("rabbitmq", "sh", "-c", "ls -d /var/lib/rabbitmq/mnesia/rabbit@*/ | head -n 1").strip()
-    with mounted_small(lab, "rabbitmq", data, "264m") as prefix:
-        run(*prefix, "mkdir", "-p", node)
-        run(*prefix, "dd", "if=/dev/zero", "of=%s/fill" % data, "bs=1M", "count=260")
-        wait_until(lambda: queue_faults.node_of(lab)["disk_free_alarm"], "the alarm", 60)
-        yield
-    lab.docker("restart", "--time", "5", lab.container("rabbitmq"))
-    lab.wait_healthy(timeout=120)
 
 
 @contextlib.contextmanager
@@ -188,14 +157,6 @@ SETS = (
         },
     ),
     Scenario("links: vhost", "links", ("vhost-down",), (), variables={"tracktion_areas": ["message_queue"]}),
-    Scenario(
-        "links: full disk of the broker",
-        "links",
-        (),
-        (),
-        (full_disk_of_broker,),
-        variables={"tracktion_areas": ["message_queue", "containers", "logs"]},
-    ),
     Scenario(
         "links: consumer waits",
         "links",
