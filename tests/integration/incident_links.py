@@ -17,7 +17,6 @@ import time
 from tests.integration.incident_scenarios import LATE, Scenario, all_connections_wait, dead_rows_held, starved_api
 from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
-from tests.lab.faults import file_watching as inotify_faults
 from tests.lab.faults import message_queue as queue_faults
 from tests.lab.shell import wait_until
 from tests.lab.throwaway import inspect, wait_for
@@ -89,17 +88,6 @@ def killed_service(lab):
 
         container_faults.until_noted(lab, kill)
         yield
-
-
-@contextlib.contextmanager
-def watcher_without_instances(lab):
-    """Another process holds all inotify instances of the user, and the watcher was restarted since."""
-    with inotify_faults.hog(lab, "instances"):
-        lab.docker("restart", "--time", "1", lab.container("file_watcher"))
-        wait_until(lambda: inspect(lab.container("file_watcher"))["RestartCount"] >= 2, "its restarts", 60)
-        yield
-    lab.docker("restart", "--time", "1", lab.container("file_watcher"))
-    lab.wait_healthy(timeout=120)
 
 
 @contextlib.contextmanager
@@ -191,14 +179,6 @@ SETS = (
         ("watcher-restarting",),
         (),
         variables={"tracktion_areas": ["containers", "file_watching", "logs"]},
-    ),
-    Scenario(
-        "links: no instances",
-        "links",
-        (),
-        (),
-        (watcher_without_instances,),
-        variables={"tracktion_areas": ["containers", "file_watching", "logs", "service_health"]},
     ),
     Scenario(
         "links: directory closed",
