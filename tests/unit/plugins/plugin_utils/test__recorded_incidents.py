@@ -60,8 +60,6 @@ PAIRS = {
         {},
     ),
     "file_watching.path_denied": ("containers.path_denied", "warning", {}, "file_watching.directory_unreadable", {}),
-    "host_resources.one_consumer": ("host_resources.cpu_hog", "warning", {}, "host_resources.cpu_saturated", {}),
-    "host_resources.starved": ("host_resources.cpu_saturated", "warning", {}, "host.starved", {}),
     "host_resources.space_held": (
         "host_resources.deleted_open_files",
         "warning",
@@ -94,7 +92,6 @@ PAIRS = {
     "network.server": ("network.container_resolver_broken", "warning", {}, "network.path_dns", {}),
     "network.rules_missing": ("network.docker_rules_missing", "critical", {}, "network.path_timeout", {}),
     "service_health.container_killed": ("containers.oom_killed", "critical", {}, "service_health.unreachable", {}),
-    "service_health.host_saturated": ("host_resources.cpu_saturated", "warning", {}, "service_health.slow", {}),
     "service_health.lock": ("database.blocked_sessions", "warning", {}, "service_health.wrong_status", {}),
     "service_health.connections": ("database.connections_used", "critical", {}, "service_health.wrong_status", {}),
     "service_health.message": (
