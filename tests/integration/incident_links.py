@@ -11,66 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import time
 
 from tests.integration.incident_scenarios import LATE, Scenario, all_connections_wait, dead_rows_held, starved_api
-from tests.lab.faults import cache as cache_faults
 from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
-from tests.lab.faults import file_watching as inotify_faults
 from tests.lab.faults import message_queue as queue_faults
-from tests.lab.faults.network import pid
-from tests.lab.shell import attempt, run, wait_until
+from tests.lab.shell import wait_until
 from tests.lab.throwaway import inspect, wait_for
-
-
-def mounted_small(lab, service: str, path: str, size: str):
-    """Mount a small file system in memory over a path of a container, until the end of the context."""
-
-    @contextlib.contextmanager
-    def mounted():
-        prefix = ("nsenter", "--target", str(pid(lab, service)), "--mount")
-        run(*prefix, "mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", path)
-        try:
-            yield prefix
-        finally:
-            # It is gone with the container, if that was restarted.
-            attempt(*prefix, "umount", path)
-
-    return mounted()
-
-
-@contextlib.contextmanager
-def full_disk_of_cache(lab):
-    """The volume of Redis is full: it cannot save, and rejects writes."""
-    client = lab.redis()
-    with mounted_small(lab, "redis", "/var/lib/redis", "1m") as prefix:
-        run(*prefix, "chown", "redis:redis", "/var/lib/redis")
-        run(*prefix, "dd", "if=/dev/zero", "of=/var/lib/redis/fill", "bs=64k", "count=15")
-        client.set("lab:changed", os.urandom(2 << 20))
-        client.bgsave()
-        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "a failed save", 20)
-        with cache_faults.meanwhile(lambda: client.set("lab:more", "x")):
-            yield
-    client.bgsave(schedule=True)
-    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", "a successful save", 30)
-    client.delete("lab:changed", "lab:more")
-
-
-@contextlib.contextmanager
-def full_disk_of_broker(lab):
-    """The volume of RabbitMQ is nearly full: its disk alarm blocks the publishers."""
-    data = "/var/lib/rabbitmq"
-    node = lab.exec("rabbitmq", "sh", "-c", "ls -d /var/lib/rabbitmq/mnesia/rabbit@*/ | head -n 1").strip()
-    with mounted_small(lab, "rabbitmq", data, "264m") as prefix:
-        run(*prefix, "mkdir", "-p", node)
-        run(*prefix, "dd", "if=/dev/zero", "of=%s/fill" % data, "bs=1M", "count=260")
-        wait_until(lambda: queue_faults.node_of(lab)["disk_free_alarm"], "the alarm", 60)
-        yield
-    lab.docker("restart", "--time", "5", lab.container("rabbitmq"))
-    lab.wait_healthy(timeout=120)
 
 
 @contextlib.contextmanager
@@ -142,17 +91,6 @@ def killed_service(lab):
 
 
 @contextlib.contextmanager
-def watcher_without_instances(lab):
-    """Another process holds all inotify instances of the user, and the watcher was restarted since."""
-    with inotify_faults.hog(lab, "instances"):
-        lab.docker("restart", "--time", "1", lab.container("file_watcher"))
-        wait_until(lambda: inspect(lab.container("file_watcher"))["RestartCount"] >= 2, "its restarts", 60)
-        yield
-    lab.docker("restart", "--time", "1", lab.container("file_watcher"))
-    lab.wait_healthy(timeout=120)
-
-
-@contextlib.contextmanager
 def busy_host(lab):
     """Six loops use the processors of the host."""
     loops = [subprocess.Popen(["timeout", "60", "sh", "-c", "while :; do :; done"]) for _number in range(6)]
@@ -185,14 +123,6 @@ SETS = (
         },
     ),
     Scenario(
-        "links: cache",
-        "links",
-        ("connections-leaking",),
-        (),
-        (full_disk_of_cache,),
-        variables={"tracktion_areas": ["cache", "containers", "logs"], "cache_clients_critical": 0.5},
-    ),
-    Scenario(
         "links: cache refuses",
         "links",
         ("save-failing", "connections-refused"),
@@ -215,14 +145,6 @@ SETS = (
         },
     ),
     Scenario("links: vhost", "links", ("vhost-down",), (), variables={"tracktion_areas": ["message_queue"]}),
-    Scenario(
-        "links: full disk of the broker",
-        "links",
-        (),
-        (),
-        (full_disk_of_broker,),
-        variables={"tracktion_areas": ["message_queue", "containers", "logs"]},
-    ),
     Scenario(
         "links: consumer waits",
         "links",
@@ -257,14 +179,6 @@ SETS = (
         ("watcher-restarting",),
         (),
         variables={"tracktion_areas": ["containers", "file_watching", "logs"]},
-    ),
-    Scenario(
-        "links: no instances",
-        "links",
-        (),
-        (),
-        (watcher_without_instances,),
-        variables={"tracktion_areas": ["containers", "file_watching", "logs", "service_health"]},
     ),
     Scenario(
         "links: directory closed",

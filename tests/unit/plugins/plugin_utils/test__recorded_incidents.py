@@ -51,14 +51,6 @@ PAIRS = {
     "database.published_port": ("network.published_port_taken", "warning", {}, "database.unreachable", {}),
     "database.prepared_lock": ("database.prepared_transaction_old", "warning", {}, "database.blocked_by_server", {}),
     "database.queue_behind": ("database.blocked_sessions", "warning", {}, "database.lock_queue", {}),
-    "database.waiting_sessions": (
-        "database.blocked_sessions",
-        "warning",
-        {"waiting": 40},
-        "database.connections_used",
-        {"used": 90},
-    ),
-    "database.slot_keeps_wal": ("database.inactive_slot", "warning", {}, "database.slot_wal_retained", {}),
     "file_watching.container_looping": ("containers.crash_loop", "warning", {}, "file_watching.watcher_restarting", {}),
     "file_watching.no_instances_left": (
         "file_watching.instances_used",
@@ -68,8 +60,6 @@ PAIRS = {
         {},
     ),
     "file_watching.path_denied": ("containers.path_denied", "warning", {}, "file_watching.directory_unreadable", {}),
-    "host_resources.one_consumer": ("host_resources.cpu_hog", "warning", {}, "host_resources.cpu_saturated", {}),
-    "host_resources.starved": ("host_resources.cpu_saturated", "warning", {}, "host.starved", {}),
     "host_resources.space_held": (
         "host_resources.deleted_open_files",
         "warning",
@@ -88,8 +78,6 @@ PAIRS = {
     "message_queue.published_port": ("network.published_port_taken", "warning", {}, "message_queue.unreachable", {}),
     "message_queue.full_disk": ("host_resources.file_system_full", "warning", {}, "message_queue.disk_alarm", {}),
     "message_queue.consumer_path": ("network.path_dns", "critical", {}, "message_queue.too_few_consumers", {}),
-    "message_queue.consumer_lock": ("database.blocked_sessions", "warning", {}, "message_queue.stuck_consumer", {}),
-    "message_queue.held_by_consumer": ("message_queue.stuck_consumer", "warning", {}, "message_queue.unacked", {}),
     "message_queue.node_lost": ("message_queue.node_down", "warning", {}, "message_queue.queue_down", {}),
     "message_queue.vhost_lost": ("message_queue.vhost_down", "warning", {}, "message_queue.queue_down", {}),
     "message_queue.no_binding": (
@@ -104,7 +92,6 @@ PAIRS = {
     "network.server": ("network.container_resolver_broken", "warning", {}, "network.path_dns", {}),
     "network.rules_missing": ("network.docker_rules_missing", "critical", {}, "network.path_timeout", {}),
     "service_health.container_killed": ("containers.oom_killed", "critical", {}, "service_health.unreachable", {}),
-    "service_health.host_saturated": ("host_resources.cpu_saturated", "warning", {}, "service_health.slow", {}),
     "service_health.lock": ("database.blocked_sessions", "warning", {}, "service_health.wrong_status", {}),
     "service_health.connections": ("database.connections_used", "critical", {}, "service_health.wrong_status", {}),
     "service_health.message": (
