@@ -186,7 +186,10 @@ def main():
             print("%d MB in %d tables, load %.1f" % (size / 1e6, TABLES, os.getloadavg()[0]), flush=True)
             number = 150000 if arguments.suite == "bookworm" else 170000
             with _pg_clients.find(options_of(server), number, str(folder), Deadline(36000)) as clients:
-                seconds = compare(server, clients, folder, arguments.rounds, goals) if arguments.rounds else 2.0
+                if arguments.rounds:
+                    seconds = compare(server, clients, folder, arguments.rounds, goals)
+                else:
+                    seconds, _memory = timed(server, Store(str(folder / "backups")))
                 if arguments.kills:
                     kill(server, clients, folder, seconds, arguments.kills, goals)
     finally:
