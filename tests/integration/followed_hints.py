@@ -187,6 +187,7 @@ CONTAINERS = {
 
 NETWORK = {
     "answer-overdue": {"network.path_http_timeout": ends()},
+    "target-paused": {"network.path_paused": ends()},
     # The last command is for a failure of the engine.
     "dns-broken": {"network.path_dns": Hint(fixes=True, shows=(r"127\.0\.0\.9",), leaves="^journalctl")},
     "network-cut": {
