@@ -17,7 +17,8 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.playbook.task import Task
 from ansible.plugins.action import ActionBase
 from ansible_collections.tracktion.ops.plugins.module_utils._clean import clean
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _progress_line
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operation_records
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _progress_line, _runs
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 
 COLLECTION = "tracktion.ops."
@@ -55,8 +56,20 @@ class ActionModule(ActionBase):
         if not name.startswith(COLLECTION):
             raise AnsibleActionFail("module: %s is not one of this collection" % clean(name))
         options = dict(arguments["options"])
+        if "state_dir" in options:
+            # For the record of the operation and the audit log of the host.
+            options.setdefault("run", {**_runs.start(task_vars), "host": task_vars["inventory_hostname"]})
         title = "%s: %s" % (task_vars["inventory_hostname"], arguments["title"] or name[len(COLLECTION) :])
-        return self._carry_out(name, options, title, task_vars)
+        return self._carry_out_held(name, options, title, task_vars)
+
+    def _carry_out_held(
+        self, name: str, options: dict[str, Any], title: str, task_vars: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Carry out a module that begins an operation. What a controller that is dead has held does not stop it."""
+        result = self._carry_out(name, options, title, task_vars)
+        holders = map(_operation_records.record, _plain(result.get("holders")))
+        dead = [each["id"] for each in holders if each and _is_dead(each)]
+        return self._carry_out(name, {**options, "broken": dead}, title, task_vars) if dead else result
 
     def _carry_out(self, name: str, options: dict[str, Any], title: str, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of a module, and show its progress meanwhile. In check mode it runs in the foreground."""
@@ -123,6 +136,19 @@ class ActionModule(ActionBase):
         except ValueError:
             return {}
         return content if isinstance(content, dict) else {}
+
+
+def _plain(value: object) -> list[Any]:
+    # Ansible returns mappings of its own types.
+    return [dict(each) if isinstance(each, Mapping) else each for each in value] if isinstance(value, list) else []
+
+
+def _is_dead(record: Mapping[str, Any]) -> bool:
+    """Return whether a lease holds an operation whose ansible-playbook was started here and has ended."""
+    if record["until"] is None:
+        return False
+    names = {"pid": "controller_pid", "pid_start": "controller_start", "controller": "controller"}
+    return _runs.is_dead({name: record[field] for name, field in names.items()})
 
 
 def _result(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from typing import Any
 
 from ansible_collections.tracktion.ops.plugins.action.recovery_run import ActionModule as Background
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _stack_order
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operation_records
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _outcome, _runs
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean
@@ -44,11 +43,7 @@ class ActionModule(Background):
         run = arguments.get("run") or {**_runs.start(task_vars), "host": task_vars["inventory_hostname"]}
         options = {"state_dir": STATE_DIR, "deadline": DEADLINE, **arguments, "run": run}
         title = "%s: %s" % (task_vars["inventory_hostname"], TITLES.get(str(options.get("state")), "restart"))
-        result = self._carry_out(MODULE, options, title, task_vars)
-        holders = map(_operation_records.record, _plain(result.get("holders")))
-        dead = [each["id"] for each in holders if each and _is_dead(each)]
-        if dead:
-            result = self._carry_out(MODULE, {**options, "broken": dead}, title, task_vars)
+        result = self._carry_out_held(MODULE, options, title, task_vars)
         lines = result.get("lines")
         # Each step was a note of the progress, with the same number; the file is gone at the end.
         for line in lines[self._noted : LINES_MOST] if isinstance(lines, list) else []:
@@ -86,16 +81,3 @@ class ActionModule(Background):
             "result": {"lines": list(result.get("lines") or [])[: _outcome.ENTRIES_MOST]},
             "undo": None,
         }
-
-
-def _plain(value: object) -> list[Any]:
-    # Ansible returns mappings of its own types.
-    return [dict(each) if isinstance(each, Mapping) else each for each in value] if isinstance(value, list) else []
-
-
-def _is_dead(record: Mapping[str, Any]) -> bool:
-    """Return whether a lease holds an operation whose ansible-playbook was started here and has ended."""
-    if record["until"] is None:
-        return False
-    names = {"pid": "controller_pid", "pid_start": "controller_start", "controller": "controller"}
-    return _runs.is_dead({name: record[field] for name, field in names.items()})

@@ -27,7 +27,7 @@ def exit_module(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) ->
         result: dict[str, Any] = dict({"changed": False}, **work())
     except Failure as exc:
         message = "%s. Fix: %s" % (str(exc).rstrip("."), exc.hint) if exc.hint else str(exc)
-        module.fail_json(msg=clean(message), kind=exc.kind, hint=exc.hint and clean(exc.hint))
+        module.fail_json(msg=clean(message), kind=exc.kind, hint=exc.hint and clean(exc.hint), **exc.details)
     finally:
         _at_end.run()
     diff = result.pop("diff", None)

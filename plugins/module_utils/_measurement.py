@@ -20,13 +20,17 @@ LEAST_SECONDS = 0.1
 
 
 class Failure(Exception):
-    """Why something was not done. ``kind`` is a stable word, ``hint`` the next step for a person or null."""
+    """Why something was not done. ``kind`` is a stable word, ``hint`` the next step for a person or null.
+
+    ``details``: more values for the result of a module.
+    """
 
     kind = "failure"
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, **details: object) -> None:
         super().__init__(message)
         self.hint = hint
+        self.details = details
 
 
 class CannotConnect(Failure):

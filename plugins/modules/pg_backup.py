@@ -205,6 +205,12 @@ encryption:
   returned: on success
   type: str
   sample: null
+holders:
+  description: The records of the operations on this host that exclude this one.
+  returned: with RV(kind=busy), if it is not another run on the same backups
+  type: list
+  elements: dict
+  sample: []
 kind:
   description:
     - Kind of the failure.

@@ -156,6 +156,21 @@ differences_total: {description: Number of all differences., returned: with RV(r
 reason: {description: Why the backup could not be restored. Null if it could., returned: with RV(result), type: str}
 seconds: {description: Duration. Null in check mode., returned: with RV(result), type: float}
 removed: {description: Scratch databases of killed runs that were removed., returned: with RV(result), type: list, elements: str}
+kind:
+  description: Kind of the failure, such as V(busy), V(no_space), V(no_backup), V(damaged) or one of a failed connection.
+  returned: on failure
+  type: str
+  sample: no_space
+hint:
+  description: The next step, or null.
+  returned: on failure
+  type: str
+holders:
+  description: The records of the operations on this host that exclude this one.
+  returned: with RV(kind=busy), if it is not another run on the same backups
+  type: list
+  elements: dict
+  sample: []
 """
 
 from functools import partial

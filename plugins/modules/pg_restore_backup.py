@@ -193,6 +193,21 @@ space:
 estimated_bytes: {description: Bytes that the copy takes. Null is not known., returned: with O(state=prepared), type: int}
 replaces_bytes: {description: Size of the current database. Null if there is none., returned: with O(state=prepared), type: int}
 accepted: {description: Differences that O(accept_differences) names., returned: with O(state=prepared), type: list, elements: str}
+kind:
+  description: Kind of the failure, such as V(busy), V(no_space), V(no_backup), V(damaged) or one of a failed connection.
+  returned: on failure
+  type: str
+  sample: no_space
+hint:
+  description: The next step, or null.
+  returned: on failure
+  type: str
+holders:
+  description: The records of the operations on this host that exclude this one.
+  returned: with RV(kind=busy), if it is not another run on the same backups
+  type: list
+  elements: dict
+  sample: []
 """
 
 from functools import partial

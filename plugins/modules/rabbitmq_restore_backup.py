@@ -158,6 +158,12 @@ seconds:
   returned: outside of check mode
   type: float
   sample: 9.2
+holders:
+  description: The records of the operations on this host that exclude this one.
+  returned: with RV(kind=busy), if it is not another run on the same backups
+  type: list
+  elements: dict
+  sample: []
 kind:
   description: Kind of the failure, such as V(busy), V(no_space), V(no_backup), V(damaged) or one of a failed connection.
   returned: on failure

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 
 import pytest
@@ -58,6 +59,10 @@ def test_a_lost_database_is_back_after_backup_proof_and_restore(source, tmp_path
     done, item = run("restore", **CONFIRM)
     assert (done.code, item["result"]) == (0, "restored"), done.output
     assert differences(then, contents_of(source, NAME)) == []
+
+    logged = [json.loads(line) for line in (tmp_path / "state/audit.jsonl").read_text().splitlines()]
+    assert logged
+    assert all(entry["who"].startswith(getpass.getuser()) for entry in logged), logged
 
     # A second one puts this one aside, and is undone.
     oid = "select oid from pg_database where datname = '%s'" % NAME

@@ -60,7 +60,9 @@ class Busy(Failure):
     def __init__(self, holders: Sequence[Record]) -> None:
         self.holders = holders
         super().__init__(
-            "another operation is running on this host: %s" % "; ".join(map(described, holders)), _next_step(holders)
+            "another operation is running on this host: %s" % "; ".join(map(described, holders)),
+            _next_step(holders),
+            holders=list(holders),
         )
 
 
