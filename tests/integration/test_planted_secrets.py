@@ -187,6 +187,7 @@ def left(planted, stack, redis7, tmp_path_factory):
             "tracktion_areas": ["database", "cache", "message_queue"],
             "containers_expected_services": ["analysis_service"],
             "tracktion_state_dir": str(site / "state"),
+            "recovery_superuser_password": planted("recovery_superuser_password, inventory"),
             "logs_minutes": 60,
             "logs_kernel_log": "",
             "network_check_resolver": False,
@@ -284,7 +285,7 @@ def test_a_hundred_secrets_are_planted(planted, left):
 def test_every_private_option_of_the_roles_has_one(planted, left):
     private = {name for area in _areas.find() for name in set(area.argument_spec) - area.public}
     assert private == {
-        *(each.partition(",")[0] for each in planted.locations.values() if "_login_password," in each),
+        *(each.partition(",")[0] for each in planted.locations.values() if "_password," in each),
         *("service_health_endpoints", "service_health_commands", "network_paths", "network_external_endpoints"),
         "database_poolers",
     }

@@ -15,6 +15,7 @@ PATHS = (
     "path_refused",
     "path_timeout",
     "path_no_route",
+    "path_paused",
     "path_http",
     "path_http_timeout",
     "name_leads_elsewhere",
