@@ -144,8 +144,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: Show what a restore would do
-  tracktion.ops.pg_restore_backup: &restore
-    login_host: 127.0.0.1
+  tracktion.ops.pg_restore_backup:
     login_user: postgres
     login_password: "{{ postgres_password }}"
     database: tracktion
@@ -154,15 +153,20 @@ EXAMPLES = r"""
 
 - name: Restore the newest backup into a new database
   tracktion.ops.pg_restore_backup:
-    <<: *restore
+    login_user: postgres
+    login_password: "{{ postgres_password }}"
+    database: tracktion
+    state: prepared
     confirm: ["recovery.restore:tracktion"]
   register: prepared
 
 - name: Replace the current database
   tracktion.ops.pg_restore_backup:
-    <<: *restore
-    confirm: ["recovery.restore:tracktion"]
+    login_user: postgres
+    login_password: "{{ postgres_password }}"
+    database: tracktion
     state: swapped
+    confirm: ["recovery.restore:tracktion"]
     stamp: "{{ prepared.stamp }}"
     new: "{{ prepared.new }}"
     operation: "{{ prepared.operation }}"

@@ -56,7 +56,7 @@ def render(report: Report) -> str:
 
 def _incident(group: IncidentGroup, report: Report) -> Iterator[str]:
     cause = group.causes.worst
-    incident = next(each for each in group.incidents if each["cause"] == cause["fingerprint"])
+    incident = {each["cause"]: each for each in group.incidents}[cause["fingerprint"]]
     yield "### %s: %s on %s" % (group.status, _escaped(cause["title"]), _hosts(group.causes.hosts))
     yield ""
     yield "%s%s" % (_code(cause["summary"]), _since(cause, report))

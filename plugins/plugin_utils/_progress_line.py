@@ -36,7 +36,7 @@ def notes(progress: Mapping[str, Any], shown: int) -> list[tuple[int, str]]:
     """Return the lines of text with a number above ``shown``, each with its number."""
     found = progress.get("notes")
     pairs = [each for each in (found if isinstance(found, list) else []) if isinstance(each, list) and len(each) == 2]
-    valid = [each for each in pairs if type(each[0]) is int and isinstance(each[1], str)]
+    valid = [each for each in pairs if isinstance(each[0], int) and isinstance(each[1], str)]
     return [(number, text[:300]) for number, text in valid if number > shown]
 
 

@@ -25,6 +25,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts
 from tests.integration.recovery import backup, made
 from tests.keyring import new_keyring
 from tests.lab import file_systems
+from tests.lab.engine import install_programs
 
 AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
 
@@ -214,11 +215,15 @@ def outcome(server, store):
 @pytest.fixture
 def small(tmp_path):
     """Call a function in a process that has a small file system at the path that is its argument."""
-    if not os.path.exists("/usr/lib/postgresql/15/bin/pg_dump"):
-        pytest.skip("needs postgresql-client-15 on this machine: the engine does not see the file system")
+    # The engine does not see the file system: the programs must be those of this machine.
+    install_programs({"/usr/lib/postgresql/15/bin/pg_dump": ("postgresql-client-15",)})
     with file_systems.namespace() as found:
         found.ext4(tmp_path / "small", "32M")
-        yield lambda function: found.call(lambda: function(tmp_path / "small"))
+
+        def call(work):
+            return found.call(lambda: work(tmp_path / "small"))
+
+        yield call
 
 
 def test_a_database_that_does_not_fit_is_refused_before_anything_is_written(pg15, small):

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, OutOfTime
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _pg_clients, _run
 from tests.integration.recovery import options_of
-from tests.lab.engine import docker
+from tests.lab.engine import docker, install_programs
 from tests.lab.shell import attempt, wait_until
 from tests.lab.stack import DATABASE_ROLES
 
@@ -83,8 +83,7 @@ def test_the_container_of_a_killed_run_is_removed_by_the_next_one(pg17, tmp_path
 
 
 def test_the_programs_of_the_host_are_used_if_they_have_the_version(pg15, tmp_path):
-    if not os.path.exists("/usr/lib/postgresql/15/bin/pg_dump"):
-        pytest.skip("needs postgresql-client-15 on this machine")
+    install_programs({"/usr/lib/postgresql/15/bin/pg_dump": ("postgresql-client-15",)})
     options = options_of(pg15.server)
     with _pg_clients.find(options, 150000, str(tmp_path), Deadline(60)) as clients:
         assert clients.container is None

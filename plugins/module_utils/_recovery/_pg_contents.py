@@ -94,7 +94,7 @@ def sequences_after(client: Client, contents: Contents, deadline: Deadline | Non
         contents["sequences"][name]["until"] = row["last_value"]
 
 
-Run = Callable[[str], "List[Row]"]
+Run = Callable[[str], List["Row"]]
 
 
 def _runner(client: Client, deadline: Deadline | None) -> Run:

@@ -156,13 +156,12 @@ def _restored(
             server = _pg_scratch.server(api, scratch.image, major, manifest["contents"], archive, deadline)
             running = stack.enter_context(server)
             inner = stack.enter_context(Session(running.options, deadline))
-            if True:
-                name = _pg_databases.create(
-                    inner, _pg_databases.SCRATCH, manifest["contents"], {"for": options["database"]}
-                )
-                progress.step("restore", manifest["source_bytes"])
-                running.restore(name, options["jobs"], deadline)
-                return _compared(inner, name, manifest, options, progress)
+            name = _pg_databases.create(
+                inner, _pg_databases.SCRATCH, manifest["contents"], {"for": options["database"]}
+            )
+            progress.step("restore", manifest["source_bytes"])
+            running.restore(name, options["jobs"], deadline)
+            return _compared(inner, name, manifest, options, progress)
     return None
 
 

@@ -61,14 +61,14 @@ class Page(HTMLParser):
         self.text = " ".join(" ".join(self.words).split())
         self.ids = [dict(attributes).get("id") for _tag, attributes in self.tags if dict(attributes).get("id")]
 
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, attributes))
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, attrs))
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
+    def handle_startendtag(self, tag, attrs):
         assert tag in SVG_EMPTY
-        self.tags.append((tag, attributes))
+        self.tags.append((tag, attrs))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag

@@ -144,9 +144,15 @@ def test_a_row_without_a_record_connects_two_findings(rows, row):
     for names, linked in ((("x", "x"), 1), (("x", "y"), 0)):
         ends = [
             finding(
-                cause, names[0], status=status, observed=seen, about={of_cause: [names[0]] for of_cause, _ in edge.same}
+                cause,
+                names[0],
+                status=status,
+                observed=seen,
+                about={of_cause: [names[0]] for of_cause, _of_effect in edge.same},
             ),
-            finding(effect, names[1], observed=followed, about={of_effect: [names[1]] for _, of_effect in edge.same}),
+            finding(
+                effect, names[1], observed=followed, about={of_effect: [names[1]] for _of_cause, of_effect in edge.same}
+            ),
         ]
         incidents = _incidents.build(ends, alone, [])
         # Without a subject, only the host connects them.
