@@ -150,5 +150,7 @@ def write_faulty(folder: Path) -> dict[str, str]:
         (folder / name).write_bytes(text)
         os.chmod(folder / name, 0o600 if name == "private.wav" else 0o644)
     tone(folder / "rate.wav", 1, 48000)
+    # An error that has no condition of its own. It sorts after private.wav.
+    (folder / "turning.wav").symlink_to("turning.wav")
     faults = {name: check for name, (_text, check) in wanted.items()}
-    return {**faults, "good.wav": "", "rate.wav": "sample_rate", "gone.wav": "missing"}
+    return {**faults, "good.wav": "", "rate.wav": "sample_rate", "gone.wav": "missing", "turning.wav": "unreadable"}

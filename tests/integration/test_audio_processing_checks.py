@@ -151,7 +151,7 @@ def test_detectors_that_crash_or_halve_and_a_format_without_decoder(good):
 
 
 def test_each_condition_of_a_file_is_a_finding_of_its_own(service):
-    """One diagnosis: silent, truncated, unknown codec, sample rate, crash, hang, memory, permission, empty, text."""
+    """One diagnosis: silent, truncated, codec, sample rate, crash, hang, memory, permission, empty, text, an error."""
     wanted = write_faulty(service.music)
     service.start()
     findings = service.diagnose(
@@ -167,7 +167,8 @@ def test_each_condition_of_a_file_is_a_finding_of_its_own(service):
                 by_file.setdefault(entry["object"], []).append(check.partition("file_")[2])
     expected = {"/music/" + name: [check or "decoded"] for name, check in wanted.items()}
     assert by_file == expected, findings
-    assert len({check for (check,) in expected.values()}) == 12
+    assert len({check for (check,) in expected.values()}) == 13
+    assert "Too many levels of symbolic links" in fired(findings, "audio_processing.file_unreadable")[0]["summary"]
     (cut,) = [each for each in findings["audio_processing.file_truncated"] if each["object"] == "/music/cut.wav"]
     assert "states 4.0 s, and 2.0 s are decoded" in cut["summary"], cut
     # The file that the user cannot read is the first of the library that the service cannot read.
