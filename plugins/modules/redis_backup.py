@@ -126,7 +126,7 @@ removed:
   type: list
   elements: str
   sample: []
-keys:
+keys_total:
   description: Keys in the backup.
   returned: outside of check mode
   type: int

@@ -118,7 +118,7 @@ def backup(options: Options, check_mode: bool) -> Part:
     return dict(
         result,
         removed=_broker_backups.removed(gone),
-        keys=contents["keys_total"],
+        keys_total=contents["keys_total"],
         expires=contents["expires_total"],
         unknown=contents["unknown"],
         seconds=round(made["finished"] - started, 3),
