@@ -7,18 +7,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import re
 import time
-from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _journal
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Failure, cut
-from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _encryption, _operations
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _confirmed, _encryption, _operations
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import (
     SCHEMA_VERSION,
@@ -33,10 +29,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._version i
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 DIRECTORY = "/var/backups/tracktion"
-ACTION = "recovery.restore"
 # Differences that a proof and a result list; their total is beside them.
 MOST_DIFFERENCES = 50
-MOST_PROBLEMS = 10
 
 # Options of all modules that work on backups of a broker.
 STORE_SPEC: dict[str, Any] = {
@@ -56,24 +50,6 @@ PROOF_SPEC: dict[str, Any] = {
     "image": {"type": "str"},
     "encryption_identity": {"type": "path"},
 }
-
-
-class NotConfirmed(Failure):
-    """The restore was not confirmed by name."""
-
-    kind = "not_confirmed"
-
-
-class NoBackup(Failure):
-    """There is no backup that can be used. The message says why."""
-
-    kind = "no_backup"
-
-
-class DamagedBackup(Failure):
-    """The files of a backup are not those of its manifest."""
-
-    kind = "damaged"
 
 
 class Proven(NamedTuple):
@@ -96,79 +72,19 @@ def check_operation(options: Options, kind: str, target: str) -> None:
     _operations.check(options["state_dir"], kind, target, options["operation"], options["broken"])
 
 
-def require_confirmation(options: Options, does: str) -> None:
-    """Raise NotConfirmed unless the name is among those of ``confirm``."""
-    wanted = "%s:%s" % (ACTION, options["name"])
-    if wanted not in options["confirm"]:
-        raise NotConfirmed(
-            "this %s, and is not confirmed" % does,
-            'Look at what it would do: `--check`. Then confirm it: `-e \'{"tracktion_confirm": ["%s"]}\'`.' % wanted,
-        )
-
-
 def command(kind: str, name: str, **variables: str) -> str:
     """Return the command that runs the playbook for one product, with these variables."""
-    values = {"tracktion_confirm": ["%s:%s" % (ACTION, name)], "recovery_restore_products": [kind], **variables}
-    return "ansible-playbook tracktion.ops.restore -e %s" % shell_quote(json.dumps(values))
+    return _confirmed.command(name, recovery_restore_products=[kind], **variables)
 
 
-@contextlib.contextmanager
-def audited(options: Options, kind: str, does: str, run: str) -> Iterator[dict[str, Any]]:
-    """Log an action to the audit log of the host, before and after. What is added to the mapping is logged with it."""
-    path = os.path.join(options["state_dir"], _journal.AUDIT)
-    entry = {
-        "run": run,
-        "who": options["run"].get("who") or "uid %d" % os.getuid(),
-        "host": platform.node(),
-        "action": "%s:%s" % (ACTION, options["name"]),
-        "remedy": ACTION,
-        "target": "%s:%s" % (kind, options["name"]),
-        "does": does,
-    }
-    more: dict[str, Any] = {}
-    _journal.append(path, [dict(entry, event="intent", time=time.time())])
-    outcome, message = "failed", ""
-    try:
-        yield more
-        outcome = "done"
-    except Failure as exc:
-        message = str(exc)
-        raise
-    finally:
-        ended = dict(entry, **more, event="outcome", outcome=outcome, changed=outcome == "done", message=message)
-        with contextlib.suppress(OSError):
-            _journal.append(path, [dict(ended, time=time.time())])
+def require_confirmation(options: Options, kind: str, does: str) -> None:
+    """Raise NotConfirmed unless the name is among those of ``confirm``."""
+    _confirmed.require_confirmation(options, options["name"], does, recovery_restore_products=[kind])
 
 
-def choose(store: Store, kind: Kind, name: str, stamp: str | None) -> Artefact:
-    """Return the backup with this stamp, or the newest complete one. Raises NoBackup."""
-    where = shell_quote(store.folder(kind, name))
-    if stamp:
-        found = store.read(kind, name, stamp)
-        if found is None:
-            raise NoBackup("there is no backup %s in %s" % (stamp, where), "List the backups: `ls %s`" % where)
-    else:
-        complete = [each for each in store.list(kind, name) if each.problem is None]
-        found = complete[0] if complete else None
-        if found is None:
-            raise NoBackup(
-                "there is no complete backup of %s in %s" % (name, where),
-                "Run a backup: `ansible-playbook tracktion.ops.backup`",
-            )
-    if found.problem or found.manifest is None:
-        raise DamagedBackup("the backup %s cannot be used: %s" % (found.stamp, found.problem), _use_another(where))
-    return found
-
-
-def check_files(store: Store, artefact: Artefact, deadline: Deadline) -> None:
-    """Raise DamagedBackup if the files are not those of the manifest. Raises OutOfTime."""
-    problems = store.verify(artefact, deadline)
-    if problems:
-        raise DamagedBackup(
-            "the files of the backup %s are not those of its manifest: %s"
-            % (artefact.stamp, "; ".join(problems[:MOST_PROBLEMS])),
-            _use_another(shell_quote(store.folder(artefact.kind, artefact.name))),
-        )
+def audited(options: Options, kind: str, does: str, run: str) -> contextlib.AbstractContextManager[dict[str, Any]]:
+    """Log an action to the audit log of the host, before and after (``_confirmed.audited``)."""
+    return _confirmed.audited(options, options["name"], "%s:%s" % (kind, options["name"]), does, run)
 
 
 def readable(artefact: Artefact, work: str, options: Options, deadline: Deadline) -> str:
@@ -187,10 +103,6 @@ def readable(artefact: Artefact, work: str, options: Options, deadline: Deadline
     names = [each["path"] for each in found["files"]]
     _encryption.decrypt_below(artefact.path, folder, program, options["encryption_identity"], deadline, names)
     return folder
-
-
-def _use_another(where: str) -> str:
-    return "Set `stamp` to another backup: `ls %s`" % where
 
 
 def manifest(

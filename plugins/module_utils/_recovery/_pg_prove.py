@@ -13,6 +13,7 @@ from typing import Any, Mapping
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import QueryFailed
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
+    _chosen,
     _operations,
     _pg_archive,
     _pg_clients,
@@ -105,10 +106,10 @@ def _proved(
     outcome: dict[str, Any] = {"differences": [], "differences_total": 0, "reason": None}
     try:
         progress.step("verify")
-        _pg_restoring.require_intact(store, artefact, session.deadline)
+        _chosen.require_intact(store, artefact, session.deadline)
         listed, total = _restored(artefact, manifest, session, scratch, options, progress)
         outcome.update(result="different" if total else "proven", differences=listed, differences_total=total)
-    except (_pg_restoring.Damaged, _pg_archive.NoArchive, ProgramFailed) as exc:
+    except (_chosen.DamagedBackup, _pg_archive.NoArchive, ProgramFailed) as exc:
         if isinstance(exc, ProgramFailed) and _pg_restoring.OF_THE_SERVER.search(str(exc)):
             raise
         outcome.update(result="failed", reason=str(exc))

@@ -12,17 +12,14 @@ verified, and removes it otherwise.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import socket
 import time
 from typing import Any, Iterator, Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _journal
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import QueryFailed
-from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
+    _chosen,
+    _confirmed,
     _operations,
     _pg_archive,
     _pg_clients,
@@ -52,13 +49,6 @@ LEASE_SECONDS = 120.0
 # A verified database that waits for its swap is not removed by a run of another host for this long.
 WAITING_SECONDS = 3600.0
 SWAP_SECONDS = 60.0
-ACTION = "recovery.restore"
-
-
-class NotConfirmed(Failure):
-    """The restore was not confirmed by name."""
-
-    kind = "not_confirmed"
 
 
 class Different(Failure):
@@ -78,14 +68,8 @@ def restore(options: Options, check_mode: bool) -> dict[str, Any]:
     if options["state"] in ("begun", "ended"):
         return _hold_operation(options, check_mode)
     states = {"prepared": _prepare, "swapped": _swap, "undone": _undo, "dropped": _drop_old}
-    wanted = "%s:%s" % (ACTION, options["database"])
-    if not check_mode and options["state"] != "dropped" and wanted not in options["confirm"]:
-        confirmed = shell_quote(json.dumps({"tracktion_confirm": [wanted]}))
-        raise NotConfirmed(
-            "this replaces the database %s, and is not confirmed" % options["database"],
-            "Show what it would do: `ansible-playbook tracktion.ops.restore --check`. Then confirm it: "
-            "`ansible-playbook tracktion.ops.restore -e %s`." % confirmed,
-        )
+    if not check_mode and options["state"] != "dropped":
+        _confirmed.require_confirmation(options, options["database"], "replaces the database %s" % options["database"])
     with Session(options, Deadline(options["deadline"])) as session:
         return states[options["state"]](options, session, check_mode)
 
@@ -126,7 +110,7 @@ def _prepare(options: Options, session: Session, check_mode: bool) -> dict[str, 
             ],
             "the backup %s cannot be restored into %s" % (artefact.stamp, database),
         )
-        _pg_restoring.require_intact(store, artefact, session.deadline)
+        _chosen.require_intact(store, artefact, session.deadline)
         waiting = _waiting(session, artefact, database)
         path = _pg_restore_checks.data_path(found, options, session.deadline)
         wanted = 0 if waiting else _pg_restore_checks.needed(manifest, found.max_wal_bytes)
@@ -328,10 +312,7 @@ def _swap_deadline(session: Session) -> Deadline:
 
 
 def _undo_command(database: str, old: str | None) -> str | None:
-    if old is None:
-        return None
-    variables = {"tracktion_confirm": ["%s:%s" % (ACTION, database)], "recovery_undo": old}
-    return "ansible-playbook tracktion.ops.restore -e %s" % shell_quote(json.dumps(variables))
+    return None if old is None else _confirmed.command(database, recovery_undo=old)
 
 
 def _empty(options: Options, **fields: Any) -> dict[str, Any]:
@@ -405,29 +386,5 @@ def _drop_old(options: Options, session: Session, check_mode: bool) -> dict[str,
     return dict(result, result="dropped", msg="the database %s is dropped" % old)
 
 
-@contextlib.contextmanager
-def _audited(options: Options, does: str, run: str) -> Iterator[dict[str, Any]]:
-    """Log an action to the audit log of the host, before and after. What is added to the mapping is logged with it."""
-    path = os.path.join(options["state_dir"], _journal.AUDIT)
-    entry = {
-        "run": run,
-        "who": options["run"].get("who") or "uid %d" % os.getuid(),
-        "host": socket.gethostname(),
-        "action": "%s:%s" % (ACTION, options["database"]),
-        "remedy": ACTION,
-        "target": options["database"],
-        "does": does,
-    }
-    more: dict[str, Any] = {}
-    _journal.append(path, [dict(entry, event="intent", time=time.time())])
-    outcome, message = "failed", ""
-    try:
-        yield more
-        outcome = "done"
-    except Failure as exc:
-        message = str(exc)
-        raise
-    finally:
-        ended = dict(entry, **more, event="outcome", outcome=outcome, changed=outcome == "done", message=message)
-        with contextlib.suppress(OSError):
-            _journal.append(path, [dict(ended, time=time.time())])
+def _audited(options: Options, does: str, run: str) -> contextlib.AbstractContextManager[dict[str, Any]]:
+    return _confirmed.audited(options, options["database"], options["database"], does, run)

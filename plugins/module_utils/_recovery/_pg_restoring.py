@@ -11,10 +11,14 @@ import re
 import time
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Failure, OutOfTime, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import OutOfTime
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import CONNECTION_SPEC, QueryFailed
-from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations, _pg_clients, _pg_contents
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
+    _chosen,
+    _operations,
+    _pg_clients,
+    _pg_contents,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Artefact, Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_databases import Session, properties
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
@@ -49,59 +53,12 @@ OF_THE_SERVER = re.compile(
 SIZE_SECONDS = 2.0
 
 
-class NoBackup(Failure):
-    """There is no backup to use."""
-
-    kind = "no_backup"
-
-
-class Damaged(Failure):
-    """The files of the backup are not those of its manifest."""
-
-    kind = "damaged"
-
-
 def chosen(store: Store, options: Options) -> tuple[Artefact, list[str]]:
-    """Return the backup that the options name, else the newest one that can be read, and the stamps of newer ones.
+    """Return the backup that the options name, and the stamps of newer ones that cannot be read.
 
-    Raises NoBackup, BadOption.
+    Raises NoBackup, DamagedBackup, BadOption.
     """
-    name = options["source"] or options["database"]
-    where = store.folder(KIND, name)
-    if options["stamp"]:
-        artefact = store.read(KIND, name, options["stamp"])
-        if artefact is None:
-            raise NoBackup(
-                "there is no backup %s in %s" % (cut(options["stamp"], 30), shell_quote(where)),
-                "List the backups: `ls -la -- %s`." % shell_quote(where),
-            )
-        if artefact.problem:
-            raise Damaged(
-                "the backup %s cannot be used: %s" % (artefact.stamp, artefact.problem),
-                "Use another one: `ls -la -- %s`." % shell_quote(where),
-            )
-        return artefact, []
-    artefacts = store.list(KIND, name)
-    usable = [artefact for artefact in artefacts if artefact.problem is None]
-    if not usable:
-        problems = "; ".join("%s: %s" % (each.stamp, each.problem) for each in artefacts[:3])
-        raise NoBackup(
-            "there is no complete backup of %s in %s%s" % (name, shell_quote(where), problems and ": " + problems),
-            "Make one: `ansible-playbook tracktion.ops.backup`.",
-        )
-    return usable[0], [each.stamp for each in artefacts if each.problem and each.time > usable[0].time]
-
-
-def require_intact(store: Store, artefact: Artefact, deadline: Deadline) -> None:
-    """Raise Damaged unless the files have the sizes and checksums of the manifest."""
-    problems = store.verify(artefact, deadline)
-    if problems:
-        more = " and %d more" % (len(problems) - 3) if len(problems) > 3 else ""
-        raise Damaged(
-            "the backup %s is damaged: %s%s" % (artefact.stamp, "; ".join(problems[:3]), more),
-            "Use another one: `ls -la -- %s`. Then test the disk: `dmesg --level=err`."
-            % shell_quote(artefact.path.rpartition("/")[0]),
-        )
+    return _chosen.choose(store, KIND, options["source"] or options["database"], options["stamp"])
 
 
 def watching(session: Session, database: str, progress: Progress) -> Callable[[], None]:

@@ -15,6 +15,7 @@ from typing import Any, Mapping
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _broker_backups,
+    _chosen,
     _rabbitmq_backup,
     _rabbitmq_definitions,
     _rabbitmq_queue_copies,
@@ -22,7 +23,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _scratch_container,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import DamagedBackup, Proven
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import Proven
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._rabbitmq_definitions import Comparison, Items
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact, cannot_store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import Difference
@@ -41,7 +43,7 @@ def prove(options: Options, check_mode: bool) -> Part:
     deadline = Deadline(options["deadline"])
     store = Store(options["directory"])
     name, target = options["name"], "%s:%s" % (KIND, options["name"])
-    artefact = _broker_backups.choose(store, "rabbitmq", name, options["stamp"])
+    artefact = _chosen.choose(store, "rabbitmq", name, options["stamp"])[0]
     api = _scratch_container.engine(options, deadline)
     api.negotiate()
     source = _rabbitmq_scratch.source(
@@ -75,7 +77,7 @@ def outcome_of(store: Store, artefact: Artefact, image: str, options: Options, d
     api.negotiate()
     try:
         with _scratch_container.directory(store.directory) as work:
-            _broker_backups.check_files(store, artefact, deadline)
+            _chosen.require_intact(store, artefact, deadline)
             folder = _broker_backups.readable(artefact, work, options, deadline)
             document = read(folder)
             problems = file_problems(folder, document, contents_of(artefact))

@@ -22,6 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq 
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_amqp import Amqp, QueueError
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _broker_backups,
+    _chosen,
     _rabbitmq_backup,
     _rabbitmq_definitions,
     _rabbitmq_proof,
@@ -30,7 +31,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _scratch_container,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import DamagedBackup
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._rabbitmq_definitions import Comparison, Key
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import Directory
@@ -57,11 +58,11 @@ class NotRestored(Failure):
 def restore(options: Options, check_mode: bool) -> Part:
     """Return what M(tracktion.ops.rabbitmq_restore_backup) returns. Raises Failure."""
     if not check_mode:
-        _broker_backups.require_confirmation(options, "changes the broker of %s" % options["name"])
+        _broker_backups.require_confirmation(options, KIND, "changes the broker of %s" % options["name"])
     deadline = Deadline(options["deadline"])
     target = "%s:%s" % (KIND, options["name"])
     store = Store(options["directory"])
-    artefact = _broker_backups.choose(store, "rabbitmq", options["name"], options["stamp"])
+    artefact = _chosen.choose(store, "rabbitmq", options["name"], options["stamp"])[0]
     client = _rabbitmq_backup.connect(options, deadline)
     if check_mode:
         _broker_backups.check_operation(options, "restore", target)
@@ -77,7 +78,7 @@ def _restore(
     contents = _rabbitmq_proof.contents_of(artefact)
     _check_version(client, contents)
     with store.in_use(artefact), _rabbitmq_proof.opened(store, artefact, options, deadline) as folder:
-        _broker_backups.check_files(store, artefact, deadline)
+        _chosen.require_intact(store, artefact, deadline)
         document = _read(folder, contents)
         compared = Comparison(
             _rabbitmq_definitions.items(document),

@@ -15,6 +15,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _broker_backups,
+    _chosen,
     _redis_backup,
     _redis_contents,
     _redis_scratch,
@@ -22,7 +23,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _scratch_container,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import DamagedBackup, Proven
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import Proven
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact, cannot_store
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError, connect
@@ -64,7 +66,7 @@ def prove(options: Options, check_mode: bool) -> Part:
     deadline = Deadline(options["deadline"])
     store = Store(options["directory"])
     name, target = options["name"], "%s:%s" % (KIND, options["name"])
-    artefact = _broker_backups.choose(store, "redis", name, options["stamp"])
+    artefact = _chosen.choose(store, "redis", name, options["stamp"])[0]
     result = dict(_broker_backups.summary(artefact), changed=True)
     # A proof needs no server: it is asked only which image to use.
     try:
@@ -108,7 +110,7 @@ def loaded(
 
     Raises DamagedBackup, NotLoaded, NoScratch, CannotConnect.
     """
-    _broker_backups.check_files(store, artefact, deadline)
+    _chosen.require_intact(store, artefact, deadline)
     folder = _broker_backups.readable(artefact, loading.work, options, deadline)
     path, contents = os.path.join(folder, FILE), contents_of(artefact)
     problem = _redis_scratch.check(loading.source, loading.api, path, deadline)

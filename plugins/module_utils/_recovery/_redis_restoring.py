@@ -17,6 +17,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _broker_backups,
+    _chosen,
     _redis_contents,
     _redis_proof,
     _redis_restore,
@@ -24,7 +25,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _redis_snapshot,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import DamagedBackup, Proven
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import Proven
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError, connect
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
@@ -44,7 +46,7 @@ LAST = "last"
 def restore(options: Options, check_mode: bool) -> Part:
     """Return what M(tracktion.ops.redis_restore_backup) returns. Raises Failure."""
     if not check_mode and options["action"] != "drop":
-        _broker_backups.require_confirmation(options, "replaces the data of %s" % options["name"])
+        _broker_backups.require_confirmation(options, KIND, "replaces the data of %s" % options["name"])
     client = connect(options)
     target = "%s:%s" % (KIND, options["name"])
     work = _from_backup if options["action"] == "restore" else _earlier
@@ -110,7 +112,7 @@ def _from_backup(options: Options, client: Client, run: str | None) -> Part:
     deadline = Deadline(options["deadline"])
     client.deadline = deadline
     store = Store(options["directory"])
-    artefact = _broker_backups.choose(store, "redis", options["name"], options["stamp"])
+    artefact = _chosen.choose(store, "redis", options["name"], options["stamp"])[0]
     contents = _redis_proof.contents_of(artefact)
     _redis_restore.check_server(client, contents)
     plan = _redis_restore.plan(client, contents, options["databases"])
