@@ -153,17 +153,14 @@ def _restored(
             return _in_server(archive, manifest, session, options, progress)
         major = manifest["contents"]["version_num"] // 10000
         api = _scratch_container.engine(options, deadline)
-        with contextlib.ExitStack() as stack:
-            server = _pg_scratch.server(api, scratch.image, major, manifest["contents"], archive, deadline)
-            running = stack.enter_context(server)
-            inner = stack.enter_context(Session(running.options, deadline))
+        server = _pg_scratch.server(api, scratch.image, major, manifest["contents"], archive, deadline)
+        with server as running, Session(running.options, deadline) as inner:
             name = _pg_databases.create(
                 inner, _pg_databases.SCRATCH, manifest["contents"], {"for": options["database"]}
             )
             progress.step("restore", manifest["source_bytes"])
             running.restore(name, options["jobs"], deadline)
             return _compared(inner, name, manifest, options, progress)
-    return None
 
 
 def _in_server(
@@ -241,5 +238,5 @@ def _scratch(options: Options, deadline: Deadline) -> Scratch:
         reason = str(exc)
     if options["scratch"] == "container":
         hint = "Set `scratch: server` to restore into a scratch database of the server instead."
-        raise _pg_scratch.NoScratch("there is no image to run a scratch server of: %s" % reason, hint)
+        raise _scratch_container.NoScratch("there is no image to run a scratch server of: %s" % reason, hint)
     return Scratch(None, None)

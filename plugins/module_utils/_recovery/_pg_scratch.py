@@ -19,7 +19,7 @@ from typing import Any, Iterator, Mapping
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_exec
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _pg_archive, _scratch_container
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_databases import Session, identifier
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._run import ProgramFailed
@@ -57,12 +57,6 @@ exec $bin/pg_restore --host %s "$@"
 """
     % SOCKETS
 )
-
-
-class NoScratch(Failure):
-    """There is no scratch server, for a reason that proves nothing about the backup."""
-
-    kind = "no_scratch_server"
 
 
 class ScratchServer:
@@ -106,10 +100,9 @@ def server(
         os.chmod(sockets, 0o777)  # noqa: S103
         mounts = {BACKUP: (os.path.dirname(archive), False), SOCKETS: (sockets, True)}
         command = ["sh", "-c", SERVER, "sh", str(major), superuser, contents["preload_libraries"]]
-        container = _scratch_container.Scratch(api, image, command, mounts)
-        container._body["User"] = "postgres"
-        container._body["HostConfig"]["ShmSize"] = SHARED_MEMORY
-        with container:
+        with _scratch_container.Scratch(
+            api, image, command, mounts, user="postgres", shared_memory=SHARED_MEMORY
+        ) as container:
             options = _options(sockets, superuser)
             running = ScratchServer(container, options, major, os.path.join(BACKUP, os.path.basename(archive)))
             _wait(container, options, deadline)
@@ -148,7 +141,7 @@ def _wait(container: _scratch_container.Scratch, options: Options, deadline: Dea
             if ended is not None or limit.expired():
                 why = "; ".join(container.log()[-3:]) or str(exc)
                 hint = "Set `scratch: server` to restore into a scratch database of the server instead."
-                raise NoScratch("the scratch server does not start: %s" % cut(why, 500), hint)
+                raise _scratch_container.NoScratch("the scratch server does not start: %s" % cut(why, 500), hint)
         time.sleep(0.1)
 
 

@@ -34,12 +34,6 @@ CONFIGURATION = "listeners.tcp = none\nlog.console = true\nlog.file = false\n"
 FIRST_TIMEOUT = "60"
 
 
-class NoScratch(Failure):
-    """No scratch broker could be started here. It proves nothing about the backup."""
-
-    kind = "no_scratch_server"
-
-
 class NotImported(Failure):
     """The scratch broker rejects the definitions: the message is what it reports."""
 
@@ -66,7 +60,7 @@ def source(image: str | None, container: str | None, host: str, port: int, api: 
     else:
         found = [row for row in rows if _serves(row, host, port)]
     if len(found) != 1:
-        raise NoScratch(
+        raise _scratch_container.NoScratch(
             "the image of the broker is not known: %d containers of this host %s"
             % (len(found), "are called %s" % container if container else "serve port %d" % port),
             "Set `image` to the image of the broker, or `container` to the name of its container: `docker ps`",
@@ -168,7 +162,7 @@ def _wait(scratch: _scratch_container.Scratch, api: DockerApi) -> None:
     while True:
         code = scratch.exit_code()
         if code is not None:
-            raise NoScratch(
+            raise _scratch_container.NoScratch(
                 "the scratch broker has ended: %s" % cause(scratch.log(), code),
                 "Start the image by hand to see why, or set `image` to another one.",
             )
@@ -178,7 +172,7 @@ def _wait(scratch: _scratch_container.Scratch, api: DockerApi) -> None:
             if code == 0:
                 return
         if api.deadline.remaining() <= POLL_SECONDS:
-            raise NoScratch(
+            raise _scratch_container.NoScratch(
                 "the scratch broker has not started within the deadline %s" % cut(output, 200), "Raise `deadline`."
             )
         time.sleep(POLL_SECONDS)

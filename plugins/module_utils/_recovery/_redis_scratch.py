@@ -41,12 +41,6 @@ LOG_WORDS = re.compile(r"error|wrong|short read|can't|cannot|oom|fatal|invalid|u
 NOISE = re.compile(r"MASTER|master")
 
 
-class NoScratch(Failure):
-    """The backup could not be loaded here, for a reason that proves nothing about it."""
-
-    kind = "no_scratch_server"
-
-
 class NotLoaded(Failure):
     """The scratch server rejects the file: the message is what it reports."""
 
@@ -76,7 +70,7 @@ def source(options: Options, pid: int | None, api: DockerApi) -> Source:
     program = _programs.find(PROGRAM)
     if program:
         return Source(None, program, program)
-    raise NoScratch(
+    raise _scratch_container.NoScratch(
         "there is no redis-server to load the backup with: the server is not in a container of this host",
         "Set `image` to the image of the server, or install its program: `apt-get install redis-server`.",
     )
@@ -90,7 +84,7 @@ def require_memory(used: int | None, root: str = "/") -> None:
         found = re.search(r"^MemAvailable:\s+(\d+) kB", stream.read(), re.MULTILINE)
     needed = int(used * MEMORY_FACTOR) + MEMORY_LEAST
     if found and int(found.group(1)) * 1024 < needed:
-        raise NoScratch(
+        raise _scratch_container.NoScratch(
             "a copy of the data needs %d bytes of memory, the host has %d" % (needed, int(found.group(1)) * 1024),
             "Free memory on this host, or load the backup on another one.",
         )
@@ -115,7 +109,7 @@ def check(where: Source, api: DockerApi, path: str, deadline: Deadline) -> str |
     if code in (0, NO_PROGRAM):
         return None
     if code == TIMED_OUT:
-        raise NoScratch("redis-check-rdb did not end within the deadline", "Raise `deadline`.")
+        raise _scratch_container.NoScratch("redis-check-rdb did not end within the deadline", "Raise `deadline`.")
     return "redis-check-rdb: %s" % _reason(lines, code)
 
 
@@ -217,7 +211,9 @@ def _wait(
         if code is not None:
             raise NotLoaded("the server rejects the file: %s" % _reason(log(), code))
         if deadline.remaining() <= POLL_SECONDS:
-            raise NoScratch("the scratch server has not loaded the file within the deadline", "Raise `deadline`.")
+            raise _scratch_container.NoScratch(
+                "the scratch server has not loaded the file within the deadline", "Raise `deadline`."
+            )
         time.sleep(POLL_SECONDS)
 
 

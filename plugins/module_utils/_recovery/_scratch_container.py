@@ -21,7 +21,7 @@ from typing import Any, Iterator, Mapping, Sequence
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_exec
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import Rejected, address
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
@@ -49,12 +49,18 @@ def image_of(api: DockerApi, identity: str) -> tuple[str, str]:
     return data["Image"], data["Name"].lstrip("/")
 
 
+class NoScratch(Failure):
+    """No scratch server could be started here, for a reason that proves nothing about the backup."""
+
+    kind = "no_scratch_server"
+
+
 class Scratch:
     """A running container. A context manager that removes it with its volumes.
 
     ``command`` is what it runs. ``mounts`` are directories of the host: path in the container -> path, and whether it
-    is writable; ``tmpfs`` are paths in memory. It runs as the user of this process, so that it can read the files of
-    this process.
+    is writable; ``tmpfs`` are paths in memory. Without ``user``, it runs as the user of this process, so that it can
+    read the files of this process. ``shared_memory`` is the size of /dev/shm in bytes.
     """
 
     def __init__(
@@ -65,15 +71,16 @@ class Scratch:
         mounts: Mapping[str, tuple[str, bool]],
         environment: Mapping[str, str] | None = None,
         tmpfs: Sequence[str] = (),
+        user: str | None = None,
+        shared_memory: int | None = None,
     ) -> None:
         self.api = api
         seconds = int(api.deadline.remaining(86400)) + SPARE_SECONDS
-        user = "%d:%d" % (os.geteuid(), os.getegid())
         self._body: dict[str, Any] = {
             "Image": image,
             "Entrypoint": ["timeout", str(seconds)],
             "Cmd": list(command),
-            "User": user,
+            "User": user or "%d:%d" % (os.geteuid(), os.getegid()),
             "WorkingDir": "/",
             "Env": ["%s=%s" % pair for pair in (environment or {}).items()],
             "Labels": {LABEL: "%d:%s" % (os.getpid(), _started(os.getpid()))},
@@ -90,6 +97,7 @@ class Scratch:
                 "OomScoreAdj": FIRST_TO_GO,
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "5m"}},
                 "Init": True,
+                **({"ShmSize": shared_memory} if shared_memory else {}),
             },
         }
         self.identity = ""
