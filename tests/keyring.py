@@ -12,14 +12,13 @@ import shutil
 import subprocess
 import tempfile
 
-import pytest
+from tests.lab.engine import install_programs
 
 
 @contextlib.contextmanager
 def new_keyring():
     """A keyring with two keys without passphrase. Its path is short, because gpg-agent has a socket in it."""
-    if not shutil.which("gpg"):
-        pytest.skip("needs gpg")
+    install_programs({"gpg": ("gpg", "gnupg")})
     home = tempfile.mkdtemp(prefix="tracktion-gpg-")
     before = os.environ.get("GNUPGHOME")
     os.environ["GNUPGHOME"] = home

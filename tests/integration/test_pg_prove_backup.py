@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import time
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts
 from tests.integration import recovery_faults
 from tests.integration.modules import run_module
 from tests.integration.recovery_databases import backed_up, module_options, rich
+from tests.lab.engine import docker
+from tests.lab.servers import is_alive
 from tests.lab.shell import wait_until
 
 NAME = "proof_source"
@@ -44,9 +46,13 @@ def scratches(pg):
     return pg.psql("select count(*) from pg_database where datname like 'tracktion_ops_%'")
 
 
-def containers():
-    listed = ["docker", "ps", "--all", "--quiet", "--filter", "label=tracktion.ops.scratch"]
-    return subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+def containers(pid):
+    """Return the processes with scratch containers: those that have ended, this one, and the one with this pid."""
+    label = '{{.Label "tracktion.ops.scratch"}}'
+    found = docker("ps", "--all", "--filter", "label=tracktion.ops.scratch", "--format", label).split()
+    # Other tests have scratch containers, too.
+    ours = ("%d:" % pid, "%d:" % os.getpid())
+    return [process for process in found if process.startswith(ours) or not is_alive(process)]
 
 
 @pytest.mark.parametrize("scratch", ["container", "server"])
@@ -91,12 +97,12 @@ def test_a_killed_proof_leaves_nothing_after_the_next_one(source):
     pg, directory, _artefact = source
     for scratch in ("server", "container"):
         process = recovery_faults.begun("pg_prove_backup", module_options(pg, NAME, directory, scratch=scratch))
-        wait_until(lambda: scratches(pg) != "0" or containers(), "a scratch", 60)
+        wait_until(lambda pid=process.pid: scratches(pg) != "0" or containers(pid), "a scratch", 60)
         process.kill()
         process.communicate()
         assert prove(pg, directory, scratch=scratch)["result"] == "proven"
         assert scratches(pg) == "0"
-        assert not containers()
+        assert not containers(process.pid)
 
 
 def test_a_failure_of_the_machine_proves_nothing(source, tmp_path):
