@@ -95,7 +95,8 @@ class Operator:
     def environment(self) -> dict[str, str]:
         """Return the environment of the shell, with compose as a plugin of docker."""
         plugins = {"DOCKER_CONFIG": str(OWN_COMPOSE.parents[1])} if OWN_COMPOSE.exists() else {}
-        return {**os.environ, "PATH": SEARCH_PATH, **plugins}
+        # A terminal of 80 columns, at which `ps` cuts its lines.
+        return {**os.environ, "COLUMNS": "80", "PATH": SEARCH_PATH, **plugins}
 
 
 def follow(operator: Operator, hints: dict[str, Hint], findings: dict, measure: Callable[[], dict]) -> None:

@@ -129,7 +129,7 @@ def test_nothing_is_restarted_while_a_backup_is_held(shop, state, kind):
             outcome = restart(shop, state, check=check)
             assert (outcome["failed"], outcome["kind"]) == (True, "busy")
             assert "%s of postgresql:db by ann@control, since 2" % kind in outcome["msg"]
-            assert "`ps -o pid,etime,args -p %d`" % os.getpid() in outcome["msg"]
+            assert "`ps -ww -o pid,etime,args -p %d`" % os.getpid() in outcome["msg"]
     assert states(shop) == before
 
 

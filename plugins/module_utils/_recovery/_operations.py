@@ -186,7 +186,7 @@ def described(record: Mapping[str, Any]) -> str:
 def _next_step(holders: Sequence[Record]) -> str:
     for holder in holders:
         if holder["pid"]:
-            return "Run again when it has ended. Look at its process: `ps -o pid,etime,args -p %d`" % holder["pid"]
+            return "Run again when it has ended. Look at its process: `ps -ww -o pid,etime,args -p %d`" % holder["pid"]
     until = max([holder["until"] or 0.0 for holder in holders])
     return "Run again when it has ended, or after %s, when its lease ends" % clock(until)
 

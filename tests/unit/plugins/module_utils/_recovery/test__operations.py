@@ -126,7 +126,7 @@ def test_what_excludes_what(state, first, second, is_allowed):
         with pytest.raises(_operations.Busy):
             _operations.check(str(state), *second)
     assert "%s of %s by ann@control, since 2" % first in str(caught.value)
-    assert "`ps -o pid,etime,args -p %d`" % os.getpid() in caught.value.hint
+    assert "`ps -ww -o pid,etime,args -p %d`" % os.getpid() in caught.value.hint
     begin(state, *second).__exit__(None, None, None)
 
 
