@@ -184,7 +184,8 @@ def prove(server, clients, folder, rounds, goals):
         with contextlib.closing(connected(server)) as connection, connection.cursor() as cursor:
             cursor.execute('DROP DATABASE "%s"' % result["old"])
     middle = {name: statistics.median(each) for name, each in times.items()}
-    goals.check("proof compared with pg_restore -j2 (ratio of medians)", middle["proof"] / middle["pg_restore"], at_most=1.3)
+    ratio = middle["proof"] / middle["pg_restore"]
+    goals.check("proof compared with pg_restore -j2 (ratio of medians)", ratio, at_most=1.3)
     print("  restore compared with pg_restore -j2: %.2f" % (middle["restore"] / middle["pg_restore"]))
     goals.check("the swap (s)", max(times["swap"]), at_most=2)
     goals.check("memory of proof and restore (MB)", peak, at_most=200)
