@@ -16,7 +16,7 @@ from pathlib import Path
 import pika
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _broker_backups, _manifests
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _proofs
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.modules import killed_after, run_module
 
@@ -112,6 +112,7 @@ def test_a_destroyed_vhost_is_restored(broker, options):
     assert proven.get("result") == "proven", proven["msg"]
     assert broker.ready("audio.requests", "recovery") == MESSAGES
     forget(broker)
+    destroyed = definitions(broker)
     planned = run(broker, "rabbitmq_restore_backup", options, check=True, messages=True)
     assert "queues recovery audio.requests" in planned["created"]
     assert planned["users_without_password"] == []
@@ -124,6 +125,22 @@ def test_a_destroyed_vhost_is_restored(broker, options):
     assert not again["changed"]
     refused = run(broker, "rabbitmq_restore_backup", options, messages=True)
     assert "has %d messages already" % MESSAGES in refused["msg"]
+    # The undo keeps what is in use, with what it is in.
+    undone = run(broker, "rabbitmq_restore_backup", options, action="undo")
+    assert (undone.get("result"), undone["changed"]) == ("undone", True), undone
+    kept = {each["item"]: each["reason"] for each in undone["kept"]}
+    assert "not empty" in kept["queues recovery audio.requests"]
+    assert kept["vhosts recovery"] == "it is in use"
+    assert kept["permissions recovery tracktion"] == "its vhost is in use"
+    assert taken(broker) == messages
+    broker.rabbitmq_api("DELETE", "/queues/recovery/audio.requests/contents")
+    planned = run(broker, "rabbitmq_restore_backup", options, check=True, action="undo")
+    assert planned["deleted_total"] > 0
+    assert "recovery" in [each["name"] for each in broker.rabbitmq_api("GET", "/vhosts")]
+    undone = run(broker, "rabbitmq_restore_backup", options, action="undo", restore_id=restored["restore_id"])
+    assert (undone["result"], undone["kept"]) == ("undone", []), undone
+    assert definitions(broker) == destroyed
+    assert run(broker, "rabbitmq_restore_backup", options, action="undo")["kind"] == "no_import"
     # Results and manifest have no hash of a password.
     texts = json.dumps([made, proven, restored]) + Path(made["path"], "manifest.json").read_text()
     assert "password_hash" not in texts.replace("password_hashes", "")
@@ -177,7 +194,7 @@ def call_proven(made):
     path = Path(made["path"])
     store = Store(str(path.parents[2]))
     artefact = store.read("rabbitmq", "rabbitmq", path.name)
-    store.write_proof(artefact, _broker_backups.proof(artefact, time.time(), _broker_backups.Proven("4.0.5", [])))
+    _proofs.write(store, artefact, time.time(), _proofs.Outcome("4.0.5", []))
 
 
 def test_damage_and_missing_items_are_found(broker, options):
