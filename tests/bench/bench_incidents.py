@@ -6,6 +6,7 @@
 """Break the stack of the lab in each scenario, diagnose it, and print whether the first incident is the cause.
 
     tests/bench/bench_incidents.py [PART_OF_A_NAME...]    break and diagnose; record the findings
+    tests/bench/bench_incidents.py --second [...]         the same with the second set, frozen before rows were tuned
     tests/bench/bench_incidents.py --links [...]          the same with the faults that cause the other links
     tests/bench/bench_incidents.py --replay               the table from the recorded findings
     tests/bench/bench_incidents.py --accept               the same, and the links of now become the expected ones
@@ -27,6 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 from tests.bench.goals import Goals  # noqa: E402
 from tests.integration.incident_links import SETS  # noqa: E402
 from tests.integration.incident_scenarios import SCENARIOS, invented, right, right_by_severity  # noqa: E402
+from tests.integration.incident_second import SECOND  # noqa: E402
 from tests.integration.playbooks import run_playbook  # noqa: E402
 from tests.lab.stack import Stack  # noqa: E402
 from tests.unit.plugins.plugin_utils import recorded  # noqa: E402
@@ -34,13 +36,13 @@ from tests.unit.plugins.plugin_utils import recorded  # noqa: E402
 
 def main() -> None:
     wanted = [each for each in sys.argv[1:] if not each.startswith("--")]
-    scenarios = SETS if "--links" in sys.argv else SCENARIOS
+    scenarios = SETS if "--links" in sys.argv else SECOND if "--second" in sys.argv else SCENARIOS
     chosen = [each for each in scenarios if each.name in wanted]
     chosen = chosen or [each for each in scenarios if not wanted or any(part in each.name for part in wanted)]
     if "--accept" in sys.argv:
         links = {
             each.name: recorded.links(recorded.read(each.name))
-            for each in (*SCENARIOS, *SETS)
+            for each in (*SCENARIOS, *SECOND, *SETS)
             if recorded.path(each.name).exists()
         }
         recorded.FOLDER.joinpath("links.json").write_text(json.dumps(links, indent=1, sort_keys=True) + "\n")
