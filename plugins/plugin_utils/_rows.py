@@ -72,9 +72,15 @@ def local_port(port: int | None, host: str | None, probe_host: str | None = None
     return str(port) if port and not probe_host and (host in LOCAL or str(host).startswith("127.")) else ""
 
 
-def device(number: int | None) -> str:
-    """Return a device number as text, empty for null: it names a file system in the host and in all containers."""
-    return "device %d:%d" % (os.major(number), os.minor(number)) if number is not None else ""
+def device(number: int | None, kernel: bool = False) -> str:
+    """Return a device number as text, empty for null: it names a file system in the host and in all containers.
+
+    The number is that of stat(2), or with ``kernel`` that of the kernel itself, major << 20 | minor.
+    """
+    if number is None:
+        return ""
+    pair = (number >> 20, number & 0xFFFFF) if kernel else (os.major(number), os.minor(number))
+    return "device %d:%d" % pair
 
 
 # Filters that make a value safe in a command.

@@ -214,7 +214,7 @@ SECOND = (
         (Cause(("containers.path_empty", "containers.path_missing"), "musik", ("audio_processing.", "logs.")), API),
         (breaks.mistyped_mount, stopped("tracklist_service")),
         wait=4,
-    ),  # fmt: skip
+    ),
     Scenario(
         "services being created, requests wait",
         "decoy",
