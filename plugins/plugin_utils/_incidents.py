@@ -151,6 +151,8 @@ class _Linker:
         keys = set(self._keys(_Node(effect, 0), None, edge.crosses_hosts))
         if keys.isdisjoint(self._keys(_Node(cause, 0), None, edge.crosses_hosts)):
             return False
+        if not _of_one_project(cause, effect):
+            return False
         for of_cause, of_effect in edge.same:
             names = cause["about"].get(of_cause)
             if of_effect not in effect["about"] or (names and set(names).isdisjoint(effect["about"][of_effect])):
@@ -168,10 +170,16 @@ def _agree(edge: Edge, cause: ReportedFinding, effect: ReportedFinding) -> bool:
     if not edge.same:
         # Only the host connects them. A service that several hosts share runs on one of them, and which is not known.
         return set(hosts_of(cause)).issuperset(hosts_of(effect))
-    return all(
+    return _of_one_project(cause, effect) and all(
         not set(cause["about"].get(of_cause, ())).isdisjoint(effect["about"].get(of_effect, ()))
         for of_cause, of_effect in edge.same[1:]
     )
+
+
+def _of_one_project(cause: ReportedFinding, effect: ReportedFinding) -> bool:
+    """Return whether nothing says that the ends belong to different compose projects, which use the same names."""
+    one, other = cause["about"].get("project"), effect["about"].get("project")
+    return not one or not other or not set(one).isdisjoint(other)
 
 
 def _place(node: _Node, edges: Edges) -> None:

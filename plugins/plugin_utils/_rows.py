@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -83,6 +84,12 @@ def device(number: int | None, kernel: bool = False) -> str:
     return "device %d:%d" % pair
 
 
+def mention(names: Iterable[object], *words: str) -> bool:
+    """Return whether a part of a name, such as ``cache`` of ``checks.cache``, begins with one of the words."""
+    parts = [part for name in names for part in re.split(r"[^a-z0-9]+", str(name).lower())]
+    return any(part.startswith(word) for part in parts for word in words)
+
+
 # Filters that make a value safe in a command.
 QUOTING: dict[str, Callable[..., str]] = {
     "shell_quote": _quoting.shell_quote,
@@ -105,7 +112,7 @@ class Expressions(Environment):
             bytecode_cache=_row_cache.Bytecode(),
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
-        self.filters.update(local_port=local_port, device=device)
+        self.filters.update(local_port=local_port, device=device, mention=mention)
         self.filters.update(QUOTING)
 
     def getattr(self, obj: Any, attribute: str) -> Any:

@@ -64,10 +64,13 @@ def main() -> None:
 def diagnosed(lab, scenario) -> dict:
     """Return the report about the stack that a scenario has broken."""
     # Errors of the scenarios before are still in the logs.
-    extra = {"logs_since": time.time(), **scenario.variables}
+    lab.logs_since = time.time()
+    extra = dict(scenario.variables)
     if extra.get("database_login_user") == "postgres":
         extra["database_login_password"] = lab.passwords["superuser"]
     with tempfile.TemporaryDirectory() as folder, scenario.broken(lab):
+        # Some scenarios prepare the stack first.
+        extra["logs_since"] = lab.logs_since
         run = run_playbook("diagnose", lab.inventory, Path(folder), extra=extra)
     assert run.report, run.output
     return run.report

@@ -26,6 +26,7 @@ from tests.lab.faults import file_watching as inotify_faults
 from tests.lab.faults import message_queue as queue_faults
 from tests.lab.faults.network import pid
 from tests.lab.shell import LabError, attempt, run, wait_until
+from tests.lab.stack import SERVICES
 from tests.lab.throwaway import inspect, project, wait_for
 
 # A host whose clock is late by OFFSET seconds, for all programs that use the C library.
@@ -64,14 +65,18 @@ def changed_service(lab, service: str, **settings):
     override = lab.directory / "override.yaml"
     volumes = settings.pop("declared_volumes", {})
     override.write_text(json.dumps({"services": {service: settings}, **({"volumes": volumes} if volumes else {})}))
+    # Another fault of the scenario may have stopped one.
+    healthy = [name for name, health in lab.health().items() if health == "healthy" and name in SERVICES]
     try:
         lab.compose("--file", str(override), "up", "--detach", "--no-deps", service)
-        lab.wait_healthy(timeout=120)
+        lab.wait_healthy(*healthy, timeout=120)
+        # The others have logged errors while it was away.
+        lab.logs_since = time.time()
         yield
     finally:
         override.unlink()
         lab.compose("up", "--detach", "--no-deps", service)
-        lab.wait_healthy(timeout=120)
+        lab.wait_healthy(*healthy, timeout=120)
 
 
 @contextlib.contextmanager
@@ -380,7 +385,7 @@ def full_backup_disk(lab):
     from tests.integration.recovery import backup
 
     folder = Path(BACKUPS)
-    with loop_device(lab.directory, 32) as device:
+    with loop_device(lab.directory, 96) as device:
         folder.mkdir(parents=True)
         try:
             run("mount", device, folder)
@@ -389,7 +394,7 @@ def full_backup_disk(lab):
                 host="127.0.0.1", port=lab.ports["postgres"], user="postgres", password=lab.passwords["superuser"]
             )
             backup(SimpleNamespace(server=server), store)
-            attempt("sh", "-c", "head -c 64M /dev/zero >%s/lab-fill" % folder)
+            attempt("sh", "-c", "head -c 128M /dev/zero >%s/lab-fill" % folder)
             yield
         finally:
             attempt("umount", folder)
