@@ -64,14 +64,14 @@ def main() -> None:
 def diagnosed(lab, scenario) -> dict:
     """Return the report about the stack that a scenario has broken."""
     # Errors of the scenarios before are still in the logs.
-    lab.logs_since = time.time()
+    lab.logs_since, lab.within = time.time(), ()
     extra = dict(scenario.variables)
     if extra.get("database_login_user") == "postgres":
         extra["database_login_password"] = lab.passwords["superuser"]
     with tempfile.TemporaryDirectory() as folder, scenario.broken(lab):
         # Some scenarios prepare the stack first.
         extra["logs_since"] = lab.logs_since
-        run = run_playbook("diagnose", lab.inventory, Path(folder), extra=extra)
+        run = run_playbook("diagnose", lab.inventory, Path(folder), extra=extra, within=lab.within)
     assert run.report, run.output
     return run.report
 

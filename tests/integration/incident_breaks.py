@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,11 +23,13 @@ from types import SimpleNamespace
 
 from tests.integration.http_servers import page, serving
 from tests.lab.certificates import issue_server, make_certificates
+from tests.lab.faults import audio_processing as audio_faults
 from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
 from tests.lab.faults import file_watching as inotify_faults
 from tests.lab.faults import message_queue as queue_faults
 from tests.lab.faults.network import pid
+from tests.lab.ports import free_ports
 from tests.lab.shell import LabError, attempt, run, wait_until
 from tests.lab.stack import SERVICES
 from tests.lab.throwaway import inspect, project, wait_for
@@ -410,4 +415,192 @@ def starting_stack(lab):
     with project(lab.project, lab.project) as others:
         name = others.run("importer", options=(*container_faults.SOUND, *container_faults.HEALTHY), verb="create")
         assert inspect(name)["State"]["Status"] == "created"
+        yield
+
+
+@contextlib.contextmanager
+def ports_taken(lab):
+    """Another program has taken the published ports of the servers and of the API, after the engine lost them."""
+    names = ("postgres", "redis", "amqp", "management", "tracklist")
+    services = ("postgres", "redis", "rabbitmq", "tracklist_service")
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            for proxy in _proxies(lab.ports[name]):
+                os.kill(proxy, signal.SIGKILL)
+            server = wait_until(lambda port=lab.ports[name]: _listening(port), "the end of the proxy", 10)
+            stack.callback(server.close)
+            threading.Thread(target=_close_each, args=(server,), daemon=True).start()
+        try:
+            yield
+        finally:
+            stack.close()
+            lab.docker("restart", "--time", "5", *(lab.container(service) for service in services))
+            lab.wait_healthy(timeout=120)
+
+
+def _proxies(port: int) -> list[int]:
+    """Return the processes of the engine that listen on a published port."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"docker-proxy") and str(port).encode() in words:
+                found.append(int(folder.name))
+    return found
+
+
+def _listening(port: int) -> socket.socket | None:
+    with contextlib.suppress(OSError):
+        return socket.create_server(("127.0.0.1", port))
+    return None
+
+
+def _close_each(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            server.accept()[0].close()
+
+
+@contextlib.contextmanager
+def work_done(lab):
+    """The analysis service has completed thirty files, and nothing since."""
+    bodies = [json.dumps({"path": "/w/%d" % number}).encode() for number in range(30)]
+    queue_faults.publish(lab, "audio.analysis.requests", bodies)
+    wait_until(lambda: queue_faults.depth(lab, "audio.analysis.requests") == 0, "the queue to be empty", 60)
+    time.sleep(5)
+    lab.logs_since = time.time()
+    yield
+
+
+@contextlib.contextmanager
+def idle_behind_an_alarm(lab):
+    """The memory alarm of the broker blocks publishers, and the consumer gets nothing more."""
+    with work_done(lab), lab.fault("blocked-publisher"):
+        yield
+
+
+@contextlib.contextmanager
+def idle_behind_the_watcher(lab):
+    """The watcher does not run, and the consumer gets nothing more."""
+    with work_done(lab), lab.stopped("file_watcher"):
+        yield
+
+
+# The parent is near the limit, and each of its children exceeds it.
+NEAR = """
+import os, time
+held = bytearray(20 << 20)
+open("/proc/self/oom_score_adj", "w").write("0")
+while True:
+    pid = os.fork()
+    if not pid:
+        open("/proc/self/oom_score_adj", "w").write("1000")
+        bytearray(64 << 20)
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    print("killed" if status == 9 else "ended %d" % status, flush=True)
+    time.sleep(2)
+"""
+
+
+@contextlib.contextmanager
+def workers_killed_near_the_limit(lab):
+    """A service uses most of its memory limit, and the kernel kills each worker that it starts."""
+    with project(lab.project, lab.project) as others:
+        limit = ("--memory", "32m", "--memory-swap", "32m", "--restart", "unless-stopped")
+        name = others.run("importer", "python3", "-c", NEAR, options=(*limit, *container_faults.HEALTHY))
+        wait_until(lambda: "killed" in lab.docker("logs", name), "the first kill", 30)
+        yield
+
+
+@contextlib.contextmanager
+def no_client_left(lab):
+    """Clients hold nearly all connections of Redis, which has rejected others."""
+    import redis
+
+    client = lab.redis()
+    before = client.config_get("maxclients")["maxclients"]
+    held = []
+    try:
+        client.config_set("maxclients", 60)
+        with contextlib.suppress(redis.exceptions.RedisError):
+            while len(held) < 80:
+                held.append(lab.redis(single_connection_client=True, retry=None))
+                held[-1].ping()
+        for _number in range(3):
+            held.pop().close()
+        yield
+    finally:
+        for each in held:
+            each.close()
+        client.config_set("maxclients", before)
+        client.config_resetstat()
+
+
+@contextlib.contextmanager
+def empty_file(lab):
+    """An empty file is in the library, and the service fails on it."""
+    steps = audio_faults.failing(lab, "empty-lab.wav", b"", 0o644)
+    next(steps)
+    try:
+        yield
+    finally:
+        next(steps, None)
+
+
+@contextlib.contextmanager
+def published_to_nobody(lab):
+    """A publisher sends to an exchange without a binding."""
+    stop = threading.Event()
+
+    def work(connection) -> None:
+        channel = connection.channel()
+        while not stop.is_set():
+            channel.basic_publish("lab.unbound", "any", b"{}")
+            connection.process_data_events(0.05)
+
+    with lab.amqp() as connection:
+        connection.channel().exchange_declare("lab.unbound", "topic")
+        thread = threading.Thread(target=work, args=(connection,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(10)
+            connection.channel().exchange_delete("lab.unbound")
+
+
+@contextlib.contextmanager
+def dead_dns_of_a_container(lab):
+    """A container has a dead DNS server for names outside of its network."""
+    with project(lab.project, lab.project) as others:
+        options = (*container_faults.SOUND, *container_faults.HEALTHY, "--network", lab.network, "--dns", "127.0.0.9")
+        others.run("web", options=options)
+        yield
+
+
+@contextlib.contextmanager
+def dead_dns_of_the_host(lab):
+    """The host has a dead DNS server, in a mount namespace of the diagnosis; its containers get the same."""
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        file.write("nameserver 127.0.0.9\n")
+        file.flush()
+        script = 'mount --bind %s /etc/resolv.conf && exec "$@"' % file.name
+        lab.within = ("unshare", "--mount", "sh", "-c", script, "sh")
+        try:
+            yield
+        finally:
+            lab.within = ()
+
+
+@contextlib.contextmanager
+def looping_publisher(lab):
+    """A container in a crash loop publishes a port, at which nothing answers while it runs."""
+    with project(lab.project, lab.project) as others:
+        (port,) = free_ports(1)
+        options = (*container_faults.SOUND, *container_faults.HEALTHY, "--publish", "127.0.0.1:%d:8000" % port)
+        name = others.run("exporter", "sh", "-c", "sleep 25; exit 3", options=options)
+        wait_until(lambda: inspect(name)["RestartCount"] >= 1, "a restart", 60)
+        wait_for(name, "running", lambda state: state["Status"] == "running")
         yield

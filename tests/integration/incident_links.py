@@ -14,7 +14,9 @@ import json
 import subprocess
 import time
 
+from tests.integration import incident_breaks as breaks
 from tests.integration.incident_scenarios import LATE, Scenario, all_connections_wait, dead_rows_held, starved_api
+from tests.integration.incident_second import DISKS
 from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
 from tests.lab.faults import message_queue as queue_faults
@@ -195,6 +197,79 @@ SETS = (
         (starved_api,),
         wait=10,
         variables={"tracktion_areas": ["containers", "service_health"], **SLOW, "service_health_requests": 5},
+    ),
+    Scenario(
+        "links: published ports taken",
+        "links",
+        (),
+        (),
+        (breaks.ports_taken,),
+        variables={"tracktion_areas": ["database", "cache", "message_queue", "service_health", "network"]},
+    ),
+    Scenario("links: idle behind an alarm", "links", (), (), (breaks.idle_behind_an_alarm,), wait=12),
+    Scenario("links: idle behind the watcher", "links", (), (), (breaks.idle_behind_the_watcher,), wait=12),
+    Scenario(
+        "links: killed near the limit",
+        "links",
+        ("deleted-file-open",),
+        (),
+        (killed_service, breaks.workers_killed_near_the_limit),
+        wait=8,
+        variables={
+            **DISKS,
+            "tracktion_areas": ["containers", "host_resources", "service_health", "logs"],
+            "containers_memory_warning": 0.5,
+            "host_resources_deleted_bytes": 1000000,
+            "host_resources_deleted_ratio": 0.1,
+            "service_health_endpoints": [
+                {"name": "greedy", "service": "greedy", "url": "http://127.0.0.1:18444/health"}
+            ],
+        },
+    ),
+    Scenario(
+        "links: no client left",
+        "links",
+        (),
+        (),
+        (breaks.no_client_left,),
+        wait=1,
+        variables={"tracktion_areas": ["cache"], "cache_rejected_critical": 1, "cache_clients_floor": 10},
+    ),
+    Scenario(
+        "links: empty file",
+        "links",
+        ("unreadable-file",),
+        (),
+        (breaks.empty_file,),
+        wait=1,
+        variables={
+            "tracktion_areas": ["audio_processing"],
+            "audio_processing_files": ["/music/incoming/empty-lab.wav"],
+            "audio_processing_failed_floor": 1,
+        },
+    ),
+    Scenario("links: lost node", "links", ("lost-node",), (), variables={"tracktion_areas": ["message_queue"]}),
+    Scenario(
+        "links: published to nobody",
+        "links",
+        (),
+        (),
+        (breaks.published_to_nobody,),
+        variables={"tracktion_areas": ["message_queue"]},
+    ),
+    Scenario(
+        "links: dead DNS servers",
+        "links",
+        (),
+        (),
+        (breaks.dead_dns_of_a_container, breaks.dead_dns_of_the_host, breaks.looping_publisher),
+        wait=1,
+        variables={
+            "tracktion_areas": ["network", "containers"],
+            "network_check_resolver": True,
+            "network_paths": [{"from": "web", "to": "files.example.org:443"}],
+            "containers_restarts_warning": 1,
+        },
     ),
     Scenario(
         "links: busy host",

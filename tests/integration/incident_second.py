@@ -164,7 +164,7 @@ SECOND = (
         (Cause(("host_resources.file_system_full",), breaks.BACKUPS, ("recovery.",)),),
         (breaks.full_backup_disk,),
         wait=0,
-        variables={**DISKS, "recovery_directory": breaks.BACKUPS + "/backups"},
+        variables={**DISKS, "recovery_directory": breaks.BACKUPS + "/backups", "recovery_age_warning_hours": 0.0001},
     ),
     Scenario(
         "disk of the cache full, api stopped",
