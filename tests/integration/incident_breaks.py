@@ -20,6 +20,7 @@ import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 from tests.integration.http_servers import page, serving
 from tests.lab.certificates import issue_server, make_certificates
@@ -238,7 +239,9 @@ def _tls_endpoint(days: tuple[float, float]):
         python = folder / "python"
         python.write_text('#!/bin/sh\nLD_PRELOAD=%s exec %s "$@"\n' % (folder / "late.so", sys.executable))
         python.chmod(0o700)
-        make_certificates(folder / "tls", "client")
+        # The authority is older than the offset of the clock.
+        with patch.dict(os.environ, {"LD_PRELOAD": str(folder / "late.so")}):
+            make_certificates(folder / "tls", "client")
         certificate = issue_server(folder / "tls", "localhost", days)
         with serving({"/": page()}, certificate) as served:
             (folder / "port").write_text(str(served.port))

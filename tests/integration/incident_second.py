@@ -31,7 +31,8 @@ DISKS = {
 SUPERUSER = {"database_login_user": "postgres"}
 FULL = ("host_resources.file_system_full", "containers.filesystem_full")
 CACHE_DISK = Cause(FULL, "redis", (*FULL, "cache.", "logs.", "service_health.", "containers.unhealthy",
-                                   "message_queue.redelivery_loop"))  # fmt: skip
+                                   "message_queue.redelivery_loop",
+                                   "network.path_http"))  # fmt: skip
 BROKER_DISK = Cause(FULL, "rabbitmq", (*FULL, "message_queue.", "logs."))
 CUT = Cause(("network.not_on_common_network",), "tracklist", DOWN)
 WATCHES = Cause(
