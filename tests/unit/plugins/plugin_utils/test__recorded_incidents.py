@@ -11,10 +11,13 @@ import json
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _causes, _incidents
-from tests.integration.incident_scenarios import SCENARIOS, invented, right, right_by_severity
+from tests.integration.incident_scenarios import SCENARIOS as FIRST
+from tests.integration.incident_scenarios import invented, right, right_by_severity
+from tests.integration.incident_second import SECOND
 from tests.unit.plugins.plugin_utils import recorded
 from tests.unit.plugins.plugin_utils.test__incidents import finding
 
+SCENARIOS = (*FIRST, *SECOND)
 # Links by scenario. With a deleted row, its links are missing.
 LINKS = json.loads((recorded.FOLDER / "links.json").read_text())
 # The first incident is wrong. The server rejects the diagnosis as well, so that its sessions are not measured. Nothing
