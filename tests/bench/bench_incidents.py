@@ -11,7 +11,8 @@
     tests/bench/bench_incidents.py --replay               the table from the recorded findings
     tests/bench/bench_incidents.py --accept               the same, and the links of now become the expected ones
 
-The findings of each scenario are kept in tests/unit/plugins/plugin_utils/incidents/, which unit tests replay.
+With --show, the report is printed as well. The findings of each scenario are kept in
+tests/unit/plugins/plugin_utils/incidents/, which unit tests replay.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def diagnosed(lab, scenario) -> dict:
         extra["logs_since"] = lab.logs_since
         run = run_playbook("diagnose", lab.inventory, Path(folder), extra=extra, within=lab.within)
     assert run.report, run.output
+    if "--show" in sys.argv:
+        print(run.output)
     return run.report
 
 

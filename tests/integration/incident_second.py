@@ -199,7 +199,8 @@ SECOND = (
         ("api-slow",),
         (Cause(("service_health.slow",), "tracklist_service", ("logs.", "network.")),),
         (breaks.other_project,),
-        variables={"tracktion_compose_project": ""},
+        # An empty variable on the command line would count as not given.
+        variables={"tracktion_compose_project": "{{ '' }}"},
     ),
     Scenario(
         "names broken for the watcher, api stopped",
