@@ -432,6 +432,8 @@ def ports_taken(lab):
                 os.kill(proxy, signal.SIGKILL)
             server = wait_until(lambda port=lab.ports[name]: _listening(port), "the end of the proxy", 10)
             stack.callback(server.close)
+            # A thread that accepts would keep it open.
+            stack.callback(server.shutdown, socket.SHUT_RDWR)
             threading.Thread(target=_close_each, args=(server,), daemon=True).start()
         try:
             yield

@@ -26,9 +26,12 @@ from tests.lab.throwaway import inspect, wait_for
 
 @contextlib.contextmanager
 def lock_queue(lab):
-    """A DDL statement waits behind an idle reader, and readers queue behind it."""
+    """A DDL statement waits behind an idle session, and readers queue behind it; an update waits for the session."""
     reader = lab.postgres(application_name="lab reader")
-    reader.cursor().execute("select count(*) from artists")
+    reader.cursor().execute("update artists set name = name where id = 3")
+    direct = lab.postgres(application_name="lab queue")
+    direct.autocommit = True
+    updating = database_faults.run_and_wait(direct, "update artists set name = name where id = 3")
     waiting = [lab.postgres(application_name="lab queue") for _number in range(4)]
     threads = []
     for number, connection in enumerate(waiting):
@@ -38,11 +41,13 @@ def lock_queue(lab):
             database_faults.run_and_wait(connection, "begin; %s; commit" % statement if not number else statement)
         )
         time.sleep(0.5)
-    database_faults.wait_for_sessions(lab, "application_name = 'lab queue' and wait_event_type = 'Lock'", 4)
+    database_faults.wait_for_sessions(lab, "application_name = 'lab queue' and wait_event_type = 'Lock'", 5)
     try:
         yield
     finally:
         reader.close()
+        updating.join(10)
+        direct.close()
         for thread, connection in zip(threads, waiting, strict=True):
             connection.cancel()
             thread.join(10)
