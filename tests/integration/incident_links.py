@@ -15,7 +15,15 @@ import subprocess
 import time
 
 from tests.integration import incident_breaks as breaks
-from tests.integration.incident_scenarios import LATE, Scenario, all_connections_wait, dead_rows_held, starved_api
+from tests.integration.incident_scenarios import (
+    LATE,
+    Scenario,
+    all_connections_wait,
+    dead_rows_held,
+    full_scratch,
+    locked_tracks,
+    starved_api,
+)
 from tests.integration.incident_second import DISKS
 from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
@@ -275,6 +283,37 @@ SETS = (
             "network_paths": [{"from": "web", "to": "files.example.org:443"}],
             "containers_restarts_warning": 1,
         },
+    ),
+    Scenario(
+        "links: unhealthy containers",
+        "links",
+        (),
+        (),
+        (locked_tracks, breaks.consumer_without_names, breaks.starved_watcher),
+        wait=45,
+        variables={**LATE, "tracktion_areas": ["containers", "database", "network"]},
+    ),
+    Scenario(
+        "links: leaking api, hung watcher",
+        "links",
+        (),
+        (),
+        (breaks.leaking_api, breaks.hung_watcher),
+        wait=50,
+        variables={
+            **SUPERUSER,
+            "tracktion_areas": ["containers", "database", "service_health"],
+            # No endpoint names what fails.
+            "service_health_show_bodies": False,
+        },
+    ),
+    Scenario(
+        "links: full scratch, seen by the host",
+        "links",
+        (),
+        (),
+        (full_scratch,),
+        variables={**DISKS, "tracktion_areas": ["host_resources", "logs"]},
     ),
     Scenario(
         "links: busy host",
