@@ -204,9 +204,14 @@ def _agree(edge: Edge, cause: ReportedFinding, effect: ReportedFinding) -> bool:
 
 
 def _of_one_project(cause: ReportedFinding, effect: ReportedFinding) -> bool:
-    """Return whether nothing says that the ends belong to different compose projects, which use the same names."""
+    """Return whether nothing says that the ends belong to two compose projects of a host, which use the same names.
+
+    A stack on several hosts may have another project on each.
+    """
     one, other = cause["about"].get("project"), effect["about"].get("project")
-    return not one or not other or not set(one).isdisjoint(other)
+    if not one or not other or not set(one).isdisjoint(other):
+        return True
+    return set(hosts_of(cause)).isdisjoint(hosts_of(effect))
 
 
 def _place(node: _Node, edges: Edges) -> None:

@@ -218,6 +218,10 @@ def test_the_same_service_of_two_projects_is_not_the_same():
     ours, theirs = named("a.one", "tracktion"), named("a.one", "staging")
     assert tree([theirs, named("b.two", "tracktion")], A_B) == [("a.one", []), ("b.two", [])]
     assert tree([ours, named("b.two", "tracktion")], A_B) == [("a.one", [("b.two", "a.one")])]
+    # A stack on two hosts has a project on each.
+    elsewhere = finding("a.one", "api", host="db", about={"service": ["api"], "project": ["staging"]})
+    stacks = {"db": "live", "web": "live"}
+    assert tree([elsewhere, named("b.two", "tracktion")], A_B, stacks=stacks) == [("a.one", [("b.two", "a.one")])]
     # An area that does not know the project.
     assert tree([theirs, finding("b.two", "api")], A_B) == [("a.one", [("b.two", "a.one")])]
     unmeasured = finding("a.one", "x", status="unknown", about={"project": ["staging"]})
