@@ -29,7 +29,7 @@ from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
 from tests.lab.faults import file_watching as inotify_faults
 from tests.lab.faults import message_queue as queue_faults
-from tests.lab.faults.network import pid
+from tests.lab.faults.network import new_connections, pid, rule
 from tests.lab.ports import free_ports
 from tests.lab.shell import LabError, attempt, run, wait_until
 from tests.lab.stack import SERVICES
@@ -643,3 +643,12 @@ def starved_watcher(lab):
         lab.docker("update", "--cpu-quota", "-1", container)
         lab.docker("restart", "--time", "1", container)
         lab.wait_healthy(timeout=90)
+
+
+@contextlib.contextmanager
+def packets_dropped(lab):
+    """Rules in the containers of PostgreSQL and Redis drop new connections."""
+    with contextlib.ExitStack() as stack:
+        for service, port in (("postgres", 5432), ("redis", 6379)):
+            stack.enter_context(rule(*new_connections(port), "--jump", "DROP", inside=pid(lab, service)))
+        yield

@@ -138,13 +138,6 @@ SETS = (
         },
     ),
     Scenario(
-        "links: cache refuses",
-        "links",
-        ("save-failing", "connections-refused"),
-        (),
-        variables={"tracktion_areas": ["cache", "logs"]},
-    ),
-    Scenario(
         "links: broker",
         "links",
         ("stuck-consumer", "unbound-exchange"),
@@ -193,14 +186,7 @@ SETS = (
         "links",
         ("watcher-restarting",),
         (),
-        variables={"tracktion_areas": ["containers", "file_watching", "logs"]},
-    ),
-    Scenario(
-        "links: directory closed",
-        "links",
-        ("directory-closed",),
-        (),
-        variables={"tracktion_areas": ["containers", "file_watching", "audio_processing"]},
+        variables={"tracktion_areas": ["file_watching"]},
     ),
     Scenario(
         "links: cpu",
@@ -210,6 +196,15 @@ SETS = (
         (starved_api,),
         wait=10,
         variables={"tracktion_areas": ["containers", "service_health"], **SLOW, "service_health_requests": 5},
+    ),
+    Scenario(
+        "links: packets of servers dropped",
+        "links",
+        (),
+        (),
+        (breaks.packets_dropped,),
+        wait=1,
+        variables={"tracktion_areas": ["database", "cache", "network"]},
     ),
     Scenario(
         "links: published ports taken",
