@@ -554,7 +554,7 @@ def empty_file(lab):
 
 
 @contextlib.contextmanager
-def published_to_nobody(lab):
+def published_unbound(lab):
     """A publisher sends to an exchange without a binding."""
     stop = threading.Event()
 

@@ -202,7 +202,7 @@ SETS = (
         "links",
         ("unreadable-file",),
         (),
-        (breaks.no_client_left, breaks.empty_file, breaks.published_to_nobody),
+        (breaks.no_client_left, breaks.empty_file, breaks.published_unbound),
         wait=1,
         variables={
             "tracktion_areas": ["audio_processing", "cache", "message_queue"],
