@@ -179,6 +179,8 @@ def full_database_disk(lab):
     """The disk of PostgreSQL is full: the service that catalogues new files cannot insert them."""
     with small_disk(lab, "postgres", "/var/lib/postgresql", 256):
         fill(lab, "postgres", "/var/lib/postgresql")
+        # A new session writes these files again after each change of the catalogs that they hold.
+        lab.exec("postgres", "sh", "-c", "rm -f /var/lib/postgresql/data/base/*/pg_internal.init")
         bodies = [json.dumps({"path": "/z/%d/%s" % (number, "long" * 150)}).encode() for number in range(80)]
         queue_faults.publish(lab, "file.events", bodies)
         time.sleep(15)
