@@ -120,6 +120,8 @@ def busy_host(lab):
 
 SLOW = {"service_health_slow_warning": 0.02, "service_health_slow_critical": 60}
 SUPERUSER = {"database_login_user": "postgres"}
+# The window of the logs begins after the work, and the one before has it.
+SHORT = {"logs_minutes": 0.35}
 SETS = (
     Scenario(
         "links: locks and slots",
@@ -229,8 +231,10 @@ SETS = (
         (breaks.ports_taken,),
         variables={"tracktion_areas": ["database", "cache", "message_queue", "service_health", "network"]},
     ),
-    Scenario("links: idle behind an alarm", "links", (), (), (breaks.idle_behind_an_alarm,), wait=12),
-    Scenario("links: idle behind the watcher", "links", (), (), (breaks.idle_behind_the_watcher,), wait=12),
+    Scenario("links: idle behind an alarm", "links", (), (), (breaks.idle_behind_an_alarm,), wait=14, variables=SHORT),
+    Scenario(
+        "links: idle behind the watcher", "links", (), (), (breaks.idle_behind_the_watcher,), wait=16, variables=SHORT
+    ),
     Scenario(
         "links: killed near the limit",
         "links",
