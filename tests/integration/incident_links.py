@@ -212,6 +212,7 @@ SETS = (
             "cache_clients_floor": 10,
             "audio_processing_files": ["/music/incoming/empty-lab.wav"],
             "audio_processing_failed_floor": 1,
+            "audio_processing_failed_warning": 0.001,
         },
     ),
     Scenario(

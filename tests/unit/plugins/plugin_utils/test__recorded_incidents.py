@@ -68,13 +68,6 @@ PAIRS = {
         {"state": "running"},
     ),
     "service_health.container_unhealthy": ("containers.unhealthy", "critical", {}, "service_health.not_answering", {}),
-    "service_health.names_database": (
-        "database.connections_used",
-        "critical",
-        {},
-        "service_health.wrong_status",
-        {"named": ["checks.database"]},
-    ),
     "service_health.names_broker": (
         "message_queue.unreachable",
         "critical",
@@ -82,7 +75,6 @@ PAIRS = {
         "service_health.unhealthy",
         {"named": ["checks.broker"]},
     ),
-    "audio_processing.bad_file": ("audio_processing.file_empty", "warning", {}, "audio_processing.failed_file", {}),
     "audio_processing.failures": (
         "audio_processing.library_missing",
         "warning",
@@ -90,10 +82,7 @@ PAIRS = {
         "audio_processing.failure_ratio",
         {},
     ),
-    "cache.no_client_left": ("cache.clients_used", "critical", {}, "cache.rejected_connections", {}),
-    "containers.killed_at_limit": ("containers.memory_near_limit", "warning", {}, "containers.oom_killed", {}),
     "containers.unhealthy_cpu": ("containers.cpu_throttled", "warning", {}, "containers.unhealthy", {}),
-    "database.published_port": ("network.published_port_taken", "warning", {}, "database.unreachable", {}),
     "database.queue_behind": ("database.blocked_sessions", "warning", {}, "database.lock_queue", {}),
     "file_watching.no_instances_left": (
         "file_watching.instances_used",
@@ -117,21 +106,12 @@ PAIRS = {
         {"check": "containers.filesystem_full"},
     ),
     "logs.work_stopped": ("containers.stopped", "warning", {}, "logs.no_progress", {}),
-    "message_queue.published_port": ("network.published_port_taken", "warning", {}, "message_queue.unreachable", {}),
     "message_queue.node_lost": ("message_queue.node_down", "warning", {}, "message_queue.queue_down", {}),
     "message_queue.vhost_lost": ("message_queue.vhost_down", "warning", {}, "message_queue.queue_down", {}),
-    "message_queue.no_binding": (
-        "message_queue.exchange_without_binding",
-        "warning",
-        {},
-        "message_queue.unroutable",
-        {},
-    ),
     "network.publisher_down": ("containers.stopped", "warning", {}, "network.published_port_not_answering", {}),
     "network.servers_of_host": ("network.resolver_broken", "warning", {}, "network.container_resolver_broken", {}),
     "network.server": ("network.container_resolver_broken", "warning", {}, "network.path_dns", {}),
     "network.rules_missing": ("network.docker_rules_missing", "critical", {}, "network.path_timeout", {}),
-    "service_health.container_killed": ("containers.oom_killed", "critical", {}, "service_health.unreachable", {}),
     "service_health.connections": ("database.connections_used", "critical", {}, "service_health.wrong_status", {}),
 }
 
