@@ -34,7 +34,7 @@ CACHE_DISK = Cause(FULL, "redis", (*FULL, "cache.", "logs.", "service_health.", 
                                    "message_queue.redelivery_loop",
                                    "network.path_http"))  # fmt: skip
 BROKER_DISK = Cause(FULL, "rabbitmq", (*FULL, "message_queue.", "logs."))
-CUT = Cause(("network.not_on_common_network",), "tracklist", DOWN)
+CUT = Cause(("network.not_on_common_network",), "tracklist", (*DOWN, "containers.compose_drift"))
 WATCHES = Cause(
     ("file_watching.watches_used",), "",
     ("file_watching.", "containers.", "logs.", "service_health.", "network.", "message_queue."),

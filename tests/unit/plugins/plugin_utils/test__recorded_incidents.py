@@ -20,23 +20,12 @@ from tests.unit.plugins.plugin_utils.test__incidents import finding
 SCENARIOS = (*FIRST, *SECOND)
 # Links by scenario. With a deleted row, its links are missing.
 LINKS = json.loads((recorded.FOLDER / "links.json").read_text())
-# The first incident is wrong. The server rejects the diagnosis as well, so that its sessions are not measured. Nothing
-# connects a broker that does not answer the host with the paths to it that time out.
-MISSED = ("row lock uses up all connections", "packets dropped")
+# The first incident is wrong. The server rejects the diagnosis as well, so that its sessions are not measured.
+MISSED = ("row lock uses up all connections",)
 
 
 # Rows without a record: cause, its status, what was observed of it; effect, what was observed of it.
 PAIRS = {
-    "cache.packets_lost": ("network.path_timeout", "critical", {}, "cache.unreachable", {}),
-    "database.packets_lost": ("network.path_timeout", "critical", {}, "database.unreachable", {}),
-    "message_queue.packets_lost": ("network.path_no_route", "critical", {}, "message_queue.unreachable", {}),
-    "containers.network_lost": (
-        "network.not_on_common_network",
-        "critical",
-        {},
-        "containers.compose_drift",
-        {"what": "networks"},
-    ),
     "containers.unhealthy_path": ("network.path_dns", "critical", {}, "containers.unhealthy", {}),
     "containers.unhealthy_lock": ("database.blocked_sessions", "warning", {}, "containers.unhealthy", {}),
     "database.full_disk": (
@@ -83,7 +72,6 @@ PAIRS = {
         {},
     ),
     "containers.unhealthy_cpu": ("containers.cpu_throttled", "warning", {}, "containers.unhealthy", {}),
-    "database.queue_behind": ("database.blocked_sessions", "warning", {}, "database.lock_queue", {}),
     "file_watching.no_instances_left": (
         "file_watching.instances_used",
         "warning",
@@ -107,8 +95,6 @@ PAIRS = {
     ),
     "logs.work_stopped": ("containers.stopped", "warning", {}, "logs.no_progress", {}),
     "message_queue.node_lost": ("message_queue.node_down", "warning", {}, "message_queue.queue_down", {}),
-    "message_queue.vhost_lost": ("message_queue.vhost_down", "warning", {}, "message_queue.queue_down", {}),
-    "network.publisher_down": ("containers.stopped", "warning", {}, "network.published_port_not_answering", {}),
     "network.servers_of_host": ("network.resolver_broken", "warning", {}, "network.container_resolver_broken", {}),
     "network.server": ("network.container_resolver_broken", "warning", {}, "network.path_dns", {}),
     "network.rules_missing": ("network.docker_rules_missing", "critical", {}, "network.path_timeout", {}),
