@@ -325,7 +325,7 @@ def api_cut_off(lab):
 
 
 @contextlib.contextmanager
-def leak_takes_all_connections(lab, application="lab importer"):
+def leak_takes_all_connections(lab):
     """Idle sessions of a leaking importer take all connections; those of the API were closed and cannot come back."""
     import psycopg2
 
@@ -334,7 +334,7 @@ def leak_takes_all_connections(lab, application="lab importer"):
         for _round in range(2):
             with contextlib.suppress(psycopg2.OperationalError):
                 while len(held) < 110:
-                    held.append(lab.postgres(application_name=application))
+                    held.append(lab.postgres(application_name="lab importer"))
             if not _round:
                 lab.psql(
                     "select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%_service'"
@@ -611,40 +611,6 @@ def looping_publisher(lab):
         wait_until(lambda: inspect(name)["RestartCount"] >= 1, "a restart", 60)
         wait_for(name, "running", lambda state: state["Status"] == "running")
         yield
-
-
-@contextlib.contextmanager
-def leaking_api(lab):
-    """Sessions with the name of the API take all connections."""
-    with leak_takes_all_connections(lab, "tracklist_service"):
-        yield
-
-
-@contextlib.contextmanager
-def hung_watcher(lab):
-    """The process of the watcher is stopped by a signal: it runs, and does nothing."""
-    container = lab.container("file_watcher")
-    lab.docker("exec", container, "sh", "-c", "kill -STOP $(pgrep -f file_watcher.py | grep -vx 1)")
-    try:
-        yield
-    finally:
-        lab.docker("restart", "--time", "1", container)
-        lab.wait_healthy(timeout=90)
-
-
-@contextlib.contextmanager
-def starved_watcher(lab):
-    """The watcher has a hundredth of a core, which loops in it use up: its health check does not end in time."""
-    container = lab.container("file_watcher")
-    lab.docker("update", "--cpu-period", "100000", "--cpu-quota", "1000", container)
-    for _number in range(4):
-        lab.docker("exec", "--detach", container, "timeout", "150", "sh", "-c", "while :; do :; done")
-    try:
-        yield
-    finally:
-        lab.docker("update", "--cpu-quota", "-1", container)
-        lab.docker("restart", "--time", "1", container)
-        lab.wait_healthy(timeout=90)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ from tests.integration.incident_scenarios import (
     all_connections_wait,
     dead_rows_held,
     full_scratch,
-    locked_tracks,
     starved_api,
 )
 from tests.integration.incident_second import DISKS
@@ -267,29 +266,6 @@ SETS = (
             "network_check_resolver": True,
             "network_paths": [{"from": "web", "to": "files.example.org:443"}],
             "containers_restarts_warning": 1,
-        },
-    ),
-    Scenario(
-        "links: unhealthy containers",
-        "links",
-        (),
-        (),
-        (locked_tracks, breaks.consumer_without_names, breaks.starved_watcher),
-        wait=45,
-        variables={**LATE, "tracktion_areas": ["containers", "database", "network"]},
-    ),
-    Scenario(
-        "links: leaking api, hung watcher",
-        "links",
-        (),
-        (),
-        (breaks.leaking_api, breaks.hung_watcher),
-        wait=50,
-        variables={
-            **SUPERUSER,
-            "tracktion_areas": ["containers", "database", "service_health"],
-            # No endpoint names what fails.
-            "service_health_show_bodies": False,
         },
     ),
     Scenario(
