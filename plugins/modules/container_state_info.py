@@ -153,6 +153,7 @@ containers:
           starts at 0 with every run. Newer engines note kills of the current run, too.
       type: bool
       returned: always
+    created_seconds: {description: Seconds since it was created., type: float, returned: always}
     started_at: {description: Its last start., type: float, returned: always}
     uptime_seconds: {description: 'Seconds since its start if it is running, else null.', type: float, returned: always}
     finished_at: {description: 'When it ended if it is not running, else null.', type: float, returned: always}

@@ -256,6 +256,12 @@ endpoints:
       returned: always
       type: dict
       sample: {healthy: false, reduced: false, state: DOWN, failing: [{path: components.db, state: DOWN, reason: connection refused}]}
+    named:
+      description: The dependencies that endpoints of the same service report as failing, by their C(report.failing); at most 20.
+      returned: always
+      type: list
+      elements: str
+      sample: [components.db]
     body:
       description:
         - The body of the answer. C(ok) is whether O(endpoints[].body_contains) and O(endpoints[].body_json) hold, C(contains) whether

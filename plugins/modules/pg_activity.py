@@ -200,7 +200,7 @@ EXAMPLES = r"""
 RETURN = r"""
 reachable: {description: Whether the server could be reached., returned: when O(state=measured), type: bool, sample: true}
 error:
-  description: Why not, or null. Of PostgreSQL only, C(kind) is V(no_hba_entry), V(no_database) or V(pooler).
+  description: Why not, or null. Of PostgreSQL only, C(kind) is V(no_hba_entry), V(no_database), V(disk_full) or V(pooler).
   returned: when O(state=measured)
   type: dict
 unknown: {description: "Parts that could not be read, or not completely.", returned: when O(state=measured), type: list, elements: dict, sample: []}

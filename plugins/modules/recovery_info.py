@@ -76,8 +76,9 @@ directory:
     path: {description: Its path., type: str, returned: always}
     free_bytes: {description: Free space of its file system., type: int, returned: always}
     total_bytes: {description: Size of its file system., type: int, returned: always}
+    device: {description: The device number of its file system., type: int, returned: always}
     shares_with: {description: "The first of O(data_directories) on the same file system, or null.", type: str, returned: always}
-  sample: {path: /var/backups/tracktion, free_bytes: 107374182400, total_bytes: 214748364800, shares_with: null}
+  sample: {path: /var/backups/tracktion, free_bytes: 107374182400, total_bytes: 214748364800, device: 64769, shares_with: null}
 targets:
   description: The databases and servers that are backed up, those of O(databases) first.
   returned: always

@@ -65,7 +65,7 @@ class Edge(Row):
                 raise self.bad("effect: %s is not of the area %s, to which this row belongs" % (effect, self.area))
         self.same = self._same()
 
-    @property
+    @cached_property
     def crosses_hosts(self) -> bool:
         """Whether the cause can be on another host of the same stack."""
         return bool(self.same) and all(subject in OF_STACK for pair in self.same for subject in pair)
@@ -122,7 +122,10 @@ class Edges(list[Edge]):
     def mechanisms(self) -> list[Callable[[object, object], str]]:
         """For each row, a function that returns the mechanism as one line. It raises the exceptions of the template."""
         module = self._texts.make_module()
-        return [_text(getattr(module, MECHANISM % number)) for number in range(len(self))]
+        return [
+            _text(getattr(module, MECHANISM % number)) if "{" in edge.mechanism else _constant(edge.mechanism)
+            for number, edge in enumerate(self)
+        ]
 
     @cached_property
     def _conditions(self) -> Template:
@@ -147,6 +150,12 @@ def _condition(macro: Callable[[object, object], str]) -> Callable[[object, obje
 
 def _text(macro: Callable[[object, object], str]) -> Callable[[object, object], str]:
     return lambda cause, effect: " ".join(macro(cause, effect).split()).replace(Prose.BACKTICK, "'")
+
+
+def _constant(mechanism: str) -> Callable[[object, object], str]:
+    """Return the function of a mechanism that names neither end: it needs no template."""
+    text = " ".join(mechanism.split())
+    return lambda cause, effect: text
 
 
 def load(areas: Sequence[Area], extra_rows: object = (), checks: Iterable[str] | None = None) -> Edges:

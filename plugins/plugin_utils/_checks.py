@@ -23,7 +23,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import EXPRESS
 
 LEVELS = ("critical", "warning", "info")
 # The kinds of subjects that a finding can be about; the host is implied.
-ABOUT = ("service", "container", "process", "port", "mount", "path", "queue", "database", "table", "network")
+ABOUT = ("service", "container", "process", "port", "mount", "path", "queue", "database", "table", "network", "project")
 # Subjects of one kind that a finding keeps.
 ABOUT_MOST = 20
 # The last second of the year 9999, which is the last one of ISO 8601.

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ COMMAND = re.compile(r"`([^`]+)`")
 Key = tuple[str, str, str | None]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Node:
     """A finding with its direct causes (cause, number of the row) and the positions of all causes, ``ancestors``.
 
@@ -52,6 +53,7 @@ class _Node:
     earliest: float | None = None
     ancestors: set[int] = field(default_factory=set)
     effects: list[_Node] = field(default_factory=list)
+    keys: dict[tuple[str | None, bool], list[Key]] = field(default_factory=dict)
 
     @property
     def began(self) -> float | None:
@@ -71,8 +73,24 @@ def build(
     ``findings`` are in the order of the report; those with the status ``unknown`` are ignored. ``unmeasured`` are the
     findings of checks that could not be evaluated. ``stacks`` maps a host to the name of the stack that it belongs to.
     """
+    # Nothing becomes garbage before the end, and to look for it takes a quarter of the time.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return _build(findings, edges, unmeasured, stacks or {})
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _build(
+    findings: Sequence[ReportedFinding],
+    edges: Edges,
+    unmeasured: Sequence[ReportedFinding],
+    stacks: Mapping[str, str],
+) -> list[Incident]:
     nodes = [_Node(each, number) for number, each in enumerate(findings) if each["status"] != "unknown"]
-    linker = _Linker(edges, stacks or {})
+    linker = _Linker(edges, stacks)
     linker.link(nodes)
     last = len(edges.rank)
     # A cause comes before its effects.
@@ -93,14 +111,14 @@ class _Linker:
         self._edges = edges
         self._stacks = stacks
         self._by_id: dict[str, list[_Node]] = {}
-        self._indexes: dict[tuple[str, str | None, bool], dict[Key, list[_Node]]] = {}
+        self._indexes: dict[tuple[tuple[str, ...], str | None, bool], dict[Key, list[_Node]]] = {}
 
     def link(self, nodes: Iterable[_Node]) -> None:
         """Fill in the direct causes of each finding."""
         for node in nodes:
             self._by_id.setdefault(node.finding["id"], []).append(node)
         for number, edge in enumerate(self._edges):
-            causes = [cause for cause in edge.causes if cause in self._by_id]
+            causes = tuple(cause for cause in edge.causes if cause in self._by_id)
             effects = [node for effect in edge.effects for node in self._by_id.get(effect, ())] if causes else ()
             for effect in effects:
                 found = [
@@ -108,33 +126,40 @@ class _Linker:
                 ]
                 effect.causes += [(node, number) for node in found[:CAUSES]]
 
-    def _candidates(self, edge: Edge, causes: Iterable[str], effect: _Node) -> list[_Node]:
+    def _candidates(self, edge: Edge, causes: tuple[str, ...], effect: _Node) -> list[_Node]:
         """Return findings of these checks that have the host or stack and the first subject of the row in common."""
         of_cause, of_effect = edge.same[0] if edge.same else (None, None)
-        wanted = list(self._keys(effect, of_effect, edge.crosses_hosts))
-        found: dict[int, _Node] = {}
-        for cause in causes:
-            index = self._index(cause, of_cause, edge.crosses_hosts)
-            for key in wanted:
-                for node in index.get(key, ())[:COMPARED]:
-                    found[node.position] = node
-        return list(found.values())[:COMPARED]
+        if of_effect is not None and of_effect not in effect.finding["about"]:
+            return []
+        index = self._index(causes, of_cause, edge.crosses_hosts)
+        found: list[_Node] = []
+        for key in self._keys(effect, of_effect, edge.crosses_hosts):
+            same = index.get(key)
+            if same:
+                found += same[:COMPARED]
+        # Two names in common find a cause twice.
+        return list(dict.fromkeys(found))[:COMPARED] if len(found) > 1 else found
 
-    def _index(self, cause: str, subject: str | None, crosses: bool) -> dict[Key, list[_Node]]:
-        index = self._indexes.get((cause, subject, crosses))
+    def _index(self, causes: tuple[str, ...], subject: str | None, crosses: bool) -> dict[Key, list[_Node]]:
+        index = self._indexes.get((causes, subject, crosses))
         if index is None:
-            index = self._indexes[cause, subject, crosses] = {}
-            for node in self._by_id[cause]:
-                for key in self._keys(node, subject, crosses):
-                    index.setdefault(key, []).append(node)
+            index = self._indexes[causes, subject, crosses] = {}
+            for cause in causes:
+                for node in self._by_id[cause]:
+                    for key in self._keys(node, subject, crosses):
+                        index.setdefault(key, []).append(node)
         return index
 
-    def _keys(self, node: _Node, subject: str | None, crosses: bool) -> Iterator[Key]:
-        names = node.finding["about"].get(subject, ()) if subject else (None,)
-        for host in hosts_of(node.finding):
-            stack = self._stacks.get(host) if crosses else None
-            for name in names:
-                yield ("stack", stack, name) if stack else ("host", host, name)
+    def _keys(self, node: _Node, subject: str | None, crosses: bool) -> list[Key]:
+        keys = node.keys.get((subject, crosses))
+        if keys is None:
+            names = node.finding["about"].get(subject, ()) if subject else (None,)
+            places = [(host, self._stacks.get(host) if crosses else None) for host in hosts_of(node.finding)]
+            keys = [
+                ("stack", stack, name) if stack else ("host", host, name) for host, stack in places for name in names
+            ]
+            node.keys[subject, crosses] = keys
+        return keys
 
     def _explains(self, number: int, cause: _Node, effect: _Node) -> bool:
         edge, holds = self._edges[number], self._edges.holds[number]
@@ -150,6 +175,8 @@ class _Linker:
         """Return whether a check that could not be evaluated may explain a finding: nothing known speaks against it."""
         keys = set(self._keys(_Node(effect, 0), None, edge.crosses_hosts))
         if keys.isdisjoint(self._keys(_Node(cause, 0), None, edge.crosses_hosts)):
+            return False
+        if not _of_one_project(cause, effect):
             return False
         for of_cause, of_effect in edge.same:
             names = cause["about"].get(of_cause)
@@ -168,10 +195,23 @@ def _agree(edge: Edge, cause: ReportedFinding, effect: ReportedFinding) -> bool:
     if not edge.same:
         # Only the host connects them. A service that several hosts share runs on one of them, and which is not known.
         return set(hosts_of(cause)).issuperset(hosts_of(effect))
-    return all(
-        not set(cause["about"].get(of_cause, ())).isdisjoint(effect["about"].get(of_effect, ()))
-        for of_cause, of_effect in edge.same[1:]
-    )
+    if not _of_one_project(cause, effect):
+        return False
+    for of_cause, of_effect in edge.same[1:]:
+        if set(cause["about"].get(of_cause, ())).isdisjoint(effect["about"].get(of_effect, ())):
+            return False
+    return True
+
+
+def _of_one_project(cause: ReportedFinding, effect: ReportedFinding) -> bool:
+    """Return whether nothing says that the ends belong to two compose projects of a host, which use the same names.
+
+    A stack on several hosts may have another project on each.
+    """
+    one, other = cause["about"].get("project"), effect["about"].get("project")
+    if not one or not other or not set(one).isdisjoint(other):
+        return True
+    return set(hosts_of(cause)).isdisjoint(hosts_of(effect))
 
 
 def _place(node: _Node, edges: Edges) -> None:

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -72,9 +73,21 @@ def local_port(port: int | None, host: str | None, probe_host: str | None = None
     return str(port) if port and not probe_host and (host in LOCAL or str(host).startswith("127.")) else ""
 
 
-def device(number: int | None) -> str:
-    """Return a device number as text, empty for null: it names a file system in the host and in all containers."""
-    return "device %d:%d" % (os.major(number), os.minor(number)) if number is not None else ""
+def device(number: int | None, kernel: bool = False) -> str:
+    """Return a device number as text, empty for null: it names a file system in the host and in all containers.
+
+    The number is that of stat(2), or with ``kernel`` that of the kernel itself, major << 20 | minor.
+    """
+    if number is None:
+        return ""
+    pair = (number >> 20, number & 0xFFFFF) if kernel else (os.major(number), os.minor(number))
+    return "device %d:%d" % pair
+
+
+def mention(names: Iterable[object], *words: str) -> bool:
+    """Return whether a part of a name, such as ``cache`` of ``checks.cache``, begins with one of the words."""
+    parts = [part for name in names for part in re.split(r"[^a-z0-9]+", str(name).lower())]
+    return any(part.startswith(word) for part in parts for word in words)
 
 
 # Filters that make a value safe in a command.
@@ -99,7 +112,7 @@ class Expressions(Environment):
             bytecode_cache=_row_cache.Bytecode(),
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
-        self.filters.update(local_port=local_port, device=device)
+        self.filters.update(local_port=local_port, device=device, mention=mention)
         self.filters.update(QUOTING)
 
     def getattr(self, obj: Any, attribute: str) -> Any:

@@ -153,7 +153,7 @@ def body(
     command for all of them.
     """
     if worst:
-        has_number = any(isinstance(value, (int, float)) for value in finding["observed"].values())
+        has_number = any(_is_number(value) for value in finding["observed"].values())
         lines = labelled("Worst" if has_number else "Example", "%s: %s" % (worst, finding["summary"]))
     else:
         lines = labelled("", finding["summary"])
@@ -235,7 +235,12 @@ def _first_line(label: str) -> str:
 
 
 def _numbers(values: Values) -> str:
-    return ", ".join("%s=%s" % (name, _short(value)) for name, value in values.items())
+    """Return the values that are numbers: the summary has the others, as far as a person needs them."""
+    return ", ".join("%s=%s" % (name, _short(value)) for name, value in values.items() if _is_number(value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _short(value: object) -> str:

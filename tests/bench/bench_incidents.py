@@ -6,11 +6,13 @@
 """Break the stack of the lab in each scenario, diagnose it, and print whether the first incident is the cause.
 
     tests/bench/bench_incidents.py [PART_OF_A_NAME...]    break and diagnose; record the findings
+    tests/bench/bench_incidents.py --second [...]         the same with the second set, frozen before rows were tuned
     tests/bench/bench_incidents.py --links [...]          the same with the faults that cause the other links
     tests/bench/bench_incidents.py --replay               the table from the recorded findings
     tests/bench/bench_incidents.py --accept               the same, and the links of now become the expected ones
 
-The findings of each scenario are kept in tests/unit/plugins/plugin_utils/incidents/, which unit tests replay.
+With --show, the report is printed as well. The findings of each scenario are kept in
+tests/unit/plugins/plugin_utils/incidents/, which unit tests replay.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 from tests.bench.goals import Goals  # noqa: E402
 from tests.integration.incident_links import SETS  # noqa: E402
 from tests.integration.incident_scenarios import SCENARIOS, invented, right, right_by_severity  # noqa: E402
+from tests.integration.incident_second import SECOND  # noqa: E402
 from tests.integration.playbooks import run_playbook  # noqa: E402
 from tests.lab.stack import Stack  # noqa: E402
 from tests.unit.plugins.plugin_utils import recorded  # noqa: E402
@@ -34,13 +37,13 @@ from tests.unit.plugins.plugin_utils import recorded  # noqa: E402
 
 def main() -> None:
     wanted = [each for each in sys.argv[1:] if not each.startswith("--")]
-    scenarios = SETS if "--links" in sys.argv else SCENARIOS
+    scenarios = SETS if "--links" in sys.argv else SECOND if "--second" in sys.argv else SCENARIOS
     chosen = [each for each in scenarios if each.name in wanted]
     chosen = chosen or [each for each in scenarios if not wanted or any(part in each.name for part in wanted)]
     if "--accept" in sys.argv:
         links = {
             each.name: recorded.links(recorded.read(each.name))
-            for each in (*SCENARIOS, *SETS)
+            for each in (*SCENARIOS, *SECOND, *SETS)
             if recorded.path(each.name).exists()
         }
         recorded.FOLDER.joinpath("links.json").write_text(json.dumps(links, indent=1, sort_keys=True) + "\n")
@@ -62,12 +65,17 @@ def main() -> None:
 def diagnosed(lab, scenario) -> dict:
     """Return the report about the stack that a scenario has broken."""
     # Errors of the scenarios before are still in the logs.
-    extra = {"logs_since": time.time(), **scenario.variables}
+    lab.logs_since, lab.within = time.time(), ()
+    extra = dict(scenario.variables)
     if extra.get("database_login_user") == "postgres":
         extra["database_login_password"] = lab.passwords["superuser"]
     with tempfile.TemporaryDirectory() as folder, scenario.broken(lab):
-        run = run_playbook("diagnose", lab.inventory, Path(folder), extra=extra)
+        # Some scenarios prepare the stack first.
+        extra["logs_since"] = lab.logs_since
+        run = run_playbook("diagnose", lab.inventory, Path(folder), extra=extra, within=lab.within)
     assert run.report, run.output
+    if "--show" in sys.argv:
+        print(run.output)
     return run.report
 
 

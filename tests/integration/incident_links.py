@@ -14,7 +14,16 @@ import json
 import subprocess
 import time
 
-from tests.integration.incident_scenarios import LATE, Scenario, all_connections_wait, dead_rows_held, starved_api
+from tests.integration import incident_breaks as breaks
+from tests.integration.incident_scenarios import (
+    LATE,
+    Scenario,
+    all_connections_wait,
+    dead_rows_held,
+    full_scratch,
+    starved_api,
+)
+from tests.integration.incident_second import DISKS
 from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
 from tests.lab.faults import message_queue as queue_faults
@@ -24,9 +33,12 @@ from tests.lab.throwaway import inspect, wait_for
 
 @contextlib.contextmanager
 def lock_queue(lab):
-    """A DDL statement waits behind an idle reader, and readers queue behind it."""
+    """A DDL statement waits behind an idle session, and readers queue behind it; an update waits for the session."""
     reader = lab.postgres(application_name="lab reader")
-    reader.cursor().execute("select count(*) from artists")
+    reader.cursor().execute("update artists set name = name where id = 3")
+    direct = lab.postgres(application_name="lab queue")
+    direct.autocommit = True
+    updating = database_faults.run_and_wait(direct, "update artists set name = name where id = 3")
     waiting = [lab.postgres(application_name="lab queue") for _number in range(4)]
     threads = []
     for number, connection in enumerate(waiting):
@@ -36,11 +48,13 @@ def lock_queue(lab):
             database_faults.run_and_wait(connection, "begin; %s; commit" % statement if not number else statement)
         )
         time.sleep(0.5)
-    database_faults.wait_for_sessions(lab, "application_name = 'lab queue' and wait_event_type = 'Lock'", 4)
+    database_faults.wait_for_sessions(lab, "application_name = 'lab queue' and wait_event_type = 'Lock'", 5)
     try:
         yield
     finally:
         reader.close()
+        updating.join(10)
+        direct.close()
         for thread, connection in zip(threads, waiting, strict=True):
             connection.cancel()
             thread.join(10)
@@ -105,6 +119,8 @@ def busy_host(lab):
 
 SLOW = {"service_health_slow_warning": 0.02, "service_health_slow_critical": 60}
 SUPERUSER = {"database_login_user": "postgres"}
+# The window of the logs begins after the work, and the one before has it.
+SHORT = {"logs_minutes": 0.35}
 SETS = (
     Scenario(
         "links: locks and slots",
@@ -121,13 +137,6 @@ SETS = (
             "database_slot_wal_warning": 1000000,
             "database_long_query_warning": 1,
         },
-    ),
-    Scenario(
-        "links: cache refuses",
-        "links",
-        ("save-failing", "connections-refused"),
-        (),
-        variables={"tracktion_areas": ["cache", "logs"]},
     ),
     Scenario(
         "links: broker",
@@ -178,14 +187,7 @@ SETS = (
         "links",
         ("watcher-restarting",),
         (),
-        variables={"tracktion_areas": ["containers", "file_watching", "logs"]},
-    ),
-    Scenario(
-        "links: directory closed",
-        "links",
-        ("directory-closed",),
-        (),
-        variables={"tracktion_areas": ["containers", "file_watching", "audio_processing"]},
+        variables={"tracktion_areas": ["file_watching"]},
     ),
     Scenario(
         "links: cpu",
@@ -195,6 +197,84 @@ SETS = (
         (starved_api,),
         wait=10,
         variables={"tracktion_areas": ["containers", "service_health"], **SLOW, "service_health_requests": 5},
+    ),
+    Scenario(
+        "links: clients, files and exchanges",
+        "links",
+        ("unreadable-file",),
+        (),
+        (breaks.no_client_left, breaks.empty_file, breaks.published_unbound),
+        wait=1,
+        variables={
+            "tracktion_areas": ["audio_processing", "cache", "message_queue"],
+            "cache_rejected_critical": 1,
+            "cache_clients_floor": 10,
+            "audio_processing_files": ["/music/incoming/empty-lab.wav"],
+            "audio_processing_failed_floor": 1,
+            "audio_processing_failed_warning": 0.001,
+        },
+    ),
+    Scenario(
+        "links: packets of servers dropped",
+        "links",
+        (),
+        (),
+        (breaks.packets_dropped,),
+        wait=1,
+        variables={"tracktion_areas": ["database", "cache", "network"]},
+    ),
+    Scenario(
+        "links: published ports taken",
+        "links",
+        (),
+        (),
+        (breaks.ports_taken,),
+        variables={"tracktion_areas": ["database", "cache", "message_queue", "service_health", "network"]},
+    ),
+    Scenario("links: idle behind an alarm", "links", (), (), (breaks.idle_behind_an_alarm,), wait=14, variables=SHORT),
+    Scenario(
+        "links: idle behind the watcher", "links", (), (), (breaks.idle_behind_the_watcher,), wait=16, variables=SHORT
+    ),
+    Scenario(
+        "links: killed near the limit",
+        "links",
+        ("deleted-file-open",),
+        (),
+        (killed_service, breaks.workers_killed_near_the_limit),
+        wait=8,
+        variables={
+            **DISKS,
+            "tracktion_areas": ["containers", "host_resources", "service_health", "logs"],
+            "containers_memory_warning": 0.5,
+            "host_resources_deleted_bytes": 1000000,
+            "host_resources_deleted_ratio": 0.1,
+            "service_health_endpoints": [
+                {"name": "greedy", "service": "greedy", "url": "http://127.0.0.1:18444/health"}
+            ],
+        },
+    ),
+    Scenario("links: lost node", "links", ("lost-node",), (), variables={"tracktion_areas": ["message_queue"]}),
+    Scenario(
+        "links: dead DNS servers",
+        "links",
+        (),
+        (),
+        (breaks.dead_dns_of_a_container, breaks.dead_dns_of_the_host, breaks.looping_publisher),
+        wait=1,
+        variables={
+            "tracktion_areas": ["network", "containers"],
+            "network_check_resolver": True,
+            "network_paths": [{"from": "web", "to": "files.example.org:443"}],
+            "containers_restarts_warning": 1,
+        },
+    ),
+    Scenario(
+        "links: full scratch, seen by the host",
+        "links",
+        (),
+        (),
+        (full_scratch,),
+        variables={**DISKS, "tracktion_areas": ["host_resources", "logs"]},
     ),
     Scenario(
         "links: busy host",

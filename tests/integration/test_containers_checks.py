@@ -338,6 +338,16 @@ def test_containers_without_a_compose_file_are_not_compared(app):
     assert {finding["status"] for (finding,) in found.values()} == {"unknown"}
 
 
+def test_a_container_that_was_created_a_moment_ago_is_starting(app):
+    """As during `compose up`, before the services that it depends on are healthy."""
+    name = app.run("web", options=(*SOUND, *HEALTHY), verb="create")
+    (finding,) = look(app)["containers.stopped"]
+    assert finding["status"] == "info"
+    assert "%s is created since" % name in finding["summary"]
+    (finding,) = look(app, containers_starting_seconds_warning=0)["containers.stopped"]
+    assert finding["status"] == "critical"
+
+
 @pytest.mark.parametrize("content", [None, "services: [", "- a list"])
 def test_a_compose_file_that_cannot_be_read_is_unknown(app, tmp_path, content):
     app.run("web", options=(*SOUND, *HEALTHY))

@@ -57,10 +57,13 @@ MESSAGES = {
         + 'could not resize shared memory segment "/PostgreSQL.1017951992" to 1048576 bytes: No space left on device',
         ERROR + "could not map dynamic shared memory segment",
     ],
+    "database_disk_full": [
+        ERROR + 'could not extend file "base/5/16385" with FileFallocate(): No space left on device',
+        "2026-11-29 16:32:40.103 UTC [57] FATAL:  could not write init file",
+    ],
     "disk_full": [
         "OSError: [Errno 28] No space left on device: '/tmp/x'",
         "dd: error writing '/t/x': No space left on device",
-        ERROR + 'could not extend file "base/5/16385" with FileFallocate(): No space left on device',
     ],
     "too_many_open_files": ["OSError: [Errno 24] Too many open files: '/etc/hostname'"],
     "process_limit": ["RuntimeError: can't start new thread", "sh: 0: Cannot fork"],

@@ -115,6 +115,7 @@ def facts(data: Mapping[str, Any], expected_services: Sequence[str]) -> Part:
         "exit_meaning": explain(code, oom_seen),
         "oom_killed": oom_seen and code == KILLED,
         "oom_killed_before": oom_seen and running,
+        "created_seconds": age(epoch(data.get("Created"))),
         "started_at": started,
         "uptime_seconds": age(started) if running else None,
         "finished_at": None if running else finished,

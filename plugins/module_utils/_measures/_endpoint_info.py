@@ -21,6 +21,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._types import Measur
 
 # Errors of endpoints at which nothing has accepted the connection.
 NOT_CONNECTED = ("name_resolution", "refused", "timeout", "no_route")
+# Dependencies that are named.
+NAMED = 20
 WHO_LISTENS = "the process that listens there is not visible"
 ENDPOINT_SPEC = {
     "name": {"type": "str", "required": True},
@@ -66,6 +68,7 @@ def measure(options: Options) -> Measurement:
     seconds = max(0.0, options["deadline"] - (time.monotonic() - began))
     measured = measure_all(endpoints, seconds, unknown, "endpoints")
     add_containers(measured, endpoints, containers, unknown)
+    add_named(measured)
     parts = {
         "endpoints": measured,
         "engine": containers.kind,
@@ -83,6 +86,18 @@ def read_endpoints(options: Options) -> list[Endpoint]:
     endpoints = [Endpoint(entry, options) for entry in options["endpoints"]]
     reject_duplicates("endpoints", endpoints)
     return endpoints
+
+
+def add_named(measured: Sequence[Part]) -> None:
+    """Add to each endpoint what endpoints of its service report as failing: paths of dependencies, ``named``."""
+    found: dict[str, list[str]] = {}
+    for entry in measured:
+        report = entry["report"] if not entry["foreign"] and not entry["proxy"] else None
+        for part in (report or {}).get("failing") or ():
+            found.setdefault(entry["service"] or entry["name"], []).append(part["path"])
+    for entry in measured:
+        named = found.get(entry["service"] or entry["name"], [])
+        entry["named"] = sorted(set(named))[:NAMED]
 
 
 def add_containers(

@@ -121,6 +121,7 @@ def _parts(options: Options, deadline: Deadline) -> Part:
             "path": printable(path),
             "free_bytes": space.bytes,
             "total_bytes": space.total_bytes,
+            "device": space.device,
             "shares_with": _shared(options["data_directories"], space.device) if exists else None,
         },
         "targets": targets,

@@ -32,6 +32,7 @@ MESSAGES = tuple(
             r"database system is (starting up|shutting down|in recovery mode|not accepting)"
             r"|not yet accepting connections",
         ),
+        ("disk_full", r"could not write init file|no space left on device|could not extend file"),
         ("no_hba_entry", r"no pg_hba\.conf entry|pg_hba\.conf rejects"),
         (
             "no_database",
@@ -54,9 +55,10 @@ MESSAGES = tuple(
     )
 )
 
-# Hints of PostgreSQL's own. Three kinds are not in _failures.KINDS: no_hba_entry (pg_hba.conf does not allow this
-# connection), no_database (the database does not exist, or the role may not connect to it) and pooler (PgBouncer
-# rejected or ended the connection, for the reason in the message).
+# Hints of PostgreSQL's own. Four kinds are not in _failures.KINDS: no_hba_entry (pg_hba.conf does not allow this
+# connection), no_database (the database does not exist, or the role may not connect to it), disk_full (the server
+# cannot write the files that a new session needs) and pooler (PgBouncer rejected or ended the connection, for the
+# reason in the message).
 HINTS = {
     "pooler": (
         "A pooler answers at `login_host` and `login_port`, and gave this client no server connection. Read its log, "
@@ -71,6 +73,10 @@ HINTS = {
     ),
     "starting_up": (
         "Wait for recovery to end and read the server's log: {reading}. Do not restart it: recovery would start again."
+    ),
+    "disk_full": (
+        "Free space or inodes in the file system of the server's data directory, on the server's machine or in its "
+        "container: `df -h; df -i`. Do not delete files of PostgreSQL by hand, in particular not those in pg_wal."
     ),
     "no_hba_entry": (
         "Add a line for this user, database and client address{line} to the file of `SHOW hba_file;`, and reload: "

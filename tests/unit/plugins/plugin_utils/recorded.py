@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _causes, _incidents
@@ -17,6 +18,8 @@ FOLDER = Path(__file__).with_name("incidents")
 KEPT = ("id", "area", "host", "hosts", "object", "about", "title", "status", "summary", "observed", "threshold", "why",
         "hint", "remedy", "began", "fingerprint")  # fmt: skip
 TEXT = 160
+# A project that a fault has made has a number as its name.
+OTHER_STACK = re.compile(r"tracktion-lab-(?![0-9a-f]{8}(?:-|$))")
 
 
 def path(name: str) -> Path:
@@ -27,7 +30,7 @@ def path(name: str) -> Path:
 def write(name: str, findings: list[dict], stack: str) -> None:
     """Record the findings of a scenario on a stack; texts are cut."""
     FOLDER.mkdir(exist_ok=True)
-    kept = [{field: _cut(finding[field]) for field in KEPT} for finding in findings]
+    kept = [{field: _cut(finding[field]) for field in KEPT} for finding in findings if not _is_foreign(finding, stack)]
     text = "[\n" + ",\n".join(json.dumps(each, sort_keys=True) for each in kept) + "\n]\n"
     # Whatever the checkout and the stack are called.
     text = (
@@ -53,6 +56,12 @@ def incidents(findings: list[dict], rows: _causes.Edges | None = None) -> list[d
     """Return the incidents that the findings form."""
     unmeasured = [finding for finding in findings if finding["status"] == "unknown"]
     return _incidents.build(findings, rows or edges(), unmeasured)
+
+
+def _is_foreign(finding: dict, stack: str) -> bool:
+    """Return whether a finding is about another stack of the lab on the same machine."""
+    names = [*finding["about"].get("project", ()), *finding["about"].get("container", ())]
+    return any(OTHER_STACK.match(name) and not name.startswith(stack) for name in names)
 
 
 def _cut(value):

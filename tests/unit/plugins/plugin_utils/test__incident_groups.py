@@ -18,7 +18,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _incidents,
     _terminal,
 )
-from tests.unit.plugins.plugin_utils import recorded
+from tests.unit.plugins.plugin_utils import recorded, sample_report
 
 CHAIN = "table lock fills the pool of the api"
 NAMES = ("web1", "web2", "web3")
@@ -107,3 +107,11 @@ def test_a_possible_cause_names_the_reason():
     ]
     text = " ".join(_terminal.render(made).split())
     assert "Perhaps: host_resources.disk_slow, which could not be measured: permission denied" in text
+
+
+def test_seen_has_the_measured_numbers_and_nothing_that_only_cause_rows_compare():
+    observed = {"check": "cache.memory_used", "container": {"name": "x"}, "ok": False, "count": 12, "ratio": 0.5}
+    lines = _terminal.body(sample_report.finding("web", "logs.known", None, "warning", "text", observed=observed), {})
+    assert any(line.split() == ["Seen:", "count=12,", "ratio=0.5", "limit:", "limit=100"] for line in lines), lines
+    named = sample_report.finding("web", "logs.known", None, "warning", "text", observed={"check": "cache.memory_used"})
+    assert not any("Seen" in line for line in _terminal.body(named, {}))

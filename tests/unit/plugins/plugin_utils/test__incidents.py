@@ -211,6 +211,24 @@ def test_a_subject_of_one_host_never_connects_two_hosts():
     )
 
 
+def test_the_same_service_of_two_projects_is_not_the_same():
+    def named(check, project):
+        return finding(check, "%s of %s" % (check, project), about={"service": ["api"], "project": [project]})
+
+    ours, theirs = named("a.one", "tracktion"), named("a.one", "staging")
+    assert tree([theirs, named("b.two", "tracktion")], A_B) == [("a.one", []), ("b.two", [])]
+    assert tree([ours, named("b.two", "tracktion")], A_B) == [("a.one", [("b.two", "a.one")])]
+    # A stack on two hosts has a project on each.
+    elsewhere = finding("a.one", "api", host="db", about={"service": ["api"], "project": ["staging"]})
+    stacks = {"db": "live", "web": "live"}
+    assert tree([elsewhere, named("b.two", "tracktion")], A_B, stacks=stacks) == [("a.one", [("b.two", "a.one")])]
+    # An area that does not know the project.
+    assert tree([theirs, finding("b.two", "api")], A_B) == [("a.one", [("b.two", "a.one")])]
+    unmeasured = finding("a.one", "x", status="unknown", about={"project": ["staging"]})
+    (incident,) = _incidents.build([named("b.two", "tracktion")], edges(A_B), [unmeasured])
+    assert incident["possible"] == []
+
+
 def test_a_service_that_several_hosts_share_is_explained_by_a_cause_of_all_of_them():
     shared = {**finding("b.two"), "hosts": ["web", "web2"]}
     by_host = row("a.one", "b.two", same=())

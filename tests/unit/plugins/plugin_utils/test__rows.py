@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import prose, render
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import mention, prose, render
 
 ITEM = {
     "name": "`rm x`",
@@ -57,3 +59,25 @@ def test_the_hint_of_a_module_keeps_its_commands():
     error = {"message": "`a`", "hint": "Grant it: `b`"}
     text = "{{ item.error.message }} {{ item.error.hint | replace('it', 'this') }}"
     assert prose(text, {"item": {"error": error}}) == "'a' Grant this: `b`"
+
+
+def test_a_file_system_has_one_name_by_stat_and_in_the_kernel():
+    number = os.makedev(7, 300)
+    assert render("{{ item | device }}", {"item": number}) == "device 7:300"
+    assert render("{{ item | device(kernel=true) }}", {"item": 7 << 20 | 300}) == "device 7:300"
+    assert render("{{ item | device }}", {"item": None}) == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "expected"),
+    [
+        (["checks.cache"], ("cache", "redis"), True),
+        (["components.postgresql", "x"], ("postgres",), True),
+        (["message_queue"], ("queue",), True),
+        (["checks.database"], ("db",), False),
+        (["checks.feedback"], ("db", "back"), False),
+        ([], ("cache",), False),
+    ],
+)
+def test_a_name_mentions_a_word_at_the_beginning_of_a_part(names, words, expected):
+    assert mention(names, *words) is expected

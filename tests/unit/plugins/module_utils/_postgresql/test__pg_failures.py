@@ -18,6 +18,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _
          "too_many_connections"),
         ('FATAL:  too many connections for role "tracktion_user"', "too_many_connections"),
         ("FATAL:  the database system is starting up", "starting_up"),
+        ("FATAL:  could not write init file", "disk_full"),
         ("FATAL:  the database system is shutting down", "starting_up"),
         ("FATAL:  the database system is in recovery mode", "starting_up"),
         ("FATAL:  the database system is not yet accepting connections", "starting_up"),
@@ -85,7 +86,7 @@ def test_the_command_that_tests_the_login_is_quoted():
 
 def test_some_kinds_are_special_to_postgresql():
     kinds = {kind for kind, _pattern in _pg_failures.MESSAGES}
-    assert kinds - set(_failures.KINDS) == {"no_hba_entry", "no_database", "pooler"}
+    assert kinds - set(_failures.KINDS) == {"no_hba_entry", "no_database", "pooler", "disk_full"}
 
 
 @pytest.mark.parametrize(
