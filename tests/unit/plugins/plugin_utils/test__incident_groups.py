@@ -41,7 +41,7 @@ def report(*names, scenario=CHAIN):
     counts = {**_evaluation.no_counts(), "checks": 300}
     areas = [{"name": "database", "status": "critical", "counts": counts, "not_here": [], "identity": None}]
     return {
-        "finished": "2026-01-01T00:00:00Z", "counts": counts, "findings": findings,
+        "finished": "2026-01-01T00:00:00Z", "counts": counts, "findings": findings, "history": None,
         "incidents": _incidents.build(findings, rows, unmeasured),
         "hosts": [{"name": name, "reachable": True, "status": "critical", "areas": areas} for name in names],
     }  # fmt: skip
@@ -49,7 +49,7 @@ def report(*names, scenario=CHAIN):
 
 def test_an_incident_shows_its_cause_what_follows_and_what_to_do():
     lines = _terminal.render(report("lab")).splitlines()
-    (cause,) = [number for number, line in enumerate(lines) if "database.idle_in_transaction [pid" in line]
+    (cause,) = [number for number, line in enumerate(lines) if "  WARNING  database.idle_in_transaction [pid" in line]
     follows = next(number for number, line in enumerate(lines) if line.startswith("      Follows:"))
     fix = next(number for number, line in enumerate(lines) if line.startswith("      Fix:"))
     assert cause < follows < fix
