@@ -71,7 +71,7 @@ def _details(report: Report, group: IncidentGroup) -> list[str]:
     if number:
         worst = max((follower.group.worst for follower in group.followers), key=lambda each: _rank(each["status"]))
         what = "1 finding follows" if number == 1 else "%d findings follow, the worst is" % number
-        parts.append("%s%s %s." % (what, ":" if number == 1 else "", worst["id"]))
+        parts.append("%s%s %s (%s)." % (what, ":" if number == 1 else "", worst["id"], worst["status"]))
     found = _text.wrap(" ".join(parts), WIDTH, INDENT, INDENT) if parts else []
     hint = group.causes.worst["hint"]
     return found + (_text.wrap(_step(hint), WIDTH, INDENT + "Do: ", INDENT + "    ") if hint else [])
