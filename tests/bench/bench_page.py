@@ -5,7 +5,10 @@
 
 """The HTML report in a browser: violations of axe-core, requests, width on a phone, screenshots to look at.
 
-pip install axe-core-python && python tests/bench/bench_page.py [DIRECTORY]
+pip install axe-core-python && python tests/bench/bench_page.py [DIRECTORY [REPORT.JSON ...]]
+
+Without reports, it makes pages of its own: without findings, with two incidents and a remediation, of a fleet, and with
+hostile names.
 
 It is no test of the CI: to install Debian's chromium takes half a minute. The tests of units check markup and contrast.
 """
@@ -60,7 +63,8 @@ def main():
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="tracktion-page-"))
     folder.mkdir(exist_ok=True)
     goals = Goals()
-    for name, make in REPORTS.items():
+    reports = {path.parent.name: lambda path=path: json.loads(path.read_text()) for path in map(Path, sys.argv[2:])}
+    for name, make in (reports or REPORTS).items():
         page = _outputs.render(cleaned(make()), "html")
         path = folder / ("%s.html" % name)
         path.write_text(page, encoding="utf-8")

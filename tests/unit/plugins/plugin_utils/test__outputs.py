@@ -11,6 +11,7 @@ import stat
 import time
 import xml.dom.minidom
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -111,6 +112,45 @@ def test_the_page_is_well_formed_and_needs_nothing_else(report):
     assert links | labels <= set(page.ids)
 
 
+@pytest.mark.parametrize("report", REPORTS)
+def test_headings_landmarks_and_tables_can_be_followed(report):
+    """What axe-core (``tests/bench/bench_page.py``) tests in a browser, as far as the markup shows it."""
+    text = render(REPORTS[report], "html")
+    page = Page(text)
+    tags = [tag for tag, _attributes in page.tags]
+    levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert [tags.count(tag) for tag in ("header", "main", "footer", "nav")] == [1, 1, 1, 1]
+    # The first link, so that a keyboard skips the navigation.
+    assert next(dict(attributes) for tag, attributes in page.tags if tag == "a") == {"class": "skip", "href": "#main"}
+    for table in re.findall("<table.*?</table>", text, re.DOTALL):
+        assert re.match(r"<table[^>]*><caption[^>]*>[^<]+</caption>\s*<thead>", table)
+        assert "<th>" not in table
+    for _tag, attributes in page.tags:
+        given = dict(attributes)
+        # What scrolls can be scrolled by keyboard, and has a name.
+        assert given.get("class") != "scroll" or (given["tabindex"], bool(given["aria-label"])) == ("0", True)
+        assert given.get("role") in (None, "img", "region")
+
+
+def test_an_incident_is_in_the_list_at_the_beginning():
+    links = re.findall(r'<li>.*?<a href="#(i-\d+)">(.*?)</a>(.*?)</li>', render(REPORTS["one"], "html"))
+    assert [(anchor, title) for anchor, title, _rest in links] == [
+        ("i-1", "Space: /var/lib/docker"),
+        ("i-2", "Slow: tracklist_service"),
+    ]
+    assert "since 2026-11-23 01:50:00 UTC (23 min 20 s), new in this run; 3 findings follow" in links[0][2]
+    assert 'href="#i-1"' not in render(REPORTS["hostile"], "html")
+
+
+def test_a_box_has_its_status_as_a_sign_and_the_number_of_its_step():
+    text = render(REPORTS["one"], "html")
+    assert ">\u2716 Space: /var/lib/docker</text>" in text
+    assert ">2. \u26a0 Blocked: file_watcher</text>" in text
+
+
 def test_the_page_shows_all_parts():
     text = Page(render(REPORTS["one"], "html")).text
     for part in PARTS:
@@ -128,7 +168,7 @@ def test_each_drawing_has_a_title_and_a_table_or_a_list():
         # XML, so that a mail program can show it.
         xml.dom.minidom.parseString(drawing)
     for figure in re.findall(r"<figure>.*?</figure>", text, re.DOTALL):
-        assert "<table>" in figure
+        assert "<table " in figure
 
 
 def test_names_from_hosts_are_only_names():
