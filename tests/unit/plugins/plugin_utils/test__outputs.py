@@ -212,6 +212,34 @@ def test_the_junit_file_counts_what_it_lists():
         assert int(document.documentElement.getAttribute("tests")) == total
 
 
+@pytest.mark.parametrize("report", REPORTS)
+def test_the_junit_file_has_what_ci_servers_read(report):
+    """The elements and attributes that the schema of Jenkins allows and requires (junit-10.xsd of its plugin xunit)."""
+    document = xml.dom.minidom.parseString(render(REPORTS[report], "junit"))
+    suites = document.documentElement
+    assert suites.tagName == "testsuites"
+    assert set(suites.attributes.keys()) <= {"name", "time", "tests", "failures", "errors"}
+    for suite in _elements(suites):
+        required = {"name", "tests", "failures", "errors"}
+        assert suite.tagName == "testsuite"
+        assert required <= set(suite.attributes.keys()) <= required | {"time", "timestamp"}
+        assert re.fullmatch(r"[0-9]+\.[0-9]{3}", suite.getAttribute("time"))
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.getAttribute("timestamp"))
+        for case in _elements(suite):
+            assert case.tagName == "testcase"
+            assert set(case.attributes.keys()) == {"name", "classname"}
+            for result in _elements(case):
+                assert result.tagName in ("failure", "error", "system-out")
+                assert set(result.attributes.keys()) == (
+                    set() if result.tagName == "system-out" else {"type", "message"}
+                )
+                assert not _elements(result)
+
+
+def _elements(element):
+    return [child for child in element.childNodes if child.nodeType == child.ELEMENT_NODE]
+
+
 def test_markdown_is_short_and_text_from_hosts_is_code():
     text = render(REPORTS["hostile"], "markdown")
     for line in text.splitlines():
