@@ -250,6 +250,26 @@ def test_markdown_is_short_and_text_from_hosts_is_code():
     assert len(render(sample_report.of_fleet(500, 20), "markdown")) < 20000
 
 
+def test_markdown_tells_since_when_what_follows_and_what_to_do():
+    text = render(REPORTS["one"], "markdown")
+    for part in (
+        "`/var/lib/docker is 98 % full (limit 95 %)` (since 2026-11-23T01:50:00Z (23 min 20 s), new in this run)",
+        "\n  - warning: `file_watcher: 1 connection is blocked`\n",
+        "Do first: Look at the log (`docker logs --tail 100 tracktion-music-1-1`)",
+        "(since the run of 2026-11-20T02:13:20Z (3 d) or earlier)",
+        "To make it measurable: Grant the right: `GRANT pg_monitor TO tracktion_monitor`",
+    ):
+        assert part in text, part
+
+
+def test_unknown_checks_are_not_called_fine():
+    report = copy.deepcopy(REPORTS["one"])
+    report.update(incidents=[], findings=[each for each in report["findings"] if each["status"] == "unknown"])
+    text = Page(render(report, "html")).text
+    assert "Nothing is critical, and there is no warning. 2 items could not be checked : see" in text
+    assert "could not be checked :" not in Page(render(REPORTS["ok"], "html")).text
+
+
 @pytest.mark.parametrize(("hosts", "findings", "most"), [(1, 200, _html.HOST_BYTES), (400, 25, _html.FLEET_BYTES)])
 def test_a_large_page_is_cut_and_says_so(hosts, findings, most):
     report = sample_report.of_fleet(hosts, findings)
