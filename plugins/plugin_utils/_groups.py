@@ -62,7 +62,7 @@ def hosts_of(finding: Finding | ReportedFinding) -> list[str]:
 
 
 def equal(findings: Iterable[ReportedFinding]) -> list[Group]:
-    """Group findings that differ only in their host and numbers: the worst status first, then the most hosts.
+    """Group findings that differ only in their host, numbers and texts from hosts: worst status first, then most hosts.
 
     Checks that could not run are grouped by area and reason, hosts that could not be visited by cause. Among groups of
     the same status, each check comes once before any check comes again with another object. An overload comes first.
@@ -92,7 +92,11 @@ def _key(finding: ReportedFinding) -> Hashable:
     if finding["id"] in FAILED_VISITS:
         # Only the first sentence, which names the cause: the output of the host, with addresses in it, follows.
         return status, finding["id"], summary.partition(". ")[0]
-    return status, finding["id"], _without(finding["object"] or "", host), summary
+    named = _without(finding["object"] or "", host)
+    if named and finding["hint"]:
+        # The same cause has the same hint. Summaries may quote the log of a host.
+        return status, finding["id"], named, shape(finding["hint"], host)
+    return status, finding["id"], named, summary
 
 
 def shape(text: str, host: str) -> str:

@@ -63,12 +63,15 @@ class IncidentGroup:
 
     @property
     def possible(self) -> dict[str, list[str]]:
-        """The checks of possible causes that could not be evaluated, by reason."""
-        found: dict[str, dict[str, None]] = {}
+        """The checks of possible causes that could not be evaluated, by reason. Each is listed once, with its first."""
+        reasons: dict[str, str] = {}
         for incident in self.incidents:
             for each in incident["possible"]:
-                found.setdefault(each["reason"], {})[each["check"]] = None
-        return {reason: list(checks) for reason, checks in found.items()}
+                reasons.setdefault(each["check"], each["reason"])
+        found: dict[str, list[str]] = {}
+        for check, reason in reasons.items():
+            found.setdefault(reason, []).append(check)
+        return found
 
 
 def each(report: Report) -> list[IncidentGroup]:

@@ -88,9 +88,39 @@ def test_equal_incidents_of_several_hosts_are_shown_once():
     text = _fleet.render(report(*NAMES))
     assert text.count("WARNING  database.idle_in_transaction") == 1
     assert "on 3 hosts (web1, web2, web3)" in text
-    (line,) = [line for line in text.splitlines() if "containers.unhealthy" in line]
+    below = text.partition("  WARNING  database.idle_in_transaction")[2]
+    (line,) = [line for line in below.splitlines() if "containers.unhealthy" in line]
     assert "and 2 more on 3 hosts" in " ".join(text.split())
     assert line.startswith("  ")
+
+
+def test_texts_from_the_hosts_do_not_keep_equal_incidents_apart():
+    """A stopped container quotes the end of its log, which differs on each host."""
+    made = report(*NAMES, scenario="broker stopped")
+    stopped = [each for each in made["findings"] if each["id"] == "containers.stopped"]
+    assert len(stopped) == 3
+    for finding, text in zip(stopped, ("one", "another", "third"), strict=True):
+        finding["object"] = "tracktion-rabbitmq-1"
+        finding["summary"] = "tracktion-rabbitmq-1 is exited; its log ends with: %s" % text
+        finding["hint"] = "Read its log: `docker logs --tail 50 tracktion-rabbitmq-1`"
+    lines = _fleet.render(made).splitlines()
+    assert len([line for line in lines if line.startswith("  CRITICAL  containers.stopped")]) == 1
+    # Another cause has another hint.
+    stopped[0]["hint"] = "Give it more memory: the kernel has killed it"
+    lines = _fleet.render(made).splitlines()
+    assert len([line for line in lines if line.startswith("  CRITICAL  containers.stopped")]) == 2
+
+
+def test_a_possible_cause_is_named_once():
+    made = report(*NAMES)
+    causes = {each["fingerprint"] for each in made["findings"] if each["id"] == "database.idle_in_transaction"}
+    blocked = [incident for incident in made["incidents"] if incident["cause"] in causes]
+    assert len(blocked) == 3
+    for number, incident in enumerate(blocked):
+        incident["possible"] = [
+            {"check": "host_resources.disk_slow", "edge": "x.y", "mechanism": None, "reason": "reason %d" % number}
+        ]
+    assert _fleet.render(made).count("Perhaps:") == 1
 
 
 def test_an_effect_names_its_other_causes():
