@@ -133,14 +133,13 @@ def _counted(names: list[str]) -> str:
 def _block(incident: IncidentGroup, report: Report, paint: Paint, shown: dict[str, str], full: bool) -> list[str]:
     """Return the lines of an incident in full. Only texts that come from hosts are cut."""
     group = incident.causes
+    if group.status == "unknown":
+        return _terminal.unknown_block(report, group, paint, _where(group), full, SUMMARY)
     worst: ReportedFinding = {
         **group.worst,
         "summary": _text.cut(group.worst["summary"], SUMMARY),
         "object": _text.cut(group.worst["object"] or "", OBJECT),
     }
-    if group.status == "unknown":
-        reason = _terminal.reason_above(report, incident)
-        return _terminal.unknown_block(worst, group.ids, paint, _where(group), full, reason)
     several = len(group.findings) > 1
     lines = _terminal.heading(worst, paint, _where(group))
     command = _command(group) if several and worst["remedy"] else None

@@ -64,8 +64,9 @@ def hosts_of(finding: Finding | ReportedFinding) -> list[str]:
 def equal(findings: Iterable[ReportedFinding]) -> list[Group]:
     """Group findings that differ only in their host, numbers and texts from hosts: worst status first, then most hosts.
 
-    Checks that could not run are grouped by area and reason, hosts that could not be visited by cause. Among groups of
-    the same status, each check comes once before any check comes again with another object. An overload comes first.
+    Checks that could not run are grouped by area and hint, or reason; hosts that could not be visited by cause. Among
+    groups of the same status, each check comes once before any check comes again with another object. An overload
+    comes first.
     """
     groups = sorted(grouped(findings, _key), key=lambda group: (*group.rank, -len(group.hosts)))
     seen: Counter[tuple[Status, str]] = Counter()
@@ -88,7 +89,8 @@ def _key(finding: ReportedFinding) -> Hashable:
     status, host = finding["status"], finding["host"]
     summary = shape(finding["summary"], host)
     if status == "unknown":
-        return status, finding["area"], summary, shape(finding["hint"] or "", host)
+        # One right that is missing hides several things.
+        return status, finding["area"], shape(finding["hint"], host) if finding["hint"] else summary
     if finding["id"] in FAILED_VISITS:
         # Only the first sentence, which names the cause: the output of the host, with addresses in it, follows.
         return status, finding["id"], summary.partition(". ")[0]

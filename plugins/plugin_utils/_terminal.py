@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _incident_groups, _overview, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _incident_groups, _overview, _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
 from ansible_collections.tracktion.ops.plugins.plugin_utils._incident_groups import Follower, IncidentGroup
 from ansible_collections.tracktion.ops.plugins.plugin_utils._text import WIDTH, Paint, clean, cleaned
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
@@ -34,6 +35,8 @@ WORST_FIRST: tuple[Status, ...] = tuple(reversed(STATUSES))
 
 # Names of checks that could not run for one reason, in a report that is not full.
 NAMED = 8
+# Reasons of one cause.
+REASONS = 3
 # Findings that are fixed, by name.
 FIXED = 5
 
@@ -60,8 +63,7 @@ def render(report: Report, colour: bool = False, path: str | None = None, full: 
         lines.append("  ... and %d more findings in the report" % left)
     for group in groups:
         if group.status == "unknown":
-            reason = reason_above(report, group)
-            lines += ["", *unknown_block(group.causes.findings[0], group.causes.ids, paint, full=full, reason=reason)]
+            lines += ["", *unknown_block(report, group.causes, paint, full=full)]
     lines += fixed(report, paint)
     absent = [area for host in report["hosts"] for area in host["areas"] if area["not_here"]]
     lines += ["", *(line for area in absent for line in not_here(area))] if absent else []
@@ -223,43 +225,50 @@ def _follower(follower: Follower, label: str, paint: Paint) -> list[str]:
     return lines
 
 
-def reason_above(report: Report, group: IncidentGroup) -> str | None:
-    """Return the id of the finding about the same error on the same hosts, from which unknown checks follow; or null.
-
-    An area whose server cannot be reached has a finding that says so, with the hint.
-    """
-    unknown = group.causes.findings
-    own = {(each["host"], each["area"]): each["summary"] or "\0" for each in unknown}
-    found = {
-        (each["host"], each["id"])
-        for each in report["findings"]
-        if each["status"] in ("critical", "warning") and own.get((each["host"], each["area"]), "\0") in each["summary"]
-    }
-    ids = {check for _host, check in found}
-    return next((check for check in sorted(ids) if all((host, check) in found for host, _area in own)), None)
-
-
 def unknown_block(
-    finding: ReportedFinding,
-    ids: Sequence[str],
-    paint: Paint,
-    hosts: str = "",
-    full: bool = False,
-    reason: str | None = None,
+    report: Report, group: Group, paint: Paint, hosts: str = "", full: bool = False, longest: int = 0
 ) -> list[str]:
-    """Return the lines about checks that could not run for one reason. ``finding`` is one of their findings.
+    """Return the lines about checks that could not run for one cause. Reasons are cut at ``longest`` columns, if any.
 
-    ``reason`` is the id of a finding above that has the reason and the hint.
+    If a finding above has their reason, they refer to it.
     """
+    finding, ids = group.findings[0], group.ids
     checks = "%d check%s could not run" % (len(ids), "" if len(ids) == 1 else "s")
     lines = _headed("unknown", "%s: %s%s" % (finding["area"], checks, "  " + hosts if hosts else ""), paint)
-    if reason:
-        lines += labelled("", "They need what %s is about; see there." % reason)
+    above = _finding_above(report, group)
+    if above:
+        lines += labelled("", "They need what %s is about; see there." % above)
     else:
-        lines += labelled("", finding["summary"])
+        reasons = list(
+            {_groups.shape(each["summary"], each["host"]): each["summary"] for each in group.findings}.values()
+        )
+        for reason in reasons if full else reasons[:REASONS]:
+            lines += labelled("", _text.cut(reason, longest) if longest else reason)
+        left = 0 if full else len(reasons) - REASONS
+        lines += labelled("", "and %d more reasons" % left) if left > 0 else []
         lines += labelled("Fix", finding["hint"]) if finding["hint"] else []
     names = [each.partition(".")[2] for each in ids]
     return lines + labelled("Checks", ", ".join(names) if full else _text.few(names, NAMED))
+
+
+def _finding_above(report: Report, group: Group) -> str | None:
+    """Return the id of a check with a finding about the same error on each host of unknown checks; or null.
+
+    An area whose server cannot be reached has a finding that says so, with the hint.
+    """
+    own = {(each["host"], each["area"], each["summary"] or "\0") for each in group.findings}
+    if len({(host, area) for host, area, _summary in own}) < len(own):
+        # Several reasons on one host.
+        return None
+    summaries = {(host, area): summary for host, area, summary in own}
+    found = {
+        (each["host"], each["id"])
+        for each in report["findings"]
+        if each["status"] in ("critical", "warning")
+        and summaries.get((each["host"], each["area"]), "\0") in each["summary"]
+    }
+    ids = sorted({check for _host, check in found})
+    return next((check for check in ids if all((host, check) in found for host, _area in summaries)), None)
 
 
 def fixed(report: Report, paint: Paint) -> list[str]:

@@ -142,6 +142,22 @@ def test_unknown_checks_refer_to_the_finding_with_their_reason(report):
     assert "They need" not in _terminal.render(made)
 
 
+def test_what_one_right_hides_is_shown_once(report):
+    made = report({"web": visit([{"name": name, "ready": None} for name in "abc"])})
+    unknown = made["findings"][0]
+    grant = "Run as a superuser: `GRANT pg_monitor TO viewer`"
+    made["findings"] = [
+        {**unknown, "id": "queues.c%d" % number, "summary": "part %s is hidden" % "abcde"[number], "hint": grant}
+        for number in range(5)
+    ]
+    text = _terminal.render(made)
+    assert text.count("5 checks could not run") == text.count("GRANT") == 1
+    assert "part c is hidden" in text
+    assert "part d is hidden" not in text
+    assert "and 2 more reasons" in text
+    assert "part e is hidden" in _terminal.render(made, full=True)
+
+
 def test_the_terminal_prints_a_command_once_per_host(report):
     both = visit([{"name": "a", "ready": 500}, {"name": "a", "ready": 600}])
     text = _terminal.render(report({"bad": both}))
