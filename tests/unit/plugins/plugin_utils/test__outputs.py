@@ -250,7 +250,7 @@ def test_markdown_is_short_and_text_from_hosts_is_code():
     assert len(render(sample_report.of_fleet(500, 20), "markdown")) < 20000
 
 
-def test_markdown_tells_since_when_what_follows_and_what_to_do():
+def test_markdown_shows_since_when_what_follows_and_what_to_do():
     text = render(REPORTS["one"], "markdown")
     for part in (
         "`/var/lib/docker is 98 % full (limit 95 %)` (since 2026-11-23T01:50:00Z (23 min 20 s), new in this run)",

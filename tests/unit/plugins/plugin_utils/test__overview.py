@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The first screen of a report tells what is wrong, since when and what to do first."""
+"""The first screen of a report shows what is wrong, since when and what to do first."""
 
 from __future__ import annotations
 
