@@ -53,7 +53,8 @@ def lines(report: Report, groups: Sequence[IncidentGroup], paint: Paint, before:
 def _line(group: IncidentGroup, paint: Paint) -> str:
     """Return what is wrong, in one line."""
     cause, hosts = group.causes.worst, group.causes.hosts
-    named = cause["object"] and not cause["summary"].startswith(cause["object"])
+    # Most summaries begin with the name of the object.
+    named = cause["object"] and cause["object"].split(" ")[0] not in cause["summary"]
     name = cause["id"] + (" [%s]" % _text.cut(cause["object"] or "", WIDTH // 3) if named else "")
     where = " on %d hosts" % len(hosts) if len(hosts) > 1 else ""
     status = group.status
@@ -82,7 +83,15 @@ def _step(hint: str) -> str:
     command = COMMAND.search(hint)
     if _text.columns(hint) > HINT and command:
         hint = hint[hint.rfind(". ", 0, command.start()) + 1 :].lstrip()
-    return _text.cut(hint, HINT)
+    if _text.columns(hint) <= HINT:
+        return hint
+    # At the end of a sentence, or of a word.
+    shown = _text.cut(hint, HINT)[:-1]
+    sentence = shown.rfind(". ", len(shown) // 2)
+    if sentence > 0 and shown.count("`", sentence) % 2 == 0:
+        return shown[: sentence + 1]
+    word = shown.rfind(" ", shown.rfind("`") + 1)
+    return (shown[:word] if word > 0 else shown) + "\u2026"
 
 
 def _rank(status: str) -> int:
