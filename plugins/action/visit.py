@@ -32,6 +32,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _variables,
     _visit,
     _visit_failure,
+    _visit_progress,
 )
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import AreaOutcome, HostState, Values
@@ -118,8 +119,12 @@ class ActionModule(ActionBase):
         claimed = _claims.take_all(claims, visited)
         plan = {name: wanted for name, wanted in plan.items() if not visited[name]["shared"]}
         self._end = time.monotonic() + timeout
+        hosts = len(all_vars.get("ansible_play_hosts_all") or [probe_host])
+        progress = _visit_progress.Visit(
+            self._task._uuid, all_vars["inventory_hostname"], hosts, list(visited), timeout
+        )
         try:
-            with _time_limit.limited(timeout):
+            with _visit_progress.shown(progress, self._display.display), _time_limit.limited(timeout):
                 for name, others in other_probes.items():
                     if not visited[name]["shared"]:
                         for probe_name, probe in others.items():

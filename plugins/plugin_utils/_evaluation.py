@@ -189,6 +189,8 @@ class _CheckOnHost:
             reason = _reason_for(measurement, ".".join([*self.check.path[1:], part]))
             if reason:
                 return reason
+        if empty and measurement.get("error"):
+            return self._error_reason(measurement["error"])
         if empty:
             return Reason("%s was not measured" % ", ".join(empty))
         unset = [variable for variable in variables if self.context.get(variable) is None]

@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _incident_groups, _terminal, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _incident_groups, _overview, _terminal, _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
 from ansible_collections.tracktion.ops.plugins.plugin_utils._incident_groups import IncidentGroup
-from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import OBJECT, WIDTH, Paint
+from ansible_collections.tracktion.ops.plugins.plugin_utils._terminal import OBJECT
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import WIDTH, Paint
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     AreaReport,
     HostReport,
@@ -33,6 +34,8 @@ NOT_HERE_LINES = 10
 TABLE_LINES = 16
 # With more hosts, the command of a remedy has no --limit: tracktion_only selects the findings.
 LIMIT_HOSTS = 10
+# Lines of an incident, without what follows.
+BLOCK = 6
 # Columns of a summary.
 SUMMARY = 3 * WIDTH
 # A name that is one word of a shell and one pattern of Ansible.
@@ -47,12 +50,17 @@ def render(report: Report, colour: bool = False, path: str | None = None, most: 
         return _terminal.render(report, colour, path, full)
     paint = _terminal.painter(colour)
     report = _text.cleaned(report)
-    lines = [*_terminal.headline(report, paint), "", *_hosts(report["hosts"], paint), *_not_here(report["hosts"])]
+    lines = _terminal.headline(report, paint)
+    hosts = ["", *_hosts(report["hosts"], paint)]
     groups = _incident_groups.equal(report)
+    # About as many lines as the incidents take.
+    below = len(hosts) + sum(BLOCK + 2 * len(group.followers) for group in groups)
+    lines += _overview.lines(report, groups, paint, len(lines), below)
+    lines += [*hosts, *_not_here(report["hosts"]), *_terminal.fixed(report, paint)]
     left = most - len(lines) - 2
     shown: dict[str, str] = {}
     for number, group in enumerate(groups):
-        block = ["", *_block(group, paint, shown, full)]
+        block = ["", *_block(group, report, paint, shown, full)]
         rest = [] if full else _table(_rest(groups[number + 1 :]), paint)
         # The worst one is always shown.
         if number and not full and _height(block) + len(rest) > left:
@@ -88,10 +96,13 @@ def _hosts(hosts: Iterable[HostReport], paint: Paint) -> list[str]:
     lines = []
     for (status, bad, measured), names in failed[:HOST_LINES]:
         worst = sorted(bad, key=lambda area: -STATUSES.index(area[1]))
-        areas = (
-            _text.few(["%s %s" % (name, paint(each, each)) for name, each in worst]) if measured else "not diagnosed"
-        )
-        lines.append("%s  %s: %s" % (paint(status, "%-8s" % status.upper()), _counted(names), areas))
+        few = worst if len(worst) <= _text.NAMED + 1 else worst[: _text.NAMED]
+        parts: list[tuple[str, str, Status | None]] = [(name + " ", each, each) for name, each in few]
+        parts += [("", "%d more" % (len(worst) - len(few)), None)] if len(worst) > len(few) else []
+        name = "%-8s" % status.upper()
+        first = "%s  %s: " % (name, _counted(names))
+        shown = _terminal.flow(first, parts if measured else [("not diagnosed", "", None)], ", ", paint, 10)
+        lines += [shown[0].replace(name, paint(status, name), 1), *shown[1:]]
     more = [(key[0], len(names)) for key, names in failed[HOST_LINES:]]
     if more:
         counts = {status: sum(number for each, number in more if each == status) for status in _terminal.WORST_FIRST}
@@ -110,7 +121,7 @@ def _not_here(hosts: Iterable[HostReport]) -> list[str]:
             if area["not_here"]:
                 alike.setdefault((area["name"], tuple(area["not_here"])), (area, []))[1].append(host["name"])
     shown = list(alike.values())[:NOT_HERE_LINES]
-    lines = [_terminal.not_here(area, " on %s" % _counted(names))[0] for area, names in shown]
+    lines = [_terminal.not_here(area, " on %s" % _counted(names), cut=True)[0] for area, names in shown]
     more = len(alike) - len(shown)
     return ["", *lines, *(["  ... and %d more, see not_here in the report" % more] if more else [])] if lines else []
 
@@ -119,21 +130,21 @@ def _counted(names: list[str]) -> str:
     return _text.few(names) if len(names) == 1 else "%d hosts (%s)" % (len(names), _text.few(names))
 
 
-def _block(incident: IncidentGroup, paint: Paint, shown: dict[str, str], full: bool) -> list[str]:
+def _block(incident: IncidentGroup, report: Report, paint: Paint, shown: dict[str, str], full: bool) -> list[str]:
     """Return the lines of an incident in full. Only texts that come from hosts are cut."""
     group = incident.causes
+    if group.status == "unknown":
+        return _terminal.unknown_block(report, group, paint, _where(group), full, SUMMARY)
     worst: ReportedFinding = {
         **group.worst,
         "summary": _text.cut(group.worst["summary"], SUMMARY),
         "object": _text.cut(group.worst["object"] or "", OBJECT),
     }
-    if group.status == "unknown":
-        return _terminal.unknown_block(worst, group.ids, paint, _where(group))
     several = len(group.findings) > 1
     lines = _terminal.heading(worst, paint, _where(group))
     command = _command(group) if several and worst["remedy"] else None
     differ = len({finding["summary"] for finding in group.findings}) > 1
-    follows = _terminal.after(incident, shown, paint, full)
+    follows = _terminal.after(incident, report, shown, paint, full)
     return lines + _terminal.body(worst, shown, follows, worst["host"] if differ else None, command)
 
 

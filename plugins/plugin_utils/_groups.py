@@ -62,10 +62,11 @@ def hosts_of(finding: Finding | ReportedFinding) -> list[str]:
 
 
 def equal(findings: Iterable[ReportedFinding]) -> list[Group]:
-    """Group findings that differ only in their host and numbers: the worst status first, then the most hosts.
+    """Group findings that differ only in their host, numbers and texts from hosts: worst status first, then most hosts.
 
-    Checks that could not run are grouped by area and reason, hosts that could not be visited by cause. Among groups of
-    the same status, each check comes once before any check comes again with another object. An overload comes first.
+    Checks that could not run are grouped by area and hint, or reason; hosts that could not be visited by cause. Among
+    groups of the same status, each check comes once before any check comes again with another object. An overload
+    comes first.
     """
     groups = sorted(grouped(findings, _key), key=lambda group: (*group.rank, -len(group.hosts)))
     seen: Counter[tuple[Status, str]] = Counter()
@@ -88,11 +89,16 @@ def _key(finding: ReportedFinding) -> Hashable:
     status, host = finding["status"], finding["host"]
     summary = shape(finding["summary"], host)
     if status == "unknown":
-        return status, finding["area"], summary, shape(finding["hint"] or "", host)
+        # One right that is missing hides several things.
+        return status, finding["area"], shape(finding["hint"], host) if finding["hint"] else summary
     if finding["id"] in FAILED_VISITS:
         # Only the first sentence, which names the cause: the output of the host, with addresses in it, follows.
         return status, finding["id"], summary.partition(". ")[0]
-    return status, finding["id"], _without(finding["object"] or "", host), summary
+    named = _without(finding["object"] or "", host)
+    if named and finding["hint"]:
+        # The same cause has the same hint. Summaries may quote the log of a host.
+        return status, finding["id"], named, shape(finding["hint"], host)
+    return status, finding["id"], named, summary
 
 
 def shape(text: str, host: str) -> str:

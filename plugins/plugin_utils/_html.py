@@ -42,6 +42,8 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
 PAGE = "report.html.j2"
 STYLES = "report.css"
 MARKS = {"critical": "\u2716", "warning": "\u26a0", "unknown": "?", "info": "i", "ok": "\u2713"}
+# Columns of the name of an object in a drawing.
+OBJECT = 60
 # Goals for the page: of one host, of several, and never more.
 HOST_BYTES = 150_000
 FLEET_BYTES = 2_000_000
@@ -175,11 +177,12 @@ class _Page:
     def _incident(self, group: IncidentGroup) -> Values:
         cause = group.causes.worst
         incident = next(each for each in group.incidents if each["cause"] == cause["fingerprint"])
-        nodes = [_html_drawing.Node(self._brief(group.causes), 0, cause["status"])]
-        steps = []
+        nodes = [self._node(group.causes, 0, "")]
+        steps: list[Values] = []
         for follower in self._first(group.followers, self.limits.effects, "effects of incidents"):
             finding = follower.group.worst
-            nodes.append(_html_drawing.Node(self._brief(follower.group), follower.depth, finding["status"]))
+            # The number of the step that explains it.
+            nodes.append(self._node(follower.group, follower.depth, "%d. " % (len(steps) + 1)))
             steps.append({"finding": self._finding(finding), "mechanism": follower.mechanism})
         seen = self.history["incidents"].get(incident["fingerprint"]) if self.history else None
         step = incident["first_step"]
@@ -193,16 +196,22 @@ class _Page:
             "hint": self._text(step["hint"]) if step and step["hint"] else None,
             # The hint has the command already, if it is not that of the remedy.
             "command": command if command and command not in ((step and step["hint"]) or "") else None,
+            "since": _time(_incident_groups.since(group, self.report)),
+            "follow": sum(len(follower.group.findings) for follower in group.followers),
             "steps": steps,
             "drawing": _html_drawing.tree(nodes) if steps else None,
             "possible": list(group.possible.items())[: self.limits.effects],
         }
 
-    def _brief(self, group: _groups.Group) -> str:
-        """Return the title of equal findings with their object and the number of the others."""
+    def _node(self, group: _groups.Group, depth: int, number: str) -> _html_drawing.Node:
+        """Return the box of equal findings: their title with the object and the number of the others."""
         finding, more = group.worst, len(group.findings) - 1
         name = finding["object"] or (finding["host"] if len(self.report["hosts"]) > 1 else "")
-        return "%s%s%s" % (finding["title"], ": " + name if name else "", " and %d more" % more if more else "")
+        named = ": " + _text.cut(name, OBJECT) if name else ""
+        text = "%s%s %s%s%s" % (
+            number, MARKS[finding["status"]], finding["title"], named, " and %d more" % more if more else ""
+        )  # fmt: skip
+        return _html_drawing.Node(text, depth, finding["status"])
 
     def _text(self, text: str) -> str:
         return _text.cut(text, self.limits.texts)

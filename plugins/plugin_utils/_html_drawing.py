@@ -148,7 +148,7 @@ def quantity(value: Any, unit: str | None) -> str:
         return _units.duration(value)
     if unit == "ratio":
         return _units.percent(value)
-    return "%d" % value if value == int(value) else "%.3g" % value
+    return "%d" % value if value == int(value) or abs(value) >= 1000 else "%.3g" % value
 
 
 def _with_limit(item: ChartItem, unit: str) -> str:

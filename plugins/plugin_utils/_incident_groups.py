@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES, worst
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
 from ansible_collections.tracktion.ops.plugins.plugin_utils._host_findings import is_overload
-from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Incident, Report, ReportedFinding, Status
+from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
+    Incident,
+    Report,
+    ReportedFinding,
+    Seen,
+    Status,
+)
+from ansible_collections.tracktion.ops.plugins.plugin_utils._units import duration
 
 
 @dataclass
@@ -55,12 +63,15 @@ class IncidentGroup:
 
     @property
     def possible(self) -> dict[str, list[str]]:
-        """The checks of possible causes that could not be evaluated, by reason."""
-        found: dict[str, dict[str, None]] = {}
+        """The checks of possible causes that could not be evaluated, by reason. Each is listed once, with its first."""
+        reasons: dict[str, str] = {}
         for incident in self.incidents:
             for each in incident["possible"]:
-                found.setdefault(each["reason"], {})[each["check"]] = None
-        return {reason: list(checks) for reason, checks in found.items()}
+                reasons.setdefault(each["check"], each["reason"])
+        found: dict[str, list[str]] = {}
+        for check, reason in reasons.items():
+            found.setdefault(reason, []).append(check)
+        return found
 
 
 def each(report: Report) -> list[IncidentGroup]:
@@ -96,6 +107,39 @@ def equal(report: Report) -> list[IncidentGroup]:
         ranks.append((*_rank(made), seen[key]))
         seen[key] += 1
     return [made for _order, made in sorted(zip(ranks, found, strict=True), key=lambda pair: pair[0])]
+
+
+def since(group: IncidentGroup, report: Report) -> str:
+    """Return since when the causes are there, in words: as it was measured, or as earlier runs say; or empty text."""
+    seen = _seen(group, report)
+    state = seen["state"] if seen else None
+    if group.began:
+        new = {"new": ", new in this run", "flapping": ", it comes and goes"}.get(state or "", "")
+        return _ago(group.began, report) + new
+    if not seen or not state:
+        return ""
+    if state == "still":
+        return "the run of %s or earlier" % _ago(seen["since"], report)
+    return "this run, it is new" if state == "new" else "the run of %s, it comes and goes" % _ago(seen["since"], report)
+
+
+def _seen(group: IncidentGroup, report: Report) -> Seen | None:
+    """Return what earlier runs say about an incident; of several, about the one that is there for the longest time."""
+    if not report["history"]:
+        return None
+    known = report["history"]["incidents"]
+    found = [known[each["fingerprint"]] for each in group.incidents if each["fingerprint"] in known]
+    return min((each for each in found if each["state"]), key=lambda each: each["since"], default=None)
+
+
+def _ago(began: str, report: Report) -> str:
+    """Return a time with how long it was before the end of the run: ``2026-11-23T01:50:00Z (23 min)``."""
+    try:
+        passed = datetime.fromisoformat(report["finished"]) - datetime.fromisoformat(began)
+    except ValueError:
+        return began
+    # The clock of a host may be ahead.
+    return "%s (%s)" % (began, duration(passed.total_seconds())) if passed.total_seconds() > 0 else began
 
 
 def _rank(group: IncidentGroup) -> tuple[bool, int]:

@@ -24,7 +24,6 @@ UNKNOWN_MOST = 10
 LENGTH = 300
 # An underscore within a word is no markup.
 SPECIAL = re.compile(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))")
-STATES = {"new": "new", "flapping": "flapping"}
 
 
 def render(report: Report) -> str:
@@ -59,7 +58,8 @@ def _incident(group: IncidentGroup, report: Report) -> Iterator[str]:
     incident = {each["cause"]: each for each in group.incidents}[cause["fingerprint"]]
     yield "### %s: %s on %s" % (group.status, _escaped(cause["title"]), _hosts(group.causes.hosts))
     yield ""
-    yield "%s%s" % (_code(cause["summary"]), _since(cause, report))
+    since = _incident_groups.since(group, report)
+    yield "%s%s" % (_code(cause["summary"]), " (since %s)" % since if since else "")
     if group.followers:
         yield ""
         yield "What follows from it:"
@@ -67,7 +67,7 @@ def _incident(group: IncidentGroup, report: Report) -> Iterator[str]:
     for follower in group.followers[:EFFECTS_MOST]:
         more = len(follower.group.findings) - 1
         text = _code(follower.group.worst["summary"]) + (" and %d more" % more if more else "")
-        yield "%s- %s" % ("  " * (follower.depth - 1), text)
+        yield "%s- %s: %s" % ("  " * (follower.depth - 1), follower.group.status, text)
     if len(group.followers) > EFFECTS_MOST:
         yield "- and %d more" % (len(group.followers) - EFFECTS_MOST)
     step = incident["first_step"]
@@ -75,17 +75,8 @@ def _incident(group: IncidentGroup, report: Report) -> Iterator[str]:
         yield ""
         yield "Do first: %s" % _hint(step["hint"])
     if step and step["command"] and step["command"] not in (step["hint"] or ""):
-        yield ""
+        yield from ("", "To see what the remedy would do:" if " --check" in step["command"] else "Run:", "")
         yield from ("```shell", step["command"].replace("```", "'''"), "```")
-
-
-def _since(finding: ReportedFinding, report: Report) -> str:
-    seen = report["history"]["findings"].get(finding["fingerprint"]) if report["history"] else None
-    if not seen or seen["state"] is None:
-        return ""
-    if seen["state"] == "still":
-        return " (since the run of %s)" % seen["since"]
-    return " (%s)" % STATES[seen["state"]]
 
 
 def _fixed(report: Report) -> Iterator[str]:
@@ -102,15 +93,17 @@ def _fixed(report: Report) -> Iterator[str]:
 
 def _unknown(findings: Iterable[ReportedFinding]) -> Iterator[str]:
     """Yield what could not be checked: each reason once."""
-    reasons: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str, str | None], list[str]] = {}
     for finding in findings:
         if finding["status"] == "unknown":
-            reasons.setdefault((finding["area"], finding["summary"]), []).append(finding["host"])
+            key = (finding["area"], finding["summary"], finding["hint"])
+            reasons.setdefault(key, []).append(finding["host"])
     if not reasons:
         return
     yield from ("", "### Could not be checked", "")
-    for (area, summary), hosts in list(reasons.items())[:UNKNOWN_MOST]:
-        yield "- %s on %s: %s" % (_escaped(area), _hosts(sorted(set(hosts))), _code(summary))
+    for (area, summary, hint), hosts in list(reasons.items())[:UNKNOWN_MOST]:
+        fix = " To make it measurable: %s" % _hint(hint) if hint else ""
+        yield "- %s on %s: %s%s" % (_escaped(area), _hosts(sorted(set(hosts))), _code(summary), fix)
     if len(reasons) > UNKNOWN_MOST:
         yield "- and %d more reasons" % (len(reasons) - UNKNOWN_MOST)
 

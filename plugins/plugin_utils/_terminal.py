@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _incident_groups, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _incident_groups, _overview, _text
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
+from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
 from ansible_collections.tracktion.ops.plugins.plugin_utils._incident_groups import Follower, IncidentGroup
-from ansible_collections.tracktion.ops.plugins.plugin_utils._text import clean, cleaned
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import WIDTH, Paint, clean, cleaned
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     AreaReport,
     HostReport,
@@ -21,7 +22,6 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import (
     Values,
 )
 
-WIDTH = 100
 # Incidents that are shown, and lines about what follows from one.
 MOST, FOLLOWERS = 30, 12
 # Links to the cause up to which effects are indented further.
@@ -33,8 +33,12 @@ LABEL = 9
 COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "info": "36", "ok": "32"}
 WORST_FIRST: tuple[Status, ...] = tuple(reversed(STATUSES))
 
-# Colours a text by a status.
-Paint = Callable[[str, str], str]
+# Names of checks that could not run for one reason, in a report that is not full.
+NAMED = 8
+# Reasons of one cause.
+REASONS = 3
+# Findings that are fixed, by name.
+FIXED = 5
 
 
 def render(report: Report, colour: bool = False, path: str | None = None, full: bool = False) -> str:
@@ -44,27 +48,29 @@ def render(report: Report, colour: bool = False, path: str | None = None, full: 
     """
     paint = painter(colour)
     report = cleaned(report)
-    lines = headline(report, paint)
+    head = headline(report, paint)
     for host in report["hosts"]:
-        lines += ["", *_areas(host, paint)]
+        head += ["", *_areas(host, paint)]
     groups = _incident_groups.each(report)
     known = [group for group in groups if group.status != "unknown"]
     shown: dict[str, str] = {}
+    lines: list[str] = []
     for group in known if full else known[:MOST]:
         cause = group.causes.worst
-        lines += ["", *heading(cause, paint), *body(cause, shown, after(group, shown, paint, full))]
+        lines += ["", *heading(cause, paint), *body(cause, shown, after(group, report, shown, paint, full))]
     if len(known) > MOST and not full:
         left = sum(len(each.findings) for group in known[MOST:] for each in group.groups)
         lines.append("  ... and %d more findings in the report" % left)
     for group in groups:
         if group.status == "unknown":
-            lines += ["", *unknown_block(group.causes.findings[0], group.causes.ids, paint)]
+            lines += ["", *unknown_block(report, group.causes, paint, full=full)]
+    lines += fixed(report, paint)
     absent = [area for host in report["hosts"] for area in host["areas"] if area["not_here"]]
     lines += ["", *(line for area in absent for line in not_here(area))] if absent else []
     lines.append("")
     if path:
         lines.append("Report: %s" % clean(path))
-    return "\n".join(lines)
+    return "\n".join([*head, *_overview.lines(report, known, paint, len(head), len(lines)), *lines])
 
 
 def headline(report: Report, paint: Paint) -> list[str]:
@@ -81,7 +87,7 @@ def headline(report: Report, paint: Paint) -> list[str]:
         counts["checks"],
         counts["items"],
     )
-    return _flow(first, [("", *part) for part in parts], ", ", paint)
+    return flow(first, [("", *part) for part in parts], ", ", paint)
 
 
 def _areas(host: HostReport, paint: Paint) -> list[str]:
@@ -96,10 +102,12 @@ def _areas(host: HostReport, paint: Paint) -> list[str]:
     if len(host["areas"]) > 1 and ok:
         parts.append(("", "%d areas ok" % ok if ok > 1 else "1 area ok", "ok"))
     first = [(host["name"] + "  ", host["status"].upper(), host["status"])]
-    return _flow("", [*first, *parts], "  ", paint)
+    return flow("", [*first, *parts], "  ", paint)
 
 
-def _flow(first: str, parts: Iterable[tuple[str, str, Status | None]], between: str, paint: Paint) -> list[str]:
+def flow(
+    first: str, parts: Iterable[tuple[str, str, Status | None]], between: str, paint: Paint, indent: int = 4
+) -> list[str]:
     """Return parts in lines of at most WIDTH columns. Each is plain text, then text with its status, or null."""
     lines: list[str] = []
     line, used = first, _text.columns(first)
@@ -108,7 +116,7 @@ def _flow(first: str, parts: Iterable[tuple[str, str, Status | None]], between: 
         width = _text.columns(plain + text)
         if used + len(space) + width > WIDTH and number:
             lines.append(line + space.rstrip())
-            line, used, space = "    ", 4, ""
+            line, used, space = " " * indent, indent, ""
         line += space + plain + (paint(status, text) if status else text)
         used += len(space) + width
     return [*lines, line]
@@ -119,11 +127,15 @@ def is_absent(area: AreaReport) -> bool:
     return bool(area["counts"]["not_here"]) and not area["counts"]["items"]
 
 
-def not_here(area: AreaReport, hosts: str = "") -> list[str]:
-    """Return the lines about what the defaults of an area name and what does not belong to the host, or ``hosts``."""
+def not_here(area: AreaReport, hosts: str = "", cut: bool = False) -> list[str]:
+    """Return the lines about what the defaults of an area name and what does not belong to the host, or ``hosts``.
+
+    With ``cut``, it is one line.
+    """
     more = area["counts"]["not_here"] - len(area["not_here"])
     names = ", ".join(area["not_here"]) + (" and %d more" % more if more else "")
-    return _text.wrap("%s%s: %s" % (area["name"], hosts, names), WIDTH, "  NOT HERE  ", " " * 12)
+    text = "%s%s: %s" % (area["name"], hosts, names)
+    return _text.wrap(_text.cut(text, WIDTH - 12) if cut else text, WIDTH, "  NOT HERE  ", " " * 12)
 
 
 def heading(finding: ReportedFinding, paint: Paint, hosts: str = "") -> list[str]:
@@ -177,12 +189,13 @@ def body(
     return [*lines, _first_line("Try") + command]
 
 
-def after(group: IncidentGroup, shown: dict[str, str], paint: Paint, full: bool = False) -> list[str]:
+def after(group: IncidentGroup, report: Report, shown: dict[str, str], paint: Paint, full: bool = False) -> list[str]:
     """Return the lines about what follows from a cause, and about causes of its own that could not be measured.
 
     With ``full``, the findings that follow are shown in full, else at most FOLLOWERS lines.
     """
-    lines = labelled("Since", group.began) if group.began else []
+    since = _incident_groups.since(group, report)
+    lines = labelled("Since", since) if since else []
     followers = group.followers if full else group.followers[:FOLLOWERS]
     for number, follower in enumerate(followers):
         lines += _follower(follower, "Follows" if not number else "", paint)
@@ -212,14 +225,67 @@ def _follower(follower: Follower, label: str, paint: Paint) -> list[str]:
     return lines
 
 
-def unknown_block(finding: ReportedFinding, ids: Sequence[str], paint: Paint, hosts: str = "") -> list[str]:
-    """Return the lines about checks that could not run for one reason. ``finding`` is one of their findings."""
+def unknown_block(
+    report: Report, group: Group, paint: Paint, hosts: str = "", full: bool = False, longest: int = 0
+) -> list[str]:
+    """Return the lines about checks that could not run for one cause. Reasons are cut at ``longest`` columns, if any.
+
+    If a finding above has their reason, they refer to it.
+    """
+    finding, ids = group.findings[0], group.ids
     checks = "%d check%s could not run" % (len(ids), "" if len(ids) == 1 else "s")
     lines = _headed("unknown", "%s: %s%s" % (finding["area"], checks, "  " + hosts if hosts else ""), paint)
-    lines += labelled("", finding["summary"])
-    if finding["hint"]:
-        lines += labelled("Fix", finding["hint"])
-    return lines + labelled("Checks", ", ".join(each.partition(".")[2] for each in ids))
+    above = _finding_above(report, group)
+    if above:
+        lines += labelled("", "They need what %s is about; see there." % above)
+    else:
+        reasons = list(
+            {_groups.shape(each["summary"], each["host"]): each["summary"] for each in group.findings}.values()
+        )
+        for reason in reasons if full else reasons[:REASONS]:
+            lines += labelled("", _text.cut(reason, longest) if longest else reason)
+        left = 0 if full else len(reasons) - REASONS
+        lines += labelled("", "and %d more reasons" % left) if left > 0 else []
+        lines += labelled("Fix", finding["hint"]) if finding["hint"] else []
+    names = [each.partition(".")[2] for each in ids]
+    return lines + labelled("Checks", ", ".join(names) if full else _text.few(names, NAMED))
+
+
+def _finding_above(report: Report, group: Group) -> str | None:
+    """Return the id of a check with a finding about the same error on each host of unknown checks; or null.
+
+    An area whose server cannot be reached has a finding that says so, with the hint.
+    """
+    own = {(each["host"], each["area"], each["summary"] or "\0") for each in group.findings}
+    if len({(host, area) for host, area, _summary in own}) < len(own):
+        # Several reasons on one host.
+        return None
+    summaries = {(host, area): summary for host, area, summary in own}
+    found = {
+        (each["host"], each["id"])
+        for each in report["findings"]
+        if each["status"] in ("critical", "warning")
+        and summaries.get((each["host"], each["area"]), "\0") in each["summary"]
+    }
+    ids = sorted({check for _host, check in found})
+    return next((check for check in ids if all((host, check) in found for host, _area in summaries)), None)
+
+
+def fixed(report: Report, paint: Paint) -> list[str]:
+    """Return the lines about findings of the run before that are gone."""
+    total = report["history"]["fixed_total"] if report["history"] else 0
+    if not total:
+        return []
+    several = len(report["hosts"]) > 1
+    names = [
+        each["id"]
+        + (" [%s]" % _text.cut(each["object"], OBJECT) if each["object"] else "")
+        + (" on %s" % each["host"] if several else "")
+        for each in report["fixed"][:FIXED]
+    ]
+    more = " and %d more" % (total - len(names)) if total > len(names) else ""
+    lines = _text.wrap("since the run before: %s%s" % (", ".join(names), more), WIDTH, "  FIXED     ", " " * 12)
+    return ["", lines[0].replace("FIXED", paint("ok", "FIXED"), 1), *lines[1:]]
 
 
 def labelled(label: str, text: str) -> list[str]:

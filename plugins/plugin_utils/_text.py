@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _clean
@@ -19,12 +19,16 @@ from ansible_collections.tracktion.ops.plugins.module_utils._clean import COMMAN
 
 __all__ = ("clean", "clean_lines", "cleaned", "columns", "cut", "few", "pad", "wrap")
 
+# Columns of a line of a terminal.
+WIDTH = 100
 # A word of a text. A command between backticks is part of one word, with its spaces.
 WORD = re.compile(r"( *)((?:[^ `]|`[^`]*`)+)")
 # Names listed before the rest is counted.
 NAMED = 3
 
 T = TypeVar("T")
+# Colours a text by a status.
+Paint = Callable[[str, str], str]
 
 
 def cleaned(value: T) -> T:

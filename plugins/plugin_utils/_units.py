@@ -41,4 +41,5 @@ def duration(seconds: float | str) -> str:
 
 def percent(ratio: float | str) -> str:
     """Return a ratio in percent: 0.915 -> '91.5 %'."""
-    return "%.3g %%" % (float(ratio) * 100)
+    value = float(ratio) * 100
+    return ("%.0f %%" if abs(value) >= 1000 else "%.3g %%") % value

@@ -5,7 +5,10 @@
 
 """The HTML report in a browser: violations of axe-core, requests, width on a phone, screenshots to look at.
 
-pip install axe-core-python && python tests/bench/bench_page.py [DIRECTORY]
+npm install --prefix /tmp/axe axe-core && python tests/bench/bench_page.py [DIRECTORY [REPORT.JSON ...]]
+
+Without reports, it makes pages of its own: without findings, with two incidents and a remediation, of a fleet, and with
+hostile names.
 
 It is no test of the CI: to install Debian's chromium takes half a minute. The tests of units check markup and contrast.
 """
@@ -20,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,10 +41,12 @@ REPORTS = {
     "fleet": lambda: sample_report.of_fleet(20, 8),
 }
 WIDTHS = (360, 900, 1600)
+AXE_CORE = Path("/tmp/axe/node_modules/axe-core/axe.min.js")
 DARK = "--blink-settings=preferredColorScheme=0"
 # What mail gateways and CI servers send with a page: no scripts, no styles, no requests.
 POLICY = "sandbox; default-src 'none'"
-AXE = """<script>%s</script><script>axe.run(document, {resultTypes: ["violations"]}).then(found => {
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+AXE = """<script>%s</script><script>axe.run(document, {resultTypes: ["violations"], runOnly: TAGS}).then(found => {
   document.body.textContent = ""; const result = document.createElement("pre"); result.id = "result";
   result.textContent = JSON.stringify(found.violations.map(each => [each.id, each.nodes.length, each.nodes[0].html]));
   document.body.append(result); })</script>"""
@@ -52,20 +56,23 @@ WIDE = """<iframe width="%d" height="3000" src="%s"></iframe><script>onload = ()
 
 
 def main():
-    axe = find_spec("axe_core_python")
-    if axe is None:
-        sys.exit("axe-core is missing. Run: pip install axe-core-python")
+    if not AXE_CORE.exists():
+        sys.exit("axe-core is missing. Run: npm install --prefix /tmp/axe axe-core")
     install_programs({"chromium": ("chromium",)})
-    script = next(Path(axe.submodule_search_locations[0]).glob("axe*.js")).read_text(encoding="utf-8")
+    script = AXE_CORE.read_text(encoding="utf-8")
+    print("axe-core %s" % re.search(r"axe v([\d.]+)", script).group(1))
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="tracktion-page-"))
     folder.mkdir(exist_ok=True)
     goals = Goals()
-    for name, make in REPORTS.items():
+    reports = {path.parent.name: lambda path=path: json.loads(path.read_text()) for path in map(Path, sys.argv[2:])}
+    for name, make in (reports or REPORTS).items():
         page = _outputs.render(cleaned(make()), "html")
         path = folder / ("%s.html" % name)
         path.write_text(page, encoding="utf-8")
         for scheme, switches in (("light", []), ("dark", [DARK])):
-            found = json.loads(result(folder, page.replace("</body>", AXE % script + "</body>"), *switches))
+            found = json.loads(
+                result(folder, page.replace("</body>", AXE.replace("TAGS", str(TAGS)) % script + "</body>"), *switches)
+            )
             goals.check("%s, %s: violations of axe-core" % (name, scheme), len(found), at_most=0)
             for violation in found:
                 print("   ", *violation)

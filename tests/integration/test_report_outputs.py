@@ -15,8 +15,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _outputs
+from ansible_collections.tracktion.ops.plugins.plugin_utils._text import cleaned
 from tests.integration.playbooks import LOCAL, ROOT, inventory, run_playbook
 from tests.lab.promtool import promtool
+from tests.unit.plugins.plugin_utils import sample_report
 
 SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 OUTPUTS = {"html": "report.html", "prometheus": "report.prom", "junit": "report.junit.xml", "markdown": "report.md"}
@@ -90,11 +93,21 @@ def test_all_outputs_and_the_history_of_three_runs(site, tmp_path):
     assert len(list((tmp_path / "reports" / "history").glob("*.jsonl"))) == 3
 
 
-def test_the_alert_rules_are_valid():
-    checked = subprocess.run(
-        [promtool(), "check", "rules", "docs/monitoring/alerts.yml"], cwd=ROOT, capture_output=True, check=False
-    )
-    assert checked.returncode == 0, checked.stderr
+@pytest.mark.parametrize(
+    "command",
+    [("check", "rules", "docs/monitoring/alerts.yml"), ("test", "rules", "tests/integration/alert_rules.yml")],
+    ids=" ".join,
+)
+def test_the_alert_rules(command):
+    checked = subprocess.run([promtool(), *command], cwd=ROOT, capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("report", [sample_report.hostile(), sample_report.of_fleet(50, 20)], ids=["hostile", "fleet"])
+def test_metrics_with_any_names_are_valid(report):
+    metrics = _outputs.render(cleaned(report), "prometheus").encode()
+    checked = subprocess.run([promtool(), "check", "metrics"], input=metrics, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 def test_a_full_disk_costs_no_report(site, tmp_path):

@@ -72,7 +72,7 @@ def test_an_unreachable_probe_host_is_tried_once_and_fails_all_its_hosts(shared)
     # The cleanup may connect once more; the 50 hosts do not.
     assert calls <= 2
     assert len(run.findings("host.unreachable", object="dead")) == 50
-    assert len(re.findall("CRITICAL  host.unreachable", run.output)) == 1
+    assert len(re.findall("^  CRITICAL  host.unreachable", run.output, re.MULTILINE)) == 1
 
 
 def test_each_host_has_the_measurement_and_its_own_limits(shared):

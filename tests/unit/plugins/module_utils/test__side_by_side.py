@@ -44,8 +44,8 @@ def test_areas_run_in_parallel():
 
 def test_an_area_that_hangs_is_ended_at_its_deadline_and_keeps_its_results():
     started = time.monotonic()
-    result = _side_by_side.run({"slow": (0.3, {"first": measured(1), "second": hang}), "fine": (5, {"x": measured(2)})})
-    assert time.monotonic() - started < 2 * SLACK
+    result = _side_by_side.run({"slow": (2.0, {"first": measured(1), "second": hang}), "fine": (5, {"x": measured(2)})})
+    assert time.monotonic() - started < 4 * SLACK
     assert result["slow"]["measurement"] == {"first": {"value": 1}}
     assert result["slow"]["error"]["kind"] == "deadline"
     assert result["fine"]["error"] is None

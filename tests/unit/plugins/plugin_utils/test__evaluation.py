@@ -127,6 +127,10 @@ def test_an_unreachable_service_is_one_finding_and_the_other_checks_are_unknown(
     assert (finding["status"], finding["summary"]) == ("critical", "connection refused")
     (finding,), _counts = evaluated(visited)
     assert (finding["status"], finding["summary"], finding["hint"]) == ("unknown", "connection refused", "start it")
+    # Also for a field of the measurement itself, which is null then.
+    row.update(critical="item.hidden > 1")
+    (finding,), _counts = evaluated(visited, row)
+    assert (finding["status"], finding["summary"], finding["hint"]) == ("unknown", "connection refused", "start it")
 
 
 def test_a_probe_that_could_not_run_makes_the_reachability_check_unknown(evaluated):

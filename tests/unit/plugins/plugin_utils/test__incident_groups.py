@@ -41,7 +41,7 @@ def report(*names, scenario=CHAIN):
     counts = {**_evaluation.no_counts(), "checks": 300}
     areas = [{"name": "database", "status": "critical", "counts": counts, "not_here": [], "identity": None}]
     return {
-        "finished": "2026-01-01T00:00:00Z", "counts": counts, "findings": findings,
+        "finished": "2026-01-01T00:00:00Z", "counts": counts, "findings": findings, "history": None,
         "incidents": _incidents.build(findings, rows, unmeasured),
         "hosts": [{"name": name, "reachable": True, "status": "critical", "areas": areas} for name in names],
     }  # fmt: skip
@@ -49,7 +49,7 @@ def report(*names, scenario=CHAIN):
 
 def test_an_incident_shows_its_cause_what_follows_and_what_to_do():
     lines = _terminal.render(report("lab")).splitlines()
-    (cause,) = [number for number, line in enumerate(lines) if "database.idle_in_transaction [pid" in line]
+    (cause,) = [number for number, line in enumerate(lines) if "  WARNING  database.idle_in_transaction [pid" in line]
     follows = next(number for number, line in enumerate(lines) if line.startswith("      Follows:"))
     fix = next(number for number, line in enumerate(lines) if line.startswith("      Fix:"))
     assert cause < follows < fix
@@ -88,9 +88,39 @@ def test_equal_incidents_of_several_hosts_are_shown_once():
     text = _fleet.render(report(*NAMES))
     assert text.count("WARNING  database.idle_in_transaction") == 1
     assert "on 3 hosts (web1, web2, web3)" in text
-    (line,) = [line for line in text.splitlines() if "containers.unhealthy" in line]
+    below = text.partition("  WARNING  database.idle_in_transaction")[2]
+    (line,) = [line for line in below.splitlines() if "containers.unhealthy" in line]
     assert "and 2 more on 3 hosts" in " ".join(text.split())
     assert line.startswith("  ")
+
+
+def test_texts_from_the_hosts_do_not_keep_equal_incidents_apart():
+    """A stopped container quotes the end of its log, which differs on each host."""
+    made = report(*NAMES, scenario="broker stopped")
+    stopped = [each for each in made["findings"] if each["id"] == "containers.stopped"]
+    assert len(stopped) == 3
+    for finding, text in zip(stopped, ("one", "another", "third"), strict=True):
+        finding["object"] = "tracktion-rabbitmq-1"
+        finding["summary"] = "tracktion-rabbitmq-1 is exited; its log ends with: %s" % text
+        finding["hint"] = "Read its log: `docker logs --tail 50 tracktion-rabbitmq-1`"
+    lines = _fleet.render(made).splitlines()
+    assert len([line for line in lines if line.startswith("  CRITICAL  containers.stopped")]) == 1
+    # Another cause has another hint.
+    stopped[0]["hint"] = "Give it more memory: the kernel has killed it"
+    lines = _fleet.render(made).splitlines()
+    assert len([line for line in lines if line.startswith("  CRITICAL  containers.stopped")]) == 2
+
+
+def test_a_possible_cause_is_named_once():
+    made = report(*NAMES)
+    causes = {each["fingerprint"] for each in made["findings"] if each["id"] == "database.idle_in_transaction"}
+    blocked = [incident for incident in made["incidents"] if incident["cause"] in causes]
+    assert len(blocked) == 3
+    for number, incident in enumerate(blocked):
+        incident["possible"] = [
+            {"check": "host_resources.disk_slow", "edge": "x.y", "mechanism": None, "reason": "reason %d" % number}
+        ]
+    assert _fleet.render(made).count("Perhaps:") == 1
 
 
 def test_an_effect_names_its_other_causes():

@@ -11,6 +11,7 @@ import stat
 import time
 import xml.dom.minidom
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -111,6 +112,45 @@ def test_the_page_is_well_formed_and_needs_nothing_else(report):
     assert links | labels <= set(page.ids)
 
 
+@pytest.mark.parametrize("report", REPORTS)
+def test_headings_landmarks_and_tables_can_be_followed(report):
+    """What axe-core (``tests/bench/bench_page.py``) tests in a browser, as far as the markup shows it."""
+    text = render(REPORTS[report], "html")
+    page = Page(text)
+    tags = [tag for tag, _attributes in page.tags]
+    levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert [tags.count(tag) for tag in ("header", "main", "footer", "nav")] == [1, 1, 1, 1]
+    # The first link, so that a keyboard skips the navigation.
+    assert next(dict(attributes) for tag, attributes in page.tags if tag == "a") == {"class": "skip", "href": "#main"}
+    for table in re.findall("<table.*?</table>", text, re.DOTALL):
+        assert re.match(r"<table[^>]*><caption[^>]*>[^<]+</caption>\s*<thead>", table)
+        assert "<th>" not in table
+    for _tag, attributes in page.tags:
+        given = dict(attributes)
+        # What scrolls can be scrolled by keyboard, and has a name.
+        assert given.get("class") != "scroll" or (given["tabindex"], bool(given["aria-label"])) == ("0", True)
+        assert given.get("role") in (None, "img", "region")
+
+
+def test_an_incident_is_in_the_list_at_the_beginning():
+    links = re.findall(r'<li>.*?<a href="#(i-\d+)">(.*?)</a>(.*?)</li>', render(REPORTS["one"], "html"))
+    assert [(anchor, title) for anchor, title, _rest in links] == [
+        ("i-1", "Space: /var/lib/docker"),
+        ("i-2", "Slow: tracklist_service"),
+    ]
+    assert "since 2026-11-23 01:50:00 UTC (23 min 20 s), new in this run; 3 findings follow" in links[0][2]
+    assert 'href="#i-1"' not in render(REPORTS["hostile"], "html")
+
+
+def test_a_box_has_its_status_as_a_sign_and_the_number_of_its_step():
+    text = render(REPORTS["one"], "html")
+    assert ">\u2716 Space: /var/lib/docker</text>" in text
+    assert ">2. \u26a0 Blocked: file_watcher</text>" in text
+
+
 def test_the_page_shows_all_parts():
     text = Page(render(REPORTS["one"], "html")).text
     for part in PARTS:
@@ -128,7 +168,7 @@ def test_each_drawing_has_a_title_and_a_table_or_a_list():
         # XML, so that a mail program can show it.
         xml.dom.minidom.parseString(drawing)
     for figure in re.findall(r"<figure>.*?</figure>", text, re.DOTALL):
-        assert "<table>" in figure
+        assert "<table " in figure
 
 
 def test_names_from_hosts_are_only_names():
@@ -172,6 +212,34 @@ def test_the_junit_file_counts_what_it_lists():
         assert int(document.documentElement.getAttribute("tests")) == total
 
 
+@pytest.mark.parametrize("report", REPORTS)
+def test_the_junit_file_has_what_ci_servers_read(report):
+    """The elements and attributes that the schema of Jenkins allows and requires (junit-10.xsd of its plugin xunit)."""
+    document = xml.dom.minidom.parseString(render(REPORTS[report], "junit"))
+    suites = document.documentElement
+    assert suites.tagName == "testsuites"
+    assert set(suites.attributes.keys()) <= {"name", "time", "tests", "failures", "errors"}
+    for suite in _elements(suites):
+        required = {"name", "tests", "failures", "errors"}
+        assert suite.tagName == "testsuite"
+        assert required <= set(suite.attributes.keys()) <= required | {"time", "timestamp"}
+        assert re.fullmatch(r"[0-9]+\.[0-9]{3}", suite.getAttribute("time"))
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.getAttribute("timestamp"))
+        for case in _elements(suite):
+            assert case.tagName == "testcase"
+            assert set(case.attributes.keys()) == {"name", "classname"}
+            for result in _elements(case):
+                assert result.tagName in ("failure", "error", "system-out")
+                assert set(result.attributes.keys()) == (
+                    set() if result.tagName == "system-out" else {"type", "message"}
+                )
+                assert not _elements(result)
+
+
+def _elements(element):
+    return [child for child in element.childNodes if child.nodeType == child.ELEMENT_NODE]
+
+
 def test_markdown_is_short_and_text_from_hosts_is_code():
     text = render(REPORTS["hostile"], "markdown")
     for line in text.splitlines():
@@ -180,6 +248,26 @@ def test_markdown_is_short_and_text_from_hosts_is_code():
         outside = re.sub(r"`[^`]*`", "", line)
         assert not re.search(r"<|@|\]\(", outside), line
     assert len(render(sample_report.of_fleet(500, 20), "markdown")) < 20000
+
+
+def test_markdown_shows_since_when_what_follows_and_what_to_do():
+    text = render(REPORTS["one"], "markdown")
+    for part in (
+        "`/var/lib/docker is 98 % full (limit 95 %)` (since 2026-11-23T01:50:00Z (23 min 20 s), new in this run)",
+        "\n  - warning: `file_watcher: 1 connection is blocked`\n",
+        "Do first: Look at the log (`docker logs --tail 100 tracktion-music-1-1`)",
+        "(since the run of 2026-11-20T02:13:20Z (3 d) or earlier)",
+        "To make it measurable: Grant the right: `GRANT pg_monitor TO tracktion_monitor`",
+    ):
+        assert part in text, part
+
+
+def test_unknown_checks_are_not_called_fine():
+    report = copy.deepcopy(REPORTS["one"])
+    report.update(incidents=[], findings=[each for each in report["findings"] if each["status"] == "unknown"])
+    text = Page(render(report, "html")).text
+    assert "Nothing is critical, and there is no warning. 2 items could not be checked : see" in text
+    assert "could not be checked :" not in Page(render(REPORTS["ok"], "html")).text
 
 
 @pytest.mark.parametrize(("hosts", "findings", "most"), [(1, 200, _html.HOST_BYTES), (400, 25, _html.FLEET_BYTES)])

@@ -122,6 +122,42 @@ def test_the_terminal_shows_one_reason_of_many_unknowns_once(report):
     assert "1 check could not run" in text
 
 
+def test_unknown_checks_refer_to_the_finding_with_their_reason(report):
+    """All checks of a server that cannot be reached are unknown for the reason that its finding has."""
+    made = report({"web": visit([{"name": name, "ready": None} for name in "abc"])})
+    assert "They need" not in _terminal.render(made)
+    unknown = made["findings"][0]
+    made["findings"] += [
+        {**unknown, "id": "queues.check_%02d" % number, "fingerprint": "%016d" % number} for number in range(12)
+    ]
+    cause = {**unknown, "id": "queues.unreachable", "status": "critical", "summary": "refused: " + unknown["summary"]}
+    made["findings"].append({**cause, "fingerprint": "f" * 16})
+    text = _terminal.render(made)
+    assert "They need what queues.unreachable is about; see there." in text
+    assert "backlog, check_00, check_01, check_02, check_03, check_04, check_05, check_06 and 5 more" in " ".join(
+        text.split()
+    )
+    assert "check_11" in _terminal.render(made, full=True)
+    made["findings"][-1]["host"] = "another"
+    assert "They need" not in _terminal.render(made)
+
+
+def test_what_one_right_hides_is_shown_once(report):
+    made = report({"web": visit([{"name": name, "ready": None} for name in "abc"])})
+    unknown = made["findings"][0]
+    grant = "Run as a superuser: `GRANT pg_monitor TO viewer`"
+    made["findings"] = [
+        {**unknown, "id": "queues.c%d" % number, "summary": "part %s is hidden" % "abcde"[number], "hint": grant}
+        for number in range(5)
+    ]
+    text = _terminal.render(made)
+    assert text.count("5 checks could not run") == text.count("GRANT") == 1
+    assert "part c is hidden" in text
+    assert "part d is hidden" not in text
+    assert "and 2 more reasons" in text
+    assert "part e is hidden" in _terminal.render(made, full=True)
+
+
 def test_the_terminal_prints_a_command_once_per_host(report):
     both = visit([{"name": "a", "ready": 500}, {"name": "a", "ready": 600}])
     text = _terminal.render(report({"bad": both}))

@@ -42,6 +42,8 @@ def test_duration(seconds, text):
     assert _units.duration(seconds) == text
 
 
-@pytest.mark.parametrize(("ratio", "text"), [(0.915, "91.5 %"), (1, "100 %"), (0.00042, "0.042 %"), (0, "0 %")])
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(0.915, "91.5 %"), (1, "100 %"), (0.00042, "0.042 %"), (0, "0 %"), (13.727, "1373 %")]
+)
 def test_percent(ratio, text):
     assert _units.percent(ratio) == text
