@@ -61,7 +61,7 @@ class Prepared:
         """Run a command with its output merged; return subprocess.CompletedProcess."""
         output, output_end = os.pipe()
         status, status_end = os.pipe()
-        with open(output, "rb") as output, open(status, "rb") as status:
+        with open(output, encoding="utf-8") as output, open(status, "rb") as status:
             request = {
                 "command": command,
                 "environment": {name: environment.get(name) for name in FREE},
@@ -78,7 +78,7 @@ class Prepared:
             timer = threading.Timer(timeout, lambda: (expired.set(), _kill(pid)))
             timer.start()
             try:
-                text = output.read().decode()
+                text = output.read()
                 code = int(status.readline())
             finally:
                 timer.cancel()
@@ -136,8 +136,12 @@ def _umask():
 
 
 def _kill(pid):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+    """Kill a process and all below it: Ansible's workers have sessions of their own, and hold the output open."""
+    with contextlib.suppress(OSError):
+        children = Path("/proc/%d/task/%d/children" % (pid, pid)).read_text().split()
+        os.kill(pid, signal.SIGKILL)
+        for child in children:
+            _kill(int(child))
 
 
 # The program
@@ -170,7 +174,6 @@ def attend(request, output, status):
     pid = os.fork()
     if pid == 0:
         os.close(status)
-        os.setpgid(0, 0)
         os.umask(request["umask"])
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -181,8 +184,6 @@ def attend(request, output, status):
                 os.environ[name] = value
         return request["command"]
     os.close(output)
-    with contextlib.suppress(OSError):
-        os.setpgid(pid, pid)
     os.write(status, b"%d\n" % pid)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.write(status, b"%d\n" % code)
