@@ -18,6 +18,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # What is not a playbook of this checkout finds the collection by its name.
 bench docs integration lint molecule newest-pytest newest-sanity pytest sanity units: export ANSIBLE_COLLECTIONS_PATH := \
 	$(CURDIR)/playbooks/collections:$(HOME)/.ansible/collections:/usr/share/ansible/collections
+# Without compiled files, each process compiles all tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
@@ -53,7 +55,7 @@ prepare: setup ## install the client libraries on hosts: make prepare INVENTORY=
 test: ## all that has to hold: every target below
 	@# The tests on servers run without the linters, as some of them measure time. Every step runs, whatever failed before it.
 	@mkdir -p .cache; : >.cache/steps; status=0; \
-	$(MAKE) timed-setup-test || status=2; \
+	$(MAKE) --jobs=2 timed-setup-test newest-setup || status=2; \
 	$(MAKE) timed-pytest || status=2; \
 	$(MAKE) --keep-going --jobs=4 --output-sync=line timed-newest-sanity timed-lint timed-sanity newest-molecule || status=2; \
 	exit $$status
@@ -77,8 +79,10 @@ lint: setup-test ## style and coherence of Python, YAML, Ansible, shell and docu
 sanity: setup-test ## ansible-test sanity; with CI=true, for every Python found here
 	@tests/tools/sanity $(ARGS)
 
-.PHONY: newest newest-sanity newest-pytest
+.PHONY: newest newest-setup newest-sanity newest-pytest
 newest: newest-sanity newest-pytest ## sanity, unit tests and playbooks with the newest Python and ansible-core
+newest-setup:
+	@tests/tools/newest setup $(PYTHON)
 newest-sanity: setup-test
 	@tests/tools/newest sanity
 newest-pytest: setup-test
@@ -103,6 +107,8 @@ integration: setup-test ## tests against the real servers of the lab
 
 .PHONY: pytest
 pytest: setup-test
+	@# Each process collects all tests: compile them first.
+	@for part in unit integration; do python -m pytest tests/$$part --collect-only -qq >/dev/null 2>&1 & done; wait
 	@# Tests wait for servers more than they compute: four processes keep two cores busy.
 	@python -m pytest tests/unit tests/integration --numprocesses 4 --reruns 2 --reruns-delay 2 --durations 10 $(PYTEST_ARGS)
 

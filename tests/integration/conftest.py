@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from functools import cache
@@ -74,6 +75,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_configure(config):
+    # For the processes that tests start: tests/site/sitecustomize.py.
+    compiled = ROOT / ".cache" / "compiled"
+    compiled.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths = [str(ROOT / "tests" / "site"), os.environ.get("PYTHONPATH")]
+    os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, paths)), TRACKTION_TESTS_COMPILED=str(compiled))
+    # The limits of waits are for faults, not for a machine that is busy.
+    os.environ.setdefault("LAB_PATIENCE", "4")
     if hasattr(config, "workerinput"):
         # Each process has a stack of its own.
         name = os.environ.get("LAB_NAME") or "tests"
@@ -114,6 +122,12 @@ def pytest_runtest_teardown(item):
     if item.stash.get(FAILED, False):
         item.stash[FAILED] = False
         item.session._setupstate.teardown_exact(item.session)
+
+
+def pytest_collection_finish(session):
+    """Take thousands of tests out of what the garbage collector looks at, and what forks copy."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config, log):

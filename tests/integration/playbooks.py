@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from tests.integration import firings
+from tests.integration import firings, prepared_ansible
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -42,7 +41,7 @@ class Run:
 def inventory(path, hosts, **variables):
     """Write an inventory of ``hosts`` (name -> variables) and return its path."""
     # The tests themselves keep this machine busy.
-    variables = {"tracktion_starved_slowdown": 1e9, **variables}
+    variables = {"tracktion_starved_slowdown": 1e9, "tracktion_starved_pressure": 2.0, **variables}
     path.write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": variables}}))
     return path
 
@@ -87,20 +86,9 @@ def play(text, hosts, folder, *arguments, fails=False):
 
 
 def _run(command, environment, timeout):
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "playbooks" / "collections"),
-            "NO_COLOR": "1",
-            "ANSIBLE_NOCOLOR": "1",
-            **(environment or {}),
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    variables = {
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "playbooks" / "collections"),
+        "NO_COLOR": "1",
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    return prepared_ansible.run(command, {**os.environ, **variables, **(environment or {})}, ROOT, timeout)

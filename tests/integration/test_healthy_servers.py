@@ -447,7 +447,7 @@ def consume(broker, stop, queue, seconds, prefetch, rejects):
 def poll(broker, stop):
     with broker.amqp() as connection:
         channel = connection.channel()
-        while not stop.wait(0.1):
+        while not stop.wait(0.25):
             method, _properties, _body = channel.basic_get("lab.polled")
             if method:
                 channel.basic_ack(method.delivery_tag)
@@ -524,7 +524,7 @@ def test_queues_of_all_kinds(rabbitmq40):
 
     with busy_queues(rabbitmq40) as channel:
         messages(channel, "nobody", 3, exchange="lab.orders")
-        found = areas.evaluate(*wait_until(measured, "the statistics of the broker", 80))
+        found = areas.evaluate(*wait_until(measured, "the statistics of the broker", 200))
         assert_quiet("queues of all kinds", found)
         assert [each["object"] for each in found["message_queue.no_consumer"]] == ["/ lab.unrouted"]
         assert "/ lab.slow" in [each["object"] for each in found["message_queue.head_message_age"]]

@@ -29,6 +29,8 @@ SETTINGS = {
     "message_queue_growth_seconds_warning": 20,
     "message_queue_stuck_consumer_warning": 5,
     "message_queue_count_growth_warning": 50,
+    # A busy machine may need longer than the default.
+    "message_queue_deadline": 60,
 }
 LEAKED = 60
 
@@ -169,7 +171,7 @@ def inject(lab, stack):
     with client(lab, rejecting("lab.orders"), "rejecting consumer"):
         settled(lab, "lab.failed", 15)
     # A queue with a consumer is no dead-letter queue, also if others dead-letter into it.
-    enter(queue(lab, "lab.handled", messages=1200))
+    enter(queue(lab, "lab.handled", messages=1500))
     enter(queue(lab, "lab.source", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "lab.handled"}))
     enter(client(lab, working("lab.handled", 5, 1), "consumer of dead letters"))
     # Two retry cycles: one consumer never accepts a message, the other one does the second time.
@@ -180,7 +182,7 @@ def inject(lab, stack):
         publish(lab, "lab.%s" % name, [b"{}"] * 20)
         enter(client(lab, rejecting("lab.%s" % name, rounds), "%s consumer" % name))
     # Drained by basic.get.
-    enter(queue(lab, "lab.polled", messages=300))
+    enter(queue(lab, "lab.polled", messages=900))
     enter(client(lab, polling("lab.polled"), "poller"))
     # Queues at their maximum length.
     enter(queue(lab, "lab.ring", {"x-max-length": 50}))
@@ -234,8 +236,8 @@ def found(lab):
     }
     with contextlib.ExitStack() as stack:
         inject(lab, stack)
-        wait_until(lambda: depth(lab, "lab.late.work") >= 125, "expired messages", 30)
-        deadline = time.monotonic() + 60
+        wait_until(lambda: depth(lab, "lab.late.work") >= 125, "expired messages", 60)
+        deadline = time.monotonic() + 240
         while True:
             findings = lab.diagnose(**SETTINGS, message_queue_top=40)
             objects = {(check, each["object"]): each for check, listed in findings.items() for each in listed}

@@ -84,7 +84,7 @@ def case(request):
         for fault in dict.fromkeys(fault for fault, _thing in TOGETHER.values()):
             stack.enter_context(found.fault(fault))
         wanted = {"message_queue." + check for check in expected_of(request.param)}
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 160
         broken = {}
         while wanted - set(broken) and time.monotonic() < deadline:
             time.sleep(1)

@@ -28,15 +28,14 @@ OTHER_RUN = {"run": "20260101T030000Z-abcdef", "who": "operator@elsewhere", "con
 class Dumps:
     """A host with dumps, and remediate.yml for it."""
 
-    def __init__(self, tmp_path):
+    def __init__(self, tmp_path, roles):
         self.tmp_path = tmp_path
         self.directory = tmp_path / "dumps"
         self.state = tmp_path / "state"
         self.reports = tmp_path / "reports"
         self.audit = self.reports / "audit.jsonl"
         self.directory.mkdir()
-        dumps_role.write(tmp_path / "roles")
-        self.environment = {"ANSIBLE_ROLES_PATH": str(tmp_path / "roles")}
+        self.environment = {"ANSIBLE_ROLES_PATH": str(roles)}
 
     def empty(self, *names):
         for name in names:
@@ -81,9 +80,16 @@ class Dumps:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("roles")
+    dumps_role.write(folder)
+    return folder
+
+
 @pytest.fixture
-def dumps(tmp_path):
-    return Dumps(tmp_path)
+def dumps(tmp_path, roles):
+    return Dumps(tmp_path, roles)
 
 
 def actions(run, **fields):
@@ -111,8 +117,8 @@ class Beats:
 
 
 @pytest.fixture(scope="module")
-def beats(tmp_path_factory):
-    dumps = Dumps(tmp_path_factory.mktemp("beats"))
+def beats(tmp_path_factory, roles):
+    dumps = Dumps(tmp_path_factory.mktemp("beats"), roles)
     dumps.empty("a.safe")
     checked = dumps.run("--check")
     after_check = {"contents": dumps.contents(), "state": dumps.state.exists(), "audit": dumps.audit.exists()}

@@ -101,13 +101,20 @@ def locked(path: Path, timeout: float = 600) -> Iterator[None]:
         yield
 
 
+def deadline_after(timeout: float) -> float:
+    """Return when a wait has failed, by time.monotonic(). LAB_PATIENCE multiplies the limits, for a busy machine."""
+    return time.monotonic() + timeout * float(os.environ.get("LAB_PATIENCE", "1"))
+
+
 def wait_until(condition, what: str, timeout: float, interval: float = 0.1):
     """Poll until the condition returns something true, and return that."""
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
+    deadline = deadline_after(timeout)
     while True:
         outcome = condition()
         if outcome:
             return outcome
         if time.monotonic() > deadline:
             raise LabError(f"waited {timeout:.0f} s in vain for {what}")
-        time.sleep(interval)
+        # Most conditions ask the engine, which costs more than what a long wait gains by an earlier end.
+        time.sleep(max(interval, min((time.monotonic() - started) / 10, 0.5)))

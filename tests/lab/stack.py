@@ -29,7 +29,7 @@ from .images import ensure_image
 from .paths import LAB, STACKS
 from .ports import free_ports, is_free
 from .servers import LABEL
-from .shell import SEARCH_PATH, LabError, attempt, locked, run, say, step
+from .shell import SEARCH_PATH, LabError, attempt, deadline_after, locked, run, say, step
 
 DATABASE = "tracktion"
 SERVICES = ("postgres", "redis", "rabbitmq", "analysis_service", "tracklist_service", "file_watcher")
@@ -188,7 +188,7 @@ class Stack:
                 "then up again chooses new ones"
             )
         with step(f"stack {self.project}"):
-            started = time.monotonic()
+            started, deadline = time.monotonic(), deadline_after(timeout)
             process = subprocess.Popen(
                 [*compose_command(), *self.compose_options(), "up", "--detach", "--wait"],
                 stdin=subprocess.DEVNULL,
@@ -206,7 +206,7 @@ class Stack:
                 healthy |= now
                 if ended:
                     break
-                if time.monotonic() - started > timeout:
+                if time.monotonic() > deadline:
                     process.kill()
                     break
                 time.sleep(0.4)
@@ -266,7 +266,7 @@ class Stack:
     def wait_healthy(self, *services: str, timeout: float = 60) -> None:
         """Wait until these services (by default all) are healthy."""
         wanted = set(services or SERVICES)
-        deadline = time.monotonic() + timeout
+        deadline = deadline_after(timeout)
         while True:
             health = self.health()
             amiss = {service: health.get(service, "absent") for service in wanted if health.get(service) != "healthy"}

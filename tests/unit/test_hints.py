@@ -50,7 +50,7 @@ def options():
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 is_text = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
                 if is_text and constant in (None, node.targets[0].id):
-                    add((yaml.safe_load(node.value.value) or {}).get("options") or {})
+                    add((yaml.load(node.value.value, yaml.CSafeLoader) or {}).get("options") or {})
     return found
 
 
@@ -61,15 +61,15 @@ VARIABLES = {name for area in _areas.find() for name in area.defaults}
 def hints():
     """Yield ``(place, text)`` of the hints in the source: texts for ``hint``, and those that begin with a verb."""
     for path in SOURCES:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
         given = set()
-        for node in ast.walk(tree):
+        for node in nodes:
             named = isinstance(node, ast.keyword) and node.arg == "hint"
             assigned = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "hint"
             if named or assigned:
                 given |= {id(each) for each in texts(node.value)}
-        for node in ast.walk(tree):
+        for node in nodes:
             is_text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
             if is_text and (id(node) in given or HINT.match(node.value)):
                 yield "%s:%d" % (path.name, node.lineno), node.value

@@ -336,8 +336,9 @@ def test_a_server_that_is_loading_is_connected_to(listener, no_connections):
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_server_that_does_not_answer_costs_one_timeout(listener, no_connections, tls):
-    chosen = options(login_port=listener.getsockname()[1], timeout=0.3, tls=tls, validate_certs=False)
-    limit = Deadline(1.0)
+    chosen = options(login_port=listener.getsockname()[1], timeout=1.5, tls=tls, validate_certs=False)
+    # Less than two timeouts, and long enough for a busy machine.
+    limit = Deadline(2.9)
     with pytest.raises(CannotConnect) as caught:
         _redis.connect(chosen)
     assert caught.value.kind == ("tls" if tls else "no_answer")
