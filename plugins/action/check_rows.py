@@ -16,6 +16,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _causes,
     _charts,
     _checks,
+    _measuring_code,
     _presence,
     _settings,
     _survey_answers,
@@ -46,8 +47,19 @@ class ActionModule(ActionBase):
             _charts.load(area)
         checks = {area.name: [check.id for check in _checks.load(area, extra[area.name])] for area in areas}
         ids = [check for of_area in checks.values() for check in of_area]
+        self._pack(areas, "remediate" in arguments["roles"])
         edges = _causes.load(areas, task_vars.get(_causes.EXTRA) or [], ids)
         return {"changed": False, "checks": checks, "causes": [edge.id for edge in edges]}
+
+    def _pack(self, areas: Sequence[_areas.Area], journal: bool) -> None:
+        """Pack the code for the visits, if no earlier run has: otherwise each host does, at the same time."""
+        own = {
+            area.name: {name: probe for name, probe in area.probes().items() if _settings.is_own(probe)}
+            for area in areas
+        }
+        plan = {name: {"probes": probes} for name, probes in own.items() if probes}
+        others = ["_presence", *(["_journal"] if journal else [])]
+        _measuring_code.packed(_measuring_code.processes(plan, others))
 
     def _reject_bad_options(self, roles: Sequence[str], task_vars: Values) -> None:
         """Raise AnsibleActionFail for an invalid option of these roles. The visit validates the options of areas."""

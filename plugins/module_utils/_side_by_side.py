@@ -68,13 +68,18 @@ class Gone(SystemExit):
 
 
 def run(
-    areas: Areas, seconds: float | None = None, result: int | None = None, waited: WaitedList | None = None
+    areas: Areas,
+    seconds: float | None = None,
+    result: int | None = None,
+    waited: WaitedList | None = None,
+    delays: Mapping[str, float] | None = None,
 ) -> dict[str, AreaOutcome]:
     """Measure the areas and return the outcome of each.
 
     ``seconds`` limits all of them, whatever their deadlines are. ``result`` is the descriptor that the result will be
     written to: once no process reads from it, the areas are ended and Gone is raised. To the list ``waited`` is added,
-    per area, how long its process waited for the CPU and how long it lived.
+    per area, how long its process waited for the CPU and how long it lived. ``delays`` are the seconds that an area
+    waits before it measures, out of its own time.
 
     No process outlives this one, however it ends. Only a process in state D (an uninterruptible wait in the kernel, as
     on a dead network mount) ends no earlier than that wait.
@@ -85,7 +90,8 @@ def run(
     try:
         with _deferred_signals():
             for name, (own, probes) in areas.items():
-                running.append(_start(name, own if seconds is None else min(own, seconds), probes, started))
+                limit = own if seconds is None else min(own, seconds)
+                running.append(_start(name, limit, probes, started, (delays or {}).get(name, 0.0)))
             guard = _Guard([area.pid for area in running])
         _collect(running, result)
     finally:
@@ -179,17 +185,17 @@ def _is_abandoned(descriptor: int) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _descriptor, event in poll.poll(0))
 
 
-def _start(name: str, seconds: float, probes: Probes, started: float) -> _Area:
+def _start(name: str, seconds: float, probes: Probes, started: float, delay: float) -> _Area:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _run_area(writing, probes)
+        _run_area(writing, probes, delay)
     os.close(writing)
     return _Area(name, pid, reading, seconds, started)
 
 
-def _run_area(pipe: int, probes: Probes) -> NoReturn:
+def _run_area(pipe: int, probes: Probes, delay: float) -> NoReturn:
     """Measure in the child, write a line per probe, and end the process."""
     try:
         # A group of its own, so that a deadline also ends what a client library started. Only the parent may write to
@@ -201,6 +207,7 @@ def _run_area(pipe: int, probes: Probes) -> NoReturn:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
+        time.sleep(delay)
         before = _host_state.run_delay()
         for name, measure in probes.items():
             _write(pipe, _record(name, _measure(measure)) + b"\n")

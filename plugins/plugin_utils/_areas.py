@@ -76,6 +76,11 @@ class Area:
         return self.file("defaults", "main.yml")
 
     @cached_property
+    def is_area(self) -> bool:
+        """Whether the role exists and diagnoses an area."""
+        return self.checks_file.exists()
+
+    @cached_property
     def defaults(self) -> Values:
         """The role's variables with their defaults, as templates for Ansible."""
         return _trusted(read_yaml(self.defaults_file) or {})
@@ -164,8 +169,7 @@ def own_role(name: str) -> Area:
 def find(names: Sequence[str] | None = None, playbook_dir: str = ".") -> list[Area]:
     """Return the areas of these role names; without names, all area roles of this collection. Raises AnsibleError."""
     if not names:
-        roles = _own_path() / "roles"
-        names = sorted(path.name for path in roles.iterdir() if Area(path.name, path).checks_file.exists())
+        names = [role.name for role in own_roles() if role.is_area]
     return [_find_one(name, Path(playbook_dir)) for name in names]
 
 
@@ -174,7 +178,7 @@ def _find_one(name: str, playbook_dir: Path) -> Area:
     for role, path in _candidates(name, playbook_dir):
         # The files of a role of this collection are read once in a process.
         area = own.get(role) or Area(role, path)
-        if area.checks_file.exists():
+        if area.is_area:
             return area
     raise AnsibleError(
         "areas: no role %r with a diagnosis/checks.yml was found in %s, in its collection or in the roles path"

@@ -206,7 +206,7 @@ def _reject_bad_templates(edges: Collection[Edge]) -> None:
 
 def _own_checks() -> set[str]:
     """Return the ids of all checks of this collection."""
-    areas = [role for role in _areas.own_roles() if role.checks_file.exists()]
+    areas = [role for role in _areas.own_roles() if role.is_area]
     return {str(row.get("id")) for area in areas for row in area.rows("checks") if isinstance(row, dict)}
 
 

@@ -11,11 +11,14 @@ cached until a file changes.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _row_cache
@@ -25,20 +28,36 @@ FOLDER = Path(_measures.__file__).parents[1]
 MEASURING = "_measures._"
 
 
-def packed(processes: Iterable[Iterable[str]]) -> str:
+def processes(plan: Mapping[str, Mapping[str, Any]], others: Iterable[str]) -> list[list[str]]:
+    """Return the files that each process on the host runs: one process for each area, and for each of ``others``.
+
+    ``plan`` are the areas with their ``probes``, each of which names its ``module``.
+    """
+    areas = [[MEASURING + probe["module"] for probe in area["probes"].values()] for area in plan.values()]
+    return [*areas, *([name] for name in others)]
+
+
+def packed(wanted: Iterable[Iterable[str]], compiled: bool = False) -> str:
     """Return the code for the option ``code`` of M(tracktion.ops.measure).
 
-    ``processes``: what each process of the visit runs, as names below module_utils (``_measures._pg_activity``).
+    ``wanted``: what each process of the visit runs, as names below module_utils (``_measures._pg_activity``).
+    ``compiled``: for a host that has the Python of the controller.
     """
-    wanted = sorted(sorted(names) for names in processes)
-    files = sorted((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in _entries(FOLDER))
-    return _row_cache.parsed(json.dumps([wanted, files]), lambda _key: _pack(wanted))
+    wanted = sorted(sorted(names) for names in wanted)
+    python = importlib.util.MAGIC_NUMBER.hex() if compiled else None
+    return _row_cache.parsed(json.dumps([wanted, files(), python]), lambda _key: _pack(wanted, compiled))
 
 
-def _pack(processes: list[list[str]]) -> str:
-    sent = sources(name for names in processes for name in names)
-    users = Counter(name for names in processes for name in sources(names, at_import=True))
-    return _measures.pack(sent, sorted(name for name, count in users.items() if count > 1))
+@cache
+def files() -> list[tuple[str, int, int]]:
+    """Return path, time and size of all files that can be sent: once, before Ansible forks a process for each host."""
+    return sorted((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in _entries(FOLDER))
+
+
+def _pack(wanted: list[list[str]], compiled: bool) -> str:
+    sent = sources(name for names in wanted for name in names)
+    users = Counter(name for names in wanted for name in sources(names, at_import=True))
+    return _measures.pack(sent, sorted(name for name, count in users.items() if count > 1), compiled)
 
 
 def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:

@@ -290,7 +290,7 @@ def declared_by(name: str, role_path: str | None) -> _areas.Area | None:
     own = (
         role
         for role in _areas.own_roles()
-        if name.startswith(role.name + "_") or (name.startswith(PREFIX) and not role.checks_file.exists())
+        if name.startswith(role.name + "_") or (name.startswith(PREFIX) and not role.is_area)
     )
     current = [_areas.Area("", Path(role_path))] if role_path else []
     for area in (*own, *current):

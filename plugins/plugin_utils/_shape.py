@@ -30,7 +30,8 @@ MAX_DEPTH = 32
 MAX_TEXT = 16384
 MAX_NUMBER = 1e30
 SURROGATE = re.compile("[\ud800-\udfff]")
-UNUSUAL_NUMBER = re.compile(r"\d{31}|[eE]\+?\d{3}")
+# Only what may be a number: an e before digits is common in names, such as the id of a container.
+UNUSUAL_NUMBER = re.compile(r'\d{31}|(?:^|[\s\[,]|":)-?[\d.]+[eE]\+?\d{3}')
 MISSING = object()
 NoneType = type(None)
 # Valid combinations of keys and types that are remembered for each mapping.

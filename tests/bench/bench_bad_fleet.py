@@ -87,7 +87,7 @@ def main():
                     wall, used, code, output = measured(playbook, path, folder, arguments.hosts, arguments.timeout)
                     lines = output.count("\n")
                     print("%-10s %8.1f %14.1f %12d %8d" % (name, wall, used, code, lines))
-            shown = output[output.index("TASK [tracktion.ops.report") :].count("\n")
+            shown = output[output.index("TASK [Evaluate and report") :].count("\n")
             print("lines of the report itself: %d" % shown)
             report = json.loads(Path(folder, "report.json").read_text())
             for finding in report["findings"]:

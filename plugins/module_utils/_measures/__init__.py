@@ -16,8 +16,10 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import json
+import marshal
 import sys
 import zlib
+from types import CodeType
 from typing import TYPE_CHECKING, Mapping, Protocol, Sequence, cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption
@@ -42,10 +44,11 @@ class Measuring(Protocol):
 
 
 class Received(importlib.abc.SourceLoader):
-    """Imports modules of this package from sources that the visit sent."""
+    """Imports modules of this package from sources that the visit sent, or from their code if it was sent too."""
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
+    def __init__(self, sources: Mapping[str, str], compiled: Mapping[str, bytes]) -> None:
         self._sources = sources
+        self._compiled = compiled
         self._folders = {name.rpartition(".")[0] for name in sources}
 
     def find_spec(
@@ -68,14 +71,26 @@ class Received(importlib.abc.SourceLoader):
             raise OSError("no source of %s was sent" % path)
         return self._sources[path].encode("utf-8")
 
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Return the code of a module, compiled here unless its code was sent."""
+        code = self._compiled.get(self.get_filename(fullname))
+        # It comes from the controller, as its source does.
+        return marshal.loads(code) if code else super().get_code(fullname)  # noqa: S302
 
-def pack(sources: Mapping[str, str], shared: Sequence[str]) -> str:
+
+def pack(sources: Mapping[str, str], shared: Sequence[str], compiled: bool = False) -> str:
     """Return the sources ``{name below module_utils: text}`` as one word, for receive().
 
-    ``shared`` are the names of those that several processes of the visit import.
+    ``shared`` are the names of those that several processes of the visit import. With ``compiled``, their code is sent,
+    too: only a host with the same Python can read it, and it is three times as long.
     """
-    code = {"sources": sources, "shared": shared}
-    return base64.b64encode(zlib.compress(json.dumps(code).encode("utf-8"))).decode("ascii")
+    code = {"sources": sources, "shared": shared, "compiled": {}}
+    if compiled:
+        codes = {name: marshal.dumps(compile(text, name, "exec", dont_inherit=True)) for name, text in sources.items()}
+        packed = marshal.dumps({**code, "compiled": codes})
+    else:
+        packed = json.dumps(code).encode("utf-8")
+    return base64.b64encode(zlib.compress(packed)).decode("ascii")
 
 
 def receive(packed: str) -> None:
@@ -83,8 +98,9 @@ def receive(packed: str) -> None:
 
     This process imports them before it starts those of the areas, each of which would have to compile them.
     """
-    code = json.loads(zlib.decompress(base64.b64decode(packed)).decode("utf-8"))
-    sys.meta_path.append(Received(code["sources"]))
+    unpacked = zlib.decompress(base64.b64decode(packed))
+    code = json.loads(unpacked.decode("utf-8")) if unpacked.startswith(b'{"') else marshal.loads(unpacked)  # noqa: S302
+    sys.meta_path.append(Received(code["sources"], code["compiled"]))
     for name in code["shared"]:
         # The area that imports it again reports why it cannot.
         with contextlib.suppress(Exception):

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import MissingLibrary
+from ansible_collections.tracktion.ops.plugins.modules import measure
 from tests.slack import SLACK
 
 
@@ -40,6 +41,28 @@ def test_areas_run_in_parallel():
     all_four = multiprocessing.Barrier(4)
     result = _side_by_side.run({name: (30, {"wait": lambda: {"number": all_four.wait()}}) for name in "abcd"})
     assert {each["measurement"]["wait"]["number"] for each in result.values()} == {0, 1, 2, 3}
+
+
+def test_an_area_can_begin_later():
+    started = time.monotonic()
+    result = _side_by_side.run({"late": (30, {"x": lambda: {"value": time.monotonic()}})}, delays={"late": 0.2})
+    assert result["late"]["measurement"]["x"]["value"] >= started + 0.2
+    assert result["late"]["error"] is None
+
+
+def test_areas_that_sample_begin_first():
+    plan = {
+        "cache": {"probes": {"service": {"options": {"sample_seconds": 1.0}}, "memory": {"options": {}}}},
+        "logs": {"probes": {"errors": {"options": {}}}},
+    }
+    deadlines = {"cache": 15, "logs": 15, ".presence": 2}
+    assert measure.delays(plan, deadlines) == {"cache": 0.0, "logs": 0.3, ".presence": 0.1}
+    plan["cache"]["probes"]["service"]["options"]["sample_seconds"] = 0.2
+    assert measure.delays(plan, deadlines)["logs"] == pytest.approx(0.06)
+    # Nothing to wait for: no area samples, or the value is invalid, which its probe reports.
+    assert set(measure.delays({"logs": plan["logs"]}, deadlines).values()) == {0.0}
+    plan["cache"]["probes"]["service"]["options"]["sample_seconds"] = "soon"
+    assert set(measure.delays(plan, deadlines).values()) == {0.0}
 
 
 def test_an_area_that_hangs_is_ended_at_its_deadline_and_keeps_its_results():

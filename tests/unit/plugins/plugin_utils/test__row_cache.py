@@ -131,3 +131,12 @@ def test_the_key_of_plans_is_not_part_of_the_cache(cache):
     os.utime(cache / "plan.key", (long_ago, long_ago))
     _row_cache.remember_valid("new")
     assert (cache / "plan.key").exists()
+
+
+def test_expressions_and_texts_are_compiled_once_for_all_runs(cache):
+    for _run in range(2):
+        _rows.compiled_expression.cache_clear()
+        _rows.EXPRESSIONS.cache.clear()
+        assert _rows.expression("item.a + 1", {"item": {"a": 1}}) == 2
+        assert _rows.expression("item.b", {"item": {}}) is None
+        assert len(list(cache.glob("template-*"))) == 2

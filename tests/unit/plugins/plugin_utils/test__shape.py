@@ -131,6 +131,20 @@ def test_a_number_with_too_many_digits_is_malformed():
     assert _visit.checked(document.value["bad"], MODULE, document.is_plain)["error"]["kind"] == "malformed"
 
 
+@pytest.mark.parametrize(
+    ("text", "is_plain"),
+    [
+        ('{"id": "redis:7e645bf0", "n": 1.5e-300, "m": 2e17}', True),
+        ("1e999", False),
+        ("[0.5,-1.5E+308]", False),
+        ('{"a":\n1e100}', False),
+        ('{"a": %s}' % ("9" * 31), False),
+    ],
+)
+def test_only_unusual_numbers_make_a_document_not_plain(text, is_plain):
+    assert _shape.Document(text).is_plain is is_plain
+
+
 def test_a_number_that_overflows_is_malformed():
     text = json.dumps(measurement()).replace('"cpu_ratio": 0.5', '"cpu_ratio": 1e999', 1)
     with pytest.raises(_shape.Malformed, match="cpu_ratio"):
