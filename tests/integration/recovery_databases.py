@@ -113,5 +113,5 @@ def differences(expected, found):
 def module_options(pg, database, directory, **more):
     """Return the options of pg_prove_backup and pg_restore_backup."""
     login = options(pg, "postgres", timeout=10.0, deadline=300.0)
-    common = {"database": database, "directory": str(directory), "state_dir": str(directory / "state")}
+    common = {"database": database, "directory": str(directory), "state_dir": str(Path(directory, "state"))}
     return {**login, **common, "accept_cve": ["CVE-2026-116314"], **more}
