@@ -20,22 +20,6 @@ options:
     description: Address of the container engine for scratch servers. It must be one of the host of the task.
     type: str
     default: unix:///var/run/docker.sock
-  state_dir:
-    description: Directory with the record of running operations, which keeps backups, restores and restarts of a host apart.
-    type: path
-    default: /var/lib/tracktion-ops
-  operation:
-    description: Id of an operation that an earlier task has begun, and that this task continues.
-    type: str
-  run:
-    description: What identifies the run of the controller in the record of the operation.
-    type: dict
-    default: {}
-  broken:
-    description: Ids of operations whose controller is known to be dead. Their leases do not count.
-    type: list
-    elements: str
-    default: []
   progress:
     description: File that the progress is written to.
     type: path

@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._postgresql
+  - tracktion.ops._operations
 attributes:
   check_mode:
     support: full
@@ -91,22 +92,6 @@ options:
     description: Seconds for the whole backup.
     type: float
     default: 14400.0
-  state_dir:
-    description: Directory on the host for the record of operations, with which restart, backup, proof and restore exclude each other.
-    type: path
-    default: /var/lib/tracktion-ops
-  operation:
-    description: Id of an operation that an earlier task has kept. Without one, the module begins its own.
-    type: str
-  run:
-    description: The run, as C(who), C(controller), C(pid) and C(pid_start), for messages of other runs.
-    type: dict
-    default: {}
-  broken:
-    description: Ids of operations whose run is known to have ended.
-    type: list
-    elements: str
-    default: []
   progress:
     description: File for the progress, which is removed at the end. Set by M(tracktion.ops.recovery_run).
     type: path

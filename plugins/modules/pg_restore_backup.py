@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._postgresql
+  - tracktion.ops._operations
 attributes:
   check_mode:
     support: full
@@ -114,22 +115,6 @@ options:
     description: File for the progress. Empty for none.
     type: path
     default: ""
-  state_dir:
-    description: Directory of the record of running operations.
-    type: path
-    default: /var/lib/tracktion-ops
-  operation:
-    description: The operation of an earlier task that this one continues.
-    type: str
-  run:
-    description: Who runs the module, for messages of other operations.
-    type: dict
-    default: {}
-  broken:
-    description: Operations whose controller is known to have ended.
-    type: list
-    elements: str
-    default: []
   deadline:
     description: Seconds for everything.
     type: float

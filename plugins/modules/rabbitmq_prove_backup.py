@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - tracktion.ops._rabbitmq
   - tracktion.ops._broker_backups
+  - tracktion.ops._operations
   - tracktion.ops._broker_backups.load
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup

@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - tracktion.ops._redis
   - tracktion.ops._broker_backups
+  - tracktion.ops._operations
   - tracktion.ops._broker_backups.load
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup

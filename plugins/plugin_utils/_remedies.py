@@ -156,7 +156,7 @@ def undo_command(undo: str | None, host: str, variables: Mapping[str, Any], resu
     if not undo:
         return None
     try:
-        return prose(undo, {"host": host, "vars": variables, "result": result})
+        return prose(undo, {"host": host, "vars": variables, "result": result}) or None
     except CANNOT_EVALUATE as exc:
         return "the undo command cannot be rendered: %s" % exc
 

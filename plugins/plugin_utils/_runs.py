@@ -10,7 +10,6 @@ share no other storage.
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from ansible import constants as C
 from ansible_collections.tracktion.ops.plugins.module_utils import _journal_entries, _safe_files
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import GUARD_SECONDS, append_to, boot_id
+from ansible_collections.tracktion.ops.plugins.module_utils._local_user import local_user
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import Run, Values
 
 OUTCOMES = "tracktion-outcomes.jsonl"
@@ -48,12 +48,7 @@ def who(task_vars: Mapping[str, Any]) -> str:
         job = task_vars.get(prefix + "_job_id")
         if job:
             return "%s (job %s)" % (task_vars.get(prefix + "_user_name") or "schedule", job)
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "uid %d" % os.getuid()
-    behind = os.environ.get("SUDO_USER")
-    return "%s@%s" % ("%s (%s)" % (user, behind) if behind else user, os.uname().nodename)
+    return local_user()
 
 
 def controller() -> str:

@@ -3,12 +3,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare a backup with plain pg_dump, and kill backups at random points.
+"""Compare backup, proof and restore with plain pg_dump and pg_restore, and kill backups at random points.
 
-    python tests/bench/bench_recovery.py [--megabytes 5000] [--rounds 3] [--kills 200] [--suite bookworm]
+    python tests/bench/bench_recovery.py [--megabytes 5000] [--rounds 3] [--proofs 1] [--kills 200] [--suite bookworm]
 
 The database is generated. Rounds of `pg_dump -Fd -j2` and of pg_backup with its defaults are interleaved, on the same
-server. `memory` is the highest resident memory of the process of the module, without that of pg_dump.
+server; so are those of `pg_restore -j2`, of proofs and of restores. The server runs without fsync, so that the plain
+programs do not wait for the disk. `memory` is the highest resident memory of the process of a module, without that of
+the programs that it starts.
 
 For the kills, the module or its pg_dump is killed by SIGKILL after a random part of the time that a backup takes.
 After each, every backup that is listed as complete is verified by its checksums, and read by pg_restore.
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -36,7 +39,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 import psycopg2  # noqa: E402
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Failure  # noqa: E402
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _pg_backup, _pg_clients  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (  # noqa: E402
+    _pg_archive,
+    _pg_backup,
+    _pg_clients,
+    _pg_prove,
+    _pg_restore,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store  # noqa: E402
 from tests.bench.goals import Goals  # noqa: E402
 from tests.integration.recovery import options_of  # noqa: E402
@@ -77,14 +86,24 @@ def wanted(server, store, **options):
     return found
 
 
-def started(server, store, **options):
-    """Start a backup in a process and return its pid."""
+def wanted_of(server, store, spec, **options):
+    """Return the options of a proof or a restore of the database, which read a backup of this server."""
+    common = {"database": "tracktion", "accept_cve": [_pg_archive.CVE], "directory": store.directory}
+    found = options_of(server, spec, **common, **options)
+    found["state_dir"] = store.directory + ".state"
+    return found
+
+
+def started(act, report=None):
+    """Start a module in a process and return its pid. ``report`` is the descriptor for its result."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
             os.setsid()
-            _pg_backup.backup(wanted(server, store, **options), False)
+            result = act()
+            if report is not None:
+                os.write(report, json.dumps(result).encode())
             status = 0
         except Failure as exc:
             print("    %s" % exc, flush=True)
@@ -93,10 +112,16 @@ def started(server, store, **options):
     return child
 
 
-def timed(server, store):
-    """Return the seconds and the highest resident memory (MB) of a backup, its process without children."""
-    begun = time.monotonic()
-    child, peak = started(server, store), 0.0
+def backing_up(server, store, **options):
+    return lambda: _pg_backup.backup(wanted(server, store, **options), False)
+
+
+def timed(act):
+    """Return the result of a module, its seconds, and the highest resident memory (MB) of its process."""
+    begun, peak = time.monotonic(), 0.0
+    reading, writing = os.pipe()
+    child = started(act, writing)
+    os.close(writing)
     while True:
         with contextlib.suppress(OSError, IndexError):
             text = Path("/proc/%d/status" % child).read_text()
@@ -104,8 +129,10 @@ def timed(server, store):
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             if status:
-                raise SystemExit("the backup failed")
-            return time.monotonic() - begun, peak
+                raise SystemExit("a module failed")
+            seconds = time.monotonic() - begun
+            with open(reading, "rb") as stream:
+                return json.loads(stream.read()), seconds, peak
         time.sleep(0.05)
 
 
@@ -125,7 +152,7 @@ def compare(server, clients, folder, rounds, goals):
     peak = 0.0
     for number in range(rounds):
         times["pg_dump"].append(plain(server, clients, folder))
-        seconds, memory = timed(server, store)
+        _result, seconds, memory = timed(backing_up(server, store))
         times["pg_backup"].append(seconds)
         peak = max(peak, memory)
         print("  round %d: pg_dump %.1f s, pg_backup %.1f s" % (number + 1, times["pg_dump"][-1], seconds), flush=True)
@@ -137,6 +164,56 @@ def compare(server, clients, folder, rounds, goals):
     return statistics.median(times["pg_backup"])
 
 
+def prove(server, clients, folder, rounds, goals):
+    """Print the times of pg_restore, of proofs and of restores of one backup, interleaved."""
+    store = Store(str(folder / "backups"))
+    newest = store.list("postgresql", "tracktion")[0]
+    times = {"pg_restore": [], "proof": [], "restore": [], "swap": []}
+    peak = 0.0
+    for number in range(rounds):
+        times["pg_restore"].append(plain_restore(server, clients, newest))
+        for name, act in (("proof", proving(server, store)), ("restore", restoring(server, store))):
+            result, seconds, memory = timed(act)
+            times[name].append(seconds)
+            peak = max(peak, memory)
+        step = {name: result[name] for name in ("new", "stamp", "operation")}
+        result, _seconds, memory = timed(restoring(server, store, state="swapped", **step))
+        times["swap"].append(result["seconds"])
+        shown = ", ".join("%s %.2f s" % (name, each[-1]) for name, each in times.items())
+        print("  round %d: %s" % (number + 1, shown), flush=True)
+        with contextlib.closing(connected(server)) as connection, connection.cursor() as cursor:
+            cursor.execute('DROP DATABASE "%s"' % result["old"])
+    middle = {name: statistics.median(each) for name, each in times.items()}
+    ratio = middle["proof"] / middle["pg_restore"]
+    goals.check("proof compared with pg_restore -j2 (ratio of medians)", ratio, at_most=1.3)
+    print("  restore compared with pg_restore -j2: %.2f" % (middle["restore"] / middle["pg_restore"]))
+    goals.check("the swap (s)", max(times["swap"]), at_most=2)
+    goals.check("memory of proof and restore (MB)", peak, at_most=200)
+
+
+def plain_restore(server, clients, artefact):
+    """Return the seconds of pg_restore into an empty database."""
+    with contextlib.closing(connected(server)) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE plain TEMPLATE template0")
+        begun = time.monotonic()
+        arguments = ["--dbname=plain", "--exit-on-error", "--jobs=2", os.path.join(artefact.path, "dump")]
+        clients.run("pg_restore", arguments, Deadline(36000), "plain")
+        seconds = time.monotonic() - begun
+        cursor.execute("DROP DATABASE plain")
+    return seconds
+
+
+def proving(server, store):
+    options = wanted_of(server, store, _pg_prove.SPEC)
+    return lambda: _pg_prove.prove(options, False)
+
+
+def restoring(server, store, state="prepared", **options):
+    confirmed = {"confirm": ["recovery.restore:tracktion"], "state": state, **options}
+    found = wanted_of(server, store, _pg_restore.SPEC, **confirmed)
+    return lambda: _pg_restore.restore(found, False)
+
+
 def kill(server, clients, folder, seconds, kills, goals):
     """Kill backups at random points, and print what was found after each."""
     store = Store(str(folder / "killed"))
@@ -144,7 +221,7 @@ def kill(server, clients, folder, seconds, kills, goals):
     chance = random.Random(15)
     for number in range(kills):
         victim = ("module", "pg_dump")[number % 2]
-        child = started(server, store, keep=2)
+        child = started(backing_up(server, store, keep=2))
         time.sleep(chance.uniform(0, seconds * 1.2))
         pids = [child] if victim == "module" else dumps(child)
         for pid in pids:
@@ -175,11 +252,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--proofs", type=int, default=1)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--suite", default="bookworm")
     arguments = parser.parse_args()
     goals = Goals()
-    folder = Path(tempfile.mkdtemp(prefix="tracktion-bench-"))
+    folder = Path(tempfile.mkdtemp(prefix="tracktion-bench-", dir="/var/tmp"))
     try:
         with postgres_server(arguments.suite, fsync="off", max_wal_size="4GB") as server:
             size = fill(server, arguments.megabytes)
@@ -189,7 +267,9 @@ def main():
                 if arguments.rounds:
                     seconds = compare(server, clients, folder, arguments.rounds, goals)
                 else:
-                    seconds, _memory = timed(server, Store(str(folder / "backups")))
+                    _result, seconds, _memory = timed(backing_up(server, Store(str(folder / "backups"))))
+                if arguments.proofs:
+                    prove(server, clients, folder, arguments.proofs, goals)
                 if arguments.kills:
                     kill(server, clients, folder, seconds, arguments.kills, goals)
     finally:

@@ -76,13 +76,13 @@ def run_remedy(role, tasks, inventory_path, evidence, *arguments, extra=None):
     return done.stdout
 
 
-def play(text, hosts, folder, *arguments):
-    """Run a play from the root of the checkout; return its output."""
+def play(text, hosts, folder, *arguments, fails=False):
+    """Run a play from the root of the checkout, which succeeds or ``fails``; return its output."""
     path = folder / "play.yml"
     path.write_text(text)
     command = [str(Path(sys.executable).with_name("ansible-playbook")), str(path), "-i", str(hosts), *arguments]
     done = _run(command, {}, 60)
-    assert done.returncode == 0, done.stdout
+    assert (done.returncode != 0) is fails, done.stdout
     return done.stdout
 
 

@@ -18,7 +18,7 @@ EVIDENCE = re.compile(r"{{ tracktion_remedy\.(\w+)\b.*}}\Z")
 
 
 def carry_out(proposal, login, check, **settings):
-    """Run the module of the only task of a remedy. Return its result.
+    """Run the module of the task of a remedy that acts. Return its result.
 
     Arguments: the remedy of a finding, the connection options of the module, whether to run it in check mode, and
     variables of the role that differ from its defaults.
@@ -26,7 +26,8 @@ def carry_out(proposal, login, check, **settings):
     area_name, _dot, name = proposal["id"].partition(".")
     (area,) = _areas.find([area_name])
     known = {**yaml.safe_load(area.file("defaults", "main.yml").read_text()), **settings}
-    (task,) = yaml.safe_load(area.file("tasks", "remediate", name + ".yml").read_text())
+    tasks = yaml.safe_load(area.file("tasks", "remediate", name + ".yml").read_text())
+    (task,) = [each for each in tasks if each.get("register") == "tracktion_remedied"]
     (module,) = [each for each in task if each.startswith("tracktion.ops.")]
 
     def value(text):

@@ -10,6 +10,7 @@ import json
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.playbooks import LOCAL, inventory, play
 
 PLAY = """
@@ -41,6 +42,7 @@ REMEDIES = """
 def hosts(redis8, tmp_path):
     """An inventory of one host whose cache is the server."""
     variables = {"cache_" + name: value for name, value in redis8.login().items()}
+    variables.update({name: str(tmp_path / name) for name in ("recovery_directory", "tracktion_state_dir")})
     return inventory(tmp_path / "inventory.yml", {"here": LOCAL}, **variables, tracktion_report_dir=str(tmp_path))
 
 
@@ -63,8 +65,25 @@ def test_remedies_change_nothing_in_check_mode_and_then_what_it_reported(redis8,
         settings = client.config_get("maxmemory", "maxmemory-policy")
         return int(settings["maxmemory"]), settings["maxmemory-policy"], client.dbsize()
 
-    assert "changed=3 " in play(REMEDIES, hosts, tmp_path, "--check", "--diff")
-    assert state() == (256 << 20, "noeviction", 3)
-    assert "changed=3 " in play(REMEDIES, hosts, tmp_path)
-    assert state() == (400 << 20, "allkeys-lru", 1)
+    def backups():
+        """Return the number of keys in each backup, the oldest first."""
+        found = Store(str(tmp_path / "recovery_directory")).list("redis", "redis")
+        return [each.manifest["contents"]["keys_total"] for each in found[::-1]]
+
+    # Both remedies that remove keys make a backup first.
+    assert "changed=5 " in play(REMEDIES, hosts, tmp_path, "--check", "--diff")
+    assert (state(), backups()) == ((256 << 20, "noeviction", 3), [])
+    assert "changed=5 " in play(REMEDIES, hosts, tmp_path)
+    assert (state(), backups()) == ((400 << 20, "allkeys-lru", 1), [3, 3])
     assert "changed=0 " in play(REMEDIES, hosts, tmp_path)
+    assert backups() == [3, 3]
+    # Without a place for the backup, nothing is removed.
+    client.set("old:3", "x")
+    (tmp_path / "file").touch()
+    nowhere = ["-e", "recovery_directory=%s/file/below" % tmp_path]
+    deleting = "".join(line for line in REMEDIES.splitlines(True) if "{name: set_" not in line)
+    output = play(deleting, hosts, tmp_path, *nowhere, fails=True)
+    assert "Nothing was removed, because the backup failed: " in output
+    assert client.dbsize() == 2
+    assert "changed=1 " in play(deleting, hosts, tmp_path, *nowhere, "-e", "cache_backup_first=false")
+    assert client.dbsize() == 1

@@ -16,7 +16,7 @@ from pathlib import Path
 import pika
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _broker_backups, _manifests
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _proofs
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.modules import killed_after, run_module
 
@@ -177,7 +177,7 @@ def call_proven(made):
     path = Path(made["path"])
     store = Store(str(path.parents[2]))
     artefact = store.read("rabbitmq", "rabbitmq", path.name)
-    store.write_proof(artefact, _broker_backups.proof(artefact, time.time(), _broker_backups.Proven("4.0.5", [])))
+    _proofs.write(store, artefact, time.time(), _proofs.Outcome("4.0.5", []))
 
 
 def test_damage_and_missing_items_are_found(broker, options):

@@ -210,6 +210,7 @@ def story(lab, tmp_path_factory):
         "file_watching_sysctl_root": str(folder / "root"),
         "tracktion_state_dir": str(folder / "state"),
         "message_queue_export_directory": str(folder / "exports"),
+        "recovery_directory": str(folder / "backups"),
         # In check mode, the session that it waits for still exists.
         "database_reindex_max_wait": 600,
         # Without cooldowns, because the actions were carried out a moment ago.

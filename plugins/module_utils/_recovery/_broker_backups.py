@@ -11,10 +11,17 @@ import os
 import platform
 import re
 import time
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, cut
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _confirmed, _encryption, _operations
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
+    _confirmed,
+    _encryption,
+    _operations,
+    _proofs,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._proofs import Outcome
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import (
     SCHEMA_VERSION,
@@ -22,15 +29,12 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types imp
     Difference,
     Kind,
     Manifest,
-    Proof,
     SourceServer,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._version import COLLECTION_VERSION
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 DIRECTORY = "/var/backups/tracktion"
-# Differences that a proof and a result list; their total is beside them.
-MOST_DIFFERENCES = 50
 
 # Options of all modules that work on backups of a broker.
 STORE_SPEC: dict[str, Any] = {
@@ -50,14 +54,6 @@ PROOF_SPEC: dict[str, Any] = {
     "image": {"type": "str"},
     "encryption_identity": {"type": "path"},
 }
-
-
-class Proven(NamedTuple):
-    """The outcome of loading a backup and comparing it. ``reason`` is null unless it could not be loaded."""
-
-    server_version: str | None
-    differences: Sequence[Difference]
-    reason: str | None = None
 
 
 def operation(options: Options, kind: str, target: str) -> _operations.Operation:
@@ -136,28 +132,16 @@ def manifest(
     }
 
 
-def proof(artefact: Artefact, started: float, outcome: Proven) -> Proof:
-    """Return the proof of an outcome."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "result": "failed" if outcome.reason else ("different" if outcome.differences else "proven"),
-        "started": round(started, 3),
-        "finished": round(time.time(), 3),
-        "server_version": outcome.server_version,
-        "manifest_sha256": str(artefact.manifest_sha256),
-        "differences": list(outcome.differences[:MOST_DIFFERENCES]),
-        "differences_total": len(outcome.differences),
-        "reason": cut(outcome.reason, 1000),
-    }
-
-
-def failure_of(artefact: Artefact, outcome: Proven) -> Part:
-    """Return ``failed`` and ``msg`` for a backup that is not proven; nothing for one that is."""
+def proven(store: Store, artefact: Artefact, started: float, outcome: Outcome) -> Part:
+    """Write the proof of an outcome. Return what a result says about it; ``failed`` and ``msg`` if it is not proven."""
+    made = _proofs.write(store, artefact, started, outcome)
+    found: Part = {name: made[name] for name in ("result", "differences", "differences_total")}
+    found["seconds"] = round(made["finished"] - started, 3)
     problem = outcome.reason or shown_differences(outcome.differences)
-    if not problem:
-        return {}
-    text = "The backup %s is not proven: %s. Fix: Run another backup: `ansible-playbook tracktion.ops.backup`"
-    return {"failed": True, "msg": text % (artefact.stamp, problem)}
+    if problem:
+        text = "The backup %s is not proven: %s. Fix: Run another backup: `ansible-playbook tracktion.ops.backup`"
+        found.update(failed=True, msg=text % (artefact.stamp, problem))
+    return found
 
 
 def shown_differences(differences: Sequence[Difference], most: int = 5) -> str:

@@ -17,13 +17,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import getpass
 import os
 import secrets
 import time
 from typing import Any, Callable, Collection, Iterator, Mapping, Sequence, cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils._journal import GUARD_SECONDS, boot_id
+from ansible_collections.tracktion.ops.plugins.module_utils._local_user import local_user
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operation_records
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._operation_records import Record, clock
@@ -242,7 +242,7 @@ class _Store:
             else "%s-%s-%s" % (kind, stamp, secrets.token_hex(4)),
             "kind": kind,
             "target": target,
-            "who": run.get("who") or _user(),
+            "who": run.get("who") or local_user(),
             "since": now,
             "until": None,
             "boot_id": boot_id(),
@@ -372,12 +372,3 @@ def _unknown(identity: str, now: float) -> Record:
     fields = {"id": identity, "kind": "restart", "target": "unknown (its record is lost)", "who": "unknown",
               "since": now, "until": None, "boot_id": ""}  # fmt: skip
     return cast("Record", _operation_records.record(fields))
-
-
-def _user() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "uid %d" % os.getuid()
-    behind = os.environ.get("SUDO_USER")
-    return "%s@%s" % ("%s (%s)" % (user, behind) if behind else user, os.uname().nodename)

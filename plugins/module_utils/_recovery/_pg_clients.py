@@ -23,7 +23,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engi
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import name_of
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _run
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _process_mark, _run
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 # Where packages install the programs of a major version: on Debian, and the packages of postgresql.org for EL.
@@ -138,7 +138,7 @@ class Clients:
         variables = [word for pair in environment.items() for word in ("--env", "%s=%s" % pair)]
         return [
             *_docker_command(self._options),
-            *("run", "--rm", "--interactive", "--name", name, "--label", "%s=%s" % (LABEL, _this_process())),
+            *("run", "--rm", "--interactive", "--name", name, "--label", "%s=%s" % (LABEL, _process_mark.own())),
             *("--pull", "never", "--network", "container:%s" % server.identity),
             *("--user", "%d:%d" % (os.geteuid(), os.getegid())),
             *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
@@ -224,7 +224,7 @@ def remove_leftovers(options: Options, deadline: Deadline) -> list[str]:
     form = '{{.Names}} {{.Label "%s"}}' % LABEL
     listed = _docker(options, ["ps", "--all", "--filter", "label=%s" % LABEL, "--format", form], deadline)
     pairs = [line.split(" ", 1) for line in listed.splitlines() if " " in line]
-    dead = [name for name, process in pairs if not _is_alive(process)]
+    dead = [name for name, process in pairs if _process_mark.is_dead(process)]
     for name in dead:
         try:
             _docker(options, ["rm", "--force", name], deadline)
@@ -269,23 +269,3 @@ def _is_local(host: str) -> bool:
                 tested.bind((address[0], 0))
                 return True
     return False
-
-
-def _this_process() -> str:
-    return "%d:%s" % (os.getpid(), _started(os.getpid()))
-
-
-def _is_alive(process: str) -> bool:
-    pid, _colon, started = process.partition(":")
-    return pid.isdigit() and started != "" and _started(int(pid)) == started
-
-
-def _started(pid: int) -> str:
-    """Return when a process was started, in ticks since boot, with the id of the boot; empty if it has ended."""
-    try:
-        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as handle:
-            fields = handle.read().rpartition(")")[2].split()
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as handle:
-            return "" if fields[0] == "Z" else "%s@%s" % (fields[19], handle.read(8))
-    except (OSError, IndexError):
-        return ""

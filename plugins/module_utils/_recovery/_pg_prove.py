@@ -21,13 +21,13 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _pg_restore_checks,
     _pg_restoring,
     _pg_scratch,
+    _proofs,
     _scratch_container,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Artefact, Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_databases import Session
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._run import ProgramFailed
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import SCHEMA_VERSION, Proof
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 SPEC: dict[str, Any] = dict(
@@ -103,38 +103,27 @@ def _proved(
     began = time.time()
     manifest: Any = artefact.manifest
     result["removed"] = _pg_databases.remove_leftovers(session, _pg_databases.SCRATCH)
-    outcome: dict[str, Any] = {"differences": [], "differences_total": 0, "reason": None}
+    listed: list[Any] = []
+    total, reason = 0, None
     try:
         progress.step("verify")
         _chosen.require_intact(store, artefact, session.deadline)
         listed, total = _restored(artefact, manifest, session, scratch, options, progress)
-        outcome.update(result="different" if total else "proven", differences=listed, differences_total=total)
     except (_chosen.DamagedBackup, _pg_archive.NoArchive, ProgramFailed) as exc:
         if isinstance(exc, ProgramFailed) and _pg_restoring.OF_THE_SERVER.search(str(exc)):
             raise
-        outcome.update(result="failed", reason=str(exc))
-    ended = time.time()
+        reason = str(exc)
     version = session.rows("SELECT current_setting('server_version') AS version")[0]["version"]
-    proof: Proof = {
-        "schema_version": SCHEMA_VERSION,
-        "result": outcome["result"],
-        "started": began,
-        "finished": ended,
-        "server_version": version,
-        "manifest_sha256": artefact.manifest_sha256 or "",
-        "differences": outcome["differences"],
-        "differences_total": outcome["differences_total"],
-        "reason": outcome["reason"],
-    }
-    store.write_proof(artefact, proof)
+    proof = _proofs.write(store, artefact, began, _proofs.Outcome(version, listed, reason, total))
     words = [artefact.stamp, options["database"]]
-    if outcome["result"] == "different":
-        words.append(_pg_restoring.shown(outcome["differences"], outcome["differences_total"]))
-    elif outcome["result"] == "failed":
-        words.append(outcome["reason"])
-    message = MESSAGES[outcome["result"]] % tuple(words)
-    failed = outcome["result"] != "proven"
-    return dict(result, **outcome, seconds=round(ended - began, 3), msg=message, failed=failed)
+    if reason:
+        words.append(reason)
+    elif total:
+        words.append(_pg_restoring.shown(listed, total))
+    found = {name: proof[name] for name in ("result", "differences", "differences_total", "reason")}
+    message = MESSAGES[proof["result"]] % tuple(words)
+    failed = proof["result"] != "proven"
+    return dict(result, **found, seconds=round(proof["finished"] - began, 3), msg=message, failed=failed)
 
 
 def _restored(

@@ -23,8 +23,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _scratch_container,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import Proven
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._proofs import Outcome
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._rabbitmq_definitions import Comparison, Items
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact, cannot_store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import Difference
@@ -57,18 +57,11 @@ def prove(options: Options, check_mode: bool) -> Part:
     with _broker_backups.operation(options, "proof", target), store.in_use(artefact):
         _scratch_container.sweep(api)
         outcome = outcome_of(store, artefact, source.image, options, deadline)
-        proof = _broker_backups.proof(artefact, started, outcome)
-        store.write_proof(artefact, proof)
-    result.update(
-        result=proof["result"],
-        differences=proof["differences"],
-        differences_total=proof["differences_total"],
-        seconds=round(proof["finished"] - started, 3),
-    )
-    return dict(result, **_broker_backups.failure_of(artefact, outcome))
+        result.update(_broker_backups.proven(store, artefact, started, outcome))
+    return result
 
 
-def outcome_of(store: Store, artefact: Artefact, image: str, options: Options, deadline: Deadline) -> Proven:
+def outcome_of(store: Store, artefact: Artefact, image: str, options: Options, deadline: Deadline) -> Outcome:
     """Return the outcome of importing a backup into a scratch broker of this image.
 
     Raises NoScratch and CannotConnect, which prove nothing about it.
@@ -80,23 +73,18 @@ def outcome_of(store: Store, artefact: Artefact, image: str, options: Options, d
             _chosen.require_intact(store, artefact, deadline)
             folder = _broker_backups.readable(artefact, work, options, deadline)
             document = read(folder)
-            problems = file_problems(folder, document, contents_of(artefact))
+            problems = file_problems(folder, document, artefact.contents)
             if problems:
-                return Proven(None, problems)
-            plugins = sorted({*PLUGINS, *(contents_of(artefact).get("plugins") or ())})
+                return Outcome(None, problems)
+            plugins = sorted({*PLUGINS, *(artefact.contents.get("plugins") or ())})
             with _rabbitmq_scratch.started(api, image, work, plugins) as broker:
                 version = broker.version()
                 before = _rabbitmq_definitions.items(broker.export())
-                return Proven(version, _imported(broker, document, before))
+                return Outcome(version, _imported(broker, document, before))
     except (DamagedBackup, _rabbitmq_scratch.NotImported, _rabbitmq_definitions.BadDefinitions) as exc:
-        return Proven(None, [], str(exc))
+        return Outcome(None, [], str(exc))
     except OSError as exc:
         raise cannot_store(exc, store.directory)
-
-
-def contents_of(artefact: Artefact) -> Mapping[str, Any]:
-    """Return the contents of the manifest."""
-    return artefact.manifest["contents"] if artefact.manifest else {}
 
 
 def read(folder: str) -> dict[str, Any]:

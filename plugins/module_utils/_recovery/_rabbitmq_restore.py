@@ -23,6 +23,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _broker_backups,
     _chosen,
+    _proofs,
     _rabbitmq_backup,
     _rabbitmq_definitions,
     _rabbitmq_proof,
@@ -75,7 +76,7 @@ def _restore(
     store: Store, artefact: Artefact, client: Management, options: Options, deadline: Deadline, run: str | None
 ) -> Part:
     """Return the result; ``run`` is the id of the operation, null in check mode."""
-    contents = _rabbitmq_proof.contents_of(artefact)
+    contents = artefact.contents
     _check_version(client, contents)
     with store.in_use(artefact), _rabbitmq_proof.opened(store, artefact, options, deadline) as folder:
         _chosen.require_intact(store, artefact, deadline)
@@ -229,7 +230,7 @@ def _prove(store: Store, artefact: Artefact, options: Options, deadline: Deadlin
     )
     started = time.time()
     outcome = _rabbitmq_proof.outcome_of(store, artefact, source.image, options, deadline)
-    store.write_proof(artefact, _broker_backups.proof(artefact, started, outcome))
+    _proofs.write(store, artefact, started, outcome)
     problem = outcome.reason or _broker_backups.shown_differences(outcome.differences)
     if problem:
         raise DamagedBackup(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
@@ -23,8 +23,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _scratch_container,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import Proven
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._proofs import Outcome
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact, cannot_store
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis_process
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError, connect
@@ -75,53 +75,41 @@ def prove(options: Options, check_mode: bool) -> Part:
         client = None
     if check_mode:
         _broker_backups.check_operation(options, "proof", target)
-        _redis_scratch.require_memory(contents_of(artefact).get("used_memory_bytes"))
+        _redis_scratch.require_memory(artefact.contents.get("used_memory_bytes"))
         return dict(result, result="planned", differences=[], differences_total=0)
     started = time.time()
     with _broker_backups.operation(options, "proof", target), store.in_use(artefact):
         with loading_of(options, store, client, deadline) as loading:
             outcome = _outcome(store, artefact, loading, options, deadline)
-        proof = _broker_backups.proof(artefact, started, outcome)
-        store.write_proof(artefact, proof)
-    result.update(
-        scratch=loading.source.name,
-        result=proof["result"],
-        differences=proof["differences"],
-        differences_total=proof["differences_total"],
-        seconds=round(proof["finished"] - started, 3),
-    )
-    return dict(result, **_broker_backups.failure_of(artefact, outcome))
+        result.update(_broker_backups.proven(store, artefact, started, outcome))
+    result["scratch"] = loading.source.name
+    return result
 
 
-def _outcome(store: Store, artefact: Artefact, loading: Loading, options: Options, deadline: Deadline) -> Proven:
+def _outcome(store: Store, artefact: Artefact, loading: Loading, options: Options, deadline: Deadline) -> Outcome:
     """Return the outcome of loading a backup. Raises NoScratch and CannotConnect, which prove nothing about it."""
     try:
         with loaded(store, artefact, loading, options, deadline) as (_scratch, outcome):
             return outcome
     except (DamagedBackup, _redis_scratch.NotLoaded) as exc:
-        return Proven(None, [], str(exc))
+        return Outcome(None, [], str(exc))
 
 
 @contextlib.contextmanager
 def loaded(
     store: Store, artefact: Artefact, loading: Loading, options: Options, deadline: Deadline
-) -> Iterator[tuple[Client, Proven]]:
+) -> Iterator[tuple[Client, Outcome]]:
     """Yield the client of a scratch server that has loaded the backup, and how it differs from the manifest.
 
     Raises DamagedBackup, NotLoaded, NoScratch, CannotConnect.
     """
     _chosen.require_intact(store, artefact, deadline)
     folder = _broker_backups.readable(artefact, loading.work, options, deadline)
-    path, contents = os.path.join(folder, FILE), contents_of(artefact)
+    path, contents = os.path.join(folder, FILE), artefact.contents
     problem = _redis_scratch.check(loading.source, loading.api, path, deadline)
     if problem:
         raise _redis_scratch.NotLoaded(problem)
     with _redis_scratch.loaded(loading.source, loading.api, path, contents, loading.work, options) as scratch:
         server = _redis_contents.of_server(scratch)
         differences = _redis_contents.compare(contents, _redis_contents.keyspace(scratch), server["functions"])
-        yield scratch, Proven(server["version"], differences)
-
-
-def contents_of(artefact: Artefact) -> Mapping[str, Any]:
-    """Return the contents of the manifest."""
-    return artefact.manifest["contents"] if artefact.manifest else {}
+        yield scratch, Outcome(server["version"], differences)

@@ -18,6 +18,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shel
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _broker_backups,
     _chosen,
+    _proofs,
     _redis_contents,
     _redis_proof,
     _redis_restore,
@@ -25,9 +26,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _redis_snapshot,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._broker_backups import Proven
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._proofs import Outcome
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client, ReplyError, connect
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
@@ -113,7 +114,7 @@ def _from_backup(options: Options, client: Client, run: str | None) -> Part:
     client.deadline = deadline
     store = Store(options["directory"])
     artefact = _chosen.choose(store, "redis", options["name"], options["stamp"])[0]
-    contents = _redis_proof.contents_of(artefact)
+    contents = artefact.contents
     _redis_restore.check_server(client, contents)
     plan = _redis_restore.plan(client, contents, options["databases"])
     before = _redis_contents.keyspace(client)
@@ -135,7 +136,7 @@ def _from_backup(options: Options, client: Client, run: str | None) -> Part:
         started = time.time()
         try:
             with _redis_proof.loaded(store, artefact, loading, options, deadline) as (scratch, outcome):
-                store.write_proof(artefact, _broker_backups.proof(artefact, started, outcome))
+                _proofs.write(store, artefact, started, outcome)
                 if outcome.differences:
                     raise DamagedBackup(
                         "the backup %s is not proven: %s"
@@ -151,7 +152,7 @@ def _from_backup(options: Options, client: Client, run: str | None) -> Part:
                     restored = _redis_restore.exchange(client, plan.spares, artefact.stamp, functions)
                     audit.update(restore_id=restored)
         except _redis_scratch.NotLoaded as exc:
-            store.write_proof(artefact, _broker_backups.proof(artefact, started, Proven(None, [], str(exc))))
+            _proofs.write(store, artefact, started, Outcome(None, [], str(exc)))
             raise
     progress.end()
     undo = _broker_backups.command(KIND, options["name"], recovery_undo=restored)

@@ -23,6 +23,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._engine import Rejected, address
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._printable import printable
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _process_mark
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 LABEL = "tracktion.ops.scratch"
@@ -83,7 +84,7 @@ class Scratch:
             "User": user or "%d:%d" % (os.geteuid(), os.getegid()),
             "WorkingDir": "/",
             "Env": ["%s=%s" % pair for pair in (environment or {}).items()],
-            "Labels": {LABEL: "%d:%s" % (os.getpid(), _started(os.getpid()))},
+            "Labels": {LABEL: _process_mark.own()},
             "Healthcheck": {"Test": ["NONE"]},
             "HostConfig": {
                 "NetworkMode": "none",
@@ -169,8 +170,7 @@ def sweep(api: DockerApi) -> list[str]:
     """Remove the containers whose process has ended without removing them, and return their names."""
     removed = []
     for row in api.read("containers", "json", all=1, filters={"label": [LABEL]}):
-        pid, _colon, started = row["Labels"][LABEL].partition(":")
-        if pid.isdigit() and _started(int(pid)) != started:
+        if _process_mark.is_dead(row["Labels"][LABEL]):
             remove(api, row["Id"])
             removed.append(row["Names"][0].lstrip("/"))
     return removed
@@ -183,21 +183,10 @@ def directory(parent: str) -> Iterator[str]:
     Those of processes that were killed are removed first.
     """
     for name in os.listdir(parent):
-        pid, _dash, started = name[len(DIRECTORY) :].partition("-")
-        if name.startswith(DIRECTORY) and pid.isdigit() and _started(int(pid)) != started.partition("-")[0]:
+        if name.startswith(DIRECTORY) and _process_mark.is_dead(name[len(DIRECTORY) :].partition("-")[0]):
             shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
-    mark = "%s%d-%s-" % (DIRECTORY, os.getpid(), _started(os.getpid()))
-    path = tempfile.mkdtemp(prefix=mark, dir=parent)
+    path = tempfile.mkdtemp(prefix="%s%s-" % (DIRECTORY, _process_mark.own()), dir=parent)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _started(pid: int) -> str | None:
-    """Return the start of a process in ticks of the kernel since boot; null if there is no such process."""
-    try:
-        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
-            return stream.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None

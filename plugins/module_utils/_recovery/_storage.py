@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import stat
-from typing import NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
@@ -58,6 +58,11 @@ class Artefact(NamedTuple):
     def bytes(self) -> int | None:
         """The size of its files, or null."""
         return sum(each["bytes"] for each in self.manifest["files"]) if self.manifest else None
+
+    @property
+    def contents(self) -> Mapping[str, Any]:
+        """The contents of its manifest; empty without one."""
+        return self.manifest["contents"] if self.manifest else {}
 
     @property
     def proven(self) -> bool:

@@ -59,13 +59,3 @@ def test_a_container_without_a_network_of_its_own_publishes_nothing():
 )
 def test_versions(text, number):
     assert _pg_clients.version_number(text) == number
-
-
-def test_this_process_is_alive_and_another_boot_is_not():
-    this = _pg_clients._this_process()
-    assert _pg_clients._is_alive(this)
-    pid, started = this.split(":")
-    assert not _pg_clients._is_alive("%s:%s" % (pid, started.replace("@", "@x")))
-    assert not _pg_clients._is_alive("999999999:1@x")
-    assert not _pg_clients._is_alive("x:")
-    assert not _pg_clients._is_alive("")
