@@ -336,7 +336,7 @@ class RedisBackup(Redis):
         return {**self.login, "keep": 2}
 
     def left(self):
-        word, problems = self.live()
+        _word, problems = self.live()
         return "%d complete" % len(self.store.list(self.kind, "redis")), problems
 
 
@@ -347,7 +347,7 @@ class RedisProof(Redis):
         return self.login
 
     def left(self):
-        word, problems = self.live()
+        _word, problems = self.live()
         return "proven" if self.store.list(self.kind, "redis")[0].proven else "not proven", problems
 
     def finish(self):
@@ -464,7 +464,7 @@ PROGRAMS = {
 def kills(program, number, seconds, chance, server=None):
     """Kill runs, and return the outcomes and the problems."""
     first = kill_points.killed(program.module, program.options())
-    assert first.result and not first.result.get("failed"), first.result
+    assert not first.result.get("failed"), first.result
     left = program.finish() + program.leftovers()
     assert not left, left
     outcomes, problems = Counter(), []

@@ -32,8 +32,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import
 from tests.integration.modules import run_module
 
 FILES = ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "ftruncate")
-READS = re.compile(r"\s*(SELECT(?!.*(pg_try_advisory|pg_terminate|pg_export))|SHOW|SET|SAVEPOINT|ROLLBACK|WITH)\b", re.I)
+READS = re.compile(
+    r"\s*(SELECT(?!.*(pg_try_advisory|pg_terminate|pg_export))|SHOW|SET|SAVEPOINT|ROLLBACK|WITH)\b", re.I
+)
 NAMES = re.compile(r"\"[^\"]*\"|'(?:[^']|'')*'")
+VICTIMS = ("module", "program", "module")
 WRITES = {"BGSAVE", "BGREWRITEAOF", "SYNC", "FLUSHDB", "HSET", "RESTORE", "MULTI", "DEL", "SWAPDB"}
 
 
@@ -125,7 +128,7 @@ def _created(path: Any, flags: int = 0, *_words: Any, **_named: Any) -> str | No
 
 
 def _of_sql(sql: str) -> str | None:
-    return None if READS.match(sql) else " ".join(NAMES.sub("", sql).split()[:5])[:40]
+    return None if READS.match(sql.strip()) else " ".join(NAMES.sub("", sql).split()[:5])[:40]
 
 
 def _of_redis(_self: Any, commands: Any) -> str | None:
@@ -159,12 +162,16 @@ def killed(name: str, options: dict[str, Any], kill: Kill | None = None) -> Run:
 
 
 def chosen(steps: list[str], number: int, chance: random.Random) -> list[Kill]:
-    """Return ``number`` kills: first before and after each kind of step, then at random steps, also during them."""
-    first = {title: place for place, title in reversed(list(enumerate(steps, 1)))}
+    """Return ``number`` kills: before and after a step of each kind, during programs, then at all other steps."""
+    places = range(1, len(steps) + 1)
+    first = {title: place for place, title in zip(reversed(places), reversed(steps))}
     kills = [Kill(place, how) for place in sorted(first.values()) for how in ("before", "after")]
-    programs = [place for place, title in enumerate(steps, 1) if title.startswith(("program", "exec"))]
-    kills += [Kill(place, "during", 0.1 * part, "program") for part in range(1, 4) for place in programs]
+    programs = [place for place in places if steps[place - 1].startswith(("program", "exec"))]
+    kills += [Kill(place, "during", 0.1 * part, who) for place in programs for part, who in enumerate(VICTIMS, 1)]
+    others = [Kill(place, how) for place in places for how in ("before", "after")]
+    others = [kill for kill in others if kill not in kills]
+    chance.shuffle(others)
+    kills += others
     while len(kills) < number:
-        how = chance.choice(["before", "during", "during", "after"])
-        kills.append(Kill(chance.randrange(1, len(steps) + 1), how, chance.choice([0.0, 0.002, 0.02, 0.2])))
+        kills.append(Kill(chance.choice(places), "during", chance.choice([0.0, 0.001, 0.005, 0.02, 0.1])))
     return kills[:number]
