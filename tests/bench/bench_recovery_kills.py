@@ -52,6 +52,8 @@ class Program:
 
     kind = "postgresql"
     module = ""
+    # The result of the last run, null if it was killed.
+    last = None
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -210,7 +212,8 @@ class PgRestore(Postgres):
         return word, problems + ([] if word == "old" else ["the database changed"])
 
     def finish(self):
-        prepared = run_module(self.module, self.options())
+        lease = (self.last or {}).get("operation") or ""
+        prepared = run_module(self.module, self.restoring(state="prepared", operation=lease))
         if prepared.get("failed"):
             return [prepared["msg"]]
         run_module(self.module, self.restoring(state="ended", operation=prepared["operation"]))
@@ -465,6 +468,7 @@ def kills(program, number, seconds, chance, server=None):
     """Kill runs, and return the outcomes and the problems."""
     first = kill_points.killed(program.module, program.options())
     assert not first.result.get("failed"), first.result
+    program.last = first.result
     left = program.finish() + program.leftovers()
     assert not left, left
     outcomes, problems = Counter(), []
@@ -479,6 +483,7 @@ def kills(program, number, seconds, chance, server=None):
             run = kill_points.killed(program.module, options, kill)
         title = run.steps[kill.step - 1] if 0 < kill.step <= len(run.steps) else "end"
         title = run.steps[-1] if server and run.steps else title
+        program.last = run.result
         word, wrong = program.left()
         wrong = wrong + program.broken()
         ended = "killed" if run.result is None else "failed" if run.result.get("failed") else "done"
