@@ -2,9 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Interrupts restores and damages backups many times, and measures proof and restore beside plain programs.
+"""Damages backups of PostgreSQL many times, and measures proof and restore beside plain programs.
 
-python -m tests.bench.bench_pg_restore kills [NUMBER [SECONDS]]    200 by default
 python -m tests.bench.bench_pg_restore damages [NUMBER]            100 by default
 python -m tests.bench.bench_pg_restore speed [MEGABYTES]           5000 by default
 """
@@ -24,25 +23,6 @@ from tests.integration.postgresql import database
 from tests.integration.recovery_databases import backed_up, module_options, rich
 
 NAME = "bench_live"
-
-
-def kills(number, seconds=float("inf")):
-    seed = time.time_ns()
-    with database("trixie") as pg, rich(pg, NAME), tempfile.TemporaryDirectory() as folder:
-        backed_up(pg, NAME, folder)
-        restores = recovery_faults.Restores(pg, NAME, folder, seed)
-        until = time.monotonic() + seconds
-        for done in range(number):
-            if time.monotonic() > until:
-                break
-            pg.server.exec("psql", "-qXU", "postgres", "-d", NAME, "-c", "delete from lib.tracks where id > 400")
-            restores.interrupted(whole=500, changed=400)
-            print("\r%d of %d" % (done + 1, number), end="", flush=True)
-            for name in pg.psql("select datname from pg_database where datname like '%_before_%'").split():
-                pg.psql('drop database "%s"' % name)
-    print("\nseed %d\n%-10s %-9s %-9s %-5s %s" % (seed, "step", "killed", "outcome", "name", "number"))
-    for key, count in sorted(restores.outcomes.items()):
-        print("%-10s %-9s %-9s %-5s %d" % (*key, count))
 
 
 def damages(number):
@@ -99,6 +79,6 @@ def speed(megabytes):
 
 
 if __name__ == "__main__":
-    PROGRAMS = {"kills": (kills, 200), "damages": (damages, 100), "speed": (speed, 5000)}
+    PROGRAMS = {"damages": (damages, 100), "speed": (speed, 5000)}
     program, default = PROGRAMS[sys.argv[1]]
     program(*map(int, sys.argv[2:]) if len(sys.argv) > 2 else [default])

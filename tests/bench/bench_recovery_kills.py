@@ -243,7 +243,7 @@ class PgSwap(Postgres):
         """Restore completely by the next run, and go back."""
         lease = self.prepared["operation"]
         swapped, records = self.oid() != self.old, _operations.read(str(self.state))
-        again = run_module(self.module, self.restoring(state="prepared", operation=lease))
+        again = run_module(self.module, self.restoring(state="prepared", broken=[lease]))
         if again.get("failed"):
             return [again["msg"]]
         # Without a record, the run had ended its work: another one begins anew.
@@ -256,7 +256,7 @@ class PgSwap(Postgres):
             done = run_module(self.module, self.restoring(state="swapped", **step))
             problems += [done["msg"]] if done.get("failed") else []
         problems += self.live()[1]
-        run_module(self.module, self.restoring(state="ended", operation=lease))
+        run_module(self.module, self.restoring(state="ended", operation=again["operation"]))
         undone = run_module(self.module, self.restoring(state="undone"))
         problems += [undone["msg"]] if undone.get("failed") else []
         problems += [] if self.oid() == self.old and self.count() == 400 else ["not undone"]

@@ -31,23 +31,26 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _ru
 from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis import Client as RedisClient
 from tests.integration.modules import run_module
 
-FILES = ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "ftruncate")
+FILES = ("mkdir", "replace", "unlink", "rmdir", "fsync", "ftruncate")
 READS = re.compile(
     r"\s*(SELECT(?!.*(pg_try_advisory|pg_terminate|pg_export))|SHOW|SET|SAVEPOINT|ROLLBACK|WITH)\b", re.I
 )
 NAMES = re.compile(r"\"[^\"]*\"|'(?:[^']|'')*'")
 VICTIMS = ("module", "program", "module")
+STAMP = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 WRITES = {"BGSAVE", "BGREWRITEAOF", "SYNC", "FLUSHDB", "HSET", "RESTORE", "MULTI", "DEL", "SWAPDB"}
 
 
 class Kill(NamedTuple):
-    """Where to kill. ``step`` counts from 1; ``how`` is before, during or after.
+    """Where to kill. ``step`` counts from 1, or is the beginning of the title of the first such step.
+
+    ``how`` is before, during or after.
 
     ``seconds``: how long the step lasts before a kill during it. ``victim``: the module, or the ``program`` that the
     step runs.
     """
 
-    step: int
+    step: int | str
     how: str = "before"
     seconds: float = 0.0
     victim: str = "module"
@@ -67,6 +70,7 @@ class _Steps:
         for name in FILES:
             self._wrap(os, name, lambda *_words, name=name, **_named: name)
         self._wrap(os, "open", _created)
+        self._wrap(os, "rename", _renamed)
         for name in ("statement", "command"):
             self._wrap(PgClient, name, lambda _self, sql, *_words, **_named: _of_sql(sql))
         self._wrap(RedisClient, "ask_all", _of_redis)
@@ -101,9 +105,10 @@ class _Steps:
             self._count += 1
             number = self._count
             os.write(self._descriptor, ("%s\n" % title).encode())
-        kill = self._kill
-        if not kill or number != kill.step:
-            return None
+            kill = self._kill
+            if not kill or not (title.startswith(kill.step) if isinstance(kill.step, str) else number == kill.step):
+                return None
+            self._kill = None
         if kill.how == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         if kill.how == "during":
@@ -125,6 +130,10 @@ def children(pid: int) -> list[int]:
 
 def _created(path: Any, flags: int = 0, *_words: Any, **_named: Any) -> str | None:
     return "create" if flags & os.O_CREAT else None
+
+
+def _renamed(_source: str, target: str, **_named: Any) -> str:
+    return "rename to %s" % STAMP.sub("STAMP", os.path.basename(target))
 
 
 def _of_sql(sql: str) -> str | None:

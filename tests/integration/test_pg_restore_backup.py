@@ -14,7 +14,9 @@ import time
 import psycopg2
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations
 from tests.integration import recovery_faults
+from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
 from tests.integration.postgresql import standby_of
 from tests.integration.recovery_databases import (
@@ -296,14 +298,47 @@ def test_restores_the_backup_of_another_database_if_it_is_named(pg, source, tmp_
         drop(pg, swapped["old"])
 
 
+# tests/bench/bench_recovery_kills.py kills at all steps. The last one leaves the new database.
+KILLS = [
+    ("prepared", Kill("CREATE DATABASE", "after")),
+    ("prepared", Kill("program pg_restore", "during", 0.1)),
+    ("swapped", Kill("COMMIT", "before")),
+    ("swapped", Kill("COMMIT", "after")),
+]
+
+
 @ONE
-def test_an_interrupted_restore_leaves_the_old_or_the_new_database(pg, source):
+def test_a_killed_restore_leaves_the_old_or_the_new_database(pg, source):
     directory, _artefact, _then = source
-    restores = recovery_faults.Restores(pg, NAME, directory, seed=time.time_ns())
-    for _number in range(4):
+    rows = "select count(*) from lib.tracks"
+    for state, kill in KILLS:
         run_sql(pg, "delete from lib.tracks where id > 400")
-        restores.interrupted(whole=500, changed=400)
-    assert sum(restores.outcomes.values()) == 4
+        before, step = oid(pg), {"operation": ""}
+        if state == "swapped":
+            prepared = restore(pg, directory)
+            step = {name: prepared[name] for name in ("new", "stamp", "operation")}
+        options = module_options(pg, NAME, directory, state=state, confirm=CONFIRM, **step)
+        assert killed("pg_restore_backup", options, kill).result is None
+        swapped = kill == KILLS[-1][1]
+        assert (oid(pg) != before) == swapped
+        assert rows_of(pg, rows) == (500 if swapped else 400)
+        # As for the action, whose controller is dead.
+        again = restore(pg, directory, broken=[step["operation"]])
+        assert again["result"] == ("restored" if swapped else "prepared"), again
+        if not swapped:
+            step = {name: again[name] for name in ("new", "stamp", "operation")}
+            assert restore(pg, directory, "swapped", **step)["result"] == "restored"
+        assert rows_of(pg, rows) == 500
+        restore(pg, directory, "ended", operation=again["operation"])
+        assert leftovers(pg) == "0"
+    assert _operations.read(str(directory / "state")) == ([], [])
+
+
+def rows_of(pg, sql):
+    """Return the number that a query returns, over a new connection: the database accepts connections."""
+    with contextlib.closing(pg.postgres(superuser=True, dbname=NAME)) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone()[0]
 
 
 @ONE

@@ -13,13 +13,13 @@ import random
 import subprocess
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
-from tests.integration.modules import killed_after, run_module
+from tests.integration.kill_points import Kill, killed
+from tests.integration.modules import run_module
 from tests.integration.redis_lab import cache
 from tests.lab.engine import docker
 from tests.lab.servers import is_alive
@@ -316,36 +316,32 @@ def test_a_restore_without_memory_for_both_copies_is_refused(redis8, options):
     assert run(redis8, "redis_restore_backup", options, check=True)["result"] == "planned"
 
 
+# tests/bench/bench_recovery_kills.py kills at all steps. The last one leaves the new data.
+KILLS = [Kill("HSET", "after"), Kill("RESTORE", "after"), Kill("MULTI", "before"), Kill("MULTI", "after")]
+
+
 def test_runs_that_are_killed_leave_the_old_or_the_new_data(redis8, options):
     client = redis8.redis()
     fill(client)
-    pipeline = client.pipeline()
-    for number in range(20000):
-        pipeline.set("many:%d" % number, number)
-    pipeline.execute()
     new = content(redis8)
-    run(redis8, "redis_backup", options)
+    stamp = run(redis8, "redis_backup", options)["stamp"]
     client.flushall()
     client.set("old", "data")
     old = content(redis8)
-    chosen, started = random.Random(SEED), time.monotonic()
-    restored = run(redis8, "redis_restore_backup", options)
-    longest = time.monotonic() - started
-    run(redis8, "redis_restore_backup", options, action="undo", restore_id=restored["restore_id"])
-    for _number in range(3):
-        killed_after(chosen.uniform(0.1, longest), lambda: run(redis8, "redis_restore_backup", options))
-        assert content(redis8) in (old, new)
-        killed_after(chosen.uniform(0.1, 1.0), lambda: run(redis8, "redis_backup", options, keep=3))
-        folder = Path(options["directory"], "redis", "redis")
-        for complete in folder.glob("2*Z*"):
-            assert not run_problems(complete)
+    for step in ("rename to dump.rdb", "rename to STAMP"):
+        assert killed("redis_backup", {**redis8.login(), **options}, Kill(step)).result is None
+        assert [each.name for each in Path(options["directory"], "redis", "redis").glob("2*")] == [stamp]
+    wanted = {**redis8.login(), **options, "stamp": stamp, "confirm": ["recovery.restore:redis"]}
+    for kill in KILLS:
+        assert killed("redis_restore_backup", wanted, kill).result is None
+        assert content(redis8) == (new if kill is KILLS[-1] else old)
     client.flushall()
     client.set("old", "data")
     # A busy engine may not have ended the programs of the killed run yet.
     tried = []
 
     def is_restored():
-        tried.append(run(redis8, "redis_restore_backup", options, stamp=restored["stamp"]))
+        tried.append(run(redis8, "redis_restore_backup", options, stamp=stamp))
         return tried[-1].get("result") == "done" or tried[-1].get("kind") != "busy"
 
     wait_until(is_restored, "the killed run to end", 60)
