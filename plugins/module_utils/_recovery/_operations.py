@@ -113,6 +113,11 @@ class Operation:
         self._store.remove(interrupted["id"])
         self.interrupted = [each for each in self.interrupted if each["id"] != interrupted["id"]]
 
+    def interrupted_before(self) -> list[Record]:
+        """Return the records of interrupted operations of the same kind and target."""
+        mine = self.record["kind"], self.record["target"]
+        return [each for each in self.interrupted if (each["kind"], each["target"]) == mine]
+
     def keep(self, seconds: float) -> None:
         """Let a lease of ``seconds`` hold the operation after the end of this process, for the next module."""
         self._lease = min(seconds, _operation_records.LEASE_MOST)

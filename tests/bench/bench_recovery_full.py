@@ -1,0 +1,130 @@
+#!/usr/bin/env python
+# Copyright (c) The tracktion.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run backups, proofs and restores while the disk of the backups, or that of the state directory, is nearly full.
+
+    python tests/bench/bench_recovery_full.py [PROGRAM ...] [--suite bookworm]
+
+As root: both directories are small file systems on loop devices. The checks of the free space are switched off, so that
+the disk becomes full at each stage. PROGRAM is one of those of bench_recovery_kills.py. After each run: no backup is
+listed as complete that cannot be read, and the live data is the old or the new one. Then the space is freed, and the
+next run has to complete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
+
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _space  # noqa: E402
+from tests.bench.bench_recovery_kills import NAME, PROGRAMS, Postgres  # noqa: E402
+from tests.bench.goals import Goals  # noqa: E402
+from tests.integration.modules import run_module  # noqa: E402
+from tests.integration.postgresql import database  # noqa: E402
+from tests.integration.recovery_databases import rich  # noqa: E402
+
+DEFAULT = ("pg_backup", "pg_proof", "pg_restore", "pg_swap", "redis_backup", "redis_proof", "redis_restore")
+# Bytes that are left: from nothing to more than a run needs.
+LEFT = (0, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 1 << 20)
+
+
+@contextlib.contextmanager
+def small(path: Path, megabytes: int = 24):
+    """A small file system at a path."""
+    path.mkdir()
+    image = path.with_name(path.name + ".image")
+    subprocess.run(["truncate", "--size", "%dM" % megabytes, image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "1024", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, path], check=True)
+    path.chmod(0o700)
+    (path / "lost+found").rmdir()
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+@contextlib.contextmanager
+def filled(path: Path, left: int):
+    """Leave this number of free bytes."""
+    filler = path / ".filler"
+    with open(filler, "wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while _space.free(str(path)).bytes > left:
+            stream.write(bytes(1024))
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def without_checks():
+    _space.check = lambda path, *_wanted: _space.free(path)
+
+
+def runs(program, which, goals):
+    """Run with each number of free bytes; print the outcomes."""
+    directory = Path(program.store.directory) if which == "backups" else program.state
+    assert not program.finish()
+    outcomes, problems = Counter(), []
+    for left in LEFT:
+        options = program.options()
+        with filled(directory, left):
+            result = run_module(program.module, options, before=without_checks)
+            word, wrong = program.left()
+        wrong += program.broken()
+        text = result.get("msg") or ""
+        if result.get("failed") and "space" not in text.lower():
+            wrong.append("the message does not name the disk: %s" % text)
+        program.last = result
+        wrong += ["next run: " + each for each in program.finish()]
+        wrong += ["left: " + each for each in program.leftovers() if not each.endswith("/.filler")]
+        ended = result.get("kind", "failed") if result.get("failed") else "done"
+        outcomes[(left, ended, word)] += 1
+        problems += wrong
+        for each in wrong:
+            print("    %d bytes left, %s: %s" % (left, ended, each), flush=True)
+    print("%s, %s full:" % (type(program).__name__, which))
+    for (left, ended, word), _count in sorted(outcomes.items()):
+        print("  %8d bytes left  %-16s %s" % (left, ended, word), flush=True)
+    goals.check("problems of %s" % type(program).__name__, len(problems), at_most=0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("programs", nargs="*", default=DEFAULT, metavar="PROGRAM")
+    parser.add_argument("--suite", default="bookworm")
+    arguments = parser.parse_args()
+    goals = Goals()
+    for name in arguments.programs:
+        kind, factory = PROGRAMS[name]
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(kind(arguments.suite))
+            if kind is database:
+                stack.enter_context(rich(server, NAME))
+            for which in ("backups", "state"):
+                with tempfile.TemporaryDirectory(prefix="tracktion-") as folder, small(Path(folder) / which):
+                    os.mkdir(Path(folder) / "tmp")
+                    tempfile.tempdir = str(Path(folder) / "tmp")
+                    try:
+                        program = factory(Path(folder), server)
+                        runs(program, which, goals)
+                    finally:
+                        tempfile.tempdir = None
+                if issubclass(factory, Postgres):
+                    program.restored()
+    goals.exit()
+
+
+if __name__ == "__main__":
+    main()
