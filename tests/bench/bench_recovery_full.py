@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _space  # noqa: E402
-from tests.bench.bench_recovery_kills import NAME, PROGRAMS, Postgres  # noqa: E402
+from tests.bench.bench_recovery_kills import NAME, PROGRAMS  # noqa: E402
 from tests.bench.goals import Goals  # noqa: E402
 from tests.integration.modules import run_module  # noqa: E402
 from tests.integration.postgresql import database  # noqa: E402
@@ -108,21 +107,20 @@ def main():
     goals = Goals()
     for name in arguments.programs:
         kind, factory = PROGRAMS[name]
-        with contextlib.ExitStack() as stack:
-            server = stack.enter_context(kind(arguments.suite))
-            if kind is database:
-                stack.enter_context(rich(server, NAME))
+        with kind(arguments.suite) as server:
             for which in ("backups", "state"):
-                with tempfile.TemporaryDirectory(prefix="tracktion-") as folder, small(Path(folder) / which):
-                    os.mkdir(Path(folder) / "tmp")
-                    tempfile.tempdir = str(Path(folder) / "tmp")
+                with contextlib.ExitStack() as stack:
+                    if kind is database:
+                        stack.enter_context(rich(server, NAME))
+                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracktion-")))
+                    stack.enter_context(small(folder / which))
+                    (folder / "tmp").mkdir()
+                    tempfile.tempdir = str(folder / "tmp")
                     try:
-                        program = factory(Path(folder), server)
+                        program = factory(folder, server)
                         runs(program, which, goals)
                     finally:
                         tempfile.tempdir = None
-                if issubclass(factory, Postgres):
-                    program.restored()
     goals.exit()
 
 

@@ -89,12 +89,12 @@ class Scratch:
                     {"Type": "bind", "Target": target, "Source": source, "ReadOnly": not writable}
                     for target, (source, writable) in mounts.items()
                 ],
-                "Tmpfs": dict.fromkeys(tmpfs, "uid=%d,mode=700" % os.geteuid()),
+                # Podman knows no option for the owner. The container has one user.
+                "Tmpfs": dict.fromkeys(tmpfs, "mode=1777"),
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges"],
                 "OomScoreAdj": FIRST_TO_GO,
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "5m"}},
-                "Init": True,
                 **({"ShmSize": shared_memory} if shared_memory else {}),
             },
         }
