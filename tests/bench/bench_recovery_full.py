@@ -7,10 +7,10 @@
 
     python tests/bench/bench_recovery_full.py [PROGRAM ...] [--suite bookworm]
 
-As root: both directories are small file systems on loop devices. The checks of the free space are switched off, so that
-the disk becomes full at each stage. PROGRAM is one of those of bench_recovery_kills.py. After each run: no backup is
-listed as complete that cannot be read, and the live data is the old or the new one. Then the space is freed, and the
-next run has to complete.
+As root: both directories are small file systems on loop devices; then a tablespace of PostgreSQL is one. The checks of
+the free space are switched off, so that the disk becomes full at each stage. PROGRAM is one of bench_recovery_kills.py.
+After each run: no backup is listed as complete that cannot be read, and the live data is the old or the new one. Then
+the space is freed, and the next run has to complete.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tests.bench.goals import Goals  # noqa: E402
 from tests.integration.modules import run_module  # noqa: E402
 from tests.integration.postgresql import database  # noqa: E402
 from tests.integration.recovery_databases import rich  # noqa: E402
+from tests.lab.engine import docker  # noqa: E402
 
 DEFAULT = ("pg_backup", "pg_proof", "pg_restore", "pg_swap", "redis_backup", "redis_proof", "redis_restore")
 # Bytes that are left: from nothing to more than a run needs.
@@ -39,7 +40,7 @@ LEFT = (0, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 1 << 20)
 
 
 @contextlib.contextmanager
-def small(path: Path, megabytes: int = 24):
+def small(path: Path, megabytes: int = 64):
     """A small file system at a path."""
     path.mkdir()
     image = path.with_name(path.name + ".image")
@@ -67,18 +68,51 @@ def filled(path: Path, left: int):
         filler.unlink()
 
 
+@contextlib.contextmanager
+def tablespace(server, megabytes: int = 48):
+    """A small tablespace of PostgreSQL with the database."""
+    pid = docker("inspect", "--format", "{{.State.Pid}}", server.server.name).strip()
+    server.server.exec("mkdir", "-p", "/small")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=%dm,mode=777" % megabytes, "none", "/small"]
+    subprocess.run(["nsenter", "--target", pid, "--mount", *mount], check=True)
+    server.server.exec("install", "-d", "-o", "postgres", "/small/space")
+    server.psql("create tablespace small location '/small/space'")
+    server.psql("alter database %s set tablespace small" % NAME)
+    yield
+
+
+@contextlib.contextmanager
+def filled_server(server, left: int):
+    """Leave this number of free bytes in the tablespace."""
+    script = (
+        "n=$(($(df --output=avail -B1 /small | tail -1) - $1)); [ $n -gt 0 ] && head -c $n /dev/zero > /small/filler"
+    )
+    server.server.exec("sh", "-c", script + "; true", "sh", str(left))
+    try:
+        yield
+    finally:
+        server.server.exec("rm", "-f", "/small/filler")
+
+
 def without_checks():
     _space.check = lambda path, *_wanted: _space.free(path)
+
+
+# An empty database has 7.5 MB.
+LEFT_OF_SERVER = (0, 1 << 20, 7 << 20, 8 << 20, 17 << 19, 9 << 20, 20 << 20)
 
 
 def runs(program, which, goals):
     """Run with each number of free bytes; print the outcomes."""
     directory = Path(program.store.directory) if which == "backups" else program.state
+    full = (
+        (lambda left: filled_server(program.pg, left)) if which == "server" else (lambda left: filled(directory, left))
+    )
     assert not program.finish()
     outcomes, problems = Counter(), []
-    for left in LEFT:
+    for left in LEFT_OF_SERVER if which == "server" else LEFT:
         options = program.options()
-        with filled(directory, left):
+        with full(left):
             result = run_module(program.module, options, before=without_checks)
             word, wrong = program.left()
         wrong += program.broken()
@@ -108,12 +142,12 @@ def main():
     for name in arguments.programs:
         kind, factory = PROGRAMS[name]
         with kind(arguments.suite) as server:
-            for which in ("backups", "state"):
+            for which in ("backups", "state", *(["server"] if kind is database else [])):
                 with contextlib.ExitStack() as stack:
                     if kind is database:
                         stack.enter_context(rich(server, NAME))
                     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracktion-")))
-                    stack.enter_context(small(folder / which))
+                    stack.enter_context(tablespace(server) if which == "server" else small(folder / which))
                     (folder / "tmp").mkdir()
                     tempfile.tempdir = str(folder / "tmp")
                     try:

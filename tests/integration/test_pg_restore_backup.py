@@ -28,6 +28,7 @@ from tests.integration.recovery_databases import (
     module_options,
     rich,
 )
+from tests.keyring import new_age_key, new_keyring
 
 NAME = "restore_live"
 # What does not depend on the version of the server.
@@ -339,6 +340,39 @@ def rows_of(pg, sql):
     with contextlib.closing(pg.postgres(superuser=True, dbname=NAME)) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetchone()[0]
+
+
+@pytest.mark.parametrize("program", ["age", "gpg"])
+def test_an_encrypted_backup_is_proven_and_restored(pg15, tmp_path, program):
+    identity = ""
+    with contextlib.ExitStack() as stack, rich(pg15, NAME):
+        if program == "age":
+            recipient, identity = new_age_key(tmp_path / "key"), str(tmp_path / "key")
+        else:
+            stack.enter_context(new_keyring())
+            recipient = "backup@example.org"
+        how = {"encryption_recipients": [recipient], "format": "custom" if program == "age" else "directory"}
+        common = {"directory": str(tmp_path / "backups"), "state_dir": str(tmp_path / "state")}
+        made = run_module("pg_backup", {**pg15.login("superuser", login_db=NAME), **common, **how, "row_hashes": True})
+        assert (made.get("result"), made["encryption"]) == ("done", program), made
+        then = contents_of(pg15, NAME)
+        options = module_options(pg15, NAME, common["directory"], encryption_identity=identity)
+        # The next run removes the decrypted copy of one that was killed.
+        killed("pg_prove_backup", {**options, "scratch": "server"}, Kill("CREATE DATABASE"))
+        assert [path.name[:9] for path in (tmp_path / "backups").glob(".scratch-*")] == [".scratch-"]
+        proven = run_module("pg_prove_backup", {**options, "scratch": "server"})
+        assert proven.get("result") == "proven", proven
+        # A key that is missing proves nothing.
+        new_age_key(tmp_path / "other")
+        with new_keyring(mails=()):
+            other = {**options, "encryption_identity": str(tmp_path / "other"), "scratch": "server"}
+            assert run_module("pg_prove_backup", other)["kind"] == "cannot_decrypt"
+        proof = json.loads((tmp_path / "backups/postgresql" / NAME / made["stamp"] / "proof.json").read_text())
+        assert proof["result"] == "proven"
+        _prepared, swapped = restored(pg15, tmp_path / "backups", encryption_identity=identity)
+        assert differences(then, contents_of(pg15, NAME)) == []
+        drop(pg15, swapped["old"])
+    assert sorted(path.name for path in (tmp_path / "backups").iterdir()) == ["postgresql", "state"]
 
 
 @ONE

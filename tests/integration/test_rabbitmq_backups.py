@@ -20,6 +20,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _ma
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
+from tests.keyring import new_age_key
 
 SEED = 20261129
 MESSAGES = 700
@@ -171,6 +172,19 @@ def test_restores_that_are_killed_are_completed(broker, options):
     assert definitions(broker) == before
     # Each is there. Those that were confirmed and not recorded are there twice.
     assert {each[2] for each in taken(broker)} == set(range(MESSAGES))
+
+
+def test_an_encrypted_backup_can_be_read(broker, options, tmp_path):
+    key = {"encryption_identity": str(tmp_path / "key")}
+    recipient = new_age_key(tmp_path / "key")
+    made = run(broker, "rabbitmq_backup", options, encryption_recipients=[recipient], messages_of=["audio.requests"])
+    assert sorted(path.name for path in Path(made["path"]).rglob("*.age")) == [
+        "00000.jsonl.age",
+        "definitions.json.age",
+    ]
+    # Another scratch broker would take 10 seconds.
+    planned = run(broker, "rabbitmq_restore_backup", options, check=True, **key)
+    assert (planned.get("result"), planned["created"]) == ("planned", []), planned
 
 
 def call_proven(made):

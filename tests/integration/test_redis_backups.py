@@ -21,6 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _ma
 from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
 from tests.integration.redis_lab import cache
+from tests.keyring import new_age_key
 from tests.lab.engine import docker
 from tests.lab.servers import is_alive
 from tests.lab.shell import wait_until
@@ -186,6 +187,20 @@ def answers(server):
     with contextlib.suppress(Exception):
         return server.redis().ping()
     return False
+
+
+def test_an_encrypted_backup_is_proven(redis8, options, tmp_path):
+    client = redis8.redis()
+    client.config_set("repl-diskless-sync-delay", 0)
+    fill(client)
+    recipient = new_age_key(tmp_path / "key")
+    made = run(redis8, "redis_backup", options, encryption_recipients=[recipient], method="stream")
+    assert [path.name for path in Path(made["path"]).glob("dump*")] == ["dump.rdb.age"]
+    new_age_key(tmp_path / "other")
+    other = run(redis8, "redis_prove_backup", options, encryption_identity=str(tmp_path / "other"))
+    assert other["kind"] == "cannot_decrypt"
+    assert not Path(made["path"], "proof.json").exists()
+    assert run(redis8, "redis_prove_backup", options, encryption_identity=str(tmp_path / "key"))["result"] == "proven"
 
 
 def test_a_key_whose_time_is_over_is_no_difference(each_redis, options):
