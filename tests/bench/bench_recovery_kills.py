@@ -23,7 +23,6 @@ import random
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -473,21 +472,23 @@ def kills(program, number, seconds, chance, server=None):
     assert not left, left
     outcomes, problems = Counter(), []
     ends = time.monotonic() + seconds
-    for kill in kill_points.chosen(first.steps, number, chance):
+    wanted = of_server(first.steps, server.server.name, chance) if server else []
+    for kill in wanted or kill_points.chosen(first.steps, number, chance):
         if time.monotonic() > ends:
             break
         options = program.options()
+        run = kill_points.killed(program.module, options, kill)
+        title = run.steps[kill.step - 1] if kill.step <= len(run.steps) else "end"
         if server:
-            run, kill = server_killed(program, options, server, chance), kill._replace(how="server")
-        else:
-            run = kill_points.killed(program.module, options, kill)
-        title = run.steps[kill.step - 1] if 0 < kill.step <= len(run.steps) else "end"
-        title = run.steps[-1] if server and run.steps else title
+            server.server.start()
+            server.connection = server.postgres(superuser=True, application_name="lab control")
+            server.connection.autocommit = True
         program.last = run.result
         word, wrong = program.left()
         wrong = wrong + program.broken()
         ended = "killed" if run.result is None else "failed" if run.result.get("failed") else "done"
-        outcomes[(kill.how + (" (program)" if kill.victim == "program" else ""), title, ended, word)] += 1
+        victim = {"module": "", "program": " (program)"}.get(kill.victim, " (server)")
+        outcomes[(kill.how + victim, title, ended, word)] += 1
         wrong += ["next run: " + text for text in program.finish()]
         wrong += ["left: " + text for text in program.leftovers()]
         problems += ["%s, %s %s: %s" % (kill, kill.how, title, text) for text in wrong]
@@ -498,22 +499,12 @@ def kills(program, number, seconds, chance, server=None):
     return outcomes, problems, len(first.steps)
 
 
-def server_killed(program, options, server, chance):
-    """Swap, and kill the server meanwhile."""
-    delay = chance.uniform(0.05, 0.3)
-
-    def later():
-        time.sleep(delay)
-        docker("kill", server.server.name)
-
-    thread = threading.Thread(target=later)
-    thread.start()
-    run = kill_points.killed(program.module, options)
-    thread.join()
-    server.server.start()
-    server.connection = server.postgres(superuser=True, application_name="lab control")
-    server.connection.autocommit = True
-    return run
+def of_server(steps, name, chance):
+    """Return kills of the server before and during each statement."""
+    places = [place for place, title in enumerate(steps, 1) if title.isupper() or title[:6].isupper()]
+    found = [kill_points.Kill(place, how, 0.0, name) for place in places for how in ("before", "during")]
+    chance.shuffle(found)
+    return found
 
 
 def main():

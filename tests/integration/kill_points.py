@@ -46,8 +46,8 @@ class Kill(NamedTuple):
 
     ``how`` is before, during or after.
 
-    ``seconds``: how long the step lasts before a kill during it. ``victim``: the module, or the ``program`` that the
-    step runs.
+    ``seconds``: how long the step lasts before a kill during it. ``victim``: the module, the ``program`` that the
+    step runs, or the container of a server.
     """
 
     step: int | str
@@ -110,13 +110,19 @@ class _Steps:
                 return None
             self._kill = None
         if kill.how == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._end(kill)
         if kill.how == "during":
             threading.Thread(target=self._later, args=(kill,), daemon=True).start()
         return kill
 
     def _later(self, kill: Kill) -> None:
         time.sleep(kill.seconds)
+        self._end(kill)
+
+    def _end(self, kill: Kill) -> None:
+        if kill.victim not in VICTIMS:
+            subprocess.run(["docker", "kill", kill.victim], stdout=subprocess.DEVNULL, check=True)
+            return
         for pid in [os.getpid()] if kill.victim == "module" else children(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
