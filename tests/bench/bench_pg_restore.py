@@ -2,43 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Damages backups of PostgreSQL many times, and measures proof and restore beside plain programs.
+"""Measures proof and restore of PostgreSQL beside plain programs.
 
-python -m tests.bench.bench_pg_restore damages [NUMBER]            100 by default
 python -m tests.bench.bench_pg_restore speed [MEGABYTES]           5000 by default
 """
 
 from __future__ import annotations
 
-import collections
 import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.integration import recovery_faults
 from tests.integration.modules import run_module
 from tests.integration.postgresql import database
 from tests.integration.recovery_databases import backed_up, module_options, rich
 
 NAME = "bench_live"
-
-
-def damages(number):
-    seed = time.time_ns()
-    outcomes = collections.Counter()
-    with database("trixie") as pg, rich(pg, NAME), tempfile.TemporaryDirectory() as folder:
-        artefact = backed_up(pg, NAME, Path(folder) / "good")
-        before = pg.psql("select oid from pg_database where datname = '%s'" % NAME)
-        for directory, damage in recovery_faults.damages(artefact, folder, number, seed):
-            options = module_options(pg, NAME, directory, state="prepared", confirm=["recovery.restore:%s" % NAME])
-            refused = run_module("pg_restore_backup", options)
-            outcomes[(damage, refused.get("kind", "RESTORED"))] += 1
-        assert pg.psql("select oid from pg_database where datname = '%s'" % NAME) == before
-    print("seed %d" % seed)
-    for (damage, kind), count in sorted(outcomes.items()):
-        print("%-32s %-12s %d" % (damage, kind, count))
 
 
 def speed(megabytes):
@@ -79,6 +60,6 @@ def speed(megabytes):
 
 
 if __name__ == "__main__":
-    PROGRAMS = {"damages": (damages, 100), "speed": (speed, 5000)}
+    PROGRAMS = {"speed": (speed, 5000)}
     program, default = PROGRAMS[sys.argv[1]]
     program(*map(int, sys.argv[2:]) if len(sys.argv) > 2 else [default])

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
 from tests.integration.modules import IN_CONTAINER, ROOT
 
 ENVIRONMENT = {"PYTHONPATH": "%s:%s" % (ROOT, ROOT / "playbooks/collections")}
@@ -41,18 +42,37 @@ def truncated(path, chance):
         file.truncate(chance.randrange(path.stat().st_size))
 
 
-def damages(artefact, copies, number, seed):
-    """Yield directories with a copy of a backup, each with one damaged file, and what was done."""
+def reseal(folder, name):
+    """Write a manifest with the checksum of a damaged file, as if the file had been damaged before that."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["checksum"]
+    data = (folder / name).read_bytes()
+    for each in manifest["files"]:
+        if each["path"] == name:
+            each.update(bytes=len(data), sha256=_manifests.checksum(data))
+    path.write_bytes(_manifests.written(_manifests.sealed(manifest)))
+
+
+def damages(artefact, copies, number, seed, resealed=False):
+    """Yield directories with a copy of a backup, each with one damaged file, and what was done.
+
+    ``resealed``: the manifest has the checksum of the damaged file.
+    """
     chance = random.Random(seed)
     original = Path(artefact.path)
-    files = [path for path in sorted(original.rglob("*")) if path.is_file() and path.name != "proof.json"]
+    left_out = ("proof.json", "manifest.json") if resealed else ("proof.json",)
+    files = [path for path in sorted(original.rglob("*")) if path.is_file() and path.name not in left_out]
     for each in range(number):
         directory = Path(copies) / str(each)
-        copy = directory / "postgresql" / original.parent.name / original.name
+        kind = original.parents[1].name
+        copy = directory / kind / original.parent.name / original.name
         shutil.copytree(original, copy)
-        os.chmod(directory / "postgresql", 0o700)
+        os.chmod(directory / kind, 0o700)
         target = copy / chance.choice(files).relative_to(original)
         damage = chance.choice([bit_flipped, truncated])
         damage(target, chance)
+        if resealed:
+            reseal(copy, str(target.relative_to(copy)))
         yield directory, "%s of %s" % (damage.__name__, target.name)
         shutil.rmtree(directory)
