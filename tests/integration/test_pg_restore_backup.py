@@ -342,10 +342,11 @@ def rows_of(pg, sql):
         return cursor.fetchone()[0]
 
 
-@pytest.mark.parametrize("program", ["age", "gpg"])
-def test_an_encrypted_backup_is_proven_and_restored(pg15, tmp_path, program):
+# With the programs of this host, and with those of the image.
+@pytest.mark.parametrize(("pg", "program"), [("pg15", "gpg"), ("pg17", "age")], indirect=["pg"])
+def test_an_encrypted_backup_is_proven_and_restored(pg, tmp_path, program):
     identity = ""
-    with contextlib.ExitStack() as stack, rich(pg15, NAME):
+    with contextlib.ExitStack() as stack, rich(pg, NAME):
         if program == "age":
             recipient, identity = new_age_key(tmp_path / "key"), str(tmp_path / "key")
         else:
@@ -353,10 +354,10 @@ def test_an_encrypted_backup_is_proven_and_restored(pg15, tmp_path, program):
             recipient = "backup@example.org"
         how = {"encryption_recipients": [recipient], "format": "custom" if program == "age" else "directory"}
         common = {"directory": str(tmp_path / "backups"), "state_dir": str(tmp_path / "state")}
-        made = run_module("pg_backup", {**pg15.login("superuser", login_db=NAME), **common, **how, "row_hashes": True})
+        made = run_module("pg_backup", {**pg.login("superuser", login_db=NAME), **common, **how, "row_hashes": True})
         assert (made.get("result"), made["encryption"]) == ("done", program), made
-        then = contents_of(pg15, NAME)
-        options = module_options(pg15, NAME, common["directory"], encryption_identity=identity)
+        then = contents_of(pg, NAME)
+        options = module_options(pg, NAME, common["directory"], encryption_identity=identity)
         # The next run removes the decrypted copy of one that was killed.
         killed("pg_prove_backup", {**options, "scratch": "server"}, Kill("CREATE DATABASE"))
         assert [path.name[:9] for path in (tmp_path / "backups").glob(".scratch-*")] == [".scratch-"]
@@ -369,9 +370,9 @@ def test_an_encrypted_backup_is_proven_and_restored(pg15, tmp_path, program):
             assert run_module("pg_prove_backup", other)["kind"] == "cannot_decrypt"
         proof = json.loads((tmp_path / "backups/postgresql" / NAME / made["stamp"] / "proof.json").read_text())
         assert proof["result"] == "proven"
-        _prepared, swapped = restored(pg15, tmp_path / "backups", encryption_identity=identity)
-        assert differences(then, contents_of(pg15, NAME)) == []
-        drop(pg15, swapped["old"])
+        _prepared, swapped = restored(pg, tmp_path / "backups", encryption_identity=identity)
+        assert differences(then, contents_of(pg, NAME)) == []
+        drop(pg, swapped["old"])
     assert sorted(path.name for path in (tmp_path / "backups").iterdir()) == ["postgresql", "state"]
 
 

@@ -24,7 +24,9 @@ PREFIX = ".scratch-"
 def made(parent: str) -> Iterator[str]:
     """Yield a new directory in ``parent``, which is removed at the end. Raises OSError."""
     sweep(parent)
-    path = tempfile.mkdtemp(prefix="%s%s-" % (PREFIX, _process_mark.own()), dir=parent)
+    # A colon in a path cannot be given to --volume of docker.
+    mark = _process_mark.own().replace(":", ".")
+    path = tempfile.mkdtemp(prefix="%s%s-" % (PREFIX, mark), dir=parent)
     try:
         yield path
     finally:
@@ -34,7 +36,8 @@ def made(parent: str) -> Iterator[str]:
 def sweep(parent: str) -> None:
     """Remove the directories of this user whose process has ended. Raises OSError."""
     for name in os.listdir(parent):
-        if name.startswith(PREFIX) and _process_mark.is_dead(name[len(PREFIX) :].partition("-")[0]):
+        mark = name[len(PREFIX) :].partition("-")[0].replace(".", ":")
+        if name.startswith(PREFIX) and _process_mark.is_dead(mark):
             path = os.path.join(parent, name)
             # In /tmp, others can use the prefix, too.
             with contextlib.suppress(FileNotFoundError):

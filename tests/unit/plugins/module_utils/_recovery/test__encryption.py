@@ -56,7 +56,7 @@ def test_files_are_encrypted_for_all_recipients_and_decrypted(keys, encrypted):
         _encryption.check(program, str(source / name), 3, Deadline(60))
 
 
-def test_a_damaged_file_is_told_from_a_missing_key_and_a_full_disk(keys, encrypted, tmp_path, monkeypatch):
+def test_a_damaged_file_differs_from_a_missing_key_and_a_full_disk(keys, encrypted, tmp_path, monkeypatch):
     program, _recipients, identity = keys
     source, name, target = encrypted
 
