@@ -343,7 +343,7 @@ def test_runs_that_are_killed_leave_the_old_or_the_new_data(redis8, options):
     client.flushall()
     client.set("old", "data")
     old = content(redis8)
-    for step in ("rename to dump.rdb", "rename to STAMP"):
+    for step in ("rename to manifest.json", "rename to STAMP"):
         assert killed("redis_backup", {**redis8.login(), **options}, Kill(step)).result is None
         assert [each.name for each in Path(options["directory"], "redis", "redis").glob("2*")] == [stamp]
     wanted = {**redis8.login(), **options, "stamp": stamp, "confirm": ["recovery.restore:redis"]}
