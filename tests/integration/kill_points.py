@@ -42,7 +42,7 @@ WRITES = {"BGSAVE", "BGREWRITEAOF", "SYNC", "FLUSHDB", "HSET", "RESTORE", "MULTI
 
 
 class Kill(NamedTuple):
-    """Where to kill. ``step`` counts from 1, or is the beginning of the title of the first such step.
+    """Where to kill. ``step`` counts from 1, or is the beginning of the title of the ``nth`` such step.
 
     ``how`` is before, during or after.
 
@@ -54,6 +54,7 @@ class Kill(NamedTuple):
     how: str = "before"
     seconds: float = 0.0
     victim: str = "module"
+    nth: int = 1
 
 
 class _Steps:
@@ -63,6 +64,7 @@ class _Steps:
         self._descriptor = descriptor
         self._kill = kill
         self._count = 0
+        self._seen = 0
         self._lock = threading.Lock()
         self._inside = threading.local()
 
@@ -107,6 +109,9 @@ class _Steps:
             os.write(self._descriptor, ("%s\n" % title).encode())
             kill = self._kill
             if not kill or not (title.startswith(kill.step) if isinstance(kill.step, str) else number == kill.step):
+                return None
+            self._seen += 1
+            if self._seen < kill.nth:
                 return None
             self._kill = None
         if kill.how == "before":

@@ -165,7 +165,7 @@ def test_restores_that_are_killed_are_completed(broker, options):
     forget(broker)
     wanted = {**broker.login(), **options, "messages": True, "confirm": ["recovery.restore:rabbitmq"]}
     # Before anything was changed, after the import, and when some of the messages are there.
-    for kill in (Kill("import"), Kill("import", "after"), Kill("rename to recovery-messages", "after")):
+    for kill in (Kill("import"), Kill("import", "after"), Kill("rename to recovery-messages", "after", nth=2)):
         assert killed("rabbitmq_restore_backup", wanted, kill).result is None
     done = run(broker, "rabbitmq_restore_backup", options, messages=True)
     assert done.get("result") == "done", done
