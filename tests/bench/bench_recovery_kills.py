@@ -494,6 +494,7 @@ def kills(program, number, seconds, chance, server=None):
         problems += ["%s, %s %s: %s" % (kill, kill.how, title, text) for text in wrong]
         for text in problems[-len(wrong) :] if wrong else []:
             print("    " + text, flush=True)
+        print("\r%d kills" % sum(outcomes.values()), end="\r", file=sys.stderr, flush=True)
         for name in program.databases(NAME + "_before_%") if isinstance(program, Postgres) else []:
             program.pg.psql('drop database "%s"' % name)
     return outcomes, problems, len(first.steps)
