@@ -473,31 +473,39 @@ def kills(program, number, seconds, chance, server=None):
     outcomes, problems = Counter(), []
     ends = time.monotonic() + seconds
     wanted = of_server(first.steps, server.server.name, chance) if server else []
-    for kill in wanted or kill_points.chosen(first.steps, number, chance):
-        if time.monotonic() > ends:
-            break
-        options = program.options()
-        run = kill_points.killed(program.module, options, kill)
-        title = run.steps[kill.step - 1] if kill.step <= len(run.steps) else "end"
-        if server:
-            server.server.start()
-            server.connection = server.postgres(superuser=True, application_name="lab control")
-            server.connection.autocommit = True
-        program.last = run.result
-        word, wrong = program.left()
-        wrong = wrong + program.broken()
-        ended = "killed" if run.result is None else "failed" if run.result.get("failed") else "done"
-        victim = {"module": "", "program": " (program)"}.get(kill.victim, " (server)")
-        outcomes[(kill.how + victim, title, ended, word)] += 1
-        wrong += ["next run: " + text for text in program.finish()]
-        wrong += ["left: " + text for text in program.leftovers()]
-        problems += ["%s, %s %s: %s" % (kill, kill.how, title, text) for text in wrong]
-        for text in problems[-len(wrong) :] if wrong else []:
-            print("    " + text, flush=True)
-        print("\r%d kills" % sum(outcomes.values()), end="\r", file=sys.stderr, flush=True)
-        for name in program.databases(NAME + "_before_%") if isinstance(program, Postgres) else []:
-            program.pg.psql('drop database "%s"' % name)
+    # An interrupt ends the kills, and the table shows those before it.
+    with contextlib.suppress(KeyboardInterrupt):
+        for kill in wanted or kill_points.chosen(first.steps, number, chance):
+            if time.monotonic() > ends:
+                break
+            problems += one(program, kill, outcomes, server)
     return outcomes, problems, len(first.steps)
+
+
+def one(program, kill, outcomes, server):
+    """Kill one run, count the outcome, and return the problems."""
+    options = program.options()
+    run = kill_points.killed(program.module, options, kill)
+    title = run.steps[kill.step - 1] if kill.step <= len(run.steps) else "end"
+    if server:
+        server.server.start()
+        server.connection = server.postgres(superuser=True, application_name="lab control")
+        server.connection.autocommit = True
+    program.last = run.result
+    word, wrong = program.left()
+    wrong = wrong + program.broken()
+    ended = "killed" if run.result is None else "failed" if run.result.get("failed") else "done"
+    victim = {"module": "", "program": " (program)"}.get(kill.victim, " (server)")
+    outcomes[(kill.how + victim, title, ended, word)] += 1
+    wrong += ["next run: " + text for text in program.finish()]
+    wrong += ["left: " + text for text in program.leftovers()]
+    problems = ["%s, %s: %s" % (kill, title, text) for text in wrong]
+    for text in problems:
+        print("    " + text, flush=True)
+    print("\r%d kills" % sum(outcomes.values()), end="\r", file=sys.stderr, flush=True)
+    for name in program.databases(NAME + "_before_%") if isinstance(program, Postgres) else []:
+        program.pg.psql('drop database "%s"' % name)
+    return problems
 
 
 def of_server(steps, name, chance):
