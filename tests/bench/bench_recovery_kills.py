@@ -509,9 +509,9 @@ def one(program, kill, outcomes, server):
 
 
 def of_server(steps, name, chance):
-    """Return kills of the server before and during each statement."""
+    """Return kills of the server before each statement."""
     places = [place for place, title in enumerate(steps, 1) if title.isupper() or title[:6].isupper()]
-    found = [kill_points.Kill(place, how, 0.0, name) for place in places for how in ("before", "during")]
+    found = [kill_points.Kill(place, "before", 0.0, name) for place in places]
     chance.shuffle(found)
     return found
 
