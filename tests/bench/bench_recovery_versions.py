@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +54,7 @@ class Steps:
 
 
 def postgresql(suite, folder):
-    with database(suite) as pg, rich(pg, NAME):
+    with database(suite) as pg, rich(pg, NAME, stop="0"):
         steps = Steps("PostgreSQL %s" % pg.psql("show server_version").split()[0])
         options = module_options(pg, NAME, folder / "backups", state_dir=str(folder / "state"))
         backup = {name: value for name, value in options.items() if name != "accept_cve"}
@@ -140,7 +141,11 @@ def main():
         for product in arguments.products:
             with contextlib.ExitStack() as stack:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracktion-")))
-                failed += programs[product](suite, folder)
+                try:
+                    failed += programs[product](suite, folder)
+                except Exception:
+                    traceback.print_exc()
+                    failed += 1
     goals.check("steps that failed", failed, at_most=0)
     goals.exit()
 
