@@ -16,7 +16,7 @@ from pathlib import Path
 import pika
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _proofs
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _operations, _proofs
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
@@ -245,3 +245,22 @@ def test_a_backup_is_refused_with_the_reason(broker, options):
     assert "more than max_messages (10)" in refused["msg"]
     assert broker.ready("audio.requests", "recovery") == MESSAGES
     assert run(broker, "rabbitmq_prove_backup", options)["kind"] == "no_backup"
+
+
+def test_a_restore_is_refused_with_the_reason(broker, options):
+    made = run(broker, "rabbitmq_backup", options)
+
+    def refused(**more):
+        return run(broker, "rabbitmq_restore_backup", options, check=True, **more)
+
+    assert refused()["result"] == "planned"
+    assert refused(name="another")["kind"] == "no_backup"
+    with _operations.begin(options["state_dir"], "backup", "rabbitmq:rabbitmq"):
+        assert refused()["kind"] == "busy"
+        assert run(broker, "rabbitmq_backup", options)["kind"] == "busy"
+    path = Path(made["path"]) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["checksum"]
+    manifest["contents"]["version"] = "99.0.1"
+    path.write_bytes(_manifests.written(_manifests.sealed(manifest)))
+    assert "the backup is of RabbitMQ 99.0.1" in refused()["msg"]

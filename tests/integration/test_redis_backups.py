@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _operations
 from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
 from tests.integration.redis_lab import cache
@@ -291,6 +291,30 @@ def test_a_backup_is_refused_with_the_reason(redis8, options, tmp_path):
         assert run(redis8, "redis_backup", options, directory=str(small))["kind"] == "no_space"
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_restore_is_refused_with_the_reason(redis7, redis8, options):
+    client = redis8.redis()
+    client.set("one", 1)
+    run(redis8, "redis_backup", options)
+
+    def refused(server=redis8, **more):
+        return run(server, "redis_restore_backup", options, check=True, **more)
+
+    assert "the server is Redis 7.0" in refused(redis7)["msg"]
+    assert refused(name="another")["kind"] == "no_backup"
+    assert refused(login_password="wrong")["kind"] == "authentication"
+    assert run(redis8, "redis_restore_backup", options, confirm=["recovery.restore:another"])["kind"] == "not_confirmed"
+    with _operations.begin(options["state_dir"], "backup", "redis:redis"):
+        assert refused()["kind"] == "busy"
+        assert run(redis8, "redis_backup", options)["kind"] == "busy"
+    # Of a server that does not answer.
+    client.replicaof("127.0.0.1", 1)
+    try:
+        assert "the server is a replica of 127.0.0.1:1" in refused()["msg"]
+    finally:
+        client.replicaof("NO", "ONE")
+    assert refused()["result"] == "planned"
 
 
 def test_a_save_that_would_fail_is_not_begun():
