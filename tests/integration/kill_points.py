@@ -182,10 +182,13 @@ def killed(name: str, options: dict[str, Any], kill: Kill | None = None) -> Run:
 
 
 def chosen(steps: list[str], number: int, chance: random.Random) -> list[Kill]:
-    """Return ``number`` kills: before and after a step of each kind, during programs, then at all other steps."""
+    """Return ``number`` kills: before and after a step of each kind, during programs, then at all other steps.
+
+    The last kinds come first: they are the ones that commit.
+    """
     places = range(1, len(steps) + 1)
     first = {title: place for place, title in zip(reversed(places), reversed(steps))}
-    kills = [Kill(place, how) for place in sorted(first.values()) for how in ("before", "after")]
+    kills = [Kill(place, how) for place in sorted(first.values(), reverse=True) for how in ("before", "after")]
     programs = [place for place in places if steps[place - 1].startswith(("program", "exec"))]
     kills += [Kill(place, "during", 0.1 * part, who) for place in programs for part, who in enumerate(VICTIMS, 1)]
     others = [Kill(place, how) for place in places for how in ("before", "after")]
