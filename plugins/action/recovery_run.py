@@ -33,7 +33,7 @@ SEPARATOR = "\n--\n"
 # The progress, the id of the boot, and the number of processes of the job.
 LOOK = (
     "head -c %d -- %s 2>/dev/null; printf '\\n--\\n'; cat /proc/sys/kernel/random/boot_id;"
-    " grep -ls -e %s /proc/[0-9]*/cmdline 2>/dev/null | wc -l"
+    " grep -qs . /proc/self/cmdline && grep -ls -e %s /proc/[0-9]*/cmdline 2>/dev/null | wc -l"
 )
 ENDED = "the job %s ended without a result: %s. Fix: Run the playbook again: it completes or undoes what was begun"
 REBOOTED = "the host was started again meanwhile"
