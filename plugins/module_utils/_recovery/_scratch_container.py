@@ -76,7 +76,8 @@ class Scratch:
         seconds = int(api.deadline.remaining(86400)) + SPARE_SECONDS
         self._body: dict[str, Any] = {
             "Image": image,
-            "Entrypoint": ["timeout", str(seconds)],
+            # As the first process of a container, timeout of coreutils 9.10 ends at once.
+            "Entrypoint": ["sh", "-c", 'timeout "$@"; exit $?', "sh", str(seconds)],
             "Cmd": list(command),
             "User": user or "%d:%d" % (os.geteuid(), os.getegid()),
             "WorkingDir": "/",
