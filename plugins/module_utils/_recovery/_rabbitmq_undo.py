@@ -18,6 +18,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Failure, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq import Management, ReplyError
+from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq._rabbitmq_amqp import Amqp, QueueError
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _rabbitmq_definitions
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._rabbitmq_definitions import Comparison, Key
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import cannot_store
@@ -195,9 +196,14 @@ def _delete_queue(client: Management, key: Key, value: Mapping[str, Any]) -> str
     kind = (value.get("arguments") or {}).get("x-queue-type") or value.get("type") or "classic"
     query = {"if-empty": "true", "if-unused": "true"}
     if kind != "classic":
-        row = client.get("queues", key[1], key[2])
-        if row.get("messages") != 0 or row.get("consumers") != 0:
-            return "it has %s messages and %s consumers" % (row.get("messages"), row.get("consumers"))
+        # The statistics of the API are seconds old, and those of a new queue are missing.
+        with Amqp(client.options, client.deadline, key[1]) as amqp:
+            try:
+                messages, consumers = amqp.declare_passive(key[2])
+            except QueueError as exc:
+                return str(exc)
+        if messages or consumers:
+            return "it has %d messages and %d consumers" % (messages, consumers)
         query = {}
     client.delete("queues", key[1], key[2], **query)
     return None
