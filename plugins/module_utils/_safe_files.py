@@ -294,8 +294,11 @@ class Directory:
         os.fsync(self.descriptor)
 
     @contextlib.contextmanager
-    def locked(self, name: str, seconds: float) -> Iterator[None]:
-        """Hold a lock of the kernel on the file ``name``. Raises OSError (EBUSY) if others hold it for ``seconds``."""
+    def locked(self, name: str, seconds: float) -> Iterator[int]:
+        """Hold a lock of the kernel on the file ``name``, and yield its descriptor.
+
+        Raises OSError (EBUSY) if others hold it for ``seconds``.
+        """
         descriptor = self.open(name, WRITE | os.O_CREAT)
         try:
             until = time.monotonic() + seconds
@@ -308,7 +311,7 @@ class Directory:
                         reason = "%s has been busy for %d s" % (shell_quote(self.file(name)), seconds)
                         raise OSError(errno.EBUSY, reason, self.file(name))
                     time.sleep(0.02)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 

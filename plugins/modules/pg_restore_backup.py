@@ -204,10 +204,12 @@ from functools import partial
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _pg_restore as pg_restore
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _sent_file
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=pg_restore.SPEC, supports_check_mode=True)
+    _sent_file.remove(module)
     exit_module(module, partial(pg_restore.restore, module.params, module.check_mode))
 
 

@@ -16,6 +16,7 @@ description:
     Conflicts are named, and the task fails before anything is changed, unless O(keep_existing=true).
   - Reading the definitions needs a user with the tag C(administrator).
   - A run that was killed is completed by the next one.
+  - What an import creates is recorded in O(state_dir), without hashes of passwords. V(undo) of O(action) deletes it again.
 author:
   - The tracktion.ops maintainers (@tracktion)
 extends_documentation_fragment:
@@ -54,6 +55,16 @@ options:
         a queue can be there twice.
     type: bool
     default: false
+  action:
+    description:
+      - V(undo) deletes what the import O(restore_id) has created, if it is still as it was imported. Queues with messages or consumers, exchanges with
+        bindings, and vhosts with queues or connections are kept, and named in RV(kept). The undo can be repeated.
+    type: str
+    choices: [restore, undo]
+    default: restore
+  restore_id:
+    description: The import to undo, as RV(restore_id) names it. By default, or with V(last), the last one.
+    type: str
   confirm:
     description: V(recovery.restore:NAME) of O(name) confirms the restore. It is not needed in check mode.
     type: list
@@ -66,6 +77,13 @@ options:
 """
 
 EXAMPLES = r"""
+- name: Delete what the last restore has created
+  tracktion.ops.rabbitmq_restore_backup:
+    login_user: tracktion
+    login_password: "{{ rabbitmq_password }}"
+    action: undo
+    confirm: ["recovery.restore:rabbitmq"]
+
 - name: Restore the newest backup of RabbitMQ
   tracktion.ops.rabbitmq_restore_backup:
     login_user: tracktion
@@ -80,13 +98,13 @@ name:
   type: str
   sample: rabbitmq
 result:
-  description: V(planned) in check mode, else V(done).
+  description: V(planned) in check mode, else V(done), or V(undone) with O(action=undo).
   returned: always
   type: str
   sample: done
 path:
   description: Directory of the backup; in check mode, where it would be written.
-  returned: always
+  returned: with O(action=restore)
   type: str
   sample: /var/backups/tracktion/rabbitmq/rabbitmq/20261129T125200Z
 stamp:
@@ -96,7 +114,7 @@ stamp:
   sample: 20261129T125200Z
 bytes:
   description: Size of its files; null in check mode.
-  returned: always
+  returned: with O(action=restore)
   type: int
   sample: 1270043
 finished:
@@ -116,41 +134,72 @@ msg:
   sample: 9 items imported, 300 messages published
 created:
   description: The first 50 items that the broker lacked, and that are imported.
-  returned: always
+  returned: with O(action=restore)
   type: list
   elements: str
   sample: ["queues / audio.analysis.requests"]
 created_total:
   description: Number of such items.
-  returned: always
+  returned: with O(action=restore)
   type: int
   sample: 1
 conflicts:
   description: The first 50 items that the broker has with other properties, and that are kept.
-  returned: always
+  returned: with O(action=restore)
   type: list
   elements: str
   sample: []
 conflicts_total:
   description: Number of such items.
-  returned: always
+  returned: with O(action=restore)
   type: int
   sample: 0
 users_without_password:
   description: Users that are created without a password, because the backup has no hashes. They cannot log in by a password until they get one.
-  returned: always
+  returned: with O(action=restore)
   type: list
   elements: str
   sample: [worker]
 messages:
   description: Queues whose messages are published, each with C(vhost), C(queue) and C(messages) (their number).
-  returned: always
+  returned: with O(action=restore)
   type: list
   elements: dict
   sample: [{"vhost": "/", "queue": "audio.analysis.requests", "messages": 300}]
+restore_id:
+  description: The import, for O(restore_id). Null if nothing was imported.
+  returned: always
+  type: str
+  sample: restore-20261129T125200Z-0a1b2c3d
+undo:
+  description: The command that deletes what was imported. Null if there is nothing to undo.
+  returned: always
+  type: str
+deleted:
+  description: The first 50 items that O(action=undo) deletes.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+deleted_total:
+  description: Number of such items.
+  returned: always
+  type: int
+  sample: 0
+kept:
+  description: The first 50 items that O(action=undo) does not delete, each with C(item) and C(reason).
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+kept_total:
+  description: Number of such items.
+  returned: always
+  type: int
+  sample: 0
 not_restored:
   description: Plugins that are not enabled as they were, and queues whose messages are not in the backup.
-  returned: always
+  returned: with O(action=restore)
   type: list
   elements: str
   sample: ["plugin rabbitmq_shovel is not enabled"]
@@ -181,11 +230,12 @@ from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _rabbitmq_restore
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _rabbitmq_restore, _sent_file
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=_rabbitmq_restore.RESTORE_SPEC, supports_check_mode=True)
+    _sent_file.remove(module)
     exit_module(module, partial(_rabbitmq_restore.restore, module.params, module.check_mode))
 
 

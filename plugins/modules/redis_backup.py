@@ -169,11 +169,12 @@ from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _redis_backup
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _redis_backup, _sent_file
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=_redis_backup.BACKUP_SPEC, supports_check_mode=True)
+    _sent_file.remove(module)
     exit_module(module, partial(_redis_backup.backup, module.params, module.check_mode))
 
 

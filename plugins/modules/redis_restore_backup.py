@@ -198,12 +198,13 @@ from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tracktion.ops.plugins.module_utils._exit import exit_module
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _redis_restoring
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _redis_restoring, _sent_file
 
 
 def main() -> None:
     needed = [("action", "undo", ["restore_id"]), ("action", "drop", ["restore_id"])]
     module = AnsibleModule(argument_spec=_redis_restoring.RESTORE_SPEC, required_if=needed, supports_check_mode=True)
+    _sent_file.remove(module)
     exit_module(module, partial(_redis_restoring.restore, module.params, module.check_mode))
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -80,12 +81,18 @@ def test_a_run_without_a_host_fails(hosts, tmp_path):
     assert "Nothing was done" in run.output
 
 
-def test_the_backup_continues_if_the_controller_is_killed(hosts, tmp_path):
+def test_the_backup_continues_if_the_controller_is_killed(pg15, hosts, tmp_path):
     command = playbook_command("backup", hosts, tmp_path / "reports", "--limit", "good")
     store = Store(str(tmp_path / "good"))
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    environment = {**os.environ, "ANSIBLE_REMOTE_TMP": str(tmp_path / "remote")}
+    quiet = {"stdout": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **quiet) as process:
         wait_until(lambda: store.incomplete("postgresql", "tracktion"), "the backup to begin", 60)
         os.killpg(process.pid, signal.SIGKILL)
+    # The password is in no file any more that Ansible has sent. At its end, Ansible removes all of them.
+    for path in (tmp_path / "remote").rglob("*"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            assert pg15.server.password.encode() not in path.read_bytes(), path
     wait_until(lambda: store.list("postgresql", "tracktion"), "the backup to be complete", 60)
     (artefact,) = store.list("postgresql", "tracktion")
     assert store.verify(artefact, Deadline(60)) == []

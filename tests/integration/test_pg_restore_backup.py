@@ -7,14 +7,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 import json
 import threading
 import time
+from pathlib import Path
 
 import psycopg2
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration import recovery_faults
 from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
@@ -29,6 +33,7 @@ from tests.integration.recovery_databases import (
     rich,
 )
 from tests.keyring import new_age_key, new_keyring
+from tests.lab.shell import wait_until
 
 NAME = "restore_live"
 # What does not depend on the version of the server.
@@ -158,6 +163,72 @@ def test_restores_a_database_that_is_gone(pg, source):
     _prepared, swapped = restored(pg, directory)
     assert (swapped["old"], swapped["undo"]) == (None, None)
     assert differences(then, contents_of(pg, NAME)) == []
+
+
+class Ledger:
+    """A client that commits rows as fast as it can, and knows what each of them holds."""
+
+    def __init__(self, pg, name):
+        self.committed = 0
+        self._stop = threading.Event()
+        self._login = {name: getattr(pg.server, name) for name in ("host", "port", "user", "password")}
+        self._name = name
+        self._thread = threading.Thread(target=self._write, daemon=True)
+
+    def _write(self):
+        with contextlib.closing(psycopg2.connect(dbname=self._name, **self._login)) as connection:
+            for number, value in enumerate(self.values(), 1):
+                with connection, connection.cursor() as cursor:
+                    cursor.execute("insert into ledger values (%s, %s)", (number, value))
+                    cursor.execute("update account set balance = balance + %s * (3 - 2 * id)", (number,))
+                self.committed = number
+                if self._stop.is_set():
+                    return
+
+    @staticmethod
+    def values():
+        """Yield the values of the rows: each depends on all before it."""
+        value = ""
+        for number in itertools.count(1):
+            value = hashlib.sha256(b"%s %d" % (value.encode(), number)).hexdigest()
+            yield value
+
+    def __enter__(self):
+        self._thread.start()
+        wait_until(lambda: self.committed, "the first row", 30)
+        return self
+
+    def __exit__(self, *_exc):
+        self._stop.set()
+        self._thread.join(30)
+
+
+def test_what_was_committed_at_the_snapshot_is_restored(pg, tmp_path):
+    name = "restore_ledger"
+    with made(pg, name):
+        create = "create table ledger (n int primary key, v text); create table account (id int, balance bigint);"
+        rows = "insert into account values (1, 0), (2, 0)"
+        pg.server.exec("psql", "-qXU", "postgres", "-d", name, "-c", create + rows)
+        options = module_options(pg, name, tmp_path, row_hashes=True, login_db=name)
+        wanted = {key: options[key] for key in options if key not in ("accept_cve", "maintenance_db")}
+        with Ledger(pg, name) as ledger:
+            before = ledger.committed
+            done = run_module("pg_backup", wanted)
+            after = ledger.committed
+        assert done.get("result") == "done", done
+        drop(pg, name)
+        restored(pg, tmp_path, database=name, confirm=["recovery.restore:%s" % name])
+        sql = "select count(*), max(n), encode(sha256(string_agg(v, '' order by n)::bytea), 'hex') from ledger"
+        read = ("psql", "-qXAtU", "postgres", "-d", name, "-c")
+        count, last, digest = pg.server.exec(*read, sql).strip().split("|")
+        expected = "".join(itertools.islice(Ledger.values(), int(last)))
+        assert (count, digest) == (last, hashlib.sha256(expected.encode()).hexdigest())
+        # One more can be committed before the client counts it.
+        assert before <= int(last) <= after + 1
+        assert pg.server.exec(*read, "select sum(balance) from account").strip() == "0"
+        hashes = contents_of(pg, name)["hashes"]
+        (artefact,) = Store(str(tmp_path)).list("postgresql", name)
+        assert artefact.contents["hashes"] == hashes
 
 
 @pytest.fixture
@@ -297,6 +368,41 @@ def test_restores_the_backup_of_another_database_if_it_is_named(pg, source, tmp_
         _prepared, swapped = restored(pg, directory, **options)
         assert differences(then, contents_of(pg, "restore_other")) == []
         drop(pg, swapped["old"])
+
+
+@ONE
+def test_an_archive_of_others_is_tested_confirmed_and_restored(pg, source, tmp_path):
+    _directory, artefact, then = source
+    archive, script, damaged, link = (tmp_path / name for name in ("old.dump", "old.sql", "damaged.dump", "link.dump"))
+    archive.write_bytes((Path(artefact.path) / "dump").read_bytes())
+    script.write_text("DROP DATABASE postgres;")
+    damaged.write_bytes(archive.read_bytes()[: archive.stat().st_size * 2 // 3])
+    link.symlink_to(archive)
+
+    def adopt(path, check=False, confirmed=True):
+        options = {"database": NAME, "archive": str(path), "confirm": ["recovery.adopt:%s" % path] * confirmed}
+        options = module_options(pg, directory=tmp_path, **options)
+        del options["accept_cve"]
+        return run_module("pg_adopt_archive", options, check=check)
+
+    kinds = [adopt(path).get("kind") for path in (script, link, damaged, tmp_path / "none")]
+    assert kinds == ["not_adopted"] * 4
+    refused = adopt(archive, confirmed=False)
+    assert (refused["kind"], "recovery.adopt:%s" % archive in refused["hint"]) == ("not_confirmed", True)
+    planned = adopt(archive, check=True, confirmed=False)
+    assert (planned["result"], planned["changed"]) == ("planned", True)
+    assert list((tmp_path / "adopted").rglob("manifest.json")) == []
+
+    adopted = adopt(archive)
+    assert adopted["result"] == "adopted", adopted
+    assert set(then["roles"]) <= set(adopted["roles"])
+    again = adopt(archive)
+    assert (again["result"], again["changed"], again["stamp"]) == ("present", False, adopted["stamp"])
+    # It does not count as a backup of the database.
+    assert Store(str(tmp_path)).names() == []
+    restored(pg, tmp_path / "adopted", stamp=adopted["stamp"])
+    assert differences(then, contents_of(pg, NAME)) == []
+    assert leftovers(pg) == "0"
 
 
 # tests/bench/bench_recovery_kills.py kills at all steps. The last one leaves the new database.

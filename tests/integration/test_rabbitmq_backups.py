@@ -114,6 +114,7 @@ def test_a_destroyed_vhost_is_restored(broker, options):
     assert proven.get("result") == "proven", proven["msg"]
     assert broker.ready("audio.requests", "recovery") == MESSAGES
     forget(broker)
+    destroyed = definitions(broker)
     planned = run(broker, "rabbitmq_restore_backup", options, check=True, messages=True)
     assert "queues recovery audio.requests" in planned["created"]
     assert planned["users_without_password"] == []
@@ -126,6 +127,22 @@ def test_a_destroyed_vhost_is_restored(broker, options):
     assert not again["changed"]
     refused = run(broker, "rabbitmq_restore_backup", options, messages=True)
     assert "has %d messages already" % MESSAGES in refused["msg"]
+    # The undo keeps what is in use, with what it is in.
+    undone = run(broker, "rabbitmq_restore_backup", options, action="undo")
+    assert (undone.get("result"), undone["changed"]) == ("undone", True), undone
+    kept = {each["item"]: each["reason"] for each in undone["kept"]}
+    assert "not empty" in kept["queues recovery audio.requests"]
+    assert kept["vhosts recovery"] == "it is in use"
+    assert kept["permissions recovery tracktion"] == "its vhost is in use"
+    assert taken(broker) == messages
+    broker.rabbitmq_api("DELETE", "/queues/recovery/audio.requests/contents")
+    planned = run(broker, "rabbitmq_restore_backup", options, check=True, action="undo")
+    assert planned["deleted_total"] > 0
+    assert "recovery" in [each["name"] for each in broker.rabbitmq_api("GET", "/vhosts")]
+    undone = run(broker, "rabbitmq_restore_backup", options, action="undo", restore_id=restored["restore_id"])
+    assert (undone["result"], undone["kept"]) == ("undone", []), undone
+    assert definitions(broker) == destroyed
+    assert run(broker, "rabbitmq_restore_backup", options, action="undo")["kind"] == "no_import"
     # Results and manifest have no hash of a password.
     texts = json.dumps([made, proven, restored]) + Path(made["path"], "manifest.json").read_text()
     assert "password_hash" not in texts.replace("password_hashes", "")

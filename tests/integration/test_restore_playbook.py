@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import subprocess
 
 import pytest
 
@@ -64,11 +65,19 @@ def test_a_lost_database_is_back_after_backup_proof_and_restore(source, tmp_path
     assert logged
     assert all(entry["who"].startswith(getpass.getuser()) for entry in logged), logged
 
-    # A second one puts this one aside, and is undone.
+    # One of an archive without a manifest puts this one aside, and is undone.
+    archive = tmp_path / "old.dump"
+    with archive.open("wb") as stream:
+        command = ["docker", "exec", source.server.name, "pg_dump", "-U", "postgres", "-Fc", NAME]
+        subprocess.run(command, stdout=stream, check=True, timeout=60)
     oid = "select oid from pg_database where datname = '%s'" % NAME
     first = source.psql(oid)
-    done, item = run("restore", **CONFIRM)
+    confirm = [*CONFIRM["tracktion_confirm"], "recovery.adopt:%s" % archive]
+    planned, item = run("restore", "--check", recovery_archive=str(archive))
+    assert (planned.code, item["status"]) == (0, "planned"), planned.output
+    done, item = run("restore", tracktion_confirm=confirm, recovery_archive=str(archive))
     assert (done.code, item["result"]) == (0, "restored"), done.output
+    assert differences(then, contents_of(source, NAME)) == []
     undone, item = run("restore", **CONFIRM, recovery_undo="last")
     assert (undone.code, item["result"]) == (0, "undone"), undone.output
     assert source.psql(oid) == first

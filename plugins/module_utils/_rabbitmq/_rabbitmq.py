@@ -243,18 +243,24 @@ class Management:
 
     def post_long(self, document: Any, *path: str) -> None:
         """Send JSON to ``/api/<path>``, once, bounded by the deadline only. Raise the same as ``get()``."""
+        self._change("POST", _target(path), json.dumps(document).encode("utf-8"))
+
+    def delete(self, *path: str, **query: Any) -> None:
+        """Send ``DELETE /api/<path>``, once, bounded by the deadline only. Raise the same as ``get()``."""
+        self._change("DELETE", _target(path) + ("?" + urlencode(query) if query else ""), None)
+
+    def _change(self, method: str, target: str, body: bytes | None) -> None:
         self.deadline.step()
         self.close()
         self._long = True
         try:
             connection = self._connection = _connection(self.options, self.remaining_timeout)
-            body = json.dumps(document).encode("utf-8")
             headers = dict(self._headers, **{"Content-Type": "application/json"})
-            connection.request("POST", _target(path), body=body, headers=headers)
+            connection.request(method, target, body=body, headers=headers)
             response = connection.getresponse()
             text = response.read(MAX_REPLY_BYTES)
             if response.status == 400:
-                # What the document asks for is not possible: the reason is in the reply.
+                # What is asked for is not possible: the reason is in the reply.
                 raise ReplyError("failed", cut("HTTP 400: %s" % text.decode("utf-8", "replace"), 500))
             if not 200 <= response.status < 300:
                 _decode(response, text)

@@ -16,6 +16,7 @@ which the next run removes: nothing incomplete has the name of a complete backup
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -51,10 +52,11 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage i
     sync_directory,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import MANIFEST, PROOF, Proof
-from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import READ, WRITE, Directory
+from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import READ, Directory
 
 KINDS = ("postgresql", "redis", "rabbitmq")
 LOCK = ".lock"
+NOTE_BYTES = 1000
 PROOF_BYTES = 4 << 20
 # A measurement holds the lock for an instant.
 LOCK_SECONDS = 5.0
@@ -76,7 +78,7 @@ class Store:
         if not os.path.isabs(directory):
             raise BadOption("directory: %s is not an absolute path" % cut(directory, 100))
         self.directory = os.path.normpath(directory)
-        self._held: dict[str, int] = {}
+        self._held: set[str] = set()
 
     def folder(self, kind: str, name: str) -> str:
         """Return the path of the directory for the backups of one name. Raises BadOption."""
@@ -168,39 +170,27 @@ class Store:
         if folder in self._held:
             yield
             return
-        try:
-            with Directory(folder, make=True) as directory:
-                descriptor = directory.open(LOCK, WRITE | os.O_CREAT)
-            for path in (folder, os.path.dirname(folder), self.directory, os.path.dirname(self.directory)):
-                sync_directory(path)
-        except OSError as exc:
-            raise cannot_store(exc, folder)
-        try:
-            self._lock(descriptor, folder, kind, name, LOCK_SECONDS if seconds is None else seconds)
+        with contextlib.ExitStack() as stack:
+            try:
+                directory = stack.enter_context(Directory(folder, make=True))
+                for path in (folder, os.path.dirname(folder), self.directory, os.path.dirname(self.directory)):
+                    sync_directory(path)
+                descriptor = stack.enter_context(directory.locked(LOCK, LOCK_SECONDS if seconds is None else seconds))
+            except OSError as exc:
+                if exc.errno != errno.EBUSY:
+                    raise cannot_store(exc, folder)
+                raise Busy(
+                    "another run works on the backups of %s %s%s" % (kind, name, _holder(directory)),
+                    hint="Wait until it has ended: `fuser -v %s`." % shell_quote(os.path.join(folder, LOCK)),
+                )
             note = {"pid": os.getpid(), "since": time.time(), "what": what}
             # Only a note for other runs: a full disk does not matter here.
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(note).encode("ascii"), 0)
-            self._held[folder] = descriptor
+            self._held.add(folder)
+            stack.callback(self._held.discard, folder)
             yield
-        finally:
-            self._held.pop(folder, None)
-            os.close(descriptor)
-
-    def _lock(self, descriptor: int, folder: str, kind: str, name: str, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise Busy(
-                        "another run works on the backups of %s %s%s" % (kind, name, _holder(descriptor)),
-                        hint="Wait until it has ended: `fuser -v %s`." % shell_quote(os.path.join(folder, LOCK)),
-                    )
-                time.sleep(0.05)
 
     @contextlib.contextmanager
     def create(self, kind: str, name: str, what: str = "backup", stamp: str | None = None) -> Iterator[Pending]:
@@ -341,10 +331,10 @@ def rotation(
     return removed[::-1]
 
 
-def _holder(descriptor: int) -> str:
+def _holder(directory: Directory) -> str:
     """Return what is known of the run that holds the lock."""
     try:
-        note: Any = json.loads(os.pread(descriptor, 1000, 0))
+        note: Any = json.loads(directory.read(LOCK, NOTE_BYTES))
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(note["since"]))
         return " since %s (%s, pid %d)" % (since, cut(str(note["what"]), 40), note["pid"])
     except (ValueError, KeyError, TypeError, OverflowError, OSError):

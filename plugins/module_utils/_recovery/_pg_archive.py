@@ -99,10 +99,11 @@ def opened(
         raise cannot_store(exc, work_directory)
 
 
-def arguments(archive: str, database: str, jobs: int, tablespaces: bool = True) -> list[str]:
+def arguments(archive: str, database: str, jobs: int | None = None, tablespaces: bool = True) -> list[str]:
     """Return the arguments of pg_restore: it ends at the first error.
 
     A subscription of a restored copy would take over the slot of the original, so none is restored.
     """
-    words = ["--dbname", database, "--exit-on-error", "--no-subscriptions", "--jobs", str(jobs)]
+    words = ["--dbname", database, "--exit-on-error", "--no-subscriptions"]
+    words += ["--jobs", str(jobs)] if jobs else []
     return words + ([] if tablespaces else ["--no-tablespaces"]) + [archive]

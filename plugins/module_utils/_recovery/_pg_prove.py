@@ -148,7 +148,7 @@ def _restored(
                 inner, _pg_databases.SCRATCH, manifest["contents"], {"for": options["database"]}
             )
             progress.step("restore", manifest["source_bytes"])
-            running.restore(name, options["jobs"], deadline)
+            running.restore(name, deadline, ["--jobs", str(options["jobs"])])
             return _compared(inner, name, manifest, options, progress)
 
 

@@ -14,7 +14,7 @@ import contextlib
 import os
 import tempfile
 import time
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_exec
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
@@ -71,10 +71,10 @@ class ScratchServer:
         self._archive = archive
         self.options = options
 
-    def restore(self, database: str, jobs: int, deadline: Deadline) -> None:
-        """Run pg_restore in the container. Raises ProgramFailed, CannotConnect."""
-        user = self.options["login_user"]
-        words = ["--username", user, *_pg_archive.arguments(self._archive, database, jobs, tablespaces=False)]
+    def restore(self, database: str, deadline: Deadline, words: Sequence[str]) -> None:
+        """Run pg_restore in the container, with these arguments too. Raises ProgramFailed, CannotConnect."""
+        archive = _pg_archive.arguments(self._archive, database, tablespaces=False)
+        words = ["--username", self.options["login_user"], *words, *archive]
         command = {
             "Cmd": ["sh", "-c", RESTORE, "sh", str(self._major), *words],
             # Not the server's user, which cannot read the files of the backup.

@@ -29,6 +29,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _rabbitmq_proof,
     _rabbitmq_queue_copies,
     _rabbitmq_scratch,
+    _rabbitmq_undo,
     _scratch_container,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
@@ -43,6 +44,8 @@ RESTORE_SPEC: dict[str, Any] = dict(
     _rabbitmq_proof.PROVE_SPEC,
     keep_existing={"type": "bool", "default": False},
     messages={"type": "bool", "default": False},
+    action={"type": "str", "choices": ["restore", "undo"], "default": "restore"},
+    restore_id={"type": "str"},
     **_broker_backups.CONFIRM_SPEC,
 )
 MOST_NAMED = 50
@@ -62,9 +65,11 @@ def restore(options: Options, check_mode: bool) -> Part:
         _broker_backups.require_confirmation(options, KIND, "changes the broker of %s" % options["name"])
     deadline = Deadline(options["deadline"])
     target = "%s:%s" % (KIND, options["name"])
+    client = _rabbitmq_backup.connect(options, deadline)
+    if options["action"] == "undo":
+        return _undo(client, options, check_mode)
     store = Store(options["directory"])
     artefact = _chosen.choose(store, "rabbitmq", options["name"], options["stamp"])[0]
-    client = _rabbitmq_backup.connect(options, deadline)
     if check_mode:
         _broker_backups.check_operation(options, "restore", target)
         return _restore(store, artefact, client, options, deadline, None)
@@ -98,6 +103,12 @@ def _restore(
             users_without_password=users,
             messages=[{name: each[name] for name in ("vhost", "queue", "messages")} for each in copies],
             not_restored=_not_restored(contents, client),
+            restore_id=None,
+            undo=None,
+            deleted=[],
+            deleted_total=0,
+            kept=[],
+            kept_total=0,
         )
         _check_conflicts(compared, options)
         progress = _Progress(options["state_dir"], artefact)
@@ -114,12 +125,62 @@ def _restore(
         )
         with _broker_backups.audited(options, KIND, does, run):
             if compared.missing:
-                _import(client, _rabbitmq_definitions.document(document, compared.missing), compared, options)
+                part = _rabbitmq_definitions.document(document, compared.missing)
+                # An operation has a time in its name, and each import one operation.
+                made = _rabbitmq_undo.Import(
+                    run, options["name"], artefact.stamp, _rabbitmq_definitions.without_secrets(part)
+                )
+                _rabbitmq_undo.record(options["state_dir"], made)
+                result.update(restore_id=run, undo=_broker_backups.command(KIND, options["name"], recovery_undo=run))
+                _import(client, part, compared, options)
             for each in copies:
                 path = os.path.join(folder, each["path"])
                 _rabbitmq_queue_copies.publish(options, path, progress.path(each), each["queue"])
         progress.remove(copies)
         return dict(result, seconds=round(time.time() - started, 3), msg=_message(result, ""))
+
+
+def _undo(client: Management, options: Options, check_mode: bool) -> Part:
+    """Delete what an import has created and nothing uses; see ``_rabbitmq_undo``."""
+    target = "%s:%s" % (KIND, options["name"])
+    made = _rabbitmq_undo.find(options["state_dir"], options["name"], options["restore_id"] or _rabbitmq_undo.LAST)
+    undo = _rabbitmq_undo.Undo(made, _rabbitmq_backup.definitions(client, options))
+    started = time.time()
+    result: Part = {
+        "name": options["name"],
+        "stamp": made.stamp,
+        "changed": bool(undo.wanted),
+        "result": "planned",
+        "restore_id": made.identity,
+        "undo": None,
+    }
+    if check_mode:
+        _broker_backups.check_operation(options, "restore", target)
+        return dict(result, **_undone(undo, undo.wanted), msg=_undo_message(undo, undo.wanted, "would be "))
+    with _broker_backups.operation(options, "restore", target) as operation:
+        does = "delete %d items that the import %s has created" % (len(undo.wanted), made.identity)
+        with _broker_backups.audited(options, KIND, does, operation.id):
+            undo.run(client)
+    if not undo.kept:
+        _rabbitmq_undo.forget(options["state_dir"], made)
+    result.update(changed=bool(undo.deleted), result="undone", seconds=round(time.time() - started, 3))
+    return dict(result, **_undone(undo, undo.deleted), msg=_undo_message(undo, undo.deleted, ""))
+
+
+def _undone(undo: _rabbitmq_undo.Undo, deleted: Sequence[Key]) -> Part:
+    kept = [{"item": _rabbitmq_definitions.shown(key), "reason": reason} for key, reason in undo.kept.items()]
+    return {
+        "deleted": _names(deleted),
+        "deleted_total": len(deleted),
+        "kept": kept[:MOST_NAMED],
+        "kept_total": len(kept),
+    }
+
+
+def _undo_message(undo: _rabbitmq_undo.Undo, deleted: Sequence[Key], verb: str) -> str:
+    texts = ["%d items %sdeleted" % (len(deleted), verb)]
+    texts += ["%s is kept: %s" % (_rabbitmq_definitions.shown(key), why) for key, why in list(undo.kept.items())[:5]]
+    return "; ".join(texts)
 
 
 def _message(result: Part, verb: str) -> str:
