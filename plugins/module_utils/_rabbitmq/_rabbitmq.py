@@ -255,8 +255,9 @@ class Management:
         self._long = True
         try:
             connection = self._connection = _connection(self.options, self.remaining_timeout)
-            headers = dict(self._headers, **{"Content-Type": "application/json"})
-            connection.request(method, target, body=body, headers=headers)
+            # Some resources have no representation in JSON, and answer 406 if that is asked for.
+            kinds = {"Accept": "*/*"} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, target, body=body, headers=dict(self._headers, **kinds))
             response = connection.getresponse()
             text = response.read(MAX_REPLY_BYTES)
             if response.status == 400:
