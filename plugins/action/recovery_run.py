@@ -27,6 +27,17 @@ FIRST_SECONDS = 0.5
 PROGRESS_BYTES = 4096
 # Failures of async_status in a row that end the task.
 FAILURES_MOST = 5
+# Looks in a row that find no process of the job.
+LOOKS_MOST = 3
+SEPARATOR = "\n--\n"
+# The progress, the id of the boot, and the number of processes of the job.
+LOOK = (
+    "head -c %d -- %s 2>/dev/null; printf '\\n--\\n'; cat /proc/sys/kernel/random/boot_id;"
+    " grep -qs . /proc/self/cmdline && grep -ls -e %s /proc/[0-9]*/cmdline 2>/dev/null | wc -l"
+)
+ENDED = "the job %s ended without a result: %s. Fix: Run the playbook again: it completes or undoes what was begun"
+REBOOTED = "the host was started again meanwhile"
+KILLED = "its process was killed (out of memory: `dmesg --level=err`)"
 
 
 class ActionModule(ActionBase):
@@ -91,6 +102,7 @@ class ActionModule(ActionBase):
     def _follow(self, job: str, progress: str, title: str, seconds: float, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the job. A connection that breaks is tried again until the job has to be over."""
         end, pause, shown, failures = time.monotonic() + seconds, FIRST_SECONDS, "", 0
+        boot, gone = "", 0
         while time.monotonic() < end:
             time.sleep(pause)
             pause = min(self._longest_seconds, pause * 1.5)
@@ -103,7 +115,12 @@ class ActionModule(ActionBase):
                 failures = failures + 1 if status.get("failed") else 0
                 if failures == FAILURES_MOST:
                     return status
-                found = self._progress(progress)
+                found, boot_now, is_alive = self._look(progress, job)
+                boot = boot or boot_now
+                # A job that has just ended has a result at the next look.
+                gone = 0 if is_alive else gone + 1
+                if gone == LOOKS_MOST:
+                    return {"failed": True, "msg": ENDED % (job, REBOOTED if boot_now != boot else KILLED)}
                 for number, text in _progress_line.notes(found, self._noted):
                     self._display.display(clean("%s: %s" % (title, text)))
                     self._noted = number
@@ -128,14 +145,26 @@ class ActionModule(ActionBase):
         )
         return handler.run(task_vars=task_vars)
 
-    def _progress(self, path: str) -> Mapping[str, Any]:
-        """Return the content of the file with the progress; empty if there is none."""
-        found = self._low_level_execute_command("head -c %d -- %s" % (PROGRESS_BYTES, shlex.quote(path)))
-        try:
-            content = json.loads(found.get("stdout") or "{}")
-        except ValueError:
-            return {}
-        return content if isinstance(content, dict) else {}
+    def _look(self, path: str, job: str) -> tuple[Mapping[str, Any], str, bool]:
+        """Return the progress, the id of the host's boot, and whether a process of the job is alive.
+
+        The progress is empty if there is none. Unless both can be read, the job counts as alive.
+        """
+        # The first part of the id is an argument of the job's process. Brackets: this command does not match itself.
+        pattern = "[%s]%s" % (job[:1], job[1:].partition(".")[0])
+        found = self._low_level_execute_command(LOOK % (PROGRESS_BYTES, shlex.quote(path), shlex.quote(pattern)))
+        content, _line, rest = str(found.get("stdout") or "").partition(SEPARATOR)
+        words = rest.split()
+        is_alive = len(words) != 2 or words[1] != "0"
+        return _parsed(content), words[0] if words else "", is_alive
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    try:
+        content = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _plain(value: object) -> list[Any]:

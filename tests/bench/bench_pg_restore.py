@@ -2,63 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Interrupts restores and damages backups many times, and measures proof and restore beside plain programs.
+"""Measures proof and restore of PostgreSQL beside plain programs.
 
-python -m tests.bench.bench_pg_restore kills [NUMBER [SECONDS]]    200 by default
-python -m tests.bench.bench_pg_restore damages [NUMBER]            100 by default
 python -m tests.bench.bench_pg_restore speed [MEGABYTES]           5000 by default
 """
 
 from __future__ import annotations
 
-import collections
 import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.integration import recovery_faults
 from tests.integration.modules import run_module
 from tests.integration.postgresql import database
 from tests.integration.recovery_databases import backed_up, module_options, rich
 
 NAME = "bench_live"
-
-
-def kills(number, seconds=float("inf")):
-    seed = time.time_ns()
-    with database("trixie") as pg, rich(pg, NAME), tempfile.TemporaryDirectory() as folder:
-        backed_up(pg, NAME, folder)
-        restores = recovery_faults.Restores(pg, NAME, folder, seed)
-        until = time.monotonic() + seconds
-        for done in range(number):
-            if time.monotonic() > until:
-                break
-            pg.server.exec("psql", "-qXU", "postgres", "-d", NAME, "-c", "delete from lib.tracks where id > 400")
-            restores.interrupted(whole=500, changed=400)
-            print("\r%d of %d" % (done + 1, number), end="", flush=True)
-            for name in pg.psql("select datname from pg_database where datname like '%_before_%'").split():
-                pg.psql('drop database "%s"' % name)
-    print("\nseed %d\n%-10s %-9s %-9s %-5s %s" % (seed, "step", "killed", "outcome", "name", "number"))
-    for key, count in sorted(restores.outcomes.items()):
-        print("%-10s %-9s %-9s %-5s %d" % (*key, count))
-
-
-def damages(number):
-    seed = time.time_ns()
-    outcomes = collections.Counter()
-    with database("trixie") as pg, rich(pg, NAME), tempfile.TemporaryDirectory() as folder:
-        artefact = backed_up(pg, NAME, Path(folder) / "good")
-        before = pg.psql("select oid from pg_database where datname = '%s'" % NAME)
-        for directory, damage in recovery_faults.damages(artefact, folder, number, seed):
-            options = module_options(pg, NAME, directory, state="prepared", confirm=["recovery.restore:%s" % NAME])
-            refused = run_module("pg_restore_backup", options)
-            outcomes[(damage, refused.get("kind", "RESTORED"))] += 1
-        assert pg.psql("select oid from pg_database where datname = '%s'" % NAME) == before
-    print("seed %d" % seed)
-    for (damage, kind), count in sorted(outcomes.items()):
-        print("%-32s %-12s %d" % (damage, kind, count))
 
 
 def speed(megabytes):
@@ -99,6 +60,6 @@ def speed(megabytes):
 
 
 if __name__ == "__main__":
-    PROGRAMS = {"kills": (kills, 200), "damages": (damages, 100), "speed": (speed, 5000)}
+    PROGRAMS = {"speed": (speed, 5000)}
     program, default = PROGRAMS[sys.argv[1]]
     program(*map(int, sys.argv[2:]) if len(sys.argv) > 2 else [default])

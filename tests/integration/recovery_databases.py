@@ -47,13 +47,12 @@ def drop(pg, name):
 
 
 @contextlib.contextmanager
-def rich(pg, name):
-    """A database with one of everything."""
+def rich(pg, name, stop="1"):
+    """A database with one of everything; without ``stop``, of all that an older version has."""
     with made(pg, name):
         pg.psql('alter database "%s" owner to tracktion_user' % name)
-        pg.server.exec(
-            "psql", "-qXU", "postgres", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-d", name, stdin=RICH.read_text()
-        )
+        command = ("psql", "-qXU", "postgres", "-v", "ON_ERROR_STOP=%s" % stop, "-o", "/dev/null", "-d", name)
+        pg.server.exec(*command, stdin=RICH.read_text())
         yield name
 
 
@@ -113,5 +112,5 @@ def differences(expected, found):
 def module_options(pg, database, directory, **more):
     """Return the options of pg_prove_backup and pg_restore_backup."""
     login = options(pg, "postgres", timeout=10.0, deadline=300.0)
-    common = {"database": database, "directory": str(directory), "state_dir": str(directory / "state")}
+    common = {"database": database, "directory": str(directory), "state_dir": str(Path(directory, "state"))}
     return {**login, **common, "accept_cve": ["CVE-2026-116314"], **more}

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.playbooks import LOCAL, ROOT, inventory, playbook_command, run_playbook
+from tests.integration.postgresql import session
 from tests.lab.shell import wait_until
 
 
@@ -97,3 +99,34 @@ def test_the_backup_continues_if_the_controller_is_killed(pg15, hosts, tmp_path)
     assert run_playbook("backup", hosts, tmp_path / "reports", "--limit", "good").code == 0
     assert len(store.list("postgresql", "tracktion")) == 2
     assert Path(artefact.path).exists()
+
+
+def test_a_run_whose_process_on_the_host_is_killed_ends(pg15, hosts, tmp_path):
+    """Without a result: neither of the module nor of Ansible's process that waits for it."""
+    state = str(tmp_path / "good.state")
+    command = playbook_command("backup", hosts, tmp_path / "reports", "--limit", "good")
+    pg15.psql("CREATE TABLE recovery_locked (n int)")
+    try:
+        with session(pg15, "LOCK TABLE recovery_locked IN ACCESS EXCLUSIVE MODE", superuser=True):
+            output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, **output) as process:
+                wait_until(lambda: _operations.read(state)[0], "the backup to begin", 60)
+                pid = _operations.read(state)[0][0]["pid"]
+                for victim in [*waiting_for(pid), pid]:
+                    os.kill(victim, signal.SIGKILL)
+                text = process.communicate(timeout=120)[0]
+        assert process.returncode == 2
+        assert "ended without a result: its process was killed" in text
+    finally:
+        pg15.psql("DROP TABLE recovery_locked")
+    assert Store(str(tmp_path / "good")).list("postgresql", "tracktion") == []
+
+
+def waiting_for(pid):
+    """Return the processes of Ansible that wait for a module."""
+    found = []
+    while True:
+        pid = int(Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[1])
+        if b"async_wrapper" not in Path("/proc/%d/cmdline" % pid).read_bytes():
+            return found[::-1]
+        found.append(pid)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from functools import partial
 
@@ -15,6 +16,7 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _scratch_container
 from tests.integration.containers import sound
 from tests.integration.inotify_faults import OTHER_UID, become
 from tests.integration.modules import run_module, run_module_in_container
@@ -122,6 +124,28 @@ def look(engine, **settings):
     everything = {"containers_docker_host": engine.host, "containers_expected_services": [], **settings}
     found = diagnose("containers", everything)
     return {check: findings for check, findings in found.items() if ".compose_" not in check}
+
+
+def test_a_scratch_container_of_podman_runs_and_is_removed(engine, tmp_path):
+    """For the proof of a backup. Debian's Podman has no init for containers."""
+    (tmp_path / "backup").write_text("of a database\n")
+    (tmp_path / "sockets").mkdir()
+    api = _scratch_container.engine({"docker_host": engine.host}, Deadline(60))
+    api.negotiate()
+    command = ["sh", "-c", "echo started; sleep 60"]
+    mounts = {"/backup": (str(tmp_path), False), "/sockets": (str(tmp_path / "sockets"), True)}
+    with _scratch_container.Scratch(api, IMAGE, command, mounts, tmpfs=["/data"], shared_memory=1 << 26) as scratch:
+        script = "cat /backup/backup; touch /sockets/a /data/b && echo writable; touch /backup/c || echo read-only"
+        code, output = scratch.run("sh", "-c", script)
+        assert (code, output.splitlines()[:2], output.splitlines()[-1]) == (
+            0,
+            ["of a database", "writable"],
+            "read-only",
+        )
+        assert scratch.log() == ["started"]
+        assert scratch.exit_code() is None
+    assert os.listdir(tmp_path / "sockets") == ["a"]
+    assert engine.run("ps", "--all", "--quiet", "--filter", "label=%s" % _scratch_container.LABEL) == ""
 
 
 def test_healthy_containers_of_podman_are_measured_without_findings(engine, app):

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
-import signal
 import stat
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -22,6 +19,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import QueryFailed
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _artefacts, _pg_backup, _run, _space
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Busy, Store
+from tests.integration.kill_points import Kill, killed
 from tests.integration.recovery import backup, made
 from tests.keyring import new_keyring
 from tests.lab import file_systems
@@ -111,41 +109,30 @@ def test_check_mode_says_what_where_and_how_large_and_writes_nothing(pg15, tmp_p
     assert backup(pg15, store, keep=1)["removed"] == [done["path"]]
 
 
-def killed(server, store, seconds, victim):
-    """Run a backup in a process, and kill it, or its pg_dump, after ``seconds``. Return whether it was still there."""
-    child = os.fork()
-    if child == 0:
-        try:
-            backup(server, store)
-            os._exit(0)
-        except _run.ProgramFailed:
-            os._exit(2)
-        finally:
-            os._exit(3)
-    time.sleep(seconds)
-    if victim == "module":
-        os.kill(child, signal.SIGKILL)
-    else:
-        children = subprocess.run(["pgrep", "-P", str(child)], capture_output=True, text=True, check=False).stdout
-        for pid in children.split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-    _pid, status = os.waitpid(child, 0)
-    return status
+# tests/bench/bench_recovery_kills.py kills at all steps.
+KILLS = [
+    ("pg15", Kill("program pg_dump", "during", 0.05), 1),
+    ("pg15", Kill("program pg_dump", "during", 0.0, "program"), 1),
+    ("pg15", Kill("rename to STAMP", "before"), 1),
+    ("pg15", Kill("rename to STAMP", "after"), 2),
+    ("pg17", Kill("program pg_dump", "during", 0.5), 1),
+]
 
 
-@pytest.mark.parametrize(("name", "victim"), [("pg15", "module"), ("pg15", "pg_dump"), ("pg17", "module")])
-def test_a_run_that_is_killed_leaves_nothing_incomplete_as_complete(request, tmp_path, name, victim):
-    """A few points here; tests/bench/bench_recovery.py kills 200 times."""
+@pytest.mark.parametrize("name", ["pg15", "pg17"])
+def test_a_run_that_is_killed_leaves_nothing_incomplete_as_complete(request, tmp_path, name):
     server = request.getfixturevalue(name)
     store = Store(str(tmp_path / "backups"))
+    options = {**server.login("superuser"), "directory": store.directory, "state_dir": str(tmp_path / "state")}
     backup(server, store)
-    chance = random.Random(7)
-    for _round in range(2 if name == "pg15" else 1):
-        killed(server, store, chance.uniform(0.05, 1.5), victim)
-        complete = store.list("postgresql", "tracktion")
-        assert complete
-        for artefact in complete:
+    for kill, complete in [(kill, complete) for of, kill, complete in KILLS if of == name]:
+        before = len(store.list("postgresql", "tracktion"))
+        result = killed("pg_backup", options, kill).result
+        # The module ends by itself if its program was killed.
+        assert result is None if kill.victim == "module" else result.get("failed"), result
+        artefacts = store.list("postgresql", "tracktion")
+        assert len(artefacts) == before + complete - 1
+        for artefact in artefacts:
             assert artefact.problem is None
             assert store.verify(artefact, Deadline(60)) == []
     # The next run works, removes what is left, and its backup can be read.

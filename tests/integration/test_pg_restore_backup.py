@@ -17,8 +17,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration import recovery_faults
+from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
 from tests.integration.postgresql import standby_of
 from tests.integration.recovery_databases import (
@@ -30,6 +32,7 @@ from tests.integration.recovery_databases import (
     module_options,
     rich,
 )
+from tests.keyring import new_age_key, new_keyring
 from tests.lab.shell import wait_until
 
 NAME = "restore_live"
@@ -402,14 +405,81 @@ def test_an_archive_of_others_is_tested_confirmed_and_restored(pg, source, tmp_p
     assert leftovers(pg) == "0"
 
 
+# tests/bench/bench_recovery_kills.py kills at all steps. The last one leaves the new database.
+KILLS = [
+    ("prepared", Kill("CREATE DATABASE", "after")),
+    ("prepared", Kill("program pg_restore", "during", 0.1)),
+    ("swapped", Kill("COMMIT", "before")),
+    ("swapped", Kill("COMMIT", "after")),
+]
+
+
 @ONE
-def test_an_interrupted_restore_leaves_the_old_or_the_new_database(pg, source):
+def test_a_killed_restore_leaves_the_old_or_the_new_database(pg, source):
     directory, _artefact, _then = source
-    restores = recovery_faults.Restores(pg, NAME, directory, seed=time.time_ns())
-    for _number in range(4):
+    rows = "select count(*) from lib.tracks"
+    for state, kill in KILLS:
         run_sql(pg, "delete from lib.tracks where id > 400")
-        restores.interrupted(whole=500, changed=400)
-    assert sum(restores.outcomes.values()) == 4
+        before, step = oid(pg), {"operation": ""}
+        if state == "swapped":
+            prepared = restore(pg, directory)
+            step = {name: prepared[name] for name in ("new", "stamp", "operation")}
+        options = module_options(pg, NAME, directory, state=state, confirm=CONFIRM, **step)
+        assert killed("pg_restore_backup", options, kill).result is None
+        swapped = kill == KILLS[-1][1]
+        assert (oid(pg) != before) == swapped
+        assert rows_of(pg, rows) == (500 if swapped else 400)
+        # As for the action, whose controller is dead.
+        again = restore(pg, directory, broken=[step["operation"]])
+        assert again["result"] == ("restored" if swapped else "prepared"), again
+        if not swapped:
+            step = {name: again[name] for name in ("new", "stamp", "operation")}
+            assert restore(pg, directory, "swapped", **step)["result"] == "restored"
+        assert rows_of(pg, rows) == 500
+        restore(pg, directory, "ended", operation=again["operation"])
+        assert leftovers(pg) == "0"
+    assert _operations.read(str(directory / "state")) == ([], [])
+
+
+def rows_of(pg, sql):
+    """Return the number that a query returns, over a new connection: the database accepts connections."""
+    with contextlib.closing(pg.postgres(superuser=True, dbname=NAME)) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone()[0]
+
+
+# With the programs of this host, and with those of the image.
+@pytest.mark.parametrize(("pg", "program"), [("pg15", "gpg"), ("pg17", "age")], indirect=["pg"])
+def test_an_encrypted_backup_is_proven_and_restored(pg, tmp_path, program):
+    identity = ""
+    with contextlib.ExitStack() as stack, rich(pg, NAME):
+        if program == "age":
+            recipient, identity = new_age_key(tmp_path / "key"), str(tmp_path / "key")
+        else:
+            stack.enter_context(new_keyring())
+            recipient = "backup@example.org"
+        how = {"encryption_recipients": [recipient], "format": "custom" if program == "age" else "directory"}
+        common = {"directory": str(tmp_path / "backups"), "state_dir": str(tmp_path / "state")}
+        made = run_module("pg_backup", {**pg.login("superuser", login_db=NAME), **common, **how, "row_hashes": True})
+        assert (made.get("result"), made["encryption"]) == ("done", program), made
+        then = contents_of(pg, NAME)
+        options = module_options(pg, NAME, common["directory"], encryption_identity=identity)
+        # The next run removes the decrypted copy of one that was killed.
+        killed("pg_prove_backup", {**options, "scratch": "server"}, Kill("CREATE DATABASE"))
+        assert [path.name[:9] for path in (tmp_path / "backups").glob(".scratch-*")] == [".scratch-"]
+        proven = run_module("pg_prove_backup", {**options, "scratch": "server"})
+        assert proven.get("result") == "proven", proven
+        # A key that is missing proves nothing.
+        new_age_key(tmp_path / "other")
+        with new_keyring(mails=()):
+            other = {**options, "encryption_identity": str(tmp_path / "other"), "scratch": "server"}
+            assert run_module("pg_prove_backup", other)["kind"] == "cannot_decrypt"
+        proof = json.loads((tmp_path / "backups/postgresql" / NAME / made["stamp"] / "proof.json").read_text())
+        assert proof["result"] == "proven"
+        _prepared, swapped = restored(pg, tmp_path / "backups", encryption_identity=identity)
+        assert differences(then, contents_of(pg, NAME)) == []
+        drop(pg, swapped["old"])
+    assert sorted(path.name for path in (tmp_path / "backups").iterdir()) == ["postgresql", "state"]
 
 
 @ONE

@@ -16,9 +16,11 @@ from pathlib import Path
 import pika
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _proofs
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _operations, _proofs
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
-from tests.integration.modules import killed_after, run_module
+from tests.integration.kill_points import Kill, killed
+from tests.integration.modules import run_module
+from tests.keyring import new_age_key
 
 SEED = 20261129
 MESSAGES = 700
@@ -178,15 +180,28 @@ def test_restores_that_are_killed_are_completed(broker, options):
     made = run(broker, "rabbitmq_backup", options, messages_of=["audio.requests"], password_hashes=True)
     call_proven(made)
     forget(broker)
-    chosen = random.Random(SEED)
-    for _number in range(3):
-        killed_after(chosen.uniform(0.2, 0.8), lambda: run(broker, "rabbitmq_restore_backup", options, messages=True))
+    wanted = {**broker.login(), **options, "messages": True, "confirm": ["recovery.restore:rabbitmq"]}
+    # Before anything was changed, after the import, and when some of the messages are there.
+    for kill in (Kill("import"), Kill("import", "after"), Kill("rename to recovery-messages", "after", nth=2)):
+        assert killed("rabbitmq_restore_backup", wanted, kill).result is None
     done = run(broker, "rabbitmq_restore_backup", options, messages=True)
-    # A run that was killed may have been complete.
-    assert done.get("result") == "done" or "messages already" in done["msg"], done
+    assert done.get("result") == "done", done
     assert definitions(broker) == before
     # Each is there. Those that were confirmed and not recorded are there twice.
     assert {each[2] for each in taken(broker)} == set(range(MESSAGES))
+
+
+def test_an_encrypted_backup_can_be_read(broker, options, tmp_path):
+    key = {"encryption_identity": str(tmp_path / "key")}
+    recipient = new_age_key(tmp_path / "key")
+    made = run(broker, "rabbitmq_backup", options, encryption_recipients=[recipient], messages_of=["audio.requests"])
+    assert sorted(path.name for path in Path(made["path"]).rglob("*.age")) == [
+        "00000.jsonl.age",
+        "definitions.json.age",
+    ]
+    # Another scratch broker would take 10 seconds.
+    planned = run(broker, "rabbitmq_restore_backup", options, check=True, **key)
+    assert (planned.get("result"), planned["created"]) == ("planned", []), planned
 
 
 def call_proven(made):
@@ -247,3 +262,22 @@ def test_a_backup_is_refused_with_the_reason(broker, options):
     assert "more than max_messages (10)" in refused["msg"]
     assert broker.ready("audio.requests", "recovery") == MESSAGES
     assert run(broker, "rabbitmq_prove_backup", options)["kind"] == "no_backup"
+
+
+def test_a_restore_is_refused_with_the_reason(broker, options):
+    made = run(broker, "rabbitmq_backup", options)
+
+    def refused(**more):
+        return run(broker, "rabbitmq_restore_backup", options, check=True, **more)
+
+    assert refused()["result"] == "planned"
+    assert refused(name="another")["kind"] == "no_backup"
+    with _operations.begin(options["state_dir"], "backup", "rabbitmq:rabbitmq"):
+        assert refused()["kind"] == "busy"
+        assert run(broker, "rabbitmq_backup", options)["kind"] == "busy"
+    path = Path(made["path"]) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["checksum"]
+    manifest["contents"]["version"] = "99.0.1"
+    path.write_bytes(_manifests.written(_manifests.sealed(manifest)))
+    assert "the backup is of RabbitMQ 99.0.1" in refused()["msg"]

@@ -13,14 +13,15 @@ import random
 import subprocess
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
-from tests.integration.modules import killed_after, run_module
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _operations
+from tests.integration.kill_points import Kill, killed
+from tests.integration.modules import run_module
 from tests.integration.redis_lab import cache
+from tests.keyring import new_age_key
 from tests.lab.engine import docker
 from tests.lab.servers import is_alive
 from tests.lab.shell import wait_until
@@ -188,6 +189,20 @@ def answers(server):
     return False
 
 
+def test_an_encrypted_backup_is_proven(redis8, options, tmp_path):
+    client = redis8.redis()
+    client.config_set("repl-diskless-sync-delay", 0)
+    fill(client)
+    recipient = new_age_key(tmp_path / "key")
+    made = run(redis8, "redis_backup", options, encryption_recipients=[recipient], method="stream")
+    assert [path.name for path in Path(made["path"]).glob("dump*")] == ["dump.rdb.age"]
+    new_age_key(tmp_path / "other")
+    other = run(redis8, "redis_prove_backup", options, encryption_identity=str(tmp_path / "other"))
+    assert other["kind"] == "cannot_decrypt"
+    assert not Path(made["path"], "proof.json").exists()
+    assert run(redis8, "redis_prove_backup", options, encryption_identity=str(tmp_path / "key"))["result"] == "proven"
+
+
 def test_a_key_whose_time_is_over_is_no_difference(each_redis, options):
     client = each_redis.redis()
     client.set("lasting", 1)
@@ -278,6 +293,30 @@ def test_a_backup_is_refused_with_the_reason(redis8, options, tmp_path):
         subprocess.run(["umount", str(small)], check=True)
 
 
+def test_a_restore_is_refused_with_the_reason(redis7, redis8, options):
+    client = redis8.redis()
+    client.set("one", 1)
+    run(redis8, "redis_backup", options)
+
+    def refused(server=redis8, **more):
+        return run(server, "redis_restore_backup", options, check=True, **more)
+
+    assert "the server is Redis 7.0" in refused(redis7)["msg"]
+    assert refused(name="another")["kind"] == "no_backup"
+    assert refused(login_password="wrong")["kind"] == "authentication"
+    assert run(redis8, "redis_restore_backup", options, confirm=["recovery.restore:another"])["kind"] == "not_confirmed"
+    with _operations.begin(options["state_dir"], "backup", "redis:redis"):
+        assert refused()["kind"] == "busy"
+        assert run(redis8, "redis_backup", options)["kind"] == "busy"
+    # Of a server that does not answer.
+    client.replicaof("127.0.0.1", 1)
+    try:
+        assert "the server is a replica of 127.0.0.1:1" in refused()["msg"]
+    finally:
+        client.replicaof("NO", "ONE")
+    assert refused()["result"] == "planned"
+
+
 def test_a_save_that_would_fail_is_not_begun():
     with cache("trixie", "--save", "3600 1", "--enable-protected-configs", "yes") as server:
         client = server.redis()
@@ -316,36 +355,32 @@ def test_a_restore_without_memory_for_both_copies_is_refused(redis8, options):
     assert run(redis8, "redis_restore_backup", options, check=True)["result"] == "planned"
 
 
+# tests/bench/bench_recovery_kills.py kills at all steps. The last one leaves the new data.
+KILLS = [Kill("HSET", "after"), Kill("RESTORE", "after"), Kill("MULTI", "before"), Kill("MULTI", "after")]
+
+
 def test_runs_that_are_killed_leave_the_old_or_the_new_data(redis8, options):
     client = redis8.redis()
     fill(client)
-    pipeline = client.pipeline()
-    for number in range(20000):
-        pipeline.set("many:%d" % number, number)
-    pipeline.execute()
     new = content(redis8)
-    run(redis8, "redis_backup", options)
+    stamp = run(redis8, "redis_backup", options)["stamp"]
     client.flushall()
     client.set("old", "data")
     old = content(redis8)
-    chosen, started = random.Random(SEED), time.monotonic()
-    restored = run(redis8, "redis_restore_backup", options)
-    longest = time.monotonic() - started
-    run(redis8, "redis_restore_backup", options, action="undo", restore_id=restored["restore_id"])
-    for _number in range(3):
-        killed_after(chosen.uniform(0.1, longest), lambda: run(redis8, "redis_restore_backup", options))
-        assert content(redis8) in (old, new)
-        killed_after(chosen.uniform(0.1, 1.0), lambda: run(redis8, "redis_backup", options, keep=3))
-        folder = Path(options["directory"], "redis", "redis")
-        for complete in folder.glob("2*Z*"):
-            assert not run_problems(complete)
+    for step in ("rename to manifest.json", "rename to STAMP"):
+        assert killed("redis_backup", {**redis8.login(), **options}, Kill(step)).result is None
+        assert [each.name for each in Path(options["directory"], "redis", "redis").glob("2*")] == [stamp]
+    wanted = {**redis8.login(), **options, "stamp": stamp, "confirm": ["recovery.restore:redis"]}
+    for kill in KILLS:
+        assert killed("redis_restore_backup", wanted, kill).result is None
+        assert content(redis8) == (new if kill is KILLS[-1] else old)
     client.flushall()
     client.set("old", "data")
     # A busy engine may not have ended the programs of the killed run yet.
     tried = []
 
     def is_restored():
-        tried.append(run(redis8, "redis_restore_backup", options, stamp=restored["stamp"]))
+        tried.append(run(redis8, "redis_restore_backup", options, stamp=stamp))
         return tried[-1].get("result") == "done" or tried[-1].get("kind") != "busy"
 
     wait_until(is_restored, "the killed run to end", 60)

@@ -118,6 +118,8 @@ def build(suite: str, name: str) -> None:
                 "--variant=minbase",
                 f"--include={','.join(RECIPE['packages'])}",
                 "--aptopt=Acquire::Languages none",
+                # A mirror may have an old copy of a release that changes daily. Its signature is checked.
+                '--aptopt=Acquire::Check-Valid-Until "false"',
                 *(f"--dpkgopt={option}" for option in RECIPE["dpkg"]),
                 *(f"--customize-hook={command}" for command in RECIPE["finish"]),
                 suite,

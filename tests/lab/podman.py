@@ -37,7 +37,7 @@ PROGRAMS = {
 # An account of every Debian system that no person uses.
 OTHER_USER = "games"
 IMAGE = "lab/box:1"
-APPLETS = ("sh", "sleep", "true", "false", "cat", "dd", "echo", "test", "touch")
+APPLETS = ("sh", "sleep", "true", "false", "cat", "dd", "echo", "test", "timeout", "touch")
 
 # What a machine that runs no systemd, and may not raise limits, can do.
 CONTAINERS = """

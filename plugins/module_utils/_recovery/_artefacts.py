@@ -25,7 +25,7 @@ from typing import Any, Iterator, List
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _scratch_directory
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._files import (
     MANIFEST_BYTES,
     NEW_PROOF,
@@ -203,6 +203,7 @@ class Store:
             folder = self.folder(kind, name)
             try:
                 self._remove_leftovers(folder)
+                _scratch_directory.sweep(self.directory)
                 pending = Pending(kind, name, folder, stamp or self.next_stamp(kind, name))
             except OSError as exc:
                 raise cannot_store(exc, folder)

@@ -13,7 +13,7 @@ import re
 import time
 from typing import Any, Iterable, Mapping, Sequence
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, cut
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _confirmed,
     _encryption,
@@ -86,14 +86,12 @@ def audited(options: Options, kind: str, does: str, run: str) -> contextlib.Abst
 def readable(artefact: Artefact, work: str, options: Options, deadline: Deadline) -> str:
     """Return the directory with the files of a backup; if it is encrypted, decrypted below ``work``.
 
-    Raises BadOption, ProgramFailed, OutOfTime.
+    Raises BadOption, DamagedBackup, CannotDecrypt, NoSpace, OutOfTime, OSError.
     """
     found = artefact.manifest
     program = found["encryption"] if found else None
     if not found or not program:
         return artefact.path
-    if program == "age" and not options["encryption_identity"]:
-        raise BadOption("encryption_identity: the backup is encrypted for age", "Set `encryption_identity`.")
     folder = os.path.join(work, "decrypted")
     os.mkdir(folder, 0o700)
     names = [each["path"] for each in found["files"]]

@@ -15,8 +15,16 @@ import re
 from typing import Callable, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _programs
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, CannotMeasure, Deadline, cut
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _run
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
+    BadOption,
+    CannotMeasure,
+    Deadline,
+    Failure,
+    cut,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _run, _space
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._files import files_below
 
 SUFFIXES = {"age": ".age", "gpg": ".gpg"}
@@ -24,6 +32,22 @@ OF_AGE = re.compile(r"(age1[a-z0-9]+|ssh-(ed25519|rsa) \S+)( \S*)?\Z")
 # A fingerprint, a key id, or a mail address.
 OF_GPG = re.compile(r"((0x)?[0-9A-Fa-f]{8,40}|[^\s<>-][^\s<>]*@[^\s<>]+)\Z")
 MAGIC_OF_AGE = b"age-encryption.org/v1"
+# A key that is missing or locked, a full disk: such a failure proves nothing about the backup.
+OF_THE_MACHINE = re.compile(
+    r"no identity matched|reading \"|failed to open|No secret key|No pinentry|Inappropriate ioctl|Bad passphrase"
+    r"|Operation cancelled|agent|keydb|No space left|Disk quota|Permission denied|No such file|Cannot allocate",
+    re.IGNORECASE,
+)
+HINTS = {
+    "age": "Name the file with the key in `encryption_identity`.",
+    "gpg": "Import the secret key on the host, and list those that are there: `gpg --list-secret-keys`.",
+}
+
+
+class CannotDecrypt(Failure):
+    """This host cannot decrypt the backup: the key is missing, or the disk is full."""
+
+    kind = "cannot_decrypt"
 
 
 def program_for(recipients: Sequence[str]) -> str | None:
@@ -82,11 +106,24 @@ def encrypt_below(
 def decrypt_below(
     folder: str, into: str, program: str, identity: str | None, deadline: Deadline, names: Sequence[str]
 ) -> None:
-    """Write the decrypted ``names`` of ``folder`` below ``into``, without their suffix. Raises ProgramFailed."""
+    """Write the decrypted ``names`` of ``folder`` below ``into``, without their suffix.
+
+    Raises DamagedBackup for a file that no key decrypts, CannotDecrypt, NoSpace, OutOfTime, OSError.
+    """
+    if program == "age" and not identity:
+        raise BadOption("encryption_identity: the file with the key for age is needed to read this backup")
+    sizes = [os.stat(os.path.join(folder, name)).st_size for name in names]
+    _space.check(into, sum(sizes), len(names) + 16, "The decrypted copy of the backup")
     for name in names:
         target = os.path.join(into, name[: -len(SUFFIXES[program])])
         os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
-        _run.run(program, decrypt_command(program, identity, os.path.join(folder, name), target), deadline)
+        try:
+            _run.run(program, decrypt_command(program, identity, os.path.join(folder, name), target), deadline)
+        except _run.ProgramFailed as exc:
+            reason = "%s cannot be decrypted: %s" % (shell_quote(name), exc)
+            if OF_THE_MACHINE.search(str(exc)) or exc.status is None:
+                raise CannotDecrypt(reason, HINTS[program])
+            raise DamagedBackup(reason, HINTS[program])
         os.chmod(target, 0o600)
 
 

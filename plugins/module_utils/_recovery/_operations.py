@@ -113,6 +113,11 @@ class Operation:
         self._store.remove(interrupted["id"])
         self.interrupted = [each for each in self.interrupted if each["id"] != interrupted["id"]]
 
+    def interrupted_before(self) -> list[Record]:
+        """Return the records of interrupted operations of the same kind and target."""
+        mine = self.record["kind"], self.record["target"]
+        return [each for each in self.interrupted if (each["kind"], each["target"]) == mine]
+
     def keep(self, seconds: float) -> None:
         """Let a lease of ``seconds`` hold the operation after the end of this process, for the next module."""
         self._lease = min(seconds, _operation_records.LEASE_MOST)
@@ -161,8 +166,8 @@ def check(
     directory: str, kind: str, target: str, join: str | None = None, broken: Collection[str] = ()
 ) -> list[Record]:
     """Return the interrupted operations, and write nothing: for check mode. Raises Busy and CannotKeep."""
-    live, interrupted = read(directory)
-    _raise_if_busy(live, {"kind": kind, "target": target}, join, broken)
+    live, interrupted = _without_dead(*read(directory), broken=set(broken) - {join})
+    _raise_if_busy(live, {"kind": kind, "target": target}, join)
     return interrupted
 
 
@@ -191,16 +196,17 @@ def _next_step(holders: Sequence[Record]) -> str:
     return "Run again when it has ended, or after %s, when its lease ends" % clock(until)
 
 
-def _raise_if_busy(
-    live: Sequence[Record], wanted: Mapping[str, Any], join: str | None, broken: Collection[str]
-) -> None:
-    others = [
-        each
-        for each in live
-        if each["id"] != join
-        and not (each["id"] in broken and each["until"] is not None)
-        and _operation_records.conflicts(each, wanted)
-    ]
+def _without_dead(
+    live: Sequence[Record], interrupted: Sequence[Record], broken: Collection[str | None]
+) -> tuple[list[Record], list[Record]]:
+    """Return both lists after moving the leases of dead controllers: what they have left to do is interrupted."""
+    dead = [each for each in live if each["id"] in broken and each["until"] is not None]
+    unfinished = [cast("Record", {**each, "until": None}) for each in dead if _operation_records.is_unfinished(each)]
+    return [each for each in live if each not in dead], [*interrupted, *unfinished]
+
+
+def _raise_if_busy(live: Sequence[Record], wanted: Mapping[str, Any], join: str | None) -> None:
+    others = [each for each in live if each["id"] != join and _operation_records.conflicts(each, wanted)]
     if others:
         raise Busy(others)
 
@@ -217,8 +223,8 @@ class _Store:
     ) -> Operation:
         """Return the operation that ``begin`` describes. Raises Busy and CannotKeep."""
         with self._guarded() as directory:
-            live, interrupted = self.divided(directory)
-            _raise_if_busy(live, {"kind": kind, "target": target}, join, broken)
+            live, interrupted = _without_dead(*self.divided(directory), broken=set(broken) - {join})
+            _raise_if_busy(live, {"kind": kind, "target": target}, join)
             joined = next((each for each in live + interrupted if each["id"] == join), None)
             record = joined or self._new(kind, target, run, join)
             record = cast("Record", {**record, "until": None, "pid": os.getpid(), "boot_id": boot_id()})

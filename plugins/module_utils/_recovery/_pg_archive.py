@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from typing import Any, Collection, Iterator, Mapping
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Failure
-from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _encryption, _run
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Failure
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _encryption, _scratch_directory
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import cannot_store
 
 # pg_restore of an earlier release runs code that a crafted archive holds. By major version, the first release with the
 # fix; https://www.postgresql.org/support/security/
@@ -32,7 +30,7 @@ class VulnerableClient(Failure):
 
 
 class NoArchive(Failure):
-    """The backup holds no archive of pg_dump, or it cannot be decrypted here."""
+    """The backup holds no archive of pg_dump."""
 
     kind = "no_archive"
 
@@ -83,33 +81,22 @@ def opened(
 ) -> Iterator[str]:
     """Yield the path of the archive, of an encrypted backup that of a decrypted copy, which is removed at the end.
 
-    ``identity`` is the file with the key for age. Raises NoArchive, ProgramFailed, OutOfTime.
+    ``identity`` is the file with the key for age. Raises NoArchive, DamagedBackup, CannotDecrypt, NoSpace, OutOfTime.
     """
     where = location(manifest)
     program = manifest["encryption"]
     if not program:
         yield os.path.join(path, where)
         return
-    if program == "age" and not identity:
-        raise BadOption("encryption_identity: the file with the key for age is needed to read this backup")
-    folder = tempfile.mkdtemp(prefix=".decrypted-", dir=work_directory)
+    suffix = _encryption.SUFFIXES[program]
+    names = [each["path"] for each in manifest["files"]]
+    wanted = [name for name in names if name == where + suffix or name.startswith(where + os.sep)]
     try:
-        suffix = _encryption.SUFFIXES[program]
-        for each in manifest["files"]:
-            name = each["path"]
-            target = os.path.join(folder, name[: -len(suffix)] if name.endswith(suffix) else name)
-            if not (target.startswith(os.path.join(folder, where) + os.sep) or target == os.path.join(folder, where)):
-                continue
-            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-            command = _encryption.decrypt_command(program, identity, os.path.join(path, name), target)
-            try:
-                _run.run(program, command, deadline)
-            except _run.ProgramFailed as exc:
-                hint = "Name the key of age in `encryption_identity`, or list those of gpg: `gpg --list-secret-keys`."
-                raise NoArchive("%s cannot be decrypted: %s" % (shell_quote(name), exc), hint)
-        yield os.path.join(folder, where)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with _scratch_directory.made(work_directory) as folder:
+            _encryption.decrypt_below(path, folder, program, identity, deadline, wanted)
+            yield os.path.join(folder, where)
+    except OSError as exc:
+        raise cannot_store(exc, work_directory)
 
 
 def arguments(archive: str, database: str, jobs: int | None = None, tablespaces: bool = True) -> list[str]:

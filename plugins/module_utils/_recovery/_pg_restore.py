@@ -167,21 +167,24 @@ def _finished_before(
 
     The containers that it had stopped become those of this operation, which starts them at its end.
     """
-    for record in list(operation.interrupted):
-        if record["kind"] != "restore" or record["target"] != operation.record["target"]:
-            continue
+    result = None
+    for record in operation.interrupted_before():
         data = record["data"]
         operation.adopt(record)
         if found.live and data.get("new_oid") == found.live["oid"] and data.get("manifest") == artefact.manifest_sha256:
             text = "an interrupted run has replaced the database by the backup %s; the database before it is kept as %s"
-            return {
+            result = {
                 "changed": False,
                 "result": "restored",
                 "old": data.get("old"),
                 "undo": _undo_command(str(data.get("database")), data.get("old")),
                 "msg": text % (artefact.stamp, data.get("old")),
             }
-    return None
+            # Known until this operation ends, if this run is interrupted, too.
+            operation.update(data=data)
+        # Otherwise a later restore of the same backup would be taken for this one.
+        operation.forget(record)
+    return result
 
 
 @contextlib.contextmanager
@@ -358,6 +361,9 @@ def _hold_operation(options: Options, check_mode: bool) -> dict[str, Any]:
     if not check_mode and (begins or options["operation"]):
         with _operation(options, keep=begins) as operation:
             identity = operation.id
+            for record in operation.interrupted_before() if begins else []:
+                operation.adopt(record)
+                operation.forget(record)
     text = "the restore of %s has %s" % (options["database"], "begun" if begins else "ended")
     return dict(_empty(options, operation=identity), changed=False, result=options["state"], msg=text)
 

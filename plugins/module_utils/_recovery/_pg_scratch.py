@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import time
 from typing import Any, Iterator, Mapping, Sequence
@@ -20,7 +19,11 @@ from typing import Any, Iterator, Mapping, Sequence
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_exec
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline, cut
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _pg_archive, _scratch_container
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
+    _pg_archive,
+    _scratch_container,
+    _scratch_directory,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_databases import Session, identifier
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._run import ProgramFailed
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
@@ -92,8 +95,7 @@ def server(
     """Yield a scratch server with the roles that ``contents`` name; none of them can log in. Raises NoScratch."""
     superuser = next((name for name, is_super in sorted(contents["roles"].items()) if is_super), "postgres")
     _scratch_container.sweep(api)
-    base = tempfile.mkdtemp(prefix="tracktion-")
-    try:
+    with _scratch_directory.made(tempfile.gettempdir()) as base:
         sockets = os.path.join(base, "s")
         os.mkdir(sockets)
         # The user of the server in the image is another one; only this process reaches the directory above.
@@ -108,8 +110,6 @@ def server(
             _wait(container, options, deadline)
             _create_roles(options, contents["roles"], superuser, deadline)
             yield running
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
 
 
 def _options(sockets: str, superuser: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _rabbitmq_queue_copies,
     _rabbitmq_scratch,
     _scratch_container,
+    _scratch_directory,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
@@ -69,7 +70,7 @@ def outcome_of(store: Store, artefact: Artefact, image: str, options: Options, d
     api = _scratch_container.engine(options, deadline)
     api.negotiate()
     try:
-        with _scratch_container.directory(store.directory) as work:
+        with _scratch_directory.made(store.directory) as work:
             _chosen.require_intact(store, artefact, deadline)
             folder = _broker_backups.readable(artefact, work, options, deadline)
             document = read(folder)
@@ -130,7 +131,7 @@ def _imported(broker: _rabbitmq_scratch.Broker, document: dict[str, Any], before
 def opened(store: Store, artefact: Artefact, options: Options, deadline: Deadline) -> Any:
     """Yield the directory with the files of a backup, decrypted if necessary. Raises CannotStore, ProgramFailed."""
     try:
-        with _scratch_container.directory(store.directory) as work:
+        with _scratch_directory.made(store.directory) as work:
             yield _broker_backups.readable(artefact, work, options, deadline)
     except OSError as exc:
         raise cannot_store(exc, os.path.dirname(artefact.path))

@@ -21,6 +21,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _redis_scratch,
     _redis_snapshot,
     _scratch_container,
+    _scratch_directory,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
@@ -55,7 +56,7 @@ def loading_of(options: Options, store: Store, client: Client | None, deadline: 
         api.negotiate()
         _scratch_container.sweep(api)
     try:
-        with _scratch_container.directory(store.directory) as work:
+        with _scratch_directory.made(store.directory) as work:
             yield Loading(api, source, work)
     except OSError as exc:
         raise cannot_store(exc, store.directory)

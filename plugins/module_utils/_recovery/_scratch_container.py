@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
-import tempfile
 from types import TracebackType
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _docker_exec
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
@@ -27,7 +25,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _pr
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 LABEL = "tracktion.ops.scratch"
-DIRECTORY = ".scratch-"
 # The kernel ends it before any other process if memory gets short.
 FIRST_TO_GO = 1000
 LOG_BYTES, LOG_LINES = 65536, 40
@@ -79,7 +76,8 @@ class Scratch:
         seconds = int(api.deadline.remaining(86400)) + SPARE_SECONDS
         self._body: dict[str, Any] = {
             "Image": image,
-            "Entrypoint": ["timeout", str(seconds)],
+            # As the first process of a container, timeout of coreutils 9.10 ends at once.
+            "Entrypoint": ["sh", "-c", 'timeout "$@"; exit $?', "sh", str(seconds)],
             "Cmd": list(command),
             "User": user or "%d:%d" % (os.geteuid(), os.getegid()),
             "WorkingDir": "/",
@@ -92,12 +90,12 @@ class Scratch:
                     {"Type": "bind", "Target": target, "Source": source, "ReadOnly": not writable}
                     for target, (source, writable) in mounts.items()
                 ],
-                "Tmpfs": dict.fromkeys(tmpfs, "uid=%d,mode=700" % os.geteuid()),
+                # Podman knows no option for the owner. The container has one user.
+                "Tmpfs": dict.fromkeys(tmpfs, "mode=1777"),
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges"],
                 "OomScoreAdj": FIRST_TO_GO,
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "5m"}},
-                "Init": True,
                 **({"ShmSize": shared_memory} if shared_memory else {}),
             },
         }
@@ -174,19 +172,3 @@ def sweep(api: DockerApi) -> list[str]:
             remove(api, row["Id"])
             removed.append(row["Names"][0].lstrip("/"))
     return removed
-
-
-@contextlib.contextmanager
-def directory(parent: str) -> Iterator[str]:
-    """Yield a new private directory in ``parent``, which is removed at the end. Raises OSError.
-
-    Those of processes that were killed are removed first.
-    """
-    for name in os.listdir(parent):
-        if name.startswith(DIRECTORY) and _process_mark.is_dead(name[len(DIRECTORY) :].partition("-")[0]):
-            shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
-    path = tempfile.mkdtemp(prefix="%s%s-" % (DIRECTORY, _process_mark.own()), dir=parent)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

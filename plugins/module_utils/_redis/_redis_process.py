@@ -26,6 +26,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._redis._redis_types 
 NAMES = ("redis-server", "valkey-server")
 # INFO has the uptime in whole seconds; the kernel has the start of a process to 0.01 s.
 START_TOLERANCE = 2.5
+# The script of an image may run for this long before it becomes the server, which then counts from its own start.
+SCRIPT_SECONDS = 600.0
 # A control group without a limit has a number near 2 ** 63 (version 1), or the word max (version 2).
 NO_LIMIT = 1 << 60
 
@@ -35,12 +37,12 @@ def find(client: Client, info: Fields, root: str = "/") -> int | None:
 
     It is the process that has the server's process id in its own pid namespace, started when the server started, and
     has the name of a Redis server or of the server's executable. Containers that were started together are alike in
-    this, so the connection of ``client`` must be in its network namespace too, if the server reports its ends.
+    this, so the connection of ``client`` must be in its network namespace too, if the server reports its ends. Then the
+    process may have started earlier.
     """
-    found = candidates(info, root)
+    found = candidates(info, root, SCRIPT_SECONDS)
     ends = _ends(client) if found else None
-    if ends:
-        found = [pid for pid in found if ends in connections(pid, root)]
+    found = [pid for pid in found if ends in connections(pid, root)] if ends else candidates(info, root)
     return found[0] if len(found) == 1 else None
 
 
@@ -79,8 +81,11 @@ def connections(pid: int, root: str = "/") -> set[tuple[End, End]]:
     }
 
 
-def candidates(info: Fields, root: str = "/") -> list[int]:
-    """Return the processes on this host that can be the server that ``info`` describes."""
+def candidates(info: Fields, root: str = "/", earlier: float = START_TOLERANCE) -> list[int]:
+    """Return the processes on this host that can be the server that ``info`` describes.
+
+    ``earlier``: seconds that the process may have started before the server counts.
+    """
     wanted = info.get("process_id")
     try:
         uptime = float(info["uptime_in_seconds"])
@@ -99,7 +104,7 @@ def candidates(info: Fields, root: str = "/") -> list[int]:
             started = int(_read(root, "proc", entry, "stat").rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
         except (OSError, IndexError, ValueError):
             continue
-        if inner and inner.group(1) == wanted and abs(now - started - uptime) <= START_TOLERANCE:
+        if inner and inner.group(1) == wanted and -START_TOLERANCE <= now - started - uptime <= earlier:
             found.append(int(entry))
     return found
 

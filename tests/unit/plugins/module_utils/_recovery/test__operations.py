@@ -224,6 +224,20 @@ def test_only_the_lease_of_the_operation_known_to_be_dead_is_broken(state, clock
         begin(state, "restart", "shop", broken=[running.id])
 
 
+def test_what_a_dead_controller_has_left_to_do_is_that_of_the_next_run(state, clock):
+    with begin(state, "restore", "db", clock=clock) as operation:
+        operation.update(stopped=[STOPPED], data={"old": "db_old"})
+        operation.keep(60)
+    dead = [operation.id]
+    assert [each["id"] for each in _operations.check(str(state), "restore", "db", broken=dead)] == dead
+    with begin(state, "restore", "db", broken=dead, clock=clock) as running:
+        (record,) = running.interrupted
+        running.adopt(record)
+        assert (running.record["stopped"], record["data"]) == ([STOPPED], {"old": "db_old"})
+    # Its data remain for an operation of its kind, without the lease.
+    assert [each["id"] for each in _operations.check(str(state), "restart", "shop")] == dead
+
+
 def test_a_reboot_ends_a_lease(state, clock, monkeypatch):
     with begin(state, "restore", "db", clock=clock) as operation:
         operation.update(stopped=[STOPPED])

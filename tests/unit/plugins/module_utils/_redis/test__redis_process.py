@@ -58,6 +58,17 @@ class Server:
         return self.reply
 
 
+@pytest.mark.parametrize(("started", "found"), [(895.0, 4711), (400.0, 4711), (200.0, None), (905.0, None)])
+def test_a_script_may_have_become_the_server(root, started, found):
+    """The process starts with the container, and the server counts from its own start."""
+    add_process(root, 4711, started=started)
+    write(root, "proc/4711/net/tcp", TABLE_HEADER + ROW % "030014AC:18EB 010014AC:BADC 01")
+    reply = b"id=3 addr=172.20.0.1:47836 laddr=172.20.0.3:6379 fd=8 name="
+    assert process.find(Server(reply), INFO, str(root)) == found
+    # Without the ends of the connection, it could be another one.
+    assert process.find(Server(ReplyError("NOPERM no")), INFO, str(root)) is None
+
+
 @pytest.mark.parametrize(
     ("table", "row", "reply"),
     [
