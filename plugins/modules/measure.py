@@ -172,7 +172,9 @@ PRESENCE_SECONDS = 15.0
 # The option of a measuring function that reads its counters twice.
 SAMPLE = "sample_seconds"
 # Areas without it begin after this share of the interval, at most these seconds, and at most this share of their deadline.
-DELAY, MOST_DELAY, DELAY_OF_DEADLINE = 0.3, 0.3, 0.05
+DELAY = 0.3
+MOST_DELAY = 0.3
+DELAY_OF_DEADLINE = 0.05
 # The option of a measuring function that keeps a file on the host.
 READ_ONLY = "read_only"
 

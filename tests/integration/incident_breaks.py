@@ -547,12 +547,8 @@ def no_client_left(lab):
 @contextlib.contextmanager
 def empty_file(lab):
     """An empty file is in the library, and the service fails on it."""
-    steps = audio_faults.failing(lab, "empty-lab.wav", b"", 0o644)
-    next(steps)
-    try:
+    with contextlib.contextmanager(audio_faults.failing)(lab, "empty-lab.wav", b"", 0o644):
         yield
-    finally:
-        next(steps, None)
 
 
 @contextlib.contextmanager
