@@ -19,6 +19,7 @@ from tests.integration.areas import diagnose, visit
 from tests.lab import faults
 from tests.lab.faults.database import run_and_wait, wait_for_sessions
 from tests.lab.servers import postgres_server
+from tests.lab.shell import LabError, wait_until
 from tests.lab.stack import DATABASE_ROLES
 
 
@@ -117,12 +118,17 @@ def documentation_of(module):
 def session(pg, *statements, **options):
     """Yield a session that has run ``statements`` in an open transaction."""
     connection = pg.postgres(**options)
+    pid = connection.info.backend_pid
     try:
         for statement in statements:
             connection.cursor().execute(statement)
         yield connection
     finally:
         connection.close()
+        # The process of the server ends a moment later, and the next test would still see it. The server may be down.
+        left = "select count(*) from pg_stat_activity where pid = %d" % pid
+        with contextlib.suppress(LabError):
+            wait_until(lambda: pg.psql(left).strip() == "0", "the session to end", 10)
 
 
 @contextlib.contextmanager

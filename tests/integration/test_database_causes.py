@@ -439,12 +439,10 @@ def test_feedback_of_a_standby_and_its_slot_hold_the_horizon(pg, worn):
     pg.psql("select pg_create_physical_replication_slot('lab_standby')")
     with contextlib.ExitStack() as stack:
         stack.callback(pg.psql, "select pg_drop_replication_slot('lab_standby')")
-        with (
-            standby_of(pg) as options,
-            contextlib.closing(
-                pg.postgres(superuser=True, host=options["login_host"], port=options["login_port"])
-            ) as there,
-        ):
+        with standby_of(pg) as options:
+            there = pg.postgres(superuser=True, host=options["login_host"], port=options["login_port"])
+            # After the standby, which would tell that the transaction has ended.
+            stack.callback(there.close)
             there.autocommit = True
             for setting in ("hot_standby_feedback = on", "wal_receiver_status_interval = 1"):
                 there.cursor().execute("alter system set " + setting)

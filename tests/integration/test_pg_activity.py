@@ -300,18 +300,27 @@ def test_identity_is_the_system_identifier(pg15, pg17):
             assert activity(pg, role=role)["identity"] == "postgresql:" + identifier
 
 
+def settled(pg):
+    """Return a measurement like the one a second before: a session ends a moment after it was closed."""
+
+    def measured():
+        first = activity(pg)
+        time.sleep(1)
+        found = activity(pg)
+        return found if found["connections"]["used"] == first["connections"]["used"] else None
+
+    return wait_until(measured, "the number of sessions to stay", 20)
+
+
 def test_own_sessions_are_not_listed(pg17):
-    # A session of an earlier test ends a moment after it was closed.
-    others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid != pg_backend_pid()"
-    wait_until(lambda: pg17.psql(others).strip() == "0", "earlier sessions to end", 20)
-    before = activity(pg17)
+    before = settled(pg17)
     with (
         running(pg17, "select pg_sleep(60)", "tracktion.ops", "wait_event = 'PgSleep'"),
         session(pg17, "select pg_advisory_xact_lock(4712) from generate_series(1, 5)", application_name="lab other"),
         session(pg17, "select txid_current()", application_name="tracktion.ops"),
         running(pg17, "select pg_advisory_xact_lock(4712)", "tracktion.ops", "wait_event_type = 'Lock'"),
     ):
-        found = activity(pg17)
+        found = settled(pg17)
     assert found["connections"]["used"] == before["connections"]["used"] + 1
     assert [each["application"] for each in found["idle_in_transaction"]] == ["lab other"]
     assert found["active_queries"] == found["blocking"] == []
