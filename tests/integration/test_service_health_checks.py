@@ -207,8 +207,8 @@ def test_redirects_without_an_answer():
 @pytest.mark.parametrize(
     ("status", "severity", "hint"),
     [
-        (500, "critical", "docker compose logs --since 10m api"),
-        (503, "critical", "docker compose logs --since 10m api"),
+        (500, "critical", "docker compose logs --since 10m lab-alone"),
+        (503, "critical", "docker compose logs --since 10m lab-alone"),
         (404, "warning", "does not have this page"),
         (401, "warning", "rejects them"),
         (429, "warning", "limits the rate"),
@@ -218,7 +218,8 @@ def test_redirects_without_an_answer():
 def test_severity_and_hint_of_a_wrong_status(status, severity, hint, tmp_path):
     with serving({"/": page(status, "because")}) as served:
         nowhere = {"tracktion_docker_root": str(tmp_path)}
-        finding = only(look(served.url(), service="api", settings=nowhere), "wrong_status", severity)
+        # A name that no container of another test has.
+        finding = only(look(served.url(), service="lab-alone", settings=nowhere), "wrong_status", severity)
     assert "answers with status %d, not 200: because" % status in finding["summary"]
     assert hint in finding["hint"]
 
