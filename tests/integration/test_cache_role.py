@@ -67,7 +67,7 @@ def test_remedies_change_nothing_in_check_mode_and_then_what_it_reported(redis8,
 
     def backups():
         """Return the number of keys in each backup, the oldest first."""
-        found = Store(str(tmp_path / "recovery_directory")).list("redis", "redis")
+        found = Store(str(tmp_path / "recovery_directory" / "remedies")).list("redis", "redis")
         return [each.manifest["contents"]["keys_total"] for each in found[::-1]]
 
     # Both remedies that remove keys make a backup first.

@@ -441,7 +441,7 @@ def test_feedback_of_a_standby_and_its_slot_hold_the_horizon(pg, worn):
         stack.callback(pg.psql, "select pg_drop_replication_slot('lab_standby')")
         with standby_of(pg) as options:
             there = pg.postgres(superuser=True, host=options["login_host"], port=options["login_port"])
-            # After the standby, which would tell that the transaction has ended.
+            # After the standby, which would report the end of the transaction.
             stack.callback(there.close)
             there.autocommit = True
             for setting in ("hot_standby_feedback = on", "wal_receiver_status_interval = 1"):

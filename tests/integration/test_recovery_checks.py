@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.areas import diagnose, evaluate, visit
+from tests.integration.modules import run_module
 from tests.integration.recovery import backup
 from tests.lab import file_systems
 from tests.rights import recovery
@@ -86,6 +87,15 @@ def test_a_host_without_backups_is_not_here_unless_they_are_wanted(tmp_path):
     wanted = found(missing, recovery_databases=["tracktion", "other"])
     assert [each["status"] for each in wanted["recovery.backup_missing"]] == ["critical", "critical"]
     assert not missing.exists()
+
+
+def test_backups_of_remedies_are_no_scheduled_backups(store, tmp_path):
+    """Otherwise they would be too old a day later, on a host that wants no backups."""
+    of_remedies = tmp_path / "of remedies"
+    shutil.copytree(store.directory, of_remedies / "remedies")
+    measured = run_module("recovery_info", {"directory": str(of_remedies)})
+    assert (measured["exists"], measured["targets"]) == (False, [])
+    assert run_module("recovery_info", {"directory": store.directory})["exists"]
 
 
 def test_old_backups_and_proofs(store, monkeypatch):

@@ -58,6 +58,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
 PARTS = ("exists", "directory", "targets", "targets_total")
 DAMAGE_MOST = 5
 RESERVE_SECONDS = 0.5
+# Below the directory of the backups: those that remedies make (roles/cache/tasks/backup_first.yml).
+REMEDIES = "remedies"
 
 
 def measure(options: Options) -> Measurement:
@@ -106,8 +108,8 @@ def _parts(options: Options, deadline: Deadline) -> Part:
     wanted = [("postgresql", name) for name in options["databases"]]
     names: list[tuple[str, str]] = []
     if exists:
-        # A directory of another user raises PermissionError here.
-        os.listdir(path)
+        # A directory of another user raises PermissionError here. One made by remedies holds no scheduled backup.
+        exists = os.listdir(path) != [REMEDIES]
         names = store.names()
     listed = wanted + [each for each in names if each not in wanted]
     space = _space.free(path)
