@@ -46,7 +46,7 @@ class Measuring(Protocol):
 class Received(importlib.abc.SourceLoader):
     """Imports modules of this package from sources that the visit sent, or from their code if it was sent too."""
 
-    def __init__(self, sources: Mapping[str, str], compiled: Mapping[str, bytes]) -> None:
+    def __init__(self, sources: Mapping[str, str], compiled: Mapping[str, CodeType]) -> None:
         self._sources = sources
         self._compiled = compiled
         self._folders = {name.rpartition(".")[0] for name in sources}
@@ -73,24 +73,28 @@ class Received(importlib.abc.SourceLoader):
 
     def get_code(self, fullname: str) -> CodeType | None:
         """Return the code of a module, compiled here unless its code was sent."""
-        code = self._compiled.get(self.get_filename(fullname))
-        # It comes from the controller, as its source does.
-        return marshal.loads(code) if code else super().get_code(fullname)  # noqa: S302
+        return self._compiled.get(self.get_filename(fullname)) or super().get_code(fullname)
 
 
 def pack(sources: Mapping[str, str], shared: Sequence[str], compiled: bool = False) -> str:
     """Return the sources ``{name below module_utils: text}`` as one word, for receive().
 
-    ``shared`` are the names of those that several processes of the visit import. With ``compiled``, their code is sent,
-    too: only a host with the same Python can read it, and it is three times as long.
+    ``shared`` are the names of those that several processes of the visit import. With ``compiled``, their code follows
+    after a dot: only a host with the same Python can read it, and it is three times as long.
     """
-    code = {"sources": sources, "shared": shared, "compiled": {}}
-    if compiled:
-        codes = {name: marshal.dumps(compile(text, name, "exec", dont_inherit=True)) for name, text in sources.items()}
-        packed = marshal.dumps({**code, "compiled": codes})
-    else:
-        packed = json.dumps(code).encode("utf-8")
-    return base64.b64encode(zlib.compress(packed)).decode("ascii")
+    word = _word(json.dumps({"sources": sources, "shared": shared}).encode("utf-8"))
+    if not compiled:
+        return word
+    codes = {name: compile(text, name, "exec", dont_inherit=True) for name, text in sources.items()}
+    return "%s.%s" % (word, _word(marshal.dumps(codes)))
+
+
+def _word(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data)).decode("ascii")
+
+
+def _data(word: str) -> bytes:
+    return zlib.decompress(base64.b64decode(word))
 
 
 def receive(packed: str) -> None:
@@ -98,9 +102,11 @@ def receive(packed: str) -> None:
 
     This process imports them before it starts those of the areas, each of which would have to compile them.
     """
-    unpacked = zlib.decompress(base64.b64decode(packed))
-    code = json.loads(unpacked.decode("utf-8")) if unpacked.startswith(b'{"') else marshal.loads(unpacked)  # noqa: S302
-    sys.meta_path.append(Received(code["sources"], code["compiled"]))
+    word, _dot, compiled = packed.partition(".")
+    code = json.loads(_data(word).decode("utf-8"))
+    # It comes from the controller, as the sources do.
+    codes = marshal.loads(_data(compiled)) if compiled else {}  # noqa: S302
+    sys.meta_path.append(Received(code["sources"], codes))
     for name in code["shared"]:
         # The area that imports it again reports why it cannot.
         with contextlib.suppress(Exception):
