@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import re
-import time
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
@@ -24,14 +22,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._proofs import Outcome
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import (
-    SCHEMA_VERSION,
-    BackupFile,
     Difference,
-    Kind,
-    Manifest,
-    SourceServer,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._version import COLLECTION_VERSION
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 DIRECTORY = "/var/backups/tracktion"
@@ -97,37 +89,6 @@ def readable(artefact: Artefact, work: str, options: Options, deadline: Deadline
     names = [each["path"] for each in found["files"]]
     _encryption.decrypt_below(artefact.path, folder, program, options["encryption_identity"], deadline, names)
     return folder
-
-
-def manifest(
-    kind: Kind,
-    name: str,
-    stamp: str,
-    started: float,
-    server: SourceServer,
-    tool: str | None,
-    source_bytes: int | None,
-    files: list[BackupFile],
-    contents: Mapping[str, Any],
-    encryption: str | None = None,
-) -> Manifest:
-    """Return the manifest of a backup that is complete now."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": kind,
-        "name": name,
-        "stamp": stamp,
-        "host": platform.node(),
-        "started": round(started, 3),
-        "finished": round(time.time(), 3),
-        "server": server,
-        "tool": tool,
-        "collection_version": COLLECTION_VERSION,
-        "source_bytes": source_bytes,
-        "files": files,
-        "encryption": encryption,
-        "contents": dict(contents),
-    }
 
 
 def proven(store: Store, artefact: Artefact, started: float, outcome: Outcome) -> Part:

@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import time
+from typing import Any, Mapping, Sequence, cast
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
@@ -25,7 +28,14 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage i
     cannot_store,
     sync_directory,
 )
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import MANIFEST, Manifest
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Kind,
+    Manifest,
+    SourceServer,
+)
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._version import COLLECTION_VERSION
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import Directory
 
 
@@ -49,6 +59,34 @@ class Pending:
             return hash_all(self.path, [path for path in found if path != MANIFEST], deadline, threads)
         except OSError as exc:
             raise cannot_store(exc, self.path)
+
+    def manifest(
+        self,
+        started: float,
+        server: SourceServer,
+        tool: str | None,
+        source_bytes: int | None,
+        files: Sequence[File],
+        contents: Mapping[str, Any],
+        encryption: str | None = None,
+    ) -> Manifest:
+        """Return the manifest of the backup, which is complete now."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "kind": cast("Kind", self.kind),
+            "name": self.name,
+            "stamp": self.stamp,
+            "host": platform.node(),
+            "started": round(started, 3),
+            "finished": round(time.time(), 3),
+            "server": server,
+            "tool": tool,
+            "collection_version": COLLECTION_VERSION,
+            "source_bytes": source_bytes,
+            "files": list(files),
+            "encryption": encryption,
+            "contents": dict(contents),
+        }
 
     def finish(self, manifest: Manifest, deadline: Deadline | None = None, reread: bool = True) -> Artefact:
         """Make the backup complete: write the manifest, flush everything to the disk, verify it, and rename it.

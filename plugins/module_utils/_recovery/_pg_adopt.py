@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import platform
 import re
 import stat
 import time
@@ -39,8 +38,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_archiv
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_databases import Session, identifier
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import cannot_store
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import SCHEMA_VERSION, Manifest
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._version import COLLECTION_VERSION
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import BackupFile, SourceServer
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 NOT_USED = ("source", "stamp", "encryption_identity", "accept_cve", "accept_differences")
@@ -162,18 +160,23 @@ def _opened(archive: str, name: str) -> int:
     return descriptor
 
 
-def _read(archive: str, name: str, deadline: Deadline, copy: str | None = None) -> str:
-    """Return the checksum of a file, and copy it. Raises OSError, NotAdopted, OutOfTime."""
-    digest = hashlib.sha256()
+def _read(archive: str, name: str, deadline: Deadline, backup: str | None = None) -> BackupFile:
+    """Return the size and the checksum of a file of the archive, and copy it into the directory of a backup.
+
+    Raises OSError, NotAdopted, OutOfTime.
+    """
+    digest, size, place = hashlib.sha256(), 0, _place(name)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(os.fdopen(_opened(archive, name), "rb"))
-        target = stack.enter_context(os.fdopen(os.open(copy, NEW, 0o600), "wb")) if copy else None
+        copy = os.open(os.path.join(backup, place), NEW, 0o600) if backup else None
+        target = stack.enter_context(os.fdopen(copy, "wb")) if copy is not None else None
         while True:
             deadline.step()
             block = source.read(BLOCK)
             if not block:
-                return digest.hexdigest()
+                return {"path": place, "bytes": size, "sha256": digest.hexdigest()}
             digest.update(block)
+            size += len(block)
             if target:
                 target.write(block)
 
@@ -188,7 +191,7 @@ def _adopted_before(
         if {path: each["bytes"] for path, each in kept.items()} != {path: files[name] for path, name in wanted.items()}:
             continue
         with contextlib.suppress(OSError):
-            if all(_read(archive, wanted[path], deadline) == kept[path]["sha256"] for path in wanted):
+            if all(_read(archive, name, deadline) == kept[path] for path, name in wanted.items()):
                 return artefact
     return None
 
@@ -229,35 +232,20 @@ def _adopted(
         try:
             if list(files) != [""]:
                 os.mkdir(os.path.join(pending.path, FILE), 0o700)
-            for name in files:
-                _read(options["archive"], name, deadline, os.path.join(pending.path, _place(name)))
+            copied = [_read(options["archive"], name, deadline, pending.path) for name in files]
         except OSError as exc:
             raise cannot_store(exc, pending.path)
-        listed = pending.files(deadline)
         progress.step("restore")
         contents = _contents(options, container, server, os.path.join(pending.path, FILE), deadline)
-        manifest: Manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "kind": "postgresql",
-            "name": options["database"],
-            "stamp": pending.stamp,
-            "host": platform.node(),
-            "started": started,
-            "finished": time.time(),
-            "server": {
-                "version": str(server["version"]),
-                "version_num": server["version"],
-                "identity": None,
-                "address": options["archive"],
-                "container": container.name,
-            },
-            "tool": "archive of pg_dump, without a manifest",
-            "collection_version": COLLECTION_VERSION,
-            "source_bytes": contents["bytes"],
-            "files": listed,
-            "encryption": None,
-            "contents": contents,
+        source: SourceServer = {
+            "version": str(server["version"]),
+            "version_num": server["version"],
+            "identity": None,
+            "address": options["archive"],
+            "container": container.name,
         }
+        tool = "archive of pg_dump, without a manifest"
+        manifest = pending.manifest(started, source, tool, contents["bytes"], copied, contents)
         return pending.finish(manifest, deadline)
 
 

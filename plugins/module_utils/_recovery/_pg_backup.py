@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from typing import Any
 
@@ -28,8 +27,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_client
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_snapshot import About
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress, bytes_below
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import SCHEMA_VERSION, Manifest
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._version import COLLECTION_VERSION
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import SourceServer
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 KIND = "postgresql"
@@ -186,28 +184,16 @@ class Backup:
                 recipients = self.options["encryption_recipients"]
                 _encryption.encrypt_below(pending.path, self.encryption, recipients, self.deadline)
             files = pending.files(self.deadline)
-            manifest: Manifest = {
-                "schema_version": SCHEMA_VERSION,
-                "kind": "postgresql",
-                "name": self.database,
-                "stamp": pending.stamp,
-                "host": socket.gethostname(),
-                "started": started,
-                "finished": time.time(),
-                "server": {
-                    "version": server.version,
-                    "version_num": server.version_num,
-                    "identity": server.identity,
-                    "address": address(self.options),
-                    "container": clients.container,
-                },
-                "tool": clients.version,
-                "collection_version": COLLECTION_VERSION,
-                "source_bytes": server.bytes,
-                "files": files,
-                "encryption": self.encryption,
-                "contents": contents,
+            source: SourceServer = {
+                "version": server.version,
+                "version_num": server.version_num,
+                "identity": server.identity,
+                "address": address(self.options),
+                "container": clients.container,
             }
+            manifest = pending.manifest(
+                started, source, clients.version, server.bytes, files, contents, self.encryption
+            )
             made = pending.finish(manifest, self.deadline)
             age = self.options["max_age_days"] * DAY
             try:

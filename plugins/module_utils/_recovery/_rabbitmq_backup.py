@@ -24,6 +24,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import cannot_store
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import SourceServer
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import NEW
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
@@ -124,24 +125,15 @@ def backup(options: Options, check_mode: bool) -> Part:
         contents.update(messages=messages, messages_left_out=left_out)
         if program:
             _encryption.encrypt_below(pending.path, program, options["encryption_recipients"], deadline)
-        made = _broker_backups.manifest(
-            "rabbitmq",
-            name,
-            pending.stamp,
-            started,
-            {
-                "version": str(client.overview.get("rabbitmq_version") or ""),
-                "version_num": _broker_backups.version_number(client.overview.get("rabbitmq_version")),
-                "identity": client.overview.get("cluster_name"),
-                "address": "%s:%d" % (options["login_host"], options["login_port"]),
-                "container": None,
-            },
-            "definitions",
-            source,
-            list(pending.files(deadline)),
-            contents,
-            program,
-        )
+        server: SourceServer = {
+            "version": str(client.overview.get("rabbitmq_version") or ""),
+            "version_num": _broker_backups.version_number(client.overview.get("rabbitmq_version")),
+            "identity": client.overview.get("cluster_name"),
+            "address": "%s:%d" % (options["login_host"], options["login_port"]),
+            "container": None,
+        }
+        files = pending.files(deadline)
+        made = pending.manifest(started, server, "definitions", source, files, contents, program)
         artefact = pending.finish(made, deadline)
         gone = store.rotate(KIND, name, options["keep"], options["max_age_days"] * 86400, protect=artefact.stamp)
     progress.end()

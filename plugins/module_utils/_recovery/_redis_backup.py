@@ -99,18 +99,8 @@ def backup(options: Options, check_mode: bool) -> Part:
             "address": _redis.address(options),
             "container": None,
         }
-        made = _broker_backups.manifest(
-            "redis",
-            name,
-            pending.stamp,
-            started,
-            server,
-            method,
-            before["used_memory_bytes"],
-            list(pending.files(deadline)),
-            contents,
-            program,
-        )
+        files = pending.files(deadline)
+        made = pending.manifest(started, server, method, before["used_memory_bytes"], files, contents, program)
         artefact = pending.finish(made, deadline)
         gone = store.rotate(KIND, name, options["keep"], options["max_age_days"] * 86400, protect=artefact.stamp)
     progress.end()
