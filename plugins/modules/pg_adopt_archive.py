@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._postgresql
   - tracktion.ops._operations
+  - tracktion.ops._pg_restoring
 attributes:
   check_mode:
     support: full
@@ -45,34 +46,6 @@ options:
     type: list
     elements: str
     default: []
-  login_db:
-    description: Not used. The module connects to O(maintenance_db).
-    type: str
-    default: postgres
-  maintenance_db:
-    description: The database to connect to, for the version of the server.
-    type: str
-    default: postgres
-  directory:
-    description: Directory of the backups.
-    type: path
-    default: /var/backups/tracktion
-  jobs:
-    description: Number of processes of C(pg_restore).
-    type: int
-    default: 2
-  docker_host:
-    description: The engine of the server's container.
-    type: str
-    default: unix:///var/run/docker.sock
-  progress:
-    description: File for the progress. Empty for none.
-    type: path
-    default: ""
-  deadline:
-    description: Seconds for everything.
-    type: float
-    default: 14400.0
 seealso:
   - module: tracktion.ops.pg_restore_backup
 """

@@ -23,6 +23,8 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._postgresql
   - tracktion.ops._operations
+  - tracktion.ops._pg_restoring
+  - tracktion.ops._pg_restoring.backup
 attributes:
   check_mode:
     support: full
@@ -37,10 +39,6 @@ options:
     description: The database whose backup is proven.
     type: str
     required: true
-  stamp:
-    description: The backup, as its directory is called (V(20261129T125200Z\)). By default the newest one that can be read.
-    type: str
-    default: ""
   scratch:
     description:
       - Where the copy is restored. V(container) is a container without a network that runs the image of the server's container. It neither fills
@@ -50,26 +48,6 @@ options:
     type: str
     choices: [auto, container, server]
     default: auto
-  login_db:
-    description: Not used. The module connects to O(maintenance_db).
-    type: str
-    default: postgres
-  maintenance_db:
-    description: The database to connect to while databases are created and dropped.
-    type: str
-    default: postgres
-  directory:
-    description: Directory of the backups.
-    type: path
-    default: /var/backups/tracktion
-  jobs:
-    description: Number of processes of C(pg_restore).
-    type: int
-    default: 2
-  encryption_identity:
-    description: File with the key of C(age) for an encrypted backup. C(gpg) uses the keyring of the user.
-    type: path
-    default: ""
   accept_cve:
     description:
       - C(CVE-2026-116314) permits a C(pg_restore) that runs code which a crafted archive holds. Only for backups of servers that you trust.
@@ -82,18 +60,6 @@ options:
     type: list
     elements: str
     default: []
-  docker_host:
-    description: The engine of the server's container.
-    type: str
-    default: unix:///var/run/docker.sock
-  progress:
-    description: File for the progress. Empty for none.
-    type: path
-    default: ""
-  deadline:
-    description: Seconds for everything.
-    type: float
-    default: 14400.0
 notes:
   - In a scratch container the roles are created without login. In a scratch database of the server they must exist, and O(login_user) must be a
     superuser.

@@ -28,6 +28,8 @@ extends_documentation_fragment:
   - tracktion.ops._attributes.actiongroup
   - tracktion.ops._postgresql
   - tracktion.ops._operations
+  - tracktion.ops._pg_restoring
+  - tracktion.ops._pg_restoring.backup
 attributes:
   check_mode:
     support: full
@@ -51,10 +53,6 @@ options:
     required: true
   source:
     description: The database that the backup is one of, if it is another one than O(database).
-    type: str
-    default: ""
-  stamp:
-    description: The backup, as its directory is called (V(20261129T125200Z\)). By default the newest one that can be read.
     type: str
     default: ""
   new:
@@ -87,38 +85,6 @@ options:
     type: list
     elements: str
     default: []
-  login_db:
-    description: Not used. The module connects to O(maintenance_db).
-    type: str
-    default: postgres
-  maintenance_db:
-    description: The database to connect to while databases are created and dropped.
-    type: str
-    default: postgres
-  directory:
-    description: Directory of the backups.
-    type: path
-    default: /var/backups/tracktion
-  jobs:
-    description: Number of processes of C(pg_restore).
-    type: int
-    default: 2
-  encryption_identity:
-    description: File with the key of C(age) for an encrypted backup. C(gpg) uses the keyring of the user.
-    type: path
-    default: ""
-  docker_host:
-    description: The engine of the server's container.
-    type: str
-    default: unix:///var/run/docker.sock
-  progress:
-    description: File for the progress. Empty for none.
-    type: path
-    default: ""
-  deadline:
-    description: Seconds for everything.
-    type: float
-    default: 14400.0
 notes:
   - O(login_user) must be a superuser.
   - Subscriptions are not restored, because they would continue where the original has stopped.

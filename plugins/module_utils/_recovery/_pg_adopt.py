@@ -41,9 +41,8 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage i
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import BackupFile, SourceServer
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
-NOT_USED = ("source", "stamp", "encryption_identity", "accept_cve", "accept_differences")
 SPEC: dict[str, Any] = dict(
-    {name: spec for name, spec in _pg_restoring.SPEC.items() if name not in NOT_USED},
+    _pg_restoring.ARCHIVE_SPEC,
     archive={"type": "path", "required": True},
     confirm={"type": "list", "elements": "str", "default": []},
 )

@@ -26,21 +26,26 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types imp
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 KIND = "postgresql"
-SPEC: dict[str, Any] = dict(
+# Options of all modules that restore an archive of pg_dump.
+ARCHIVE_SPEC: dict[str, Any] = dict(
     {name: spec for name, spec in CONNECTION_SPEC.items() if name != "deadline"},
     **_pg_clients.SPEC,
     **_operations.SPEC,
     maintenance_db={"type": "str", "default": "postgres"},
     database={"type": "str", "required": True},
-    source={"type": "str", "default": ""},
-    stamp={"type": "str", "default": ""},
     directory={"type": "path", "default": "/var/backups/tracktion"},
     jobs={"type": "int", "default": 2},
+    progress={"type": "path", "default": ""},
+    deadline={"type": "float", "default": 14400.0},
+)
+# And of those that read a backup.
+SPEC: dict[str, Any] = dict(
+    ARCHIVE_SPEC,
+    source={"type": "str", "default": ""},
+    stamp={"type": "str", "default": ""},
     encryption_identity={"type": "path", "default": ""},
     accept_cve={"type": "list", "elements": "str", "default": []},
     accept_differences={"type": "list", "elements": "str", "default": []},
-    progress={"type": "path", "default": ""},
-    deadline={"type": "float", "default": 14400.0},
 )
 # The state of the machine, not of the backup: such a failure proves nothing.
 OF_THE_SERVER = re.compile(
