@@ -70,7 +70,7 @@ def _details(report: Report, group: IncidentGroup) -> list[str]:
         parts.append("Since: %s." % since)
     number = sum(len(follower.group.findings) for follower in group.followers)
     if number:
-        worst = max((follower.group.worst for follower in group.followers), key=lambda each: _rank(each["status"]))
+        worst = max((each.group for each in group.followers), key=lambda each: STATUSES.index(each.status)).worst
         what = "1 finding follows" if number == 1 else "%d findings follow, the worst is" % number
         parts.append("%s%s %s (%s)." % (what, ":" if number == 1 else "", worst["id"], worst["status"]))
     found = _text.wrap(" ".join(parts), WIDTH, INDENT, INDENT) if parts else []
@@ -92,7 +92,3 @@ def _step(hint: str) -> str:
         return shown[: sentence + 1]
     word = shown.rfind(" ", shown.rfind("`") + 1)
     return (shown[:word] if word > 0 else shown) + "\u2026"
-
-
-def _rank(status: str) -> int:
-    return [*STATUSES].index(status)  # type: ignore[arg-type]  # a status

@@ -95,12 +95,8 @@ def forget(directory: str, made: Import) -> None:
 
 
 def _identities(opened: Directory) -> list[str]:
-    return sorted(_identity(name) for name in os.listdir(opened.descriptor) if NAMES.match(name))
-
-
-def _identity(name: str) -> str:
-    found = NAMES.match(name)
-    return found.group(1) if found else ""
+    found = [NAMES.match(name) for name in os.listdir(opened.descriptor)]
+    return sorted(each.group(1) for each in found if each)
 
 
 def _read(opened: Directory, identity: str) -> Import | None:
@@ -175,10 +171,9 @@ def _goes_with(key: Key, others: Sequence[Key]) -> bool:
 def _delete(client: Management, key: Key, value: Mapping[str, Any]) -> str | None:
     """Delete one item; return why it was not deleted, or null. What is gone already counts as deleted."""
     try:
-        reason = DELETERS[key[0]](client, key, value)
+        return DELETERS[key[0]](client, key, value)
     except ReplyError as exc:
-        reason = None if exc.kind == "not_found" else str(exc)
-    return reason
+        return None if exc.kind == "not_found" else str(exc)
 
 
 def _delete_at(*parts: str, **query: Any) -> Callable[[Management, Key, Mapping[str, Any]], str | None]:
@@ -211,12 +206,12 @@ def _delete_queue(client: Management, key: Key, value: Mapping[str, Any]) -> str
 
 def _delete_vhost(client: Management, key: Key, value: Mapping[str, Any]) -> str | None:
     """Delete a vhost that nothing uses. Exclusive queues are in no export, so the broker is asked."""
-    for what in ("queues", "connections"):
-        path = ("queues", key[1]) if what == "queues" else ("vhosts", key[1], "connections")
+    vhost = key[1]
+    for what, path in {"queues": ("queues", vhost), "connections": ("vhosts", vhost, "connections")}.items():
         rows = client.get_long(*path)
         if rows:
             return "it has %d %s" % (len(rows), what)
-    client.delete("vhosts", key[1])
+    client.delete("vhosts", vhost)
     return None
 
 
@@ -229,12 +224,6 @@ def _delete_parameter(client: Management, key: Key, value: Mapping[str, Any]) ->
             client.delete("vhost-limits", vhost, limit)
     else:
         client.delete("parameters", component, vhost, name)
-    return None
-
-
-def _delete_topic_permission(client: Management, key: Key, value: Mapping[str, Any]) -> str | None:
-    _category, vhost, user, exchange = key
-    client.delete("topic-permissions", vhost, user, exchange)
     return None
 
 
@@ -254,7 +243,7 @@ DELETERS: dict[str, Callable[[Management, Key, Mapping[str, Any]], str | None]] 
     "exchanges": _delete_at("exchanges", **{"if-unused": "true"}),
     "policies": _delete_at("policies"),
     "parameters": _delete_parameter,
-    "topic_permissions": _delete_topic_permission,
+    "topic_permissions": _delete_at("topic-permissions"),
     "permissions": _delete_at("permissions"),
     "vhosts": _delete_vhost,
     "users": _delete_at("users"),
