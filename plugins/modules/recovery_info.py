@@ -67,7 +67,7 @@ reachable:
   sample: true
 error: {description: "Why not, as described in docs/measurement.md. Null otherwise.", returned: always, type: dict}
 unknown: {description: "Parts that could not be read, or not completely.", returned: always, type: list, elements: dict, sample: []}
-exists: {description: Whether the directory exists and holds more than backups of remedies., returned: always, type: bool, sample: true}
+exists: {description: Whether the directory exists and holds more than adopted archives and backups of remedies., returned: always, type: bool, sample: true}
 directory:
   description: The directory of the backups.
   returned: always

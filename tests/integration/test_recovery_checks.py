@@ -89,11 +89,12 @@ def test_a_host_without_backups_is_not_here_unless_they_are_wanted(tmp_path):
     assert not missing.exists()
 
 
-def test_backups_of_remedies_are_no_scheduled_backups(store, tmp_path):
+@pytest.mark.parametrize("apart", ["remedies", "adopted"])
+def test_backups_of_remedies_and_archives_of_others_are_no_scheduled_backups(store, tmp_path, apart):
     """Otherwise they would be too old a day later, on a host that wants no backups."""
-    of_remedies = tmp_path / "of remedies"
-    shutil.copytree(store.directory, of_remedies / "remedies")
-    measured = run_module("recovery_info", {"directory": str(of_remedies)})
+    others = tmp_path / "others"
+    shutil.copytree(store.directory, others / apart)
+    measured = run_module("recovery_info", {"directory": str(others)})
     assert (measured["exists"], measured["targets"]) == (False, [])
     assert run_module("recovery_info", {"directory": store.directory})["exists"]
 

@@ -34,6 +34,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _sp
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._files import verify_files
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact, Leftover
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import APART
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Measurement, Options, Part
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -58,8 +59,6 @@ ARGUMENT_SPEC: dict[str, Any] = {
 PARTS = ("exists", "directory", "targets", "targets_total")
 DAMAGE_MOST = 5
 RESERVE_SECONDS = 0.5
-# Below the directory of the backups: those that remedies make (roles/cache/tasks/backup_first.yml).
-REMEDIES = "remedies"
 
 
 def measure(options: Options) -> Measurement:
@@ -108,8 +107,9 @@ def _parts(options: Options, deadline: Deadline) -> Part:
     wanted = [("postgresql", name) for name in options["databases"]]
     names: list[tuple[str, str]] = []
     if exists:
-        # A directory of another user raises PermissionError here. One made by remedies holds no scheduled backup.
-        exists = os.listdir(path) != [REMEDIES]
+        # A directory of another user raises PermissionError here.
+        entries = set(os.listdir(path))
+        exists = not entries or bool(entries - APART)
         names = store.names()
     listed = wanted + [each for each in names if each not in wanted]
     space = _space.free(path)

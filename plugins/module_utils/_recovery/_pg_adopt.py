@@ -38,7 +38,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_archiv
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_databases import Session, identifier
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._progress import Progress
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import cannot_store
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import BackupFile, SourceServer
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import ADOPTED, BackupFile, SourceServer
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options
 
 SPEC: dict[str, Any] = dict(
@@ -47,8 +47,6 @@ SPEC: dict[str, Any] = dict(
     confirm={"type": "list", "elements": "str", "default": []},
 )
 ACTION = "recovery.adopt"
-# Below the directory of the backups.
-FOLDER = "adopted"
 MAGIC = b"PGDMP"
 SERVER = """
 SELECT current_setting('server_version_num')::int AS version, current_setting('shared_preload_libraries') AS lib
@@ -74,7 +72,7 @@ def adopt(options: Options, check_mode: bool) -> dict[str, Any]:
     deadline = Deadline(options["deadline"])
     files = archive_files(archive)
     size = sum(files.values())
-    store = Store(os.path.join(options["directory"], FOLDER))
+    store = Store(os.path.join(options["directory"], ADOPTED))
     if not check_mode and "%s:%s" % (ACTION, archive) not in options["confirm"]:
         text = "%s is in no manifest of this collection: code in it runs as the superuser when it is restored"
         hint = "If you trust its source, add to tracktion_confirm: `%s:%s`."

@@ -17,6 +17,10 @@ Kind = Literal["postgresql", "redis", "rabbitmq"]
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 PROOF = "proof.json"
+# Directories below that of the backups, laid out like it, which the diagnosis leaves out: archives of others, and what
+# remedies back up first (roles/cache/tasks/backup_first.yml). They say nothing about scheduled backups.
+ADOPTED = "adopted"
+APART = {ADOPTED, "remedies"}
 
 
 class BackupFile(TypedDict):
