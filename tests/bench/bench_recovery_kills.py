@@ -256,14 +256,20 @@ class PgSwap(Postgres):
             problems += [done["msg"]] if done.get("failed") else []
         problems += self.live()[1]
         run_module(self.module, self.restoring(state="ended", operation=again["operation"]))
+        return problems + self.undo() + self.wait_again()
+
+    def undo(self):
+        """Undo the restore, and return what is wrong."""
         undone = run_module(self.module, self.restoring(state="undone"))
-        problems += [undone["msg"]] if undone.get("failed") else []
-        problems += [] if self.oid() == self.old and self.count() == 400 else ["not undone"]
-        # Instead of another restore: the copy is again one that waits for its swap.
-        aside = self.databases(NAME + "_undone_%")
-        self.pg.psql('alter database "%s" rename to "%s"' % (aside[0], self.prepared["new"]))
-        self.pg.psql('comment on database "%s" is $$%s$$' % (self.prepared["new"], self.note))
-        self.pg.psql('alter database "%s" allow_connections false' % self.prepared["new"])
+        return [undone["msg"]] if undone.get("failed") else []
+
+    def wait_again(self):
+        """Return what is wrong after the undo. Instead of another restore, let the copy wait for its swap again."""
+        problems = [] if self.oid() == self.old and self.count() == 400 else ["not undone"]
+        aside, new = self.databases(NAME + "_undone_%")[0], self.prepared["new"]
+        self.pg.psql('alter database "%s" rename to "%s"' % (aside, new))
+        self.pg.psql('comment on database "%s" is $$%s$$' % (new, self.note))
+        self.pg.psql('alter database "%s" allow_connections false' % new)
         return problems
 
     def leftovers(self):
@@ -281,16 +287,7 @@ class PgUndo(PgSwap):
         return self.restoring(state="undone")
 
     def finish(self):
-        problems = []
-        if self.oid() != self.old:
-            undone = run_module(self.module, self.restoring(state="undone"))
-            problems += [undone["msg"]] if undone.get("failed") else []
-        problems += [] if self.oid() == self.old and self.count() == 400 else ["not undone"]
-        aside = self.databases(NAME + "_undone_%")
-        self.pg.psql('alter database "%s" rename to "%s"' % (aside[0], self.prepared["new"]))
-        self.pg.psql('comment on database "%s" is $$%s$$' % (self.prepared["new"], self.note))
-        self.pg.psql('alter database "%s" allow_connections false' % self.prepared["new"])
-        return problems
+        return (self.undo() if self.oid() != self.old else []) + self.wait_again()
 
 
 class Redis(Program):

@@ -28,6 +28,7 @@ from tests.lab.faults import audio_processing as audio_faults
 from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
 from tests.lab.faults import file_watching as inotify_faults
+from tests.lab.faults import host_resources as host_faults
 from tests.lab.faults import message_queue as queue_faults
 from tests.lab.faults.network import new_connections, pid, rule
 from tests.lab.ports import free_ports
@@ -493,29 +494,12 @@ def idle_behind_the_watcher(lab):
         yield
 
 
-# The parent is near the limit, and each of its children exceeds it.
-NEAR = """
-import os, time
-held = bytearray(20 << 20)
-open("/proc/self/oom_score_adj", "w").write("0")
-while True:
-    pid = os.fork()
-    if not pid:
-        open("/proc/self/oom_score_adj", "w").write("1000")
-        bytearray(64 << 20)
-        os._exit(0)
-    status = os.waitpid(pid, 0)[1]
-    print("killed" if status == 9 else "ended %d" % status, flush=True)
-    time.sleep(2)
-"""
-
-
 @contextlib.contextmanager
 def workers_killed_near_the_limit(lab):
     """A service uses most of its memory limit, and the kernel kills each worker that it starts."""
     with project(lab.project, lab.project) as others:
-        limit = ("--memory", "32m", "--memory-swap", "32m", "--restart", "unless-stopped")
-        name = others.run("importer", "python3", "-c", NEAR, options=(*limit, *container_faults.HEALTHY))
+        options = (*host_faults.SMALL_MEMORY, "--restart", "unless-stopped", *container_faults.HEALTHY)
+        name = others.run("importer", "python3", "-c", host_faults.KILLS % (20, 2), options=options)
         wait_until(lambda: "killed" in lab.docker("logs", name), "the first kill", 30)
         yield
 

@@ -31,9 +31,10 @@ for number in range(%d):
 print("ready", flush=True)
 time.sleep(36000)
 """
-# The parent survives, and its next child is killed: a kill every moment.
+# The parent, which holds so many MiB, survives, and each of its children is killed: one after so many seconds.
 KILLS = """
 import os, time
+held = bytearray(%d << 20)
 open("/proc/self/oom_score_adj", "w").write("0")
 while True:
     pid = os.fork()
@@ -42,8 +43,8 @@ while True:
         bytearray(64 << 20)
         os._exit(0)
     status = os.waitpid(pid, 0)[1]
-    print("killed" if status == 9 else "ended %d" % status, flush=True)
-    time.sleep(0.3)
+    print("killed" if status == 9 else "ended %%d" %% status, flush=True)
+    time.sleep(%g)
 """
 SMALL_MEMORY = ("--memory", "32m", "--memory-swap", "32m")
 
@@ -76,7 +77,7 @@ def zombies(lab):
 def repeated_oom_kills(lab):
     """A program in a container with 32 MiB needs more, again and again, and the kernel kills it."""
     with project(lab.project) as others:
-        name = others.run("importer", "python3", "-c", KILLS, options=SMALL_MEMORY)
+        name = others.run("importer", "python3", "-c", KILLS % (0, 0.3), options=SMALL_MEMORY)
         wait_until(lambda: "killed" in docker("logs", name), "the first kill", 30)
         yield
 
