@@ -154,6 +154,12 @@ containers:
       type: bool
       returned: always
     created_seconds: {description: Seconds since it was created., type: float, returned: always}
+    awaits_start:
+      description:
+        - Whether it was created, and nothing but a service that it depends on keeps it from being started. So it is during C(compose up), and after one that
+          was interrupted.
+      type: bool
+      returned: always
     started_at: {description: Its last start., type: float, returned: always}
     uptime_seconds: {description: 'Seconds since its start if it is running, else null.', type: float, returned: always}
     finished_at: {description: 'When it ended if it is not running, else null.', type: float, returned: always}

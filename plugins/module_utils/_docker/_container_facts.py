@@ -100,6 +100,7 @@ def facts(data: Mapping[str, Any], expected_services: Sequence[str]) -> Part:
     oom_seen = bool(state.get("OOMKilled"))
     service = labels.get(SERVICE)
     policy = host.get("RestartPolicy") or {}
+    current, error = status(data), reason_of(state.get("Error"))
     return {
         "id": data["Id"],
         "name": data["Name"].lstrip("/"),
@@ -109,13 +110,15 @@ def facts(data: Mapping[str, Any], expected_services: Sequence[str]) -> Part:
         "protected": is_protected(labels),
         "created_by_compose": CONFIG_HASH in labels,
         "image": config.get("Image"),
-        "status": status(data),
-        "error_message": reason_of(state.get("Error")),
+        "status": current,
+        "error_message": error,
         "exit_code": code,
         "exit_meaning": explain(code, oom_seen),
         "oom_killed": oom_seen and code == KILLED,
         "oom_killed_before": oom_seen and running,
         "created_seconds": age(epoch(data.get("Created"))),
+        # Unless something but a dependency keeps it from being started, which is found later.
+        "awaits_start": current == "created" and error is None,
         "started_at": started,
         "uptime_seconds": age(started) if running else None,
         "finished_at": None if running else finished,

@@ -301,6 +301,8 @@ def explain(
             apply = _obstacles.apply_command(data, around, facts["compose_options"])
             obstacle = _start_errors.find("\n".join(tail), facts["last_exit_code"], apply) or obstacle
         facts["obstacle"] = obstacle._asdict() if obstacle else None
+        if obstacle and obstacle.kind != "dependency":
+            facts["awaits_start"] = False
 
 
 def is_failing(facts: Part) -> bool:
