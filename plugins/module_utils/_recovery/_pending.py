@@ -73,7 +73,7 @@ class Pending:
         """Return the manifest of the backup, which is complete now."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "kind": cast("Kind", self.kind),
+            "kind": cast(Kind, self.kind),
             "name": self.name,
             "stamp": self.stamp,
             "host": platform.node(),
