@@ -189,7 +189,7 @@ containers:
         - For a container that does not work, the cause that a restart does not remove, as C(kind), C(reason) and C(hint); else null.
         - RV(ignore:kind) is V(shared), V(network), V(mount), V(device), V(port), V(dependency), V(healthcheck), V(command), V(image), V(driver),
           V(user), V(runtime), V(limit), V(memory), V(cgroup), V(log_driver), V(space), V(read_only), V(finished), or V(engine) for another error of the engine.
-        - By the last lines of its log, it is V(import), V(syntax), V(library), V(program), V(permission), V(architecture) or V(setting).
+        - By the last lines of its log, it is V(import), V(syntax), V(library), V(program), V(permission), V(architecture), V(setting) or V(login).
       type: dict
       returned: always
     network_owner:

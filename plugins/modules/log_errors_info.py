@@ -285,8 +285,9 @@ signatures:
 signatures_total: {description: Number of signatures., type: int, returned: always, sample: 3}
 known:
   description:
-    - The known messages that were found, with C(service), C(container), C(count), C(previous_count), C(first), C(last), C(ongoing), C(sample)
+    - The known messages that were found, with C(service), C(container), C(project), C(count), C(previous_count), C(first), C(last), C(ongoing), C(sample)
       and the keys of O(own) or O(known) other than C(pattern).
+    - C(names) are what the named groups of the pattern match, up to 10 values of each.
     - C(probe) and C(transient) are those of the entry. C(peers) are the clients that cause messages with C(probe), with C(address) and C(container).
     - C(health_check) is set if the health check of a container explains errors in the log of PostgreSQL, as C(pg_isready) without C(-U) and
       C(-d) causes, with C(container), C(command), C(user) and C(database) that it connects to, C(right_user) and C(right_database) that
@@ -299,12 +300,14 @@ known:
     - id: disk_full
       service: postgres
       container: tracktion-postgres-1
+      project: tracktion
       count: 3
       previous_count: 0
       first: 1795595001.2
       last: 1795595002.9
       ongoing: false
       sample: "No space left on device"
+      names: {}
       probe: false
       transient: false
       peers: []

@@ -90,6 +90,20 @@ def mention(names: Iterable[object], *words: str) -> bool:
     return any(part.startswith(word) for part in parts for word in words)
 
 
+# What clients write of a server that they do not reach.
+NOT_CONNECTED = re.compile(
+    r"connect|refused|resol|translate host|not known|ENOTFOUND|time(?:d out|out)|unreachable", re.IGNORECASE
+)
+# A name of its own, as that of a host: not a part of a path, of a module or of another name.
+HOST = r"(?<![\w.-])(?<![^/]/)%s(?![\w-]|\.\w)"
+
+
+def cannot_connect_to(lines: Iterable[str] | None, hosts: Iterable[str]) -> bool:
+    """Return whether a line of a log says that a client does not reach one of these hosts."""
+    names = [re.compile(HOST % re.escape(host)) for host in hosts]
+    return any(NOT_CONNECTED.search(line) and any(name.search(line) for name in names) for line in lines or ())
+
+
 # Filters that make a value safe in a command.
 QUOTING: dict[str, Callable[..., str]] = {
     "shell_quote": _quoting.shell_quote,
@@ -113,6 +127,7 @@ class Expressions(Environment):
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
         self.filters.update(local_port=local_port, device=device, mention=mention)
+        self.filters.update(cannot_connect_to=cannot_connect_to)
         self.filters.update(QUOTING)
 
     def getattr(self, obj: Any, attribute: str) -> Any:

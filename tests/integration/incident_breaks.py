@@ -600,3 +600,55 @@ def packets_dropped(lab):
         for service, port in (("postgres", 5432), ("redis", 6379)):
             stack.enter_context(rule(*new_connections(port), "--jump", "DROP", inside=pid(lab, service)))
         yield
+
+
+LOGIN = "import psycopg2, sys; psycopg2.connect(host=sys.argv[1], dbname=sys.argv[2], user=sys.argv[3], password='x')"
+
+
+@contextlib.contextmanager
+def clients_end(lab, *services):
+    """Services log in to a server and end, again and again. ``services``: name, server, database, role of each."""
+    options = (*container_faults.SOUND, *container_faults.HEALTHY, "--network", "%s_default" % lab.project)
+    with container_faults.beside(lab) as others:
+        names = [
+            others.run(name, "python3", "-c", LOGIN, server, database, role, options=options)
+            for name, server, database, role in services
+        ]
+        for name in names:
+            wait_until(lambda name=name: inspect(name)["RestartCount"] >= 4, "four restarts", 60)
+        yield
+
+
+@contextlib.contextmanager
+def logins_rejected(lab):
+    """Services end as they cannot log in: their role is locked out or expired, their database or server is closed."""
+    lab.psql("create role lab_locked nologin password 'x'")
+    lab.psql("create role lab_expired login password 'x' valid until '2020-01-01'")
+    lab.psql("create role lab_client login password 'x'")
+    lab.psql("create database lab_closed allow_connections false")
+    try:
+        with container_faults.beside(lab) as others:
+            store = others.run("store", options=(*container_faults.SOUND, *container_faults.HEALTHY))
+            lab.docker("stop", "--time", "0", store)
+            with clients_end(
+                lab,
+                ("locked", "postgres", "tracktion", "lab_locked"),
+                ("expired", "postgres", "tracktion", "lab_expired"),
+                ("closed", "postgres", "lab_closed", "lab_client"),
+                ("reader", "store", "tracktion", "lab_client"),
+            ):
+                yield
+    finally:
+        lab.psql("drop database lab_closed")
+        lab.psql("drop role lab_locked, lab_expired, lab_client")
+
+
+@contextlib.contextmanager
+def client_without_connection(lab):
+    """A service ends as the server has no connection left."""
+    lab.psql("create role lab_client login password 'x'")
+    try:
+        with clients_end(lab, ("late", "postgres", "tracktion", "lab_client")):
+            yield
+    finally:
+        lab.psql("drop role lab_client")

@@ -312,4 +312,24 @@ SETS = (
         wait=12,
         variables={**LATE, **SUPERUSER},
     ),
+    Scenario(
+        "links: logins rejected",
+        "links",
+        (),
+        (),
+        (breaks.logins_rejected,),
+        wait=1,
+        variables={
+            "tracktion_areas": ["database", "containers", "logs"],
+            "database_service_roles": ["lab_locked", "lab_expired"],
+        },
+    ),
+    Scenario(
+        "links: all connections, and a service ends",
+        "links",
+        (),
+        (),
+        (all_connections_wait, breaks.client_without_connection),
+        variables={**SUPERUSER, "tracktion_areas": ["database", "containers"]},
+    ),
 )

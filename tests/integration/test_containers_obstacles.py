@@ -215,15 +215,20 @@ def test_an_unhealthy_container_shows_the_output_of_its_check(app):
         "no-program",
         options=(*SOUND, "--health-cmd", "true", "--health-interval", "0.5s", "--health-retries", "2"),
     )
+    names["rejected"] = app.run(
+        "rejected", "redis-server", "--requirepass", "hunter2", options=(*SOUND, *healthcheck("redis-cli -e ping"))
+    )
     docker("exec", names["no-program"], "sh", "-c", "rm -f /bin/sh /usr/bin/sh")
     for name in names.values():
         wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy")
     found = {each["object"]: each for each in sound(look(app)["containers.unhealthy"])}
     assert "hunter2" not in str(found)
-    for service in ("missing", "no-program"):
+    reasons = dict.fromkeys(("missing", "no-program"), "the program of its health check cannot be run")
+    reasons["rejected"] = "its health check reports a login that is rejected: NOAUTH Authentication required"
+    for service, reason in reasons.items():
         finding = found[names[service]]
         assert finding["remedy"] is None
-        assert "the program of its health check cannot be run" in finding["summary"]
+        assert reason in finding["summary"]
         outcome = run_module("container_restart", {"names": [names[service]], "deadline": 5}, check=True)
         assert outcome["containers"][0]["result"] == "not_restartable"
     finding = found[names["failing"]]

@@ -257,6 +257,10 @@ MESSAGES = {
         "socket.gaierror: [Errno -2] Name or service not known",
         'psycopg2.OperationalError: could not translate host name "nosuch.invalid" to address: Name or service not known',
         "socket.gaierror: [Errno -3] Temporary failure in name resolution",
+        "Error: getaddrinfo ENOTFOUND redis",
+        "Error: getaddrinfo EAI_AGAIN redis redis:6379",
+        "dial tcp: lookup postgres on 127.0.0.11:53: no such host, an error",
+        "java.net.UnknownHostException: rabbitmq",
     ],
     "clock": [
         "ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate is not yet valid (_ssl.c:1006)",

@@ -90,6 +90,13 @@ NO_PROGRAM = re.compile(
     r"^(?:\S*/)?(?:ba|da|a)?sh: (?:\d+: )?(?:can't open|cannot open)|/usr/bin/env: .*No such file",
     re.MULTILINE,
 )
+# What servers and clients write of a login that is rejected.
+LOGIN_REJECTED = (
+    r'password authentication failed(?: for user "[^"\n]{1,63}")?|role "[^"\n]{1,63}" is not permitted to log in|'
+    r"no pg_hba\.conf entry for [^\n]{1,80}|NOAUTH Authentication required|WRONGPASS|invalid username-password pair|"
+    r"ACCESS_REFUSED|[Ll]ogin was refused|user '[^'\n]{1,63}' - invalid credentials|"
+    r"returned error: 401|HTTP(?:/[\d.]{1,3}| Error)? 401\b"
+)
 
 
 class Obstacle(NamedTuple):
@@ -284,12 +291,20 @@ def unmet_reason(rows: Sequence[Row], condition: str, never_started: bool) -> st
 
 
 def healthcheck(state: Mapping[str, Any], apply: str) -> Obstacle | None:
-    """Return an obstacle if the program of a failing health check cannot be run."""
+    """Return an obstacle if a failing health check cannot be run, or reports a login that is rejected."""
     health = state.get("Health") or {}
     log = health.get("Log") or []
     if health.get("Status") != "unhealthy" or not log:
         return None
-    found = NO_PROGRAM.search(log[-1].get("Output") or "")
+    output = log[-1].get("Output") or ""
+    rejected = re.search(LOGIN_REJECTED, output)
+    if rejected:
+        return Obstacle(
+            "login",
+            "its health check reports a login that is rejected: %s" % rejected.group(),
+            "A restart cannot help. Compare user and password that it uses with those of the server; then %s" % apply,
+        )
+    found = NO_PROGRAM.search(output)
     if not found and log[-1].get("ExitCode") not in (126, 127):
         return None
     return Obstacle(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Pattern
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._obstacles import Obstacle
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._obstacles import LOGIN_REJECTED, Obstacle
 
 NO_PROGRAM = (
     "its command %(name)s is not in the image, or the interpreter in its first line is not",
@@ -23,6 +23,8 @@ NOT_EXECUTABLE = (
     "its program %(name)s is not executable",
     "Make it executable (`chmod +x FILE`) and build the image again, or correct command or entrypoint",
 )
+# Exit codes of a program that was not ended by a signal.
+OWN = tuple(range(1, 126))
 BUILD = "Add it to the image and build it again (`docker compose build`)"
 
 
@@ -114,6 +116,14 @@ CAUSES = tuple(
             None,
             "its program does not find the setting %(name)s, probably an environment variable",
             "Set it in environment or env_file of the service",
+        ),
+        (
+            "login",
+            "(?P<name>%s)" % LOGIN_REJECTED,
+            OWN,
+            "its login to a server is rejected: %(name)s",
+            "Compare user and password in its environment with those of the server, and check there whether the user"
+            " may log in",
         ),
         (
             "port",

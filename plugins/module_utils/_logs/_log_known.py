@@ -111,3 +111,8 @@ class Messages:
         """Return the first of the lines that matches a message; the first two if none does by itself."""
         pattern = self.messages[number].pattern
         return next((line for line in lines if pattern.search(line)), " ".join(lines[:2]))
+
+    def names(self, number: int, text: str) -> dict[str, str]:
+        """Return what the named groups of a message match in an event: by name, without those that match nothing."""
+        found = self.messages[number].pattern.search(text)
+        return {name: value for name, value in found.groupdict().items() if value} if found else {}

@@ -302,12 +302,14 @@ class Scan:
         return {
             "service": self.name,
             "container": self.log.about["container"],
+            "project": self.log.about["project"],
             "count": count,
             "previous_count": previous,
             "first": some_time if times.oldest is None else times.first or times.oldest,
             "last": some_time if times.latest is None else times.latest,
             "ongoing": self.is_ongoing(times),
             "sample": found["sample"],
+            "names": {group: sorted(values) for group, values in found["names"].items()},
             "peers": [{"address": peer, "container": self.log.names.get(peer)} for peer in sorted(found["peers"])],
             "health_check": None,
         }

@@ -30,6 +30,11 @@ DIGITS = re.compile(r"\d+")
 # The address and port of a client; the first in a message.
 PEER = re.compile(r"(?<!laddr=)(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:]{3,45}\]):\d{1,5}\b")
 MOST_PEERS = 5
+# Values of each group of a known message.
+MOST_NAMES = 10
+# PostgreSQL writes what belongs to a message in further lines with a time. Its statement has values of users.
+CONTEXT = re.compile(r"^.{0,120}?\b(?:DETAIL|HINT|CONTEXT):  ")
+CONTEXT_LINES = 3
 # Python shows where it is above it, without a traceback if the program itself cannot be compiled.
 UNCOMPILED = re.compile(r"(?:SyntaxError|IndentationError|TabError): ")
 LOCATION_LINES = 5
@@ -121,12 +126,16 @@ class Group(TypedDict):
 
 
 class Known(TypedDict):
-    """Events that match one known pattern. ``peers`` are the addresses of the clients, if probes cause them."""
+    """Events that match one known pattern. ``peers`` are the addresses of the clients, if probes cause them.
+
+    ``names`` are what the groups of the pattern match, by the name of the group.
+    """
 
     counts: list[int]
     times: Series
     sample: str
     peers: set[str]
+    names: dict[str, set[str]]
 
 
 CANDIDATES = [re.compile(pattern.encode()) for pattern in _log_levels.CANDIDATES]
@@ -212,7 +221,7 @@ class Tally:
                 entry = self.explained.setdefault(position, self._known(first))
                 self._count(entry, moment, window)
                 return taken
-        group, number = self._group(level, exception or message, lines, exception)
+        group, number = self._group(level, exception or message, lines, exception, self._context(block, taken))
         if number in self.probes and number is not None:
             entry = self.known[number]
             found = PEER.search(message) if len(entry["peers"]) < MOST_PEERS else None
@@ -234,7 +243,7 @@ class Tally:
 
     def _known(self, line: str) -> Known:
         shown = _log_signatures.sample([line], None, self.sample_length)
-        return {"counts": [0, 0], "times": Series(), "sample": shown, "peers": set()}
+        return {"counts": [0, 0], "times": Series(), "sample": shown, "peers": set(), "names": {}}
 
     def _location(self, block: bytes, start: int) -> str:
         """Return the line with file and number before the source text that Python shows above a SyntaxError."""
@@ -270,14 +279,31 @@ class Tally:
             yield printable(self.form.text(block[at:end].rstrip(b"\n")))
             at = end
 
-    def _group(self, level: str, message: str, lines: Sequence[str], exception: str | None) -> tuple[Group, int | None]:
-        """Return the group of an event, and the number of the known pattern that matches it or null."""
-        key = (level, DIGITS.sub("0", message))
+    def _context(self, block: bytes, start: int) -> list[str]:
+        """Return the lines from ``start`` that belong to the message before them."""
+        found: list[str] = []
+        while start < len(block) and len(found) < CONTEXT_LINES:
+            end = _line_end(block, start)
+            line = printable(self.form.text(block[start:end]))
+            if not CONTEXT.match(line):
+                break
+            found.append(line)
+            start = end
+        return found
+
+    def _group(
+        self, level: str, message: str, lines: Sequence[str], exception: str | None, context: Sequence[str]
+    ) -> tuple[Group, int | None]:
+        """Return the group of an event, and the number of the known pattern that matches it or null.
+
+        ``context`` are further lines in which known patterns are searched.
+        """
+        key = (level, DIGITS.sub("0", "\n".join([message, *context])))
         if key in self._by_text:
             return self._by_text[key]
         name = _log_signatures.signature(message) if len(self.groups) < MOST_SIGNATURES else OTHERS
-        whole = "\n".join(lines)
-        number = self.messages.first_match(whole)
+        searched = [*lines, *context]
+        number = self.messages.first_match("\n".join(searched))
         if (level, name) not in self.groups:
             self.groups[(level, name)] = {
                 "level": level,
@@ -288,11 +314,20 @@ class Tally:
                 "example": _log_signatures.example(message, _log_levels.details(lines[0])),
                 "sample": _log_signatures.sample(lines, exception, self.sample_length),
             }
-        if number is not None and number not in self.known:
-            self.known[number] = self._known(self.messages.line_of(number, lines))
+        if number is not None:
+            if number not in self.known:
+                self.known[number] = self._known(self.messages.line_of(number, searched))
+            self._note_names(self.known[number]["names"], number, "\n".join(searched))
         if len(self._by_text) < 20 * MOST_SIGNATURES:
             self._by_text[key] = self.groups[(level, name)], number
         return self.groups[(level, name)], number
+
+    def _note_names(self, names: dict[str, set[str]], number: int, text: str) -> None:
+        """Add what the groups of a known pattern match in an event."""
+        for group, value in self.messages.names(number, text).items():
+            values = names.setdefault(group, set())
+            if len(values) < MOST_NAMES:
+                values.add(_log_signatures.sample([value], None, self.sample_length))
 
     def _time(self, block: bytes, start: int) -> float | None:
         """Return the time of the line that begins at ``start``, or that of the line before it."""

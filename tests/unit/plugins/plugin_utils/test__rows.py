@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import mention, prose, render
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import cannot_connect_to, mention, prose, render
 
 ITEM = {
     "name": "`rm x`",
@@ -81,3 +81,24 @@ def test_a_file_system_has_one_name_by_stat_and_in_the_kernel():
 )
 def test_a_name_mentions_a_word_at_the_beginning_of_a_part(names, words, expected):
     assert mention(names, *words) is expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('could not translate host name "redis" to address: Name or service not known', True),
+        ("redis.exceptions.ConnectionError: Error 111 connecting to redis:6379. Connection refused.", True),
+        ("Error: getaddrinfo ENOTFOUND redis", True),
+        ("urlopen error timed out: http://redis/health", True),
+        ("pika: tcp://redis:5672: [Errno 113] No route to host, unreachable", True),
+        ('File "/usr/lib/python3/dist-packages/redis/connection.py", line 1, in connect', False),
+        ("redis.exceptions.ConnectionError: Error 111 connecting to cache:6379. Connection refused.", False),
+        ("cannot connect to redis-sentinel:26379", False),
+        ("cannot connect to my.redis:6379", False),
+        ("redis: key is missing", False),
+    ],
+)
+def test_a_line_of_a_log_names_the_host_that_is_not_reached(line, expected):
+    assert cannot_connect_to(["starting", line], ["redis"]) is expected
+    assert not cannot_connect_to([line], ["other"])
+    assert not cannot_connect_to(None, ["redis"])

@@ -80,12 +80,16 @@ def test_errors_of_the_engine(error, kind, reason):
         ("/bin/bash: line 1: wget: command not found", True),
         ("python3: can't open file '/check.py': [Errno 2] No such file or directory", True),
         ('OCI runtime exec failed: exec failed: exec: "curl": executable file not found in $PATH: unknown', True),
+        ("NOAUTH Authentication required.", True),
+        ('psql: error: FATAL:  password authentication failed for user "monitor"', True),
+        ("curl: (22) The requested URL returned error: 401", True),
         ("HTTP 404: page not found", False),
+        ("curl: (22) The requested URL returned error: 500", False),
         ("curl: (7) Failed to connect to localhost port 80: Connection refused", False),
         ("ERROR: relation tracks not found", False),
     ],
 )
-def test_a_health_check_without_its_program(output, expected):
+def test_a_health_check_that_a_restart_does_not_help(output, expected):
     state = {"Status": "running", "Health": {"Status": "unhealthy", "Log": [{"ExitCode": 1, "Output": output}]}}
     found = _obstacles.healthcheck(state, "apply it")
     assert (found is not None) is expected

@@ -117,6 +117,25 @@ from ansible_collections.tracktion.ops.plugins.module_utils._docker import _star
             "its program /etc/hostname is not executable",
         ),
         (1, "KeyError: 'DB_PASSWORD'", "setting", "its program does not find the setting DB_PASSWORD, "),
+        (
+            1,
+            'psycopg2.OperationalError: connection to server at "db" (10.0.0.2), port 5432 failed: FATAL:  password'
+            ' authentication failed for user "app"',
+            "login",
+            'its login to a server is rejected: password authentication failed for user "app"',
+        ),
+        (
+            1,
+            "redis.exceptions.AuthenticationError: WRONGPASS invalid username-password pair or user is disabled.",
+            "login",
+            "its login to a server is rejected: WRONGPASS",
+        ),
+        (
+            1,
+            "pika.exceptions.ProbableAuthenticationError: (403) 'ACCESS_REFUSED - Login was refused using PLAIN'",
+            "login",
+            "its login to a server is rejected: ACCESS_REFUSED",
+        ),
         (1, "OSError: [Errno 98] Address already in use", "port", "its program cannot listen: address already in use"),
     ],
 )
@@ -135,6 +154,9 @@ def test_a_cause_is_named(code, text, kind, reason):
         (1, "KeyError: 'title'"),
         (1, "GET /x: not found"),
         (137, "Killed"),
+        # A user has stopped it.
+        (137, 'FATAL:  password authentication failed for user "app"'),
+        (143, 'FATAL:  password authentication failed for user "app"'),
         (1, "psycopg2.OperationalError: connection refused"),
     ],
 )

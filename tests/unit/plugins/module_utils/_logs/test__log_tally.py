@@ -367,6 +367,22 @@ def test_consecutive_errors_are_counted_apart():
     assert sorted(group["counts"][CURRENT] for group in counted.groups.values()) == [1, 2]
 
 
+def test_a_known_message_is_searched_in_the_detail_of_postgresql_and_names_are_kept():
+    text = """\
+2026-11-29 20:12:43.060 UTC [1360] FATAL:  password authentication failed for user "%s"
+2026-11-29 20:12:43.060 UTC [1360] DETAIL:  User "%s" has an expired password.
+\tConnection matched pg_hba.conf line 99: "host all all all scram-sha-256"
+2026-11-29 20:12:43.061 UTC [1361] ERROR:  other
+2026-11-29 20:12:43.061 UTC [1361] STATEMENT:  select 'has an expired password'
+"""
+    known = ['user "(?P<role>[^"]*)" has an expired password|has an expired password', "password authentication failed"]
+    found = tally(engine(*(text % ("a", "a") + text % ("b", "b")).splitlines()), known).known
+    assert list(found) == [0]
+    assert found[0]["counts"] == [2, 0]
+    assert found[0]["names"] == {"role": {"a", "b"}}
+    assert found[0]["sample"] == '2026-11-29 20:12:43.060 UTC [1360] DETAIL: User "a" has an expired password.'
+
+
 def test_windows_are_counted_apart():
     counted = tally(engine("ERROR a 1", "fine", "ERROR a 2"), progress=re.compile(b"fine"))
     counted.feed(engine("ERROR a 3"), PREVIOUS)
