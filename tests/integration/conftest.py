@@ -31,6 +31,8 @@ USES_THE_STACK = re.compile(r"^def \w+\((?:[^)]*, )?lab[,)]", re.MULTILINE)
 # The groups that take longest, in this order; the unit tests come last.
 LONGEST = ("kernel", "engine", "brokers", "tests/integration/test_remediate_playbook.py")
 ROOT = Path(__file__).resolve().parents[2]
+# Requests for the servers that only the tests of one group use: an idle stack takes a sixth of a core.
+SERVERS: dict[str, list[pytest.FixtureRequest]] = {"kernel": [], "brokers": []}
 FAILED = pytest.StashKey[bool]()
 
 
@@ -116,12 +118,23 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item):
-    """Set up the fixtures of a module anew after a failure: the test may have changed what they hold."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Set up the fixtures of a module anew after a failure: the test may have changed what they hold.
+
+    Stop the servers of a group after its last test, if the groups run one after the other.
+    """
     if item.stash.get(FAILED, False):
         item.stash[FAILED] = False
         item.session._setupstate.teardown_exact(item.session)
+    yield
+    own = group(item.nodeid.partition("::")[0])
+    if hasattr(item.config, "workerinput") and nextitem and group(nextitem.nodeid.partition("::")[0]) != own:
+        requests = SERVERS.get(own, [])
+        while requests:
+            # A later test that asks for the server would get a new one.
+            request = requests.pop()
+            request._fixturedef.finish(request)
 
 
 def pytest_collection_finish(session):
@@ -135,8 +148,9 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 @pytest.fixture(scope="session")
-def lab():
+def lab(request):
     """The stack: the one that is up, else one of our own."""
+    SERVERS["kernel"].append(request)
     stack = Stack()
     ours = not stack.exists
     stack.up()
@@ -174,15 +188,17 @@ def redis8():
 
 
 @pytest.fixture(scope="session")
-def rabbitmq310():
+def rabbitmq310(request):
     """RabbitMQ 3.10, which counts every second."""
+    SERVERS["brokers"].append(request)
     with broker("bookworm") as found:
         yield found
 
 
 @pytest.fixture(scope="session")
-def rabbitmq40():
+def rabbitmq40(request):
     """RabbitMQ 4.0, which counts every second."""
+    SERVERS["brokers"].append(request)
     with broker("trixie") as found:
         yield found
 
