@@ -15,26 +15,37 @@ import sys
 
 def keep_compiled(directory):
     """Make imports from zip files use the code that is kept in ``directory``, and keep what they compile."""
-    import _imp
-    import marshal
     import zipimport
 
     compile_source = zipimport._compile_source
+    zipimport._compile_source = lambda path, source: kept(directory, path, source, compile_source)
 
-    def compiled(path, source):
-        kept = "%s/%s-%x" % (directory, _imp.source_hash(sys.hexversion, source).hex(), len(source))
-        try:
-            with open(kept, "rb") as file:
-                code = marshal.loads(file.read())
-        except (OSError, EOFError, ValueError, TypeError):
-            code = compile_source(path, source)
-            write(kept, marshal.dumps(code))
-        else:
-            # A traceback shows the file of this process.
-            _imp._fix_co_filename(code, path)
-        return code
 
-    zipimport._compile_source = compiled
+def kept(directory, path, source, compile_source):
+    """Return the code of a source, which ``compile_source(path, source)`` compiles if it is not yet kept."""
+    import _imp
+    import marshal
+
+    file = "%s/%s-%x" % (directory, _imp.source_hash(sys.hexversion, source).hex(), len(source))
+    try:
+        with open(file, "rb") as stream:
+            code = marshal.loads(stream.read())
+    except (OSError, EOFError, ValueError, TypeError):
+        code = compile_source(path, source)
+        write(file, marshal.dumps(code))
+    else:
+        # A traceback shows the file of this process.
+        _imp._fix_co_filename(code, path)
+    return code
+
+
+def compile_module(source, filename, mode, flags, dont_inherit):
+    """Replace compile() in Ansible's loader of collections, which compiles a module anew in each process."""
+
+    def compile_source(path, text):
+        return compile(text, path, mode, flags=flags, dont_inherit=dont_inherit)
+
+    return kept(os.environ["TRACKTION_TESTS_COMPILED"], filename, source, compile_source)
 
 
 def write(path, data):
