@@ -687,6 +687,7 @@ deleted_open_files:
     fd: {description: Its descriptor., type: int, returned: always}
     bytes: {description: The disk space that it still holds., type: int, returned: always}
     processes: {description: Number of processes that have it open., type: int, returned: always}
+    device: {description: 'The device of its file system, as in RV(file_systems).', type: int, returned: always}
     mount_point: {description: The mount point of its file system; null if that was not measured., type: str, returned: always}
     in_memory: {description: Whether its file system is in memory., type: bool, returned: always}
     file_system_bytes: {description: Size of its file system., type: int, returned: always}
@@ -704,6 +705,7 @@ deleted_open_files:
       fd: 7
       bytes: 5368709120
       processes: 3
+      device: 266338305
       mount_point: /
       in_memory: false
       file_system_bytes: 52576092160

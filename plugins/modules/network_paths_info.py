@@ -232,6 +232,7 @@ paths:
     network_owner: {description: 'The container whose network it shares, else null.', type: str, returned: always}
     target_container: {description: 'The container with that name, null if there is none.', type: str, returned: always}
     target_service: {description: Its compose service., type: str, returned: always}
+    target_project: {description: Its compose project., type: str, returned: always}
     target_compose_options: {description: The same as C(compose_options) for the target container., type: list, elements: str, returned: always}
     target_state: {description: Its state., type: str, returned: always}
     target_addresses: {description: The addresses of the running containers with that name., type: list, elements: str, returned: always}
@@ -276,6 +277,7 @@ paths:
        connect_seconds: 0.0001, mtu: {packet_bytes: 1500, passes: true, filtered: false, largest_bytes: 1500, path_bytes: 1500, host_bytes: 1500},
        http_status: null, http_seconds: null, networks: [tracktion_default],
        network_mode: networks, network_owner: null, target_container: tracktion-postgres-1, target_service: postgres,
+       target_project: tracktion,
        target_compose_options: [], target_state: running, target_addresses: [172.20.1.3],
        file_networks: null, target_file_networks: null, reconnect: [], recreate: [], apart: null, rename: [],
        target_networks: [tracktion_default], target_network_mode: networks, target_network_owner: null, common_network: true}

@@ -13,6 +13,7 @@ import contextlib
 import json
 import subprocess
 import time
+from pathlib import Path
 
 from tests.integration import incident_breaks as breaks
 from tests.integration.incident_scenarios import (
@@ -21,6 +22,7 @@ from tests.integration.incident_scenarios import (
     all_connections_wait,
     dead_rows_held,
     full_scratch,
+    locked_tracks,
     starved_api,
 )
 from tests.integration.incident_second import DISKS
@@ -28,7 +30,7 @@ from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
 from tests.lab.faults import message_queue as queue_faults
 from tests.lab.shell import wait_until
-from tests.lab.throwaway import inspect, wait_for
+from tests.lab.throwaway import healthcheck, inspect, project, wait_for
 
 
 @contextlib.contextmanager
@@ -117,6 +119,127 @@ def busy_host(lab):
             loop.wait()
 
 
+@contextlib.contextmanager
+def check_behind_lock(lab):
+    """The health check of a worker reads a table that another session has locked."""
+    query = "psql --host=postgres --username=tracktion_user --dbname='%s' --command='select count(*) from tracks'"
+    database = "dbname=tracktion application_name=indexer"
+    with project(lab.project, lab.project) as others:
+        options = (*container_faults.SOUND, *healthcheck(query % database, "1s"), "--network", lab.network)
+        password = ("--env", "PGPASSWORD=%s" % lab.passwords["application"])
+        name = others.run("indexer", options=(*options, *password))
+        wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy", 60)
+        yield
+
+
+@contextlib.contextmanager
+def hung_service(lab):
+    """A service accepts connections and answers none of them, also not those of its health check."""
+    script = "import socket, time; server = socket.create_server(('', 8000)); time.sleep(1e6)"
+    with project(lab.project, lab.project) as others:
+        check = healthcheck("curl --fail --silent --max-time 1 http://127.0.0.1:8000/", "1s")
+        published = ("--publish", "127.0.0.1:%d:8000" % HUNG_PORT)
+        name = others.run("hung", "python3", "-c", script, options=(*container_faults.SOUND, *check, *published))
+        wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy", 60)
+        yield
+
+
+@contextlib.contextmanager
+def throttled_check(lab):
+    """A service computes at its CPU limit, and its health check does not end in time."""
+    with project(lab.project, lab.project) as others:
+        options = (*container_faults.SOUND, *healthcheck("python3 -c 'import json'", "1s"), "--cpus", "0.02")
+        name = others.run("encoder", "sh", "-c", "while :; do :; done", options=options)
+        wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy", 60)
+        yield
+
+
+@contextlib.contextmanager
+def check_without_names(lab):
+    """The health check of a worker needs Redis, whose name does not resolve in it."""
+    with project(lab.project, lab.project) as others:
+        check = healthcheck("getent hosts redis", "1s")
+        name = others.run("indexer", options=(*container_faults.SOUND, *check, "--network", lab.network))
+        file = Path("/proc/%d/root/etc/resolv.conf" % inspect(name)["State"]["Pid"])
+        file.write_text("nameserver 127.0.0.9\n", encoding="utf-8")
+        wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy", 60)
+        yield
+
+
+@contextlib.contextmanager
+def api_leaks_connections(lab):
+    """The API keeps all connections of the database idle, and gets no further one for its requests."""
+    import psycopg2
+
+    mine = "application_name like '%_service'"
+    before = lab.psql("select pid from pg_stat_activity where %s" % mine).split()
+    held = []
+    try:
+        for _round in range(2):
+            with contextlib.suppress(psycopg2.OperationalError):
+                while len(held) < 110:
+                    held.append(lab.postgres(application_name="tracklist_service"))
+            if not _round:
+                lab.psql("select pg_terminate_backend(pid) from pg_stat_activity where pid in (%s)" % ",".join(before))
+        yield
+    finally:
+        for connection in held:
+            connection.close()
+        lab.wait_healthy(timeout=90)
+
+
+@contextlib.contextmanager
+def changed_passwords(lab):
+    """The passwords of the broker were changed; its clients have lost their connections, and still use the old ones."""
+    users = ("tracktion", "analysis_service", "tracklist_service", "file_watcher")
+    try:
+        for user in users:
+            lab.exec("rabbitmq", "rabbitmqctl", "change_password", user, "changed")
+            closing = 'rabbit_networking:close_all_user_connections(<<"%s">>, <<"password changed">>)'
+            queue_faults.evaluate(lab, closing % user)
+        time.sleep(5)
+        yield
+    finally:
+        for user in users:
+            lab.exec("rabbitmq", "rabbitmqctl", "change_password", user, lab.passwords["rabbitmq"])
+        lab.wait_healthy(timeout=120)
+
+
+@contextlib.contextmanager
+def consumer_paused_after_work(lab):
+    """The analysis service has completed files, and is paused since."""
+    with breaks.work_done(lab):
+        container = lab.container("analysis_service")
+        lab.docker("pause", container)
+        try:
+            yield
+        finally:
+            lab.docker("unpause", container)
+            lab.wait_healthy(timeout=120)
+
+
+@contextlib.contextmanager
+def sessions_rejected_by_full_disk(lab):
+    """The disk of PostgreSQL is full, and a new session cannot write the file that caches the system catalog."""
+    import psycopg2
+
+    with breaks.small_disk(lab, "postgres", "/var/lib/postgresql", 256):
+        # The server removes these files itself after a change of the catalog, and each session writes missing ones.
+        lab.exec("postgres", "sh", "-c", "rm -f /var/lib/postgresql/data/base/*/pg_internal.init")
+        breaks.fill(lab, "postgres", "/var/lib/postgresql")
+
+        def rejected() -> bool:
+            try:
+                lab.postgres("operator").close()
+            except psycopg2.OperationalError as error:
+                return "could not write init file" in str(error)
+            return False
+
+        wait_until(rejected, "rejected sessions", 20)
+        yield
+
+
+HUNG_PORT = 18446
 SLOW = {"service_health_slow_warning": 0.02, "service_health_slow_critical": 60}
 SUPERUSER = {"database_login_user": "postgres"}
 # The window of the logs begins after the work, and the one before has it.
@@ -204,7 +327,8 @@ SETS = (
         ("unreadable-file",),
         (),
         (breaks.no_client_left, breaks.empty_file, breaks.published_unbound),
-        wait=1,
+        # The broker counts dropped messages every five seconds.
+        wait=12,
         variables={
             "tracktion_areas": ["audio_processing", "cache", "message_queue"],
             "cache_rejected_critical": 1,
@@ -331,5 +455,77 @@ SETS = (
         (),
         (all_connections_wait, breaks.client_without_connection),
         variables={**SUPERUSER, "tracktion_areas": ["database", "containers"]},
+    ),
+    Scenario(
+        "links: locks behind health checks",
+        "links",
+        (),
+        (),
+        (locked_tracks, check_behind_lock),
+        variables={**LATE, "tracktion_areas": ["containers", "database", "logs"]},
+    ),
+    Scenario(
+        "links: containers unhealthy",
+        "links",
+        (),
+        (),
+        (hung_service, throttled_check, check_without_names),
+        wait=1,
+        variables={
+            "tracktion_areas": ["containers", "network", "service_health"],
+            "network_paths": [{"from": "indexer", "to": "redis:6379"}],
+            "service_health_endpoints": [
+                {"name": "hung", "service": "hung", "url": "http://127.0.0.1:%d/health" % HUNG_PORT}
+            ],
+            "service_health_timeout": 2,
+        },
+    ),
+    Scenario(
+        "links: api leaks connections",
+        "links",
+        (),
+        (),
+        (api_leaks_connections,),
+        variables={**SUPERUSER, "tracktion_areas": ["database", "service_health"]},
+    ),
+    Scenario(
+        "links: passwords of the broker changed",
+        "links",
+        (),
+        (),
+        (changed_passwords,),
+        wait=1,
+        variables={"tracktion_areas": ["message_queue", "service_health"]},
+    ),
+    Scenario(
+        "links: consumer paused after work",
+        "links",
+        (),
+        (),
+        (consumer_paused_after_work,),
+        wait=16,
+        variables={**SHORT, "tracktion_areas": ["containers", "logs"]},
+    ),
+    Scenario(
+        "links: sessions rejected by a full disk",
+        "links",
+        (),
+        (),
+        (sessions_rejected_by_full_disk,),
+        wait=2,
+        variables={**DISKS, "tracktion_areas": ["containers", "database", "logs"]},
+    ),
+    Scenario(
+        "links: dead DNS server of a container",
+        "links",
+        (),
+        (),
+        (breaks.dead_dns_of_a_container,),
+        wait=1,
+        variables={
+            "tracktion_areas": ["network"],
+            "network_check_resolver": True,
+            "network_paths": [{"from": "web", "to": "files.example.org:443"}],
+        },
     ),
 )

@@ -97,6 +97,7 @@ def describe(context: Context, held: Sequence[Held], file_systems: Iterable[Part
                 fd=int(each.fd),
                 bytes=each.bytes,
                 processes=len(each.processes),
+                device=each.device,
                 mount_point=entry.get("mount_point"),
                 in_memory=entry.get("in_memory"),
                 file_system_bytes=entry.get("bytes"),

@@ -64,6 +64,7 @@ class Ends:
             "compose_options": source.compose_options if source else [],
             "target_container": target and target.name,
             "target_service": target and target.service,
+            "target_project": target and target.project,
             "target_compose_options": target.compose_options if target else [],
             "target_state": target and target.state,
             "target_addresses": sorted({address for each in running for address in each.addresses()}),

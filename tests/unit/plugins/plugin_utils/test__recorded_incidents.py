@@ -26,79 +26,7 @@ MISSED = ("row lock uses up all connections",)
 
 # Rows without a record: cause, its status, what was observed of it; effect, what was observed of it.
 PAIRS = {
-    "containers.unhealthy_path": ("network.path_dns", "critical", {}, "containers.unhealthy", {}),
-    "containers.unhealthy_lock": ("database.blocked_sessions", "warning", {}, "containers.unhealthy", {}),
-    "database.full_disk": (
-        "containers.filesystem_full",
-        "critical",
-        {},
-        "database.unreachable",
-        {"error.kind": "disk_full"},
-    ),
-    "logs.database_disk": (
-        "database.unreachable",
-        "critical",
-        {"error.kind": "disk_full"},
-        "logs.known_signature",
-        {"id": "database_disk_full"},
-    ),
-    "logs.pool_waits": (
-        "database.blocked_sessions",
-        "warning",
-        {},
-        "logs.known_signature",
-        {"id": "database_pool"},
-    ),
-    "logs.no_new_files": (
-        "file_watching.watcher_not_running",
-        "critical",
-        {},
-        "logs.no_progress",
-        {"state": "running"},
-    ),
-    "service_health.container_unhealthy": ("containers.unhealthy", "critical", {}, "service_health.not_answering", {}),
-    "service_health.names_broker": (
-        "message_queue.unreachable",
-        "critical",
-        {},
-        "service_health.unhealthy",
-        {"named": ["checks.broker"]},
-    ),
-    "audio_processing.failures": (
-        "audio_processing.library_missing",
-        "warning",
-        {},
-        "audio_processing.failure_ratio",
-        {},
-    ),
-    "containers.unhealthy_cpu": ("containers.cpu_throttled", "warning", {}, "containers.unhealthy", {}),
-    "file_watching.no_instances_left": (
-        "file_watching.instances_used",
-        "warning",
-        {"instances_left_at_most": 0},
-        "file_watching.directory_not_watched",
-        {},
-    ),
-    "host_resources.space_held": (
-        "host_resources.deleted_open_files",
-        "warning",
-        {},
-        "host_resources.file_system_full",
-        {},
-    ),
-    "logs.full_disk": (
-        "host_resources.file_system_full",
-        "warning",
-        {},
-        "logs.known_signature",
-        {"check": "containers.filesystem_full"},
-    ),
-    "logs.work_stopped": ("containers.stopped", "warning", {}, "logs.no_progress", {}),
-    "message_queue.node_lost": ("message_queue.node_down", "warning", {}, "message_queue.queue_down", {}),
-    "network.servers_of_host": ("network.resolver_broken", "warning", {}, "network.container_resolver_broken", {}),
-    "network.server": ("network.container_resolver_broken", "warning", {}, "network.path_dns", {}),
     "network.rules_missing": ("network.docker_rules_missing", "critical", {}, "network.path_timeout", {}),
-    "service_health.connections": ("database.connections_used", "critical", {}, "service_health.wrong_status", {}),
 }
 
 
