@@ -235,11 +235,12 @@ access:
 host:
   description:
     - Settings of the kernel that affect Redis. They are null if the server's process is not on the host of the module (C(local) is false).
-    - C(container) is the container of the server, C(data_device) the device number of the file system that it saves to; null if they are not known.
+    - C(container) is the container of the server, C(project) its compose project, C(data_device) the device number of the file system that
+      it saves to; null if they are not known.
     - Null if INFO is denied.
   returned: always
   type: dict
-  sample: {transparent_hugepage: madvise, overcommit_memory: 1, local: true, container: music-redis-1, data_device: 266338305}
+  sample: {transparent_hugepage: madvise, overcommit_memory: 1, local: true, container: music-redis-1, project: music, data_device: 266338305}
 """
 
 from functools import partial

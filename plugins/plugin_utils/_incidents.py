@@ -192,11 +192,11 @@ class _Linker:
 
 def _agree(edge: Edge, cause: ReportedFinding, effect: ReportedFinding) -> bool:
     """Return whether the ends, which have the first subject of the row in common, have the others too."""
+    if not _of_one_project(cause, effect):
+        return False
     if not edge.same:
         # Only the host connects them. A service that several hosts share runs on one of them, and which is not known.
         return set(hosts_of(cause)).issuperset(hosts_of(effect))
-    if not _of_one_project(cause, effect):
-        return False
     for of_cause, of_effect in edge.same[1:]:
         if set(cause["about"].get(of_cause, ())).isdisjoint(effect["about"].get(of_effect, ())):
             return False

@@ -80,8 +80,13 @@ def id_in(cgroup: str) -> str | None:
 
 def container_name(pid: int) -> str | None:
     """Return the name of the container that a process runs in; null outside of containers, and if it is not known."""
+    return container_and_project(pid)[0]
+
+
+def container_and_project(pid: int) -> tuple[str | None, str | None]:
+    """Return the name of the container that a process runs in, and its compose project; null as far as not known."""
     container = Engine().container(container_id(pid))
-    return container["name"] if container else None
+    return (container["name"], container["project"]) if container else (None, None)
 
 
 class Engine:

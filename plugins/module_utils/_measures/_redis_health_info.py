@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_name
+from ansible_collections.tracktion.ops.plugins.module_utils._docker._containers import container_and_project
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import (
     CannotConnect,
     Unknown,
@@ -141,7 +141,8 @@ def _sample_counters(client: Client, options: Options, parts: Part, unknown: Unk
     parts["commands"] = service.build_commands(first, info, seconds, top)
     parts["errors"] = service.build_errors(first, info, seconds, top)
     pid = process.local_pid(client, info)
-    parts["host"] = service.build_host(process.kernel(), container_name(pid)) if pid else service.build_host(None)
+    here = (process.kernel(), *container_and_project(pid)) if pid else (None,)
+    parts["host"] = service.build_host(*here)
     return first, info
 
 

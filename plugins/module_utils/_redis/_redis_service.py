@@ -73,10 +73,10 @@ def read_identity(info: Fields) -> str | None:
     return "redis:%s" % info["run_id"] if info.get("run_id") else None
 
 
-def build_host(kernel: KernelSettings | None, container: str | None = None) -> Part:
+def build_host(kernel: KernelSettings | None, container: str | None = None, project: str | None = None) -> Part:
     """Return the part ``host``. ``kernel`` is null if the server's process is not on this host."""
     settings: KernelSettings = kernel or {"transparent_hugepage": None, "overcommit_memory": None}
-    return dict(settings, local=kernel is not None, container=container, data_device=None)
+    return dict(settings, local=kernel is not None, container=container, project=project, data_device=None)
 
 
 def build_server(info: Fields) -> Part:
