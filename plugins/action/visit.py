@@ -122,9 +122,8 @@ class ActionModule(ActionBase):
         plan = {name: wanted for name, wanted in plan.items() if not visited[name]["shared"]}
         self._end = time.monotonic() + timeout
         hosts = len(all_vars.get("ansible_play_hosts_all") or [probe_host])
-        progress = _visit_progress.Visit(
-            self._task._uuid, all_vars["inventory_hostname"], hosts, list(visited), timeout
-        )
+        ends = {name: min(plan[name]["deadline"], timeout) if name in plan else timeout for name in visited}
+        progress = _visit_progress.Visit(self._task._uuid, all_vars["inventory_hostname"], hosts, ends, timeout)
         try:
             with _visit_progress.shown(progress, self._display.display), _time_limit.limited(timeout):
                 for name, others in other_probes.items():

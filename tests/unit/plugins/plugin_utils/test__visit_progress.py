@@ -13,7 +13,8 @@ import pytest
 from ansible import constants as C
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _visit_progress
 
-AREAS = ["cache", "containers", "database", "logs", "network"]
+AREAS = {"cache": 15.0, "containers": 15.0, "database": 15.0, "network": 15.0, "audio_processing": 50.0}
+Entry = _visit_progress.Entry
 
 
 def visit(host="web1", total=3, task="t1"):
@@ -32,7 +33,7 @@ def test_a_short_visit_shows_nothing(directory):
         pass
     assert shown == []
     assert threading.active_count() == before
-    marks = [entry[0] for entry in _visit_progress._read(visit())]
+    marks = [entry.mark for entry in _visit_progress._read(visit())]
     assert marks == ["+", "-"]
 
 
@@ -42,7 +43,7 @@ def test_a_long_visit_shows_lines(monkeypatch):
     with _visit_progress.shown(visit(total=1), shown.put):
         first, second = (shown.get(timeout=60) for _turn in range(2))
     assert first.startswith("Still measuring web1 (")
-    assert first.endswith("): cache, containers, database and 2 more; each ends after at most 1 min")
+    assert first.endswith(": cache, containers, database and 2 more); each ends after at most 1 min")
     assert second.startswith("Still measuring web1 (")
 
 
@@ -92,7 +93,25 @@ def test_one_worker_shows_the_line_of_all(directory):
     ],
 )  # fmt: skip
 def test_the_line(entries, expected):
-    assert _visit_progress.line(visit(), entries, 140.0) == expected
+    assert _visit_progress.line(visit(), [Entry(*entry, {}) for entry in entries], 140.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (110.0, "web1 (10 s: cache, containers, database and 2 more)"),
+        # An area ends at its deadline; the first ones began within five seconds.
+        (119.9, "web1 (20 s: cache, containers, database and 2 more)"),
+        (120.0, "web1 (20 s: audio_processing)"),
+        (155.0, "web1 (55 s)"),
+    ],
+)
+def test_the_line_names_the_areas_that_are_not_over(now, expected):
+    entries = [Entry("+", 100.0, "web1", AREAS)]
+    assert _visit_progress.line(visit(total=1), entries, now) == (
+        "Still measuring %s; each ends after at most 1 min" % expected
+    )
+    assert "measuring: %s; each ends" % expected in _visit_progress.line(visit(), entries, now)
 
 
 def test_without_a_directory_the_visit_goes_on(monkeypatch, directory):
@@ -114,4 +133,4 @@ def test_a_damaged_file_costs_the_progress_only(directory):
 def test_an_error_ends_the_thread():
     with pytest.raises(KeyError), _visit_progress.shown(visit(), pytest.fail):
         raise KeyError
-    assert [entry[0] for entry in _visit_progress._read(visit())] == ["+", "-"]
+    assert [entry.mark for entry in _visit_progress._read(visit())] == ["+", "-"]
