@@ -154,6 +154,7 @@ containers:
       type: bool
       returned: always
     created_seconds: {description: Seconds since it was created., type: float, returned: always}
+    has_namesake: {description: 'Whether another project, of those that are measured, has a service of this name.', type: bool, returned: always}
     awaits_start:
       description:
         - Whether it was created, and nothing but a service that it depends on keeps it from being started. So it is during C(compose up), and after one that

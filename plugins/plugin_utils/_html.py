@@ -238,13 +238,19 @@ class _Page:
             "guide": finding["guide"],
             "hint": self._text(finding["hint"]) if finding["hint"] else None,
             "seen": self._seen(seen),
-            "values": [(name, self._value(value)) for name, value in finding["observed"].items()],
+            "values": [
+                (name, self._value(value))
+                for name, value in finding["observed"].items()
+                if value is not None and not isinstance(value, dict)
+            ],
             "limits": [(name, self._value(value)) for name, value in finding["threshold"].items()],
             "remedy": {**remedy, "does": self._text(remedy["does"])} if remedy else None,
         }
 
     @staticmethod
     def _value(value: Any) -> str:
+        if isinstance(value, bool):
+            return "yes" if value else "no"
         return "%.6g" % value if isinstance(value, float) else _text.cut(str(value), 60)
 
     def _findings(self) -> list[Values]:

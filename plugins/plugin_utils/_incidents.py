@@ -192,7 +192,7 @@ class _Linker:
 
 def _agree(edge: Edge, cause: ReportedFinding, effect: ReportedFinding) -> bool:
     """Return whether the ends, which have the first subject of the row in common, have the others too."""
-    if not _of_one_project(cause, effect):
+    if not _of_one_project(cause, effect) or _is_namesake(edge, cause, effect):
         return False
     if not edge.same:
         # Only the host connects them. A service that several hosts share runs on one of them, and which is not known.
@@ -201,6 +201,18 @@ def _agree(edge: Edge, cause: ReportedFinding, effect: ReportedFinding) -> bool:
         if set(cause["about"].get(of_cause, ())).isdisjoint(effect["about"].get(of_effect, ())):
             return False
     return True
+
+
+def _is_namesake(edge: Edge, cause: ReportedFinding, effect: ReportedFinding) -> bool:
+    """Return whether only the name of a service connects the ends, and services of several projects have it.
+
+    Which of them a finding is about is known if it names the project.
+    """
+    by_name = bool(edge.same) and all(pair == ("service", "service") for pair in edge.same)
+    named = cause["about"].get("project") and effect["about"].get("project")
+    return (
+        by_name and not named and bool(cause["observed"].get("has_namesake") or effect["observed"].get("has_namesake"))
+    )
 
 
 def _of_one_project(cause: ReportedFinding, effect: ReportedFinding) -> bool:

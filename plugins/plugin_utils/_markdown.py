@@ -29,7 +29,9 @@ SPECIAL = re.compile(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))")
 def render(report: Report) -> str:
     """Return the Markdown of a clean report, at most some ten kilobytes."""
     counts = report["counts"]
-    found = ["%d %s" % (counts[status], status) for status in ("critical", "warning", "unknown", "info")]
+    found = [
+        "%d %s" % (counts[status], status) for status in ("critical", "warning", "unknown", "info") if counts[status]
+    ]
     hosts = len(report["hosts"])
     lines = [
         "## Diagnosis: %s" % report["status"],
@@ -39,7 +41,7 @@ def render(report: Report) -> str:
             hosts,
             "" if hosts == 1 else "s",
             counts["checks"],
-            ", ".join(found),
+            ", ".join(found) or "all ok",
         ),
     ]  # fmt: skip
     groups = _incident_groups.equal(report)

@@ -7,6 +7,7 @@
 
     tests/bench/bench_incidents.py [PART_OF_A_NAME...]    break and diagnose; record the findings
     tests/bench/bench_incidents.py --second [...]         the same with the second set, frozen before rows were tuned
+    tests/bench/bench_incidents.py --third [...]          the same with the third set
     tests/bench/bench_incidents.py --links [...]          the same with the faults that cause the other links
     tests/bench/bench_incidents.py --replay               the table from the recorded findings
     tests/bench/bench_incidents.py --accept               the same, and the links of now become the expected ones
@@ -30,6 +31,7 @@ from tests.bench.goals import Goals  # noqa: E402
 from tests.integration.incident_links import SETS  # noqa: E402
 from tests.integration.incident_scenarios import SCENARIOS, invented, right, right_by_severity  # noqa: E402
 from tests.integration.incident_second import SECOND  # noqa: E402
+from tests.integration.incident_third import THIRD  # noqa: E402
 from tests.integration.playbooks import run_playbook  # noqa: E402
 from tests.lab.stack import Stack  # noqa: E402
 from tests.unit.plugins.plugin_utils import recorded  # noqa: E402
@@ -37,13 +39,14 @@ from tests.unit.plugins.plugin_utils import recorded  # noqa: E402
 
 def main() -> None:
     wanted = [each for each in sys.argv[1:] if not each.startswith("--")]
-    scenarios = SETS if "--links" in sys.argv else SECOND if "--second" in sys.argv else SCENARIOS
+    sets = {"--links": SETS, "--second": SECOND, "--third": THIRD}
+    scenarios = next((each for option, each in sets.items() if option in sys.argv), SCENARIOS)
     chosen = [each for each in scenarios if each.name in wanted]
     chosen = chosen or [each for each in scenarios if not wanted or any(part in each.name for part in wanted)]
     if "--accept" in sys.argv:
         links = {
             each.name: recorded.links(recorded.read(each.name))
-            for each in (*SCENARIOS, *SECOND, *SETS)
+            for each in (*SCENARIOS, *SECOND, *THIRD, *SETS)
             if recorded.path(each.name).exists()
         }
         recorded.FOLDER.joinpath("links.json").write_text(json.dumps(links, indent=1, sort_keys=True) + "\n")
@@ -52,7 +55,7 @@ def main() -> None:
         for scenario in chosen:
             started = time.monotonic()
             report = diagnosed(lab, scenario)
-            recorded.write(scenario.name, report["findings"], lab.project)
+            recorded.write(scenario.name, report["findings"], lab.project, lab.project if scenario.all_projects else "")
             print("%-50s %4.0f s" % (scenario.name, time.monotonic() - started), flush=True)
             lab.wait_healthy(timeout=120)
     if "--links" in sys.argv:
@@ -66,13 +69,14 @@ def diagnosed(lab, scenario) -> dict:
     """Return the report about the stack that a scenario has broken."""
     # Errors of the scenarios before are still in the logs.
     lab.logs_since, lab.within = time.time(), ()
-    extra = dict(scenario.variables)
+    extra = scenario.extra()
     if extra.get("database_login_user") == "postgres":
         extra["database_login_password"] = lab.passwords["superuser"]
     with tempfile.TemporaryDirectory() as folder, scenario.broken(lab):
         # Some scenarios prepare the stack first.
         extra["logs_since"] = lab.logs_since
-        run = run_playbook("diagnose", lab.inventory, Path(folder), extra=extra, within=lab.within)
+        inventory = scenario.inventory(lab, Path(folder))
+        run = run_playbook("diagnose", inventory, Path(folder), extra=extra, within=lab.within)
     assert run.report, run.output
     if "--show" in sys.argv:
         print(run.output)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from tests.integration.incident_second import DISKS
 from tests.lab.faults import containers as container_faults
 from tests.lab.faults import database as database_faults
 from tests.lab.faults import message_queue as queue_faults
-from tests.lab.shell import wait_until
+from tests.lab.shell import attempt, run, succeeds, wait_until
 from tests.lab.throwaway import healthcheck, inspect, project, wait_for
 
 
@@ -239,6 +241,71 @@ def sessions_rejected_by_full_disk(lab):
         yield
 
 
+@contextlib.contextmanager
+def second_engine(lab):
+    """An engine in a network namespace, with a link to another one; yields its command and both namespaces."""
+    near, far = "%s-engine" % lab.project, "%s-outside" % lab.project
+    folder = Path("/var/tmp", near)
+    (folder / "root").mkdir(parents=True)
+    (folder / "daemon.json").write_text("{}")
+    try:
+        for name in (near, far):
+            run("ip", "netns", "add", name)
+            run("ip", "-netns", name, "link", "set", "lo", "up")
+        run("ip", "link", "add", "lab0", "netns", near, "type", "veth", "peer", "name", "lab1", "netns", far)
+        for name, device, address in ((near, "lab0", "198.51.100.1/30"), (far, "lab1", "%s/30" % OUTSIDE)):
+            run("ip", "-netns", name, "address", "add", address, "dev", device)
+            run("ip", "-netns", name, "link", "set", device, "up")
+        run("ip", "-netns", near, "route", "add", "default", "via", OUTSIDE)
+        # The engine drops what no rule accepts only if it enables forwarding itself.
+        run("ip", "netns", "exec", near, "sysctl", "--quiet", "--write", "net.ipv4.ip_forward=0")
+        # (`ip netns exec` would hide the cgroups.)
+        words = ("nsenter", "--net=/run/netns/%s" % near, "dockerd", "--config-file", folder / "daemon.json")
+        roots = ("--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid")
+        listening = ("--host", "unix://%s/docker.sock" % folder, "--userland-proxy=false", "--bip", "198.18.0.1/24")
+        with (folder / "log").open("wb") as log:
+            engine = subprocess.Popen([*map(str, (*words, *roots, *listening))], stdout=log, stderr=log)
+        try:
+            command = ("docker", "--host", "unix://%s/docker.sock" % folder)
+            wait_until(lambda: succeeds(*command, "version"), "the second engine", 30)
+            yield command, near, far
+        finally:
+            engine.terminate()
+            engine.wait(60)
+    finally:
+        for name in (near, far):
+            attempt("ip", "netns", "delete", name)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def rules_flushed(lab):
+    """The rules of an engine were flushed, and its containers cannot connect to other hosts."""
+    # Containers of an image without files run the programs of this machine.
+    with second_engine(lab) as (command, near, far):
+        empty = attempt("tar", "--create", "--files-from=/dev/null", "--file=/dev/stdout").stdout
+        run(*command, "import", "-", "lab:empty", stdin=empty)
+        mounts = [word for path in ("usr", "bin", "lib", "lib64") for word in ("--volume", "/%s:/%s:ro" % (path, path))]
+        labels = ("--label", "com.docker.compose.project=%s" % lab.project, "--label", "com.docker.compose.service=web")
+        run(*command, "run", "--detach", "--name", "web", *labels, *mounts, "lab:empty", "/usr/bin/sleep", "infinity")
+        within = ("ip", "netns", "exec", far, sys.executable, "-m", "http.server", "9000")
+        server = subprocess.Popen(within, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        asking = (*command, "exec", "web", "curl", "--silent", "--max-time", "2", "http://%s:9000/" % OUTSIDE)
+        lab.within = ("nsenter", "--net=/run/netns/%s" % near)
+        try:
+            wait_until(lambda: succeeds(*asking), "an answer from outside", 20)
+            for table in ("filter", "nat"):
+                run(*lab.within, "iptables", "--table", table, "--flush")
+            wait_until(lambda: not succeeds(*asking), "no answer", 20)
+            yield
+        finally:
+            lab.within = ()
+            server.kill()
+            server.wait()
+            run(*command, "rm", "--force", "web")
+
+
+OUTSIDE = "198.51.100.2"
 HUNG_PORT = 18446
 SLOW = {"service_health_slow_warning": 0.02, "service_health_slow_critical": 60}
 SUPERUSER = {"database_login_user": "postgres"}
@@ -526,6 +593,19 @@ SETS = (
             "tracktion_areas": ["network"],
             "network_check_resolver": True,
             "network_paths": [{"from": "web", "to": "files.example.org:443"}],
+        },
+    ),
+    Scenario(
+        "links: rules of the engine flushed",
+        "links",
+        (),
+        (),
+        (rules_flushed,),
+        wait=1,
+        variables={
+            "tracktion_areas": ["network"],
+            "network_docker_host": "unix:///var/tmp/{{ tracktion_compose_project }}-engine/docker.sock",
+            "network_paths": [{"from": "web", "to": "%s:9000" % OUTSIDE}],
         },
     ),
 )

@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.lab.faults import containers as container_faults
@@ -80,7 +81,8 @@ class Cause:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Faults of the lab by name, and functions that break more. ``variables`` are extra variables of the diagnosis.
+    """Faults of the lab by name, and functions that break more. ``variables`` are extra variables of the diagnosis;
+    with the value null, the inventory does not have them.
 
     ``kind`` is single, double, chain (three links or more) or decoy (faults that only look related). ``wait`` are
     seconds after the break in which the effects appear.
@@ -104,6 +106,27 @@ class Scenario:
                 stack.enter_context(each(lab))
             time.sleep(self.wait)
             yield
+
+    def inventory(self, lab, folder: Path) -> Path:
+        """Return the inventory of a stack without the variables that are null, as a file in ``folder``."""
+        removed = tuple("%s:" % name for name, value in self.variables.items() if value is None)
+        kept = [
+            line
+            for line in lab.inventory.read_text().splitlines()
+            if not removed or not line.strip().startswith(removed)
+        ]
+        path = folder / "inventory.yml"
+        path.write_text("\n".join(kept) + "\n")
+        return path
+
+    @property
+    def all_projects(self) -> bool:
+        """Whether all projects of the host are diagnosed."""
+        return self.variables.get("tracktion_compose_project", "") is None
+
+    def extra(self) -> dict[str, Any]:
+        """Return the extra variables of the diagnosis."""
+        return {name: value for name, value in self.variables.items() if value is not None}
 
 
 def stopped(service: str) -> Callable[[Any], AbstractContextManager[None]]:

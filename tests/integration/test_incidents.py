@@ -20,7 +20,7 @@ CHOSEN = ("api stopped and row lock", "table lock fills the pool of the api")
 @pytest.mark.parametrize("scenario", [each for each in SCENARIOS if each.name in CHOSEN], ids=lambda each: each.name)
 def test_the_causes_come_first(lab, tmp_path, scenario):
     with scenario.broken(lab):
-        run = run_playbook("diagnose", lab.inventory, tmp_path, extra=scenario.variables)
+        run = run_playbook("diagnose", lab.inventory, tmp_path, extra=scenario.extra())
     findings, incidents = run.report["findings"], run.report["incidents"]
     assert right(scenario, incidents, findings), run.output
     assert invented(scenario, incidents, findings) == []

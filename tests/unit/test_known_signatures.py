@@ -279,6 +279,8 @@ OTHERS = {
     "2026-11-29 06:16:42.822809+00:00 [warning] <0.1040.0> closing AMQP connection <0.1040.0> (172.20.0.1:58386 -> 172.20.0.2:5672, vhost: '/', user: "
     "'tracktion', duration: '3s'):\nclient unexpectedly closed TCP connection": None,
     "psycopg2.OperationalError: server closed the connection unexpectedly": None,
+    # The broker quotes what a client can do in its reports about errors.
+    '                          {<<"connection.blocked">>,bool,true},': None,
     CHANNEL
     + "operation basic.consume caused a channel exception not_found: no queue 'a' in vhost 'failed'": "queue_missing",
 }

@@ -130,6 +130,7 @@ def _measure(client: DockerApi, options: Options, deadline: Deadline) -> Measure
     engine = engine_facts(client, version, options, deadline, unknown)
     labels_of = {row["Id"]: row.get("Labels") or {} for row in rows}
     containers = [described(data, options) for data in inspected]
+    add_namesakes(containers)
     compose = paths = ports = filesystems = None
     _shared_network.add(client, containers, inspected, unknown)
     is_local = _listeners.is_local(options["docker_host"])
@@ -423,6 +424,16 @@ def missing_services(all_labels: Iterable[Mapping[str, str]], options: Options, 
             }
         )
     return found
+
+
+def add_namesakes(containers: Sequence[Part]) -> None:
+    """Add whether another project, of those that are measured, has a service of the same name."""
+    projects: dict[str, set[str]] = {}
+    for each in containers:
+        if each["service"] and each["project"]:
+            projects.setdefault(each["service"], set()).add(each["project"])
+    for each in containers:
+        each["has_namesake"] = bool(projects.get(each["service"], set()) - {each["project"]})
 
 
 def without_memory_limit(containers: Sequence[Part]) -> Part:

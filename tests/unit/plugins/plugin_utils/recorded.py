@@ -27,10 +27,14 @@ def path(name: str) -> Path:
     return FOLDER / ("%s.json" % name.replace(",", "").replace(":", "").replace(" ", "_"))
 
 
-def write(name: str, findings: list[dict], stack: str) -> None:
-    """Record the findings of a scenario on a stack; texts are cut."""
+def write(name: str, findings: list[dict], stack: str, only_project: str = "") -> None:
+    """Record the findings of a scenario on a stack; texts are cut.
+
+    ``only_project``: the start of the names of the projects that the scenario has made, if others were diagnosed, too.
+    """
     FOLDER.mkdir(exist_ok=True)
-    kept = [{field: _cut(finding[field]) for field in KEPT} for finding in findings if not _is_foreign(finding, stack)]
+    own = [each for each in findings if not _is_foreign(each, stack) and _is_of(each, only_project)]
+    kept = [{field: _cut(finding[field]) for field in KEPT} for finding in own]
     text = "[\n" + ",\n".join(json.dumps(each, sort_keys=True) for each in kept) + "\n]\n"
     # Whatever the checkout and the stack are called.
     text = (
@@ -59,9 +63,14 @@ def incidents(findings: list[dict], rows: _causes.Edges | None = None) -> list[d
 
 
 def _is_foreign(finding: dict, stack: str) -> bool:
-    """Return whether a finding is about another stack of the lab on the same machine."""
+    """Return whether a finding is only about other stacks of the lab on the same machine."""
     names = [*finding["about"].get("project", ()), *finding["about"].get("container", ())]
-    return any(OTHER_STACK.match(name) and not name.startswith(stack) for name in names)
+    return bool(names) and all(OTHER_STACK.match(name) and not name.startswith(stack) for name in names)
+
+
+def _is_of(finding: dict, project: str) -> bool:
+    """Return whether a finding is about no project, or about one whose name starts like this."""
+    return all(name.startswith(project) for name in finding["about"].get("project", ()))
 
 
 def _cut(value):

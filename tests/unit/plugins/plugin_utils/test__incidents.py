@@ -224,6 +224,12 @@ def test_the_same_service_of_two_projects_is_not_the_same():
     assert tree([elsewhere, named("b.two", "tracktion")], A_B, stacks=stacks) == [("a.one", [("b.two", "a.one")])]
     # An area that does not know the project.
     assert tree([theirs, finding("b.two", "api")], A_B) == [("a.one", [("b.two", "a.one")])]
+    # Only if no other project has a service of this name.
+    assert len(tree([{**theirs, "observed": {"has_namesake": True}}, finding("b.two", "api")], A_B)) == 2
+    both = [{**ours, "observed": {"has_namesake": True}}, named("b.two", "tracktion")]
+    assert tree(both, A_B) == [("a.one", [("b.two", "a.one")])]
+    # The host alone does not connect them either.
+    assert len(tree([theirs, named("b.two", "tracktion")], row("a.one", "b.two", same=()))) == 2
     unmeasured = finding("a.one", "x", status="unknown", about={"project": ["staging"]})
     (incident,) = _incidents.build([named("b.two", "tracktion")], edges(A_B), [unmeasured])
     assert incident["possible"] == []

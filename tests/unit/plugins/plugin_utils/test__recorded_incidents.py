@@ -10,24 +10,23 @@ import json
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _causes, _incidents
 from tests.integration.incident_scenarios import SCENARIOS as FIRST
 from tests.integration.incident_scenarios import invented, right, right_by_severity
 from tests.integration.incident_second import SECOND
+from tests.integration.incident_third import THIRD
 from tests.unit.plugins.plugin_utils import recorded
-from tests.unit.plugins.plugin_utils.test__incidents import finding
 
-SCENARIOS = (*FIRST, *SECOND)
+SCENARIOS = (*FIRST, *SECOND, *THIRD)
 # Links by scenario. With a deleted row, its links are missing.
 LINKS = json.loads((recorded.FOLDER / "links.json").read_text())
-# The first incident is wrong. The server rejects the diagnosis as well, so that its sessions are not measured.
-MISSED = ("row lock uses up all connections",)
-
-
-# Rows without a record: cause, its status, what was observed of it; effect, what was observed of it.
-PAIRS = {
-    "network.rules_missing": ("network.docker_rules_missing", "critical", {}, "network.path_timeout", {}),
-}
+# The first incident is wrong. A server without connections rejects the diagnosis, too: its sessions are not measured.
+# A busy Redis is reported by another check than was written down (cache.unreachable), with the right hint. Paths of two
+# services to one target are two incidents, and the other fault comes third.
+MISSED = (
+    "row lock uses up all connections",
+    "endless script in the cache",
+    "packets to the cache dropped, cache of another project stopped",
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,29 +52,5 @@ def test_severity_alone_is_right_much_less_often():
     assert by_severity + 0.25 * len(SCENARIOS) <= len(SCENARIOS) - len(MISSED)
 
 
-@pytest.mark.parametrize("row", sorted(PAIRS))
-def test_a_row_without_a_record_connects_two_findings(rows, row):
-    cause, status, seen, effect, followed = PAIRS[row]
-    (edge,) = [each for each in rows if each.id == row]
-    alone = _causes.Edges([edge], _causes._rank([edge]))
-    for names, linked in ((("x", "x"), 1), (("x", "y"), 0)):
-        ends = [
-            finding(
-                cause,
-                names[0],
-                status=status,
-                observed=seen,
-                about={of_cause: [names[0]] for of_cause, _of_effect in edge.same},
-            ),
-            finding(
-                effect, names[1], observed=followed, about={of_effect: [names[1]] for _of_cause, of_effect in edge.same}
-            ),
-        ]
-        incidents = _incidents.build(ends, alone, [])
-        # Without a subject, only the host connects them.
-        assert sum(len(each["effects"]) for each in incidents) == (linked or not edge.same)
-
-
-def test_every_row_has_a_test(rows):
-    recorded_rows = {link.partition(":")[0] for links in LINKS.values() for link in links}
-    assert {edge.id for edge in rows} == recorded_rows | set(PAIRS)
+def test_every_row_has_a_record(rows):
+    assert {edge.id for edge in rows} == {link.partition(":")[0] for links in LINKS.values() for link in links}
