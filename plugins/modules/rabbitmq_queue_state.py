@@ -378,6 +378,7 @@ services:
   elements: dict
   contains:
     name: {description: Compose service., type: str, returned: always}
+    project: {description: 'The project of its containers; null without any, and if they are of several projects.', type: str, returned: always}
     containers: {description: Number of its containers., type: int, returned: always}
     container_names: {description: "Their names, at most 20.", type: list, elements: str, returned: always}
     running: {description: Number of those that run., type: int, returned: always}
@@ -387,7 +388,7 @@ services:
       type: bool
       returned: always
   sample:
-    - {name: analysis_service, containers: 1, container_names: [music-analysis_service-1], running: 1, looping: false}
+    - {name: analysis_service, project: music, containers: 1, container_names: [music-analysis_service-1], running: 1, looping: false}
 before:
   description: The queue before the change, as C(ready), C(unacked) (null without the management API) and C(consumers).
   returned: O(state=purged) or O(state=replayed)

@@ -52,7 +52,7 @@ AUDIO_PROCESSING = {
 
 DATABASE = {
     "blocked-transaction": {
-        "database.idle_in_transaction": for_person(CODE),
+        "database.idle_in_transaction": ends(),
         "database.long_transaction": for_person(CODE),
         "database.blocked_sessions": ends(),
     },

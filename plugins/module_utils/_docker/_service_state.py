@@ -24,17 +24,17 @@ MOST_CONTAINERS = 20
 
 
 def service_states(options: Options, names: Sequence[str], deadline: Deadline) -> list[Part]:
-    """Return ``[{name, containers, container_names, running, looping}]`` of compose services.
+    """Return ``[{name, project, containers, container_names, running, looping}]`` of compose services.
 
     Raises CannotConnect, BadOption.
 
+    ``project`` is that of the containers, null without any, and if they are of several projects.
     ``looping`` is whether a container of the service is in a crash loop, which a restart does not end, by the options
     of SPEC. The other options are ``docker_host``, ``project`` and ``timeout``.
     """
     if not _engine.is_installed(options["docker_host"]):
-        return [
-            {"name": name, "containers": 0, "container_names": [], "running": 0, "looping": False} for name in names
-        ]
+        nothing: Part = {"project": None, "containers": 0, "container_names": [], "running": 0, "looping": False}
+        return [{"name": name, **nothing} for name in names]
     address = _engine.address({"docker_host": options["docker_host"], "tls": False})
     label = ["%s=%s" % (PROJECT, options["project"])] if options["project"] else []
     with DockerApi(address, options["timeout"], deadline) as client:
@@ -47,6 +47,7 @@ def service_states(options: Options, names: Sequence[str], deadline: Deadline) -
     return [
         {
             "name": name,
+            "project": _only({(row.get("Labels") or {}).get(PROJECT) for row in own[name]}),
             "containers": len(own[name]),
             "container_names": [name_of(row) for row in own[name][:MOST_CONTAINERS]],
             "running": sum(row.get("State") == "running" for row in own[name]),
@@ -54,6 +55,10 @@ def service_states(options: Options, names: Sequence[str], deadline: Deadline) -
         }
         for name in names
     ]
+
+
+def _only(names: set[str | None]) -> str | None:
+    return names.pop() if len(names) == 1 else None
 
 
 def _inspect(client: DockerApi, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

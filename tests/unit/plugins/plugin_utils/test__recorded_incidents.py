@@ -21,11 +21,13 @@ SCENARIOS = (*FIRST, *SECOND, *THIRD)
 LINKS = json.loads((recorded.FOLDER / "links.json").read_text())
 # The first incident is wrong. A server without connections rejects the diagnosis, too: its sessions are not measured.
 # A busy Redis is reported by another check than was written down (cache.unreachable), with the right hint. Paths of two
-# services to one target are two incidents, and the other fault comes third.
+# services to one target are two incidents, and the other fault comes third. A queue whose consumer two projects have is
+# an incident of its own, before the other fault.
 MISSED = (
     "row lock uses up all connections",
     "endless script in the cache",
     "packets to the cache dropped, cache of another project stopped",
+    "consumer without names, consumer of another project stopped",
 )
 
 
