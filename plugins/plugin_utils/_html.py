@@ -241,7 +241,7 @@ class _Page:
             "values": [
                 (name, self._value(value))
                 for name, value in finding["observed"].items()
-                if value is not None and not isinstance(value, dict)
+                if not (value is None or isinstance(value, dict) or _units.is_moment(name, value))
             ],
             "limits": [(name, self._value(value)) for name, value in finding["threshold"].items()],
             "remedy": {**remedy, "does": self._text(remedy["does"])} if remedy else None,

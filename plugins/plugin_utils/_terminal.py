@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _incident_groups, _overview, _text
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _groups, _incident_groups, _overview, _text, _units
 from ansible_collections.tracktion.ops.plugins.plugin_utils._evaluation import STATUSES
 from ansible_collections.tracktion.ops.plugins.plugin_utils._groups import Group
 from ansible_collections.tracktion.ops.plugins.plugin_utils._incident_groups import Follower, IncidentGroup
@@ -302,7 +302,8 @@ def _first_line(label: str) -> str:
 
 def _numbers(values: Values) -> str:
     """Return the values that are numbers: the summary has the others, as far as a person needs them."""
-    return ", ".join("%s=%s" % (name, _short(value)) for name, value in values.items() if _is_number(value))
+    shown = {name: value for name, value in values.items() if _is_number(value) and not _units.is_moment(name, value)}
+    return ", ".join("%s=%s" % (name, _short(value)) for name, value in shown.items())
 
 
 def _is_number(value: object) -> bool:

@@ -43,3 +43,11 @@ def percent(ratio: float | str) -> str:
     """Return a ratio in percent: 0.915 -> '91.5 %'."""
     value = float(ratio) * 100
     return ("%.0f %%" if abs(value) >= 1000 else "%.3g %%") % value
+
+
+def is_moment(name: str, value: object) -> bool:
+    """Return whether a measured value is a time in seconds since 1970, which no reader can compare.
+
+    Rates and sizes of the same magnitude have these words in their names.
+    """
+    return isinstance(value, float) and 1.5e9 <= value < 2.5e9 and "bytes" not in name and "per_second" not in name

@@ -353,3 +353,16 @@ def test_a_deep_tree_stays_within_the_drawing():
     drawing = _html_drawing.tree(nodes)
     assert all(box["x"] + box["width"] <= _html_drawing.WIDTH for box in drawing["boxes"])
     assert len(drawing["links"]) == 29
+
+
+def test_one_finding_is_singular_and_an_empty_section_is_left_out():
+    names = ("critical", "warning", "unknown", "info")
+    report = sample_report.of_one_host()
+    for counts in (report["counts"], *report["history"]["counts"]):
+        counts.update({name: min(counts[name], 1) for name in names})
+    assert re.findall(r">([0-9]+ findings?)<", render(report, "html")) == ["1 finding"]
+    text = render(sample_report.report({"music-1": []}), "html")
+    assert 'id="unknown"' not in text
+    assert "Everything could be checked." in text
+    markdown = render(sample_report.report({"music-1": []}), "markdown")
+    assert "unknown" not in markdown

@@ -47,3 +47,16 @@ def test_duration(seconds, text):
 )
 def test_percent(ratio, text):
     assert _units.percent(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("last", 1795984501.5, True),
+        ("last", 17.0, False),
+        ("retained_bytes", 1795984501, False),
+        ("read_bytes_per_second", 1795984501.5, False),
+    ],
+)
+def test_a_time_is_no_rate_or_size(name, value, expected):
+    assert _units.is_moment(name, value) is expected
