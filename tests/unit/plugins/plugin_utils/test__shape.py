@@ -200,6 +200,9 @@ def mutated(rng, value):
                 walk(container[key])
 
     walk(value)
+    if not places:
+        # The mutations before have left nothing.
+        return
     container, key = rng.choice(places)
     way = rng.randrange(4)
     if way == 0 and isinstance(container, dict):
