@@ -16,7 +16,7 @@ description:
     dated name. At every moment the name is that of exactly one of them, and accepts connections; new connections wait during the swap.
   - With O(state=undone), swaps back. With O(state=dropped), drops the database that was put aside.
   - With O(state=begun), only begins an operation, so that services can be stopped before O(state=undone). With O(state=ended), ends the operation
-    that the other steps have kept.
+    that the other steps have kept. Its record remains while containers that it has stopped were not started.
   - A run that is killed changes nothing, or has swapped the databases; the next run finishes its work, and removes what is left of it.
   - Nothing is changed if the backup is incomplete or damaged, if the server is older than the backup, in recovery or without space for a copy, if
     roles, tablespaces or extensions are missing, or if replication slots, subscriptions or prepared transactions would be lost. The
@@ -61,7 +61,7 @@ options:
     default: ""
   old:
     description:
-      - With O(state=undone), the database to go back to. By default the one that was put aside last.
+      - With O(state=begun) and O(state=undone), the database to go back to. By default the one that was put aside last.
       - With O(state=dropped), the database to drop, one that a restore of O(database) has put aside.
     type: str
     default: ""
@@ -127,7 +127,7 @@ RETURN = r"""
 result:
   description:
     - V(prepared), V(restored), V(undone), V(dropped) or V(absent), V(begun), V(ended), V(planned) in check mode.
-    - V(restored) after O(state=prepared) means that an interrupted run had swapped the databases already.
+    - V(restored) after O(state=prepared), and V(undone) after O(state=begun), mean that an interrupted run had swapped the databases already.
   returned: success
   type: str
   sample: restored
@@ -138,6 +138,12 @@ old: {description: The database that was put aside. Null if there was none., ret
 seconds: {description: "Duration of the step. Null in check mode.", returned: success, type: float}
 operation: {description: The operation that a later task continues., returned: success, type: str}
 undo: {description: The undo command. Null if there is nothing to go back to., returned: success, type: str}
+resumed:
+  description: Names of the containers that an interrupted run had stopped. M(tracktion.ops.stack_service) with RV(operation) starts them.
+  returned: with O(state=prepared), O(state=begun) and O(state=undone)
+  type: list
+  elements: str
+  sample: []
 path: {description: The directory of the backup., returned: with O(state=prepared) and O(state=swapped), type: str}
 backup_time: {description: "When the backup was begun, in seconds since 1970.", returned: with O(state=prepared), type: float}
 unreadable: {description: Newer backups that cannot be read., returned: with O(state=prepared), type: list, elements: str}

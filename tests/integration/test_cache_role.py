@@ -7,11 +7,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
-from tests.integration.playbooks import LOCAL, inventory, play
+from tests.integration.pasting import commands
+from tests.integration.playbooks import LOCAL, ROOT, inventory, play, run_playbook
+from tests.lab.faults.cache import fill
 
 PLAY = """
 - hosts: all
@@ -87,3 +93,43 @@ def test_remedies_change_nothing_in_check_mode_and_then_what_it_reported(redis8,
     assert client.dbsize() == 2
     assert "changed=1 " in play(deleting, hosts, tmp_path, *nowhere, "-e", "cache_backup_first=false")
     assert client.dbsize() == 1
+
+
+def test_the_undo_command_of_deleted_keys_restores_them(redis8, hosts, tmp_path):
+    """As the report prints it, run in a shell whose inventory is that of the run."""
+    client = redis8.redis()
+    client.flushall()
+    client.set("new:1", "x", ex=3600)
+    wanted = {
+        "tracktion_sample_seconds": 0.2,
+        "tracktion_areas": ["cache"],
+        "cache_delete_idle_seconds": 0,
+        "cache_delete_max_count": 100000,
+        "tracktion_remediate_risk": "destructive",
+        "tracktion_confirm": ["cache.delete_keys:0:lab:*"],
+    }
+    fill(client, "lab:%d", 2000, 8192)
+    before = {key: client.dump(key) for key in client.scan_iter(count=1000)}
+    run = run_playbook("remediate", hosts, tmp_path, extra=wanted)
+    assert client.keys() == [b"new:1"], run.output
+    client.set("new:2", "since then")
+    (action,) = [each for each in run.report["remediation"]["actions"] if each["remedy"] == "cache.delete_keys"]
+    (command,) = commands(action["undo"])
+    environment = {"ANSIBLE_INVENTORY": str(hosts), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "playbooks/collections")}
+    bin_directory = str(Path(sys.executable).parent)
+    path = os.pathsep.join((bin_directory, os.environ["PATH"]))
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, **environment, "PATH": path},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    assert {key: client.dump(key) for key in client.scan_iter(count=1000)} == before
+    held = [number for number in range(1, 16) if redis8.redis(db=number).get("new:2") == b"since then"]
+    assert len(held) == 1
+    client.flushall()

@@ -22,7 +22,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts
 from tests.integration import recovery_faults
 from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
-from tests.integration.postgresql import standby_of
+from tests.integration.postgresql import database, standby_of
 from tests.integration.recovery_databases import (
     backed_up,
     contents_of,
@@ -33,6 +33,7 @@ from tests.integration.recovery_databases import (
     rich,
 )
 from tests.keyring import new_age_key, new_keyring
+from tests.lab.engine import docker
 from tests.lab.shell import wait_until
 
 NAME = "restore_live"
@@ -203,32 +204,65 @@ class Ledger:
         self._thread.join(30)
 
 
+LEDGER = "restore_ledger"
+
+
+def backed_up_while_written(pg, tmp_path):
+    """Make a database, and a backup of it during the writes of a Ledger, which goes on; return what it had committed.
+
+    Before the backup, and after it.
+    """
+    create = "create table ledger (n int primary key, v text); create table account (id int, balance bigint);"
+    rows = "insert into account values (1, 0), (2, 0)"
+    pg.server.exec("psql", "-qXU", "postgres", "-d", LEDGER, "-c", create + rows)
+    options = module_options(pg, LEDGER, tmp_path, row_hashes=True, login_db=LEDGER)
+    wanted = {key: options[key] for key in options if key not in ("accept_cve", "maintenance_db")}
+    with Ledger(pg, LEDGER) as ledger:
+        before = ledger.committed
+        done = run_module("pg_backup", wanted)
+        after = ledger.committed
+    assert done.get("result") == "done", done
+    return before, after
+
+
+def check_ledger(pg, tmp_path, before, after):
+    """Check that the restored rows are those that were committed at one moment between both numbers of rows."""
+    sql = "select count(*), max(n), encode(sha256(string_agg(v, '' order by n)::bytea), 'hex') from ledger"
+    read = ("psql", "-qXAtU", "postgres", "-d", LEDGER, "-c")
+    count, last, digest = pg.server.exec(*read, sql).strip().split("|")
+    expected = "".join(itertools.islice(Ledger.values(), int(last)))
+    assert (count, digest) == (last, hashlib.sha256(expected.encode()).hexdigest())
+    # One more can be committed before the client counts it.
+    assert before <= int(last) <= after + 1
+    assert pg.server.exec(*read, "select sum(balance) from account").strip() == "0"
+    hashes = contents_of(pg, LEDGER)["hashes"]
+    (artefact,) = Store(str(tmp_path)).list("postgresql", LEDGER)
+    assert artefact.contents["hashes"] == hashes
+
+
 def test_what_was_committed_at_the_snapshot_is_restored(pg, tmp_path):
-    name = "restore_ledger"
-    with made(pg, name):
-        create = "create table ledger (n int primary key, v text); create table account (id int, balance bigint);"
-        rows = "insert into account values (1, 0), (2, 0)"
-        pg.server.exec("psql", "-qXU", "postgres", "-d", name, "-c", create + rows)
-        options = module_options(pg, name, tmp_path, row_hashes=True, login_db=name)
-        wanted = {key: options[key] for key in options if key not in ("accept_cve", "maintenance_db")}
-        with Ledger(pg, name) as ledger:
-            before = ledger.committed
-            done = run_module("pg_backup", wanted)
-            after = ledger.committed
-        assert done.get("result") == "done", done
-        drop(pg, name)
-        restored(pg, tmp_path, database=name, confirm=["recovery.restore:%s" % name])
-        sql = "select count(*), max(n), encode(sha256(string_agg(v, '' order by n)::bytea), 'hex') from ledger"
-        read = ("psql", "-qXAtU", "postgres", "-d", name, "-c")
-        count, last, digest = pg.server.exec(*read, sql).strip().split("|")
-        expected = "".join(itertools.islice(Ledger.values(), int(last)))
-        assert (count, digest) == (last, hashlib.sha256(expected.encode()).hexdigest())
-        # One more can be committed before the client counts it.
-        assert before <= int(last) <= after + 1
-        assert pg.server.exec(*read, "select sum(balance) from account").strip() == "0"
-        hashes = contents_of(pg, name)["hashes"]
-        (artefact,) = Store(str(tmp_path)).list("postgresql", name)
-        assert artefact.contents["hashes"] == hashes
+    with made(pg, LEDGER):
+        before, after = backed_up_while_written(pg, tmp_path)
+        drop(pg, LEDGER)
+        restored(pg, tmp_path, database=LEDGER, confirm=["recovery.restore:%s" % LEDGER])
+        check_ledger(pg, tmp_path, before, after)
+
+
+def test_a_destroyed_server_is_restored_on_a_new_one(tmp_path):
+    """PostgreSQL 17 with a writer, whose container and volume are removed. With 15, the emergency page is followed."""
+    options = {"database": LEDGER, "confirm": ["recovery.restore:%s" % LEDGER]}
+    with database("trixie") as pg:
+        pg.psql("create role ledger_owner")
+        pg.psql("create database %s owner ledger_owner" % LEDGER)
+        before, after = backed_up_while_written(pg, tmp_path)
+        docker("rm", "--force", "--volumes", pg.server.name)
+    with database("trixie") as pg:
+        refused = restore(pg, tmp_path, **options)
+        assert "roles are missing: ledger_owner" in refused["msg"]
+        (file,) = (path for path in tmp_path.rglob("globals.sql") if str(path) in refused["hint"])
+        pg.server.exec("psql", "-qXU", "postgres", stdin=file.read_text())
+        restored(pg, tmp_path, **options)
+        check_ledger(pg, tmp_path, before, after)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _encryption,
     _operations,
     _proofs,
+    _scratch_directory,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._proofs import Outcome
@@ -50,9 +51,11 @@ PROOF_SPEC: dict[str, Any] = {
 
 def operation(options: Options, kind: str, target: str) -> _operations.Operation:
     """Return the operation that excludes others on this host. Raises Busy, CannotKeep."""
-    return _operations.begin(
+    begun = _operations.begin(
         options["state_dir"], kind, target, options["run"], options["operation"], options["broken"]
     )
+    _scratch_directory.sweep_if_possible(options["directory"])
+    return begun
 
 
 def check_operation(options: Options, kind: str, target: str) -> None:

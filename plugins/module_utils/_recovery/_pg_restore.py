@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline, Failure
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import QueryFailed
+from ansible_collections.tracktion.ops.plugins.module_utils._quoting import shell_quote
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _chosen,
     _confirmed,
@@ -26,6 +27,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _pg_databases,
     _pg_restore_checks,
     _pg_restoring,
+    _scratch_directory,
     _space,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Artefact, Store
@@ -65,13 +67,35 @@ class NoDatabase(Failure):
 
 def restore(options: Options, check_mode: bool) -> dict[str, Any]:
     """Return the result of the module. Raises Failure; the name of the database is then that of the old one."""
-    if options["state"] in ("begun", "ended"):
-        return _hold_operation(options, check_mode)
-    states = {"prepared": _prepare, "swapped": _swap, "undone": _undo, "dropped": _drop_old}
-    if not check_mode and options["state"] != "dropped":
-        _confirmed.require_confirmation(options, options["database"], "replaces the database %s" % options["database"])
-    with Session(options, Deadline(options["deadline"])) as session:
-        return states[options["state"]](options, session, check_mode)
+    if options["state"] == "ended":
+        return _end(options, check_mode)
+    try:
+        if not check_mode and options["state"] != "dropped":
+            does = "replaces the database %s" % options["database"]
+            _confirmed.require_confirmation(options, options["database"], does)
+        with Session(options, Deadline(options["deadline"])) as session:
+            return STATES[options["state"]](options, session, check_mode)
+    except Failure as exc:
+        if not options["operation"]:
+            exc.hint = " ".join(filter(None, (exc.hint, _still_stopped(options))))
+        raise
+
+
+def _still_stopped(options: Options) -> str | None:
+    """Return how to start what an earlier restore of the database has stopped, if this one cannot do it; or null."""
+    try:
+        running, interrupted = _operations.read(options["state_dir"])
+    except _operations.CannotKeep:
+        return None
+    mine = "restore", "postgresql:%s" % options["database"]
+    # One that a lease holds may go on, and then starts them itself.
+    records = [each for each in running if each["until"] is not None] + interrupted
+    records = [each for each in records if (each["kind"], each["target"]) == mine and each["stopped"]]
+    if not records:
+        return None
+    names = [each["name"] for each in records[0]["stopped"]]
+    text = "An earlier run (%s) has stopped %s. If it does not run any more, start them: `docker start %s`."
+    return text % (_operations.described(records[0]), ", ".join(names), " ".join(map(shell_quote, names)))
 
 
 @contextlib.contextmanager
@@ -80,9 +104,13 @@ def _operation(options: Options, keep: bool = False) -> Iterator[_operations.Ope
     target = "postgresql:%s" % options["database"]
     how = {"join": options["operation"], "broken": options["broken"]}
     with _operations.begin(options["state_dir"], "restore", target, options["run"], **how) as operation:
+        _scratch_directory.sweep_if_possible(options["directory"])
         yield operation
         if keep:
             operation.keep(LEASE_SECONDS)
+        elif operation.record["stopped"]:
+            # They could not be started: the next run does it.
+            operation.leave_unfinished()
 
 
 def _hold(session: Session, database: str) -> None:
@@ -131,6 +159,7 @@ def _prepare(options: Options, session: Session, check_mode: bool) -> dict[str, 
             "accepted": [],
             "operation": None,
             "undo": None,
+            "resumed": [],
         }
         with _clients(options, manifest, artefact, found, session.deadline) as clients:
             if check_mode:
@@ -142,6 +171,7 @@ def _prepare(options: Options, session: Session, check_mode: bool) -> dict[str, 
                 return dict(result, msg=text % (artefact.stamp, manifest["name"], then, database))
             with _operation(options, keep=True) as operation, _pg_restoring.progressing(options) as progress:
                 done = _finished_before(operation, found, artefact)
+                result["resumed"] = [each["name"] for each in operation.record["stopped"]]
                 if done:
                     return dict(result, **done, operation=operation.id)
                 _hold(session, database)
@@ -328,44 +358,93 @@ def _empty(options: Options, **fields: Any) -> dict[str, Any]:
 
 def _undo(options: Options, session: Session, check_mode: bool) -> dict[str, Any]:
     database = options["database"]
-    rows = [row["name"] for row in _pg_databases.databases(session)]
-    old = options["old"] or _newest(rows, database)
+    if check_mode:
+        rows, old, aside = _to_go_back(options, session)
+        return dict(
+            _empty(options, new=old, old=aside), result="planned", msg="would rename %s back to %s" % (old, database)
+        )
+    with _operation(options, options["keep_operation"]) as operation:
+        done = _undone_before(operation, options, session)
+        if done:
+            return done
+        _hold(session, database)
+        rows, old, aside = _to_go_back(options, session)
+        found = _pg_restore_checks.facts(session, database)
+        problems = _pg_restore_checks.of_server(found) + _pg_restore_checks.of_database(found, database)
+        _pg_restore_checks.require(problems, "%s cannot be replaced" % database)
+        operation.update(data={"database": database, "undone_oid": rows[old], "old": aside, "wanted": options["old"]})
+        with _audited(options, "replace %s by %s" % (database, old), operation.id) as audit:
+            seconds = _pg_databases.swap(session, database, aside, old, [], _swap_deadline(session))
+            audit.update(old=aside)
+        seconds = round(seconds, 3)
+        return dict(_undone(options, aside, operation), new=old, seconds=seconds)
+
+
+def _to_go_back(options: Options, session: Session) -> tuple[dict[str, int], str, str | None]:
+    """Return the oid of each database, the one to go back to, and the name for the current one. Raises NoDatabase."""
+    database = options["database"]
+    rows = {row["name"]: row["oid"] for row in _pg_databases.databases(session)}
+    old = options["old"] or _newest(list(rows), database)
     if old not in rows or not _pg_databases.is_dated(old, database):
         raise NoDatabase(
             "%s is not a database that a restore of %s has put aside" % (old or "an empty name", database),
             "List them: `SELECT datname FROM pg_database ORDER BY 1`.",
         )
-    aside = _pg_databases.dated(database, _pg_databases.UNDONE, rows) if database in rows else None
-    result = _empty(options, new=old, old=aside)
+    aside = _pg_databases.dated(database, _pg_databases.UNDONE, list(rows)) if database in rows else None
+    return rows, old, aside
+
+
+def _undone(options: Options, aside: str | None, operation: _operations.Operation) -> dict[str, Any]:
+    database = options["database"]
+    text = "%s is again the database before the restore" % database
+    text += "; the restored one is kept as %s" % aside if aside else ""
+    undo = _undo_command(database, aside)
+    return dict(
+        _empty(options, old=aside, operation=operation.id, undo=undo),
+        result="undone",
+        resumed=[each["name"] for each in operation.record["stopped"]],
+        msg=text,
+    )
+
+
+def _undone_before(operation: _operations.Operation, options: Options, session: Session) -> dict[str, Any] | None:
+    """Return the result of an interrupted run that had gone back already, or null: else this one would go back twice.
+
+    What it had stopped is started by this operation at its end.
+    """
+    result = None
+    live = next((row["oid"] for row in _pg_databases.databases(session) if row["name"] == options["database"]), None)
+    for record in operation.interrupted_before():
+        data = record["data"]
+        operation.adopt(record)
+        if live is not None and data.get("undone_oid") == live and data.get("wanted") == options["old"]:
+            # Known until this operation ends, if this run is interrupted, too.
+            operation.update(data=data)
+            result = dict(_undone(options, data.get("old"), operation), changed=False)
+        operation.forget(record)
+    return result
+
+
+def _begin(options: Options, session: Session, check_mode: bool) -> dict[str, Any]:
+    """Begin an operation for the next steps, unless an interrupted one had gone back already."""
+    text = "the undo of a restore of %s has begun" % options["database"]
+    result = dict(_empty(options), changed=False, result="begun", resumed=[], msg=text)
     if check_mode:
-        return dict(result, result="planned", msg="would rename %s back to %s" % (old, database))
-    with _operation(options, options["keep_operation"]) as operation:
-        _hold(session, database)
-        found = _pg_restore_checks.facts(session, database)
-        problems = _pg_restore_checks.of_server(found) + _pg_restore_checks.of_database(found, database)
-        _pg_restore_checks.require(problems, "%s cannot be replaced" % database)
-        with _audited(options, "replace %s by %s" % (database, old), operation.id) as audit:
-            seconds = _pg_databases.swap(session, database, aside, old, [], _swap_deadline(session))
-            audit.update(old=aside)
-        text = "%s is again the database before the restore" % database
-        text += "; the restored one is kept as %s" % aside if aside else ""
-        undo = _undo_command(database, aside)
-        seconds = round(seconds, 3)
-        return dict(result, result="undone", seconds=seconds, operation=operation.id, undo=undo, msg=text)
+        return result
+    with _operation(options, keep=True) as operation:
+        done = _undone_before(operation, options, session)
+        result.update(operation=operation.id, resumed=[each["name"] for each in operation.record["stopped"]])
+        return done or result
 
 
-def _hold_operation(options: Options, check_mode: bool) -> dict[str, Any]:
-    """Begin an operation for the next steps, or end the one that they have kept."""
-    begins = options["state"] == "begun"
+def _end(options: Options, check_mode: bool) -> dict[str, Any]:
+    """End the operation that the steps have kept."""
     identity = None
-    if not check_mode and (begins or options["operation"]):
-        with _operation(options, keep=begins) as operation:
+    if not check_mode and options["operation"]:
+        with _operation(options) as operation:
             identity = operation.id
-            for record in operation.interrupted_before() if begins else []:
-                operation.adopt(record)
-                operation.forget(record)
-    text = "the restore of %s has %s" % (options["database"], "begun" if begins else "ended")
-    return dict(_empty(options, operation=identity), changed=False, result=options["state"], msg=text)
+    text = "the restore of %s has ended" % options["database"]
+    return dict(_empty(options, operation=identity), changed=False, result="ended", msg=text)
 
 
 def _newest(names: Sequence[str], database: str) -> str:
@@ -390,6 +469,15 @@ def _drop_old(options: Options, session: Session, check_mode: bool) -> dict[str,
         # Without FORCE: a person may be reading what the restore has replaced.
         session.run("DROP DATABASE %s" % identifier(old))
     return dict(result, result="dropped", msg="the database %s is dropped" % old)
+
+
+STATES: dict[str, Callable[[Options, Session, bool], dict[str, Any]]] = {
+    "prepared": _prepare,
+    "swapped": _swap,
+    "undone": _undo,
+    "dropped": _drop_old,
+    "begun": _begin,
+}
 
 
 def _audited(options: Options, does: str, run: str) -> contextlib.AbstractContextManager[dict[str, Any]]:
