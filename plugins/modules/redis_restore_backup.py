@@ -51,7 +51,8 @@ options:
     choices: [restore, undo, drop]
     default: restore
   restore_id:
-    description: Id of a restore, for O(action=undo) and O(action=drop). RV(restore_id) returned it. V(last) is the newest one.
+    description: Id of a restore, for O(action=undo) and O(action=drop). RV(restore_id) returned it. V(last) is the newest one;
+      O(action=undo) rejects it if that was undone already.
     type: str
   databases:
     description: Restore only these databases of the backup, and no functions. Empty means all.

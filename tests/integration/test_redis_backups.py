@@ -137,6 +137,8 @@ def test_a_backup_is_one_moment_and_proven(each_redis, options, method):
     # The writer has gone on counting in what was restored: the values of the snapshot are in the undo's other half.
     assert restored.get("result") == "done", restored
     undone = run(each_redis, "redis_restore_backup", options, action="undo", restore_id=restored["restore_id"])
+    again = run(each_redis, "redis_restore_backup", options, action="undo", restore_id="last")
+    assert (again["failed"], undone["restore_id"] in again["hint"]) == (True, True), again
     run(each_redis, "redis_restore_backup", options, action="drop", restore_id=undone["restore_id"])
     one, other = counted(client)
     assert one == other

@@ -38,6 +38,8 @@ MOST_KEYS, ROUND_BYTES = 500, 4 << 20
 # Memory that the copy needs beside the values, for the buffers of the connection.
 SPARE_BYTES = 16 << 20
 NEVER = -1
+# Instead of the backup, in the mark of what an undo has put aside.
+UNDO_OF = "undo of "
 # The default of Redis.
 DATABASES = 16
 
@@ -354,7 +356,7 @@ def undo(client: Client, chosen: Sequence[Previous]) -> str:
     """Exchange what a restore has replaced with what is live now; return the id with which that can be undone."""
     functions = next((each.functions for each in chosen if each.functions is not None), None)
     pairs = {each.database: each.held_in for each in chosen}
-    return exchange(client, pairs, "undo of %s" % chosen[0].restore, functions)
+    return exchange(client, pairs, UNDO_OF + chosen[0].restore, functions)
 
 
 def drop(client: Client, chosen: Sequence[Previous]) -> None:

@@ -72,7 +72,15 @@ def _earlier(options: Options, client: Client, run: str | None) -> Part:
     """Undo a restore, or drop what it has replaced."""
     name, undo, wanted = options["name"], options["action"] == "undo", options["restore_id"] or ""
     if wanted == LAST:
-        wanted = next((each.restore for each in _redis_restore.previous(client)), "")
+        newest = next(iter(_redis_restore.previous(client)), None)
+        wanted = newest.restore if newest else ""
+        if undo and newest and newest.backup.startswith(_redis_restore.UNDO_OF):
+            # A person who runs an interrupted undo again must not get the restored data back.
+            raise _redis_restore.NotRestored(
+                "the last restore is undone already",
+                "To exchange the data once more, name it: `%s`."
+                % _broker_backups.command(KIND, name, recovery_undo=newest.restore),
+            )
     chosen = _redis_restore.of_restore(client, wanted)
     result: Part = {
         "changed": True,
