@@ -10,9 +10,9 @@ module: rabbitmq_prove_backup
 short_description: Prove that a backup of RabbitMQ can be restored
 version_added: 0.4.0
 description:
-  - Imports a backup of M(tracktion.ops.rabbitmq_backup) into a scratch broker, and compares an export of it item by item. The result is written
-    beside the manifest, as C(proof.json).
-  - The scratch broker is a container of the broker's image without a network. The broker itself is not used.
+  - Imports a backup of M(tracktion.ops.rabbitmq_backup) into a scratch broker, or into scratch vhosts of the broker itself (O(scratch)), and
+    compares an export of it item by item. The result is written beside the manifest, as C(proof.json).
+  - Scratch containers and vhosts are removed, and those that killed runs have left.
   - Each message of the backup is read and counted. Messages are not published into the scratch broker.
 author:
   - The tracktion.ops maintainers (@tracktion)
@@ -40,6 +40,16 @@ options:
   container:
     description: Name of the broker's container, whose image the scratch broker runs. Without it, the one that serves O(login_port).
     type: str
+  scratch:
+    description:
+      - Where the backup is imported to. V(container) is a scratch broker, a container of the broker's image without a network. V(server) are scratch
+        vhosts of the broker itself, C(tracktion.ops-scratch-...), for a broker outside of containers.
+      - V(auto) is V(container) with O(image) or O(container), or if the broker's container runs on the host, otherwise V(server).
+      - V(server) imports what belongs to a vhost. Users, permissions, global parameters, and parameters of plugins such as shovels, which would
+        begin to work, are read and counted only.
+    type: str
+    choices: [auto, container, server]
+    default: auto
   deadline:
     description: Seconds for the whole proof.
     type: float

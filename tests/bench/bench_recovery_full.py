@@ -34,7 +34,10 @@ from tests.integration.postgresql import database  # noqa: E402
 from tests.integration.recovery_databases import rich  # noqa: E402
 from tests.lab.engine import docker  # noqa: E402
 
-DEFAULT = ("pg_backup", "pg_proof", "pg_restore", "pg_swap", "redis_backup", "redis_proof", "redis_restore")
+DEFAULT = (
+    *("pg_backup", "pg_proof", "pg_restore", "pg_swap"),
+    *("redis_backup", "redis_proof", "redis_restore", "rabbitmq_backup", "rabbitmq_restore"),
+)
 # Bytes that are left: from nothing to more than a run needs.
 LEFT = (0, 4096, 16384, 65536, 131072, 1 << 20)
 

@@ -397,6 +397,8 @@ class Rabbitmq(Program):
     def __init__(self, folder, server):
         super().__init__(folder)
         self.server = server
+        # What an earlier program has restored is not declared twice.
+        test_rabbitmq_backups.forget(server)
         test_rabbitmq_backups.declare(server)
         self.login = {**server.login(), **self.common()}
         self.before = test_rabbitmq_backups.definitions(server)

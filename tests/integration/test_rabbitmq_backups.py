@@ -16,7 +16,12 @@ from pathlib import Path
 import pika
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _operations, _proofs
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
+    _manifests,
+    _operations,
+    _proofs,
+    _rabbitmq_definitions,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
@@ -236,17 +241,52 @@ def test_damage_and_missing_items_are_found(broker, options):
     assert definitions(broker) == before
 
 
+@pytest.mark.parametrize("broker", ["rabbitmq310", "rabbitmq40"], indirect=True)
+def test_a_broker_outside_of_containers_is_proven_in_scratch_vhosts(broker, options):
+    """On a host without an engine."""
+    made = run(broker, "rabbitmq_backup", options, messages_of=["audio.requests"])
+    before, messages = definitions(broker), taken(broker)
+    nowhere = {**options, "docker_host": "unix:///nowhere/docker.sock"}
+    assert run(broker, "rabbitmq_prove_backup", nowhere, scratch="container")["failed"]
+
+    def scratch_vhosts():
+        names = [each["name"] for each in broker.rabbitmq_api("GET", "/vhosts")]
+        return [name for name in names if name.startswith("tracktion.ops-scratch-")]
+
+    wanted = {**broker.login(), **nowhere}
+    assert killed("rabbitmq_prove_backup", wanted, Kill("import of definitions", "after")).result is None
+    # What a killed run has left is in no backup, and the next proof removes it. That of another host stays.
+    assert len(scratch_vhosts()) == 1
+    broker.rabbitmq_api("PUT", "/vhosts/tracktion.ops-scratch-00000000-1.00000000-0", {})
+    left = run(broker, "rabbitmq_backup", options)
+    assert left["counts"]["vhosts"] == made["counts"]["vhosts"]
+    proven = run(broker, "rabbitmq_prove_backup", nowhere, stamp=made["stamp"])
+    assert (proven.get("result"), proven["scratch"]) == ("proven", "scratch vhosts of the broker"), proven
+    assert scratch_vhosts() == ["tracktion.ops-scratch-00000000-1.00000000-0"]
+    broker.rabbitmq_api("DELETE", "/vhosts/tracktion.ops-scratch-00000000-1.00000000-0")
+    assert (definitions(broker), taken(broker)) == (before, messages)
+    # The broker leaves this out, and answers 204.
+    document = json.loads((Path(made["path"]) / "definitions.json").read_text())
+    document["policies"][0]["note"] = "x"
+    items = _rabbitmq_definitions.counts(_rabbitmq_definitions.items(document))
+    reseal(Path(made["path"]), "definitions.json", json.dumps(document).encode(), items=items)
+    proven = run(broker, "rabbitmq_prove_backup", nowhere, stamp=made["stamp"])
+    assert [each["item"] for each in proven["differences"]] == ["policies recovery lengths"]
+    assert (definitions(broker), scratch_vhosts()) == (before, [])
+
+
 def flipped(data, chosen):
     place = chosen.randrange(len(data))
     return data[:place] + bytes([data[place] ^ 1 << chosen.randrange(8)]) + data[place + 1 :]
 
 
-def reseal(folder, name, data):
-    """Replace a file, and its checksum in the manifest."""
+def reseal(folder, name, data, **contents):
+    """Replace a file, and its checksum and some of the contents in the manifest."""
     (folder / name).write_bytes(data)
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["checksum"]
+    manifest["contents"].update(contents)
     for each in manifest["files"]:
         if each["path"] == name:
             each.update(bytes=len(data), sha256=_manifests.checksum(data))

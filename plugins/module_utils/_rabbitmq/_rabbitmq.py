@@ -245,6 +245,10 @@ class Management:
         """Send JSON to ``/api/<path>``, once, bounded by the deadline only. Raise the same as ``get()``."""
         self._change("POST", _target(path), json.dumps(document).encode("utf-8"))
 
+    def put_long(self, document: Any, *path: str) -> None:
+        """Put JSON at ``/api/<path>``, once, bounded by the deadline only. Raise the same as ``get()``."""
+        self._change("PUT", _target(path), json.dumps(document).encode("utf-8"))
+
     def delete(self, *path: str, **query: Any) -> None:
         """Send ``DELETE /api/<path>``, once, bounded by the deadline only. Raise the same as ``get()``."""
         self._change("DELETE", _target(path) + ("?" + urlencode(query) if query else ""), None)

@@ -10,8 +10,10 @@ path of a Unix socket, which must be shorter than 108 bytes, contains it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import platform
 
 HASH_DIGITS = 8
 
@@ -19,6 +21,14 @@ HASH_DIGITS = 8
 def own() -> str:
     """Return the mark of this process."""
     return "%d:%s" % (os.getpid(), _started(os.getpid()))
+
+
+def host() -> str:
+    """Return a short text that differs between hosts and not between the boots of one: marks are those of a host."""
+    identity = ""
+    with contextlib.suppress(OSError), open("/etc/machine-id", encoding="ascii", errors="replace") as handle:
+        identity = handle.read()
+    return hashlib.sha256(("%s %s" % (platform.node(), identity)).encode("utf-8")).hexdigest()[:HASH_DIGITS]
 
 
 def is_dead(mark: str) -> bool:

@@ -35,6 +35,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "exchanges": ("vhost", "name"),
     "bindings": ("vhost", "source", "destination_type", "destination", "routing_key", "arguments"),
 }
+# Vhosts of a proof, which a run that was killed has left.
+SCRATCH_VHOST = "tracktion.ops-scratch-"
 # Each broker has its own.
 OWN_PARAMETERS = ("internal_cluster_id", "cluster_name")
 EMPTY: tuple[Any, ...] = (None, False, "", [], {}, "undefined")
@@ -70,7 +72,9 @@ def items(document: Any) -> Items:
 
 
 def _is_passing(category: str, row: Mapping[str, Any]) -> bool:
-    """Return whether an entry belongs to this broker only, or to a replay of messages that is running."""
+    """Return whether an entry belongs to this broker only, to a replay of messages that is running, or to a proof."""
+    if str(row["name"] if category == "vhosts" else row.get("vhost")).startswith(SCRATCH_VHOST):
+        return True
     if category == "global_parameters":
         return row["name"] in OWN_PARAMETERS
     name = {"exchanges": "name", "bindings": "source"}.get(category)

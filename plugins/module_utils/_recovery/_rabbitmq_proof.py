@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Proves a backup of RabbitMQ in a scratch broker. Private to this collection."""
+"""Proves a backup of RabbitMQ in a scratch broker, or in scratch vhosts. Private to this collection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any, Mapping
 
-from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import CannotConnect, Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _broker_backups,
     _chosen,
@@ -20,6 +20,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _rabbitmq_definitions,
     _rabbitmq_queue_copies,
     _rabbitmq_scratch,
+    _rabbitmq_vhosts,
     _scratch_container,
     _scratch_directory,
 )
@@ -27,13 +28,19 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._proofs import Outcome
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._rabbitmq_definitions import Comparison, Items
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._rabbitmq_scratch import Source
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._storage import Artefact, cannot_store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._types import Difference
 from ansible_collections.tracktion.ops.plugins.module_utils._safe_files import Directory
 from ansible_collections.tracktion.ops.plugins.module_utils._types import Options, Part
 
 KIND, FILE = _rabbitmq_backup.KIND, _rabbitmq_backup.FILE
-PROVE_SPEC: dict[str, Any] = dict(_rabbitmq_backup.COMMON, container={"type": "str"}, **_broker_backups.PROOF_SPEC)
+PROVE_SPEC: dict[str, Any] = dict(
+    _rabbitmq_backup.COMMON,
+    container={"type": "str"},
+    scratch={"type": "str", "choices": ["auto", "container", "server"], "default": "auto"},
+    **_broker_backups.PROOF_SPEC,
+)
 MAX_BYTES = 256 * 1024 * 1024
 # Always there: the export of definitions needs it on the live broker.
 PLUGINS = ("rabbitmq_management",)
@@ -45,30 +52,38 @@ def prove(options: Options, check_mode: bool) -> Part:
     store = Store(options["directory"])
     name, target = options["name"], "%s:%s" % (KIND, options["name"])
     artefact = _chosen.choose(store, "rabbitmq", name, options["stamp"])[0]
-    api = _scratch_container.engine(options, deadline)
-    api.negotiate()
-    source = _rabbitmq_scratch.source(
-        options["image"], options["container"], options["login_host"], options["login_port"], api
-    )
+    source = source_of(options, deadline)
     result = dict(_broker_backups.summary(artefact), changed=True, scratch=source.name)
     if check_mode:
         _broker_backups.check_operation(options, "proof", target)
         return dict(result, result="planned", differences=[], differences_total=0)
     started = time.time()
     with _broker_backups.operation(options, "proof", target), store.in_use(artefact):
-        _scratch_container.sweep(api)
-        outcome = outcome_of(store, artefact, source.image, options, deadline)
+        outcome = outcome_of(store, artefact, source, options, deadline)
         result.update(_broker_backups.proven(store, artefact, started, outcome))
     return result
 
 
-def outcome_of(store: Store, artefact: Artefact, image: str, options: Options, deadline: Deadline) -> Outcome:
-    """Return the outcome of importing a backup into a scratch broker of this image.
+def source_of(options: Options, deadline: Deadline) -> Source:
+    """Return where to import to. Raises NoScratch, CannotConnect, BadOption."""
+    wanted = options["scratch"]
+    if wanted != "server":
+        try:
+            api = _scratch_container.engine(options, deadline)
+            api.negotiate()
+            place = options["login_host"], options["login_port"]
+            return _rabbitmq_scratch.source(options["image"], options["container"], *place, api)
+        except (CannotConnect, _scratch_container.NoScratch):
+            if wanted == "container" or options["image"] or options["container"]:
+                raise
+    return Source("", "scratch vhosts of the broker")
+
+
+def outcome_of(store: Store, artefact: Artefact, source: Source, options: Options, deadline: Deadline) -> Outcome:
+    """Return the outcome of importing a backup into a scratch broker, or into scratch vhosts of the broker.
 
     Raises NoScratch and CannotConnect, which prove nothing about it.
     """
-    api = _scratch_container.engine(options, deadline)
-    api.negotiate()
     try:
         with _scratch_directory.made(store.directory) as work:
             _chosen.require_intact(store, artefact, deadline)
@@ -77,8 +92,15 @@ def outcome_of(store: Store, artefact: Artefact, image: str, options: Options, d
             problems = file_problems(folder, document, artefact.contents)
             if problems:
                 return Outcome(None, problems)
+            if not source.image:
+                client = _rabbitmq_backup.connect(options, deadline)
+                version = str(client.overview.get("rabbitmq_version") or "") or None
+                return Outcome(version, _rabbitmq_vhosts.differences(client, document))
+            api = _scratch_container.engine(options, deadline)
+            api.negotiate()
+            _scratch_container.sweep(api)
             plugins = sorted({*PLUGINS, *(artefact.contents.get("plugins") or ())})
-            with _rabbitmq_scratch.started(api, image, work, plugins) as broker:
+            with _rabbitmq_scratch.started(api, source.image, work, plugins) as broker:
                 version = broker.version()
                 before = _rabbitmq_definitions.items(broker.export())
                 return Outcome(version, _imported(broker, document, before))

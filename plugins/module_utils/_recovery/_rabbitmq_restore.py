@@ -28,9 +28,7 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (
     _rabbitmq_definitions,
     _rabbitmq_proof,
     _rabbitmq_queue_copies,
-    _rabbitmq_scratch,
     _rabbitmq_undo,
-    _scratch_container,
 )
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._chosen import DamagedBackup
@@ -284,13 +282,9 @@ def _prove(store: Store, artefact: Artefact, options: Options, deadline: Deadlin
     """Raise DamagedBackup unless the backup is proven, now or by an earlier run."""
     if artefact.proven:
         return
-    api = _scratch_container.engine(options, deadline)
-    api.negotiate()
-    source = _rabbitmq_scratch.source(
-        options["image"], options["container"], options["login_host"], options["login_port"], api
-    )
+    source = _rabbitmq_proof.source_of(options, deadline)
     started = time.time()
-    outcome = _rabbitmq_proof.outcome_of(store, artefact, source.image, options, deadline)
+    outcome = _rabbitmq_proof.outcome_of(store, artefact, source, options, deadline)
     _proofs.write(store, artefact, started, outcome)
     problem = outcome.reason or _broker_backups.shown_differences(outcome.differences)
     if problem:
