@@ -150,7 +150,8 @@ def client_of(pg, name):
 
 
 def psql(pg, name, statement):
-    pg.server.exec("psql", "-qXU", "postgres", "-o", "/dev/null", "-d", name, "-c", statement)
+    options = ("-qX", "-U", "postgres", "-o", "/dev/null", "-d", name)
+    pg.server.exec("env", "PGOPTIONS=-c allow_in_place_tablespaces=on", "psql", *options, "-c", statement)
 
 
 def items(differences):
@@ -185,6 +186,57 @@ def test_each_loss_is_a_difference(source):
             if item and item not in items(_pg_contents.compare(expected, found)):
                 missed.append((loss, items(_pg_contents.compare(expected, found))))
     assert not missed
+
+
+# By kind of item of the manifest: what is lost, or changed, and all that differs then.
+SINGLE = {
+    "rows": ("delete from lib.tracks where id = 7", ["rows: lib.tracks", "hashes: lib.tracks"]),
+    "hash": ("update lib.tracks set title = 'x' where id = 7", ["hashes: lib.tracks"]),
+    # Not by setval(), which a rollback does not undo.
+    "sequences": ("alter sequence lib.numbers cycle", ["sequences: lib.numbers"]),
+    "large objects": ("select lo_put(70001, 17, 'x')", ["large_objects: hash"]),
+    "owners": ("alter function lib.noted() owner to tracktion_user", ["objects: function lib.noted()"]),
+    "ACLs of objects": ("revoke usage on schema lib from public", ["objects: schema lib"]),
+    "ACLs of the database": ("grant connect on database {database} to public", ["database: acl"]),
+    "ALTER DATABASE SET": ("alter database {database} reset work_mem", ["settings: (all roles)"]),
+    "extensions": ("drop extension hstore", ["extensions: hstore", "comments: extension hstore"]),
+    "publications": ("alter publication everything set (publish = 'insert, truncate')", ["publications: everything"]),
+    "tablespaces": ("alter table lib.base set tablespace lab_space", ["tablespaces: lib.base"]),
+}
+
+
+@pytest.fixture
+def lab_space(source):
+    """A tablespace in the directory of the server."""
+    pg, name, _expected = source
+    psql(pg, name, "create tablespace lab_space location ''")
+    yield
+    psql(pg, name, "drop tablespace lab_space")
+
+
+@pytest.mark.parametrize("source", ["pg17"], indirect=True)
+def test_a_single_item_that_differs_is_the_only_difference(source, lab_space):
+    pg, name, expected = source
+    found = {}
+    with client_of(pg, name) as one:
+        run = _pg_contents._runner(one, Deadline(300))
+        for kind, (loss, _items) in SINGLE.items():
+            run("BEGIN")
+            run(_pg_contents_sql.SETTINGS)
+            run(loss.format(database=name))
+            found[kind] = items(_pg_contents.compare(expected, _pg_contents._collect(run, True)))
+            run("ROLLBACK")
+    assert found == {kind: listed for kind, (_loss, listed) in SINGLE.items()}
+
+
+def test_the_versions_of_collations_of_another_operating_system_are_the_only_difference(pg15, pg17):
+    found = []
+    with contextlib.ExitStack() as stack:
+        for pg in (pg15, pg17):
+            stack.enter_context(made(pg, "contents_sorted"))
+            psql(pg, "contents_sorted", "create collation sorted (provider = icu, locale = 'de')")
+            found.append(contents(pg, "contents_sorted"))
+    assert items(_pg_contents.compare(*found)) == ["collation_versions: public.sorted"]
 
 
 def test_every_section_has_a_loss():
