@@ -111,6 +111,8 @@ def runs(program, which, goals):
     full = (
         (lambda left: filled_server(program.pg, left)) if which == "server" else (lambda left: filled(directory, left))
     )
+    # What a swap needs is prepared here.
+    program.options()
     assert not program.finish()
     outcomes, problems = Counter(), []
     for left in LEFT_OF_SERVER if which == "server" else LEFT:
