@@ -49,7 +49,8 @@ def choose(store: Store, kind: str, name: str, stamp: str | None) -> tuple[Artef
         problems = "; ".join("%s: %s" % (each.stamp, each.problem) for each in artefacts[:MOST_PROBLEMS])
         raise NoBackup(
             "there is no complete backup of %s in %s%s" % (name, where, problems and ": " + problems),
-            "Make one: `ansible-playbook tracktion.ops.backup`.",
+            "If the backups are elsewhere, copy them there or set `recovery_directory`. Otherwise make one:"
+            " `ansible-playbook tracktion.ops.backup`.",
         )
     return usable[0], [each.stamp for each in artefacts if each.problem and each.time > usable[0].time]
 
