@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
 from tests.integration.playbooks import LOCAL, ROOT, inventory, playbook_command
 from tests.integration.postgresql import Database
 from tests.integration.recovery_databases import drop, rich
@@ -61,6 +62,8 @@ class Rig:
         self.services = {"recovery_services": ["api", "web"]}
         self.hosts = inventory(folder / "hosts.yml", {"local": LOCAL}, **settings)
         self.old = self.oid()
+        # Of the backup with 500 rows.
+        self.stamp = ""
 
     def run(self, playbook: str, kill: str = "", seconds: float = 0.0, **extra: Any) -> Run:
         """Run a playbook; kill its controller ``seconds`` after the task ``kill`` has begun, and wait for its job."""
@@ -136,6 +139,7 @@ def rig(pg: Database, name: str, folder: Path) -> Iterator[Rig]:
         found = Rig(pg, stack, name, folder)
         done = found.run("backup")
         assert done.code == 0, done.output
+        found.stamp = Store(str(folder / "backups")).list("postgresql", name)[0].stamp
         pg.server.exec("psql", "-qXU", "postgres", "-d", name, "-c", "delete from lib.tracks where id > 400")
         try:
             yield found
