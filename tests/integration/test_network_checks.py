@@ -333,7 +333,7 @@ def test_the_role_reports_its_findings(lab, tmp_path):
     # One fault, one finding.
     (finding,) = run.findings("network.path_dns", status="critical", host="lab")
     assert "rabbitmq (nor analysis_service)" in finding["summary"]
-    assert finding["observed"] == {"failure": "dns_refused"}
+    assert finding["observed"] == {"failure": "dns_refused", "target_service": "rabbitmq"}
 
 
 REMEDY = """
