@@ -142,7 +142,8 @@ def test_a_scratch_container_of_podman_runs_and_is_removed(engine, tmp_path):
             ["of a database", "writable"],
             "read-only",
         )
-        assert scratch.log() == ["started"]
+        # Podman writes the log a moment after the program does.
+        wait_until(lambda: scratch.log() == ["started"], "the output of the program", 10)
         assert scratch.exit_code() is None
     assert os.listdir(tmp_path / "sockets") == ["a"]
     assert engine.run("ps", "--all", "--quiet", "--filter", "label=%s" % _scratch_container.LABEL) == ""
