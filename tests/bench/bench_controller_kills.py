@@ -77,7 +77,7 @@ def main():
             whole = time.monotonic() - began
             points = [(task, 0.0) for task in run.tasks]
             # Half of a task that lasts as long as the whole run.
-            points += [(chance.choice(run.tasks), chance.uniform(0, whole / 2)) for _ in range(arguments.random)]
+            points += [(chance.choice(run.tasks), chance.uniform(0, whole / 2)) for _number in range(arguments.random)]
             total = 0
             for task, seconds in points:
                 left, wrong, _run = one(found, which, task, seconds)
