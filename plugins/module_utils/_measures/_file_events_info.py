@@ -200,6 +200,9 @@ def _limits_of(
     if main is not None:
         try:
             return _budgets.of_process(main, scan, limits), _watcher_cause.files_of(main)
+        except (FileNotFoundError, ProcessLookupError):
+            # It has ended meanwhile, as that of a container in a crash loop does.
+            pass
         except OSError:
             return [], _watcher_cause.Files(None, None)
     user = container.user()

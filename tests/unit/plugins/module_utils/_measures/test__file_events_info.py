@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from types import SimpleNamespace
+
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._inotify import _forecast
@@ -42,3 +45,10 @@ def test_a_bad_option_is_named(options, named):
     defaults = {name: option.get("default") for name, option in _file_events_info.ARGUMENT_SPEC.items()}
     with pytest.raises(BadOption, match=named):
         _file_events_info.measure({**defaults, **options})
+
+
+def test_the_limit_of_open_files_of_a_process_that_has_just_ended():
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    container = SimpleNamespace(user=lambda: None, open_files=lambda: 64)
+    assert _file_events_info._limits_of(ended.pid, container, None, {}) == ([], (None, 64))
