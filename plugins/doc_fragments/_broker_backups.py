@@ -56,3 +56,21 @@ options:
     description: File with the identity of age that decrypts the backup. gpg uses the keyring of the account.
     type: path
 """
+
+    # For modules that import a backup of RabbitMQ apart from the live data.
+    RABBITMQ_SCRATCH = r"""
+options:
+  container:
+    description: Name of the broker's container, whose image the scratch broker runs. Without it, the one that serves O(login_port).
+    type: str
+  scratch:
+    description:
+      - Where the backup is imported to. V(container) is a scratch broker, a container of the broker's image without a network. V(server) are scratch
+        vhosts of the broker itself, C(tracktion.ops-scratch-...), for a broker outside of containers.
+      - V(auto) is V(container) with O(image) or O(container), or if the broker's container runs on the host, otherwise V(server).
+      - V(server) imports what belongs to a vhost. Users, permissions, global parameters, and parameters of plugins such as shovels, which would
+        begin to work, are read and counted only.
+    type: str
+    choices: [auto, container, server]
+    default: auto
+"""

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - tracktion.ops._broker_backups
   - tracktion.ops._operations
   - tracktion.ops._broker_backups.load
+  - tracktion.ops._broker_backups.rabbitmq_scratch
   - tracktion.ops._attributes
   - tracktion.ops._attributes.actiongroup
 attributes:
@@ -37,19 +38,6 @@ options:
     description: Name of the broker's backups.
     type: str
     default: rabbitmq
-  container:
-    description: Name of the broker's container, whose image the scratch broker runs. Without it, the one that serves O(login_port).
-    type: str
-  scratch:
-    description:
-      - Where the backup is imported to. V(container) is a scratch broker, a container of the broker's image without a network. V(server) are scratch
-        vhosts of the broker itself, C(tracktion.ops-scratch-...), for a broker outside of containers.
-      - V(auto) is V(container) with O(image) or O(container), or if the broker's container runs on the host, otherwise V(server).
-      - V(server) imports what belongs to a vhost. Users, permissions, global parameters, and parameters of plugins such as shovels, which would
-        begin to work, are read and counted only.
-    type: str
-    choices: [auto, container, server]
-    default: auto
   deadline:
     description: Seconds for the whole proof.
     type: float
