@@ -284,6 +284,9 @@ class Tally:
         found: list[str] = []
         while start < len(block) and len(found) < CONTEXT_LINES:
             end = _line_end(block, start)
+            # To decode the line after each event would cost a seventh of all time.
+            if block.find(b":  ", start, end) < 0:
+                break
             line = printable(self.form.text(block[start:end]))
             if not CONTEXT.match(line):
                 break
