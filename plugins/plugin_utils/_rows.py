@@ -104,6 +104,11 @@ def cannot_connect_to(lines: Iterable[str] | None, hosts: Iterable[str]) -> bool
     return any(NOT_CONNECTED.search(line) and any(name.search(line) for name in names) for line in lines or ())
 
 
+def have(lines: Iterable[str] | None, *texts: str) -> bool:
+    """Return whether lines of a log, null if it was not read, have one of these texts."""
+    return any(text in line for line in lines or () for text in texts)
+
+
 # Filters that make a value safe in a command.
 QUOTING: dict[str, Callable[..., str]] = {
     "shell_quote": _quoting.shell_quote,
@@ -127,7 +132,7 @@ class Expressions(Environment):
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
         self.filters.update(local_port=local_port, device=device, mention=mention)
-        self.filters.update(cannot_connect_to=cannot_connect_to)
+        self.filters.update(cannot_connect_to=cannot_connect_to, have=have)
         self.filters.update(QUOTING)
 
     def getattr(self, obj: Any, attribute: str) -> Any:

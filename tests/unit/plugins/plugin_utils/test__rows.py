@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import cannot_connect_to, mention, prose, render
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import cannot_connect_to, have, mention, prose, render
 
 ITEM = {
     "name": "`rm x`",
@@ -102,3 +102,10 @@ def test_a_line_of_a_log_names_the_host_that_is_not_reached(line, expected):
     assert cannot_connect_to(["starting", line], ["redis"]) is expected
     assert not cannot_connect_to([line], ["other"])
     assert not cannot_connect_to(None, ["redis"])
+
+
+def test_lines_of_a_log_have_a_text():
+    lines = ["starting", 'FATAL: role "app" is not permitted to log in']
+    assert have(lines, "nothing", '"app"')
+    assert not have(lines, "nothing")
+    assert not have(None, "starting")
