@@ -34,13 +34,12 @@ from ansible_collections.tracktion.ops.plugins.module_utils._measurement import 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations, _pg_clients  # noqa: E402
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store  # noqa: E402
 from tests.bench.goals import Goals  # noqa: E402
-from tests.integration import kill_points, test_rabbitmq_backups, test_redis_backups  # noqa: E402
+from tests.integration import kill_points, recovery_faults, test_rabbitmq_backups, test_redis_backups  # noqa: E402
 from tests.integration.modules import run_module  # noqa: E402
 from tests.integration.postgresql import database  # noqa: E402
 from tests.integration.rabbitmq import broker  # noqa: E402
 from tests.integration.recovery_databases import module_options, rich  # noqa: E402
 from tests.integration.redis_lab import cache  # noqa: E402
-from tests.lab.engine import docker  # noqa: E402
 
 NAME = "bench_live"
 KINDS = ("postgresql", "redis", "rabbitmq")
@@ -193,8 +192,7 @@ class PgProofContainer(PgProof):
     scratch = "container"
 
     def leftovers(self):
-        label = "label=tracktion.ops.scratch"
-        marks = docker("ps", "--all", "--filter", label, "--format", '{{.Label "tracktion.ops.scratch"}}').split()
+        marks = recovery_faults.scratch_marks()
         return super().leftovers() + [mark for mark in marks if not os.path.exists("/proc/" + mark.split(":")[0])]
 
 

@@ -328,6 +328,13 @@ def api_cut_off(lab):
 @contextlib.contextmanager
 def leak_takes_all_connections(lab):
     """Idle sessions of a leaking importer take all connections; those of the API were closed and cannot come back."""
+    with connections_held(lab, "lab importer", "application_name like '%_service'"):
+        yield
+
+
+@contextlib.contextmanager
+def connections_held(lab, application, ended):
+    """Idle sessions of an application take all connections, also those of the sessions for which ``ended`` is true."""
     import psycopg2
 
     held = []
@@ -335,11 +342,9 @@ def leak_takes_all_connections(lab):
         for _round in range(2):
             with contextlib.suppress(psycopg2.OperationalError):
                 while len(held) < 110:
-                    held.append(lab.postgres(application_name="lab importer"))
+                    held.append(lab.postgres(application_name=application))
             if not _round:
-                lab.psql(
-                    "select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%_service'"
-                )
+                lab.psql("select pg_terminate_backend(pid) from pg_stat_activity where %s" % ended)
         yield
     finally:
         for connection in held:
@@ -608,7 +613,7 @@ LOGIN = "import psycopg2, sys; psycopg2.connect(host=sys.argv[1], dbname=sys.arg
 @contextlib.contextmanager
 def clients_end(lab, *services):
     """Services log in to a server and end, again and again. ``services``: name, server, database, role of each."""
-    options = (*container_faults.SOUND, *container_faults.HEALTHY, "--network", "%s_default" % lab.project)
+    options = (*container_faults.SOUND, *container_faults.HEALTHY, "--network", lab.network)
     with container_faults.beside(lab) as others:
         names = [
             others.run(name, "python3", "-c", LOGIN, server, database, role, options=options)

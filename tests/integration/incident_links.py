@@ -171,23 +171,9 @@ def check_without_names(lab):
 @contextlib.contextmanager
 def api_leaks_connections(lab):
     """The API keeps all connections of the database idle, and gets no further one for its requests."""
-    import psycopg2
-
-    mine = "application_name like '%_service'"
-    before = lab.psql("select pid from pg_stat_activity where %s" % mine).split()
-    held = []
-    try:
-        for _round in range(2):
-            with contextlib.suppress(psycopg2.OperationalError):
-                while len(held) < 110:
-                    held.append(lab.postgres(application_name="tracklist_service"))
-            if not _round:
-                lab.psql("select pg_terminate_backend(pid) from pg_stat_activity where pid in (%s)" % ",".join(before))
+    before = lab.psql("select pid from pg_stat_activity where application_name like '%_service'").split()
+    with breaks.connections_held(lab, "tracklist_service", "pid in (%s)" % ",".join(before)):
         yield
-    finally:
-        for connection in held:
-            connection.close()
-        lab.wait_healthy(timeout=90)
 
 
 @contextlib.contextmanager

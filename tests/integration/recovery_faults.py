@@ -14,8 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _scratch_container
 from tests.integration.modules import IN_CONTAINER, ROOT
+from tests.lab.engine import docker
 
 ENVIRONMENT = {"PYTHONPATH": "%s:%s" % (ROOT, ROOT / "playbooks/collections")}
 
@@ -26,6 +27,12 @@ def begun(name, options):
     return subprocess.Popen(
         command, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
+
+
+def scratch_marks():
+    """Return the marks of the processes that have scratch containers (PID:HASH): of this test and of others."""
+    row = '{{.Label "%s"}}' % _scratch_container.LABEL
+    return docker("ps", "--all", "--filter", "label=%s" % _scratch_container.LABEL, "--format", row).split()
 
 
 def bit_flipped(path, chance):

@@ -17,7 +17,6 @@ from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts
 from tests.integration import recovery_faults
 from tests.integration.modules import run_module
 from tests.integration.recovery_databases import backed_up, module_options, rich
-from tests.lab.engine import docker
 from tests.lab.shell import wait_until
 
 NAME = "proof_source"
@@ -47,9 +46,8 @@ def scratches(pg):
 
 def containers(pid):
     """Return the scratch containers of this process and of the one with this pid. Other tests have some, too."""
-    label = '{{.Label "tracktion.ops.scratch"}}'
-    found = docker("ps", "--all", "--filter", "label=tracktion.ops.scratch", "--format", label).split()
-    return [process for process in found if process.startswith(("%d:" % pid, "%d:" % os.getpid()))]
+    ours = ("%d:" % pid, "%d:" % os.getpid())
+    return [mark for mark in recovery_faults.scratch_marks() if mark.startswith(ours)]
 
 
 @pytest.mark.parametrize("scratch", ["container", "server"])

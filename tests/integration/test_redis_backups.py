@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _manifests, _operations
+from tests.integration import recovery_faults
 from tests.integration.kill_points import Kill, killed
 from tests.integration.modules import run_module
 from tests.integration.redis_lab import cache
@@ -108,9 +109,7 @@ def counted(client):
 
 def left_behind():
     """Return the processes that have ended without removing their scratch container."""
-    label = '{{.Label "tracktion.ops.scratch"}}'
-    found = docker("ps", "--all", "--filter", "label=tracktion.ops.scratch", "--format", label).split()
-    return [process for process in found if not is_alive(process)]
+    return [mark for mark in recovery_faults.scratch_marks() if not is_alive(mark)]
 
 
 @pytest.mark.parametrize(("each_redis", "method"), [("redis7", "save"), ("redis8", "stream")], indirect=["each_redis"])
