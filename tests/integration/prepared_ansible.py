@@ -151,9 +151,11 @@ def serve(requests):
     """Fork for each request. Returns only in the forks, with the command to run."""
     imported = [importlib.import_module(name) for name in (*IMPORTED, *COMMANDS.values())]
     assert imported
-    # A tenth of the time of a diagnosis. The module is tests/site/sitecustomize.py.
-    finder = importlib.import_module("ansible.utils.collection_loader._collection_finder")
-    vars(finder)["compile"] = importlib.import_module("sitecustomize").compile_module
+    # Not set by benchmarks, which run without pytest.
+    if "TRACKTION_TESTS_COMPILED" in os.environ:
+        # A tenth of the time of a diagnosis. The module is tests/site/sitecustomize.py.
+        finder = importlib.import_module("ansible.utils.collection_loader._collection_finder")
+        vars(finder)["compile"] = importlib.import_module("sitecustomize").compile_module
     gc.collect()
     # The collector of the forks does not look at these objects, which would copy their pages.
     gc.freeze()
