@@ -172,7 +172,7 @@ def check_without_names(lab):
 def api_leaks_connections(lab):
     """The API keeps all connections of the database idle, and gets no further one for its requests."""
     before = lab.psql("select pid from pg_stat_activity where application_name like '%_service'").split()
-    with breaks.connections_held(lab, "tracklist_service", "pid in (%s)" % ",".join(before)):
+    with breaks.connections_held(lab, "tracklist_service", "pid = any ('{%s}')" % ",".join(before)):
         yield
 
 
