@@ -242,8 +242,8 @@ def test_latency_of_several_requests():
 
 
 def test_requests_end_at_the_deadline():
-    with serving({"/": page(seconds=0.1)}) as served:
-        found = measure_one(served.url(), requests=100, all_deadline=1)
+    with serving({"/": page(seconds=0.4)}) as served:
+        found = measure_one(served.url(), requests=100, all_deadline=4)
     assert 2 <= found["latency"]["made"] < 12
     # The deadline ended the last one, not the server.
     assert found["latency"]["failed"] == 0

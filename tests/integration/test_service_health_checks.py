@@ -49,7 +49,7 @@ def settings(lab):
     return {**known, "service_health_timeout": 2, "service_health_endpoints": endpoints}
 
 
-def look(url, timeout=0.5, settings=None, **endpoint):
+def look(url, timeout=5, settings=None, **endpoint):
     """Return the findings about one endpoint."""
     endpoints = [{"name": "it", "url": url, **endpoint}]
     return diagnose(
@@ -109,7 +109,7 @@ def test_right_answer_has_no_finding():
 )
 def test_misbehaving_server_fires_its_check(behave, check_id, status):
     with behaving(behave) as served:
-        finding = only(look(served.url()), check_id, status)
+        finding = only(look(served.url(), 2), check_id, status)
     assert served.url() in finding["summary"]
 
 
@@ -178,7 +178,7 @@ def test_port_without_server():
 )
 def test_answers_of_health_endpoints(answer, check_id, status, summary, hint):
     with serving({"/health": answer, "/login": page(body="<html>")}) as served:
-        finding = only(look(served.url("/health"), 5), check_id, status)
+        finding = only(look(served.url("/health")), check_id, status)
     assert summary in finding["summary"]
     assert hint in finding["hint"]
 
@@ -194,8 +194,8 @@ def test_an_answer_of_another_page_is_no_report_of_health():
     }
     with serving(pages) as served:
         for path in ("/jobs/7", "/health", "/", "/login"):
-            assert look(served.url(path), 5) == {}, path
-        assert look(served.url("/status"), 5, body_json={"status": "down"}) == {}
+            assert look(served.url(path)) == {}, path
+        assert look(served.url("/status"), body_json={"status": "down"}) == {}
 
 
 def test_redirects_without_an_answer():

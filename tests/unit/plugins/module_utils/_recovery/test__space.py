@@ -19,7 +19,8 @@ def test_the_space_of_a_path_that_does_not_exist_is_that_of_its_parent(tmp_path)
     space = _space.free(str(tmp_path / "not" / "yet"))
     assert space.device == os.stat(tmp_path).st_dev
     assert 0 < space.bytes <= space.total_bytes
-    assert space == _space.free("/nowhere")._replace(**_space.free(str(tmp_path))._asdict())
+    # The free bytes change between two calls.
+    assert space.total_bytes == _space.free(str(tmp_path)).total_bytes
 
 
 def test_the_need_follows_the_last_backup_and_the_growth_of_the_source():
