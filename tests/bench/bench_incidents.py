@@ -36,8 +36,12 @@ from tests.integration.playbooks import run_playbook  # noqa: E402
 from tests.lab.stack import Stack  # noqa: E402
 from tests.unit.plugins.plugin_utils import recorded  # noqa: E402
 
+OPTIONS = {"--second", "--third", "--links", "--replay", "--accept", "--show"}
+
 
 def main() -> None:
+    if not {each for each in sys.argv[1:] if each.startswith("--")} <= OPTIONS:
+        sys.exit(__doc__)
     wanted = [each for each in sys.argv[1:] if not each.startswith("--")]
     sets = {"--links": SETS, "--second": SECOND, "--third": THIRD}
     scenarios = next((each for option, each in sets.items() if option in sys.argv), SCENARIOS)
