@@ -649,6 +649,28 @@ def logins_rejected(lab):
 
 
 @contextlib.contextmanager
+def own_limits_reached(lab):
+    """Services end as the limit of their role, or of their database, is reached; the server has connections left."""
+    lab.psql("create role lab_single login password 'x' connection limit 1")
+    lab.psql("create role lab_client login password 'x'")
+    lab.psql("create database lab_small connection limit 1")
+    try:
+        with (
+            contextlib.closing(lab.postgres(user="lab_single", password="x")),
+            contextlib.closing(lab.postgres(user="lab_client", password="x", dbname="lab_small")),
+            clients_end(
+                lab,
+                ("single", "postgres", "tracktion", "lab_single"),
+                ("small", "postgres", "lab_small", "lab_client"),
+            ),
+        ):
+            yield
+    finally:
+        lab.psql("drop database lab_small")
+        lab.psql("drop role lab_single, lab_client")
+
+
+@contextlib.contextmanager
 def client_without_connection(lab):
     """A service ends as the server has no connection left."""
     lab.psql("create role lab_client login password 'x'")

@@ -502,6 +502,15 @@ SETS = (
         },
     ),
     Scenario(
+        "links: limits of a role and of a database",
+        "links",
+        (),
+        (),
+        (breaks.own_limits_reached,),
+        wait=1,
+        variables={"tracktion_areas": ["database", "containers", "logs"]},
+    ),
+    Scenario(
         "links: all connections, and a service ends",
         "links",
         (),
