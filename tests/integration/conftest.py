@@ -137,6 +137,14 @@ def pytest_runtest_teardown(item, nextitem):
             request._fixturedef.finish(request)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Say why tests were run again: a busy machine, or a defect that shows now and then."""
+    for report in terminalreporter.getreports("rerun"):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = crash.message if crash else str(report.longrepr)
+        terminalreporter.write_line("RERUN %s (%s) - %.300s" % (report.nodeid, report.when, " ".join(reason.split())))
+
+
 def pytest_collection_finish(session):
     """Take thousands of tests out of what the garbage collector looks at, and what forks copy."""
     gc.collect()

@@ -378,9 +378,9 @@ def test_the_deadline_cancels_the_command(pg17):
     with pg17.fault("dead-tuples"):
         started = time.monotonic()
         cut = maintain(
-            pg17, "vacuum", {"name": "tracks"}, {"name": "artists"}, cost_delay=100, min_dead_rows=0, deadline=1.5
+            pg17, "vacuum", {"name": "tracks"}, {"name": "artists"}, cost_delay=100, min_dead_rows=0, deadline=4
         )
-        assert time.monotonic() - started < 4 * SLACK
+        assert time.monotonic() - started < 7 * SLACK
         assert pg17.psql("select count(*) from pg_stat_progress_vacuum") == "0"
         assert [each["result"] for each in cut["objects"]] == ["timeout", "timeout"]
         assert [each["seconds"] is None for each in cut["objects"]] == [False, True]
