@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery._pg_databases import Session
 from tests.integration import recovery_faults
 from tests.integration.modules import run_module
-from tests.integration.recovery_databases import backed_up, module_options, rich
+from tests.integration.recovery_databases import backed_up, module_options, options, rich
 from tests.lab.shell import wait_until
 
 NAME = "proof_source"
@@ -99,6 +102,23 @@ def test_a_killed_proof_leaves_nothing_after_the_next_one(source):
         assert scratches(pg) == "0"
         # A proof of another test may have begun to remove it.
         wait_until(lambda pid=process.pid: not containers(pid), "the end of the scratch container", 30)
+
+
+def test_the_server_ends_a_statement_whose_run_was_killed(source):
+    """A CREATE DATABASE would otherwise complete when the next run has removed what was left."""
+    pg, _directory, _artefact = source
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with Session(options(pg, "postgres", maintenance_db="postgres"), Deadline(300)) as session:
+                session.rows("SELECT pg_sleep(299.5)")
+        finally:
+            os._exit(0)
+    sleeping = "select count(*) from pg_stat_activity where query like '%pg_sleep(299.5)' and pid <> pg_backend_pid()"
+    wait_until(lambda: pg.psql(sleeping) == "1", "the statement", 10)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    wait_until(lambda: pg.psql(sleeping) == "0", "its end", 10)
 
 
 def test_a_failure_of_the_machine_proves_nothing(source, tmp_path):

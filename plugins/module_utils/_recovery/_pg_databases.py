@@ -35,6 +35,8 @@ MARK = "tracktion.ops"
 NAME_BYTES = 63
 BEFORE, UNDONE = "_before_", "_undone_"
 STAMP = "%Y%m%dT%H%M%SZ"
+# How often the server looks whether the client of a statement is still there.
+CHECK_CLIENT = "500ms"
 # Seconds between two attempts to end the sessions of a database that is being renamed.
 TERMINATE_SECONDS = 0.05
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
@@ -58,6 +60,11 @@ class Session:
         self.options = options
         self.deadline = deadline
         self.client = self.connect(options["maintenance_db"])
+        if self.client.connection.server_version >= 140000:
+            # A CREATE DATABASE whose run was killed would complete after the next run has removed what was left.
+            # A server on an operating system that cannot tell rejects the setting.
+            with contextlib.suppress(QueryFailed):
+                self.rows("SELECT set_config('client_connection_check_interval', '%s', false)" % CHECK_CLIENT)
 
     def __enter__(self) -> Session:
         return self
