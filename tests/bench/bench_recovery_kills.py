@@ -211,6 +211,11 @@ class PgRestore(Postgres):
     def finish(self):
         lease = (self.last or {}).get("operation") or ""
         prepared = run_module(self.module, self.restoring(state="prepared", operation=lease))
+        if "when its lease ends" in (prepared.get("msg") or ""):
+            # Killed after it had written the lease of its run, which does not know of it. The message says until when.
+            until = max(each["until"] or 0 for each in _operations.read(str(self.state))[0])
+            time.sleep(max(0, until - time.time()) + 1)
+            prepared = run_module(self.module, self.restoring(state="prepared"))
         if prepared.get("failed"):
             return [prepared["msg"]]
         run_module(self.module, self.restoring(state="ended", operation=prepared["operation"]))
@@ -285,7 +290,9 @@ class PgUndo(PgSwap):
         return self.restoring(state="undone")
 
     def finish(self):
-        return (self.undo() if self.oid() != self.old else []) + self.wait_again()
+        # With a record of it, the next run ends what is left to do.
+        unfinished = self.oid() != self.old or _operations.read(str(self.state)) != ([], [])
+        return (self.undo() if unfinished else []) + self.wait_again()
 
 
 class Redis(Program):

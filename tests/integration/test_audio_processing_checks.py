@@ -157,7 +157,7 @@ def test_each_condition_of_a_file_is_a_finding_of_its_own(service):
     findings = service.diagnose(
         files=["/music/" + name for name in wanted],
         load_call="detectors.Loader.load",
-        step_seconds=3,
+        step_seconds=8,
         step_memory=150 << 20,
     )
     by_file = {}

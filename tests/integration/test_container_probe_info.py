@@ -160,7 +160,7 @@ def test_commands_run_in_parallel(lab):
 
     commands = [command(str(number), "sleep", "1") for number in range(4)]
     commands.append(command("hung", "sleep", "77.5"))
-    measured = run_module("container_probe_info", {"commands": commands, "project": lab.project, "timeout": 2})
+    measured = run_module("container_probe_info", {"commands": commands, "project": lab.project, "timeout": 6})
     assert measured["totals"] == {"commands": 5, "ok": 4}
     assert measured["seconds"] < sum(each["seconds"] for each in measured["commands"]) * 0.8
 

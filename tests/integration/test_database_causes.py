@@ -544,7 +544,9 @@ def test_a_query_that_waits_for_its_client_is_named(pg):
     try:
         wait_until(lambda: connection.poll() == psycopg2.extensions.POLL_OK, "the connection", 10)
         connection.cursor().execute("select repeat('x', 1000000) from generate_series(1, 100)")
-        wait_for_sessions(pg, "application_name = 'lab deaf' and wait_event = 'ClientWrite'", 1)
+        # The buffers of both sockets are full then.
+        full = "wait_event = 'ClientWrite' and query_start < clock_timestamp() - interval '2 s'"
+        wait_for_sessions(pg, "application_name = 'lab deaf' and " + full, 1)
         finding = only(findings_of(pg)["long_query"])
         assert "waits for its client (ClientWrite)" in finding["summary"]
         assert "does not read the result" in finding["hint"]

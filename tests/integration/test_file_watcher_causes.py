@@ -93,7 +93,7 @@ def made(tmp_path_factory):
             if re.search("-(?:polls|inotify|misspelt|replaced)-", name):
                 wait_until(lambda name=name: "ready" in docker("logs", name), "%s to watch" % name, 30)
             if re.search("-(?:few-files|denied)-", name):
-                wait_until(lambda name=name: inspect(name)["RestartCount"] >= 1, "%s to restart" % name, 30)
+                wait_until(lambda name=name: inspect(name)["RestartCount"] >= 3, "%s to restart" % name, 30)
         folders["old/music"].rename(root / "old/away")
         folders["old/music"].mkdir()
         yield SimpleNamespace(project=found.name, folders=folders, containers=found.containers)

@@ -286,8 +286,8 @@ def test_timeout_reads_the_newest_part(log):
         for number in range(79000)
     )
     began = time.monotonic()
-    entry = log(data, timeout=0.6, deadline=2)
-    assert time.monotonic() - began < 4 * SLACK
+    entry = log(data, timeout=1.5, deadline=4)
+    assert time.monotonic() - began < 5 * SLACK
     assert (entry.complete, entry.left_out) == (False, "its time was used up")
     assert 0 < entry.errors < 79000
     assert entry.newest == pytest.approx(now - 800 + 789.99, abs=0.01)

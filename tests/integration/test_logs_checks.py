@@ -237,7 +237,8 @@ def test_messages_of_monitors_are_no_errors(lab, settings):
     assert "`pg_isready -U postgres -d postgres`" in found["checked: health_check"]["hint"]
     assert "{bad_header" in found["rabbitmq: monitor_of_amqp"]["summary"]
     known = {finding["object"] for finding in fired(findings, "known_signature")}
-    assert known == {"checked: database_role"}
+    # The health check may run before the server has started.
+    assert known - {"checked: database_starting"} == {"checked: database_role"}
     assert not fired(findings, "error_burst", object="redis")
 
 

@@ -385,8 +385,9 @@ def test_the_deadline_cancels_the_command(pg17):
         assert [each["result"] for each in cut["objects"]] == ["timeout", "timeout"]
         assert [each["seconds"] is None for each in cut["objects"]] == [False, True]
         assert cut["failed"]
-        assert "scanning heap" in cut["msg"]
-        assert 0 < cut["objects"][0]["progress"]["ratio"] < 1
+        # How far it gets depends on the machine.
+        assert re.search(r"last phase: (scanning heap|vacuuming indexes), \d+ % done", cut["msg"])
+        assert 0 < cut["objects"][0]["progress"]["ratio"] <= 1
         assert only({"objects": cut["objects"][:1]})["after"]["dead_rows"] > 20000
 
 

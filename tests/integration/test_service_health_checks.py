@@ -420,12 +420,12 @@ def test_endpoint_without_time_is_unknown():
         endpoints.append({"name": "last", "url": hung.url()})
         findings = diagnose(
             "service_health",
-            {"service_health_endpoints": endpoints, "service_health_timeout": 3, "service_health_deadline": 2.5},
+            {"service_health_endpoints": endpoints, "service_health_timeout": 6, "service_health_deadline": 5},
         )
         # The deadline leaves so little of the timeout that no answer proves nothing.
         late = diagnose(
             "service_health",
-            {"service_health_endpoints": endpoints[:1], "service_health_timeout": 9, "service_health_deadline": 1.5},
+            {"service_health_endpoints": endpoints[:1], "service_health_timeout": 18, "service_health_deadline": 3},
         )
     statuses = {finding["object"]: finding["status"] for finding in findings["service_health.not_answering"]}
     # On a busy machine, the deadline may have left the others too little of their timeout, too.

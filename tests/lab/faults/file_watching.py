@@ -98,7 +98,7 @@ def watcher_restarting(lab):
         with hog(lab, "instances"):
             lab.docker("start", container)
             wait_until(
-                lambda: int(lab.docker("inspect", "--format", "{{.RestartCount}}", container)) >= 2, "restarts", 30
+                lambda: int(lab.docker("inspect", "--format", "{{.RestartCount}}", container)) >= 3, "restarts", 30
             )
             yield
     finally:
