@@ -148,6 +148,12 @@ def test_restores_swaps_and_goes_back(pg, source):
     assert undone["result"] == "undone", undone
     assert oid(pg) == before
     assert pg.psql("select count(*) from pg_database where datname = '%s'" % undone["old"]) == "1"
+    # Nothing is done twice, also if the first one was killed before its report.
+    for state in ("begun", "undone"):
+        repeated = restore(pg, directory, state)
+        assert (repeated["failed"], undone["old"] in repeated["hint"]) == (True, True), repeated
+        assert _operations.read(str(directory / "state")) == ([], [])
+    assert oid(pg) == before
     again = restore(pg, directory, "undone", old=undone["old"])
     assert oid(pg) == seen[-1], again
     dropped = restore(pg, directory, "dropped", old=again["old"], confirm=[])

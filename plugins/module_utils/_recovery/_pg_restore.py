@@ -384,10 +384,10 @@ def _to_go_back(options: Options, session: Session) -> tuple[dict[str, int], str
     """Return the oid of each database, the one to go back to, and the name for the current one. Raises NoDatabase."""
     database = options["database"]
     rows = {row["name"]: row["oid"] for row in _pg_databases.databases(session)}
-    old = options["old"] or _newest(list(rows), database)
+    old = options["old"] or _last(list(rows), database)
     if old not in rows or not _pg_databases.is_dated(old, database):
         raise NoDatabase(
-            "%s is not a database that a restore of %s has put aside" % (old or "an empty name", database),
+            "%s is not a database that a restore of %s has put aside" % (old, database),
             "List them: `SELECT datname FROM pg_database ORDER BY 1`.",
         )
     aside = _pg_databases.dated(database, _pg_databases.UNDONE, list(rows)) if database in rows else None
@@ -430,9 +430,13 @@ def _begin(options: Options, session: Session, check_mode: bool) -> dict[str, An
     text = "the undo of a restore of %s has begun" % options["database"]
     result = dict(_empty(options), changed=False, result="begun", resumed=[], msg=text)
     if check_mode:
+        _to_go_back(options, session)
         return result
     with _operation(options, keep=True) as operation:
         done = _undone_before(operation, options, session)
+        if not done:
+            # Otherwise the services would be stopped for nothing.
+            _to_go_back(options, session)
         result.update(operation=operation.id, resumed=[each["name"] for each in operation.record["stopped"]])
         return done or result
 
@@ -447,10 +451,27 @@ def _end(options: Options, check_mode: bool) -> dict[str, Any]:
     return dict(_empty(options, operation=identity), changed=False, result="ended", msg=text)
 
 
-def _newest(names: Sequence[str], database: str) -> str:
-    """Return the database that the last restore has put aside; empty if there is none."""
-    dated = [name for name in names if _pg_databases.is_dated(name, database) and _pg_databases.BEFORE in name]
-    return max(dated, key=lambda name: name.rpartition(_pg_databases.BEFORE)[2], default="")
+def _last(names: Sequence[str], database: str) -> str:
+    """Return the database that the last restore has put aside. Raises NoDatabase. Pure.
+
+    An undo takes it away and puts another one aside, so that a repeated undo of the last restore changes nothing.
+    """
+    restored, before = _newest(names, database, _pg_databases.BEFORE)
+    gone_back, undone = _newest(names, database, _pg_databases.UNDONE)
+    if gone_back > restored:
+        hint = "To undo that: `%s`." % _undo_command(database, undone)
+        if before:
+            hint += " To go back to what an earlier restore has put aside: `%s`." % _undo_command(database, before)
+        raise NoDatabase("an undo has put %s aside since the last restore of %s" % (undone, database), hint)
+    if not before:
+        raise NoDatabase("no restore has put a database %s aside" % database, "A restored backup is the only way back.")
+    return before
+
+
+def _newest(names: Sequence[str], database: str, infix: str) -> tuple[str, str]:
+    """Return the time at the end of the newest of these dated names, and the name; both are empty if there is none."""
+    found = [name for name in names if infix in name and _pg_databases.is_dated(name, database)]
+    return max(((name.rpartition(infix)[2], name) for name in found), default=("", ""))
 
 
 def _drop_old(options: Options, session: Session, check_mode: bool) -> dict[str, Any]:
